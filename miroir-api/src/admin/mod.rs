@@ -1,0 +1,5 @@
+//! The admin API (`/_miroir`).
+
+mod topology;
+
+pub use topology::{NodeView, ShardPlacement, ShardsView, TopologyView};

@@ -1,0 +1,58 @@
+//! `GET /_miroir/topology` and `GET /_miroir/shards`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{GroupId, NodeId, ShardId};
+
+/// The cluster as one pod sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopologyView {
+    /// Shards of new indexes.
+    pub shards: u32,
+    /// Copies of a shard inside each group.
+    pub replication_factor: u32,
+    /// All nodes, by group and id.
+    pub nodes: Vec<NodeView>,
+    /// Nodes that are not fully usable.
+    pub degraded_node_count: usize,
+    /// Whether shards are being moved.
+    pub rebalance_in_progress: bool,
+    /// Whether some group can answer for every shard right now.
+    pub fully_covered: bool,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Stable id.
+    pub id: NodeId,
+    /// Status in lower case, for example `active`.
+    pub status: String,
+    /// The group the node belongs to.
+    pub replica_group: GroupId,
+    /// Shards the node holds, of an index with the default number of shards.
+    pub shard_count: usize,
+    /// Milliseconds since the node last answered; absent if it never did.
+    pub last_seen_ms: Option<u64>,
+    /// Why the last check failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+/// Where each shard lives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardsView {
+    /// Number of shards.
+    pub shards: u32,
+    /// One entry a shard, in order.
+    pub placement: Vec<ShardPlacement>,
+}
+
+/// The owners of one shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardPlacement {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its owners in each group, best first.
+    pub groups: Vec<Vec<NodeId>>,
+}

@@ -1,0 +1,18 @@
+//! Names of every header Miroir reads or sets, in lower case.
+
+/// Response. What a write or a read could not reach; absent means complete.
+pub const DEGRADED: &str = "x-miroir-degraded";
+/// Response. Committed settings version of the index.
+pub const SETTINGS_VERSION: &str = "x-miroir-settings-version";
+/// Request. Oldest settings version the client accepts.
+pub const MIN_SETTINGS_VERSION: &str = "x-miroir-min-settings-version";
+/// Response. Answered while a settings broadcast was in flight.
+pub const SETTINGS_INCONSISTENT: &str = "x-miroir-settings-inconsistent";
+/// Both ways. Id of the request, for logs and traces.
+pub const REQUEST_ID: &str = "x-request-id";
+/// Request. The operator's key, instead of a bearer token.
+pub const ADMIN_KEY: &str = "x-admin-key";
+/// Request. Meilisearch's switch for the `metadata` object in search answers.
+pub const INCLUDE_METADATA: &str = "meili-include-metadata";
+/// Request to nodes. Makes a node attach sort values to fetched documents.
+pub const PROXY_SEARCH: &str = "meili-proxy-search";

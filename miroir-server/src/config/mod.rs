@@ -1,0 +1,136 @@
+//! Configuration: one [`Config`] from a YAML file (under a top-level `miroir:`), the environment
+//! and the command line, in this order of precedence, lowest first.
+//!
+//! - `MIROIR__SERVER__PORT=7701` overrides the key `server.port`; so does `--set server.port=7701`.
+//! - The secrets `master_key`, `node_master_key` and `admin.api_key` also come from
+//!   `MIROIR_MASTER_KEY`, `MIROIR_NODE_MASTER_KEY` and `MIROIR_ADMIN_API_KEY`.
+//! - Unknown keys are errors that name the key, wherever they come from.
+//! - [`Config::validate`] holds the rules between keys, [`Config::warnings`] what is allowed but
+//!   probably not meant.
+
+mod blocks;
+mod duration;
+mod error;
+mod flags;
+mod load;
+mod schema;
+mod secret;
+mod switch;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod validate_tests;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::blocks::*;
+pub use self::duration::{Hours, Millis, Seconds};
+pub use self::error::{ConfigError, ConfigErrors};
+pub use self::flags::Flags;
+pub use self::secret::{REDACTED, Secret};
+pub use self::switch::Switch;
+
+/// The whole configuration. `Config::default()` holds every documented default; it has no nodes
+/// and no keys, so it does not validate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The key clients use; API keys and tenant tokens are derived from it.
+    pub master_key: Secret,
+    /// The key used on nodes.
+    pub node_master_key: Secret,
+    /// S: shards of a new index.
+    pub shards: u32,
+    /// RF: copies of a shard inside each replica group.
+    pub replication_factor: u32,
+    /// RG: independent groups, each holding every shard.
+    pub replica_groups: u32,
+    /// The nodes.
+    pub nodes: Vec<NodeConfig>,
+    /// Acknowledgements a write needs.
+    pub write_quorum: WriteQuorum,
+    /// Shared state.
+    pub task_store: TaskStoreConfig,
+    /// The operator's API.
+    pub admin: AdminConfig,
+    /// Node checks.
+    pub health: HealthConfig,
+    /// Reads over several nodes.
+    pub scatter: ScatterConfig,
+    /// Exact facet counts.
+    pub faceting: FacetingConfig,
+    /// Moves of shards.
+    pub rebalancer: RebalancerConfig,
+    /// Listeners and the limits of the edge.
+    pub server: ServerConfig,
+    /// The client of each node.
+    pub connection_pool_per_node: ConnectionPoolConfig,
+    /// Sparing a node that fails.
+    pub breaker: BreakerConfig,
+    /// Calls in flight to one node.
+    pub node_limit: NodeLimitConfig,
+    /// Asking another replica.
+    pub failover: FailoverConfig,
+    /// Miroir's own tasks.
+    pub task_registry: TaskRegistryConfig,
+    /// Applying settings on every node.
+    pub settings_broadcast: SettingsBroadcastConfig,
+    /// Finding changed settings.
+    pub settings_drift_check: SettingsDriftCheckConfig,
+    /// Changing the number of shards.
+    pub resharding: ReshardingConfig,
+    /// Other pods.
+    pub peer_discovery: PeerDiscoveryConfig,
+    /// Which pod runs the elected workers.
+    pub leader_election: LeaderElectionConfig,
+    /// Export of traces.
+    pub tracing: TracingConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            master_key: Secret::default(),
+            node_master_key: Secret::default(),
+            shards: 64,
+            replication_factor: 1,
+            replica_groups: 1,
+            nodes: Vec::new(),
+            write_quorum: WriteQuorum::default(),
+            task_store: TaskStoreConfig::default(),
+            admin: AdminConfig::default(),
+            health: HealthConfig::default(),
+            scatter: ScatterConfig::default(),
+            faceting: FacetingConfig::default(),
+            rebalancer: RebalancerConfig::default(),
+            server: ServerConfig::default(),
+            connection_pool_per_node: ConnectionPoolConfig::default(),
+            breaker: BreakerConfig::default(),
+            node_limit: NodeLimitConfig::default(),
+            failover: FailoverConfig::default(),
+            task_registry: TaskRegistryConfig::default(),
+            settings_broadcast: SettingsBroadcastConfig::default(),
+            settings_drift_check: SettingsDriftCheckConfig::default(),
+            resharding: ReshardingConfig::default(),
+            peer_discovery: PeerDiscoveryConfig::default(),
+            leader_election: LeaderElectionConfig::default(),
+            tracing: TracingConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The effective configuration as YAML under `miroir:`, secrets redacted: what
+    /// `--check-config` prints.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        #[derive(Serialize)]
+        struct File<'a> {
+            miroir: &'a Config,
+        }
+        serde_yaml_ng::to_string(&File { miroir: self })
+            .expect("the configuration holds only what YAML can write")
+    }
+}

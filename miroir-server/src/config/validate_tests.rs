@@ -1,0 +1,277 @@
+//! One case per rule.
+
+use super::*;
+
+fn node(id: &str, address: &str, replica_group: u32) -> NodeConfig {
+    NodeConfig { id: id.to_owned(), address: address.to_owned(), replica_group }
+}
+
+/// Two nodes, all keys: validates.
+fn good() -> Config {
+    let mut config = Config {
+        master_key: Secret::new("client-key-of-good-length"),
+        node_master_key: Secret::new("node-key-of-good-length"),
+        nodes: vec![node("a", "http://a:7700", 0), node("b", "http://b:7700", 0)],
+        ..Config::default()
+    };
+    config.admin.api_key = Secret::new("admin-key-of-good-length");
+    config
+}
+
+/// A change to a good configuration.
+type Change = fn(&mut Config);
+
+fn messages(change: Change) -> Vec<String> {
+    let mut config = good();
+    change(&mut config);
+    match config.validate() {
+        Ok(()) => Vec::new(),
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn a_good_configuration_has_neither_errors_nor_warnings() {
+    assert_eq!(good().validate(), Ok(()));
+    assert_eq!(good().warnings(), [] as [&str; 0]);
+}
+
+#[test]
+fn defaults_alone_lack_nodes_and_keys_only() {
+    let errors = Config::default().validate().unwrap_err();
+    let keys: Vec<_> = errors.iter().flat_map(|error| &error.keys).collect();
+    assert_eq!(keys, ["master_key", "admin.api_key", "nodes"]);
+}
+
+/// Every rule reports once, names all keys of the rule, and says what to do.
+#[test]
+fn rules() {
+    let cases: &[(Change, &str, &str)] = &[
+        (|c| c.nodes.clear(), "`nodes`: there are none", "at least one"),
+        (|c| c.nodes[1].id = "a".into(), "`nodes[0].id`, `nodes[1].id`: both are \"a\"", "own"),
+        (|c| c.nodes[1].id = String::new(), "`nodes[1].id`: is not a usable id", "letters"),
+        (|c| c.nodes[1].id = "a b".into(), "`nodes[1].id`: is not a usable id", "letters"),
+        (
+            |c| c.nodes[1].address = "http://A:7700/".into(),
+            "`nodes[0].address`, `nodes[1].address`: both are http://a:7700",
+            "once",
+        ),
+        (
+            |c| c.nodes[0].address = "a:7700".into(),
+            "`nodes[0].address`: has no `http://`",
+            "host:port",
+        ),
+        (
+            |c| c.nodes[0].address = String::new(),
+            "`nodes[0].address`: is not an address",
+            "host:port",
+        ),
+        (|c| c.nodes[0].address = "https://a".into(), "`nodes[0].address`: `https`", "host:port"),
+        (
+            |c| c.nodes[0].address = "http://a/x".into(),
+            "`nodes[0].address`: has a path",
+            "host:port",
+        ),
+        (
+            |c| c.nodes[0].address = "http://a?x".into(),
+            "`nodes[0].address`: has a path",
+            "host:port",
+        ),
+        (
+            |c| c.nodes[0].address = "http://a:99999".into(),
+            "`nodes[0].address`: has a port",
+            "host:port",
+        ),
+        (
+            |c| c.nodes[0].address = "http://u:p@a".into(),
+            "`nodes[0].address`: holds credentials",
+            "",
+        ),
+        (
+            |c| c.nodes.push(node("c", "http://c", 1)),
+            "`nodes[2].replica_group`, `replica_groups`: group 1 does not exist",
+            "raise replica_groups",
+        ),
+        (
+            |c| c.replica_groups = 2,
+            "`replication_factor`, `nodes`: group 1 has 0 node(s)",
+            "add nodes",
+        ),
+        (|c| c.replica_groups = 3, "`replica_groups`, `nodes`: 3 groups, but 2 node(s)", "lower"),
+        (
+            |c| c.replication_factor = 3,
+            "`replication_factor`, `nodes`: group 0 has 2 node(s), but each shard needs 3",
+            "lower replication_factor",
+        ),
+        (|c| c.shards = 0, "`shards`: 0 shards", "1 to 16384"),
+        (|c| c.shards = 16_385, "`shards`: 16385 shards", "1 to 16384"),
+        (|c| c.replication_factor = 0, "`replication_factor`: must not be 0", "at least 1"),
+        (
+            |c| c.scatter.node_timeout_ms = Millis(30_001),
+            "`scatter.node_timeout_ms`, `server.request_timeout_ms`: a call to a node may take 30001ms",
+            "smaller",
+        ),
+        (
+            |c| c.health.timeout_ms = Millis(5_001),
+            "`health.timeout_ms`, `health.interval_ms`",
+            "smaller",
+        ),
+        (
+            |c| c.server.metrics_port = 7_700,
+            "`server.port`, `server.metrics_port`: both are 7700",
+            "own",
+        ),
+        (|c| c.server.max_body_bytes = 0, "`server.max_body_bytes`: must not be 0", ""),
+        (|c| c.master_key = Secret::default(), "`master_key`: is missing", "MIROIR_MASTER_KEY"),
+        (|c| c.master_key = Secret::new("short"), "`master_key`: is 5 bytes long", "openssl"),
+        (|c| c.master_key = Secret::new(REDACTED), "`master_key`: holds the mark", "environment"),
+        (|c| c.node_master_key = Secret::new(REDACTED), "`node_master_key`: holds the mark", ""),
+        (
+            |c| c.admin.api_key = Secret::default(),
+            "`admin.api_key`: is missing",
+            "MIROIR_ADMIN_API_KEY",
+        ),
+        (
+            |c| c.leader_election.lease_ttl_s = Seconds(3),
+            "`leader_election.lease_ttl_s`, `leader_election.renew_interval_s`: a lease of 3s",
+            "three times",
+        ),
+        (
+            |c| c.connection_pool_per_node.max_idle = 129,
+            "`connection_pool_per_node.max_idle`, `connection_pool_per_node.max_total`: 129",
+            "smaller",
+        ),
+        (
+            |c| c.breaker.open_ms = Millis(30_001),
+            "`breaker.max_open_ms`, `breaker.open_ms`",
+            "larger",
+        ),
+        (|c| c.breaker.failure_threshold = 0, "`breaker.failure_threshold`: must not be 0", ""),
+        (|c| c.node_limit.background = 0, "`node_limit.background`: must not be 0", ""),
+        (|c| c.failover.max_attempts = 0, "`failover.max_attempts`: must not be 0", ""),
+        (|c| c.failover.budget_percent = 101, "`failover.budget_percent`: 101", "0 to 100"),
+        (|c| c.faceting.node_max_values = 0, "`faceting.node_max_values`: must not be 0", ""),
+        (
+            |c| c.resharding.allowed_windows = vec!["02:00-06:00 UTC".into(), "2-6".into()],
+            "`resharding.allowed_windows[1]`: \"2-6\" is not a window",
+            "02:00-06:00 UTC",
+        ),
+        (
+            |c| c.task_store.backend = TaskStoreBackend::Redis,
+            "`task_store.backend`: `redis` is not available in this version",
+            "sqlite",
+        ),
+        (|c| c.task_store.path = "".into(), "`task_store.path`: is empty", "file"),
+        (
+            |c| c.tracing.enabled = true,
+            "`tracing.enabled`: export of traces is not available",
+            "false",
+        ),
+        (|c| c.tracing.sample_rate = f64::NAN, "`tracing.sample_rate`: NaN", "0 to 1"),
+        (|c| c.tracing.sample_rate = 1.1, "`tracing.sample_rate`: 1.1", "0 to 1"),
+    ];
+    for (change, problem, remedy) in cases {
+        let found = messages(*change);
+        assert_eq!(found.len(), 1, "{problem}: {found:#?}");
+        assert!(found[0].starts_with(problem), "{problem}: {found:#?}");
+        let (_, after) = found[0].split_once("; ").expect("every message has a remedy");
+        assert!(after.contains(remedy), "{remedy}: {found:#?}");
+    }
+}
+
+#[test]
+fn values_at_the_edge_of_a_rule_are_accepted() {
+    let cases: &[Change] = &[
+        |c| c.shards = 1,
+        |c| c.shards = 16_384,
+        |c| c.replication_factor = 2,
+        |c| {
+            c.replica_groups = 2;
+            c.nodes[1].replica_group = 1;
+        },
+        |c| c.scatter.node_timeout_ms = Millis(30_000),
+        |c| c.connection_pool_per_node.max_idle = 128,
+        |c| c.leader_election.lease_ttl_s = Seconds(4),
+        |c| {
+            c.leader_election.lease_ttl_s = Seconds(1);
+            c.leader_election.enabled = Switch::Off;
+        },
+        |c| {
+            c.server.port = 0;
+            c.server.metrics_port = 0;
+        },
+        |c| {
+            c.admin.enabled = false;
+            c.admin.api_key = Secret::default();
+        },
+        |c| c.master_key = Secret::new("exactly-16-bytes"),
+        |c| c.node_master_key = Secret::new("short"),
+        |c| c.nodes[0].address = "http://[::1]:7701/".into(),
+        |c| c.nodes[0].address = "http://a:7701".into(),
+        |c| c.failover.enabled = false,
+        |c| c.resharding.allowed_windows = vec!["22:30-04:00".into()],
+    ];
+    for (position, change) in cases.iter().enumerate() {
+        assert_eq!(messages(*change), [] as [&str; 0], "case {position}");
+    }
+}
+
+#[test]
+fn every_zero_that_would_stop_the_server_is_refused() {
+    let zeroed = Config {
+        shards: 0,
+        replication_factor: 0,
+        replica_groups: 0,
+        health: HealthConfig {
+            interval_ms: Millis(0),
+            timeout_ms: Millis(0),
+            unhealthy_threshold: 0,
+            recovery_threshold: 0,
+        },
+        ..good()
+    };
+    let found: Vec<_> = zeroed.validate().unwrap_err().into_iter().flat_map(|e| e.keys).collect();
+    for key in [
+        "shards",
+        "replication_factor",
+        "replica_groups",
+        "health.interval_ms",
+        "health.timeout_ms",
+        "health.unhealthy_threshold",
+        "health.recovery_threshold",
+    ] {
+        assert!(found.iter().any(|other| other == key), "{key}: {found:?}");
+    }
+}
+
+#[test]
+fn an_address_with_credentials_is_not_repeated() {
+    let found = messages(|c| c.nodes[0].address = "http://user:hunter2@a".into());
+    assert!(!found.concat().contains("hunter2"), "{found:?}");
+}
+
+#[test]
+fn warnings() {
+    let cases: &[(Change, &str)] = &[
+        (|c| c.node_master_key = Secret::default(), "MIROIR_NODE_MASTER_KEY"),
+        (|c| c.node_master_key = c.master_key.clone(), "`node_master_key`, `master_key`"),
+        (|c| c.admin.api_key = c.master_key.clone(), "`admin.api_key`, `master_key`"),
+        (|c| c.shards = 1, "some nodes stay empty"),
+        (|c| c.task_store.url = "redis://r".into(), "`task_store.url`"),
+        (|c| c.node_limit.interactive = 97, "more calls than there are connections"),
+        (
+            |c| {
+                c.replication_factor = 3;
+                c.write_quorum = WriteQuorum::Any;
+            },
+            "one node alone",
+        ),
+    ];
+    for (change, part) in cases {
+        let mut config = good();
+        change(&mut config);
+        let found = config.warnings();
+        assert_eq!(found.len(), 1, "{part}: {found:?}");
+        assert!(found[0].contains(part), "{part}: {found:?}");
+    }
+}

@@ -1,0 +1,241 @@
+//! Miroir's reference server: the layers in their default order ([`stack`]), configuration,
+//! listeners, workers and the admin API.
+//!
+//! [`Server`] is usable from tests and other programs; ports of 0 let the system choose:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use miroir_server::{Server, config::Config};
+//! let config = Config::from_yaml("miroir: {server: {port: 0, metrics_port: 0}}")?;
+//! let server = Server::build(config).await?;
+//! println!("serving on {}", server.addresses().client);
+//! server.run(async { let _ = tokio::signal::ctrl_c().await; }).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod admin;
+pub mod config;
+mod edge;
+pub mod metrics;
+mod options;
+pub mod serve;
+pub mod stack;
+pub mod telemetry;
+mod workers;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use miroir::store::{StoreError, Stores};
+use miroir::topology::TopologyError;
+use miroir::{Cluster, OrderError};
+use miroir_api::InvalidNodeId;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Readiness;
+use crate::config::{Config, ConfigErrors};
+
+/// Why a server could not be built or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Rules between configuration keys are broken.
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    /// A node's id cannot be one.
+    #[error("`nodes[].id`: {0}")]
+    NodeId(#[from] InvalidNodeId),
+    /// The nodes are no cluster.
+    #[error("{0}")]
+    Topology(#[from] TopologyError),
+    /// The store at `task_store.path` cannot be used.
+    #[error("`task_store.path` {path}: {source}")]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// What the store says.
+        source: StoreError,
+    },
+    /// Layers stand in a wrong order.
+    #[error("{0}")]
+    Order(#[from] OrderError),
+    /// A listener cannot be opened.
+    #[error("cannot listen on {address} (`server.bind`, `{key}`): {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The key that sets the port.
+        key: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The client API, and the admin API under `/_miroir`.
+    pub client: SocketAddr,
+    /// `GET /metrics`, without a key.
+    pub metrics: SocketAddr,
+}
+
+/// A server that is ready to run: stores open, sockets bound, nothing accepted yet.
+pub struct Server {
+    config: Config,
+    cluster: Cluster,
+    connections: stack::ConnectionCounts,
+    readiness: Readiness,
+    metrics: PrometheusHandle,
+    client: TcpListener,
+    scrape: TcpListener,
+    addresses: Addresses,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Validates the configuration, opens the store, builds the stages and binds both listeners.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the configuration key to change.
+    pub async fn build(config: Config) -> Result<Self, BuildError> {
+        config.validate().map_err(ConfigErrors::from)?;
+        let path = config.task_store.path.clone();
+        let failed = |source| BuildError::Store { path: path.clone(), source };
+        let stores = open_stores(&config).await.map_err(failed)?;
+        Self::with_stores(config, stores).await
+    }
+
+    /// As [`Server::build`], over stores of the caller's choice.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the configuration key to change.
+    pub async fn with_stores(config: Config, stores: Stores) -> Result<Self, BuildError> {
+        config.validate().map_err(ConfigErrors::from)?;
+        let metrics = metrics::install();
+        metrics::touch_nodes(config.nodes.iter().map(|node| node.id.as_str()));
+        for warning in config.warnings() {
+            tracing::warn!(warning, "configuration");
+        }
+        let (cluster, connections) = stack::build(&config, stores).await?;
+        let server = &config.server;
+        let client = bind(server.bind, server.port, "server.port").await?;
+        let scrape = bind(server.bind, server.metrics_port, "server.metrics_port").await?;
+        let address = |listener: &TcpListener, key| {
+            listener.local_addr().map_err(|source| BuildError::Bind {
+                address: SocketAddr::new(server.bind, 0),
+                key,
+                source,
+            })
+        };
+        let addresses = Addresses {
+            client: address(&client, "server.port")?,
+            metrics: address(&scrape, "server.metrics_port")?,
+        };
+        let readiness = Readiness::default();
+        Ok(Self {
+            config,
+            cluster,
+            connections,
+            readiness,
+            metrics,
+            client,
+            scrape,
+            addresses,
+        })
+    }
+
+    /// Where the server listens, with the ports the system chose.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Handles to the running stages.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Serves until `shutdown` is done. Then stops accepting, lets requests under way finish, waits
+    /// for writes that outlive their clients, ends the workers and closes the stores. Each of the
+    /// two waits is bounded by `server.request_timeout_ms`.
+    ///
+    /// Dropping the future instead cuts everything off.
+    ///
+    /// # Errors
+    /// None today; reserved for listeners that fail while running.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BuildError> {
+        let drain = Duration::from(self.config.server.request_timeout_ms);
+        let shared = self.cluster.shared.clone();
+        let admin = admin::router(&self.config, &self.cluster, &self.readiness, &self.metrics);
+        let edge = edge::service(&self.config, self.cluster.operations.clone(), admin);
+        let accept = CancellationToken::new();
+        let scrapes = CancellationToken::new();
+
+        let mut listeners = JoinSet::new();
+        listeners.spawn(serve::serve(self.client, edge, accept.clone(), drain));
+        let mut scraper = JoinSet::new();
+        let metrics = serve::scrape_service(self.metrics.clone());
+        scraper.spawn(serve::serve(self.scrape, metrics, scrapes.clone(), Duration::ZERO));
+        let mut workers = workers::start(
+            &self.config,
+            &self.cluster,
+            &self.readiness,
+            self.connections,
+            self.metrics,
+        );
+        drop(self.cluster);
+        tracing::info!(
+            client = %self.addresses.client,
+            metrics = %self.addresses.metrics,
+            version = env!("CARGO_PKG_VERSION"),
+            "serving"
+        );
+
+        shutdown.await;
+
+        tracing::info!("shutting down: no new requests");
+        accept.cancel();
+        while listeners.join_next().await.is_some() {}
+        shared.tracker.close();
+        if tokio::time::timeout(drain, shared.tracker.wait()).await.is_err() {
+            // What they were doing is in the store; the next start picks it up.
+            tracing::warn!(left = shared.tracker.len(), "writes were still under way");
+        }
+        shared.stop.cancel();
+        while workers.join_next().await.is_some() {}
+        scrapes.cancel();
+        while scraper.join_next().await.is_some() {}
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Opens the store off the runtime: it may have to migrate.
+async fn open_stores(config: &Config) -> Result<Stores, StoreError> {
+    let path = config.task_store.path.clone();
+    tokio::task::spawn_blocking(move || {
+        miroir_store_sqlite::open(&path, miroir_store_sqlite::Options::default())
+    })
+    .await
+    .map_err(|panic| StoreError::Backend(Box::new(panic)))?
+}
+
+async fn bind(
+    ip: std::net::IpAddr,
+    port: u16,
+    key: &'static str,
+) -> Result<TcpListener, BuildError> {
+    let address = SocketAddr::new(ip, port);
+    TcpListener::bind(address).await.map_err(|source| BuildError::Bind { address, key, source })
+}

@@ -1,0 +1,51 @@
+//! Miroir server: reads the configuration, then serves until SIGTERM or SIGINT.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use miroir_server::config::{Config, Flags};
+use miroir_server::{Server, serve, stack, telemetry};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Sharding and replication for Meilisearch behind one Meilisearch-compatible endpoint.
+#[derive(Debug, Parser)]
+#[command(name = "miroir-server", version)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Exit code for a configuration that cannot be used.
+const BAD_CONFIG: u8 = 2;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Cli { flags } = Cli::parse();
+    let config = match Config::load(&flags) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    if flags.check_config {
+        print!("{}", config.to_yaml());
+        config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+        return ExitCode::SUCCESS;
+    }
+    if flags.describe_stack {
+        stack::describe(&config).iter().for_each(|stage| print!("{stage}"));
+        return ExitCode::SUCCESS;
+    }
+    telemetry::init();
+    let failure = match Server::build(config).await {
+        Ok(server) => server.run(serve::terminated()).await.err(),
+        Err(error) => Some(error),
+    };
+    let Some(error) = failure else { return ExitCode::SUCCESS };
+    tracing::error!(error = &error as &dyn std::error::Error, "miroir-server cannot run");
+    eprintln!("miroir-server cannot run: {error}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,276 @@
+//! Metrics: the one list of all families, and the recorder that renders them for Prometheus.
+//!
+//! Code everywhere else uses the `metrics` facade (`metrics::counter!("miroir_…")`) with the names
+//! and labels of [`FAMILIES`]. Names are a contract with dashboards and alerts: they are never
+//! changed.
+//!
+//! Every family shows a sample from the start, so that a rate over it does not begin with a gap:
+//! [`install`] touches the families without a node, [`touch_nodes`] those with one. A label value
+//! in [`FAMILIES`] is either one of a fixed set, which is touched, or bounded by the route table
+//! (`path_template`), HTTP (`method`, `status`) or the node calls Miroir makes (`operation`).
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{Key, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+/// What a family is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only grows; the name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Samples, counted in these buckets.
+    Histogram(&'static [f64]),
+}
+
+/// One label of a family and the values it is touched with at start. The value is not touched when
+/// there are none (`node_id`: see [`touch_nodes`]).
+pub type LabelSpec = (&'static str, &'static [&'static str]);
+
+/// One metric family.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Name as scraped.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// Unit of the value.
+    pub unit: Unit,
+    /// What the value means, in one sentence.
+    pub help: &'static str,
+    /// The labels.
+    pub labels: &'static [LabelSpec],
+}
+
+/// Buckets Prometheus clients use by default, in seconds.
+pub const SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Buckets for work of minutes to hours, in seconds.
+pub const LONG_SECONDS: &[f64] = &[1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0];
+
+/// Buckets for the number of nodes asked.
+pub const FAN_OUT: &[f64] = &[1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 64.0];
+
+const NODE: LabelSpec = ("node_id", &[]);
+/// A request is shown before the first one came: as one of the cheapest route.
+const REQUEST: &[LabelSpec] =
+    &[("method", &["GET"]), ("path_template", &["/health"]), ("status", &["200"])];
+/// What can go wrong between Miroir and a node.
+const NODE_ERRORS: LabelSpec =
+    ("error_type", &["connect", "timeout", "status", "protocol", "breaker_open", "overload"]);
+
+const fn family(
+    name: &'static str,
+    kind: Kind,
+    unit: Unit,
+    labels: &'static [LabelSpec],
+    help: &'static str,
+) -> Family {
+    Family { name, kind, unit, help, labels }
+}
+
+use Kind::{Counter, Gauge, Histogram};
+use Unit::{Count, Percent, Seconds};
+
+/// Every family of this version, by area.
+#[rustfmt::skip]
+pub const FAMILIES: &[Family] = &[
+    // Requests of clients.
+    family("miroir_request_duration_seconds", Histogram(SECONDS), Seconds, REQUEST,
+        "Time from a request's head to the end of its answer."),
+    family("miroir_requests_total", Counter, Count, REQUEST,
+        "Requests answered."),
+    family("miroir_requests_in_flight", Gauge, Count, &[],
+        "Requests being served."),
+    // Nodes.
+    family("miroir_node_healthy", Gauge, Count, &[NODE],
+        "1 while the node passes its checks, else 0."),
+    family("miroir_node_request_duration_seconds", Histogram(SECONDS), Seconds,
+        &[NODE, ("operation", &["search"])],
+        "Time of one call to a node."),
+    family("miroir_node_errors_total", Counter, Count, &[NODE, NODE_ERRORS],
+        "Calls to a node that failed."),
+    family("miroir_node_connection_reuse_ratio", Gauge, Percent, &[NODE],
+        "Share of calls to a node that found an open connection, from 0 to 1."),
+    family("miroir_node_connections_opened_total", Counter, Count, &[NODE],
+        "Connections opened to a node."),
+    family("miroir_node_ewma_latency_seconds", Gauge, Seconds, &[NODE],
+        "Moving average of a node's answer time that replica choice uses."),
+    family("miroir_node_in_flight", Gauge, Count, &[NODE],
+        "Calls to a node under way."),
+    family("miroir_breaker_state", Gauge, Count, &[NODE],
+        "State of a node's breaker: 0 closed, 1 half open, 2 open."),
+    // Shards.
+    family("miroir_shard_coverage", Gauge, Percent, &[],
+        "Share of shards with at least one readable replica, from 0 to 1."),
+    family("miroir_degraded_shards_total", Gauge, Count, &[],
+        "Shards with fewer readable replicas than they should have, now."),
+    family("miroir_shard_distribution", Gauge, Count, &[NODE],
+        "Shards a node holds."),
+    family("miroir_stale_shards", Gauge, Count, &[],
+        "Replicas of shards that missed an acknowledged write and are not read."),
+    family("miroir_repairs_total", Counter, Count, &[("kind", &["replay", "copy"])],
+        "Stale replicas brought up to date, by replaying writes or copying from a peer."),
+    // Tasks.
+    family("miroir_task_processing_age_seconds", Gauge, Seconds, &[],
+        "Age of the oldest task that has not finished."),
+    family("miroir_tasks_total", Counter, Count,
+        &[("status", &["enqueued", "processing", "succeeded", "failed", "canceled"])],
+        "Tasks that entered a status."),
+    family("miroir_task_registry_size", Gauge, Count, &[],
+        "Tasks in the registry."),
+    // Scatter and gather.
+    family("miroir_scatter_fan_out_size", Histogram(FAN_OUT), Count, &[],
+        "Nodes one request was sent to."),
+    family("miroir_scatter_partial_responses_total", Counter, Count, &[],
+        "Answers that lacked a shard."),
+    family("miroir_scatter_retries_total", Counter, Count, &[],
+        "Leaves that were asked of another replica."),
+    family("miroir_writes_degraded_total", Counter, Count, &[],
+        "Writes that were acknowledged while a replica missed them."),
+    family("miroir_facet_refinements_total", Counter, Count,
+        &[("outcome", &["bounded", "refined", "incomplete"])],
+        "Facet counts by how they became exact: bound held, second round, or not at all."),
+    // Settings.
+    family("miroir_settings_broadcast_phase", Gauge, Count, &[],
+        "Furthest phase of a running broadcast: 0 none, 1 propose, 2 verify, 3 commit."),
+    family("miroir_settings_hash_mismatch_total", Counter, Count, &[],
+        "Nodes found with other settings than the committed ones."),
+    family("miroir_settings_drift_repair_total", Counter, Count, &[],
+        "Nodes whose settings were repaired."),
+    family("miroir_settings_version", Gauge, Count, &[],
+        "Highest committed settings version of any index."),
+    // Moves of shards.
+    family("miroir_rebalance_in_progress", Gauge, Count, &[],
+        "1 while shards are moved, else 0."),
+    family("miroir_rebalance_documents_migrated_total", Counter, Count, &[],
+        "Documents copied by moves."),
+    family("miroir_rebalance_duration_seconds", Histogram(LONG_SECONDS), Seconds, &[],
+        "Time of one rebalance."),
+    // The process.
+    family("miroir_build_info", Gauge, Count, &[("version", &[env!("CARGO_PKG_VERSION")])],
+        "Always 1; the label says what is running."),
+];
+
+static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+
+/// A recorder that is not installed, described and touched: for tests, with
+/// `metrics::with_local_recorder`.
+#[must_use]
+pub fn recorder() -> PrometheusRecorder {
+    let mut builder = PrometheusBuilder::new();
+    for family in FAMILIES {
+        if let Histogram(buckets) = family.kind {
+            builder = builder
+                .set_buckets_for_metric(Matcher::Full(family.name.to_owned()), buckets)
+                .expect("every histogram has buckets");
+        }
+    }
+    let recorder = builder.build_recorder();
+    for family in FAMILIES {
+        let (name, unit, help) = (family.name.into(), Some(family.unit), family.help.into());
+        match family.kind {
+            Counter => recorder.describe_counter(name, unit, help),
+            Gauge => recorder.describe_gauge(name, unit, help),
+            Histogram(_) => recorder.describe_histogram(name, unit, help),
+        }
+        touch(&recorder, family, None);
+    }
+    recorder
+}
+
+/// Installs the recorder for the process and returns its handle; further calls return the same
+/// handle. Call [`upkeep`] in a task.
+///
+/// Where the embedding program has already installed a recorder of another kind, that one stays,
+/// and the handle shows zeros; this is logged.
+#[must_use]
+pub fn install() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            let recorder = recorder();
+            let handle = recorder.handle();
+            if metrics::set_global_recorder(recorder).is_err() {
+                tracing::error!("another metrics recorder is installed; metrics stay at zero");
+            }
+            handle
+        })
+        .clone()
+}
+
+/// Shows a sample of every family labelled by node for these nodes, through the recorder in force.
+/// Values that are already there stay.
+pub fn touch_nodes<'a>(nodes: impl IntoIterator<Item = &'a str>) {
+    metrics::with_recorder(|recorder| {
+        for node in nodes {
+            for family in FAMILIES.iter().filter(|family| family.has_node()) {
+                touch(recorder, family, Some(node));
+            }
+        }
+    });
+}
+
+/// Moves recorded samples into their buckets every few seconds; without it they pile up between
+/// scrapes. Never returns: run it as a task and drop it at shutdown.
+pub async fn upkeep(handle: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+impl Family {
+    /// Whether the family has one series per node.
+    #[must_use]
+    pub fn has_node(&self) -> bool {
+        self.labels.iter().any(|(label, _)| *label == "node_id")
+    }
+}
+
+/// Registers the family's series for the product of its label values, adding nothing to them.
+/// Families with a node are left out when there is none.
+fn touch(recorder: &dyn Recorder, family: &Family, node: Option<&str>) {
+    if family.has_node() != node.is_some() {
+        return;
+    }
+    let mut series: Vec<Vec<Label>> = vec![Vec::new()];
+    for (label, values) in family.labels {
+        let values = match node {
+            Some(node) if *label == "node_id" => &[node][..],
+            _ => *values,
+        };
+        series = series
+            .iter()
+            .flat_map(|labels| {
+                values.iter().map(|value| {
+                    let mut labels = labels.clone();
+                    labels.push(Label::new(*label, (*value).to_owned()));
+                    labels
+                })
+            })
+            .collect();
+    }
+    for labels in series {
+        let key = Key::from_parts(family.name, labels);
+        match family.kind {
+            Counter => recorder.register_counter(&key, &METADATA).increment(0),
+            Gauge if family.name == "miroir_build_info" => {
+                recorder.register_gauge(&key, &METADATA).set(1.0);
+            }
+            Gauge => recorder.register_gauge(&key, &METADATA).increment(0.0),
+            // Registering is enough: an empty histogram is rendered with its buckets at 0.
+            Histogram(_) => drop(recorder.register_histogram(&key, &METADATA)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

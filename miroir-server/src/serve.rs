@@ -1,0 +1,127 @@
+//! Listeners: HTTP/1.1 over TCP, and their orderly end.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use metrics_exporter_prometheus::PrometheusHandle;
+use miroir::error::BoxError;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+/// How long a client may take to send a request's head; also how long an idle connection is kept,
+/// so it is longer than what pools of clients usually keep.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Content type of the Prometheus text format.
+pub(crate) const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Accepts connections until `stop`, then closes the listener and lets requests under way finish
+/// for at most `drain`; what is left is cut. Dropping the future cuts every connection.
+pub(crate) async fn serve<S, B>(
+    listener: TcpListener,
+    service: S,
+    stop: CancellationToken,
+    drain: Duration,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    // Without this every small answer waits for a delayed acknowledgement.
+                    let _ = stream.set_nodelay(true);
+                    let service = TowerToHyperService::new(service.clone());
+                    let connection = http.serve_connection(TokioIo::new(stream), service);
+                    let connection = graceful.watch(connection);
+                    connections.spawn(async move {
+                        if let Err(error) = connection.await {
+                            tracing::debug!(%error, "connection ended early");
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Usually too many open files: connections that end will make room.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests were cut: they took longer than `server.request_timeout_ms`");
+    }
+}
+
+/// `GET /metrics` for scrapers inside the cluster's network.
+pub(crate) fn scrape_service(
+    metrics: PrometheusHandle,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<Full<Bytes>>,
+    Error = Infallible,
+    Future: Send,
+> + Clone
++ Send
++ 'static {
+    tower::service_fn(move |request: Request<Incoming>| {
+        let metrics = metrics.clone();
+        async move {
+            let mut response = Response::new(Full::default());
+            if request.uri().path().trim_end_matches('/') != "/metrics" {
+                *response.status_mut() = StatusCode::NOT_FOUND;
+            } else if request.method() != Method::GET {
+                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            } else {
+                *response.body_mut() = Full::from(metrics.render());
+                let text = HeaderValue::from_static(PROMETHEUS);
+                response.headers_mut().insert(header::CONTENT_TYPE, text);
+            }
+            Ok::<_, Infallible>(response)
+        }
+    })
+}
+
+/// Done when the process is asked to end: SIGTERM or SIGINT.
+pub async fn terminated() {
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let asked = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let asked = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupted => {}
+        () = asked => {}
+    }
+}

@@ -1,0 +1,89 @@
+//! SQLite backend of Miroir's store traits: one file, one pod.
+//!
+//! # What is durable
+//!
+//! A call answers after its change is committed and, by default, synced to disk
+//! ([`Durability::Synced`]). One writer thread commits everything that waits in one transaction, so
+//! that concurrent calls share the sync and a busy Miroir pays for it once per batch.
+//!
+//! [`Durability::Flushed`] leaves out the sync per commit. A crash of Miroir still loses nothing,
+//! but a crash of the machine may lose the last commits, and that is more than some history:
+//! - task uids that clients already hold are given to other tasks;
+//! - a replica that missed an acknowledged write is no longer known to be stale and is read;
+//! - a swap, rename or cut-over of the index catalogue is undone after it was acknowledged.
+//!
+//! It is meant for tests and for data that can be loaded again.
+//!
+//! # Threads
+//!
+//! Nothing here blocks an async thread: writes go to the writer thread, reads to Tokio's blocking
+//! pool on a few connections of their own. A call that has reached the writer takes effect even if
+//! its caller goes away.
+//!
+//! # Files
+//!
+//! The database is in WAL mode: beside `path` there are `path-wal` and `path-shm` while it is open.
+//! Several handles, also of several processes on the same machine, may use one file; network file
+//! systems cannot hold it.
+
+mod database;
+mod indexes;
+mod migrations;
+mod replicas;
+mod settings;
+mod tasks;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use miroir::store::{StoreError, Stores};
+
+use database::Database;
+
+/// How much a committed change survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Crashes of Miroir and of the machine.
+    #[default]
+    Synced,
+    /// Crashes of Miroir only; see the crate's page for what a crash of the machine costs.
+    Flushed,
+}
+
+/// How to open a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How much a committed change survives.
+    pub durability: Durability,
+    /// Connections for reading, and so how many reads run at once; at least 1.
+    pub readers: usize,
+    /// Most calls that share one commit; at least 1.
+    pub batch: usize,
+    /// Calls that may wait for the writer before callers wait for room; at least 1.
+    pub queue: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { durability: Durability::default(), readers: 4, batch: 256, queue: 1024 }
+    }
+}
+
+/// Opens the database at `path`, creating it or bringing it up to date if need be.
+///
+/// Blocks for a few milliseconds, longer if there is something to migrate: call it at the start.
+/// The file is closed once the last of the returned stores is dropped and the writer has done what
+/// was queued.
+///
+/// # Errors
+/// [`StoreError::SchemaVersionAhead`] if a newer Miroir wrote the database, otherwise
+/// [`StoreError::Backend`] with SQLite's reason.
+pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
+    let database = Arc::new(Database::open(path, &options)?);
+    Ok(Stores {
+        tasks: Arc::new(tasks::SqliteTasks(Arc::clone(&database))),
+        indexes: Arc::new(indexes::SqliteIndexes(Arc::clone(&database))),
+        replicas: Arc::new(replicas::SqliteReplicas(Arc::clone(&database))),
+        settings_versions: Arc::new(settings::SqliteSettingsVersions(database)),
+    })
+}

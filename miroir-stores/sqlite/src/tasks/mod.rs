@@ -1,0 +1,144 @@
+//! The task registry.
+
+mod list;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use miroir::store::{Answer, NewTask, TaskPage, TaskQuery, TaskRecord, Tasks};
+use miroir_api::TaskUid;
+use miroir_api::meili::TaskStatus;
+use rusqlite::{Connection, OptionalExtension};
+use time::OffsetDateTime;
+
+use crate::database::{Database, Fault};
+
+/// Most tasks one commit forgets, so that other writes do not wait for long.
+const PRUNE_BATCH: i64 = 1000;
+
+#[derive(Debug)]
+pub(crate) struct SqliteTasks(pub(crate) Arc<Database>);
+
+/// The columns that hold instants. Clamped to what 64 bits hold: the years 1677 to 2262.
+fn nanoseconds(at: OffsetDateTime) -> i64 {
+    let at = at.unix_timestamp_nanos();
+    i64::try_from(at).unwrap_or(if at < 0 { i64::MIN } else { i64::MAX })
+}
+
+fn decode(record: String) -> Result<TaskRecord, Fault> {
+    Ok(serde_json::from_str(&record)?)
+}
+
+fn get(connection: &Connection, uid: u32) -> Result<Option<TaskRecord>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT record FROM tasks WHERE uid = ?")?;
+    statement.query_row([uid], |row| row.get(0)).optional()?.map(decode).transpose()
+}
+
+/// Writes a whole row: `sql` has the nine columns in the order of the table.
+fn store(connection: &Connection, sql: &str, task: &TaskRecord) -> Result<(), Fault> {
+    connection.prepare_cached(sql)?.execute((
+        task.uid.0,
+        task.status.as_str(),
+        task.kind.as_str(),
+        &task.index,
+        task.canceled_by.map(|by| by.0),
+        nanoseconds(task.enqueued_at),
+        task.started_at.map(nanoseconds),
+        task.finished_at.map(nanoseconds),
+        serde_json::to_string(task)?,
+    ))?;
+    Ok(())
+}
+
+impl Tasks for SqliteTasks {
+    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+        Box::pin(self.0.write(move |connection| {
+            let uid: i64 = connection
+                .prepare_cached(
+                    "UPDATE counters SET next = next + 1 WHERE name = 'task_uid'
+                     RETURNING next - 1",
+                )?
+                .query_row([], |row| row.get(0))?;
+            let uid = u32::try_from(uid).map_err(|_| "all task uids of 32 bits have been used")?;
+            let record = TaskRecord::new(TaskUid(uid), task);
+            store(
+                connection,
+                "INSERT INTO tasks (uid, status, kind, index_uid, canceled_by,
+                    enqueued_at, started_at, finished_at, record)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                &record,
+            )?;
+            Ok(record)
+        }))
+    }
+
+    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+        Box::pin(self.0.write(move |connection| {
+            store(
+                connection,
+                "UPDATE tasks SET status = ?2, kind = ?3, index_uid = ?4, canceled_by = ?5,
+                    enqueued_at = ?6, started_at = ?7, finished_at = ?8, record = ?9
+                 WHERE uid = ?1",
+                &task,
+            )
+        }))
+    }
+
+    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+        Box::pin(self.0.read(move |connection| get(connection, uid.0)))
+    }
+
+    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+        Box::pin(self.0.read(move |connection| list::list(connection, &query)))
+    }
+
+    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+        Box::pin(self.0.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT record FROM tasks WHERE status IN ('enqueued', 'processing') ORDER BY uid",
+            )?;
+            statement.query_map([], |row| row.get(0))?.map(|record| decode(record?)).collect()
+        }))
+    }
+
+    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+        Box::pin(self.0.read(|connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT coalesce(sum(n), 0) FROM task_totals WHERE status = ?")?;
+            let mut counts = Vec::with_capacity(TaskStatus::ALL.len());
+            for status in TaskStatus::ALL {
+                let count: i64 = statement.query_row([status.as_str()], |row| row.get(0))?;
+                counts.push((status, u64::try_from(count)?));
+            }
+            Ok(counts)
+        }))
+    }
+
+    /// In commits of a thousand tasks, so this one call is not atomic: a crash keeps some.
+    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+        let before = nanoseconds(finished_before);
+        Box::pin(async move {
+            let mut pruned = 0;
+            loop {
+                let batch = self.0.write(move |connection| {
+                    let deleted = connection
+                        .prepare_cached(
+                            "DELETE FROM tasks WHERE uid IN (
+                                SELECT uid FROM tasks INDEXED BY tasks_by_finished
+                                WHERE finished_at < ?
+                                    AND status IN ('succeeded', 'failed', 'canceled')
+                                LIMIT ?)",
+                        )?
+                        .execute((before, PRUNE_BATCH))?;
+                    Ok(deleted as u64)
+                });
+                let batch = batch.await?;
+                pruned += batch;
+                if batch < PRUNE_BATCH as u64 {
+                    return Ok(pruned);
+                }
+            }
+        })
+    }
+}

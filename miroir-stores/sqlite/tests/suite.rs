@@ -1,0 +1,300 @@
+//! SQLite keeps the contract of the store traits, and what a file adds to it.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use futures_util::future::join_all;
+use miroir::store::{IndexEntry, NewTask, Stale, StaleKind, StoreError, Stores, TaskQuery};
+use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
+use miroir_store_sqlite::{Durability, Options};
+use miroir_test::stores::{Fixture, Tape, listing};
+use proptest::prelude::*;
+use rusqlite::Connection;
+use tempfile::TempDir;
+use time::OffsetDateTime;
+use tokio::runtime::Runtime;
+
+fn open(path: &Path) -> Stores {
+    miroir_store_sqlite::open(path, Options::default()).unwrap()
+}
+
+fn fixture(options: Options) -> Fixture {
+    let directory = TempDir::new().unwrap();
+    let stores = miroir_store_sqlite::open(&directory.path().join("db"), options).unwrap();
+    Fixture::keeping(stores, directory)
+}
+
+miroir_test::store_suite!(synced, async || fixture(Options::default()));
+// The narrowest of everything: each call commits alone and all reads share one connection.
+miroir_test::store_suite!(narrow, async || fixture(Options {
+    durability: Durability::Flushed,
+    readers: 1,
+    batch: 1,
+    queue: 1,
+}));
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn lists_agree_with_the_model(tape in prop::collection::vec(any::<u64>(), 0..900)) {
+        let runtime = Runtime::new().unwrap();
+        let options = Options { durability: Durability::Flushed, ..Options::default() };
+        for fixture in [fixture(options), miroir::store::memory::open().into()] {
+            let tape = Tape::new(tape.clone());
+            runtime.block_on(listing::agrees_with_the_model(&fixture.stores, tape));
+        }
+    }
+}
+
+fn instant() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(1_770_000_000).unwrap()
+}
+
+fn new_task(index: &str) -> NewTask {
+    NewTask {
+        index: Some(index.to_owned()),
+        physical: Some(index.to_owned()),
+        kind: TaskKind::DocumentAdditionOrUpdate,
+        status: TaskStatus::Enqueued,
+        details: None,
+        error: None,
+        enqueued_at: instant(),
+        custom_metadata: None,
+        nodes: Vec::new(),
+        protocol: None,
+    }
+}
+
+fn entry(name: &str) -> IndexEntry {
+    IndexEntry {
+        name: IndexUid::new(name).unwrap(),
+        physical: name.to_owned(),
+        shards: 16,
+        primary_key: Some("id".to_owned()),
+        created_at: instant(),
+        updated_at: instant(),
+        settings_version: 3,
+        overlay: serde_json::Map::new(),
+        frozen: None,
+        version: 1,
+    }
+}
+
+fn stale(node: &str) -> Stale {
+    Stale {
+        node: NodeId::new(node).unwrap(),
+        index: "movies".to_owned(),
+        shard: Some(ShardId(3)),
+        kind: StaleKind::Shard,
+        generation: 0,
+    }
+}
+
+/// Everything the stores hold, as text.
+async fn contents(stores: &Stores) -> String {
+    let all = TaskQuery { limit: usize::MAX, ..TaskQuery::default() };
+    format!(
+        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+        stores.tasks.list(all).await.unwrap(),
+        stores.tasks.unfinished().await.unwrap(),
+        stores.tasks.counts().await.unwrap(),
+        stores.indexes.list().await.unwrap(),
+        stores.replicas.list().await.unwrap(),
+        stores.settings_versions.list("movies").await.unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn reopening_keeps_everything() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("db");
+    let stores = open(&path);
+    for status in TaskStatus::ALL {
+        stores.tasks.insert(NewTask { status, ..new_task("movies") }).await.unwrap();
+    }
+    assert!(stores.indexes.put(entry("movies"), None).await.unwrap());
+    stores.replicas.mark(vec![stale("n1"), stale("n2")]).await.unwrap();
+    stores.settings_versions.set("movies", &NodeId::new("n1").unwrap(), 3).await.unwrap();
+    let before = contents(&stores).await;
+    drop(stores);
+
+    let stores = open(&path);
+    assert_eq!(contents(&stores).await, before);
+    assert_eq!(stores.tasks.insert(new_task("movies")).await.unwrap().uid, TaskUid(5));
+    let old = stores.replicas.list().await.unwrap().remove(0);
+    stores.replicas.mark(vec![stale("n1")]).await.unwrap();
+    assert!(!stores.replicas.clear(old).await.unwrap());
+}
+
+#[test]
+fn a_newer_database_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("db");
+    drop(open(&path));
+    let ahead = "INSERT INTO schema_versions VALUES (2, 'future', 0)";
+    Connection::open(&path).unwrap().execute(ahead, []).unwrap();
+    let error = miroir_store_sqlite::open(&path, Options::default()).unwrap_err();
+    assert!(matches!(error, StoreError::SchemaVersionAhead { found: 2, known: 1 }), "{error}");
+    assert!(error.to_string().contains("schema_version_ahead"));
+}
+
+#[test]
+fn what_is_no_database_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("db");
+    std::fs::write(&path, "a text that is long enough to be mistaken for something".repeat(99))
+        .unwrap();
+    let refused = |path: &Path| {
+        let error = miroir_store_sqlite::open(path, Options::default()).unwrap_err();
+        assert!(matches!(error, StoreError::Backend(_)), "{error}");
+    };
+    refused(&path);
+    refused(&directory.path().join("no/such/directory/db"));
+}
+
+fn schema(path: &Path) -> Vec<(String, Option<String>)> {
+    let connection = Connection::open(path).unwrap();
+    let mut statement =
+        connection.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+/// `001.sql` is a dump of a database of schema version 1. It stays as it is: when this fails, a
+/// released migration was edited or a stored record can no longer be read.
+#[tokio::test]
+async fn a_database_of_version_1_is_migrated() {
+    let directory = TempDir::new().unwrap();
+    let (old, new) = (directory.path().join("old"), directory.path().join("new"));
+    let dump = include_str!("fixtures/001.sql");
+    Connection::open(&old).unwrap().execute_batch(dump).unwrap();
+    let stores = open(&old);
+    drop(open(&new));
+    assert_eq!(schema(&old), schema(&new));
+
+    let task = stores.tasks.get(TaskUid(1)).await.unwrap().unwrap();
+    assert_eq!((task.status, task.index.as_deref()), (TaskStatus::Failed, Some("movies")));
+    assert_eq!(task.error.unwrap().code, "index_not_found");
+    assert_eq!(task.nodes[0].node.as_str(), "n1");
+    assert_eq!(task.finished_at, Some(instant()));
+    let counts: Vec<_> = stores.tasks.counts().await.unwrap().into_iter().map(|c| c.1).collect();
+    assert_eq!(counts, [1, 0, 0, 1, 0]);
+    assert_eq!(stores.indexes.list().await.unwrap(), [entry("movies")]);
+    assert_eq!(stores.replicas.list().await.unwrap(), [Stale { generation: 1, ..stale("n1") }]);
+    let versions = stores.settings_versions.list("movies").await.unwrap();
+    assert_eq!(versions, [(NodeId::new("n1").unwrap(), 3)]);
+    assert_eq!(stores.tasks.insert(new_task("movies")).await.unwrap().uid, TaskUid(7));
+}
+
+/// Two handles, each with a writer of its own, wait for each other instead of failing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_handles_share_one_file() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("db");
+    // Both create the schema, at once.
+    let opening = [0, 1].map(|_| {
+        let path = path.clone();
+        tokio::task::spawn_blocking(move || open(&path))
+    });
+    let handles: Vec<_> = join_all(opening).await.into_iter().map(Result::unwrap).collect();
+    assert!(handles[0].indexes.put(entry("movies"), None).await.unwrap());
+    let callers = (0..8).map(|caller| {
+        let stores = handles[caller % 2].clone();
+        tokio::spawn(async move {
+            let (mut uids, mut won) = (Vec::new(), 0);
+            let name = IndexUid::new("movies").unwrap();
+            for _ in 0..25 {
+                uids.push(stores.tasks.insert(new_task("movies")).await.unwrap().uid.0);
+                let mut entry = stores.indexes.get(&name).await.unwrap().unwrap();
+                entry.version += 1;
+                let expected = entry.version - 1;
+                won += u64::from(stores.indexes.put(entry, Some(expected)).await.unwrap());
+            }
+            (uids, won)
+        })
+    });
+    let (uids, won): (Vec<_>, Vec<_>) =
+        join_all(callers).await.into_iter().map(Result::unwrap).unzip();
+    let mut uids = uids.concat();
+    uids.sort_unstable();
+    assert!(uids.into_iter().eq(0..200));
+    let version = handles[1].indexes.list().await.unwrap()[0].version;
+    assert_eq!(version, 1 + won.iter().sum::<u64>());
+    assert_eq!(contents(&handles[0]).await, contents(&handles[1]).await);
+}
+
+/// Dropping every handle while calls are queued loses none of them.
+#[tokio::test]
+async fn what_was_queued_is_written_after_the_last_handle_is_gone() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("db");
+    let stores = open(&path);
+    let handle = stores.clone();
+    let calls = join_all((0..100).map(|_| handle.tasks.insert(new_task("movies"))));
+    drop(stores);
+    for task in calls.await {
+        task.unwrap();
+    }
+    drop(handle);
+    let stores = open(&path);
+    assert_eq!(stores.tasks.insert(new_task("movies")).await.unwrap().uid, TaskUid(100));
+}
+
+/// Not a test of its own, and done at once unless it is the process that
+/// `a_killed_process_loses_nothing` starts and kills: that one inserts without end and prints each
+/// uid once it was acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child() {
+    let Some(path) = std::env::var_os("MIROIR_TEST_STORE") else { return };
+    let stores = open(Path::new(&path));
+    let writers = (0..8).map(|_| async {
+        loop {
+            let task = stores.tasks.insert(new_task("movies")).await.unwrap();
+            stores.replicas.mark(vec![stale(&format!("n{}", task.uid))]).await.unwrap();
+            writeln!(std::io::stdout(), "acknowledged {}", task.uid).unwrap();
+        }
+    });
+    join_all(writers).await;
+}
+
+#[tokio::test]
+async fn a_killed_process_loses_nothing() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("db");
+    let mut next = 0;
+    for round in 0..3 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--nocapture"])
+            .env("MIROIR_TEST_STORE", &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut acknowledged = Vec::new();
+        let uid = |line: String| line.strip_prefix("acknowledged ")?.parse::<u32>().ok();
+        while acknowledged.len() < 40 + 60 * round {
+            acknowledged.extend(uid(lines.next().expect("the child ended").unwrap()));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What it still managed to print was acknowledged as well; the last line may be cut off.
+        let mut rest: Vec<_> = lines.map_while(Result::ok).collect();
+        rest.pop();
+        acknowledged.extend(rest.into_iter().filter_map(uid));
+
+        let stores = open(&path);
+        let stale = stores.replicas.list().await.unwrap();
+        for uid in acknowledged {
+            assert!(uid >= next, "{uid} was given twice");
+            assert!(stores.tasks.get(TaskUid(uid)).await.unwrap().is_some(), "{uid} is lost");
+            let node = format!("n{uid}");
+            assert!(stale.iter().any(|row| row.node.as_str() == node), "{node} is lost");
+        }
+        let all = stores.tasks.list(TaskQuery { limit: 0, ..TaskQuery::default() }).await.unwrap();
+        next = stores.tasks.insert(new_task("movies")).await.unwrap().uid.0 + 1;
+        assert_eq!(u64::from(next), all.total + 1, "there is a gap");
+    }
+}

@@ -1,0 +1,4 @@
+//! Work in progress.
+pub mod stores;
+#[cfg(feature = "engine")]
+pub mod engine;

@@ -1,0 +1,95 @@
+//! The contract of the store traits, as tests every backend must pass.
+//!
+//! ```text
+//! miroir_test::store_suite!(memory, async || miroir::store::memory::open());
+//! ```
+//!
+//! expands to a module `memory` of `#[tokio::test]`s, each with stores of its own. The factory
+//! answers anything that is [`Into<Fixture>`]: bare [`Stores`], or [`Fixture::keeping`] for a
+//! backend that needs a directory or a process beside them. The caller needs `tokio` with the
+//! multi-thread runtime and macros.
+//!
+//! The cases are public functions as well, so that a backend can run one under conditions of its
+//! own; [`listing::agrees_with_the_model`] takes a [`Tape`] that `proptest` can shrink.
+
+pub mod indexes;
+pub mod listing;
+pub mod replicas;
+pub mod settings;
+mod tape;
+pub mod tasks;
+
+use std::any::Any;
+use std::fmt;
+
+use miroir::store::Stores;
+
+pub use tape::Tape;
+
+/// Stores under test and what must live as long as they do.
+pub struct Fixture {
+    /// The stores.
+    pub stores: Stores,
+    _kept: Box<dyn Any + Send + Sync>,
+}
+
+impl fmt::Debug for Fixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fixture").field("stores", &self.stores).finish_non_exhaustive()
+    }
+}
+
+impl Fixture {
+    /// Stores with something to drop after them, for example a temporary directory.
+    pub fn keeping(stores: Stores, kept: impl Any + Send + Sync) -> Self {
+        Self { stores, _kept: Box::new(kept) }
+    }
+}
+
+impl From<Stores> for Fixture {
+    fn from(stores: Stores) -> Self {
+        Self::keeping(stores, ())
+    }
+}
+
+/// Runs the contract of the store traits on a backend; see [`stores`](crate::stores).
+#[macro_export]
+macro_rules! store_suite {
+    ($name:ident, $open:expr) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            $crate::store_suite! { @cases $open;
+                tasks: round_trip, uids_are_dense_under_concurrency, uids_are_never_reused,
+                    counts_and_unfinished_follow_updates, prune_spares_what_is_not_over,
+                    lost_callers_do_no_harm;
+                listing: agrees_with_the_model_for_many_seeds, pages_show_every_task_once;
+                indexes: round_trip, one_creator_wins, no_update_is_lost, a_stale_delete_is_refused;
+                replicas: round_trip, the_stronger_kind_stays, a_repair_spares_a_new_miss,
+                    one_repair_clears, marks_are_all_or_nothing, forgetting_spares_deletions;
+                settings: versions_never_go_back, the_highest_of_a_race_stays;
+            }
+        }
+    };
+    (@cases $open:expr; $($group:ident: $($case:ident),+;)+) => {
+        $(
+            mod $group {
+                #[allow(unused_imports)]
+                use super::*;
+
+                $crate::store_suite! { @tests $open; $group; $($case),+ }
+            }
+        )+
+    };
+    (@tests $open:expr; $group:ident; $($case:ident),+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $case() {
+                let open = $open;
+                let fixture: $crate::stores::Fixture = open().await.into();
+                $crate::stores::$group::$case(&fixture.stores).await;
+            }
+        )+
+    };
+}

@@ -1,0 +1,147 @@
+//! Stale replicas.
+
+use futures_util::future::join_all;
+use miroir::store::{Stale, StaleKind, Stores};
+use miroir_api::{NodeId, ShardId};
+
+fn stale(node: &str, index: &str, shard: Option<u32>, kind: StaleKind) -> Stale {
+    Stale {
+        node: NodeId::new(node).expect("a node id"),
+        index: index.to_owned(),
+        shard: shard.map(ShardId),
+        kind,
+        generation: 0,
+    }
+}
+
+/// Rows without what the store chose.
+async fn rows(stores: &Stores) -> Vec<Stale> {
+    let rows = stores.replicas.list().await.unwrap();
+    rows.into_iter().map(|row| Stale { generation: 0, ..row }).collect()
+}
+
+/// What was marked is listed, ordered by node, index and shard, the index as a whole first.
+pub async fn round_trip(stores: &Stores) {
+    assert_eq!(rows(stores).await, []);
+    let ordered = vec![
+        stale("n1", "a", None, StaleKind::Index),
+        stale("n1", "a", Some(0), StaleKind::Pending),
+        stale("n1", "a", Some(2), StaleKind::Shard),
+        stale("n1", "a", Some(10), StaleKind::Shard),
+        stale("n1", "b", Some(u32::MAX), StaleKind::Shard),
+        stale("n10", "a", None, StaleKind::Deleted),
+        stale("n2", "a", Some(0), StaleKind::Shard),
+    ];
+    let mut shuffled = ordered.clone();
+    shuffled.reverse();
+    shuffled.swap(1, 4);
+    stores.replicas.mark(shuffled).await.unwrap();
+    stores.replicas.mark(Vec::new()).await.unwrap();
+    assert_eq!(rows(stores).await, ordered);
+}
+
+/// A weaker kind does not replace a stronger one, but the miss counts.
+pub async fn the_stronger_kind_stays(stores: &Stores) {
+    let mut last = 0;
+    for (marked, kept) in [
+        (StaleKind::Pending, StaleKind::Pending),
+        (StaleKind::Shard, StaleKind::Shard),
+        (StaleKind::Pending, StaleKind::Shard),
+        (StaleKind::Deleted, StaleKind::Deleted),
+        (StaleKind::Index, StaleKind::Deleted),
+    ] {
+        stores.replicas.mark(vec![stale("n", "a", Some(1), marked)]).await.unwrap();
+        let rows = stores.replicas.list().await.unwrap();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].kind, kept);
+        assert!(rows[0].generation > last, "{rows:?}");
+        last = rows[0].generation;
+    }
+}
+
+/// A repair that raced with a new miss does not clear it, even if the row was gone in between.
+pub async fn a_repair_spares_a_new_miss(stores: &Stores) {
+    let replicas = &stores.replicas;
+    let miss = stale("n", "a", Some(1), StaleKind::Shard);
+    assert!(!replicas.clear(miss.clone()).await.unwrap());
+    replicas.mark(vec![miss.clone()]).await.unwrap();
+    let first = replicas.list().await.unwrap().remove(0);
+    replicas.mark(vec![miss.clone()]).await.unwrap();
+    let second = replicas.list().await.unwrap().remove(0);
+    assert!(!replicas.clear(first.clone()).await.unwrap());
+    assert_eq!(replicas.list().await.unwrap(), std::slice::from_ref(&second));
+
+    let other = Stale { shard: None, ..second.clone() };
+    assert!(!replicas.clear(other).await.unwrap());
+    assert!(replicas.clear(second.clone()).await.unwrap());
+    assert_eq!(replicas.list().await.unwrap(), []);
+
+    replicas.mark(vec![miss]).await.unwrap();
+    for old in [first, second] {
+        assert!(!replicas.clear(old).await.unwrap(), "a generation was given twice");
+    }
+    assert_eq!(replicas.list().await.unwrap().len(), 1);
+}
+
+/// Of many repairs of one row, one clears it.
+pub async fn one_repair_clears(stores: &Stores) {
+    stores.replicas.mark(vec![stale("n", "a", None, StaleKind::Index)]).await.unwrap();
+    let row = stores.replicas.list().await.unwrap().remove(0);
+    let repairs = (0..20).map(|_| {
+        let (replicas, row) = (stores.replicas.clone(), row.clone());
+        tokio::spawn(async move { replicas.clear(row).await.unwrap() })
+    });
+    let cleared = join_all(repairs).await.into_iter().filter(|one| *one.as_ref().unwrap()).count();
+    assert_eq!(cleared, 1);
+}
+
+/// Nobody sees half of what one call marks, and no mark of a race is lost.
+pub async fn marks_are_all_or_nothing(stores: &Stores) {
+    let markers: Vec<_> = (0..20)
+        .map(|caller| {
+            let replicas = stores.replicas.clone();
+            tokio::spawn(async move {
+                let index = format!("index{caller}");
+                let pair = [0, 1].map(|shard| stale("n", &index, Some(shard), StaleKind::Shard));
+                let shared = stale("n", "shared", None, StaleKind::Index);
+                replicas.mark([pair.as_slice(), &[shared]].concat()).await.unwrap();
+            })
+        })
+        .collect();
+    loop {
+        let listed = rows(stores).await;
+        let shared = listed.iter().filter(|row| row.index == "shared").count();
+        assert!(listed.len() % 2 == shared, "half of a mark: {listed:?}");
+        if listed.len() == 41 {
+            break;
+        }
+        assert!(
+            !markers.iter().all(tokio::task::JoinHandle::is_finished)
+                || rows(stores).await.len() == 41,
+            "a mark was lost"
+        );
+        tokio::task::yield_now().await;
+    }
+    for marker in markers {
+        marker.await.unwrap();
+    }
+}
+
+/// Forgetting an index keeps deletions, which are still owed, and other indexes.
+pub async fn forgetting_spares_deletions(stores: &Stores) {
+    let kept = vec![
+        stale("n1", "a", None, StaleKind::Deleted),
+        stale("n1", "ab", None, StaleKind::Index),
+        stale("n2", "b", Some(0), StaleKind::Shard),
+    ];
+    let mut all = kept.clone();
+    all.extend([
+        stale("n1", "a", Some(0), StaleKind::Pending),
+        stale("n2", "a", Some(0), StaleKind::Shard),
+        stale("n2", "a", None, StaleKind::Index),
+    ]);
+    stores.replicas.mark(all).await.unwrap();
+    stores.replicas.forget_index("a").await.unwrap();
+    stores.replicas.forget_index("unknown").await.unwrap();
+    assert_eq!(rows(stores).await, kept);
+}

@@ -1,0 +1,187 @@
+//! The task registry, except its lists.
+
+use std::collections::BTreeSet;
+
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use miroir::store::{NewTask, NodeTask, Stores, TaskRecord};
+use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use miroir_api::{NodeId, ShardId, TaskUid};
+use serde_json::json;
+use time::{Duration, OffsetDateTime};
+
+/// An instant, in milliseconds after some day in 2026.
+pub(super) fn at(milliseconds: i64) -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH + Duration::days(20_500) + Duration::milliseconds(milliseconds)
+}
+
+pub(super) fn new_task(index: &str) -> NewTask {
+    NewTask {
+        index: Some(index.to_owned()),
+        physical: Some(index.to_owned()),
+        kind: TaskKind::DocumentAdditionOrUpdate,
+        status: TaskStatus::Enqueued,
+        details: None,
+        error: None,
+        enqueued_at: at(0),
+        custom_metadata: None,
+        nodes: Vec::new(),
+        protocol: None,
+    }
+}
+
+fn node_task(node: &str, uid: Option<u32>) -> NodeTask {
+    NodeTask {
+        node: NodeId::new(node).expect("a node id"),
+        uid,
+        status: TaskStatus::Processing,
+        deleted: Some(u64::from(u32::MAX) + 7),
+        error: Some(ApiError::new("internal", "a `quoted` \"text\"\n\u{e000}")),
+        dropped: uid.is_none(),
+        shards: vec![ShardId(0), ShardId(4095)],
+    }
+}
+
+/// Every field of a task comes back, from a new task and from an update.
+pub async fn round_trip(stores: &Stores) {
+    let tasks = &stores.tasks;
+    assert_eq!(tasks.get(TaskUid(0)).await.unwrap(), None);
+
+    let new = NewTask {
+        details: json!({"z": 1, "a": {"receivedDocuments": 5, "x": null}}).as_object().cloned(),
+        error: Some(ApiError::new("index_not_found", "Index `é` not found.")),
+        enqueued_at: at(0) + Duration::nanoseconds(123_456_789),
+        custom_metadata: Some("the client's own 'words'".to_owned()),
+        nodes: vec![node_task("a", Some(u32::MAX)), node_task("b", None)],
+        protocol: Some(json!([1, {"step": "copy"}])),
+        physical: Some("movies-7".to_owned()),
+        ..new_task("movies")
+    };
+    let mut task = tasks.insert(new.clone()).await.unwrap();
+    assert_eq!(task, TaskRecord::new(TaskUid(0), new));
+    assert_eq!(tasks.get(task.uid).await.unwrap(), Some(task.clone()));
+
+    task.status = TaskStatus::Canceled;
+    task.canceled_by = Some(TaskUid(9));
+    task.started_at = Some(at(1));
+    task.finished_at = Some(at(2) + Duration::nanoseconds(1));
+    task.index = None;
+    task.details = None;
+    task.protocol = None;
+    task.nodes.truncate(1);
+    tasks.update(task.clone()).await.unwrap();
+    assert_eq!(tasks.get(task.uid).await.unwrap(), Some(task.clone()));
+
+    let unknown = TaskRecord { uid: TaskUid(5), ..task.clone() };
+    tasks.update(unknown).await.unwrap();
+    assert_eq!(tasks.get(TaskUid(5)).await.unwrap(), None);
+    // Updating a task that does not exist has not moved the counter either.
+    assert_eq!(tasks.insert(new_task("a")).await.unwrap().uid, TaskUid(1));
+
+    let done = NewTask { status: TaskStatus::Failed, enqueued_at: at(5), ..new_task("a") };
+    let done = tasks.insert(done).await.unwrap();
+    assert_eq!((done.started_at, done.finished_at), (Some(at(5)), Some(at(5))));
+    assert_eq!(tasks.get(done.uid).await.unwrap(), Some(done));
+}
+
+/// Concurrent inserts get 0, 1, 2, … without a gap, and each caller's own uids grow.
+pub async fn uids_are_dense_under_concurrency(stores: &Stores) {
+    let callers = (0..40).map(|caller| {
+        let tasks = stores.tasks.clone();
+        tokio::spawn(async move {
+            let mut uids = Vec::new();
+            for _ in 0..10 {
+                let index = format!("index{caller}");
+                let task = tasks.insert(new_task(&index)).await.unwrap();
+                assert_eq!(task.index, Some(index));
+                assert_eq!(tasks.get(task.uid).await.unwrap(), Some(task.clone()));
+                uids.push(task.uid.0);
+            }
+            assert!(uids.is_sorted_by(|a, b| a < b), "{uids:?}");
+            uids
+        })
+    });
+    let uids = join_all(callers).await.into_iter().flat_map(Result::unwrap);
+    let uids: Vec<u32> = uids.collect();
+    let distinct: BTreeSet<u32> = uids.iter().copied().collect();
+    assert_eq!(uids.len(), 400);
+    assert!(distinct.into_iter().eq(0..400));
+}
+
+/// A pruned task's uid is not given again, not even the last one's.
+pub async fn uids_are_never_reused(stores: &Stores) {
+    for _ in 0..3 {
+        let done = NewTask { status: TaskStatus::Succeeded, ..new_task("a") };
+        stores.tasks.insert(done).await.unwrap();
+    }
+    assert_eq!(stores.tasks.prune(at(1)).await.unwrap(), 3);
+    assert_eq!(stores.tasks.get(TaskUid(2)).await.unwrap(), None);
+    assert_eq!(stores.tasks.insert(new_task("a")).await.unwrap().uid, TaskUid(3));
+}
+
+/// `counts` and `unfinished` see every change of status.
+pub async fn counts_and_unfinished_follow_updates(stores: &Stores) {
+    let tasks = &stores.tasks;
+    let zero: Vec<_> = TaskStatus::ALL.map(|status| (status, 0)).to_vec();
+    assert_eq!(tasks.counts().await.unwrap(), zero, "every status is listed, in order");
+
+    let mut all = Vec::new();
+    for _ in 0..10 {
+        all.push(tasks.insert(new_task("a")).await.unwrap());
+    }
+    for (position, task) in all.iter_mut().enumerate() {
+        task.status = TaskStatus::ALL[position % 4];
+        tasks.update(task.clone()).await.unwrap();
+    }
+    let counts: Vec<_> = tasks.counts().await.unwrap().into_iter().map(|(_, n)| n).collect();
+    assert_eq!(counts, [3, 3, 2, 2, 0]);
+
+    all.retain(|task| !task.status.is_terminal());
+    assert_eq!(tasks.unfinished().await.unwrap(), all, "oldest first");
+}
+
+/// Only tasks that are over, and were before the instant, are forgotten.
+pub async fn prune_spares_what_is_not_over(stores: &Stores) {
+    let tasks = &stores.tasks;
+    let mut kept = Vec::new();
+    let mut gone = 0;
+    // More than a backend may want to delete at once.
+    for position in 0..2600_i64 {
+        let status = TaskStatus::ALL[(position % 5) as usize];
+        let enqueued_at = at(if position % 2 == 0 { 10 } else { 20 });
+        kept.push((NewTask { status, enqueued_at, ..new_task("a") }, status));
+    }
+    let inserted = join_all(
+        kept.into_iter()
+            .map(|(new, status)| async move { (tasks.insert(new).await.unwrap(), status) }),
+    );
+    let mut kept = Vec::new();
+    for (task, status) in inserted.await {
+        if status.is_terminal() && task.enqueued_at == at(10) {
+            gone += 1;
+        } else {
+            kept.push(task.uid);
+        }
+    }
+    assert_eq!(tasks.prune(at(10)).await.unwrap(), 0, "the bound is exclusive");
+    assert_eq!(tasks.prune(at(20)).await.unwrap(), gone);
+    assert_eq!(tasks.prune(at(20)).await.unwrap(), 0);
+    let counts = tasks.counts().await.unwrap();
+    assert_eq!(counts.iter().map(|(_, n)| *n).sum::<u64>(), kept.len() as u64);
+    for uid in kept {
+        assert!(tasks.get(uid).await.unwrap().is_some(), "{uid}");
+    }
+}
+
+/// A caller that goes away while its insert is under way leaves a whole task or none, and no gap.
+pub async fn lost_callers_do_no_harm(stores: &Stores) {
+    for _ in 0..50 {
+        // Polled once, then dropped.
+        let _ = stores.tasks.insert(new_task("lost")).now_or_never();
+    }
+    let next = stores.tasks.insert(new_task("kept")).await.unwrap().uid;
+    for uid in 0..next.0 {
+        let task = stores.tasks.get(TaskUid(uid)).await.unwrap();
+        assert_eq!(task.unwrap().index.as_deref(), Some("lost"));
+    }
+}

@@ -1,0 +1,245 @@
+//! `Miroir::builder()`: the pipeline from nodes, stores and layers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use miroir_api::{GroupId, InvalidNodeId, NodeId};
+
+use crate::cluster::{Cluster, Shared, Tuning};
+use crate::http::{Decode, DecodeOptions};
+use crate::index::Scatter;
+use crate::leaf::Dispatch;
+use crate::node::health::{self, HealthOptions};
+use crate::node::{self, Client, ClientOptions, Factory, Pool, Scores};
+use crate::operation::Resolve;
+use crate::operation::control::{Control, poller, repair};
+use crate::stack::{OrderError, Stack};
+use crate::stage::BoxService;
+use crate::store::{StoreError, Stores, memory};
+use crate::topology::{Node, NodeStatus, Topology, TopologyError};
+use crate::{index, leaf, operation};
+
+/// The pipeline could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A node id is not valid.
+    #[error(transparent)]
+    Node(#[from] InvalidNodeId),
+    /// The nodes do not make a topology.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// Layers stand in a wrong order.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Puts layers around the base service of a stage.
+pub type Wrap<R> = Arc<dyn Fn(BoxService<R>) -> Result<BoxService<R>, OrderError> + Send + Sync>;
+
+/// Collects what a pipeline is made of.
+#[must_use]
+pub struct Builder {
+    nodes: Vec<(String, String, u32)>,
+    replication_factor: u32,
+    node_key: Option<String>,
+    tuning: Tuning,
+    health: HealthOptions,
+    stores: Option<Stores>,
+    factory: Option<Arc<Factory>>,
+    operations: Option<Wrap<operation::Request>>,
+    indexes: Option<Wrap<index::Request>>,
+    leaves: Option<Wrap<leaf::Request>>,
+    scores: Arc<Scores>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("nodes", &self.nodes).finish_non_exhaustive()
+    }
+}
+
+/// A pipeline, its workers, and its HTTP service.
+#[derive(Clone, Debug)]
+pub struct Miroir {
+    /// Handles to the stages.
+    pub cluster: Cluster,
+    health: HealthOptions,
+}
+
+impl Miroir {
+    /// Starts collecting.
+    pub fn builder() -> Builder {
+        Builder {
+            nodes: Vec::new(),
+            replication_factor: 1,
+            node_key: None,
+            tuning: Tuning::default(),
+            health: HealthOptions::default(),
+            stores: None,
+            factory: None,
+            operations: None,
+            indexes: None,
+            leaves: None,
+            scores: Arc::new(Scores::default()),
+        }
+    }
+
+    /// The client API as a tower service over HTTP. Put an authentication layer around it: it
+    /// trusts the [`crate::context::Principal`] it finds in the request's extensions.
+    pub fn http(&self, timeout: Duration) -> Decode {
+        let max_body = self.cluster.shared.tuning.max_body;
+        Decode::new(self.cluster.operations.clone(), DecodeOptions { timeout, max_body })
+    }
+
+    /// Starts health checks, task polling and repair. They end with [`Miroir::shutdown`].
+    pub fn spawn_workers(&self) {
+        let shared = &self.cluster.shared;
+        let stop = || shared.stop.child_token();
+        shared.tracker.spawn(health::run(Arc::clone(shared), self.health, stop()));
+        shared.tracker.spawn(poller::run(Arc::clone(shared), self.cluster.leaves.clone(), stop()));
+        shared.tracker.spawn(repair::run(Arc::clone(shared), stop()));
+    }
+
+    /// Stops the workers and waits for writes that are under way.
+    pub async fn shutdown(&self) {
+        let shared = &self.cluster.shared;
+        shared.stop.cancel();
+        shared.tracker.close();
+        shared.tracker.wait().await;
+    }
+}
+
+impl Builder {
+    /// Adds a node: a stable id, its address (`http://host:port`), its replica group.
+    pub fn node(mut self, id: &str, address: &str, group: u32) -> Self {
+        self.nodes.push((id.to_owned(), address.to_owned(), group));
+        self
+    }
+
+    /// Copies of each shard inside a group.
+    pub fn replication_factor(mut self, copies: u32) -> Self {
+        self.replication_factor = copies;
+        self
+    }
+
+    /// The key Miroir uses on nodes.
+    pub fn node_key(mut self, key: impl Into<String>) -> Self {
+        self.node_key = Some(key.into());
+        self
+    }
+
+    /// Figures of the stages.
+    pub fn tuning(mut self, tuning: Tuning) -> Self {
+        self.tuning = tuning;
+        self
+    }
+
+    /// S of new indexes.
+    pub fn shards(mut self, shards: u32) -> Self {
+        self.tuning.shards = shards;
+        self
+    }
+
+    /// When and how often nodes are checked.
+    pub fn health(mut self, options: HealthOptions) -> Self {
+        self.health = options;
+        self
+    }
+
+    /// Where state is kept; in memory by default.
+    pub fn stores(mut self, stores: Stores) -> Self {
+        self.stores = Some(stores);
+        self
+    }
+
+    /// Node figures shared with layers of the node stage.
+    pub fn scores(mut self, scores: Arc<Scores>) -> Self {
+        self.scores = scores;
+        self
+    }
+
+    /// How the stack of a node is built; by default an HTTP client with the node key.
+    pub fn node_stack(mut self, factory: Arc<Factory>) -> Self {
+        self.factory = Some(factory);
+        self
+    }
+
+    /// Layers of the operation stage.
+    pub fn operations(mut self, wrap: Wrap<operation::Request>) -> Self {
+        self.operations = Some(wrap);
+        self
+    }
+
+    /// Layers of the index stage.
+    pub fn indexes(mut self, wrap: Wrap<index::Request>) -> Self {
+        self.indexes = Some(wrap);
+        self
+    }
+
+    /// Layers of the leaf stage.
+    pub fn leaves(mut self, wrap: Wrap<leaf::Request>) -> Self {
+        self.leaves = Some(wrap);
+        self
+    }
+
+    /// Builds the pipeline. Nothing runs yet: see [`Miroir::spawn_workers`].
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub async fn build(self) -> Result<Miroir, BuildError> {
+        let nodes = self
+            .nodes
+            .iter()
+            .map(|(id, address, group)| {
+                Ok(Node {
+                    id: NodeId::new(id)?,
+                    address: address.clone(),
+                    group: GroupId(*group),
+                    status: NodeStatus::Active,
+                })
+            })
+            .collect::<Result<Vec<_>, InvalidNodeId>>()?;
+        let topology = Topology::new(nodes, self.replication_factor)?;
+        let key = self.node_key.clone();
+        let factory = self.factory.unwrap_or_else(|| {
+            Arc::new(move |node: &Node| {
+                let client = Client::new(node.id.clone(), &node.address, ClientOptions::default());
+                let key = key.clone();
+                let credentials = tower::util::MapRequestLayer::new(move |mut r: node::Request| {
+                    let bearer = key.as_ref().map(|key| format!("Bearer {key}"));
+                    if let Some(value) = bearer.and_then(|b| ::http::HeaderValue::from_str(&b).ok()) {
+                        r.headers_mut().insert(::http::header::AUTHORIZATION, value);
+                    }
+                    r
+                });
+                Stack::new().push_named("credentials", credentials).build(client)
+            })
+        });
+        let pool = Pool::new(factory, &topology)?;
+        let stores = self.stores.unwrap_or_else(memory::open);
+        let timeout = self.tuning.node_timeout;
+        let shared =
+            Shared::load(topology, stores, pool.clone(), Arc::clone(&self.scores), self.tuning)
+                .await?;
+        let wrap_leaves = self.leaves.unwrap_or_else(|| Arc::new(Ok));
+        let leaves = wrap_leaves(BoxService::<leaf::Request>::new(Dispatch::new(
+            pool,
+            self.scores,
+            timeout,
+        )))?;
+        let wrap_indexes = self.indexes.unwrap_or_else(|| Arc::new(Ok));
+        let scatter = Scatter::new(leaves.clone(), Arc::clone(&shared));
+        let indexes = wrap_indexes(BoxService::<index::Request>::new(scatter))?;
+        let control = Control::new(leaves.clone(), Arc::clone(&shared));
+        let wrap_operations = self.operations.unwrap_or_else(|| Arc::new(Ok));
+        let resolve = Resolve::new(indexes.clone(), Arc::clone(&shared), control);
+        let operations = wrap_operations(BoxService::<operation::Request>::new(resolve))?;
+        let cluster = Cluster { operations, indexes, leaves, shared };
+        Ok(Miroir { cluster, health: self.health })
+    }
+}

@@ -1,0 +1,454 @@
+//! What server, workers, admin API and tests share: handles to the running stages.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use miroir_api::{IndexUid, NodeId, ShardId};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::index::sequencer::Sequencer;
+use crate::index::settings::{IndexSettings, SettingsCache};
+use crate::node::health::HealthBoard;
+use crate::node::{Call, Pool, Scores};
+use crate::quorum::WriteQuorum;
+use crate::stage::BoxService;
+use crate::store::{IndexEntry, Stale, StaleKind, StoreError, Stores};
+use crate::topology::{NodeEvent, Topology};
+use crate::{index, leaf, operation};
+
+/// What a read does when a shard has no replica left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnavailableShards {
+    /// Answer with what there is and say what is missing.
+    Partial,
+    /// Refuse.
+    Error,
+}
+
+/// How settings reach the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BroadcastStrategy {
+    /// All nodes at once, then verify, then commit.
+    TwoPhase,
+    /// One node after the other.
+    Sequential,
+}
+
+/// Figures that stages need. Built from the server's configuration.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// S of new indexes.
+    pub shards: u32,
+    /// When a write is acknowledged.
+    pub write_quorum: WriteQuorum,
+    /// How long one node call may take.
+    pub node_timeout: Duration,
+    /// What a read does when a shard has no replica left.
+    pub unavailable: UnavailableShards,
+    /// Least `maxValuesPerFacet` on nodes.
+    pub node_max_values: u64,
+    /// How settings reach the nodes.
+    pub strategy: BroadcastStrategy,
+    /// How long nodes may take to apply settings.
+    pub verify_timeout: Duration,
+    /// Repairs before an index is frozen.
+    pub max_repair_retries: u32,
+    /// Whether an unrepairable index refuses writes.
+    pub freeze_writes: bool,
+    /// Largest documents payload, in bytes.
+    pub max_body: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            shards: 64,
+            write_quorum: WriteQuorum::Auto,
+            node_timeout: Duration::from_secs(5),
+            unavailable: UnavailableShards::Partial,
+            node_max_values: 1000,
+            strategy: BroadcastStrategy::TwoPhase,
+            verify_timeout: Duration::from_secs(60),
+            max_repair_retries: 3,
+            freeze_writes: true,
+            max_body: 104_857_600,
+        }
+    }
+}
+
+/// Which replicas must not be read, by physical index.
+#[derive(Debug, Default)]
+pub struct StaleMap {
+    rows: BTreeMap<String, Vec<Stale>>,
+    total: usize,
+}
+
+impl StaleMap {
+    /// Whether this node's copy of the shard must not be read.
+    pub fn is_stale(&self, index: &str, node: &NodeId, shard: ShardId) -> bool {
+        self.rows.get(index).is_some_and(|rows| {
+            rows.iter().any(|row| {
+                row.node == *node
+                    && row.kind != StaleKind::Deleted
+                    && row.shard.is_none_or(|s| s == shard)
+            })
+        })
+    }
+
+    /// Whether the node missed something about the index as a whole.
+    pub fn misses_index(&self, index: &str, node: &NodeId) -> bool {
+        self.rows.get(index).is_some_and(|rows| {
+            rows.iter().any(|row| row.node == *node && row.kind >= StaleKind::Index)
+        })
+    }
+
+    /// Rows of all indexes.
+    pub fn rows(&self) -> impl Iterator<Item = &Stale> {
+        self.rows.values().flatten()
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.total
+    }
+
+    /// Whether every replica may be read.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+}
+
+type Catalogue = BTreeMap<IndexUid, Arc<IndexEntry>>;
+
+/// State below the stages: topology, stores, nodes, and snapshots of what the stores hold.
+pub struct Shared {
+    topology: ArcSwap<Topology>,
+    topology_lock: Mutex<()>,
+    catalogue: ArcSwap<Catalogue>,
+    catalogue_lock: tokio::sync::Mutex<()>,
+    stale: ArcSwap<StaleMap>,
+    stale_lock: tokio::sync::Mutex<()>,
+    /// Stores.
+    pub stores: Stores,
+    /// Node stacks.
+    pub pool: Pool,
+    /// Node figures.
+    pub scores: Arc<Scores>,
+    /// Health checks.
+    pub health: HealthBoard,
+    /// Figures.
+    pub tuning: Tuning,
+    /// Order of writes.
+    pub sequencer: Sequencer,
+    /// Writes and broadcasts that outlive their client.
+    pub tracker: TaskTracker,
+    /// Ends workers.
+    pub stop: CancellationToken,
+    /// Wakes the task poller.
+    pub tasks_changed: Notify,
+    /// Wakes the repairer.
+    pub repairs_changed: Notify,
+    /// Settings broadcasts in flight, by physical index.
+    pub broadcasts: Mutex<BTreeMap<String, u32>>,
+    sequence: AtomicU64,
+    settings: SettingsCache,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("tuning", &self.tuning).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Loads what the stores hold.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn load(
+        topology: Topology,
+        stores: Stores,
+        pool: Pool,
+        scores: Arc<Scores>,
+        tuning: Tuning,
+    ) -> Result<Arc<Self>, StoreError> {
+        let catalogue: Catalogue = stores
+            .indexes
+            .list()
+            .await?
+            .into_iter()
+            .map(|entry| (entry.name.clone(), Arc::new(entry)))
+            .collect();
+        let shared = Arc::new(Self {
+            topology: ArcSwap::from_pointee(topology),
+            topology_lock: Mutex::new(()),
+            catalogue: ArcSwap::from_pointee(catalogue),
+            catalogue_lock: tokio::sync::Mutex::new(()),
+            stale: ArcSwap::default(),
+            stale_lock: tokio::sync::Mutex::new(()),
+            stores,
+            pool,
+            scores,
+            health: HealthBoard::default(),
+            tuning,
+            sequencer: Sequencer::default(),
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            tasks_changed: Notify::new(),
+            repairs_changed: Notify::new(),
+            broadcasts: Mutex::new(BTreeMap::new()),
+            sequence: AtomicU64::new(0),
+            settings: SettingsCache::default(),
+        });
+        shared.reload_stale().await?;
+        Ok(shared)
+    }
+
+    /// The topology as it is now.
+    pub fn topology(&self) -> Arc<Topology> {
+        self.topology.load_full()
+    }
+
+    /// Applies an event to a node. Illegal transitions are logged and change nothing.
+    pub fn node_event(&self, node: &NodeId, event: NodeEvent) {
+        let _guard = self.topology_lock.lock().expect("no panic holds this lock");
+        match self.topology.load().with_event(node, event) {
+            Ok(next) => {
+                let status = next.node(node).map_or("removed", |n| n.status.as_str());
+                tracing::warn!(node = %node, status, "node changed its status");
+                self.topology.store(Arc::new(next));
+                self.repairs_changed.notify_waiters();
+            }
+            Err(error) => tracing::debug!(node = %node, %error, "ignored"),
+        }
+    }
+
+    /// The next number of this pod's read sequence.
+    pub fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// One index of the catalogue.
+    pub fn index(&self, name: &IndexUid) -> Option<Arc<IndexEntry>> {
+        self.catalogue.load().get(name).cloned()
+    }
+
+    /// All indexes, by name.
+    pub fn indexes(&self) -> Vec<Arc<IndexEntry>> {
+        self.catalogue.load().values().cloned().collect()
+    }
+
+    /// Changes one catalogue entry by compare-and-set, retrying until it fits. `change` gets the
+    /// current entry and answers the new one; `None` deletes or keeps it absent.
+    ///
+    /// # Errors
+    /// When the store fails. The snapshot then still shows the old entry.
+    pub async fn change_index(
+        &self,
+        name: &IndexUid,
+        mut change: impl FnMut(Option<&IndexEntry>) -> Option<IndexEntry>,
+    ) -> Result<Option<Arc<IndexEntry>>, StoreError> {
+        let _guard = self.catalogue_lock.lock().await;
+        loop {
+            let old = self.stores.indexes.get(name).await?;
+            let expected = old.as_ref().map(|entry| entry.version);
+            let new = change(old.as_ref()).map(|mut entry| {
+                entry.version = expected.unwrap_or(0) + 1;
+                entry
+            });
+            let written = match (&new, expected) {
+                (Some(entry), _) => self.stores.indexes.put(entry.clone(), expected).await?,
+                (None, Some(version)) => self.stores.indexes.delete(name, version).await?,
+                (None, None) => true,
+            };
+            if !written {
+                continue;
+            }
+            let new = new.map(Arc::new);
+            let mut catalogue = Catalogue::clone(&self.catalogue.load());
+            match &new {
+                Some(entry) => {
+                    catalogue.insert(name.clone(), Arc::clone(entry));
+                }
+                None => {
+                    catalogue.remove(name);
+                }
+            }
+            self.catalogue.store(Arc::new(catalogue));
+            return Ok(new);
+        }
+    }
+
+    /// What reads and writes need of an index's settings, from a node, cached by version.
+    ///
+    /// # Errors
+    /// When no node can say.
+    pub async fn settings(
+        &self,
+        index: &IndexEntry,
+        cx: &Context,
+    ) -> Result<Arc<IndexSettings>, Error> {
+        self.settings.get(self, index, cx).await
+    }
+
+    /// Replicas that must not be read.
+    pub fn stale(&self) -> Arc<StaleMap> {
+        self.stale.load_full()
+    }
+
+    async fn reload_stale(&self) -> Result<(), StoreError> {
+        let rows = self.stores.replicas.list().await?;
+        let mut map = StaleMap { rows: BTreeMap::new(), total: rows.len() };
+        for row in rows {
+            map.rows.entry(row.index.clone()).or_default().push(row);
+        }
+        metrics::gauge!("miroir_stale_shards").set(map.total as f64);
+        self.stale.store(Arc::new(map));
+        Ok(())
+    }
+
+    /// Remembers replicas that missed something; durable when it returns.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn mark_stale(&self, rows: Vec<Stale>) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let _guard = self.stale_lock.lock().await;
+        self.stores.replicas.mark(rows).await?;
+        self.reload_stale().await?;
+        self.repairs_changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Forgets a miss that was repaired.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn clear_stale(&self, row: Stale) -> Result<bool, StoreError> {
+        let _guard = self.stale_lock.lock().await;
+        let cleared = self.stores.replicas.clear(row).await?;
+        self.reload_stale().await?;
+        Ok(cleared)
+    }
+
+    /// Forgets every miss about an index that is gone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_stale(&self, index: &str) -> Result<(), StoreError> {
+        let _guard = self.stale_lock.lock().await;
+        self.stores.replicas.forget_index(index).await?;
+        self.reload_stale().await
+    }
+
+    /// Sends one call to one node and judges the answer.
+    ///
+    /// # Errors
+    /// See [`Call::accept`].
+    pub async fn call(
+        &self,
+        node: &NodeId,
+        call: &Call,
+        cx: &Context,
+    ) -> Result<bytes::Bytes, Error> {
+        self.call_within(node, call, cx, self.tuning.node_timeout).await
+    }
+
+    /// As [`Shared::call`], with a time of its own.
+    ///
+    /// # Errors
+    /// See [`Call::accept`].
+    pub async fn call_within(
+        &self,
+        node: &NodeId,
+        call: &Call,
+        cx: &Context,
+        timeout: Duration,
+    ) -> Result<bytes::Bytes, Error> {
+        let request = call.request(cx, timeout)?;
+        Call::accept(node, self.pool.send(node, request).await?)
+    }
+
+    /// A node that can answer questions that any node answers alike: readable, its breaker closed.
+    pub fn any_node(&self) -> Option<NodeId> {
+        let topology = self.topology();
+        let readable = |open: bool| {
+            topology
+                .nodes()
+                .find(|n| n.status.is_readable() && (open || !self.scores.is_open(&n.id)))
+                .map(|n| n.id.clone())
+        };
+        readable(false).or_else(|| readable(true))
+    }
+
+    /// Sets the gauges that describe the cluster.
+    pub fn publish_gauges(&self) {
+        let topology = self.topology();
+        let placement = topology.placement(self.tuning.shards);
+        let mut covered = 0;
+        for shard in 0..self.tuning.shards {
+            let alive = placement
+                .write_targets(ShardId(shard))
+                .any(|(_, id)| topology.node(id).is_some_and(|n| n.status.is_readable()));
+            covered += u32::from(alive);
+        }
+        let total = self.tuning.shards.max(1);
+        metrics::gauge!("miroir_shard_coverage").set(f64::from(covered) / f64::from(total));
+        metrics::gauge!("miroir_degraded_shards_total").set(f64::from(total - covered));
+        for node in topology.nodes() {
+            let id = node.id.to_string();
+            let healthy = node.status == crate::topology::NodeStatus::Active;
+            metrics::gauge!("miroir_node_healthy", "node_id" => id.clone())
+                .set(if healthy { 1.0 } else { 0.0 });
+            metrics::gauge!("miroir_shard_distribution", "node_id" => id.clone())
+                .set(placement.owned_by(&node.id).len() as f64);
+            let score = self.scores.node(&node.id);
+            metrics::gauge!("miroir_node_ewma_latency_seconds", "node_id" => id.clone())
+                .set(score.latency().as_secs_f64());
+            metrics::gauge!("miroir_node_in_flight", "node_id" => id).set(score.in_flight() as f64);
+        }
+    }
+
+    /// Whether some group can answer for every shard right now.
+    pub fn fully_covered(&self) -> bool {
+        let topology = self.topology();
+        let placement = topology.placement(self.tuning.shards);
+        topology.groups().iter().any(|group| {
+            (0..self.tuning.shards).all(|shard| {
+                placement.owners(group.id, ShardId(shard)).any(|id| {
+                    topology.node(id).is_some_and(|n| n.status.is_readable())
+                        && self.health.get(id).last_seen.is_some()
+                })
+            })
+        })
+    }
+}
+
+/// Handles to the running pipeline. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    /// As a client would.
+    pub operations: BoxService<operation::Request>,
+    /// One index, full data plane.
+    pub indexes: BoxService<index::Request>,
+    /// Named shards or one named replica.
+    pub leaves: BoxService<leaf::Request>,
+    /// Everything below.
+    pub shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,98 @@
+//! What travels down with every request.
+//!
+//! | field | comes from | written by | read by |
+//! | --- | --- | --- | --- |
+//! | `request_id` | `X-Request-Id` | edge | spans, logs, node layer |
+//! | `deadline` | config | edge | every wait |
+//! | `principal` | `Authorization` | edge `authenticate` | `authorize` |
+//! | `origin`, `class` | never a header | whoever starts the request | node limit, metrics |
+//! | `min_settings_version` | `X-Miroir-Min-Settings-Version` | Decode | Scatter |
+//! | `extensions` | layers of third parties | anybody | anybody |
+//!
+//! The resolved index, its settings version and the topology are *not* context: they are fields of
+//! [`crate::index::Request`]. Group, shards and nodes to avoid are [`crate::hints::Hints`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Principal {
+    /// Nobody presented anything.
+    Anonymous,
+    /// The holder of the master key, or anybody when no master key is configured.
+    MasterKey,
+    /// The operator, by admin key.
+    Admin,
+    /// Miroir itself.
+    Internal,
+}
+
+/// Why the request exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A client sent it.
+    Client,
+    /// A replica is being repaired.
+    Repair,
+    /// Settings are being broadcast or verified.
+    Settings,
+}
+
+/// How urgent it is. Each class has its own lane at the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Somebody is waiting.
+    Interactive,
+    /// Nobody is.
+    Background,
+}
+
+/// See the table in the module's documentation.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Context {
+    /// Id for logs and traces.
+    pub request_id: Arc<str>,
+    /// When to give up.
+    pub deadline: Deadline,
+    /// Who asks.
+    pub principal: Principal,
+    /// Why.
+    pub origin: Origin,
+    /// How urgently.
+    pub class: Class,
+    /// Oldest settings version the client accepts.
+    pub min_settings_version: Option<u64>,
+    /// For layers of third parties.
+    pub extensions: ::http::Extensions,
+}
+
+impl Context {
+    /// The context of a client's request.
+    pub fn client(request_id: impl Into<Arc<str>>, timeout: Duration) -> Self {
+        Self {
+            request_id: request_id.into(),
+            deadline: Deadline::after(timeout),
+            principal: Principal::Anonymous,
+            origin: Origin::Client,
+            class: Class::Interactive,
+            min_settings_version: None,
+            extensions: ::http::Extensions::new(),
+        }
+    }
+
+    /// The context of a request that Miroir sends on its own account.
+    pub fn internal(origin: Origin, timeout: Duration) -> Self {
+        Self {
+            principal: Principal::Internal,
+            origin,
+            class: Class::Background,
+            ..Self::client("internal", timeout)
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! CSV to JSON documents, with Meilisearch's typing of columns.
+
+use bytes::Bytes;
+use csv::{ReaderBuilder, StringRecord};
+
+use super::formats::{Format, FormatError, RawDocument, Repeated};
+
+/// The type of a column: what follows the last `:` of its header.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Number,
+    Boolean,
+}
+
+/// A header that ends with none of the known types is a name as a whole.
+fn column(header: &str) -> (&str, Kind) {
+    match header.rsplit_once(':') {
+        Some((name, "string")) => (name, Kind::Text),
+        Some((name, "number")) => (name, Kind::Number),
+        Some((name, "boolean")) => (name, Kind::Boolean),
+        _ => (header, Kind::Text),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Cell<'a> {
+    Null,
+    Text(&'a str),
+    Integer(i64),
+    Float(f64),
+    Boolean(bool),
+}
+
+/// Converts a whole payload. Of two columns with one name the last wins, at the place of the first.
+pub(super) fn split(payload: &Bytes, delimiter: u8) -> Result<Vec<RawDocument>, FormatError> {
+    let format = Format::Csv { delimiter };
+    let fault = |cause: String| {
+        FormatError::malformed(format!("The `{format}` payload provided is malformed: `{cause}`."))
+    };
+    let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(payload.as_ref());
+    let headers = reader.headers().map_err(|e| fault(e.to_string()))?.clone();
+
+    let mut names: Vec<&str> = Vec::new();
+    let mut columns = Vec::with_capacity(headers.len());
+    for header in &headers {
+        let (name, kind) = column(header);
+        let place = names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            names.push(name);
+            names.len() - 1
+        });
+        columns.push((place, kind));
+    }
+    let keys: Vec<String> = names
+        .iter()
+        .map(|name| serde_json::to_string(name).map(|name| name + ":"))
+        .collect::<Result<_, _>>()
+        .map_err(|e| fault(e.to_string()))?;
+
+    let mut out = Vec::with_capacity(payload.len() * 2);
+    let mut ends = Vec::new();
+    let mut record = StringRecord::new();
+    let mut line = 0usize;
+    while reader.read_record(&mut record).map_err(|e| fault(e.to_string()))? {
+        line += 1;
+        let mut cells = vec![Cell::Null; keys.len()];
+        for ((place, kind), text) in columns.iter().zip(&record) {
+            cells[*place] = cell(*kind, text, line).map_err(&fault)?;
+        }
+        out.push(b'{');
+        for (index, (key, cell)) in keys.iter().zip(cells).enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(key.as_bytes());
+            write(cell, &mut out).map_err(|e| fault(e.to_string()))?;
+        }
+        out.push(b'}');
+        ends.push(out.len());
+    }
+
+    let all = Bytes::from(out);
+    let mut start = 0;
+    Ok(ends
+        .into_iter()
+        .map(|end| {
+            let bytes = all.slice(start..end);
+            start = end;
+            RawDocument { bytes, repeated: Repeated::LastWins }
+        })
+        .collect())
+}
+
+fn cell(kind: Kind, text: &str, line: usize) -> Result<Cell<'_>, String> {
+    let trimmed = text.trim();
+    Ok(match kind {
+        Kind::Text if text.is_empty() => Cell::Null,
+        Kind::Text => Cell::Text(text),
+        Kind::Number | Kind::Boolean if trimmed.is_empty() => Cell::Null,
+        Kind::Number => match trimmed.parse::<i64>() {
+            Ok(integer) => Cell::Integer(integer),
+            Err(_) => Cell::Float(trimmed.parse::<f64>().map_err(|error| {
+                format!("Error parsing number {text:?} at line {line}: {error}")
+            })?),
+        },
+        Kind::Boolean => {
+            Cell::Boolean(trimmed.parse::<bool>().map_err(|error| {
+                format!("Error parsing boolean {text:?} at line {line}: {error}")
+            })?)
+        }
+    })
+}
+
+fn write(cell: Cell<'_>, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    match cell {
+        Cell::Null => out.extend_from_slice(b"null"),
+        Cell::Boolean(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
+        Cell::Integer(value) => {
+            out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        }
+        // serde_json writes infinities and NaN, which `parse` accepts, as null: so does Meilisearch.
+        Cell::Float(value) => serde_json::to_writer(out, &value)?,
+        Cell::Text(value) => serde_json::to_writer(out, value)?,
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! Wishes of index layers about where a request goes, with who asked and how strongly.
+
+use miroir_api::{GroupId, NodeId};
+
+use crate::routing::ShardSet;
+
+/// How strongly something is wished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Strength {
+    /// Follow it if that costs nothing.
+    Prefer,
+    /// Follow it or fail.
+    Must,
+}
+
+/// One wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask<T> {
+    /// What is wished.
+    pub value: T,
+    /// The layer that wishes.
+    pub by: &'static str,
+    /// How strongly.
+    pub strength: Strength,
+}
+
+/// All wishes of one request. A `Must` beats a `Prefer` whatever the order of layers.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Hints {
+    /// The group to read from.
+    pub group: Option<Ask<GroupId>>,
+    /// The only shards that can match.
+    pub shards: Option<Ask<ShardSet>>,
+    /// Nodes to leave out.
+    pub avoid: Vec<NodeId>,
+}
+
+fn ask<T>(slot: &mut Option<Ask<T>>, new: Ask<T>) {
+    if slot.as_ref().is_none_or(|old| new.strength > old.strength) {
+        *slot = Some(new);
+    }
+}
+
+impl Hints {
+    /// Wishes for a group. The first of two equally strong wishes stays.
+    pub fn group(&mut self, value: GroupId, by: &'static str, strength: Strength) {
+        ask(&mut self.group, Ask { value, by, strength });
+    }
+
+    /// Narrows the request to some shards.
+    pub fn shards(&mut self, value: ShardSet, by: &'static str, strength: Strength) {
+        ask(&mut self.shards, Ask { value, by, strength });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn must_beats_prefer_in_either_order() {
+        for swap in [false, true] {
+            let mut hints = Hints::default();
+            let mut asks =
+                [(GroupId(1), "tenant", Strength::Prefer), (GroupId(2), "session", Strength::Must)];
+            if swap {
+                asks.reverse();
+            }
+            for (group, by, strength) in asks {
+                hints.group(group, by, strength);
+            }
+            let ask = hints.group.unwrap();
+            assert_eq!((ask.value, ask.by), (GroupId(2), "session"));
+        }
+    }
+}

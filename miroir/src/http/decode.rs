@@ -1,0 +1,322 @@
+//! Decode, the boundary from HTTP to operations, and back.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use miroir_api::header as names;
+use tower::{Service, ServiceExt};
+
+use super::RequestId;
+use super::query::{decode, list_body, search_body, task_query};
+use super::routes::{self, Action, Route};
+use crate::context::{Context, Principal};
+use crate::error::{BoxError, Error, ErrorKind};
+use crate::index;
+use crate::operation::{
+    self, FetchOne, IndexOp, List, Operation, Original, PayloadFormat, RawObject, Search,
+    SettingsOp, SystemOp, TaskOp, Write,
+};
+
+/// Limits of the client API.
+#[derive(Clone, Copy, Debug)]
+pub struct DecodeOptions {
+    /// How long a request may take.
+    pub timeout: Duration,
+    /// Largest body, in bytes.
+    pub max_body: usize,
+}
+
+/// What a request turned out to be; in the response's extensions, for logs and metrics.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// Template of the path; `unknown` for none.
+    pub route: &'static str,
+    /// The index the client named.
+    pub index: Option<String>,
+    /// Whether something was missing.
+    pub degraded: bool,
+    /// Nodes that took part.
+    pub nodes: usize,
+    /// What went wrong, as a bounded label.
+    pub label: Option<&'static str>,
+}
+
+/// The client API as a service. Cheap to clone.
+#[derive(Clone)]
+pub struct Decode {
+    operations: operation::BoxService,
+    options: DecodeOptions,
+    table: Arc<Vec<Route>>,
+}
+
+impl fmt::Debug for Decode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decode").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Decode {
+    /// Serves these operations.
+    pub fn new(operations: operation::BoxService, options: DecodeOptions) -> Self {
+        Self { operations, options, table: Arc::new(routes::table()) }
+    }
+
+    async fn run<B>(self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut answered =
+            Answered { route: "unknown", index: None, degraded: false, nodes: 0, label: None };
+        let result = self.answer(request, &mut answered).await;
+        let mut response = match result {
+            Ok(answer) => {
+                answered.degraded = answer.meta.degraded().is_some();
+                answered.nodes = answer.meta.nodes;
+                render(answer)
+            }
+            Err(error) => {
+                answered.label = Some(error.label());
+                refuse(&error)
+            }
+        };
+        response.extensions_mut().insert(answered);
+        response
+    }
+
+    async fn answer<B>(
+        &self,
+        request: Request<B>,
+        answered: &mut Answered,
+    ) -> Result<operation::Response, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (mut parts, body) = request.into_parts();
+        let full = parts.uri.path();
+        let path = if full.len() > 1 { full.trim_end_matches('/') } else { full };
+        let matched = routes::find(&self.table, path).ok_or_else(Error::not_found)?;
+        answered.route = matched.routes[0].path;
+        let route = matched
+            .routes
+            .iter()
+            .find(|route| route.method == parts.method)
+            .cloned()
+            .ok_or_else(|| {
+                let allow: Vec<&str> = matched.routes.iter().map(|r| r.method.as_str()).collect();
+                Error::method_not_allowed(allow.join(", "))
+            })?;
+        let parameters: Vec<String> = matched.parameters.iter().map(|p| decode(p, false)).collect();
+        let named = route.path.starts_with("/indexes/{uid}");
+        answered.index = named.then(|| parameters[0].clone());
+
+        let id = parts.extensions.get::<RequestId>().map_or_else(|| Arc::from("-"), |id| Arc::clone(&id.0));
+        let mut cx = Context::client(id, self.options.timeout);
+        cx.principal =
+            parts.extensions.get::<Principal>().cloned().unwrap_or(Principal::Anonymous);
+        cx.min_settings_version = number(&parts.headers, names::MIN_SETTINGS_VERSION)?;
+        let suffix = if named {
+            let skip = path.match_indices('/').nth(2).map_or(path.len(), |(at, _)| at);
+            path[skip..].to_owned()
+        } else {
+            path.to_owned()
+        };
+        let text = |name| parts.headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+        let mut original = Original {
+            method: parts.method.clone(),
+            path: suffix,
+            query: parts.uri.query().map(str::to_owned),
+            body: Bytes::new(),
+            content_type: text(header::CONTENT_TYPE.as_str()).map(str::to_owned),
+            metadata: matches!(text(names::INCLUDE_METADATA), Some("true" | "1")),
+        };
+        cx.extensions = std::mem::take(&mut parts.extensions);
+        original.body = self.collect(body, cx.clone()).await?;
+        let op = operation(&route, parameters, &original);
+        let request = operation::Request { op, original: Arc::new(original), cx };
+        let deadline = request.cx.deadline;
+        deadline.run(self.operations.clone().oneshot(request)).await?
+    }
+
+    async fn collect<B>(&self, body: B, cx: Context) -> Result<Bytes, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let limited = Limited::new(body, self.options.max_body);
+        match cx.deadline.run(limited.collect()).await? {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(Error::api(
+                "payload_too_large",
+                format!(
+                    "The provided payload reached the size limit. The maximum accepted payload \
+                     size is {}.",
+                    human(self.options.max_body)
+                ),
+            )),
+            Err(error) => Err(Error::api("bad_request", format!("The body could not be read: {error}"))),
+        }
+    }
+}
+
+fn human(bytes: usize) -> String {
+    const MIB: usize = 1 << 20;
+    if bytes % MIB == 0 { format!("{} MiB", bytes / MIB) } else { format!("{bytes} B") }
+}
+
+fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Error> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    number.map(Some).ok_or_else(|| {
+        Error::api("invalid_header_value", format!("Header `{name}` must be a non-negative integer."))
+    })
+}
+
+fn is_json(original: &Original) -> bool {
+    original.content_type.as_deref().is_some_and(|text| {
+        text.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/json"))
+    })
+}
+
+fn json_body(original: &Original) -> Option<RawObject> {
+    is_json(original).then(|| RawObject::parse(&original.body)).flatten()
+}
+
+fn format(original: &Original) -> Option<PayloadFormat> {
+    let text = original.content_type.as_deref()?.split(';').next()?.trim().to_ascii_lowercase();
+    match text.as_str() {
+        "application/json" => Some(PayloadFormat::Json),
+        "application/x-ndjson" => Some(PayloadFormat::Ndjson),
+        "text/csv" => Some(PayloadFormat::Csv),
+        _ => None,
+    }
+}
+
+fn operation(route: &Route, parameters: Vec<String>, original: &Original) -> Operation {
+    let mut parameters = parameters.into_iter();
+    let mut next = || parameters.next().unwrap_or_default();
+    let query = original.query.as_deref().unwrap_or_default();
+    let write = |index, write| Operation::Write { index, write };
+    match route.action {
+        Action::Search => {
+            let body = json_body(original).filter(|_| query.is_empty());
+            Operation::Search { index: next(), search: Arc::new(Search { body }) }
+        }
+        Action::SearchGet => {
+            Operation::Search { index: next(), search: Arc::new(Search { body: search_body(query) }) }
+        }
+        Action::Fetch => {
+            Operation::List { index: next(), list: Arc::new(List { body: json_body(original) }) }
+        }
+        Action::FetchGet => {
+            Operation::List { index: next(), list: Arc::new(List { body: list_body(query) }) }
+        }
+        Action::FetchOne => Operation::FetchOne {
+            index: next(),
+            fetch: Arc::new(FetchOne { id: next(), query: original.query.clone() }),
+        },
+        Action::Replace => {
+            write(next(), Write::Add { method: index::Method::Replace, format: format(original) })
+        }
+        Action::Update => {
+            write(next(), Write::Add { method: index::Method::Update, format: format(original) })
+        }
+        Action::DeleteOne => {
+            let index = next();
+            write(index, Write::DeleteOne(next()))
+        }
+        Action::DeleteBatch => write(next(), Write::DeleteBatch),
+        Action::DeleteFilter => write(next(), Write::DeleteFilter),
+        Action::Clear => write(next(), Write::Clear),
+        Action::IndexCreate => Operation::Index(IndexOp::Create),
+        Action::IndexList => Operation::Index(IndexOp::List),
+        Action::IndexGet => Operation::Index(IndexOp::Get(next())),
+        Action::IndexUpdate => Operation::Index(IndexOp::Update(next())),
+        Action::IndexDelete => Operation::Index(IndexOp::Delete(next())),
+        Action::IndexStats => Operation::Index(IndexOp::Stats(next())),
+        Action::Swap => Operation::Index(IndexOp::Swap),
+        Action::SettingsGet(setting) => {
+            Operation::Settings(SettingsOp { index: next(), setting, change: false })
+        }
+        Action::SettingsChange(setting) => {
+            Operation::Settings(SettingsOp { index: next(), setting, change: true })
+        }
+        Action::TaskList => {
+            let query = task_query(query).ok_or_else(|| Error::api("bad_request", ""));
+            Operation::Task(TaskOp::List(Box::new(query)))
+        }
+        Action::TaskGet => Operation::Task(TaskOp::Get(next())),
+        Action::Health => Operation::System(SystemOp::Health),
+        Action::Version => Operation::System(SystemOp::Version),
+        Action::Stats => Operation::System(SystemOp::Stats),
+        Action::Unsupported(what) => Operation::System(SystemOp::Unsupported(what)),
+    }
+}
+
+fn json(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+    let empty = body.is_empty();
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    if !empty {
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+    }
+    response
+}
+
+fn render(answer: operation::Response) -> Response<Full<Bytes>> {
+    let mut response = json(answer.status, answer.body);
+    let headers = response.headers_mut();
+    if let Some(value) = answer.meta.degraded().and_then(|text| HeaderValue::from_str(&text).ok()) {
+        headers.insert(names::DEGRADED, value);
+    }
+    if let Some(version) = answer.meta.settings_version {
+        headers.insert(names::SETTINGS_VERSION, version.into());
+    }
+    if answer.meta.settings_in_flight {
+        headers.insert(names::SETTINGS_INCONSISTENT, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// The response of an error.
+pub(super) fn refuse(error: &Error) -> Response<Full<Bytes>> {
+    let (status, body) = error.render();
+    let mut response = json(status, body.unwrap_or_default());
+    if let ErrorKind::MethodNotAllowed(allow) = error.kind() {
+        if let Ok(allow) = HeaderValue::from_str(allow) {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+    }
+    response
+}
+
+impl<B> Service<Request<B>> for Decode
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.run(request).await) })
+    }
+}

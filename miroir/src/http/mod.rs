@@ -1,0 +1,17 @@
+//! EDGE: the client API over HTTP.
+//!
+//! [`Decode`] is the only code that knows the client API's URLs: the route table is data
+//! ([`routes::ROUTES`]), and everything a route needs becomes an [`crate::operation::Request`].
+
+mod decode;
+mod query;
+pub mod routes;
+
+use std::sync::Arc;
+
+pub use decode::{Answered, Decode, DecodeOptions};
+pub use query::{encode, query_pairs};
+
+/// The request's id, put into the request's extensions by the edge.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub Arc<str>);

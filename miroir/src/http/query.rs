@@ -1,0 +1,263 @@
+//! Query strings, and requests whose parameters are in one.
+
+use std::collections::BTreeSet;
+
+use miroir_api::TaskUid;
+use miroir_api::meili::{TaskKind, TaskStatus};
+use serde_json::Value;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{Date, OffsetDateTime, Time};
+
+use crate::operation::RawObject;
+use crate::store::TaskQuery;
+
+/// Percent-encodes one path segment or query value.
+pub fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(byte as char);
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Decodes percent-encoding; malformed escapes stay as they are. `plus`: `+` is a space.
+pub fn decode(text: &str, plus: bool) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escape = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
+        match (bytes[at], escape.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                at += 2;
+            }
+            (b'+', _) if plus => out.push(b' '),
+            (byte, _) => out.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The decoded pairs of a query string, in order.
+pub fn query_pairs(query: &str) -> Vec<(String, String)> {
+    query
+        .split('&')
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            (decode(key, true), decode(value, true))
+        })
+        .collect()
+}
+
+fn list(text: &str) -> Vec<&str> {
+    if text.is_empty() { Vec::new() } else { text.split(',').collect() }
+}
+
+/// Splits a `sort` parameter: commas inside parentheses belong to `_geoPoint(lat, lng)`.
+fn sort_list(text: &str) -> Vec<String> {
+    let mut out = vec![String::new()];
+    let mut depth = 0;
+    for c in text.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                out.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(last) = out.last_mut() {
+            last.push(c);
+        }
+    }
+    out.retain(|part| !part.is_empty());
+    out
+}
+
+fn flag(text: &str) -> Option<bool> {
+    match text {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// A filter parameter is JSON if it reads as a JSON array or string, and an expression otherwise.
+fn filter(text: &str) -> Value {
+    match serde_json::from_str::<Value>(text) {
+        Ok(value @ (Value::Array(_) | Value::String(_))) => value,
+        _ => text.into(),
+    }
+}
+
+/// The `POST` form of a `GET` search. `None`: a node has to comment on it.
+pub fn search_body(query: &str) -> Option<RawObject> {
+    let mut out = RawObject::default();
+    let (mut embedder, mut ratio) = (None, None);
+    for (key, value) in query_pairs(query) {
+        match key.as_str() {
+            "q" | "cropMarker" | "highlightPreTag" | "highlightPostTag" | "matchingStrategy"
+            | "distinct" => out.set(&key, &value),
+            "offset" | "limit" | "page" | "hitsPerPage" | "cropLength" => {
+                out.set(&key, &value.parse::<usize>().ok()?);
+            }
+            "attributesToRetrieve" | "attributesToCrop" | "attributesToHighlight" | "facets"
+            | "attributesToSearchOn" | "locales" => out.set(&key, &list(&value)),
+            "showMatchesPosition" | "showRankingScore" | "showRankingScoreDetails"
+            | "retrieveVectors" | "showPerformanceDetails" | "useNetwork" => {
+                out.set(&key, &flag(&value)?);
+            }
+            "rankingScoreThreshold" => out.set(&key, &value.parse::<f64>().ok()?),
+            "sort" => out.set(&key, &sort_list(&value)),
+            "filter" => out.set(&key, &filter(&value)),
+            "vector" => {
+                let numbers: Option<Vec<f32>> =
+                    list(&value).into_iter().map(|n| n.trim().parse().ok()).collect();
+                out.set(&key, &numbers?);
+            }
+            "hybridEmbedder" => embedder = Some(value),
+            "hybridSemanticRatio" => ratio = Some(value.parse::<f32>().ok()?),
+            _ => return None,
+        }
+    }
+    match (embedder, ratio) {
+        (Some(embedder), ratio) => out.set(
+            "hybrid",
+            &serde_json::json!({"embedder": embedder, "semanticRatio": ratio.unwrap_or(0.5)}),
+        ),
+        (None, Some(_)) => return None,
+        (None, None) => {}
+    }
+    Some(out)
+}
+
+/// The `POST …/fetch` form of `GET …/documents`. `None`: a node has to comment on it.
+pub fn list_body(query: &str) -> Option<RawObject> {
+    let mut out = RawObject::default();
+    for (key, value) in query_pairs(query) {
+        match key.as_str() {
+            "offset" | "limit" => out.set(&key, &value.parse::<usize>().ok()?),
+            "fields" | "ids" => out.set(&key, &list(&value)),
+            "sort" => out.set(&key, &sort_list(&value)),
+            "retrieveVectors" => out.set(&key, &flag(&value)?),
+            "filter" => out.set(&key, &filter(&value)),
+            _ => return None,
+        }
+    }
+    Some(out)
+}
+
+fn uids(text: &str) -> Option<Option<BTreeSet<u32>>> {
+    if text == "*" {
+        return Some(None);
+    }
+    text.split(',').map(|n| n.trim().parse().ok()).collect::<Option<_>>().map(Some)
+}
+
+fn names<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Option<Vec<T>>> {
+    if text == "*" {
+        return Some(None);
+    }
+    text.split(',').map(|n| parse(n.trim())).collect::<Option<_>>().map(Some)
+}
+
+fn instant(text: &str, after: bool) -> Option<OffsetDateTime> {
+    if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Some(at);
+    }
+    let day = Date::parse(text, format_description!("[year]-[month]-[day]")).ok()?;
+    // Bounds are exclusive: after a day means after its last instant.
+    if after {
+        let next = day.next_day()?.with_time(Time::MIDNIGHT).assume_utc();
+        Some(next - time::Duration::NANOSECOND)
+    } else {
+        Some(day.with_time(Time::MIDNIGHT).assume_utc())
+    }
+}
+
+/// The filters of `GET /tasks`. `None`: a node has to comment on them.
+pub fn task_query(query: &str) -> Option<TaskQuery> {
+    let mut out = TaskQuery { limit: 20, ..TaskQuery::default() };
+    for (key, value) in query_pairs(query) {
+        match key.as_str() {
+            "limit" => out.limit = value.parse::<u32>().ok()? as usize,
+            "from" => out.from = Some(TaskUid(value.parse().ok()?)),
+            "reverse" => out.reverse = flag(&value)?,
+            // Every task is its own batch here.
+            "uids" | "batchUids" => {
+                let new = uids(&value)?;
+                out.uids = match (out.uids.take(), new) {
+                    (Some(old), Some(new)) => Some(old.intersection(&new).copied().collect()),
+                    (old, new) => old.or(new),
+                };
+            }
+            "canceledBy" => out.canceled_by = uids(&value)?,
+            "statuses" => out.statuses = names(&value, TaskStatus::parse)?,
+            "types" => out.kinds = names(&value, TaskKind::parse)?,
+            "indexUids" => {
+                let valid = |n: &str| miroir_api::IndexUid::new(n).ok().map(|u| u.to_string());
+                out.indexes = names(&value, valid)?.map(|list| list.into_iter().collect());
+            }
+            "afterEnqueuedAt" => out.after_enqueued = Some(instant(&value, true)?),
+            "beforeEnqueuedAt" => out.before_enqueued = Some(instant(&value, false)?),
+            "afterStartedAt" => out.after_started = Some(instant(&value, true)?),
+            "beforeStartedAt" => out.before_started = Some(instant(&value, false)?),
+            "afterFinishedAt" => out.after_finished = Some(instant(&value, true)?),
+            "beforeFinishedAt" => out.before_finished = Some(instant(&value, false)?),
+            _ => return None,
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn get_searches_become_posts() {
+        let body = search_body(
+            "q=a%20b+c&limit=3&filter=a%20%3D%201&sort=_geoPoint(1,%202):asc,p:desc&facets=x,y\
+             &showRankingScore=true",
+        )
+        .unwrap();
+        let value: Value = serde_json::from_slice(&body.to_bytes()).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "q": "a b c", "limit": 3, "filter": "a = 1",
+                "sort": ["_geoPoint(1, 2):asc", "p:desc"], "facets": ["x", "y"],
+                "showRankingScore": true,
+            })
+        );
+        assert!(search_body("limit=x").is_none());
+        assert!(search_body("nope=1").is_none());
+    }
+
+    #[test]
+    fn task_filters_are_read() {
+        let query = task_query("statuses=Failed,enqueued&uids=1,2&limit=5&indexUids=*").unwrap();
+        assert_eq!(query.statuses, Some(vec![TaskStatus::Failed, TaskStatus::Enqueued]));
+        assert_eq!((query.limit, query.indexes), (5, None));
+        assert!(task_query("statuses=nope").is_none());
+        let day = task_query("afterEnqueuedAt=2024-01-01").unwrap().after_enqueued.unwrap();
+        assert_eq!(day.to_string(), "2024-01-01 23:59:59.999999999 +00:00:00");
+    }
+
+    #[test]
+    fn encoding_round_trips() {
+        for text in ["a b/ü%", "", "+&="] {
+            assert_eq!(decode(&encode(text), true), text);
+        }
+        assert_eq!(decode("%zz%4", true), "%zz%4");
+    }
+}

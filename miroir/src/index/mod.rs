@@ -1,0 +1,124 @@
+//! INDEX: one concrete index, with snapshots of what the request is judged by.
+//!
+//! [`Request`] holds the index, the topology and the stale replicas as they were when the request
+//! was resolved: "one request sees one topology and one index" is a property of the type.
+
+pub mod scatter;
+pub mod sequencer;
+pub mod settings;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+pub use scatter::Scatter;
+
+use crate::cluster::StaleMap;
+use crate::context::Context;
+use crate::documents::RawDocument;
+use crate::hints::Hints;
+use crate::meta::Meta;
+use crate::operation::{FetchOne, List, Original, Search};
+use crate::stage::Stage;
+use crate::store::IndexEntry;
+use crate::topology::Topology;
+
+/// How added documents meet existing ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Replace whole documents (`POST`).
+    Replace,
+    /// Merge top-level fields (`PUT`).
+    Update,
+}
+
+/// Which documents to delete.
+#[derive(Clone, Debug)]
+pub enum Deletion {
+    /// One, by id.
+    One(String),
+    /// Several, by id, in canonical form.
+    Ids {
+        /// The ids.
+        ids: Vec<String>,
+    },
+    /// All that match a filter, as JSON.
+    Filter(Box<RawValue>),
+    /// All.
+    All,
+}
+
+/// A write to documents.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Add documents.
+    Add {
+        /// How.
+        method: Method,
+        /// The documents, split but untouched.
+        documents: Arc<Vec<RawDocument>>,
+        /// `?primaryKey=`.
+        primary_key: Option<String>,
+        /// `?skipCreation=`.
+        skip_creation: bool,
+    },
+    /// Delete documents.
+    Delete(Deletion),
+}
+
+/// What is done to the index.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// A ranked read.
+    Search(Arc<Search>),
+    /// One document.
+    FetchOne(Arc<FetchOne>),
+    /// A list of documents.
+    List(Arc<List>),
+    /// A write.
+    Write {
+        /// What.
+        write: Write,
+        /// The client's own words.
+        custom_metadata: Option<String>,
+    },
+}
+
+/// A request of the index stage.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What.
+    pub op: Operation,
+    /// The request as it came, to be asked again of one node when nodes refuse it.
+    pub original: Arc<Original>,
+    /// Of which index.
+    pub index: Arc<IndexEntry>,
+    /// Under which topology.
+    pub topology: Arc<Topology>,
+    /// Without which replicas.
+    pub stale: Arc<StaleMap>,
+    /// What layers wish.
+    pub hints: Hints,
+    /// On whose behalf.
+    pub cx: Context,
+}
+
+/// An answer of the index stage.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Status: 200, or 202 for accepted writes.
+    pub status: http::StatusCode,
+    /// JSON.
+    pub body: Bytes,
+    /// How it came about.
+    pub meta: Meta,
+}
+
+impl Stage for Request {
+    type Response = Response;
+    const NAME: &'static str = "index";
+}
+
+/// A boxed service of this stage.
+pub type BoxService = crate::stage::BoxService<Request>;

@@ -1,0 +1,69 @@
+//! Scatter, the boundary from one index to its shards: plan, fan out, merge or count the quorum.
+
+mod fetch;
+pub mod read;
+mod search;
+pub mod words;
+mod write;
+
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use futures_util::future::BoxFuture;
+use tower::Service;
+
+pub use write::{Batch, Outcome, Plan, accepted, dispatch_write};
+
+use super::{Operation, Request, Response};
+use crate::cluster::Shared;
+use crate::error::Error;
+use crate::leaf;
+
+/// The base service of the index stage. Always ready; waiting happens in `call`.
+#[derive(Clone, Debug)]
+pub struct Scatter {
+    leaves: leaf::BoxService,
+    shared: Arc<Shared>,
+}
+
+impl Scatter {
+    /// Scatters over these leaves.
+    pub fn new(leaves: leaf::BoxService, shared: Arc<Shared>) -> Self {
+        Self { leaves, shared }
+    }
+
+    async fn run(self, request: Request) -> Result<Response, Error> {
+        match &request.op {
+            Operation::Search(search) => {
+                let search = Arc::clone(search);
+                search::run(&self, &request, &search).await
+            }
+            Operation::FetchOne(fetch) => {
+                let fetch = Arc::clone(fetch);
+                fetch::one(&self, &request, &fetch).await
+            }
+            Operation::List(list) => {
+                let list = Arc::clone(list);
+                fetch::list(&self, &request, &list).await
+            }
+            Operation::Write { write, custom_metadata } => {
+                let (write, metadata) = (write.clone(), custom_metadata.clone());
+                write::run(self, request, write, metadata).await
+            }
+        }
+    }
+}
+
+impl Service<Request> for Scatter {
+    type Response = Response;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        Box::pin(self.clone().run(request))
+    }
+}

@@ -1,0 +1,153 @@
+//! What all reads share: plan a cover, ask its leaves in parallel, ask a node for its own words.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use miroir_api::GroupId;
+use tower::ServiceExt;
+use twox_hash::XxHash64;
+
+use super::{Scatter, words};
+use crate::cluster::UnavailableShards;
+use crate::error::Error;
+use crate::hints::Strength;
+use crate::index::Request;
+use crate::leaf::{self, Ask, Page, Route, Target};
+use crate::meta::Meta;
+use crate::routing::{ShardSet, query_group};
+
+/// What came back from the leaves.
+#[derive(Debug)]
+pub struct Gathered {
+    /// Pages, ordered by node.
+    pub pages: Vec<Page>,
+    /// Shards nobody answered for.
+    pub missing: ShardSet,
+}
+
+/// Hashes what identifies a query, leaving its paging out.
+///
+/// Hits that no rule tells apart come in a node's private order. Pages of one query therefore have
+/// to come from the same replicas: the rotation among replicas is keyed by the query, so distinct
+/// queries spread evenly and the pages of one query stay together.
+pub fn fingerprint(index: &str, parts: &[&[u8]]) -> u64 {
+    let mut bytes = Vec::with_capacity(64);
+    bytes.extend_from_slice(index.as_bytes());
+    for part in parts {
+        bytes.push(0);
+        bytes.extend_from_slice(part);
+    }
+    XxHash64::oneshot(0, &bytes)
+}
+
+/// Which groups to try, best first.
+pub fn route(request: &Request, sequence: u64) -> Route {
+    let count = request.topology.groups().len() as u32;
+    let first = request.hints.group.as_ref().map_or_else(|| query_group(sequence, count), |a| a.value);
+    let must = request.hints.group.as_ref().is_some_and(|a| a.strength == Strength::Must);
+    let mut groups = vec![first];
+    if !must {
+        groups.extend((1..count).map(|step| GroupId((first.0 + step) % count)));
+    }
+    // The group used the low part of the sequence; the rotation inside it uses the rest.
+    Route { groups, rotation: sequence / u64::from(count.max(1)) }
+}
+
+/// Asks for these shards, each exactly once, with one leaf per planned node.
+///
+/// # Errors
+/// What a node says of the request; missing shards are an error only if the policy says so.
+pub async fn gather(
+    scatter: &Scatter,
+    request: &Request,
+    shards: &ShardSet,
+    ask: Ask,
+    route: &Route,
+) -> Result<Gathered, Error> {
+    let shared = &scatter.shared;
+    let plan = leaf::choose(
+        &request.topology,
+        &request.index,
+        &request.stale,
+        route,
+        shards,
+        &request.hints.avoid,
+        &shared.scores,
+    );
+    metrics::histogram!("miroir_scatter_fan_out_size").record(plan.leaves.len() as f64);
+    let calls = plan.leaves.into_iter().map(|planned| {
+        let leaf = leaf::Request {
+            target: Target::Cover { shards: planned.shards, avoid: request.hints.avoid.clone() },
+            ask: ask.clone(),
+            index: Arc::clone(&request.index),
+            topology: Arc::clone(&request.topology),
+            stale: Arc::clone(&request.stale),
+            route: route.clone(),
+            cx: request.cx.clone(),
+        };
+        scatter.leaves.clone().oneshot(leaf)
+    });
+    let mut out = Gathered { pages: Vec::new(), missing: plan.missing };
+    let mut last = None;
+    for answer in join_all(calls).await {
+        let answer = answer?;
+        out.pages.extend(answer.pages);
+        out.missing.union_with(&answer.missing);
+        for failed in answer.failed {
+            out.missing.union_with(&failed.shards);
+            last = Some(failed.error);
+        }
+    }
+    if !out.missing.is_empty() {
+        metrics::counter!("miroir_scatter_partial_responses_total").increment(1);
+        if shared.tuning.unavailable == UnavailableShards::Error || out.pages.is_empty() {
+            tracing::warn!(index = %request.index.name, cause = ?last.map(|e| e.label()), "no replica for some shards");
+            return Err(Error::shards_unavailable(out.missing));
+        }
+    }
+    out.pages.sort_by(|a, b| a.node.cmp(&b.node));
+    Ok(out)
+}
+
+/// The facts about a read that travel up.
+pub fn meta(scatter: &Scatter, request: &Request, gathered: &Gathered) -> Meta {
+    let in_flight = scatter
+        .shared
+        .broadcasts
+        .lock()
+        .expect("no panic holds this lock")
+        .contains_key(&request.index.physical);
+    Meta {
+        missing_shards: (!gathered.missing.is_empty()).then(|| gathered.missing.clone()),
+        settings_version: Some(request.index.settings_version),
+        settings_in_flight: in_flight,
+        nodes: gathered.pages.len(),
+        ..Meta::default()
+    }
+}
+
+/// Asks one node the client's own question, for its words about it.
+///
+/// # Errors
+/// Always: the node's answer if it refuses, an internal error if it does not.
+pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
+    let Some(node) = scatter.shared.any_node() else {
+        return Error::shards_unavailable(ShardSet::full(request.index.shards));
+    };
+    let prefix = format!("/indexes/{}", request.index.physical);
+    let mut call = request.original.replay(&prefix);
+    let mangled = words::hide(&mut call);
+    match scatter.shared.call(&node, &call, &request.cx).await {
+        Ok(_) => {
+            tracing::error!(path = %request.original.path, "a node takes what Miroir cannot read");
+            Error::internal("a node takes what Miroir cannot read")
+        }
+        Err(error) => words::scrub(error, &request.index, mangled),
+    }
+}
+
+/// A page body as bytes for decoders.
+pub fn bodies(pages: &[Page]) -> Vec<&Bytes> {
+    pages.iter().map(|page| &page.body).collect()
+}

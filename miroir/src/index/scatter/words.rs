@@ -1,0 +1,89 @@
+//! Keeping Miroir's own names out of what nodes say, and clients' hands off them.
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind};
+use crate::node::Call;
+use crate::store::IndexEntry;
+
+/// What stands for `_miroir_` in a request that names a reserved attribute: as long, and unknown to
+/// every index, so that a node answers as if the attribute did not exist.
+const STAND_IN: &str = "_mir0ir_";
+const RESERVED: &str = "_miroir_";
+
+/// Whether a text names a reserved attribute.
+pub fn names_reserved(text: &str) -> bool {
+    text.contains(RESERVED)
+}
+
+/// Replaces reserved names in a request. Answers whether there were any.
+pub fn hide(call: &mut Call) -> bool {
+    let path_hit = call.path.contains(RESERVED);
+    if path_hit {
+        call.path = call.path.replace(RESERVED, STAND_IN);
+    }
+    let body_hit = memchr::memmem::find(&call.body, RESERVED.as_bytes()).is_some();
+    if body_hit {
+        let text = String::from_utf8_lossy(&call.body).replace(RESERVED, STAND_IN);
+        call.body = Bytes::from(text);
+    }
+    path_hit || body_hit
+}
+
+/// Rewrites a node's error text: reserved attributes vanish from lists, physical names become the
+/// client's, and stand-ins become what the client wrote.
+pub fn message(text: &str, index: &IndexEntry, mangled: bool) -> String {
+    let mut out = text.to_owned();
+    if out.contains("_miroir_shard") {
+        for (from, to) in [
+            ("`_miroir_shard`, ", ""),
+            (", `_miroir_shard`", ""),
+            ("_miroir_shard, ", ""),
+            (", _miroir_shard", ""),
+        ] {
+            out = out.replace(from, to);
+        }
+        // It was the only one: say what a node without any would say.
+        if let Some(at) = out.find("Available filterable attributes") {
+            if out[at..].contains("_miroir_shard") {
+                let tail = out[at..].find('.').map_or("", |dot| &out[at + dot + 1..]);
+                let none = "This index does not have configured filterable attributes.";
+                out = format!("{}{none}{tail}", &out[..at]);
+            }
+        }
+        if let Some(at) = out.find("Available facets attributes") {
+            if out[at..].contains("_miroir_shard") {
+                let tail = out[at..].find('.').map_or("", |dot| &out[at + dot + 1..]);
+                out = format!("{}This index does not have configured filterable attributes.{tail}", &out[..at]);
+            }
+        }
+    }
+    if index.physical != index.name.as_str() {
+        out = out.replace(&format!("`{}`", index.physical), &format!("`{}`", index.name));
+    }
+    if mangled { out.replace(STAND_IN, RESERVED) } else { out }
+}
+
+/// Rewrites the text of an error body. Other JSON passes.
+pub fn body(raw: &Bytes, index: &IndexEntry, mangled: bool) -> Bytes {
+    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(raw) else {
+        return raw.clone();
+    };
+    let Some(text) = value.get("message").and_then(|m| m.as_str()) else { return raw.clone() };
+    let new = message(text, index, mangled);
+    if new == text {
+        return raw.clone();
+    }
+    value["message"] = new.into();
+    serde_json::to_vec(&value).map_or_else(|_| raw.clone(), Bytes::from)
+}
+
+/// Rewrites an error that is a node's own answer. Others pass.
+pub fn scrub(error: Error, index: &IndexEntry, mangled: bool) -> Error {
+    match error.kind() {
+        ErrorKind::Verbatim { status, body: raw } => {
+            Error::verbatim(*status, body(raw, index, mangled))
+        }
+        _ => error,
+    }
+}

@@ -1,0 +1,128 @@
+//! One order of writes per index on every node.
+//!
+//! Nodes process their tasks in the order in which they were enqueued, so replicas agree if their
+//! enqueueing calls agree. A write takes a [`Ticket`] for each node it goes to, all in one step
+//! under a lock; a call waits for its predecessor on *that* node only. Two writes thus reach every
+//! node they share in the same order, while different nodes proceed independently.
+//!
+//! Exclusive work (copying a shard, changing an index) closes the index's gate: it waits for the
+//! writes before it and holds back those after it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use miroir_api::NodeId;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, oneshot};
+
+#[derive(Debug, Default)]
+struct Lane {
+    gate: Arc<RwLock<()>>,
+    tails: Mutex<HashMap<NodeId, oneshot::Receiver<()>>>,
+}
+
+/// Hands out tickets. See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Sequencer {
+    lanes: Mutex<BTreeMap<String, Arc<Lane>>>,
+}
+
+/// A turn at one node. Dropping it lets the successor go, whatever happened.
+#[derive(Debug)]
+pub struct Ticket {
+    before: Option<oneshot::Receiver<()>>,
+    _done: oneshot::Sender<()>,
+}
+
+impl Ticket {
+    /// Waits until everything before it was sent.
+    pub async fn turn(&mut self) {
+        if let Some(before) = self.before.take() {
+            // An error means the predecessor was dropped: it is done.
+            let _ = before.await;
+        }
+    }
+}
+
+/// A write's turns at its nodes.
+#[derive(Debug)]
+pub struct Turns {
+    /// Keeps exclusive work out while the write is being sent.
+    pub gate: Arc<OwnedRwLockReadGuard<()>>,
+    /// One ticket per node, in the order asked for.
+    pub tickets: Vec<Ticket>,
+}
+
+/// While this lives, nobody else writes to the index.
+#[derive(Debug)]
+pub struct Exclusive(#[allow(dead_code, reason = "held for its drop")] OwnedRwLockWriteGuard<()>);
+
+impl Sequencer {
+    fn lane(&self, index: &str) -> Arc<Lane> {
+        let mut lanes = self.lanes.lock().expect("no panic holds this lock");
+        if let Some(lane) = lanes.get(index) {
+            return Arc::clone(lane);
+        }
+        let lane = Arc::<Lane>::default();
+        lanes.insert(index.to_owned(), Arc::clone(&lane));
+        lane
+    }
+
+    /// Takes a turn at each of these nodes.
+    pub async fn turns(&self, index: &str, nodes: &[NodeId]) -> Turns {
+        let lane = self.lane(index);
+        let gate = Arc::clone(&lane.gate).read_owned().await;
+        let mut tails = lane.tails.lock().expect("no panic holds this lock");
+        let tickets = nodes
+            .iter()
+            .map(|node| {
+                let (done, after) = oneshot::channel();
+                Ticket { before: tails.insert(node.clone(), after), _done: done }
+            })
+            .collect();
+        Turns { gate: Arc::new(gate), tickets }
+    }
+
+    /// Waits until no write is being sent, and holds back new ones.
+    pub async fn exclusive(&self, index: &str) -> Exclusive {
+        let gate = Arc::clone(&self.lane(index).gate);
+        Exclusive(gate.write_owned().await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn two_writes_keep_their_order_on_a_shared_node() {
+        let sequencer = Sequencer::default();
+        let mut first = sequencer.turns("i", &[node("a"), node("b")]).await;
+        let mut second = sequencer.turns("i", &[node("b"), node("c")]).await;
+        second.tickets[1].turn().await; // nobody before it at c
+        let mut waiting = Box::pin(second.tickets[0].turn());
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        first.tickets[1].turn().await;
+        drop(first);
+        waiting.await;
+    }
+
+    #[tokio::test]
+    async fn exclusive_work_waits_and_holds_back() {
+        let sequencer = Sequencer::default();
+        let write = sequencer.turns("i", &[node("a")]).await;
+        let mut exclusive = Box::pin(sequencer.exclusive("i"));
+        assert!(futures_util::poll!(exclusive.as_mut()).is_pending());
+        drop(write);
+        let held = exclusive.await;
+        let nodes = [node("a")];
+        let mut next = Box::pin(sequencer.turns("i", &nodes));
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        drop(sequencer.exclusive("other").await);
+        drop(held);
+        next.await.tickets[0].turn().await;
+    }
+}

@@ -1,0 +1,164 @@
+//! What reads and writes need of an index's settings.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value};
+
+use crate::cluster::Shared;
+use crate::context::Context;
+use crate::documents::Embedder;
+use crate::error::Error;
+use crate::merge::{FacetOrder, RankingInfo};
+use crate::node::Call;
+use crate::routing::ShardSet;
+use crate::store::IndexEntry;
+
+/// Settings as far as routing and merging depend on them.
+#[derive(Clone, Debug, Default)]
+pub struct IndexSettings {
+    /// `distinctAttribute`.
+    pub distinct: Option<String>,
+    /// What recovering costs needs.
+    pub ranking: RankingInfo,
+    /// `faceting.sortFacetValuesBy`.
+    pub sort_facets: IndexMap<String, FacetOrder>,
+    /// The client's `faceting.maxValuesPerFacet`.
+    pub max_values: usize,
+    /// The nodes' `faceting.maxValuesPerFacet`.
+    pub node_max_values: usize,
+    /// The client's `pagination.maxTotalHits`.
+    pub max_total_hits: usize,
+    /// The client's `displayedAttributes`, if not everything.
+    pub displayed: Option<Vec<String>>,
+    /// Whether nodes look at `_geo`.
+    pub geo: bool,
+    /// Embedders documents can violate.
+    pub embedders: Vec<Embedder>,
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+}
+
+fn number(overlay: &Map<String, Value>, key: &str, default: u64) -> usize {
+    overlay.get(key).and_then(Value::as_u64).unwrap_or(default) as usize
+}
+
+impl IndexSettings {
+    /// Reads a node's settings and the client's overlay.
+    pub fn read(node: &Value, overlay: &Map<String, Value>) -> Self {
+        let searchable = strings(&node["searchableAttributes"]);
+        let max_weight = if searchable.iter().any(|s| s == "*") {
+            0
+        } else {
+            searchable.len().saturating_sub(1) as u32
+        };
+        let orders = node.pointer("/faceting/sortFacetValuesBy").and_then(Value::as_object);
+        let sort_facets = orders
+            .into_iter()
+            .flatten()
+            .map(|(facet, order)| {
+                let count = order.as_str() == Some("count");
+                (facet.clone(), if count { FacetOrder::Count } else { FacetOrder::Alpha })
+            })
+            .collect();
+        let displayed = overlay.get("displayedAttributes").map(strings);
+        let named = |list: &Value| {
+            list.as_array().into_iter().flatten().any(|v| match v {
+                Value::String(name) => name == "_geo",
+                other => strings(&other["attributePatterns"]).iter().any(|p| p == "_geo"),
+            })
+        };
+        let embedders = node["embedders"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, embedder)| Embedder {
+                name: name.clone(),
+                dimensions: embedder["dimensions"].as_u64().map(|n| n as usize),
+            })
+            .collect();
+        Self {
+            distinct: node["distinctAttribute"].as_str().map(str::to_owned),
+            ranking: RankingInfo { max_weight, ..RankingInfo::default() },
+            sort_facets,
+            max_values: number(overlay, "maxValuesPerFacet", 100),
+            node_max_values: node
+                .pointer("/faceting/maxValuesPerFacet")
+                .and_then(Value::as_u64)
+                .unwrap_or(100) as usize,
+            max_total_hits: number(overlay, "maxTotalHits", 1000),
+            displayed: displayed.filter(|list| !list.iter().any(|name| name == "*")),
+            geo: named(&node["filterableAttributes"]) || named(&node["sortableAttributes"]),
+            embedders,
+        }
+    }
+}
+
+/// Settings by physical index and version.
+#[derive(Debug, Default)]
+pub struct SettingsCache(Mutex<BTreeMap<String, (u64, Arc<IndexSettings>)>>);
+
+impl SettingsCache {
+    /// Cached settings of the entry's version, or a node's.
+    ///
+    /// # Errors
+    /// When no node can say.
+    pub async fn get(
+        &self,
+        shared: &Shared,
+        index: &IndexEntry,
+        cx: &Context,
+    ) -> Result<Arc<IndexSettings>, Error> {
+        let busy = shared
+            .broadcasts
+            .lock()
+            .expect("no panic holds this lock")
+            .contains_key(&index.physical);
+        {
+            let cache = self.0.lock().expect("no panic holds this lock");
+            if let Some((version, settings)) = cache.get(&index.physical) {
+                // While settings are in flight a node may already have the next ones.
+                if *version == index.settings_version && !busy {
+                    return Ok(Arc::clone(settings));
+                }
+            }
+        }
+        let call = Call::get("settings_get", format!("/indexes/{}/settings", index.physical));
+        let topology = shared.topology();
+        let stale = shared.stale();
+        let mut last = Error::shards_unavailable(ShardSet::full(index.shards));
+        for node in topology.nodes() {
+            if !node.status.is_readable()
+                || shared.scores.is_open(&node.id)
+                || stale.misses_index(&index.physical, &node.id)
+            {
+                continue;
+            }
+            match shared.call(&node.id, &call, cx).await {
+                Ok(body) => {
+                    let value: Value = Call::parse(&node.id, &body)?;
+                    let settings = Arc::new(IndexSettings::read(&value, &index.overlay));
+                    // A node that has not yet seen the index's own base settings is not cached.
+                    let settled = settings.node_max_values as u64 >= shared.tuning.node_max_values;
+                    if !busy && settled {
+                        self.0.lock().expect("no panic holds this lock").insert(
+                            index.physical.clone(),
+                            (index.settings_version, Arc::clone(&settings)),
+                        );
+                    }
+                    return Ok(settings);
+                }
+                // The index was accepted but not made yet: its settings are the defaults.
+                Err(error) if matches!(error.kind(), crate::error::ErrorKind::Verbatim { .. }) => {
+                    return Ok(Arc::new(IndexSettings::read(&Value::Null, &index.overlay)));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}

@@ -1,0 +1,250 @@
+//! Dispatch, the boundary from leaves to nodes: covers shards with nodes, encodes HTTP.
+
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
+use http::Method;
+use miroir_api::NodeId;
+use tower::Service;
+
+use super::{Ask, Failed, Page, Request, Response, Route, Scoped, Target};
+use crate::cluster::StaleMap;
+use crate::documents;
+use crate::error::{Error, Retry};
+use crate::node::{Call, Pool, Scores};
+use crate::routing::{Cover, ShardSet, cover_with_fallback};
+use crate::store::IndexEntry;
+use crate::topology::Topology;
+
+/// Writes may carry large bodies; they get this many times a read's patience.
+const WRITE_PATIENCE: u32 = 6;
+
+/// The base service of the leaf stage. Always ready; waiting happens in `call`.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    pool: Pool,
+    scores: Arc<Scores>,
+    timeout: Duration,
+}
+
+impl Dispatch {
+    /// Dispatches to these nodes; a node call may take `timeout`.
+    pub fn new(pool: Pool, scores: Arc<Scores>, timeout: Duration) -> Self {
+        Self { pool, scores, timeout }
+    }
+}
+
+/// Which nodes to ask for which shards, given who is well. Deterministic for equal inputs.
+///
+/// A node whose breaker is open is used only where nobody else holds the shard.
+pub fn choose(
+    topology: &Topology,
+    index: &IndexEntry,
+    stale: &StaleMap,
+    route: &Route,
+    shards: &ShardSet,
+    avoid: &[NodeId],
+    scores: &Scores,
+) -> Cover {
+    let placement = topology.placement(index.shards);
+    let alive = |node: &NodeId, shard| {
+        !avoid.contains(node)
+            && topology.node(node).is_some_and(|n| n.status.is_readable())
+            && !stale.is_stale(&index.physical, node, shard)
+    };
+    let well = |node: &NodeId, shard| alive(node, shard) && !scores.is_open(node);
+    let mut cover = cover_with_fallback(&placement, &route.groups, shards, route.rotation, well);
+    if !cover.missing.is_empty() {
+        let rest = cover_with_fallback(
+            &placement,
+            &route.groups,
+            &cover.missing,
+            route.rotation,
+            alive,
+        );
+        cover.leaves.extend(rest.leaves.into_iter().map(|mut leaf| {
+            leaf.exact = false;
+            leaf
+        }));
+        cover.missing = rest.missing;
+    }
+    cover
+}
+
+/// Adds the restriction to some shards to a request body.
+pub fn restrict(scoped: &Scoped, only: Option<(&ShardSet, u32)>) -> Bytes {
+    let filter = match (only, scoped.filter.as_deref()) {
+        (None, None) => return scoped.body.clone(),
+        (None, Some(filter)) => filter.to_vec(),
+        (Some((shards, total)), client) => {
+            let mut text = String::with_capacity(24 + 8 * shards.len());
+            text.push_str("\"_miroir_shard IN [");
+            for (at, shard) in shards.iter().enumerate() {
+                if at > 0 {
+                    text.push(',');
+                }
+                text.push('\'');
+                text.push_str(&documents::shard_value(shard.0, total));
+                text.push('\'');
+            }
+            text.push_str("]\"");
+            let mut out = Vec::with_capacity(text.len() + client.map_or(0, <[u8]>::len) + 4);
+            match client.map(<[u8]>::trim_ascii) {
+                None => out.extend_from_slice(text.as_bytes()),
+                // An outer array is a conjunction; the shards become one more member.
+                Some(array) if array.first() == Some(&b'[') => {
+                    out.push(b'[');
+                    out.extend_from_slice(text.as_bytes());
+                    let rest = array[1..].trim_ascii_start();
+                    if rest.first() != Some(&b']') {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(rest);
+                }
+                Some(string) => {
+                    out.push(b'[');
+                    out.extend_from_slice(text.as_bytes());
+                    out.push(b',');
+                    out.extend_from_slice(string);
+                    out.push(b']');
+                }
+            }
+            out
+        }
+    };
+    let body = scoped.body.trim_ascii_end();
+    let open = body.strip_suffix(b"}").unwrap_or(body);
+    let mut out = Vec::with_capacity(open.len() + filter.len() + 12);
+    out.extend_from_slice(open);
+    if open.trim_ascii() != b"{" {
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"filter\":");
+    out.extend_from_slice(&filter);
+    out.push(b'}');
+    Bytes::from(out)
+}
+
+fn address(request: &Request, node_shards: Option<&ShardSet>) -> Call {
+    match &request.ask {
+        Ask::Plain(call) => Call::clone(call),
+        Ask::Scoped(scoped) => {
+            let only = node_shards.map(|shards| (shards, request.index.shards));
+            let path = format!("/indexes/{}{}", request.index.physical, scoped.path);
+            let call =
+                Call::new(Method::POST, scoped.operation, path).json(restrict(scoped, only));
+            if scoped.sort_values { call.with_sort_values() } else { call }
+        }
+    }
+}
+
+impl Dispatch {
+    async fn send(&self, node: &NodeId, call: &Call, request: &Request) -> Result<Bytes, Error> {
+        let patience = if matches!(request.target, Target::Exactly(_)) { WRITE_PATIENCE } else { 1 };
+        let http = call.request(&request.cx, self.timeout * patience)?;
+        let answer = Call::accept(node, self.pool.send(node, http).await?)?;
+        Ok(answer)
+    }
+
+    async fn run(self, request: Request) -> Result<Response, Error> {
+        let (shards, avoid) = match &request.target {
+            Target::Exactly(node) => {
+                let call = address(&request, None);
+                let body = self.send(node, &call, &request).await?;
+                let shards = ShardSet::empty(request.index.shards);
+                let page = Page { node: node.clone(), shards: shards.clone(), body };
+                return Ok(Response { pages: vec![page], failed: Vec::new(), missing: shards });
+            }
+            Target::Cover { shards, avoid } => (shards, avoid),
+        };
+        let cover = choose(
+            &request.topology,
+            &request.index,
+            &request.stale,
+            &request.route,
+            shards,
+            avoid,
+            &self.scores,
+        );
+        let answers = join_all(cover.leaves.into_iter().map(|leaf| {
+            let (this, request) = (&self, &request);
+            async move {
+                let call = address(request, (!leaf.exact).then_some(&leaf.shards));
+                let result = this.send(&leaf.node, &call, request).await;
+                (leaf, result)
+            }
+        }))
+        .await;
+        let mut out =
+            Response { pages: Vec::new(), failed: Vec::new(), missing: cover.missing };
+        for (leaf, result) in answers {
+            match result {
+                Ok(body) => out.pages.push(Page { node: leaf.node, shards: leaf.shards, body }),
+                Err(error) if error.retry() == Retry::Never => return Err(error),
+                Err(error) => {
+                    out.failed.push(Failed { node: leaf.node, shards: leaf.shards, error });
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Service<Request> for Dispatch {
+    type Response = Response;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        Box::pin(self.clone().run(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use miroir_api::ShardId;
+
+    use super::*;
+
+    fn scoped(body: &'static str, filter: Option<&'static str>) -> Scoped {
+        Scoped {
+            path: "/search",
+            body: Bytes::from(body),
+            filter: filter.map(Bytes::from),
+            operation: "search",
+            sort_values: false,
+        }
+    }
+
+    #[test]
+    fn shards_are_anded_with_any_filter() {
+        let mut shards = ShardSet::empty(4);
+        shards.insert(ShardId(0));
+        shards.insert(ShardId(2));
+        let ours = "_miroir_shard IN ['\u{e000}','\u{e002}']";
+        for (filter, expected) in [
+            (None, serde_json::json!(ours)),
+            (Some("\"a = 1 OR b = 2\""), serde_json::json!([ours, "a = 1 OR b = 2"])),
+            (Some(" [ ] "), serde_json::json!([ours])),
+            (Some("[[\"a = 1\",\"b = 2\"]]"), serde_json::json!([ours, ["a = 1", "b = 2"]])),
+        ] {
+            for (body, keys) in [("{}", 1), ("{\"q\":\"x\"}", 2)] {
+                let out = restrict(&scoped(body, filter), Some((&shards, 4)));
+                let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+                assert_eq!(value["filter"], expected);
+                assert_eq!(value.as_object().unwrap().len(), keys);
+            }
+        }
+        let untouched = restrict(&scoped("{\"q\":1}", None), None);
+        assert_eq!(untouched, "{\"q\":1}");
+        let client = restrict(&scoped("{}", Some("\"a = 1\"")), None);
+        assert_eq!(client, "{\"filter\":\"a = 1\"}");
+    }
+}

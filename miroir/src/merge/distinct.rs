@@ -1,0 +1,81 @@
+//! The distinct attribute: one hit per value, over all leaves.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::normal;
+use super::page::{Hit, Page};
+
+/// The values already shown.
+#[derive(Debug)]
+pub(crate) struct Seen<'a> {
+    path: &'a str,
+    values: HashSet<Key>,
+    scratch: Vec<Key>,
+}
+
+/// A value as the engine compares it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Number(u64),
+    Text(String),
+}
+
+impl<'a> Seen<'a> {
+    /// Nothing shown yet, for the attribute `path` (dotted when nested).
+    pub(crate) fn new(path: &'a str) -> Self {
+        Self { path, values: HashSet::new(), scratch: Vec::new() }
+    }
+
+    /// Whether a hit may be shown; if so, its values are taken from now on. A hit without a value
+    /// always may.
+    pub(crate) fn admit(&mut self, page: &Page, hit: &Hit) -> bool {
+        self.scratch.clear();
+        for field in page.fields(hit) {
+            let name = field.key.of(&page.body);
+            let Some(name) = super::scan::text(name) else { continue };
+            if let Some(rest) = below(self.path, &name)
+                && let Ok(value) = serde_json::from_slice(field.value.of(&page.body))
+            {
+                collect(&value, rest, &mut self.scratch);
+            }
+        }
+        if self.scratch.iter().any(|key| self.values.contains(key)) {
+            return false;
+        }
+        self.values.extend(self.scratch.drain(..));
+        true
+    }
+}
+
+/// What is left of `path` below `name`: `""` when it ends there, `None` when it leads elsewhere.
+fn below<'p>(path: &'p str, name: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(name)?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('.') }
+}
+
+fn collect(value: &Value, path: &str, keys: &mut Vec<Key>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, path, keys)),
+        Value::Object(members) if !path.is_empty() => {
+            for (name, value) in members {
+                if let Some(rest) = below(path, name) {
+                    collect(value, rest, keys);
+                }
+            }
+        }
+        Value::Number(number) if path.is_empty() => {
+            // Adding zero makes the two zeros one.
+            keys.extend(number.as_f64().map(|number| Key::Number((number + 0.0).to_bits())));
+        }
+        Value::String(text) if path.is_empty() => {
+            let normal = normal::facet(text);
+            if !normal.is_empty() {
+                keys.push(Key::Text(normal));
+            }
+        }
+        Value::Bool(flag) if path.is_empty() => keys.push(Key::Text(flag.to_string())),
+        _ => {}
+    }
+}

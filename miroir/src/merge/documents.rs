@@ -1,0 +1,254 @@
+//! Merging document listings, and hiding Miroir's fields in single documents.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+
+use super::details::SortValue;
+use super::order::{Tournament, distances, sort_values};
+use super::scan::{
+    RESERVED, Result, Scanner, Span, copy_object_without, is_reserved, number, write_int,
+};
+
+/// What the merge of a document listing needs to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DocumentOptions {
+    /// The client's offset. The leaves must have been asked for `offset + limit` from 0.
+    pub offset: usize,
+    /// The client's limit.
+    pub limit: usize,
+    /// Whether the listing is sorted: results then carry `_federation.weightedScoreValues`.
+    pub sorted: bool,
+    /// Top-level fields the client did not ask for and Miroir added for itself.
+    pub drop_fields: Vec<String>,
+}
+
+/// One leaf's listing.
+#[derive(Debug, Default)]
+struct Listing<'a> {
+    body: &'a [u8],
+    results: Vec<Document>,
+    total: u64,
+}
+
+#[derive(Debug)]
+struct Document {
+    span: Span,
+    keys: Vec<SortKey>,
+    /// Whether there is something to hide.
+    marked: bool,
+}
+
+#[derive(Debug)]
+enum SortKey {
+    Field { asc: bool, value: SortValue },
+    Geo { asc: bool, distance: Option<f64> },
+}
+
+/// Merges the leaves' `documents` or `documents/fetch` answers into
+/// `{results, offset, limit, total}`.
+///
+/// Unsorted, the leaves follow each other. Sorted, they are merged by the values the engine
+/// compared; equal documents by leaf, then by position.
+///
+/// # Errors
+/// When a body is not a listing.
+pub fn merge_documents(bodies: &[Bytes], options: &DocumentOptions) -> Result<Bytes> {
+    let listings: Vec<Listing<'_>> =
+        bodies.iter().map(|body| Listing::decode(body, options)).collect::<Result<_>>()?;
+    let total = listings.iter().fold(0_u64, |sum, listing| sum.saturating_add(listing.total));
+
+    let mut out = Vec::new();
+    out.extend_from_slice(b"{\"results\":[");
+    let mut first = true;
+    let mut emit = |listing: &Listing<'_>, document: &Document| {
+        if !std::mem::replace(&mut first, false) {
+            out.push(b',');
+        }
+        let raw = document.span.of(listing.body);
+        let start = out.len();
+        let hidden = |name: &[u8]| {
+            is_reserved(name)
+                || (options.sorted && name == b"_federation")
+                || options.drop_fields.iter().any(|drop| drop.as_bytes() == name)
+        };
+        if !document.marked || copy_object_without(&mut out, raw, hidden).is_none() {
+            out.truncate(start);
+            out.extend_from_slice(raw);
+        }
+    };
+    if options.sorted {
+        let heads: Vec<usize> = vec![0; listings.len()];
+        merge_sorted(&listings, heads, options, &mut emit);
+    } else {
+        let all = listings.iter().flat_map(|list| list.results.iter().map(move |doc| (list, doc)));
+        for (listing, document) in all.skip(options.offset).take(options.limit) {
+            emit(listing, document);
+        }
+    }
+    out.extend_from_slice(b"],\"offset\":");
+    write_int(&mut out, options.offset as u64);
+    out.extend_from_slice(b",\"limit\":");
+    write_int(&mut out, options.limit as u64);
+    out.extend_from_slice(b",\"total\":");
+    write_int(&mut out, total);
+    out.push(b'}');
+    Ok(Bytes::from(out))
+}
+
+fn merge_sorted<'a>(
+    listings: &[Listing<'a>],
+    mut heads: Vec<usize>,
+    options: &DocumentOptions,
+    emit: &mut impl FnMut(&Listing<'a>, &Document),
+) {
+    if listings.is_empty() {
+        return;
+    }
+    let beats = |heads: &[usize], a: u32, b: u32| {
+        let head = |list: u32| listings[list as usize].results.get(heads[list as usize]);
+        match (head(a), head(b)) {
+            (Some(x), Some(y)) => compare(&x.keys, &y.keys).then(a.cmp(&b)).is_lt(),
+            (x, _) => x.is_some(),
+        }
+    };
+    let mut tournament = Tournament::new(listings.len(), |a, b| beats(&heads, a, b));
+    for at in 0..options.offset.saturating_add(options.limit) {
+        let list = tournament.winner() as usize;
+        let Some(document) = listings[list].results.get(heads[list]) else { return };
+        if at >= options.offset {
+            emit(&listings[list], document);
+        }
+        heads[list] += 1;
+        tournament.replay(|a, b| beats(&heads, a, b));
+    }
+}
+
+fn compare(a: &[SortKey], b: &[SortKey]) -> Ordering {
+    for pair in a.iter().zip(b) {
+        let order = match pair {
+            (SortKey::Field { asc, value: x }, SortKey::Field { value: y, .. }) => {
+                sort_values(*asc, x, y)
+            }
+            (SortKey::Geo { asc, distance: x }, SortKey::Geo { distance: y, .. }) => {
+                distances(*asc, *x, *y)
+            }
+            _ => Ordering::Equal,
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+    Ordering::Equal
+}
+
+impl<'a> Listing<'a> {
+    fn decode(body: &'a Bytes, options: &DocumentOptions) -> Result<Self> {
+        let mut scanner = Scanner::new(body)?;
+        let mut listing = Self { body: &body[..], ..Self::default() };
+        scanner.enter(b'{')?;
+        while let Some(key) = scanner.member()? {
+            match key.inner(body) {
+                b"results" => {
+                    scanner.enter(b'[')?;
+                    while scanner.element()? {
+                        listing.results.push(Document::decode(&mut scanner, options)?);
+                    }
+                }
+                b"total" => listing.total = scanner.integer()?,
+                _ => {
+                    scanner.value()?;
+                }
+            }
+        }
+        scanner.finish()?;
+        Ok(listing)
+    }
+}
+
+impl Document {
+    fn decode(scanner: &mut Scanner<'_>, options: &DocumentOptions) -> Result<Self> {
+        let body = scanner.body();
+        if !options.sorted {
+            let span = scanner.value()?;
+            let raw = span.of(body);
+            let marked =
+                !options.drop_fields.is_empty() || memchr::memmem::find(raw, RESERVED).is_some();
+            return Ok(Self { span, keys: Vec::new(), marked });
+        }
+        let mut keys = Vec::new();
+        scanner.peek();
+        let start = scanner.at();
+        scanner.enter(b'{')?;
+        while let Some(key) = scanner.member()? {
+            if key.inner(body) == b"_federation" && scanner.peek() == Some(b'{') {
+                keys = federation(scanner)?;
+            } else {
+                scanner.value()?;
+            }
+        }
+        Ok(Self { span: scanner.since(start), keys, marked: true })
+    }
+}
+
+fn federation(scanner: &mut Scanner<'_>) -> Result<Vec<SortKey>> {
+    let mut keys = Vec::new();
+    scanner.enter(b'{')?;
+    while let Some(key) = scanner.member()? {
+        if key.inner(scanner.body()) != b"weightedScoreValues" || scanner.peek() != Some(b'[') {
+            scanner.value()?;
+            continue;
+        }
+        scanner.enter(b'[')?;
+        while scanner.element()? {
+            if scanner.peek() != Some(b'{') {
+                scanner.value()?;
+                continue;
+            }
+            scanner.enter(b'{')?;
+            while let Some(kind) = scanner.member()? {
+                let geo = kind.inner(scanner.body()) == b"geoSort";
+                if scanner.peek() == Some(b'{') {
+                    keys.push(sort_key(scanner, geo)?);
+                } else {
+                    scanner.value()?;
+                }
+            }
+        }
+    }
+    Ok(keys)
+}
+
+fn sort_key(scanner: &mut Scanner<'_>, geo: bool) -> Result<SortKey> {
+    let (mut asc, mut value) = (true, Span::default());
+    scanner.enter(b'{')?;
+    while let Some(key) = scanner.member()? {
+        let span = scanner.value()?;
+        match key.inner(scanner.body()) {
+            b"asc" => asc = span.of(scanner.body()) == b"true",
+            b"value" | b"distance" => value = span,
+            _ => {}
+        }
+    }
+    let raw = value.of(scanner.body());
+    Ok(if geo {
+        SortKey::Geo { asc, distance: number(raw) }
+    } else {
+        SortKey::Field { asc, value: SortValue::read(raw) }
+    })
+}
+
+/// A single document without Miroir's top-level fields; borrowed when it has none, or when it is
+/// not an object.
+#[must_use]
+pub fn strip_reserved(document: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memmem::find(document, RESERVED).is_none() {
+        return Cow::Borrowed(document);
+    }
+    let mut out = Vec::with_capacity(document.len());
+    match copy_object_without(&mut out, document, is_reserved) {
+        Some(()) => Cow::Owned(out),
+        None => Cow::Borrowed(document),
+    }
+}

@@ -1,0 +1,37 @@
+//! Merging what leaves answered into what one node holding every document would have answered.
+//!
+//! Everything here takes values and returns values. Documents stay the bytes they came in as.
+//!
+//! | file | what it merges |
+//! | --- | --- |
+//! | `page` | decodes one leaf's search answer |
+//! | `details`, `score`, `order` | score details, absolute costs behind them, the order of hits |
+//! | `hits`, `distinct` | the hits of a search |
+//! | `facets`, `facet_search` | facet distributions, statistics, facet searches |
+//! | `pages` | the whole body of a search answer |
+//! | `documents`, `stats` | document listings, index statistics |
+
+mod details;
+mod distinct;
+mod documents;
+mod facet_search;
+mod facets;
+mod hits;
+mod normal;
+mod order;
+mod page;
+mod pages;
+mod scan;
+mod score;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+pub use documents::{DocumentOptions, merge_documents, strip_reserved};
+pub use facet_search::{FacetSearchOptions, merge_facet_search};
+pub use facets::{Answer, FacetOptions, FacetOrder, MergedFacets, OpenValue, merge_facets};
+pub use hits::{HitOptions, MergedHits, Placed, merge_hits};
+pub use page::{Hit, LeafFacet, Page};
+pub use pages::{Facets, MergeRequest, Pagination, merge_search, write_search};
+pub use score::RankingInfo;
+pub use stats::{IndexStats, merge_stats};

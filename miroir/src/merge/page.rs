@@ -1,0 +1,242 @@
+//! Decode of one leaf's search answer.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::details::{self, Kind, Rule};
+use super::scan::{Result, Scanner, Span, is_reserved, number, text};
+
+/// One leaf's answer to a search, decoded as far as a merge needs.
+///
+/// The body is kept: everything a hit says goes out as the bytes it came in as.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    pub(crate) body: Bytes,
+    /// The leaf's hits, best first.
+    pub hits: Vec<Hit>,
+    /// `estimatedTotalHits` or `totalHits`: how many documents match on this leaf.
+    pub total: u64,
+    /// Whether the total is `totalHits`, which the engine counts exhaustively.
+    pub exhaustive: bool,
+    /// `facetDistribution` in the leaf's order, without reserved facets.
+    pub facet_distribution: Option<Vec<LeafFacet>>,
+    /// `facetStats` as (facet, min, max), without reserved facets.
+    pub facet_stats: Option<Vec<(String, f64, f64)>>,
+    /// `queryVector`, raw.
+    pub query_vector: Option<Box<RawValue>>,
+    /// `semanticHitCount`: present when the search was hybrid or semantic.
+    pub semantic_hit_count: Option<u64>,
+    /// `processingTimeMs`: what the leaf says it took, in milliseconds.
+    pub processing_time_ms: u64,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// One facet of a leaf: its name, and value → count in the leaf's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeafFacet {
+    /// The facet's name (dotted when nested).
+    pub name: String,
+    /// Displayed values and how many candidates have them.
+    pub values: Vec<(String, u64)>,
+}
+
+/// One hit of a [`Page`]; its bytes stay in the page's body.
+#[derive(Debug, Clone, Default)]
+pub struct Hit {
+    pub(crate) fields: (u32, u32),
+    pub(crate) rules: (u32, u32),
+    /// `_rankingScore`, when the leaf was asked for it.
+    pub score: Option<f64>,
+    /// The slot a dynamic search rule pinned this hit to.
+    pub pinned: Option<u64>,
+    /// Whether its details contain a vector similarity.
+    pub semantic: bool,
+    /// Whether the leaf ran out of time before it had ranked this hit.
+    pub skipped: bool,
+}
+
+/// One top-level field of a hit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field {
+    pub(crate) key: Span,
+    pub(crate) value: Span,
+    pub(crate) kind: FieldKind,
+}
+
+/// What a top-level field of a hit is to a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FieldKind {
+    Plain,
+    /// `_formatted` or `_matchesPosition`, which repeat the document's fields.
+    Mirror {
+        reserved: bool,
+    },
+    Score,
+    Details,
+    Reserved,
+}
+
+impl Page {
+    /// Decodes the body of a successful search answer.
+    ///
+    /// # Errors
+    /// When the body is not UTF-8, not a JSON object or cut short. The inside of documents is not
+    /// checked beyond balanced brackets.
+    pub fn decode(body: &Bytes) -> Result<Self> {
+        let mut scanner = Scanner::new(body)?;
+        let mut page = Self { body: body.clone(), ..Self::default() };
+        scanner.enter(b'{')?;
+        while let Some(key) = scanner.member()? {
+            match key.inner(body) {
+                b"hits" => {
+                    scanner.enter(b'[')?;
+                    while scanner.element()? {
+                        page.hit(&mut scanner)?;
+                    }
+                }
+                b"estimatedTotalHits" => page.total = scanner.integer()?,
+                b"totalHits" => {
+                    page.total = scanner.integer()?;
+                    page.exhaustive = true;
+                }
+                b"facetDistribution" => page.facet_distribution = distribution(&mut scanner)?,
+                b"facetStats" => page.facet_stats = stats(&mut scanner)?,
+                b"queryVector" => {
+                    let span = scanner.value()?;
+                    page.query_vector = Some(serde_json::from_slice(span.of(body))?);
+                }
+                b"semanticHitCount" => page.semantic_hit_count = Some(scanner.integer()?),
+                b"processingTimeMs" => page.processing_time_ms = scanner.integer()?,
+                _ => {
+                    scanner.value()?;
+                }
+            }
+        }
+        scanner.finish()?;
+        Ok(page)
+    }
+
+    fn hit(&mut self, scanner: &mut Scanner<'_>) -> Result<()> {
+        let (fields, rules) = (self.fields.len() as u32, self.rules.len() as u32);
+        let mut hit = Hit::default();
+        let body = scanner.body();
+        scanner.enter(b'{')?;
+        while let Some(key) = scanner.member()? {
+            let name = key.inner(body);
+            // Everything special begins with an underscore; most fields do not.
+            let (value, kind) = if name.first() != Some(&b'_') {
+                (scanner.value()?, FieldKind::Plain)
+            } else {
+                match name {
+                    b"_rankingScore" => {
+                        let value = scanner.value()?;
+                        hit.score = number(value.of(body));
+                        (value, FieldKind::Score)
+                    }
+                    b"_rankingScoreDetails" => {
+                        scanner.peek();
+                        let start = scanner.at();
+                        details::decode(scanner, &mut self.rules)?;
+                        (scanner.since(start), FieldKind::Details)
+                    }
+                    b"_formatted" | b"_matchesPosition" => {
+                        let value = scanner.value()?;
+                        let reserved =
+                            memchr::memmem::find(value.of(body), super::scan::RESERVED).is_some();
+                        (value, FieldKind::Mirror { reserved })
+                    }
+                    name if is_reserved(name) => (scanner.value()?, FieldKind::Reserved),
+                    _ => (scanner.value()?, FieldKind::Plain),
+                }
+            };
+            self.fields.push(Field { key, value, kind });
+        }
+        hit.fields = (fields, self.fields.len() as u32);
+        hit.rules = (rules, self.rules.len() as u32);
+        for rule in self.rules.get(rules as usize..).unwrap_or_default() {
+            match rule.kind {
+                Kind::Vector(_) => hit.semantic = true,
+                Kind::Skipped => hit.skipped = true,
+                Kind::Pin(slot) => hit.pinned = Some(slot),
+                _ => {}
+            }
+        }
+        self.hits.push(hit);
+        Ok(())
+    }
+
+    /// The fields of `hit`, in order of arrival.
+    pub(crate) fn fields(&self, hit: &Hit) -> &[Field] {
+        self.fields.get(hit.fields.0 as usize..hit.fields.1 as usize).unwrap_or_default()
+    }
+
+    /// The score details of `hit`, in rule order.
+    pub(crate) fn rules(&self, hit: &Hit) -> &[Rule] {
+        self.rules.get(hit.rules.0 as usize..hit.rules.1 as usize).unwrap_or_default()
+    }
+
+    /// The raw value of a top-level field of the `index`-th hit.
+    pub fn field(&self, index: usize, name: &str) -> Option<&[u8]> {
+        let hit = self.hits.get(index)?;
+        let field =
+            self.fields(hit).iter().find(|field| field.key.inner(&self.body) == name.as_bytes())?;
+        Some(field.value.of(&self.body))
+    }
+}
+
+fn distribution(scanner: &mut Scanner<'_>) -> Result<Option<Vec<LeafFacet>>> {
+    if scanner.peek() != Some(b'{') {
+        scanner.value()?;
+        return Ok(None);
+    }
+    let body = scanner.body();
+    let mut facets = Vec::new();
+    scanner.enter(b'{')?;
+    while let Some(key) = scanner.member()? {
+        if is_reserved(key.inner(body)) || scanner.peek() != Some(b'{') {
+            scanner.value()?;
+            continue;
+        }
+        let mut facet =
+            LeafFacet { name: text(key.of(body)).unwrap_or_default(), values: Vec::new() };
+        scanner.enter(b'{')?;
+        while let Some(value) = scanner.member()? {
+            let count = scanner.integer()?;
+            facet.values.push((text(value.of(body)).unwrap_or_default(), count));
+        }
+        facets.push(facet);
+    }
+    Ok(Some(facets))
+}
+
+fn stats(scanner: &mut Scanner<'_>) -> Result<Option<Vec<(String, f64, f64)>>> {
+    if scanner.peek() != Some(b'{') {
+        scanner.value()?;
+        return Ok(None);
+    }
+    let body = scanner.body();
+    let mut stats = Vec::new();
+    scanner.enter(b'{')?;
+    while let Some(key) = scanner.member()? {
+        if is_reserved(key.inner(body)) || scanner.peek() != Some(b'{') {
+            scanner.value()?;
+            continue;
+        }
+        let (mut min, mut max) = (None, None);
+        scanner.enter(b'{')?;
+        while let Some(bound) = scanner.member()? {
+            match bound.inner(body) {
+                b"min" => min = scanner.number()?,
+                b"max" => max = scanner.number()?,
+                _ => {
+                    scanner.value()?;
+                }
+            }
+        }
+        if let (Some(min), Some(max)) = (min, max) {
+            stats.push((text(key.of(body)).unwrap_or_default(), min, max));
+        }
+    }
+    Ok(Some(stats))
+}

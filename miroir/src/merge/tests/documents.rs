@@ -1,0 +1,71 @@
+//! Document listings, single documents and statistics.
+
+use std::borrow::Cow;
+
+use super::*;
+
+fn listing(bodies: &[&str], options: &DocumentOptions) -> String {
+    let bodies: Vec<Bytes> =
+        bodies.iter().map(|body| Bytes::copy_from_slice(body.as_bytes())).collect();
+    let merged = merge_documents(&bodies, options).expect("merges");
+    String::from_utf8(merged.to_vec()).expect("UTF-8")
+}
+
+#[test]
+fn unsorted_leaves_follow_each_other() {
+    let bodies = [
+        r#"{"results":[{"id":1,"_miroir_shard":"x"},{"id":2}],"offset":0,"limit":3,"total":2}"#,
+        r#"{"results":[{"_miroir_shard":"y","id":3,"n":[1, 2]},{"id":4}],"offset":0,"limit":3,"total":7}"#,
+    ];
+    let options = DocumentOptions { offset: 1, limit: 2, ..<_>::default() };
+    assert_eq!(
+        listing(&bodies, &options),
+        r#"{"results":[{"id":2},{"id":3,"n":[1, 2]}],"offset":1,"limit":2,"total":9}"#
+    );
+}
+
+#[test]
+fn sorted_leaves_are_merged_by_value() {
+    let leaf = |documents: &[(u64, &str)]| {
+        let results: Vec<String> = documents
+            .iter()
+            .map(|(id, value)| {
+                format!(r#"{{"id":{id},"_federation":{{"weightedScoreValues":[{{"sort":{{"asc":false,"value":{value}}}}},{{"geoSort":{{"asc":true,"distance":{id}.5}}}}]}}}}"#)
+            })
+            .collect();
+        format!(r#"{{"results":[{}],"total":{}}}"#, results.join(","), documents.len())
+    };
+    let first = leaf(&[(1, "9"), (4, "2.5"), (6, "\"b\""), (8, "null")]);
+    let second = leaf(&[(2, "9.0"), (3, "3"), (5, "\"c\""), (7, "\"a\"")]);
+    let options = DocumentOptions { limit: 20, sorted: true, ..<_>::default() };
+    assert_eq!(
+        listing(&[&second, &first], &options),
+        r#"{"results":[{"id":1},{"id":2},{"id":3},{"id":4},{"id":5},{"id":6},{"id":7},{"id":8}],"offset":0,"limit":20,"total":8}"#
+    );
+}
+
+#[test]
+fn reserved_fields_of_one_document() {
+    let strip = |document: &str| String::from_utf8(strip_reserved(document.as_bytes()).to_vec());
+    assert!(matches!(strip_reserved(b"{\"id\":1}"), Cow::Borrowed(_)));
+    assert_eq!(
+        strip(r#"{"_miroir_shard":"x","id": 1,"a":{"_miroir_b":2},"_miroir_updated_at":"y"}"#),
+        Ok(r#"{"id": 1,"a":{"_miroir_b":2}}"#.to_owned())
+    );
+    assert_eq!(strip(r#"{"_miroir_shard":"x"}"#), Ok("{}".to_owned()));
+    assert_eq!(strip(r#""_miroir_""#), Ok(r#""_miroir_""#.to_owned()));
+}
+
+#[test]
+fn statistics_add_up() {
+    let leaf: IndexStats = serde_json::from_str(
+        r#"{"numberOfDocuments":4,"rawDocumentDbSize":4096,"avgDocumentSize":1000,"isIndexing":false,"numberOfEmbeddings":2,"numberOfEmbeddedDocuments":1,"fieldDistribution":{"b":4,"_miroir_shard":4,"a":2}}"#,
+    )
+    .expect("stats");
+    let busy = IndexStats { is_indexing: true, ..leaf.clone() };
+    assert_eq!(
+        serde_json::to_string(&merge_stats([&leaf, &busy, &leaf, &leaf], 2)).expect("JSON"),
+        r#"{"numberOfDocuments":8,"rawDocumentDbSize":8192,"avgDocumentSize":1024,"isIndexing":true,"numberOfEmbeddings":4,"numberOfEmbeddedDocuments":2,"fieldDistribution":{"a":4,"b":8}}"#
+    );
+    assert_eq!(merge_stats([], 0), IndexStats::default());
+}

@@ -1,0 +1,186 @@
+//! Facets: order, cutting, and exactness of the second round.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A leaf's answer for one facet `f`, cut to `limit` values.
+fn leaf(counts: &BTreeMap<String, u64>, by_count: bool, limit: usize) -> Page {
+    let mut values: Vec<(&String, &u64)> = counts.iter().collect();
+    if by_count {
+        values.sort_by(|a, b| b.1.cmp(a.1).then_with(|| b.0.cmp(a.0)));
+    }
+    values.truncate(limit);
+    let values: Vec<String> =
+        values.into_iter().map(|(value, count)| format!("\"{value}\":{count}")).collect();
+    page(&format!(
+        r#"{{"hits":[],"estimatedTotalHits":50,"facetDistribution":{{"f":{{{}}},"_miroir_shard":{{"x":1}}}},"facetStats":{{}}}}"#,
+        values.join(",")
+    ))
+}
+
+fn options(by_count: bool, max: usize, node_limit: usize) -> FacetOptions {
+    let order = if by_count { FacetOrder::Count } else { FacetOrder::Alpha };
+    FacetOptions {
+        max_values_per_facet: max,
+        sort_by: [("*".to_owned(), order)].into_iter().collect(),
+        node_limit,
+        drop_facets: Vec::new(),
+    }
+}
+
+fn distribution(facets: &MergedFacets) -> String {
+    let mut out = Vec::new();
+    facets.write_distribution(&mut out);
+    String::from_utf8(out).expect("UTF-8")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Where the bound holds, one round of answers makes the distribution that of one node.
+    #[test]
+    fn one_round_is_enough(
+        leaves in proptest::collection::vec(
+            proptest::collection::btree_map("[a-h]", 1..20_u64, 0..9), 1..5),
+        by_count in any::<bool>(),
+        max in 1..5_usize,
+        spare in 0..5_usize,
+    ) {
+        let limit = max + spare;
+        let mut whole: BTreeMap<String, u64> = BTreeMap::new();
+        for (value, count) in leaves.iter().flatten() {
+            *whole.entry(value.clone()).or_default() += count;
+        }
+        let want = distribution(&merge_facets(
+            &[leaf(&whole, by_count, usize::MAX)],
+            &options(by_count, max, usize::MAX),
+        ));
+        let pages: Vec<Page> = leaves.iter().map(|counts| leaf(counts, by_count, limit)).collect();
+        let merged = merge_facets(&pages, &options(by_count, max, limit));
+        let answers: Vec<Answer> = merged
+            .open
+            .iter()
+            .flat_map(|open| open.leaves_to_ask.iter().map(|leaf| {
+                let count = leaves[*leaf].get(&open.value).copied().unwrap_or_default();
+                (*leaf, open.facet.clone(), open.value.clone(), count)
+            }))
+            .collect();
+        let complete = merged.clone().complete(&answers);
+        prop_assert!(complete.open.is_empty());
+        if complete.bound_holds {
+            prop_assert_eq!(distribution(&complete), want);
+        }
+        prop_assert!(by_count || merged.bound_holds && merged.open.is_empty());
+    }
+}
+
+#[test]
+fn one_value_can_be_open() {
+    let counts = |pairs: &[(&str, u64)]| {
+        pairs.iter().map(|(value, count)| ((*value).to_owned(), *count)).collect::<BTreeMap<_, _>>()
+    };
+    // Both leaves list two values: `b` counts 9 on the first and at most 4 on the second.
+    let pages = [
+        leaf(&counts(&[("a", 20), ("b", 9), ("c", 1)]), true, 2),
+        leaf(&counts(&[("a", 20), ("d", 4), ("b", 3)]), true, 2),
+    ];
+    let merged = merge_facets(&pages, &options(true, 2, 2));
+    assert_eq!(
+        merged.open,
+        [
+            OpenValue {
+                facet: "f".into(),
+                value: "b".into(),
+                numeric: false,
+                leaves_to_ask: vec![1]
+            },
+            OpenValue {
+                facet: "f".into(),
+                value: "d".into(),
+                numeric: false,
+                leaves_to_ask: vec![0]
+            },
+        ]
+    );
+    let merged = merged.complete(&[
+        (1, "f".into(), "b".into(), 3),
+        (0, "f".into(), "d".into(), 0),
+        (0, "f".into(), "d".into(), 7),
+        (9, "f".into(), "d".into(), 7),
+        (0, "g".into(), "zz".into(), 7),
+    ]);
+    assert_eq!(distribution(&merged), r#"{"f":{"a":40,"b":12}}"#);
+}
+
+#[test]
+fn alphabetical_order_and_spelling() {
+    let pages = [
+        page(
+            r#"{"estimatedTotalHits":9,"facetDistribution":{"_geo":{},"n":{"1":1,"10":2,"Delta Works":1,"Écru":2}},"facetStats":{"n":{"min":1.0,"max":10.0}}}"#,
+        ),
+        page(
+            r#"{"estimatedTotalHits":9,"facetDistribution":{"n":{"-2":1,"3":1,"écru":1,"fjord":1}},"facetStats":{"n":{"min":-2.0,"max":3.0}}}"#,
+        ),
+    ];
+    let merged = merge_facets(&pages, &options(false, 100, 1000));
+    assert_eq!(
+        distribution(&merged),
+        r#"{"_geo":{},"n":{"-2":1,"1":1,"10":2,"3":1,"Delta Works":1,"Écru":3,"fjord":1}}"#
+    );
+    let mut stats = Vec::new();
+    merged.write_stats(&mut stats);
+    assert_eq!(stats, br#"{"n":{"min":-2.0,"max":10.0}}"#);
+    // Many candidates in total: the value tree's order, which is the numbers' own.
+    let many = [
+        page(
+            r#"{"estimatedTotalHits":2000,"facetDistribution":{"n":{"1":1,"10":2,"3":1}},"facetStats":{"n":{"min":1.0,"max":10.0}}}"#,
+        ),
+        page(
+            r#"{"estimatedTotalHits":2000,"facetDistribution":{"n":{"2":1}},"facetStats":{"n":{"min":2.0,"max":2.0}}}"#,
+        ),
+    ];
+    let merged = merge_facets(&many, &options(false, 100, 1000));
+    assert_eq!(distribution(&merged), r#"{"n":{"1":1,"2":1,"3":1,"10":2}}"#);
+}
+
+#[test]
+fn count_order_lists_numbers_first_and_ties_backwards() {
+    let body = r#"{"estimatedTotalHits":9,"facetDistribution":{"n":{"2":1,"10":1,"c":5,"A":3,"b":3}},"facetStats":{"n":{"min":2.0,"max":10.0}}}"#;
+    let merged = merge_facets(&[page(body)], &options(true, 100, 1000));
+    assert_eq!(distribution(&merged), r#"{"n":{"10":1,"2":1,"c":5,"b":3,"A":3}}"#);
+    // Full of numbers, the engine never stops listing strings.
+    let merged = merge_facets(&[page(body)], &options(true, 2, 1000));
+    assert_eq!(distribution(&merged), r#"{"n":{"10":1,"2":1,"c":5,"b":3,"A":3}}"#);
+    let merged = merge_facets(&[page(body)], &options(true, 3, 1000));
+    assert_eq!(distribution(&merged), r#"{"n":{"10":1,"2":1,"c":5}}"#);
+}
+
+#[test]
+fn facet_search() {
+    let bodies = [
+        Bytes::from_static(br#"{"facetHits":[{"value":"Adventure","count":2},{"value":"Action","count":1}],"facetQuery":"a","processingTimeMs":1}"#),
+        Bytes::from_static(br#"{"facetHits":[{"value":"action","count":1},{"value":"Animation","count":2}],"facetQuery":"a","processingTimeMs":1}"#),
+    ];
+    let mut options = FacetSearchOptions {
+        max_values_per_facet: 2,
+        order: FacetOrder::Count,
+        query: true,
+        processing_time_ms: 4,
+    };
+    let merge = |options: &FacetSearchOptions| {
+        let merged = merge_facet_search(&bodies, options).expect("merges");
+        String::from_utf8(merged.to_vec()).expect("UTF-8")
+    };
+    assert_eq!(
+        merge(&options),
+        r#"{"facetHits":[{"value":"Animation","count":2},{"value":"Adventure","count":2}],"facetQuery":"a","processingTimeMs":4}"#
+    );
+    options.order = FacetOrder::Alpha;
+    assert_eq!(
+        merge(&options),
+        r#"{"facetHits":[{"value":"Action","count":2},{"value":"Adventure","count":2}],"facetQuery":"a","processingTimeMs":4}"#
+    );
+}

@@ -1,0 +1,143 @@
+//! Meilisearch requests: what a call is, independent of the node it goes to.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use http_body_util::Full;
+use miroir_api::NodeId;
+use serde::de::DeserializeOwned;
+
+use super::{Request, Response};
+use crate::context::{Class, Context};
+use crate::deadline::Deadline;
+use crate::error::Error;
+
+/// What node layers know about a call. Found in the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeCall {
+    /// Bounded name for metrics: `search`, `documents_post`, …
+    pub operation: &'static str,
+    /// When to give up.
+    pub deadline: Deadline,
+    /// Which lane.
+    pub class: Class,
+    /// A health probe passes an open breaker, and closes it when it succeeds.
+    pub probe: bool,
+}
+
+/// One request to Meilisearch, before it is addressed.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Method.
+    pub method: Method,
+    /// Path and query, from the first `/`.
+    pub path: String,
+    /// Body; empty for none.
+    pub body: Bytes,
+    /// `Content-Type`, if there is a body.
+    pub content_type: Option<&'static str>,
+    /// Bounded name for metrics.
+    pub operation: &'static str,
+    /// Asks for sort values on fetched documents.
+    pub proxy_search: bool,
+}
+
+/// JSON.
+const JSON: &str = "application/json";
+
+impl Call {
+    /// A call without a body.
+    pub fn new(method: Method, operation: &'static str, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            body: Bytes::new(),
+            content_type: None,
+            operation,
+            proxy_search: false,
+        }
+    }
+
+    /// A `GET`.
+    pub fn get(operation: &'static str, path: impl Into<String>) -> Self {
+        Self::new(Method::GET, operation, path)
+    }
+
+    /// Adds a JSON body.
+    #[must_use]
+    pub fn json(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self.content_type = Some(JSON);
+        self
+    }
+
+    /// Asks for sort values on fetched documents.
+    #[must_use]
+    pub fn with_sort_values(mut self) -> Self {
+        self.proxy_search = true;
+        self
+    }
+
+    /// The HTTP request. Scheme, host and credentials are added by the node's stack.
+    ///
+    /// # Errors
+    /// When the path is no URI; cannot happen for percent-encoded paths.
+    pub fn request(&self, cx: &Context, timeout: Duration) -> Result<Request, Error> {
+        let mut builder = http::Request::builder().method(self.method.clone()).uri(&self.path);
+        if let Some(content_type) = self.content_type {
+            builder = builder.header(header::CONTENT_TYPE, content_type);
+        }
+        if self.proxy_search {
+            builder = builder.header(miroir_api::header::PROXY_SEARCH, "true");
+        }
+        let mut request =
+            builder.body(Full::new(self.body.clone())).map_err(|error| Error::internal(error))?;
+        request.extensions_mut().insert(NodeCall {
+            operation: self.operation,
+            deadline: cx.deadline.min(timeout),
+            class: cx.class,
+            probe: false,
+        });
+        Ok(request)
+    }
+
+    /// Judges an answer: 2xx passes, 4xx becomes the client's error as it came, anything else is
+    /// the node's fault.
+    ///
+    /// # Errors
+    /// As described.
+    pub fn accept(node: &NodeId, response: Response) -> Result<Bytes, Error> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response.into_body());
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(Error::node(node, "overloaded"));
+        }
+        // The node key is Miroir's business: a refused key is no client's mistake.
+        if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+            return Err(Error::node(node, "refused_key"));
+        }
+        if status.is_client_error() {
+            return Err(Error::verbatim(status, response.into_body()));
+        }
+        Err(Error::node(node, "server_error"))
+    }
+
+    /// Reads a JSON answer.
+    ///
+    /// # Errors
+    /// Garbage is the node's fault.
+    pub fn parse<T: DeserializeOwned>(node: &NodeId, body: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(body).map_err(|_| Error::node(node, "garbage"))
+    }
+}
+
+/// The part of a node's `202` that Miroir needs.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskRef {
+    /// The node's own task uid.
+    pub task_uid: u32,
+}

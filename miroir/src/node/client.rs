@@ -1,0 +1,171 @@
+//! The HTTP client under every node's stack: hyper-util with keep-alive.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::Uri;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client as Hyper, Error as HyperError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use miroir_api::NodeId;
+use tower::Service;
+
+use super::{NodeCall, Request, Response};
+use crate::error::Error;
+
+/// How connections are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientOptions {
+    /// Idle connections kept per node.
+    pub max_idle: usize,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+    /// How long a connection may take to open.
+    pub connect_timeout: Duration,
+    /// Largest answer, in bytes.
+    pub max_response: usize,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            max_idle: 32,
+            idle_timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(2),
+            max_response: 1 << 30,
+        }
+    }
+}
+
+/// Counts of one node's connections: keep-alive reuse is `1 - opened / requests`.
+#[derive(Debug, Default)]
+pub struct Connections {
+    opened: AtomicU64,
+    requests: AtomicU64,
+}
+
+impl Connections {
+    /// Connections opened so far.
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// Requests sent so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts connections as they open.
+#[derive(Clone, Debug)]
+struct Counted {
+    inner: HttpConnector,
+    connections: Arc<Connections>,
+    node: NodeId,
+}
+
+impl Service<Uri> for Counted {
+    type Response = <HttpConnector as Service<Uri>>::Response;
+    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Future = <HttpConnector as Service<Uri>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        self.connections.opened.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("miroir_node_connections_opened_total", "node_id" => self.node.to_string())
+            .increment(1);
+        self.inner.call(uri)
+    }
+}
+
+/// The base service of the node stage: sends requests to one node.
+#[derive(Clone, Debug)]
+pub struct Client {
+    hyper: Hyper<Counted, Full<Bytes>>,
+    node: NodeId,
+    base: Arc<str>,
+    connections: Arc<Connections>,
+    max_response: usize,
+}
+
+impl Client {
+    /// A client of the node at `address` (`http://host:port`).
+    pub fn new(node: NodeId, address: &str, options: ClientOptions) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(options.connect_timeout));
+        let connections = Arc::new(Connections::default());
+        let counted =
+            Counted { inner: connector, connections: Arc::clone(&connections), node: node.clone() };
+        let hyper = Hyper::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_max_idle_per_host(options.max_idle)
+            .pool_idle_timeout(options.idle_timeout)
+            .build(counted);
+        Self {
+            hyper,
+            node,
+            base: address.trim_end_matches('/').into(),
+            connections,
+            max_response: options.max_response,
+        }
+    }
+
+    /// Its connection counts.
+    pub fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.connections)
+    }
+}
+
+fn label(error: &HyperError) -> &'static str {
+    if error.is_connect() { "connect" } else { "reset" }
+}
+
+impl Service<Request> for Client {
+    type Response = Response;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+            *request.uri_mut() =
+                Uri::try_from(format!("{}{path}", this.base)).map_err(Error::internal)?;
+            let deadline = request.extensions().get::<NodeCall>().map(|call| call.deadline);
+            this.connections.requests.fetch_add(1, Ordering::Relaxed);
+            let exchange = async {
+                let response = this
+                    .hyper
+                    .request(request)
+                    .await
+                    .map_err(|error| Error::node(&this.node, label(&error)))?;
+                let (parts, body) = response.into_parts();
+                let body = Limited::new(body, this.max_response)
+                    .collect()
+                    .await
+                    .map_err(|_| Error::node(&this.node, "body"))?;
+                Ok(Response::from_parts(parts, body.to_bytes()))
+            };
+            match deadline {
+                Some(deadline) => tokio::time::timeout(deadline.remaining(), exchange)
+                    .await
+                    .unwrap_or_else(|_| Err(Error::node(&this.node, "timeout"))),
+                None => exchange.await,
+            }
+        })
+    }
+}

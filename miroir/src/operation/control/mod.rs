@@ -1,0 +1,165 @@
+//! The control plane: what is not about one index's documents.
+
+mod indexes;
+pub mod poller;
+pub mod protocol;
+pub mod repair;
+mod settings;
+mod stats;
+mod tasks;
+
+use std::sync::Arc;
+
+use miroir_api::IndexUid;
+use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use serde_json::{Map, Value, json};
+
+use super::{Operation, Request, Response, SystemOp};
+use crate::clock;
+use crate::cluster::Shared;
+use crate::error::Error;
+use crate::index::scatter::words;
+use crate::index::{Deletion, Write};
+use crate::leaf;
+use crate::node::Call;
+use crate::routing::ShardSet;
+use crate::store::{IndexEntry, NewTask};
+
+pub use settings::{client_settings, node_base_settings};
+
+/// Operations that are not about one index's documents.
+#[derive(Clone, Debug)]
+pub struct Control {
+    leaves: leaf::BoxService,
+    shared: Arc<Shared>,
+}
+
+impl Control {
+    /// The control plane over these leaves.
+    pub fn new(leaves: leaf::BoxService, shared: Arc<Shared>) -> Self {
+        Self { leaves, shared }
+    }
+
+    pub(super) async fn run(&self, request: Request) -> Result<Response, Error> {
+        match request.op.clone() {
+            Operation::Index(op) => self.index_op(&request, op).await,
+            Operation::Settings(op) => self.settings_op(&request, op).await,
+            Operation::Task(op) => self.task_op(&request, op).await,
+            Operation::System(SystemOp::Health) => Ok(Response::ok(&json!({"status": "available"}))),
+            Operation::System(SystemOp::Version) => self.version(&request).await,
+            Operation::System(SystemOp::Stats) => self.instance_stats(&request).await,
+            Operation::System(SystemOp::Unsupported(what)) => Err(Error::api(
+                "miroir_not_supported",
+                format!("Miroir does not serve {what} yet."),
+            )),
+            _ => Err(Error::internal("a data-plane operation reached the control plane")),
+        }
+    }
+
+    /// What a node says of the request as it came, under another prefix. An internal error if the
+    /// node has no complaint.
+    pub(super) async fn refusal(&self, request: &Request, prefix: &str) -> Error {
+        let Some(node) = self.shared.any_node() else {
+            return Error::shards_unavailable(ShardSet::full(self.shared.tuning.shards));
+        };
+        let mut call = request.original.replay(prefix);
+        let mangled = words::hide(&mut call);
+        let shape = placeholder();
+        match self.shared.call(&node, &call, &request.cx).await {
+            Ok(_) => Error::internal("a node takes what Miroir cannot read"),
+            Err(error) => words::scrub(error, &shape, mangled),
+        }
+    }
+
+    async fn version(&self, request: &Request) -> Result<Response, Error> {
+        let none = || Error::shards_unavailable(ShardSet::full(self.shared.tuning.shards));
+        let node = self.shared.any_node().ok_or_else(none)?;
+        let body = self.shared.call(&node, &Call::get("version", "/version"), &request.cx).await?;
+        Ok(Response { status: ::http::StatusCode::OK, body, meta: Default::default() })
+    }
+
+    /// Stores a task that is decided already, and answers `202` for it.
+    pub(super) async fn decided(
+        &self,
+        index: Option<&str>,
+        kind: TaskKind,
+        details: Option<Map<String, Value>>,
+        metadata: Option<String>,
+        result: Result<(), ApiError>,
+    ) -> Result<Response, Error> {
+        let task = NewTask {
+            index: index.map(str::to_owned),
+            physical: None,
+            kind,
+            status: if result.is_ok() { TaskStatus::Succeeded } else { TaskStatus::Failed },
+            details,
+            error: result.err(),
+            enqueued_at: clock::now(),
+            custom_metadata: metadata,
+            nodes: Vec::new(),
+            protocol: None,
+        };
+        let record = self.shared.stores.tasks.insert(task).await?;
+        Ok(tasks::accepted(&record))
+    }
+
+    /// A deletion in an index that does not exist: accepted, then failed, as on one node.
+    pub(super) async fn deletion_of_nothing(
+        &self,
+        _request: &Request,
+        name: &str,
+        write: &Write,
+        metadata: Option<String>,
+    ) -> Result<Response, Error> {
+        let details = match write {
+            Write::Delete(Deletion::All) | Write::Add { .. } => json!({"deletedDocuments": 0}),
+            Write::Delete(Deletion::One(_)) => {
+                json!({"providedIds": 1, "deletedDocuments": 0, "originalFilter": null})
+            }
+            Write::Delete(Deletion::Ids { ids }) => {
+                json!({"providedIds": ids.len(), "deletedDocuments": 0, "originalFilter": null})
+            }
+            Write::Delete(Deletion::Filter(filter)) => {
+                json!({"providedIds": 0, "deletedDocuments": 0, "originalFilter": filter.get()})
+            }
+        };
+        let error = ApiError::new("index_not_found", format!("Index `{name}` not found."));
+        let details = details.as_object().cloned();
+        self.decided(Some(name), TaskKind::DocumentDeletion, details, metadata, Err(error)).await
+    }
+
+    /// The entry of an index, created on all nodes if need be.
+    ///
+    /// # Errors
+    /// As a write: no quorum, or the store failed.
+    pub async fn ensure_index(
+        &self,
+        name: &IndexUid,
+        cx: &crate::Context,
+    ) -> Result<Arc<IndexEntry>, Error> {
+        let gate = self.shared.sequencer.exclusive(name.as_str()).await;
+        if let Some(entry) = self.shared.index(name) {
+            return Ok(entry);
+        }
+        let entry = self.create_on_nodes(name, None, cx).await;
+        drop(gate);
+        entry
+    }
+}
+
+/// Stands for an index where there is none: changes no names.
+fn placeholder() -> IndexEntry {
+    let name = IndexUid::new("miroir-nowhere").expect("a valid constant");
+    IndexEntry {
+        physical: name.to_string(),
+        name,
+        shards: 1,
+        primary_key: None,
+        created_at: time::OffsetDateTime::UNIX_EPOCH,
+        updated_at: time::OffsetDateTime::UNIX_EPOCH,
+        settings_version: 0,
+        overlay: Map::new(),
+        frozen: None,
+        version: 0,
+    }
+}

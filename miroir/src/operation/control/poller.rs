@@ -1,0 +1,422 @@
+//! The task poller: learns from nodes how their tasks went, and aggregates.
+//!
+//! All outstanding tasks of a node are asked for in one request (at most [`BATCH`] uids), so the
+//! cost depends on nodes and time, not on tasks. The pause starts at a few milliseconds after a
+//! write and doubles up to [`SLOWEST`] while nothing changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use miroir_api::{NodeId, TaskUid};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use super::protocol;
+use crate::clock;
+use crate::cluster::Shared;
+use crate::context::{Context, Origin};
+use crate::error::Error;
+use crate::index::scatter::words;
+use crate::leaf;
+use crate::node::Call;
+use crate::store::{Stale, StaleKind, TaskRecord};
+use crate::topology::NodeStatus;
+
+/// Uids per request.
+const BATCH: usize = 200;
+const FASTEST: Duration = Duration::from_millis(4);
+const SLOWEST: Duration = Duration::from_millis(250);
+
+/// A node's view of one of its tasks, as far as it matters.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeTaskView {
+    uid: u32,
+    status: TaskStatus,
+    details: Option<Map<String, Value>>,
+    error: Option<ApiError>,
+    started_at: Option<String>,
+    finished_at: Option<String>,
+    custom_metadata: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    results: Vec<NodeTaskView>,
+}
+
+async fn ask(shared: &Shared, node: &NodeId, query: &str) -> Result<Vec<NodeTaskView>, Error> {
+    let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
+    let call = Call::get("tasks_get", format!("/tasks?{query}"));
+    let body = shared.call(node, &call, &cx).await?;
+    Ok(Call::parse::<Page>(node, &body)?.results)
+}
+
+/// Finds out what became of calls whose acknowledgement was lost with the process.
+///
+/// # Errors
+/// When the store fails.
+pub async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
+    for mut record in shared.stores.tasks.unfinished().await? {
+        if record.nodes.iter().all(|n| n.uid.is_some() || n.dropped) {
+            continue;
+        }
+        let tag = format!("miroir:{}", record.uid);
+        let mut rows = Vec::new();
+        let index = record.physical.clone().unwrap_or_default();
+        for node_task in record.nodes.iter_mut().filter(|n| n.uid.is_none() && !n.dropped) {
+            let found = ask(shared, &node_task.node, &format!("indexUids={index}&limit=1000"))
+                .await
+                .ok()
+                .and_then(|tasks| {
+                    tasks.into_iter().find(|t| t.custom_metadata.as_deref() == Some(&tag))
+                });
+            if let Some(task) = found {
+                node_task.uid = Some(task.uid);
+            } else {
+                node_task.dropped = true;
+                let shards = node_task.shards.iter().map(|s| Some(*s));
+                let whole = node_task.shards.is_empty().then_some(None);
+                rows.extend(shards.chain(whole).map(|shard| Stale {
+                    node: node_task.node.clone(),
+                    index: index.clone(),
+                    shard,
+                    kind: if shard.is_some() { StaleKind::Shard } else { StaleKind::Index },
+                    generation: 0,
+                }));
+            }
+        }
+        let anybody = record.nodes.iter().any(|n| !n.dropped);
+        if anybody {
+            rows.retain(|row| has_witness(&record, row));
+            shared.mark_stale(rows).await?;
+        }
+        shared.stores.tasks.update(record).await?;
+    }
+    Ok(())
+}
+
+/// Whether another node took what this replica missed.
+fn has_witness(record: &TaskRecord, row: &Stale) -> bool {
+    record.nodes.iter().any(|n| {
+        !n.dropped && n.node != row.node && row.shard.is_none_or(|s| n.shards.contains(&s))
+    })
+}
+
+/// Polls until cancelled.
+pub async fn run(shared: Arc<Shared>, leaves: leaf::BoxService, stop: CancellationToken) {
+    while let Err(error) = recover(&shared).await {
+        tracing::error!(%error, "unfinished tasks could not be read");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+    let mut pause = FASTEST;
+    loop {
+        let outstanding = match round(&shared, &leaves).await {
+            Ok(progress) => {
+                pause = if progress.changed { FASTEST } else { (pause * 2).min(SLOWEST) };
+                progress.outstanding
+            }
+            Err(error) => {
+                tracing::error!(%error, "task poll failed");
+                pause = SLOWEST;
+                true
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = shared.tasks_changed.notified() => pause = FASTEST,
+            () = tokio::time::sleep(pause), if outstanding => {}
+        }
+    }
+}
+
+/// What one round achieved.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Whether some task moved.
+    pub changed: bool,
+    /// Whether some task is not terminal.
+    pub outstanding: bool,
+}
+
+/// One poll of all nodes that have something outstanding.
+///
+/// # Errors
+/// When the store fails. Nodes that fail are asked again in the next round.
+pub async fn round(shared: &Arc<Shared>, leaves: &leaf::BoxService) -> Result<Progress, Error> {
+    let mut records: BTreeMap<TaskUid, TaskRecord> =
+        shared.stores.tasks.unfinished().await?.into_iter().map(|r| (r.uid, r)).collect();
+    publish(shared, &records);
+    if records.is_empty() {
+        return Ok(Progress { changed: false, outstanding: false });
+    }
+    let mut wanted: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
+    for record in records.values() {
+        for task in record.nodes.iter().filter(|t| !t.dropped && !t.status.is_terminal()) {
+            if let Some(uid) = task.uid {
+                wanted.entry(task.node.clone()).or_default().push(uid);
+            }
+        }
+    }
+    let answers = join_all(wanted.into_iter().map(|(node, uids)| async move {
+        let mut seen = BTreeMap::new();
+        let topology = shared.topology();
+        let gone = topology.node(&node).is_none_or(|n| n.status == NodeStatus::Failed);
+        if gone {
+            return (node, Answer::Gone);
+        }
+        for chunk in uids.chunks(BATCH) {
+            let list: Vec<String> = chunk.iter().map(u32::to_string).collect();
+            let query = format!("uids={}&limit={}", list.join(","), chunk.len());
+            match ask(shared, &node, &query).await {
+                Ok(tasks) => seen.extend(tasks.into_iter().map(|task| (task.uid, task))),
+                Err(_) => return (node, Answer::Later),
+            }
+        }
+        (node, Answer::Seen(seen))
+    }))
+    .await;
+    let answers: BTreeMap<NodeId, Answer> = answers.into_iter().collect();
+    let mut changed = false;
+    for record in records.values_mut() {
+        changed |= advance(shared, leaves, record, &answers).await?;
+    }
+    let outstanding = records.values().any(|r| !r.status.is_terminal());
+    Ok(Progress { changed, outstanding })
+}
+
+enum Answer {
+    /// The node answered; a task it does not know is lost.
+    Seen(BTreeMap<u32, NodeTaskView>),
+    /// Ask again.
+    Later,
+    /// The node is down: it does not count for its tasks until it caught up.
+    Gone,
+}
+
+async fn advance(
+    shared: &Arc<Shared>,
+    leaves: &leaf::BoxService,
+    record: &mut TaskRecord,
+    answers: &BTreeMap<NodeId, Answer>,
+) -> Result<bool, Error> {
+    let before = record.clone();
+    let mut rows = Vec::new();
+    let index = record.physical.clone().unwrap_or_default();
+    let deletes_index = record.kind == TaskKind::IndexDeletion;
+    for task in &mut record.nodes {
+        let (Some(uid), false, false) = (task.uid, task.dropped, task.status.is_terminal()) else {
+            continue;
+        };
+        let lost = match answers.get(&task.node) {
+            Some(Answer::Seen(seen)) => match seen.get(&uid) {
+                Some(view) => {
+                    task.status = view.status;
+                    task.error.clone_from(&view.error);
+                    let deleted = view.details.as_ref().and_then(|d| d.get("deletedDocuments"));
+                    task.deleted = deleted.and_then(Value::as_u64);
+                    note_times(&mut record.started_at, &mut record.finished_at, view);
+                    if record.kind == TaskKind::SettingsUpdate && record.protocol.is_some() {
+                        protocol::note_details(&mut record.details, &mut record.protocol, view.details.as_ref());
+                    }
+                    continue;
+                }
+                None => StaleKind::Index,
+            },
+            Some(Answer::Gone) => StaleKind::Pending,
+            Some(Answer::Later) | None => continue,
+        };
+        task.dropped = true;
+        let kind = match (deletes_index, lost) {
+            (true, _) => StaleKind::Deleted,
+            (false, StaleKind::Pending) if task.shards.is_empty() => StaleKind::Index,
+            (false, kind) => kind,
+        };
+        let shards: Vec<Option<_>> = if kind == StaleKind::Pending {
+            task.shards.iter().map(|s| Some(*s)).collect()
+        } else {
+            vec![None]
+        };
+        rows.extend(shards.into_iter().map(|shard| Stale {
+            node: task.node.clone(),
+            index: index.clone(),
+            shard,
+            kind,
+            generation: 0,
+        }));
+    }
+    rows.retain(|row| has_witness(record, row));
+    shared.mark_stale(rows).await?;
+    let waiting = record
+        .nodes
+        .iter()
+        .any(|t| !t.dropped && !(t.uid.is_some() && t.status.is_terminal()));
+    if waiting {
+        let begun = record.nodes.iter().any(|t| t.status != TaskStatus::Enqueued);
+        if begun && record.status == TaskStatus::Enqueued {
+            record.status = TaskStatus::Processing;
+            record.started_at.get_or_insert_with(clock::now);
+        }
+    } else if record.protocol.as_ref().is_some_and(|p| p.get("settings").is_some()) {
+        protocol::advance(shared, leaves, record).await?;
+    } else {
+        finish(shared, record).await?;
+    }
+    if *record == before {
+        return Ok(false);
+    }
+    shared.stores.tasks.update(record.clone()).await?;
+    Ok(true)
+}
+
+fn note_times(
+    started: &mut Option<time::OffsetDateTime>,
+    finished: &mut Option<time::OffsetDateTime>,
+    view: &NodeTaskView,
+) {
+    if let Some(at) = view.started_at.as_deref().and_then(clock::parse) {
+        *started = Some(started.map_or(at, |old| old.min(at)));
+    }
+    if let Some(at) = view.finished_at.as_deref().and_then(clock::parse) {
+        *finished = Some(finished.map_or(at, |old| old.max(at)));
+    }
+}
+
+/// Ends a task whose node tasks have all ended.
+async fn finish(shared: &Arc<Shared>, record: &mut TaskRecord) -> Result<(), Error> {
+    let alive = || record.nodes.iter().filter(|t| !t.dropped);
+    let failed: Vec<_> = alive().filter(|t| t.status != TaskStatus::Succeeded).cloned().collect();
+    let succeeded = alive().any(|t| t.status == TaskStatus::Succeeded);
+    if !failed.is_empty() && succeeded && record.kind != TaskKind::IndexCreation {
+        // Some replicas could not do what others did: they have to catch up.
+        let index = record.physical.clone().unwrap_or_default();
+        let rows = failed.iter().flat_map(|task| {
+            let whole = task.shards.is_empty().then_some(None);
+            let index = index.clone();
+            task.shards.iter().map(|s| Some(*s)).chain(whole).map(move |shard| Stale {
+                node: task.node.clone(),
+                index: index.clone(),
+                shard,
+                kind: if shard.is_some() { StaleKind::Shard } else { StaleKind::Index },
+                generation: 0,
+            })
+        });
+        let rows: Vec<Stale> = rows.filter(|row| witnessed(record, row)).collect();
+        let covered = failed.iter().all(|task| {
+            task.shards.iter().all(|s| {
+                record.nodes.iter().any(|o| {
+                    !o.dropped && o.status == TaskStatus::Succeeded && o.shards.contains(s)
+                })
+            })
+        });
+        shared.mark_stale(rows).await?;
+        record.status = if covered { TaskStatus::Succeeded } else { TaskStatus::Failed };
+    } else if failed.is_empty() && (succeeded || record.nodes.iter().all(|t| t.dropped)) {
+        record.status = if succeeded { TaskStatus::Succeeded } else { TaskStatus::Failed };
+    } else {
+        record.status = TaskStatus::Failed;
+    }
+    if record.status == TaskStatus::Failed {
+        let error = failed.iter().find_map(|t| t.error.clone());
+        record.error = Some(match (error, named(shared, record)) {
+            (Some(mut error), Some(entry)) => {
+                error.message = words::message(&error.message, &entry, false);
+                error
+            }
+            (Some(error), None) => error,
+            (None, _) => ApiError::new(
+                "miroir_no_quorum",
+                "Every node that took the write went away before it was done.",
+            ),
+        });
+    }
+    fill_details(shared, record);
+    let now = clock::now();
+    record.started_at.get_or_insert(now);
+    record.finished_at.get_or_insert(now);
+    touch(shared, record).await
+}
+
+fn witnessed(record: &TaskRecord, row: &Stale) -> bool {
+    record.nodes.iter().any(|n| {
+        !n.dropped
+            && n.status == TaskStatus::Succeeded
+            && n.node != row.node
+            && row.shard.is_none_or(|s| n.shards.contains(&s))
+    })
+}
+
+fn named(shared: &Shared, record: &TaskRecord) -> Option<Arc<crate::store::IndexEntry>> {
+    let physical = record.physical.as_deref()?;
+    shared.indexes().into_iter().find(|entry| entry.physical == physical)
+}
+
+async fn touch(shared: &Arc<Shared>, record: &TaskRecord) -> Result<(), Error> {
+    let Some(entry) = named(shared, record) else { return Ok(()) };
+    let at = record.finished_at.unwrap_or_else(clock::now);
+    shared
+        .change_index(&entry.name, |old| {
+            old.map(|entry| {
+                let mut entry = entry.clone();
+                entry.updated_at = entry.updated_at.max(at);
+                entry
+            })
+        })
+        .await?;
+    Ok(())
+}
+
+/// Completes the counts of a finished task.
+fn fill_details(shared: &Shared, record: &mut TaskRecord) {
+    let ok = record.status == TaskStatus::Succeeded;
+    let deleted = if ok { count_deleted(shared, record) } else { 0 };
+    let unique = record.protocol.as_ref().and_then(|p| p.get("indexed")).cloned();
+    let Some(details) = &mut record.details else { return };
+    if details.contains_key("deletedDocuments") {
+        details.insert("deletedDocuments".into(), deleted.into());
+    }
+    if details.contains_key("indexedDocuments") {
+        let indexed = if ok { unique.unwrap_or(0.into()) } else { 0.into() };
+        details.insert("indexedDocuments".into(), indexed);
+    }
+}
+
+/// Documents deleted, each counted once: the sum over one complete group divided by its copies.
+fn count_deleted(shared: &Shared, record: &TaskRecord) -> u64 {
+    let topology = shared.topology();
+    let copies = u64::from(topology.replication_factor().max(1));
+    let mut best = 0;
+    for group in topology.groups() {
+        let tasks: Vec<_> = record
+            .nodes
+            .iter()
+            .filter(|t| group.nodes.iter().any(|n| n.id == t.node) && t.deleted.is_some())
+            .collect();
+        let sum: u64 = tasks.iter().filter_map(|t| t.deleted).sum();
+        let complete = record
+            .nodes
+            .iter()
+            .filter(|t| group.nodes.iter().any(|n| n.id == t.node))
+            .all(|t| t.deleted.is_some() && !t.dropped);
+        if complete && !tasks.is_empty() {
+            return sum / copies;
+        }
+        best = best.max(sum.div_ceil(copies));
+    }
+    best
+}
+
+fn publish(shared: &Shared, records: &BTreeMap<TaskUid, TaskRecord>) {
+    let now = clock::now();
+    let oldest = records.values().map(|r| (now - r.enqueued_at).as_seconds_f64()).fold(0.0, f64::max);
+    metrics::gauge!("miroir_task_processing_age_seconds").set(oldest);
+    metrics::gauge!("miroir_task_registry_size").set(records.len() as f64);
+    let _ = shared;
+}

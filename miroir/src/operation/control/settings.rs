@@ -1,0 +1,391 @@
+//! Settings: what clients set, what nodes get, and how the two are kept apart.
+//!
+//! Nodes hold a few settings in another form than the client set them: the shard attribute is
+//! filterable, every field is displayed, and the two limits that Miroir applies itself are raised.
+//! The client's own values are the index's *overlay* in the catalogue.
+
+use std::sync::Arc;
+
+use http::Method;
+use miroir_api::meili::{TaskKind, TaskStatus};
+use serde_json::{Map, Value, json};
+
+use super::{Control, tasks};
+use crate::clock;
+use crate::cluster::Tuning;
+use crate::error::{Error, ErrorKind};
+use crate::index::scatter::{Batch, Plan, dispatch_write};
+use crate::node::Call;
+use crate::operation::resolve::is_json;
+use crate::operation::{Request, Response, SettingsOp};
+use crate::routing::ShardSet;
+use crate::store::{IndexEntry, NewTask, StaleKind};
+
+const SHARD: &str = "_miroir_shard";
+/// `maxTotalHits` on nodes: Miroir applies the client's value.
+const NODE_MAX_TOTAL_HITS: u64 = 1_000_000;
+/// An index that never exists: nodes judge settings for it, which Miroir then takes back.
+const NOWHERE: &str = "/indexes/miroir-nowhere";
+
+/// All settings a reset touches, by their names in the whole object.
+const RESET: &[&str] = &[
+    "displayedAttributes",
+    "searchableAttributes",
+    "filterableAttributes",
+    "sortableAttributes",
+    "rankingRules",
+    "stopWords",
+    "nonSeparatorTokens",
+    "separatorTokens",
+    "dictionary",
+    "synonyms",
+    "distinctAttribute",
+    "proximityPrecision",
+    "typoTolerance",
+    "faceting",
+    "pagination",
+    "embedders",
+    "searchCutoffMs",
+    "localizedAttributes",
+    "facetSearch",
+    "prefixSearch",
+];
+
+/// What every index has on nodes from the start.
+pub fn node_base_settings(tuning: &Tuning) -> Value {
+    json!({
+        "filterableAttributes": [SHARD],
+        "faceting": {"maxValuesPerFacet": tuning.node_max_values},
+        "pagination": {"maxTotalHits": NODE_MAX_TOTAL_HITS},
+    })
+}
+
+/// Changes of the overlay that come with a settings update: `null` removes.
+type Overlay = Map<String, Value>;
+
+/// Turns a client's settings object into the nodes' and the overlay's change. `None`: a value has
+/// an unexpected type, so that a node has to say what is wrong.
+fn to_nodes(submitted: &Map<String, Value>, tuning: &Tuning) -> Option<(Value, Overlay)> {
+    let mut nodes = submitted.clone();
+    let mut overlay = Overlay::new();
+    if let Some(displayed) = submitted.get("displayedAttributes") {
+        let fine = displayed.is_null()
+            || displayed.as_array().is_some_and(|list| list.iter().all(Value::is_string));
+        if !fine {
+            return None;
+        }
+        nodes.shift_remove("displayedAttributes");
+        let everything = displayed.as_array().is_some_and(|list| list.iter().any(|v| v == "*"));
+        let value = if everything { json!(["*"]) } else { displayed.clone() };
+        overlay.insert("displayedAttributes".into(), value);
+    }
+    match submitted.get("filterableAttributes") {
+        None => {}
+        Some(Value::Null) => {
+            nodes["filterableAttributes"] = json!([SHARD]);
+        }
+        Some(Value::Array(list)) => {
+            let mut list = list.clone();
+            list.push(SHARD.into());
+            nodes["filterableAttributes"] = Value::Array(list);
+        }
+        Some(_) => return None,
+    }
+    match submitted.get("pagination") {
+        None => {}
+        Some(Value::Null) => {
+            nodes["pagination"] = json!({"maxTotalHits": NODE_MAX_TOTAL_HITS});
+            overlay.insert("maxTotalHits".into(), Value::Null);
+        }
+        Some(Value::Object(fields)) => {
+            let mut fields = fields.clone();
+            if let Some(value) = fields.get("maxTotalHits").cloned() {
+                if !value.is_null() && value.as_u64().is_none_or(|n| n == 0) {
+                    return None;
+                }
+                let wanted = value.as_u64().unwrap_or(0).max(NODE_MAX_TOTAL_HITS);
+                fields.insert("maxTotalHits".into(), wanted.into());
+                overlay.insert("maxTotalHits".into(), value);
+            }
+            nodes["pagination"] = Value::Object(fields);
+        }
+        Some(_) => return None,
+    }
+    match submitted.get("faceting") {
+        None => {}
+        Some(Value::Null) => {
+            nodes["faceting"] =
+                json!({"maxValuesPerFacet": tuning.node_max_values, "sortFacetValuesBy": null});
+            overlay.insert("maxValuesPerFacet".into(), Value::Null);
+        }
+        Some(Value::Object(fields)) => {
+            let mut fields = fields.clone();
+            if let Some(value) = fields.get("maxValuesPerFacet").cloned() {
+                if !value.is_null() && value.as_u64().is_none() {
+                    return None;
+                }
+                let wanted = value.as_u64().unwrap_or(0).saturating_mul(10);
+                let wanted = wanted.max(tuning.node_max_values).min(u64::from(u32::MAX));
+                fields.insert("maxValuesPerFacet".into(), wanted.into());
+                overlay.insert("maxValuesPerFacet".into(), value);
+            }
+            nodes["faceting"] = Value::Object(fields);
+        }
+        Some(_) => return None,
+    }
+    Some((Value::Object(nodes), overlay))
+}
+
+/// The settings a client sees, from a node's answer and the overlay.
+pub fn client_settings(node: &Value, overlay: &Map<String, Value>) -> Value {
+    let mut out = node.clone();
+    if let Some(list) = out.get_mut("filterableAttributes").and_then(Value::as_array_mut) {
+        list.retain(|value| value != SHARD);
+    }
+    if out.get("displayedAttributes").is_some() {
+        out["displayedAttributes"] =
+            overlay.get("displayedAttributes").cloned().unwrap_or_else(|| json!(["*"]));
+    }
+    if out.get("pagination").is_some() {
+        out["pagination"]["maxTotalHits"] =
+            overlay.get("maxTotalHits").cloned().unwrap_or_else(|| 1000.into());
+    }
+    if out.get("faceting").is_some() {
+        out["faceting"]["maxValuesPerFacet"] =
+            overlay.get("maxValuesPerFacet").cloned().unwrap_or_else(|| 100.into());
+    }
+    out
+}
+
+/// Applies an overlay change to an entry.
+pub(super) fn apply_overlay(entry: &mut IndexEntry, change: &Overlay) {
+    for (key, value) in change {
+        if value.is_null() {
+            entry.overlay.shift_remove(key);
+        } else {
+            entry.overlay.insert(key.clone(), value.clone());
+        }
+    }
+}
+
+impl Control {
+    pub(super) async fn settings_op(
+        &self,
+        request: &Request,
+        op: SettingsOp,
+    ) -> Result<Response, Error> {
+        if op.change { self.change_settings(request, op).await } else { self.show(request, op).await }
+    }
+
+    async fn show(&self, request: &Request, op: SettingsOp) -> Result<Response, Error> {
+        let Some(entry) = self.find(&op.index) else {
+            return Err(self.missing(request, &op.index).await);
+        };
+        let value = self.shown(request, &entry).await?;
+        let value = match op.setting {
+            None => value,
+            Some(setting) => match value.get(setting) {
+                Some(value) => value.clone(),
+                None => {
+                    let prefix = format!("/indexes/{}", entry.physical);
+                    return Err(self.refusal(request, &prefix).await);
+                }
+            },
+        };
+        let mut answer = Response::ok(&value);
+        answer.meta.settings_version = Some(entry.settings_version);
+        Ok(answer)
+    }
+
+    async fn shown(&self, request: &Request, entry: &IndexEntry) -> Result<Value, Error> {
+        let stale = self.shared.stale();
+        let topology = self.shared.topology();
+        let call = Call::get("settings_get", format!("/indexes/{}/settings", entry.physical));
+        let mut last = Error::shards_unavailable(ShardSet::full(entry.shards));
+        for node in topology.nodes() {
+            if !node.status.is_readable() || stale.misses_index(&entry.physical, &node.id) {
+                continue;
+            }
+            match self.shared.call(&node.id, &call, &request.cx).await {
+                Ok(body) => {
+                    let value: Value = Call::parse(&node.id, &body)?;
+                    return Ok(client_settings(&value, &entry.overlay));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// What a node says of these settings, judged where they have no effect.
+    async fn refused_settings(&self, request: &Request) -> Error {
+        let error = self.refusal(request, NOWHERE).await;
+        if matches!(error.kind(), ErrorKind::Internal) {
+            // It had no complaint after all, and made an index: take it back.
+            if let Some(node) = self.shared.any_node() {
+                let call = Call::new(Method::DELETE, "indexes_delete", NOWHERE);
+                if let Err(error) = self.shared.call(&node, &call, &request.cx).await {
+                    tracing::warn!(%error, "a scratch index could not be deleted");
+                }
+            }
+        }
+        error
+    }
+
+    fn submitted(&self, request: &Request, op: &SettingsOp) -> Option<Map<String, Value>> {
+        if request.original.method == Method::DELETE {
+            let keys = op.setting.map_or_else(|| RESET.to_vec(), |setting| vec![setting]);
+            return Some(keys.into_iter().map(|key| (key.to_owned(), Value::Null)).collect());
+        }
+        if !is_json(&request.original) {
+            return None;
+        }
+        let value: Value = serde_json::from_slice(&request.original.body).ok()?;
+        match op.setting {
+            Some(setting) => Some(Map::from_iter([(setting.to_owned(), value)])),
+            None => value.as_object().cloned(),
+        }
+    }
+
+    async fn change_settings(&self, request: &Request, op: SettingsOp) -> Result<Response, Error> {
+        let Ok(uid) = miroir_api::IndexUid::new(&op.index) else {
+            return Err(self.refusal(request, &format!("/indexes/{}", op.index)).await);
+        };
+        let Some(submitted) = self.submitted(request, &op) else {
+            return Err(self.refused_settings(request).await);
+        };
+        let Some((nodes, overlay)) = to_nodes(&submitted, &self.shared.tuning) else {
+            return Err(self.refused_settings(request).await);
+        };
+        let physical = self.find(&op.index).map_or_else(|| op.index.clone(), |e| e.physical.clone());
+        let gate = self.shared.sequencer.exclusive(&physical).await;
+        let entry = match self.shared.index(&uid) {
+            Some(entry) => entry,
+            None if request.original.method == Method::DELETE => {
+                let error = miroir_api::meili::ApiError::new(
+                    "index_not_found",
+                    format!("Index `{uid}` not found."),
+                );
+                let kind = TaskKind::SettingsUpdate;
+                return self.decided(Some(uid.as_str()), kind, Some(submitted), None, Err(error)).await;
+            }
+            None => {
+                // A refused body must not leave an index behind.
+                let probe = self.validate_elsewhere(request, &nodes).await;
+                if let Err(error) = probe {
+                    return Err(match error.kind() {
+                        ErrorKind::Verbatim { .. } => self.refused_settings(request).await,
+                        _ => error,
+                    });
+                }
+                self.create_on_nodes(&uid, None, &request.cx).await?
+            }
+        };
+        let call =
+            Call::new(Method::PATCH, "settings_patch", format!("/indexes/{}/settings", entry.physical))
+                .json(nodes.to_string());
+        let topology = self.shared.topology();
+        let placement = topology.placement(entry.shards);
+        let batches = topology
+            .nodes()
+            .map(|node| Batch {
+                node: node.id.clone(),
+                shards: placement.owned_by(&node.id),
+                calls: vec![call.clone()],
+            })
+            .collect();
+        let task = NewTask {
+            index: Some(entry.name.to_string()),
+            physical: Some(entry.physical.clone()),
+            kind: TaskKind::SettingsUpdate,
+            status: TaskStatus::Enqueued,
+            details: Some(submitted.clone()),
+            error: None,
+            enqueued_at: clock::now(),
+            custom_metadata: None,
+            nodes: Vec::new(),
+            protocol: Some(json!({"settings": {
+                "step": "propose", "attempt": 0, "overlay": overlay, "submitted": submitted,
+                "patch": nodes,
+            }})),
+        };
+        let plan = Plan {
+            index: Arc::clone(&entry),
+            topology: Arc::clone(&topology),
+            touched: ShardSet::full(entry.shards),
+            missed: StaleKind::Index,
+            batches,
+            exclusive: Some(gate),
+            preflight: true,
+        };
+        *self
+            .shared
+            .broadcasts
+            .lock()
+            .expect("no panic holds this lock")
+            .entry(entry.physical.clone())
+            .or_default() += 1;
+        let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
+        match dispatch_write(leaves, shared, plan, task, request.cx.clone()).await {
+            Ok(outcome) => Ok(tasks::accepted_with(&outcome.record, outcome.degraded)),
+            Err(error) => {
+                super::protocol::end_broadcast(&self.shared, &entry.physical);
+                match error.kind() {
+                    ErrorKind::Verbatim { .. } => Err(self.refused_settings(request).await),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    async fn validate_elsewhere(&self, request: &Request, nodes: &Value) -> Result<(), Error> {
+        let Some(node) = self.shared.any_node() else {
+            return Err(Error::no_quorum(ShardSet::full(self.shared.tuning.shards)));
+        };
+        let call = Call::new(Method::PATCH, "settings_patch", format!("{NOWHERE}/settings"))
+            .json(nodes.to_string());
+        self.shared.call(&node, &call, &request.cx).await?;
+        let call = Call::new(Method::DELETE, "indexes_delete", NOWHERE);
+        self.shared.call(&node, &call, &request.cx).await.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn nodes_keep_what_miroir_needs_and_clients_see_their_own() {
+        let tuning = Tuning::default();
+        let submitted = object(json!({
+            "displayedAttributes": ["a"], "filterableAttributes": ["g"],
+            "pagination": {"maxTotalHits": 5}, "faceting": {"maxValuesPerFacet": 300},
+        }));
+        let (nodes, overlay) = to_nodes(&submitted, &tuning).unwrap();
+        assert_eq!(nodes.get("displayedAttributes"), None);
+        assert_eq!(nodes["filterableAttributes"], json!(["g", SHARD]));
+        assert_eq!(nodes["pagination"]["maxTotalHits"], json!(NODE_MAX_TOTAL_HITS));
+        assert_eq!(nodes["faceting"]["maxValuesPerFacet"], json!(3000));
+        let mut node = nodes.clone();
+        node["displayedAttributes"] = json!(["*"]);
+        assert_eq!(client_settings(&node, &overlay), Value::Object(submitted));
+    }
+
+    #[test]
+    fn resets_restore_defaults_without_losing_the_shard_attribute() {
+        let tuning = Tuning::default();
+        let submitted = object(json!({
+            "displayedAttributes": null, "filterableAttributes": null, "pagination": null,
+            "faceting": null,
+        }));
+        let (nodes, overlay) = to_nodes(&submitted, &tuning).unwrap();
+        assert_eq!(nodes["filterableAttributes"], json!([SHARD]));
+        assert!(overlay.values().all(Value::is_null));
+        let odd = object(json!({"filterableAttributes": "g"}));
+        assert!(to_nodes(&odd, &tuning).is_none());
+    }
+}

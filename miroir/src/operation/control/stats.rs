@@ -1,0 +1,195 @@
+//! Counting documents, each once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::Control;
+use crate::clock;
+use crate::error::Error;
+use crate::leaf::{self, Ask, Route, Scoped, Target};
+use crate::merge::{IndexStats, merge_stats};
+use crate::node::Call;
+use crate::operation::{Request, Response};
+use crate::routing::ShardSet;
+use crate::store::IndexEntry;
+
+/// Figures of a node that describe the machine rather than documents.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct NodeStats {
+    database_size: u64,
+    used_database_size: u64,
+    indexes: BTreeMap<String, IndexStats>,
+}
+
+impl Control {
+    /// How many documents an index has, counted exactly over a cover.
+    pub(super) async fn count(&self, request: &Request, entry: &Arc<IndexEntry>) -> Result<u64, Error> {
+        let topology = self.shared.topology();
+        let groups = topology.groups().iter().map(|group| group.id).collect();
+        let leaf = leaf::Request {
+            target: Target::Cover { shards: ShardSet::full(entry.shards), avoid: Vec::new() },
+            ask: Ask::Scoped(Arc::new(Scoped {
+                path: "/documents/fetch",
+                body: Bytes::from_static(b"{\"limit\":0}"),
+                filter: None,
+                operation: "documents_fetch",
+                sort_values: false,
+            })),
+            index: Arc::clone(entry),
+            topology,
+            stale: self.shared.stale(),
+            route: Route { groups, rotation: self.shared.next_sequence() },
+            cx: request.cx.clone(),
+        };
+        let answer = self.leaves.clone().oneshot(leaf).await?;
+        if !answer.missing.is_empty() || !answer.failed.is_empty() {
+            let mut missing = answer.missing;
+            answer.failed.iter().for_each(|f| missing.union_with(&f.shards));
+            return Err(Error::shards_unavailable(missing));
+        }
+        let mut total = 0;
+        for page in answer.pages {
+            let value: Value = Call::parse(&page.node, &page.body)?;
+            total += value["total"].as_u64().unwrap_or(0);
+        }
+        Ok(total)
+    }
+
+    /// One index's statistics: from a group whose nodes are all well and up to date, where every
+    /// document is there RF times; from what is left otherwise, with an exact count of documents.
+    async fn stats_of(
+        &self,
+        request: &Request,
+        entry: &Arc<IndexEntry>,
+        nodes: &BTreeMap<miroir_api::NodeId, NodeStats>,
+    ) -> Result<IndexStats, Error> {
+        let topology = self.shared.topology();
+        let stale = self.shared.stale();
+        let touched = |node: &miroir_api::NodeId| stale.rows().any(|row| row.index == entry.physical && row.node == *node);
+        let copies = u64::from(topology.replication_factor());
+        let mut partial: Option<IndexStats> = None;
+        for group in topology.groups() {
+            let known: Vec<&IndexStats> = group
+                .nodes
+                .iter()
+                .filter(|node| !touched(&node.id))
+                .filter_map(|node| nodes.get(&node.id)?.indexes.get(&entry.physical))
+                .collect();
+            let merged = merge_stats(known.iter().copied(), copies);
+            if known.len() == group.nodes.len() {
+                return Ok(merged);
+            }
+            let better =
+                partial.as_ref().is_none_or(|p| p.number_of_documents < merged.number_of_documents);
+            if better {
+                partial = Some(merged);
+            }
+        }
+        let mut merged = partial.unwrap_or_default();
+        merged.number_of_documents = match self.count(request, entry).await {
+            Ok(count) => count,
+            // Accepted but not made yet: there is nothing in it.
+            Err(error) if matches!(error.kind(), crate::error::ErrorKind::Verbatim { .. }) => 0,
+            Err(error) => return Err(error),
+        };
+        Ok(merged)
+    }
+
+    async fn node_stats(&self, request: &Request) -> BTreeMap<miroir_api::NodeId, NodeStats> {
+        let topology = self.shared.topology();
+        let call = Call::get("stats_get", "/stats");
+        let answers = join_all(topology.nodes().filter(|n| n.status.is_readable()).map(|node| {
+            let call = &call;
+            async move {
+                let body = self.shared.call(&node.id, call, &request.cx).await.ok()?;
+                Some((node.id.clone(), Call::parse::<NodeStats>(&node.id, &body).ok()?))
+            }
+        }))
+        .await;
+        answers.into_iter().flatten().collect()
+    }
+
+    pub(super) async fn index_stats(
+        &self,
+        request: &Request,
+        entry: &Arc<IndexEntry>,
+    ) -> Result<Response, Error> {
+        if request.original.query.is_some() {
+            // Sizes in words and database sizes differ per node; a node at least checks the request.
+            let error = self.refusal(request, &format!("/indexes/{}", entry.physical)).await;
+            if matches!(error.kind(), crate::error::ErrorKind::Verbatim { .. }) {
+                return Err(error);
+            }
+        }
+        let nodes = self.node_stats(request).await;
+        let mut value = serde_json::to_value(self.stats_of(request, entry, &nodes).await?)
+            .map_err(Error::internal)?;
+        adapt(&mut value, request);
+        Ok(Response::ok(&value))
+    }
+
+    pub(super) async fn instance_stats(&self, request: &Request) -> Result<Response, Error> {
+        if request.original.query.is_some() {
+            let error = self.refusal(request, "").await;
+            if matches!(error.kind(), crate::error::ErrorKind::Verbatim { .. }) {
+                return Err(error);
+            }
+        }
+        let nodes = self.node_stats(request).await;
+        let mut indexes = serde_json::Map::new();
+        let mut last = None;
+        for entry in self.shared.indexes() {
+            let stats = self.stats_of(request, &entry, &nodes).await?;
+            let mut value = serde_json::to_value(stats).map_err(Error::internal)?;
+            adapt(&mut value, request);
+            indexes.insert(entry.name.to_string(), value);
+            last = last.max(Some(entry.updated_at));
+        }
+        let sum = |read: fn(&NodeStats) -> u64| nodes.values().map(read).sum::<u64>();
+        let (size, used) = (sum(|s| s.database_size), sum(|s| s.used_database_size));
+        let (size, used) = if human(request) {
+            (json!(in_words(size)), json!(in_words(used)))
+        } else {
+            (json!(size), json!(used))
+        };
+        Ok(Response::ok(&json!({
+            "databaseSize": size, "usedDatabaseSize": used,
+            "lastUpdate": last.map(clock::rfc3339), "indexes": indexes,
+        })))
+    }
+}
+
+fn human(request: &Request) -> bool {
+    request.original.query.as_deref().is_some_and(|query| query.contains("sizeFormat=human"))
+}
+
+/// Sizes as Meilisearch puts them into words.
+fn in_words(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.2} {}", UNITS[unit]) }
+}
+
+fn adapt(value: &mut Value, request: &Request) {
+    let query = request.original.query.as_deref().unwrap_or_default();
+    if query.contains("showInternalDatabaseSizes=true") && value.get("internalDatabaseSizes").is_none() {
+        value["internalDatabaseSizes"] = json!({});
+    }
+    if human(request) {
+        for key in ["rawDocumentDbSize", "avgDocumentSize"] {
+            let bytes = value[key].as_u64().unwrap_or(0);
+            value[key] = in_words(bytes).into();
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! OPERATION: what the client asked for, before any name is resolved.
+//!
+//! Variants are grouped by *how they are routed*, not by endpoint. Payloads are typed views over
+//! preserved JSON: what routing needs is a field, the rest travels untouched.
+
+pub mod control;
+mod raw;
+mod resolve;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+pub use raw::RawObject;
+pub use resolve::Resolve;
+
+use crate::context::Context;
+use crate::index::Method;
+use crate::meta::Meta;
+use crate::node::Call;
+use crate::stage::Stage;
+use crate::store::TaskQuery;
+
+/// A request as it came, relative to its index.
+#[derive(Clone, Debug)]
+pub struct Original {
+    /// Method.
+    pub method: http::Method,
+    /// What follows `/indexes/{uid}`, or the whole path where there is no index.
+    pub path: String,
+    /// Query string, without `?`.
+    pub query: Option<String>,
+    /// Body.
+    pub body: Bytes,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// Whether the client asked for the `metadata` object.
+    pub metadata: bool,
+}
+
+impl Original {
+    /// The request to a node that stands for this one, for the node's own words about it.
+    pub fn replay(&self, prefix: &str) -> Call {
+        let mut path = format!("{prefix}{}", self.path);
+        if let Some(query) = &self.query {
+            path.push('?');
+            path.push_str(query);
+        }
+        let mut call = Call::new(self.method.clone(), "replay", path);
+        call.body = self.body.clone();
+        call.content_type = match self.content_type.as_deref() {
+            Some(text) if text.starts_with("application/json") => Some("application/json"),
+            Some(text) if text.starts_with("application/x-ndjson") => Some("application/x-ndjson"),
+            Some(text) if text.starts_with("text/csv") => Some("text/csv"),
+            Some(_) => Some("text/plain"),
+            None => None,
+        };
+        call
+    }
+}
+
+/// A ranked read. `None`: the request could not be read; a node says why.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// The query in its `POST` form.
+    pub body: Option<RawObject>,
+}
+
+/// One document by id.
+#[derive(Clone, Debug)]
+pub struct FetchOne {
+    /// The id, decoded.
+    pub id: String,
+    /// The query string as it came.
+    pub query: Option<String>,
+}
+
+/// A list of documents. `None`: the request could not be read; a node says why.
+#[derive(Clone, Debug)]
+pub struct List {
+    /// The request in its `POST …/fetch` form.
+    pub body: Option<RawObject>,
+}
+
+/// How a documents payload is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadFormat {
+    /// `application/json`.
+    Json,
+    /// `application/x-ndjson`.
+    Ndjson,
+    /// `text/csv`.
+    Csv,
+}
+
+/// A write as it came.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Add documents.
+    Add {
+        /// How.
+        method: Method,
+        /// In which format; `None` when the content type is missing or wrong.
+        format: Option<PayloadFormat>,
+    },
+    /// Delete one document.
+    DeleteOne(String),
+    /// Delete by ids.
+    DeleteBatch,
+    /// Delete by filter.
+    DeleteFilter,
+    /// Delete all documents.
+    Clear,
+}
+
+/// What is done to indexes as such.
+#[derive(Clone, Debug)]
+pub enum IndexOp {
+    /// Create one.
+    Create,
+    /// List them.
+    List,
+    /// Show one.
+    Get(String),
+    /// Change primary key or name.
+    Update(String),
+    /// Delete one.
+    Delete(String),
+    /// Count its documents.
+    Stats(String),
+    /// Swap names.
+    Swap,
+}
+
+/// What is done to settings.
+#[derive(Clone, Debug)]
+pub struct SettingsOp {
+    /// Whose.
+    pub index: String,
+    /// Which setting, as in the path; `None`: all.
+    pub setting: Option<&'static str>,
+    /// Read or change.
+    pub change: bool,
+}
+
+/// What is done to tasks.
+#[derive(Clone, Debug)]
+pub enum TaskOp {
+    /// Show one.
+    Get(String),
+    /// List some.
+    List(Box<Result<TaskQuery, crate::Error>>),
+}
+
+/// Everything else.
+#[derive(Clone, Debug)]
+pub enum SystemOp {
+    /// `GET /health`.
+    Health,
+    /// `GET /version`.
+    Version,
+    /// `GET /stats`.
+    Stats,
+    /// A route this version does not serve.
+    Unsupported(&'static str),
+}
+
+/// What was asked.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Operation {
+    /// A ranked read.
+    Search {
+        /// Of which index.
+        index: String,
+        /// What.
+        search: Arc<Search>,
+    },
+    /// One document.
+    FetchOne {
+        /// Of which index.
+        index: String,
+        /// Which.
+        fetch: Arc<FetchOne>,
+    },
+    /// A list of documents.
+    List {
+        /// Of which index.
+        index: String,
+        /// Which.
+        list: Arc<List>,
+    },
+    /// A write to documents.
+    Write {
+        /// To which index.
+        index: String,
+        /// What.
+        write: Write,
+    },
+    /// Indexes as such.
+    Index(IndexOp),
+    /// Settings.
+    Settings(SettingsOp),
+    /// Tasks.
+    Task(TaskOp),
+    /// Everything else.
+    System(SystemOp),
+}
+
+impl Operation {
+    /// A bounded name for logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Search { .. } => "search",
+            Self::FetchOne { .. } => "document_get",
+            Self::List { .. } => "documents_list",
+            Self::Write { .. } => "documents_write",
+            Self::Index(_) => "index",
+            Self::Settings(_) => "settings",
+            Self::Task(_) => "tasks",
+            Self::System(_) => "system",
+        }
+    }
+
+    /// The index the client named, if any.
+    pub fn index(&self) -> Option<&str> {
+        match self {
+            Self::Search { index, .. }
+            | Self::FetchOne { index, .. }
+            | Self::List { index, .. }
+            | Self::Write { index, .. } => Some(index),
+            Self::Index(
+                IndexOp::Get(index)
+                | IndexOp::Update(index)
+                | IndexOp::Delete(index)
+                | IndexOp::Stats(index),
+            ) => Some(index),
+            Self::Settings(settings) => Some(&settings.index),
+            _ => None,
+        }
+    }
+
+    /// Whether anybody may ask without a key.
+    pub fn is_public(&self) -> bool {
+        matches!(self, Self::System(SystemOp::Health))
+    }
+}
+
+/// A request of the operation stage.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What was asked.
+    pub op: Operation,
+    /// The request as it came.
+    pub original: Arc<Original>,
+    /// On whose behalf.
+    pub cx: Context,
+}
+
+/// An answer of the operation stage.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Status.
+    pub status: StatusCode,
+    /// JSON; empty for none.
+    pub body: Bytes,
+    /// How it came about.
+    pub meta: Meta,
+}
+
+impl Response {
+    /// An answer with a JSON body.
+    pub fn json(status: StatusCode, body: &impl serde::Serialize) -> Self {
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        Self { status, body: Bytes::from(body), meta: Meta::default() }
+    }
+
+    /// `200` with a JSON body.
+    pub fn ok(body: &impl serde::Serialize) -> Self {
+        Self::json(StatusCode::OK, body)
+    }
+}
+
+impl Stage for Request {
+    type Response = Response;
+    const NAME: &'static str = "operation";
+}
+
+/// A boxed service of this stage.
+pub type BoxService = crate::stage::BoxService<Request>;

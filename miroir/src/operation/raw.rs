@@ -1,0 +1,63 @@
+//! A JSON object whose values stay as they were written.
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+/// A JSON object: keys in order, values raw.
+#[derive(Clone, Debug, Default)]
+pub struct RawObject(IndexMap<String, Box<RawValue>>);
+
+impl RawObject {
+    /// Reads an object. `None` for anything else.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok().map(Self)
+    }
+
+    /// The keys, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// A value's text.
+    pub fn raw(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(|value| value.get())
+    }
+
+    /// Whether the key is there and not `null`.
+    pub fn has(&self, key: &str) -> bool {
+        self.raw(key).is_some_and(|text| text != "null")
+    }
+
+    /// Reads a value. Absent and `null` are `Ok(None)`; another type is `Err`.
+    #[allow(clippy::result_unit_err, reason = "a node says what is wrong, in its own words")]
+    pub fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ()> {
+        match self.raw(key) {
+            None | Some("null") => Ok(None),
+            Some(text) => serde_json::from_str(text).map(Some).map_err(|_| ()),
+        }
+    }
+
+    /// Takes a value out.
+    pub fn remove(&mut self, key: &str) -> Option<Box<RawValue>> {
+        self.0.shift_remove(key)
+    }
+
+    /// Sets a value.
+    pub fn set(&mut self, key: &str, value: &impl serde::Serialize) {
+        if let Ok(raw) = serde_json::value::to_raw_value(value) {
+            self.0.insert(key.to_owned(), raw);
+        }
+    }
+
+    /// Sets a value that is already JSON.
+    pub fn set_raw(&mut self, key: &str, value: Box<RawValue>) {
+        self.0.insert(key.to_owned(), value);
+    }
+
+    /// The object as bytes.
+    pub fn to_bytes(&self) -> Bytes {
+        Bytes::from(serde_json::to_vec(&self.0).unwrap_or_default())
+    }
+}

@@ -1,0 +1,228 @@
+//! Resolve, the boundary from operations to one index, or to the control plane.
+
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use miroir_api::IndexUid;
+use serde_json::value::RawValue;
+use tower::{Service, ServiceExt};
+
+use super::control::Control;
+use super::{Operation, Original, PayloadFormat, Request, Response, Write};
+use crate::cluster::Shared;
+use crate::documents::{self, Format};
+use crate::error::Error;
+use crate::hints::Hints;
+use crate::index::{self, Deletion};
+use crate::store::IndexEntry;
+
+/// An index that never exists: nodes judge the body of a write to it without effect.
+const NOWHERE: &str = "/indexes/miroir-nowhere";
+
+/// The base service of the operation stage. Always ready; waiting happens in `call`.
+#[derive(Clone, Debug)]
+pub struct Resolve {
+    indexes: index::BoxService,
+    shared: Arc<Shared>,
+    control: Control,
+}
+
+impl Resolve {
+    /// Resolves names against the catalogue.
+    pub fn new(indexes: index::BoxService, shared: Arc<Shared>, control: Control) -> Self {
+        Self { indexes, shared, control }
+    }
+
+    async fn run(self, request: Request) -> Result<Response, Error> {
+        let (name, op) = match &request.op {
+            Operation::Search { index, search } => {
+                (index, index::Operation::Search(Arc::clone(search)))
+            }
+            Operation::FetchOne { index, fetch } => {
+                (index, index::Operation::FetchOne(Arc::clone(fetch)))
+            }
+            Operation::List { index, list } => (index, index::Operation::List(Arc::clone(list))),
+            Operation::Write { index, write } => return self.write(&request, index, write).await,
+            _ => return self.control.run(request).await,
+        };
+        let Some(entry) = IndexUid::new(name).ok().and_then(|uid| self.shared.index(&uid)) else {
+            // A node says it best, and in the right order of complaints.
+            let error = self.control.refusal(&request, &format!("/indexes/{name}")).await;
+            return Err(match error.kind() {
+                crate::error::ErrorKind::Internal => Error::index_not_found(name),
+                _ => error,
+            });
+        };
+        self.index(&request, entry, op).await
+    }
+
+    async fn index(
+        &self,
+        request: &Request,
+        entry: Arc<IndexEntry>,
+        op: index::Operation,
+    ) -> Result<Response, Error> {
+        let inner = index::Request {
+            op,
+            original: Arc::clone(&request.original),
+            index: entry,
+            topology: self.shared.topology(),
+            stale: self.shared.stale(),
+            hints: Hints::default(),
+            cx: request.cx.clone(),
+        };
+        let answer = self.indexes.clone().oneshot(inner).await?;
+        Ok(Response { status: answer.status, body: answer.body, meta: answer.meta })
+    }
+
+    /// What a node says of this write's parameters and content type. The empty body makes sure
+    /// that no node takes it.
+    async fn refused_parameters(&self, request: &Request) -> Error {
+        let mut original = Original::clone(&request.original);
+        original.body = Bytes::new();
+        let request = Request { original: Arc::new(original), ..request.clone() };
+        self.control.refusal(&request, NOWHERE).await
+    }
+
+    async fn write(&self, request: &Request, name: &str, write: &Write) -> Result<Response, Error> {
+        let uid = IndexUid::new(name)
+            .map_err(|error| Error::api("invalid_index_uid", error.to_string()))?;
+        let body = &request.original.body;
+        let creates = matches!(write, Write::Add { .. });
+        let Some(parameters) = Parameters::read(request.original.query.as_deref(), creates) else {
+            return Err(if creates {
+                self.refused_parameters(request).await
+            } else {
+                self.control.refusal(request, NOWHERE).await
+            });
+        };
+        let write = match write {
+            Write::Add { method, format } => {
+                let csv = *format == Some(PayloadFormat::Csv);
+                let refused = format.is_none()
+                    || body.is_empty()
+                    || (parameters.delimiter.is_some() && !csv);
+                let (false, Some(format)) = (refused, *format) else {
+                    return Err(self.refused_parameters(request).await);
+                };
+                let format = match format {
+                    PayloadFormat::Json => Format::Json,
+                    PayloadFormat::Ndjson => Format::Ndjson,
+                    PayloadFormat::Csv => {
+                        Format::Csv { delimiter: parameters.delimiter.unwrap_or(b',') }
+                    }
+                };
+                let payload = body.clone();
+                let work = move || documents::split(format, &payload);
+                let split = if body.len() > 64 * 1024 {
+                    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+                } else {
+                    work()
+                };
+                index::Write::Add {
+                    method: *method,
+                    documents: Arc::new(split.map_err(|error| Error::client(error.0))?),
+                    primary_key: parameters.primary_key,
+                    skip_creation: parameters.skip_creation,
+                }
+            }
+            Write::DeleteOne(id) => index::Write::Delete(Deletion::One(id.clone())),
+            Write::Clear => index::Write::Delete(Deletion::All),
+            Write::DeleteBatch => {
+                let Ok(values) = serde_json::from_slice::<Vec<Box<RawValue>>>(body) else {
+                    return Err(self.control.refusal(request, NOWHERE).await);
+                };
+                if !is_json(&request.original) {
+                    return Err(self.control.refusal(request, NOWHERE).await);
+                }
+                let ids = values
+                    .iter()
+                    .map(|value| {
+                        documents::parse_id_value(value)
+                            .map_or_else(|_| value.get().to_owned(), |id| id.as_str().to_owned())
+                    })
+                    .collect();
+                index::Write::Delete(Deletion::Ids { ids })
+            }
+            Write::DeleteFilter => {
+                let object = super::RawObject::parse(body).filter(|_| is_json(&request.original));
+                let filter = object.filter(|o| o.keys().all(|key| key == "filter")).and_then(|mut o| {
+                    o.has("filter").then(|| o.remove("filter")).flatten()
+                });
+                let Some(filter) = filter else {
+                    return Err(self.control.refusal(request, NOWHERE).await);
+                };
+                index::Write::Delete(Deletion::Filter(filter))
+            }
+        };
+        let entry = match self.shared.index(&uid) {
+            Some(entry) => entry,
+            None if creates => self.control.ensure_index(&uid, &request.cx).await?,
+            None => {
+                return self
+                    .control
+                    .deletion_of_nothing(request, name, &write, parameters.custom_metadata)
+                    .await;
+            }
+        };
+        let op = index::Operation::Write { write, custom_metadata: parameters.custom_metadata };
+        self.index(request, entry, op).await
+    }
+}
+
+pub(super) fn is_json(original: &Original) -> bool {
+    original.content_type.as_deref().is_some_and(|text| {
+        text.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/json"))
+    })
+}
+
+/// Parameters of document writes.
+#[derive(Debug, Default)]
+struct Parameters {
+    primary_key: Option<String>,
+    delimiter: Option<u8>,
+    custom_metadata: Option<String>,
+    skip_creation: bool,
+}
+
+impl Parameters {
+    /// `None` for anything that a node has to comment on.
+    fn read(query: Option<&str>, creates: bool) -> Option<Self> {
+        let mut out = Self::default();
+        for (key, value) in crate::http::query_pairs(query.unwrap_or_default()) {
+            match key.as_str() {
+                "customMetadata" => out.custom_metadata = Some(value),
+                "primaryKey" if creates => out.primary_key = Some(value),
+                "csvDelimiter" if creates => match value.as_bytes() {
+                    [byte] if byte.is_ascii() => out.delimiter = Some(*byte),
+                    _ => return None,
+                },
+                "skipCreation" if creates => {
+                    out.skip_creation = match value.to_ascii_lowercase().as_str() {
+                        "true" => true,
+                        "false" => false,
+                        _ => return None,
+                    }
+                }
+                _ => return None,
+            }
+        }
+        Some(out)
+    }
+}
+
+impl Service<Request> for Resolve {
+    type Response = Response;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        Box::pin(self.clone().run(request))
+    }
+}

@@ -1,0 +1,130 @@
+//! When a write counts as accepted.
+//!
+//! A write to a shard goes to all its owners in all groups. It is accepted once *one* group met its
+//! quorum for that shard, and a batch once that holds for every shard it touched. Groups that
+//! missed their quorum or a replica are named degraded; every replica that missed a write is
+//! listed, so that it can be recorded, left out of reads and caught up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use miroir_api::{GroupId, NodeId, ShardId};
+use serde::{Deserialize, Serialize};
+
+use crate::routing::{Placement, ShardSet};
+
+#[cfg(test)]
+mod tests;
+
+/// How many owners inside a group have to acknowledge a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteQuorum {
+    /// One at RF ≤ 2, as a mirror runs on one disk; the majority above.
+    #[default]
+    Auto,
+    /// More than half: 2 of 2, 2 of 3.
+    Majority,
+    /// One.
+    Any,
+}
+
+impl WriteQuorum {
+    /// Acknowledgements needed in a group with `replication_factor` owners of a shard.
+    pub fn needed(self, replication_factor: u32) -> u32 {
+        match self {
+            Self::Any => 1,
+            Self::Auto if replication_factor <= 2 => 1,
+            Self::Auto | Self::Majority => replication_factor / 2 + 1,
+        }
+    }
+}
+
+/// What became of a write to one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The shard.
+    pub shard: ShardId,
+    /// Groups that met their quorum, ascending. The write is accepted if there is one.
+    pub met: Vec<GroupId>,
+    /// Owners that did not acknowledge, by group and rank.
+    pub missed: Vec<(GroupId, NodeId)>,
+}
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Accepted: for each shard at least one group met its quorum.
+    Met {
+        /// Groups that missed their quorum or a replica for some shard, ascending.
+        degraded_groups: Vec<GroupId>,
+        /// What has to be caught up, ascending by node.
+        missed: Vec<(NodeId, ShardSet)>,
+    },
+    /// Not accepted.
+    NoQuorum {
+        /// Shards for which no group met its quorum.
+        shards: ShardSet,
+        /// What did not acknowledge, ascending by node, over all touched shards: those with a
+        /// quorum too, because other replicas may hold their part of the write.
+        missed: Vec<(NodeId, ShardSet)>,
+    },
+}
+
+/// Judges the write to one shard; `acked` tells whether an owner acknowledged it.
+#[must_use]
+pub fn outcome(
+    placement: &Placement,
+    rf: u32,
+    rule: WriteQuorum,
+    shard: ShardId,
+    acked: impl Fn(&NodeId, ShardId) -> bool,
+) -> Outcome {
+    let needed = rule.needed(rf);
+    let mut out = Outcome { shard, met: Vec::new(), missed: Vec::new() };
+    for group in placement.groups() {
+        let mut acks = 0;
+        for node in placement.owners(group, shard) {
+            if acked(node, shard) {
+                acks += 1;
+            } else {
+                out.missed.push((group, node.clone()));
+            }
+        }
+        if acks >= needed {
+            out.met.push(group);
+        }
+    }
+    out
+}
+
+/// Judges a write to the shards `touched`; `acked` tells whether a node acknowledged its part for
+/// a shard. A write that touched nothing is accepted.
+#[must_use]
+pub fn evaluate(
+    placement: &Placement,
+    rf: u32,
+    rule: WriteQuorum,
+    touched: &ShardSet,
+    acked: impl Fn(&NodeId, ShardId) -> bool,
+) -> Verdict {
+    let mut lost = ShardSet::empty(touched.universe());
+    let mut degraded = BTreeSet::new();
+    let mut missed: BTreeMap<NodeId, ShardSet> = BTreeMap::new();
+    for shard in touched.iter() {
+        let outcome = outcome(placement, rf, rule, shard, &acked);
+        if outcome.met.is_empty() {
+            lost.insert(shard);
+        }
+        degraded.extend(placement.groups().filter(|group| !outcome.met.contains(group)));
+        for (group, node) in outcome.missed {
+            degraded.insert(group);
+            missed.entry(node).or_insert_with(|| ShardSet::empty(touched.universe())).insert(shard);
+        }
+    }
+    let missed = missed.into_iter().collect();
+    if lost.is_empty() {
+        Verdict::Met { degraded_groups: degraded.into_iter().collect(), missed }
+    } else {
+        Verdict::NoQuorum { shards: lost, missed }
+    }
+}

@@ -1,0 +1,145 @@
+//! A stack of layers of one stage, with its order written down and checked.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use tower::Layer;
+use tower::layer::util::{Identity, Stack as Pair};
+use tower::util::Either;
+
+use crate::stage::{BoxService, Stage, StageService};
+
+/// Where a layer may stand.
+pub trait Placed {
+    /// The layer's name in order errors, `--describe-stack` and docs.
+    const NAME: &'static str;
+    /// Layers of the same stage that must be outside of this one where both are present.
+    const INSIDE_OF: &'static [&'static str] = &[];
+}
+
+/// Two layers stand in the wrong order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderError {
+    stage: &'static str,
+    inner: &'static str,
+    outer: &'static str,
+}
+
+impl fmt::Display for OrderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "in the {} stage, layer `{}` must be inside of `{}`: push `{}` first",
+            self.stage, self.inner, self.outer, self.outer
+        )
+    }
+}
+
+impl std::error::Error for OrderError {}
+
+/// What a stack consists of, outermost first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The stage.
+    pub stage: &'static str,
+    /// Names of its layers.
+    pub layers: Vec<&'static str>,
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.stage)?;
+        self.layers.iter().try_for_each(|name| writeln!(f, "  {name}"))
+    }
+}
+
+/// Collects layers, outermost first, and builds a service.
+///
+/// ```
+/// # use miroir::{index, Stack, stage::from_fn};
+/// let stack = Stack::<index::Request>::new()
+///     .push_named("log", from_fn(|request: index::Request, next| next_run(request, next)));
+/// # fn next_run(r: index::Request, n: miroir::stage::Next<index::Request>)
+/// #   -> impl std::future::Future<Output = Result<index::Response, miroir::Error>> + Send { n.run(r) }
+/// assert_eq!(stack.describe().layers, ["log"]);
+/// ```
+#[must_use]
+pub struct Stack<R, L = Identity> {
+    layers: L,
+    entries: Vec<(&'static str, &'static [&'static str])>,
+    stage: PhantomData<fn(R)>,
+}
+
+impl<R, L> fmt::Debug for Stack<R, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack").field("layers", &self.entries).finish()
+    }
+}
+
+impl<R: Stage> Stack<R> {
+    /// An empty stack.
+    pub fn new() -> Self {
+        Self { layers: Identity::new(), entries: Vec::new(), stage: PhantomData }
+    }
+}
+
+impl<R: Stage> Default for Stack<R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R: Stage, L> Stack<R, L> {
+    fn add<N>(
+        mut self,
+        entry: Option<(&'static str, &'static [&'static str])>,
+        layer: N,
+    ) -> Stack<R, Pair<N, L>> {
+        self.entries.extend(entry);
+        Stack {
+            layers: Pair::new(layer, self.layers),
+            entries: self.entries,
+            stage: PhantomData,
+        }
+    }
+
+    /// Adds a layer inside of all layers so far.
+    pub fn push<N: Placed>(self, layer: N) -> Stack<R, Pair<N, L>> {
+        self.add(Some((N::NAME, N::INSIDE_OF)), layer)
+    }
+
+    /// Adds a layer if there is one.
+    pub fn push_if<N: Placed>(self, layer: Option<N>) -> Stack<R, Pair<Either<N, Identity>, L>> {
+        let entry = layer.is_some().then_some((N::NAME, N::INSIDE_OF));
+        self.add(entry, tower::util::option_layer(layer))
+    }
+
+    /// Adds a layer that does not know Miroir, under a name.
+    pub fn push_named<N>(self, name: &'static str, layer: N) -> Stack<R, Pair<N, L>> {
+        self.add(Some((name, &[])), layer)
+    }
+
+    /// The layers so far, outermost first.
+    pub fn describe(&self) -> Description {
+        Description { stage: R::NAME, layers: self.entries.iter().map(|(name, _)| *name).collect() }
+    }
+
+    /// Checks the order and puts the layers around a service.
+    ///
+    /// # Errors
+    /// [`OrderError`] when a layer stands outside of one it must be inside of.
+    pub fn build<S>(self, base: S) -> Result<BoxService<R>, OrderError>
+    where
+        L: Layer<S>,
+        L::Service: StageService<R>,
+    {
+        for (at, (inner, needs)) in self.entries.iter().enumerate() {
+            for (outer, _) in &self.entries[at + 1..] {
+                if needs.contains(outer) {
+                    return Err(OrderError { stage: R::NAME, inner, outer });
+                }
+            }
+        }
+        Ok(BoxService::new(self.layers.layer(base)))
+    }
+}

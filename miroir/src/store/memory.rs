@@ -1,0 +1,262 @@
+//! The stores in memory: the reference implementation, for tests and for trying things out.
+//!
+//! Nothing survives the process. Each store is ordered maps behind one mutex that is held for the
+//! length of one call and never across an await.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use miroir_api::meili::TaskStatus;
+use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
+use time::OffsetDateTime;
+
+use super::{
+    Answer, IndexEntry, Indexes, NewTask, Replicas, SettingsVersions, Stale, StaleKind, StoreError,
+    Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
+};
+
+/// New, empty stores.
+#[must_use]
+pub fn open() -> Stores {
+    Stores {
+        tasks: Arc::new(TaskMap::default()),
+        indexes: Arc::new(IndexMap::default()),
+        replicas: Arc::new(StaleMap::default()),
+        settings_versions: Arc::new(VersionMap::default()),
+    }
+}
+
+/// A mutex whose data stays usable after a panic: every call leaves it consistent.
+#[derive(Debug, Default)]
+struct Shared<T>(Mutex<T>);
+
+impl<T: Send> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one call when it is awaited, as a backend with I/O would.
+    fn answer<'a, A: Send + 'a>(
+        &'a self,
+        call: impl FnOnce(&mut T) -> A + Send + 'a,
+    ) -> Answer<'a, A> {
+        Box::pin(async move { Ok(call(&mut self.lock())) })
+    }
+}
+
+#[derive(Debug, Default)]
+struct TaskRows {
+    /// The next uid, apart from the rows so that it survives their pruning.
+    next: u32,
+    rows: BTreeMap<u32, TaskRecord>,
+}
+
+impl TaskRows {
+    fn page(&self, query: &TaskQuery) -> TaskPage {
+        let mut page = TaskPage::default();
+        let mut visit = |task: &TaskRecord| {
+            if !query.matches(task) {
+                return;
+            }
+            page.total += 1;
+            let skipped = query
+                .from
+                .is_some_and(|from| if query.reverse { task.uid < from } else { task.uid > from });
+            if skipped {
+                return;
+            }
+            if page.tasks.len() < query.limit {
+                page.tasks.push(task.clone());
+            } else if page.next.is_none() {
+                page.next = Some(task.uid);
+            }
+        };
+        if query.reverse {
+            self.rows.values().for_each(&mut visit);
+        } else {
+            self.rows.values().rev().for_each(&mut visit);
+        }
+        page
+    }
+}
+
+#[derive(Debug, Default)]
+struct TaskMap(Shared<TaskRows>);
+
+impl Tasks for TaskMap {
+    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+        Box::pin(async move {
+            let mut tasks = self.0.lock();
+            let uid = tasks.next;
+            tasks.next = uid.checked_add(1).ok_or_else(|| {
+                StoreError::Backend("all task uids of 32 bits have been used".into())
+            })?;
+            let record = TaskRecord::new(TaskUid(uid), task);
+            tasks.rows.insert(uid, record.clone());
+            Ok(record)
+        })
+    }
+
+    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+        self.0.answer(move |tasks| {
+            if let Some(row) = tasks.rows.get_mut(&task.uid.0) {
+                *row = task;
+            }
+        })
+    }
+
+    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+        self.0.answer(move |tasks| tasks.rows.get(&uid.0).cloned())
+    }
+
+    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+        self.0.answer(move |tasks| tasks.page(&query))
+    }
+
+    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+        self.0.answer(|tasks| {
+            tasks.rows.values().filter(|task| !task.status.is_terminal()).cloned().collect()
+        })
+    }
+
+    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+        self.0.answer(|tasks| {
+            let mut counts = TaskStatus::ALL.map(|status| (status, 0));
+            for task in tasks.rows.values() {
+                for (status, count) in &mut counts {
+                    *count += u64::from(*status == task.status);
+                }
+            }
+            counts.to_vec()
+        })
+    }
+
+    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+        self.0.answer(move |tasks| {
+            let before = tasks.rows.len();
+            tasks.rows.retain(|_, task| {
+                !(task.status.is_terminal()
+                    && task.finished_at.is_some_and(|at| at < finished_before))
+            });
+            (before - tasks.rows.len()) as u64
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct IndexMap(Shared<BTreeMap<IndexUid, IndexEntry>>);
+
+impl Indexes for IndexMap {
+    fn get(&self, name: &IndexUid) -> Answer<'_, Option<IndexEntry>> {
+        let name = name.clone();
+        self.0.answer(move |entries| entries.get(&name).cloned())
+    }
+
+    fn list(&self) -> Answer<'_, Vec<IndexEntry>> {
+        self.0.answer(|entries| entries.values().cloned().collect())
+    }
+
+    fn put(&self, entry: IndexEntry, expected: Option<u64>) -> Answer<'_, bool> {
+        self.0.answer(move |entries| {
+            let fits = entries.get(&entry.name).map(|stored| stored.version) == expected;
+            if fits {
+                entries.insert(entry.name.clone(), entry);
+            }
+            fits
+        })
+    }
+
+    fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool> {
+        let name = name.clone();
+        self.0.answer(move |entries| {
+            let fits = entries.get(&name).is_some_and(|stored| stored.version == expected);
+            if fits {
+                entries.remove(&name);
+            }
+            fits
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct StaleRows {
+    /// The last generation given. One counter for all rows: a row that was cleared and marked again
+    /// must not meet a generation that an old repair still holds.
+    generation: u64,
+    rows: BTreeMap<(NodeId, String, Option<ShardId>), (StaleKind, u64)>,
+}
+
+#[derive(Debug, Default)]
+struct StaleMap(Shared<StaleRows>);
+
+impl Replicas for StaleMap {
+    fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()> {
+        self.0.answer(move |state| {
+            for Stale { node, index, shard, kind, .. } in stale {
+                state.generation += 1;
+                let row = state.rows.entry((node, index, shard)).or_insert((kind, 0));
+                *row = (row.0.max(kind), state.generation);
+            }
+        })
+    }
+
+    fn list(&self) -> Answer<'_, Vec<Stale>> {
+        self.0.answer(|state| {
+            let rows = state.rows.iter();
+            rows.map(|((node, index, shard), (kind, generation))| Stale {
+                node: node.clone(),
+                index: index.clone(),
+                shard: *shard,
+                kind: *kind,
+                generation: *generation,
+            })
+            .collect()
+        })
+    }
+
+    fn clear(&self, stale: Stale) -> Answer<'_, bool> {
+        self.0.answer(move |state| {
+            let key = (stale.node, stale.index, stale.shard);
+            let same = state.rows.get(&key).is_some_and(|row| row.1 == stale.generation);
+            if same {
+                state.rows.remove(&key);
+            }
+            same
+        })
+    }
+
+    fn forget_index(&self, index: &str) -> Answer<'_, ()> {
+        let index = index.to_owned();
+        self.0.answer(move |state| {
+            state.rows.retain(|key, row| key.1 != index || row.0 == StaleKind::Deleted);
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct VersionMap(Shared<BTreeMap<String, BTreeMap<NodeId, u64>>>);
+
+impl SettingsVersions for VersionMap {
+    fn set(&self, index: &str, node: &NodeId, version: u64) -> Answer<'_, ()> {
+        let (index, node) = (index.to_owned(), node.clone());
+        self.0.answer(move |indexes| {
+            let stored = indexes.entry(index).or_default().entry(node).or_insert(version);
+            *stored = version.max(*stored);
+        })
+    }
+
+    fn list(&self, index: &str) -> Answer<'_, Vec<(NodeId, u64)>> {
+        let index = index.to_owned();
+        self.0.answer(move |indexes| {
+            let nodes = indexes.get(&index).into_iter().flatten();
+            nodes.map(|(node, version)| (node.clone(), *version)).collect()
+        })
+    }
+
+    fn forget(&self, index: &str) -> Answer<'_, ()> {
+        let index = index.to_owned();
+        self.0.answer(move |indexes| {
+            indexes.remove(&index);
+        })
+    }
+}

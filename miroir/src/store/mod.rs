@@ -1,0 +1,112 @@
+//! What Miroir remembers: one small trait per concern, each with its atomicity.
+//!
+//! A layer or worker takes the trait it needs; [`Stores`] is only the bundle a backend returns. All
+//! methods are atomic by themselves and durable when they return, as far as the backend is.
+//! [`memory`] is the reference implementation.
+
+pub mod memory;
+mod types;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use miroir_api::meili::TaskStatus;
+use miroir_api::{IndexUid, NodeId, TaskUid};
+use time::OffsetDateTime;
+
+pub use types::{
+    IndexEntry, NewTask, NodeTask, Stale, StaleKind, TaskPage, TaskQuery, TaskRecord,
+};
+
+/// The store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The backend failed.
+    #[error("the store failed: {0}")]
+    Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database was written by a newer Miroir.
+    #[error(
+        "schema_version_ahead: the store is at schema version {found}, this program knows {known}. \
+         Start a newer Miroir, or restore the store from before the upgrade."
+    )]
+    SchemaVersionAhead {
+        /// Version in the store.
+        found: u32,
+        /// Newest version this program knows.
+        known: u32,
+    },
+}
+
+/// Result of a store call.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// The task registry. Allocates the integer uids clients see.
+pub trait Tasks: Send + Sync + fmt::Debug {
+    /// Allocates the next uid and inserts the task, in one step. Uids are unique, start at 0 and
+    /// grow by one.
+    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord>;
+    /// Replaces a task, whole. Nothing happens if it does not exist.
+    fn update(&self, task: TaskRecord) -> Answer<'_, ()>;
+    /// One task.
+    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>>;
+    /// Tasks that match, newest first unless `reverse`; see [`TaskQuery`].
+    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage>;
+    /// All tasks that are not terminal, oldest first.
+    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>>;
+    /// How many tasks have each status.
+    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>>;
+    /// Forgets terminal tasks that finished before the instant; answers how many.
+    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64>;
+}
+
+/// The index catalogue.
+pub trait Indexes: Send + Sync + fmt::Debug {
+    /// One entry, by client-visible name.
+    fn get(&self, name: &IndexUid) -> Answer<'_, Option<IndexEntry>>;
+    /// All entries, by name.
+    fn list(&self) -> Answer<'_, Vec<IndexEntry>>;
+    /// Compare-and-set: writes the entry if the stored `version` is `expected` (`None`: there is no
+    /// entry). The stored version becomes `entry.version`. Answers whether it was written.
+    fn put(&self, entry: IndexEntry, expected: Option<u64>) -> Answer<'_, bool>;
+    /// Deletes the entry if its version is `expected`. Answers whether it did.
+    fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool>;
+}
+
+/// Replicas that missed something and must not be read until they caught up.
+pub trait Replicas: Send + Sync + fmt::Debug {
+    /// Remembers, all or nothing. A stronger kind replaces a weaker one for the same key
+    /// (`node`, `index`, `shard`); marking again raises the row's `generation`.
+    fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()>;
+    /// Everything remembered, ordered by node, index, shard.
+    fn list(&self) -> Answer<'_, Vec<Stale>>;
+    /// Forgets one row if its generation is still the given one. Answers whether it did, so that a
+    /// repair that raced with a new miss does not clear it.
+    fn clear(&self, stale: Stale) -> Answer<'_, bool>;
+    /// Forgets everything about an index, for all nodes, except [`StaleKind::Deleted`] rows.
+    fn forget_index(&self, index: &str) -> Answer<'_, ()>;
+}
+
+/// Which settings version each node is known to have.
+pub trait SettingsVersions: Send + Sync + fmt::Debug {
+    /// Records a verified version for one node of one physical index. Never goes backwards.
+    fn set(&self, index: &str, node: &NodeId, version: u64) -> Answer<'_, ()>;
+    /// Versions of all nodes of one physical index, by node.
+    fn list(&self, index: &str) -> Answer<'_, Vec<(NodeId, u64)>>;
+    /// Forgets an index.
+    fn forget(&self, index: &str) -> Answer<'_, ()>;
+}
+
+/// What a backend returns.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    /// Task registry.
+    pub tasks: Arc<dyn Tasks>,
+    /// Index catalogue.
+    pub indexes: Arc<dyn Indexes>,
+    /// Stale replicas.
+    pub replicas: Arc<dyn Replicas>,
+    /// Settings versions.
+    pub settings_versions: Arc<dyn SettingsVersions>,
+}

@@ -1,0 +1,245 @@
+//! Rows of the stores.
+
+use std::collections::BTreeSet;
+
+use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+/// A task on one node that belongs to a task of Miroir.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeTask {
+    /// The node.
+    pub node: NodeId,
+    /// Its task's uid; `None` while the acknowledgement is outstanding or when it never came.
+    pub uid: Option<u32>,
+    /// Last status seen.
+    pub status: TaskStatus,
+    /// Documents it deleted, once known.
+    #[serde(default)]
+    pub deleted: Option<u64>,
+    /// Why it failed.
+    #[serde(default)]
+    pub error: Option<ApiError>,
+    /// Set when the node no longer counts for this task: it missed the write or lost its queue.
+    #[serde(default)]
+    pub dropped: bool,
+    /// Shards of the index this node task is about; empty: the index as a whole.
+    #[serde(default)]
+    pub shards: Vec<ShardId>,
+}
+
+/// A task before the store gave it a uid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewTask {
+    /// Client-visible index name, if the task is about one index.
+    pub index: Option<String>,
+    /// Name of the index on the nodes.
+    pub physical: Option<String>,
+    /// What it does.
+    pub kind: TaskKind,
+    /// First status: `Enqueued`, or a terminal one for tasks that are decided at once.
+    pub status: TaskStatus,
+    /// Details as far as they are known.
+    pub details: Option<Map<String, Value>>,
+    /// Why it failed, if it did.
+    pub error: Option<ApiError>,
+    /// When it was accepted.
+    pub enqueued_at: OffsetDateTime,
+    /// The client's own words.
+    pub custom_metadata: Option<String>,
+    /// What is outstanding on nodes.
+    pub nodes: Vec<NodeTask>,
+    /// State of a multi-step protocol that must survive a restart; opaque to the store.
+    pub protocol: Option<Value>,
+}
+
+/// A task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Uid.
+    pub uid: TaskUid,
+    /// Client-visible index name, if the task is about one index.
+    pub index: Option<String>,
+    /// Name of the index on the nodes.
+    pub physical: Option<String>,
+    /// What it does.
+    pub kind: TaskKind,
+    /// Status.
+    pub status: TaskStatus,
+    /// Details as far as they are known.
+    pub details: Option<Map<String, Value>>,
+    /// Why it failed.
+    pub error: Option<ApiError>,
+    /// The cancelation that canceled it.
+    pub canceled_by: Option<TaskUid>,
+    /// When it was accepted.
+    #[serde(with = "time::serde::rfc3339")]
+    pub enqueued_at: OffsetDateTime,
+    /// When the first node began.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub started_at: Option<OffsetDateTime>,
+    /// When the last node ended.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub finished_at: Option<OffsetDateTime>,
+    /// The client's own words.
+    pub custom_metadata: Option<String>,
+    /// What happens on nodes.
+    pub nodes: Vec<NodeTask>,
+    /// State of a multi-step protocol; opaque to the store.
+    pub protocol: Option<Value>,
+}
+
+impl TaskRecord {
+    /// The record of a new task.
+    pub fn new(uid: TaskUid, new: NewTask) -> Self {
+        let done = new.status.is_terminal().then_some(new.enqueued_at);
+        Self {
+            uid,
+            index: new.index,
+            physical: new.physical,
+            kind: new.kind,
+            status: new.status,
+            details: new.details,
+            error: new.error,
+            canceled_by: None,
+            enqueued_at: new.enqueued_at,
+            started_at: done,
+            finished_at: done,
+            custom_metadata: new.custom_metadata,
+            nodes: new.nodes,
+            protocol: new.protocol,
+        }
+    }
+}
+
+/// Which tasks to list. `None` means no restriction. Bounds are exclusive.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskQuery {
+    /// At most this many.
+    pub limit: usize,
+    /// Begin at this uid, inclusive.
+    pub from: Option<TaskUid>,
+    /// Oldest first.
+    pub reverse: bool,
+    /// Only these.
+    pub uids: Option<BTreeSet<u32>>,
+    /// Only these statuses.
+    pub statuses: Option<Vec<TaskStatus>>,
+    /// Only these kinds.
+    pub kinds: Option<Vec<TaskKind>>,
+    /// Only these indexes.
+    pub indexes: Option<BTreeSet<String>>,
+    /// Only tasks canceled by these.
+    pub canceled_by: Option<BTreeSet<u32>>,
+    /// Enqueued after.
+    pub after_enqueued: Option<OffsetDateTime>,
+    /// Enqueued before.
+    pub before_enqueued: Option<OffsetDateTime>,
+    /// Started after.
+    pub after_started: Option<OffsetDateTime>,
+    /// Started before.
+    pub before_started: Option<OffsetDateTime>,
+    /// Finished after.
+    pub after_finished: Option<OffsetDateTime>,
+    /// Finished before.
+    pub before_finished: Option<OffsetDateTime>,
+}
+
+impl TaskQuery {
+    /// Whether a task passes every filter except `from` and `limit`.
+    pub fn matches(&self, task: &TaskRecord) -> bool {
+        fn after(bound: Option<OffsetDateTime>, at: Option<OffsetDateTime>) -> bool {
+            bound.is_none_or(|bound| at.is_some_and(|at| at > bound))
+        }
+        fn before(bound: Option<OffsetDateTime>, at: Option<OffsetDateTime>) -> bool {
+            bound.is_none_or(|bound| at.is_some_and(|at| at < bound))
+        }
+        self.uids.as_ref().is_none_or(|set| set.contains(&task.uid.0))
+            && self.statuses.as_ref().is_none_or(|set| set.contains(&task.status))
+            && self.kinds.as_ref().is_none_or(|set| set.contains(&task.kind))
+            && self
+                .indexes
+                .as_ref()
+                .is_none_or(|set| task.index.as_ref().is_some_and(|index| set.contains(index)))
+            && self
+                .canceled_by
+                .as_ref()
+                .is_none_or(|set| task.canceled_by.is_some_and(|by| set.contains(&by.0)))
+            && after(self.after_enqueued, Some(task.enqueued_at))
+            && before(self.before_enqueued, Some(task.enqueued_at))
+            && after(self.after_started, task.started_at)
+            && before(self.before_started, task.started_at)
+            && after(self.after_finished, task.finished_at)
+            && before(self.before_finished, task.finished_at)
+    }
+}
+
+/// A page of tasks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskPage {
+    /// The tasks, at most `limit`.
+    pub tasks: Vec<TaskRecord>,
+    /// All that match, ignoring `from` and `limit`.
+    pub total: u64,
+    /// Where the next page begins.
+    pub next: Option<TaskUid>,
+}
+
+/// One index of the catalogue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IndexEntry {
+    /// Name clients use.
+    pub name: IndexUid,
+    /// Name on the nodes.
+    pub physical: String,
+    /// S: fixed when the index is created.
+    pub shards: u32,
+    /// Primary key, once known.
+    pub primary_key: Option<String>,
+    /// When it was created.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it last changed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+    /// Committed settings version, from 0.
+    pub settings_version: u64,
+    /// Settings that nodes have in another form than the client set, as the client set them.
+    pub overlay: Map<String, Value>,
+    /// Why writes are refused, if they are.
+    pub frozen: Option<String>,
+    /// For compare-and-set.
+    pub version: u64,
+}
+
+/// What a replica needs before it may be read again. Ordered by strength.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StaleKind {
+    /// It has the write in its queue but had not finished it when it went away.
+    Pending,
+    /// It missed a write to the shard: copy the shard from a peer.
+    Shard,
+    /// It missed a change of the index itself: build the index anew, then copy every shard.
+    Index,
+    /// It missed the deletion of an index that no longer exists.
+    Deleted,
+}
+
+/// A replica that must not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stale {
+    /// The node.
+    pub node: NodeId,
+    /// Name of the index on the nodes.
+    pub index: String,
+    /// The shard; `None` for the index as a whole.
+    pub shard: Option<ShardId>,
+    /// What it needs.
+    pub kind: StaleKind,
+    /// Raised by each miss; 0 in what callers of `mark` pass.
+    pub generation: u64,
+}

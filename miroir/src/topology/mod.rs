@@ -1,0 +1,271 @@
+//! The nodes there are, their groups and their states, as an immutable snapshot.
+//!
+//! One request sees one [`Topology`]. A change makes a new one with the next version; snapshots
+//! that differ only in status share their cached [`Placement`]s, because placement does not depend
+//! on status.
+
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use miroir_api::{GroupId, NodeId};
+
+pub use self::status::{IllegalTransition, NodeEvent, NodeStatus};
+use crate::routing::Placement;
+
+/// One Meilisearch node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Stable id: what placement hashes.
+    pub id: NodeId,
+    /// Base URL.
+    pub address: String,
+    /// The replica group it belongs to.
+    pub group: GroupId,
+    /// What it is used for.
+    pub status: NodeStatus,
+}
+
+/// One replica group: nodes that together hold every shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The group.
+    pub id: GroupId,
+    /// Its nodes, ascending by id. Never empty.
+    pub nodes: Vec<Node>,
+}
+
+/// A list of nodes that is no cluster. Each text names the configuration field and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopologyError {
+    /// There is no node.
+    #[error("`nodes` is empty: list at least one node")]
+    NoNodes,
+    /// No copy of a shard was asked for.
+    #[error("`replication_factor` is 0: use at least 1")]
+    NoReplicas,
+    /// Two nodes have one id.
+    #[error("`nodes[].id` `{0}` is used twice: give every node an id of its own")]
+    DuplicateId(NodeId),
+    /// Two nodes have one address.
+    #[error(
+        "`nodes[].address` `{address}` is used by `{first}` and `{second}`: \
+         every node needs an address of its own"
+    )]
+    DuplicateAddress {
+        /// The address as the second node has it.
+        address: String,
+        /// One node, by id.
+        first: NodeId,
+        /// The other.
+        second: NodeId,
+    },
+    /// A group without nodes lies below one that has some.
+    #[error(
+        "`nodes[].replica_group` has no node in group {missing} but one in group {found}: \
+         number the groups from 0 without gaps"
+    )]
+    GroupGap {
+        /// The lowest group without a node.
+        missing: GroupId,
+        /// The next group that has one.
+        found: GroupId,
+    },
+    /// A group cannot hold the copies of a shard.
+    #[error(
+        "`replication_factor` is {replication_factor}, but `nodes[].replica_group` {group} has \
+         only {nodes} node(s): add nodes to the group or lower `replication_factor`"
+    )]
+    GroupTooSmall {
+        /// The group.
+        group: GroupId,
+        /// Nodes it has.
+        nodes: usize,
+        /// Nodes it needs.
+        replication_factor: u32,
+    },
+}
+
+/// Placements by number of shards; indexes of one cluster use only a few different numbers.
+type Placements = RwLock<BTreeMap<u32, Arc<Placement>>>;
+
+/// The cluster at one moment. Cheap enough to clone when something changes; share it in an `Arc`
+/// otherwise.
+#[derive(Clone)]
+pub struct Topology {
+    version: u64,
+    replication_factor: u32,
+    groups: Vec<Group>,
+    placements: Arc<Placements>,
+}
+
+impl Topology {
+    /// A first topology, with version 1. The order of `nodes` does not matter.
+    ///
+    /// # Errors
+    /// [`TopologyError`] names the field that is wrong.
+    pub fn new(mut nodes: Vec<Node>, replication_factor: u32) -> Result<Self, TopologyError> {
+        if nodes.is_empty() {
+            return Err(TopologyError::NoNodes);
+        }
+        if replication_factor == 0 {
+            return Err(TopologyError::NoReplicas);
+        }
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        if let Some(pair) = nodes.windows(2).find(|pair| pair[0].id == pair[1].id) {
+            return Err(TopologyError::DuplicateId(pair[0].id.clone()));
+        }
+        distinct_addresses(&nodes)?;
+
+        let mut by_group: BTreeMap<GroupId, Vec<Node>> = BTreeMap::new();
+        for node in nodes {
+            by_group.entry(node.group).or_default().push(node);
+        }
+        let mut groups = Vec::with_capacity(by_group.len());
+        for (expected, (id, nodes)) in (0..).map(GroupId).zip(by_group) {
+            if id != expected {
+                return Err(TopologyError::GroupGap { missing: expected, found: id });
+            }
+            if nodes.len() < replication_factor as usize {
+                let nodes = nodes.len();
+                return Err(TopologyError::GroupTooSmall { group: id, nodes, replication_factor });
+            }
+            groups.push(Group { id, nodes });
+        }
+        Ok(Self { version: 1, replication_factor, groups, placements: Arc::default() })
+    }
+
+    /// The next topology, with other nodes: one was added, or one that is removed is left out.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_nodes(&self, nodes: Vec<Node>) -> Result<Self, TopologyError> {
+        let next = Self::new(nodes, self.replication_factor)?;
+        Ok(Self { version: self.version + 1, ..next })
+    }
+
+    /// The same topology under a given version, when it comes from a store that counts them.
+    #[must_use]
+    pub fn at_version(self, version: u64) -> Self {
+        Self { version, ..self }
+    }
+
+    /// Counts changes; a higher version is newer.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Copies of a shard in each group.
+    pub fn replication_factor(&self) -> u32 {
+        self.replication_factor
+    }
+
+    /// All groups, ascending and without gaps. Never empty.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// One group.
+    pub fn group(&self, group: GroupId) -> Option<&Group> {
+        self.groups.get(group.0 as usize)
+    }
+
+    /// All nodes, by group and id.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.groups.iter().flat_map(|group| &group.nodes)
+    }
+
+    /// One node.
+    pub fn node(&self, id: &NodeId) -> Option<&Node> {
+        self.groups.iter().find_map(|group| group.node(id))
+    }
+
+    /// The next topology, after something happened to a node.
+    ///
+    /// # Errors
+    /// When there is no such node, or its status does not allow the event.
+    pub fn with_event(&self, id: &NodeId, event: NodeEvent) -> Result<Self, IllegalTransition> {
+        let mut next = self.clone();
+        let node = next
+            .groups
+            .iter_mut()
+            .find_map(|group| group.nodes.iter_mut().find(|node| node.id == *id))
+            .ok_or_else(|| IllegalTransition::UnknownNode { node: id.clone(), event })?;
+        node.status = node.status.apply(event)?;
+        next.version += 1;
+        Ok(next)
+    }
+
+    /// Who owns what in an index with this many shards, whatever the nodes' status. Computed once
+    /// a number.
+    pub fn placement(&self, shards: u32) -> Arc<Placement> {
+        // A panic under the lock cannot leave a half-made entry behind: poison does not matter.
+        let known = self.placements.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&shards) {
+            return Arc::clone(known);
+        }
+        drop(known);
+        let mut known = self.placements.write().unwrap_or_else(PoisonError::into_inner);
+        let placement = known.entry(shards).or_insert_with(|| {
+            let groups: Vec<Vec<NodeId>> = self
+                .groups
+                .iter()
+                .map(|group| group.nodes.iter().map(|node| node.id.clone()).collect())
+                .collect();
+            Arc::new(Placement::new(&groups, self.replication_factor, shards))
+        });
+        Arc::clone(placement)
+    }
+}
+
+/// Equal when version, replication factor, groups and nodes are; what is cached does not count.
+impl PartialEq for Topology {
+    fn eq(&self, other: &Self) -> bool {
+        (self.version, self.replication_factor) == (other.version, other.replication_factor)
+            && self.groups == other.groups
+    }
+}
+
+impl Eq for Topology {}
+
+impl fmt::Debug for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topology")
+            .field("version", &self.version)
+            .field("replication_factor", &self.replication_factor)
+            .field("groups", &self.groups)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    /// One node of the group.
+    pub fn node(&self, id: &NodeId) -> Option<&Node> {
+        let at = self.nodes.binary_search_by(|node| node.id.cmp(id)).ok()?;
+        Some(&self.nodes[at])
+    }
+}
+
+/// Two nodes behind one address would hold every document of both twice. Case and a slash at the
+/// end make no other address.
+fn distinct_addresses(nodes: &[Node]) -> Result<(), TopologyError> {
+    let mut seen: BTreeMap<String, &NodeId> = BTreeMap::new();
+    for node in nodes {
+        let address = node.address.trim_end_matches('/').to_ascii_lowercase();
+        if let Some(first) = seen.insert(address, &node.id) {
+            return Err(TopologyError::DuplicateAddress {
+                address: node.address.clone(),
+                first: first.clone(),
+                second: node.id.clone(),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,336 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+
+use crate::{Failure, Outcome, catalogue};
+
+/// What `cargo xtask help` prints.
+pub const HELP: &str = "\
+Usage: cargo xtask <COMMAND>
+
+  demo       start a cluster with the sample catalogue on 127.0.0.1 and serve until Ctrl-C
+      --check                  compare the sample queries with one plain node instead of serving
+      --nodes N                nodes (3, or as many as the groups need)
+      --replica-groups N       independent groups that each hold everything (1)
+      --replication-factor N   copies of a shard inside a group (1)
+      --shards N               shards of the index (16)
+      --port PORT              where to serve (7700)
+      --data FILE.ndjson       load these documents instead of the sample catalogue
+      --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH)
+      --release                build with optimisation (slower to build)
+      --keep                   leave the temporary directory behind
+
+  catalogue  write the sample catalogue
+      --out FILE               NDJSON; `-` is standard output
+      --documents N            how many (6000)
+
+  test       run every test of the workspace and say what did not run
+      --no-install             fail instead of installing what is missing
+
+  ci         what CI runs: fmt, tidy, clippy, docs, test, demo --check, conformance
+      --no-install             as above
+
+  tidy       check the rules of the repository that the compiler does not know
+
+  bench      measure, and write the tables of benches/README.md
+      micro                    cargo bench -p miroir-benches
+      e2e                      processes on loopback (default: both)
+      --nodes N                nodes (3)
+      --shards N               shards of the index (16)
+      --connections N          connections of the load generator (8)
+      --seconds N              time of one measurement (5)
+      --documents N            documents of the ingest and search corpus (30000)
+      --meilisearch PATH       real nodes (or MIROIR_TEST_MEILISEARCH)
+      --no-write               print the table, leave benches/README.md alone
+";
+
+/// A parsed command line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Print [`HELP`].
+    Help,
+    /// `demo`.
+    Demo(DemoOptions),
+    /// `catalogue`.
+    Catalogue {
+        /// Target; `-` is standard output.
+        out: PathBuf,
+        /// How many documents.
+        documents: usize,
+    },
+    /// `test`.
+    Test {
+        /// Whether missing tools are installed.
+        install: bool,
+    },
+    /// `ci`.
+    Ci {
+        /// Whether missing tools are installed.
+        install: bool,
+    },
+    /// `tidy`.
+    Tidy,
+    /// `bench`.
+    Bench(BenchOptions),
+}
+
+/// The shape of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// S.
+    pub shards: u32,
+    /// RG.
+    pub groups: u32,
+    /// RF.
+    pub factor: u32,
+    /// Nodes; `None` is three, or as many as the groups need.
+    pub nodes: Option<u32>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { shards: 16, groups: 1, factor: 1, nodes: None }
+    }
+}
+
+impl Shape {
+    /// The number of nodes.
+    pub fn node_count(&self) -> u32 {
+        self.nodes.unwrap_or(3.max(self.groups * self.factor))
+    }
+
+    fn check(&self) -> Outcome<()> {
+        if self.shards == 0 || self.groups == 0 || self.factor == 0 {
+            return Err("shards, groups and copies are at least 1".into());
+        }
+        // The smallest group gets the whole part; every group needs RF nodes.
+        if self.node_count() / self.groups < self.factor {
+            return Err(format!(
+                "{} node(s) in {} group(s) cannot hold {} copies of a shard in each group: use \
+                 --nodes {} or more",
+                self.node_count(),
+                self.groups,
+                self.factor,
+                self.groups * self.factor,
+            )
+            .into());
+        }
+        Ok(())
+    }
+}
+
+/// Options of `demo`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DemoOptions {
+    /// Compare instead of serving.
+    pub check: bool,
+    /// The cluster.
+    pub shape: Shape,
+    /// Where to serve; `None`: 7700, or any free port with `check`.
+    pub port: Option<u16>,
+    /// Documents of the user's own.
+    pub data: Option<PathBuf>,
+    /// A real Meilisearch.
+    pub meilisearch: Option<PathBuf>,
+    /// Build with optimisation.
+    pub release: bool,
+    /// Leave the temporary directory behind.
+    pub keep: bool,
+    /// Build the whole workspace with all features, as the tests do, so that what they compiled is
+    /// used again. Not on the command line: `ci` sets it.
+    pub whole_workspace: bool,
+}
+
+/// Options of `bench`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BenchOptions {
+    /// Run the microbenchmarks.
+    pub micro: bool,
+    /// Run the end-to-end benchmarks.
+    pub e2e: bool,
+    /// Nodes.
+    pub nodes: u32,
+    /// Shards.
+    pub shards: u32,
+    /// Connections of the load generator.
+    pub connections: usize,
+    /// Seconds of one measurement.
+    pub seconds: u64,
+    /// Documents of the corpus.
+    pub documents: usize,
+    /// A real Meilisearch.
+    pub meilisearch: Option<PathBuf>,
+    /// Whether the README is rewritten.
+    pub write: bool,
+}
+
+impl Default for BenchOptions {
+    fn default() -> Self {
+        Self {
+            micro: true,
+            e2e: true,
+            nodes: 3,
+            shards: 16,
+            connections: 8,
+            seconds: 5,
+            documents: 30_000,
+            meilisearch: None,
+            write: true,
+        }
+    }
+}
+
+impl From<lexopt::Error> for Failure {
+    fn from(error: lexopt::Error) -> Self {
+        format!("{error}; see `cargo xtask help`").into()
+    }
+}
+
+/// Reads the command line, without the program's name.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Command> {
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let command = match parser.next()? {
+        None | Some(Long("help") | Short('h')) => return Ok(Command::Help),
+        Some(Value(word)) => word.string()?,
+        Some(other) => return Err(other.unexpected().into()),
+    };
+    match command.as_str() {
+        "help" => Ok(Command::Help),
+        "demo" => demo(&mut parser),
+        "catalogue" => catalogue_options(&mut parser),
+        "test" => Ok(Command::Test { install: install(&mut parser)? }),
+        "ci" => Ok(Command::Ci { install: install(&mut parser)? }),
+        "tidy" => match parser.next()? {
+            None => Ok(Command::Tidy),
+            Some(other) => Err(other.unexpected().into()),
+        },
+        "bench" => bench(&mut parser),
+        other => Err(format!("there is no command `{other}`; see `cargo xtask help`").into()),
+    }
+}
+
+fn demo(parser: &mut lexopt::Parser) -> Outcome<Command> {
+    let mut options = DemoOptions { meilisearch: real_nodes(), ..DemoOptions::default() };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("check") => options.check = true,
+            Long("nodes") => options.shape.nodes = Some(parser.value()?.parse()?),
+            Long("replica-groups") => options.shape.groups = parser.value()?.parse()?,
+            Long("replication-factor") => options.shape.factor = parser.value()?.parse()?,
+            Long("shards") => options.shape.shards = parser.value()?.parse()?,
+            Long("port") => options.port = Some(parser.value()?.parse()?),
+            Long("data") => options.data = Some(parser.value()?.into()),
+            Long("meilisearch") => options.meilisearch = Some(parser.value()?.into()),
+            Long("release") => options.release = true,
+            Long("keep") => options.keep = true,
+            Long("help") | Short('h') => return Ok(Command::Help),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    options.shape.check()?;
+    Ok(Command::Demo(options))
+}
+
+fn catalogue_options(parser: &mut lexopt::Parser) -> Outcome<Command> {
+    let (mut out, mut documents) = (None, catalogue::DOCUMENTS);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("out") => out = Some(parser.value()?.into()),
+            Long("documents") => documents = parser.value()?.parse()?,
+            Long("help") | Short('h') => return Ok(Command::Help),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let out = out.ok_or("say where to: --out FILE, or --out - for standard output")?;
+    Ok(Command::Catalogue { out, documents })
+}
+
+fn install(parser: &mut lexopt::Parser) -> Outcome<bool> {
+    let mut install = true;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("no-install") => install = false,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(install)
+}
+
+fn bench(parser: &mut lexopt::Parser) -> Outcome<Command> {
+    let mut options = BenchOptions { meilisearch: real_nodes(), ..BenchOptions::default() };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Value(word) if word == "micro" => options.e2e = false,
+            Value(word) if word == "e2e" => options.micro = false,
+            Long("nodes") => options.nodes = parser.value()?.parse()?,
+            Long("shards") => options.shards = parser.value()?.parse()?,
+            Long("connections") => options.connections = parser.value()?.parse()?,
+            Long("seconds") => options.seconds = parser.value()?.parse()?,
+            Long("documents") => options.documents = parser.value()?.parse()?,
+            Long("meilisearch") => options.meilisearch = Some(parser.value()?.into()),
+            Long("no-write") => options.write = false,
+            Long("help") | Short('h') => return Ok(Command::Help),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if !options.micro && !options.e2e {
+        (options.micro, options.e2e) = (true, true);
+    }
+    if options.nodes == 0 || options.shards == 0 || options.connections == 0 || options.seconds == 0
+    {
+        return Err("numbers are at least 1".into());
+    }
+    Ok(Command::Bench(options))
+}
+
+/// The binary that tests and benches use as nodes, when the environment names one.
+pub fn real_nodes() -> Option<PathBuf> {
+    std::env::var_os("MIROIR_TEST_MEILISEARCH").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Outcome<Command> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn options_of_the_demo() {
+        let Command::Demo(options) =
+            read("demo --check --nodes=4 --replica-groups 2 --replication-factor 2 --port 0")
+                .unwrap()
+        else {
+            panic!("not the demo");
+        };
+        assert!(options.check && !options.keep);
+        assert_eq!((options.shape.node_count(), options.shape.groups), (4, 2));
+        assert_eq!(options.port, Some(0));
+    }
+
+    #[test]
+    fn nodes_default_to_what_the_groups_need() {
+        assert_eq!(Shape::default().node_count(), 3);
+        assert_eq!(Shape { groups: 2, factor: 2, ..Shape::default() }.node_count(), 4);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, part) in [
+            ("dmo", "`dmo`"),
+            ("demo --nods 3", "--nods"),
+            ("demo --nodes many", "many"),
+            ("demo --nodes 3 --replica-groups 2 --replication-factor 2", "--nodes 4"),
+            ("demo --shards 0", "at least 1"),
+            ("catalogue", "--out"),
+            ("bench --seconds 0", "at least 1"),
+        ] {
+            let message = read(line).unwrap_err().to_string();
+            assert!(message.contains(part), "{line}: {message}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Building the programs that commands run.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::{Failure, Outcome, guard};
+
+/// What to build, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Build {
+    /// Also the engine node. It brings the search engine: the long part of a first build.
+    pub engine: bool,
+    /// With the release profile.
+    pub release: bool,
+    /// The whole workspace with all features, exactly as the tests build it. Cargo compiles a
+    /// dependency again for every other set of features, so after the tests this is the fast way,
+    /// and for somebody who only wants the demo the slow one.
+    pub whole_workspace: bool,
+}
+
+/// Paths of the programs.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// `miroir-server`.
+    pub server: PathBuf,
+    /// `engine-node`, when it was asked for.
+    pub engine_node: Option<PathBuf>,
+}
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// A Cargo command in the repository's root.
+pub fn cargo(arguments: &[&str]) -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Builds the server and, if asked for, the engine node.
+///
+/// The default is the development profile: in this workspace it optimises all dependencies, the
+/// search engine among them, and leaves only Miroir's own crates unoptimised. So a first build
+/// takes as long as it must, a second one seconds, and tests share all of it.
+pub fn programs(build: Build) -> Outcome<Programs> {
+    let mut arguments = vec!["build", "--message-format=json-render-diagnostics"];
+    if build.whole_workspace {
+        arguments.extend(["--workspace", "--all-features", "--bins"]);
+    } else {
+        arguments.extend(["-p", "miroir-server", "--bin", "miroir-server"]);
+        if build.engine {
+            arguments.extend(["-p", "miroir-test", "--features", "miroir-test/engine"]);
+            arguments.extend(["--bin", "engine-node"]);
+        }
+    }
+    if build.release {
+        arguments.push("--release");
+    }
+    eprintln!(
+        "building miroir-server{} (the first time takes minutes)",
+        if build.engine { " and the engine node" } else { "" }
+    );
+    let mut child = cargo(&arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    let output = child.stdout.take().ok_or("cargo has no output")?;
+    let (mut server, mut engine_node) = (None, None);
+    for line in BufReader::new(output).lines() {
+        let message: Value = serde_json::from_str(&line?).unwrap_or_default();
+        let Some(path) = message["executable"].as_str() else { continue };
+        match message["target"]["name"].as_str() {
+            Some("miroir-server") => server = Some(PathBuf::from(path)),
+            Some("engine-node") => engine_node = Some(PathBuf::from(path)),
+            _ => {}
+        }
+    }
+    let status = child.wait()?;
+    guard::check_stop()?;
+    if !status.success() {
+        return Err("the build failed".into());
+    }
+    let server = server.ok_or("cargo built no miroir-server")?;
+    if build.engine && engine_node.is_none() {
+        return Err("cargo built no engine-node".into());
+    }
+    Ok(Programs { server, engine_node })
+}
+
+/// Runs a command that shows its own output.
+pub fn run(command: &mut Command) -> Outcome<()> {
+    let shown = command.get_program().display().to_string();
+    let status = command.status().map_err(|error| format!("cannot run {shown}: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        let arguments: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+        Err(Failure::Message(format!("`{} {}` failed ({status})", shown, arguments.join(" "))))
+    }
+}

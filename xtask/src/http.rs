@@ -1,0 +1,231 @@
+//! A small blocking HTTP/1.1 client for loopback: one kept-alive connection, `Content-Length` and
+//! chunked bodies. Enough for the demo and the benches, and free of dependencies.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Largest head of an answer that is read, in bytes.
+const HEAD_LIMIT: u64 = 64 * 1024;
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Status.
+    pub status: u16,
+    /// Body as it came.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The body as JSON; `Null` when it is not.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// The body as text, for messages.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A client of one server.
+#[derive(Debug)]
+pub struct Client {
+    authority: String,
+    key: String,
+    timeout: Duration,
+    stream: Option<BufReader<TcpStream>>,
+}
+
+impl Client {
+    /// A client of `url` (`http://host:port`) that presents `key` as bearer token. Connects with
+    /// the first request.
+    pub fn new(url: &str, key: &str) -> Self {
+        let authority = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        Self { authority, key: key.to_owned(), timeout: Duration::from_secs(60), stream: None }
+    }
+
+    /// How long one read or write may take.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// `GET path`.
+    pub fn get(&mut self, path: &str) -> io::Result<Reply> {
+        self.send("GET", path, None)
+    }
+
+    /// `method path` with a JSON body.
+    pub fn json(&mut self, method: &str, path: &str, body: &Value) -> io::Result<Reply> {
+        self.send(method, path, Some(("application/json", body.to_string().as_bytes())))
+    }
+
+    /// Sends a request and reads its answer. A kept connection that the server closed in the
+    /// meantime is opened again once.
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<(&str, &[u8])>,
+    ) -> io::Result<Reply> {
+        let mut request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n",
+            self.authority, self.key
+        );
+        if let Some((kind, bytes)) = body {
+            request += &format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", bytes.len());
+        }
+        request += "\r\n";
+        let mut bytes = request.into_bytes();
+        bytes.extend_from_slice(body.map_or(&[], |(_, bytes)| bytes));
+        self.exchange(&bytes)
+    }
+
+    /// Sends a request that was written out before.
+    pub fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
+        let reused = self.stream.is_some();
+        match self.attempt(request) {
+            Err(error) if reused && closed(&error) => self.attempt(request),
+            other => other,
+        }
+    }
+
+    fn attempt(&mut self, request: &[u8]) -> io::Result<Reply> {
+        // Taken out, so that a failure leaves no half-read connection behind.
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self.connect()?,
+        };
+        stream.get_mut().write_all(request)?;
+        let (reply, keep) = read_reply(&mut stream)?;
+        if keep {
+            self.stream = Some(stream);
+        }
+        Ok(reply)
+    }
+
+    fn connect(&self) -> io::Result<BufReader<TcpStream>> {
+        let stream = TcpStream::connect(&self.authority)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(self.timeout))?;
+        stream.set_write_timeout(Some(self.timeout))?;
+        Ok(BufReader::with_capacity(32 * 1024, stream))
+    }
+}
+
+/// The whole request as bytes, for [`Client::exchange`] in a loop.
+pub fn render(url: &str, key: &str, method: &str, path: &str, body: &Value) -> Vec<u8> {
+    let body = body.to_string();
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {key}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        url.trim_start_matches("http://"),
+        body.len(),
+    )
+    .into_bytes()
+}
+
+fn closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::UnexpectedEof
+    )
+}
+
+/// Reads one answer and says whether the connection can be used again.
+fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
+    let status_line = line(stream)?;
+    let mut parts = status_line.split(' ');
+    let version = parts.next().unwrap_or_default();
+    let status = parts.next().and_then(|text| text.parse().ok());
+    let status: u16 = status.ok_or_else(|| broken("no status"))?;
+    let (mut length, mut chunked, mut keep) = (None, false, version == "HTTP/1.1");
+    loop {
+        let header = line(stream)?;
+        if header.is_empty() {
+            break;
+        }
+        let Some((name, value)) = header.split_once(':') else { continue };
+        let value = value.trim();
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => {
+                length = Some(value.parse::<u64>().map_err(|_| broken("wrong length"))?);
+            }
+            "transfer-encoding" => chunked = value.eq_ignore_ascii_case("chunked"),
+            "connection" => keep = !value.eq_ignore_ascii_case("close"),
+            _ => {}
+        }
+    }
+    let mut body = Vec::new();
+    if chunked {
+        loop {
+            let size = line(stream)?;
+            let size = size.split(';').next().unwrap_or_default().trim();
+            let size = u64::from_str_radix(size, 16).map_err(|_| broken("wrong chunk"))?;
+            take(stream, size, &mut body)?;
+            line(stream)?;
+            if size == 0 {
+                break;
+            }
+        }
+    } else if let Some(length) = length {
+        take(stream, length, &mut body)?;
+    } else if status != 204 && status != 304 {
+        stream.read_to_end(&mut body)?;
+        keep = false;
+    }
+    Ok((Reply { status, body }, keep))
+}
+
+fn take(stream: &mut impl BufRead, length: u64, body: &mut Vec<u8>) -> io::Result<()> {
+    let read = stream.take(length).read_to_end(body)? as u64;
+    if read == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+fn line(stream: &mut impl BufRead) -> io::Result<String> {
+    let mut line = String::new();
+    if stream.take(HEAD_LIMIT).read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    line.truncate(line.trim_end().len());
+    Ok(line)
+}
+
+fn broken(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("not an HTTP answer: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_reply;
+
+    fn read(text: &str) -> (u16, String, bool) {
+        let (reply, keep) = read_reply(&mut text.as_bytes()).unwrap();
+        (reply.status, reply.text(), keep)
+    }
+
+    #[test]
+    fn bodies_by_length_and_in_chunks() {
+        let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP";
+        assert_eq!(read(text), (200, "abc".to_owned(), true));
+        let text = "HTTP/1.1 202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n\
+                    2;x=y\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
+        assert_eq!(read(text), (202, "abc".to_owned(), true));
+        let text = "HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\nrest";
+        assert_eq!(read(text), (404, "rest".to_owned(), false));
+    }
+
+    #[test]
+    fn a_cut_answer_is_an_error() {
+        for text in ["", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", "nonsense\r\n\r\n"] {
+            assert!(read_reply(&mut text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+}
