@@ -1,1 +1,30 @@
-//! Work in progress.
+//! Miroir's capabilities as tower layers, foldered by stage.
+//!
+//! Every layer stands alone: it can be mounted in the reference server's stack or in any other one
+//! of its stage. What must be outside of it, it says itself ([`miroir::Placed`]), and
+//! [`miroir::Stack::build`] refuses a wrong order.
+//!
+//! | stage | layer | must be inside of | what it does |
+//! | --- | --- | --- | --- |
+//! | edge | [`authenticate`](edge::authenticate) | | says who is asking |
+//! | operation | [`authorize`](operation::authorize) | | refuses who has no key |
+//! | index | [`stamp`](index::stamp) | `cdc` | refuses documents with reserved fields |
+//! | leaf | [`failover`](leaf::failover) | `hedge` | covers failed shards again on other nodes |
+//! | node | [`metrics`](node::metrics) | | counts and times calls |
+//! | node | [`breaker`](node::breaker) | `metrics` | spares a node that fails |
+//! | node | [`load`](node::load) | `breaker` | tells leaves how fast a node is |
+//! | node | [`deadline`](node::deadline) | `load` | gives up in time |
+//! | node | [`limit`](node::limit) | `deadline` | bounds calls in flight, in two lanes |
+//! | node | [`credentials`](node::credentials) | `limit` | signs calls with the node key |
+//! | node | [`fault`](node::fault) | all of these | injects latency and errors |
+
+pub mod edge;
+pub mod index;
+pub mod leaf;
+pub mod node;
+pub mod operation;
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;

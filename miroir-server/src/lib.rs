@@ -62,6 +62,9 @@ pub enum BuildError {
         /// What the store says.
         source: StoreError,
     },
+    /// The node key cannot stand in a header.
+    #[error("`node_master_key` has characters that a header cannot carry")]
+    NodeKey(#[from] http::header::InvalidHeaderValue),
     /// Layers stand in a wrong order.
     #[error("{0}")]
     Order(#[from] OrderError),
@@ -90,7 +93,6 @@ pub struct Addresses {
 pub struct Server {
     config: Config,
     cluster: Cluster,
-    connections: stack::ConnectionCounts,
     readiness: Readiness,
     metrics: PrometheusHandle,
     client: TcpListener,
@@ -128,7 +130,7 @@ impl Server {
         for warning in config.warnings() {
             tracing::warn!(warning, "configuration");
         }
-        let (cluster, connections) = stack::build(&config, stores).await?;
+        let cluster = stack::build(&config, stores).await?;
         let server = &config.server;
         let client = bind(server.bind, server.port, "server.port").await?;
         let scrape = bind(server.bind, server.metrics_port, "server.metrics_port").await?;
@@ -144,16 +146,7 @@ impl Server {
             metrics: address(&scrape, "server.metrics_port")?,
         };
         let readiness = Readiness::default();
-        Ok(Self {
-            config,
-            cluster,
-            connections,
-            readiness,
-            metrics,
-            client,
-            scrape,
-            addresses,
-        })
+        Ok(Self { config, cluster, readiness, metrics, client, scrape, addresses })
     }
 
     /// Where the server listens, with the ports the system chose.
@@ -187,13 +180,8 @@ impl Server {
         let mut scraper = JoinSet::new();
         let metrics = serve::scrape_service(self.metrics.clone());
         scraper.spawn(serve::serve(self.scrape, metrics, scrapes.clone(), Duration::ZERO));
-        let mut workers = workers::start(
-            &self.config,
-            &self.cluster,
-            &self.readiness,
-            self.connections,
-            self.metrics,
-        );
+        let mut workers =
+            workers::start(&self.config, &self.cluster, &self.readiness, self.metrics);
         drop(self.cluster);
         tracing::info!(
             client = %self.addresses.client,

@@ -36,7 +36,7 @@ pub(crate) async fn serve<S, B>(
         + Clone
         + Send
         + 'static,
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
@@ -76,12 +76,8 @@ pub(crate) async fn serve<S, B>(
 /// `GET /metrics` for scrapers inside the cluster's network.
 pub(crate) fn scrape_service(
     metrics: PrometheusHandle,
-) -> impl Service<
-    Request<Incoming>,
-    Response = Response<Full<Bytes>>,
-    Error = Infallible,
-    Future: Send,
-> + Clone
+) -> impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
++ Clone
 + Send
 + 'static {
     tower::service_fn(move |request: Request<Incoming>| {

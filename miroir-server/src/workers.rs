@@ -14,12 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
 use crate::config::Config;
-use crate::stack::ConnectionCounts;
 use crate::{metrics, options};
 
 /// Pause before a worker that panicked is started again.
 const RESTART: Duration = Duration::from_secs(1);
-/// Time between two looks at readiness and at the connections of nodes.
+/// Time between two looks at readiness.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Starts all workers. Dropping the set cuts them off.
@@ -27,7 +26,6 @@ pub(crate) fn start(
     config: &Config,
     cluster: &Cluster,
     readiness: &Readiness,
-    connections: ConnectionCounts,
     metrics: PrometheusHandle,
 ) -> JoinSet<()> {
     let shared = &cluster.shared;
@@ -64,8 +62,8 @@ pub(crate) fn start(
     }));
 
     let (state, readiness) = (Arc::clone(shared), readiness.clone());
-    add(supervise("observer", stop, move |stop| {
-        observe(Arc::clone(&state), readiness.clone(), connections.clone(), stop)
+    add(supervise("readiness", stop, move |stop| {
+        await_ready(Arc::clone(&state), readiness.clone(), stop)
     }));
     workers
 }
@@ -107,21 +105,13 @@ async fn prune(shared: Arc<Shared>, ttl: Duration, every: Duration, stop: Cancel
     }
 }
 
-/// Notices the moment of readiness even if nobody asks, and publishes how connections are reused.
-async fn observe(
-    shared: Arc<Shared>,
-    readiness: Readiness,
-    connections: ConnectionCounts,
-    stop: CancellationToken,
-) {
+/// Notices the moment of readiness even if nobody asks.
+async fn await_ready(shared: Arc<Shared>, readiness: Readiness, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK);
-    loop {
+    while !readiness.look(&shared) {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => {
-                readiness.look(&shared);
-                connections.publish();
-            }
+            _ = ticks.tick() => {}
         }
     }
 }

@@ -62,7 +62,9 @@ where
     handle.set_ready(false);
     let woken = Arc::new(Woken::default());
     assert!(
-        service.poll_ready(&mut task::Context::from_waker(&Waker::from(Arc::clone(&woken)))).is_pending(),
+        service
+            .poll_ready(&mut task::Context::from_waker(&Waker::from(Arc::clone(&woken))))
+            .is_pending(),
         "the layer says ready while the inner service is not"
     );
     handle.set_ready(true);

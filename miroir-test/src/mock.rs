@@ -36,14 +36,14 @@ use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use miroir::stage::{BoxService, Stage, StageService};
 use miroir::Error;
+use miroir::stage::{BoxService, Stage, StageService};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tower::{Layer, Service, ServiceExt};
 
 /// How long [`MockHandle::next_request`] waits before it fails the test.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How often [`MockHandle::assert_idle`] lets other tasks run. More than any chain of tasks is long.
 const TURNS: usize = 64;
 
@@ -233,7 +233,9 @@ impl<R: Stage> MockHandle<R> {
         match tokio::time::timeout(PATIENCE, self.requests.recv()).await {
             Ok(Some(exchange)) => exchange,
             Ok(None) => panic!("every clone of the {} mock is gone", R::NAME),
-            Err(_) => panic!("no request reached the {} mock", R::NAME),
+            Err(tokio::time::error::Elapsed { .. }) => {
+                panic!("no request reached the {} mock", R::NAME)
+            }
         }
     }
 
@@ -337,11 +339,11 @@ impl<R: Stage> Future for Call<R> {
     type Output = Answer<R>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(|joined| match joined {
-            Ok(answer) => answer,
+        match task::ready!(Pin::new(&mut self.0).poll(cx)) {
+            Ok(answer) => Poll::Ready(answer),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(error) => Err(Error::internal(error)),
-        })
+            Err(error) => Poll::Ready(Err(Error::internal(error))),
+        }
     }
 }
 

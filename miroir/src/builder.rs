@@ -212,7 +212,8 @@ impl Builder {
                 let key = key.clone();
                 let credentials = tower::util::MapRequestLayer::new(move |mut r: node::Request| {
                     let bearer = key.as_ref().map(|key| format!("Bearer {key}"));
-                    if let Some(value) = bearer.and_then(|b| ::http::HeaderValue::from_str(&b).ok()) {
+                    if let Some(value) = bearer.and_then(|b| ::http::HeaderValue::from_str(&b).ok())
+                    {
                         r.headers_mut().insert(::http::header::AUTHORIZATION, value);
                     }
                     r

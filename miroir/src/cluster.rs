@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::index::sequencer::Sequencer;
 use crate::index::settings::{IndexSettings, SettingsCache};
 use crate::node::health::HealthBoard;
@@ -76,7 +76,7 @@ impl Default for Tuning {
             unavailable: UnavailableShards::Partial,
             node_max_values: 1000,
             strategy: BroadcastStrategy::TwoPhase,
-            verify_timeout: Duration::from_secs(60),
+            verify_timeout: Duration::from_mins(1),
             max_repair_retries: 3,
             freeze_writes: true,
             max_body: 104_857_600,
@@ -96,15 +96,40 @@ impl StaleMap {
     pub fn is_stale(&self, index: &str, node: &NodeId, shard: ShardId) -> bool {
         self.rows.get(index).is_some_and(|rows| {
             rows.iter().any(|row| {
-                row.node == *node
-                    && row.kind != StaleKind::Deleted
-                    && row.shard.is_none_or(|s| s == shard)
+                // A deletion it missed counts too: the index was made again since, and the node
+                // still has the old one.
+                row.node == *node && row.shard.is_none_or(|s| s == shard)
             })
         })
     }
 
-    /// Whether the node missed something about the index as a whole.
+    /// Whether this node has, or has in its queue, every write to the shard that was acknowledged.
+    /// It may still not be readable.
+    pub fn is_authority(&self, index: &str, node: &NodeId, shard: ShardId) -> bool {
+        !self.rows.get(index).is_some_and(|rows| {
+            rows.iter().any(|row| {
+                row.node == *node
+                    && match row.shard {
+                        Some(missed) => missed == shard && row.kind >= StaleKind::Shard,
+                        None => row.kind >= StaleKind::Index,
+                    }
+            })
+        })
+    }
+
+    /// Whether the node missed something about the index as a whole: its settings, its making, or
+    /// the deletion of one of the same name.
     pub fn misses_index(&self, index: &str, node: &NodeId) -> bool {
+        self.rows.get(index).is_some_and(|rows| {
+            rows.iter().any(|row| {
+                let about_all = row.shard.is_none() && row.kind >= StaleKind::Shard;
+                row.node == *node && about_all
+            })
+        })
+    }
+
+    /// Whether the index has to be made anew on the node before it can take anything.
+    pub fn lacks_index(&self, index: &str, node: &NodeId) -> bool {
         self.rows.get(index).is_some_and(|rows| {
             rows.iter().any(|row| row.node == *node && row.kind >= StaleKind::Index)
         })
@@ -158,6 +183,8 @@ pub struct Shared {
     pub repairs_changed: Notify,
     /// Settings broadcasts in flight, by physical index.
     pub broadcasts: Mutex<BTreeMap<String, u32>>,
+    /// When this process began: what was enqueued before is another one's.
+    pub started: time::OffsetDateTime,
     sequence: AtomicU64,
     settings: SettingsCache,
 }
@@ -205,6 +232,7 @@ impl Shared {
             tasks_changed: Notify::new(),
             repairs_changed: Notify::new(),
             broadcasts: Mutex::new(BTreeMap::new()),
+            started: crate::clock::now(),
             sequence: AtomicU64::new(0),
             settings: SettingsCache::default(),
         });
@@ -320,14 +348,27 @@ impl Shared {
     /// # Errors
     /// When the store fails.
     pub async fn mark_stale(&self, rows: Vec<Stale>) -> Result<(), StoreError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
+        self.mark_stale_by(|_| (rows, ())).await
+    }
+
+    /// As [`Shared::mark_stale`], with rows that depend on what is stale already. Nothing else is
+    /// marked or cleared between the decision and the mark, so that no two writes each take the
+    /// other's replica for the good one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn mark_stale_by<T>(
+        &self,
+        decide: impl FnOnce(&StaleMap) -> (Vec<Stale>, T),
+    ) -> Result<T, StoreError> {
         let _guard = self.stale_lock.lock().await;
-        self.stores.replicas.mark(rows).await?;
-        self.reload_stale().await?;
-        self.repairs_changed.notify_waiters();
-        Ok(())
+        let (rows, out) = decide(&self.stale.load());
+        if !rows.is_empty() {
+            self.stores.replicas.mark(rows).await?;
+            self.reload_stale().await?;
+            self.repairs_changed.notify_waiters();
+        }
+        Ok(out)
     }
 
     /// Forgets a miss that was repaired.
@@ -379,6 +420,26 @@ impl Shared {
         Call::accept(node, self.pool.send(node, request).await?)
     }
 
+    /// Waits a little until every node that can be reached has made an index.
+    pub async fn await_index(&self, physical: &str, cx: &Context) {
+        let call = Call::get("indexes_get", format!("/indexes/{physical}"));
+        let topology = self.topology();
+        let nodes =
+            topology.nodes().filter(|n| n.status.is_readable() && !self.scores.is_open(&n.id));
+        for node in nodes {
+            let mut pause = Duration::from_millis(4);
+            for _ in 0..10 {
+                match self.call(&node.id, &call, cx).await {
+                    Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
+                        tokio::time::sleep(pause).await;
+                        pause *= 2;
+                    }
+                    _ => break,
+                }
+            }
+        }
+    }
+
     /// A node that can answer questions that any node answers alike: readable, its breaker closed.
     pub fn any_node(&self) -> Option<NodeId> {
         let topology = self.topology();
@@ -408,8 +469,11 @@ impl Shared {
         for node in topology.nodes() {
             let id = node.id.to_string();
             let healthy = node.status == crate::topology::NodeStatus::Active;
-            metrics::gauge!("miroir_node_healthy", "node_id" => id.clone())
-                .set(if healthy { 1.0 } else { 0.0 });
+            metrics::gauge!("miroir_node_healthy", "node_id" => id.clone()).set(if healthy {
+                1.0
+            } else {
+                0.0
+            });
             metrics::gauge!("miroir_shard_distribution", "node_id" => id.clone())
                 .set(placement.owned_by(&node.id).len() as f64);
             let score = self.scores.node(&node.id);

@@ -71,7 +71,10 @@ pub enum ErrorKind {
 
 /// The error of the typed stages. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Error {
+pub struct Error(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
     kind: ErrorKind,
     fault: Fault,
     retry: Retry,
@@ -80,7 +83,7 @@ pub struct Error {
 
 impl Error {
     fn with(kind: ErrorKind, fault: Fault, retry: Retry) -> Self {
-        Self { kind, fault, retry, source: None }
+        Self(Box::new(Inner { kind, fault, retry, source: None }))
     }
 
     /// The client's mistake, in Meilisearch's shape.
@@ -141,23 +144,23 @@ impl Error {
     /// Something in Miroir broke.
     pub fn internal(source: impl Into<BoxError>) -> Self {
         let mut error = Self::with(ErrorKind::Internal, Fault::Miroir, Retry::Never);
-        error.source = Some(Arc::from(source.into()));
+        error.0.source = Some(Arc::from(source.into()));
         error
     }
 
     /// What happened.
     pub fn kind(&self) -> &ErrorKind {
-        &self.kind
+        &self.0.kind
     }
 
     /// Who is at fault.
     pub fn fault(&self) -> &Fault {
-        &self.fault
+        &self.0.fault
     }
 
     /// Whether asking again can help.
     pub fn retry(&self) -> Retry {
-        self.retry
+        self.0.retry
     }
 
     /// The body and status a client gets. `None` means an empty body.
@@ -167,7 +170,7 @@ impl Error {
             let text = serde_json::to_vec(error).unwrap_or_default();
             (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Some(Bytes::from(text)))
         };
-        match &self.kind {
+        match &self.0.kind {
             ErrorKind::Api(error) => body(error),
             ErrorKind::Verbatim { status, body } => (*status, Some(body.clone())),
             ErrorKind::NotFound => (StatusCode::NOT_FOUND, None),
@@ -182,7 +185,10 @@ impl Error {
             )),
             ErrorKind::ShardsUnavailable(shards) => body(&ApiError::new(
                 "miroir_shard_unavailable",
-                format!("No up-to-date replica of shards {} is reachable. Retry later.", list(shards)),
+                format!(
+                    "No up-to-date replica of shards {} is reachable. Retry later.",
+                    list(shards)
+                ),
             )),
             ErrorKind::NodeFailed(what) => body(&ApiError::new(
                 "miroir_node_failed",
@@ -196,13 +202,15 @@ impl Error {
                 "miroir_overloaded",
                 "Too many requests at the same time (`server.max_concurrent_requests`). Retry later.",
             )),
-            ErrorKind::Internal => body(&ApiError::new("internal", "An internal error has occurred.")),
+            ErrorKind::Internal => {
+                body(&ApiError::new("internal", "An internal error has occurred."))
+            }
         }
     }
 
     /// A bounded label for metrics.
     pub fn label(&self) -> &'static str {
-        match &self.kind {
+        match &self.0.kind {
             ErrorKind::Api(_) => "api",
             ErrorKind::Verbatim { .. } => "node_answer",
             ErrorKind::NoQuorum(_) => "no_quorum",
@@ -225,16 +233,16 @@ pub fn list(shards: &ShardSet) -> String {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
+        match &self.0.kind {
             ErrorKind::Api(error) => error.fmt(f),
-            _ => write!(f, "{} (fault: {:?})", self.label(), self.fault),
+            _ => write!(f, "{} (fault: {:?})", self.label(), self.0.fault),
         }
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|e| e as _)
+        self.0.source.as_deref().map(|e| e as _)
     }
 }
 
@@ -265,7 +273,7 @@ impl From<crate::store::StoreError> for Error {
             Fault::Store,
             Retry::Never,
         );
-        out.source = Some(Arc::new(error));
+        out.0.source = Some(Arc::new(error));
         out
     }
 }

@@ -41,10 +41,10 @@ pub mod store;
 pub mod topology;
 
 mod builder;
-mod cluster;
+pub mod cluster;
 
-pub use builder::{BuildError, Builder, Miroir};
-pub use cluster::{Cluster, Shared};
+pub use builder::{BuildError, Builder, Miroir, Wrap};
+pub use cluster::{BroadcastStrategy, Cluster, Shared, StaleMap, Tuning, UnavailableShards};
 pub use context::Context;
 pub use error::{Error, Fault, Retry};
 pub use stack::{OrderError, Placed, Stack};

@@ -96,11 +96,7 @@ impl<R: Stage, L> Stack<R, L> {
         layer: N,
     ) -> Stack<R, Pair<N, L>> {
         self.entries.extend(entry);
-        Stack {
-            layers: Pair::new(layer, self.layers),
-            entries: self.entries,
-            stage: PhantomData,
-        }
+        Stack { layers: Pair::new(layer, self.layers), entries: self.entries, stage: PhantomData }
     }
 
     /// Adds a layer inside of all layers so far.

@@ -8,7 +8,7 @@ use lexopt::prelude::*;
 use crate::{Failure, Outcome, catalogue};
 
 /// What `cargo xtask help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 Usage: cargo xtask <COMMAND>
 
   demo       start a cluster with the sample catalogue on 127.0.0.1 and serve until Ctrl-C
@@ -49,7 +49,7 @@ Usage: cargo xtask <COMMAND>
 
 /// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     /// Print [`HELP`].
     Help,
     /// `demo`.
@@ -79,15 +79,15 @@ pub enum Command {
 
 /// The shape of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// S.
-    pub shards: u32,
+    pub(crate) shards: u32,
     /// RG.
-    pub groups: u32,
+    pub(crate) groups: u32,
     /// RF.
-    pub factor: u32,
+    pub(crate) factor: u32,
     /// Nodes; `None` is three, or as many as the groups need.
-    pub nodes: Option<u32>,
+    pub(crate) nodes: Option<u32>,
 }
 
 impl Default for Shape {
@@ -98,7 +98,7 @@ impl Default for Shape {
 
 impl Shape {
     /// The number of nodes.
-    pub fn node_count(&self) -> u32 {
+    pub(crate) fn node_count(&self) -> u32 {
         self.nodes.unwrap_or(3.max(self.groups * self.factor))
     }
 
@@ -124,47 +124,47 @@ impl Shape {
 
 /// Options of `demo`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DemoOptions {
+pub(crate) struct DemoOptions {
     /// Compare instead of serving.
-    pub check: bool,
+    pub(crate) check: bool,
     /// The cluster.
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     /// Where to serve; `None`: 7700, or any free port with `check`.
-    pub port: Option<u16>,
+    pub(crate) port: Option<u16>,
     /// Documents of the user's own.
-    pub data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// A real Meilisearch.
-    pub meilisearch: Option<PathBuf>,
+    pub(crate) meilisearch: Option<PathBuf>,
     /// Build with optimisation.
-    pub release: bool,
+    pub(crate) release: bool,
     /// Leave the temporary directory behind.
-    pub keep: bool,
+    pub(crate) keep: bool,
     /// Build the whole workspace with all features, as the tests do, so that what they compiled is
     /// used again. Not on the command line: `ci` sets it.
-    pub whole_workspace: bool,
+    pub(crate) whole_workspace: bool,
 }
 
 /// Options of `bench`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BenchOptions {
+pub(crate) struct BenchOptions {
     /// Run the microbenchmarks.
-    pub micro: bool,
+    pub(crate) micro: bool,
     /// Run the end-to-end benchmarks.
     pub e2e: bool,
     /// Nodes.
-    pub nodes: u32,
+    pub(crate) nodes: u32,
     /// Shards.
-    pub shards: u32,
+    pub(crate) shards: u32,
     /// Connections of the load generator.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Seconds of one measurement.
-    pub seconds: u64,
+    pub(crate) seconds: u64,
     /// Documents of the corpus.
-    pub documents: usize,
+    pub(crate) documents: usize,
     /// A real Meilisearch.
-    pub meilisearch: Option<PathBuf>,
+    pub(crate) meilisearch: Option<PathBuf>,
     /// Whether the README is rewritten.
-    pub write: bool,
+    pub(crate) write: bool,
 }
 
 impl Default for BenchOptions {
@@ -190,7 +190,7 @@ impl From<lexopt::Error> for Failure {
 }
 
 /// Reads the command line, without the program's name.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Command> {
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Command> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let command = match parser.next()? {
         None | Some(Long("help") | Short('h')) => return Ok(Command::Help),
@@ -287,7 +287,7 @@ fn bench(parser: &mut lexopt::Parser) -> Outcome<Command> {
 }
 
 /// The binary that tests and benches use as nodes, when the environment names one.
-pub fn real_nodes() -> Option<PathBuf> {
+pub(crate) fn real_nodes() -> Option<PathBuf> {
     std::env::var_os("MIROIR_TEST_MEILISEARCH").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 

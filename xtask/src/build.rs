@@ -10,33 +10,33 @@ use crate::{Failure, Outcome, guard};
 
 /// What to build, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Build {
+pub(crate) struct Build {
     /// Also the engine node. It brings the search engine: the long part of a first build.
-    pub engine: bool,
+    pub(crate) engine: bool,
     /// With the release profile.
-    pub release: bool,
+    pub(crate) release: bool,
     /// The whole workspace with all features, exactly as the tests build it. Cargo compiles a
     /// dependency again for every other set of features, so after the tests this is the fast way,
     /// and for somebody who only wants the demo the slow one.
-    pub whole_workspace: bool,
+    pub(crate) whole_workspace: bool,
 }
 
 /// Paths of the programs.
 #[derive(Clone, Debug)]
-pub struct Programs {
+pub(crate) struct Programs {
     /// `miroir-server`.
-    pub server: PathBuf,
+    pub(crate) server: PathBuf,
     /// `engine-node`, when it was asked for.
-    pub engine_node: Option<PathBuf>,
+    pub(crate) engine_node: Option<PathBuf>,
 }
 
 /// The repository's root.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
 /// A Cargo command in the repository's root.
-pub fn cargo(arguments: &[&str]) -> Command {
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root());
@@ -48,7 +48,7 @@ pub fn cargo(arguments: &[&str]) -> Command {
 /// The default is the development profile: in this workspace it optimises all dependencies, the
 /// search engine among them, and leaves only Miroir's own crates unoptimised. So a first build
 /// takes as long as it must, a second one seconds, and tests share all of it.
-pub fn programs(build: Build) -> Outcome<Programs> {
+pub(crate) fn programs(build: Build) -> Outcome<Programs> {
     let mut arguments = vec!["build", "--message-format=json-render-diagnostics"];
     if build.whole_workspace {
         arguments.extend(["--workspace", "--all-features", "--bins"]);
@@ -95,7 +95,7 @@ pub fn programs(build: Build) -> Outcome<Programs> {
 }
 
 /// Runs a command that shows its own output.
-pub fn run(command: &mut Command) -> Outcome<()> {
+pub(crate) fn run(command: &mut Command) -> Outcome<()> {
     let shown = command.get_program().display().to_string();
     let status = command.status().map_err(|error| format!("cannot run {shown}: {error}"))?;
     if status.success() {

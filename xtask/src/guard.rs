@@ -26,7 +26,7 @@ fn stop_flag() -> &'static Arc<AtomicBool> {
 }
 
 /// From now on Ctrl-C and SIGTERM set a flag instead of ending the process.
-pub fn catch_signals() -> io::Result<()> {
+pub(crate) fn catch_signals() -> io::Result<()> {
     for signal in signal_hook::consts::TERM_SIGNALS {
         if *signal != signal_hook::consts::SIGQUIT {
             signal_hook::flag::register(*signal, Arc::clone(stop_flag()))?;
@@ -37,22 +37,25 @@ pub fn catch_signals() -> io::Result<()> {
 }
 
 /// Whether the user wants to stop.
-pub fn stopping() -> bool {
+pub(crate) fn stopping() -> bool {
     stop_flag().load(Ordering::Relaxed)
 }
 
 /// An error when the user wants to stop.
-pub fn check_stop() -> Outcome<()> {
+pub(crate) fn check_stop() -> Outcome<()> {
     if stopping() { Err(Failure::Stopped) } else { Ok(()) }
 }
 
 /// Waits a little: between two looks at something that has no event to wait for.
-pub fn pause() {
+pub(crate) fn pause() {
     thread::sleep(Duration::from_millis(50));
 }
 
 /// Calls `done` until it is true, at most for `limit`.
-pub fn wait_until(limit: Duration, mut done: impl FnMut() -> Outcome<bool>) -> Outcome<bool> {
+pub(crate) fn wait_until(
+    limit: Duration,
+    mut done: impl FnMut() -> Outcome<bool>,
+) -> Outcome<bool> {
     let start = Instant::now();
     loop {
         check_stop()?;
@@ -68,14 +71,14 @@ pub fn wait_until(limit: Duration, mut done: impl FnMut() -> Outcome<bool>) -> O
 
 /// A temporary directory, removed when dropped unless kept.
 #[derive(Debug)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     path: PathBuf,
     keep: bool,
 }
 
 impl Scratch {
     /// A new directory below the system's temporary one.
-    pub fn new(purpose: &str, keep: bool) -> io::Result<Self> {
+    pub(crate) fn new(purpose: &str, keep: bool) -> io::Result<Self> {
         let base = std::env::temp_dir();
         for attempt in 0..1_000 {
             let path = base.join(format!("miroir-{purpose}-{}-{attempt}", std::process::id()));
@@ -89,7 +92,7 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -106,7 +109,7 @@ impl Drop for Scratch {
 
 /// A child process, asked to stop and then killed when dropped.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
@@ -116,13 +119,13 @@ impl Process {
     /// Starts `command` with its output in `log`. It gets a process group of its own, so that
     /// Ctrl-C reaches this process alone and children stop in the right order; and a pipe as
     /// standard input, whose end tells it that this process is gone.
-    pub fn start(name: &str, command: &mut Command, log: &Path) -> Outcome<Self> {
+    pub(crate) fn start(name: &str, command: &mut Command, log: &Path) -> Outcome<Self> {
         Self::spawn(name, command.stdout(File::create(log)?), log)
     }
 
     /// Like [`Process::start`] for a program that prints its address on the first line of its
     /// standard output; returns that line.
-    pub fn start_announced(
+    pub(crate) fn start_announced(
         name: &str,
         command: &mut Command,
         log: &Path,
@@ -152,23 +155,22 @@ impl Process {
 
     fn spawn(name: &str, command: &mut Command, log: &Path) -> Outcome<Self> {
         let errors = File::options().create(true).append(true).open(log)?;
-        let child =
-            command.stdin(Stdio::piped()).stderr(errors).process_group(0).spawn().map_err(
-                |error| {
-                    let program = command.get_program().display();
-                    Failure::from(format!("cannot start {program}: {error}"))
-                },
-            )?;
+        let child = command.stdin(Stdio::piped()).stderr(errors).process_group(0).spawn().map_err(
+            |error| {
+                let program = command.get_program().display();
+                Failure::from(format!("cannot start {program}: {error}"))
+            },
+        )?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }
 
     /// Its process id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// An error when it has ended.
-    pub fn check(&mut self) -> Outcome<()> {
+    pub(crate) fn check(&mut self) -> Outcome<()> {
         match self.child.try_wait()? {
             Some(status) => Err(self.trouble(&format!("ended ({status})"))),
             None => Ok(()),
@@ -176,7 +178,7 @@ impl Process {
     }
 
     /// An error about it, with the end of its log.
-    pub fn trouble(&self, what: &str) -> Failure {
+    pub(crate) fn trouble(&self, what: &str) -> Failure {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
@@ -212,7 +214,7 @@ impl Drop for Process {
 }
 
 /// Whether `program` can be found in `PATH`.
-pub fn in_path(program: impl AsRef<OsStr>) -> bool {
+pub(crate) fn in_path(program: impl AsRef<OsStr>) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program.as_ref()).is_file())
 }

@@ -1,6 +1,7 @@
 //! A small blocking HTTP/1.1 client for loopback: one kept-alive connection, `Content-Length` and
 //! chunked bodies. Enough for the demo and the benches, and free of dependencies.
 
+use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -12,28 +13,28 @@ const HEAD_LIMIT: u64 = 64 * 1024;
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// Status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Body as it came.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
     /// The body as JSON; `Null` when it is not.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
     /// The body as text, for messages.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 /// A client of one server.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     authority: String,
     key: String,
     timeout: Duration,
@@ -43,50 +44,41 @@ pub struct Client {
 impl Client {
     /// A client of `url` (`http://host:port`) that presents `key` as bearer token. Connects with
     /// the first request.
-    pub fn new(url: &str, key: &str) -> Self {
+    pub(crate) fn new(url: &str, key: &str) -> Self {
         let authority = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        Self { authority, key: key.to_owned(), timeout: Duration::from_secs(60), stream: None }
+        Self { authority, key: key.to_owned(), timeout: Duration::from_mins(1), stream: None }
     }
 
     /// How long one read or write may take.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
+    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
     /// `GET path`.
-    pub fn get(&mut self, path: &str) -> io::Result<Reply> {
+    pub(crate) fn get(&mut self, path: &str) -> io::Result<Reply> {
         self.send("GET", path, None)
     }
 
     /// `method path` with a JSON body.
-    pub fn json(&mut self, method: &str, path: &str, body: &Value) -> io::Result<Reply> {
+    pub(crate) fn json(&mut self, method: &str, path: &str, body: &Value) -> io::Result<Reply> {
         self.send(method, path, Some(("application/json", body.to_string().as_bytes())))
     }
 
     /// Sends a request and reads its answer. A kept connection that the server closed in the
     /// meantime is opened again once.
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         method: &str,
         path: &str,
         body: Option<(&str, &[u8])>,
     ) -> io::Result<Reply> {
-        let mut request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n",
-            self.authority, self.key
-        );
-        if let Some((kind, bytes)) = body {
-            request += &format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", bytes.len());
-        }
-        request += "\r\n";
-        let mut bytes = request.into_bytes();
-        bytes.extend_from_slice(body.map_or(&[], |(_, bytes)| bytes));
+        let bytes = write_request(&self.authority, &self.key, method, path, body);
         self.exchange(&bytes)
     }
 
     /// Sends a request that was written out before.
-    pub fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
+    pub(crate) fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
         let reused = self.stream.is_some();
         match self.attempt(request) {
             Err(error) if reused && closed(&error) => self.attempt(request),
@@ -118,15 +110,40 @@ impl Client {
 }
 
 /// The whole request as bytes, for [`Client::exchange`] in a loop.
-pub fn render(url: &str, key: &str, method: &str, path: &str, body: &Value) -> Vec<u8> {
-    let body = body.to_string();
-    format!(
-        "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {key}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+pub(crate) fn render(
+    url: &str,
+    key: &str,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Vec<u8> {
+    let body = body.map(Value::to_string);
+    write_request(
         url.trim_start_matches("http://"),
-        body.len(),
+        key,
+        method,
+        path,
+        body.as_ref().map(|body| ("application/json", body.as_bytes())),
     )
-    .into_bytes()
+}
+
+fn write_request(
+    authority: &str,
+    key: &str,
+    method: &str,
+    path: &str,
+    body: Option<(&str, &[u8])>,
+) -> Vec<u8> {
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nAuthorization: Bearer {key}\r\n");
+    if let Some((kind, bytes)) = body {
+        let length = bytes.len();
+        let _ = write!(request, "Content-Type: {kind}\r\nContent-Length: {length}\r\n");
+    }
+    request += "\r\n";
+    let mut request = request.into_bytes();
+    request.extend_from_slice(body.map_or(&[], |(_, bytes)| bytes));
+    request
 }
 
 fn closed(error: &io::Error) -> bool {

@@ -21,7 +21,7 @@ use arguments::Command;
 
 /// Why a command did not succeed.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// Something to tell the user.
     Message(String),
     /// The user stopped it.
@@ -29,7 +29,7 @@ pub enum Failure {
 }
 
 /// What a command gives.
-pub type Outcome<T> = Result<T, Failure>;
+pub(crate) type Outcome<T> = Result<T, Failure>;
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,19 +59,17 @@ impl From<std::io::Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    let outcome = arguments::parse(std::env::args_os().skip(1)).and_then(|command| {
-        match command {
-            Command::Help => {
-                print!("{}", arguments::HELP);
-                Ok(())
-            }
-            Command::Demo(options) => demo::run(&options),
-            Command::Catalogue { out, documents } => catalogue::write(&out, documents),
-            Command::Test { install } => test::run(install),
-            Command::Ci { install } => ci::run(install),
-            Command::Tidy => tidy::run(),
-            Command::Bench(options) => bench::run(&options),
+    let outcome = arguments::parse(std::env::args_os().skip(1)).and_then(|command| match command {
+        Command::Help => {
+            print!("{}", arguments::HELP);
+            Ok(())
         }
+        Command::Demo(options) => demo::run(&options),
+        Command::Catalogue { out, documents } => catalogue::write(&out, documents),
+        Command::Test { install } => test::run(install),
+        Command::Ci { install } => ci::run(install),
+        Command::Tidy => tidy::run(),
+        Command::Bench(options) => bench::run(&options),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

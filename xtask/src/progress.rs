@@ -6,7 +6,7 @@ const WIDTH: usize = 30;
 
 /// A bar of one line.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     label: String,
     total: usize,
     shown: bool,
@@ -15,7 +15,7 @@ pub struct Progress {
 
 impl Progress {
     /// A bar at zero of `total`.
-    pub fn new(label: &str, total: usize) -> Self {
+    pub(crate) fn new(label: &str, total: usize) -> Self {
         let mut bar = Self {
             label: label.to_owned(),
             total: total.max(1),
@@ -27,7 +27,7 @@ impl Progress {
     }
 
     /// Moves the bar. Draws only when it looks different.
-    pub fn set(&mut self, done: usize) {
+    pub(crate) fn set(&mut self, done: usize) {
         let permille = done.min(self.total) * 1_000 / self.total;
         if !self.shown || permille == self.last {
             return;

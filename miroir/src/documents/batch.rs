@@ -11,7 +11,7 @@ use super::check::{self, MAX_FIELDS, TaskFault};
 use super::formats::RawDocument;
 use super::ids::{DocumentId, Flat, extract_id};
 use super::vectors::{self, Embedder};
-use super::{reserved, scan};
+use super::{geojson, reserved, scan};
 
 /// What becomes of a document that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Checks<'a> {
     pub method: Method,
     /// `_geo` is filterable or sortable; only then do nodes look at it.
     pub geo: bool,
+    /// `_geojson` is filterable; only then do nodes look at it.
+    pub geojson: bool,
     /// The index's embedders.
     pub embedders: &'a [Embedder],
 }
@@ -63,8 +65,15 @@ pub struct Prepared {
 #[derive(Clone, Copy, Debug, Default)]
 struct Findings<'a> {
     geo: Option<&'a [u8]>,
+    geojson: Option<&'a [u8]>,
     vectors: Option<&'a [u8]>,
     doubtful: bool,
+}
+
+impl Findings<'_> {
+    fn needs_a_look(&self) -> bool {
+        self.doubtful || self.geo.is_some() || self.geojson.is_some() || self.vectors.is_some()
+    }
 }
 
 /// Reads every document's id, finds its shard, and checks the payload as a whole.
@@ -87,7 +96,7 @@ pub fn prepare(
         let mut fields = Fields::default();
         for (index, document) in documents.iter().enumerate() {
             let (id, findings) = walk(document, primary_key, &mut fields, checks.index)?;
-            if findings.geo.is_some() || findings.vectors.is_some() || findings.doubtful {
+            if findings.needs_a_look() {
                 suspects.push((index, findings));
             }
             routed.push((shard_of(id.as_str().as_bytes()), id));
@@ -116,18 +125,15 @@ fn walk<'a>(
     let mut search = Flat::new(document.repeated);
     let mut findings = Findings::default();
     for (position, member) in scan::members(&document.bytes).enumerate() {
-        if !fields.see(position, &member) {
-            return Err(TaskFault::too_many_fields().into_error(index));
-        }
         findings.doubtful |= member.doubtful;
-        if !nested && member.is(primary_key) {
-            search.see(member.value);
-        }
-        // An escaped key may be longer than the name it spells.
-        if member.is("_geo") {
-            findings.geo = Some(member.value);
-        } else if member.is("_vectors") {
-            findings.vectors = Some(member.value);
+        match fields.role(position, &member, primary_key) {
+            Some(Role::Other) => {}
+            // A nested key is searched for below.
+            Some(Role::Id) => search.see(member.value),
+            Some(Role::Geo) => findings.geo = Some(member.value),
+            Some(Role::GeoJson) => findings.geojson = Some(member.value),
+            Some(Role::Vectors) => findings.vectors = Some(member.value),
+            None => return Err(TaskFault::too_many_fields().into_error(index)),
         }
     }
     let id = if nested {
@@ -140,6 +146,14 @@ fn walk<'a>(
 
 /// The number of distinct ids. Sorting their hashes is several times faster than a hash set.
 fn unique(routed: &[(ShardId, DocumentId)]) -> u64 {
+    // Ids that only grow, as counters and padded strings do, need not even be sorted.
+    let grows = |pair: &[(ShardId, DocumentId)]| {
+        let (a, b) = (pair[0].1.as_str(), pair[1].1.as_str());
+        (a.len(), a) < (b.len(), b)
+    };
+    if routed.windows(2).all(grows) {
+        return routed.len() as u64;
+    }
     let mut ids: Vec<(u64, &str)> = routed
         .iter()
         .map(|(_, id)| (XxHash64::oneshot(0, id.as_str().as_bytes()), id.as_str()))
@@ -200,33 +214,72 @@ fn examine(
         }
         vectors::embeddings(value, id(*index), embedders)?;
     }
+    if checks.geojson {
+        for (_, findings) in counts(|f| f.geojson.is_some()) {
+            findings.geojson.map_or(Ok(()), geojson::geojson)?;
+        }
+    }
     Ok(())
 }
 
-/// Counts the distinct names of top-level fields. Most documents of a payload have the same keys in
-/// the same places, so a key is first compared with its predecessor's.
+/// What a field is to the checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Id,
+    Geo,
+    GeoJson,
+    Vectors,
+    Other,
+}
+
+/// Knows the fields of a payload, and counts their distinct names. Most documents of a payload have
+/// the same keys in the same places, so a key is first compared with its predecessor's.
 #[derive(Default)]
 struct Fields<'a> {
-    previous: Vec<&'a [u8]>,
+    previous: Vec<(&'a [u8], Role)>,
     names: HashSet<Vec<u8>>,
 }
 
 impl<'a> Fields<'a> {
-    /// Notes a key; `false` when it is one too many.
-    fn see(&mut self, position: usize, member: &scan::Member<'a>) -> bool {
-        match self.previous.get_mut(position) {
-            Some(known) if *known == member.key => return true,
-            Some(known) => *known = member.key,
-            None => self.previous.push(member.key),
+    /// The role of a member; `None` when its name is one too many.
+    #[inline]
+    fn role(
+        &mut self,
+        position: usize,
+        member: &scan::Member<'a>,
+        primary_key: &str,
+    ) -> Option<Role> {
+        match self.previous.get(position) {
+            Some((key, role)) if *key == member.key => Some(*role),
+            _ => self.new_role(position, member, primary_key),
         }
+    }
+
+    fn new_role(
+        &mut self,
+        position: usize,
+        member: &scan::Member<'a>,
+        primary_key: &str,
+    ) -> Option<Role> {
         let name = member.name();
+        let role = match &*name {
+            name if name == primary_key.as_bytes() => Role::Id,
+            b"_geo" => Role::Geo,
+            b"_geojson" => Role::GeoJson,
+            b"_vectors" => Role::Vectors,
+            _ => Role::Other,
+        };
         if !self.names.contains(&*name) {
             if self.names.len() == MAX_FIELDS {
-                return false;
+                return None;
             }
             self.names.insert(name.into_owned());
         }
-        true
+        match self.previous.get_mut(position) {
+            Some(known) => *known = (member.key, role),
+            None => self.previous.push((member.key, role)),
+        }
+        Some(role)
     }
 }
 

@@ -15,6 +15,7 @@ mod batch;
 mod check;
 mod csv;
 mod formats;
+mod geojson;
 mod ids;
 mod primary_key;
 mod reserved;
@@ -27,6 +28,7 @@ mod tests;
 pub use batch::{Checks, Method, Prepared, PreparedDocument, payload_for, prepare};
 pub use check::{TaskFault, check_fields, check_geo, check_values};
 pub use formats::{CONTENT_TYPE, Format, FormatError, RawDocument, Repeated, split};
+pub use geojson::check_geojson;
 pub use ids::{DocumentError, DocumentId, extract_id, parse_id_value};
 pub use primary_key::{Inference, infer};
 pub use reserved::{

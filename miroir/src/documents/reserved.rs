@@ -7,9 +7,10 @@
 //! filters work on them as on any string.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
-use memchr::memmem;
+use memchr::memmem::Finder;
 use miroir_api::ShardId;
 use miroir_api::meili::ApiError;
 
@@ -48,7 +49,8 @@ pub fn find_reserved(doc: &RawDocument, names: &[&str]) -> Option<String> {
 
 /// Only where this holds is the document worth walking over.
 fn may_hold_reserved(bytes: &[u8]) -> bool {
-    memmem::find(bytes, PREFIX.as_bytes()).is_some() || memmem::find(bytes, b"\\u").is_some()
+    static PLAIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PREFIX));
+    PLAIN.find(bytes).is_some() || memchr::memchr(b'\\', bytes).is_some()
 }
 
 /// The refusal of a document in which a client wrote a reserved field.

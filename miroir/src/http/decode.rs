@@ -105,23 +105,24 @@ impl Decode {
         let path = if full.len() > 1 { full.trim_end_matches('/') } else { full };
         let matched = routes::find(&self.table, path).ok_or_else(Error::not_found)?;
         answered.route = matched.routes[0].path;
-        let route = matched
-            .routes
-            .iter()
-            .find(|route| route.method == parts.method)
-            .cloned()
-            .ok_or_else(|| {
-                let allow: Vec<&str> = matched.routes.iter().map(|r| r.method.as_str()).collect();
-                Error::method_not_allowed(allow.join(", "))
-            })?;
+        let route =
+            matched.routes.iter().find(|route| route.method == parts.method).cloned().ok_or_else(
+                || {
+                    let allow: Vec<&str> =
+                        matched.routes.iter().map(|r| r.method.as_str()).collect();
+                    Error::method_not_allowed(allow.join(", "))
+                },
+            )?;
         let parameters: Vec<String> = matched.parameters.iter().map(|p| decode(p, false)).collect();
         let named = route.path.starts_with("/indexes/{uid}");
         answered.index = named.then(|| parameters[0].clone());
 
-        let id = parts.extensions.get::<RequestId>().map_or_else(|| Arc::from("-"), |id| Arc::clone(&id.0));
+        let id = parts
+            .extensions
+            .get::<RequestId>()
+            .map_or_else(|| Arc::from("-"), |id| Arc::clone(&id.0));
         let mut cx = Context::client(id, self.options.timeout);
-        cx.principal =
-            parts.extensions.get::<Principal>().cloned().unwrap_or(Principal::Anonymous);
+        cx.principal = parts.extensions.get::<Principal>().cloned().unwrap_or(Principal::Anonymous);
         cx.min_settings_version = number(&parts.headers, names::MIN_SETTINGS_VERSION)?;
         let suffix = if named {
             let skip = path.match_indices('/').nth(2).map_or(path.len(), |(at, _)| at);
@@ -162,21 +163,27 @@ impl Decode {
                     human(self.options.max_body)
                 ),
             )),
-            Err(error) => Err(Error::api("bad_request", format!("The body could not be read: {error}"))),
+            Err(_) => Err(Error::api(
+                "bad_request",
+                "The provided payload is incomplete and cannot be parsed",
+            )),
         }
     }
 }
 
 fn human(bytes: usize) -> String {
     const MIB: usize = 1 << 20;
-    if bytes % MIB == 0 { format!("{} MiB", bytes / MIB) } else { format!("{bytes} B") }
+    if bytes.is_multiple_of(MIB) { format!("{} MiB", bytes / MIB) } else { format!("{bytes} B") }
 }
 
 fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Error> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     number.map(Some).ok_or_else(|| {
-        Error::api("invalid_header_value", format!("Header `{name}` must be a non-negative integer."))
+        Error::api(
+            "invalid_header_value",
+            format!("Header `{name}` must be a non-negative integer."),
+        )
     })
 }
 
@@ -210,9 +217,10 @@ fn operation(route: &Route, parameters: Vec<String>, original: &Original) -> Ope
             let body = json_body(original).filter(|_| query.is_empty());
             Operation::Search { index: next(), search: Arc::new(Search { body }) }
         }
-        Action::SearchGet => {
-            Operation::Search { index: next(), search: Arc::new(Search { body: search_body(query) }) }
-        }
+        Action::SearchGet => Operation::Search {
+            index: next(),
+            search: Arc::new(Search { body: search_body(query) }),
+        },
         Action::Fetch => {
             Operation::List { index: next(), list: Arc::new(List { body: json_body(original) }) }
         }
@@ -255,6 +263,7 @@ fn operation(route: &Route, parameters: Vec<String>, original: &Original) -> Ope
         }
         Action::TaskGet => Operation::Task(TaskOp::Get(next())),
         Action::Health => Operation::System(SystemOp::Health),
+        Action::Root => Operation::System(SystemOp::Root),
         Action::Version => Operation::System(SystemOp::Version),
         Action::Stats => Operation::System(SystemOp::Stats),
         Action::Unsupported(what) => Operation::System(SystemOp::Unsupported(what)),
@@ -291,10 +300,10 @@ fn render(answer: operation::Response) -> Response<Full<Bytes>> {
 pub(super) fn refuse(error: &Error) -> Response<Full<Bytes>> {
     let (status, body) = error.render();
     let mut response = json(status, body.unwrap_or_default());
-    if let ErrorKind::MethodNotAllowed(allow) = error.kind() {
-        if let Ok(allow) = HeaderValue::from_str(allow) {
-            response.headers_mut().insert(header::ALLOW, allow);
-        }
+    if let ErrorKind::MethodNotAllowed(allow) = error.kind()
+        && let Ok(allow) = HeaderValue::from_str(allow)
+    {
+        response.headers_mut().insert(header::ALLOW, allow);
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));

@@ -12,6 +12,11 @@ use std::sync::Arc;
 pub use decode::{Answered, Decode, DecodeOptions};
 pub use query::{encode, query_pairs};
 
+/// The path of an index on a node.
+pub fn index_path(name: &str) -> String {
+    format!("/indexes/{}", encode(name))
+}
+
 /// The request's id, put into the request's extensions by the edge.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Arc<str>);

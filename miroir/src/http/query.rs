@@ -12,6 +12,9 @@ use time::{Date, OffsetDateTime, Time};
 use crate::operation::RawObject;
 use crate::store::TaskQuery;
 
+/// Digits of percent-encoding.
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
 /// Percent-encodes one path segment or query value.
 pub fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -19,14 +22,16 @@ pub fn encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             out.push(byte as char);
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            out.push('%');
+            out.push(HEX[usize::from(byte >> 4)] as char);
+            out.push(HEX[usize::from(byte & 15)] as char);
         }
     }
     out
 }
 
 /// Decodes percent-encoding; malformed escapes stay as they are. `plus`: `+` is a space.
-pub fn decode(text: &str, plus: bool) -> String {
+pub(super) fn decode(text: &str, plus: bool) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -100,7 +105,7 @@ fn filter(text: &str) -> Value {
 }
 
 /// The `POST` form of a `GET` search. `None`: a node has to comment on it.
-pub fn search_body(query: &str) -> Option<RawObject> {
+pub(super) fn search_body(query: &str) -> Option<RawObject> {
     let mut out = RawObject::default();
     let (mut embedder, mut ratio) = (None, None);
     for (key, value) in query_pairs(query) {
@@ -110,10 +115,18 @@ pub fn search_body(query: &str) -> Option<RawObject> {
             "offset" | "limit" | "page" | "hitsPerPage" | "cropLength" => {
                 out.set(&key, &value.parse::<usize>().ok()?);
             }
-            "attributesToRetrieve" | "attributesToCrop" | "attributesToHighlight" | "facets"
-            | "attributesToSearchOn" | "locales" => out.set(&key, &list(&value)),
-            "showMatchesPosition" | "showRankingScore" | "showRankingScoreDetails"
-            | "retrieveVectors" | "showPerformanceDetails" | "useNetwork" => {
+            "attributesToRetrieve"
+            | "attributesToCrop"
+            | "attributesToHighlight"
+            | "facets"
+            | "attributesToSearchOn"
+            | "locales" => out.set(&key, &list(&value)),
+            "showMatchesPosition"
+            | "showRankingScore"
+            | "showRankingScoreDetails"
+            | "retrieveVectors"
+            | "showPerformanceDetails"
+            | "useNetwork" => {
                 out.set(&key, &flag(&value)?);
             }
             "rankingScoreThreshold" => out.set(&key, &value.parse::<f64>().ok()?),
@@ -141,12 +154,15 @@ pub fn search_body(query: &str) -> Option<RawObject> {
 }
 
 /// The `POST …/fetch` form of `GET …/documents`. `None`: a node has to comment on it.
-pub fn list_body(query: &str) -> Option<RawObject> {
+pub(super) fn list_body(query: &str) -> Option<RawObject> {
     let mut out = RawObject::default();
     for (key, value) in query_pairs(query) {
         match key.as_str() {
             "offset" | "limit" => out.set(&key, &value.parse::<usize>().ok()?),
+            "fields" if value == "*" => {}
             "fields" | "ids" => out.set(&key, &list(&value)),
+            // A node comments on an empty one.
+            "sort" if value.is_empty() => return None,
             "sort" => out.set(&key, &sort_list(&value)),
             "retrieveVectors" => out.set(&key, &flag(&value)?),
             "filter" => out.set(&key, &filter(&value)),
@@ -185,7 +201,7 @@ fn instant(text: &str, after: bool) -> Option<OffsetDateTime> {
 }
 
 /// The filters of `GET /tasks`. `None`: a node has to comment on them.
-pub fn task_query(query: &str) -> Option<TaskQuery> {
+pub(super) fn task_query(query: &str) -> Option<TaskQuery> {
     let mut out = TaskQuery { limit: 20, ..TaskQuery::default() };
     for (key, value) in query_pairs(query) {
         match key.as_str() {

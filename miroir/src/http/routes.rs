@@ -50,6 +50,8 @@ pub enum Action {
     TaskList,
     /// Show a task.
     TaskGet,
+    /// What is this?
+    Root,
     /// Alive?
     Health,
     /// Which version?
@@ -105,6 +107,7 @@ pub fn table() -> Vec<Route> {
     const DELETE: Method = Method::DELETE;
     let mut out = Vec::new();
     let mut add = |method: Method, path, action| out.push(Route { method, path, action });
+    add(GET, "/", A::Root);
     add(GET, "/health", A::Health);
     add(GET, "/version", A::Version);
     add(GET, "/stats", A::Stats);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
+use time::OffsetDateTime;
 
 use crate::cluster::Shared;
 use crate::context::Context;
@@ -34,6 +35,10 @@ pub struct IndexSettings {
     pub displayed: Option<Vec<String>>,
     /// Whether nodes look at `_geo`.
     pub geo: bool,
+    /// Whether nodes look at `_geojson`.
+    pub geojson: bool,
+    /// Whether the client made any attribute filterable.
+    pub filterable: bool,
     /// Embedders documents can violate.
     pub embedders: Vec<Embedder>,
 }
@@ -66,12 +71,13 @@ impl IndexSettings {
             })
             .collect();
         let displayed = overlay.get("displayedAttributes").map(strings);
-        let named = |list: &Value| {
+        let named = |list: &Value, wanted: &str| {
             list.as_array().into_iter().flatten().any(|v| match v {
-                Value::String(name) => name == "_geo",
-                other => strings(&other["attributePatterns"]).iter().any(|p| p == "_geo"),
+                Value::String(name) => name == wanted,
+                other => strings(&other["attributePatterns"]).iter().any(|p| p == wanted),
             })
         };
+        let filterable = &node["filterableAttributes"];
         let embedders = node["embedders"]
             .as_object()
             .into_iter()
@@ -92,15 +98,23 @@ impl IndexSettings {
                 .unwrap_or(100) as usize,
             max_total_hits: number(overlay, "maxTotalHits", 1000),
             displayed: displayed.filter(|list| !list.iter().any(|name| name == "*")),
-            geo: named(&node["filterableAttributes"]) || named(&node["sortableAttributes"]),
+            geo: named(filterable, "_geo") || named(&node["sortableAttributes"], "_geo"),
+            filterable: filterable
+                .as_array()
+                .is_some_and(|list| list.iter().any(|v| v != "_miroir_shard")),
+            geojson: named(filterable, "_geojson"),
             embedders,
         }
     }
 }
 
+/// Which settings these are. An index made again under its old name starts at version 0 again, so
+/// the version alone does not say.
+type Version = (OffsetDateTime, u64);
+
 /// Settings by physical index and version.
 #[derive(Debug, Default)]
-pub struct SettingsCache(Mutex<BTreeMap<String, (u64, Arc<IndexSettings>)>>);
+pub struct SettingsCache(Mutex<BTreeMap<String, (Version, Arc<IndexSettings>)>>);
 
 impl SettingsCache {
     /// Cached settings of the entry's version, or a node's.
@@ -118,11 +132,12 @@ impl SettingsCache {
             .lock()
             .expect("no panic holds this lock")
             .contains_key(&index.physical);
+        let wanted = (index.created_at, index.settings_version);
         {
             let cache = self.0.lock().expect("no panic holds this lock");
             if let Some((version, settings)) = cache.get(&index.physical) {
                 // While settings are in flight a node may already have the next ones.
-                if *version == index.settings_version && !busy {
+                if *version == wanted && !busy {
                     return Ok(Arc::clone(settings));
                 }
             }
@@ -145,10 +160,10 @@ impl SettingsCache {
                     // A node that has not yet seen the index's own base settings is not cached.
                     let settled = settings.node_max_values as u64 >= shared.tuning.node_max_values;
                     if !busy && settled {
-                        self.0.lock().expect("no panic holds this lock").insert(
-                            index.physical.clone(),
-                            (index.settings_version, Arc::clone(&settings)),
-                        );
+                        self.0
+                            .lock()
+                            .expect("no panic holds this lock")
+                            .insert(index.physical.clone(), (wanted, Arc::clone(&settings)));
                     }
                     return Ok(settings);
                 }

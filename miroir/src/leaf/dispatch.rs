@@ -58,13 +58,8 @@ pub fn choose(
     let well = |node: &NodeId, shard| alive(node, shard) && !scores.is_open(node);
     let mut cover = cover_with_fallback(&placement, &route.groups, shards, route.rotation, well);
     if !cover.missing.is_empty() {
-        let rest = cover_with_fallback(
-            &placement,
-            &route.groups,
-            &cover.missing,
-            route.rotation,
-            alive,
-        );
+        let rest =
+            cover_with_fallback(&placement, &route.groups, &cover.missing, route.rotation, alive);
         cover.leaves.extend(rest.leaves.into_iter().map(|mut leaf| {
             leaf.exact = false;
             leaf
@@ -134,8 +129,7 @@ fn address(request: &Request, node_shards: Option<&ShardSet>) -> Call {
         Ask::Scoped(scoped) => {
             let only = node_shards.map(|shards| (shards, request.index.shards));
             let path = format!("/indexes/{}{}", request.index.physical, scoped.path);
-            let call =
-                Call::new(Method::POST, scoped.operation, path).json(restrict(scoped, only));
+            let call = Call::new(Method::POST, scoped.operation, path).json(restrict(scoped, only));
             if scoped.sort_values { call.with_sort_values() } else { call }
         }
     }
@@ -143,7 +137,8 @@ fn address(request: &Request, node_shards: Option<&ShardSet>) -> Call {
 
 impl Dispatch {
     async fn send(&self, node: &NodeId, call: &Call, request: &Request) -> Result<Bytes, Error> {
-        let patience = if matches!(request.target, Target::Exactly(_)) { WRITE_PATIENCE } else { 1 };
+        let patience =
+            if matches!(request.target, Target::Exactly(_)) { WRITE_PATIENCE } else { 1 };
         let http = call.request(&request.cx, self.timeout * patience)?;
         let answer = Call::accept(node, self.pool.send(node, http).await?)?;
         Ok(answer)
@@ -178,8 +173,7 @@ impl Dispatch {
             }
         }))
         .await;
-        let mut out =
-            Response { pages: Vec::new(), failed: Vec::new(), missing: cover.missing };
+        let mut out = Response { pages: Vec::new(), failed: Vec::new(), missing: cover.missing };
         for (leaf, result) in answers {
             match result {
                 Ok(body) => out.pages.push(Page { node: leaf.node, shards: leaf.shards, body }),

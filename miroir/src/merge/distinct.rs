@@ -7,6 +7,29 @@ use serde_json::Value;
 use super::normal;
 use super::page::{Hit, Page};
 
+/// How many hits one node holding everything would find in pages numbered over a distinct
+/// attribute: each value once, and every document without one.
+///
+/// The leaves must have been asked for the attribute as a facet: each lists the values of its own
+/// distinct hits. `None` when they were not, when a list reached `limit` and may be cut, and when
+/// hits have several values, whose groups cannot be told from the counts.
+#[must_use]
+pub fn distinct_total(pages: &[Page], attribute: &str, limit: usize) -> Option<u64> {
+    let mut values = HashSet::new();
+    let mut without = 0_u64;
+    for page in pages {
+        let facets = page.facet_distribution.as_ref()?;
+        let listed = facets.iter().find(|facet| facet.name == attribute);
+        let listed = listed.map(|facet| facet.values.as_slice()).unwrap_or_default();
+        if listed.len() >= limit || listed.iter().any(|(_, count)| *count != 1) {
+            return None;
+        }
+        without += page.total.checked_sub(listed.len() as u64)?;
+        values.extend(listed.iter().map(|(value, _)| normal::facet(value)));
+    }
+    Some(without + values.len() as u64)
+}
+
 /// The values already shown.
 #[derive(Debug)]
 pub(crate) struct Seen<'a> {

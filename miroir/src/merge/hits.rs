@@ -1,12 +1,9 @@
 //! Merging the hits of several leaves into the order one node holding everything would give.
 
-use std::cell::Cell;
-
-use super::details::{Exact, Kind, Rule};
+use super::details::{Kind, Rule};
 use super::distinct::Seen;
-use super::order::{Side, Tournament, compare, compare_rule};
-use super::page::{Field, FieldKind, Hit, Page};
-use super::scan::{copy_object_without, is_reserved, write_int, write_json};
+use super::order::{Digest, Side, Tournament, compare, compare_rule};
+use super::page::Page;
 use super::score::{self, Ranked, RankingInfo, Ranks};
 
 /// What the client asked for, as far as hits are concerned.
@@ -42,7 +39,7 @@ pub struct Placed {
     /// `_rankingScore` for the whole corpus, where it differs from the leaf's or was recomputed.
     pub score: Option<f64>,
     /// Rewritten ranks: where they begin and how many.
-    ranks: Option<(u32, u32)>,
+    pub(super) ranks: Option<(u32, u32)>,
 }
 
 /// The merged page: which hits, in which order.
@@ -58,15 +55,14 @@ pub struct MergedHits {
     pub semantic: u64,
     /// Whether a leaf ran out of time, so that the order is not the exact one.
     pub degraded: bool,
-    ranks: Vec<Ranks>,
+    pub(super) ranks: Vec<Ranks>,
 }
 
 /// Merges the pages of one query's leaves.
 ///
 /// Order: the comparator of the ranking rules; equal hits by leaf, then by position within the
-/// leaf. A leaf's own order is never changed. `O(K log leaves)` for `K` hits, unless scores are
-/// shown or a threshold is set: then every hit received is looked at, because whole-corpus scores
-/// depend on them.
+/// leaf. A leaf's own order is never changed. `O(K log leaves)` for `K` hits, unless a threshold is
+/// set: then every hit received is looked at, because whole-corpus scores depend on them.
 #[must_use]
 pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
     let mut merged = MergedHits::default();
@@ -88,62 +84,71 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
     };
 
     let rewrite = options.show_score || options.show_details || options.score_threshold.is_some();
-    if rewrite && pages.len() > 1 {
-        let mut hits = Vec::new();
-        let mut ranks = Vec::new();
-        Heads::new(pages, &options.ranking).run(|head| {
-            let start = ranks.len() as u32;
-            ranks.extend_from_slice(head.ranks);
-            hits.push(Ranked {
-                leaf: head.leaf,
-                hit: head.hit,
-                ranks: (start, head.ranks.len() as u32),
-                confirmed: head.confirmed,
-            });
-            true
+    if !rewrite || pages.len() < 2 {
+        Heads::new(pages, &options.ranking)
+            .run(|head| if page.push(head.placed()) { Step::Next } else { Step::Stop });
+        page.finish();
+        return merged;
+    }
+
+    let mut hits: Vec<Ranked> = Vec::new();
+    let mut ranks = Vec::new();
+    Heads::new(pages, &options.ranking).run(|head| {
+        let placed = Placed { ranks: head.rewritable(ranks.len()), ..head.placed() };
+        hits.push(Ranked {
+            leaf: head.leaf,
+            hit: head.hit,
+            ranks: (ranks.len() as u32, head.ranks.len() as u32),
+            confirmed: head.confirmed,
         });
-        let rules = |hit: &Ranked| {
-            let page = &pages[hit.leaf as usize];
-            page.rules(&page.hits[hit.hit as usize])
-        };
-        score::raise(&hits, &mut ranks, |a, b, level| {
-            match (rules(a).get(level), rules(b).get(level)) {
-                (Some(a), Some(b)) => {
-                    let none = Ranks::default();
-                    is_rank(&a.kind) && is_rank(&b.kind)
-                        || compare_rule(&a.kind, &none, &b.kind, &none)
-                            .is_some_and(std::cmp::Ordering::is_eq)
-                }
-                (a, b) => a.is_none() && b.is_none(),
+        ranks.extend_from_slice(head.ranks);
+        // A threshold must see whole-corpus scores, so all hits come first. Otherwise the page and
+        // one more hit of each leaf will do: within a leaf, hits of one group share their maxima,
+        // and if any later hit of a leaf belongs to a group of the page, its next one does.
+        if options.score_threshold.is_some() || page.push(placed) {
+            Step::Next
+        } else {
+            Step::Retire
+        }
+    });
+    let rules = |hit: &Ranked| {
+        let page = &pages[hit.leaf as usize];
+        page.rules(&page.hits[hit.hit as usize])
+    };
+    score::raise(&hits, &mut ranks, |a, b, level| {
+        match (rules(a).get(level), rules(b).get(level)) {
+            (Some(a), Some(b)) => {
+                let none = Ranks::default();
+                is_rank(&a.kind) && is_rank(&b.kind)
+                    || compare_rule(&a.kind, &none, &b.kind, &none)
+                        .is_some_and(std::cmp::Ordering::is_eq)
             }
-        });
+            (a, b) => a.is_none() && b.is_none(),
+        }
+    });
+    let score = |(start, len): (u32, u32)| {
+        score::total(ranks.get(start as usize..(start + len) as usize).unwrap_or_default())
+    };
+    if options.score_threshold.is_some() {
         for hit in &hits {
-            let range = hit.ranks.0 as usize..(hit.ranks.0 + hit.ranks.1) as usize;
             let semantic = pages[hit.leaf as usize].hits[hit.hit as usize].semantic;
-            let rewritten = hit.confirmed && !semantic;
+            let rewritten = (hit.confirmed && !semantic).then_some(hit.ranks);
             let placed = Placed {
                 leaf: hit.leaf as usize,
                 hit: hit.hit as usize,
-                score: rewritten.then(|| score::total(&ranks[range])),
-                ranks: rewritten.then_some(hit.ranks),
+                score: rewritten.map(score),
+                ranks: rewritten,
             };
             if !page.push(placed) {
                 break;
             }
         }
-        page.finish();
-        merged.ranks = ranks;
-    } else {
-        Heads::new(pages, &options.ranking).run(|head| {
-            page.push(Placed {
-                leaf: head.leaf as usize,
-                hit: head.hit as usize,
-                score: None,
-                ranks: None,
-            })
-        });
-        page.finish();
     }
+    page.finish();
+    for placed in &mut merged.placed {
+        placed.score = placed.ranks.map(score);
+    }
+    merged.ranks = ranks;
     merged
 }
 
@@ -224,6 +229,28 @@ struct Head<'a> {
     hit: u32,
     ranks: &'a [Ranks],
     confirmed: bool,
+    semantic: bool,
+}
+
+impl Head<'_> {
+    fn placed(&self) -> Placed {
+        Placed { leaf: self.leaf as usize, hit: self.hit as usize, score: None, ranks: None }
+    }
+
+    /// Where its ranks will be, if its score is one that is computed from them.
+    fn rewritable(&self, at: usize) -> Option<(u32, u32)> {
+        (self.confirmed && !self.semantic).then_some((at as u32, self.ranks.len() as u32))
+    }
+}
+
+/// What to do after a head was taken.
+enum Step {
+    /// Go on with the leaf's next hit.
+    Next,
+    /// Go on without this leaf.
+    Retire,
+    /// Enough.
+    Stop,
 }
 
 /// The heads of all leaves, with the ranks of each.
@@ -234,8 +261,11 @@ struct Heads<'a> {
     heads: Vec<LeafHead<'a>>,
 }
 
+#[derive(Default)]
 struct LeafHead<'a> {
+    digest: Digest,
     next: usize,
+    exhausted: bool,
     rules: &'a [Rule],
     score: Option<f64>,
     ranks: Vec<Ranks>,
@@ -250,16 +280,7 @@ impl LeafHead<'_> {
 
 impl<'a> Heads<'a> {
     fn new(pages: &'a [Page], info: &'a RankingInfo) -> Self {
-        let heads = pages
-            .iter()
-            .map(|_| LeafHead {
-                next: 0,
-                rules: &[],
-                score: None,
-                ranks: Vec::new(),
-                confirmed: false,
-            })
-            .collect();
+        let heads = pages.iter().map(|_| LeafHead::default()).collect();
         let mut required = None;
         if pages.len() > 1 {
             let sample = pages
@@ -282,29 +303,31 @@ impl<'a> Heads<'a> {
         while page.hits.get(head.next).is_some_and(|hit| hit.pinned.is_some()) {
             head.next += 1;
         }
-        let Some(hit) = page.hits.get(head.next) else { return };
+        let Some(hit) = page.hits.get(head.next) else {
+            head.exhausted = true;
+            return;
+        };
         head.rules = page.rules(hit);
         head.score = hit.score;
         // One leaf needs no comparing, and its scores are right as they are.
         if self.pages.len() > 1 {
             head.confirmed =
                 score::recover(head.rules, hit.score, self.info, self.required, &mut head.ranks);
+            head.digest = Digest::of(head.rules, &head.ranks);
         }
     }
 
     fn beats(&self, a: u32, b: u32) -> bool {
         let (leaf_a, leaf_b) = (&self.heads[a as usize], &self.heads[b as usize]);
-        if leaf_a.next >= self.pages[a as usize].hits.len() {
-            return false;
+        if leaf_a.exhausted || leaf_b.exhausted {
+            return !leaf_a.exhausted;
         }
-        if leaf_b.next >= self.pages[b as usize].hits.len() {
-            return true;
-        }
-        compare(leaf_a.side(), leaf_b.side()).then(a.cmp(&b)).is_lt()
+        let order = leaf_a.digest.compare(&leaf_b.digest);
+        order.unwrap_or_else(|| compare(leaf_a.side(), leaf_b.side())).then(a.cmp(&b)).is_lt()
     }
 
-    /// Hands out hits in merged order until `take` says it has enough.
-    fn run(mut self, mut take: impl FnMut(Head<'_>) -> bool) {
+    /// Hands out hits in merged order as long as `take` wants more.
+    fn run(mut self, mut take: impl FnMut(Head<'_>) -> Step) {
         if self.pages.is_empty() {
             return;
         }
@@ -312,202 +335,26 @@ impl<'a> Heads<'a> {
         loop {
             let leaf = tournament.winner();
             let head = &self.heads[leaf as usize];
-            if head.next >= self.pages[leaf as usize].hits.len() {
+            if head.exhausted {
                 return;
             }
-            let hit = head.next as u32;
-            if !take(Head { leaf, hit, ranks: &head.ranks, confirmed: head.confirmed }) {
-                return;
+            let hits = &self.pages[leaf as usize].hits;
+            let step = take(Head {
+                leaf,
+                hit: head.next as u32,
+                ranks: &head.ranks,
+                confirmed: head.confirmed,
+                semantic: hits[head.next].semantic,
+            });
+            match step {
+                Step::Next => {
+                    self.heads[leaf as usize].next += 1;
+                    self.load(leaf as usize);
+                }
+                Step::Retire => self.heads[leaf as usize].exhausted = true,
+                Step::Stop => return,
             }
-            self.heads[leaf as usize].next += 1;
-            self.load(leaf as usize);
             tournament.replay(|a, b| self.beats(a, b));
         }
     }
-}
-
-impl MergedHits {
-    /// Appends the page as a JSON array.
-    pub fn write(&self, pages: &[Page], options: &HitOptions, out: &mut Vec<u8>) {
-        out.push(b'[');
-        for (at, placed) in self.placed.iter().enumerate() {
-            if at > 0 {
-                out.push(b',');
-            }
-            self.write_hit(pages, placed, options, out);
-        }
-        out.push(b']');
-    }
-
-    /// Appends one hit as a JSON object.
-    pub fn write_hit(
-        &self,
-        pages: &[Page],
-        placed: &Placed,
-        options: &HitOptions,
-        out: &mut Vec<u8>,
-    ) {
-        let Some(page) = pages.get(placed.leaf) else { return };
-        let Some(hit) = page.hits.get(placed.hit) else { return };
-        let body = &page.body[..];
-        out.push(b'{');
-        let first = Cell::new(true);
-        let comma = |out: &mut Vec<u8>| {
-            if !first.replace(false) {
-                out.push(b',');
-            }
-        };
-        // Fields that stay and follow each other leave as one copy.
-        let mut run: Option<(u32, u32)> = None;
-        let flush = |run: &mut Option<(u32, u32)>, out: &mut Vec<u8>| {
-            if let Some((start, end)) = run.take() {
-                comma(out);
-                out.extend_from_slice(&body[start as usize..end as usize]);
-            }
-        };
-        for field in page.fields(hit) {
-            match decide(field, body, options, placed) {
-                Fate::Keep => {
-                    run = Some((run.map_or(field.key.start, |run| run.0), field.value.end));
-                }
-                Fate::Drop => flush(&mut run, out),
-                Fate::Rewrite => {
-                    flush(&mut run, out);
-                    comma(out);
-                    out.extend_from_slice(field.key.of(body));
-                    out.push(b':');
-                    self.rewrite(page, hit, field, placed, options, out);
-                }
-            }
-        }
-        flush(&mut run, out);
-        out.push(b'}');
-    }
-
-    fn rewrite(
-        &self,
-        page: &Page,
-        hit: &Hit,
-        field: &Field,
-        placed: &Placed,
-        options: &HitOptions,
-        out: &mut Vec<u8>,
-    ) {
-        let body = &page.body[..];
-        let raw = field.value.of(body);
-        match field.kind {
-            FieldKind::Score => match placed.score {
-                Some(score) => write_json(out, &score),
-                None => out.extend_from_slice(raw),
-            },
-            FieldKind::Details => {
-                let ranks = placed.ranks.map_or(&[][..], |(start, len)| {
-                    self.ranks.get(start as usize..(start + len) as usize).unwrap_or_default()
-                });
-                write_details(body, page.rules(hit), ranks, out);
-            }
-            _ => {
-                let start = out.len();
-                let copied = copy_object_without(out, raw, |name| {
-                    is_reserved(name)
-                        || options.drop_formatted.iter().any(|drop| drop.as_bytes() == name)
-                });
-                if copied.is_none() {
-                    out.truncate(start);
-                    out.extend_from_slice(raw);
-                }
-            }
-        }
-    }
-}
-
-enum Fate {
-    Keep,
-    Drop,
-    Rewrite,
-}
-
-fn decide(field: &Field, body: &[u8], options: &HitOptions, placed: &Placed) -> Fate {
-    match field.kind {
-        FieldKind::Reserved => Fate::Drop,
-        FieldKind::Score if !options.show_score => Fate::Drop,
-        FieldKind::Score if placed.score.is_some() => Fate::Rewrite,
-        FieldKind::Details if !options.show_details => Fate::Drop,
-        FieldKind::Details => Fate::Rewrite,
-        FieldKind::Mirror { reserved } if reserved || !options.drop_formatted.is_empty() => {
-            Fate::Rewrite
-        }
-        FieldKind::Plain
-            if options.drop_fields.iter().any(|drop| drop.as_bytes() == field.key.inner(body)) =>
-        {
-            Fate::Drop
-        }
-        _ => Fate::Keep,
-    }
-}
-
-/// Writes score details with the given ranks; entries that did not change go out as they came.
-fn write_details(body: &[u8], rules: &[Rule], ranks: &[Ranks], out: &mut Vec<u8>) {
-    out.push(b'{');
-    let mut first = true;
-    for (at, rule) in rules.iter().enumerate() {
-        // A rule over one of Miroir's own fields (none is ever sent) would show its name.
-        if is_reserved(rule.key.inner(body)) {
-            continue;
-        }
-        if !std::mem::replace(&mut first, false) {
-            out.push(b',');
-        }
-        out.extend_from_slice(rule.key.of(body));
-        out.push(b':');
-        let rewritten = ranks.get(at).is_some_and(|ranks| write_rule(rule, ranks, out));
-        if !rewritten {
-            out.extend_from_slice(rule.value.of(body));
-        }
-    }
-    out.push(b'}');
-}
-
-/// Writes an entry whose maxima may have changed; `false` (and nothing written) when it is printed
-/// the same whatever its maxima.
-fn write_rule(rule: &Rule, ranks: &Ranks, out: &mut Vec<u8>) -> bool {
-    let (score, kind) = match rule.kind {
-        Kind::Typo { .. } | Kind::Proximity(_) | Kind::AttributeRank(_) | Kind::WordPosition(_) => {
-            (ranks.first.score(), &rule.kind)
-        }
-        Kind::Attribute { .. } | Kind::Exactness { level: Exact::No, counts: Some(_) } => {
-            (score::local(ranks), &rule.kind)
-        }
-        _ => return false,
-    };
-    if !ranks.first.known() {
-        return false;
-    }
-    out.extend_from_slice(b"{\"order\":");
-    write_int(out, u64::from(rule.order));
-    match kind {
-        Kind::Typo { count, .. } => {
-            out.extend_from_slice(b",\"typoCount\":");
-            write_int(out, u64::from(*count));
-            out.extend_from_slice(b",\"maxTypoCount\":");
-            write_int(out, u64::from(ranks.first.max.saturating_sub(1)));
-        }
-        Kind::Attribute { .. } => {
-            out.extend_from_slice(b",\"attributeRankingOrderScore\":");
-            write_json(out, &ranks.first.score());
-            out.extend_from_slice(b",\"queryWordDistanceScore\":");
-            write_json(out, &ranks.second.score());
-        }
-        Kind::Exactness { .. } => {
-            out.extend_from_slice(b",\"matchType\":\"noExactMatch\",\"matchingWords\":");
-            write_int(out, u64::from(ranks.second.rank.saturating_sub(1)));
-            out.extend_from_slice(b",\"maxMatchingWords\":");
-            write_int(out, u64::from(ranks.second.max.saturating_sub(1)));
-        }
-        _ => {}
-    }
-    out.extend_from_slice(b",\"score\":");
-    write_json(out, &score);
-    out.push(b'}');
-    true
 }

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `page` | decodes one leaf's search answer |
 //! | `details`, `score`, `order` | score details, absolute costs behind them, the order of hits |
-//! | `hits`, `distinct` | the hits of a search |
+//! | `hits`, `distinct`, `write` | the hits of a search |
 //! | `facets`, `facet_search` | facet distributions, statistics, facet searches |
 //! | `pages` | the whole body of a search answer |
 //! | `documents`, `stats` | document listings, index statistics |
@@ -26,7 +26,9 @@ mod score;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod write;
 
+pub use distinct::distinct_total;
 pub use documents::{DocumentOptions, merge_documents, strip_reserved};
 pub use facet_search::{FacetSearchOptions, merge_facet_search};
 pub use facets::{Answer, FacetOptions, FacetOrder, MergedFacets, OpenValue, merge_facets};

@@ -157,3 +157,86 @@ impl Tournament {
         self.losers[0] = winner;
     }
 }
+
+/// How many rules a [`Digest`] holds; the default ranking rules and a sort fit.
+const DIGEST: usize = 8;
+
+/// The beginning of a hit's rules as plain numbers, so that most comparisons need no more than a
+/// glance at them. Lower is better.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Digest {
+    keys: [u64; DIGEST],
+    len: usize,
+    /// Which rules these are: only digests of the same rules can be compared.
+    rules: u64,
+    /// Whether every rule of the hit is in it.
+    whole: bool,
+}
+
+impl Digest {
+    /// Takes in rules as far as they can be told in numbers.
+    pub(crate) fn of(rules: &[Rule], ranks: &[Ranks]) -> Self {
+        let mut digest = Self { whole: !rules.is_empty(), ..Self::default() };
+        for (rule, ranks) in rules.iter().zip(ranks) {
+            let cost = |rank: Rank| rank.known().then(|| u64::from(rank.cost()));
+            let pair = |a: Option<u64>, b: Option<u64>| Some(a? << 32 | b?);
+            let (tag, key) = match &rule.kind {
+                Kind::Words { .. } => (1, cost(ranks.first)),
+                Kind::Typo { count, .. } => (2, Some(u64::from(*count))),
+                Kind::Proximity(_) => (3, cost(ranks.first)),
+                Kind::AttributeRank(_) => (4, cost(ranks.first)),
+                Kind::WordPosition(_) => (5, cost(ranks.first)),
+                Kind::Attribute { .. } => (6, pair(cost(ranks.first), cost(ranks.second))),
+                Kind::Exactness { level, .. } => {
+                    (7, pair(Some(3 - *level as u64), cost(ranks.second)))
+                }
+                Kind::Sort { asc, value } => {
+                    let key = match value {
+                        SortValue::Number(number) => Some(ordered(*number, *asc)),
+                        SortValue::Missing => Some(u64::MAX),
+                        SortValue::Text(_) => None,
+                    };
+                    (8 + u64::from(*asc), key)
+                }
+                Kind::Geo { asc, distance } => {
+                    (10 + u64::from(*asc), Some(distance.map_or(u64::MAX, |d| ordered(d, *asc))))
+                }
+                Kind::Vector(similarity) => {
+                    (12, Some(similarity.map_or(u64::MAX, |s| ordered(s, false))))
+                }
+                Kind::Pin(_) | Kind::Skipped | Kind::Unknown => (0, None),
+            };
+            let Some(key) = key.filter(|_| digest.len < DIGEST) else {
+                digest.whole = false;
+                break;
+            };
+            digest.keys[digest.len] = key;
+            digest.rules |= tag << (4 * digest.len);
+            digest.len += 1;
+        }
+        digest
+    }
+
+    /// The order of two hits, when their digests decide it.
+    pub(crate) fn compare(&self, other: &Self) -> Option<Ordering> {
+        let len = self.len.min(other.len);
+        // The tags beyond the shorter digest do not count.
+        let mask = (1_u64 << (4 * len)) - 1;
+        if (self.rules ^ other.rules) & mask != 0 {
+            return None;
+        }
+        for (a, b) in self.keys.iter().zip(&other.keys).take(len) {
+            if a != b {
+                return Some(a.cmp(b));
+            }
+        }
+        (self.whole && other.whole && self.len == other.len).then_some(Ordering::Equal)
+    }
+}
+
+/// Bits of a float whose order is the numbers', or its reverse, all of them below `u64::MAX`.
+fn ordered(number: f64, asc: bool) -> u64 {
+    let bits = (number + 0.0).to_bits();
+    let bits = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
+    if asc { bits } else { !bits }
+}

@@ -244,7 +244,8 @@ impl Search<'_> {
 /// The rank of which `score` is `rank / max`, if there is one.
 fn rank_of(score: f64, max: u32) -> Option<Rank> {
     let scaled = score * f64::from(max);
-    let rank = scaled.round();
+    // `f64::round` is a call into libm on baseline x86-64; scores are never negative.
+    let rank = f64::from((scaled + 0.5) as u32);
     ((scaled - rank).abs() < 1e-9 && rank >= 1.0 && rank <= f64::from(max))
         .then(|| Rank::new(rank as u32, max))
 }
@@ -289,7 +290,7 @@ pub(crate) fn raise(
     same_sort: impl Fn(&Ranked, &Ranked, usize) -> bool,
 ) {
     let levels = hits.iter().map(|hit| hit.ranks.1).max().unwrap_or_default() as usize;
-    let mut groups = Vec::from([0..hits.len()]);
+    let mut groups: Vec<_> = std::iter::once(0..hits.len()).collect();
     let at = |hit: &Ranked, level: usize| {
         (hit.confirmed && level < hit.ranks.1 as usize).then_some(hit.ranks.0 as usize + level)
     };

@@ -1,5 +1,6 @@
 //! Meilisearch requests: what a call is, independent of the node it goes to.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,7 +37,7 @@ pub struct Call {
     /// Body; empty for none.
     pub body: Bytes,
     /// `Content-Type`, if there is a body.
-    pub content_type: Option<&'static str>,
+    pub content_type: Option<Cow<'static, str>>,
     /// Bounded name for metrics.
     pub operation: &'static str,
     /// Asks for sort values on fetched documents.
@@ -68,7 +69,7 @@ impl Call {
     #[must_use]
     pub fn json(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
-        self.content_type = Some(JSON);
+        self.content_type = Some(Cow::Borrowed(JSON));
         self
     }
 
@@ -85,14 +86,13 @@ impl Call {
     /// When the path is no URI; cannot happen for percent-encoded paths.
     pub fn request(&self, cx: &Context, timeout: Duration) -> Result<Request, Error> {
         let mut builder = http::Request::builder().method(self.method.clone()).uri(&self.path);
-        if let Some(content_type) = self.content_type {
-            builder = builder.header(header::CONTENT_TYPE, content_type);
+        if let Some(content_type) = &self.content_type {
+            builder = builder.header(header::CONTENT_TYPE, content_type.as_ref());
         }
         if self.proxy_search {
             builder = builder.header(miroir_api::header::PROXY_SEARCH, "true");
         }
-        let mut request =
-            builder.body(Full::new(self.body.clone())).map_err(|error| Error::internal(error))?;
+        let mut request = builder.body(Full::new(self.body.clone())).map_err(Error::internal)?;
         request.extensions_mut().insert(NodeCall {
             operation: self.operation,
             deadline: cx.deadline.min(timeout),

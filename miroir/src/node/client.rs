@@ -35,7 +35,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             max_idle: 32,
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
             connect_timeout: Duration::from_secs(2),
             max_response: 1 << 30,
         }

@@ -167,7 +167,7 @@ mod tests {
     async fn thresholds_decide() {
         let board = HealthBoard::default();
         let options = HealthOptions::default();
-        let mut step = |status, result| board.record(&id(), status, result, &options);
+        let step = |status, result| board.record(&id(), status, result, &options);
         use NodeStatus::{Active, Degraded, Failed};
         assert_eq!(step(Active, Err("connect")), None);
         assert_eq!(step(Active, Err("connect")), None);

@@ -49,13 +49,7 @@ impl Original {
         }
         let mut call = Call::new(self.method.clone(), "replay", path);
         call.body = self.body.clone();
-        call.content_type = match self.content_type.as_deref() {
-            Some(text) if text.starts_with("application/json") => Some("application/json"),
-            Some(text) if text.starts_with("application/x-ndjson") => Some("application/x-ndjson"),
-            Some(text) if text.starts_with("text/csv") => Some("text/csv"),
-            Some(_) => Some("text/plain"),
-            None => None,
-        };
+        call.content_type = self.content_type.clone().map(Into::into);
         call
     }
 }
@@ -158,6 +152,8 @@ pub enum TaskOp {
 pub enum SystemOp {
     /// `GET /health`.
     Health,
+    /// `GET /`.
+    Root,
     /// `GET /version`.
     Version,
     /// `GET /stats`.
@@ -243,7 +239,7 @@ impl Operation {
 
     /// Whether anybody may ask without a key.
     pub fn is_public(&self) -> bool {
-        matches!(self, Self::System(SystemOp::Health))
+        matches!(self, Self::System(SystemOp::Health | SystemOp::Root))
     }
 }
 

@@ -49,7 +49,7 @@ impl Resolve {
         };
         let Some(entry) = IndexUid::new(name).ok().and_then(|uid| self.shared.index(&uid)) else {
             // A node says it best, and in the right order of complaints.
-            let error = self.control.refusal(&request, &format!("/indexes/{name}")).await;
+            let error = self.control.refusal(&request, &crate::http::index_path(name)).await;
             return Err(match error.kind() {
                 crate::error::ErrorKind::Internal => Error::index_not_found(name),
                 _ => error,
@@ -101,9 +101,8 @@ impl Resolve {
         let write = match write {
             Write::Add { method, format } => {
                 let csv = *format == Some(PayloadFormat::Csv);
-                let refused = format.is_none()
-                    || body.is_empty()
-                    || (parameters.delimiter.is_some() && !csv);
+                let refused =
+                    format.is_none() || body.is_empty() || (parameters.delimiter.is_some() && !csv);
                 let (false, Some(format)) = (refused, *format) else {
                     return Err(self.refused_parameters(request).await);
                 };
@@ -148,9 +147,9 @@ impl Resolve {
             }
             Write::DeleteFilter => {
                 let object = super::RawObject::parse(body).filter(|_| is_json(&request.original));
-                let filter = object.filter(|o| o.keys().all(|key| key == "filter")).and_then(|mut o| {
-                    o.has("filter").then(|| o.remove("filter")).flatten()
-                });
+                let filter = object
+                    .filter(|o| o.keys().all(|key| key == "filter"))
+                    .and_then(|mut o| o.has("filter").then(|| o.remove("filter")).flatten());
                 let Some(filter) = filter else {
                     return Err(self.control.refusal(request, NOWHERE).await);
                 };

@@ -15,9 +15,7 @@ use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
 use time::OffsetDateTime;
 
-pub use types::{
-    IndexEntry, NewTask, NodeTask, Stale, StaleKind, TaskPage, TaskQuery, TaskRecord,
-};
+pub use types::{IndexEntry, NewTask, NodeTask, Stale, StaleKind, TaskPage, TaskQuery, TaskRecord};
 
 /// The store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -22,7 +22,7 @@ pub(super) fn shard_of(shards: u32) -> impl Fn(&[u8]) -> ShardId {
 }
 
 const CHECKS: Checks<'_> =
-    Checks { index: "movies", method: Method::Replace, geo: false, embedders: &[] };
+    Checks { index: "movies", method: Method::Replace, geo: false, geojson: false, embedders: &[] };
 
 #[test]
 fn documents_are_slices_of_the_payload() {
@@ -209,4 +209,16 @@ fn deep_nesting_is_split_without_recursion() {
         error.message,
         "Index `movies`: internal: recursion limit exceeded at line 1 column 128."
     );
+}
+
+#[test]
+fn distinct_ids_are_counted() {
+    let count = |text: &str| {
+        let documents = documents(Format::Ndjson, text);
+        prepare(documents, "id", &CHECKS, shard_of(3)).unwrap().unique_ids
+    };
+    assert_eq!(count("{\"id\":1}{\"id\":9}{\"id\":10}"), 3);
+    assert_eq!(count("{\"id\":1}{\"id\":2}{\"id\":\"2\"}"), 2);
+    assert_eq!(count("{\"id\":2}{\"id\":1}{\"id\":\"2\"}{\"id\":\"a\"}"), 3);
+    assert_eq!(count(" "), 0);
 }

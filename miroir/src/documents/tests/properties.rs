@@ -156,7 +156,7 @@ proptest! {
             for doc in &documents {
                 let _ = infer(doc);
             }
-            let checks = Checks { geo: true, ..CHECKS };
+            let checks = Checks { geo: true, geojson: true, ..CHECKS };
             let _ = prepare(documents, &key, &checks, shard_of(3));
         }
         // Even where somebody made a document of something else.

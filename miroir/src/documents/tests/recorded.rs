@@ -82,6 +82,7 @@ impl Case {
             index: "UID",
             method: if self.method.is_some() { Method::Update } else { Method::Replace },
             geo: self.settings["sortableAttributes"] == json!(["_geo"]),
+            geojson: self.settings["filterableAttributes"] == json!(["_geojson"]),
             embedders: &embedders,
         };
         prepare(documents, &primary_key, &checks, shard_of(16))

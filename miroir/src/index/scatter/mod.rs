@@ -1,6 +1,7 @@
 //! Scatter, the boundary from one index to its shards: plan, fan out, merge or count the quorum.
 
 mod fetch;
+pub mod missed;
 pub mod read;
 mod search;
 pub mod words;
@@ -12,6 +13,7 @@ use std::task::{self, Poll};
 use futures_util::future::BoxFuture;
 use tower::Service;
 
+pub(crate) use write::compact;
 pub use write::{Batch, Outcome, Plan, accepted, dispatch_write};
 
 use super::{Operation, Request, Response};

@@ -44,7 +44,8 @@ pub fn fingerprint(index: &str, parts: &[&[u8]]) -> u64 {
 /// Which groups to try, best first.
 pub fn route(request: &Request, sequence: u64) -> Route {
     let count = request.topology.groups().len() as u32;
-    let first = request.hints.group.as_ref().map_or_else(|| query_group(sequence, count), |a| a.value);
+    let first =
+        request.hints.group.as_ref().map_or_else(|| query_group(sequence, count), |a| a.value);
     let must = request.hints.group.as_ref().is_some_and(|a| a.strength == Strength::Must);
     let mut groups = vec![first];
     if !must {

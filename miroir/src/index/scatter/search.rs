@@ -22,16 +22,45 @@ use crate::merge::{
 use crate::node::Call;
 use crate::operation::{RawObject, Search};
 use crate::routing::ShardSet;
+use crate::store::IndexEntry;
 
 /// Parameters Miroir lets through; a node comments on any other.
 const KNOWN: &[&str] = &[
-    "q", "vector", "media", "offset", "limit", "page", "hitsPerPage", "attributesToRetrieve",
-    "retrieveVectors", "attributesToCrop", "cropLength", "attributesToHighlight",
-    "showMatchesPosition", "showRankingScore", "showRankingScoreDetails",
-    "showPerformanceDetails", "useNetwork", "filter", "sort", "distinct", "facets",
-    "highlightPreTag", "highlightPostTag", "cropMarker", "matchingStrategy",
-    "attributesToSearchOn", "hybrid", "rankingScoreThreshold", "locales", "personalize",
+    "q",
+    "vector",
+    "media",
+    "offset",
+    "limit",
+    "page",
+    "hitsPerPage",
+    "attributesToRetrieve",
+    "retrieveVectors",
+    "attributesToCrop",
+    "cropLength",
+    "attributesToHighlight",
+    "showMatchesPosition",
+    "showRankingScore",
+    "showRankingScoreDetails",
+    "showPerformanceDetails",
+    "useNetwork",
+    "filter",
+    "sort",
+    "distinct",
+    "facets",
+    "highlightPreTag",
+    "highlightPostTag",
+    "cropMarker",
+    "matchingStrategy",
+    "attributesToSearchOn",
+    "hybrid",
+    "rankingScoreThreshold",
+    "locales",
+    "personalize",
 ];
+
+/// What one node says to `facets: ["*"]` on an index without filterable attributes.
+const NO_FACETS: &str = "Invalid facet distribution: Pattern `*` is not filterable. This index does \
+                         not have configured filterable attributes.";
 
 /// At most this many facet counts are asked for in a second round.
 const MAX_OPEN: usize = 400;
@@ -39,11 +68,16 @@ const MAX_OPEN: usize = 400;
 /// What a search needs besides its leaves' answers.
 struct Plan {
     scoped: Scoped,
-    query: String,
+    query: Option<String>,
     pagination: Pagination,
     hits: HitOptions,
     facets: Option<FacetOptions>,
+    /// The attribute whose values say how many distinct hits there are.
+    count_distinct: Option<String>,
     show_query_vector: bool,
+    performance: bool,
+    project: bool,
+    no_facets: bool,
     fingerprint: u64,
 }
 
@@ -84,8 +118,16 @@ fn visible_crops(names: Vec<String>, displayed: Option<&[String]>) -> Vec<String
     out
 }
 
+/// Whether the client wants a top-level attribute highlighted or cropped.
+fn formats(body: &RawObject, top: &str) -> bool {
+    ["attributesToHighlight", "attributesToCrop"].iter().any(|key| {
+        let names = body.read::<Vec<String>>(key).ok().flatten().unwrap_or_default();
+        names.iter().any(|name| name == "*" || name.split(['.', ':']).next() == Some(top))
+    })
+}
+
 /// `None`: a node has to say what is wrong.
-fn plan(search: &Search, settings: &IndexSettings, index: &str) -> Option<Plan> {
+fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry) -> Option<Plan> {
     let mut body = search.body.clone()?;
     if !body.keys().all(|key| KNOWN.contains(&key)) || body.has("personalize") {
         return None;
@@ -100,7 +142,8 @@ fn plan(search: &Search, settings: &IndexSettings, index: &str) -> Option<Plan> 
             return None;
         }
     }
-    let flag = |body: &RawObject, key: &str| body.read::<bool>(key).ok().map(|f| f.unwrap_or(false));
+    let flag =
+        |body: &RawObject, key: &str| body.read::<bool>(key).ok().map(|f| f.unwrap_or(false));
     if flag(&body, "useNetwork")? {
         return None;
     }
@@ -136,8 +179,11 @@ fn plan(search: &Search, settings: &IndexSettings, index: &str) -> Option<Plan> 
             if !list.iter().any(|name| *name == distinct || *name == top) {
                 // Hits are told apart by it, but the client did not ask to see it.
                 if !list.iter().any(|name| name.split('.').next() == Some(&top)) {
-                    hits.drop_fields.push(top.clone());
-                    hits.drop_formatted.push(top);
+                    // What is highlighted or cropped is in `_formatted` even if it is not retrieved.
+                    if !formats(&body, &top) {
+                        hits.drop_formatted.push(top.clone());
+                    }
+                    hits.drop_fields.push(top);
                 }
                 list.push(distinct);
             }
@@ -151,11 +197,30 @@ fn plan(search: &Search, settings: &IndexSettings, index: &str) -> Option<Plan> 
         body.set("attributesToCrop", &visible_crops(list, displayed));
     }
     let asked = body.read::<Vec<String>>("facets").ok()?.filter(|facets| !facets.is_empty());
+    let performance = flag(&body, "showPerformanceDetails")?;
+    let positions = flag(&body, "showMatchesPosition")?;
+    // Numbered pages count distinct hits exhaustively; the same value may be on several leaves. Only
+    // the query's own attribute is sure to be filterable, and so a facet.
+    let pages = matches!(pagination, Pagination::Page { .. });
+    let count_distinct =
+        body.read::<String>("distinct").ok()?.filter(|_| pages && index.shards > 1);
+    let mut drop_facets = Vec::new();
+    if let Some(attribute) = &count_distinct {
+        let mut facets = asked.clone().unwrap_or_default();
+        if !facets.iter().any(|name| name == "*" || name == attribute) {
+            facets.push(attribute.clone());
+            drop_facets.push(attribute.clone());
+            body.set("facets", &facets);
+        }
+    }
+    // Nodes always have one filterable attribute, the shard: they would not refuse the wildcard.
+    let no_facets = !settings.filterable
+        && asked.as_ref().is_some_and(|facets| facets.len() == 1 && facets[0] == "*");
     let facets = asked.map(|_| FacetOptions {
         max_values_per_facet: settings.max_values,
         sort_by: settings.sort_facets.clone(),
         node_limit: settings.node_max_values,
-        drop_facets: Vec::new(),
+        drop_facets,
     });
     for key in ["offset", "limit", "page", "hitsPerPage", "useNetwork", "showPerformanceDetails"] {
         body.remove(key);
@@ -165,15 +230,17 @@ fn plan(search: &Search, settings: &IndexSettings, index: &str) -> Option<Plan> 
     let filter = body.remove("filter").filter(|f| f.get() != "null");
     let filter = filter.map(|f| Bytes::from(f.get().to_owned()));
     let unpaged = body.to_bytes();
-    let fingerprint = read::fingerprint(index, &[&unpaged, filter.as_deref().unwrap_or_default()]);
-    if matches!(pagination, Pagination::Page { .. }) {
+    let fingerprint =
+        read::fingerprint(index.name.as_str(), &[&unpaged, filter.as_deref().unwrap_or_default()]);
+    if pages {
         // Pages make leaves count exhaustively.
         body.set("page", &1);
         body.set("hitsPerPage", &depth);
     } else {
         body.set("limit", &depth);
     }
-    let query = body.read::<String>("q").ok()?.unwrap_or_default();
+    let query = body.read::<String>("q").ok()?;
+    let project = displayed.is_some() && (positions || hits.show_details);
     Some(Plan {
         scoped: Scoped {
             path: "/search",
@@ -186,9 +253,52 @@ fn plan(search: &Search, settings: &IndexSettings, index: &str) -> Option<Plan> 
         pagination,
         hits,
         facets,
+        count_distinct,
         show_query_vector: flag(&body, "retrieveVectors")?,
+        performance,
+        project,
+        no_facets,
         fingerprint,
     })
+}
+
+/// Adds a key to a JSON object.
+fn append(body: &Bytes, key: &str, value: &Value) -> Bytes {
+    let open = body.strip_suffix(b"}").unwrap_or(body);
+    Bytes::from([open, format!(",\"{key}\":{value}}}").as_bytes()].concat())
+}
+
+/// Hides what tells of attributes a client may not see: positions of matches in them, and the values
+/// hits were sorted by.
+fn project(body: &Bytes, displayed: &[String]) -> Bytes {
+    let Ok(mut answer) = serde_json::from_slice::<Value>(body) else { return body.clone() };
+    let shown = |name: &str| {
+        displayed.iter().any(|d| {
+            name == d || name.strip_prefix(d.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        })
+    };
+    for hit in answer["hits"].as_array_mut().into_iter().flatten() {
+        if let Some(positions) = hit.get_mut("_matchesPosition").and_then(Value::as_object_mut) {
+            positions.retain(|name, _| shown(name));
+        }
+        if let Some(details) = hit.get_mut("_rankingScoreDetails").and_then(Value::as_object_mut) {
+            let hidden = |key: &str| {
+                let field = key.strip_suffix(":asc").or_else(|| key.strip_suffix(":desc"));
+                field.is_some_and(|field| !field.starts_with("_geoPoint(") && !shown(field))
+            };
+            *details = std::mem::take(details)
+                .into_iter()
+                .map(|(key, value)| {
+                    if !hidden(&key) {
+                        return (key, value);
+                    }
+                    let order = value["order"].clone();
+                    (format!("<hidden-rule-{order}>"), json!({"order": order, "value": "<hidden>"}))
+                })
+                .collect();
+        }
+    }
+    serde_json::to_vec(&answer).map_or_else(|_| body.clone(), Bytes::from)
 }
 
 pub(super) async fn run(
@@ -198,9 +308,12 @@ pub(super) async fn run(
 ) -> Result<Response, Error> {
     let started = Instant::now();
     let settings = scatter.shared.settings(&request.index, &request.cx).await?;
-    let Some(plan) = plan(search, &settings, request.index.name.as_str()) else {
+    let Some(plan) = plan(search, &settings, &request.index) else {
         return Err(read::refusal(scatter, request).await);
     };
+    if plan.no_facets {
+        return Err(Error::api("invalid_search_facets", NO_FACETS));
+    }
     let shards = request
         .hints
         .shards
@@ -222,31 +335,46 @@ pub(super) async fn run(
         pages.push(decoded);
     }
     let facets = match &plan.facets {
-        Some(options) => Some(exact_facets(scatter, request, &plan, &gathered.pages, &pages, options).await),
+        Some(options) => {
+            Some(exact_facets(scatter, request, &plan, &gathered.pages, &pages, options).await)
+        }
         None => None,
     };
+    let total = plan.count_distinct.as_deref().filter(|_| pages.len() > 1);
+    let total =
+        total.and_then(|name| merge::distinct_total(&pages, name, settings.node_max_values));
     let uid = Uuid::now_v7().to_string();
     let metadata = request.original.metadata.then(|| {
         let mut value = json!({"queryUid": Uuid::now_v7(), "indexUid": request.index.name});
         if let Some(key) = &request.index.primary_key {
             value["primaryKey"] = Value::from(key.as_str());
         }
+        if let Some(query) = &plan.query {
+            value["query"] = Value::from(query.as_str());
+        }
         serde_json::value::to_raw_value(&value)
     });
     let metadata = metadata.transpose().map_err(Error::internal)?;
     let merged = MergeRequest {
-        query: &plan.query,
+        query: plan.query.as_deref().unwrap_or_default(),
         pagination: plan.pagination,
         max_total_hits: settings.max_total_hits,
         hits: plan.hits,
         facets: facets.as_ref().map_or(Facets::None, Facets::Ready),
-        total: None,
+        total,
         show_query_vector: plan.show_query_vector,
         processing_time_ms: started.elapsed().as_millis() as u64,
         request_uid: &uid,
         metadata: metadata.as_deref(),
     };
-    let body = merge::merge_search(&pages, &merged);
+    let mut body = merge::merge_search(&pages, &merged);
+    if plan.project {
+        body = project(&body, settings.displayed.as_deref().unwrap_or_default());
+    }
+    if plan.performance {
+        let spent = format!("{:.2?}", started.elapsed());
+        body = append(&body, "performanceDetails", &json!({"search": spent}));
+    }
     Ok(Response { status: StatusCode::OK, body, meta: read::meta(scatter, request, &gathered) })
 }
 
@@ -315,7 +443,8 @@ async fn count_values(
             format!("\"{facet}\" = \"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
         };
         // The value's condition joins the client's filter; the leaf's shards join both.
-        let client = plan.scoped.filter.as_deref().and_then(|f| serde_json::from_slice::<Value>(f).ok());
+        let client =
+            plan.scoped.filter.as_deref().and_then(|f| serde_json::from_slice::<Value>(f).ok());
         let joined = match client {
             None => json!(wanted),
             Some(Value::Array(mut list)) => {

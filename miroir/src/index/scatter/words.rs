@@ -30,6 +30,14 @@ pub fn hide(call: &mut Call) -> bool {
     path_hit || body_hit
 }
 
+/// Where a sentence "Available …: `_miroir_shard`." begins and ends.
+fn lonely(text: &str) -> Option<(usize, usize)> {
+    let name = text.find("`_miroir_shard`.").map(|at| (at, at + "`_miroir_shard`.".len()));
+    let bare = || text.find(" _miroir_shard.").map(|at| (at, at + " _miroir_shard.".len()));
+    let (at, end) = name.or_else(bare)?;
+    Some((text[..at].rfind("Available ")?, end))
+}
+
 /// Rewrites a node's error text: reserved attributes vanish from lists, physical names become the
 /// client's, and stand-ins become what the client wrote.
 pub fn message(text: &str, index: &IndexEntry, mangled: bool) -> String {
@@ -44,18 +52,11 @@ pub fn message(text: &str, index: &IndexEntry, mangled: bool) -> String {
             out = out.replace(from, to);
         }
         // It was the only one: say what a node without any would say.
-        if let Some(at) = out.find("Available filterable attributes") {
-            if out[at..].contains("_miroir_shard") {
-                let tail = out[at..].find('.').map_or("", |dot| &out[at + dot + 1..]);
-                let none = "This index does not have configured filterable attributes.";
-                out = format!("{}{none}{tail}", &out[..at]);
-            }
-        }
-        if let Some(at) = out.find("Available facets attributes") {
-            if out[at..].contains("_miroir_shard") {
-                let tail = out[at..].find('.').map_or("", |dot| &out[at + dot + 1..]);
-                out = format!("{}This index does not have configured filterable attributes.{tail}", &out[..at]);
-            }
+        while let Some((from, to)) = lonely(&out) {
+            out.replace_range(
+                from..to,
+                "This index does not have configured filterable attributes.",
+            );
         }
     }
     if index.physical != index.name.as_str() {
@@ -85,5 +86,30 @@ pub fn scrub(error: Error, index: &IndexEntry, mangled: bool) -> Error {
             Error::verbatim(*status, body(raw, index, mangled))
         }
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_attributes_vanish_from_texts() {
+        let index = crate::operation::control::placeholder();
+        for (said, wanted) in [
+            (
+                "Attribute `a` is not filterable. Available filterable attribute patterns are: \
+                 `_miroir_shard`.\n2:3 \"a\" = \"1\"",
+                "Attribute `a` is not filterable. This index does not have configured filterable \
+                 attributes.\n2:3 \"a\" = \"1\"",
+            ),
+            ("patterns are: `_miroir_shard, a`.", "patterns are: `a`."),
+            ("patterns are: `a, _miroir_shard, b`.", "patterns are: `a, b`."),
+            ("patterns are: `a`, `_miroir_shard`.", "patterns are: `a`."),
+            ("nothing here", "nothing here"),
+        ] {
+            assert_eq!(message(said, &index, false), wanted);
+        }
+        assert_eq!(message("Attribute `_mir0ir_x`", &index, true), "Attribute `_miroir_x`");
     }
 }

@@ -12,12 +12,14 @@ use futures_util::future::join_all;
 use http::{Method as Verb, StatusCode};
 use miroir_api::meili::{ApiError, SummarizedTask, TaskKind, TaskStatus};
 use miroir_api::{GroupId, NodeId, ShardId};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
+use super::missed::{self, Fate};
 use super::{Scatter, words};
 use crate::clock;
-use crate::cluster::Shared;
+use crate::cluster::{Shared, StaleMap};
 use crate::context::Context;
 use crate::documents::{self, Checks, RawDocument};
 use crate::error::{Error, ErrorKind};
@@ -29,7 +31,7 @@ use crate::meta::Meta;
 use crate::node::{Call, TaskRef};
 use crate::quorum::{self, Verdict};
 use crate::routing::{ShardSet, shard_of};
-use crate::store::{IndexEntry, NewTask, NodeTask, Stale, StaleKind, TaskRecord};
+use crate::store::{IndexEntry, NewTask, NodeTask, StaleKind, TaskRecord};
 use crate::topology::Topology;
 
 /// What one node has to be told, in order.
@@ -115,50 +117,35 @@ async fn send_batch(
 fn writable(shared: &Shared, plan: &Plan, node: &NodeId) -> bool {
     plan.topology.node(node).is_some_and(|n| n.status.is_writable())
         && !shared.scores.is_open(node)
-        && (plan.missed != StaleKind::Shard || !shared.stale().misses_index(&plan.index.physical, node))
+        && (plan.missed != StaleKind::Shard
+            || !shared.stale().lacks_index(&plan.index.physical, node))
 }
 
-fn judge(shared: &Shared, plan: &Plan, acked: impl Fn(&NodeId) -> bool) -> Verdict {
+fn judge(
+    shared: &Shared,
+    plan: &Plan,
+    kind: TaskKind,
+    stale: &StaleMap,
+    acked: impl Fn(&NodeId) -> bool,
+) -> Verdict {
     let placement = plan.topology.placement(plan.index.shards);
-    let stale = shared.stale();
-    let fresh = plan.missed != StaleKind::Shard;
+    let index = &plan.index.physical;
     quorum::evaluate(
         &placement,
         plan.topology.replication_factor(),
         shared.tuning.write_quorum,
         &plan.touched,
         |node, shard| {
-            acked(node) && (fresh || !stale.is_stale(&plan.index.physical, node, shard))
+            // A replica that is to be replaced by a copy keeps nothing for sure.
+            acked(node)
+                && match (plan.missed, kind) {
+                    (StaleKind::Deleted, _) => true,
+                    (StaleKind::Shard, _) => stale.is_authority(index, node, shard),
+                    (_, TaskKind::SettingsUpdate) => !stale.misses_index(index, node),
+                    _ => !stale.lacks_index(index, node),
+                }
         },
     )
-}
-
-/// Replicas that have to catch up: they missed what another replica of the shard took.
-fn to_mark(plan: &Plan, missed: &[(NodeId, ShardSet)], acked: &dyn Fn(&NodeId) -> bool) -> Vec<Stale> {
-    let placement = plan.topology.placement(plan.index.shards);
-    let row = |node: &NodeId, shard| Stale {
-        node: node.clone(),
-        index: plan.index.physical.clone(),
-        shard,
-        kind: plan.missed,
-        generation: 0,
-    };
-    let mut rows = Vec::new();
-    for (node, shards) in missed {
-        if acked(node) {
-            continue;
-        }
-        if plan.missed != StaleKind::Shard {
-            rows.push(row(node, None));
-            continue;
-        }
-        for shard in shards.iter() {
-            if placement.write_targets(shard).any(|(_, other)| acked(other)) {
-                rows.push(row(node, Some(shard)));
-            }
-        }
-    }
-    rows
 }
 
 /// Stores the task, sends the batches in the index's order, counts the quorum and remembers who
@@ -191,7 +178,10 @@ async fn run_write(
         .filter(|batch| writable(&shared, &plan, &batch.node))
         .map(|batch| batch.node.clone())
         .collect();
-    if let Verdict::NoQuorum { shards, .. } = judge(&shared, &plan, |n| reachable.contains(n)) {
+    let stale = shared.stale();
+    if let Verdict::NoQuorum { shards, .. } =
+        judge(&shared, &plan, task.kind, &stale, |node| reachable.contains(node))
+    {
         return Err(Error::no_quorum(shards));
     }
     task.nodes = plan
@@ -236,6 +226,8 @@ async fn run_write(
     let mut record = shared.stores.tasks.insert(task).await?;
     let tag = format!("miroir:{}", record.uid);
 
+    // The gate stays closed to repairs until it is on record who missed the write.
+    let gate;
     let answers: BTreeMap<NodeId, Sent> = {
         let mut turns = match &exclusive {
             Some(_) => None,
@@ -243,6 +235,7 @@ async fn run_write(
         };
         let tickets = turns.as_mut().map(|t| std::mem::take(&mut t.tickets)).unwrap_or_default();
         let mut tickets = tickets.into_iter();
+        gate = turns.map(|turns| turns.gate);
         let calls = plan
             .batches
             .iter()
@@ -263,8 +256,9 @@ async fn run_write(
             .collect::<Vec<_>>();
         join_all(calls).await.into_iter().chain(first).collect()
     };
-    drop(exclusive);
-    settle(&shared, &plan, &mut record, &answers).await
+    let outcome = settle(&shared, &plan, &mut record, &answers).await;
+    drop((gate, exclusive));
+    outcome
 }
 
 async fn settle(
@@ -282,15 +276,47 @@ async fn settle(
         }
         *position += 1;
     }
-    let acked = |node: &NodeId| {
-        answers.get(node).is_some_and(|sent| !sent.is_empty() && sent.iter().all(Result::is_ok))
+    let fate = |node: &NodeId| answers.get(node).map_or(Fate::Refused, |sent| Fate::of(sent));
+    let acked = |node: &NodeId| fate(node) == Fate::Took;
+    let kind = record.kind;
+    let placement = plan.topology.placement(plan.index.shards);
+    let physical = &plan.index.physical;
+    let nodes = || plan.batches.iter().map(|batch| &batch.node);
+    let outcome = shared
+        .mark_stale_by(|stale| {
+            let verdict = judge(shared, plan, kind, stale, acked);
+            let met = matches!(verdict, Verdict::Met { .. });
+            let rows = match (plan.missed, kind) {
+                (StaleKind::Shard, _) => {
+                    missed::documents(stale, &placement, physical, &plan.touched, fate)
+                }
+                (_, TaskKind::SettingsUpdate) => missed::settings(stale, physical, nodes(), fate),
+                // Where one node may have deleted the index, all have to.
+                (StaleKind::Deleted, _) if nodes().any(|node| fate(node) != Fate::Refused) => {
+                    missed::whole(physical, plan.missed, nodes(), fate)
+                }
+                // Without a quorum the caller takes it back.
+                (kind, _) if met => missed::whole(physical, kind, nodes(), fate),
+                _ => Vec::new(),
+            };
+            (rows, verdict)
+        })
+        .await?;
+    let outcome = match outcome {
+        Verdict::Met { degraded_groups, .. } => Ok(degraded_groups),
+        Verdict::NoQuorum { .. }
+            if plan.missed == StaleKind::Deleted
+                && nodes().any(|node| fate(node) != Fate::Refused) =>
+        {
+            if !nodes().any(acked) {
+                // Nobody is left to wait for: the repairer sees to it.
+                record.status = TaskStatus::Succeeded;
+                record.finished_at = Some(clock::now());
+            }
+            Ok(plan.topology.groups().iter().map(|group| group.id).collect())
+        }
+        Verdict::NoQuorum { shards, .. } => Err(Error::no_quorum(shards)),
     };
-    let verdict = judge(shared, plan, acked);
-    let (missed, outcome) = match verdict {
-        Verdict::Met { degraded_groups, missed } => (missed, Ok(degraded_groups)),
-        Verdict::NoQuorum { shards, missed } => (missed, Err(Error::no_quorum(shards))),
-    };
-    shared.mark_stale(to_mark(plan, &missed, &acked)).await?;
     match outcome {
         Ok(degraded) => {
             shared.stores.tasks.update(record.clone()).await?;
@@ -340,8 +366,14 @@ pub fn accepted(record: &TaskRecord, degraded: Vec<GroupId>) -> Response {
     }
 }
 
+/// A filter as tasks show it: JSON without insignificant white space.
+pub(crate) fn compact(filter: &RawValue) -> String {
+    serde_json::from_str::<Value>(filter.get())
+        .map_or_else(|_| filter.get().to_owned(), |value| value.to_string())
+}
+
 /// Details as an ordered map.
-pub fn details(value: Value) -> Option<Map<String, Value>> {
+pub(super) fn details(value: Value) -> Option<Map<String, Value>> {
     match value {
         Value::Object(map) => Some(map),
         _ => None,
@@ -367,6 +399,7 @@ async fn decided(
     scatter: &Scatter,
     mut task: NewTask,
     result: Result<(), ApiError>,
+    cx: &Context,
 ) -> Result<Response, Error> {
     match result {
         Ok(()) => task.status = TaskStatus::Succeeded,
@@ -374,6 +407,10 @@ async fn decided(
             task.status = TaskStatus::Failed;
             task.error = Some(error);
         }
+    }
+    // The task is over at once: so must be the creation of the index it may have caused.
+    if let Some(physical) = &task.physical {
+        scatter.shared.await_index(physical, cx).await;
     }
     let record = scatter.shared.stores.tasks.insert(task).await?;
     Ok(accepted(&record, Vec::new()))
@@ -411,15 +448,12 @@ fn prepare(
         (Some(known), Some(given)) if known != given => {
             return Err(ApiError::new(
                 "index_primary_key_already_exists",
-                format!("Index `{}`: Index already has a primary key: `{known}`.", index.name),
+                format!("Index already has a primary key: `{known}`."),
             ));
         }
         (Some(known), _) => known.clone(),
         (None, Some(given)) => given.to_owned(),
-        (None, None) => documents::infer(&documents[0]).into_result().map_err(|mut error| {
-            error.message = format!("Index `{}`: {}", index.name, error.message);
-            error
-        })?,
+        (None, None) => documents::infer(&documents[0]).into_result()?,
     };
     let checks = Checks {
         index: index.name.as_str(),
@@ -428,6 +462,7 @@ fn prepare(
             Method::Update => documents::Method::Update,
         },
         geo: settings.geo,
+        geojson: settings.geojson,
         embedders: &settings.embedders,
     };
     let shards = index.shards;
@@ -451,7 +486,7 @@ async fn add(
         new_task(&request, TaskKind::DocumentAdditionOrUpdate, metadata.clone(), fields)
     };
     if documents.is_empty() {
-        return decided(&scatter, task(json!(0)), Ok(())).await;
+        return decided(&scatter, task(json!(0)), Ok(()), &request.cx).await;
     }
     let mut index = Arc::clone(&request.index);
     let (key, prepared) = loop {
@@ -466,7 +501,10 @@ async fn add(
         };
         let (key, prepared) = match result {
             Ok(done) => done,
-            Err(error) => return decided(&scatter, task(json!(0)), Err(error)).await,
+            Err(error) => {
+                let task = task(json!(0));
+                return decided(&scatter, task, Err(error), &request.cx).await;
+            }
         };
         if index.primary_key.as_deref() == Some(key.as_str()) {
             break (key, prepared);
@@ -540,9 +578,7 @@ async fn delete(
     let base = format!("/indexes/{}/documents", index.physical);
     let placement = request.topology.placement(index.shards);
     let task = |fields| new_task(&request, TaskKind::DocumentDeletion, metadata.clone(), fields);
-    let by_id = |provided: usize| {
-        json!({"providedIds": provided, "deletedDocuments": null, "originalFilter": null})
-    };
+    let by_id = |provided: usize| json!({"providedIds": provided, "deletedDocuments": null, "originalFilter": null});
     let everywhere = |call: Call| -> Vec<Batch> {
         request
             .topology
@@ -573,7 +609,7 @@ async fn delete(
             let body = format!("{{\"filter\":{}}}", filter.get());
             let call = Call::new(Verb::POST, "documents_delete", format!("{base}/delete"));
             let fields = json!({
-                "providedIds": 0, "deletedDocuments": null, "originalFilter": filter.get(),
+                "providedIds": 0, "deletedDocuments": null, "originalFilter": compact(&filter),
             });
             (ShardSet::full(index.shards), everywhere(call.json(body)), task(fields))
         }
@@ -597,11 +633,13 @@ async fn delete(
             let placed: Vec<(ShardId, String)> =
                 ids.into_iter().map(|id| (shard_of(id.as_bytes(), index.shards), id)).collect();
             let mut touched = ShardSet::empty(index.shards);
-            placed.iter().for_each(|(shard, _)| touched.insert(*shard));
+            for (shard, _) in &placed {
+                touched.insert(*shard);
+            }
             if placed.is_empty() {
                 let fields =
                     json!({"providedIds": 0, "deletedDocuments": 0, "originalFilter": null});
-                return decided(&scatter, task(fields), Ok(())).await;
+                return decided(&scatter, task(fields), Ok(()), &request.cx).await;
             }
             let path = format!("{base}/delete-batch");
             let mut batches = Vec::new();

@@ -184,3 +184,20 @@ fn facet_search() {
         r#"{"facetHits":[{"value":"Action","count":2},{"value":"Adventure","count":2}],"facetQuery":"a","processingTimeMs":4}"#
     );
 }
+
+#[test]
+fn a_value_nobody_listed_can_matter() {
+    let counts = |pairs: &[(&str, u64)]| {
+        pairs.iter().map(|(value, count)| ((*value).to_owned(), *count)).collect::<BTreeMap<_, _>>()
+    };
+    // `z` counts 8 in all, more than any value listed, and no leaf lists it.
+    let pages = [
+        leaf(&counts(&[("a", 5), ("z", 4)]), true, 1),
+        leaf(&counts(&[("b", 5), ("z", 4)]), true, 1),
+    ];
+    assert!(!merge_facets(&pages, &options(true, 1, 1)).bound_holds);
+    // With lists long enough to see that nothing is left, the bound holds.
+    let pages =
+        [leaf(&counts(&[("a", 5), ("z", 4)]), true, 3), leaf(&counts(&[("b", 5)]), true, 3)];
+    assert!(merge_facets(&pages, &options(true, 1, 3)).bound_holds);
+}

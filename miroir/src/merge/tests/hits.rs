@@ -178,6 +178,17 @@ proptest! {
         prop_assert_eq!(ids(&value(&pages, &request)), want);
     }
 
+    /// Scores of a page are those of the whole, although the merge looks no further than needed.
+    #[test]
+    fn pages_have_whole_scores(docs in docs(), offset in 0..30_usize, limit in 0..30_usize) {
+        let mut request = request();
+        request.hits =
+            HitOptions { show_score: true, show_details: true, ranking: ranking(), ..<_>::default() };
+        request.pagination = Pagination::Offset { offset, limit };
+        let whole = merged(&[page(&answer(&docs))], &request);
+        prop_assert_eq!(merged(&split(&docs), &request), whole);
+    }
+
     /// Distinct: the first hit of each value stays, and the count of the dropped ones is exact.
     #[test]
     fn distinct_keeps_the_first(docs in docs()) {

@@ -46,6 +46,15 @@ fn object(value: Value) -> Option<Map<String, Value>> {
     value.as_object().cloned()
 }
 
+/// `?customMetadata=`, the only parameter of index operations.
+fn custom_metadata(request: &Request) -> Result<Option<String>, ()> {
+    let pairs = crate::http::query_pairs(request.original.query.as_deref().unwrap_or_default());
+    if pairs.iter().any(|(key, _)| key != "customMetadata") {
+        return Err(());
+    }
+    Ok(pairs.into_iter().next().map(|(_, value)| value))
+}
+
 /// The calls that make an index on a node.
 pub(super) fn creation_calls(physical: &str, primary_key: Option<&str>, base: &Value) -> Vec<Call> {
     let body = json!({"uid": physical, "primaryKey": primary_key}).to_string();
@@ -80,7 +89,7 @@ impl Control {
     }
 
     pub(super) async fn missing(&self, request: &Request, name: &str) -> Error {
-        let error = self.refusal(request, &format!("/indexes/{name}")).await;
+        let error = self.refusal(request, &crate::http::index_path(name)).await;
         if matches!(error.kind(), ErrorKind::Verbatim { .. }) {
             error
         } else {
@@ -91,7 +100,9 @@ impl Control {
     async fn list_indexes(&self, request: &Request) -> Result<Response, Error> {
         let mut offset = 0;
         let mut limit = 20;
-        for (key, value) in crate::http::query_pairs(request.original.query.as_deref().unwrap_or("")) {
+        for (key, value) in
+            crate::http::query_pairs(request.original.query.as_deref().unwrap_or(""))
+        {
             let slot = match key.as_str() {
                 "offset" => &mut offset,
                 "limit" => &mut limit,
@@ -122,7 +133,9 @@ impl Control {
         self.apply_everywhere(&entry, &calls, cx).await?;
         let stored = self
             .shared
-            .change_index(name, |old| Some(old.cloned().unwrap_or_else(|| IndexEntry::clone(&entry))))
+            .change_index(name, |old| {
+                Some(old.cloned().unwrap_or_else(|| IndexEntry::clone(&entry)))
+            })
             .await?;
         stored.ok_or_else(|| Error::index_not_found(name.as_str()))
     }
@@ -178,29 +191,32 @@ impl Control {
         let results: BTreeMap<NodeId, Result<(), Error>> =
             join_all(jobs).await.into_iter().collect();
         let acked = |node: &NodeId| results.get(node).is_some_and(Result::is_ok);
+        let stale = self.shared.stale();
         let verdict = quorum::evaluate(
             &topology.placement(entry.shards),
             topology.replication_factor(),
             self.shared.tuning.write_quorum,
             &ShardSet::full(entry.shards),
-            |node, _| acked(node),
+            |node, _| acked(node) && !stale.lacks_index(&entry.physical, node),
         );
         match verdict {
             Verdict::Met { missed, .. } => {
-                let rows = missed.into_iter().filter(|(node, _)| !acked(node)).map(|(node, _)| Stale {
-                    node,
-                    index: entry.physical.clone(),
-                    shard: None,
-                    kind: StaleKind::Index,
-                    generation: 0,
-                });
+                let rows =
+                    missed.into_iter().filter(|(node, _)| !acked(node)).map(|(node, _)| Stale {
+                        node,
+                        index: entry.physical.clone(),
+                        shard: None,
+                        kind: StaleKind::Index,
+                        generation: 0,
+                    });
                 self.shared.mark_stale(rows.collect()).await?;
                 Ok(())
             }
             Verdict::NoQuorum { shards, .. } => {
-                self.roll_back_creation(entry, results.keys(), cx).await;
+                self.roll_back_creation(entry, results.keys(), cx).await?;
                 let refused = results.into_values().filter_map(Result::err);
-                let refused = refused.into_iter().find(|e| matches!(e.kind(), ErrorKind::Verbatim { .. }));
+                let refused =
+                    refused.into_iter().find(|e| matches!(e.kind(), ErrorKind::Verbatim { .. }));
                 Err(refused.unwrap_or_else(|| Error::no_quorum(shards)))
             }
         }
@@ -211,9 +227,23 @@ impl Control {
         entry: &IndexEntry,
         nodes: impl Iterator<Item = &'a NodeId>,
         cx: &Context,
-    ) {
-        let call = Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));
-        join_all(nodes.map(|node| self.shared.call(node, &call, cx))).await;
+    ) -> Result<(), Error> {
+        let call =
+            Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));
+        let sent = nodes.map(|node| {
+            let call = &call;
+            async move { (node, self.shared.call(node, call, cx).await.is_ok()) }
+        });
+        // Who may still have it must not keep it.
+        let rows =
+            join_all(sent).await.into_iter().filter(|(_, gone)| !gone).map(|(node, _)| Stale {
+                node: node.clone(),
+                index: entry.physical.clone(),
+                shard: None,
+                kind: StaleKind::Deleted,
+                generation: 0,
+            });
+        Ok(self.shared.mark_stale(rows.collect()).await?)
     }
 
     fn batches(&self, entry: &IndexEntry, calls: &[Call]) -> Vec<Batch> {
@@ -244,7 +274,13 @@ impl Control {
         }
     }
 
-    fn plan(&self, entry: &Arc<IndexEntry>, calls: &[Call], missed: StaleKind, gate: Exclusive) -> Plan {
+    fn plan(
+        &self,
+        entry: &Arc<IndexEntry>,
+        calls: &[Call],
+        missed: StaleKind,
+        gate: Exclusive,
+    ) -> Plan {
         Plan {
             index: Arc::clone(entry),
             topology: self.shared.topology(),
@@ -258,12 +294,13 @@ impl Control {
 
     async fn create(&self, request: &Request) -> Result<Response, Error> {
         let body = RawObject::parse(&request.original.body).filter(|_| is_json(&request.original));
-        let parsed = body.filter(|o| o.keys().all(|k| matches!(k, "uid" | "primaryKey"))).and_then(|o| {
-            let uid = o.read::<String>("uid").ok()??;
-            let key = o.read::<String>("primaryKey").ok()?;
-            Some((IndexUid::new(&uid).ok()?, key))
-        });
-        let Some((name, key)) = parsed.filter(|_| request.original.query.is_none()) else {
+        let parsed =
+            body.filter(|o| o.keys().all(|k| matches!(k, "uid" | "primaryKey"))).and_then(|o| {
+                let uid = o.read::<String>("uid").ok()??;
+                let key = o.read::<String>("primaryKey").ok()?;
+                Some((IndexUid::new(&uid).ok()?, key))
+            });
+        let (Some((name, key)), Ok(metadata)) = (parsed, custom_metadata(request)) else {
             return Err(self.refusal(request, "").await);
         };
         let gate = self.shared.sequencer.exclusive(name.as_str()).await;
@@ -272,13 +309,14 @@ impl Control {
             let error = Err(already_exists(name.as_str()));
             let details = object(details);
             return self
-                .decided(Some(name.as_str()), TaskKind::IndexCreation, details, None, error)
+                .decided(Some(name.as_str()), TaskKind::IndexCreation, details, metadata, error)
                 .await;
         }
         let entry = Arc::new(self.new_entry(&name, key));
         let base = node_base_settings(&self.shared.tuning);
         let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &base);
-        let task = Self::task(&entry, TaskKind::IndexCreation, details);
+        let mut task = Self::task(&entry, TaskKind::IndexCreation, details);
+        task.custom_metadata = metadata;
         let plan = self.plan(&entry, &calls, StaleKind::Index, gate);
         let nodes: Vec<NodeId> = plan.batches.iter().map(|batch| batch.node.clone()).collect();
         // In the catalogue first: whoever comes next waits at the gate and then finds it there.
@@ -288,15 +326,16 @@ impl Control {
             Ok(outcome) => Ok(tasks::accepted_with(&outcome.record, outcome.degraded)),
             Err(error) => {
                 self.shared.change_index(&name, |_| None).await?;
-                self.roll_back_creation(&entry, nodes.iter(), &request.cx).await;
                 self.shared.forget_stale(&entry.physical).await?;
+                self.roll_back_creation(&entry, nodes.iter(), &request.cx).await?;
                 Err(error)
             }
         }
     }
 
     async fn delete(&self, request: &Request, name: &str) -> Result<Response, Error> {
-        let uid = IndexUid::new(name).map_err(|e| Error::api("invalid_index_uid", e.to_string()))?;
+        let uid =
+            IndexUid::new(name).map_err(|e| Error::api("invalid_index_uid", e.to_string()))?;
         let details = json!({"deletedDocuments": null});
         let Some(entry) = self.shared.index(&uid) else {
             let details = object(json!({"deletedDocuments": 0}));
@@ -310,24 +349,40 @@ impl Control {
         let plan = self.plan(&entry, &[call], StaleKind::Deleted, gate);
         let task = Self::task(&entry, TaskKind::IndexDeletion, details);
         let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
-        let outcome = dispatch_write(leaves, shared, plan, task, request.cx.clone()).await?;
+        // Out of the catalogue first: a process that dies in between must not leave an entry whose
+        // nodes have nothing.
         self.shared.change_index(&uid, |_| None).await?;
+        let outcome = match dispatch_write(leaves, shared, plan, task, request.cx.clone()).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let back = |old: Option<&IndexEntry>| {
+                    Some(old.cloned().unwrap_or_else(|| IndexEntry::clone(&entry)))
+                };
+                self.shared.change_index(&uid, back).await?;
+                return Err(error);
+            }
+        };
         self.shared.forget_stale(&entry.physical).await?;
         self.shared.stores.settings_versions.forget(&entry.physical).await?;
         Ok(tasks::accepted_with(&outcome.record, outcome.degraded))
     }
 
     async fn update(&self, request: &Request, name: &str) -> Result<Response, Error> {
-        let uid = IndexUid::new(name).map_err(|e| Error::api("invalid_index_uid", e.to_string()))?;
+        let uid =
+            IndexUid::new(name).map_err(|e| Error::api("invalid_index_uid", e.to_string()))?;
         let body = RawObject::parse(&request.original.body).filter(|_| is_json(&request.original));
-        let parsed = body.filter(|o| o.keys().all(|k| matches!(k, "uid" | "primaryKey"))).and_then(|o| {
-            let new = match o.read::<String>("uid").ok()? {
-                Some(text) => Some(IndexUid::new(&text).ok()?),
-                None => None,
-            };
-            Some((new, o.read::<String>("primaryKey").ok()?))
-        });
+        let parsed =
+            body.filter(|o| o.keys().all(|k| matches!(k, "uid" | "primaryKey"))).and_then(|o| {
+                let new = match o.read::<String>("uid").ok()? {
+                    Some(text) => Some(IndexUid::new(&text).ok()?),
+                    None => None,
+                };
+                Some((new, o.read::<String>("primaryKey").ok()?))
+            });
         let Some((new, key)) = parsed else {
+            return Err(self.refusal(request, "/indexes/miroir-nowhere").await);
+        };
+        let Ok(metadata) = custom_metadata(request) else {
             return Err(self.refusal(request, "/indexes/miroir-nowhere").await);
         };
         let mut details = json!({"primaryKey": key});
@@ -337,15 +392,20 @@ impl Control {
         }
         let details = object(details);
         let decide = |result| {
-            self.decided(Some(name), TaskKind::IndexUpdate, details.clone(), None, result)
+            self.decided(
+                Some(name),
+                TaskKind::IndexUpdate,
+                details.clone(),
+                metadata.clone(),
+                result,
+            )
         };
         let Some(entry) = self.shared.index(&uid) else {
             return decide(Err(not_found(name))).await;
         };
-        if let Some(new) = new.as_ref().filter(|new| **new != uid) {
-            if self.shared.index(new).is_some() {
-                return decide(Err(already_exists(new.as_str()))).await;
-            }
+        let other = new.as_ref().filter(|new| **new != uid);
+        if let Some(taken) = other.filter(|new| self.shared.index(new).is_some()) {
+            return decide(Err(already_exists(taken.as_str()))).await;
         }
         let gate = self.shared.sequencer.exclusive(&entry.physical).await;
         let changed = key.clone().filter(|key| entry.primary_key.as_ref() != Some(key));
@@ -358,8 +418,9 @@ impl Control {
                 )))
                 .await;
             }
-            let call = Call::new(Method::PATCH, "indexes_patch", format!("/indexes/{}", entry.physical))
-                .json(json!({"primaryKey": key}).to_string());
+            let call =
+                Call::new(Method::PATCH, "indexes_patch", format!("/indexes/{}", entry.physical))
+                    .json(json!({"primaryKey": key}).to_string());
             self.apply_everywhere(&entry, &[call], &request.cx).await?;
         }
         let renamed = new.unwrap_or_else(|| uid.clone());
@@ -390,13 +451,17 @@ impl Control {
             let mut seen = std::collections::BTreeSet::new();
             is_json(&request.original)
                 && swaps.iter().all(|s| s.indexes.len() == 2)
-                && swaps.iter().flat_map(|s| &s.indexes).all(|n| IndexUid::new(n).is_ok() && seen.insert(n.clone()))
+                && swaps
+                    .iter()
+                    .flat_map(|s| &s.indexes)
+                    .all(|n| IndexUid::new(n).is_ok() && seen.insert(n.clone()))
         });
         let Some(swaps) = valid else { return Err(self.refusal(request, "").await) };
         let shown: Vec<Value> =
             swaps.iter().map(|s| json!({"indexes": s.indexes, "rename": s.rename})).collect();
         let details = object(json!({"swaps": shown}));
-        let decide = |result| self.decided(None, TaskKind::IndexSwap, details.clone(), None, result);
+        let decide =
+            |result| self.decided(None, TaskKind::IndexSwap, details.clone(), None, result);
         for swap in &swaps {
             let (a, b) = (&swap.indexes[0], &swap.indexes[1]);
             let missing: Vec<&String> = if swap.rename { vec![a] } else { vec![a, b] }
@@ -412,7 +477,14 @@ impl Control {
                 return decide(Err(error)).await;
             }
             if swap.rename && self.find(b).is_some() {
-                return decide(Err(already_exists(b))).await;
+                return decide(Err(ApiError::new(
+                    "index_already_exists",
+                    format!(
+                        "Cannot rename `{a}` to `{b}` as the index already exists. Hint: You can \
+                         remove `{b}` first and then do your remove."
+                    ),
+                )))
+                .await;
             }
         }
         for swap in &swaps {

@@ -45,7 +45,12 @@ impl Control {
             Operation::Index(op) => self.index_op(&request, op).await,
             Operation::Settings(op) => self.settings_op(&request, op).await,
             Operation::Task(op) => self.task_op(&request, op).await,
-            Operation::System(SystemOp::Health) => Ok(Response::ok(&json!({"status": "available"}))),
+            Operation::System(SystemOp::Health) => {
+                Ok(Response::ok(&json!({"status": "available"})))
+            }
+            Operation::System(SystemOp::Root) => {
+                Ok(Response::ok(&json!({"status": "Meilisearch is running"})))
+            }
             Operation::System(SystemOp::Version) => self.version(&request).await,
             Operation::System(SystemOp::Stats) => self.instance_stats(&request).await,
             Operation::System(SystemOp::Unsupported(what)) => Err(Error::api(
@@ -120,7 +125,7 @@ impl Control {
                 json!({"providedIds": ids.len(), "deletedDocuments": 0, "originalFilter": null})
             }
             Write::Delete(Deletion::Filter(filter)) => {
-                json!({"providedIds": 0, "deletedDocuments": 0, "originalFilter": filter.get()})
+                json!({"providedIds": 0, "deletedDocuments": 0, "originalFilter": crate::index::scatter::compact(filter)})
             }
         };
         let error = ApiError::new("index_not_found", format!("Index `{name}` not found."));
@@ -148,7 +153,7 @@ impl Control {
 }
 
 /// Stands for an index where there is none: changes no names.
-fn placeholder() -> IndexEntry {
+pub(crate) fn placeholder() -> IndexEntry {
     let name = IndexUid::new("miroir-nowhere").expect("a valid constant");
     IndexEntry {
         physical: name.to_string(),

@@ -17,13 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::protocol;
 use crate::clock;
-use crate::cluster::Shared;
+use crate::cluster::{Shared, StaleMap};
 use crate::context::{Context, Origin};
 use crate::error::Error;
+use crate::index::scatter::missed::{self, Fate};
 use crate::index::scatter::words;
 use crate::leaf;
 use crate::node::Call;
-use crate::store::{Stale, StaleKind, TaskRecord};
+use crate::routing::ShardSet;
+use crate::store::{IndexEntry, NodeTask, Stale, StaleKind, TaskRecord};
 use crate::topology::NodeStatus;
 
 /// Uids per request.
@@ -59,45 +61,105 @@ async fn ask(shared: &Shared, node: &NodeId, query: &str) -> Result<Vec<NodeTask
 /// Finds out what became of calls whose acknowledgement was lost with the process.
 ///
 /// # Errors
-/// When the store fails.
+/// When the store fails, or when no node can say what became of the making of an index.
 pub async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
-    for mut record in shared.stores.tasks.unfinished().await? {
-        if record.nodes.iter().all(|n| n.uid.is_some() || n.dropped) {
-            continue;
+    for record in shared.stores.tasks.unfinished().await? {
+        let lost = record.nodes.iter().any(|n| n.uid.is_none() && !n.dropped);
+        // What this process itself has under way is not lost.
+        if lost && record.enqueued_at < shared.started {
+            recover_one(shared, record).await?;
         }
-        let tag = format!("miroir:{}", record.uid);
-        let mut rows = Vec::new();
-        let index = record.physical.clone().unwrap_or_default();
-        for node_task in record.nodes.iter_mut().filter(|n| n.uid.is_none() && !n.dropped) {
-            let found = ask(shared, &node_task.node, &format!("indexUids={index}&limit=1000"))
-                .await
-                .ok()
-                .and_then(|tasks| {
-                    tasks.into_iter().find(|t| t.custom_metadata.as_deref() == Some(&tag))
-                });
-            if let Some(task) = found {
-                node_task.uid = Some(task.uid);
-            } else {
-                node_task.dropped = true;
-                let shards = node_task.shards.iter().map(|s| Some(*s));
-                let whole = node_task.shards.is_empty().then_some(None);
-                rows.extend(shards.chain(whole).map(|shard| Stale {
-                    node: node_task.node.clone(),
-                    index: index.clone(),
-                    shard,
-                    kind: if shard.is_some() { StaleKind::Shard } else { StaleKind::Index },
-                    generation: 0,
-                }));
-            }
-        }
-        let anybody = record.nodes.iter().any(|n| !n.dropped);
-        if anybody {
-            rows.retain(|row| has_witness(&record, row));
-            shared.mark_stale(rows).await?;
-        }
-        shared.stores.tasks.update(record).await?;
     }
     Ok(())
+}
+
+async fn recover_one(shared: &Arc<Shared>, mut record: TaskRecord) -> Result<(), Error> {
+    let tag = format!("miroir:{}", record.uid);
+    let index = record.physical.clone().unwrap_or_default();
+    let entry = shared.indexes().into_iter().find(|entry| entry.physical == index);
+    let gate = shared.sequencer.exclusive(&index).await;
+    let mut fates: BTreeMap<NodeId, Fate> = BTreeMap::new();
+    for node_task in &mut record.nodes {
+        if node_task.dropped || node_task.uid.is_some() {
+            let took = if node_task.dropped { Fate::Refused } else { Fate::Took };
+            fates.entry(node_task.node.clone()).or_insert(took);
+            continue;
+        }
+        let node = &node_task.node;
+        let (uid, fate) = match record.kind {
+            TaskKind::DocumentAdditionOrUpdate | TaskKind::DocumentDeletion => {
+                match ask(shared, node, &format!("indexUids={index}&limit=1000")).await {
+                    Ok(tasks) => {
+                        let mut tasks = tasks.into_iter();
+                        let found = tasks.find(|t| t.custom_metadata.as_deref() == Some(&tag));
+                        (found.as_ref().map(|t| t.uid), found.map_or(Fate::Refused, |_| Fate::Took))
+                    }
+                    Err(_) => (None, Fate::Unknown),
+                }
+            }
+            // Made again, which does no harm where it was made.
+            TaskKind::IndexCreation => match &entry {
+                Some(entry) => match remake(shared, node, entry).await {
+                    Ok(uid) => (Some(uid), Fate::Took),
+                    Err(_) => (None, Fate::Unknown),
+                },
+                None => (None, Fate::Unknown),
+            },
+            _ => (None, Fate::Unknown),
+        };
+        node_task.uid = uid;
+        node_task.dropped = uid.is_none();
+        fates.insert(node.clone(), fate);
+    }
+    let fate = |node: &NodeId| fates.get(node).copied().unwrap_or(Fate::Refused);
+    let took = fates.values().any(|fate| *fate == Fate::Took);
+    if record.kind == TaskKind::IndexCreation && entry.is_some() && !took {
+        return Err(Error::internal("no node makes the index of an unfinished task"));
+    }
+    let touched: Vec<_> = record.nodes.iter().flat_map(|n| n.shards.iter().copied()).collect();
+    shared
+        .mark_stale_by(|stale| {
+            let rows = match (record.kind, &entry) {
+                (TaskKind::DocumentAdditionOrUpdate | TaskKind::DocumentDeletion, Some(entry)) => {
+                    let placement = shared.topology().placement(entry.shards);
+                    let touched = ShardSet::from_iter(touched, entry.shards);
+                    missed::documents(stale, &placement, &index, &touched, fate)
+                }
+                (TaskKind::SettingsUpdate, Some(_)) => {
+                    missed::settings(stale, &index, fates.keys(), fate)
+                }
+                (TaskKind::IndexCreation, Some(_)) => {
+                    missed::whole(&index, StaleKind::Index, fates.keys(), fate)
+                }
+                (TaskKind::IndexDeletion, None) => {
+                    missed::whole(&index, StaleKind::Deleted, fates.keys(), fate)
+                }
+                _ => Vec::new(),
+            };
+            (rows, ())
+        })
+        .await?;
+    if record.kind == TaskKind::IndexDeletion && !took {
+        // The catalogue has it already; the repairer sees to the nodes.
+        record.status = TaskStatus::Succeeded;
+        record.finished_at = Some(clock::now());
+    }
+    shared.stores.tasks.update(record).await?;
+    drop(gate);
+    Ok(())
+}
+
+/// Sends the calls that make an index once more; answers the uid of the last.
+async fn remake(shared: &Shared, node: &NodeId, entry: &IndexEntry) -> Result<u32, Error> {
+    let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
+    let base = super::node_base_settings(&shared.tuning);
+    let mut last = Err(Error::node(node, "garbage"));
+    for call in super::indexes::creation_calls(&entry.physical, entry.primary_key.as_deref(), &base)
+    {
+        let body = shared.call(node, &call, &cx).await?;
+        last = Ok(Call::parse::<crate::node::TaskRef>(node, &body)?.task_uid);
+    }
+    last
 }
 
 /// Whether another node took what this replica missed.
@@ -105,6 +167,19 @@ fn has_witness(record: &TaskRecord, row: &Stale) -> bool {
     record.nodes.iter().any(|n| {
         !n.dropped && n.node != row.node && row.shard.is_none_or(|s| n.shards.contains(&s))
     })
+}
+
+/// Whether other nodes that count took every part of a write that this one took.
+fn others_took(record: &TaskRecord, task: &NodeTask) -> bool {
+    let took = |shard: Option<&miroir_api::ShardId>| {
+        record.nodes.iter().any(|n| {
+            !n.dropped
+                && n.uid.is_some()
+                && n.node != task.node
+                && shard.is_none_or(|s| n.shards.contains(s))
+        })
+    };
+    if task.shards.is_empty() { took(None) } else { task.shards.iter().all(|s| took(Some(s))) }
 }
 
 /// Polls until cancelled.
@@ -211,7 +286,11 @@ async fn advance(
     let mut rows = Vec::new();
     let index = record.physical.clone().unwrap_or_default();
     let deletes_index = record.kind == TaskKind::IndexDeletion;
-    for task in &mut record.nodes {
+    for at in 0..record.nodes.len() {
+        // A node that is down is waited for where no other node took what it took: the write was
+        // acknowledged, and will be done when it comes back.
+        let alone = !others_took(record, &record.nodes[at]);
+        let task = &mut record.nodes[at];
         let (Some(uid), false, false) = (task.uid, task.dropped, task.status.is_terminal()) else {
             continue;
         };
@@ -224,22 +303,30 @@ async fn advance(
                     task.deleted = deleted.and_then(Value::as_u64);
                     note_times(&mut record.started_at, &mut record.finished_at, view);
                     if record.kind == TaskKind::SettingsUpdate && record.protocol.is_some() {
-                        protocol::note_details(&mut record.details, &mut record.protocol, view.details.as_ref());
+                        protocol::note_details(
+                            &mut record.details,
+                            &mut record.protocol,
+                            view.details.as_ref(),
+                        );
                     }
                     continue;
                 }
                 None => StaleKind::Index,
             },
+            Some(Answer::Gone) if alone => continue,
             Some(Answer::Gone) => StaleKind::Pending,
             Some(Answer::Later) | None => continue,
         };
         task.dropped = true;
         let kind = match (deletes_index, lost) {
             (true, _) => StaleKind::Deleted,
-            (false, StaleKind::Pending) if task.shards.is_empty() => StaleKind::Index,
+            // A settings proposal may be taken back before the node works on it.
+            (false, StaleKind::Pending) if record.kind == TaskKind::SettingsUpdate => {
+                StaleKind::Shard
+            }
             (false, kind) => kind,
         };
-        let shards: Vec<Option<_>> = if kind == StaleKind::Pending {
+        let shards: Vec<Option<_>> = if kind == StaleKind::Pending && !task.shards.is_empty() {
             task.shards.iter().map(|s| Some(*s)).collect()
         } else {
             vec![None]
@@ -253,11 +340,20 @@ async fn advance(
         }));
     }
     rows.retain(|row| has_witness(record, row));
-    shared.mark_stale(rows).await?;
-    let waiting = record
-        .nodes
-        .iter()
-        .any(|t| !t.dropped && !(t.uid.is_some() && t.status.is_terminal()));
+    shared
+        .mark_stale_by(|stale| {
+            // Somebody has to keep settings to copy from.
+            let sound = |row: &Stale| {
+                record.nodes.iter().any(|n| {
+                    !n.dropped && n.node != row.node && !stale.misses_index(&index, &n.node)
+                })
+            };
+            rows.retain(|row| row.kind != StaleKind::Shard || row.shard.is_some() || sound(row));
+            (rows, ())
+        })
+        .await?;
+    let waiting =
+        record.nodes.iter().any(|t| !t.dropped && (t.uid.is_none() || !t.status.is_terminal()));
     if waiting {
         let begun = record.nodes.iter().any(|t| t.status != TaskStatus::Enqueued);
         if begun && record.status == TaskStatus::Enqueued {
@@ -298,17 +394,16 @@ async fn finish(shared: &Arc<Shared>, record: &mut TaskRecord) -> Result<(), Err
         // Some replicas could not do what others did: they have to catch up.
         let index = record.physical.clone().unwrap_or_default();
         let rows = failed.iter().flat_map(|task| {
-            let whole = task.shards.is_empty().then_some(None);
             let index = index.clone();
-            task.shards.iter().map(|s| Some(*s)).chain(whole).map(move |shard| Stale {
+            task.shards.iter().map(move |shard| Stale {
                 node: task.node.clone(),
                 index: index.clone(),
-                shard,
-                kind: if shard.is_some() { StaleKind::Shard } else { StaleKind::Index },
+                shard: Some(*shard),
+                kind: StaleKind::Shard,
                 generation: 0,
             })
         });
-        let rows: Vec<Stale> = rows.filter(|row| witnessed(record, row)).collect();
+        let mut rows: Vec<Stale> = rows.collect();
         let covered = failed.iter().all(|task| {
             task.shards.iter().all(|s| {
                 record.nodes.iter().any(|o| {
@@ -316,7 +411,12 @@ async fn finish(shared: &Arc<Shared>, record: &mut TaskRecord) -> Result<(), Err
                 })
             })
         });
-        shared.mark_stale(rows).await?;
+        shared
+            .mark_stale_by(|stale| {
+                rows.retain(|row| witnessed(record, stale, row));
+                (rows, ())
+            })
+            .await?;
         record.status = if covered { TaskStatus::Succeeded } else { TaskStatus::Failed };
     } else if failed.is_empty() && (succeeded || record.nodes.iter().all(|t| t.dropped)) {
         record.status = if succeeded { TaskStatus::Succeeded } else { TaskStatus::Failed };
@@ -344,12 +444,15 @@ async fn finish(shared: &Arc<Shared>, record: &mut TaskRecord) -> Result<(), Err
     touch(shared, record).await
 }
 
-fn witnessed(record: &TaskRecord, row: &Stale) -> bool {
+/// Whether another replica did what this one could not, and can be copied from.
+fn witnessed(record: &TaskRecord, stale: &StaleMap, row: &Stale) -> bool {
     record.nodes.iter().any(|n| {
         !n.dropped
             && n.status == TaskStatus::Succeeded
             && n.node != row.node
-            && row.shard.is_none_or(|s| n.shards.contains(&s))
+            && row
+                .shard
+                .is_none_or(|s| n.shards.contains(&s) && stale.is_authority(&row.index, &n.node, s))
     })
 }
 
@@ -415,7 +518,8 @@ fn count_deleted(shared: &Shared, record: &TaskRecord) -> u64 {
 
 fn publish(shared: &Shared, records: &BTreeMap<TaskUid, TaskRecord>) {
     let now = clock::now();
-    let oldest = records.values().map(|r| (now - r.enqueued_at).as_seconds_f64()).fold(0.0, f64::max);
+    let oldest =
+        records.values().map(|r| (now - r.enqueued_at).as_seconds_f64()).fold(0.0, f64::max);
     metrics::gauge!("miroir_task_processing_age_seconds").set(oldest);
     metrics::gauge!("miroir_task_registry_size").set(records.len() as f64);
     let _ = shared;

@@ -81,7 +81,10 @@ pub enum Decision {
 /// Decides from who took the proposal and what each node's settings hash to. Pure.
 ///
 /// A proposal that some nodes refuse is refused: those who took it go back to what the others have.
-pub fn decide(took: &BTreeMap<NodeId, bool>, hashes: &BTreeMap<NodeId, [u8; 32]>) -> Option<Decision> {
+pub fn decide(
+    took: &BTreeMap<NodeId, bool>,
+    hashes: &BTreeMap<NodeId, [u8; 32]>,
+) -> Option<Decision> {
     let refused = took.values().any(|ok| !ok);
     if refused && took.values().all(|ok| !ok) {
         return Some(Decision::Refuse);
@@ -114,7 +117,9 @@ pub(super) fn note_details(
     node: Option<&Map<String, Value>>,
 ) {
     let submitted = protocol.as_ref().and_then(|p| p.pointer("/settings/submitted"));
-    let (Some(submitted), Some(node)) = (submitted.and_then(Value::as_object), node) else { return };
+    let (Some(submitted), Some(node)) = (submitted.and_then(Value::as_object), node) else {
+        return;
+    };
     let mut shown = Map::new();
     for (key, value) in submitted {
         let own = matches!(
@@ -135,7 +140,12 @@ async fn read_settings(shared: &Shared, entry: &IndexEntry, node: &NodeId) -> Re
 }
 
 /// Waits for one task of one node.
-pub(super) async fn wait_for(shared: &Shared, node: &NodeId, uid: u32, patience: Duration) -> Result<TaskStatus, Error> {
+pub(super) async fn wait_for(
+    shared: &Shared,
+    node: &NodeId,
+    uid: u32,
+    patience: Duration,
+) -> Result<TaskStatus, Error> {
     #[derive(serde::Deserialize)]
     struct Seen {
         status: TaskStatus,
@@ -156,7 +166,12 @@ pub(super) async fn wait_for(shared: &Shared, node: &NodeId, uid: u32, patience:
     }
 }
 
-async fn reapply(shared: &Shared, entry: &IndexEntry, node: &NodeId, settings: &Value) -> Result<(), Error> {
+async fn reapply(
+    shared: &Shared,
+    entry: &IndexEntry,
+    node: &NodeId,
+    settings: &Value,
+) -> Result<(), Error> {
     let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
     let call =
         Call::new(Method::PATCH, "settings_patch", format!("/indexes/{}/settings", entry.physical))
@@ -176,7 +191,8 @@ pub(super) async fn advance(
     let Some(entry) = shared.indexes().into_iter().find(|e| e.physical == physical) else {
         record.status = TaskStatus::Failed;
         record.error = Some(ApiError::new("index_not_found", "The index was deleted meanwhile."));
-        return end(shared, record, &physical);
+        end(shared, record, &physical);
+        return Ok(());
     };
     let took: BTreeMap<NodeId, bool> = record
         .nodes
@@ -185,9 +201,10 @@ pub(super) async fn advance(
         .map(|t| (t.node.clone(), t.status == TaskStatus::Succeeded))
         .collect();
     for attempt in 0..=shared.tuning.max_repair_retries {
-        let read = join_all(took.keys().map(|node| async {
-            (node.clone(), read_settings(shared, &entry, node).await)
-        }))
+        let read = join_all(
+            took.keys()
+                .map(|node| async { (node.clone(), read_settings(shared, &entry, node).await) }),
+        )
         .await;
         let settings: BTreeMap<NodeId, Value> =
             read.into_iter().filter_map(|(node, v)| Some((node, v.ok()?))).collect();
@@ -195,12 +212,18 @@ pub(super) async fn advance(
         match decide(&took, &hashes) {
             None => {}
             Some(Decision::Commit) => return commit(shared, record, &entry, took.keys()).await,
-            Some(Decision::Refuse) => return refuse(shared, record, &entry),
+            Some(Decision::Refuse) => {
+                refuse(shared, record, &entry);
+                return Ok(());
+            }
             Some(Decision::Repair { reference, nodes, .. }) => {
-                metrics::counter!("miroir_settings_hash_mismatch_total").increment(nodes.len() as u64);
+                metrics::counter!("miroir_settings_hash_mismatch_total")
+                    .increment(nodes.len() as u64);
                 for node in nodes {
                     match reapply(shared, &entry, &node, &settings[&reference]).await {
-                        Ok(()) => metrics::counter!("miroir_settings_drift_repair_total").increment(1),
+                        Ok(()) => {
+                            metrics::counter!("miroir_settings_drift_repair_total").increment(1)
+                        }
                         Err(error) => tracing::warn!(%node, %error, "settings repair failed"),
                     }
                 }
@@ -221,7 +244,8 @@ pub(super) async fn advance(
     record.status = TaskStatus::Failed;
     record.error =
         Some(ApiError::new("miroir_index_frozen", format!("Index `{}`: {why}.", entry.name)));
-    end(shared, record, &physical)
+    end(shared, record, &physical);
+    Ok(())
 }
 
 async fn commit(
@@ -256,24 +280,24 @@ async fn commit(
     }
     record.status = TaskStatus::Succeeded;
     record.protocol = Some(json!({"done": version}));
-    end(shared, record, &entry.physical)
+    end(shared, record, &entry.physical);
+    Ok(())
 }
 
-fn refuse(shared: &Shared, record: &mut TaskRecord, entry: &IndexEntry) -> Result<(), Error> {
+fn refuse(shared: &Shared, record: &mut TaskRecord, entry: &IndexEntry) {
     record.status = TaskStatus::Failed;
     record.error = record.nodes.iter().find_map(|t| t.error.clone()).map(|mut error| {
         error.message = words::message(&error.message, entry, false);
         error
     });
-    end(shared, record, &entry.physical)
+    end(shared, record, &entry.physical);
 }
 
-fn end(shared: &Shared, record: &mut TaskRecord, physical: &str) -> Result<(), Error> {
+fn end(shared: &Shared, record: &mut TaskRecord, physical: &str) {
     let now = clock::now();
     record.started_at.get_or_insert(now);
     record.finished_at = Some(now);
     end_broadcast(shared, physical);
-    Ok(())
 }
 
 #[cfg(test)]
@@ -320,6 +344,9 @@ mod tests {
         let a = json!({"x": {"a": 1, "b": [1, 2]}, "y": null});
         let b = json!({"y": null, "x": {"b": [1, 2], "a": 1}});
         assert_eq!(settings_hash(&a), settings_hash(&b));
-        assert_ne!(settings_hash(&a), settings_hash(&json!({"x": {"a": 1, "b": [2, 1]}, "y": null})));
+        assert_ne!(
+            settings_hash(&a),
+            settings_hash(&json!({"x": {"a": 1, "b": [2, 1]}, "y": null}))
+        );
     }
 }

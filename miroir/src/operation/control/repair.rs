@@ -5,14 +5,15 @@
 //! | kind | what is done |
 //! | --- | --- |
 //! | `pending` | wait until the node has worked off its queue for the index |
-//! | `shard` | copy the shard's documents, vectors included, from an up-to-date peer |
-//! | `index` | delete the index on the node, make it anew with a peer's settings, copy all its shards |
-//! | `deleted` | delete the index on the node |
+//! | `shard` | copy the shard's documents, vectors included, from an up-to-date peer, delete others |
+//! | `shard`, of no shard in particular | copy the settings from a peer |
+//! | `index` | make the index on the node, copy a peer's settings and all its shards |
+//! | `deleted` | delete the index on the node; if there is a new one of its name, then as `index` |
 //!
 //! A copy holds back writes to its index (not to others) while one shard is copied, so that nothing
 //! can be written between what is read from the peer and what is put on the node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ use bytes::Bytes;
 use http::Method;
 use miroir_api::meili::TaskStatus;
 use miroir_api::{NodeId, ShardId};
-use serde_json::{Value, json};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::indexes::creation_calls;
@@ -36,7 +37,7 @@ use crate::store::{IndexEntry, Stale, StaleKind};
 /// Documents per page of a copy.
 const PAGE: usize = 1000;
 /// How long one node task of a repair may take.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
 fn cx() -> Context {
@@ -53,11 +54,11 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                 () = round(&shared, rows) => {}
             }
         }
-        let waiting = !shared.stale().is_empty();
+        // The pause also catches a miss that was noted between the look and the wait.
         tokio::select! {
             () = stop.cancelled() => return,
             () = shared.repairs_changed.notified() => {}
-            () = tokio::time::sleep(PAUSE), if waiting => {}
+            () = tokio::time::sleep(PAUSE) => {}
         }
     }
 }
@@ -77,7 +78,9 @@ pub async fn round(shared: &Arc<Shared>, rows: Vec<Stale>) {
                 tracing::info!(node = %row.node, index = %row.index, kind = label(row.kind), "replica repaired");
             }
             Ok(false) => {}
-            Err(error) => tracing::warn!(node = %row.node, index = %row.index, %error, "repair failed"),
+            Err(error) => {
+                tracing::warn!(node = %row.node, index = %row.index, %error, "repair failed")
+            }
         }
     }
 }
@@ -92,51 +95,123 @@ fn label(kind: StaleKind) -> &'static str {
 }
 
 async fn repair(shared: &Arc<Shared>, row: &Stale) -> Result<bool, Error> {
+    if row.kind == StaleKind::Pending {
+        if !idle(shared, &row.node, &row.index).await? {
+            return Ok(false);
+        }
+        return Ok(shared.clear_stale(row.clone()).await?);
+    }
+    let gate = shared.sequencer.exclusive(&row.index).await;
+    // Looked up behind the gate: the index may have gone, or come back, meanwhile.
     let entry = shared.indexes().into_iter().find(|entry| entry.physical == row.index);
-    match (entry, row.kind, row.shard) {
+    let cleared = match (entry, row.kind, row.shard) {
         (None, _, _) => {
             // Whatever was missed, the index is gone: so must it be on the node.
-            let call = Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", row.index));
+            let call =
+                Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", row.index));
             perform(shared, &row.node, &call).await?;
-            Ok(shared.clear_stale(row.clone()).await?)
-        }
-        (Some(_), StaleKind::Pending, _) => {
-            if !idle(shared, &row.node, &row.index).await? {
-                return Ok(false);
-            }
-            Ok(shared.clear_stale(row.clone()).await?)
+            shared.clear_stale(row.clone()).await?
         }
         (Some(entry), StaleKind::Shard, Some(shard)) => {
-            let gate = shared.sequencer.exclusive(&entry.physical).await;
             copy_shard(shared, &entry, &row.node, shard).await?;
-            let cleared = shared.clear_stale(row.clone()).await?;
-            drop(gate);
-            Ok(cleared)
+            shared.clear_stale(row.clone()).await?
         }
-        (Some(entry), _, _) => rebuild(shared, &entry, row).await,
-    }
+        (Some(entry), StaleKind::Shard, None) => {
+            let settings = settings_of_peer(shared, &entry, &row.node).await?;
+            copy_settings(shared, &entry, &row.node, &settings).await?;
+            shared.clear_stale(row.clone()).await?
+        }
+        (Some(entry), _, _) => rebuild(shared, &entry, row).await?,
+    };
+    drop(gate);
+    Ok(cleared)
 }
 
-async fn rebuild(shared: &Arc<Shared>, entry: &Arc<IndexEntry>, row: &Stale) -> Result<bool, Error> {
-    let gate = shared.sequencer.exclusive(&entry.physical).await;
+/// The settings of a node that missed nothing about them, with its queue worked off.
+async fn settings_of_peer(
+    shared: &Shared,
+    entry: &IndexEntry,
+    node: &NodeId,
+) -> Result<Value, Error> {
     let topology = shared.topology();
     let stale = shared.stale();
-    let peer = topology.nodes().find(|n| {
-        n.id != row.node && n.status.is_readable() && !stale.misses_index(&entry.physical, &n.id)
-    });
-    let Some(peer) = peer else { return Ok(false) };
+    let peer = topology
+        .nodes()
+        .find(|n| {
+            n.id != *node && n.status.is_readable() && !stale.misses_index(&entry.physical, &n.id)
+        })
+        .ok_or_else(|| Error::node(node, "no_peer"))?;
     idle_for(shared, &peer.id, &entry.physical).await?;
     let path = format!("/indexes/{}/settings", entry.physical);
     let body = shared.call(&peer.id, &Call::get("settings_get", path), &cx()).await?;
-    let settings: Value = Call::parse(&peer.id, &body)?;
-    let delete = Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));
-    perform(shared, &row.node, &delete).await?;
-    for call in creation_calls(&entry.physical, entry.primary_key.as_deref(), &settings) {
-        if perform(shared, &row.node, &call).await? != TaskStatus::Succeeded {
+    Call::parse(&peer.id, &body)
+}
+
+async fn copy_settings(
+    shared: &Shared,
+    entry: &IndexEntry,
+    node: &NodeId,
+    settings: &Value,
+) -> Result<(), Error> {
+    let path = format!("/indexes/{}/settings", entry.physical);
+    let call = Call::new(Method::PATCH, "settings_patch", path).json(settings.to_string());
+    if perform(shared, node, &call).await? != TaskStatus::Succeeded {
+        return Err(Error::node(node, "repair_refused"));
+    }
+    shared.stores.settings_versions.set(&entry.physical, node, entry.settings_version).await?;
+    Ok(())
+}
+
+/// A readable replica of the shard, other than this one, that missed nothing.
+fn peer_of(
+    shared: &Shared,
+    entry: &IndexEntry,
+    node: &NodeId,
+    shard: ShardId,
+) -> Result<NodeId, Error> {
+    let topology = shared.topology();
+    let stale = shared.stale();
+    let placement = topology.placement(entry.shards);
+    placement
+        .write_targets(shard)
+        .map(|(_, id)| id)
+        .find(|id| {
+            *id != node
+                && topology.node(id).is_some_and(|n| n.status.is_readable())
+                && stale.is_authority(&entry.physical, id, shard)
+                && !shared.scores.is_open(id)
+        })
+        .cloned()
+        .ok_or_else(|| Error::node(node, "no_peer"))
+}
+
+/// The caller holds back writes to the index.
+async fn rebuild(
+    shared: &Arc<Shared>,
+    entry: &Arc<IndexEntry>,
+    row: &Stale,
+) -> Result<bool, Error> {
+    let topology = shared.topology();
+    let placement = topology.placement(entry.shards);
+    // Nothing is deleted before it is sure that it can be copied back.
+    for shard in placement.owned_by(&row.node).iter() {
+        peer_of(shared, entry, &row.node, shard)?;
+    }
+    let settings = settings_of_peer(shared, entry, &row.node).await?;
+    if row.kind == StaleKind::Deleted {
+        // What it has is another index of the same name.
+        let path = format!("/indexes/{}", entry.physical);
+        let delete = Call::new(Method::DELETE, "indexes_delete", path);
+        perform(shared, &row.node, &delete).await?;
+    }
+    let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &settings);
+    for (at, call) in calls.iter().enumerate() {
+        let status = perform(shared, &row.node, call).await?;
+        // The first makes the index, and fails where there is one.
+        if status != TaskStatus::Succeeded && at > 0 {
             return Err(Error::node(&row.node, "repair_refused"));
         }
     }
-    let placement = topology.placement(entry.shards);
     for shard in placement.owned_by(&row.node).iter() {
         copy_shard(shared, entry, &row.node, shard).await?;
     }
@@ -151,7 +226,6 @@ async fn rebuild(shared: &Arc<Shared>, entry: &Arc<IndexEntry>, row: &Stale) -> 
         cleared |= shared.clear_stale(other).await?;
     }
     shared.stores.settings_versions.set(&entry.physical, &row.node, entry.settings_version).await?;
-    drop(gate);
     Ok(cleared)
 }
 
@@ -183,59 +257,78 @@ async fn idle_for(shared: &Shared, node: &NodeId, index: &str) -> Result<(), Err
     Ok(())
 }
 
+/// One page of a shard's documents on a node, and how many there are in it.
+async fn page_of(
+    shared: &Shared,
+    entry: &IndexEntry,
+    node: &NodeId,
+    shard: ShardId,
+    offset: usize,
+    ids_only: bool,
+) -> Result<Vec<Box<RawValue>>, Error> {
+    #[derive(serde::Deserialize)]
+    struct Listing {
+        results: Vec<Box<RawValue>>,
+    }
+    let filter = format!("_miroir_shard = '{}'", shard_value(shard.0, entry.shards));
+    let mut body = json!({"filter": filter, "offset": offset, "limit": PAGE});
+    match (&entry.primary_key, ids_only) {
+        (Some(key), true) => body["fields"] = json!([key]),
+        _ => body["retrieveVectors"] = json!(true),
+    }
+    let path = format!("/indexes/{}/documents/fetch", entry.physical);
+    let call = Call::new(Method::POST, "documents_fetch", path).json(body.to_string());
+    let body = shared.call_within(node, &call, &cx(), shared.tuning.node_timeout * 6).await?;
+    Ok(Call::parse::<Listing>(node, &body)?.results)
+}
+
+/// The id of a document a node showed.
+fn id_of(node: &NodeId, document: &RawValue, key: &str) -> Result<String, Error> {
+    let fields: BTreeMap<String, Box<RawValue>> =
+        serde_json::from_str(document.get()).map_err(|_| Error::node(node, "garbage"))?;
+    fields
+        .get(key)
+        .and_then(|value| crate::documents::parse_id_value(value).ok())
+        .map(|id| id.as_str().to_owned())
+        .ok_or_else(|| Error::node(node, "garbage"))
+}
+
 /// Puts one shard of an index on a node exactly as an up-to-date peer has it. The caller holds back
 /// writes to the index.
+///
+/// What the peer has is written over what the node has, and only then what the peer does not have
+/// is deleted: a read that chose this node before it missed anything may still be under way, and
+/// must not find the shard empty.
 async fn copy_shard(
     shared: &Arc<Shared>,
     entry: &Arc<IndexEntry>,
     node: &NodeId,
     shard: ShardId,
 ) -> Result<(), Error> {
-    #[derive(serde::Deserialize)]
-    struct Listing {
-        results: Vec<Box<RawValue>>,
-    }
-    let topology = shared.topology();
-    let stale = shared.stale();
-    let placement = topology.placement(entry.shards);
-    let peer = placement
-        .write_targets(shard)
-        .map(|(_, id)| id)
-        .find(|id| {
-            *id != node
-                && topology.node(id).is_some_and(|n| n.status.is_readable())
-                && !stale.is_stale(&entry.physical, id, shard)
-                && !shared.scores.is_open(id)
-        })
-        .cloned()
-        .ok_or_else(|| Error::node(node, "no_peer"))?;
-    // What the peer has not worked off yet is not in what it shows.
+    let peer = peer_of(shared, entry, node, shard)?;
+    // What the peer has not worked off yet is not in what it shows; what the node has not could
+    // come after the copy.
     idle_for(shared, &peer, &entry.physical).await?;
-    let filter = format!("_miroir_shard = '{}'", shard_value(shard.0, entry.shards));
+    idle_for(shared, node, &entry.physical).await?;
+    // Without a primary key nothing was ever written.
+    let Some(key) = entry.primary_key.as_deref() else { return Ok(()) };
     let base = format!("/indexes/{}/documents", entry.physical);
-    let delete = Call::new(Method::POST, "documents_delete", format!("{base}/delete"))
-        .json(json!({"filter": filter}).to_string());
-    perform(shared, node, &delete).await?;
-    let key = entry.primary_key.as_deref().map(crate::http::encode);
-    let query = key.map(|key| format!("?primaryKey={key}")).unwrap_or_default();
+    let query = format!("?primaryKey={}", crate::http::encode(key));
+    let mut kept = BTreeSet::new();
     let mut offset = 0;
     loop {
-        let body = json!({"filter": filter, "offset": offset, "limit": PAGE, "retrieveVectors": true});
-        let call = Call::new(Method::POST, "documents_fetch", format!("{base}/fetch"))
-            .json(body.to_string());
-        let body = shared.call_within(&peer, &call, &cx(), shared.tuning.node_timeout * 6).await?;
-        let page: Listing = Call::parse(&peer, &body)?;
-        if page.results.is_empty() {
-            return Ok(());
+        let documents = page_of(shared, entry, &peer, shard, offset, false).await?;
+        if documents.is_empty() {
+            break;
         }
-        offset += page.results.len();
-        let last = page.results.len() < PAGE;
-        let mut payload = Vec::with_capacity(body.len());
-        payload.push(b'[');
-        for (at, document) in page.results.iter().enumerate() {
-            if at > 0 {
-                payload.push(b',');
-            }
+        offset += documents.len();
+        for document in &documents {
+            kept.insert(id_of(&peer, document, key)?);
+        }
+        let size: usize = documents.iter().map(|document| document.get().len() + 1).sum();
+        let mut payload = Vec::with_capacity(size + 1);
+        for document in &documents {
+            payload.push(if payload.is_empty() { b'[' } else { b',' });
             payload.extend_from_slice(document.get().as_bytes());
         }
         payload.push(b']');
@@ -244,10 +337,34 @@ async fn copy_shard(
         if perform(shared, node, &add).await? != TaskStatus::Succeeded {
             return Err(Error::node(node, "repair_refused"));
         }
-        if last {
-            return Ok(());
+        if documents.len() < PAGE {
+            break;
         }
     }
+    let mut surplus = Vec::new();
+    let mut offset = 0;
+    loop {
+        let documents = page_of(shared, entry, node, shard, offset, true).await?;
+        offset += documents.len();
+        for document in &documents {
+            let id = id_of(node, document, key)?;
+            if !kept.contains(&id) {
+                surplus.push(id);
+            }
+        }
+        if documents.len() < PAGE {
+            break;
+        }
+    }
+    if surplus.is_empty() {
+        return Ok(());
+    }
+    let delete = Call::new(Method::POST, "documents_delete", format!("{base}/delete-batch"))
+        .json(serde_json::to_vec(&surplus).map_err(Error::internal)?);
+    if perform(shared, node, &delete).await? != TaskStatus::Succeeded {
+        return Err(Error::node(node, "repair_refused"));
+    }
+    Ok(())
 }
 
 /// Stale rows by node, for operators.

@@ -51,17 +51,39 @@ const RESET: &[&str] = &[
     "prefixSearch",
 ];
 
+/// Least `maxValuesPerFacet` on nodes. Up to 3000 candidates the engine orders numbers as text, beyond
+/// it by value; a leaf of a larger whole must therefore show all values of its 3000 candidates.
+fn node_values(tuning: &Tuning) -> u64 {
+    tuning.node_max_values.max(3000)
+}
+
 /// What every index has on nodes from the start.
 pub fn node_base_settings(tuning: &Tuning) -> Value {
     json!({
         "filterableAttributes": [SHARD],
-        "faceting": {"maxValuesPerFacet": tuning.node_max_values},
+        "faceting": {"maxValuesPerFacet": node_values(tuning)},
         "pagination": {"maxTotalHits": NODE_MAX_TOTAL_HITS},
     })
 }
 
 /// Changes of the overlay that come with a settings update: `null` removes.
 type Overlay = Map<String, Value>;
+
+/// Submitted settings as a task shows them: a reset of the two lists of attributes that default to
+/// everything shows as that; a reset of all settings also names those Miroir does not touch.
+fn shown(submitted: &Map<String, Value>, whole: bool) -> Map<String, Value> {
+    let mut out = submitted.clone();
+    for key in ["displayedAttributes", "searchableAttributes"] {
+        if let Some(value) = out.get_mut(key).filter(|value| value.is_null()) {
+            *value = json!(["*"]);
+        }
+    }
+    if whole {
+        out.insert("foreignKeys".into(), Value::Null);
+        out.insert("chat".into(), Value::Null);
+    }
+    out
+}
 
 /// Turns a client's settings object into the nodes' and the overlay's change. `None`: a value has
 /// an unexpected type, so that a node has to say what is wrong.
@@ -115,7 +137,7 @@ fn to_nodes(submitted: &Map<String, Value>, tuning: &Tuning) -> Option<(Value, O
         None => {}
         Some(Value::Null) => {
             nodes["faceting"] =
-                json!({"maxValuesPerFacet": tuning.node_max_values, "sortFacetValuesBy": null});
+                json!({"maxValuesPerFacet": node_values(tuning), "sortFacetValuesBy": null});
             overlay.insert("maxValuesPerFacet".into(), Value::Null);
         }
         Some(Value::Object(fields)) => {
@@ -125,7 +147,7 @@ fn to_nodes(submitted: &Map<String, Value>, tuning: &Tuning) -> Option<(Value, O
                     return None;
                 }
                 let wanted = value.as_u64().unwrap_or(0).saturating_mul(10);
-                let wanted = wanted.max(tuning.node_max_values).min(u64::from(u32::MAX));
+                let wanted = wanted.max(node_values(tuning)).min(u64::from(u32::MAX));
                 fields.insert("maxValuesPerFacet".into(), wanted.into());
                 overlay.insert("maxValuesPerFacet".into(), value);
             }
@@ -174,7 +196,11 @@ impl Control {
         request: &Request,
         op: SettingsOp,
     ) -> Result<Response, Error> {
-        if op.change { self.change_settings(request, op).await } else { self.show(request, op).await }
+        if op.change {
+            self.change_settings(request, op).await
+        } else {
+            self.show(request, op).await
+        }
     }
 
     async fn show(&self, request: &Request, op: SettingsOp) -> Result<Response, Error> {
@@ -232,7 +258,7 @@ impl Control {
         error
     }
 
-    fn submitted(&self, request: &Request, op: &SettingsOp) -> Option<Map<String, Value>> {
+    fn submitted(request: &Request, op: &SettingsOp) -> Option<Map<String, Value>> {
         if request.original.method == Method::DELETE {
             let keys = op.setting.map_or_else(|| RESET.to_vec(), |setting| vec![setting]);
             return Some(keys.into_iter().map(|key| (key.to_owned(), Value::Null)).collect());
@@ -249,25 +275,29 @@ impl Control {
 
     async fn change_settings(&self, request: &Request, op: SettingsOp) -> Result<Response, Error> {
         let Ok(uid) = miroir_api::IndexUid::new(&op.index) else {
-            return Err(self.refusal(request, &format!("/indexes/{}", op.index)).await);
+            return Err(self.refusal(request, &crate::http::index_path(&op.index)).await);
         };
-        let Some(submitted) = self.submitted(request, &op) else {
+        let Some(submitted) = Self::submitted(request, &op) else {
             return Err(self.refused_settings(request).await);
         };
         let Some((nodes, overlay)) = to_nodes(&submitted, &self.shared.tuning) else {
             return Err(self.refused_settings(request).await);
         };
-        let physical = self.find(&op.index).map_or_else(|| op.index.clone(), |e| e.physical.clone());
+        let physical =
+            self.find(&op.index).map_or_else(|| op.index.clone(), |e| e.physical.clone());
         let gate = self.shared.sequencer.exclusive(&physical).await;
         let entry = match self.shared.index(&uid) {
             Some(entry) => entry,
             None if request.original.method == Method::DELETE => {
+                let submitted = shown(&submitted, op.setting.is_none());
                 let error = miroir_api::meili::ApiError::new(
                     "index_not_found",
                     format!("Index `{uid}` not found."),
                 );
                 let kind = TaskKind::SettingsUpdate;
-                return self.decided(Some(uid.as_str()), kind, Some(submitted), None, Err(error)).await;
+                return self
+                    .decided(Some(uid.as_str()), kind, Some(submitted), None, Err(error))
+                    .await;
             }
             None => {
                 // A refused body must not leave an index behind.
@@ -281,9 +311,13 @@ impl Control {
                 self.create_on_nodes(&uid, None, &request.cx).await?
             }
         };
-        let call =
-            Call::new(Method::PATCH, "settings_patch", format!("/indexes/{}/settings", entry.physical))
-                .json(nodes.to_string());
+        let whole = request.original.method == Method::DELETE && op.setting.is_none();
+        let call = Call::new(
+            Method::PATCH,
+            "settings_patch",
+            format!("/indexes/{}/settings", entry.physical),
+        )
+        .json(nodes.to_string());
         let topology = self.shared.topology();
         let placement = topology.placement(entry.shards);
         let batches = topology
@@ -299,13 +333,13 @@ impl Control {
             physical: Some(entry.physical.clone()),
             kind: TaskKind::SettingsUpdate,
             status: TaskStatus::Enqueued,
-            details: Some(submitted.clone()),
+            details: Some(shown(&submitted, whole)),
             error: None,
             enqueued_at: clock::now(),
             custom_metadata: None,
             nodes: Vec::new(),
             protocol: Some(json!({"settings": {
-                "step": "propose", "attempt": 0, "overlay": overlay, "submitted": submitted,
+                "step": "propose", "attempt": 0, "overlay": overlay, "submitted": shown(&submitted, whole),
                 "patch": nodes,
             }})),
         };

@@ -29,7 +29,11 @@ struct NodeStats {
 
 impl Control {
     /// How many documents an index has, counted exactly over a cover.
-    pub(super) async fn count(&self, request: &Request, entry: &Arc<IndexEntry>) -> Result<u64, Error> {
+    pub(super) async fn count(
+        &self,
+        request: &Request,
+        entry: &Arc<IndexEntry>,
+    ) -> Result<u64, Error> {
         let topology = self.shared.topology();
         let groups = topology.groups().iter().map(|group| group.id).collect();
         let leaf = leaf::Request {
@@ -71,7 +75,9 @@ impl Control {
     ) -> Result<IndexStats, Error> {
         let topology = self.shared.topology();
         let stale = self.shared.stale();
-        let touched = |node: &miroir_api::NodeId| stale.rows().any(|row| row.index == entry.physical && row.node == *node);
+        let touched = |node: &miroir_api::NodeId| {
+            stale.rows().any(|row| row.index == entry.physical && row.node == *node)
+        };
         let copies = u64::from(topology.replication_factor());
         let mut partial: Option<IndexStats> = None;
         for group in topology.groups() {
@@ -183,7 +189,9 @@ fn in_words(bytes: u64) -> String {
 
 fn adapt(value: &mut Value, request: &Request) {
     let query = request.original.query.as_deref().unwrap_or_default();
-    if query.contains("showInternalDatabaseSizes=true") && value.get("internalDatabaseSizes").is_none() {
+    if query.contains("showInternalDatabaseSizes=true")
+        && value.get("internalDatabaseSizes").is_none()
+    {
         value["internalDatabaseSizes"] = json!({});
     }
     if human(request) {

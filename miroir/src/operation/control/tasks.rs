@@ -1,6 +1,6 @@
 //! `GET /tasks` and `GET /tasks/{uid}` in Meilisearch's shapes.
 
-use miroir_api::meili::{TaskStatus, TaskView};
+use miroir_api::meili::TaskView;
 use miroir_api::{GroupId, TaskUid};
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub(super) fn accepted_with(record: &TaskRecord, degraded: Vec<GroupId>) -> Resp
 }
 
 /// A task as Meilisearch shows it; with what happened on each node if `nodes` is set.
-pub fn view(record: &TaskRecord, nodes: bool) -> TaskView {
+pub(super) fn view(record: &TaskRecord, nodes: bool) -> TaskView {
     let duration = match (record.started_at, record.finished_at) {
         (Some(from), Some(to)) => Some(clock::iso_duration(from, to)),
         _ => None,
@@ -80,9 +80,4 @@ impl Control {
             }
         }
     }
-}
-
-/// Whether a status ends a task.
-pub(super) fn ended(status: TaskStatus) -> bool {
-    status.is_terminal()
 }

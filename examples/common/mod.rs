@@ -1,0 +1,64 @@
+//! What the examples share: nodes to talk to, and a client for a service in the same process.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use miroir::http::Decode;
+use miroir_test::engine::EngineNode;
+use serde_json::Value;
+use tower::ServiceExt;
+
+/// Anything that can go wrong in an example.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Nodes of an example.
+pub struct Nodes {
+    /// Their addresses.
+    pub urls: Vec<String>,
+    /// Their key.
+    pub key: String,
+    /// Nodes of this process live as long as this.
+    _own: Vec<EngineNode>,
+}
+
+impl Nodes {
+    /// The nodes named on the command line, or three new ones in this process.
+    pub async fn get(arguments: Vec<String>) -> Result<Self> {
+        let key = std::env::var("MIROIR_NODE_MASTER_KEY").unwrap_or("example-node-key".to_owned());
+        let mut own = Vec::new();
+        if arguments.is_empty() {
+            for _ in 0..3 {
+                own.push(EngineNode::start_temp(&key).await?);
+            }
+        }
+        let urls =
+            if own.is_empty() { arguments } else { own.iter().map(EngineNode::url).collect() };
+        Ok(Self { urls, key, _own: own })
+    }
+}
+
+/// Sends one request and answers its JSON.
+pub async fn call(api: &Decode, method: &str, path: &str, body: &Value) -> Result<Value> {
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body.to_string())))?;
+    let answer = api.clone().oneshot(request).await?;
+    Ok(serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?)
+}
+
+/// Sends a write and waits for its task.
+pub async fn write(api: &Decode, method: &str, path: &str, body: &Value) -> Result<()> {
+    let accepted = call(api, method, path, body).await?;
+    let uid = accepted["taskUid"].as_u64().ok_or_else(|| accepted.to_string())?;
+    loop {
+        let task = call(api, "GET", &format!("/tasks/{uid}"), &Value::Null).await?;
+        match task["status"].as_str() {
+            Some("succeeded") => return Ok(()),
+            Some("enqueued" | "processing") => tokio::time::sleep(Duration::from_millis(5)).await,
+            _ => return Err(task.to_string().into()),
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Says who is asking; what they may do is decided later, by
+//! [`authorize`](crate::operation::authorize).
+//!
+//! Two keys exist. The *master key* opens the client API exactly as a Meilisearch node's own master
+//! key does, down to which malformed headers are refused as missing and which as invalid. The *admin
+//! key* opens what lies under `/_miroir/` and nothing else, so that neither is worth anything in the
+//! other's place. Nodes have keys of their own, which no client ever sees.
+//!
+//! | path | header | principal |
+//! | --- | --- | --- |
+//! | `/_miroir…` | `Authorization: Bearer` or `X-Admin-Key` with the admin key | `Admin` |
+//! | `/_miroir…` | anything else, or no admin key configured | `Anonymous` |
+//! | others | `Authorization` of another scheme | `Anonymous`, missing |
+//! | others | `Bearer` without a token | `Anonymous`, invalid |
+//! | others | none, or a bearer token; no master key configured | `MasterKey` |
+//! | others | none | `Anonymous`, missing |
+//! | others | the master key | `MasterKey` |
+//! | others | any other token, the admin key included | `Anonymous`, invalid |
+//!
+//! Keys are compared as SHA-256 digests in constant time: neither length nor content shows in how
+//! long a refusal takes.
+//!
+//! # Stage
+//! Edge. Any `http::Request<B>`; the body is not looked at.
+//!
+//! # Order
+//! Inside of tracing and load shedding, outside of `Decode`. No constraint is declared.
+//!
+//! # Context
+//! Inserts [`Principal`] into the request's extensions, and for `Anonymous` an [`AuthFailure`] that
+//! says why. `Decode` turns the first into `Context::principal` and hands the second on in
+//! `Context::extensions`.
+//!
+//! # Errors
+//! None: a request without a valid key goes on as `Anonymous`.
+//!
+//! # Metrics
+//! `miroir_auth_failures_total{reason}`: `missing` or `invalid`.
+//!
+//! # Example
+//! ```
+//! use miroir::context::Principal;
+//! use miroir_layers::edge::{AuthenticateLayer, AuthenticateOptions};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let service = ServiceBuilder::new()
+//!     .layer(AuthenticateLayer::new(&AuthenticateOptions {
+//!         master_key: Some("a master key".into()),
+//!         admin_key: None,
+//!     }))
+//!     .service_fn(|request: http::Request<()>| async move {
+//!         Ok::<_, std::convert::Infallible>(request.extensions().get::<Principal>().cloned())
+//!     });
+//! let request = http::Request::get("/indexes")
+//!     .header("authorization", "Bearer a master key")
+//!     .body(())
+//!     .unwrap();
+//! assert_eq!(service.oneshot(request).await.unwrap(), Some(Principal::MasterKey));
+//! # }
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use http::{HeaderMap, Request, header};
+use miroir::Placed;
+use miroir::context::Principal;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tower::{Layer, Service};
+
+/// What lies under it belongs to the operator.
+const ADMIN_PREFIX: &str = "/_miroir";
+
+/// Why a request is anonymous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AuthFailure {
+    /// It carries no key.
+    Missing,
+    /// It carries a wrong one.
+    Invalid,
+}
+
+impl AuthFailure {
+    /// A bounded label for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// The keys. An empty key counts as none.
+#[derive(Clone, Default)]
+pub struct AuthenticateOptions {
+    /// Opens the client API. `None`: the client API is open to everybody, as on a node.
+    pub master_key: Option<String>,
+    /// Opens the admin API. `None`: the admin API is closed to everybody.
+    pub admin_key: Option<String>,
+}
+
+impl fmt::Debug for AuthenticateOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthenticateOptions")
+            .field("master_key", &self.master_key.is_some())
+            .field("admin_key", &self.admin_key.is_some())
+            .finish()
+    }
+}
+
+/// A key, as its digest.
+struct Key([u8; 32]);
+
+impl Key {
+    fn of(text: &[u8]) -> Self {
+        Self(Sha256::digest(text).into())
+    }
+
+    fn configured(key: Option<&String>) -> Option<Self> {
+        key.filter(|key| !key.is_empty()).map(|key| Self::of(key.as_bytes()))
+    }
+
+    /// Whether this text is the key, in a time that depends on the length of the text alone.
+    fn opens(&self, text: &[u8]) -> bool {
+        self.0.ct_eq(&Self::of(text).0).into()
+    }
+}
+
+struct Keys {
+    master: Option<Key>,
+    admin: Option<Key>,
+}
+
+/// What Meilisearch reads in an `Authorization` header.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, AuthFailure> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    match text.split_once(' ') {
+        Some(("Bearer", token)) => Ok(Some(token)),
+        None if text == "Bearer" => Err(AuthFailure::Invalid),
+        _ => Err(AuthFailure::Missing),
+    }
+}
+
+fn is_admin_path(path: &str) -> bool {
+    path.strip_prefix(ADMIN_PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl Keys {
+    fn identify(&self, path: &str, headers: &HeaderMap) -> Result<Principal, AuthFailure> {
+        if is_admin_path(path) { self.operator(headers) } else { self.client(headers) }
+    }
+
+    fn operator(&self, headers: &HeaderMap) -> Result<Principal, AuthFailure> {
+        let own = headers.get(miroir_api::header::ADMIN_KEY).map(|value| value.as_bytes());
+        let bearer = bearer(headers);
+        let given = [own, bearer.ok().flatten().map(str::as_bytes)];
+        let mut failure = bearer.err().unwrap_or(AuthFailure::Missing);
+        for key in given.into_iter().flatten() {
+            if self.admin.as_ref().is_some_and(|admin| admin.opens(key)) {
+                return Ok(Principal::Admin);
+            }
+            failure = AuthFailure::Invalid;
+        }
+        Err(failure)
+    }
+
+    fn client(&self, headers: &HeaderMap) -> Result<Principal, AuthFailure> {
+        // A malformed header is refused even where no key is needed, as a node does.
+        let token = bearer(headers)?;
+        match (&self.master, token) {
+            (None, _) => Ok(Principal::MasterKey),
+            (Some(_), None) => Err(AuthFailure::Missing),
+            (Some(master), Some(token)) if master.opens(token.as_bytes()) => {
+                Ok(Principal::MasterKey)
+            }
+            (Some(_), Some(_)) => Err(AuthFailure::Invalid),
+        }
+    }
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone)]
+#[must_use]
+pub struct AuthenticateLayer {
+    keys: Arc<Keys>,
+}
+
+impl fmt::Debug for AuthenticateLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthenticateLayer").finish_non_exhaustive()
+    }
+}
+
+impl AuthenticateLayer {
+    /// Knows these keys.
+    pub fn new(options: &AuthenticateOptions) -> Self {
+        let master = Key::configured(options.master_key.as_ref());
+        let admin = Key::configured(options.admin_key.as_ref());
+        Self { keys: Arc::new(Keys { master, admin }) }
+    }
+}
+
+impl Placed for AuthenticateLayer {
+    const NAME: &'static str = "authenticate";
+}
+
+impl<S> Layer<S> for AuthenticateLayer {
+    type Service = Authenticate<S>;
+    fn layer(&self, inner: S) -> Authenticate<S> {
+        Authenticate { inner, layer: self.clone() }
+    }
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone, Debug)]
+pub struct Authenticate<S> {
+    inner: S,
+    layer: AuthenticateLayer,
+}
+
+impl<S: Service<Request<B>>, B> Service<Request<B>> for Authenticate<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        match self.layer.keys.identify(request.uri().path(), request.headers()) {
+            Ok(principal) => {
+                request.extensions_mut().insert(principal);
+            }
+            Err(failure) => {
+                metrics::counter!("miroir_auth_failures_total", "reason" => failure.as_str())
+                    .increment(1);
+                request.extensions_mut().insert(Principal::Anonymous);
+                request.extensions_mut().insert(failure);
+            }
+        }
+        self.inner.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::ServiceExt;
+
+    use super::*;
+
+    const MASTER: &str = "masterkey1234567890";
+    const ADMIN: &str = "adminkey1234567890";
+
+    fn keys(master: Option<&str>, admin: Option<&str>) -> AuthenticateLayer {
+        AuthenticateLayer::new(&AuthenticateOptions {
+            master_key: master.map(str::to_owned),
+            admin_key: admin.map(str::to_owned),
+        })
+    }
+
+    /// Who the inner service sees.
+    async fn seen(
+        layer: &AuthenticateLayer,
+        path: &str,
+        headers: &[(&str, &[u8])],
+    ) -> (Principal, Option<AuthFailure>) {
+        let mut request = Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let inner = tower::service_fn(|request: Request<()>| async move {
+            let extensions = request.extensions();
+            Ok::<_, std::convert::Infallible>((
+                extensions.get::<Principal>().cloned().unwrap(),
+                extensions.get::<AuthFailure>().copied(),
+            ))
+        });
+        layer.layer(inner).oneshot(request.body(()).unwrap()).await.unwrap()
+    }
+
+    const MISSING: (Principal, Option<AuthFailure>) =
+        (Principal::Anonymous, Some(AuthFailure::Missing));
+    const INVALID: (Principal, Option<AuthFailure>) =
+        (Principal::Anonymous, Some(AuthFailure::Invalid));
+
+    /// Recorded from Meilisearch 1.50.0, with and without a master key.
+    #[tokio::test]
+    async fn clients_are_judged_as_a_node_judges_them() {
+        let master = (Principal::MasterKey, None);
+        let with = keys(Some(MASTER), Some(ADMIN));
+        let without = keys(None, Some(ADMIN));
+        for (header, closed, open) in [
+            (None, &MISSING, &master),
+            (Some("Basic x"), &MISSING, &MISSING),
+            (Some("Bearer"), &INVALID, &INVALID),
+            (Some("Bearer zz"), &INVALID, &master),
+            (Some("bearer masterkey1234567890"), &MISSING, &MISSING),
+            (Some("BearerX masterkey1234567890"), &MISSING, &MISSING),
+            (Some("Bearer masterkey1234567890"), &master, &master),
+            (Some("Bearer  masterkey1234567890"), &INVALID, &master),
+            (Some("Bearer masterkey123456789"), &INVALID, &master),
+            (Some("Bearer adminkey1234567890"), &INVALID, &master),
+            (Some("Bearer \u{e9}"), &MISSING, &MISSING),
+        ] {
+            let headers: Vec<_> =
+                header.iter().map(|text| ("authorization", text.as_bytes())).collect();
+            assert_eq!(seen(&with, "/tasks", &headers).await, *closed, "{header:?}");
+            assert_eq!(seen(&without, "/tasks", &headers).await, *open, "{header:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_admin_key_opens_the_admin_api_and_nothing_else() {
+        let layer = keys(Some(MASTER), Some(ADMIN));
+        let admin = (Principal::Admin, None);
+        let bearer = |key: &str| format!("Bearer {key}").into_bytes();
+        let (own, master) = (bearer(ADMIN), bearer(MASTER));
+        for path in ["/_miroir", "/_miroir/topology"] {
+            assert_eq!(seen(&layer, path, &[("authorization", &own)]).await, admin);
+            assert_eq!(seen(&layer, path, &[("x-admin-key", ADMIN.as_bytes())]).await, admin);
+            let both: [(&str, &[u8]); 2] =
+                [("authorization", &master), ("x-admin-key", ADMIN.as_bytes())];
+            assert_eq!(seen(&layer, path, &both).await, admin);
+            assert_eq!(seen(&layer, path, &[("authorization", &master)]).await, INVALID);
+            assert_eq!(seen(&layer, path, &[("x-admin-key", MASTER.as_bytes())]).await, INVALID);
+            assert_eq!(seen(&layer, path, &[("authorization", b"Basic x")]).await, MISSING);
+            assert_eq!(seen(&layer, path, &[]).await, MISSING);
+        }
+        for path in ["/_miroirs", "/tasks", "/", "/%5Fmiroir/topology"] {
+            assert_eq!(seen(&layer, path, &[("x-admin-key", ADMIN.as_bytes())]).await, MISSING);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_an_admin_key_the_admin_api_is_closed() {
+        for layer in [keys(None, None), keys(Some(""), Some(""))] {
+            for key in ["", ADMIN] {
+                let headers = [("x-admin-key", key.as_bytes())];
+                assert_eq!(seen(&layer, "/_miroir/topology", &headers).await, INVALID);
+            }
+            assert_eq!(seen(&layer, "/_miroir/topology", &[]).await, MISSING);
+            // An empty master key is none.
+            assert_eq!(seen(&layer, "/tasks", &[]).await, (Principal::MasterKey, None));
+        }
+    }
+
+    #[test]
+    fn keys_do_not_show_in_debug_output() {
+        let options =
+            AuthenticateOptions { master_key: Some(MASTER.into()), admin_key: Some(ADMIN.into()) };
+        let text = format!("{options:?} {:?}", AuthenticateLayer::new(&options));
+        assert!(!text.contains(MASTER) && !text.contains(ADMIN), "{text}");
+    }
+}

@@ -1,0 +1,5 @@
+//! Layers of the index stage.
+
+pub mod stamp;
+
+pub use stamp::{StampLayer, StampOptions};

@@ -1,0 +1,125 @@
+//! Keeps clients out of the fields that belong to Miroir.
+//!
+//! A document that arrives with a `_miroir_shard` of its own would be read in the wrong shard, or
+//! twice, or never. So documents that carry a reserved field are refused before any node sees one of
+//! the batch. The fields themselves are written by `Scatter`.
+//!
+//! Names are compared as JSON says, so that `"_miroir\u005fshard"` is found too; only top-level
+//! fields count.
+//!
+//! # Stage
+//! Index, `Write::Add` only. Other operations pass untouched.
+//!
+//! # Order
+//! Inside of `cdc`: what is published is what the client wrote.
+//!
+//! # Context
+//! Reads `origin`: only what a client sent is checked. Workers copy documents together with their
+//! reserved fields.
+//!
+//! # Errors
+//! 400 `miroir_reserved_field`, naming the first such field.
+//!
+//! # Metrics
+//! `miroir_reserved_field_refusals_total{field}`.
+//!
+//! # Example
+//! ```
+//! use miroir::Stack;
+//! use miroir_layers::index::{StampLayer, StampOptions};
+//!
+//! let options = StampOptions { updated_at: true, ..StampOptions::default() };
+//! let stack = Stack::<miroir::index::Request>::new().push(StampLayer::new(options));
+//! assert_eq!(stack.describe().layers, ["stamp"]);
+//! ```
+
+use std::task::{self, Poll};
+
+use futures_util::future::{Either, Ready, ready};
+use miroir::context::Origin;
+use miroir::documents::{self, find_reserved, reserved_field};
+use miroir::index::{Operation, Request, Response, Write};
+use miroir::{Error, Placed, StageService};
+use tower::{Layer, Service};
+
+/// Which fields are Miroir's. The shard always is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StampOptions {
+    /// `_miroir_updated_at` is written by Miroir.
+    pub updated_at: bool,
+    /// `_miroir_expires_at` may not be written by clients. Leave it `false` where documents may
+    /// expire: clients then set the field.
+    pub expires_at: bool,
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct StampLayer {
+    options: StampOptions,
+}
+
+impl StampLayer {
+    /// Refuses with these options.
+    pub fn new(options: StampOptions) -> Self {
+        Self { options }
+    }
+}
+
+impl Placed for StampLayer {
+    const NAME: &'static str = "stamp";
+    const INSIDE_OF: &'static [&'static str] = &["cdc"];
+}
+
+impl<S> Layer<S> for StampLayer {
+    type Service = Stamp<S>;
+    fn layer(&self, inner: S) -> Stamp<S> {
+        Stamp { inner, options: self.options }
+    }
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone, Debug)]
+pub struct Stamp<S> {
+    inner: S,
+    options: StampOptions,
+}
+
+/// The first reserved field in a request, if it has one.
+fn refused(request: &Request, options: StampOptions) -> Option<String> {
+    let Operation::Write { write: Write::Add { documents, .. }, .. } = &request.op else {
+        return None;
+    };
+    if request.cx.origin != Origin::Client {
+        return None;
+    }
+    let mut names = vec![documents::SHARD];
+    names.extend(options.updated_at.then_some(documents::UPDATED_AT));
+    names.extend(options.expires_at.then_some(documents::EXPIRES_AT));
+    documents.iter().find_map(|document| find_reserved(document, &names))
+}
+
+impl<S: StageService<Request>> Service<Request> for Stamp<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = Either<S::Future, Ready<Result<Response, Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        match refused(&request, self.options) {
+            None => Either::Left(self.inner.call(request)),
+            Some(field) => {
+                let error = Error::client(reserved_field(&field));
+                metrics::counter!("miroir_reserved_field_refusals_total", "field" => field)
+                    .increment(1);
+                Either::Right(ready(Err(error)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

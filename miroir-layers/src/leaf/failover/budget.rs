@@ -1,0 +1,111 @@
+//! The retry budget: a token bucket that leaves fill and further attempts empty, after Finagle's
+//! `RetryBudget`.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::FailoverOptions;
+
+/// One further attempt.
+const ATTEMPT: u64 = 100;
+
+/// A token bucket in hundredths of an attempt, so that a percentage is a whole number.
+#[derive(Debug)]
+pub(super) struct Budget {
+    percent: u64,
+    per_second: u64,
+    capacity: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    tokens: u64,
+    refilled: Option<Instant>,
+}
+
+impl Budget {
+    /// A full bucket.
+    pub(super) fn new(options: &FailoverOptions) -> Self {
+        let capacity = u64::from(options.burst) * ATTEMPT;
+        Self {
+            percent: u64::from(options.budget_percent),
+            per_second: u64::from(options.per_second),
+            capacity,
+            state: Mutex::new(State { tokens: capacity, refilled: None }),
+        }
+    }
+
+    /// A leaf was asked.
+    pub(super) fn deposit(&self) {
+        let mut state = self.state.lock().expect("no panic holds this lock");
+        state.tokens = (state.tokens + self.percent).min(self.capacity);
+    }
+
+    /// May one more attempt be made?
+    pub(super) fn withdraw(&self, now: Instant) -> bool {
+        let mut state = self.state.lock().expect("no panic holds this lock");
+        let since =
+            state.refilled.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        // Whole hundredths only; what is left of the time counts next time.
+        let hundredths = since.as_millis() as u64 * self.per_second * ATTEMPT / 1000;
+        if state.refilled.is_none() || hundredths > 0 {
+            state.refilled = Some(now);
+        }
+        state.tokens = (state.tokens + hundredths).min(self.capacity);
+        let Some(left) = state.tokens.checked_sub(ATTEMPT) else { return false };
+        state.tokens = left;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(budget_percent: u32, per_second: u32, burst: u32) -> Budget {
+        Budget::new(&FailoverOptions { max_attempts: 3, budget_percent, per_second, burst })
+    }
+
+    fn drain(budget: &Budget, now: Instant) -> u32 {
+        std::iter::from_fn(|| budget.withdraw(now).then_some(())).count() as u32
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leaves_pay_for_attempts() {
+        let now = Instant::now();
+        let budget = budget(20, 0, 3);
+        assert_eq!(drain(&budget, now), 3, "the burst");
+        for _ in 0..4 {
+            budget.deposit();
+        }
+        assert_eq!(drain(&budget, now), 0, "four fifths are not enough");
+        budget.deposit();
+        assert_eq!(drain(&budget, now), 1);
+        for _ in 0..1000 {
+            budget.deposit();
+        }
+        assert_eq!(drain(&budget, now), 3, "no more than the burst is saved");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_does_time() {
+        let start = Instant::now();
+        let budget = budget(0, 10, 5);
+        assert_eq!(drain(&budget, start), 5);
+        assert_eq!(drain(&budget, start + Duration::from_millis(99)), 0);
+        assert_eq!(drain(&budget, start + Duration::from_millis(100)), 1);
+        assert_eq!(drain(&budget, start + Duration::from_mins(1)), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_comes_of_nothing() {
+        let now = Instant::now();
+        let budget = budget(100, 100, 0);
+        budget.deposit();
+        assert!(!budget.withdraw(now));
+        assert!(!budget.withdraw(now + Duration::from_secs(10)));
+    }
+}

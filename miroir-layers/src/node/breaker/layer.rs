@@ -1,0 +1,146 @@
+//! The layer and its service.
+
+use std::sync::{Arc, Mutex};
+use std::task::{self, Poll};
+
+use miroir::node::{NodeScore, Request, Response, Scores};
+use miroir::stage::{StageFuture, take_ready};
+use miroir::{Error, Placed, StageService};
+use miroir_api::NodeId;
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use super::machine::{Machine, Phase, Ticket};
+use super::{BreakerOptions, REFUSED};
+use crate::node::{call_of, verdict};
+
+#[derive(Debug)]
+struct Shared {
+    node: NodeId,
+    score: Arc<NodeScore>,
+    machine: Mutex<Machine>,
+}
+
+/// See the [module's documentation](super). Clones share one state: make one for each node.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct BreakerLayer {
+    shared: Arc<Shared>,
+}
+
+impl BreakerLayer {
+    /// Guards this node and says in its score whether it is open.
+    pub fn new(scores: &Scores, node: &NodeId, options: BreakerOptions) -> Self {
+        let machine = Mutex::new(Machine::new(&options));
+        let shared = Shared { node: node.clone(), score: scores.node(node), machine };
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl Placed for BreakerLayer {
+    const NAME: &'static str = "breaker";
+    const INSIDE_OF: &'static [&'static str] = &["metrics"];
+}
+
+impl<S> Layer<S> for BreakerLayer {
+    type Service = Breaker<S>;
+    fn layer(&self, inner: S) -> Breaker<S> {
+        // A score outlives its node's stack, and a gauge has to be there before it changes.
+        self.shared.change(|machine, _| {
+            self.shared.score.set_open(machine.refuses());
+            self.shared.publish(machine.phase());
+        });
+        Breaker { inner, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// See the [module's documentation](super).
+#[derive(Clone, Debug)]
+pub struct Breaker<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl Shared {
+    /// Changes the state and tells the outside, under one lock so that the last word is the latest.
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Machine, Instant) -> T) -> T {
+        let mut machine = self.machine.lock().expect("no panic holds this lock");
+        let (before, refused) = (machine.phase(), machine.refuses());
+        let out = change(&mut machine, Instant::now());
+        let after = machine.phase();
+        if refused != machine.refuses() {
+            self.score.set_open(machine.refuses());
+        }
+        if before != after {
+            self.publish(after);
+            tracing::info!(node = %self.node, ?after, "breaker");
+            if let Phase::Open { until } = after {
+                self.half_open_at(until);
+            }
+        }
+        out
+    }
+
+    fn publish(&self, phase: Phase) {
+        let value = match phase {
+            Phase::Closed => 0.0,
+            Phase::HalfOpen => 1.0,
+            Phase::Open { .. } => 2.0,
+        };
+        metrics::gauge!("miroir_breaker_state", "node_id" => self.node.to_string()).set(value);
+    }
+
+    /// Half-opens in time, even if nobody calls: leaves avoid a node whose score says that it is
+    /// open, so that without this nobody might ever call again.
+    fn half_open_at(self: &Arc<Self>, until: Instant) {
+        // A future may be dropped where there is no runtime any more.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let shared = Arc::downgrade(self);
+        runtime.spawn(async move {
+            tokio::time::sleep_until(until).await;
+            if let Some(shared) = shared.upgrade() {
+                shared.change(Machine::tick);
+            }
+        });
+    }
+}
+
+/// Says how the call ended, also if it was dropped.
+struct Guard {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    healthy: Option<bool>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let (ticket, healthy) = (self.ticket, self.healthy);
+        self.shared.change(|machine, now| machine.record(now, ticket, healthy));
+    }
+}
+
+impl<S: StageService<Request>> Service<Request> for Breaker<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = StageFuture<Request>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let mut inner = take_ready(&mut self.inner);
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let probe = call_of(&request).is_some_and(|call| call.probe);
+            // Asked when the call is made and not when its future is.
+            let Some(ticket) = shared.change(|machine, now| machine.admit(now, probe)) else {
+                return Err(Error::node(&shared.node, REFUSED));
+            };
+            let mut guard = Guard { shared, ticket, healthy: None };
+            let answer = inner.call(request).await;
+            guard.healthy = verdict(&answer);
+            answer
+        })
+    }
+}

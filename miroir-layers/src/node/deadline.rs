@@ -1,0 +1,114 @@
+//! Gives up when the time of a call is over, and makes that the node's failure.
+//!
+//! The client under the stack looks at the deadline too, but only once it is asked; here the wait for
+//! a place in the node's queue is bounded as well. A call whose time is over already is not made.
+//!
+//! # Stage
+//! Node, all calls. Nothing is changed.
+//!
+//! # Order
+//! Inside of `load`, which has to see timeouts as slow calls; outside of `limit`.
+//!
+//! # Context
+//! Reads `NodeCall::deadline`.
+//!
+//! # Errors
+//! `NodeFailed("timeout")`, the node's fault: another replica may answer in time.
+//!
+//! # Metrics
+//! None of its own; timeouts show in `miroir_node_errors_total{error_type="timeout"}`.
+//!
+//! # Example
+//! ```
+//! use std::time::Duration;
+//! use miroir::{Context, node::Call};
+//! use miroir_layers::node::{DeadlineLayer, DeadlineOptions};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let node = miroir_api::NodeId::new("a").unwrap();
+//! let layer = DeadlineLayer::new(&node, DeadlineOptions::default());
+//! let (mut service, _inner) = miroir_test::layered(layer);
+//!
+//! let cx = Context::client("1", Duration::from_secs(5));
+//! let request = Call::get("stats", "/stats").request(&cx, Duration::from_millis(5)).unwrap();
+//! // Nobody answers.
+//! assert_eq!(service.call(request).await.unwrap_err().label(), "timeout");
+//! # }
+//! ```
+
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use miroir::node::{Request, Response};
+use miroir::stage::{StageFuture, take_ready};
+use miroir::{Error, Placed, StageService};
+use miroir_api::NodeId;
+use tower::{Layer, Service};
+
+use super::call_of;
+
+/// How long calls may take that do not say so themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeadlineOptions {
+    /// `None`: as long as they like.
+    pub fallback: Option<Duration>,
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct DeadlineLayer {
+    node: NodeId,
+    options: DeadlineOptions,
+}
+
+impl DeadlineLayer {
+    /// Bounds calls to this node.
+    pub fn new(node: &NodeId, options: DeadlineOptions) -> Self {
+        Self { node: node.clone(), options }
+    }
+}
+
+impl Placed for DeadlineLayer {
+    const NAME: &'static str = "deadline";
+    const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker", "load"];
+}
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = Deadline<S>;
+    fn layer(&self, inner: S) -> Deadline<S> {
+        Deadline { inner, layer: self.clone() }
+    }
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone, Debug)]
+pub struct Deadline<S> {
+    inner: S,
+    layer: DeadlineLayer,
+}
+
+impl<S: StageService<Request>> Service<Request> for Deadline<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = StageFuture<Request>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let own = call_of(&request).map(|call| call.deadline.remaining());
+        let Some(left) = own.or(self.layer.options.fallback) else {
+            return Box::pin(self.inner.call(request));
+        };
+        let timeout = Error::node(&self.layer.node, "timeout");
+        if left.is_zero() {
+            return Box::pin(std::future::ready(Err(timeout)));
+        }
+        let mut inner = take_ready(&mut self.inner);
+        Box::pin(async move {
+            tokio::time::timeout(left, inner.call(request)).await.unwrap_or(Err(timeout))
+        })
+    }
+}

@@ -1,0 +1,164 @@
+//! Bounds how many calls one node gets at a time, with a lane for each class of traffic.
+//!
+//! A node works on so many searches at once as it has cores; what comes on top waits there, where
+//! nobody can see it or give it up. Here it waits in order and leaves when its caller goes. Workers
+//! have a lane of their own, so that no repair can keep a client waiting and no rush of clients can
+//! starve a repair.
+//!
+//! # Stage
+//! Node, all calls but health probes: a full queue must not look like a dead node. Nothing is
+//! changed.
+//!
+//! # Order
+//! Inside of `deadline`, which bounds the wait, and of `breaker`: nobody queues for a dead node.
+//!
+//! # Context
+//! Reads `NodeCall::class` and `probe`. Calls without a `NodeCall` are interactive.
+//!
+//! # Errors
+//! Adds none. Places are taken inside of the future, never in `poll_ready`: a service that is
+//! dropped uncalled holds none.
+//!
+//! # Metrics
+//! `miroir_node_limit_waits_total{node_id,class}` counts calls that had to wait.
+//!
+//! # Example
+//! ```
+//! use miroir::Stack;
+//! use miroir_layers::node::{LimitLayer, LimitOptions};
+//!
+//! let node = miroir_api::NodeId::new("a").unwrap();
+//! let options = LimitOptions { interactive: 8, ..LimitOptions::default() };
+//! let stack = Stack::<miroir::node::Request>::new().push(LimitLayer::new(&node, options));
+//! assert_eq!(stack.describe().layers, ["limit"]);
+//! ```
+
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use miroir::context::Class;
+use miroir::node::{Request, Response};
+use miroir::stage::{StageFuture, take_ready};
+use miroir::{Error, Placed, StageService};
+use miroir_api::NodeId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::{Layer, Service};
+
+use super::call_of;
+
+/// Calls in flight to one node. 0 counts as 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitOptions {
+    /// Calls made for clients.
+    pub interactive: usize,
+    /// Calls of workers.
+    pub background: usize,
+}
+
+impl Default for LimitOptions {
+    fn default() -> Self {
+        Self { interactive: 96, background: 32 }
+    }
+}
+
+#[derive(Debug)]
+struct Lane {
+    class: &'static str,
+    places: Arc<Semaphore>,
+}
+
+impl Lane {
+    fn new(class: &'static str, places: usize) -> Self {
+        let places = places.clamp(1, Semaphore::MAX_PERMITS);
+        Self { class, places: Arc::new(Semaphore::new(places)) }
+    }
+}
+
+#[derive(Debug)]
+struct Lanes {
+    node: Arc<str>,
+    interactive: Lane,
+    background: Lane,
+}
+
+impl Lanes {
+    /// Waits for a place. First come, first served within a lane.
+    async fn place(&self, class: Class) -> Result<OwnedSemaphorePermit, Error> {
+        let lane = match class {
+            Class::Interactive => &self.interactive,
+            Class::Background => &self.background,
+        };
+        if let Ok(place) = Arc::clone(&lane.places).try_acquire_owned() {
+            return Ok(place);
+        }
+        metrics::counter!(
+            "miroir_node_limit_waits_total",
+            "node_id" => Arc::clone(&self.node), "class" => lane.class
+        )
+        .increment(1);
+        // Fails only for a closed semaphore; nobody closes it.
+        Arc::clone(&lane.places).acquire_owned().await.map_err(Error::internal)
+    }
+}
+
+/// See the [module's documentation](self). Clones share their lanes: make one for each node.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct LimitLayer {
+    lanes: Arc<Lanes>,
+}
+
+impl LimitLayer {
+    /// Limits calls to this node.
+    pub fn new(node: &NodeId, options: LimitOptions) -> Self {
+        let lanes = Lanes {
+            node: node.as_str().into(),
+            interactive: Lane::new("interactive", options.interactive),
+            background: Lane::new("background", options.background),
+        };
+        Self { lanes: Arc::new(lanes) }
+    }
+}
+
+impl Placed for LimitLayer {
+    const NAME: &'static str = "limit";
+    const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker", "load", "deadline"];
+}
+
+impl<S> Layer<S> for LimitLayer {
+    type Service = Limit<S>;
+    fn layer(&self, inner: S) -> Limit<S> {
+        Limit { inner, lanes: Arc::clone(&self.lanes) }
+    }
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone, Debug)]
+pub struct Limit<S> {
+    inner: S,
+    lanes: Arc<Lanes>,
+}
+
+impl<S: StageService<Request>> Service<Request> for Limit<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = StageFuture<Request>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let call = call_of(&request);
+        if call.is_some_and(|call| call.probe) {
+            return Box::pin(self.inner.call(request));
+        }
+        let class = call.map_or(Class::Interactive, |call| call.class);
+        let mut inner = take_ready(&mut self.inner);
+        let lanes = Arc::clone(&self.lanes);
+        Box::pin(async move {
+            let _place = lanes.place(class).await?;
+            inner.call(request).await
+        })
+    }
+}

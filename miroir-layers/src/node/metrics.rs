@@ -1,0 +1,166 @@
+//! Counts and times every call to a node.
+//!
+//! Timed here, outside of the breaker and of the queue, a call takes as long as it makes its caller
+//! wait. Calls that the breaker refuses take no time and would make a dead node look fast: they are
+//! counted as errors and not timed.
+//!
+//! # Stage
+//! Node, all calls. Nothing is changed.
+//!
+//! # Order
+//! Outermost.
+//!
+//! # Context
+//! Reads `NodeCall::operation`.
+//!
+//! # Errors
+//! Adds none.
+//!
+//! # Metrics
+//! | name | kind | what |
+//! | --- | --- | --- |
+//! | `miroir_node_request_duration_seconds{node_id,operation}` | histogram | calls that ended |
+//! | `miroir_node_errors_total{node_id,error_type}` | counter | errors, 5xx, 429, 401 and 403 |
+//! | `miroir_node_cancelled_total{node_id,operation}` | counter | calls nobody waited for any more |
+//! | `miroir_node_connection_reuse_ratio{node_id}` | gauge | share of calls that found an open connection |
+//!
+//! # Example
+//! ```
+//! use miroir::Stack;
+//! use miroir::node::{Client, ClientOptions};
+//! use miroir_layers::node::MetricsLayer;
+//!
+//! let node = miroir_api::NodeId::new("a").unwrap();
+//! let client = Client::new(node.clone(), "http://localhost:7701", ClientOptions::default());
+//! let layer = MetricsLayer::new(&node).connections(client.connections());
+//! let service = Stack::<miroir::node::Request>::new().push(layer).build(client).unwrap();
+//! # let _ = service;
+//! ```
+
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use miroir::node::{Connections, Request, Response};
+use miroir::stage::{StageFuture, take_ready};
+use miroir::{Error, Placed, StageService};
+use miroir_api::NodeId;
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use super::{call_of, failure};
+
+/// The error that takes no time.
+const REFUSED: &str = super::breaker::REFUSED;
+
+/// See the [module's documentation](self).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct MetricsLayer {
+    node: Arc<str>,
+    connections: Option<Arc<Connections>>,
+}
+
+impl MetricsLayer {
+    /// Measures calls to this node.
+    pub fn new(node: &NodeId) -> Self {
+        Self { node: node.as_str().into(), connections: None }
+    }
+
+    /// Publishes how often connections are reused.
+    pub fn connections(mut self, connections: Arc<Connections>) -> Self {
+        self.connections = Some(connections);
+        self
+    }
+}
+
+impl Placed for MetricsLayer {
+    const NAME: &'static str = "metrics";
+}
+
+impl<S> Layer<S> for MetricsLayer {
+    type Service = Metrics<S>;
+    fn layer(&self, inner: S) -> Metrics<S> {
+        Metrics { inner, layer: self.clone() }
+    }
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone, Debug)]
+pub struct Metrics<S> {
+    inner: S,
+    layer: MetricsLayer,
+}
+
+impl MetricsLayer {
+    fn record(&self, operation: &'static str, started: Instant, answer: &Result<Response, Error>) {
+        let node = &self.node;
+        let failure = failure(answer);
+        if let Some(error_type) = failure {
+            ::metrics::counter!(
+                "miroir_node_errors_total", "node_id" => Arc::clone(node), "error_type" => error_type
+            )
+            .increment(1);
+        }
+        if failure != Some(REFUSED) {
+            ::metrics::histogram!(
+                "miroir_node_request_duration_seconds",
+                "node_id" => Arc::clone(node), "operation" => operation
+            )
+            .record(started.elapsed().as_secs_f64());
+        }
+        if let Some(connections) = &self.connections {
+            let (opened, requests) = (connections.opened(), connections.requests());
+            if requests > 0 {
+                // A connection may be opened ahead of the request that it is for.
+                let ratio = requests.saturating_sub(opened) as f64 / requests as f64;
+                ::metrics::gauge!(
+                    "miroir_node_connection_reuse_ratio", "node_id" => Arc::clone(node)
+                )
+                .set(ratio);
+            }
+        }
+    }
+}
+
+/// Counts a call that is dropped before its end.
+struct Cancelled<'a> {
+    node: &'a Arc<str>,
+    operation: &'static str,
+    ended: bool,
+}
+
+impl Drop for Cancelled<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            ::metrics::counter!(
+                "miroir_node_cancelled_total",
+                "node_id" => Arc::clone(self.node), "operation" => self.operation
+            )
+            .increment(1);
+        }
+    }
+}
+
+impl<S: StageService<Request>> Service<Request> for Metrics<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = StageFuture<Request>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let mut inner = take_ready(&mut self.inner);
+        let layer = self.layer.clone();
+        Box::pin(async move {
+            let operation = call_of(&request).map_or("other", |call| call.operation);
+            let mut guard = Cancelled { node: &layer.node, operation, ended: false };
+            let started = Instant::now();
+            let answer = inner.call(request).await;
+            guard.ended = true;
+            layer.record(operation, started, &answer);
+            answer
+        })
+    }
+}

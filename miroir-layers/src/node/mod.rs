@@ -1,0 +1,55 @@
+//! Layers of the node stage: one stack of them per node.
+//!
+//! Outermost first: `metrics`, `breaker`, `load`, `deadline`, `limit`, `credentials`, and for tests
+//! and game days `fault`.
+
+pub mod breaker;
+pub mod credentials;
+pub mod deadline;
+pub mod fault;
+pub mod limit;
+pub mod load;
+pub mod metrics;
+
+pub use breaker::{BreakerLayer, BreakerOptions};
+pub use credentials::CredentialsLayer;
+pub use deadline::{DeadlineLayer, DeadlineOptions};
+pub use fault::{FaultLayer, FaultOptions};
+pub use limit::{LimitLayer, LimitOptions};
+pub use load::{LoadLayer, LoadOptions};
+pub use metrics::MetricsLayer;
+
+use ::http::StatusCode;
+use miroir::node::{NodeCall, Request, Response};
+use miroir::{Error, Fault};
+
+/// What a call is, if its maker said so.
+fn call_of(request: &Request) -> Option<NodeCall> {
+    request.extensions().get::<NodeCall>().copied()
+}
+
+/// What kind of failure an answer is, seen from outside of the node, with the labels that
+/// `Call::accept` gives. `None`: the node did its work, even if it refused the request.
+fn failure(answer: &Result<Response, Error>) -> Option<&'static str> {
+    match answer {
+        Err(error) => Some(error.label()),
+        Ok(response) => match response.status() {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some("overloaded"),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some("refused_key"),
+            status if status.is_server_error() => Some("server_error"),
+            _ => None,
+        },
+    }
+}
+
+/// Whether the node is ill: it could not be asked, or said so itself. `None`: nothing was learnt.
+fn verdict(answer: &Result<Response, Error>) -> Option<bool> {
+    match answer {
+        Ok(response) => Some(!response.status().is_server_error()),
+        Err(error) if matches!(error.fault(), Fault::Node(_)) => Some(false),
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

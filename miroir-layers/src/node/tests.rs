@@ -1,0 +1,567 @@
+use std::time::Duration;
+
+use ::http::{Response as HttpResponse, StatusCode};
+use bytes::Bytes;
+use miroir::context::{Class, Context};
+use miroir::error::ErrorKind;
+use miroir::node::{Call, NodeCall, Request, Response, Scores};
+use miroir::{Error, Fault, Stack};
+use miroir_api::NodeId;
+use miroir_test::contract::{cancellation, contract, readiness};
+use miroir_test::layered;
+use miroir_test::mock::{MockHandle, Spawned, mock};
+use tokio::time::Instant;
+
+use super::*;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn node() -> NodeId {
+    NodeId::new("a").unwrap()
+}
+
+fn request(class: Class, probe: bool, timeout: Duration) -> Request {
+    let mut cx = Context::client("1", Duration::from_hours(1));
+    cx.class = class;
+    let mut request = Call::get("search", "/indexes/a/search").request(&cx, timeout).unwrap();
+    request.extensions_mut().get_mut::<NodeCall>().unwrap().probe = probe;
+    request
+}
+
+fn interactive() -> Request {
+    request(Class::Interactive, false, TIMEOUT)
+}
+
+fn background() -> Request {
+    request(Class::Background, false, TIMEOUT)
+}
+
+fn probe() -> Request {
+    request(Class::Background, true, TIMEOUT)
+}
+
+fn bare() -> Request {
+    ::http::Request::get("/").body(http_body_util::Full::default()).unwrap()
+}
+
+fn answer(status: u16) -> Response {
+    HttpResponse::builder().status(status).body(Bytes::new()).unwrap()
+}
+
+async fn wait(millis: u64) {
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
+fn label(answer: Result<Response, Error>) -> &'static str {
+    let error = answer.unwrap_err();
+    assert_eq!(*error.fault(), Fault::Node(node()));
+    error.label()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_layer_keeps_the_contract() {
+    let (scores, id) = (Scores::default(), node());
+    let breaker = || BreakerLayer::new(&scores, &id, BreakerOptions::default());
+    let load = LoadLayer::new(&scores, &id, LoadOptions::default());
+    let deadline = || DeadlineLayer::new(&id, DeadlineOptions::default());
+    let limit = || LimitLayer::new(&id, LimitOptions { interactive: 1, background: 1 });
+    let fault = || FaultLayer::new(&id, FaultOptions::default());
+    let slow = FaultOptions { delays: 1.0, delay: TIMEOUT..TIMEOUT * 2, ..FaultOptions::default() };
+    for make in [interactive, background, probe, bare] {
+        contract(MetricsLayer::new(&id), make).await;
+        contract(breaker(), make).await;
+        contract(load.clone(), make).await;
+        contract(deadline(), make).await;
+        contract(limit(), make).await;
+        contract(fault(), make).await;
+        contract(FaultLayer::new(&id, slow.clone()), make).await;
+        // Changes every request on purpose.
+        let credentials = CredentialsLayer::new("key").unwrap();
+        readiness(&credentials, make).await;
+        cancellation(&credentials, make).await;
+    }
+}
+
+// deadline
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_at_its_deadline() {
+    let (mut service, mut inner) = layered(DeadlineLayer::new(&node(), DeadlineOptions::default()));
+    let started = Instant::now();
+    let call = service.spawn_call(interactive());
+    let mut exchange = inner.next_request().await;
+    assert_eq!(label(call.await), "timeout");
+    assert_eq!(started.elapsed(), TIMEOUT);
+    exchange.cancelled().await;
+
+    let call = service.spawn_call(interactive());
+    let exchange = inner.next_request().await;
+    wait(4_999).await;
+    exchange.respond(answer(200));
+    assert!(call.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_time_is_over_is_not_made() {
+    let (mut service, mut inner) = layered(DeadlineLayer::new(&node(), DeadlineOptions::default()));
+    let late = request(Class::Interactive, false, Duration::ZERO);
+    assert_eq!(label(service.call(late).await), "timeout");
+    inner.assert_idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_without_a_deadline_get_the_fallback() {
+    let options = DeadlineOptions { fallback: Some(Duration::from_secs(2)) };
+    let (mut service, mut inner) = layered(DeadlineLayer::new(&node(), options));
+    let started = Instant::now();
+    let call = service.spawn_call(bare());
+    let _exchange = inner.next_request().await;
+    assert_eq!(label(call.await), "timeout");
+    assert_eq!(started.elapsed(), Duration::from_secs(2));
+
+    let (mut service, mut inner) = layered(DeadlineLayer::new(&node(), DeadlineOptions::default()));
+    let call = service.spawn_call(bare());
+    let exchange = inner.next_request().await;
+    wait(3_600_000).await;
+    exchange.respond(answer(200));
+    assert!(call.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_in_the_queue_is_bounded_too() {
+    let id = node();
+    let (client, mut inner) = mock::<Request>();
+    let service = Stack::new()
+        .push(DeadlineLayer::new(&id, DeadlineOptions::default()))
+        .push(LimitLayer::new(&id, LimitOptions { interactive: 1, background: 1 }))
+        .build(client)
+        .unwrap();
+    let mut service = Spawned::new(service);
+    let first = service.spawn_call(request(Class::Interactive, false, TIMEOUT * 3));
+    let exchange = inner.next_request().await;
+    assert_eq!(label(service.call(interactive()).await), "timeout");
+    inner.assert_idle().await;
+    exchange.respond(answer(200));
+    assert!(first.await.is_ok());
+    // The one that gave up has left the queue.
+    let next = service.spawn_call(interactive());
+    inner.next_request().await.respond(answer(200));
+    assert!(next.await.is_ok());
+}
+
+// limit
+
+#[tokio::test(start_paused = true)]
+async fn each_class_has_its_lane_and_probes_need_none() {
+    let options = LimitOptions { interactive: 2, background: 1 };
+    let (mut service, mut inner) = layered(LimitLayer::new(&node(), options));
+    let _a = service.spawn_call(interactive());
+    let b = service.spawn_call(interactive());
+    let _held = inner.next_request().await;
+    let second = inner.next_request().await;
+    let c = service.spawn_call(interactive());
+    inner.assert_idle().await;
+
+    let _d = service.spawn_call(background());
+    let _held_too = inner.next_request().await;
+    let _e = service.spawn_call(background());
+    inner.assert_idle().await;
+
+    let f = service.spawn_call(probe());
+    inner.next_request().await.respond(answer(200));
+    assert!(f.await.is_ok());
+
+    second.respond(answer(200));
+    assert!(b.await.is_ok());
+    inner.next_request().await.respond(answer(200));
+    assert!(c.await.is_ok());
+    inner.assert_idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_makes_room() {
+    let options = LimitOptions { interactive: 1, background: 1 };
+    let (mut service, mut inner) = layered(LimitLayer::new(&node(), options));
+    let first = service.spawn_call(interactive());
+    let _held = inner.next_request().await;
+    let queued = service.spawn_call(interactive());
+    let last = service.spawn_call(interactive());
+    inner.assert_idle().await;
+    // Out of the queue and out of the place: the last one is next.
+    drop(queued);
+    drop(first);
+    inner.next_request().await.respond(answer(200));
+    assert!(last.await.is_ok());
+}
+
+// load
+
+fn load(options: LoadOptions) -> (Scores, Spawned<Request>, MockHandle<Request>) {
+    let scores = Scores::default();
+    let (service, inner) = layered(LoadLayer::new(&scores, &node(), options));
+    (scores, service, inner)
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_in_flight_are_counted_until_they_end() {
+    let (scores, mut service, mut inner) = load(LoadOptions::default());
+    let in_flight = || scores.node(&node()).in_flight();
+    let (a, b) = (service.spawn_call(interactive()), service.spawn_call(interactive()));
+    let exchange = inner.next_request().await;
+    let mut dropped = inner.next_request().await;
+    assert_eq!(in_flight(), 2);
+    exchange.respond(answer(200));
+    assert!(a.await.is_ok());
+    assert_eq!(in_flight(), 1);
+    drop(b);
+    dropped.cancelled().await;
+    assert_eq!(in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_count_as_slow_calls() {
+    let options = LoadOptions { error_penalty: Duration::from_secs(1) };
+    for (reply, expected) in
+        [(Ok(200), 30), (Ok(404), 30), (Ok(500), 1000), (Ok(429), 1000), (Err("connect"), 1000)]
+    {
+        let (scores, mut service, mut inner) = load(options);
+        let call = service.spawn_call(interactive());
+        let exchange = inner.next_request().await;
+        wait(30).await;
+        match reply {
+            Ok(status) => exchange.respond(answer(status)),
+            Err(what) => exchange.fail(Error::node(&node(), what)),
+        }
+        let _ = call.await;
+        assert_eq!(scores.node(&node()).latency(), Duration::from_millis(expected), "{reply:?}");
+    }
+    // An error that is slower than that counts as it is.
+    let (scores, mut service, mut inner) = load(options);
+    let call = service.spawn_call(interactive());
+    let exchange = inner.next_request().await;
+    wait(2_000).await;
+    exchange.fail(Error::node(&node(), "timeout"));
+    let _ = call.await;
+    assert_eq!(scores.node(&node()).latency(), Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_given_up_says_how_long_was_waited() {
+    let (scores, mut service, mut inner) = load(LoadOptions::default());
+    let latency = || scores.node(&node()).latency();
+    for (waited, expected) in [(200, 200), (100, 200)] {
+        let call = service.spawn_call(interactive());
+        let mut exchange = inner.next_request().await;
+        wait(waited).await;
+        drop(call);
+        exchange.cancelled().await;
+        assert_eq!(latency(), Duration::from_millis(expected), "less than usual says nothing");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_do_not_count() {
+    let (scores, mut service, mut inner) = load(LoadOptions::default());
+    let call = service.spawn_call(probe());
+    let exchange = inner.next_request().await;
+    assert_eq!(scores.node(&node()).in_flight(), 0);
+    wait(50).await;
+    exchange.respond(answer(200));
+    assert!(call.await.is_ok());
+    assert_eq!(scores.node(&node()).latency(), Duration::ZERO);
+}
+
+// breaker
+
+struct Guarded {
+    scores: Scores,
+    service: Spawned<Request>,
+    inner: MockHandle<Request>,
+}
+
+impl Guarded {
+    fn new() -> Self {
+        let scores = Scores::default();
+        let options = BreakerOptions {
+            failure_threshold: 2,
+            open: Duration::from_secs(1),
+            max_open: Duration::from_secs(4),
+            half_open_probes: 1,
+        };
+        let (service, inner) = layered(BreakerLayer::new(&scores, &node(), options));
+        Self { scores, service, inner }
+    }
+
+    fn is_open(&self) -> bool {
+        self.scores.is_open(&node())
+    }
+
+    async fn call(&mut self, request: Request, reply: Result<u16, Error>) {
+        let call = self.service.spawn_call(request);
+        let exchange = self.inner.next_request().await;
+        match reply {
+            Ok(status) => exchange.respond(answer(status)),
+            Err(error) => exchange.fail(error),
+        }
+        let _ = call.await;
+    }
+
+    async fn trip(&mut self) {
+        self.call(interactive(), Err(Error::node(&node(), "connect"))).await;
+        self.call(interactive(), Ok(502)).await;
+        assert!(self.is_open());
+    }
+
+    async fn assert_refused(&mut self) {
+        let answer = self.service.call(interactive()).await;
+        assert!(matches!(
+            answer.as_ref().unwrap_err().kind(),
+            ErrorKind::NodeFailed("breaker_open")
+        ));
+        assert_eq!(answer.unwrap_err().retry(), miroir::Retry::OtherReplica);
+        self.inner.assert_idle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_open_the_breaker_and_the_score_says_so() {
+    let mut guarded = Guarded::new();
+    assert!(!guarded.is_open());
+    guarded.trip().await;
+    guarded.assert_refused().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_the_nodes_fault_does_not() {
+    let mut guarded = Guarded::new();
+    for _ in 0..5 {
+        for status in [200, 404, 429] {
+            guarded.call(interactive(), Ok(status)).await;
+        }
+        guarded.call(interactive(), Err(Error::deadline())).await;
+        guarded.call(interactive(), Err(Error::overloaded())).await;
+        // Given up by its caller.
+        let call = guarded.service.spawn_call(interactive());
+        let mut exchange = guarded.inner.next_request().await;
+        drop(call);
+        exchange.cancelled().await;
+    }
+    assert!(!guarded.is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_half_opens_in_time_even_if_nobody_calls() {
+    let mut guarded = Guarded::new();
+    guarded.trip().await;
+    wait(999).await;
+    assert!(guarded.is_open());
+    wait(2).await;
+    assert!(!guarded.is_open(), "leaves may choose it again");
+
+    // One trial at a time; while it runs, others are refused and choose other nodes.
+    let trial = guarded.service.spawn_call(interactive());
+    let exchange = guarded.inner.next_request().await;
+    assert!(guarded.is_open());
+    guarded.assert_refused().await;
+    exchange.fail(Error::node(&node(), "timeout"));
+    let _ = trial.await;
+
+    // Twice as long this time.
+    wait(1_999).await;
+    assert!(guarded.is_open());
+    wait(2).await;
+    assert!(!guarded.is_open());
+    guarded.call(interactive(), Ok(200)).await;
+    let (a, b) =
+        (guarded.service.spawn_call(interactive()), guarded.service.spawn_call(interactive()));
+    guarded.inner.next_request().await.respond(answer(200));
+    guarded.inner.next_request().await.respond(answer(200));
+    assert!(a.await.is_ok() && b.await.is_ok() && !guarded.is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_is_given_up_makes_room_for_another() {
+    let mut guarded = Guarded::new();
+    guarded.trip().await;
+    wait(1_001).await;
+    let trial = guarded.service.spawn_call(interactive());
+    let mut exchange = guarded.inner.next_request().await;
+    assert!(guarded.is_open());
+    drop(trial);
+    exchange.cancelled().await;
+    assert!(!guarded.is_open());
+    guarded.call(interactive(), Ok(200)).await;
+    assert!(!guarded.is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_health_probe_passes_and_closes_it() {
+    let mut guarded = Guarded::new();
+    guarded.trip().await;
+    guarded.call(probe(), Err(Error::node(&node(), "connect"))).await;
+    assert!(guarded.is_open());
+    guarded.call(probe(), Ok(200)).await;
+    assert!(!guarded.is_open());
+    guarded.call(interactive(), Ok(200)).await;
+    // The timer of the first opening is still running and must not disturb a second.
+    guarded.trip().await;
+    wait(500).await;
+    assert!(guarded.is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_stack_for_a_node_starts_closed() {
+    let scores = Scores::default();
+    scores.node(&node()).set_open(true);
+    let layer = BreakerLayer::new(&scores, &node(), BreakerOptions::default());
+    let _ = layered::<Request, _>(layer);
+    assert!(!scores.is_open(&node()));
+}
+
+// credentials
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_signed_and_the_key_does_not_show() {
+    let layer = CredentialsLayer::new("node key").unwrap();
+    assert!(!format!("{layer:?}").contains("node key"));
+    let (mut service, mut inner) = layered(layer);
+    let mut request = bare();
+    request.headers_mut().append("authorization", "Bearer a client's".parse().unwrap());
+    let _call = service.spawn_call(request);
+    let exchange = inner.next_request().await;
+    let values: Vec<_> = exchange.request().headers().get_all("authorization").iter().collect();
+    assert_eq!(values, ["Bearer node key"]);
+    assert!(!format!("{exchange:?}").contains("node key"));
+    assert!(CredentialsLayer::new("new\nline").is_err());
+}
+
+// fault
+
+/// What happens to a hundred calls, and how long it takes.
+async fn fates(options: FaultOptions) -> Vec<(bool, Duration)> {
+    let (mut service, mut inner) = layered(FaultLayer::new(&node(), options));
+    let mut out = Vec::new();
+    for _ in 0..100 {
+        let started = Instant::now();
+        let call = service.spawn_call(bare());
+        let answered = tokio::select! {
+            exchange = inner.next_request() => {
+                exchange.respond(answer(200));
+                true
+            }
+            () = wait(10_000) => false,
+        };
+        let took = started.elapsed();
+        let failed = call.await.is_err();
+        assert_ne!(answered, failed);
+        out.push((failed, if failed { Duration::ZERO } else { took }));
+    }
+    out
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_follow_from_the_seed() {
+    let delay = Duration::from_millis(10)..Duration::from_millis(20);
+    let options = FaultOptions { seed: 1, delays: 0.5, delay: delay.clone(), errors: 0.2 };
+    let first = fates(options.clone()).await;
+    assert_eq!(first, fates(options.clone()).await);
+    assert_ne!(first, fates(FaultOptions { seed: 2, ..options }).await);
+
+    let errors = first.iter().filter(|(failed, _)| *failed).count();
+    assert!((10..=30).contains(&errors), "{errors} of 100 at a share of 0.2");
+    let delays: Vec<_> = first.iter().map(|(_, took)| *took).filter(|t| !t.is_zero()).collect();
+    assert!((25..=60).contains(&delays.len()), "{} of 100", delays.len());
+    // Tokio's clock ticks in milliseconds and rounds up.
+    let bounds = delay.start..=delay.end + Duration::from_millis(1);
+    assert!(delays.iter().all(|took| bounds.contains(took)), "{delays:?}");
+
+    assert!(
+        fates(FaultOptions::default()).await.iter().all(|fate| *fate == (false, Duration::ZERO))
+    );
+}
+
+// metrics
+
+/// Runs a test with metrics and returns what was measured.
+fn measured<F: Future<Output = ()>>(test: impl FnOnce() -> F) -> String {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    ::metrics::with_local_recorder(&recorder, || runtime.block_on(test()));
+    handle.render()
+}
+
+fn assert_metric(text: &str, line: &str) {
+    assert!(text.lines().any(|l| l == line), "{line}\nis not in\n{text}");
+}
+
+#[test]
+fn calls_are_counted_and_timed() {
+    let text = measured(|| async {
+        let id = node();
+        let (mut service, mut inner) = layered(MetricsLayer::new(&id));
+        for reply in [Ok(200), Ok(404), Ok(500), Ok(503), Ok(401), Err("reset"), Err(REFUSED)] {
+            let call = service.spawn_call(interactive());
+            let exchange = inner.next_request().await;
+            wait(250).await;
+            match reply {
+                Ok(status) => exchange.respond(answer(status)),
+                Err(what) => exchange.fail(Error::node(&id, what)),
+            }
+            let _ = call.await;
+        }
+        let call = service.spawn_call(bare());
+        let mut exchange = inner.next_request().await;
+        drop(call);
+        exchange.cancelled().await;
+    });
+    for (error, count) in
+        [("server_error", 1), ("overloaded", 1), ("refused_key", 1), ("reset", 1), (REFUSED, 1)]
+    {
+        let line =
+            format!("miroir_node_errors_total{{node_id=\"a\",error_type=\"{error}\"}} {count}");
+        assert_metric(&text, &line);
+    }
+    let name = "miroir_node_request_duration_seconds";
+    let labels = "{node_id=\"a\",operation=\"search\"}";
+    // The refusal took no time of the node's.
+    assert_metric(&text, &format!("{name}_count{labels} 6"));
+    assert_metric(&text, &format!("{name}_sum{labels} 1.5"));
+    assert_metric(&text, "miroir_node_cancelled_total{node_id=\"a\",operation=\"other\"} 1");
+}
+
+const REFUSED: &str = super::breaker::REFUSED;
+
+#[test]
+fn the_breakers_state_is_a_gauge() {
+    for (trip, state) in [(false, 0), (true, 2)] {
+        let text = measured(|| async move {
+            let mut guarded = Guarded::new();
+            if trip {
+                guarded.trip().await;
+            }
+        });
+        assert_metric(&text, &format!("miroir_breaker_state{{node_id=\"a\"}} {state}"));
+    }
+}
+
+#[test]
+fn statuses_are_judged_like_the_calls_that_carry_them() {
+    for status in 200..600 {
+        let status = StatusCode::from_u16(status).unwrap();
+        let response = || HttpResponse::builder().status(status).body(Bytes::new()).unwrap();
+        let accepted = Call::accept(&node(), response());
+        let expected = match accepted.as_ref().map_err(|error| error.kind()) {
+            Err(ErrorKind::NodeFailed(what)) => Some(*what),
+            _ => None,
+        };
+        // A node never answers 1xx or 3xx; `accept` takes them for failures.
+        if !status.is_redirection() {
+            assert_eq!(failure(&Ok(response())), expected, "{status}");
+        }
+    }
+}

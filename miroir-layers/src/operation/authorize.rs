@@ -1,0 +1,226 @@
+//! Refuses what nobody has a key for, in Meilisearch's own words.
+//!
+//! The master key, the operator and Miroir itself may do everything; a request without a valid key
+//! may do what is public (`GET /health`).
+//!
+//! # Stage
+//! Operation, all of them. Nothing is changed.
+//!
+//! # Order
+//! None declared. It belongs outside of everything that answers or remembers.
+//!
+//! # Context
+//! Reads `principal`, and the [`AuthFailure`] that [`authenticate`](crate::edge::authenticate) left
+//! in `extensions`; without one the key counts as missing.
+//!
+//! # Errors
+//! 401 `missing_authorization_header` and 403 `invalid_api_key`.
+//!
+//! # Metrics
+//! `miroir_unauthorized_total{operation,code}`.
+//!
+//! # Example
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use miroir::{Context, context::Principal, operation::{Operation, Original, Request, SystemOp}};
+//! use miroir_layers::operation::AuthorizeLayer;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let original = Original {
+//!     method: http::Method::GET,
+//!     path: "/version".into(),
+//!     query: None,
+//!     body: Default::default(),
+//!     content_type: None,
+//!     metadata: false,
+//! };
+//! let request = Request {
+//!     op: Operation::System(SystemOp::Version),
+//!     original: Arc::new(original),
+//!     cx: Context::client("1", Duration::from_secs(1)),
+//! };
+//! assert_eq!(request.cx.principal, Principal::Anonymous);
+//! let (mut service, mut inner) = miroir_test::layered(AuthorizeLayer::default());
+//! let error = service.call(request).await.unwrap_err();
+//! assert_eq!(error.render().0, http::StatusCode::UNAUTHORIZED);
+//! inner.assert_idle().await;
+//! # }
+//! ```
+
+use std::task::{self, Poll};
+
+use futures_util::future::{Either, Ready, ready};
+use miroir::context::{Context, Principal};
+use miroir::operation::{Request, Response};
+use miroir::{Error, Placed, StageService};
+use miroir_api::meili::ApiError;
+use tower::{Layer, Service};
+
+use crate::edge::authenticate::AuthFailure;
+
+/// Nothing to choose yet.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct AuthorizeOptions {}
+
+/// See the [module's documentation](self).
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct AuthorizeLayer {
+    _options: AuthorizeOptions,
+}
+
+impl AuthorizeLayer {
+    /// Refuses with these options.
+    pub fn new(options: AuthorizeOptions) -> Self {
+        Self { _options: options }
+    }
+}
+
+impl Placed for AuthorizeLayer {
+    const NAME: &'static str = "authorize";
+}
+
+impl<S> Layer<S> for AuthorizeLayer {
+    type Service = Authorize<S>;
+    fn layer(&self, inner: S) -> Authorize<S> {
+        Authorize { inner }
+    }
+}
+
+/// The refusal, in Meilisearch's words.
+fn refusal(failure: AuthFailure) -> ApiError {
+    match failure {
+        AuthFailure::Missing => ApiError::new(
+            "missing_authorization_header",
+            "The Authorization header is missing. It must use the bearer authorization method.",
+        ),
+        AuthFailure::Invalid => {
+            ApiError::new("invalid_api_key", "The provided API key is invalid.")
+        }
+    }
+}
+
+fn judge(cx: &Context) -> Result<(), ApiError> {
+    match cx.principal {
+        Principal::MasterKey | Principal::Admin | Principal::Internal => Ok(()),
+        // Whoever is not known yet may do nothing yet.
+        _ => {
+            let failure = cx.extensions.get::<AuthFailure>().copied();
+            Err(refusal(failure.unwrap_or(AuthFailure::Missing)))
+        }
+    }
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone, Debug)]
+pub struct Authorize<S> {
+    inner: S,
+}
+
+impl<S: StageService<Request>> Service<Request> for Authorize<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = Either<S::Future, Ready<Result<Response, Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        if !request.op.is_public()
+            && let Err(error) = judge(&request.cx)
+        {
+            metrics::counter!(
+                "miroir_unauthorized_total",
+                "operation" => request.op.name(),
+                "code" => error.code.clone()
+            )
+            .increment(1);
+            return Either::Right(ready(Err(Error::client(error))));
+        }
+        Either::Left(self.inner.call(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use miroir::operation::{IndexOp, Operation, Original, SystemOp};
+    use miroir_test::contract::contract;
+    use miroir_test::layered;
+
+    use super::*;
+
+    fn request(op: Operation, principal: Principal, failure: Option<AuthFailure>) -> Request {
+        let mut cx = Context::client("1", Duration::from_secs(1));
+        cx.principal = principal;
+        if let Some(failure) = failure {
+            cx.extensions.insert(failure);
+        }
+        let original = Original {
+            method: http::Method::GET,
+            path: "/indexes".into(),
+            query: None,
+            body: bytes::Bytes::new(),
+            content_type: None,
+            metadata: false,
+        };
+        Request { op, original: Arc::new(original), cx }
+    }
+
+    fn list(principal: Principal, failure: Option<AuthFailure>) -> Request {
+        request(Operation::Index(IndexOp::List), principal, failure)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keeps_the_contract() {
+        contract(AuthorizeLayer::default(), || list(Principal::MasterKey, None)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_anonymous_are_refused_in_meilisearchs_words() {
+        let (mut service, mut inner) = layered(AuthorizeLayer::default());
+        for (failure, status, expected) in [
+            (
+                Some(AuthFailure::Missing),
+                401,
+                "{\"message\":\"The Authorization header is missing. It must use the bearer \
+                 authorization method.\",\"code\":\"missing_authorization_header\",\
+                 \"type\":\"auth\",\"link\":\
+                 \"https://docs.meilisearch.com/errors#missing_authorization_header\"}",
+            ),
+            (
+                Some(AuthFailure::Invalid),
+                403,
+                "{\"message\":\"The provided API key is invalid.\",\"code\":\"invalid_api_key\",\
+                 \"type\":\"auth\",\"link\":\"https://docs.meilisearch.com/errors#invalid_api_key\"}",
+            ),
+        ] {
+            let error = service.call(list(Principal::Anonymous, failure)).await.unwrap_err();
+            let (code, body) = error.render();
+            assert_eq!((code.as_u16(), body.unwrap().as_ref()), (status, expected.as_bytes()));
+        }
+        let error = service.call(list(Principal::Anonymous, None)).await.unwrap_err();
+        assert_eq!(error.render().0.as_u16(), 401);
+        inner.assert_idle().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_and_public_operations_pass() {
+        let (mut service, mut inner) = layered(AuthorizeLayer::default());
+        let health = Operation::System(SystemOp::Health);
+        for request in [
+            list(Principal::MasterKey, None),
+            list(Principal::Admin, None),
+            list(Principal::Internal, None),
+            request(health, Principal::Anonymous, Some(AuthFailure::Missing)),
+        ] {
+            let call = service.spawn_call(request);
+            inner.next_request().await.respond(Response::ok(&"fine"));
+            assert_eq!(call.await.unwrap().body, "\"fine\"");
+        }
+    }
+}

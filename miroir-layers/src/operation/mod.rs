@@ -1,0 +1,5 @@
+//! Layers of the operation stage.
+
+pub mod authorize;
+
+pub use authorize::{AuthorizeLayer, AuthorizeOptions};

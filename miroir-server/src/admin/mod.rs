@@ -1,0 +1,140 @@
+//! The admin API under `/_miroir`: parse, ask a handle, answer.
+//!
+//! Everything but `ready` needs the admin key, as bearer token or `X-Admin-Key`. Unknown paths are
+//! an empty 404, as on the client API.
+
+mod mount;
+mod ready;
+mod replicas;
+mod topology;
+
+use axum::Router;
+use axum::extract::{FromRef, Request, State};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::Full;
+use metrics_exporter_prometheus::PrometheusHandle;
+use miroir::context::Principal;
+use miroir::{Cluster, Shared};
+use miroir_api::meili::ApiError;
+use std::sync::Arc;
+
+pub(crate) use self::mount::Mount;
+pub(crate) use self::ready::Readiness;
+use crate::config::Config;
+use crate::serve::PROMETHEUS;
+
+/// The readiness probe: without a key.
+pub(crate) const READY: &str = "/_miroir/ready";
+const TOPOLOGY: &str = "/_miroir/topology";
+const SHARDS: &str = "/_miroir/shards";
+const METRICS: &str = "/_miroir/metrics";
+const REPLICAS: &str = "/_miroir/replicas";
+/// Everything else below the prefix.
+const UNKNOWN: &str = "/_miroir/unknown";
+
+/// The path's template, if it belongs to the admin API.
+pub(crate) fn template(path: &str) -> Option<&'static str> {
+    let rest = path.trim_start_matches('/').strip_prefix("_miroir")?;
+    if !rest.is_empty() && !rest.starts_with('/') {
+        return None;
+    }
+    let known = [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS];
+    let path = path.trim_end_matches('/');
+    Some(known.into_iter().find(|known| *known == path).unwrap_or(UNKNOWN))
+}
+
+/// What handlers ask.
+#[derive(Clone)]
+struct AdminState {
+    shared: Arc<Shared>,
+    readiness: Readiness,
+    metrics: PrometheusHandle,
+}
+
+impl FromRef<AdminState> for Arc<Shared> {
+    fn from_ref(state: &AdminState) -> Self {
+        Arc::clone(&state.shared)
+    }
+}
+
+/// The routes. With `admin.enabled: false` only the readiness probe is left.
+pub(crate) fn router(
+    config: &Config,
+    cluster: &Cluster,
+    readiness: &Readiness,
+    metrics: &PrometheusHandle,
+) -> Router {
+    let mut guarded = Router::new();
+    if config.admin.enabled {
+        guarded = guarded
+            .route(TOPOLOGY, get(topology::topology))
+            .route(SHARDS, get(topology::shards))
+            .route(REPLICAS, get(replicas::list))
+            .route(METRICS, get(exposition))
+            .route_layer(from_fn(operators_only));
+    }
+    guarded.route(READY, get(ready::probe)).fallback(async || StatusCode::NOT_FOUND).with_state(
+        AdminState {
+            shared: Arc::clone(&cluster.shared),
+            readiness: readiness.clone(),
+            metrics: metrics.clone(),
+        },
+    )
+}
+
+/// An error in Meilisearch's shape.
+pub(crate) fn refuse(error: &ApiError) -> http::Response<Full<Bytes>> {
+    let body = serde_json::to_vec(error).unwrap_or_default();
+    let mut response = http::Response::new(Full::from(body));
+    *response.status_mut() =
+        StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// An error as handlers return it.
+#[derive(Debug)]
+struct Refusal(ApiError);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        refuse(&self.0).map(axum::body::Body::new)
+    }
+}
+
+async fn operators_only(request: Request, next: Next) -> Response {
+    if request.extensions().get::<Principal>() == Some(&Principal::Admin) {
+        return next.run(request).await;
+    }
+    Refusal(ApiError::new(
+        "miroir_invalid_auth",
+        "The admin key is missing or wrong. Send it as `Authorization: Bearer <key>` or as \
+         `X-Admin-Key`.",
+    ))
+    .into_response()
+}
+
+/// What the metrics listener shows, for operators outside the cluster's network.
+async fn exposition(State(state): State<AdminState>) -> Response {
+    ([(header::CONTENT_TYPE, PROMETHEUS)], state.metrics.render()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_bounded() {
+        assert_eq!(template("/_miroir/ready"), Some(READY));
+        assert_eq!(template("/_miroir/shards/"), Some(SHARDS));
+        assert_eq!(template("/_miroir/7f3a"), Some(UNKNOWN));
+        assert_eq!(template("/_miroir"), Some(UNKNOWN));
+        assert_eq!(template("/_miroirs"), None);
+        assert_eq!(template("/health"), None);
+    }
+}

@@ -1,0 +1,138 @@
+//! EDGE: what surrounds the client API and the admin API, outermost first.
+//!
+//! | layer | what it does |
+//! | --- | --- |
+//! | `catch_panic` | a panic of any layer answers 500 and leaves the connection usable |
+//! | `request_id` | takes or makes the id, opens the span, echoes `X-Request-Id` |
+//! | `observe` | one log line and the metrics of the request |
+//! | `cors` | as permissive as Meilisearch |
+//! | `negotiate` | picks the answer's encoding; 406 if there is none |
+//! | `compression` | gzip, deflate, br |
+//! | `decompression` | of request bodies |
+//! | `normalize` | `//a//` is `/a` |
+//! | `admit` | 503 above `server.max_concurrent_requests`; probes always pass |
+//! | `authenticate` | bearer token to principal |
+//! | `catch_handler` | a panic below answers 500 with everything above in place |
+
+mod admit;
+mod cors;
+mod negotiate;
+mod normalize;
+mod observe;
+mod panic;
+mod request_id;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
+use miroir::http::{Decode, DecodeOptions};
+use miroir::operation;
+use miroir::stack::Description;
+use miroir_layers::edge::{AuthenticateLayer, AuthenticateOptions};
+use tower::layer::util::{Identity, Stack as Pair};
+use tower::{Layer, Service};
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
+use tower_http::decompression::RequestDecompressionLayer;
+
+use self::admit::AdmitLayer;
+use self::cors::CorsLayer;
+use self::negotiate::NegotiateLayer;
+use self::normalize::NormalizeLayer;
+use self::observe::ObserveLayer;
+use self::panic::CatchPanicLayer;
+use self::request_id::RequestIdLayer;
+use crate::admin;
+use crate::config::Config;
+
+/// What a listener serves: one request at a time and connection, any number of clones.
+pub(crate) trait Edge:
+    Service<
+        Request<Incoming>,
+        Response = http::Response<Self::Body>,
+        Error = Infallible,
+        Future: Send,
+    > + Clone
+    + Send
+    + 'static
+{
+    /// Body of its answers.
+    type Body: hyper::body::Body<Data = bytes::Bytes, Error: Into<miroir::error::BoxError>>
+        + Send
+        + 'static;
+}
+
+impl<S, B> Edge for S
+where
+    S: Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: hyper::body::Body<Data = bytes::Bytes, Error: Into<miroir::error::BoxError>>
+        + Send
+        + 'static,
+{
+    type Body = B;
+}
+
+/// Layers of the edge with their names: one list for the service and for `--describe-stack`.
+struct Named<L> {
+    layers: L,
+    names: Vec<&'static str>,
+}
+
+impl<L> Named<L> {
+    /// Adds a layer inside of all layers so far.
+    fn push<N>(mut self, name: &'static str, layer: N) -> Named<Pair<N, L>> {
+        self.names.push(name);
+        Named { layers: Pair::new(layer, self.layers), names: self.names }
+    }
+}
+
+/// THE ORDER of the edge.
+macro_rules! stack {
+    ($config:expr) => {
+        Named { layers: Identity::new(), names: Vec::new() }
+            .push("catch_panic", CatchPanicLayer)
+            .push("request_id", RequestIdLayer)
+            .push("observe", ObserveLayer::new())
+            .push("cors", CorsLayer)
+            .push("negotiate", NegotiateLayer)
+            .push("compression", CompressionLayer::new().compress_when(SizeAbove::new(1)))
+            .push("decompression", RequestDecompressionLayer::new().pass_through_unaccepted(true))
+            .push("normalize", NormalizeLayer)
+            .push("admit", AdmitLayer::new($config.server.max_concurrent_requests))
+            .push(
+                "authenticate",
+                AuthenticateLayer::new(&AuthenticateOptions {
+                    master_key: $config.master_key.get().map(str::to_owned),
+                    admin_key: $config.admin.api_key.get().map(str::to_owned),
+                }),
+            )
+            .push("catch_handler", CatchPanicLayer)
+    };
+}
+
+/// The layers, outermost first.
+pub(crate) fn describe(config: &Config) -> Description {
+    Description { stage: "edge", layers: stack!(config).names }
+}
+
+/// The edge around the client API and the admin API.
+pub(crate) fn service(
+    config: &Config,
+    operations: operation::BoxService,
+    admin: Router,
+) -> impl Edge {
+    let decode = Decode::new(
+        operations,
+        DecodeOptions {
+            timeout: Duration::from(config.server.request_timeout_ms),
+            max_body: config.server.max_body_bytes,
+        },
+    );
+    stack!(config).layers.layer(admin::Mount::new(admin, decode))
+}

@@ -1,0 +1,112 @@
+//! The request's id: taken from the client where it is sane, made otherwise, and echoed.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Request, Response};
+use miroir::http::RequestId;
+use miroir::stage::take_ready;
+use miroir_api::header::REQUEST_ID;
+use tower::{Layer, Service};
+use tracing::Instrument;
+use uuid::Uuid;
+
+/// Longest id taken from a client, in bytes.
+const LONGEST: usize = 128;
+
+/// An id: a 64-bit hash of a `UUIDv7`, in hexadecimal. Short to read, and random enough that two
+/// pods do not meet (the uuid has 74 random bits).
+fn make() -> String {
+    let (high, low) = Uuid::now_v7().as_u64_pair();
+    // One round of a finaliser: every bit of the uuid reaches every bit of the id.
+    let mut hash = high.rotate_left(32) ^ low;
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    format!("{:016x}", hash ^ (hash >> 33))
+}
+
+/// The client's id, if it can stand in a header, a log line and a shell without quoting.
+fn taken(value: &HeaderValue) -> Option<&str> {
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(&byte);
+    let text = value.to_str().ok()?;
+    (!text.is_empty() && text.len() <= LONGEST && text.bytes().all(sane)).then_some(text)
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestIdLayer;
+
+impl<S> Layer<S> for RequestIdLayer {
+    type Service = WithRequestId<S>;
+    fn layer(&self, inner: S) -> WithRequestId<S> {
+        WithRequestId { inner }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct WithRequestId<S> {
+    inner: S,
+}
+
+impl<S, B, C> Service<Request<B>> for WithRequestId<S>
+where
+    S: Service<Request<B>, Response = Response<C>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: Send + 'static,
+{
+    type Response = Response<C>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let given = request.headers().get(REQUEST_ID).and_then(taken).map(str::to_owned);
+        let id: Arc<str> = given.unwrap_or_else(make).into();
+        request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+        let span = tracing::info_span!("request", request_id = %id);
+        let mut inner = take_ready(&mut self.inner);
+        let answer = async move {
+            let mut response = inner.call(request).await?;
+            if let Ok(value) = HeaderValue::from_str(&id) {
+                response.headers_mut().insert(REQUEST_ID, value);
+            }
+            Ok(response)
+        };
+        Box::pin(answer.instrument(span))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_short_and_do_not_repeat() {
+        let ids: BTreeSet<String> = (0..10_000).map(|_| make()).collect();
+        assert_eq!(ids.len(), 10_000);
+        assert!(ids.iter().all(|id| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+    }
+
+    #[test]
+    fn only_sane_ids_are_taken() {
+        let take = |bytes: &[u8]| {
+            let value = HeaderValue::from_bytes(bytes).unwrap();
+            taken(&value).map(str::to_owned)
+        };
+        assert_eq!(take(b"abc-123_4.5:6").as_deref(), Some("abc-123_4.5:6"));
+        assert_eq!(take(b""), None);
+        assert_eq!(take(b"two words"), None);
+        assert_eq!(take(b"\"quoted\""), None);
+        assert_eq!(take(b"caf\xc3\xa9"), None);
+        assert!(take(&[b'a'; LONGEST]).is_some());
+        assert_eq!(take(&[b'a'; LONGEST + 1]), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! Configuration, as the library's own options.
+
+use std::time::Duration;
+
+use miroir::node::ClientOptions;
+use miroir::node::health::HealthOptions;
+use miroir::quorum::WriteQuorum;
+use miroir::topology::{Node, NodeStatus, Topology};
+use miroir::{BroadcastStrategy, Tuning, UnavailableShards};
+use miroir_api::{GroupId, InvalidNodeId, NodeId};
+
+use crate::BuildError;
+use crate::config::{self, Config};
+
+/// How long a connection to a node may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) fn nodes(config: &Config) -> Result<Vec<Node>, InvalidNodeId> {
+    let node = |node: &config::NodeConfig| {
+        Ok(Node {
+            id: NodeId::new(&node.id)?,
+            address: node.address.clone(),
+            group: GroupId(node.replica_group),
+            status: NodeStatus::Active,
+        })
+    };
+    config.nodes.iter().map(node).collect()
+}
+
+pub(crate) fn topology(config: &Config) -> Result<Topology, BuildError> {
+    Ok(Topology::new(nodes(config)?, config.replication_factor)?)
+}
+
+pub(crate) fn health(config: &Config) -> HealthOptions {
+    HealthOptions {
+        interval: config.health.interval_ms.into(),
+        timeout: config.health.timeout_ms.into(),
+        unhealthy_threshold: config.health.unhealthy_threshold,
+        recovery_threshold: config.health.recovery_threshold,
+    }
+}
+
+pub(crate) fn client(config: &Config) -> ClientOptions {
+    let pool = &config.connection_pool_per_node;
+    ClientOptions {
+        max_idle: pool.max_idle,
+        idle_timeout: pool.idle_timeout_s.into(),
+        connect_timeout: CONNECT_TIMEOUT.min(config.scatter.node_timeout_ms.into()),
+        ..ClientOptions::default()
+    }
+}
+
+pub(crate) fn tuning(config: &Config) -> Tuning {
+    Tuning {
+        shards: config.shards,
+        write_quorum: match config.write_quorum {
+            config::WriteQuorum::Auto => WriteQuorum::Auto,
+            config::WriteQuorum::Majority => WriteQuorum::Majority,
+            config::WriteQuorum::Any => WriteQuorum::Any,
+        },
+        node_timeout: config.scatter.node_timeout_ms.into(),
+        unavailable: match config.scatter.unavailable_shard_policy {
+            config::UnavailableShardPolicy::Partial => UnavailableShards::Partial,
+            config::UnavailableShardPolicy::Error => UnavailableShards::Error,
+        },
+        node_max_values: config.faceting.node_max_values.into(),
+        strategy: match config.settings_broadcast.strategy {
+            config::BroadcastStrategy::TwoPhase => BroadcastStrategy::TwoPhase,
+            config::BroadcastStrategy::Sequential => BroadcastStrategy::Sequential,
+        },
+        verify_timeout: config.settings_broadcast.verify_timeout_s.into(),
+        max_repair_retries: config.settings_broadcast.max_repair_retries,
+        freeze_writes: config.settings_broadcast.freeze_writes_on_unrepairable,
+        max_body: config.server.max_body_bytes,
+    }
+}

@@ -1,0 +1,186 @@
+//! THE ORDER: which layers every stage has, outermost first. The only place where it is written.
+//!
+//! A layer declares what must be outside of it, and `Stack::build` refuses a wrong order; a
+//! snapshot test pins this one. The edge's order is in `edge/mod.rs`, because its layers are over
+//! HTTP and not over a stage.
+
+use std::sync::Arc;
+
+use miroir::index::Scatter;
+use miroir::leaf::Dispatch;
+use miroir::node::{Client, Connections, Pool, Scores};
+use miroir::operation::Resolve;
+use miroir::operation::control::Control;
+use miroir::stack::Description;
+use miroir::store::Stores;
+use miroir::topology::Node;
+use miroir::{Cluster, Shared, Stack, StageService, index, leaf, node, operation};
+use miroir_api::NodeId;
+use miroir_layers::index::{StampLayer, StampOptions};
+use miroir_layers::leaf::{FailoverLayer, FailoverOptions};
+use miroir_layers::node::{
+    BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
+    LimitOptions, LoadLayer, LoadOptions, MetricsLayer,
+};
+use miroir_layers::operation::{AuthorizeLayer, AuthorizeOptions};
+use tower::Layer;
+
+use crate::config::Config;
+use crate::{BuildError, edge, options};
+
+/// One Meilisearch.
+fn node(
+    config: &Config,
+    id: &NodeId,
+    parts: &NodeParts,
+) -> Stack<node::Request, impl Layer<Client, Service: StageService<node::Request>> + use<>> {
+    let metrics = MetricsLayer::new(id).connections(Arc::clone(&parts.connections));
+    Stack::new()
+        .push(metrics)
+        .push_if(breaker(config, id, &parts.scores))
+        .push(LoadLayer::new(&parts.scores, id, LoadOptions::default())) // refusals are not speed
+        .push(DeadlineLayer::new(id, deadline(config)))
+        .push_if(limit(config, id)) // one lane per class
+        .push_if(parts.credentials.clone())
+}
+
+/// A set of shards, on any replicas that hold them.
+fn leaf(
+    config: &Config,
+) -> Stack<leaf::Request, impl Layer<Dispatch, Service: StageService<leaf::Request>> + use<>> {
+    Stack::new().push_if(failover(config))
+}
+
+/// One concrete index.
+fn index(
+    _: &Config,
+) -> Stack<index::Request, impl Layer<Scatter, Service: StageService<index::Request>> + use<>> {
+    Stack::new().push(StampLayer::new(StampOptions::default()))
+}
+
+/// What the client asked for.
+fn operation(
+    _: &Config,
+) -> Stack<operation::Request, impl Layer<Resolve, Service: StageService<operation::Request>> + use<>>
+{
+    Stack::new().push(AuthorizeLayer::new(AuthorizeOptions::default()))
+}
+
+/// Builds the pipeline, innermost stage first: each stands on the one below.
+pub(crate) async fn build(config: &Config, stores: Stores) -> Result<Cluster, BuildError> {
+    let topology = options::topology(config)?;
+    let scores = Arc::new(Scores::default());
+    let credentials = config.node_master_key.get().map(CredentialsLayer::new).transpose()?;
+
+    let factory = {
+        let (config, scores) = (config.clone(), Arc::clone(&scores));
+        Arc::new(move |it: &Node| {
+            let client = Client::new(it.id.clone(), &it.address, options::client(&config));
+            let parts = NodeParts {
+                scores: Arc::clone(&scores),
+                connections: client.connections(),
+                credentials: credentials.clone(),
+            };
+            node(&config, &it.id, &parts).build(client)
+        })
+    };
+    let pool = Pool::new(factory, &topology)?;
+    let tuning = options::tuning(config);
+    let timeout = tuning.node_timeout;
+    let shared = Shared::load(topology, stores, pool.clone(), Arc::clone(&scores), tuning)
+        .await
+        .map_err(|source| BuildError::Store { path: config.task_store.path.clone(), source })?;
+
+    let leaves = leaf(config).build(Dispatch::new(pool, scores, timeout))?;
+    let indexes = index(config).build(Scatter::new(leaves.clone(), Arc::clone(&shared)))?;
+    let control = Control::new(leaves.clone(), Arc::clone(&shared));
+    let resolve = Resolve::new(indexes.clone(), Arc::clone(&shared), control);
+    let operations = operation(config).build(resolve)?;
+    Ok(Cluster { operations, indexes, leaves, shared })
+}
+
+/// Every stage with its layers, from the client inwards: what `--describe-stack` prints. Opens
+/// nothing and builds nothing.
+pub fn describe(config: &Config) -> Vec<Description> {
+    let any = NodeId::new("any").expect("a valid constant");
+    let parts = NodeParts {
+        scores: Arc::default(),
+        connections: Arc::default(),
+        // The key itself does not matter; whether there is one does.
+        credentials: config.node_master_key.get().and_then(|_| CredentialsLayer::new("any").ok()),
+    };
+    vec![
+        edge::describe(config),
+        operation(config).describe(),
+        index(config).describe(),
+        leaf(config).describe(),
+        node(config, &any, &parts).describe(),
+    ]
+}
+
+/// What the layers of one node share with others.
+struct NodeParts {
+    scores: Arc<Scores>,
+    connections: Arc<Connections>,
+    credentials: Option<CredentialsLayer>,
+}
+
+fn breaker(config: &Config, node: &NodeId, scores: &Scores) -> Option<BreakerLayer> {
+    let breaker = &config.breaker;
+    breaker.enabled.then(|| {
+        let options = BreakerOptions {
+            failure_threshold: breaker.failure_threshold,
+            open: breaker.open_ms.into(),
+            max_open: breaker.max_open_ms.into(),
+            half_open_probes: breaker.half_open_probes,
+        };
+        BreakerLayer::new(scores, node, options)
+    })
+}
+
+/// Every call says how long it may take; this bounds those that a worker forgot to bound.
+fn deadline(config: &Config) -> DeadlineOptions {
+    DeadlineOptions { fallback: Some(config.scatter.node_timeout_ms.into()) }
+}
+
+fn limit(config: &Config, node: &NodeId) -> Option<LimitLayer> {
+    let limit = &config.node_limit;
+    limit.enabled.then(|| {
+        let options = LimitOptions { interactive: limit.interactive, background: limit.background };
+        LimitLayer::new(node, options)
+    })
+}
+
+fn failover(config: &Config) -> Option<FailoverLayer> {
+    let failover = &config.failover;
+    failover.enabled.then(|| {
+        FailoverLayer::new(FailoverOptions {
+            max_attempts: failover.max_attempts,
+            budget_percent: failover.budget_percent,
+            ..FailoverOptions::default()
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(config: &Config) -> String {
+        describe(config).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_default_order() {
+        insta::assert_snapshot!("default_stack", text(&Config::default()));
+    }
+
+    #[test]
+    fn what_is_switched_off_is_not_there() {
+        let mut config = Config::default();
+        config.breaker.enabled = false;
+        config.node_limit.enabled = false;
+        config.failover.enabled = false;
+        insta::assert_snapshot!("smallest_stack", text(&config));
+    }
+}

@@ -1,0 +1,239 @@
+//! A server on ports of its own over small nodes that know only what the tests need.
+
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use miroir_server::config::{Config, Secret};
+use miroir_server::{BuildError, Server};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
+
+pub const MASTER: &str = "the-master-key-of-these-tests";
+pub const ADMIN: &str = "the-admin-key-of-these-tests";
+pub const NODE: &str = "the-node-key-of-these-tests";
+
+/// How long anything may take before a test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node: answers `/health` while it is well, and `/version` once it may.
+#[derive(Debug)]
+pub struct FakeNode {
+    pub address: SocketAddr,
+    pub well: AtomicBool,
+    /// One permit is taken by every answer to `/version`.
+    pub versions: Semaphore,
+    /// Requests for `/version` that arrived.
+    pub asked: AtomicUsize,
+    /// Whether every request carried the node key.
+    pub keys: AtomicBool,
+}
+
+impl FakeNode {
+    pub async fn start() -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let node = Arc::new(Self {
+            address: listener.local_addr().unwrap(),
+            well: AtomicBool::new(true),
+            versions: Semaphore::new(1_000_000),
+            asked: AtomicUsize::new(0),
+            keys: AtomicBool::new(true),
+        });
+        let state = Arc::clone(&node);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let state = Arc::clone(&state);
+                let service = service_fn(move |request| Arc::clone(&state).answer(request));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        node
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let key = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+        if key != Some(&format!("Bearer {NODE}")) {
+            self.keys.store(false, Ordering::SeqCst);
+        }
+        let (status, body) = match request.uri().path() {
+            "/health" if self.well.load(Ordering::SeqCst) => {
+                (StatusCode::OK, r#"{"status":"available"}"#)
+            }
+            "/version" => {
+                self.asked.fetch_add(1, Ordering::SeqCst);
+                self.versions.acquire().await.unwrap().forget();
+                (StatusCode::OK, r#"{"commitSha":"x","commitDate":"x","pkgVersion":"1.50.0"}"#)
+            }
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "{}"),
+        };
+        let mut response = Response::new(Full::from(body));
+        *response.status_mut() = status;
+        Ok(response)
+    }
+}
+
+/// A configuration for these nodes; the store lies in `directory`.
+pub fn config(nodes: &[Arc<FakeNode>], directory: &std::path::Path) -> Config {
+    let list: Vec<String> = nodes
+        .iter()
+        .enumerate()
+        .map(|(at, node)| format!("{{id: node-{at}, address: \"http://{}\"}}", node.address))
+        .collect();
+    let yaml = format!(
+        "miroir: {{shards: 4, nodes: [{}], server: {{bind: 127.0.0.1, port: 0, metrics_port: 0}}, \
+         health: {{interval_ms: 50, timeout_ms: 40, recovery_threshold: 1}}}}",
+        list.join(", ")
+    );
+    let mut config = Config::from_yaml(&yaml).unwrap();
+    config.master_key = Secret::new(MASTER);
+    config.admin.api_key = Secret::new(ADMIN);
+    config.node_master_key = Secret::new(NODE);
+    config.task_store.path = directory.join("miroir.db");
+    config
+}
+
+/// An answer, collected.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+}
+
+type HttpClient = Client<HttpConnector, Full<Bytes>>;
+
+/// A running server.
+pub struct Running {
+    pub base: String,
+    pub metrics: String,
+    pub nodes: Vec<Arc<FakeNode>>,
+    client: HttpClient,
+    stop: Option<oneshot::Sender<()>>,
+    run: Option<JoinHandle<Result<(), BuildError>>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Running {
+    /// Starts a server over `count` nodes.
+    pub async fn start(count: usize, change: impl FnOnce(&mut Config)) -> Self {
+        let mut nodes = Vec::new();
+        for _ in 0..count {
+            nodes.push(FakeNode::start().await);
+        }
+        Self::over(nodes, change).await
+    }
+
+    /// Starts a server over these nodes.
+    pub async fn over(nodes: Vec<Arc<FakeNode>>, change: impl FnOnce(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = config(&nodes, directory.path());
+        change(&mut config);
+        let server = Server::build(config).await.unwrap();
+        let addresses = server.addresses();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = tokio::spawn(server.run(async move {
+            let _ = stopped.await;
+        }));
+        Self {
+            base: format!("http://{}", addresses.client),
+            metrics: format!("http://{}", addresses.metrics),
+            nodes,
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            stop: Some(stop),
+            run: Some(run),
+            _directory: directory,
+        }
+    }
+
+    /// Sends a request with these headers and no key.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let base = if path.starts_with("http://") { "" } else { &self.base };
+        let mut request = Request::builder().method(method).uri(format!("{base}{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).unwrap();
+        let exchange = async {
+            let (parts, body) = self.client.request(request).await.unwrap().into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
+    }
+
+    /// `GET` with these headers.
+    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send(Method::GET, path, headers, "").await
+    }
+
+    /// `GET` with the master key.
+    pub async fn master(&self, path: &str) -> Answer {
+        self.get(path, &[("authorization", &format!("Bearer {MASTER}"))]).await
+    }
+
+    /// `GET` with the admin key.
+    pub async fn admin(&self, path: &str) -> Answer {
+        self.get(path, &[("authorization", &format!("Bearer {ADMIN}"))]).await
+    }
+
+    /// Asks the server to end.
+    pub fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits until the server has ended.
+    pub async fn ended(&mut self) {
+        let run = self.run.take().unwrap();
+        tokio::time::timeout(PATIENCE, run).await.expect("an end in time").unwrap().unwrap();
+    }
+}
+
+/// Asks again until the answer is yes.
+pub async fn eventually(mut question: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            ticks.tick().await;
+            if question().await {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("it happens in time");
+}

@@ -1,0 +1,163 @@
+//! A process that can be killed: what it still has under way never goes on.
+
+use std::future::{Future, pending};
+
+use miroir::store::{
+    Answer, IndexEntry, Indexes, NewTask, Replicas, SettingsVersions, Stale, StoreError, Stores,
+    TaskPage, TaskQuery, TaskRecord, Tasks,
+};
+use miroir_api::meili::TaskStatus;
+use miroir_api::{IndexUid, NodeId, TaskUid};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+/// The life of one process. Clones are the same life.
+#[derive(Clone, Debug)]
+pub struct Life {
+    dead: watch::Sender<bool>,
+    loses_marks: Arc<AtomicBool>,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Self { dead: watch::Sender::new(false), loses_marks: Arc::default() }
+    }
+}
+
+impl Life {
+    /// Ends it.
+    pub fn end(&self) {
+        self.dead.send_replace(true);
+    }
+
+    /// From now on the store silently forgets which replicas missed something: a broken store, for
+    /// tests that must notice it.
+    pub fn lose_marks(&self) {
+        self.loses_marks.store(true, Ordering::Relaxed);
+    }
+
+    /// Resolves when the process has died.
+    pub async fn ended(&self) {
+        let mut dead = self.dead.subscribe();
+        if dead.wait_for(|dead| *dead).await.is_err() {
+            pending::<()>().await;
+        }
+    }
+
+    /// Runs a future as long as the process lives; does not return afterwards.
+    pub async fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        tokio::select! {
+            biased;
+            () = self.ended() => pending().await,
+            out = future => out,
+        }
+    }
+
+    fn guard<'a, T: Send + 'a>(
+        &'a self,
+        call: impl FnOnce() -> Answer<'a, T> + Send + 'a,
+    ) -> Answer<'a, T> {
+        Box::pin(async move {
+            if *self.dead.borrow() {
+                return pending::<Result<T, StoreError>>().await;
+            }
+            call().await
+        })
+    }
+
+    /// Stores as this process sees them.
+    pub fn stores(&self, inner: &Stores) -> Stores {
+        Stores {
+            tasks: Arc::new(Mortal { inner: Arc::clone(&inner.tasks), life: self.clone() }),
+            indexes: Arc::new(Mortal { inner: Arc::clone(&inner.indexes), life: self.clone() }),
+            replicas: Arc::new(Mortal { inner: Arc::clone(&inner.replicas), life: self.clone() }),
+            settings_versions: Arc::new(Mortal {
+                inner: Arc::clone(&inner.settings_versions),
+                life: self.clone(),
+            }),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Mortal<T: ?Sized> {
+    inner: Arc<T>,
+    life: Life,
+}
+
+impl Tasks for Mortal<dyn Tasks> {
+    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+        self.life.guard(move || self.inner.insert(task))
+    }
+    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+        self.life.guard(move || self.inner.update(task))
+    }
+    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+        self.life.guard(move || self.inner.get(uid))
+    }
+    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+        self.life.guard(move || self.inner.list(query))
+    }
+    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+        self.life.guard(move || self.inner.unfinished())
+    }
+    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+        self.life.guard(move || self.inner.counts())
+    }
+    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+        self.life.guard(move || self.inner.prune(finished_before))
+    }
+}
+
+impl Indexes for Mortal<dyn Indexes> {
+    fn get(&self, name: &IndexUid) -> Answer<'_, Option<IndexEntry>> {
+        let name = name.clone();
+        self.life.guard(move || self.inner.get(&name))
+    }
+    fn list(&self) -> Answer<'_, Vec<IndexEntry>> {
+        self.life.guard(move || self.inner.list())
+    }
+    fn put(&self, entry: IndexEntry, expected: Option<u64>) -> Answer<'_, bool> {
+        self.life.guard(move || self.inner.put(entry, expected))
+    }
+    fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool> {
+        let name = name.clone();
+        self.life.guard(move || self.inner.delete(&name, expected))
+    }
+}
+
+impl Replicas for Mortal<dyn Replicas> {
+    fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()> {
+        if self.life.loses_marks.load(Ordering::Relaxed) {
+            return Box::pin(async { Ok(()) });
+        }
+        self.life.guard(move || self.inner.mark(stale))
+    }
+    fn list(&self) -> Answer<'_, Vec<Stale>> {
+        self.life.guard(move || self.inner.list())
+    }
+    fn clear(&self, stale: Stale) -> Answer<'_, bool> {
+        self.life.guard(move || self.inner.clear(stale))
+    }
+    fn forget_index(&self, index: &str) -> Answer<'_, ()> {
+        let index = index.to_owned();
+        self.life.guard(move || self.inner.forget_index(&index))
+    }
+}
+
+impl SettingsVersions for Mortal<dyn SettingsVersions> {
+    fn set(&self, index: &str, node: &NodeId, version: u64) -> Answer<'_, ()> {
+        let (index, node) = (index.to_owned(), node.clone());
+        self.life.guard(move || self.inner.set(&index, &node, version))
+    }
+    fn list(&self, index: &str) -> Answer<'_, Vec<(NodeId, u64)>> {
+        let index = index.to_owned();
+        self.life.guard(move || self.inner.list(&index))
+    }
+    fn forget(&self, index: &str) -> Answer<'_, ()> {
+        let index = index.to_owned();
+        self.life.guard(move || self.inner.forget(&index))
+    }
+}

@@ -1,0 +1,172 @@
+//! Faults, the schedule they come in, and the random numbers both are made from.
+//!
+//! Everything follows from one seed, so that a failing run can be repeated from its seed alone.
+
+use std::fmt;
+use std::time::Duration;
+
+/// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same on every platform.
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// Numbers that follow from a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// An independent stream of numbers, for a part that must not disturb the others.
+    pub fn fork(&mut self) -> Self {
+        Self(self.next())
+    }
+
+    /// The next 64 bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`; 0 if that is 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next().checked_rem(bound).unwrap_or(0)
+    }
+
+    /// True this many times in a thousand.
+    pub fn per_mille(&mut self, chance: u32) -> bool {
+        self.below(1000) < u64::from(chance)
+    }
+
+    /// A time between two others.
+    pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
+        let span = to.saturating_sub(from).as_micros() as u64;
+        from + Duration::from_micros(self.below(span + 1))
+    }
+}
+
+/// What a node does to single requests, each in so many of a thousand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flaky {
+    /// The connection breaks before the request arrives.
+    pub reset_before: u32,
+    /// The request takes effect, but its answer is lost.
+    pub reset_after: u32,
+    /// The node answers 500 without doing anything.
+    pub server_error: u32,
+    /// The request takes effect, but the answer is no JSON.
+    pub garbage: u32,
+    /// The answer takes up to two seconds longer.
+    pub slow: u32,
+}
+
+/// What happens to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process ends: connections are refused, queued tasks wait, the disk keeps everything.
+    Crash,
+    /// The process stops answering. A request that arrives may still be worked on once it resumes.
+    Hang,
+    /// The node is well but cannot be reached.
+    Partition,
+    /// Single requests go wrong.
+    Flaky(Flaky),
+    /// Whatever it was is over.
+    Heal,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crash => f.write_str("crash"),
+            Self::Hang => f.write_str("hang"),
+            Self::Partition => f.write_str("partition"),
+            Self::Flaky(flaky) => write!(
+                f,
+                "flaky(reset_before={} reset_after={} 5xx={} garbage={} slow={})",
+                flaky.reset_before,
+                flaky.reset_after,
+                flaky.server_error,
+                flaky.garbage,
+                flaky.slow
+            ),
+            Self::Heal => f.write_str("heal"),
+        }
+    }
+}
+
+/// A fault, when it happens, and to whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// Time since the run began.
+    pub at: Duration,
+    /// Which node.
+    pub node: usize,
+    /// What.
+    pub fault: Fault,
+}
+
+/// Faults over time.
+#[derive(Clone, Debug, Default)]
+pub struct Schedule {
+    /// In the order in which they happen.
+    pub events: Vec<Event>,
+}
+
+impl Schedule {
+    /// A random schedule: now and then something happens to some node and ends a while later.
+    /// Faults of several nodes overlap.
+    pub fn random(rng: &mut Rng, nodes: usize, length: Duration) -> Self {
+        let mut events = Vec::new();
+        for node in 0..nodes {
+            let mut at = rng.between(Duration::ZERO, Duration::from_secs(6));
+            while at < length {
+                let fault = match rng.below(8) {
+                    0 | 1 => Fault::Crash,
+                    2 => Fault::Hang,
+                    3 => Fault::Partition,
+                    _ => Fault::Flaky(Flaky {
+                        reset_before: rng.below(200) as u32,
+                        reset_after: rng.below(200) as u32,
+                        server_error: rng.below(100) as u32,
+                        garbage: rng.below(60) as u32,
+                        slow: rng.below(150) as u32,
+                    }),
+                };
+                events.push(Event { at, node, fault });
+                at += rng.between(Duration::from_millis(50), Duration::from_secs(5));
+                events.push(Event { at, node, fault: Fault::Heal });
+                at += rng.between(Duration::from_millis(200), Duration::from_secs(9));
+            }
+        }
+        events.sort_by_key(|event| event.at);
+        Self { events }
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for event in &self.events {
+            writeln!(f, "  {:>9.3} s  n{}  {}", event.at.as_secs_f64(), event.node, event.fault)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_decides_everything() {
+        // The first numbers of the reference implementation for seed 1234567.
+        let mut rng = Rng::new(1_234_567);
+        assert_eq!(rng.next(), 6_457_827_717_110_365_317);
+        assert_eq!(rng.next(), 3_203_168_211_198_807_973);
+        let text =
+            |seed| Schedule::random(&mut Rng::new(seed), 3, Duration::from_secs(60)).to_string();
+        assert_eq!(text(7), text(7));
+        assert_ne!(text(7), text(8));
+    }
+}

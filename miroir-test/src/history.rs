@@ -1,0 +1,339 @@
+//! What clients did and saw, and whether a cluster that keeps its promises can explain it.
+//!
+//! Each document id is a register that one client at a time writes, with values that never repeat.
+//! So a read may show only what was written, from the last value whose task was reported
+//! `succeeded` before the read began; and in the end each id holds the last acknowledged value, or
+//! that of a later write whose outcome nobody knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Mutex;
+
+use miroir::routing::shard_of;
+use serde_json::Value;
+
+use crate::cluster::SimCluster;
+use crate::node::Document;
+
+/// A value: a version, or nothing once the document is deleted.
+pub type Version = Option<u64>;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    value: Version,
+    acknowledged: bool,
+}
+
+/// All writes of one id, oldest first. The first is "never written".
+#[derive(Clone, Debug)]
+struct Register {
+    entries: Vec<Entry>,
+    /// The last entry whose task succeeded.
+    confirmed: usize,
+}
+
+impl Default for Register {
+    fn default() -> Self {
+        Self { entries: vec![Entry { value: None, acknowledged: true }], confirmed: 0 }
+    }
+}
+
+impl Register {
+    fn last_acknowledged(&self) -> usize {
+        self.entries.iter().rposition(|entry| entry.acknowledged).unwrap_or(0)
+    }
+
+    fn since(&self, at: usize) -> BTreeSet<Version> {
+        self.entries[at..].iter().map(|entry| entry.value).collect()
+    }
+}
+
+/// A write under way: its place in the registers it touches.
+#[derive(Clone, Debug)]
+#[must_use = "a write ends acknowledged, unknown or refused"]
+pub struct Pending(Vec<(String, usize)>);
+
+/// What a read that begins now must at least have seen.
+#[derive(Clone, Debug)]
+pub struct Floor(BTreeMap<String, usize>);
+
+/// How much was recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Writes acknowledged.
+    pub acknowledged: usize,
+    /// Writes whose outcome the client does not know.
+    pub unknown: usize,
+    /// Reads that claimed to be complete, all of them checked.
+    pub reads: usize,
+    /// Reads that were refused or said that something was missing.
+    pub degraded: usize,
+    /// Writes and reads after a process was killed and started again.
+    pub restarts: usize,
+}
+
+impl std::ops::AddAssign for Figures {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.unknown += other.unknown;
+        self.reads += other.reads;
+        self.degraded += other.degraded;
+        self.restarts += other.restarts;
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    registers: BTreeMap<String, Register>,
+    violations: Vec<String>,
+    figures: Figures,
+}
+
+/// Records and judges. See the module's documentation.
+#[derive(Debug, Default)]
+pub struct History {
+    state: Mutex<State>,
+}
+
+impl History {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock().expect("no panic holds this lock"))
+    }
+
+    /// A client is about to write one value to some ids.
+    pub fn begin(&self, ids: &[String], value: Version) -> Pending {
+        self.with(|state| {
+            let places = ids.iter().map(|id| {
+                let register = state.registers.entry(id.clone()).or_default();
+                register.entries.push(Entry { value, acknowledged: false });
+                (id.clone(), register.entries.len() - 1)
+            });
+            Pending(places.collect())
+        })
+    }
+
+    /// It was acknowledged.
+    pub fn acknowledged(&self, pending: &Pending) {
+        self.with(|state| {
+            state.figures.acknowledged += 1;
+            for (id, at) in &pending.0 {
+                if let Some(register) = state.registers.get_mut(id) {
+                    register.entries[*at].acknowledged = true;
+                }
+            }
+        });
+    }
+
+    /// It failed in a way that does not say whether it takes effect.
+    pub fn unknown(&self, _pending: Pending) {
+        self.with(|state| state.figures.unknown += 1);
+    }
+
+    /// Its task succeeded: from now on reads must see it.
+    pub fn confirmed(&self, pending: &Pending) {
+        self.with(|state| {
+            for (id, at) in &pending.0 {
+                if let Some(register) = state.registers.get_mut(id) {
+                    register.confirmed = register.confirmed.max(*at);
+                }
+            }
+        });
+    }
+
+    /// Counts a restart.
+    pub fn restarted(&self) {
+        self.with(|state| state.figures.restarts += 1);
+    }
+
+    /// A read begins.
+    pub fn floor(&self) -> Floor {
+        self.with(|state| {
+            Floor(state.registers.iter().map(|(id, r)| (id.clone(), r.confirmed)).collect())
+        })
+    }
+
+    /// Something that must not be.
+    pub fn violation(&self, what: impl Into<String>) {
+        self.with(|state| state.violations.push(what.into()));
+    }
+
+    /// A read was refused, or said that something is missing.
+    pub fn degraded(&self) {
+        self.with(|state| state.figures.degraded += 1);
+    }
+
+    /// A read of one id claimed to be complete.
+    pub fn saw(&self, what: &str, floor: &Floor, id: &str, value: Version) {
+        self.with(|state| {
+            state.figures.reads += 1;
+            state.judge(what, floor, id, value);
+        });
+    }
+
+    /// A read of everything claimed to be complete. Each hit is a document.
+    pub fn saw_all(&self, what: &str, floor: &Floor, hits: &[Value], total: Option<u64>) {
+        self.with(|state| {
+            state.figures.reads += 1;
+            let mut seen = BTreeMap::new();
+            for hit in hits {
+                let id = hit["id"].as_str().unwrap_or_default().to_owned();
+                if seen.insert(id.clone(), hit["v"].as_u64()).is_some() {
+                    state.violations.push(format!("{what}: {id} is there twice"));
+                }
+            }
+            if total.is_some_and(|total| total != hits.len() as u64) {
+                let text = format!("{what}: total {total:?}, but {} hits", hits.len());
+                state.violations.push(text);
+            }
+            let ids: Vec<String> = state.registers.keys().cloned().collect();
+            for id in &ids {
+                state.judge(what, floor, id, seen.remove(id).flatten());
+            }
+            for id in seen.keys() {
+                state.violations.push(format!("{what}: nobody wrote {id}"));
+            }
+        });
+    }
+
+    /// What was recorded.
+    pub fn figures(&self) -> Figures {
+        self.with(|state| state.figures)
+    }
+
+    /// Everything that went wrong.
+    pub fn violations(&self) -> Vec<String> {
+        self.with(|state| state.violations.clone())
+    }
+
+    /// Judges what the nodes of a quiet cluster hold of an index.
+    pub fn check_nodes(&self, cluster: &SimCluster, name: &str) {
+        let shared = cluster.miroir().cluster.shared;
+        let topology = shared.topology();
+        let entries = shared.indexes();
+        let Some(entry) = entries.iter().find(|entry| entry.name.as_str() == name) else {
+            self.violation(format!("index {name} is gone"));
+            return;
+        };
+        let placement = topology.placement(entry.shards);
+        let held: BTreeMap<_, BTreeMap<String, Document>> = cluster
+            .nodes
+            .iter()
+            .map(|node| {
+                let documents = node.inspect(|disk| {
+                    disk.indexes.get(&entry.physical).map(|index| index.documents.clone())
+                });
+                (node.id().clone(), documents.unwrap_or_default())
+            })
+            .collect();
+        self.with(|state| {
+            for (id, register) in &state.registers {
+                let shard = shard_of(id.as_bytes(), entry.shards);
+                let allowed = register.since(register.last_acknowledged());
+                let mut first: Option<Option<&Document>> = None;
+                for (_, owner) in placement.write_targets(shard) {
+                    let document = held[owner].get(id);
+                    let value = document.and_then(|d| d.get("v")).and_then(Value::as_u64);
+                    if !allowed.contains(&value) {
+                        state.violations.push(format!(
+                            "acknowledged write lost: {id} (shard {shard}) is {value:?} on {owner}, \
+                             not in {allowed:?}"
+                        ));
+                    }
+                    if first.is_some_and(|first| first != document) {
+                        let text = format!("replicas differ: {id} (shard {shard}) on {owner}");
+                        state.violations.push(text);
+                    }
+                    first.get_or_insert(document);
+                }
+            }
+            for (node, documents) in &held {
+                for id in documents.keys() {
+                    let shard = shard_of(id.as_bytes(), entry.shards);
+                    if !placement.owned_by(node).contains(shard) {
+                        state.violations.push(format!("{node} holds {id}, which it does not own"));
+                    }
+                    if !state.registers.contains_key(id) {
+                        state.violations.push(format!("{node} holds {id}, which nobody wrote"));
+                    }
+                }
+            }
+        });
+        let mut settings = BTreeMap::new();
+        for node in &cluster.nodes {
+            let text = node.inspect(|disk| {
+                disk.indexes.get(&entry.physical).map(|index| index.settings.to_string())
+            });
+            settings.entry(text).or_insert_with(Vec::new).push(node.id().to_string());
+        }
+        if settings.len() > 1 {
+            self.violation(format!("settings differ: {settings:?}"));
+        }
+    }
+
+    /// Judges whether the nodes of a quiet cluster hold exactly the indexes of the catalogue.
+    pub fn check_catalogue(&self, cluster: &SimCluster) {
+        let shared = cluster.miroir().cluster.shared;
+        let wanted: BTreeSet<String> =
+            shared.indexes().iter().map(|entry| entry.physical.clone()).collect();
+        for node in &cluster.nodes {
+            let held: BTreeSet<String> =
+                node.inspect(|disk| disk.indexes.keys().cloned().collect());
+            if held != wanted {
+                let mut text = format!("catalogue {wanted:?}, but {} holds", node.id());
+                let _ = write!(text, " {held:?}");
+                self.violation(text);
+            }
+        }
+    }
+}
+
+impl State {
+    fn judge(&mut self, what: &str, floor: &Floor, id: &str, value: Version) {
+        let Some(register) = self.registers.get(id) else { return };
+        let from = floor.0.get(id).copied().unwrap_or(0);
+        let allowed = register.since(from);
+        if !allowed.contains(&value) {
+            self.violations.push(format!("{what}: {id} is {value:?}, not in {allowed:?}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_confirmed_must_be_seen() {
+        let history = History::default();
+        let ids = vec!["a".to_owned()];
+        let first = history.begin(&ids, Some(1));
+        history.acknowledged(&first);
+        let early = history.floor();
+        history.confirmed(&first);
+        let late = history.floor();
+        history.saw("read", &early, "a", None);
+        assert_eq!(history.violations(), Vec::<String>::new());
+        history.saw("read", &late, "a", None);
+        assert_eq!(history.violations().len(), 1);
+        let second = history.begin(&ids, Some(2));
+        history.unknown(second);
+        history.saw("read", &late, "a", Some(2));
+        history.saw("read", &late, "a", Some(1));
+        assert_eq!(history.violations().len(), 1);
+    }
+
+    #[test]
+    fn doubles_and_strangers_are_seen() {
+        let history = History::default();
+        let floor = history.floor();
+        history.saw_all(
+            "list",
+            &floor,
+            &[json!({"id": "a", "v": 1}), json!({"id": "a", "v": 1})],
+            Some(3),
+        );
+        assert_eq!(history.violations().len(), 3, "{:?}", history.violations());
+    }
+}

@@ -1,0 +1,298 @@
+//! A Meilisearch node in memory, with faults, on tokio's clock.
+//!
+//! [`FakeNode`] is the base service of a node stack: no socket, no thread. It keeps indexes,
+//! settings and documents, works its tasks off in the order in which they came, and understands as
+//! much of search as tests of distribution need. With paused time a run takes as long as it
+//! computes. What a [`Fault`] does is written there.
+
+mod disk;
+mod filter;
+mod routes;
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use http_body_util::BodyExt;
+use miroir::Error;
+use miroir::node::{NodeCall, Request, Response};
+use miroir_api::NodeId;
+use serde_json::Value;
+use tokio::sync::watch;
+use tower::Service;
+
+pub use disk::{Disk, Document, Index, Task, Work, default_settings};
+pub use routes::Incoming;
+
+use crate::faults::{Fault, Flaky, Rng};
+
+/// Where a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    Well,
+    Crashed,
+    Hung,
+    Cut,
+    Flaky(Flaky),
+}
+
+#[derive(Debug)]
+struct State {
+    name: String,
+    disk: Disk,
+    condition: Condition,
+    rng: Rng,
+    /// Requests a hung process had in its socket when the client gave up.
+    buffered: Vec<Incoming>,
+    /// Tasks that get lost although they were acknowledged, in so many of a thousand.
+    forgetful: u32,
+}
+
+/// See the module's documentation. Clones are the same node.
+#[derive(Clone)]
+pub struct FakeNode {
+    id: NodeId,
+    state: Arc<Mutex<State>>,
+    changed: watch::Sender<()>,
+}
+
+impl fmt::Debug for FakeNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeNode").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What becomes of one request.
+enum Fate {
+    Served(Duration),
+    Refused,
+    Waits,
+    ResetBefore,
+    ResetAfter,
+    ServerError,
+    Garbage,
+}
+
+const FASTEST_TASK: Duration = Duration::from_millis(2);
+const SLOWEST_TASK: Duration = Duration::from_millis(60);
+const SHORTEST_WAY: Duration = Duration::from_micros(100);
+const LONGEST_WAY: Duration = Duration::from_millis(3);
+const SLOW: Duration = Duration::from_secs(2);
+
+impl FakeNode {
+    /// An empty node that is well.
+    pub fn new(id: NodeId, seed: u64) -> Self {
+        let state = State {
+            name: id.to_string(),
+            disk: Disk::default(),
+            condition: Condition::Well,
+            rng: Rng::new(seed),
+            buffered: Vec::new(),
+            forgetful: 0,
+        };
+        Self { id, state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(()) }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock().expect("no panic holds this lock"))
+    }
+
+    /// Something happens to the node. A new fault replaces the one before.
+    pub fn suffer(&self, fault: Fault) {
+        self.with(|state| {
+            state.catch_up();
+            let next = match fault {
+                Fault::Crash => Condition::Crashed,
+                Fault::Hang => Condition::Hung,
+                Fault::Partition => Condition::Cut,
+                Fault::Flaky(flaky) => Condition::Flaky(flaky),
+                Fault::Heal => Condition::Well,
+            };
+            if state.condition == Condition::Crashed && next != Condition::Crashed {
+                state.disk.restart();
+            }
+            if next == Condition::Crashed {
+                state.buffered.clear();
+            } else if next != Condition::Hung {
+                for request in std::mem::take(&mut state.buffered) {
+                    state.serve(&request);
+                }
+            }
+            state.condition = next;
+        });
+        self.changed.send_replace(());
+    }
+
+    /// Loses everything it kept, as with a new disk.
+    pub fn wipe(&self) {
+        self.with(|state| state.disk = Disk::default());
+    }
+
+    /// Makes the node acknowledge document writes and forget so many of a thousand of them.
+    pub fn forget(&self, per_mille: u32) {
+        self.with(|state| state.forgetful = per_mille);
+    }
+
+    /// Looks at what the node keeps, with all due tasks done.
+    pub fn inspect<T>(&self, look: impl FnOnce(&Disk) -> T) -> T {
+        self.with(|state| {
+            state.catch_up();
+            look(&state.disk)
+        })
+    }
+
+    fn fate(&self) -> Fate {
+        self.with(|state| {
+            let way = state.rng.between(SHORTEST_WAY, LONGEST_WAY);
+            match state.condition {
+                Condition::Well => Fate::Served(way),
+                Condition::Crashed | Condition::Cut => Fate::Refused,
+                Condition::Hung => Fate::Waits,
+                Condition::Flaky(flaky) => {
+                    let rng = &mut state.rng;
+                    if rng.per_mille(flaky.reset_before) {
+                        Fate::ResetBefore
+                    } else if rng.per_mille(flaky.reset_after) {
+                        Fate::ResetAfter
+                    } else if rng.per_mille(flaky.server_error) {
+                        Fate::ServerError
+                    } else if rng.per_mille(flaky.garbage) {
+                        Fate::Garbage
+                    } else if rng.per_mille(flaky.slow) {
+                        Fate::Served(rng.between(way, SLOW))
+                    } else {
+                        Fate::Served(way)
+                    }
+                }
+            }
+        })
+    }
+
+    async fn run(self, request: Request) -> Result<Response, Error> {
+        let deadline = request.extensions().get::<NodeCall>().map(|call| call.deadline);
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let incoming = Incoming {
+            method: parts.method,
+            path: parts.uri.path().to_owned(),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            body,
+        };
+        let mut changed = self.changed.subscribe();
+        let exchange = async {
+            loop {
+                changed.borrow_and_update();
+                let fail = |what| Err(Error::node(&self.id, what));
+                match self.fate() {
+                    Fate::Refused => return fail("connect"),
+                    Fate::ResetBefore => return fail("reset"),
+                    Fate::Waits => {
+                        let _ = changed.changed().await;
+                        // Connections do not survive the process.
+                        if self.with(|state| state.condition == Condition::Crashed) {
+                            return fail("reset");
+                        }
+                    }
+                    Fate::ServerError => {
+                        return Ok(respond(StatusCode::INTERNAL_SERVER_ERROR, "{}".into()));
+                    }
+                    Fate::ResetAfter => {
+                        self.with(|state| state.serve(&incoming));
+                        return fail("reset");
+                    }
+                    Fate::Garbage => {
+                        self.with(|state| state.serve(&incoming));
+                        return Ok(respond(StatusCode::OK, "<html>".into()));
+                    }
+                    Fate::Served(way) => {
+                        // Applied when it arrives; the answer takes its time.
+                        let (status, body) = self.with(|state| state.serve(&incoming));
+                        tokio::time::sleep(way).await;
+                        let gone = |c| matches!(c, Condition::Crashed | Condition::Cut);
+                        if self.with(|state| gone(state.condition)) {
+                            return fail("reset");
+                        }
+                        return Ok(respond(status, body.to_string().into()));
+                    }
+                }
+            }
+        };
+        let Some(deadline) = deadline else { return exchange.await };
+        match tokio::time::timeout(deadline.remaining(), exchange).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.with(|state| {
+                    if state.condition == Condition::Hung && state.rng.per_mille(500) {
+                        state.buffered.push(incoming);
+                    }
+                });
+                Err(Error::node(&self.id, "timeout"))
+            }
+        }
+    }
+}
+
+fn respond(status: StatusCode, body: Bytes) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+impl State {
+    fn catch_up(&mut self) {
+        if self.condition != Condition::Crashed {
+            self.disk.advance();
+        }
+    }
+
+    fn serve(&mut self, request: &Incoming) -> (StatusCode, Value) {
+        self.catch_up();
+        let took = self.rng.between(FASTEST_TASK, SLOWEST_TASK);
+        let writes = request.path.ends_with("/documents") && request.method != http::Method::GET;
+        if writes && self.rng.per_mille(self.forgetful) {
+            // Enqueued, but nothing comes of it.
+            let empty = Incoming { body: Bytes::from_static(b"[]"), ..request.clone() };
+            return routes::answer(&mut self.disk, &empty, took);
+        }
+        let out = routes::answer(&mut self.disk, request, took);
+        if std::env::var_os("SIMTRACE").is_some() && !request.path.starts_with("/health") {
+            let body: String = String::from_utf8_lossy(&request.body).chars().take(300).collect();
+            let ans: String = out.1.to_string().chars().take(200).collect();
+            eprintln!(
+                "TRACE {:?} {} {} {}?{} {} => {} {}",
+                tokio::time::Instant::now(),
+                self.name,
+                request.method,
+                request.path,
+                request.query,
+                body,
+                out.0.as_u16(),
+                ans
+            );
+        }
+        out
+    }
+}
+
+impl Service<Request> for FakeNode {
+    type Response = Response;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        Box::pin(self.clone().run(request))
+    }
+}

@@ -1,0 +1,283 @@
+//! The routes of a fake node.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use miroir::http::query_pairs;
+use serde_json::{Map, Value, json};
+
+use super::disk::{Disk, Document, Index, Work, error, no_index};
+use super::filter;
+
+/// A request, taken apart.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Method.
+    pub method: Method,
+    /// Path, from the first `/`.
+    pub path: String,
+    /// Query.
+    pub query: String,
+    /// Body.
+    pub body: Bytes,
+}
+
+type Outcome = Result<(StatusCode, Value), (StatusCode, Value)>;
+
+fn bad(code: &str, message: &str) -> (StatusCode, Value) {
+    (StatusCode::BAD_REQUEST, error(code, message))
+}
+
+fn missing(uid: &str) -> (StatusCode, Value) {
+    (StatusCode::NOT_FOUND, no_index(uid))
+}
+
+fn ok(value: Value) -> Outcome {
+    Ok((StatusCode::OK, value))
+}
+
+fn decode(text: &str) -> String {
+    query_pairs(&format!("x={}", text.replace('+', "%2B")))
+        .into_iter()
+        .next()
+        .map_or_else(|| text.to_owned(), |(_, value)| value)
+}
+
+impl Incoming {
+    fn parameter(&self, name: &str) -> Option<String> {
+        query_pairs(&self.query).into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    fn json(&self) -> Result<Value, (StatusCode, Value)> {
+        serde_json::from_slice(&self.body)
+            .map_err(|_| bad("malformed_payload", "The payload is not valid JSON."))
+    }
+
+    fn object(&self) -> Result<Map<String, Value>, (StatusCode, Value)> {
+        match self.json()? {
+            Value::Object(map) => Ok(map),
+            _ => Err(bad("bad_request", "Invalid value: expected an object.")),
+        }
+    }
+}
+
+/// Answers a request. Work that takes time is enqueued and takes `took`.
+pub fn answer(disk: &mut Disk, request: &Incoming, took: Duration) -> (StatusCode, Value) {
+    route(disk, request, took).unwrap_or_else(|refusal| refusal)
+}
+
+fn route(disk: &mut Disk, request: &Incoming, took: Duration) -> Outcome {
+    let parts: Vec<String> =
+        request.path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let enqueue = |disk: &mut Disk, uid: &str, work| {
+        let metadata = request.parameter("customMetadata");
+        Ok((StatusCode::ACCEPTED, disk.enqueue(uid, work, metadata, took)))
+    };
+    match (request.method.as_str(), parts.as_slice()) {
+        ("GET", ["health"]) => ok(json!({"status": "available"})),
+        ("GET", ["version"]) => {
+            ok(json!({"commitSha": "fake", "commitDate": "fake", "pkgVersion": "1.50.0"}))
+        }
+        ("GET", ["stats"]) => {
+            let indexes: Map<String, Value> =
+                disk.indexes.iter().map(|(uid, index)| (uid.clone(), stats(index))).collect();
+            ok(
+                json!({"databaseSize": 0, "usedDatabaseSize": 0, "lastUpdate": null, "indexes": indexes}),
+            )
+        }
+        ("GET", ["tasks"]) => tasks(disk, request),
+        ("GET", ["tasks", uid]) => {
+            let task = uid.parse::<usize>().ok().and_then(|uid| disk.tasks.get(uid));
+            let unknown = || error("task_not_found", &format!("Task `{uid}` not found."));
+            task.map(|task| (StatusCode::OK, task.view())).ok_or((StatusCode::NOT_FOUND, unknown()))
+        }
+        ("POST", ["indexes"]) => {
+            let body = request.object()?;
+            let uid = body.get("uid").and_then(Value::as_str);
+            let uid =
+                uid.ok_or_else(|| bad("missing_index_uid", "Missing field `uid`."))?.to_owned();
+            let key = body.get("primaryKey").and_then(Value::as_str).map(str::to_owned);
+            enqueue(disk, &uid, Work::Create(key))
+        }
+        ("GET", ["indexes"]) => {
+            let results: Vec<Value> = disk.indexes.iter().map(|(uid, i)| shown(uid, i)).collect();
+            ok(json!({"total": results.len(), "results": results, "offset": 0, "limit": 20}))
+        }
+        ("GET", ["indexes", uid]) => {
+            let index = disk.indexes.get(*uid).ok_or_else(|| missing(uid))?;
+            ok(shown(uid, index))
+        }
+        ("PATCH", ["indexes", uid]) => {
+            let key =
+                request.object()?.get("primaryKey").and_then(Value::as_str).map(str::to_owned);
+            enqueue(disk, uid, Work::Rekey(key))
+        }
+        ("DELETE", ["indexes", uid]) => enqueue(disk, uid, Work::Drop),
+        ("GET", ["indexes", uid, "stats"]) => {
+            ok(stats(disk.indexes.get(*uid).ok_or_else(|| missing(uid))?))
+        }
+        ("GET", ["indexes", uid, "settings"]) => {
+            ok(disk.indexes.get(*uid).ok_or_else(|| missing(uid))?.settings.clone())
+        }
+        ("PATCH", ["indexes", uid, "settings"]) => {
+            enqueue(disk, uid, Work::Settings(request.object()?))
+        }
+        ("POST" | "PUT", ["indexes", uid, "documents"]) => {
+            let documents: Vec<Document> = serde_json::from_slice(&request.body)
+                .map_err(|_| bad("malformed_payload", "The payload is no array of objects."))?;
+            let work = Work::Add(
+                documents,
+                request.parameter("primaryKey"),
+                request.method == Method::POST,
+            );
+            enqueue(disk, uid, work)
+        }
+        ("DELETE", ["indexes", uid, "documents"]) => enqueue(disk, uid, Work::Clear),
+        ("DELETE", ["indexes", uid, "documents", id]) => {
+            enqueue(disk, uid, Work::DeleteIds(vec![(*id).to_owned()]))
+        }
+        ("GET", ["indexes", uid, "documents", id]) => {
+            let index = disk.indexes.get(*uid).ok_or_else(|| missing(uid))?;
+            let text = format!("Document `{id}` not found.");
+            let unknown = || (StatusCode::NOT_FOUND, error("document_not_found", &text));
+            ok(Value::Object(index.documents.get(*id).ok_or_else(unknown)?.clone()))
+        }
+        ("POST", ["indexes", uid, "documents", "delete-batch"]) => {
+            let ids: Vec<Value> = serde_json::from_slice(&request.body)
+                .map_err(|_| bad("malformed_payload", "The payload is no array."))?;
+            let ids = ids.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+            enqueue(disk, uid, Work::DeleteIds(ids.collect()))
+        }
+        ("POST", ["indexes", uid, "documents", "delete"]) => {
+            let filter = request.object()?.remove("filter").unwrap_or_default();
+            understood(&filter, "invalid_document_filter")?;
+            enqueue(disk, uid, Work::DeleteFilter(filter))
+        }
+        ("POST", ["indexes", uid, "documents", "fetch"]) => fetch(disk, uid, &request.object()?),
+        ("POST", ["indexes", uid, "search"]) => search(disk, uid, &request.object()?),
+        _ => Err((StatusCode::NOT_FOUND, error("not_found", "No such route."))),
+    }
+}
+
+fn understood(filter: &Value, code: &str) -> Result<(), (StatusCode, Value)> {
+    let fine = filter::passes(filter, &Map::new()).is_some();
+    if fine { Ok(()) } else { Err(bad(code, "This filter cannot be read.")) }
+}
+
+fn shown(uid: &str, index: &Index) -> Value {
+    json!({
+        "uid": uid, "primaryKey": index.primary_key,
+        "createdAt": "2024-01-01T00:00:00Z", "updatedAt": "2024-01-01T00:00:00Z",
+    })
+}
+
+fn stats(index: &Index) -> Value {
+    let mut fields = Map::new();
+    for key in index.documents.values().flat_map(Map::keys) {
+        let count = fields.get(key).and_then(Value::as_u64).unwrap_or(0) + 1;
+        fields.insert(key.clone(), count.into());
+    }
+    json!({
+        "numberOfDocuments": index.documents.len(), "rawDocumentDbSize": 0, "avgDocumentSize": 0,
+        "isIndexing": false, "numberOfEmbeddings": 0, "numberOfEmbeddedDocuments": 0,
+        "fieldDistribution": fields,
+    })
+}
+
+fn tasks(disk: &Disk, request: &Incoming) -> Outcome {
+    let list = |name: &str| {
+        request.parameter(name).map(|text| text.split(',').map(str::to_owned).collect::<Vec<_>>())
+    };
+    let (uids, indexes, statuses) = (list("uids"), list("indexUids"), list("statuses"));
+    let limit = request.parameter("limit").and_then(|text| text.parse().ok()).unwrap_or(20);
+    let fits = |wanted: &Option<Vec<String>>, value: &str| {
+        wanted.as_ref().is_none_or(|wanted| wanted.iter().any(|one| one == value))
+    };
+    let matching: Vec<_> = disk
+        .tasks
+        .iter()
+        .rev()
+        .filter(|task| {
+            fits(&uids, &task.uid.to_string())
+                && fits(&indexes, &task.index)
+                && fits(&statuses, task.status)
+        })
+        .collect();
+    let results: Vec<Value> = matching.iter().take(limit).map(|task| task.view()).collect();
+    ok(json!({
+        "results": results, "total": matching.len(), "limit": limit,
+        "from": matching.first().map(|task| task.uid),
+        "next": matching.get(limit).map(|task| task.uid),
+    }))
+}
+
+fn selected<'a>(
+    disk: &'a Disk,
+    uid: &str,
+    body: &Map<String, Value>,
+) -> Result<Vec<&'a Document>, (StatusCode, Value)> {
+    let index = disk.indexes.get(uid).ok_or_else(|| missing(uid))?;
+    let filter = body.get("filter").cloned().unwrap_or_default();
+    understood(&filter, "invalid_search_filter")?;
+    index.filterable(&filter).map_err(|error| (StatusCode::BAD_REQUEST, error))?;
+    let passes = |document: &&Document| filter::passes(&filter, document).unwrap_or(false);
+    Ok(index.documents.values().filter(passes).collect())
+}
+
+fn window(body: &Map<String, Value>) -> (usize, usize) {
+    let number = |key: &str| body.get(key).and_then(Value::as_u64).map(|n| n as usize);
+    (number("offset").unwrap_or(0), number("limit").unwrap_or(20))
+}
+
+fn fetch(disk: &Disk, uid: &str, body: &Map<String, Value>) -> Outcome {
+    let found = selected(disk, uid, body)?;
+    let (offset, limit) = window(body);
+    let results: Vec<_> = found.iter().skip(offset).take(limit).collect();
+    ok(json!({"results": results, "offset": offset, "limit": limit, "total": found.len()}))
+}
+
+fn words(document: &Document, wanted: &[String]) -> usize {
+    let texts = document.iter().filter(|(key, _)| !key.starts_with("_miroir_"));
+    let texts: Vec<String> =
+        texts.filter_map(|(_, value)| value.as_str().map(str::to_lowercase)).collect();
+    wanted.iter().take_while(|word| texts.iter().any(|text| text.contains(*word))).count()
+}
+
+fn search(disk: &Disk, uid: &str, body: &Map<String, Value>) -> Outcome {
+    let query = body.get("q").and_then(Value::as_str).unwrap_or_default().to_lowercase();
+    let wanted: Vec<String> = query.split_whitespace().map(str::to_owned).collect();
+    let mut found: Vec<(usize, &Document)> = selected(disk, uid, body)?
+        .into_iter()
+        .map(|document| (words(document, &wanted), document))
+        .filter(|(matching, _)| wanted.is_empty() || *matching > 0)
+        .collect();
+    found.sort_by_key(|(matching, _)| std::cmp::Reverse(*matching));
+    let (offset, limit) = window(body);
+    let hits: Vec<Value> = found
+        .iter()
+        .skip(offset)
+        .take(limit)
+        .map(|(matching, document)| {
+            let mut hit = (*document).clone();
+            let score =
+                if wanted.is_empty() { 1.0 } else { *matching as f64 / wanted.len() as f64 };
+            let details = if wanted.is_empty() {
+                json!({})
+            } else {
+                json!({"words": {
+                    "order": 0, "matchingWords": matching, "maxMatchingWords": wanted.len(),
+                    "score": score,
+                }})
+            };
+            hit.insert("_rankingScore".into(), score.into());
+            hit.insert("_rankingScoreDetails".into(), details);
+            Value::Object(hit)
+        })
+        .collect();
+    ok(json!({
+        "hits": hits, "query": query, "processingTimeMs": 0, "limit": limit, "offset": offset,
+        "estimatedTotalHits": found.len(),
+    }))
+}

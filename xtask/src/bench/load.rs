@@ -1,0 +1,140 @@
+//! The load generator: keep-alive connections, one thread each, requests written out beforehand.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::http::Client;
+use crate::{Failure, Outcome, guard};
+
+/// What one contender did, pooled over rounds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample {
+    /// Answer times in nanoseconds.
+    times: Vec<u64>,
+    /// Time spent measuring.
+    wall: Duration,
+}
+
+impl Sample {
+    /// The answer time that `share` (0 to 1) of all requests stayed below or at.
+    pub(crate) fn quantile(&self, share: f64) -> Duration {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        let at = (times.len() as f64 * share).ceil() as usize;
+        Duration::from_nanos(times.get(at.saturating_sub(1)).copied().unwrap_or(0))
+    }
+
+    /// The median.
+    pub(crate) fn p50(&self) -> Duration {
+        self.quantile(0.50)
+    }
+
+    /// The 99th percentile.
+    pub(crate) fn p99(&self) -> Duration {
+        self.quantile(0.99)
+    }
+
+    /// Requests per second.
+    pub(crate) fn throughput(&self) -> f64 {
+        self.times.len() as f64 / self.wall.as_secs_f64().max(f64::EPSILON)
+    }
+
+    /// Adds another round.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.times.extend(other.times);
+        self.wall += other.wall;
+    }
+}
+
+/// Somebody to send requests to.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// Name in the tables.
+    pub(crate) name: String,
+    /// Base address.
+    pub(crate) url: String,
+    /// The requests, sent in turn.
+    pub(crate) requests: Vec<Vec<u8>>,
+}
+
+/// Measures one target for `time`, after a short warm-up that is not counted.
+pub(crate) fn measure(target: &Target, connections: usize, time: Duration) -> Outcome<Sample> {
+    let warm_up = (time / 10).min(Duration::from_secs(1));
+    let stop = AtomicBool::new(false);
+    let start = Instant::now();
+    let parts = thread::scope(|scope| {
+        let stop = &stop;
+        let workers: Vec<_> = (0..connections)
+            .map(|number| scope.spawn(move || worker(target, number, start + warm_up, stop)))
+            .collect();
+        while start.elapsed() < warm_up + time && !guard::stopping() {
+            guard::pause();
+        }
+        stop.store(true, Ordering::Relaxed);
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|_| Err("a client panicked".into())))
+            .collect::<Outcome<Vec<_>>>()
+    })?;
+    guard::check_stop()?;
+    let wall = start.elapsed().saturating_sub(warm_up);
+    Ok(Sample { times: parts.concat(), wall })
+}
+
+/// Measures all targets in turn, several rounds, so that what slows the machine for a while slows
+/// all of them.
+pub(crate) fn compare(
+    targets: &[Target],
+    connections: usize,
+    time: Duration,
+) -> Outcome<Vec<Sample>> {
+    const ROUNDS: u32 = 3;
+    let mut out = vec![Sample::default(); targets.len()];
+    for _ in 0..ROUNDS {
+        for (target, sample) in targets.iter().zip(&mut out) {
+            sample.merge(measure(target, connections, time / ROUNDS)?);
+        }
+    }
+    Ok(out)
+}
+
+fn worker(target: &Target, number: usize, from: Instant, stop: &AtomicBool) -> Outcome<Vec<u64>> {
+    let mut client = Client::new(&target.url, "");
+    let mut times = Vec::with_capacity(65_536);
+    // Connections start at different requests, or all would ask the same at the same time.
+    for request in target.requests.iter().cycle().skip(number * 7 % target.requests.len()) {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let start = Instant::now();
+        let reply = client.exchange(request)?;
+        let time = start.elapsed();
+        if !(200..300).contains(&reply.status) {
+            let text = format!("{} answered {}: {}", target.name, reply.status, reply.text());
+            return Err(Failure::Message(text));
+        }
+        if start >= from {
+            times.push(time.as_nanos() as u64);
+        }
+    }
+    Ok(times)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_and_throughput() {
+        let mut sample = Sample { times: (1..=100).rev().collect(), wall: Duration::from_secs(2) };
+        assert_eq!(sample.p50(), Duration::from_nanos(50));
+        assert_eq!(sample.p99(), Duration::from_nanos(99));
+        assert_eq!(sample.quantile(1.0), Duration::from_nanos(100));
+        assert!((sample.throughput() - 50.0).abs() < 1e-9);
+        sample.merge(Sample { times: vec![1_000; 100], wall: Duration::from_secs(2) });
+        assert_eq!(sample.p50(), Duration::from_nanos(100));
+        assert!((sample.throughput() - 50.0).abs() < 1e-9);
+        assert_eq!(Sample::default().p99(), Duration::ZERO);
+    }
+}

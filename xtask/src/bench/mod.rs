@@ -1,0 +1,101 @@
+//! `cargo xtask bench`: microbenchmarks through Cargo, and ratios measured end to end in one run.
+
+mod ingest;
+mod latency;
+mod load;
+mod process;
+mod search;
+mod stub;
+mod table;
+
+use std::time::Duration;
+
+use self::table::Row;
+use crate::arguments::BenchOptions;
+use crate::build::{self, Build, cargo, root};
+use crate::cluster::NodeProgram;
+use crate::{Outcome, guard};
+
+/// Runs what was asked for.
+pub(crate) fn run(options: &BenchOptions) -> Outcome<()> {
+    guard::catch_signals()?;
+    if options.micro {
+        build::run(&mut cargo(&["bench", "-p", "miroir-benches"]))?;
+    }
+    if options.e2e { end_to_end(options) } else { Ok(()) }
+}
+
+fn end_to_end(options: &BenchOptions) -> Outcome<()> {
+    let programs = build::programs(Build {
+        engine: options.meilisearch.is_none(),
+        release: true,
+        whole_workspace: false,
+    })?;
+    let program = NodeProgram::choose(options.meilisearch.as_deref(), &programs)?;
+    let mut rows = latency::run(options, &programs.server)?;
+    rows.extend(ingest::run(options, &program, &programs.server)?);
+    rows.extend(search::run(options, &program, &programs.server)?);
+    let text = format!("{}\n\n{}", heading(options), table::render(&rows));
+    println!("{text}");
+    if options.write {
+        table::write(&root().join("benches/README.md"), &text)?;
+        eprintln!("wrote benches/README.md");
+    }
+    Ok(())
+}
+
+/// How the table came about.
+fn heading(options: &BenchOptions) -> String {
+    let (variable, nodes) = if options.meilisearch.is_some() {
+        ("MIROIR_TEST_MEILISEARCH=… ", "real Meilisearch processes")
+    } else {
+        ("", "engine nodes of the test kit")
+    };
+    format!(
+        "`{variable}cargo xtask bench e2e --nodes {} --shards {} --connections {} --seconds {} \
+         --documents {}` with {nodes}, everything on one machine: {}.",
+        options.nodes,
+        options.shards,
+        options.connections,
+        options.seconds,
+        options.documents,
+        process::machine(),
+    )
+}
+
+/// The time of one measurement.
+fn time(options: &BenchOptions) -> Duration {
+    Duration::from_secs(options.seconds)
+}
+
+fn micros(time: Duration) -> String {
+    format!("{:.0} µs", time.as_secs_f64() * 1e6)
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+fn ratio(miroir: f64, other: f64) -> String {
+    if other > 0.0 { format!("{:.2}×", miroir / other) } else { String::new() }
+}
+
+fn row(
+    what: impl Into<String>,
+    miroir: impl Into<String>,
+    other: impl Into<String>,
+    ratio: impl Into<String>,
+    target: &str,
+) -> Row {
+    Row {
+        what: what.into(),
+        miroir: miroir.into(),
+        other: other.into(),
+        ratio: ratio.into(),
+        target: target.to_owned(),
+    }
+}

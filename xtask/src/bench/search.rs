@@ -1,0 +1,152 @@
+//! Search over real documents: one node with all of them, Miroir over several, and, with real nodes,
+//! Meilisearch's own remote federated search over the nodes that Miroir uses.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::load::{Sample, Target, compare};
+use super::table::Row;
+use super::{millis, ratio, row, time};
+use crate::arguments::{BenchOptions, Shape};
+use crate::cluster::{Cluster, MASTER_KEY, NODE_KEY, Node, NodeProgram};
+use crate::demo::{self, Corpus, INDEX};
+use crate::guard::Scratch;
+use crate::http::render;
+use crate::{Failure, Outcome};
+
+pub(super) fn run(
+    options: &BenchOptions,
+    program: &NodeProgram,
+    server: &Path,
+) -> Outcome<Vec<Row>> {
+    eprintln!("search over {} documents", options.documents);
+    let shape = Shape { shards: options.shards, groups: 1, factor: 1, nodes: Some(options.nodes) };
+    let corpus = Corpus::catalogue(options.documents);
+    let scratch = Scratch::new("bench", false)?;
+    let cluster = Cluster::start(program, server, shape, None, scratch)?;
+    demo::load(&mut cluster.server.client(), &corpus, "loading the cluster")?;
+    let single = Node::start(program, "single", cluster.scratch.path())?;
+    demo::load(&mut single.client(), &corpus, "loading one plain node")?;
+
+    let bodies = queries();
+    let path = format!("/indexes/{INDEX}/search");
+    let plain = |name: &str, url: &str, key: &str| Target {
+        name: name.to_owned(),
+        url: url.to_owned(),
+        requests: bodies.iter().map(|body| render(url, key, "POST", &path, Some(body))).collect(),
+    };
+    let mut targets = vec![
+        plain("Miroir", &cluster.server.url, MASTER_KEY),
+        plain("one node with everything", &single.url, NODE_KEY),
+    ];
+    if matches!(program, NodeProgram::Meilisearch(_)) {
+        targets.push(federated(&cluster, &bodies)?);
+    }
+    let mut rows = Vec::new();
+    let alone = compare(&targets, 1, time(options))?;
+    let busy = compare(&targets, options.connections, time(options))?;
+    for other in 1..targets.len() {
+        let federated = other == 2;
+        let nodes = if federated {
+            format!("remote federated search over the same {} nodes", options.nodes)
+        } else {
+            targets[other].name.clone()
+        };
+        let p50 = if federated { "≤ 0.7×" } else { "" };
+        let rate = if federated { "≥ 1.25×" } else { "" };
+        let mut quantile = |name: &str, connections: usize, samples: &[Sample], share, target| {
+            let (own, their) = (samples[0].quantile(share), samples[other].quantile(share));
+            rows.push(row(
+                format!("search {name}, {connections} connection(s)"),
+                millis(own),
+                format!("{nodes} {}", millis(their)),
+                ratio(own.as_secs_f64(), their.as_secs_f64()),
+                target,
+            ));
+        };
+        quantile("p50", 1, &alone, 0.5, p50);
+        quantile("p99", 1, &alone, 0.99, "");
+        quantile("p50", options.connections, &busy, 0.5, "");
+        quantile("p99", options.connections, &busy, 0.99, "");
+        let (own, their) = (busy[0].throughput(), busy[other].throughput());
+        rows.push(row(
+            format!("searches/s, {} connections", options.connections),
+            format!("{own:.0}"),
+            format!("{nodes} {their:.0}"),
+            ratio(own, their),
+            rate,
+        ));
+    }
+    Ok(rows)
+}
+
+/// Queries that all contenders can be asked: the demo's, without facets, pages and filters that a
+/// federated search has no words for.
+fn queries() -> Vec<Value> {
+    let areas = ["text", "typos", "prefix", "filters", "sort", "geo"];
+    demo::search_bodies(&areas)
+        .into_iter()
+        .filter(|body| body.get("facets").is_none())
+        .map(|mut body| {
+            body["limit"] = json!(20);
+            body
+        })
+        .collect()
+}
+
+/// One query of the federated form per node, over the indexes Miroir filled.
+fn federated(cluster: &Cluster, bodies: &[Value]) -> Outcome<Target> {
+    let mut remotes = serde_json::Map::new();
+    for (number, node) in cluster.nodes.iter().enumerate() {
+        let remote = json!({ "url": node.url, "searchApiKey": NODE_KEY });
+        remotes.insert(format!("node-{number}"), remote);
+    }
+    for (number, node) in cluster.nodes.iter().enumerate() {
+        let mut client = node.client();
+        let network = json!({ "self": format!("node-{number}"), "remotes": remotes });
+        for (path, body) in
+            [("/experimental-features", &json!({ "network": true })), ("/network", &network)]
+        {
+            let reply = client.json("PATCH", path, body)?;
+            if reply.status != 200 {
+                let text = format!("PATCH {path} answered {}: {}", reply.status, reply.text());
+                return Err(Failure::Message(text));
+            }
+        }
+    }
+    let url = cluster.nodes[0].url.clone();
+    let requests = bodies
+        .iter()
+        .map(|body| {
+            let mut query = body.clone();
+            if let Some(fields) = query.as_object_mut() {
+                fields.remove("limit");
+            }
+            query["indexUid"] = json!(INDEX);
+            let queries: Vec<Value> = (0..cluster.nodes.len())
+                .map(|number| {
+                    let mut query = query.clone();
+                    query["federationOptions"] = json!({ "remote": format!("node-{number}") });
+                    query
+                })
+                .collect();
+            let body = json!({ "federation": { "limit": 20 }, "queries": queries });
+            render(&url, NODE_KEY, "POST", "/multi-search", Some(&body))
+        })
+        .collect();
+    Ok(Target { name: "federated".to_owned(), url, requests })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::queries;
+
+    #[test]
+    fn there_are_queries_of_every_kind() {
+        let all = queries();
+        assert!(all.len() >= 40, "{}", all.len());
+        assert!(all.iter().any(|body| body.get("sort").is_some()));
+        assert!(all.iter().all(|body| body["limit"] == 20));
+    }
+}

@@ -1,0 +1,216 @@
+//! Stub nodes: they answer a search at once, so what is left of a request's time is Miroir's own.
+//!
+//! A stub knows just enough of Meilisearch for an index to be created in front of it: tasks that
+//! have succeeded when they are asked about, and settings that can be read back.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::{Map, Value, json};
+
+use crate::Outcome;
+
+/// Hits of a canned answer.
+const HITS: usize = 20;
+
+/// A running stub; stops when dropped.
+#[derive(Debug)]
+pub(crate) struct Stub {
+    /// Base address.
+    pub(crate) url: String,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stopped: AtomicBool,
+    tasks: AtomicU64,
+    settings: Mutex<Map<String, Value>>,
+    answer: String,
+}
+
+impl Stub {
+    /// Starts a stub whose hits have ids and scores of their own.
+    pub(crate) fn start(number: usize) -> Outcome<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let state = Arc::new(State { answer: answer(number).to_string(), ..State::default() });
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if shared.stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let state = Arc::clone(&shared);
+                // A connection that breaks concerns nobody but its client.
+                thread::spawn(move || serve(stream, &state));
+            }
+        });
+        Ok(Self { url, state })
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        self.state.stopped.store(true, Ordering::Relaxed);
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect(self.url.trim_start_matches("http://"));
+    }
+}
+
+/// A page of hits as a node ranks them for two words.
+fn answer(number: usize) -> Value {
+    let hits: Vec<Value> = (0..HITS)
+        .map(|rank| {
+            let words = 2 - rank / 15;
+            let typos = rank / 5 % 3;
+            json!({
+                "id": format!("doc-{number}-{rank}"),
+                "title": format!("Document {rank} of stub {number}"),
+                "description": "A few words, as many as the description of a product often has, \
+                                so that an answer is about as large as a real one.",
+                "price": 10 + rank,
+                "_rankingScore": 1.0 - rank as f64 / 40.0,
+                "_rankingScoreDetails": {
+                    "words": { "order": 0, "matchingWords": words, "maxMatchingWords": 2,
+                               "score": words as f64 / 2.0 },
+                    "typo": { "order": 1, "typoCount": typos, "maxTypoCount": 3,
+                              "score": (4 - typos) as f64 / 4.0 },
+                    "proximity": { "order": 2, "score": 1.0 - rank as f64 / 50.0 },
+                },
+            })
+        })
+        .collect();
+    json!({
+        "hits": hits, "query": "two words", "processingTimeMs": 0, "limit": HITS, "offset": 0,
+        "estimatedTotalHits": 1_000, "requestUid": "00000000-0000-0000-0000-000000000000",
+    })
+}
+
+fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if stream.read_line(&mut line)? == 0 || state.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut words = line.split(' ').map(str::to_owned);
+        let (method, target) = (words.next(), words.next());
+        let mut length = 0;
+        loop {
+            line.clear();
+            stream.read_line(&mut line)?;
+            let header = line.trim_end();
+            if header.is_empty() {
+                break;
+            }
+            if let Some((name, value)) = header.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().unwrap_or(0);
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body)?;
+        let (method, target) = (method.unwrap_or_default(), target.unwrap_or_default());
+        let (status, text) = respond(&method, &target, &body, state);
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            text.len()
+        );
+        // One write, one packet.
+        stream.get_mut().write_all(&[head.as_bytes(), text.as_bytes()].concat())?;
+    }
+}
+
+fn respond(method: &str, target: &str, body: &[u8], state: &State) -> (u16, String) {
+    let path = target.split('?').next().unwrap_or_default();
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let task = || {
+        let uid = state.tasks.fetch_add(1, Ordering::Relaxed);
+        let task = json!({ "taskUid": uid, "indexUid": segments.get(1), "status": "enqueued",
+                           "type": "settingsUpdate", "enqueuedAt": TIME });
+        (202, task.to_string())
+    };
+    match (method, segments.as_slice()) {
+        ("POST", ["indexes", _, "search"]) => (200, state.answer.clone()),
+        ("GET", ["indexes", _, "documents", id]) => {
+            (200, json!({ "id": id, "title": "A document", "price": 12 }).to_string())
+        }
+        ("GET", ["health"]) => (200, json!({ "status": "available" }).to_string()),
+        ("GET", ["version"]) => {
+            let version = json!({ "commitSha": "", "commitDate": "", "pkgVersion": "1.50.0" });
+            (200, version.to_string())
+        }
+        ("GET", ["tasks", uid]) => {
+            let uid = uid.parse::<u64>().unwrap_or(0);
+            (200, finished(uid).to_string())
+        }
+        ("GET", ["tasks"]) => {
+            let all: Vec<Value> =
+                (0..state.tasks.load(Ordering::Relaxed)).rev().map(finished).collect();
+            let page = json!({ "results": all, "total": all.len(), "limit": all.len(),
+                               "from": null, "next": null });
+            (200, page.to_string())
+        }
+        ("GET", ["indexes", _, "settings"] | ["experimental-features"]) => {
+            let settings = state.settings.lock().map(|map| Value::Object(map.clone()));
+            (200, settings.unwrap_or_default().to_string())
+        }
+        ("PATCH", ["experimental-features"]) => (200, String::from_utf8_lossy(body).into_owned()),
+        ("PATCH", ["indexes", _, "settings"]) => {
+            if let (Ok(Value::Object(new)), Ok(mut all)) =
+                (serde_json::from_slice(body), state.settings.lock())
+            {
+                all.extend(new);
+            }
+            task()
+        }
+        ("GET", ["indexes", uid]) => {
+            let index = json!({ "uid": uid, "primaryKey": "id", "createdAt": TIME,
+                                "updatedAt": TIME });
+            (200, index.to_string())
+        }
+        _ => task(),
+    }
+}
+
+const TIME: &str = "2025-01-01T00:00:00Z";
+
+fn finished(uid: u64) -> Value {
+    json!({
+        "uid": uid, "batchUid": uid, "indexUid": "bench", "status": "succeeded",
+        "type": "settingsUpdate", "canceledBy": null, "details": null, "error": null,
+        "duration": "PT0.001S", "enqueuedAt": TIME, "startedAt": TIME, "finishedAt": TIME,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Client;
+
+    #[test]
+    fn answers_over_one_connection_and_stops() {
+        let stub = Stub::start(0).unwrap();
+        let mut client = Client::new(&stub.url, "key");
+        let answer = client.json("POST", "/indexes/a/search", &json!({ "q": "x" })).unwrap();
+        assert_eq!(answer.json()["hits"].as_array().unwrap().len(), HITS);
+        let body = json!({ "pagination": { "maxTotalHits": 5 } });
+        assert_eq!(client.json("PATCH", "/indexes/a/settings", &body).unwrap().status, 202);
+        assert_eq!(client.get("/indexes/a/settings").unwrap().json(), body);
+        assert_eq!(client.get("/tasks/0").unwrap().json()["status"], "succeeded");
+        let url = stub.url.clone();
+        drop(stub);
+        // The one connection that woke the accepting thread is gone; nobody accepts another.
+        let refused = crate::guard::wait_until(std::time::Duration::from_secs(30), || {
+            Ok(Client::new(&url, "").get("/health").is_err())
+        });
+        assert!(refused.unwrap());
+    }
+}

@@ -1,0 +1,204 @@
+//! `cargo xtask test`: every test of the workspace, and a list of what did not run.
+
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::process::{Command, Stdio};
+
+use crate::arguments::real_nodes;
+use crate::{Outcome, build, guard};
+
+/// A program that the tests need.
+#[derive(Debug)]
+struct Tool {
+    name: &'static str,
+    why: &'static str,
+    /// Package of Debian and Ubuntu.
+    package: &'static str,
+    /// Commands of which one has to be there.
+    commands: &'static [&'static str],
+}
+
+/// What the tests need besides Rust.
+const TOOLS: &[Tool] = &[Tool {
+    name: "a C compiler",
+    why: "SQLite and the engine's storage are built from C",
+    package: "build-essential",
+    commands: &["cc", "gcc", "clang"],
+}];
+
+/// Something that runs only under a condition.
+#[derive(Debug)]
+struct Optional {
+    what: &'static str,
+    /// Why it did not run; `None` when it did.
+    missing: fn() -> Option<&'static str>,
+}
+
+/// What depends on the machine.
+const OPTIONAL: &[Optional] = &[Optional {
+    what: "real nodes",
+    missing: || {
+        let unset = "MIROIR_TEST_MEILISEARCH not set, in-process engine used";
+        real_nodes().is_none().then_some(unset)
+    },
+}];
+
+/// What a test run showed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    /// Cargo's `test result:` lines, one per test program.
+    pub(crate) results: Vec<String>,
+    /// Names of ignored tests.
+    pub(crate) ignored: Vec<String>,
+    /// Names of failed tests.
+    pub(crate) failed: Vec<String>,
+    /// Whether everything passed.
+    pub(crate) passed: bool,
+}
+
+impl Report {
+    fn read(&mut self, line: &str) {
+        if line.starts_with("test result: ") {
+            self.results.push(line.to_owned());
+        } else if let Some((name, verdict)) =
+            line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
+        {
+            if let Some(reason) = verdict.strip_prefix("ignored") {
+                self.ignored.push(format!("{name}{reason}"));
+            } else if verdict.starts_with("FAILED") {
+                self.failed.push(name.to_owned());
+            }
+        }
+    }
+
+    /// Sum over all test programs.
+    pub(crate) fn total(&self) -> String {
+        let (mut passed, mut failed, mut ignored) = (0, 0, 0);
+        for line in &self.results {
+            let count = |word: &str| -> u64 {
+                let before = line.split(word).next().unwrap_or_default().trim_end();
+                before.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+            };
+            passed += count(" passed");
+            failed += count(" failed");
+            ignored += count(" ignored");
+        }
+        let verdict = if self.passed { "ok" } else { "FAILED" };
+        format!(
+            "test result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored \
+             (all {} test programs)",
+            self.results.len()
+        )
+    }
+
+    /// What did not run, and why, one line each.
+    pub(crate) fn not_run(&self) -> Vec<String> {
+        let mut out: Vec<String> =
+            self.ignored.iter().map(|name| format!("ignored: {name}")).collect();
+        for optional in OPTIONAL {
+            if let Some(why) = (optional.missing)() {
+                out.push(format!("{}: {why}", optional.what));
+            }
+        }
+        out
+    }
+}
+
+/// Runs all tests and prints the closing lines.
+pub(crate) fn run(install: bool) -> Outcome<()> {
+    prepare(install)?;
+    let report = tests()?;
+    println!();
+    println!("did not run:");
+    let missing = report.not_run();
+    if missing.is_empty() {
+        println!("  nothing");
+    }
+    for line in missing {
+        println!("  {line}");
+    }
+    for name in &report.failed {
+        println!("failed: {name}");
+    }
+    println!("{}", report.total());
+    if report.passed { Ok(()) } else { Err("tests failed".into()) }
+}
+
+/// Runs the tests, showing their output.
+///
+/// Always the whole workspace with all features: any other choice would make Cargo compile the
+/// dependencies again with other feature sets. That includes documentation examples; the programs
+/// of `examples/` are built here and run by the tests beside them.
+pub(crate) fn tests() -> Outcome<Report> {
+    let mut child = build::cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    let output = child.stdout.take().ok_or("cargo has no output")?;
+    let mut report = Report::default();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        report.read(line.trim_end());
+    }
+    report.passed = child.wait()?.success();
+    Ok(report)
+}
+
+/// Installs the tools that are missing, saying so first.
+pub(crate) fn prepare(install: bool) -> Outcome<()> {
+    let missing: Vec<&Tool> =
+        TOOLS.iter().filter(|tool| !tool.commands.iter().any(guard::in_path)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for tool in &missing {
+        eprintln!("missing: {} ({}); package {}", tool.name, tool.why, tool.package);
+    }
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    if !install {
+        return Err(format!("install {} first", packages.join(", ")).into());
+    }
+    if !guard::in_path("apt-get") {
+        return Err("this system has no apt-get: install the above with its package manager".into());
+    }
+    let mut words = vec!["apt-get", "install", "--yes", "--no-install-recommends"];
+    words.extend(packages);
+    // Root needs no sudo, and a container often has none.
+    if !rustix::process::geteuid().is_root() {
+        words.insert(0, "sudo");
+        if !std::io::stdin().is_terminal() {
+            words.insert(1, "--non-interactive");
+        }
+    }
+    eprintln!("installing: {}", words.join(" "));
+    build::run(Command::new(words[0]).args(&words[1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Report;
+
+    #[test]
+    fn results_are_read_and_summed() {
+        let mut report = Report::default();
+        for line in [
+            "running 3 tests",
+            "test merge::order ... ok",
+            "test slow ... ignored, takes an hour",
+            "test miroir/src/lib.rs - stack (line 3) ... FAILED",
+            "test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out",
+            "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+        ] {
+            report.read(line);
+        }
+        assert_eq!(report.ignored, ["slow, takes an hour"]);
+        assert_eq!(report.failed, ["miroir/src/lib.rs - stack (line 3)"]);
+        assert_eq!(
+            report.total(),
+            "test result: FAILED. 13 passed; 1 failed; 1 ignored (all 2 test programs)"
+        );
+        assert!(report.not_run()[0].contains("slow"));
+    }
+}
