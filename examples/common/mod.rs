@@ -1,5 +1,7 @@
 //! What the examples share: nodes to talk to, and a client for a service in the same process.
 
+#![allow(dead_code, reason = "every example uses its own part of this module")]
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -32,11 +32,15 @@ async fn main() -> ExitCode {
     };
     if flags.check_config {
         print!("{}", config.to_yaml());
-        config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+        for warning in config.warnings() {
+            eprintln!("warning: {warning}");
+        }
         return ExitCode::SUCCESS;
     }
     if flags.describe_stack {
-        stack::describe(&config).iter().for_each(|stage| print!("{stage}"));
+        for stage in stack::describe(&config) {
+            print!("{stage}");
+        }
         return ExitCode::SUCCESS;
     }
     telemetry::init();

@@ -19,7 +19,7 @@ use tower::Service;
 
 /// How long a client may take to send a request's head; also how long an idle connection is kept,
 /// so it is longer than what pools of clients usually keep.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(120);
+const HEADER_READ_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Content type of the Prometheus text format.
 pub(crate) const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";

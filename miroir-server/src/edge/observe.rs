@@ -99,7 +99,7 @@ fn record(method: &'static str, status: StatusCode, answered: &Answered, started
     metrics::counter!("miroir_requests_total", &labels).increment(1);
     metrics::histogram!("miroir_request_duration_seconds", &labels).record(elapsed);
 
-    let index = answered.index.as_deref().filter(|name| IndexUid::new(*name).is_ok());
+    let index = answered.index.as_deref().filter(|name| IndexUid::new(name).is_ok());
     let duration_ms = elapsed.as_micros() as f64 / 1_000.0;
     let status = status.as_u16();
     macro_rules! line {

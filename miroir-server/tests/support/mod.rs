@@ -21,28 +21,28 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
-pub const MASTER: &str = "the-master-key-of-these-tests";
-pub const ADMIN: &str = "the-admin-key-of-these-tests";
-pub const NODE: &str = "the-node-key-of-these-tests";
+pub(crate) const MASTER: &str = "the-master-key-of-these-tests";
+pub(crate) const ADMIN: &str = "the-admin-key-of-these-tests";
+pub(crate) const NODE: &str = "the-node-key-of-these-tests";
 
 /// How long anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node: answers `/health` while it is well, and `/version` once it may.
 #[derive(Debug)]
-pub struct FakeNode {
-    pub address: SocketAddr,
-    pub well: AtomicBool,
+pub(crate) struct FakeNode {
+    pub(crate) address: SocketAddr,
+    pub(crate) well: AtomicBool,
     /// One permit is taken by every answer to `/version`.
-    pub versions: Semaphore,
+    pub(crate) versions: Semaphore,
     /// Requests for `/version` that arrived.
-    pub asked: AtomicUsize,
+    pub(crate) asked: AtomicUsize,
     /// Whether every request carried the node key.
-    pub keys: AtomicBool,
+    pub(crate) keys: AtomicBool,
 }
 
 impl FakeNode {
-    pub async fn start() -> Arc<Self> {
+    pub(crate) async fn start() -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let node = Arc::new(Self {
             address: listener.local_addr().unwrap(),
@@ -92,7 +92,7 @@ impl FakeNode {
 }
 
 /// A configuration for these nodes; the store lies in `directory`.
-pub fn config(nodes: &[Arc<FakeNode>], directory: &std::path::Path) -> Config {
+pub(crate) fn config(nodes: &[Arc<FakeNode>], directory: &std::path::Path) -> Config {
     let list: Vec<String> = nodes
         .iter()
         .enumerate()
@@ -113,18 +113,18 @@ pub fn config(nodes: &[Arc<FakeNode>], directory: &std::path::Path) -> Config {
 
 /// An answer, collected.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
     }
@@ -133,10 +133,10 @@ impl Answer {
 type HttpClient = Client<HttpConnector, Full<Bytes>>;
 
 /// A running server.
-pub struct Running {
-    pub base: String,
-    pub metrics: String,
-    pub nodes: Vec<Arc<FakeNode>>,
+pub(crate) struct Running {
+    pub(crate) base: String,
+    pub(crate) metrics: String,
+    pub(crate) nodes: Vec<Arc<FakeNode>>,
     client: HttpClient,
     stop: Option<oneshot::Sender<()>>,
     run: Option<JoinHandle<Result<(), BuildError>>>,
@@ -145,7 +145,7 @@ pub struct Running {
 
 impl Running {
     /// Starts a server over `count` nodes.
-    pub async fn start(count: usize, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn start(count: usize, change: impl FnOnce(&mut Config)) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..count {
             nodes.push(FakeNode::start().await);
@@ -154,7 +154,7 @@ impl Running {
     }
 
     /// Starts a server over these nodes.
-    pub async fn over(nodes: Vec<Arc<FakeNode>>, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn over(nodes: Vec<Arc<FakeNode>>, change: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = config(&nodes, directory.path());
         change(&mut config);
@@ -176,7 +176,7 @@ impl Running {
     }
 
     /// Sends a request with these headers and no key.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -198,34 +198,34 @@ impl Running {
     }
 
     /// `GET` with these headers.
-    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.send(Method::GET, path, headers, "").await
     }
 
     /// `GET` with the master key.
-    pub async fn master(&self, path: &str) -> Answer {
+    pub(crate) async fn master(&self, path: &str) -> Answer {
         self.get(path, &[("authorization", &format!("Bearer {MASTER}"))]).await
     }
 
     /// `GET` with the admin key.
-    pub async fn admin(&self, path: &str) -> Answer {
+    pub(crate) async fn admin(&self, path: &str) -> Answer {
         self.get(path, &[("authorization", &format!("Bearer {ADMIN}"))]).await
     }
 
     /// Asks the server to end.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
 
     /// Waits until the server has ended.
-    pub async fn ended(&mut self) {
+    pub(crate) async fn ended(&mut self) {
         let run = self.run.take().unwrap();
         tokio::time::timeout(PATIENCE, run).await.expect("an end in time").unwrap().unwrap();
     }
 }
 
 /// Asks again until the answer is yes.
-pub async fn eventually(mut question: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(mut question: impl AsyncFnMut() -> bool) {
     let asking = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(5));
         loop {

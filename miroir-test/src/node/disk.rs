@@ -170,7 +170,7 @@ impl Task {
 }
 
 /// An error object of Meilisearch.
-pub fn error(code: &str, message: &str) -> Value {
+pub(super) fn error(code: &str, message: &str) -> Value {
     json!({
         "message": message, "code": code, "type": "invalid_request",
         "link": format!("https://docs.meilisearch.com/errors#{code}"),
@@ -178,7 +178,7 @@ pub fn error(code: &str, message: &str) -> Value {
 }
 
 /// The error about a missing index.
-pub fn no_index(uid: &str) -> Value {
+pub(super) fn no_index(uid: &str) -> Value {
     error("index_not_found", &format!("Index `{uid}` not found."))
 }
 

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 /// Whether a document passes. `None` for a filter this node does not understand.
-pub fn passes(filter: &Value, document: &Map<String, Value>) -> Option<bool> {
+pub(super) fn passes(filter: &Value, document: &Map<String, Value>) -> Option<bool> {
     match filter {
         Value::Null => Some(true),
         Value::String(text) => expression(text, document),
@@ -29,7 +29,7 @@ pub fn passes(filter: &Value, document: &Map<String, Value>) -> Option<bool> {
 }
 
 /// The attributes a filter names.
-pub fn attributes(filter: &Value) -> Vec<String> {
+pub(super) fn attributes(filter: &Value) -> Vec<String> {
     match filter {
         Value::String(text) => text
             .split(" AND ")

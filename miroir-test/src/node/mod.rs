@@ -42,7 +42,6 @@ enum Condition {
 
 #[derive(Debug)]
 struct State {
-    name: String,
     disk: Disk,
     condition: Condition,
     rng: Rng,
@@ -87,7 +86,6 @@ impl FakeNode {
     /// An empty node that is well.
     pub fn new(id: NodeId, seed: u64) -> Self {
         let state = State {
-            name: id.to_string(),
             disk: Disk::default(),
             condition: Condition::Well,
             rng: Rng::new(seed),
@@ -263,23 +261,7 @@ impl State {
             let empty = Incoming { body: Bytes::from_static(b"[]"), ..request.clone() };
             return routes::answer(&mut self.disk, &empty, took);
         }
-        let out = routes::answer(&mut self.disk, request, took);
-        if std::env::var_os("SIMTRACE").is_some() && !request.path.starts_with("/health") {
-            let body: String = String::from_utf8_lossy(&request.body).chars().take(300).collect();
-            let ans: String = out.1.to_string().chars().take(200).collect();
-            eprintln!(
-                "TRACE {:?} {} {} {}?{} {} => {} {}",
-                tokio::time::Instant::now(),
-                self.name,
-                request.method,
-                request.path,
-                request.query,
-                body,
-                out.0.as_u16(),
-                ans
-            );
-        }
-        out
+        routes::answer(&mut self.disk, request, took)
     }
 }
 

@@ -63,7 +63,7 @@ impl Incoming {
 }
 
 /// Answers a request. Work that takes time is enqueued and takes `took`.
-pub fn answer(disk: &mut Disk, request: &Incoming, took: Duration) -> (StatusCode, Value) {
+pub(super) fn answer(disk: &mut Disk, request: &Incoming, took: Duration) -> (StatusCode, Value) {
     route(disk, request, took).unwrap_or_else(|refusal| refusal)
 }
 

@@ -225,8 +225,20 @@ fn facets(left: &Value, right: &Value, out: &mut Vec<String>) {
         };
         let (a, b) = (values(left), values(right));
         if left.contains_key(name) != right.contains_key(name) || (a != b && !by_count(&a, &b)) {
-            let (a, b) = (left.get(name), right.get(name));
-            out.push(format!("facet {name}: {} instead of {}", shown(b), shown(a)));
+            let at = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+            let value = |list: &[(String, Option<u64>)]| {
+                list.get(at).map_or("nothing".to_owned(), |(value, count)| {
+                    format!("`{value}` ({})", count.unwrap_or(0))
+                })
+            };
+            out.push(format!(
+                "facet {name}, value {}: {} instead of {} ({} values instead of {})",
+                at + 1,
+                value(&b),
+                value(&a),
+                b.len(),
+                a.len(),
+            ));
         }
     }
 }

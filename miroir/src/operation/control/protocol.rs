@@ -222,7 +222,7 @@ pub(super) async fn advance(
                 for node in nodes {
                     match reapply(shared, &entry, &node, &settings[&reference]).await {
                         Ok(()) => {
-                            metrics::counter!("miroir_settings_drift_repair_total").increment(1)
+                            metrics::counter!("miroir_settings_drift_repair_total").increment(1);
                         }
                         Err(error) => tracing::warn!(%node, %error, "settings repair failed"),
                     }

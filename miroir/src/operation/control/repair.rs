@@ -79,7 +79,7 @@ pub async fn round(shared: &Arc<Shared>, rows: Vec<Stale>) {
             }
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(node = %row.node, index = %row.index, %error, "repair failed")
+                tracing::warn!(node = %row.node, index = %row.index, %error, "repair failed");
             }
         }
     }

@@ -1,0 +1,105 @@
+//! The pure core: routing a document, decoding leaves' answers, merging them.
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput};
+use miroir::documents::{Format, split};
+use miroir::merge::{HitOptions, Page, merge_hits};
+use miroir::routing::shard_of;
+
+/// One leaf's answer with `hits` hits, in ranking order: scores go down with the position.
+fn answer(leaf: usize, hits: usize) -> Bytes {
+    let mut body = String::from("{\"hits\":[");
+    for at in 0..hits {
+        if at > 0 {
+            body.push(',');
+        }
+        // Typos rise slowly, so that leaves interleave and ties of the first rules are common.
+        let (typos, sort) = (at * 3 / hits.max(1), (at * 7 + leaf) % 1000);
+        let rank = (4 - typos) as f64 / 4.0;
+        write!(
+            body,
+            "{{\"id\":\"{leaf}-{at}\",\"title\":\"A title of usual length\",\"overview\":\"{:0200}\",\
+             \"_rankingScore\":{rank},\"_rankingScoreDetails\":{{\
+             \"words\":{{\"order\":0,\"matchingWords\":2,\"maxMatchingWords\":2,\"score\":1.0}},\
+             \"typo\":{{\"order\":1,\"typoCount\":{typos},\"maxTypoCount\":3,\"score\":{rank}}},\
+             \"pop:desc\":{{\"order\":2,\"value\":{}.0}}}}}}",
+            at,
+            100_000 - at * 1000 - sort
+        )
+        .expect("strings take everything");
+    }
+    body.push_str("],\"query\":\"q\",\"processingTimeMs\":1,\"limit\":20,\"offset\":0,");
+    body.push_str("\"estimatedTotalHits\":1000}");
+    Bytes::from(body)
+}
+
+fn routing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("routing");
+    for key in ["42", "product-0012345", "7c9e6679-7425-40de-944b-e07fc1f90ae7"] {
+        group.bench_with_input(BenchmarkId::new("shard_of", key.len()), key, |b, key| {
+            b.iter(|| shard_of(black_box(key.as_bytes()), 64));
+        });
+    }
+    group.finish();
+}
+
+/// A payload of 1,000 documents of about 300 bytes, cut into documents.
+fn splitting(c: &mut Criterion) {
+    let mut payload = String::from("[");
+    for at in 0..1000 {
+        let comma = if at > 0 { "," } else { "" };
+        write!(payload, "{comma}{{\"id\":{at},\"title\":\"A title\",\"overview\":\"{at:0250}\"}}")
+            .expect("strings take everything");
+    }
+    payload.push(']');
+    let payload = Bytes::from(payload);
+    let mut group = c.benchmark_group("split");
+    group.throughput(Throughput::Elements(1000));
+    group.bench_function("json 1000", |b| {
+        b.iter(|| split(Format::Json, black_box(&payload)).map(|documents| documents.len()).ok());
+    });
+    group.finish();
+}
+
+fn leaves(c: &mut Criterion) {
+    for (hits, leaves) in [(20, 8), (1000, 3), (1000, 64)] {
+        let bodies: Vec<Bytes> = (0..leaves).map(|leaf| answer(leaf, hits)).collect();
+        let pages: Vec<Page> =
+            bodies.iter().map(|body| Page::decode(body).expect("the answer is one")).collect();
+        let shape = format!("{hits}x{leaves}");
+        let mut group = c.benchmark_group("decode");
+        group.throughput(Throughput::Bytes(bodies.iter().map(|body| body.len() as u64).sum()));
+        group.bench_function(&shape, |b| {
+            b.iter(|| bodies.iter().map(|body| Page::decode(black_box(body))).filter(Result::is_ok).count());
+        });
+        group.finish();
+        let options = HitOptions { limit: hits, ..HitOptions::default() };
+        let scored = HitOptions { show_score: true, ..options.clone() };
+        let mut group = c.benchmark_group("merge");
+        group.bench_function(&shape, |b| b.iter(|| merge_hits(black_box(&pages), &options)));
+        group.bench_function(format!("{shape} with scores"), |b| {
+            b.iter(|| merge_hits(black_box(&pages), &scored));
+        });
+        let merged = merge_hits(&pages, &options);
+        group.bench_function(format!("{shape} write"), |b| {
+            let mut out = Vec::new();
+            b.iter(|| {
+                out.clear();
+                merged.write(&pages, &options, &mut out);
+                out.len()
+            });
+        });
+        group.finish();
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    routing(&mut criterion);
+    splitting(&mut criterion);
+    leaves(&mut criterion);
+    criterion.final_summary();
+}
