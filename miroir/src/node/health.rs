@@ -141,6 +141,15 @@ pub async fn check_all(shared: &Arc<Shared>, options: &HealthOptions) {
         }
     }
     shared.publish_gauges();
+    match shared.stores.tasks.counts().await {
+        Ok(counts) => {
+            for (status, count) in counts {
+                metrics::counter!("miroir_tasks_total", "status" => status.as_str())
+                    .absolute(count);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "tasks could not be counted"),
+    }
 }
 
 /// Checks at the interval until cancelled.

@@ -1,5 +1,6 @@
 //! Scatter, the boundary from one index to its shards: plan, fan out, merge or count the quorum.
 
+mod documents;
 mod fetch;
 pub mod missed;
 pub mod read;
@@ -13,7 +14,7 @@ use std::task::{self, Poll};
 use futures_util::future::BoxFuture;
 use tower::Service;
 
-pub(crate) use write::compact;
+pub(crate) use documents::compact;
 pub use write::{Batch, Outcome, Plan, accepted, dispatch_write};
 
 use super::{Operation, Request, Response};
@@ -50,7 +51,7 @@ impl Scatter {
             }
             Operation::Write { write, custom_metadata } => {
                 let (write, metadata) = (write.clone(), custom_metadata.clone());
-                write::run(self, request, write, metadata).await
+                documents::run(self, request, write, metadata).await
             }
         }
     }

@@ -9,28 +9,24 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::{Method as Verb, StatusCode};
-use miroir_api::meili::{ApiError, SummarizedTask, TaskKind, TaskStatus};
+use http::StatusCode;
+use miroir_api::meili::{SummarizedTask, TaskKind, TaskStatus};
 use miroir_api::{GroupId, NodeId, ShardId};
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
 use super::missed::{self, Fate};
-use super::{Scatter, words};
+use super::words;
 use crate::clock;
 use crate::cluster::{Shared, StaleMap};
 use crate::context::Context;
-use crate::documents::{self, Checks, RawDocument};
 use crate::error::{Error, ErrorKind};
+use crate::index::Response;
 use crate::index::sequencer::Exclusive;
-use crate::index::settings::IndexSettings;
-use crate::index::{Deletion, Method, Request, Response, Write};
 use crate::leaf::{self, Ask, Route, Target};
 use crate::meta::Meta;
 use crate::node::{Call, TaskRef};
 use crate::quorum::{self, Verdict};
-use crate::routing::{ShardSet, shard_of};
+use crate::routing::ShardSet;
 use crate::store::{IndexEntry, NewTask, NodeTask, StaleKind, TaskRecord};
 use crate::topology::Topology;
 
@@ -358,307 +354,11 @@ pub fn accepted(record: &TaskRecord, degraded: Vec<GroupId>) -> Response {
         enqueued_at: clock::rfc3339(record.enqueued_at),
         custom_metadata: record.custom_metadata.clone(),
     };
-    let meta = Meta { degraded_groups: degraded, nodes: record.nodes.len(), ..Meta::default() };
+    let nodes: std::collections::BTreeSet<_> = record.nodes.iter().map(|task| &task.node).collect();
+    let meta = Meta { degraded_groups: degraded, nodes: nodes.len(), ..Meta::default() };
     Response {
         status: StatusCode::ACCEPTED,
         body: Bytes::from(serde_json::to_vec(&body).unwrap_or_default()),
         meta,
     }
-}
-
-/// A filter as tasks show it: JSON without insignificant white space.
-pub(crate) fn compact(filter: &RawValue) -> String {
-    serde_json::from_str::<Value>(filter.get())
-        .map_or_else(|_| filter.get().to_owned(), |value| value.to_string())
-}
-
-/// Details as an ordered map.
-pub(super) fn details(value: Value) -> Option<Map<String, Value>> {
-    match value {
-        Value::Object(map) => Some(map),
-        _ => None,
-    }
-}
-
-fn new_task(request: &Request, kind: TaskKind, metadata: Option<String>, fields: Value) -> NewTask {
-    NewTask {
-        index: Some(request.index.name.to_string()),
-        physical: Some(request.index.physical.clone()),
-        kind,
-        status: TaskStatus::Enqueued,
-        details: details(fields),
-        error: None,
-        enqueued_at: clock::now(),
-        custom_metadata: metadata,
-        nodes: Vec::new(),
-        protocol: None,
-    }
-}
-
-async fn decided(
-    scatter: &Scatter,
-    mut task: NewTask,
-    result: Result<(), ApiError>,
-    cx: &Context,
-) -> Result<Response, Error> {
-    match result {
-        Ok(()) => task.status = TaskStatus::Succeeded,
-        Err(error) => {
-            task.status = TaskStatus::Failed;
-            task.error = Some(error);
-        }
-    }
-    // The task is over at once: so must be the creation of the index it may have caused.
-    if let Some(physical) = &task.physical {
-        scatter.shared.await_index(physical, cx).await;
-    }
-    let record = scatter.shared.stores.tasks.insert(task).await?;
-    Ok(accepted(&record, Vec::new()))
-}
-
-pub(super) async fn run(
-    scatter: Scatter,
-    request: Request,
-    write: Write,
-    metadata: Option<String>,
-) -> Result<Response, Error> {
-    if let Some(why) = &request.index.frozen {
-        return Err(Error::api(
-            "miroir_index_frozen",
-            format!("Index `{}` takes no writes: {why}", request.index.name),
-        ));
-    }
-    match write {
-        Write::Add { method, documents, primary_key, skip_creation } => {
-            add(scatter, request, method, documents, primary_key, skip_creation, metadata).await
-        }
-        Write::Delete(deletion) => delete(scatter, request, deletion, metadata).await,
-    }
-}
-
-/// Decides the primary key and checks the whole payload. The inner error fails the task.
-fn prepare(
-    index: &IndexEntry,
-    settings: &IndexSettings,
-    documents: &[RawDocument],
-    method: Method,
-    given: Option<&str>,
-) -> Result<(String, documents::Prepared), ApiError> {
-    let key = match (&index.primary_key, given) {
-        (Some(known), Some(given)) if known != given => {
-            return Err(ApiError::new(
-                "index_primary_key_already_exists",
-                format!("Index already has a primary key: `{known}`."),
-            ));
-        }
-        (Some(known), _) => known.clone(),
-        (None, Some(given)) => given.to_owned(),
-        (None, None) => documents::infer(&documents[0]).into_result()?,
-    };
-    let checks = Checks {
-        index: index.name.as_str(),
-        method: match method {
-            Method::Replace => documents::Method::Replace,
-            Method::Update => documents::Method::Update,
-        },
-        geo: settings.geo,
-        geojson: settings.geojson,
-        embedders: &settings.embedders,
-    };
-    let shards = index.shards;
-    let prepared =
-        documents::prepare(documents.to_vec(), &key, &checks, |id| shard_of(id, shards))?;
-    Ok((key, prepared))
-}
-
-async fn add(
-    scatter: Scatter,
-    request: Request,
-    method: Method,
-    documents: Arc<Vec<RawDocument>>,
-    given: Option<String>,
-    skip_creation: bool,
-    metadata: Option<String>,
-) -> Result<Response, Error> {
-    let received = documents.len() as u64;
-    let task = |indexed: Value| {
-        let fields = json!({"receivedDocuments": received, "indexedDocuments": indexed});
-        new_task(&request, TaskKind::DocumentAdditionOrUpdate, metadata.clone(), fields)
-    };
-    if documents.is_empty() {
-        return decided(&scatter, task(json!(0)), Ok(()), &request.cx).await;
-    }
-    let mut index = Arc::clone(&request.index);
-    let (key, prepared) = loop {
-        let settings = scatter.shared.settings(&index, &request.cx).await?;
-        let (entry, docs, wanted) = (Arc::clone(&index), Arc::clone(&documents), given.clone());
-        let work = move || prepare(&entry, &settings, &docs, method, wanted.as_deref());
-        // Large payloads would hold up everybody else on this thread.
-        let result = if documents.len() > 256 {
-            tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
-        } else {
-            work()
-        };
-        let (key, prepared) = match result {
-            Ok(done) => done,
-            Err(error) => {
-                let task = task(json!(0));
-                return decided(&scatter, task, Err(error), &request.cx).await;
-            }
-        };
-        if index.primary_key.as_deref() == Some(key.as_str()) {
-            break (key, prepared);
-        }
-        let name = index.name.clone();
-        let entry = scatter
-            .shared
-            .change_index(&name, |entry| {
-                let mut entry = entry?.clone();
-                entry.primary_key.get_or_insert_with(|| key.clone());
-                Some(entry)
-            })
-            .await?;
-        // Somebody else's key may have won: prepare again under it.
-        index = entry.ok_or_else(|| Error::index_not_found(name.as_str()))?;
-    };
-    let mut query = format!("?primaryKey={}", crate::http::encode(&key));
-    if skip_creation {
-        query.push_str("&skipCreation=true");
-    }
-    let verb = if method == Method::Replace { Verb::POST } else { Verb::PUT };
-    let path = format!("/indexes/{}/documents{query}", index.physical);
-    let touched =
-        ShardSet::from_iter(prepared.documents.iter().map(|document| document.shard), index.shards);
-    let placement = request.topology.placement(index.shards);
-    let mut batches = Vec::new();
-    for node in request.topology.nodes() {
-        let shards = placement.owned_by(&node.id).intersection(&touched);
-        if shards.is_empty() {
-            continue;
-        }
-        let body = documents::payload_for(&prepared, index.shards, &[], |s| shards.contains(s));
-        let call = Call::new(verb.clone(), "documents_post", path.clone()).json(body);
-        batches.push(Batch { node: node.id.clone(), shards, calls: vec![call] });
-    }
-    let mut new = task(Value::Null);
-    // Known now, shown when the task is done.
-    new.protocol = Some(json!({"indexed": prepared.unique_ids}));
-    finish(scatter, request, index, touched, batches, new).await
-}
-
-async fn finish(
-    scatter: Scatter,
-    request: Request,
-    index: Arc<IndexEntry>,
-    touched: ShardSet,
-    batches: Vec<Batch>,
-    task: NewTask,
-) -> Result<Response, Error> {
-    let plan = Plan {
-        index,
-        topology: Arc::clone(&request.topology),
-        touched,
-        missed: StaleKind::Shard,
-        batches,
-        exclusive: None,
-        preflight: false,
-    };
-    let outcome =
-        dispatch_write(scatter.leaves, scatter.shared, plan, task, request.cx.clone()).await?;
-    Ok(accepted(&outcome.record, outcome.degraded))
-}
-
-async fn delete(
-    scatter: Scatter,
-    request: Request,
-    deletion: Deletion,
-    metadata: Option<String>,
-) -> Result<Response, Error> {
-    let index = Arc::clone(&request.index);
-    let base = format!("/indexes/{}/documents", index.physical);
-    let placement = request.topology.placement(index.shards);
-    let task = |fields| new_task(&request, TaskKind::DocumentDeletion, metadata.clone(), fields);
-    let by_id = |provided: usize| json!({"providedIds": provided, "deletedDocuments": null, "originalFilter": null});
-    let everywhere = |call: Call| -> Vec<Batch> {
-        request
-            .topology
-            .nodes()
-            .map(|node| Batch {
-                node: node.id.clone(),
-                shards: placement.owned_by(&node.id),
-                calls: vec![call.clone()],
-            })
-            .collect()
-    };
-    let (touched, batches, task) = match deletion {
-        Deletion::All => {
-            let call = Call::new(Verb::DELETE, "documents_clear", base);
-            let all = ShardSet::full(index.shards);
-            (all, everywhere(call), task(json!({"deletedDocuments": null})))
-        }
-        Deletion::Filter(filter) => {
-            // A body that no node would take must not reach some of them: an index that does not
-            // exist checks it without effect.
-            if let Some(node) = scatter.shared.any_node() {
-                let mut probe = request.original.replay("/indexes/miroir-filter-check");
-                words::hide(&mut probe);
-                if let Err(error) = scatter.shared.call(&node, &probe, &request.cx).await {
-                    return Err(words::scrub(error, &index, true));
-                }
-            }
-            let body = format!("{{\"filter\":{}}}", filter.get());
-            let call = Call::new(Verb::POST, "documents_delete", format!("{base}/delete"));
-            let fields = json!({
-                "providedIds": 0, "deletedDocuments": null, "originalFilter": compact(&filter),
-            });
-            (ShardSet::full(index.shards), everywhere(call.json(body)), task(fields))
-        }
-        Deletion::One(id) => {
-            let shard = shard_of(id.as_bytes(), index.shards);
-            let path = format!("{base}/{}", crate::http::encode(&id));
-            let call = Call::new(Verb::DELETE, "documents_delete", path);
-            let touched = ShardSet::single(shard, index.shards);
-            let batches = placement
-                .write_targets(shard)
-                .map(|(_, node)| Batch {
-                    node: node.clone(),
-                    shards: touched.clone(),
-                    calls: vec![call.clone()],
-                })
-                .collect();
-            (touched, batches, task(by_id(1)))
-        }
-        Deletion::Ids { ids } => {
-            let provided = ids.len();
-            let placed: Vec<(ShardId, String)> =
-                ids.into_iter().map(|id| (shard_of(id.as_bytes(), index.shards), id)).collect();
-            let mut touched = ShardSet::empty(index.shards);
-            for (shard, _) in &placed {
-                touched.insert(*shard);
-            }
-            if placed.is_empty() {
-                let fields =
-                    json!({"providedIds": 0, "deletedDocuments": 0, "originalFilter": null});
-                return decided(&scatter, task(fields), Ok(()), &request.cx).await;
-            }
-            let path = format!("{base}/delete-batch");
-            let mut batches = Vec::new();
-            for node in request.topology.nodes() {
-                let shards = placement.owned_by(&node.id).intersection(&touched);
-                let mine: Vec<&str> = placed
-                    .iter()
-                    .filter(|(shard, _)| shards.contains(*shard))
-                    .map(|(_, id)| id.as_str())
-                    .collect();
-                if mine.is_empty() {
-                    continue;
-                }
-                let body = serde_json::to_vec(&mine).unwrap_or_default();
-                let call = Call::new(Verb::POST, "documents_delete", path.clone()).json(body);
-                batches.push(Batch { node: node.id.clone(), shards, calls: vec![call] });
-            }
-            (touched, batches, task(by_id(provided)))
-        }
-    };
-    finish(scatter, request.clone(), index, touched, batches, task).await
 }
