@@ -482,7 +482,8 @@ async fn what_is_miroirs_own_is_never_seen() {
         }
     }
     pair.json("PUT", "/indexes/books/settings/displayed-attributes", &json!(["id", "title"])).await;
-    let found = pair.miroir.search("books", &json!({"limit": 100, "attributesToHighlight": ["*"]}));
+    let query = json!({"limit": 100, "attributesToHighlight": ["*"]});
+    let found = pair.miroir.search("books", &query);
     let found = found.await.expect(200);
     for hit in found["hits"].as_array().unwrap() {
         for object in [hit, &hit["_formatted"]] {
