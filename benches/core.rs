@@ -73,13 +73,7 @@ fn leaves(c: &mut Criterion) {
         let mut group = c.benchmark_group("decode");
         group.throughput(Throughput::Bytes(bodies.iter().map(|body| body.len() as u64).sum()));
         group.bench_function(&shape, |b| {
-            b.iter(|| {
-                bodies
-                    .iter()
-                    .map(|body| Page::decode(black_box(body)))
-                    .filter(Result::is_ok)
-                    .count()
-            });
+            b.iter(|| bodies.iter().filter_map(|body| Page::decode(black_box(body)).ok()).count());
         });
         group.finish();
         let options = HitOptions { limit: hits, ..HitOptions::default() };

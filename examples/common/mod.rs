@@ -12,10 +12,10 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 /// Anything that can go wrong in an example.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Nodes of an example.
-pub struct Nodes {
+pub(crate) struct Nodes {
     /// Their addresses.
     pub urls: Vec<String>,
     /// Their key.
@@ -26,7 +26,7 @@ pub struct Nodes {
 
 impl Nodes {
     /// The nodes named on the command line, or three new ones in this process.
-    pub async fn get(arguments: Vec<String>) -> Result<Self> {
+    pub(crate) async fn get(arguments: Vec<String>) -> Result<Self> {
         let key = std::env::var("MIROIR_NODE_MASTER_KEY").unwrap_or("example-node-key".to_owned());
         let mut own = Vec::new();
         if arguments.is_empty() {
@@ -41,7 +41,7 @@ impl Nodes {
 }
 
 /// Sends one request and answers its JSON.
-pub async fn call(api: &Decode, method: &str, path: &str, body: &Value) -> Result<Value> {
+pub(crate) async fn call(api: &Decode, method: &str, path: &str, body: &Value) -> Result<Value> {
     let request = http::Request::builder()
         .method(method)
         .uri(path)
@@ -52,7 +52,7 @@ pub async fn call(api: &Decode, method: &str, path: &str, body: &Value) -> Resul
 }
 
 /// Sends a write and waits for its task.
-pub async fn write(api: &Decode, method: &str, path: &str, body: &Value) -> Result<()> {
+pub(crate) async fn write(api: &Decode, method: &str, path: &str, body: &Value) -> Result<()> {
     let accepted = call(api, method, path, body).await?;
     let uid = accepted["taskUid"].as_u64().ok_or_else(|| accepted.to_string())?;
     loop {

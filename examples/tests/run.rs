@@ -1,4 +1,5 @@
 //! Every example runs and says what it should.
+#![allow(clippy::duplicate_mod, reason = "each example is a program with its own copy of `common`")]
 
 #[allow(dead_code, reason = "the example's `main`")]
 #[path = "../custom_layer.rs"]

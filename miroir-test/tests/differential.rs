@@ -447,11 +447,10 @@ fn canonical(document: &Value) -> String {
 
 /// Error texts name the index; all names are the oracle's from here on.
 fn rename(answer: &mut Answer, name: &str) {
-    if answer.status >= 400 {
-        if let Some(text) = answer.body["message"].as_str() {
-            answer.body["message"] =
-                text.replace(&format!("`{name}`"), &format!("`{PLAIN}`")).into();
-        }
+    if answer.status >= 400
+        && let Some(text) = answer.body["message"].as_str()
+    {
+        answer.body["message"] = text.replace(&format!("`{name}`"), &format!("`{PLAIN}`")).into();
     }
 }
 
@@ -516,7 +515,7 @@ async fn corpus(
                 };
                 let parameters =
                     ["", "", "?fields=id,title", "?fields=meta.lang&retrieveVectors=true"];
-                run.document(&id, *rng.pick::<&str>(&parameters)).await;
+                run.document(&id, rng.pick::<&str>(&parameters)).await;
             }
             8 => {
                 let mut request = Map::new();

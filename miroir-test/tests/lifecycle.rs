@@ -75,7 +75,15 @@ impl Plan {
 
 /// What a task says apart from when, and as which number.
 fn outcome(task: &Value) -> Value {
-    let pick = |key: &str| task.get(key).cloned().unwrap_or(Value::Null);
+    let pick = |key: &str| {
+        let mut value = task.get(key).cloned().unwrap_or(Value::Null);
+        if let Some(object) = value.as_object_mut() {
+            // A reset names these on 1.50; the engine behind these nodes does not know them.
+            object.shift_remove("foreignKeys");
+            object.shift_remove("chat");
+        }
+        value
+    };
     json!({
         "indexUid": pick("indexUid"), "status": pick("status"), "type": pick("type"),
         "details": pick("details"), "error": pick("error"),
@@ -559,7 +567,10 @@ async fn a_node_dies_and_comes_back() {
     let task = pair.miroir.finish(accepted).await;
     assert_eq!(task["status"], "succeeded", "{task}");
     pair.plain.succeed("POST", docs, &json!(more)).await;
-    pair.json("POST", &format!("{docs}/delete-batch"), &json!([1, 2, "doc-3", "late-0"])).await;
+    // How many were deleted is an estimate while a replica is down: only the documents are compared.
+    let gone = json!([1, 2, "doc-3", "late-0"]);
+    pair.miroir.succeed("POST", &format!("{docs}/delete-batch"), &gone).await;
+    pair.plain.succeed("POST", &format!("{docs}/delete-batch"), &gone).await;
     pair.json("PUT", docs, &json!([{"id": 4, "title": "changed meanwhile"}])).await;
     pair.same_documents("books").await;
     assert!(!shared.stale().is_empty());

@@ -193,7 +193,7 @@ impl Options {
         let shape = shape(seed);
         let nodes = (shape.groups * shape.nodes_per_group) as usize;
         let schedule = Schedule::random(&mut Rng::new(seed ^ 0xFA17), nodes, LENGTH);
-        Self { shape, schedule, restarts: seed % 3 == 0, broken: false }
+        Self { shape, schedule, restarts: seed.is_multiple_of(3), broken: false }
     }
 }
 
@@ -244,7 +244,7 @@ async fn simulate(seed: u64, options: &Options) -> (Vec<String>, Figures) {
         job.await.unwrap();
     }
     let history = &run.history;
-    if let Err(stuck) = run.cluster.quiesce(Duration::from_secs(900)).await {
+    if let Err(stuck) = run.cluster.quiesce(Duration::from_mins(15)).await {
         history.violation(stuck);
     }
     history.check_nodes(&run.cluster, "main");
@@ -360,7 +360,7 @@ fn a_forgetful_node_is_noticed() {
         });
         run.must(Method::POST, "/indexes", json!({"uid": "main", "primaryKey": "id"})).await;
         let _ = Arc::clone(&run).client(0, Rng::new(5)).await;
-        run.cluster.quiesce(Duration::from_secs(60)).await.unwrap();
+        run.cluster.quiesce(Duration::from_mins(1)).await.unwrap();
         run.history.check_nodes(&run.cluster, "main");
         (run.history.violations(), ())
     });

@@ -27,7 +27,7 @@ use crate::faults::Fault;
 use crate::node::FakeNode;
 
 /// Time a client waits for an answer.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
+const CLIENT_PATIENCE: Duration = Duration::from_mins(1);
 /// Times a leaf asks again for what a node failed to answer.
 const FAILOVERS: usize = 3;
 

@@ -315,7 +315,9 @@ impl Disk {
                 }
                 match work {
                     Work::DeleteIds(ids) => {
-                        ids.iter().for_each(|id| drop(index.documents.remove(id)))
+                        for id in ids {
+                            index.documents.remove(id);
+                        }
                     }
                     Work::DeleteFilter(filter) => {
                         index.documents.retain(|_, d| !filter::passes(filter, d).unwrap_or(false));

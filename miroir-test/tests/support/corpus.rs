@@ -45,13 +45,13 @@ const COMPOUNDS: &[&str] = &[
 const GENRES: &[&str] =
     &["Action", "action", "Drama", "Comedy", "horror", "Sci-Fi", "Écru", "fjord", "Delta Works"];
 
-pub fn word(rng: &mut Rng) -> String {
+pub(crate) fn word(rng: &mut Rng) -> String {
     let list = if rng.chance(50) { ROOTS } else { COMPOUNDS };
     (*rng.pick(list)).to_owned()
 }
 
 /// One edit: a letter dropped, doubled, changed or swapped.
-pub fn misspell(rng: &mut Rng, word: &str) -> String {
+pub(crate) fn misspell(rng: &mut Rng, word: &str) -> String {
     let mut letters: Vec<char> = word.chars().collect();
     if letters.len() < 3 {
         return word.to_owned();
@@ -80,7 +80,7 @@ fn text(rng: &mut Rng, low: usize, high: usize) -> String {
 }
 
 /// Documents `0..count`; `number` is unique, so that a sort by it leaves no ties.
-pub fn documents(rng: &mut Rng, count: usize) -> Vec<Value> {
+pub(crate) fn documents(rng: &mut Rng, count: usize) -> Vec<Value> {
     (0..count)
         .map(|at| {
             let mut doc = Map::new();
@@ -144,11 +144,11 @@ pub fn documents(rng: &mut Rng, count: usize) -> Vec<Value> {
         .collect()
 }
 
-pub const FILTERABLE: &[&str] =
+pub(crate) const FILTERABLE: &[&str] =
     &["price", "pop", "genre", "group", "meta.lang", "meta.pages", "flag", "_geo", "number"];
 
 /// Settings of one corpus.
-pub fn settings(rng: &mut Rng) -> Value {
+pub(crate) fn settings(rng: &mut Rng) -> Value {
     let mut out = json!({
         "filterableAttributes": FILTERABLE,
         "sortableAttributes": ["price", "pop", "genre", "number", "meta.pages", "_geo", "title"],
@@ -195,7 +195,7 @@ fn phrase(rng: &mut Rng) -> String {
 }
 
 /// A query text.
-pub fn query(rng: &mut Rng) -> String {
+pub(crate) fn query(rng: &mut Rng) -> String {
     if rng.chance(12) {
         return String::new();
     }
@@ -242,7 +242,7 @@ fn clause(rng: &mut Rng) -> String {
 }
 
 /// A filter in one of the forms the API takes.
-pub fn filter(rng: &mut Rng) -> Value {
+pub(crate) fn filter(rng: &mut Rng) -> Value {
     match rng.below(5) {
         0 | 1 => json!(clause(rng)),
         2 => json!(format!("{} AND {}", clause(rng), clause(rng))),
@@ -282,7 +282,7 @@ fn mistake(rng: &mut Rng, out: &mut Map<String, Value>) {
 }
 
 /// A search.
-pub fn search(rng: &mut Rng) -> Value {
+pub(crate) fn search(rng: &mut Rng) -> Value {
     let mut out = Map::new();
     out.insert("q".into(), json!(query(rng)));
     if rng.chance(35) {

@@ -1,7 +1,7 @@
 //! What the engine-backed tests share: a client for nodes and for Miroir, a generator of numbers.
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
-pub mod corpus;
+pub(crate) mod corpus;
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -19,14 +19,15 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 /// The key of all nodes.
-pub const KEY: &str = "test-master-key";
+pub(crate) const KEY: &str = "test-master-key";
 
 /// How long a task may take before a test gives up.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Somebody who speaks the Meilisearch API.
+#[allow(clippy::large_enum_variant, reason = "a handful live in a test")]
 #[derive(Clone, Debug)]
-pub enum Api {
+pub(crate) enum Api {
     /// A node, over the network.
     Node { base: String, client: Client<HttpConnector, Full<Bytes>> },
     /// Miroir, in this process.
@@ -35,7 +36,7 @@ pub enum Api {
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Value,
@@ -44,28 +45,34 @@ pub struct Answer {
 impl Answer {
     /// Requires a status.
     #[track_caller]
-    pub fn expect(self, status: u16) -> Value {
+    pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         self.body
     }
 
     /// A header, as text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 
 impl Api {
-    pub fn node(node: &EngineNode) -> Self {
+    pub(crate) fn node(node: &EngineNode) -> Self {
         Self::Node { base: node.url(), client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
-    pub fn miroir(miroir: &Miroir) -> Self {
+    pub(crate) fn miroir(miroir: &Miroir) -> Self {
         Self::Miroir(miroir.http(Duration::from_secs(30)))
     }
 
     /// Sends a request as it is.
-    pub async fn raw(&self, method: &str, path: &str, content_type: &str, body: &str) -> Answer {
+    pub(crate) async fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &str,
+    ) -> Answer {
         let mut request = Request::builder().method(method);
         if !content_type.is_empty() {
             request = request.header("content-type", content_type);
@@ -98,20 +105,20 @@ impl Api {
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
-    pub async fn json(&self, method: &str, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn json(&self, method: &str, path: &str, body: &Value) -> Answer {
         self.raw(method, path, "application/json", &body.to_string()).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.raw("GET", path, "", "").await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.raw("DELETE", path, "", "").await
     }
 
     /// Waits until a task has ended and answers it.
-    pub async fn wait(&self, task: u64) -> Value {
+    pub(crate) async fn wait(&self, task: u64) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let task = self.get(&format!("/tasks/{task}")).await.expect(200);
@@ -125,7 +132,7 @@ impl Api {
 
     /// Waits for the task of an accepted write.
     #[track_caller]
-    pub fn finish(&self, accepted: Answer) -> impl Future<Output = Value> {
+    pub(crate) fn finish(&self, accepted: Answer) -> impl Future<Output = Value> {
         assert_eq!(accepted.status, 202, "{}", accepted.body);
         let task = accepted.body["taskUid"].as_u64().expect("a summary names its task");
         let this = self.clone();
@@ -133,25 +140,25 @@ impl Api {
     }
 
     /// Sends a JSON write and answers its ended task.
-    pub async fn write(&self, method: &str, path: &str, body: &Value) -> Value {
+    pub(crate) async fn write(&self, method: &str, path: &str, body: &Value) -> Value {
         let accepted = self.json(method, path, body).await;
         self.finish(accepted).await
     }
 
     /// As [`Api::write`], and the task must succeed.
-    pub async fn succeed(&self, method: &str, path: &str, body: &Value) -> Value {
+    pub(crate) async fn succeed(&self, method: &str, path: &str, body: &Value) -> Value {
         let task = self.write(method, path, body).await;
         assert_eq!(task["status"], "succeeded", "{method} {path}: {task}");
         task
     }
 
-    pub async fn search(&self, index: &str, query: &Value) -> Answer {
+    pub(crate) async fn search(&self, index: &str, query: &Value) -> Answer {
         self.json("POST", &format!("/indexes/{index}/search"), query).await
     }
 }
 
 /// Starts nodes, each with a directory of its own.
-pub async fn nodes(count: usize) -> Vec<EngineNode> {
+pub(crate) async fn nodes(count: usize) -> Vec<EngineNode> {
     let mut out = Vec::with_capacity(count);
     for _ in 0..count {
         out.push(EngineNode::start_temp(KEY).await.unwrap());
@@ -161,10 +168,10 @@ pub async fn nodes(count: usize) -> Vec<EngineNode> {
 
 /// SplitMix64 (Steele, Lea, Flood 2014): a seed, and the same numbers everywhere.
 #[derive(Clone, Debug)]
-pub struct Rng(pub u64);
+pub(crate) struct Rng(pub u64);
 
 impl Rng {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -173,21 +180,21 @@ impl Rng {
     }
 
     /// Below `bound`.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
     /// From `low` to `high`, both included.
-    pub fn range(&mut self, low: usize, high: usize) -> usize {
+    pub(crate) fn range(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
     }
 
     /// True in `percent` of 100 cases.
-    pub fn chance(&mut self, percent: u32) -> bool {
+    pub(crate) fn chance(&mut self, percent: u32) -> bool {
         self.next() % 100 < u64::from(percent)
     }
 
-    pub fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
         &list[self.below(list.len())]
     }
 }

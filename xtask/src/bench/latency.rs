@@ -40,6 +40,7 @@ pub(super) fn run(options: &BenchOptions, server: &Path) -> Outcome<Vec<Row>> {
         name: name.to_owned(),
         url: url.to_owned(),
         requests,
+        processes: Vec::new(),
     };
     let search = |url: &str, key: &str| {
         let path = "/indexes/bench/search";
@@ -49,7 +50,7 @@ pub(super) fn run(options: &BenchOptions, server: &Path) -> Outcome<Vec<Row>> {
         target("stub", &urls[0], search(&urls[0], NODE_KEY)),
         target("Miroir", &server.url, search(&server.url, MASTER_KEY)),
     ];
-    rows.extend(added(options, &searches, "search over 8 nodes", "≤ 250 µs", "≤ 800 µs")?);
+    rows.extend(added(options, &searches, "a search over 8 nodes", "≤ 250 µs", "≤ 800 µs")?);
 
     let documents = |url: &str, key: &str| -> Vec<Vec<u8>> {
         (0..64)
@@ -60,7 +61,7 @@ pub(super) fn run(options: &BenchOptions, server: &Path) -> Outcome<Vec<Row>> {
         target("stub", &urls[0], documents(&urls[0], NODE_KEY)),
         target("Miroir", &server.url, documents(&server.url, MASTER_KEY)),
     ];
-    rows.extend(added(options, &reads, "one document from one node", "≤ 100 µs", "≤ 300 µs")?);
+    rows.extend(added(options, &reads, "a read of one document", "≤ 100 µs", "≤ 300 µs")?);
 
     let stop = AtomicBool::new(false);
     let (sample, most) = thread::scope(|scope| -> Outcome<_> {
@@ -100,7 +101,7 @@ fn added(
         .into_iter()
         .map(|(name, direct, miroir, limit)| {
             row(
-                format!("{name} added to a {what} (stubs)"),
+                format!("{name} added to {what} (stubs)"),
                 micros(miroir),
                 format!("stub alone {}", micros(direct)),
                 format!("+{}", micros(miroir.saturating_sub(direct))),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::process;
 use crate::http::Client;
 use crate::{Failure, Outcome, guard};
 
@@ -14,6 +15,10 @@ pub(crate) struct Sample {
     times: Vec<u64>,
     /// Time spent measuring.
     wall: Duration,
+    /// Processor time of the target's processes, warm-up included.
+    processor: Duration,
+    /// Requests sent, warm-up included.
+    sent: usize,
 }
 
 impl Sample {
@@ -40,10 +45,17 @@ impl Sample {
         self.times.len() as f64 / self.wall.as_secs_f64().max(f64::EPSILON)
     }
 
+    /// Processor time of one request, over all of the target's processes.
+    pub(crate) fn processor(&self) -> Duration {
+        self.processor / u32::try_from(self.sent.max(1)).unwrap_or(u32::MAX)
+    }
+
     /// Adds another round.
     pub(crate) fn merge(&mut self, other: Self) {
         self.times.extend(other.times);
         self.wall += other.wall;
+        self.processor += other.processor;
+        self.sent += other.sent;
     }
 }
 
@@ -56,12 +68,21 @@ pub(crate) struct Target {
     pub(crate) url: String,
     /// The requests, sent in turn.
     pub(crate) requests: Vec<Vec<u8>>,
+    /// Its processes, whose processor time is counted.
+    pub(crate) processes: Vec<u32>,
+}
+
+impl Target {
+    fn processor_time(&self) -> Outcome<Duration> {
+        self.processes.iter().map(|pid| process::processor_time(*pid)).sum()
+    }
 }
 
 /// Measures one target for `time`, after a short warm-up that is not counted.
 pub(crate) fn measure(target: &Target, connections: usize, time: Duration) -> Outcome<Sample> {
     let warm_up = (time / 10).min(Duration::from_secs(1));
     let stop = AtomicBool::new(false);
+    let before = target.processor_time()?;
     let start = Instant::now();
     let parts = thread::scope(|scope| {
         let stop = &stop;
@@ -79,7 +100,10 @@ pub(crate) fn measure(target: &Target, connections: usize, time: Duration) -> Ou
     })?;
     guard::check_stop()?;
     let wall = start.elapsed().saturating_sub(warm_up);
-    Ok(Sample { times: parts.concat(), wall })
+    let processor = target.processor_time()?.saturating_sub(before);
+    let sent = parts.iter().map(|(_, sent)| sent).sum();
+    let times = parts.into_iter().flat_map(|(times, _)| times).collect();
+    Ok(Sample { times, wall, processor, sent })
 }
 
 /// Measures all targets in turn, several rounds, so that what slows the machine for a while slows
@@ -99,7 +123,14 @@ pub(crate) fn compare(
     Ok(out)
 }
 
-fn worker(target: &Target, number: usize, from: Instant, stop: &AtomicBool) -> Outcome<Vec<u64>> {
+/// Answer times after `from`, and how many requests were sent in all.
+fn worker(
+    target: &Target,
+    number: usize,
+    from: Instant,
+    stop: &AtomicBool,
+) -> Outcome<(Vec<u64>, usize)> {
+    let mut sent = 0;
     let mut client = Client::new(&target.url, "");
     let mut times = Vec::with_capacity(65_536);
     // Connections start at different requests, or all would ask the same at the same time.
@@ -114,11 +145,12 @@ fn worker(target: &Target, number: usize, from: Instant, stop: &AtomicBool) -> O
             let text = format!("{} answered {}: {}", target.name, reply.status, reply.text());
             return Err(Failure::Message(text));
         }
+        sent += 1;
         if start >= from {
             times.push(time.as_nanos() as u64);
         }
     }
-    Ok(times)
+    Ok((times, sent))
 }
 
 #[cfg(test)]
@@ -127,12 +159,22 @@ mod tests {
 
     #[test]
     fn quantiles_and_throughput() {
-        let mut sample = Sample { times: (1..=100).rev().collect(), wall: Duration::from_secs(2) };
+        let mut sample = Sample {
+            times: (1..=100).rev().collect(),
+            wall: Duration::from_secs(2),
+            processor: Duration::from_secs(1),
+            sent: 125,
+        };
+        assert_eq!(sample.processor(), Duration::from_millis(8));
         assert_eq!(sample.p50(), Duration::from_nanos(50));
         assert_eq!(sample.p99(), Duration::from_nanos(99));
         assert_eq!(sample.quantile(1.0), Duration::from_nanos(100));
         assert!((sample.throughput() - 50.0).abs() < 1e-9);
-        sample.merge(Sample { times: vec![1_000; 100], wall: Duration::from_secs(2) });
+        sample.merge(Sample {
+            times: vec![1_000; 100],
+            wall: Duration::from_secs(2),
+            ..Sample::default()
+        });
         assert_eq!(sample.p50(), Duration::from_nanos(100));
         assert!((sample.throughput() - 50.0).abs() < 1e-9);
         assert_eq!(Sample::default().p99(), Duration::ZERO);

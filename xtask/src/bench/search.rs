@@ -11,8 +11,8 @@ use super::{millis, ratio, row, time};
 use crate::arguments::{BenchOptions, Shape};
 use crate::cluster::{Cluster, MASTER_KEY, NODE_KEY, Node, NodeProgram};
 use crate::demo::{self, Corpus, INDEX};
-use crate::guard::Scratch;
-use crate::http::render;
+use crate::guard::{self, Scratch};
+use crate::http::{Client, render};
 use crate::{Failure, Outcome};
 
 pub(super) fn run(
@@ -31,18 +31,22 @@ pub(super) fn run(
 
     let bodies = queries();
     let path = format!("/indexes/{INDEX}/search");
-    let plain = |name: &str, url: &str, key: &str| Target {
+    let plain = |name: &str, url: &str, key: &str, processes: Vec<u32>| Target {
         name: name.to_owned(),
         url: url.to_owned(),
+        processes,
         requests: bodies.iter().map(|body| render(url, key, "POST", &path, Some(body))).collect(),
     };
+    let nodes: Vec<u32> = cluster.nodes.iter().map(Node::id).collect();
+    let all = nodes.iter().copied().chain([cluster.server.id()]).collect();
     let mut targets = vec![
-        plain("Miroir", &cluster.server.url, MASTER_KEY),
-        plain("one node with everything", &single.url, NODE_KEY),
+        plain("Miroir", &cluster.server.url, MASTER_KEY, all),
+        plain("one node with everything", &single.url, NODE_KEY, vec![single.id()]),
     ];
     if matches!(program, NodeProgram::Meilisearch(_)) {
         targets.push(federated(&cluster, &bodies)?);
     }
+    same_answers(&targets)?;
     let mut rows = Vec::new();
     let alone = compare(&targets, 1, time(options))?;
     let busy = compare(&targets, options.connections, time(options))?;
@@ -77,8 +81,44 @@ pub(super) fn run(
             ratio(own, their),
             rate,
         ));
+        let (own, their) = (busy[0].processor(), busy[other].processor());
+        rows.push(row(
+            "processor time of a search, all processes",
+            millis(own),
+            format!("{nodes} {}", millis(their)),
+            ratio(own.as_secs_f64(), their.as_secs_f64()),
+            "",
+        ));
     }
     Ok(rows)
+}
+
+/// A contender that leaves something out is fast for the wrong reason: every query has to find as
+/// many documents everywhere, and show as many.
+fn same_answers(targets: &[Target]) -> Outcome<()> {
+    let mut clients: Vec<Client> =
+        targets.iter().map(|target| Client::new(&target.url, "")).collect();
+    for number in 0..targets[0].requests.len() {
+        guard::check_stop()?;
+        let mut expected = None;
+        for (target, client) in targets.iter().zip(&mut clients) {
+            let answer = client.exchange(&target.requests[number])?.json();
+            let shown = answer["hits"].as_array().map(Vec::len);
+            let found = (shown, answer["estimatedTotalHits"].as_u64());
+            let failed = answer.get("remoteErrors").is_some_and(|errors| errors != &json!({}));
+            if shown.is_none() || failed || *expected.get_or_insert(found) != found {
+                let request = String::from_utf8_lossy(&target.requests[number]).into_owned();
+                let body = request.split("\r\n\r\n").nth(1).unwrap_or_default();
+                return Err(Failure::Message(format!(
+                    "{} answers {body} with {found:?} (hits shown, hits found) instead of \
+                     {expected:?}: {}",
+                    target.name,
+                    answer.get("remoteErrors").unwrap_or(&answer["message"]),
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Queries that all contenders can be asked: the demo's, without facets, pages and filters that a
@@ -135,7 +175,8 @@ fn federated(cluster: &Cluster, bodies: &[Value]) -> Outcome<Target> {
             render(&url, NODE_KEY, "POST", "/multi-search", Some(&body))
         })
         .collect();
-    Ok(Target { name: "federated".to_owned(), url, requests })
+    let processes = cluster.nodes.iter().map(Node::id).collect();
+    Ok(Target { name: "federated".to_owned(), url, requests, processes })
 }
 
 #[cfg(test)]

@@ -53,8 +53,10 @@ const RESET: &[&str] = &[
 
 /// Least `maxValuesPerFacet` on nodes. Up to 3000 candidates the engine orders numbers as text, beyond
 /// it by value; a leaf of a larger whole must therefore show all values of its 3000 candidates.
+/// A limit below 1000 is somebody's wish to keep answers small, and is taken as it is.
 fn node_values(tuning: &Tuning) -> u64 {
-    tuning.node_max_values.max(3000)
+    let wanted = tuning.node_max_values;
+    if wanted < 1000 { wanted } else { wanted.max(3000) }
 }
 
 /// What every index has on nodes from the start.
