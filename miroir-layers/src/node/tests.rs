@@ -1,3 +1,5 @@
+//! Tests, with mocks and paused time.
+
 use std::time::Duration;
 
 use ::http::{Response as HttpResponse, StatusCode};

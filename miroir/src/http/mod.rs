@@ -1,7 +1,7 @@
 //! EDGE: the client API over HTTP.
 //!
 //! [`Decode`] is the only code that knows the client API's URLs: the route table is data
-//! ([`routes::ROUTES`]), and everything a route needs becomes an [`crate::operation::Request`].
+//! ([`routes::table`]), and everything a route needs becomes an [`crate::operation::Request`].
 
 mod decode;
 mod query;

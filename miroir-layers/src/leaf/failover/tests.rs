@@ -1,3 +1,5 @@
+//! Tests, with mocks and paused time.
+
 use std::sync::Arc;
 use std::time::Duration;
 

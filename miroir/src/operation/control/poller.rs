@@ -1,8 +1,8 @@
 //! The task poller: learns from nodes how their tasks went, and aggregates.
 //!
-//! All outstanding tasks of a node are asked for in one request (at most [`BATCH`] uids), so the
+//! All outstanding tasks of a node are asked for in one request (at most 200 uids), so the
 //! cost depends on nodes and time, not on tasks. The pause starts at a few milliseconds after a
-//! write and doubles up to [`SLOWEST`] while nothing changes.
+//! write and doubles up to 250 ms while nothing changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
