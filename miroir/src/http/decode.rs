@@ -187,14 +187,8 @@ fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Error>
     })
 }
 
-fn is_json(original: &Original) -> bool {
-    original.content_type.as_deref().is_some_and(|text| {
-        text.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/json"))
-    })
-}
-
 fn json_body(original: &Original) -> Option<RawObject> {
-    is_json(original).then(|| RawObject::parse(&original.body)).flatten()
+    original.is_json().then(|| RawObject::parse(&original.body)).flatten()
 }
 
 fn format(original: &Original) -> Option<PayloadFormat> {

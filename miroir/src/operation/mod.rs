@@ -40,6 +40,14 @@ pub struct Original {
 }
 
 impl Original {
+    /// Whether the body is declared as JSON, whatever its parameters.
+    pub fn is_json(&self) -> bool {
+        self.content_type.as_deref().is_some_and(|text| {
+            let kind = text.split(';').next().unwrap_or_default();
+            kind.trim().eq_ignore_ascii_case("application/json")
+        })
+    }
+
     /// The request to a node that stands for this one, for the node's own words about it.
     pub fn replay(&self, prefix: &str) -> Call {
         let mut path = format!("{prefix}{}", self.path);

@@ -133,7 +133,7 @@ impl Resolve {
                 let Ok(values) = serde_json::from_slice::<Vec<Box<RawValue>>>(body) else {
                     return Err(self.control.refusal(request, NOWHERE).await);
                 };
-                if !is_json(&request.original) {
+                if !request.original.is_json() {
                     return Err(self.control.refusal(request, NOWHERE).await);
                 }
                 let ids = values
@@ -146,7 +146,7 @@ impl Resolve {
                 index::Write::Delete(Deletion::Ids { ids })
             }
             Write::DeleteFilter => {
-                let object = super::RawObject::parse(body).filter(|_| is_json(&request.original));
+                let object = super::RawObject::parse(body).filter(|_| request.original.is_json());
                 let filter = object
                     .filter(|o| o.keys().all(|key| key == "filter"))
                     .and_then(|mut o| o.has("filter").then(|| o.remove("filter")).flatten());
@@ -169,12 +169,6 @@ impl Resolve {
         let op = index::Operation::Write { write, custom_metadata: parameters.custom_metadata };
         self.index(request, entry, op).await
     }
-}
-
-pub(super) fn is_json(original: &Original) -> bool {
-    original.content_type.as_deref().is_some_and(|text| {
-        text.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/json"))
-    })
 }
 
 /// Parameters of document writes.

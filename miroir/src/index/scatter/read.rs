@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use miroir_api::GroupId;
 use tower::ServiceExt;
@@ -146,9 +145,4 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
         }
         Err(error) => words::scrub(error, &request.index, mangled),
     }
-}
-
-/// A page body as bytes for decoders.
-pub fn bodies(pages: &[Page]) -> Vec<&Bytes> {
-    pages.iter().map(|page| &page.body).collect()
 }

@@ -19,7 +19,6 @@ use crate::error::{Error, ErrorKind};
 use crate::index::scatter::{Batch, Plan, dispatch_write};
 use crate::index::sequencer::Exclusive;
 use crate::node::Call;
-use crate::operation::resolve::is_json;
 use crate::operation::{IndexOp, RawObject, Request, Response};
 use crate::quorum::{self, Verdict};
 use crate::routing::ShardSet;
@@ -293,7 +292,7 @@ impl Control {
     }
 
     async fn create(&self, request: &Request) -> Result<Response, Error> {
-        let body = RawObject::parse(&request.original.body).filter(|_| is_json(&request.original));
+        let body = RawObject::parse(&request.original.body).filter(|_| request.original.is_json());
         let parsed =
             body.filter(|o| o.keys().all(|k| matches!(k, "uid" | "primaryKey"))).and_then(|o| {
                 let uid = o.read::<String>("uid").ok()??;
@@ -370,7 +369,7 @@ impl Control {
     async fn update(&self, request: &Request, name: &str) -> Result<Response, Error> {
         let uid =
             IndexUid::new(name).map_err(|e| Error::api("invalid_index_uid", e.to_string()))?;
-        let body = RawObject::parse(&request.original.body).filter(|_| is_json(&request.original));
+        let body = RawObject::parse(&request.original.body).filter(|_| request.original.is_json());
         let parsed =
             body.filter(|o| o.keys().all(|k| matches!(k, "uid" | "primaryKey"))).and_then(|o| {
                 let new = match o.read::<String>("uid").ok()? {
@@ -449,7 +448,7 @@ impl Control {
         let parsed: Option<Vec<Swap>> = serde_json::from_slice(&request.original.body).ok();
         let valid = parsed.filter(|swaps| {
             let mut seen = std::collections::BTreeSet::new();
-            is_json(&request.original)
+            request.original.is_json()
                 && swaps.iter().all(|s| s.indexes.len() == 2)
                 && swaps
                     .iter()

@@ -366,12 +366,3 @@ async fn copy_shard(
     }
     Ok(())
 }
-
-/// Stale rows by node, for operators.
-pub fn summary(shared: &Shared) -> BTreeMap<NodeId, usize> {
-    let mut out = BTreeMap::new();
-    for row in shared.stale().rows() {
-        *out.entry(row.node.clone()).or_default() += 1;
-    }
-    out
-}

@@ -16,7 +16,6 @@ use crate::cluster::Tuning;
 use crate::error::{Error, ErrorKind};
 use crate::index::scatter::{Batch, Plan, dispatch_write};
 use crate::node::Call;
-use crate::operation::resolve::is_json;
 use crate::operation::{Request, Response, SettingsOp};
 use crate::routing::ShardSet;
 use crate::store::{IndexEntry, NewTask, StaleKind};
@@ -265,7 +264,7 @@ impl Control {
             let keys = op.setting.map_or_else(|| RESET.to_vec(), |setting| vec![setting]);
             return Some(keys.into_iter().map(|key| (key.to_owned(), Value::Null)).collect());
         }
-        if !is_json(&request.original) {
+        if !request.original.is_json() {
             return None;
         }
         let value: Value = serde_json::from_slice(&request.original.body).ok()?;
