@@ -8,8 +8,10 @@ pub const SETTINGS_VERSION: &str = "x-miroir-settings-version";
 pub const MIN_SETTINGS_VERSION: &str = "x-miroir-min-settings-version";
 /// Response. Answered while a settings broadcast was in flight.
 pub const SETTINGS_INCONSISTENT: &str = "x-miroir-settings-inconsistent";
-/// Both ways. Id of the request, for logs and traces.
+/// Request, and response to a request that had it. Id of the request, for logs and traces.
 pub const REQUEST_ID: &str = "x-request-id";
+/// Response. Id of the request under a name that no other server sets.
+pub const MIROIR_REQUEST_ID: &str = "x-miroir-request-id";
 /// Request. The operator's key, instead of a bearer token.
 pub const ADMIN_KEY: &str = "x-admin-key";
 /// Request. Meilisearch's switch for the `metadata` object in search answers.

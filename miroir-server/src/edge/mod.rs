@@ -3,7 +3,7 @@
 //! | layer | what it does |
 //! | --- | --- |
 //! | `catch_panic` | a panic of any layer answers 500 and leaves the connection usable |
-//! | `request_id` | takes or makes the id, opens the span, echoes `X-Request-Id` |
+//! | `request_id` | takes or makes the id, opens the span, answers `X-Miroir-Request-Id` |
 //! | `observe` | one log line and the metrics of the request |
 //! | `cors` | as permissive as Meilisearch |
 //! | `negotiate` | picks the answer's encoding; 406 if there is none |

@@ -1,4 +1,8 @@
-//! The request's id: taken from the client where it is sane, made otherwise, and echoed.
+//! The request's id: taken from the client where it is sane, made otherwise, and told.
+//!
+//! Every answer has it as `X-Miroir-Request-Id`. `X-Request-Id` comes back only to those who sent
+//! one: Meilisearch does not send that header, and an answer has no headers beyond Meilisearch's
+//! but `X-Miroir-*`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,7 +12,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
 use miroir::http::RequestId;
 use miroir::stage::take_ready;
-use miroir_api::header::REQUEST_ID;
+use miroir_api::header::{MIROIR_REQUEST_ID, REQUEST_ID};
 use tower::{Layer, Service};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -66,15 +70,19 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let given = request.headers().get(REQUEST_ID).and_then(taken).map(str::to_owned);
-        let id: Arc<str> = given.unwrap_or_else(make).into();
+        let given = request.headers().get(REQUEST_ID);
+        let asked = given.is_some();
+        let id: Arc<str> = given.and_then(taken).map_or_else(make, str::to_owned).into();
         request.extensions_mut().insert(RequestId(Arc::clone(&id)));
         let span = tracing::info_span!("request", request_id = %id);
         let mut inner = take_ready(&mut self.inner);
         let answer = async move {
             let mut response = inner.call(request).await?;
             if let Ok(value) = HeaderValue::from_str(&id) {
-                response.headers_mut().insert(REQUEST_ID, value);
+                if asked {
+                    response.headers_mut().insert(REQUEST_ID, value.clone());
+                }
+                response.headers_mut().insert(MIROIR_REQUEST_ID, value);
             }
             Ok(response)
         };
