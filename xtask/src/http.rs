@@ -100,6 +100,28 @@ impl Client {
         Ok(reply)
     }
 
+    /// Sends a request whose answer is read by [`Client::finish`], so that several servers can be
+    /// asked at the same time. Nothing is tried again.
+    pub(crate) fn begin(&mut self, request: &[u8]) -> io::Result<()> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self.connect()?,
+        };
+        stream.get_mut().write_all(request)?;
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    /// Reads the answer to what [`Client::begin`] sent.
+    pub(crate) fn finish(&mut self) -> io::Result<Reply> {
+        let mut stream = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
+        let (reply, keep) = read_reply(&mut stream)?;
+        if keep {
+            self.stream = Some(stream);
+        }
+        Ok(reply)
+    }
+
     fn connect(&self) -> io::Result<BufReader<TcpStream>> {
         let stream = TcpStream::connect(&self.authority)?;
         stream.set_nodelay(true)?;

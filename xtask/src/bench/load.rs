@@ -64,8 +64,9 @@ impl Sample {
 pub(crate) struct Target {
     /// Name in the tables.
     pub(crate) name: String,
-    /// Base address.
-    pub(crate) url: String,
+    /// Base addresses. Where there are several, every request goes to all of them at once, and takes
+    /// as long as the slowest.
+    pub(crate) urls: Vec<String>,
     /// The requests, sent in turn.
     pub(crate) requests: Vec<Vec<u8>>,
     /// Its processes, whose processor time is counted.
@@ -131,7 +132,7 @@ fn worker(
     stop: &AtomicBool,
 ) -> Outcome<(Vec<u64>, usize)> {
     let mut sent = 0;
-    let mut client = Client::new(&target.url, "");
+    let mut clients: Vec<Client> = target.urls.iter().map(|url| Client::new(url, "")).collect();
     let mut times = Vec::with_capacity(65_536);
     // Connections start at different requests, or all would ask the same at the same time.
     for request in target.requests.iter().cycle().skip(number * 7 % target.requests.len()) {
@@ -139,9 +140,15 @@ fn worker(
             break;
         }
         let start = Instant::now();
-        let reply = client.exchange(request)?;
+        let replies = match clients.as_mut_slice() {
+            [one] => vec![one.exchange(request)?],
+            all => {
+                all.iter_mut().try_for_each(|client| client.begin(request))?;
+                all.iter_mut().map(Client::finish).collect::<Result<_, _>>()?
+            }
+        };
         let time = start.elapsed();
-        if !(200..300).contains(&reply.status) {
+        if let Some(reply) = replies.iter().find(|reply| !(200..300).contains(&reply.status)) {
             let text = format!("{} answered {}: {}", target.name, reply.status, reply.text());
             return Err(Failure::Message(text));
         }

@@ -33,7 +33,7 @@ pub(super) fn run(
     let path = format!("/indexes/{INDEX}/search");
     let plain = |name: &str, url: &str, key: &str, processes: Vec<u32>| Target {
         name: name.to_owned(),
-        url: url.to_owned(),
+        urls: vec![url.to_owned()],
         processes,
         requests: bodies.iter().map(|body| render(url, key, "POST", &path, Some(body))).collect(),
     };
@@ -97,7 +97,7 @@ pub(super) fn run(
 /// many documents everywhere, and show as many.
 fn same_answers(targets: &[Target]) -> Outcome<()> {
     let mut clients: Vec<Client> =
-        targets.iter().map(|target| Client::new(&target.url, "")).collect();
+        targets.iter().map(|target| Client::new(&target.urls[0], "")).collect();
     for number in 0..targets[0].requests.len() {
         guard::check_stop()?;
         let mut expected = None;
@@ -176,7 +176,7 @@ fn federated(cluster: &Cluster, bodies: &[Value]) -> Outcome<Target> {
         })
         .collect();
     let processes = cluster.nodes.iter().map(Node::id).collect();
-    Ok(Target { name: "federated".to_owned(), url, requests, processes })
+    Ok(Target { name: "federated".to_owned(), urls: vec![url], requests, processes })
 }
 
 #[cfg(test)]

@@ -1,0 +1,159 @@
+//! What each layer of the default stack costs: one search over nodes that answer at once, with one
+//! more layer each time, outermost last. The difference of two neighbours is one layer's share.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use criterion::Criterion;
+use http::{Method, Response};
+use http_body_util::Full;
+use miroir::context::Principal;
+use miroir::node::{self, Scores};
+use miroir::stage::BoxService;
+use miroir::store::{IndexEntry, memory};
+use miroir::{Miroir, Stack, index, leaf, operation};
+use miroir_api::IndexUid;
+use miroir_layers::index::{StampLayer, StampOptions};
+use miroir_layers::leaf::{FailoverLayer, FailoverOptions};
+use miroir_layers::node::{
+    BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
+    LimitOptions, LoadLayer, LoadOptions, MetricsLayer,
+};
+use miroir_layers::operation::{AuthorizeLayer, AuthorizeOptions};
+use tower::ServiceExt;
+
+/// The layers, in the order in which they are added: innermost of the innermost stage first.
+const LAYERS: &[&str] = &[
+    "none",
+    "credentials",
+    "limit",
+    "deadline",
+    "load",
+    "breaker",
+    "node metrics",
+    "failover",
+    "stamp",
+    "authorize",
+];
+
+/// A node that answers at once: 20 hits for a search, default settings otherwise.
+fn instant() -> BoxService<node::Request> {
+    let hits: Vec<String> = (0..20)
+        .map(|at| {
+            format!(
+                "{{\"id\":{at},\"title\":\"A title of usual length\",\"_rankingScore\":1.0,\
+                 \"_rankingScoreDetails\":{{\"words\":{{\"order\":0,\"matchingWords\":2,\
+                 \"maxMatchingWords\":2,\"score\":1.0}}}}}}"
+            )
+        })
+        .collect();
+    let page = Bytes::from(format!(
+        "{{\"hits\":[{}],\"query\":\"two words\",\"processingTimeMs\":0,\"limit\":20,\"offset\":0,\
+         \"estimatedTotalHits\":1000}}",
+        hits.join(",")
+    ));
+    BoxService::new(tower::service_fn(move |request: node::Request| {
+        let search = request.uri().path().ends_with("/search");
+        let body = if search { page.clone() } else { Bytes::from_static(b"{}") };
+        std::future::ready(Ok(Response::new(body)))
+    }))
+}
+
+/// The pipeline over `nodes` instant nodes with the first `layers` of [`LAYERS`].
+async fn pipeline(nodes: u32, layers: usize) -> Miroir {
+    let on = |name: &str| LAYERS.iter().take(layers).any(|layer| *layer == name);
+    let scores = Arc::new(Scores::default());
+    let switches: Vec<bool> = LAYERS.iter().map(|layer| on(layer)).collect();
+    let has = move |name: &str| LAYERS.iter().zip(&switches).any(|(n, on)| *n == name && *on);
+    let node_scores = Arc::clone(&scores);
+    let node_has = has.clone();
+    let factory = move |node: &miroir::topology::Node| {
+        let (id, scores) = (&node.id, &node_scores);
+        let credentials = CredentialsLayer::new("key").expect("a valid key");
+        Stack::new()
+            .push_if(node_has("node metrics").then(|| MetricsLayer::new(id)))
+            .push_if(
+                node_has("breaker")
+                    .then(|| BreakerLayer::new(scores, id, BreakerOptions::default())),
+            )
+            .push_if(node_has("load").then(|| LoadLayer::new(scores, id, LoadOptions::default())))
+            .push_if(
+                node_has("deadline").then(|| DeadlineLayer::new(id, DeadlineOptions::default())),
+            )
+            .push_if(node_has("limit").then(|| LimitLayer::new(id, LimitOptions::default())))
+            .push_if(node_has("credentials").then_some(credentials))
+            .build(instant())
+    };
+    let (failover, stamp, authorize) = (has("failover"), has("stamp"), has("authorize"));
+    let stores = memory::open();
+    let entry = IndexEntry {
+        name: IndexUid::new("bench").expect("a valid name"),
+        physical: "bench".to_owned(),
+        shards: 64,
+        primary_key: Some("id".to_owned()),
+        created_at: time::OffsetDateTime::UNIX_EPOCH,
+        updated_at: time::OffsetDateTime::UNIX_EPOCH,
+        settings_version: 1,
+        overlay: serde_json::Map::new(),
+        frozen: None,
+        version: 1,
+    };
+    stores.indexes.put(entry, None).await.expect("memory does not fail");
+    let mut builder = Miroir::builder()
+        .stores(stores)
+        .scores(scores)
+        .node_stack(Arc::new(factory))
+        .leaves(Arc::new(move |inner| {
+            let layer = failover.then(|| FailoverLayer::new(FailoverOptions::default()));
+            Stack::<leaf::Request>::new().push_if(layer).build(inner)
+        }))
+        .indexes(Arc::new(move |inner| {
+            let layer = stamp.then(|| StampLayer::new(StampOptions::default()));
+            Stack::<index::Request>::new().push_if(layer).build(inner)
+        }))
+        .operations(Arc::new(move |inner| {
+            let layer = authorize.then(|| AuthorizeLayer::new(AuthorizeOptions::default()));
+            Stack::<operation::Request>::new().push_if(layer).build(inner)
+        }));
+    for at in 0..nodes {
+        builder = builder.node(&format!("n{at}"), &format!("http://instant-{at}"), 0);
+    }
+    builder.build().await.expect("a valid pipeline")
+}
+
+fn request() -> http::Request<Full<Bytes>> {
+    let mut request = http::Request::builder()
+        .method(Method::POST)
+        .uri("/indexes/bench/search")
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from_static(b"{\"q\":\"two words\"}")))
+        .expect("a valid request");
+    request.extensions_mut().insert(Principal::MasterKey);
+    request
+}
+
+fn stack(c: &mut Criterion) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for nodes in [1, 8] {
+        let mut group = c.benchmark_group(format!("a search over {nodes} instant nodes"));
+        for (at, name) in LAYERS.iter().enumerate() {
+            let miroir = runtime.block_on(pipeline(nodes, at + 1));
+            let service = miroir.http(Duration::from_secs(30));
+            let answer = runtime.block_on(service.clone().oneshot(request()));
+            assert!(answer.is_ok_and(|answer| answer.status() == 200), "{name} does not answer");
+            group.bench_function(format!("{at} +{name}"), |b| {
+                b.iter(|| runtime.block_on(service.clone().oneshot(black_box(request()))));
+            });
+        }
+        group.finish();
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    stack(&mut criterion);
+    criterion.final_summary();
+}
