@@ -1,0 +1,242 @@
+//! Reading a search: what the leaves are asked, and what Miroir does itself with their answers.
+
+use bytes::Bytes;
+
+use super::super::{read, words};
+use crate::documents;
+use crate::index::settings::IndexSettings;
+use crate::leaf::Scoped;
+use crate::merge::{FacetOptions, HitOptions, Pagination};
+use crate::operation::{RawObject, Search};
+use crate::store::IndexEntry;
+
+/// Parameters Miroir lets through; a node comments on any other.
+const KNOWN: &[&str] = &[
+    "q",
+    "vector",
+    "media",
+    "offset",
+    "limit",
+    "page",
+    "hitsPerPage",
+    "attributesToRetrieve",
+    "retrieveVectors",
+    "attributesToCrop",
+    "cropLength",
+    "attributesToHighlight",
+    "showMatchesPosition",
+    "showRankingScore",
+    "showRankingScoreDetails",
+    "showPerformanceDetails",
+    "useNetwork",
+    "filter",
+    "sort",
+    "distinct",
+    "facets",
+    "highlightPreTag",
+    "highlightPostTag",
+    "cropMarker",
+    "matchingStrategy",
+    "attributesToSearchOn",
+    "hybrid",
+    "rankingScoreThreshold",
+    "locales",
+    "personalize",
+];
+
+/// What a search needs besides its leaves' answers.
+pub(super) struct Plan {
+    pub(super) scoped: Scoped,
+    pub(super) query: Option<String>,
+    pub(super) pagination: Pagination,
+    pub(super) hits: HitOptions,
+    pub(super) facets: Option<FacetOptions>,
+    /// The attribute whose values say how many distinct hits there are.
+    pub(super) count_distinct: Option<String>,
+    pub(super) show_query_vector: bool,
+    pub(super) performance: bool,
+    pub(super) project: bool,
+    pub(super) no_facets: bool,
+    pub(super) fingerprint: u64,
+}
+
+/// Attributes a client may see, out of those it names. `"*"` stands for all of them.
+fn visible(names: Vec<String>, displayed: Option<&[String]>) -> Vec<String> {
+    let names = names.into_iter().filter(|name| !documents::is_reserved(name));
+    let Some(displayed) = displayed else { return names.collect() };
+    let mut out: Vec<String> = Vec::new();
+    for name in names {
+        if name == "*" {
+            out.extend(displayed.iter().cloned());
+            continue;
+        }
+        for shown in displayed {
+            let inside = |outer: &str, inner: &str| {
+                inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
+            };
+            if *shown == name || inside(shown, &name) {
+                out.push(name.clone());
+            } else if inside(&name, shown) {
+                out.push(shown.clone());
+            }
+        }
+    }
+    out
+}
+
+/// As [`visible`], for `name:length` entries.
+fn visible_crops(names: Vec<String>, displayed: Option<&[String]>) -> Vec<String> {
+    let mut out = Vec::new();
+    for entry in names {
+        let (name, length) = match entry.split_once(':') {
+            Some((name, length)) => (name.to_owned(), format!(":{length}")),
+            None => (entry, String::new()),
+        };
+        out.extend(visible(vec![name], displayed).into_iter().map(|name| name + &length));
+    }
+    out
+}
+
+/// Whether the client wants a top-level attribute highlighted or cropped.
+fn formats(body: &RawObject, top: &str) -> bool {
+    ["attributesToHighlight", "attributesToCrop"].iter().any(|key| {
+        let names = body.read::<Vec<String>>(key).ok().flatten().unwrap_or_default();
+        names.iter().any(|name| name == "*" || name.split(['.', ':']).next() == Some(top))
+    })
+}
+
+/// `None`: a node has to say what is wrong.
+pub(super) fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry) -> Option<Plan> {
+    let mut body = search.body.clone()?;
+    if !body.keys().all(|key| KNOWN.contains(&key)) || body.has("personalize") {
+        return None;
+    }
+    for key in ["offset", "limit"] {
+        if body.raw(key) == Some("null") {
+            return None;
+        }
+    }
+    for key in ["filter", "sort", "distinct", "facets"] {
+        if body.raw(key).is_some_and(words::names_reserved) {
+            return None;
+        }
+    }
+    let flag =
+        |body: &RawObject, key: &str| body.read::<bool>(key).ok().map(|f| f.unwrap_or(false));
+    if flag(&body, "useNetwork")? {
+        return None;
+    }
+    let (page, per_page) =
+        (body.read::<usize>("page").ok()?, body.read::<usize>("hitsPerPage").ok()?);
+    let offset = body.read::<usize>("offset").ok()?.unwrap_or(0);
+    let limit = body.read::<usize>("limit").ok()?.unwrap_or(20);
+    let pagination = if page.is_some() || per_page.is_some() {
+        Pagination::Page { page: page.unwrap_or(1), hits_per_page: per_page.unwrap_or(20) }
+    } else {
+        Pagination::Offset { offset, limit }
+    };
+    let depth = pagination.depth(settings.max_total_hits);
+    let displayed = settings.displayed.as_deref();
+
+    let mut hits = HitOptions {
+        show_score: flag(&body, "showRankingScore")?,
+        show_details: flag(&body, "showRankingScoreDetails")?,
+        score_threshold: body.read("rankingScoreThreshold").ok()?,
+        distinct: body.read("distinct").ok()?.or_else(|| settings.distinct.clone()),
+        ranking: settings.ranking.clone(),
+        ..HitOptions::default()
+    };
+    let mut retrieve = body.read::<Vec<String>>("attributesToRetrieve").ok()?;
+    if displayed.is_some() && retrieve.is_none() {
+        retrieve = Some(vec!["*".to_owned()]);
+    }
+    if let Some(list) = retrieve {
+        let everything = list.iter().any(|name| name == "*") && displayed.is_none();
+        let mut list = visible(list, displayed);
+        if let Some(distinct) = hits.distinct.clone().filter(|_| !everything) {
+            let top = distinct.split('.').next().unwrap_or_default().to_owned();
+            if !list.iter().any(|name| *name == distinct || *name == top) {
+                // Hits are told apart by it, but the client did not ask to see it.
+                if !list.iter().any(|name| name.split('.').next() == Some(&top)) {
+                    // What is highlighted or cropped is in `_formatted` even if it is not retrieved.
+                    if !formats(&body, &top) {
+                        hits.drop_formatted.push(top.clone());
+                    }
+                    hits.drop_fields.push(top);
+                }
+                list.push(distinct);
+            }
+        }
+        body.set("attributesToRetrieve", &list);
+    }
+    if let Some(list) = body.read::<Vec<String>>("attributesToHighlight").ok()? {
+        body.set("attributesToHighlight", &visible(list, displayed));
+    }
+    if let Some(list) = body.read::<Vec<String>>("attributesToCrop").ok()? {
+        body.set("attributesToCrop", &visible_crops(list, displayed));
+    }
+    let asked = body.read::<Vec<String>>("facets").ok()?.filter(|facets| !facets.is_empty());
+    let performance = flag(&body, "showPerformanceDetails")?;
+    let positions = flag(&body, "showMatchesPosition")?;
+    // Numbered pages count distinct hits exhaustively; the same value may be on several leaves. Only
+    // the query's own attribute is sure to be filterable, and so a facet.
+    let pages = matches!(pagination, Pagination::Page { .. });
+    let count_distinct =
+        body.read::<String>("distinct").ok()?.filter(|_| pages && index.shards > 1);
+    let mut drop_facets = Vec::new();
+    if let Some(attribute) = &count_distinct {
+        let mut facets = asked.clone().unwrap_or_default();
+        if !facets.iter().any(|name| name == "*" || name == attribute) {
+            facets.push(attribute.clone());
+            drop_facets.push(attribute.clone());
+            body.set("facets", &facets);
+        }
+    }
+    // Nodes always have one filterable attribute, the shard: they would not refuse the wildcard.
+    let no_facets = !settings.filterable
+        && asked.as_ref().is_some_and(|facets| facets.len() == 1 && facets[0] == "*");
+    let facets = asked.map(|_| FacetOptions {
+        max_values_per_facet: settings.max_values,
+        sort_by: settings.sort_facets.clone(),
+        node_limit: settings.node_max_values,
+        drop_facets,
+    });
+    for key in ["offset", "limit", "page", "hitsPerPage", "useNetwork", "showPerformanceDetails"] {
+        body.remove(key);
+    }
+    body.set("showRankingScore", &true);
+    body.set("showRankingScoreDetails", &true);
+    let filter = body.remove("filter").filter(|f| f.get() != "null");
+    let filter = filter.map(|f| Bytes::from(f.get().to_owned()));
+    let unpaged = body.to_bytes();
+    let fingerprint =
+        read::fingerprint(index.name.as_str(), &[&unpaged, filter.as_deref().unwrap_or_default()]);
+    if pages {
+        // Pages make leaves count exhaustively.
+        body.set("page", &1);
+        body.set("hitsPerPage", &depth);
+    } else {
+        body.set("limit", &depth);
+    }
+    let query = body.read::<String>("q").ok()?;
+    let project = displayed.is_some() && (positions || hits.show_details);
+    Some(Plan {
+        scoped: Scoped {
+            path: "/search",
+            body: body.to_bytes(),
+            filter,
+            operation: "search",
+            sort_values: false,
+        },
+        query,
+        pagination,
+        hits,
+        facets,
+        count_distinct,
+        show_query_vector: flag(&body, "retrieveVectors")?,
+        performance,
+        project,
+        no_facets,
+        fingerprint,
+    })
+}
