@@ -36,6 +36,7 @@
 //! };
 //! let request = Request {
 //!     op: Operation::System(SystemOp::Version),
+//!     actions: &["version"],
 //!     original: Arc::new(original),
 //!     cx: Context::client("1", Duration::from_secs(1)),
 //! };
@@ -168,7 +169,8 @@ mod tests {
             content_type: None,
             metadata: false,
         };
-        Request { op, original: Arc::new(original), cx }
+        let actions: &[&str] = if op.is_public() { &[] } else { &["indexes.get"] };
+        Request { op, actions, original: Arc::new(original), cx }
     }
 
     fn list(principal: Principal, failure: Option<AuthFailure>) -> Request {

@@ -142,7 +142,8 @@ impl Decode {
         cx.extensions = std::mem::take(&mut parts.extensions);
         original.body = self.collect(body, cx.clone()).await?;
         let op = operation(&route, parameters, &original);
-        let request = operation::Request { op, original: Arc::new(original), cx };
+        let request =
+            operation::Request { op, actions: route.actions, original: Arc::new(original), cx };
         let deadline = request.cx.deadline;
         deadline.run(self.operations.clone().oneshot(request)).await?
     }

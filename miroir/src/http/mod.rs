@@ -6,6 +6,7 @@
 mod decode;
 mod query;
 pub mod routes;
+mod table;
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
-//! The client API's route table, as data.
+//! The client API's routes: what a row of the table is, and which row a path belongs to.
 
 use http::Method;
+
+pub use super::table::table;
 
 /// What a route does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,37 @@ pub enum Action {
     Unsupported(&'static str),
 }
 
+/// How a cluster serves a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// Asked of a set of nodes that covers every shard; the answers become one.
+    Merged,
+    /// Sent to the nodes that hold the documents it names.
+    Routed,
+    /// Sent to every node.
+    Broadcast,
+    /// Answered from what Miroir itself knows, or what any one node knows.
+    Own,
+    /// Refused; the note says why.
+    Refused,
+}
+
+impl Treatment {
+    /// The name in `docs/api-compatibility.md`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Merged => "merged",
+            Self::Routed => "routed",
+            Self::Broadcast => "broadcast",
+            Self::Own => "Miroir's own",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Meilisearch's names of the actions a key must hold, all of them; none: no key is needed.
+pub type Actions = &'static [&'static str];
+
 /// One route.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -71,108 +104,12 @@ pub struct Route {
     pub path: &'static str,
     /// What it does.
     pub action: Action,
-}
-
-/// Settings: name in the path, name in the whole object, verb that changes it.
-const SETTINGS: &[(&str, &str, Method)] = &[
-    ("/indexes/{uid}/settings/displayed-attributes", "displayedAttributes", Method::PUT),
-    ("/indexes/{uid}/settings/searchable-attributes", "searchableAttributes", Method::PUT),
-    ("/indexes/{uid}/settings/filterable-attributes", "filterableAttributes", Method::PUT),
-    ("/indexes/{uid}/settings/sortable-attributes", "sortableAttributes", Method::PUT),
-    ("/indexes/{uid}/settings/ranking-rules", "rankingRules", Method::PUT),
-    ("/indexes/{uid}/settings/stop-words", "stopWords", Method::PUT),
-    ("/indexes/{uid}/settings/non-separator-tokens", "nonSeparatorTokens", Method::PUT),
-    ("/indexes/{uid}/settings/separator-tokens", "separatorTokens", Method::PUT),
-    ("/indexes/{uid}/settings/dictionary", "dictionary", Method::PUT),
-    ("/indexes/{uid}/settings/synonyms", "synonyms", Method::PUT),
-    ("/indexes/{uid}/settings/distinct-attribute", "distinctAttribute", Method::PUT),
-    ("/indexes/{uid}/settings/proximity-precision", "proximityPrecision", Method::PUT),
-    ("/indexes/{uid}/settings/typo-tolerance", "typoTolerance", Method::PATCH),
-    ("/indexes/{uid}/settings/faceting", "faceting", Method::PATCH),
-    ("/indexes/{uid}/settings/pagination", "pagination", Method::PATCH),
-    ("/indexes/{uid}/settings/embedders", "embedders", Method::PATCH),
-    ("/indexes/{uid}/settings/search-cutoff-ms", "searchCutoffMs", Method::PUT),
-    ("/indexes/{uid}/settings/localized-attributes", "localizedAttributes", Method::PUT),
-    ("/indexes/{uid}/settings/facet-search", "facetSearch", Method::PUT),
-    ("/indexes/{uid}/settings/prefix-search", "prefixSearch", Method::PUT),
-];
-
-/// All routes, most specific first.
-pub fn table() -> Vec<Route> {
-    use Action as A;
-    const GET: Method = Method::GET;
-    const POST: Method = Method::POST;
-    const PUT: Method = Method::PUT;
-    const PATCH: Method = Method::PATCH;
-    const DELETE: Method = Method::DELETE;
-    let mut out = Vec::new();
-    let mut add = |method: Method, path, action| out.push(Route { method, path, action });
-    add(GET, "/", A::Root);
-    add(GET, "/health", A::Health);
-    add(GET, "/version", A::Version);
-    add(GET, "/stats", A::Stats);
-    add(GET, "/indexes", A::IndexList);
-    add(POST, "/indexes", A::IndexCreate);
-    add(POST, "/swap-indexes", A::Swap);
-    add(GET, "/indexes/{uid}", A::IndexGet);
-    add(PATCH, "/indexes/{uid}", A::IndexUpdate);
-    add(DELETE, "/indexes/{uid}", A::IndexDelete);
-    add(GET, "/indexes/{uid}/stats", A::IndexStats);
-    add(POST, "/indexes/{uid}/search", A::Search);
-    add(GET, "/indexes/{uid}/search", A::SearchGet);
-    add(GET, "/indexes/{uid}/documents", A::FetchGet);
-    add(POST, "/indexes/{uid}/documents", A::Replace);
-    add(PUT, "/indexes/{uid}/documents", A::Update);
-    add(DELETE, "/indexes/{uid}/documents", A::Clear);
-    add(POST, "/indexes/{uid}/documents/fetch", A::Fetch);
-    add(POST, "/indexes/{uid}/documents/delete-batch", A::DeleteBatch);
-    add(POST, "/indexes/{uid}/documents/delete", A::DeleteFilter);
-    add(POST, "/indexes/{uid}/documents/edit", A::Unsupported("edition of documents by function"));
-    add(GET, "/indexes/{uid}/documents/{id}", A::FetchOne);
-    add(DELETE, "/indexes/{uid}/documents/{id}", A::DeleteOne);
-    add(GET, "/indexes/{uid}/settings", A::SettingsGet(None));
-    add(PATCH, "/indexes/{uid}/settings", A::SettingsChange(None));
-    add(DELETE, "/indexes/{uid}/settings", A::SettingsChange(None));
-    for (path, name, verb) in SETTINGS {
-        add(GET, path, A::SettingsGet(Some(name)));
-        add(verb.clone(), path, A::SettingsChange(Some(name)));
-        add(DELETE, path, A::SettingsChange(Some(name)));
-    }
-    add(GET, "/tasks", A::TaskList);
-    add(GET, "/tasks/{uid}", A::TaskGet);
-    for (method, path, what) in [
-        (DELETE, "/tasks", "deletion of tasks"),
-        (POST, "/tasks/cancel", "cancelation of tasks"),
-        (GET, "/batches", "batches"),
-        (GET, "/batches/{uid}", "batches"),
-        (POST, "/multi-search", "multi-search"),
-        (POST, "/indexes/{uid}/facet-search", "facet search"),
-        (GET, "/indexes/{uid}/similar", "similar documents"),
-        (POST, "/indexes/{uid}/similar", "similar documents"),
-        (POST, "/indexes/{uid}/fields", "the fields of an index"),
-        (POST, "/indexes/{uid}/compact", "compaction"),
-        (GET, "/keys", "API keys"),
-        (POST, "/keys", "API keys"),
-        (GET, "/keys/{key}", "API keys"),
-        (PATCH, "/keys/{key}", "API keys"),
-        (DELETE, "/keys/{key}", "API keys"),
-        (POST, "/dumps", "dumps"),
-        (POST, "/snapshots", "snapshots"),
-        (POST, "/export", "export"),
-        (GET, "/experimental-features", "experimental features"),
-        (PATCH, "/experimental-features", "experimental features"),
-        (GET, "/network", "the network of Meilisearch's own sharding"),
-        (PATCH, "/network", "the network of Meilisearch's own sharding"),
-        (GET, "/webhooks", "webhooks"),
-        (POST, "/webhooks", "webhooks"),
-        (GET, "/webhooks/{uuid}", "webhooks"),
-        (PATCH, "/webhooks/{uuid}", "webhooks"),
-        (DELETE, "/webhooks/{uuid}", "webhooks"),
-        (GET, "/metrics", "metrics on the client port (see server.metrics_port)"),
-    ] {
-        add(method, path, A::Unsupported(what));
-    }
-    out
+    /// Which key actions it needs.
+    pub actions: Actions,
+    /// How it is served.
+    pub treatment: Treatment,
+    /// What differs from one node; empty for nothing.
+    pub note: &'static str,
 }
 
 /// A matched path.

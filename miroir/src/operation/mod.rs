@@ -256,6 +256,8 @@ impl Operation {
 pub struct Request {
     /// What was asked.
     pub op: Operation,
+    /// Meilisearch's names of the actions a key must hold for it; none: no key is needed.
+    pub actions: crate::http::routes::Actions,
     /// The request as it came.
     pub original: Arc<Original>,
     /// On whose behalf.
