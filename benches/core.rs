@@ -19,10 +19,12 @@ fn answer(leaf: usize, hits: usize) -> Bytes {
         // Typos rise slowly, so that leaves interleave and ties of the first rules are common.
         let (typos, sort) = (at * 3 / hits.max(1), (at * 7 + leaf) % 1000);
         let rank = (4 - typos) as f64 / 4.0;
+        // What the engine computes from 2 of 2 words and these typos: merging checks it.
+        let score = (8 - typos) as f64 / 8.0;
         write!(
             body,
             "{{\"id\":\"{leaf}-{at}\",\"title\":\"A title of usual length\",\"overview\":\"{:0200}\",\
-             \"_rankingScore\":{rank},\"_rankingScoreDetails\":{{\
+             \"_rankingScore\":{score},\"_rankingScoreDetails\":{{\
              \"words\":{{\"order\":0,\"matchingWords\":2,\"maxMatchingWords\":2,\"score\":1.0}},\
              \"typo\":{{\"order\":1,\"typoCount\":{typos},\"maxTypoCount\":3,\"score\":{rank}}},\
              \"pop:desc\":{{\"order\":2,\"value\":{}.0}}}}}}",

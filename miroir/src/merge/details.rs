@@ -62,6 +62,12 @@ impl Kind {
                 | Self::Attribute { .. }
         )
     }
+
+    /// Whether the maximum it is relative to depends on how many words the query has.
+    pub(crate) fn depends_on_words(&self) -> bool {
+        self.relative()
+            || matches!(self, Self::Exactness { level: Exact::Start | Exact::Whole, counts: None })
+    }
 }
 
 /// `matchType` of the exactness rule; a better match is greater.

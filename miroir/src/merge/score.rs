@@ -88,8 +88,12 @@ pub(crate) fn recover(
     if let Some(score) = score {
         // When phrases change what counts as a word, neither number may fit: then try them all.
         let words = counted_words(rules, info).or(required);
+        let candidates = words.into_iter().chain(info.words().filter(|&k| Some(k) != words));
+        // Where nothing that is printed depends on the number of words, one try says it all.
+        let tries =
+            if rules.iter().any(|rule| rule.kind.depends_on_words()) { usize::MAX } else { 1 };
         let mut search = Search { rules, info, score, words: 0, out };
-        for words in words.into_iter().chain(info.words().filter(|&k| Some(k) != words)) {
+        for words in candidates.take(tries) {
             search.words = words;
             if search.from(0, Rank::ONE) {
                 return true;
