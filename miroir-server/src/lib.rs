@@ -171,7 +171,7 @@ impl Server {
         let drain = Duration::from(self.config.server.request_timeout_ms);
         let shared = self.cluster.shared.clone();
         let admin = admin::router(&self.config, &self.cluster, &self.readiness, &self.metrics);
-        let edge = edge::service(&self.config, self.cluster.operations.clone(), admin);
+        let edge = edge::service(&self.config, &self.cluster, admin);
         let accept = CancellationToken::new();
         let scrapes = CancellationToken::new();
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use miroir::keys::MasterKey;
 use miroir::node::ClientOptions;
 use miroir::node::health::HealthOptions;
 use miroir::quorum::WriteQuorum;
@@ -72,5 +73,6 @@ pub(crate) fn tuning(config: &Config) -> Tuning {
         max_repair_retries: config.settings_broadcast.max_repair_retries,
         freeze_writes: config.settings_broadcast.freeze_writes_on_unrepairable,
         max_body: config.server.max_body_bytes,
+        master_key: config.master_key.get().and_then(MasterKey::new),
     }
 }

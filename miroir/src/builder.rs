@@ -133,6 +133,14 @@ impl Builder {
         self
     }
 
+    /// The key clients use, from which their API keys are derived. Give the same ring to the
+    /// authentication layer: [`Cluster::shared`]'s `keyring`. After [`Builder::tuning`], which
+    /// replaces it.
+    pub fn master_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.tuning.master_key = crate::keys::MasterKey::new(key);
+        self
+    }
+
     /// Figures of the stages.
     pub fn tuning(mut self, tuning: Tuning) -> Self {
         self.tuning = tuning;

@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::index::sequencer::Sequencer;
 use crate::index::settings::{IndexSettings, SettingsCache};
+use crate::keys::{Keyring, MasterKey};
 use crate::node::health::HealthBoard;
 use crate::node::{Call, Pool, Scores};
 use crate::quorum::WriteQuorum;
@@ -65,6 +66,8 @@ pub struct Tuning {
     pub freeze_writes: bool,
     /// Largest documents payload, in bytes.
     pub max_body: usize,
+    /// What API keys are derived from; without it there are none and the API is open.
+    pub master_key: Option<MasterKey>,
 }
 
 impl Default for Tuning {
@@ -80,6 +83,7 @@ impl Default for Tuning {
             max_repair_retries: 3,
             freeze_writes: true,
             max_body: 104_857_600,
+            master_key: None,
         }
     }
 }
@@ -171,6 +175,8 @@ pub struct Shared {
     pub health: HealthBoard,
     /// Figures.
     pub tuning: Tuning,
+    /// API keys.
+    pub keyring: Arc<Keyring>,
     /// Order of writes.
     pub sequencer: Sequencer,
     /// Writes and broadcasts that outlive their client.
@@ -214,7 +220,9 @@ impl Shared {
             .into_iter()
             .map(|entry| (entry.name.clone(), Arc::new(entry)))
             .collect();
+        let keyring = Keyring::load(tuning.master_key.clone(), Arc::clone(&stores.keys)).await?;
         let shared = Arc::new(Self {
+            keyring: Arc::new(keyring),
             topology: ArcSwap::from_pointee(topology),
             topology_lock: Mutex::new(()),
             catalogue: ArcSwap::from_pointee(catalogue),

@@ -5,6 +5,7 @@
 //! | `request_id` | `X-Request-Id` | edge | spans, logs, node layer |
 //! | `deadline` | config | edge | every wait |
 //! | `principal` | `Authorization` | edge `authenticate` | `authorize` |
+//! | `scope` | the principal | `authorize` | Resolve and the control plane |
 //! | `origin`, `class` | never a header | whoever starts the request | node limit, metrics |
 //! | `min_settings_version` | `X-Miroir-Min-Settings-Version` | Decode | Scatter |
 //! | `extensions` | layers of third parties | anybody | anybody |
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::keys::{ApiKey, Scope, Tenant};
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,10 @@ pub enum Principal {
     Anonymous,
     /// The holder of the master key, or anybody when no master key is configured.
     MasterKey,
+    /// The holder of an API key; it may have expired.
+    ApiKey(Arc<ApiKey>),
+    /// The holder of a tenant token.
+    Tenant(Arc<Tenant>),
     /// The operator, by admin key.
     Admin,
     /// Miroir itself.
@@ -62,6 +68,8 @@ pub struct Context {
     pub deadline: Deadline,
     /// Who asks.
     pub principal: Principal,
+    /// Which indexes they may see and change.
+    pub scope: Scope,
     /// Why.
     pub origin: Origin,
     /// How urgently.
@@ -79,6 +87,7 @@ impl Context {
             request_id: request_id.into(),
             deadline: Deadline::after(timeout),
             principal: Principal::Anonymous,
+            scope: Scope::default(),
             origin: Origin::Client,
             class: Class::Interactive,
             min_settings_version: None,

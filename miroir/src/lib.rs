@@ -28,6 +28,7 @@ pub mod error;
 pub mod hints;
 pub mod http;
 pub mod index;
+pub mod keys;
 pub mod leaf;
 pub mod merge;
 pub mod meta;

@@ -1,10 +1,11 @@
 //! Says who is asking; what they may do is decided later, by
 //! [`authorize`](crate::operation::authorize).
 //!
-//! Two keys exist. The *master key* opens the client API exactly as a Meilisearch node's own master
-//! key does, down to which malformed headers are refused as missing and which as invalid. The *admin
-//! key* opens what lies under `/_miroir/` and nothing else, so that neither is worth anything in the
-//! other's place. Nodes have keys of their own, which no client ever sees.
+//! The *master key*, the *API keys* derived from it and the *tenant tokens* signed with those open
+//! the client API exactly as they open a Meilisearch node, down to which malformed headers are
+//! refused as missing and which as invalid. The *admin key* opens what lies under `/_miroir/` and
+//! nothing else, so that neither is worth anything in the other's place. Nodes have keys of their
+//! own, which no client ever sees.
 //!
 //! | path | header | principal |
 //! | --- | --- | --- |
@@ -15,10 +16,14 @@
 //! | others | none, or a bearer token; no master key configured | `MasterKey` |
 //! | others | none | `Anonymous`, missing |
 //! | others | the master key | `MasterKey` |
+//! | others | an API key | `ApiKey`, also when it has expired |
+//! | others | a tenant token that is signed and in time | `Tenant` |
+//! | others | a faulty tenant token | `Anonymous`, with the fault |
 //! | others | any other token, the admin key included | `Anonymous`, invalid |
 //!
 //! Keys are compared as SHA-256 digests in constant time: neither length nor content shows in how
-//! long a refusal takes.
+//! long a refusal takes. A token whose issuer is `miroir` is a session of the search page and opens
+//! nothing here.
 //!
 //! # Stage
 //! Edge. Any `http::Request<B>`; the body is not looked at.
@@ -35,18 +40,20 @@
 //! None: a request without a valid key goes on as `Anonymous`.
 //!
 //! # Metrics
-//! `miroir_auth_failures_total{reason}`: `missing` or `invalid`.
+//! `miroir_auth_failures_total{reason}`: `missing`, `invalid` or `token`.
 //!
 //! # Example
 //! ```
+//! use std::sync::Arc;
 //! use miroir::context::Principal;
+//! use miroir::keys::{Keyring, MasterKey};
 //! use miroir_layers::edge::{AuthenticateLayer, AuthenticateOptions};
 //! use tower::{ServiceBuilder, ServiceExt};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! let service = ServiceBuilder::new()
 //!     .layer(AuthenticateLayer::new(&AuthenticateOptions {
-//!         master_key: Some("a master key".into()),
+//!         keyring: Arc::new(Keyring::new(MasterKey::new("a master key"))),
 //!         admin_key: None,
 //!     }))
 //!     .service_fn(|request: http::Request<()>| async move {
@@ -67,6 +74,7 @@ use std::task::{self, Poll};
 use http::{HeaderMap, Request, header};
 use miroir::Placed;
 use miroir::context::Principal;
+use miroir::keys::{Keyring, Unknown};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower::{Layer, Service};
@@ -75,37 +83,51 @@ use tower::{Layer, Service};
 const ADMIN_PREFIX: &str = "/_miroir";
 
 /// Why a request is anonymous.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AuthFailure {
     /// It carries no key.
     Missing,
     /// It carries a wrong one.
     Invalid,
+    /// It carries a tenant token with this fault, in Meilisearch's words. Where tenant tokens open
+    /// nothing, it is a wrong key like any other.
+    Token(Arc<str>),
 }
 
 impl AuthFailure {
     /// A bounded label for metrics.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Invalid => "invalid",
+            Self::Token(_) => "token",
         }
     }
 }
 
-/// The keys. An empty key counts as none.
-#[derive(Clone, Default)]
+impl From<Unknown> for AuthFailure {
+    fn from(unknown: Unknown) -> Self {
+        match unknown {
+            Unknown::Invalid => Self::Invalid,
+            Unknown::Token(message) => Self::Token(message),
+        }
+    }
+}
+
+/// The keys.
+#[derive(Clone)]
 pub struct AuthenticateOptions {
-    /// Opens the client API. `None`: the client API is open to everybody, as on a node.
-    pub master_key: Option<String>,
-    /// Opens the admin API. `None`: the admin API is closed to everybody.
+    /// Opens the client API: the ring of the cluster (`Shared::keyring`), or one with a master key
+    /// alone. Without a master key the client API is open to everybody, as on a node.
+    pub keyring: Arc<Keyring>,
+    /// Opens the admin API. `None` or empty: the admin API is closed to everybody.
     pub admin_key: Option<String>,
 }
 
 impl fmt::Debug for AuthenticateOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthenticateOptions")
-            .field("master_key", &self.master_key.is_some())
+            .field("keyring", &self.keyring)
             .field("admin_key", &self.admin_key.is_some())
             .finish()
     }
@@ -130,7 +152,7 @@ impl Key {
 }
 
 struct Keys {
-    master: Option<Key>,
+    clients: Arc<Keyring>,
     admin: Option<Key>,
 }
 
@@ -157,7 +179,7 @@ impl Keys {
     fn operator(&self, headers: &HeaderMap) -> Result<Principal, AuthFailure> {
         let own = headers.get(miroir_api::header::ADMIN_KEY).map(|value| value.as_bytes());
         let bearer = bearer(headers);
-        let given = [own, bearer.ok().flatten().map(str::as_bytes)];
+        let given = [own, bearer.as_ref().ok().copied().flatten().map(str::as_bytes)];
         let mut failure = bearer.err().unwrap_or(AuthFailure::Missing);
         for key in given.into_iter().flatten() {
             if self.admin.as_ref().is_some_and(|admin| admin.opens(key)) {
@@ -170,14 +192,10 @@ impl Keys {
 
     fn client(&self, headers: &HeaderMap) -> Result<Principal, AuthFailure> {
         // A malformed header is refused even where no key is needed, as a node does.
-        let token = bearer(headers)?;
-        match (&self.master, token) {
-            (None, _) => Ok(Principal::MasterKey),
-            (Some(_), None) => Err(AuthFailure::Missing),
-            (Some(master), Some(token)) if master.opens(token.as_bytes()) => {
-                Ok(Principal::MasterKey)
-            }
-            (Some(_), Some(_)) => Err(AuthFailure::Invalid),
+        match bearer(headers)? {
+            Some(token) => Ok(self.clients.identify(token)?),
+            None if self.clients.master().is_none() => Ok(Principal::MasterKey),
+            None => Err(AuthFailure::Missing),
         }
     }
 }
@@ -198,9 +216,9 @@ impl fmt::Debug for AuthenticateLayer {
 impl AuthenticateLayer {
     /// Knows these keys.
     pub fn new(options: &AuthenticateOptions) -> Self {
-        let master = Key::configured(options.master_key.as_ref());
+        let clients = Arc::clone(&options.keyring);
         let admin = Key::configured(options.admin_key.as_ref());
-        Self { keys: Arc::new(Keys { master, admin }) }
+        Self { keys: Arc::new(Keys { clients, admin }) }
     }
 }
 
@@ -249,6 +267,7 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Authenticate<S> {
 
 #[cfg(test)]
 mod tests {
+    use miroir::keys::MasterKey;
     use tower::ServiceExt;
 
     use super::*;
@@ -258,7 +277,7 @@ mod tests {
 
     fn keys(master: Option<&str>, admin: Option<&str>) -> AuthenticateLayer {
         AuthenticateLayer::new(&AuthenticateOptions {
-            master_key: master.map(str::to_owned),
+            keyring: Arc::new(Keyring::new(master.and_then(MasterKey::new))),
             admin_key: admin.map(str::to_owned),
         })
     }
@@ -277,7 +296,7 @@ mod tests {
             let extensions = request.extensions();
             Ok::<_, std::convert::Infallible>((
                 extensions.get::<Principal>().cloned().unwrap(),
-                extensions.get::<AuthFailure>().copied(),
+                extensions.get::<AuthFailure>().cloned(),
             ))
         });
         layer.layer(inner).oneshot(request.body(()).unwrap()).await.unwrap()
@@ -351,8 +370,10 @@ mod tests {
 
     #[test]
     fn keys_do_not_show_in_debug_output() {
-        let options =
-            AuthenticateOptions { master_key: Some(MASTER.into()), admin_key: Some(ADMIN.into()) };
+        let options = AuthenticateOptions {
+            keyring: Arc::new(Keyring::new(MasterKey::new(MASTER))),
+            admin_key: Some(ADMIN.into()),
+        };
         let text = format!("{options:?} {:?}", AuthenticateLayer::new(&options));
         assert!(!text.contains(MASTER) && !text.contains(ADMIN), "{text}");
     }

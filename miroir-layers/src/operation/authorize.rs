@@ -1,17 +1,24 @@
-//! Refuses what nobody has a key for, in Meilisearch's own words.
+//! Refuses what a caller has no key for, in Meilisearch's own words, and narrows the rest to what
+//! the key shows.
 //!
-//! The master key, the operator and Miroir itself may do everything; a request without a valid key
-//! may do what is public (`GET /health`).
+//! The master key, the operator and Miroir itself may do everything. The holder of an API key may do
+//! what its actions name, with the indexes it names, until it expires. A tenant token may search what
+//! both its rules and its key allow, and its rules become filters of every query. A request without
+//! a valid key may do what needs no action (`GET /health`).
+//!
+//! What is about one index is judged here. What is about several, lists and batches, is answered by
+//! the stages below from the *scope* that this layer leaves in the context: an index outside of it
+//! does not exist for the caller.
 //!
 //! # Stage
-//! Operation, all of them. Nothing is changed.
+//! Operation, all of them. A tenant token's rules are added to the queries of searches.
 //!
 //! # Order
 //! None declared. It belongs outside of everything that answers or remembers.
 //!
 //! # Context
 //! Reads `principal`, and the [`AuthFailure`] that [`authenticate`](crate::edge::authenticate) left
-//! in `extensions`; without one the key counts as missing.
+//! in `extensions`; without one the key counts as missing. Writes `scope`.
 //!
 //! # Errors
 //! 401 `missing_authorization_header` and 403 `invalid_api_key`.
@@ -51,10 +58,12 @@
 use std::task::{self, Poll};
 
 use futures_util::future::{Either, Ready, ready};
-use miroir::context::{Context, Principal};
+use miroir::clock;
+use miroir::context::Principal;
+use miroir::keys::{ApiKey, Scope};
 use miroir::operation::{Request, Response};
 use miroir::{Error, Placed, StageService};
-use miroir_api::meili::ApiError;
+use miroir_api::meili::{ApiError, KeyAction};
 use tower::{Layer, Service};
 
 use crate::edge::authenticate::AuthFailure;
@@ -89,26 +98,57 @@ impl<S> Layer<S> for AuthorizeLayer {
     }
 }
 
-/// The refusal, in Meilisearch's words.
-fn refusal(failure: AuthFailure) -> ApiError {
+fn invalid() -> ApiError {
+    ApiError::new("invalid_api_key", "The provided API key is invalid.")
+}
+
+/// Only these take tenant tokens.
+const TENANT_ACTIONS: &[&str] = &["search", "chatCompletions"];
+
+fn takes_tenants(request: &Request) -> bool {
+    request.actions.iter().all(|action| TENANT_ACTIONS.contains(action))
+}
+
+/// The refusal of somebody unknown, in Meilisearch's words.
+fn refusal(failure: AuthFailure, request: &Request) -> ApiError {
     match failure {
         AuthFailure::Missing => ApiError::new(
             "missing_authorization_header",
             "The Authorization header is missing. It must use the bearer authorization method.",
         ),
-        AuthFailure::Invalid => {
-            ApiError::new("invalid_api_key", "The provided API key is invalid.")
+        AuthFailure::Token(fault) if takes_tenants(request) => {
+            ApiError::new("invalid_api_key", fault.as_ref())
         }
+        AuthFailure::Token(_) | AuthFailure::Invalid => invalid(),
     }
 }
 
-fn judge(cx: &Context) -> Result<(), ApiError> {
-    match cx.principal {
-        Principal::MasterKey | Principal::Admin | Principal::Internal => Ok(()),
+/// What a key shows, if it may do what is asked: indexes first, then actions, as a node does it.
+fn admit(request: &Request, key: &ApiKey, scope: Scope) -> Result<Scope, ApiError> {
+    let index = request.op.index();
+    if let Some(index) = index {
+        scope.check_index(index)?;
+    }
+    let now = clock::now();
+    let may = |name: &&str| KeyAction::parse(name).is_some_and(|a| key.allows(a, index, now));
+    if request.actions.iter().all(may) { Ok(scope) } else { Err(invalid()) }
+}
+
+fn judge(request: &Request) -> Result<Scope, ApiError> {
+    match &request.cx.principal {
+        Principal::MasterKey | Principal::Admin | Principal::Internal => Ok(Scope::default()),
+        Principal::ApiKey(key) => {
+            let creates = key.allows(KeyAction::IndexesCreate, None, clock::now());
+            admit(request, key, Scope::of_key(key, creates))
+        }
+        Principal::Tenant(tenant) if takes_tenants(request) => {
+            admit(request, &tenant.key, Scope::of_tenant(tenant))
+        }
+        Principal::Tenant(_) => Err(invalid()),
         // Whoever is not known yet may do nothing yet.
         _ => {
-            let failure = cx.extensions.get::<AuthFailure>().copied();
-            Err(refusal(failure.unwrap_or(AuthFailure::Missing)))
+            let failure = request.cx.extensions.get::<AuthFailure>().cloned();
+            Err(refusal(failure.unwrap_or(AuthFailure::Missing), request))
         }
     }
 }
@@ -128,10 +168,15 @@ impl<S: StageService<Request>> Service<Request> for Authorize<S> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        if !request.op.is_public()
-            && let Err(error) = judge(&request.cx)
-        {
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        if request.op.is_public() {
+            return Either::Left(self.inner.call(request));
+        }
+        let judged = judge(&request).and_then(|scope| {
+            request.cx.scope = scope;
+            request.apply_search_rules()
+        });
+        if let Err(error) = judged {
             metrics::counter!(
                 "miroir_unauthorized_total",
                 "operation" => request.op.name(),
@@ -149,6 +194,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use miroir::context::Context;
     use miroir::operation::{IndexOp, Operation, Original, SystemOp};
     use miroir_test::contract::contract;
     use miroir_test::layered;

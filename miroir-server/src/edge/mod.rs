@@ -23,13 +23,15 @@ mod panic;
 mod request_id;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
+use miroir::Cluster;
 use miroir::http::{Decode, DecodeOptions};
-use miroir::operation;
+use miroir::keys::Keyring;
 use miroir::stack::Description;
 use miroir_layers::edge::{AuthenticateLayer, AuthenticateOptions};
 use tower::layer::util::{Identity, Stack as Pair};
@@ -94,7 +96,7 @@ impl<L> Named<L> {
 
 /// THE ORDER of the edge.
 macro_rules! stack {
-    ($config:expr) => {
+    ($config:expr, $keyring:expr) => {
         Named { layers: Identity::new(), names: Vec::new() }
             .push("catch_panic", CatchPanicLayer)
             .push("request_id", RequestIdLayer)
@@ -108,7 +110,7 @@ macro_rules! stack {
             .push(
                 "authenticate",
                 AuthenticateLayer::new(&AuthenticateOptions {
-                    master_key: $config.master_key.get().map(str::to_owned),
+                    keyring: $keyring,
                     admin_key: $config.admin.api_key.get().map(str::to_owned),
                 }),
             )
@@ -118,15 +120,14 @@ macro_rules! stack {
 
 /// The layers, outermost first.
 pub(crate) fn describe(config: &Config) -> Description {
-    Description { stage: "edge", layers: stack!(config).names }
+    let keyring = Arc::new(Keyring::new(None));
+    Description { stage: "edge", layers: stack!(config, keyring).names }
 }
 
 /// The edge around the client API and the admin API.
-pub(crate) fn service(
-    config: &Config,
-    operations: operation::BoxService,
-    admin: Router,
-) -> impl Edge {
+pub(crate) fn service(config: &Config, cluster: &Cluster, admin: Router) -> impl Edge {
+    let operations = cluster.operations.clone();
+    let keyring = Arc::clone(&cluster.shared.keyring);
     let decode = Decode::new(
         operations,
         DecodeOptions {
@@ -134,5 +135,5 @@ pub(crate) fn service(
             max_body: config.server.max_body_bytes,
         },
     );
-    stack!(config).layers.layer(admin::Mount::new(admin, decode))
+    stack!(config, keyring).layers.layer(admin::Mount::new(admin, decode))
 }

@@ -28,6 +28,7 @@
 
 mod database;
 mod indexes;
+mod keys;
 mod migrations;
 mod replicas;
 mod settings;
@@ -84,6 +85,7 @@ pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
         tasks: Arc::new(tasks::SqliteTasks(Arc::clone(&database))),
         indexes: Arc::new(indexes::SqliteIndexes(Arc::clone(&database))),
         replicas: Arc::new(replicas::SqliteReplicas(Arc::clone(&database))),
-        settings_versions: Arc::new(settings::SqliteSettingsVersions(database)),
+        settings_versions: Arc::new(settings::SqliteSettingsVersions(Arc::clone(&database))),
+        keys: Arc::new(keys::SqliteKeys(database)),
     })
 }

@@ -24,12 +24,20 @@ pub(crate) struct Migration {
 }
 
 /// All migrations, by number.
-pub(crate) const ALL: &[Migration] = &[Migration {
-    version: 1,
-    name: "initial",
-    sql: include_str!("../migrations/001_initial.sql"),
-    feature: None,
-}];
+pub(crate) const ALL: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "initial",
+        sql: include_str!("../migrations/001_initial.sql"),
+        feature: None,
+    },
+    Migration {
+        version: 2,
+        name: "keys",
+        sql: include_str!("../migrations/002_keys.sql"),
+        feature: None,
+    },
+];
 
 /// Applies what is missing, all or nothing.
 pub(crate) fn migrate(

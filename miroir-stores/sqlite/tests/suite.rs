@@ -134,10 +134,10 @@ fn a_newer_database_is_refused() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("db");
     drop(open(&path));
-    let ahead = "INSERT INTO schema_versions VALUES (2, 'future', 0)";
+    let ahead = "INSERT INTO schema_versions VALUES (9999, 'future', 0)";
     Connection::open(&path).unwrap().execute(ahead, []).unwrap();
     let error = miroir_store_sqlite::open(&path, Options::default()).unwrap_err();
-    assert!(matches!(error, StoreError::SchemaVersionAhead { found: 2, known: 1 }), "{error}");
+    assert!(matches!(error, StoreError::SchemaVersionAhead { found: 9999, .. }), "{error}");
     assert!(error.to_string().contains("schema_version_ahead"));
 }
 

@@ -2,9 +2,11 @@
 
 use std::future::{Future, pending};
 
+use miroir::keys::ApiKey;
+use miroir::keys::request::Change;
 use miroir::store::{
-    Answer, IndexEntry, Indexes, NewTask, Replicas, SettingsVersions, Stale, StoreError, Stores,
-    TaskPage, TaskQuery, TaskRecord, Tasks,
+    Answer, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions, Stale, StoreError,
+    Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
 };
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use time::OffsetDateTime;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 /// The life of one process. Clones are the same life.
 #[derive(Clone, Debug)]
@@ -77,6 +80,7 @@ impl Life {
                 inner: Arc::clone(&inner.settings_versions),
                 life: self.clone(),
             }),
+            keys: Arc::new(Mortal { inner: Arc::clone(&inner.keys), life: self.clone() }),
         }
     }
 }
@@ -102,6 +106,9 @@ impl Tasks for Mortal<dyn Tasks> {
     }
     fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
         self.life.guard(move || self.inner.unfinished())
+    }
+    fn index_names(&self) -> Answer<'_, Vec<String>> {
+        self.life.guard(move || self.inner.index_names())
     }
     fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
         self.life.guard(move || self.inner.counts())
@@ -159,5 +166,23 @@ impl SettingsVersions for Mortal<dyn SettingsVersions> {
     fn forget(&self, index: &str) -> Answer<'_, ()> {
         let index = index.to_owned();
         self.life.guard(move || self.inner.forget(&index))
+    }
+}
+
+impl Keys for Mortal<dyn Keys> {
+    fn seed(&self, keys: Vec<ApiKey>) -> Answer<'_, bool> {
+        self.life.guard(move || self.inner.seed(keys))
+    }
+    fn insert(&self, key: ApiKey) -> Answer<'_, bool> {
+        self.life.guard(move || self.inner.insert(key))
+    }
+    fn update(&self, uid: Uuid, change: Change, now: OffsetDateTime) -> Answer<'_, Option<ApiKey>> {
+        self.life.guard(move || self.inner.update(uid, change, now))
+    }
+    fn delete(&self, uid: Uuid) -> Answer<'_, bool> {
+        self.life.guard(move || self.inner.delete(uid))
+    }
+    fn list(&self) -> Answer<'_, Vec<ApiKey>> {
+        self.life.guard(move || self.inner.list())
     }
 }

@@ -13,6 +13,7 @@
 //! own; [`listing::agrees_with_the_model`] takes a [`Tape`] that `proptest` can shrink.
 
 pub mod indexes;
+pub mod keys;
 pub mod listing;
 pub mod replicas;
 pub mod settings;
@@ -63,12 +64,14 @@ macro_rules! store_suite {
             $crate::store_suite! { @cases $open;
                 tasks: round_trip, uids_are_dense_under_concurrency, uids_are_never_reused,
                     counts_and_unfinished_follow_updates, prune_spares_what_is_not_over,
-                    lost_callers_do_no_harm;
+                    lost_callers_do_no_harm, indexes_of_tasks_are_named_once;
                 listing: agrees_with_the_model_for_many_seeds, pages_show_every_task_once;
                 indexes: round_trip, one_creator_wins, no_update_is_lost, a_stale_delete_is_refused;
                 replicas: round_trip, the_stronger_kind_stays, a_repair_spares_a_new_miss,
                     one_repair_clears, marks_are_all_or_nothing, forgetting_spares_deletions;
                 settings: versions_never_go_back, the_highest_of_a_race_stays;
+                keys: round_trip, one_of_a_uid_wins, the_first_keys_are_made_once,
+                    no_change_is_lost;
             }
         }
     };

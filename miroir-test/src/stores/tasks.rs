@@ -119,6 +119,22 @@ pub async fn uids_are_never_reused(stores: &Stores) {
     assert_eq!(stores.tasks.insert(new_task("a")).await.unwrap().uid, TaskUid(3));
 }
 
+/// Every index that has a task is named once, also when it is gone; none that has no task left.
+pub async fn indexes_of_tasks_are_named_once(stores: &Stores) {
+    let tasks = &stores.tasks;
+    assert_eq!(tasks.index_names().await.unwrap(), Vec::<String>::new());
+    for index in ["b", "a-2", "B", "b", "a"] {
+        tasks.insert(new_task(index)).await.unwrap();
+    }
+    let done = NewTask { index: None, status: TaskStatus::Succeeded, ..new_task("none") };
+    tasks.insert(done).await.unwrap();
+    let last = NewTask { status: TaskStatus::Failed, ..new_task("pruned") };
+    tasks.insert(last).await.unwrap();
+    assert_eq!(tasks.index_names().await.unwrap(), ["B", "a", "a-2", "b", "pruned"]);
+    tasks.prune(at(1)).await.unwrap();
+    assert_eq!(tasks.index_names().await.unwrap(), ["B", "a", "a-2", "b"]);
+}
+
 /// `counts` and `unfinished` see every change of status.
 pub async fn counts_and_unfinished_follow_updates(stores: &Stores) {
     let tasks = &stores.tasks;

@@ -20,7 +20,7 @@ use crate::context::{Context, Principal};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::index;
 use crate::operation::{
-    self, FetchOne, IndexOp, List, Operation, Original, PayloadFormat, RawObject, Search,
+    self, FetchOne, IndexOp, KeyOp, List, Operation, Original, PayloadFormat, RawObject, Search,
     SettingsOp, SystemOp, TaskOp, Write,
 };
 
@@ -257,6 +257,11 @@ fn operation(route: &Route, parameters: Vec<String>, original: &Original) -> Ope
             Operation::Task(TaskOp::List(Box::new(query)))
         }
         Action::TaskGet => Operation::Task(TaskOp::Get(next())),
+        Action::KeyList => Operation::Key(KeyOp::List),
+        Action::KeyCreate => Operation::Key(KeyOp::Create),
+        Action::KeyGet => Operation::Key(KeyOp::Get(next())),
+        Action::KeyUpdate => Operation::Key(KeyOp::Update(next())),
+        Action::KeyDelete => Operation::Key(KeyOp::Delete(next())),
         Action::Health => Operation::System(SystemOp::Health),
         Action::Root => Operation::System(SystemOp::Root),
         Action::Version => Operation::System(SystemOp::Version),

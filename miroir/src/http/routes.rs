@@ -52,6 +52,16 @@ pub enum Action {
     TaskList,
     /// Show a task.
     TaskGet,
+    /// List API keys.
+    KeyList,
+    /// Make an API key.
+    KeyCreate,
+    /// Show an API key.
+    KeyGet,
+    /// Change what an API key is called.
+    KeyUpdate,
+    /// Delete an API key.
+    KeyDelete,
     /// What is this?
     Root,
     /// Alive?

@@ -6,6 +6,7 @@
 pub mod control;
 mod raw;
 mod resolve;
+mod rules;
 
 use std::sync::Arc;
 
@@ -155,6 +156,21 @@ pub enum TaskOp {
     List(Box<Result<TaskQuery, crate::Error>>),
 }
 
+/// What is done to API keys. A key is named by its uid or by itself.
+#[derive(Clone, Debug)]
+pub enum KeyOp {
+    /// List them.
+    List,
+    /// Make one.
+    Create,
+    /// Show one.
+    Get(String),
+    /// Change what one is called.
+    Update(String),
+    /// Delete one.
+    Delete(String),
+}
+
 /// Everything else.
 #[derive(Clone, Debug)]
 pub enum SystemOp {
@@ -208,6 +224,8 @@ pub enum Operation {
     Settings(SettingsOp),
     /// Tasks.
     Task(TaskOp),
+    /// API keys.
+    Key(KeyOp),
     /// Everything else.
     System(SystemOp),
 }
@@ -223,6 +241,7 @@ impl Operation {
             Self::Index(_) => "index",
             Self::Settings(_) => "settings",
             Self::Task(_) => "tasks",
+            Self::Key(_) => "keys",
             Self::System(_) => "system",
         }
     }

@@ -6,6 +6,8 @@ use std::task::{self, Poll};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use miroir_api::IndexUid;
+use miroir_api::meili::TaskKind;
+use serde_json::json;
 use serde_json::value::RawValue;
 use tower::{Service, ServiceExt};
 
@@ -158,6 +160,19 @@ impl Resolve {
         };
         let entry = match self.shared.index(&uid) {
             Some(entry) => entry,
+            None if creates && !request.cx.scope.may_create(name) => {
+                let received = match &write {
+                    index::Write::Add { documents, .. } => documents.len(),
+                    index::Write::Delete(_) => 0,
+                };
+                let details = json!({"receivedDocuments": received, "indexedDocuments": 0});
+                let (kind, details) =
+                    (TaskKind::DocumentAdditionOrUpdate, details.as_object().cloned());
+                return self
+                    .control
+                    .missing_index(&uid, kind, details, parameters.custom_metadata)
+                    .await;
+            }
             None if creates => self.control.ensure_index(&uid, &request.cx).await?,
             None => {
                 return self

@@ -3,17 +3,20 @@
 //! Nothing survives the process. Each store is ordered maps behind one mutex that is held for the
 //! length of one call and never across an await.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{
-    Answer, IndexEntry, Indexes, NewTask, Replicas, SettingsVersions, Stale, StaleKind, StoreError,
-    Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
+    Answer, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions, Stale, StaleKind,
+    StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
 };
+use crate::keys::ApiKey;
+use crate::keys::request::Change;
 
 /// New, empty stores.
 #[must_use]
@@ -23,6 +26,7 @@ pub fn open() -> Stores {
         indexes: Arc::new(IndexMap::default()),
         replicas: Arc::new(StaleMap::default()),
         settings_versions: Arc::new(VersionMap::default()),
+        keys: Arc::new(KeyList::default()),
     }
 }
 
@@ -116,6 +120,14 @@ impl Tasks for TaskMap {
     fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
         self.0.answer(|tasks| {
             tasks.rows.values().filter(|task| !task.status.is_terminal()).cloned().collect()
+        })
+    }
+
+    fn index_names(&self) -> Answer<'_, Vec<String>> {
+        self.0.answer(|tasks| {
+            let names: BTreeSet<_> =
+                tasks.rows.values().filter_map(|task| task.index.clone()).collect();
+            names.into_iter().collect()
         })
     }
 
@@ -257,6 +269,56 @@ impl SettingsVersions for VersionMap {
         let index = index.to_owned();
         self.0.answer(move |indexes| {
             indexes.remove(&index);
+        })
+    }
+}
+
+/// In the order of insertion.
+#[derive(Debug, Default)]
+struct KeyList(Shared<Vec<ApiKey>>);
+
+impl Keys for KeyList {
+    fn seed(&self, keys: Vec<ApiKey>) -> Answer<'_, bool> {
+        self.0.answer(move |rows| {
+            let empty = rows.is_empty();
+            if empty {
+                *rows = keys;
+            }
+            empty
+        })
+    }
+
+    fn insert(&self, key: ApiKey) -> Answer<'_, bool> {
+        self.0.answer(move |rows| {
+            let free = rows.iter().all(|row| row.uid != key.uid);
+            if free {
+                rows.push(key);
+            }
+            free
+        })
+    }
+
+    fn update(&self, uid: Uuid, change: Change, now: OffsetDateTime) -> Answer<'_, Option<ApiKey>> {
+        self.0.answer(move |rows| {
+            let row = rows.iter_mut().find(|row| row.uid == uid)?;
+            change.apply(row, now);
+            Some(row.clone())
+        })
+    }
+
+    fn delete(&self, uid: Uuid) -> Answer<'_, bool> {
+        self.0.answer(move |rows| {
+            let before = rows.len();
+            rows.retain(|row| row.uid != uid);
+            rows.len() < before
+        })
+    }
+
+    fn list(&self) -> Answer<'_, Vec<ApiKey>> {
+        self.0.answer(|rows| {
+            let mut keys: Vec<_> = rows.iter().rev().cloned().collect();
+            keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
+            keys
         })
     }
 }

@@ -14,6 +14,10 @@ use futures_util::future::BoxFuture;
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
 use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::keys::ApiKey;
+use crate::keys::request::Change;
 
 pub use types::{IndexEntry, NewTask, NodeTask, Stale, StaleKind, TaskPage, TaskQuery, TaskRecord};
 
@@ -53,6 +57,8 @@ pub trait Tasks: Send + Sync + fmt::Debug {
     fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage>;
     /// All tasks that are not terminal, oldest first.
     fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>>;
+    /// The names of the indexes that tasks are about, in order.
+    fn index_names(&self) -> Answer<'_, Vec<String>>;
     /// How many tasks have each status.
     fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>>;
     /// Forgets terminal tasks that finished before the instant; answers how many.
@@ -96,6 +102,21 @@ pub trait SettingsVersions: Send + Sync + fmt::Debug {
     fn forget(&self, index: &str) -> Answer<'_, ()>;
 }
 
+/// API keys. Their secrets are derived, never stored.
+pub trait Keys: Send + Sync + fmt::Debug {
+    /// Inserts all of these if there is no key at all, in one step. Answers whether it did.
+    fn seed(&self, keys: Vec<ApiKey>) -> Answer<'_, bool>;
+    /// Inserts the key if none has its uid, in one step. Answers whether it did.
+    fn insert(&self, key: ApiKey) -> Answer<'_, bool>;
+    /// Changes what a key is called and when it was updated, in one step with reading it, so that
+    /// of two changes none is lost. The key as it is then; `None` if there is none.
+    fn update(&self, uid: Uuid, change: Change, now: OffsetDateTime) -> Answer<'_, Option<ApiKey>>;
+    /// Deletes a key. Answers whether there was one.
+    fn delete(&self, uid: Uuid) -> Answer<'_, bool>;
+    /// All keys, newest first: by `created_at`, and of the same instant the one inserted last.
+    fn list(&self) -> Answer<'_, Vec<ApiKey>>;
+}
+
 /// What a backend returns.
 #[derive(Clone, Debug)]
 pub struct Stores {
@@ -107,4 +128,6 @@ pub struct Stores {
     pub replicas: Arc<dyn Replicas>,
     /// Settings versions.
     pub settings_versions: Arc<dyn SettingsVersions>,
+    /// API keys.
+    pub keys: Arc<dyn Keys>,
 }

@@ -102,6 +102,15 @@ impl Tasks for SqliteTasks {
         }))
     }
 
+    fn index_names(&self) -> Answer<'_, Vec<String>> {
+        Box::pin(self.0.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT DISTINCT index_uid FROM index_task_totals WHERE n > 0 ORDER BY index_uid",
+            )?;
+            statement.query_map([], |row| row.get(0))?.map(|name| Ok(name?)).collect()
+        }))
+    }
+
     fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
         Box::pin(self.0.read(|connection| {
             let mut statement = connection

@@ -12,6 +12,7 @@ use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_api::{IndexUid, NodeId};
 use serde_json::{Map, Value, json};
 
+use super::keys::forbidden;
 use super::{Control, node_base_settings, tasks};
 use crate::clock;
 use crate::context::Context;
@@ -112,7 +113,8 @@ impl Control {
                 Err(_) => return Err(self.refusal(request, "").await),
             }
         }
-        let all = self.shared.indexes();
+        let mut all = self.shared.indexes();
+        all.retain(|entry| request.cx.scope.allows(entry.name.as_str()));
         let results: Vec<Value> = all.iter().skip(offset).take(limit).map(|e| view(e)).collect();
         Ok(Response::ok(&json!({
             "results": results, "offset": offset, "limit": limit, "total": all.len(),
@@ -302,6 +304,9 @@ impl Control {
         let (Some((name, key)), Ok(metadata)) = (parsed, custom_metadata(request)) else {
             return Err(self.refusal(request, "").await);
         };
+        if !request.cx.scope.may_create(name.as_str()) {
+            return Err(forbidden());
+        }
         let gate = self.shared.sequencer.exclusive(name.as_str()).await;
         let details = json!({"primaryKey": key});
         if self.shared.index(&name).is_some() {
@@ -446,6 +451,12 @@ impl Control {
             rename: bool,
         }
         let parsed: Option<Vec<Swap>> = serde_json::from_slice(&request.original.body).ok();
+        let pairs = parsed.iter().flatten().take_while(|swap| swap.indexes.len() == 2);
+        let mut named = pairs.flat_map(|swap| &swap.indexes);
+        let readable = named.clone().all(|name| IndexUid::new(name).is_ok());
+        if readable && named.any(|name| !request.cx.scope.allows(name)) {
+            return Err(forbidden());
+        }
         let valid = parsed.filter(|swaps| {
             let mut seen = std::collections::BTreeSet::new();
             request.original.is_json()

@@ -1,6 +1,7 @@
 //! The control plane: what is not about one index's documents.
 
 mod indexes;
+mod keys;
 pub mod poller;
 pub mod protocol;
 pub mod repair;
@@ -45,6 +46,7 @@ impl Control {
             Operation::Index(op) => self.index_op(&request, op).await,
             Operation::Settings(op) => self.settings_op(&request, op).await,
             Operation::Task(op) => self.task_op(&request, op).await,
+            Operation::Key(op) => self.key_op(&request, op).await,
             Operation::System(SystemOp::Health) => {
                 Ok(Response::ok(&json!({"status": "available"})))
             }
@@ -106,6 +108,18 @@ impl Control {
         };
         let record = self.shared.stores.tasks.insert(task).await?;
         Ok(tasks::accepted(&record))
+    }
+
+    /// A change of an index that does not exist and is not to be made: accepted, then failed.
+    pub(super) async fn missing_index(
+        &self,
+        name: &IndexUid,
+        kind: TaskKind,
+        details: Option<Map<String, Value>>,
+        metadata: Option<String>,
+    ) -> Result<Response, Error> {
+        let error = ApiError::new("index_not_found", format!("Index `{name}` not found."));
+        self.decided(Some(name.as_str()), kind, details, metadata, Err(error)).await
     }
 
     /// A deletion in an index that does not exist: accepted, then failed, as on one node.

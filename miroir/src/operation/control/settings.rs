@@ -290,15 +290,8 @@ impl Control {
         let entry = match self.shared.index(&uid) {
             Some(entry) => entry,
             None if request.original.method == Method::DELETE => {
-                let submitted = shown(&submitted, op.setting.is_none());
-                let error = miroir_api::meili::ApiError::new(
-                    "index_not_found",
-                    format!("Index `{uid}` not found."),
-                );
-                let kind = TaskKind::SettingsUpdate;
-                return self
-                    .decided(Some(uid.as_str()), kind, Some(submitted), None, Err(error))
-                    .await;
+                let details = Some(shown(&submitted, op.setting.is_none()));
+                return self.missing_index(&uid, TaskKind::SettingsUpdate, details, None).await;
             }
             None => {
                 // A refused body must not leave an index behind.
@@ -308,6 +301,10 @@ impl Control {
                         ErrorKind::Verbatim { .. } => self.refused_settings(request).await,
                         _ => error,
                     });
+                }
+                if !request.cx.scope.may_create(uid.as_str()) {
+                    let details = Some(shown(&submitted, false));
+                    return self.missing_index(&uid, TaskKind::SettingsUpdate, details, None).await;
                 }
                 self.create_on_nodes(&uid, None, &request.cx).await?
             }

@@ -151,6 +151,9 @@ impl Control {
         let mut indexes = serde_json::Map::new();
         let mut last = None;
         for entry in self.shared.indexes() {
+            if !request.cx.scope.allows(entry.name.as_str()) {
+                continue;
+            }
             let stats = self.stats_of(request, &entry, &nodes).await?;
             let mut value = serde_json::to_value(stats).map_err(Error::internal)?;
             adapt(&mut value, request);

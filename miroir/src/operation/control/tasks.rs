@@ -5,6 +5,7 @@ use miroir_api::{GroupId, TaskUid};
 use serde_json::{Value, json};
 
 use super::Control;
+use super::keys::is_visible;
 use crate::clock;
 use crate::context::Principal;
 use crate::error::Error;
@@ -63,14 +64,16 @@ impl Control {
                 let number = text.strip_prefix("mtask-").unwrap_or(&text).parse::<u32>();
                 let Ok(uid) = number else { return Err(self.refusal(request, "").await) };
                 match self.shared.stores.tasks.get(TaskUid(uid)).await? {
-                    Some(record) => Ok(Response::ok(&view(&record, admin))),
-                    None => Err(Error::api("task_not_found", format!("Task `{uid}` not found."))),
+                    Some(record) if is_visible(&request.cx, &record) => {
+                        Ok(Response::ok(&view(&record, admin)))
+                    }
+                    _ => Err(Error::api("task_not_found", format!("Task `{uid}` not found."))),
                 }
             }
             TaskOp::List(query) => {
                 let Ok(query) = *query else { return Err(self.refusal(request, "").await) };
                 let limit = query.limit;
-                let page = self.shared.stores.tasks.list(query).await?;
+                let page = self.visible_tasks(&request.cx, query).await?;
                 let results: Vec<TaskView> = page.tasks.iter().map(|r| view(r, admin)).collect();
                 let from = results.first().map(|task| task.uid);
                 Ok(Response::ok(&json!({

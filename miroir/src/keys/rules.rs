@@ -1,0 +1,160 @@
+//! What a caller may see and change: the key's index patterns and a tenant token's search rules.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use miroir_api::meili::{ApiError, IndexPattern};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{ApiKey, Tenant};
+use crate::operation::RawObject;
+
+/// The `searchRules` of a tenant token. The names are Meilisearch's: they show in its errors.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum SearchRules {
+    /// Indexes.
+    Set(HashSet<IndexPattern>),
+    /// Indexes, each with what is added to its searches.
+    Map(HashMap<IndexPattern, Option<IndexSearchRules>>),
+}
+
+/// What is added to the searches of an index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct IndexSearchRules {
+    /// A filter that every hit passes, in addition to the client's own.
+    pub filter: Option<Value>,
+}
+
+impl SearchRules {
+    fn patterns(&self) -> Box<dyn Iterator<Item = &IndexPattern> + '_> {
+        match self {
+            Self::Set(set) => Box::new(set.iter()),
+            Self::Map(map) => Box::new(map.keys()),
+        }
+    }
+
+    fn allows(&self, index: &str) -> bool {
+        self.patterns().any(|pattern| pattern.matches(index))
+    }
+
+    /// The filter of the most specific rule that means the index.
+    fn filter(&self, index: &str) -> Option<&Value> {
+        let Self::Map(map) = self else { return None };
+        map.iter()
+            .filter(|(pattern, _)| pattern.matches(index))
+            .max_by_key(|(pattern, _)| (pattern.is_exact(), pattern.as_str().len()))
+            .and_then(|(_, rules)| rules.as_ref()?.filter.as_ref())
+    }
+
+    fn list(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.patterns().map(IndexPattern::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+/// What a caller may see and change. The default is everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope(Option<Arc<Limits>>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Limits {
+    key: Arc<ApiKey>,
+    rules: Option<SearchRules>,
+    creates: bool,
+}
+
+impl Scope {
+    /// What an API key may see; `creates`: whether it may make indexes.
+    pub fn of_key(key: &Arc<ApiKey>, creates: bool) -> Self {
+        Self(Some(Arc::new(Limits { key: Arc::clone(key), rules: None, creates })))
+    }
+
+    /// What a tenant token may see.
+    pub fn of_tenant(tenant: &Tenant) -> Self {
+        let (key, rules) = (Arc::clone(&tenant.key), Some(tenant.rules.clone()));
+        Self(Some(Arc::new(Limits { key, rules, creates: false })))
+    }
+
+    /// Whether no index is hidden.
+    pub fn is_everything(&self) -> bool {
+        self.0.as_ref().is_none_or(|limits| {
+            limits.key.indexes.iter().any(IndexPattern::is_all)
+                && limits.rules.as_ref().is_none_or(|r| r.patterns().any(IndexPattern::is_all))
+        })
+    }
+
+    /// Whether an index may be seen at all.
+    pub fn allows(&self, index: &str) -> bool {
+        self.0.as_ref().is_none_or(|limits| {
+            limits.key.indexes.iter().any(|pattern| pattern.matches(index))
+                && limits.rules.as_ref().is_none_or(|rules| rules.allows(index))
+        })
+    }
+
+    /// Whether this index may be made, by asking for it or by writing to it.
+    pub fn may_create(&self, index: &str) -> bool {
+        self.0.as_ref().is_none_or(|limits| limits.creates) && self.allows(index)
+    }
+
+    /// The refusal of the index in a request's path, in Meilisearch's words and order: what the
+    /// token says is public, what the key behind a token says is not.
+    ///
+    /// # Errors
+    /// `invalid_api_key`.
+    pub fn check_index(&self, index: &str) -> Result<(), ApiError> {
+        let Some(limits) = &self.0 else { return Ok(()) };
+        let refused = |message| Err(ApiError::new("invalid_api_key", message));
+        if let Some(rules) = limits.rules.as_ref().filter(|rules| !rules.allows(index)) {
+            return refused(format!(
+                "The provided tenant token cannot acces the index `{index}`, allowed indexes are \
+                 {:?}.",
+                rules.list()
+            ));
+        }
+        if limits.key.indexes.iter().any(|pattern| pattern.matches(index)) {
+            return Ok(());
+        }
+        if limits.rules.is_some() {
+            return refused(format!(
+                "The API key used to generate this tenant token cannot acces the index `{index}`."
+            ));
+        }
+        let mut allowed: Vec<_> = limits.key.indexes.iter().map(IndexPattern::as_str).collect();
+        allowed.sort_unstable();
+        allowed.dedup();
+        refused(format!(
+            "The API key cannot acces the index `{index}`, authorized indexes are {allowed:?}."
+        ))
+    }
+
+    /// The filter that searches of an index must pass in addition to the client's.
+    pub fn filter(&self, index: &str) -> Option<&Value> {
+        self.0.as_ref()?.rules.as_ref()?.filter(index)
+    }
+}
+
+/// Adds a filter to the `filter` of a query, which may have none.
+///
+/// Two filters become one list, as on a node: a list is a conjunction, and what is wrong with either
+/// is reported at its own place.
+pub fn restrict(query: &mut RawObject, filter: &Value) {
+    let own = query.remove("filter").filter(|own| own.get() != "null");
+    let Some(own) = own else {
+        query.set("filter", filter);
+        return;
+    };
+    let list = |raw: Value| match raw {
+        Value::Array(list) => list,
+        one => vec![one],
+    };
+    let own: Value = read(&own);
+    query.set("filter", &[list(own), list(filter.clone())].concat());
+}
+
+fn read(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).unwrap_or_default()
+}
