@@ -70,7 +70,7 @@ fn operation(
 pub(crate) async fn build(config: &Config, stores: Stores) -> Result<Cluster, BuildError> {
     let topology = options::topology(config)?;
     let scores = Arc::new(Scores::default());
-    let credentials = config.node_master_key.get().map(CredentialsLayer::new).transpose()?;
+    let credentials = config.node_key().map(CredentialsLayer::new).transpose()?;
 
     let factory = {
         let (config, scores) = (config.clone(), Arc::clone(&scores));
@@ -107,7 +107,7 @@ pub fn describe(config: &Config) -> Vec<Description> {
         scores: Arc::default(),
         connections: Arc::default(),
         // The key itself does not matter; whether there is one does.
-        credentials: config.node_master_key.get().and_then(|_| CredentialsLayer::new("any").ok()),
+        credentials: config.node_key().and_then(|_| CredentialsLayer::new("any").ok()),
     };
     vec![
         edge::describe(config),

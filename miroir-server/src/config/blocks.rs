@@ -36,6 +36,25 @@ pub enum WriteQuorum {
     Any,
 }
 
+/// Which key opens the nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyModel {
+    /// A key of their own, `node_master_key`: no client's key opens a node.
+    #[default]
+    Separate,
+    /// `master_key`, on every node as well: for development. Its holder can go around Miroir.
+    Shared,
+}
+
+/// `keys`: how the keys of clients and nodes belong together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeysConfig {
+    /// Which key opens the nodes.
+    pub model: KeyModel,
+}
+
 /// Where shared state lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

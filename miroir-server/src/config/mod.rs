@@ -39,8 +39,10 @@ pub use self::switch::Switch;
 pub struct Config {
     /// The key clients use; API keys and tenant tokens are derived from it.
     pub master_key: Secret,
-    /// The key used on nodes.
+    /// The key used on nodes, where `keys.model` is `separate`.
     pub node_master_key: Secret,
+    /// How the two belong together.
+    pub keys: KeysConfig,
     /// S: shards of a new index.
     pub shards: u32,
     /// RF: copies of a shard inside each replica group.
@@ -94,6 +96,7 @@ impl Default for Config {
         Self {
             master_key: Secret::default(),
             node_master_key: Secret::default(),
+            keys: KeysConfig::default(),
             shards: 64,
             replication_factor: 1,
             replica_groups: 1,
@@ -122,6 +125,15 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The key nodes are called with.
+    #[must_use]
+    pub fn node_key(&self) -> Option<&str> {
+        match self.keys.model {
+            KeyModel::Separate => self.node_master_key.get(),
+            KeyModel::Shared => self.master_key.get(),
+        }
+    }
+
     /// The effective configuration as YAML under `miroir:`, secrets redacted: what
     /// `--check-config` prints.
     #[must_use]

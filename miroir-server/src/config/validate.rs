@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::Uri;
 
 use super::error::ConfigError;
-use super::{Config, REDACTED, Secret, Switch, TaskStoreBackend, WriteQuorum};
+use super::{Config, KeyModel, REDACTED, Secret, Switch, TaskStoreBackend, WriteQuorum};
 
 /// Most shards an index may have: what a shard id in a reserved field can say with room to grow.
 const MAX_SHARDS: u32 = 16_384;
@@ -53,17 +53,18 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut found = Findings(Vec::new());
+        let shared = self.keys.model == KeyModel::Shared;
         found.when(
-            !self.node_master_key.is_set(),
+            !shared && !self.node_master_key.is_set(),
             &["node_master_key"],
             "is not set, so nodes are called without a key",
             "start the nodes with a master key and set MIROIR_NODE_MASTER_KEY",
         );
         found.when(
-            self.node_master_key.is_set() && self.node_master_key == self.master_key,
-            &["node_master_key", "master_key"],
-            "are the same, so a client that learns one can reach the nodes directly",
-            "give nodes a key of their own",
+            shared,
+            &["keys.model"],
+            "is `shared`, so whoever has the master key can reach the nodes directly",
+            "give nodes a key of their own and use `separate`",
         );
         found.when(
             self.admin.enabled
@@ -134,6 +135,19 @@ impl Config {
         key("node_master_key", &self.node_master_key, None);
         let admin = "set MIROIR_ADMIN_API_KEY to at least 16 bytes, or admin.enabled to false";
         key("admin.api_key", &self.admin.api_key, self.admin.enabled.then_some(admin));
+        let (set, same) = (self.node_master_key.is_set(), self.node_master_key == self.master_key);
+        found.when(
+            self.keys.model == KeyModel::Separate && set && same,
+            &["node_master_key", "master_key"],
+            "are the same, so a client that learns one can reach the nodes directly",
+            "give nodes a key of their own, or say that this is meant with `keys.model: shared`",
+        );
+        found.when(
+            self.keys.model == KeyModel::Shared && set && !same,
+            &["keys.model", "node_master_key"],
+            "nodes are called with `master_key`, and `node_master_key` is another one",
+            "remove `node_master_key`, or use `separate`",
+        );
     }
 
     fn layout(&self, found: &mut Findings) {

@@ -127,6 +127,16 @@ fn rules() {
         (|c| c.master_key = Secret::new(REDACTED), "`master_key`: holds the mark", "environment"),
         (|c| c.node_master_key = Secret::new(REDACTED), "`node_master_key`: holds the mark", ""),
         (
+            |c| c.node_master_key = c.master_key.clone(),
+            "`node_master_key`, `master_key`: are the same",
+            "`keys.model: shared`",
+        ),
+        (
+            |c| c.keys.model = KeyModel::Shared,
+            "`keys.model`, `node_master_key`: nodes are called with `master_key`",
+            "remove `node_master_key`",
+        ),
+        (
             |c| c.admin.api_key = Secret::default(),
             "`admin.api_key`: is missing",
             "MIROIR_ADMIN_API_KEY",
@@ -254,7 +264,13 @@ fn an_address_with_credentials_is_not_repeated() {
 fn warnings() {
     let cases: &[(Change, &str)] = &[
         (|c| c.node_master_key = Secret::default(), "MIROIR_NODE_MASTER_KEY"),
-        (|c| c.node_master_key = c.master_key.clone(), "`node_master_key`, `master_key`"),
+        (
+            |c| {
+                c.keys.model = KeyModel::Shared;
+                c.node_master_key = Secret::default();
+            },
+            "`keys.model`",
+        ),
         (|c| c.admin.api_key = c.master_key.clone(), "`admin.api_key`, `master_key`"),
         (|c| c.shards = 1, "some nodes stay empty"),
         (|c| c.task_store.url = "redis://r".into(), "`task_store.url`"),
@@ -274,4 +290,17 @@ fn warnings() {
         assert_eq!(found.len(), 1, "{part}: {found:?}");
         assert!(found[0].contains(part), "{part}: {found:?}");
     }
+}
+
+#[test]
+fn the_model_says_which_key_opens_the_nodes() {
+    let mut config = good();
+    assert_eq!(config.node_key(), Some("node-key-of-good-length"));
+    config.node_master_key = Secret::default();
+    assert_eq!(config.node_key(), None);
+    config.keys.model = KeyModel::Shared;
+    assert_eq!(config.node_key(), Some("client-key-of-good-length"));
+    assert!(config.validate().is_ok());
+    config.node_master_key = config.master_key.clone();
+    assert!(config.validate().is_ok());
 }

@@ -77,7 +77,7 @@ fn a_view_has_the_derived_key_and_meilisearchs_order() {
     );
     assert_eq!(view["key"], json!(master.derive(Uuid::from_u128(7))));
     assert_eq!((&view["actions"], &view["indexes"]), (&json!(["search"]), &json!(["a*"])));
-    assert_eq!(view["createdAt"], "2026-09-21T13:33:20Z");
+    assert_eq!(view["createdAt"], "2026-09-21T14:13:20Z");
 }
 
 #[test]

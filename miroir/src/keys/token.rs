@@ -245,12 +245,12 @@ mod tests {
                  column 21.",
             ),
             (
-                "{\"searchRules\":\"*\"}".to_owned(),
+                claims("\"searchRules\":\"*\",\"exp\":4102444800"),
                 "Could not decode tenant token, JSON error: data did not match any variant of \
                  untagged enum SearchRules at line 1 column 18.",
             ),
             (
-                "{\"searchRules\":null}".to_owned(),
+                claims("\"searchRules\":null,\"exp\":4102444800"),
                 "Could not decode tenant token, JSON error: data did not match any variant of \
                  untagged enum SearchRules at line 1 column 19.",
             ),
