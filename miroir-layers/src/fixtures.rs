@@ -17,6 +17,9 @@ pub(crate) fn entry(name: &str, shards: u32) -> IndexEntry {
         settings_version: 0,
         overlay: serde_json::Map::new(),
         frozen: None,
+        making: false,
+        committed_by: None,
+        settings_hash: None,
         version: 1,
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use miroir_server::config::{Config, Flags};
+use miroir_server::config::{Config, Flags, NOT_IN_EFFECT};
 use miroir_server::{Server, serve, stack, telemetry};
 
 #[global_allocator]
@@ -32,6 +32,7 @@ async fn main() -> ExitCode {
     };
     if flags.check_config {
         print!("{}", config.to_yaml());
+        println!("# Read, but not in effect in this version: {}.", NOT_IN_EFFECT.join(", "));
         for warning in config.warnings() {
             eprintln!("warning: {warning}");
         }

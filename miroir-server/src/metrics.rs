@@ -105,6 +105,8 @@ pub const FAMILIES: &[Family] = &[
         "Calls to a node under way."),
     family("miroir_breaker_state", Gauge, Count, &[NODE],
         "State of a node's breaker: 0 closed, 1 half open, 2 open."),
+    family("miroir_nodes_lost_total", Counter, Count, &[],
+        "Nodes that came back without their disk, or with an older copy of it."),
     // Shards.
     family("miroir_shard_coverage", Gauge, Percent, &[],
         "Share of shards with at least one readable replica, from 0 to 1."),
@@ -114,8 +116,8 @@ pub const FAMILIES: &[Family] = &[
         "Shards a node holds."),
     family("miroir_stale_shards", Gauge, Count, &[],
         "Replicas of shards that missed an acknowledged write and are not read."),
-    family("miroir_repairs_total", Counter, Count, &[("kind", &["replay", "copy"])],
-        "Stale replicas brought up to date, by replaying writes or copying from a peer."),
+    family("miroir_repairs_total", Counter, Count, &[("kind", &["pending", "shard", "index", "deleted"])],
+        "Stale replicas brought up to date, by what they had missed."),
     // Tasks.
     family("miroir_task_processing_age_seconds", Gauge, Seconds, &[],
         "Age of the oldest task that has not finished."),

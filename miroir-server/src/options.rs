@@ -5,6 +5,7 @@ use std::time::Duration;
 use miroir::keys::MasterKey;
 use miroir::node::ClientOptions;
 use miroir::node::health::HealthOptions;
+use miroir::operation::control::drift::DriftOptions;
 use miroir::quorum::WriteQuorum;
 use miroir::topology::{Node, NodeStatus, Topology};
 use miroir::{BroadcastStrategy, Tuning, UnavailableShards};
@@ -41,10 +42,16 @@ pub(crate) fn health(config: &Config) -> HealthOptions {
     }
 }
 
+pub(crate) fn drift(config: &Config) -> DriftOptions {
+    let check = &config.settings_drift_check;
+    DriftOptions { interval: check.interval_s.into(), auto_repair: check.auto_repair }
+}
+
 pub(crate) fn client(config: &Config) -> ClientOptions {
     let pool = &config.connection_pool_per_node;
     ClientOptions {
         max_idle: pool.max_idle,
+        max_total: pool.max_total,
         idle_timeout: pool.idle_timeout_s.into(),
         connect_timeout: CONNECT_TIMEOUT.min(config.scatter.node_timeout_ms.into()),
         ..ClientOptions::default()

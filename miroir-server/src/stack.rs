@@ -12,7 +12,7 @@ use miroir::node::{Client, Connections, Pool, Scores};
 use miroir::operation::Resolve;
 use miroir::operation::control::Control;
 use miroir::stack::Description;
-use miroir::store::Stores;
+use miroir::store::{CachedTasks, Stores};
 use miroir::topology::Node;
 use miroir::{Cluster, Shared, Stack, StageService, index, leaf, node, operation};
 use miroir_api::NodeId;
@@ -67,7 +67,8 @@ fn operation(
 }
 
 /// Builds the pipeline, innermost stage first: each stands on the one below.
-pub(crate) async fn build(config: &Config, stores: Stores) -> Result<Cluster, BuildError> {
+pub(crate) async fn build(config: &Config, mut stores: Stores) -> Result<Cluster, BuildError> {
+    stores.tasks = Arc::new(CachedTasks::new(stores.tasks, config.task_registry.cache_size));
     let topology = options::topology(config)?;
     let scores = Arc::new(Scores::default());
     let credentials = config.node_key().map(CredentialsLayer::new).transpose()?;
@@ -156,6 +157,7 @@ fn failover(config: &Config) -> Option<FailoverLayer> {
     failover.enabled.then(|| {
         FailoverLayer::new(FailoverOptions {
             max_attempts: failover.max_attempts,
+            retry_timeouts: config.scatter.retry_on_timeout,
             budget_percent: failover.budget_percent,
             ..FailoverOptions::default()
         })

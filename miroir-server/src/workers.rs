@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use miroir::node::health;
-use miroir::operation::control::{poller, repair};
+use miroir::operation::control::{drift, poller, repair};
 use miroir::{Cluster, Shared, clock};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -38,13 +38,16 @@ pub(crate) fn start(
     let (state, options) = (Arc::clone(shared), options::health(config));
     add(supervise("health", stop, move |stop| health::run(Arc::clone(&state), options, stop)));
 
-    let (state, leaves) = (Arc::clone(shared), cluster.leaves.clone());
-    add(supervise("poller", stop, move |stop| {
-        poller::run(Arc::clone(&state), leaves.clone(), stop)
-    }));
+    let state = Arc::clone(shared);
+    add(supervise("poller", stop, move |stop| poller::run(Arc::clone(&state), stop)));
 
     let state = Arc::clone(shared);
     add(supervise("repair", stop, move |stop| repair::run(Arc::clone(&state), stop)));
+
+    let (state, options) = (Arc::clone(shared), options::drift(config));
+    add(supervise("settings_drift_check", stop, move |stop| {
+        drift::run(Arc::clone(&state), options, stop)
+    }));
 
     let state = Arc::clone(shared);
     let ttl = Duration::from(config.task_registry.ttl_seconds);

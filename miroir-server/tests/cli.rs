@@ -65,6 +65,11 @@ async fn a_good_configuration_is_printed_without_secrets() {
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("miroir:\n") && text.contains("[redacted]"), "{text}");
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("# ") && last.contains("not in effect"), "{last}");
+    for key in ["rebalancer", "resharding", "leader_election", "peer_discovery"] {
+        assert!(last.contains(key), "{key}: {last}");
+    }
     for secret in [MASTER, NODE, ADMIN] {
         assert!(!text.contains(secret));
     }

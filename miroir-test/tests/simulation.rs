@@ -298,6 +298,9 @@ fn seeds() {
                         }
                         let options = Options::new(seed);
                         let (violations, figures) = in_virtual_time(simulate(seed, &options));
+                        if let Some(first) = violations.first() {
+                            println!("seed {seed}: {first}");
+                        }
                         out.push((seed, violations, figures));
                     }
                 })

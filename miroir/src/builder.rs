@@ -13,6 +13,7 @@ use crate::leaf::Dispatch;
 use crate::node::health::{self, HealthOptions};
 use crate::node::{self, Client, ClientOptions, Factory, Pool, Scores};
 use crate::operation::Resolve;
+use crate::operation::control::drift::{self, DriftOptions};
 use crate::operation::control::{Control, poller, repair};
 use crate::stack::{OrderError, Stack};
 use crate::stage::BoxService;
@@ -49,6 +50,7 @@ pub struct Builder {
     node_key: Option<String>,
     tuning: Tuning,
     health: HealthOptions,
+    drift: DriftOptions,
     stores: Option<Stores>,
     factory: Option<Arc<Factory>>,
     operations: Option<Wrap<operation::Request>>,
@@ -69,6 +71,7 @@ pub struct Miroir {
     /// Handles to the stages.
     pub cluster: Cluster,
     health: HealthOptions,
+    drift: DriftOptions,
 }
 
 impl Miroir {
@@ -80,6 +83,7 @@ impl Miroir {
             node_key: None,
             tuning: Tuning::default(),
             health: HealthOptions::default(),
+            drift: DriftOptions::default(),
             stores: None,
             factory: None,
             operations: None,
@@ -96,13 +100,14 @@ impl Miroir {
         Decode::new(self.cluster.operations.clone(), DecodeOptions { timeout, max_body })
     }
 
-    /// Starts health checks, task polling and repair. They end with [`Miroir::shutdown`].
+    /// Starts health checks, task polling, repair and the drift check. They end with [`Miroir::shutdown`].
     pub fn spawn_workers(&self) {
         let shared = &self.cluster.shared;
         let stop = || shared.stop.child_token();
         shared.tracker.spawn(health::run(Arc::clone(shared), self.health, stop()));
-        shared.tracker.spawn(poller::run(Arc::clone(shared), self.cluster.leaves.clone(), stop()));
+        shared.tracker.spawn(poller::run(Arc::clone(shared), stop()));
         shared.tracker.spawn(repair::run(Arc::clone(shared), stop()));
+        shared.tracker.spawn(drift::run(Arc::clone(shared), self.drift, stop()));
     }
 
     /// Stops the workers and waits for writes that are under way.
@@ -156,6 +161,12 @@ impl Builder {
     /// When and how often nodes are checked.
     pub fn health(mut self, options: HealthOptions) -> Self {
         self.health = options;
+        self
+    }
+
+    /// When settings of nodes are compared, and whether they are mended.
+    pub fn drift(mut self, options: DriftOptions) -> Self {
+        self.drift = options;
         self
     }
 
@@ -249,6 +260,6 @@ impl Builder {
         let resolve = Resolve::new(indexes.clone(), Arc::clone(&shared), control);
         let operations = wrap_operations(BoxService::<operation::Request>::new(resolve))?;
         let cluster = Cluster { operations, indexes, leaves, shared };
-        Ok(Miroir { cluster, health: self.health })
+        Ok(Miroir { cluster, health: self.health, drift: self.drift })
     }
 }

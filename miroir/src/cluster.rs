@@ -1,24 +1,26 @@
 //! What server, workers, admin API and tests share: handles to the running stages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use miroir_api::{IndexUid, NodeId, ShardId};
+use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
+use crate::index::scatter::listing;
 use crate::index::sequencer::Sequencer;
 use crate::index::settings::{IndexSettings, SettingsCache};
 use crate::keys::{Keyring, MasterKey};
 use crate::node::health::HealthBoard;
-use crate::node::{Call, Pool, Scores};
+use crate::node::{Call, Numbering, Pool, Scores};
+use crate::operation::control::lost;
 use crate::quorum::WriteQuorum;
 use crate::stage::BoxService;
 use crate::store::{IndexEntry, Stale, StaleKind, StoreError, Stores};
@@ -173,6 +175,8 @@ pub struct Shared {
     pub scores: Arc<Scores>,
     /// Health checks.
     pub health: HealthBoard,
+    /// Task numbers of nodes.
+    pub numbering: Numbering,
     /// Figures.
     pub tuning: Tuning,
     /// API keys.
@@ -189,6 +193,8 @@ pub struct Shared {
     pub repairs_changed: Notify,
     /// Settings broadcasts in flight, by physical index.
     pub broadcasts: Mutex<BTreeMap<String, u32>>,
+    /// Broadcasts that are being verified by this process.
+    pub settling: Mutex<BTreeSet<TaskUid>>,
     /// When this process began: what was enqueued before is another one's.
     pub started: time::OffsetDateTime,
     sequence: AtomicU64,
@@ -213,6 +219,8 @@ impl Shared {
         scores: Arc<Scores>,
         tuning: Tuning,
     ) -> Result<Arc<Self>, StoreError> {
+        let nodes: Vec<NodeId> = topology.nodes().map(|node| node.id.clone()).collect();
+        listing::undo_makings(&stores, &nodes).await?;
         let catalogue: Catalogue = stores
             .indexes
             .list()
@@ -233,6 +241,7 @@ impl Shared {
             pool,
             scores,
             health: HealthBoard::default(),
+            numbering: Numbering::default(),
             tuning,
             sequencer: Sequencer::default(),
             tracker: TaskTracker::new(),
@@ -240,11 +249,13 @@ impl Shared {
             tasks_changed: Notify::new(),
             repairs_changed: Notify::new(),
             broadcasts: Mutex::new(BTreeMap::new()),
+            settling: Mutex::new(BTreeSet::new()),
             started: crate::clock::now(),
             sequence: AtomicU64::new(0),
             settings: SettingsCache::default(),
         });
         shared.reload_stale().await?;
+        lost::remember(&shared.stores, &shared.numbering).await?;
         Ok(shared)
     }
 
@@ -260,6 +271,9 @@ impl Shared {
             Ok(next) => {
                 let status = next.node(node).map_or("removed", |n| n.status.as_str());
                 tracing::warn!(node = %node, status, "node changed its status");
+                if event == NodeEvent::Fail {
+                    self.numbering.doubt(node);
+                }
                 self.topology.store(Arc::new(next));
                 self.repairs_changed.notify_waiters();
             }
@@ -275,6 +289,13 @@ impl Shared {
     /// One index of the catalogue.
     pub fn index(&self, name: &IndexUid) -> Option<Arc<IndexEntry>> {
         self.catalogue.load().get(name).cloned()
+    }
+
+    /// Whether this very index is still in the catalogue, under whatever name.
+    pub fn is_listed(&self, entry: &IndexEntry) -> bool {
+        self.catalogue.load().values().any(|listed| {
+            listed.physical == entry.physical && listed.created_at == entry.created_at
+        })
     }
 
     /// All indexes, by name.
@@ -426,6 +447,19 @@ impl Shared {
     ) -> Result<bytes::Bytes, Error> {
         let request = call.request(cx, timeout)?;
         Call::accept(node, self.pool.send(node, request).await?)
+    }
+
+    /// Notes the number of a task that a node took, asked for when `before` was the highest number
+    /// known of it.
+    ///
+    /// # Errors
+    /// When the number shows that the node lost its disk: then that is on record.
+    pub async fn took(&self, node: &NodeId, before: Option<u32>, uid: u32) -> Result<(), Error> {
+        if self.numbering.takes(node, before, uid) {
+            return Ok(());
+        }
+        lost::declare(self, node).await?;
+        Err(Error::node(node, "lost_disk"))
     }
 
     /// Waits a little until every node that can be reached has made an index.

@@ -101,9 +101,21 @@ impl Error {
         Self::api("index_not_found", format!("Index `{name}` not found."))
     }
 
+    /// Whether Miroir's catalogue has no such index.
+    pub fn is_missing_index(&self) -> bool {
+        matches!(&self.0.kind, ErrorKind::Api(error) if error.code == "index_not_found")
+    }
+
     /// A node's own answer, to be passed on.
     pub fn verbatim(status: StatusCode, body: Bytes) -> Self {
         Self::with(ErrorKind::Verbatim { status, body }, Fault::Client, Retry::Never)
+    }
+
+    /// The same error, where another replica may do better.
+    #[must_use]
+    pub fn elsewhere(mut self) -> Self {
+        self.0.retry = Retry::OtherReplica;
+        self
     }
 
     /// A node failed; another replica may do better.

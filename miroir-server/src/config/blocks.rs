@@ -158,7 +158,7 @@ impl Default for ScatterConfig {
     }
 }
 
-/// `rebalancer`: moves of shards between nodes.
+/// `rebalancer`: moves of shards between nodes. Not in effect in this version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RebalancerConfig {
@@ -257,7 +257,7 @@ impl Default for TaskRegistryConfig {
     }
 }
 
-/// `resharding`: changing the number of shards of an index.
+/// `resharding`: changing the number of shards of an index. Not in effect in this version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReshardingConfig {
@@ -291,7 +291,7 @@ impl Default for ReshardingConfig {
     }
 }
 
-/// `peer_discovery`: other pods of the same service.
+/// `peer_discovery`: other pods of the same service. Not in effect in this version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PeerDiscoveryConfig {
@@ -307,7 +307,7 @@ impl Default for PeerDiscoveryConfig {
     }
 }
 
-/// `leader_election`: which pod runs the elected workers.
+/// `leader_election`: which pod runs the elected workers. Not in effect in this version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeaderElectionConfig {

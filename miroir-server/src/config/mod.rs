@@ -124,6 +124,16 @@ impl Default for Config {
     }
 }
 
+/// Keys that are read and checked, but have no effect in this version: later ones need them, and a
+/// configuration that has them already stays valid.
+pub const NOT_IN_EFFECT: &[&str] = &[
+    "rebalancer",
+    "resharding",
+    "leader_election",
+    "peer_discovery",
+    "task_registry.redis_pool_max",
+];
+
 impl Config {
     /// The key nodes are called with.
     #[must_use]

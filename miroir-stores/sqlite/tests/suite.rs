@@ -79,6 +79,9 @@ fn entry(name: &str) -> IndexEntry {
         settings_version: 3,
         overlay: serde_json::Map::new(),
         frozen: None,
+        making: false,
+        committed_by: None,
+        settings_hash: None,
         version: 1,
     }
 }

@@ -135,6 +135,11 @@ impl FakeNode {
         self.with(|state| state.disk = Disk::default());
     }
 
+    /// Comes back with another disk: an older copy of its own, as from a backup.
+    pub fn restore(&self, disk: Disk) {
+        self.with(|state| state.disk = disk);
+    }
+
     /// Makes the node acknowledge document writes and forget so many of a thousand of them.
     pub fn forget(&self, per_mille: u32) {
         self.with(|state| state.forgetful = per_mille);

@@ -18,6 +18,9 @@ fn entry(name: &str, version: u64) -> IndexEntry {
         settings_version: 0,
         overlay: serde_json::Map::new(),
         frozen: None,
+        making: false,
+        committed_by: None,
+        settings_hash: None,
         version,
     }
 }
@@ -34,6 +37,9 @@ pub async fn round_trip(stores: &Stores) {
         settings_version: 1 << 53,
         overlay: json!({"z": ["*"], "a": {"maxTotalHits": 5}}).as_object().cloned().unwrap(),
         frozen: Some("a swap".to_owned()),
+        making: false,
+        committed_by: None,
+        settings_hash: None,
         ..entry("b", 4)
     };
     assert!(indexes.put(full.clone(), None).await.unwrap());

@@ -54,7 +54,14 @@ pub struct Turns {
 
 /// While this lives, nobody else writes to the index.
 #[derive(Debug)]
-pub struct Exclusive(#[allow(dead_code, reason = "held for its drop")] OwnedRwLockWriteGuard<()>);
+pub struct Exclusive(Vec<OwnedRwLockWriteGuard<()>>);
+
+/// While this lives, exclusive work on the index waits.
+#[derive(Clone, Debug)]
+pub struct Passage {
+    lane: Arc<Lane>,
+    gate: Arc<OwnedRwLockReadGuard<()>>,
+}
 
 impl Sequencer {
     fn lane(&self, index: &str) -> Arc<Lane> {
@@ -67,11 +74,36 @@ impl Sequencer {
         lane
     }
 
+    /// Waits for exclusive work on the index to end, and keeps more of it out.
+    pub async fn pass(&self, index: &str) -> Passage {
+        let lane = self.lane(index);
+        let gate = Arc::new(Arc::clone(&lane.gate).read_owned().await);
+        Passage { lane, gate }
+    }
+
     /// Takes a turn at each of these nodes.
     pub async fn turns(&self, index: &str, nodes: &[NodeId]) -> Turns {
-        let lane = self.lane(index);
-        let gate = Arc::clone(&lane.gate).read_owned().await;
-        let mut tails = lane.tails.lock().expect("no panic holds this lock");
+        self.pass(index).await.turns(nodes)
+    }
+
+    /// Waits until no write is being sent, and holds back new ones.
+    pub async fn exclusive(&self, index: &str) -> Exclusive {
+        let gate = Arc::clone(&self.lane(index).gate);
+        Exclusive(vec![gate.write_owned().await])
+    }
+
+    /// As [`Sequencer::exclusive`], for one index more. Indexes are taken in alphabetical order by
+    /// everybody who takes two.
+    pub async fn exclusive_too(&self, held: &mut Exclusive, index: &str) {
+        let gate = Arc::clone(&self.lane(index).gate);
+        held.0.push(gate.write_owned().await);
+    }
+}
+
+impl Passage {
+    /// Takes a turn at each of these nodes.
+    pub fn turns(&self, nodes: &[NodeId]) -> Turns {
+        let mut tails = self.lane.tails.lock().expect("no panic holds this lock");
         let tickets = nodes
             .iter()
             .map(|node| {
@@ -79,13 +111,7 @@ impl Sequencer {
                 Ticket { before: tails.insert(node.clone(), after), _done: done }
             })
             .collect();
-        Turns { gate: Arc::new(gate), tickets }
-    }
-
-    /// Waits until no write is being sent, and holds back new ones.
-    pub async fn exclusive(&self, index: &str) -> Exclusive {
-        let gate = Arc::clone(&self.lane(index).gate);
-        Exclusive(gate.write_owned().await)
+        Turns { gate: Arc::clone(&self.gate), tickets }
     }
 }
 

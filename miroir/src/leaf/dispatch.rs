@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
-use http::Method;
+use http::{Method, StatusCode};
 use miroir_api::NodeId;
 use tower::Service;
 
 use super::{Ask, Failed, Page, Request, Response, Route, Scoped, Target};
 use crate::cluster::StaleMap;
 use crate::documents;
-use crate::error::{Error, Retry};
+use crate::error::{Error, ErrorKind, Retry};
 use crate::node::{Call, Pool, Scores};
 use crate::routing::{Cover, ShardSet, cover_with_fallback};
 use crate::store::IndexEntry;
@@ -131,6 +131,18 @@ fn is_object(body: &[u8]) -> bool {
     framed && (body.len() > 4096 || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok())
 }
 
+/// Whether a node says that it has no such index.
+fn lacks_index(error: &Error) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Code {
+        code: String,
+    }
+    let ErrorKind::Verbatim { status: StatusCode::NOT_FOUND, body } = error.kind() else {
+        return false;
+    };
+    serde_json::from_slice::<Code>(body).is_ok_and(|body| body.code == "index_not_found")
+}
+
 fn address(request: &Request, node_shards: Option<&ShardSet>) -> Call {
     match &request.ask {
         Ask::Plain(call) => Call::clone(call),
@@ -148,7 +160,13 @@ impl Dispatch {
         let patience =
             if matches!(request.target, Target::Exactly(_)) { WRITE_PATIENCE } else { 1 };
         let http = call.request(&request.cx, self.timeout * patience)?;
-        let answer = Call::accept(node, self.pool.send(node, http).await?)?;
+        let answer = match Call::accept(node, self.pool.send(node, http).await?) {
+            Err(error) if lacks_index(&error) && matches!(request.target, Target::Cover { .. }) => {
+                // The catalogue has it: another replica may, too.
+                return Err(error.elsewhere());
+            }
+            answer => answer?,
+        };
         // Every answer to a read is a JSON object: garbage must reach another replica, not the client.
         if matches!(request.target, Target::Cover { .. }) && !is_object(&answer) {
             return Err(Error::node(node, "garbage"));

@@ -13,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client as Hyper, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use miroir_api::NodeId;
+use tokio::sync::Semaphore;
 use tower::Service;
 
 use super::{NodeCall, Request, Response};
@@ -23,6 +24,8 @@ use crate::error::Error;
 pub struct ClientOptions {
     /// Idle connections kept per node.
     pub max_idle: usize,
+    /// Connections open to a node at one time. Requests beyond that wait for one.
+    pub max_total: usize,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
     /// How long a connection may take to open.
@@ -35,6 +38,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             max_idle: 32,
+            max_total: 128,
             idle_timeout: Duration::from_mins(1),
             connect_timeout: Duration::from_secs(2),
             max_response: 1 << 30,
@@ -93,6 +97,8 @@ pub struct Client {
     node: NodeId,
     base: Arc<str>,
     connections: Arc<Connections>,
+    /// One permit a connection: HTTP/1.1 answers one request at a time on each.
+    open: Arc<Semaphore>,
     max_response: usize,
 }
 
@@ -116,6 +122,7 @@ impl Client {
             node,
             base: address.trim_end_matches('/').into(),
             connections,
+            open: Arc::new(Semaphore::new(options.max_total.clamp(1, Semaphore::MAX_PERMITS))),
             max_response: options.max_response,
         }
     }
@@ -148,6 +155,7 @@ impl Service<Request> for Client {
             let deadline = request.extensions().get::<NodeCall>().map(|call| call.deadline);
             this.connections.requests.fetch_add(1, Ordering::Relaxed);
             let exchange = async {
+                let _open = this.open.acquire().await.map_err(Error::internal)?;
                 let response = this
                     .hyper
                     .request(request)

@@ -17,6 +17,7 @@ use super::{Call, NodeCall};
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
 use crate::error::{Error, ErrorKind};
+use crate::operation::control::lost;
 use crate::topology::{NodeEvent, NodeStatus};
 
 /// When and how often to check.
@@ -103,7 +104,12 @@ impl HealthBoard {
     }
 }
 
-async fn check(shared: &Shared, node: &NodeId, timeout: Duration) -> Result<(), &'static str> {
+async fn check(
+    shared: &Arc<Shared>,
+    node: &NodeId,
+    ill: bool,
+    timeout: Duration,
+) -> Result<(), &'static str> {
     let cx = Context::internal(Origin::Repair, timeout);
     let call = Call::new(Method::GET, "health", "/health");
     let answer = async {
@@ -118,7 +124,15 @@ async fn check(shared: &Shared, node: &NodeId, timeout: Duration) -> Result<(), 
     };
     let result: Result<_, Error> = answer.await;
     match result {
-        Ok(_) => Ok(()),
+        Ok(_) => match lost::check(shared, node, timeout).await {
+            Ok(()) => Ok(()),
+            // A node that was away is not read before it has shown what it still has.
+            Err(_) if ill => Err("unproven"),
+            Err(error) => {
+                tracing::debug!(%node, %error, "the node did not show its tasks");
+                Ok(())
+            }
+        },
         Err(error) => Err(match error.kind() {
             ErrorKind::NodeFailed(what) => what,
             _ => "bad_answer",
@@ -130,7 +144,8 @@ async fn check(shared: &Shared, node: &NodeId, timeout: Duration) -> Result<(), 
 pub async fn check_all(shared: &Arc<Shared>, options: &HealthOptions) {
     let topology = shared.topology();
     let checks = topology.nodes().map(|node| async {
-        let result = check(shared, &node.id, options.timeout).await;
+        let ill = matches!(node.status, NodeStatus::Failed | NodeStatus::Degraded);
+        let result = check(shared, &node.id, ill, options.timeout).await;
         (node.id.clone(), result)
     });
     for (node, result) in futures_util::future::join_all(checks).await {

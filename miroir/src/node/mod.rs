@@ -8,6 +8,7 @@
 mod call;
 mod client;
 pub mod health;
+mod numbering;
 mod pool;
 mod scores;
 
@@ -16,6 +17,7 @@ use http_body_util::Full;
 
 pub use call::{Call, NodeCall, TaskRef};
 pub use client::{Client, ClientOptions, Connections};
+pub use numbering::Numbering;
 pub use pool::{Factory, Pool};
 pub use scores::{NodeScore, Scores};
 

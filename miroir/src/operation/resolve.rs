@@ -22,6 +22,8 @@ use crate::store::IndexEntry;
 
 /// An index that never exists: nodes judge the body of a write to it without effect.
 const NOWHERE: &str = "/indexes/miroir-nowhere";
+/// Times a write looks its index up when it is deleted before the write's turn comes.
+const WRITE_LOOKUPS: u32 = 5;
 
 /// The base service of the operation stage. Always ready; waiting happens in `call`.
 #[derive(Clone, Debug)]
@@ -158,31 +160,37 @@ impl Resolve {
                 index::Write::Delete(Deletion::Filter(filter))
             }
         };
-        let entry = match self.shared.index(&uid) {
-            Some(entry) => entry,
-            None if creates && !request.cx.scope.may_create(name) => {
-                let received = match &write {
-                    index::Write::Add { documents, .. } => documents.len(),
-                    index::Write::Delete(_) => 0,
-                };
-                let details = json!({"receivedDocuments": received, "indexedDocuments": 0});
-                let (kind, details) =
-                    (TaskKind::DocumentAdditionOrUpdate, details.as_object().cloned());
-                return self
-                    .control
-                    .missing_index(&uid, kind, details, parameters.custom_metadata)
-                    .await;
+        // The index may be deleted while the write waits for its turn: then it is looked up again.
+        for _ in 0..WRITE_LOOKUPS {
+            let entry = match self.shared.index(&uid) {
+                Some(entry) => entry,
+                None if creates && !request.cx.scope.may_create(name) => {
+                    let received = match &write {
+                        index::Write::Add { documents, .. } => documents.len(),
+                        index::Write::Delete(_) => 0,
+                    };
+                    let details = json!({"receivedDocuments": received, "indexedDocuments": 0});
+                    let (kind, details) =
+                        (TaskKind::DocumentAdditionOrUpdate, details.as_object().cloned());
+                    return self
+                        .control
+                        .missing_index(&uid, kind, details, parameters.custom_metadata)
+                        .await;
+                }
+                None if creates => self.control.ensure_index(&uid, &request.cx).await?,
+                None => break,
+            };
+            let (write, custom_metadata) = (write.clone(), parameters.custom_metadata.clone());
+            let op = index::Operation::Write { write, custom_metadata };
+            match self.index(request, Arc::clone(&entry), op).await {
+                Err(error) if error.is_missing_index() && !self.shared.is_listed(&entry) => {}
+                answer => return answer,
             }
-            None if creates => self.control.ensure_index(&uid, &request.cx).await?,
-            None => {
-                return self
-                    .control
-                    .deletion_of_nothing(request, name, &write, parameters.custom_metadata)
-                    .await;
-            }
-        };
-        let op = index::Operation::Write { write, custom_metadata: parameters.custom_metadata };
-        self.index(request, entry, op).await
+        }
+        if creates {
+            return Err(Error::index_not_found(name));
+        }
+        self.control.deletion_of_nothing(request, name, &write, parameters.custom_metadata).await
     }
 }
 

@@ -4,6 +4,7 @@
 //! methods are atomic by themselves and durable when they return, as far as the backend is.
 //! [`memory`] is the reference implementation.
 
+mod cache;
 pub mod memory;
 mod types;
 
@@ -19,6 +20,7 @@ use uuid::Uuid;
 use crate::keys::ApiKey;
 use crate::keys::request::Change;
 
+pub use cache::CachedTasks;
 pub use types::{IndexEntry, NewTask, NodeTask, Stale, StaleKind, TaskPage, TaskQuery, TaskRecord};
 
 /// The store did not do what it was asked.

@@ -211,6 +211,16 @@ pub struct IndexEntry {
     pub overlay: Map<String, Value>,
     /// Why writes are refused, if they are.
     pub frozen: Option<String>,
+    /// Set while the nodes are told to make the index for the first time and no task stands for
+    /// it. A process that finds it at its start undoes the making.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub making: bool,
+    /// The task whose settings were committed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_by: Option<TaskUid>,
+    /// Hash of the committed settings as nodes show them, in hexadecimal, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings_hash: Option<String>,
     /// For compare-and-set.
     pub version: u64,
 }

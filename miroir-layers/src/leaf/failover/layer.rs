@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
+use miroir::error::ErrorKind;
 use miroir::leaf::{Failed, Request, Response, Target};
 use miroir::routing::ShardSet;
 use miroir::stage::{StageFuture, take_ready};
@@ -18,6 +19,7 @@ use super::budget::Budget;
 #[derive(Debug)]
 struct Shared {
     max_attempts: u32,
+    retry_timeouts: bool,
     budget: Budget,
 }
 
@@ -32,7 +34,8 @@ impl FailoverLayer {
     /// Fails over with these options.
     pub fn new(options: FailoverOptions) -> Self {
         let budget = Budget::new(&options);
-        Self { shared: Arc::new(Shared { max_attempts: options.max_attempts, budget }) }
+        let FailoverOptions { max_attempts, retry_timeouts, .. } = options;
+        Self { shared: Arc::new(Shared { max_attempts, retry_timeouts, budget }) }
     }
 }
 
@@ -94,6 +97,11 @@ fn as_failure(error: &Error, shards: &ShardSet) -> Option<Failed> {
 }
 
 impl Shared {
+    fn can_help(&self, error: &Error) -> bool {
+        let timeout = matches!(error.kind(), ErrorKind::NodeFailed("timeout"));
+        error.retry() == Retry::OtherReplica && (self.retry_timeouts || !timeout)
+    }
+
     async fn cover<S: StageService<Request>>(
         &self,
         mut inner: S,
@@ -119,7 +127,7 @@ impl Shared {
         for _ in 1..self.max_attempts {
             let (open, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut answer.failed)
                 .into_iter()
-                .partition(|failed| failed.error.retry() == Retry::OtherReplica);
+                .partition(|failed| self.can_help(&failed.error));
             settled.extend(rest);
             if open.is_empty() {
                 break;

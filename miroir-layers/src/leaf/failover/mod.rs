@@ -52,6 +52,8 @@ pub use layer::{Failover, FailoverLayer};
 pub struct FailoverOptions {
     /// Attempts for one leaf, the first included. 1 switches the layer off.
     pub max_attempts: u32,
+    /// Whether shards of a node that did not answer in time are asked of another one.
+    pub retry_timeouts: bool,
     /// Further attempts allowed, in percent of all leaves.
     pub budget_percent: u32,
     /// Further attempts allowed in every second beside those, for clusters with little traffic.
@@ -62,6 +64,12 @@ pub struct FailoverOptions {
 
 impl Default for FailoverOptions {
     fn default() -> Self {
-        Self { max_attempts: 3, budget_percent: 20, per_second: 10, burst: 100 }
+        Self {
+            max_attempts: 3,
+            retry_timeouts: true,
+            budget_percent: 20,
+            per_second: 10,
+            burst: 100,
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 mod documents;
 mod fetch;
+mod freshness;
+pub(crate) mod listing;
 pub mod missed;
 pub mod read;
 mod search;
@@ -36,6 +38,10 @@ impl Scatter {
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {
+        let request = match &request.op {
+            Operation::Write { .. } => request,
+            _ => freshness::apply(&self, request).await?,
+        };
         match &request.op {
             Operation::Search(search) => {
                 let search = Arc::clone(search);

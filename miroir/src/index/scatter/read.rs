@@ -9,7 +9,7 @@ use twox_hash::XxHash64;
 
 use super::{Scatter, words};
 use crate::cluster::UnavailableShards;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::hints::Strength;
 use crate::index::Request;
 use crate::leaf::{self, Ask, Page, Route, Target};
@@ -100,6 +100,12 @@ pub async fn gather(
         }
     }
     if !out.missing.is_empty() {
+        // Accepted, but not made yet on nodes that nobody can stand in for.
+        if let Some(error) =
+            last.as_ref().filter(|e| matches!(e.kind(), ErrorKind::Verbatim { .. }))
+        {
+            return Err(error.clone());
+        }
         metrics::counter!("miroir_scatter_partial_responses_total").increment(1);
         if shared.tuning.unavailable == UnavailableShards::Error || out.pages.is_empty() {
             tracing::warn!(index = %request.index.name, cause = ?last.map(|e| e.label()), "no replica for some shards");

@@ -15,7 +15,7 @@ use miroir_api::{GroupId, NodeId, ShardId};
 use tower::ServiceExt;
 
 use super::missed::{self, Fate};
-use super::words;
+use super::{listing, words};
 use crate::clock;
 use crate::cluster::{Shared, StaleMap};
 use crate::context::Context;
@@ -97,10 +97,15 @@ async fn send_batch(
             route: Route { groups: Vec::new(), rotation: 0 },
             cx: cx.clone(),
         };
+        let before = shared.numbering.highest(&batch.node);
         let answer = leaves.clone().oneshot(request).await.and_then(|answer| {
             let page = answer.pages.first().ok_or_else(|| Error::node(&batch.node, "garbage"))?;
             Ok(Call::parse::<TaskRef>(&batch.node, &page.body)?.task_uid)
         });
+        let answer = match answer {
+            Ok(uid) => shared.took(&batch.node, before, uid).await.map(|()| uid),
+            failed => failed,
+        };
         let failed = answer.is_err();
         sent.push(answer);
         if failed {
@@ -202,6 +207,14 @@ async fn run_write(
         })
         .collect();
     let exclusive = plan.exclusive.take();
+    // Exclusive work came first if there was any, and it may have taken the index away.
+    let passage = match &exclusive {
+        Some(_) => None,
+        None => Some(shared.sequencer.pass(&plan.index.physical).await),
+    };
+    if passage.is_some() && !shared.is_listed(&plan.index) {
+        return Err(Error::index_not_found(plan.index.name.as_str()));
+    }
     let mut first = None;
     if plan.preflight {
         for batch in plan.batches.iter().filter(|batch| reachable.contains(&batch.node)) {
@@ -220,15 +233,16 @@ async fn run_write(
         }
     }
     let mut record = shared.stores.tasks.insert(task).await?;
+    if let Err(error) = listing::follow(&shared, &plan.index, record.kind).await {
+        fail(&shared, &mut record, &error).await?;
+        return Err(error);
+    }
     let tag = format!("miroir:{}", record.uid);
 
     // The gate stays closed to repairs until it is on record who missed the write.
     let gate;
     let answers: BTreeMap<NodeId, Sent> = {
-        let mut turns = match &exclusive {
-            Some(_) => None,
-            None => Some(shared.sequencer.turns(&plan.index.physical, &reachable).await),
-        };
+        let mut turns = passage.map(|passage| passage.turns(&reachable));
         let tickets = turns.as_mut().map(|t| std::mem::take(&mut t.tickets)).unwrap_or_default();
         let mut tickets = tickets.into_iter();
         gate = turns.map(|turns| turns.gate);
@@ -315,6 +329,10 @@ async fn settle(
     };
     match outcome {
         Ok(degraded) => {
+            if kind == TaskKind::IndexDeletion {
+                shared.forget_stale(physical).await?;
+                shared.stores.settings_versions.forget(physical).await?;
+            }
             shared.stores.tasks.update(record.clone()).await?;
             shared.tasks_changed.notify_one();
             if !degraded.is_empty() {
@@ -334,14 +352,21 @@ async fn settle(
                 }
                 _ => no_quorum,
             };
-            let text = error.render().1.unwrap_or_default();
-            record.status = TaskStatus::Failed;
-            record.error = serde_json::from_slice(&text).ok();
-            record.finished_at = Some(clock::now());
-            shared.stores.tasks.update(record.clone()).await?;
+            let may_have = nodes().filter(|node| fate(node) != Fate::Refused);
+            listing::take_back(shared, &plan.index, kind, may_have).await?;
+            fail(shared, record, &error).await?;
             Err(error)
         }
     }
+}
+
+/// Ends a task that nobody was told of.
+async fn fail(shared: &Shared, record: &mut TaskRecord, error: &Error) -> Result<(), Error> {
+    let text = error.render().1.unwrap_or_default();
+    record.status = TaskStatus::Failed;
+    record.error = serde_json::from_slice(&text).ok();
+    record.finished_at = Some(clock::now());
+    Ok(shared.stores.tasks.update(record.clone()).await?)
 }
 
 /// The `202` of an accepted task.

@@ -3,27 +3,24 @@
 //! The catalogue is what clients see; nodes follow it. All changes of one index exclude each other
 //! and every write to it, so a node's queue tells the same story as the catalogue.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use http::Method;
+use miroir_api::IndexUid;
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
-use miroir_api::{IndexUid, NodeId};
 use serde_json::{Map, Value, json};
 
+use super::creation::creation_calls;
 use super::keys::forbidden;
 use super::{Control, node_base_settings, tasks};
 use crate::clock;
-use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::index::scatter::{Batch, Plan, dispatch_write};
 use crate::index::sequencer::Exclusive;
 use crate::node::Call;
 use crate::operation::{IndexOp, RawObject, Request, Response};
-use crate::quorum::{self, Verdict};
 use crate::routing::ShardSet;
-use crate::store::{IndexEntry, NewTask, Stale, StaleKind};
+use crate::store::{IndexEntry, NewTask, StaleKind};
 
 fn not_found(name: &str) -> ApiError {
     ApiError::new("index_not_found", format!("Index `{name}` not found."))
@@ -53,16 +50,6 @@ fn custom_metadata(request: &Request) -> Result<Option<String>, ()> {
         return Err(());
     }
     Ok(pairs.into_iter().next().map(|(_, value)| value))
-}
-
-/// The calls that make an index on a node.
-pub(super) fn creation_calls(physical: &str, primary_key: Option<&str>, base: &Value) -> Vec<Call> {
-    let body = json!({"uid": physical, "primaryKey": primary_key}).to_string();
-    vec![
-        Call::new(Method::POST, "indexes_post", "/indexes").json(body),
-        Call::new(Method::PATCH, "settings_patch", format!("/indexes/{physical}/settings"))
-            .json(base.to_string()),
-    ]
 }
 
 impl Control {
@@ -119,132 +106,6 @@ impl Control {
         Ok(Response::ok(&json!({
             "results": results, "offset": offset, "limit": limit, "total": all.len(),
         })))
-    }
-
-    /// A new entry and its index on all nodes. The caller holds the index's gate.
-    pub(super) async fn create_on_nodes(
-        &self,
-        name: &IndexUid,
-        primary_key: Option<String>,
-        cx: &Context,
-    ) -> Result<Arc<IndexEntry>, Error> {
-        let entry = Arc::new(self.new_entry(name, primary_key));
-        let base = node_base_settings(&self.shared.tuning);
-        let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &base);
-        self.apply_everywhere(&entry, &calls, cx).await?;
-        let stored = self
-            .shared
-            .change_index(name, |old| {
-                Some(old.cloned().unwrap_or_else(|| IndexEntry::clone(&entry)))
-            })
-            .await?;
-        stored.ok_or_else(|| Error::index_not_found(name.as_str()))
-    }
-
-    fn new_entry(&self, name: &IndexUid, primary_key: Option<String>) -> IndexEntry {
-        let now = clock::now();
-        IndexEntry {
-            name: name.clone(),
-            physical: self.free_physical(name),
-            shards: self.shared.tuning.shards,
-            primary_key,
-            created_at: now,
-            updated_at: now,
-            settings_version: 0,
-            overlay: Map::new(),
-            frozen: None,
-            version: 0,
-        }
-    }
-
-    /// The name itself, unless another index lives under it on the nodes since a rename or swap.
-    fn free_physical(&self, name: &IndexUid) -> String {
-        let taken: Vec<String> =
-            self.shared.indexes().iter().map(|entry| entry.physical.clone()).collect();
-        let mut candidate = name.to_string();
-        let mut number = 2;
-        while taken.contains(&candidate) {
-            candidate = format!("{name}--{number}");
-            number += 1;
-        }
-        candidate
-    }
-
-    /// Runs calls on every node without a task of its own. Rolls back and fails without a quorum.
-    async fn apply_everywhere(
-        &self,
-        entry: &Arc<IndexEntry>,
-        calls: &[Call],
-        cx: &Context,
-    ) -> Result<(), Error> {
-        let topology = self.shared.topology();
-        let jobs = topology.nodes().map(|node| async {
-            if !node.status.is_writable() || self.shared.scores.is_open(&node.id) {
-                return (node.id.clone(), Err(Error::node(&node.id, "down")));
-            }
-            for call in calls {
-                if let Err(error) = self.shared.call(&node.id, call, cx).await {
-                    return (node.id.clone(), Err(error));
-                }
-            }
-            (node.id.clone(), Ok(()))
-        });
-        let results: BTreeMap<NodeId, Result<(), Error>> =
-            join_all(jobs).await.into_iter().collect();
-        let acked = |node: &NodeId| results.get(node).is_some_and(Result::is_ok);
-        let stale = self.shared.stale();
-        let verdict = quorum::evaluate(
-            &topology.placement(entry.shards),
-            topology.replication_factor(),
-            self.shared.tuning.write_quorum,
-            &ShardSet::full(entry.shards),
-            |node, _| acked(node) && !stale.lacks_index(&entry.physical, node),
-        );
-        match verdict {
-            Verdict::Met { missed, .. } => {
-                let rows =
-                    missed.into_iter().filter(|(node, _)| !acked(node)).map(|(node, _)| Stale {
-                        node,
-                        index: entry.physical.clone(),
-                        shard: None,
-                        kind: StaleKind::Index,
-                        generation: 0,
-                    });
-                self.shared.mark_stale(rows.collect()).await?;
-                Ok(())
-            }
-            Verdict::NoQuorum { shards, .. } => {
-                self.roll_back_creation(entry, results.keys(), cx).await?;
-                let refused = results.into_values().filter_map(Result::err);
-                let refused =
-                    refused.into_iter().find(|e| matches!(e.kind(), ErrorKind::Verbatim { .. }));
-                Err(refused.unwrap_or_else(|| Error::no_quorum(shards)))
-            }
-        }
-    }
-
-    async fn roll_back_creation<'a>(
-        &self,
-        entry: &IndexEntry,
-        nodes: impl Iterator<Item = &'a NodeId>,
-        cx: &Context,
-    ) -> Result<(), Error> {
-        let call =
-            Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));
-        let sent = nodes.map(|node| {
-            let call = &call;
-            async move { (node, self.shared.call(node, call, cx).await.is_ok()) }
-        });
-        // Who may still have it must not keep it.
-        let rows =
-            join_all(sent).await.into_iter().filter(|(_, gone)| !gone).map(|(node, _)| Stale {
-                node: node.clone(),
-                index: entry.physical.clone(),
-                shard: None,
-                kind: StaleKind::Deleted,
-                generation: 0,
-            });
-        Ok(self.shared.mark_stale(rows.collect()).await?)
     }
 
     fn batches(&self, entry: &IndexEntry, calls: &[Call]) -> Vec<Batch> {
@@ -307,7 +168,7 @@ impl Control {
         if !request.cx.scope.may_create(name.as_str()) {
             return Err(forbidden());
         }
-        let gate = self.shared.sequencer.exclusive(name.as_str()).await;
+        let mut gate = self.shared.sequencer.exclusive(name.as_str()).await;
         let details = json!({"primaryKey": key});
         if self.shared.index(&name).is_some() {
             let error = Err(already_exists(name.as_str()));
@@ -317,22 +178,28 @@ impl Control {
                 .await;
         }
         let entry = Arc::new(self.new_entry(&name, key));
+        if entry.physical != name.as_str() {
+            self.shared.sequencer.exclusive_too(&mut gate, &entry.physical).await;
+        }
         let base = node_base_settings(&self.shared.tuning);
         let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &base);
         let mut task = Self::task(&entry, TaskKind::IndexCreation, details);
         task.custom_metadata = metadata;
         let plan = self.plan(&entry, &calls, StaleKind::Index, gate);
-        let nodes: Vec<NodeId> = plan.batches.iter().map(|batch| batch.node.clone()).collect();
-        // In the catalogue first: whoever comes next waits at the gate and then finds it there.
-        self.shared.change_index(&name, |_| Some(IndexEntry::clone(&entry))).await?;
         let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
-        match dispatch_write(leaves, shared, plan, task, request.cx.clone()).await {
-            Ok(outcome) => Ok(tasks::accepted_with(&outcome.record, outcome.degraded)),
-            Err(error) => {
-                self.shared.change_index(&name, |_| None).await?;
-                self.shared.forget_stale(&entry.physical).await?;
-                self.roll_back_creation(&entry, nodes.iter(), &request.cx).await?;
-                Err(error)
+        let outcome = dispatch_write(leaves, shared, plan, task, request.cx.clone()).await?;
+        Ok(tasks::accepted_with(&outcome.record, outcome.degraded))
+    }
+
+    /// The index of a name with its gate closed: nobody else changes it or writes to it.
+    pub(super) async fn closed(&self, name: &IndexUid) -> Option<(Arc<IndexEntry>, Exclusive)> {
+        loop {
+            let before = self.shared.index(name)?;
+            let gate = self.shared.sequencer.exclusive(&before.physical).await;
+            match self.shared.index(name) {
+                Some(entry) if entry.physical == before.physical => return Some((entry, gate)),
+                Some(_) => {}
+                None => return None,
             }
         }
     }
@@ -341,33 +208,18 @@ impl Control {
         let uid =
             IndexUid::new(name).map_err(|e| Error::api("invalid_index_uid", e.to_string()))?;
         let details = json!({"deletedDocuments": null});
-        let Some(entry) = self.shared.index(&uid) else {
+        let Some((entry, gate)) = self.closed(&uid).await else {
             let details = object(json!({"deletedDocuments": 0}));
             return self
                 .decided(Some(name), TaskKind::IndexDeletion, details, None, Err(not_found(name)))
                 .await;
         };
-        let gate = self.shared.sequencer.exclusive(&entry.physical).await;
         let call =
             Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));
         let plan = self.plan(&entry, &[call], StaleKind::Deleted, gate);
         let task = Self::task(&entry, TaskKind::IndexDeletion, details);
         let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
-        // Out of the catalogue first: a process that dies in between must not leave an entry whose
-        // nodes have nothing.
-        self.shared.change_index(&uid, |_| None).await?;
-        let outcome = match dispatch_write(leaves, shared, plan, task, request.cx.clone()).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                let back = |old: Option<&IndexEntry>| {
-                    Some(old.cloned().unwrap_or_else(|| IndexEntry::clone(&entry)))
-                };
-                self.shared.change_index(&uid, back).await?;
-                return Err(error);
-            }
-        };
-        self.shared.forget_stale(&entry.physical).await?;
-        self.shared.stores.settings_versions.forget(&entry.physical).await?;
+        let outcome = dispatch_write(leaves, shared, plan, task, request.cx.clone()).await?;
         Ok(tasks::accepted_with(&outcome.record, outcome.degraded))
     }
 
@@ -404,14 +256,13 @@ impl Control {
                 result,
             )
         };
-        let Some(entry) = self.shared.index(&uid) else {
+        let Some((entry, gate)) = self.closed(&uid).await else {
             return decide(Err(not_found(name))).await;
         };
         let other = new.as_ref().filter(|new| **new != uid);
         if let Some(taken) = other.filter(|new| self.shared.index(new).is_some()) {
             return decide(Err(already_exists(taken.as_str()))).await;
         }
-        let gate = self.shared.sequencer.exclusive(&entry.physical).await;
         let changed = key.clone().filter(|key| entry.primary_key.as_ref() != Some(key));
         if let Some(key) = changed {
             if entry.primary_key.is_some() && self.count(request, &entry).await? > 0 {
@@ -425,7 +276,9 @@ impl Control {
             let call =
                 Call::new(Method::PATCH, "indexes_patch", format!("/indexes/{}", entry.physical))
                     .json(json!({"primaryKey": key}).to_string());
-            self.apply_everywhere(&entry, &[call], &request.cx).await?;
+            self.apply_everywhere(&entry, &[call], &request.cx)
+                .await
+                .map_err(|missed| missed.error)?;
         }
         let renamed = new.unwrap_or_else(|| uid.clone());
         let mut moved = IndexEntry::clone(&entry);

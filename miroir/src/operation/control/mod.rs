@@ -1,7 +1,10 @@
 //! The control plane: what is not about one index's documents.
 
+mod creation;
+pub mod drift;
 mod indexes;
 mod keys;
+pub(crate) mod lost;
 pub mod poller;
 pub mod protocol;
 pub mod repair;
@@ -160,9 +163,7 @@ impl Control {
         if let Some(entry) = self.shared.index(name) {
             return Ok(entry);
         }
-        let entry = self.create_on_nodes(name, None, cx).await;
-        drop(gate);
-        entry
+        Ok(self.create_on_nodes(name, gate, cx).await?.0)
     }
 }
 
@@ -179,6 +180,9 @@ pub(crate) fn placeholder() -> IndexEntry {
         settings_version: 0,
         overlay: Map::new(),
         frozen: None,
+        making: false,
+        committed_by: None,
+        settings_hash: None,
         version: 0,
     }
 }

@@ -20,9 +20,9 @@ use crate::clock;
 use crate::cluster::{Shared, StaleMap};
 use crate::context::{Context, Origin};
 use crate::error::Error;
+use crate::index::scatter::listing;
 use crate::index::scatter::missed::{self, Fate};
 use crate::index::scatter::words;
-use crate::leaf;
 use crate::node::Call;
 use crate::routing::ShardSet;
 use crate::store::{IndexEntry, NodeTask, Stale, StaleKind, TaskRecord};
@@ -78,6 +78,19 @@ async fn recover_one(shared: &Arc<Shared>, mut record: TaskRecord) -> Result<(),
     let index = record.physical.clone().unwrap_or_default();
     let entry = shared.indexes().into_iter().find(|entry| entry.physical == index);
     let gate = shared.sequencer.exclusive(&index).await;
+    let mut entry = entry.filter(|entry| entry.created_at <= record.enqueued_at);
+    // A creation that was being taken back when the process died is taken back now. Nobody can
+    // have written to the index: its gate was closed all the time.
+    let unmade = record.kind == TaskKind::IndexCreation
+        && shared.stale().rows().any(|row| row.index == index && row.kind == StaleKind::Deleted);
+    if let Some(gone) = entry.take_if(|_| unmade || record.kind == TaskKind::IndexDeletion) {
+        if unmade {
+            let topology = shared.topology();
+            listing::unmake(shared, &gone, topology.nodes().map(|node| &node.id)).await?;
+        } else {
+            shared.change_index(&gone.name, |_| None).await?;
+        }
+    }
     let mut fates: BTreeMap<NodeId, Fate> = BTreeMap::new();
     for node_task in &mut record.nodes {
         if node_task.dropped || node_task.uid.is_some() {
@@ -154,7 +167,8 @@ async fn remake(shared: &Shared, node: &NodeId, entry: &IndexEntry) -> Result<u3
     let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
     let base = super::node_base_settings(&shared.tuning);
     let mut last = Err(Error::node(node, "garbage"));
-    for call in super::indexes::creation_calls(&entry.physical, entry.primary_key.as_deref(), &base)
+    for call in
+        super::creation::creation_calls(&entry.physical, entry.primary_key.as_deref(), &base)
     {
         let body = shared.call(node, &call, &cx).await?;
         last = Ok(Call::parse::<crate::node::TaskRef>(node, &body)?.task_uid);
@@ -183,7 +197,7 @@ fn others_took(record: &TaskRecord, task: &NodeTask) -> bool {
 }
 
 /// Polls until cancelled.
-pub async fn run(shared: Arc<Shared>, leaves: leaf::BoxService, stop: CancellationToken) {
+pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     while let Err(error) = recover(&shared).await {
         tracing::error!(%error, "unfinished tasks could not be read");
         tokio::select! {
@@ -193,7 +207,7 @@ pub async fn run(shared: Arc<Shared>, leaves: leaf::BoxService, stop: Cancellati
     }
     let mut pause = FASTEST;
     loop {
-        let outstanding = match round(&shared, &leaves).await {
+        let outstanding = match round(&shared).await {
             Ok(progress) => {
                 pause = if progress.changed { FASTEST } else { (pause * 2).min(SLOWEST) };
                 progress.outstanding
@@ -225,7 +239,7 @@ pub struct Progress {
 ///
 /// # Errors
 /// When the store fails. Nodes that fail are asked again in the next round.
-pub async fn round(shared: &Arc<Shared>, leaves: &leaf::BoxService) -> Result<Progress, Error> {
+pub async fn round(shared: &Arc<Shared>) -> Result<Progress, Error> {
     let mut records: BTreeMap<TaskUid, TaskRecord> =
         shared.stores.tasks.unfinished().await?.into_iter().map(|r| (r.uid, r)).collect();
     publish(shared, &records);
@@ -261,7 +275,7 @@ pub async fn round(shared: &Arc<Shared>, leaves: &leaf::BoxService) -> Result<Pr
     let answers: BTreeMap<NodeId, Answer> = answers.into_iter().collect();
     let mut changed = false;
     for record in records.values_mut() {
-        changed |= advance(shared, leaves, record, &answers).await?;
+        changed |= advance(shared, record, &answers).await?;
     }
     let outstanding = records.values().any(|r| !r.status.is_terminal());
     Ok(Progress { changed, outstanding })
@@ -278,11 +292,11 @@ enum Answer {
 
 async fn advance(
     shared: &Arc<Shared>,
-    leaves: &leaf::BoxService,
     record: &mut TaskRecord,
     answers: &BTreeMap<NodeId, Answer>,
 ) -> Result<bool, Error> {
     let before = record.clone();
+    let mut settings = false;
     let mut rows = Vec::new();
     let index = record.physical.clone().unwrap_or_default();
     let deletes_index = record.kind == TaskKind::IndexDeletion;
@@ -361,15 +375,18 @@ async fn advance(
             record.started_at.get_or_insert_with(clock::now);
         }
     } else if record.protocol.as_ref().is_some_and(|p| p.get("settings").is_some()) {
-        protocol::advance(shared, leaves, record).await?;
+        settings = true;
     } else {
         finish(shared, record).await?;
     }
-    if *record == before {
-        return Ok(false);
+    let changed = *record != before;
+    if changed {
+        shared.stores.tasks.update(record.clone()).await?;
     }
-    shared.stores.tasks.update(record.clone()).await?;
-    Ok(true)
+    if settings {
+        protocol::settle(shared, record.uid);
+    }
+    Ok(changed)
 }
 
 fn note_times(

@@ -1,16 +1,20 @@
 //! The settings broadcast after its proposal: verify, commit, repair, freeze.
 //!
-//! A pure decision ([`decide`]) over what the nodes say, and the effects around it. The state is
-//! part of the task and stored before an effect is relied on, so a restart resumes.
+//! A pure decision ([`decide`]) over what the nodes say, and the effects around it. It runs beside
+//! the task poller, which goes on with other tasks. The state is part of the task and stored before
+//! an effect is relied on, so a restart resumes.
+//!
+//! A node that cannot be reached holds nobody up: it is left out of reads until it has copied the
+//! settings. An index is frozen only when a node that answers will not take what the others have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Method;
-use miroir_api::NodeId;
 use miroir_api::meili::{ApiError, TaskStatus};
+use miroir_api::{NodeId, TaskUid};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -18,9 +22,9 @@ use super::settings::apply_overlay;
 use crate::clock;
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::index::scatter::missed::{self, Fate};
 use crate::index::scatter::words;
-use crate::leaf;
 use crate::node::{Call, TaskRef};
 use crate::store::{IndexEntry, TaskRecord};
 
@@ -132,7 +136,11 @@ pub(super) fn note_details(
     *details = Some(shown);
 }
 
-async fn read_settings(shared: &Shared, entry: &IndexEntry, node: &NodeId) -> Result<Value, Error> {
+pub(super) async fn read_settings(
+    shared: &Shared,
+    entry: &IndexEntry,
+    node: &NodeId,
+) -> Result<Value, Error> {
     let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
     let call = Call::get("settings_get", format!("/indexes/{}/settings", entry.physical));
     let body = shared.call(node, &call, &cx).await?;
@@ -166,33 +174,111 @@ pub(super) async fn wait_for(
     }
 }
 
-async fn reapply(
+/// Why a node did not take settings again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Untaken {
+    /// It refused them, or could not apply them.
+    Refused,
+    /// It did not answer, or not in time.
+    Unreachable,
+}
+
+/// Gives a node another one's settings, and waits until it has them.
+pub(super) async fn reapply(
     shared: &Shared,
     entry: &IndexEntry,
     node: &NodeId,
     settings: &Value,
-) -> Result<(), Error> {
+) -> Result<(), Untaken> {
     let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
     let call =
         Call::new(Method::PATCH, "settings_patch", format!("/indexes/{}/settings", entry.physical))
             .json(settings.to_string());
-    let body = shared.call(node, &call, &cx).await?;
-    let task: TaskRef = Call::parse(node, &body)?;
-    wait_for(shared, node, task.task_uid, shared.tuning.verify_timeout).await.map(|_| ())
+    let answer = async {
+        let before = shared.numbering.highest(node);
+        let body = shared.call(node, &call, &cx).await?;
+        let task: TaskRef = Call::parse(node, &body)?;
+        shared.took(node, before, task.task_uid).await?;
+        wait_for(shared, node, task.task_uid, shared.tuning.verify_timeout).await
+    };
+    match answer.await {
+        Ok(TaskStatus::Succeeded) => Ok(()),
+        Ok(_) => Err(Untaken::Refused),
+        Err(error) => {
+            tracing::warn!(%node, %error, "settings repair failed");
+            let refused = matches!(error.kind(), ErrorKind::Verbatim { .. });
+            Err(if refused { Untaken::Refused } else { Untaken::Unreachable })
+        }
+    }
 }
 
-/// Advances a broadcast whose node tasks have all ended.
-pub(super) async fn advance(
-    shared: &Arc<Shared>,
-    _leaves: &leaf::BoxService,
-    record: &mut TaskRecord,
-) -> Result<(), Error> {
+/// Pause before the first look again; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Ends a broadcast whose node tasks have all ended, beside the poller. Does nothing while that is
+/// under way already. The task stays unfinished until it is done, so a restart begins it again.
+pub(super) fn settle(shared: &Arc<Shared>, uid: TaskUid) {
+    if !shared.settling.lock().expect("no panic holds this lock").insert(uid) {
+        return;
+    }
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = shared.stop.cancelled() => {}
+            result = verify(&shared, uid) => {
+                if let Err(error) = result {
+                    tracing::error!(task = %uid, %error, "a settings broadcast is begun again");
+                }
+            }
+        }
+        shared.settling.lock().expect("no panic holds this lock").remove(&uid);
+        shared.tasks_changed.notify_one();
+    });
+}
+
+async fn verify(shared: &Arc<Shared>, uid: TaskUid) -> Result<(), Error> {
+    // The poller may have decided on a copy that is older than the end of the task.
+    let stored = shared.stores.tasks.get(uid).await?;
+    let Some(mut record) = stored.filter(|record| !record.status.is_terminal()) else {
+        return Ok(());
+    };
+    let record = &mut record;
+    let (mut attempt, mut pause) = (0, FIRST_PAUSE);
+    loop {
+        phase(shared, 2);
+        match step(shared, record, attempt).await? {
+            Step::Done => {
+                phase(shared, 0);
+                shared.stores.tasks.update(record.clone()).await?;
+                return Ok(());
+            }
+            Step::Repaired => attempt += 1,
+            // Nobody to judge by. That is an outage and no divergence: it does not count.
+            Step::Nobody => {}
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// How one look at the nodes ended.
+enum Step {
+    /// The task has ended.
+    Done,
+    /// Nodes were told the right settings again.
+    Repaired,
+    /// No node that took the proposal answers.
+    Nobody,
+}
+
+async fn step(shared: &Arc<Shared>, record: &mut TaskRecord, attempt: u32) -> Result<Step, Error> {
     let physical = record.physical.clone().unwrap_or_default();
     let Some(entry) = shared.indexes().into_iter().find(|e| e.physical == physical) else {
         record.status = TaskStatus::Failed;
         record.error = Some(ApiError::new("index_not_found", "The index was deleted meanwhile."));
         end(shared, record, &physical);
-        return Ok(());
+        return Ok(Step::Done);
     };
     let took: BTreeMap<NodeId, bool> = record
         .nodes
@@ -200,37 +286,86 @@ pub(super) async fn advance(
         .filter(|t| !t.dropped)
         .map(|t| (t.node.clone(), t.status == TaskStatus::Succeeded))
         .collect();
-    for attempt in 0..=shared.tuning.max_repair_retries {
-        let read = join_all(
-            took.keys()
-                .map(|node| async { (node.clone(), read_settings(shared, &entry, node).await) }),
-        )
-        .await;
-        let settings: BTreeMap<NodeId, Value> =
-            read.into_iter().filter_map(|(node, v)| Some((node, v.ok()?))).collect();
-        let hashes = settings.iter().map(|(node, v)| (node.clone(), settings_hash(v))).collect();
-        match decide(&took, &hashes) {
-            None => {}
-            Some(Decision::Commit) => return commit(shared, record, &entry, took.keys()).await,
-            Some(Decision::Refuse) => {
-                refuse(shared, record, &entry);
-                return Ok(());
-            }
-            Some(Decision::Repair { reference, nodes, .. }) => {
-                metrics::counter!("miroir_settings_hash_mismatch_total")
-                    .increment(nodes.len() as u64);
-                for node in nodes {
-                    match reapply(shared, &entry, &node, &settings[&reference]).await {
-                        Ok(()) => {
-                            metrics::counter!("miroir_settings_drift_repair_total").increment(1);
-                        }
-                        Err(error) => tracing::warn!(%node, %error, "settings repair failed"),
-                    }
-                }
-            }
+    let read = join_all(
+        took.keys().map(|node| async { (node.clone(), read_settings(shared, &entry, node).await) }),
+    )
+    .await;
+    let settings: BTreeMap<NodeId, Value> =
+        read.into_iter().filter_map(|(node, v)| Some((node, v.ok()?))).collect();
+    let hashes: BTreeMap<NodeId, [u8; 32]> =
+        settings.iter().map(|(node, v)| (node.clone(), settings_hash(v))).collect();
+    let (reference, nodes, refused) = match decide(&took, &hashes) {
+        None => return Ok(Step::Nobody),
+        Some(Decision::Commit) => {
+            leave_out(shared, &physical, &took, &hashes.keys().cloned().collect()).await?;
+            return commit(shared, record, &entry, &hashes).await.map(|()| Step::Done);
         }
-        tokio::time::sleep(Duration::from_millis(100) * 2u32.pow(attempt.min(6))).await;
+        Some(Decision::Refuse) => {
+            refuse(shared, record, &entry);
+            return Ok(Step::Done);
+        }
+        Some(Decision::Repair { reference, nodes, refused }) => (reference, nodes, refused),
+    };
+    metrics::counter!("miroir_settings_hash_mismatch_total").increment(nodes.len() as u64);
+    let right = &settings[&reference];
+    let told = join_all(
+        nodes
+            .iter()
+            .map(|node| async { (node.clone(), reapply(shared, &entry, node, right).await) }),
+    )
+    .await;
+    let taken = told.iter().filter(|(_, result)| result.is_ok()).count();
+    metrics::counter!("miroir_settings_drift_repair_total").increment(taken as u64);
+    if attempt < shared.tuning.max_repair_retries || taken == told.len() {
+        return Ok(Step::Repaired);
     }
+    if told.iter().any(|(_, result)| *result == Err(Untaken::Refused)) {
+        freeze(shared, record, &entry).await?;
+        return Ok(Step::Done);
+    }
+    // Who cannot be reached is left out until it has copied the settings, and holds nobody up.
+    let wrong: BTreeSet<NodeId> = told.into_iter().map(|(node, _)| node).collect();
+    let right: BTreeMap<_, _> =
+        hashes.into_iter().filter(|(node, _)| !wrong.contains(node)).collect();
+    leave_out(shared, &physical, &took, &right.keys().cloned().collect()).await?;
+    if refused {
+        refuse(shared, record, &entry);
+    } else {
+        commit(shared, record, &entry, &right).await?;
+    }
+    Ok(Step::Done)
+}
+
+/// Takes nodes whose settings nobody could check out of reads until they copied them.
+async fn leave_out(
+    shared: &Shared,
+    physical: &str,
+    took: &BTreeMap<NodeId, bool>,
+    checked: &BTreeSet<NodeId>,
+) -> Result<(), Error> {
+    let fate = |node: &NodeId| if checked.contains(node) { Fate::Took } else { Fate::Refused };
+    shared
+        .mark_stale_by(|stale| {
+            // Somebody has to keep settings to copy from.
+            let sound = checked.iter().any(|node| !stale.misses_index(physical, node));
+            (
+                if sound {
+                    missed::settings(stale, physical, took.keys(), fate)
+                } else {
+                    Vec::new()
+                },
+                (),
+            )
+        })
+        .await?;
+    Ok(())
+}
+
+async fn freeze(
+    shared: &Arc<Shared>,
+    record: &mut TaskRecord,
+    entry: &IndexEntry,
+) -> Result<(), Error> {
     let why = "its nodes could not be brought to equal settings; see the log, mend the node, and \
                set the settings again";
     tracing::error!(index = %entry.name, "MiroirSettingsDivergence");
@@ -244,7 +379,7 @@ pub(super) async fn advance(
     record.status = TaskStatus::Failed;
     record.error =
         Some(ApiError::new("miroir_index_frozen", format!("Index `{}`: {why}.", entry.name)));
-    end(shared, record, &physical);
+    end(shared, record, &entry.physical);
     Ok(())
 }
 
@@ -252,8 +387,9 @@ async fn commit(
     shared: &Arc<Shared>,
     record: &mut TaskRecord,
     entry: &IndexEntry,
-    nodes: impl Iterator<Item = &NodeId>,
+    hashes: &BTreeMap<NodeId, [u8; 32]>,
 ) -> Result<(), Error> {
+    phase(shared, 3);
     let empty = Map::new();
     let overlay = record
         .protocol
@@ -262,12 +398,19 @@ async fn commit(
         .and_then(Value::as_object)
         .unwrap_or(&empty)
         .clone();
+    let task = record.uid;
+    let hash = hashes.values().next().map(hexadecimal);
     let stored = shared
         .change_index(&entry.name, |old| {
             old.map(|old| {
                 let mut new = old.clone();
-                apply_overlay(&mut new, &overlay);
-                new.settings_version += 1;
+                // A process that died between this and the end of the task commits again.
+                if old.committed_by.is_none_or(|last| last < task) {
+                    new.settings_version += 1;
+                    apply_overlay(&mut new, &overlay);
+                    new.committed_by = Some(task);
+                }
+                new.settings_hash.clone_from(&hash);
                 new.frozen = None;
                 new.updated_at = clock::now();
                 new
@@ -275,13 +418,36 @@ async fn commit(
         })
         .await?;
     let version = stored.map_or(0, |entry| entry.settings_version);
-    for node in nodes {
+    for node in hashes.keys() {
         shared.stores.settings_versions.set(&entry.physical, node, version).await?;
     }
+    publish_version(shared);
     record.status = TaskStatus::Succeeded;
     record.protocol = Some(json!({"done": version}));
     end(shared, record, &entry.physical);
     Ok(())
+}
+
+/// A hash as text.
+pub(super) fn hexadecimal(hash: &[u8; 32]) -> String {
+    use std::fmt::Write as _;
+    hash.iter().fold(String::with_capacity(64), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// Shows the furthest phase of the broadcast that moved last; nothing once none is under way.
+pub(super) fn phase(shared: &Shared, number: u8) {
+    let idle = shared.broadcasts.lock().expect("no panic holds this lock").is_empty();
+    let number = if idle && number == 0 { 0 } else { number.max(1) };
+    metrics::gauge!("miroir_settings_broadcast_phase").set(f64::from(number));
+}
+
+/// Shows the highest committed version.
+pub(super) fn publish_version(shared: &Shared) {
+    let highest = shared.indexes().iter().map(|entry| entry.settings_version).max();
+    metrics::gauge!("miroir_settings_version").set(highest.unwrap_or(0) as f64);
 }
 
 fn refuse(shared: &Shared, record: &mut TaskRecord, entry: &IndexEntry) {

@@ -25,7 +25,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::indexes::creation_calls;
+use super::creation::creation_calls;
 use super::protocol::wait_for;
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
@@ -102,7 +102,11 @@ async fn repair(shared: &Arc<Shared>, row: &Stale) -> Result<bool, Error> {
         return Ok(shared.clear_stale(row.clone()).await?);
     }
     let gate = shared.sequencer.exclusive(&row.index).await;
-    // Looked up behind the gate: the index may have gone, or come back, meanwhile.
+    // Looked up behind the gate: the index may have gone, or come back, meanwhile, and somebody
+    // else may have repaired the row.
+    if !shared.stale().rows().any(|now| now == row) {
+        return Ok(false);
+    }
     let entry = shared.indexes().into_iter().find(|entry| entry.physical == row.index);
     let cleared = match (entry, row.kind, row.shard) {
         (None, _, _) => {
@@ -231,13 +235,15 @@ async fn rebuild(
 
 /// Sends a call that enqueues a task, and waits for the task.
 async fn perform(shared: &Shared, node: &NodeId, call: &Call) -> Result<TaskStatus, Error> {
+    let before = shared.numbering.highest(node);
     let body = shared.call_within(node, call, &cx(), shared.tuning.node_timeout * 6).await?;
     let task: TaskRef = Call::parse(node, &body)?;
+    shared.took(node, before, task.task_uid).await?;
     wait_for(shared, node, task.task_uid, PATIENCE).await
 }
 
 /// Whether a node has nothing left to do for an index.
-async fn idle(shared: &Shared, node: &NodeId, index: &str) -> Result<bool, Error> {
+pub(super) async fn idle(shared: &Shared, node: &NodeId, index: &str) -> Result<bool, Error> {
     let path = format!("/tasks?indexUids={index}&statuses=enqueued,processing&limit=1");
     let body = shared.call(node, &Call::get("tasks_get", path), &cx()).await?;
     let page: Value = Call::parse(node, &body)?;

@@ -18,7 +18,7 @@ use crate::index::scatter::{Batch, Plan, dispatch_write};
 use crate::node::Call;
 use crate::operation::{Request, Response, SettingsOp};
 use crate::routing::ShardSet;
-use crate::store::{IndexEntry, NewTask, StaleKind};
+use crate::store::{IndexEntry, NewTask, Stale, StaleKind};
 
 const SHARD: &str = "_miroir_shard";
 /// `maxTotalHits` on nodes: Miroir applies the client's value.
@@ -284,10 +284,12 @@ impl Control {
         let Some((nodes, overlay)) = to_nodes(&submitted, &self.shared.tuning) else {
             return Err(self.refused_settings(request).await);
         };
-        let physical =
-            self.find(&op.index).map_or_else(|| op.index.clone(), |e| e.physical.clone());
-        let gate = self.shared.sequencer.exclusive(&physical).await;
-        let entry = match self.shared.index(&uid) {
+        let (listed, mut gate) = match self.closed(&uid).await {
+            Some((entry, gate)) => (Some(entry), gate),
+            None => (None, self.shared.sequencer.exclusive(uid.as_str()).await),
+        };
+        // Somebody may have made it while this waited for the gate of the name.
+        let entry = match listed.or_else(|| self.shared.index(&uid)) {
             Some(entry) => entry,
             None if request.original.method == Method::DELETE => {
                 let details = Some(shown(&submitted, op.setting.is_none()));
@@ -306,7 +308,9 @@ impl Control {
                     let details = Some(shown(&submitted, false));
                     return self.missing_index(&uid, TaskKind::SettingsUpdate, details, None).await;
                 }
-                self.create_on_nodes(&uid, None, &request.cx).await?
+                let (entry, held) = self.create_on_nodes(&uid, gate, &request.cx).await?;
+                gate = held;
+                entry
             }
         };
         let whole = request.original.method == Method::DELETE && op.setting.is_none();
@@ -357,6 +361,7 @@ impl Control {
             .expect("no panic holds this lock")
             .entry(entry.physical.clone())
             .or_default() += 1;
+        super::protocol::phase(&self.shared, 1);
         let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
         match dispatch_write(leaves, shared, plan, task, request.cx.clone()).await {
             Ok(outcome) => Ok(tasks::accepted_with(&outcome.record, outcome.degraded)),
@@ -370,15 +375,33 @@ impl Control {
         }
     }
 
+    /// Lets a node judge settings in a scratch index. The scratch index is on record before it is
+    /// made, so that the repairer takes it away whatever happens.
     async fn validate_elsewhere(&self, request: &Request, nodes: &Value) -> Result<(), Error> {
         let Some(node) = self.shared.any_node() else {
             return Err(Error::no_quorum(ShardSet::full(self.shared.tuning.shards)));
         };
         let call = Call::new(Method::PATCH, "settings_patch", format!("{NOWHERE}/settings"))
             .json(nodes.to_string());
-        self.shared.call(&node, &call, &request.cx).await?;
-        let call = Call::new(Method::DELETE, "indexes_delete", NOWHERE);
-        self.shared.call(&node, &call, &request.cx).await.map(|_| ())
+        let (shared, cx) = (Arc::clone(&self.shared), request.cx.clone());
+        let job = self.shared.tracker.spawn(async move {
+            let index = NOWHERE.trim_start_matches("/indexes/");
+            // The repairer waits at this gate.
+            let gate = shared.sequencer.exclusive(index).await;
+            let row = Stale {
+                node: node.clone(),
+                index: index.to_owned(),
+                shard: None,
+                kind: StaleKind::Deleted,
+                generation: 0,
+            };
+            shared.mark_stale(vec![row]).await?;
+            let answer = shared.call(&node, &call, &cx).await;
+            drop(gate);
+            shared.repairs_changed.notify_waiters();
+            answer.map(|_| ())
+        });
+        job.await.map_err(Error::internal)?
     }
 }
 
