@@ -104,6 +104,10 @@ impl Tasks for CachedTasks {
         self.inner.counts()
     }
 
+    fn index_names(&self) -> Answer<'_, Vec<String>> {
+        self.inner.index_names()
+    }
+
     fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
         Box::pin(async move {
             let pruned = self.inner.prune(finished_before).await?;
