@@ -1,5 +1,7 @@
 //! API keys, and what a limited key or a tenant token sees of tasks.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use miroir_api::meili::ApiError;
 use serde_json::{Value, json};
@@ -10,7 +12,7 @@ use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
 use crate::keys::{MasterKey, request};
-use crate::operation::{KeyOp, Request, Response};
+use crate::operation::{KeyOp, Original, Request, Response};
 use crate::store::{StoreError, TaskPage, TaskQuery, TaskRecord};
 
 fn not_found(key: &str) -> Error {
@@ -88,7 +90,14 @@ impl Control {
         let parsed = serde_json::from_slice(&request.original.body).ok();
         match parsed.filter(|_| request.original.is_json()) {
             Some(value) => Ok(value),
-            None => Err(self.refusal(request, "").await),
+            None => {
+                // Not under a client's key: the path would show it to the node.
+                let post = request.original.method == http::Method::POST;
+                let path = if post { "/keys" } else { "/keys/miroir-nowhere" };
+                let original = Original { path: path.to_owned(), ..(*request.original).clone() };
+                let request = Request { original: Arc::new(original), ..request.clone() };
+                Err(self.refusal(&request, "").await)
+            }
         }
     }
 
