@@ -23,6 +23,12 @@ pub struct IndexSettings {
     pub distinct: Option<String>,
     /// What recovering costs needs.
     pub ranking: RankingInfo,
+    /// `stopWords`.
+    pub stop_words: Vec<String>,
+    /// Whether words are cut as the tokenizer cuts them by itself: no separators or dictionary.
+    pub plain_words: bool,
+    /// Whether no rule comes before the number of matching words.
+    pub words_first: bool,
     /// `faceting.sortFacetValuesBy`.
     pub sort_facets: IndexMap<String, FacetOrder>,
     /// The client's `faceting.maxValuesPerFacet`.
@@ -90,6 +96,13 @@ impl IndexSettings {
         Self {
             distinct: node["distinctAttribute"].as_str().map(str::to_owned),
             ranking: RankingInfo { max_weight, ..RankingInfo::default() },
+            stop_words: strings(&node["stopWords"]),
+            plain_words: ["separatorTokens", "nonSeparatorTokens", "dictionary"]
+                .iter()
+                .all(|key| strings(&node[*key]).is_empty()),
+            words_first: strings(&node["rankingRules"])
+                .first()
+                .is_none_or(|rule| rule != "sort" && !rule.contains(':')),
             sort_facets,
             max_values: number(overlay, "maxValuesPerFacet", 100),
             node_max_values: node

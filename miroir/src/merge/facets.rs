@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 
 use indexmap::IndexMap;
 
+use super::facet_tree;
 use super::normal;
 use super::page::{LeafFacet, Page};
 use super::scan::{write_int, write_json};
@@ -36,6 +37,8 @@ pub struct FacetOptions {
     pub sort_by: IndexMap<String, FacetOrder>,
     /// The `maxValuesPerFacet` of the nodes, at least the client's.
     pub node_limit: usize,
+    /// Whether every document of the index is a candidate.
+    pub everything: bool,
     /// Facets Miroir asked for on its own behalf.
     pub drop_facets: Vec<String>,
 }
@@ -104,6 +107,8 @@ struct Facet {
     order: FacetOrder,
     /// Whether the engine would walk its value tree (count order or many candidates).
     tree: bool,
+    /// Whether all values of the index are known, so that its tree is.
+    everything: bool,
     values: IndexMap<Key, Value>,
     cuts: Vec<Cut>,
 }
@@ -128,6 +133,7 @@ pub fn merge_facets(pages: &[Page], options: &FacetOptions) -> MergedFacets {
                     name: facet.name.clone(),
                     order,
                     tree: order == FacetOrder::Count || candidates > FEW_CANDIDATES,
+                    everything: options.everything,
                     values: IndexMap::new(),
                     cuts: vec![Cut::default(); pages.len()],
                 }
@@ -229,7 +235,16 @@ impl Facet {
                 Key::Text(_) => strings.push(entry),
             }
         }
-        numbers.sort_by(|a, b| self.compare(a, b));
+        if self.everything
+            && self.order == FacetOrder::Count
+            && self.cuts.iter().all(|cut| cut.numbers == 0)
+        {
+            numbers.sort_by(|a, b| by_value(a.0, b.0));
+            let counts: Vec<u64> = numbers.iter().map(|(_, value)| value.sum).collect();
+            numbers = facet_tree::walk(&counts).into_iter().map(|at| numbers[at]).collect();
+        } else {
+            numbers.sort_by(|a, b| self.compare(a, b));
+        }
         strings.sort_by(|a, b| self.compare(a, b));
         numbers.truncate(self.room(0, max));
         strings.truncate(self.room(numbers.len(), max));

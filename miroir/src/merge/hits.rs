@@ -1,10 +1,13 @@
 //! Merging the hits of several leaves into the order one node holding everything would give.
 
+use std::collections::HashSet;
+
 use super::details::{Kind, Rule};
 use super::distinct::Seen;
 use super::order::{Digest, Side, Tournament, compare, compare_rule};
 use super::page::Page;
-use super::score::{self, Ranked, RankingInfo, Ranks};
+use super::score::{self, Ranked, RankingInfo, Ranks, Terms};
+use super::shape::Shape;
 
 /// What the client asked for, as far as hits are concerned.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,12 +22,16 @@ pub struct HitOptions {
     pub show_details: bool,
     /// `rankingScoreThreshold`: hits that score less are dropped.
     pub score_threshold: Option<f64>,
+    /// The field that tells documents apart, where leaves may show one more than once.
+    pub unique: Option<String>,
     /// The distinct attribute in force (dotted when nested).
     pub distinct: Option<String>,
     /// Top-level fields the client did not ask for and Miroir added for itself.
     pub drop_fields: Vec<String>,
     /// The same for `_formatted` and `_matchesPosition`.
     pub drop_formatted: Vec<String>,
+    /// How the words of the query hang together.
+    pub shape: Shape,
     /// What recovering absolute costs needs.
     pub ranking: RankingInfo,
 }
@@ -79,13 +86,14 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
         wanted,
         out: &mut merged,
         filled: 0,
+        documents: HashSet::new(),
         seen: options.distinct.as_deref().map(Seen::new),
         pins: pins.into_iter().peekable(),
     };
 
     let rewrite = options.show_score || options.show_details || options.score_threshold.is_some();
     if !rewrite || pages.len() < 2 {
-        Heads::new(pages, &options.ranking)
+        Heads::new(pages, options)
             .run(|head| if page.push(head.placed()) { Step::Next } else { Step::Stop });
         page.finish();
         return merged;
@@ -93,7 +101,7 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
 
     let mut hits: Vec<Ranked> = Vec::new();
     let mut ranks = Vec::new();
-    Heads::new(pages, &options.ranking).run(|head| {
+    Heads::new(pages, options).run(|head| {
         let placed = Placed { ranks: head.rewritable(ranks.len()), ..head.placed() };
         hits.push(Ranked {
             leaf: head.leaf,
@@ -163,6 +171,7 @@ struct Walk<'a> {
     wanted: usize,
     out: &'a mut MergedHits,
     filled: usize,
+    documents: HashSet<&'a [u8]>,
     seen: Option<Seen<'a>>,
     pins: std::iter::Peekable<std::vec::IntoIter<(u64, u32, u32)>>,
 }
@@ -176,6 +185,12 @@ impl Walk<'_> {
         }
         let page = &self.pages[placed.leaf];
         let hit = &page.hits[placed.hit];
+        if let Some(document) =
+            self.options.unique.as_deref().and_then(|name| page.field(placed.hit, name))
+            && !self.documents.insert(document)
+        {
+            return true;
+        }
         if let (Some(threshold), Some(score)) =
             (self.options.score_threshold, placed.score.or(hit.score))
             && score < threshold
@@ -257,6 +272,7 @@ enum Step {
 struct Heads<'a> {
     pages: &'a [Page],
     info: &'a RankingInfo,
+    shape: &'a Shape,
     required: Option<u32>,
     heads: Vec<LeafHead<'a>>,
 }
@@ -279,7 +295,8 @@ impl LeafHead<'_> {
 }
 
 impl<'a> Heads<'a> {
-    fn new(pages: &'a [Page], info: &'a RankingInfo) -> Self {
+    fn new(pages: &'a [Page], options: &'a HitOptions) -> Self {
+        let info = &options.ranking;
         let heads = pages.iter().map(|_| LeafHead::default()).collect();
         let mut required = None;
         if pages.len() > 1 {
@@ -289,7 +306,7 @@ impl<'a> Heads<'a> {
                 .map(|(page, hit)| (page.rules(hit), hit.score));
             required = score::required_words(sample, info);
         }
-        let mut heads = Self { pages, info, required, heads };
+        let mut heads = Self { pages, info, shape: &options.shape, required, heads };
         for leaf in 0..pages.len() {
             heads.load(leaf);
         }
@@ -311,8 +328,13 @@ impl<'a> Heads<'a> {
         head.score = hit.score;
         // One leaf needs no comparing, and its scores are right as they are.
         if self.pages.len() > 1 {
+            let terms = page.terms.unwrap_or_else(|| {
+                let words = score::counted_words(head.rules, self.info);
+                let terms = words.map(|words| self.shape.terms(words)).or(self.required);
+                Terms { gaps: self.shape.gaps(terms.unwrap_or_default()), terms }
+            });
             head.confirmed =
-                score::recover(head.rules, hit.score, self.info, self.required, &mut head.ranks);
+                score::recover(head.rules, hit.score, self.info, terms, &mut head.ranks);
             head.digest = Digest::of(head.rules, &head.ranks);
         }
     }

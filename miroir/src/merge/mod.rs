@@ -8,6 +8,7 @@
 //! | `details`, `score`, `order` | score details, absolute costs behind them, the order of hits |
 //! | `hits`, `distinct`, `write` | the hits of a search |
 //! | `facets`, `facet_search` | facet distributions, statistics, facet searches |
+//! | `frequency` | which words `matchingStrategy: frequency` drops |
 //! | `pages` | the whole body of a search answer |
 //! | `documents`, `stats` | document listings, index statistics |
 
@@ -15,7 +16,9 @@ mod details;
 mod distinct;
 mod documents;
 mod facet_search;
+mod facet_tree;
 mod facets;
+mod frequency;
 mod hits;
 mod normal;
 mod order;
@@ -23,6 +26,7 @@ mod page;
 mod pages;
 mod scan;
 mod score;
+mod shape;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -32,8 +36,10 @@ pub use distinct::distinct_total;
 pub use documents::{DocumentOptions, merge_documents, strip_reserved};
 pub use facet_search::{FacetSearchOptions, merge_facet_search};
 pub use facets::{Answer, FacetOptions, FacetOrder, MergedFacets, OpenValue, merge_facets};
+pub use frequency::{Count, Level, Terms, frequencies, relevel};
 pub use hits::{HitOptions, MergedHits, Placed, merge_hits};
 pub use page::{Hit, LeafFacet, Page};
 pub use pages::{Facets, MergeRequest, Pagination, merge_search, write_search};
 pub use score::RankingInfo;
+pub use shape::Shape;
 pub use stats::{IndexStats, merge_stats};

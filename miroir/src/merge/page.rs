@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use super::details::{self, Kind, Rule};
 use super::scan::{Result, Scanner, Span, is_reserved, number, text};
+use super::score::Terms;
 
 /// One leaf's answer to a search, decoded as far as a merge needs.
 ///
@@ -28,6 +29,8 @@ pub struct Page {
     pub semantic_hit_count: Option<u64>,
     /// `processingTimeMs`: what the leaf says it took, in milliseconds.
     pub processing_time_ms: u64,
+    /// The terms its hits' costs count, where the words rule says another number.
+    pub(crate) terms: Option<Terms>,
     pub(crate) fields: Vec<Field>,
     pub(crate) rules: Vec<Rule>,
 }

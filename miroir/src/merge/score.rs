@@ -72,27 +72,37 @@ pub(crate) struct Ranks {
     pub(crate) second: Rank,
 }
 
+/// What costs count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// How many terms.
+    pub(crate) terms: Option<u32>,
+    /// How many of them do not directly follow the one before.
+    pub(crate) gaps: u32,
+}
+
 /// Recovers the ranks of one hit into `out` (cleared first), one element per rule.
 ///
-/// `required` is what [`required_words`] found. Returns whether the checksum confirmed the ranks. Where it did not, the printed counts are still
-/// filled in and the rest is left unknown: comparing falls back to the printed score.
+/// `terms` says what the costs count; without it the words rule does. Returns whether the checksum
+/// confirmed the ranks. Where it did not, the printed counts are still filled in and the
+/// rest is left unknown: comparing falls back to the printed score.
 pub(crate) fn recover(
     rules: &[Rule],
     score: Option<f64>,
     info: &RankingInfo,
-    required: Option<u32>,
+    terms: Terms,
     out: &mut Vec<Ranks>,
 ) -> bool {
     out.clear();
     out.resize(rules.len(), Ranks::default());
     if let Some(score) = score {
         // When phrases change what counts as a word, neither number may fit: then try them all.
-        let words = counted_words(rules, info).or(required);
+        let words = terms.terms.or_else(|| counted_words(rules, info));
         let candidates = words.into_iter().chain(info.words().filter(|&k| Some(k) != words));
         // Where nothing that is printed depends on the number of words, one try says it all.
         let tries =
             if rules.iter().any(|rule| rule.kind.depends_on_words()) { usize::MAX } else { 1 };
-        let mut search = Search { rules, info, score, words: 0, out };
+        let mut search = Search { rules, info, score, words: 0, gaps: terms.gaps, out };
         for words in candidates.take(tries) {
             search.words = words;
             if search.from(0, Rank::ONE) {
@@ -107,7 +117,7 @@ pub(crate) fn recover(
 }
 
 /// As many words as the words rule says a hit has, if there is such a rule.
-fn counted_words(rules: &[Rule], info: &RankingInfo) -> Option<u32> {
+pub(crate) fn counted_words(rules: &[Rule], info: &RankingInfo) -> Option<u32> {
     rules.iter().find_map(|rule| match rule.kind {
         Kind::Words { matching, .. } => Some(matching.clamp(1, *info.words().end())),
         _ => None,
@@ -131,7 +141,7 @@ pub(crate) fn required_words<'a>(
         }
         out.clear();
         out.resize(rules.len(), Ranks::default());
-        let mut search = Search { rules, info, score, words: 0, out: &mut out };
+        let mut search = Search { rules, info, score, words: 0, gaps: 0, out: &mut out };
         let fits: Vec<u32> = possible
             .iter()
             .copied()
@@ -177,6 +187,7 @@ struct Search<'a> {
     info: &'a RankingInfo,
     score: f64,
     words: u32,
+    gaps: u32,
     out: &'a mut Vec<Ranks>,
 }
 
@@ -194,9 +205,11 @@ impl Search<'_> {
                     // Several maxima fit a hit that is perfect on every later rule. One that is
                     // perfect here too fits all: the smallest cannot mislead the rest of its
                     // group. Otherwise the largest, of a path through every word, is likeliest.
-                    return (1..=k).any(|nodes| {
-                        let nodes = if score >= 1.0 { nodes } else { k + 1 - nodes };
-                        rank_of(score, k + 2 * nodes - 2).is_some_and(|rank| {
+                    // Terms that do not follow each other cost nothing.
+                    let gaps = self.gaps.min(k - 1);
+                    return (1 + gaps..=k).any(|nodes| {
+                        let nodes = if score >= 1.0 { nodes } else { k + 1 + gaps - nodes };
+                        rank_of(score, k + 2 * nodes - 2 - 3 * gaps).is_some_and(|rank| {
                             self.out[at] = Ranks { first: rank, ..<_>::default() };
                             self.from(at + 1, outer.then(rank))
                         })

@@ -2,21 +2,27 @@
 
 use std::cell::Cell;
 
+use serde_json::{Map, Value};
+
 use super::details::{Exact, Kind, Rule};
 use super::hits::{HitOptions, MergedHits, Placed};
 use super::page::{Field, FieldKind, Hit, Page};
-use super::scan::{copy_object_without, is_reserved, write_int, write_json};
+use super::scan::{self, copy_object_without, is_reserved, write_int, write_json};
 use super::score::{self, Ranks};
 
 impl MergedHits {
     /// Appends the page as a JSON array.
     pub fn write(&self, pages: &[Page], options: &HitOptions, out: &mut Vec<u8>) {
+        let formats = pages.iter().any(formatted);
         out.push(b'[');
         for (at, placed) in self.placed.iter().enumerate() {
             if at > 0 {
                 out.push(b',');
             }
             self.write_hit(pages, placed, options, out);
+            if let Some(page) = pages.get(placed.leaf).filter(|page| formats && !formatted(page)) {
+                plain(page, placed.hit, options, out);
+            }
         }
         out.push(b']');
     }
@@ -103,6 +109,52 @@ impl MergedHits {
     }
 }
 
+/// Whether a leaf formats its hits.
+fn formatted(page: &Page) -> bool {
+    page.field(0, "_formatted").is_some()
+}
+
+/// Adds `_formatted` to a hit of a leaf that knows none of the attributes to format, while another
+/// leaf does: the fields as they are, with numbers as text.
+fn plain(page: &Page, at: usize, options: &HitOptions, out: &mut Vec<u8>) {
+    let Some(hit) = page.hits.get(at) else { return };
+    let mut fields = Map::new();
+    for field in page.fields(hit) {
+        let name = field.key.inner(&page.body);
+        let added = |drop: &String| drop.as_bytes() == name;
+        if field.kind != FieldKind::Plain
+            || matches!(name, b"_vectors" | b"_geoDistance" | b"_federation")
+            || options.drop_formatted.iter().any(added)
+        {
+            continue;
+        }
+        let key = scan::text(field.key.of(&page.body));
+        let value = serde_json::from_slice::<Value>(field.value.of(&page.body));
+        if let (Some(key), Ok(mut value)) = (key, value) {
+            spell(&mut value);
+            fields.insert(key, value);
+        }
+    }
+    if out.pop() == Some(b'}') {
+        if out.last() != Some(&b'{') {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"_formatted\":");
+        write_json(out, &fields);
+        out.push(b'}');
+    }
+}
+
+/// Numbers as text, all the way down.
+fn spell(value: &mut Value) {
+    match value {
+        Value::Number(number) => *value = Value::String(number.to_string()),
+        Value::Array(items) => items.iter_mut().for_each(spell),
+        Value::Object(members) => members.values_mut().for_each(spell),
+        _ => {}
+    }
+}
+
 enum Fate {
     Keep,
     Drop,
@@ -154,9 +206,11 @@ fn write_details(body: &[u8], rules: &[Rule], ranks: &[Ranks], out: &mut Vec<u8>
 /// the same whatever its maxima.
 fn write_rule(rule: &Rule, ranks: &Ranks, out: &mut Vec<u8>) -> bool {
     let (score, kind) = match rule.kind {
-        Kind::Typo { .. } | Kind::Proximity(_) | Kind::AttributeRank(_) | Kind::WordPosition(_) => {
-            (ranks.first.score(), &rule.kind)
-        }
+        Kind::Words { .. }
+        | Kind::Typo { .. }
+        | Kind::Proximity(_)
+        | Kind::AttributeRank(_)
+        | Kind::WordPosition(_) => (ranks.first.score(), &rule.kind),
         Kind::Attribute { .. } | Kind::Exactness { level: Exact::No, counts: Some(_) } => {
             (score::local(ranks), &rule.kind)
         }
@@ -168,6 +222,12 @@ fn write_rule(rule: &Rule, ranks: &Ranks, out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(b"{\"order\":");
     write_int(out, u64::from(rule.order));
     match kind {
+        Kind::Words { .. } => {
+            out.extend_from_slice(b",\"matchingWords\":");
+            write_int(out, u64::from(ranks.first.rank));
+            out.extend_from_slice(b",\"maxMatchingWords\":");
+            write_int(out, u64::from(ranks.first.max));
+        }
         Kind::Typo { count, .. } => {
             out.extend_from_slice(b",\"typoCount\":");
             write_int(out, u64::from(*count));

@@ -116,6 +116,20 @@ pub async fn gather(
     Ok(out)
 }
 
+/// Whether one node holds all of an index and nothing else of it is asked.
+pub fn whole(scatter: &Scatter, request: &Request, shards: &ShardSet, route: &Route) -> bool {
+    let plan = leaf::choose(
+        &request.topology,
+        &request.index,
+        &request.stale,
+        route,
+        shards,
+        &request.hints.avoid,
+        &scatter.shared.scores,
+    );
+    plan.leaves.len() == 1 && shards.len() == request.index.shards as usize
+}
+
 /// The facts about a read that travel up.
 pub fn meta(scatter: &Scatter, request: &Request, gathered: &Gathered) -> Meta {
     let in_flight = scatter

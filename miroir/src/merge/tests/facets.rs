@@ -27,7 +27,7 @@ fn options(by_count: bool, max: usize, node_limit: usize) -> FacetOptions {
         max_values_per_facet: max,
         sort_by: [("*".to_owned(), order)].into_iter().collect(),
         node_limit,
-        drop_facets: Vec::new(),
+        ..<_>::default()
     }
 }
 

@@ -5,7 +5,6 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::super::Scatter;
-use super::plan::Plan;
 use crate::index::Request;
 use crate::leaf::{self, Page, Scoped};
 use crate::merge::{self, FacetOptions, MergedFacets};
@@ -19,7 +18,7 @@ const MAX_OPEN: usize = 400;
 pub(super) async fn exact_facets(
     scatter: &Scatter,
     request: &Request,
-    plan: &Plan,
+    scoped: &Scoped,
     answered: &[Page],
     pages: &[merge::Page],
     options: &FacetOptions,
@@ -39,7 +38,7 @@ pub(super) async fn exact_facets(
     }
     let calls = answered.iter().zip(&wanted).enumerate().filter(|(_, (_, w))| !w.is_empty());
     let answers = join_all(calls.map(|(at, (page, values))| async move {
-        let counts = count_values(scatter, request, plan, page, values).await;
+        let counts = count_values(scatter, request, scoped, page, values).await;
         (at, values, counts)
     }))
     .await;
@@ -61,11 +60,11 @@ pub(super) async fn exact_facets(
 async fn count_values(
     scatter: &Scatter,
     request: &Request,
-    plan: &Plan,
+    scoped: &Scoped,
     page: &Page,
     values: &[(&str, &str, bool)],
 ) -> Option<Vec<u64>> {
-    let mut base: RawObject = RawObject::parse(&plan.scoped.body)?;
+    let mut base: RawObject = RawObject::parse(&scoped.body)?;
     for key in ["facets", "page", "hitsPerPage", "attributesToHighlight", "attributesToCrop"] {
         base.remove(key);
     }
@@ -79,8 +78,7 @@ async fn count_values(
             format!("\"{facet}\" = \"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
         };
         // The value's condition joins the client's filter; the leaf's shards join both.
-        let client =
-            plan.scoped.filter.as_deref().and_then(|f| serde_json::from_slice::<Value>(f).ok());
+        let client = scoped.filter.as_deref().and_then(|f| serde_json::from_slice::<Value>(f).ok());
         let joined = match client {
             None => json!(wanted),
             Some(Value::Array(mut list)) => {
@@ -89,12 +87,12 @@ async fn count_values(
             }
             Some(other) => json!([other, wanted]),
         };
-        let scoped = Scoped {
+        let counted = Scoped {
             body: base.to_bytes(),
             filter: Some(Bytes::from(joined.to_string())),
-            ..plan.scoped.clone()
+            ..scoped.clone()
         };
-        let body = leaf::restrict(&scoped, Some((&page.shards, request.index.shards)));
+        let body = leaf::restrict(&counted, Some((&page.shards, request.index.shards)));
         queries.push(serde_json::from_slice::<Value>(&body).ok()?);
     }
     let call = Call::new(http::Method::POST, "multi_search", "/multi-search")

@@ -4,34 +4,48 @@
 //! | --- | --- |
 //! | `plan` | what the leaves are asked and what Miroir does itself |
 //! | `facets` | exact facet counts |
+//! | `frequency` | `matchingStrategy: frequency` |
 //! | `present` | the last touches to the merged answer |
 
 mod facets;
+mod frequency;
 mod plan;
 mod present;
 
 use std::sync::Arc;
 
 use http::StatusCode;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::fetch::own_words;
+use super::read::Gathered;
 use super::{Scatter, read};
 use crate::error::{Error, ErrorKind};
+use crate::index::settings::IndexSettings;
 use crate::index::{Request, Response};
-use crate::leaf::Ask;
+use crate::leaf::{Ask, Route, Scoped};
 use crate::merge::{self, Facets, MergeRequest};
 use crate::operation::Search;
 use crate::routing::ShardSet;
 use facets::exact_facets;
-use plan::plan;
+use plan::{Plan, plan};
 use present::{append, project};
 
 /// What one node says to `facets: ["*"]` on an index without filterable attributes.
 const NO_FACETS: &str = "Invalid facet distribution: Pattern `*` is not filterable. This index does \
                          not have configured filterable attributes.";
+/// What the leaves answered, and what was found out about it.
+struct Found {
+    pages: Vec<merge::Page>,
+    gathered: Gathered,
+    facets: Option<merge::MergedFacets>,
+    /// The total, where it is not the pages' own.
+    total: Option<u64>,
+}
+
 pub(super) async fn run(
     scatter: &Scatter,
     request: &Request,
@@ -51,8 +65,68 @@ pub(super) async fn run(
         .as_ref()
         .map_or_else(|| ShardSet::full(request.index.shards), |ask| ask.value.clone());
     let route = read::route(request, plan.fingerprint);
-    let ask = Ask::Scoped(Arc::new(plan.scoped.clone()));
-    let gathered = match read::gather(scatter, request, &shards, ask, &route).await {
+    // A node that holds everything counts words itself.
+    let several = plan.frequency.is_some() && !read::whole(scatter, request, &shards, &route);
+    let apart = match &plan.frequency {
+        Some(terms) if several => {
+            frequency::find(scatter, request, &plan, &settings, terms, &shards, &route).await?
+        }
+        _ => None,
+    };
+    let found = match apart {
+        Some(found) => found,
+        None => find(scatter, request, &plan, &settings, &shards, &route).await?,
+    };
+    let uid = Uuid::now_v7().to_string();
+    let metadata = metadata(request, &plan)?;
+    let merged = MergeRequest {
+        query: plan.query.as_deref().unwrap_or_default(),
+        pagination: plan.pagination,
+        max_total_hits: settings.max_total_hits,
+        hits: plan.hits,
+        facets: found.facets.as_ref().map_or(Facets::None, Facets::Ready),
+        total: found.total,
+        show_query_vector: plan.show_query_vector,
+        processing_time_ms: started.elapsed().as_millis() as u64,
+        request_uid: &uid,
+        metadata: metadata.as_deref(),
+    };
+    let mut body = merge::merge_search(&found.pages, &merged);
+    if plan.project {
+        body = project(&body, settings.displayed.as_deref().unwrap_or_default());
+    }
+    if plan.performance {
+        let spent = format!("{:.2?}", started.elapsed());
+        body = append(&body, "performanceDetails", &json!({"search": spent}));
+    }
+    let meta = read::meta(scatter, request, &found.gathered);
+    Ok(Response { status: StatusCode::OK, body, meta })
+}
+
+fn metadata(request: &Request, plan: &Plan) -> Result<Option<Box<RawValue>>, Error> {
+    let metadata = request.original.metadata.then(|| {
+        let mut value = json!({"queryUid": Uuid::now_v7(), "indexUid": request.index.name});
+        if let Some(key) = &request.index.primary_key {
+            value["primaryKey"] = Value::from(key.as_str());
+        }
+        if let Some(query) = &plan.query {
+            value["query"] = Value::from(query.as_str());
+        }
+        serde_json::value::to_raw_value(&value)
+    });
+    metadata.transpose().map_err(Error::internal)
+}
+
+/// Asks all leaves one question and decodes their answers.
+async fn ask(
+    scatter: &Scatter,
+    request: &Request,
+    scoped: Scoped,
+    shards: &ShardSet,
+    route: &Route,
+) -> Result<(Gathered, Vec<merge::Page>), Error> {
+    let ask = Ask::Scoped(Arc::new(scoped));
+    let gathered = match read::gather(scatter, request, shards, ask, route).await {
         Ok(gathered) => gathered,
         Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
             return Err(own_words(scatter, request, error).await);
@@ -65,46 +139,31 @@ pub(super) async fn run(
             merge::Page::decode(&page.body).map_err(|_| Error::node(&page.node, "garbage"))?;
         pages.push(decoded);
     }
+    Ok((gathered, pages))
+}
+
+/// Finds hits the plain way: the client's own question, to all leaves.
+async fn find(
+    scatter: &Scatter,
+    request: &Request,
+    plan: &Plan,
+    settings: &IndexSettings,
+    shards: &ShardSet,
+    route: &Route,
+) -> Result<Found, Error> {
+    let (gathered, pages) = ask(scatter, request, plan.scoped.clone(), shards, route).await?;
     let facets = match &plan.facets {
-        Some(options) => {
-            Some(exact_facets(scatter, request, &plan, &gathered.pages, &pages, options).await)
-        }
+        Some(options) => Some(
+            exact_facets(scatter, request, &plan.scoped, &gathered.pages, &pages, options).await,
+        ),
         None => None,
     };
-    let total = plan.count_distinct.as_deref().filter(|_| pages.len() > 1);
-    let total =
-        total.and_then(|name| merge::distinct_total(&pages, name, settings.node_max_values));
-    let uid = Uuid::now_v7().to_string();
-    let metadata = request.original.metadata.then(|| {
-        let mut value = json!({"queryUid": Uuid::now_v7(), "indexUid": request.index.name});
-        if let Some(key) = &request.index.primary_key {
-            value["primaryKey"] = Value::from(key.as_str());
-        }
-        if let Some(query) = &plan.query {
-            value["query"] = Value::from(query.as_str());
-        }
-        serde_json::value::to_raw_value(&value)
-    });
-    let metadata = metadata.transpose().map_err(Error::internal)?;
-    let merged = MergeRequest {
-        query: plan.query.as_deref().unwrap_or_default(),
-        pagination: plan.pagination,
-        max_total_hits: settings.max_total_hits,
-        hits: plan.hits,
-        facets: facets.as_ref().map_or(Facets::None, Facets::Ready),
-        total,
-        show_query_vector: plan.show_query_vector,
-        processing_time_ms: started.elapsed().as_millis() as u64,
-        request_uid: &uid,
-        metadata: metadata.as_deref(),
-    };
-    let mut body = merge::merge_search(&pages, &merged);
-    if plan.project {
-        body = project(&body, settings.displayed.as_deref().unwrap_or_default());
-    }
-    if plan.performance {
-        let spent = format!("{:.2?}", started.elapsed());
-        body = append(&body, "performanceDetails", &json!({"search": spent}));
-    }
-    Ok(Response { status: StatusCode::OK, body, meta: read::meta(scatter, request, &gathered) })
+    let total = distinct_total(plan, settings, &pages);
+    Ok(Found { pages, gathered, facets, total })
+}
+
+/// How many hits there are over all leaves where a value may be on several of them.
+fn distinct_total(plan: &Plan, settings: &IndexSettings, pages: &[merge::Page]) -> Option<u64> {
+    let name = plan.count_distinct.as_deref().filter(|_| pages.len() > 1)?;
+    merge::distinct_total(pages, name, settings.node_max_values)
 }

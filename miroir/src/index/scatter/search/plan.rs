@@ -6,7 +6,7 @@ use super::super::{read, words};
 use crate::documents;
 use crate::index::settings::IndexSettings;
 use crate::leaf::Scoped;
-use crate::merge::{FacetOptions, HitOptions, Pagination};
+use crate::merge::{FacetOptions, HitOptions, Pagination, Shape, Terms};
 use crate::operation::{RawObject, Search};
 use crate::store::IndexEntry;
 
@@ -52,6 +52,8 @@ pub(super) struct Plan {
     pub(super) hits: HitOptions,
     pub(super) facets: Option<FacetOptions>,
     /// The attribute whose values say how many distinct hits there are.
+    /// The words of a query that drops the most frequent ones.
+    pub(super) frequency: Option<Terms>,
     pub(super) count_distinct: Option<String>,
     pub(super) show_query_vector: bool,
     pub(super) performance: bool,
@@ -105,6 +107,41 @@ fn formats(body: &RawObject, top: &str) -> bool {
     })
 }
 
+/// Retrieves a field the client did not ask to see.
+fn retrieve_too(field: String, list: &mut Vec<String>, body: &RawObject, hits: &mut HitOptions) {
+    let top = field.split('.').next().unwrap_or_default();
+    if !list.iter().any(|name| name.split('.').next() == Some(top)) {
+        // What is highlighted or cropped is in `_formatted` even if it is not retrieved.
+        if !formats(body, top) {
+            hits.drop_formatted.push(top.to_owned());
+        }
+        hits.drop_fields.push(top.to_owned());
+    }
+    list.push(field);
+}
+
+/// The words of a keyword query that drops its most frequent words, if Miroir can tell which.
+fn frequent(body: &RawObject, settings: &IndexSettings, index: &IndexEntry) -> Option<Terms> {
+    let strategy = body.read::<String>("matchingStrategy").ok()??;
+    let semantic = body.has("hybrid") || body.has("vector") || body.has("media");
+    let key = index.primary_key.as_ref()?;
+    if strategy != "frequency"
+        || semantic
+        || key.contains('.')
+        || !settings.plain_words
+        || !settings.words_first
+    {
+        return None;
+    }
+    Terms::parse(&body.read::<String>("q").ok()??, &settings.stop_words)
+}
+
+/// Whether a search has no words and no vector.
+fn placeholder(body: &RawObject) -> bool {
+    let words = body.read::<String>("q").ok().flatten().unwrap_or_default();
+    words.trim().is_empty() && !body.has("vector") && !body.has("media")
+}
+
 /// `None`: a node has to say what is wrong.
 pub(super) fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry) -> Option<Plan> {
     let mut body = search.body.clone()?;
@@ -144,8 +181,13 @@ pub(super) fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry
         score_threshold: body.read("rankingScoreThreshold").ok()?,
         distinct: body.read("distinct").ok()?.or_else(|| settings.distinct.clone()),
         ranking: settings.ranking.clone(),
+        shape: Shape::of(&body.read::<String>("q").ok()?.unwrap_or_default(), &settings.stop_words),
         ..HitOptions::default()
     };
+    let frequency = frequent(&body, settings, index);
+    if frequency.is_some() {
+        hits.unique.clone_from(&index.primary_key);
+    }
     let mut retrieve = body.read::<Vec<String>>("attributesToRetrieve").ok()?;
     if displayed.is_some() && retrieve.is_none() {
         retrieve = Some(vec!["*".to_owned()]);
@@ -156,16 +198,12 @@ pub(super) fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry
         if let Some(distinct) = hits.distinct.clone().filter(|_| !everything) {
             let top = distinct.split('.').next().unwrap_or_default().to_owned();
             if !list.iter().any(|name| *name == distinct || *name == top) {
-                // Hits are told apart by it, but the client did not ask to see it.
-                if !list.iter().any(|name| name.split('.').next() == Some(&top)) {
-                    // What is highlighted or cropped is in `_formatted` even if it is not retrieved.
-                    if !formats(&body, &top) {
-                        hits.drop_formatted.push(top.clone());
-                    }
-                    hits.drop_fields.push(top);
-                }
-                list.push(distinct);
+                retrieve_too(distinct, &mut list, &body, &mut hits);
             }
+        }
+        let unique = hits.unique.clone().filter(|name| !everything && !list.contains(name));
+        if let Some(unique) = unique {
+            retrieve_too(unique, &mut list, &body, &mut hits);
         }
         body.set("attributesToRetrieve", &list);
     }
@@ -199,6 +237,7 @@ pub(super) fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry
         max_values_per_facet: settings.max_values,
         sort_by: settings.sort_facets.clone(),
         node_limit: settings.node_max_values,
+        everything: !body.has("filter") && placeholder(&body),
         drop_facets,
     });
     for key in ["offset", "limit", "page", "hitsPerPage", "useNetwork", "showPerformanceDetails"] {
@@ -232,6 +271,7 @@ pub(super) fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry
         pagination,
         hits,
         facets,
+        frequency,
         count_distinct,
         show_query_vector: flag(&body, "retrieveVectors")?,
         performance,
