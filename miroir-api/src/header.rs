@@ -6,6 +6,8 @@ pub const DEGRADED: &str = "x-miroir-degraded";
 pub const SETTINGS_VERSION: &str = "x-miroir-settings-version";
 /// Request. Oldest settings version the client accepts.
 pub const MIN_SETTINGS_VERSION: &str = "x-miroir-min-settings-version";
+/// Request. Each leaf of a search by vector is asked for this many times the hits needed.
+pub const OVER_FETCH: &str = "x-miroir-over-fetch";
 /// Response. Answered while a settings broadcast was in flight.
 pub const SETTINGS_INCONSISTENT: &str = "x-miroir-settings-inconsistent";
 /// Request, and response to a request that had it. Id of the request, for logs and traces.

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use miroir::keys::MasterKey;
+use miroir::merge::Fusion;
 use miroir::node::ClientOptions;
 use miroir::node::health::HealthOptions;
 use miroir::operation::control::drift::DriftOptions;
 use miroir::quorum::WriteQuorum;
 use miroir::topology::{Node, NodeStatus, Topology};
-use miroir::{BroadcastStrategy, Tuning, UnavailableShards};
+use miroir::{BroadcastStrategy, MultiSearchTuning, Tuning, UnavailableShards, VectorSearchTuning};
 use miroir_api::{GroupId, InvalidNodeId, NodeId};
 
 use crate::BuildError;
@@ -81,5 +82,21 @@ pub(crate) fn tuning(config: &Config) -> Tuning {
         freeze_writes: config.settings_broadcast.freeze_writes_on_unrepairable,
         max_body: config.server.max_body_bytes,
         master_key: config.master_key.get().and_then(MasterKey::new),
+        multi_search: MultiSearchTuning {
+            enabled: config.multi_search.enabled,
+            max_queries: config.multi_search.max_queries_per_batch,
+            total_timeout: config.multi_search.total_timeout_ms.into(),
+            per_query_timeout: config.multi_search.per_query_timeout_ms.into(),
+        },
+        vector_search: VectorSearchTuning {
+            enabled: config.vector_search.enabled,
+            over_fetch: config.vector_search.over_fetch_factor,
+            fusion: match config.vector_search.merge_strategy {
+                config::MergeStrategy::Details => Fusion::Details,
+                config::MergeStrategy::Convex => Fusion::Convex,
+                config::MergeStrategy::Rrf => Fusion::Rrf { k: config.vector_search.rrf_k },
+            },
+            ratio: config.vector_search.hybrid_alpha_default,
+        },
     }
 }

@@ -81,7 +81,8 @@ impl Socket {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (node, mode) = (node.clone(), Arc::clone(&mode));
-                let service = service_fn(move |request| answer(node.clone(), Arc::clone(&mode), request));
+                let service =
+                    service_fn(move |request| answer(node.clone(), Arc::clone(&mode), request));
                 connections.spawn(
                     hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service),
@@ -200,7 +201,12 @@ impl Running {
         }
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, HeaderMap, Value) {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> (u16, HeaderMap, Value) {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))

@@ -18,6 +18,7 @@ use crate::index::scatter::listing;
 use crate::index::sequencer::Sequencer;
 use crate::index::settings::{IndexSettings, SettingsCache};
 use crate::keys::{Keyring, MasterKey};
+use crate::merge::Fusion;
 use crate::node::health::HealthBoard;
 use crate::node::{Call, Numbering, Pool, Scores};
 use crate::operation::control::lost;
@@ -70,6 +71,54 @@ pub struct Tuning {
     pub max_body: usize,
     /// What API keys are derived from; without it there are none and the API is open.
     pub master_key: Option<MasterKey>,
+    /// Several searches in one request.
+    pub multi_search: MultiSearchTuning,
+    /// Searches by vector.
+    pub vector_search: VectorSearchTuning,
+}
+
+/// Figures of multi-search.
+#[derive(Clone, Copy, Debug)]
+pub struct MultiSearchTuning {
+    /// Whether it is served.
+    pub enabled: bool,
+    /// Queries of one request.
+    pub max_queries: usize,
+    /// How long one request may take.
+    pub total_timeout: Duration,
+    /// How long one of its queries may take.
+    pub per_query_timeout: Duration,
+}
+
+impl Default for MultiSearchTuning {
+    fn default() -> Self {
+        let patience = Duration::from_secs(30);
+        Self {
+            enabled: true,
+            max_queries: 100,
+            total_timeout: patience,
+            per_query_timeout: patience,
+        }
+    }
+}
+
+/// Figures of searches by vector.
+#[derive(Clone, Copy, Debug)]
+pub struct VectorSearchTuning {
+    /// Whether they are served.
+    pub enabled: bool,
+    /// Each leaf is asked for this many times the hits that are needed.
+    pub over_fetch: u32,
+    /// How the halves of a hybrid search become one list.
+    pub fusion: Fusion,
+    /// `semanticRatio` of a hybrid search that does not say.
+    pub ratio: f32,
+}
+
+impl Default for VectorSearchTuning {
+    fn default() -> Self {
+        Self { enabled: true, over_fetch: 3, fusion: Fusion::Details, ratio: 0.5 }
+    }
 }
 
 impl Default for Tuning {
@@ -86,6 +135,8 @@ impl Default for Tuning {
             freeze_writes: true,
             max_body: 104_857_600,
             master_key: None,
+            multi_search: MultiSearchTuning::default(),
+            vector_search: VectorSearchTuning::default(),
         }
     }
 }

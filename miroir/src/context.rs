@@ -8,6 +8,7 @@
 //! | `scope` | the principal | `authorize` | Resolve and the control plane |
 //! | `origin`, `class` | never a header | whoever starts the request | node limit, metrics |
 //! | `min_settings_version` | `X-Miroir-Min-Settings-Version` | Decode | Scatter |
+//! | `over_fetch` | `X-Miroir-Over-Fetch` | Decode | Scatter |
 //! | `extensions` | layers of third parties | anybody | anybody |
 //!
 //! The resolved index, its settings version and the topology are *not* context: they are fields of
@@ -76,6 +77,8 @@ pub struct Context {
     pub class: Class,
     /// Oldest settings version the client accepts.
     pub min_settings_version: Option<u64>,
+    /// Each leaf is asked for this many times the hits a search by vector needs.
+    pub over_fetch: Option<u32>,
     /// For layers of third parties.
     pub extensions: ::http::Extensions,
 }
@@ -91,6 +94,7 @@ impl Context {
             origin: Origin::Client,
             class: Class::Interactive,
             min_settings_version: None,
+            over_fetch: None,
             extensions: ::http::Extensions::new(),
         }
     }

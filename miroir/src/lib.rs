@@ -45,7 +45,10 @@ mod builder;
 pub mod cluster;
 
 pub use builder::{BuildError, Builder, Miroir, Wrap};
-pub use cluster::{BroadcastStrategy, Cluster, Shared, StaleMap, Tuning, UnavailableShards};
+pub use cluster::{
+    BroadcastStrategy, Cluster, MultiSearchTuning, Shared, StaleMap, Tuning, UnavailableShards,
+    VectorSearchTuning,
+};
 pub use context::Context;
 pub use error::{Error, Fault, Retry};
 pub use stack::{OrderError, Placed, Stack};

@@ -1,8 +1,25 @@
 //! What travels up with every answer.
 
+use std::sync::Arc;
+
 use miroir_api::GroupId;
 
+use crate::index::settings::IndexSettings;
+use crate::merge::HitOptions;
 use crate::routing::ShardSet;
+
+/// What the client is to see of the hits of a federated search's query.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// What the client asked for.
+    pub hits: HitOptions,
+    /// The index's primary key.
+    pub primary_key: Option<String>,
+    /// The index's settings.
+    pub settings: Arc<IndexSettings>,
+    /// Whether hits tell of attributes the client may not see.
+    pub project: bool,
+}
 
 /// Facts about how an answer came about. Rendered as response headers by the edge.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +35,8 @@ pub struct Meta {
     pub settings_in_flight: bool,
     /// Nodes that took part.
     pub nodes: usize,
+    /// Of a federated search's query: what the client is to see of its hits.
+    pub part: Option<Arc<Part>>,
 }
 
 impl Meta {

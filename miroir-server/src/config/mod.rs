@@ -81,6 +81,10 @@ pub struct Config {
     pub settings_broadcast: SettingsBroadcastConfig,
     /// Finding changed settings.
     pub settings_drift_check: SettingsDriftCheckConfig,
+    /// Several searches in one request.
+    pub multi_search: MultiSearchConfig,
+    /// Searches by vector.
+    pub vector_search: VectorSearchConfig,
     /// Changing the number of shards.
     pub resharding: ReshardingConfig,
     /// Other pods.
@@ -116,6 +120,8 @@ impl Default for Config {
             task_registry: TaskRegistryConfig::default(),
             settings_broadcast: SettingsBroadcastConfig::default(),
             settings_drift_check: SettingsDriftCheckConfig::default(),
+            multi_search: MultiSearchConfig::default(),
+            vector_search: VectorSearchConfig::default(),
             resharding: ReshardingConfig::default(),
             peer_discovery: PeerDiscoveryConfig::default(),
             leader_election: LeaderElectionConfig::default(),

@@ -21,7 +21,6 @@ const UNAVAILABLE: &[&str] = &[
     "hpa",
     "idempotency",
     "ilm",
-    "multi_search",
     "query_coalescing",
     "query_planner",
     "replica_selection",
@@ -31,7 +30,6 @@ const UNAVAILABLE: &[&str] = &[
     "shadow",
     "tenant_affinity",
     "ttl",
-    "vector_search",
 ];
 
 /// The tree of all keys. Leaves are values of the right YAML kind (durations are numbers).

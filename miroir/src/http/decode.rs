@@ -14,15 +14,18 @@ use miroir_api::header as names;
 use tower::{Service, ServiceExt};
 
 use super::RequestId;
-use super::query::{decode, list_body, search_body, task_query};
+use super::query::{decode, list_body, search_body, similar_body, task_query};
 use super::routes::{self, Action, Route};
 use crate::context::{Context, Principal};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::index;
 use crate::operation::{
-    self, FetchOne, IndexOp, KeyOp, List, Operation, Original, PayloadFormat, RawObject, Search,
-    SettingsOp, SystemOp, TaskOp, Write,
+    self, FetchOne, IndexOp, KeyOp, List, MultiSearch, Operation, Original, PayloadFormat,
+    RawObject, Search, SearchKind, SettingsOp, SystemOp, TaskOp, Write,
 };
+
+/// Largest value of `X-Miroir-Over-Fetch`.
+const MAX_OVER_FETCH: u32 = 100;
 
 /// Limits of the client API.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +127,7 @@ impl Decode {
         let mut cx = Context::client(id, self.options.timeout);
         cx.principal = parts.extensions.get::<Principal>().cloned().unwrap_or(Principal::Anonymous);
         cx.min_settings_version = number(&parts.headers, names::MIN_SETTINGS_VERSION)?;
+        cx.over_fetch = over_fetch(&parts.headers)?;
         let suffix = if named {
             let skip = path.match_indices('/').nth(2).map_or(path.len(), |(at, _)| at);
             path[skip..].to_owned()
@@ -188,6 +192,20 @@ fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Error>
     })
 }
 
+fn over_fetch(headers: &HeaderMap) -> Result<Option<u32>, Error> {
+    let Some(value) = headers.get(names::OVER_FETCH) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    number.filter(|number| (1..=MAX_OVER_FETCH).contains(number)).map(Some).ok_or_else(|| {
+        Error::api(
+            "invalid_header_value",
+            format!(
+                "Header `{}` must be an integer from 1 to {MAX_OVER_FETCH}.",
+                names::OVER_FETCH
+            ),
+        )
+    })
+}
+
 fn json_body(original: &Original) -> Option<RawObject> {
     original.is_json().then(|| RawObject::parse(&original.body)).flatten()
 }
@@ -207,15 +225,24 @@ fn operation(route: &Route, parameters: Vec<String>, original: &Original) -> Ope
     let mut next = || parameters.next().unwrap_or_default();
     let query = original.query.as_deref().unwrap_or_default();
     let write = |index, write| Operation::Write { index, write };
+    let search = |index, kind, body| Operation::Search {
+        index,
+        search: Arc::new(Search { kind, body, rules: None }),
+    };
     match route.action {
         Action::Search => {
-            let body = json_body(original).filter(|_| query.is_empty());
-            Operation::Search { index: next(), search: Arc::new(Search { body }) }
+            search(next(), SearchKind::Hits, json_body(original).filter(|_| query.is_empty()))
         }
-        Action::SearchGet => Operation::Search {
-            index: next(),
-            search: Arc::new(Search { body: search_body(query) }),
-        },
+        Action::SearchGet => search(next(), SearchKind::Hits, search_body(query)),
+        Action::FacetSearch => {
+            let body = json_body(original).filter(|_| query.is_empty());
+            search(next(), SearchKind::FacetValues, body)
+        }
+        Action::Similar => {
+            search(next(), SearchKind::Similar, json_body(original).filter(|_| query.is_empty()))
+        }
+        Action::SimilarGet => search(next(), SearchKind::Similar, similar_body(query)),
+        Action::MultiSearch => Operation::MultiSearch(Arc::new(MultiSearch::parse(&original.body))),
         Action::Fetch => {
             Operation::List { index: next(), list: Arc::new(List { body: json_body(original) }) }
         }

@@ -153,6 +153,26 @@ pub(super) fn search_body(query: &str) -> Option<RawObject> {
     Some(out)
 }
 
+/// The `POST` form of `GET …/similar`. `None`: a node has to comment on it.
+pub(super) fn similar_body(query: &str) -> Option<RawObject> {
+    let mut out = RawObject::default();
+    for (key, value) in query_pairs(query) {
+        match key.as_str() {
+            "id" | "embedder" => out.set(&key, &value),
+            "offset" | "limit" => out.set(&key, &value.parse::<usize>().ok()?),
+            "attributesToRetrieve" => out.set(&key, &list(&value)),
+            "retrieveVectors"
+            | "showRankingScore"
+            | "showRankingScoreDetails"
+            | "showPerformanceDetails" => out.set(&key, &flag(&value)?),
+            "rankingScoreThreshold" => out.set(&key, &value.parse::<f64>().ok()?),
+            "filter" => out.set(&key, &filter(&value)),
+            _ => return None,
+        }
+    }
+    Some(out)
+}
+
 /// The `POST …/fetch` form of `GET …/documents`. `None`: a node has to comment on it.
 pub(super) fn list_body(query: &str) -> Option<RawObject> {
     let mut out = RawObject::default();

@@ -12,6 +12,14 @@ pub enum Action {
     Search,
     /// `GET …/search`.
     SearchGet,
+    /// `POST …/facet-search`.
+    FacetSearch,
+    /// `POST …/similar`.
+    Similar,
+    /// `GET …/similar`.
+    SimilarGet,
+    /// `POST /multi-search`.
+    MultiSearch,
     /// `POST …/documents/fetch`.
     Fetch,
     /// `GET …/documents`.

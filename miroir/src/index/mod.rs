@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::documents::RawDocument;
 use crate::hints::Hints;
 use crate::meta::Meta;
-use crate::operation::{FetchOne, List, Original, Search};
+use crate::operation::{FetchOne, List, Original, RawObject, Search};
 use crate::stage::Stage;
 use crate::store::IndexEntry;
 use crate::topology::Topology;
@@ -67,11 +67,28 @@ pub enum Write {
     Delete(Deletion),
 }
 
+/// What several searches of one index find together.
+#[derive(Clone, Debug)]
+pub struct Union {
+    /// The searches in their `POST` form, without paging and facets.
+    pub queries: Vec<RawObject>,
+    /// How many hits are shown at most: what one node would have looked at.
+    pub depth: usize,
+    /// Whether hits are counted exhaustively.
+    pub exhaustive: bool,
+    /// The federation's distinct attribute.
+    pub distinct: Option<String>,
+    /// Facets to count over all that is found.
+    pub facets: Option<Vec<String>>,
+}
+
 /// What is done to the index.
 #[derive(Clone, Debug)]
 pub enum Operation {
     /// A ranked read.
     Search(Arc<Search>),
+    /// How much several searches find together, and its facets: a search answer without hits.
+    Union(Arc<Union>),
     /// One document.
     FetchOne(Arc<FetchOne>),
     /// A list of documents.

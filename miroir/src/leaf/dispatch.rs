@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use miroir_api::NodeId;
 use tower::Service;
 
-use super::{Ask, Failed, Page, Request, Response, Route, Scoped, Target};
+use super::{Ask, Failed, Page, Request, Response, Route, Scoped, ScopedMany, Target};
 use crate::cluster::StaleMap;
 use crate::documents;
 use crate::error::{Error, ErrorKind, Retry};
@@ -123,6 +123,30 @@ pub fn restrict(scoped: &Scoped, only: Option<(&ShardSet, u32)>) -> Bytes {
     Bytes::from(out)
 }
 
+/// The body of a multi-search of one index.
+fn bundle(many: &ScopedMany, index: &str, only: Option<(&ShardSet, u32)>) -> Bytes {
+    let name = serde_json::Value::from(index).to_string();
+    let mut out = Vec::from(&b"{\"queries\":["[..]);
+    for (at, query) in many.queries.iter().enumerate() {
+        out.extend_from_slice(if at > 0 { b",{\"indexUid\":" } else { b"{\"indexUid\":" });
+        out.extend_from_slice(name.as_bytes());
+        let body = restrict(query, only);
+        let members = body.trim_ascii();
+        let members = members.strip_prefix(b"{").unwrap_or(members);
+        if members.trim_ascii() != b"}" {
+            out.push(b',');
+        }
+        out.extend_from_slice(members);
+    }
+    out.push(b']');
+    if let Some(federation) = &many.federation {
+        out.extend_from_slice(b",\"federation\":");
+        out.extend_from_slice(federation);
+    }
+    out.push(b'}');
+    Bytes::from(out)
+}
+
 /// Whether a body is a JSON object. Large ones are only looked at from outside: whoever decodes them
 /// sees the rest.
 fn is_object(body: &[u8]) -> bool {
@@ -151,6 +175,14 @@ fn address(request: &Request, node_shards: Option<&ShardSet>) -> Call {
             let path = format!("/indexes/{}{}", request.index.physical, scoped.path);
             let call = Call::new(Method::POST, scoped.operation, path).json(restrict(scoped, only));
             if scoped.sort_values { call.with_sort_values() } else { call }
+        }
+        Ask::Many(many) => {
+            let only = node_shards.map(|shards| (shards, request.index.shards));
+            Call::new(Method::POST, many.operation, "/multi-search").json(bundle(
+                many,
+                &request.index.physical,
+                only,
+            ))
         }
     }
 }
@@ -270,5 +302,28 @@ mod tests {
         assert_eq!(untouched, "{\"q\":1}");
         let client = restrict(&scoped("{}", Some("\"a = 1\"")), None);
         assert_eq!(client, "{\"filter\":\"a = 1\"}");
+    }
+
+    #[test]
+    fn every_query_of_a_bundle_is_restricted() {
+        let shards = ShardSet::single(ShardId(1), 4);
+        let many = ScopedMany {
+            queries: vec![scoped("{}", None), scoped("{\"q\":\"x\"}", Some("\"a = 1\""))],
+            federation: Some(Bytes::from_static(b"{\"limit\":0}")),
+            operation: "search",
+        };
+        let ours = "_miroir_shard IN ['\u{e001}']";
+        let out: serde_json::Value =
+            serde_json::from_slice(&bundle(&many, "a\"b", Some((&shards, 4)))).unwrap();
+        let expected = serde_json::json!({
+            "queries": [
+                {"indexUid": "a\"b", "filter": ours},
+                {"indexUid": "a\"b", "q": "x", "filter": [ours, "a = 1"]},
+            ],
+            "federation": {"limit": 0},
+        });
+        assert_eq!(out, expected);
+        let whole: serde_json::Value = serde_json::from_slice(&bundle(&many, "a", None)).unwrap();
+        assert_eq!(whole["queries"][0], serde_json::json!({"indexUid": "a"}));
     }
 }

@@ -51,11 +51,24 @@ pub struct Scoped {
     pub sort_values: bool,
 }
 
+/// Several searches of one index in one call, each restricted to the shards of its leaf.
+#[derive(Clone, Debug)]
+pub struct ScopedMany {
+    /// The searches; their paths and names do not count.
+    pub queries: Vec<Scoped>,
+    /// The `federation` object, as JSON.
+    pub federation: Option<Bytes>,
+    /// Name for metrics.
+    pub operation: &'static str,
+}
+
 /// What to ask.
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// A read whose leaf adds its shards to the filter.
     Scoped(Arc<Scoped>),
+    /// Several such searches, answered by one multi-search.
+    Many(Arc<ScopedMany>),
     /// A call that needs no restriction: by document id, or to one named node.
     Plain(Arc<Call>),
 }

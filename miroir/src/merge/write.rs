@@ -35,6 +35,18 @@ impl MergedHits {
         options: &HitOptions,
         out: &mut Vec<u8>,
     ) {
+        self.write_hit_with(pages, placed, options, None, out);
+    }
+
+    /// Appends one hit with a member of Miroir's own, after the document's fields.
+    pub(super) fn write_hit_with(
+        &self,
+        pages: &[Page],
+        placed: &Placed,
+        options: &HitOptions,
+        mut extra: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) {
         let Some(page) = pages.get(placed.leaf) else { return };
         let Some(hit) = page.hits.get(placed.hit) else { return };
         let body = &page.body[..];
@@ -54,6 +66,13 @@ impl MergedHits {
             }
         };
         for field in page.fields(hit) {
+            if !matches!(field.kind, FieldKind::Plain | FieldKind::Reserved)
+                && let Some(extra) = extra.take()
+            {
+                flush(&mut run, out);
+                comma(out);
+                out.extend_from_slice(extra);
+            }
             match decide(field, body, options, placed) {
                 Fate::Keep => {
                     run = Some((run.map_or(field.key.start, |run| run.0), field.value.end));
@@ -69,6 +88,10 @@ impl MergedHits {
             }
         }
         flush(&mut run, out);
+        if let Some(extra) = extra {
+            comma(out);
+            out.extend_from_slice(extra);
+        }
         out.push(b'}');
     }
 

@@ -4,6 +4,7 @@
 //! preserved JSON: what routing needs is a field, the rest travels untouched.
 
 pub mod control;
+mod multi;
 mod raw;
 mod resolve;
 mod rules;
@@ -12,7 +13,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
+use serde_json::value::RawValue;
 
+pub use multi::{MultiSearch, SubQuery};
 pub use raw::RawObject;
 pub use resolve::Resolve;
 
@@ -63,11 +66,42 @@ impl Original {
     }
 }
 
-/// A ranked read. `None`: the request could not be read; a node says why.
-#[derive(Clone, Debug)]
+/// Which of the ranked reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SearchKind {
+    /// Hits.
+    #[default]
+    Hits,
+    /// Values of one facet (`/facet-search`).
+    FacetValues,
+    /// Documents like one document (`/similar`).
+    Similar,
+    /// A query of a federated search: hits with everything the federation is merged by. What the
+    /// client did not ask for is named in [`Meta::part`].
+    Part,
+}
+
+/// A ranked read.
+#[derive(Clone, Debug, Default)]
 pub struct Search {
-    /// The query in its `POST` form.
+    /// Which.
+    pub kind: SearchKind,
+    /// The query in its `POST` form. `None`: the request could not be read; a node says why.
     pub body: Option<RawObject>,
+    /// A filter that also decides which document one may ask similar ones of.
+    pub rules: Option<Box<RawValue>>,
+}
+
+impl Search {
+    /// Restricts the search to what matches a filter.
+    pub fn restrict(&mut self, rules: &RawValue) {
+        if let Some(body) = &mut self.body {
+            body.and_filter(rules);
+        }
+        if self.kind == SearchKind::Similar {
+            self.rules = raw::conjunction(self.rules.take(), rules);
+        }
+    }
 }
 
 /// One document by id.
@@ -197,6 +231,8 @@ pub enum Operation {
         /// What.
         search: Arc<Search>,
     },
+    /// Several ranked reads at once.
+    MultiSearch(Arc<MultiSearch>),
     /// One document.
     FetchOne {
         /// Of which index.
@@ -234,7 +270,12 @@ impl Operation {
     /// A bounded name for logs and metrics.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Search { .. } => "search",
+            Self::Search { search, .. } => match search.kind {
+                SearchKind::Hits | SearchKind::Part => "search",
+                SearchKind::FacetValues => "facet_search",
+                SearchKind::Similar => "similar",
+            },
+            Self::MultiSearch(_) => "multi_search",
             Self::FetchOne { .. } => "document_get",
             Self::List { .. } => "documents_list",
             Self::Write { .. } => "documents_write",
@@ -261,6 +302,26 @@ impl Operation {
             ) => Some(index),
             Self::Settings(settings) => Some(&settings.index),
             _ => None,
+        }
+    }
+
+    /// The indexes the client searches, one per query of a multi-search, in order.
+    pub fn searched(&self) -> Vec<&str> {
+        match self {
+            Self::Search { index, .. } => vec![index],
+            Self::MultiSearch(multi) => multi.queries().map(|query| query.index.as_str()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Restricts a search to what matches a filter, which is JSON in the form of the `filter`
+    /// parameter. `position` is that of the query within [`Operation::searched`]. Queries that could
+    /// not be read stay as they are: they find nothing.
+    pub fn restrict(&mut self, position: usize, rules: &RawValue) {
+        match self {
+            Self::Search { search, .. } if position == 0 => Arc::make_mut(search).restrict(rules),
+            Self::MultiSearch(multi) => Arc::make_mut(multi).restrict(position, rules),
+            _ => {}
         }
     }
 

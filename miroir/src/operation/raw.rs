@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 /// A JSON object: keys in order, values raw.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct RawObject(IndexMap<String, Box<RawValue>>);
 
 impl RawObject {
@@ -56,8 +57,52 @@ impl RawObject {
         self.0.insert(key.to_owned(), value);
     }
 
+    /// ANDs a filter with the object's own `filter`.
+    pub fn and_filter(&mut self, rules: &RawValue) {
+        let own = self.remove("filter").filter(|own| own.get() != "null");
+        if let Some(joined) = conjunction(own, rules) {
+            self.set_raw("filter", joined);
+        }
+    }
+
     /// The object as bytes.
     pub fn to_bytes(&self) -> Bytes {
         Bytes::from(serde_json::to_vec(&self.0).unwrap_or_default())
+    }
+}
+
+/// The members of a filter whose outer array is a conjunction.
+fn members(filter: &RawValue) -> Vec<Box<RawValue>> {
+    serde_json::from_str(filter.get()).unwrap_or_else(|_| vec![filter.to_owned()])
+}
+
+/// Two filters as one. `None` only if that cannot be written as JSON, which does not happen.
+pub(super) fn conjunction(own: Option<Box<RawValue>>, rules: &RawValue) -> Option<Box<RawValue>> {
+    let Some(own) = own else { return Some(rules.to_owned()) };
+    let mut both = members(&own);
+    both.extend(members(rules));
+    serde_json::value::to_raw_value(&both).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_joined_whatever_their_form() {
+        for (own, rules, joined) in [
+            ("{}", "\"a = 1\"", "\"a = 1\""),
+            ("{\"filter\":null}", "[\"a = 1\"]", "[\"a = 1\"]"),
+            ("{\"filter\":\"b = 2\"}", "\"a = 1\"", "[\"b = 2\",\"a = 1\"]"),
+            (
+                "{\"filter\":[[\"b = 2\",\"c = 3\"],\"d = 4\"]}",
+                "[[\"a = 1\",\"e = 5\"]]",
+                "[[\"b = 2\",\"c = 3\"],\"d = 4\",[\"a = 1\",\"e = 5\"]]",
+            ),
+        ] {
+            let mut object = RawObject::parse(own.as_bytes()).unwrap();
+            object.and_filter(&RawValue::from_string(rules.to_owned()).unwrap());
+            assert_eq!(object.raw("filter"), Some(joined));
+        }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use tower::{Service, ServiceExt};
 
 use super::control::Control;
-use super::{Operation, Original, PayloadFormat, Request, Response, Write};
+use super::{Operation, Original, PayloadFormat, Request, Response, Write, multi};
 use crate::cluster::Shared;
 use crate::documents::{self, Format};
 use crate::error::Error;
@@ -49,6 +49,7 @@ impl Resolve {
             }
             Operation::List { index, list } => (index, index::Operation::List(Arc::clone(list))),
             Operation::Write { index, write } => return self.write(&request, index, write).await,
+            Operation::MultiSearch(multi) => return multi::run(&self, &request, multi).await,
             _ => return self.control.run(request).await,
         };
         let Some(entry) = IndexUid::new(name).ok().and_then(|uid| self.shared.index(&uid)) else {
@@ -60,6 +61,29 @@ impl Resolve {
             });
         };
         self.index(&request, entry, op).await
+    }
+
+    /// What several searches of one index find together, and its facets.
+    pub(super) async fn union(
+        &self,
+        request: &Request,
+        name: &str,
+        union: index::Union,
+    ) -> Result<Response, Error> {
+        let uid = IndexUid::new(name).ok();
+        let entry = uid.and_then(|uid| self.shared.index(&uid));
+        let entry = entry.ok_or_else(|| Error::index_not_found(name))?;
+        self.index(request, entry, index::Operation::Union(Arc::new(union))).await
+    }
+
+    /// What all stages share.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The control plane.
+    pub(super) fn control(&self) -> &Control {
+        &self.control
     }
 
     async fn index(

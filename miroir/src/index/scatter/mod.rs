@@ -1,12 +1,16 @@
 //! Scatter, the boundary from one index to its shards: plan, fan out, merge or count the quorum.
 
 mod documents;
+mod facet_search;
 mod fetch;
 mod freshness;
+mod hybrid;
 pub(crate) mod listing;
 pub mod missed;
 pub mod read;
 mod search;
+mod similar;
+mod union;
 pub mod words;
 mod write;
 
@@ -17,12 +21,14 @@ use futures_util::future::BoxFuture;
 use tower::Service;
 
 pub(crate) use documents::compact;
+pub(crate) use search::project;
 pub use write::{Batch, Outcome, Plan, accepted, dispatch_write};
 
 use super::{Operation, Request, Response};
 use crate::cluster::Shared;
 use crate::error::Error;
 use crate::leaf;
+use crate::operation::SearchKind;
 
 /// The base service of the index stage. Always ready; waiting happens in `call`.
 #[derive(Clone, Debug)]
@@ -45,7 +51,17 @@ impl Scatter {
         match &request.op {
             Operation::Search(search) => {
                 let search = Arc::clone(search);
-                search::run(&self, &request, &search).await
+                match search.kind {
+                    SearchKind::Hits | SearchKind::Part => {
+                        search::run(&self, &request, &search).await
+                    }
+                    SearchKind::FacetValues => facet_search::run(&self, &request, &search).await,
+                    SearchKind::Similar => similar::run(&self, &request, &search).await,
+                }
+            }
+            Operation::Union(union) => {
+                let union = Arc::clone(union);
+                union::run(&self, &request, &union).await
             }
             Operation::FetchOne(fetch) => {
                 let fetch = Arc::clone(fetch);

@@ -68,7 +68,7 @@ impl Control {
 
     /// What a node says of the request as it came, under another prefix. An internal error if the
     /// node has no complaint.
-    pub(super) async fn refusal(&self, request: &Request, prefix: &str) -> Error {
+    pub(in crate::operation) async fn refusal(&self, request: &Request, prefix: &str) -> Error {
         let Some(node) = self.shared.any_node() else {
             return Error::shards_unavailable(ShardSet::full(self.shared.tuning.shards));
         };

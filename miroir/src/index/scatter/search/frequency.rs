@@ -61,7 +61,7 @@ pub(super) async fn find(
     };
     let total = distinct_total(plan, settings, &candidates)
         .unwrap_or_else(|| candidates.iter().fold(0, |sum, page| sum.saturating_add(page.total)));
-    Ok(Some(Found { pages, gathered, facets, total: Some(total) }))
+    Ok(Some(Found { pages, gathered, facets, total: Some(total), fused: None }))
 }
 
 fn with(plan: &Plan, body: &RawObject) -> Scoped {

@@ -11,6 +11,7 @@ mod facets;
 mod frequency;
 mod plan;
 mod present;
+mod vectors;
 
 use std::sync::Arc;
 
@@ -21,21 +22,25 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::fetch::own_words;
+use super::hybrid::{self, Mode};
 use super::read::Gathered;
 use super::{Scatter, read};
 use crate::error::{Error, ErrorKind};
 use crate::index::settings::IndexSettings;
 use crate::index::{Request, Response};
 use crate::leaf::{Ask, Route, Scoped};
-use crate::merge::{self, Facets, MergeRequest};
-use crate::operation::Search;
+use crate::merge::{self, Facets, MergeRequest, MergedHits};
+use crate::meta::{Meta, Part};
+use crate::operation::{Search, SearchKind};
 use crate::routing::ShardSet;
 use facets::exact_facets;
-use plan::{Plan, plan};
-use present::{append, project};
+use plan::Plan;
+pub(super) use plan::{plan, visible};
+pub(super) use present::append;
+pub(crate) use present::project;
 
 /// What one node says to `facets: ["*"]` on an index without filterable attributes.
-const NO_FACETS: &str = "Invalid facet distribution: Pattern `*` is not filterable. This index does \
+pub(super) const NO_FACETS: &str = "Invalid facet distribution: Pattern `*` is not filterable. This index does \
                          not have configured filterable attributes.";
 /// What the leaves answered, and what was found out about it.
 struct Found {
@@ -44,7 +49,11 @@ struct Found {
     facets: Option<merge::MergedFacets>,
     /// The total, where it is not the pages' own.
     total: Option<u64>,
+    /// The halves of a hybrid search and the order of their hits, where both have a share.
+    fused: Option<(Vec<merge::Page>, MergedHits)>,
 }
+
+/// Answers a search.
 
 pub(super) async fn run(
     scatter: &Scatter,
@@ -53,12 +62,19 @@ pub(super) async fn run(
 ) -> Result<Response, Error> {
     let started = Instant::now();
     let settings = scatter.shared.settings(&request.index, &request.cx).await?;
-    let Some(plan) = plan(search, &settings, &request.index) else {
+    let Some(mut plan) = plan(search, &settings, &request.index) else {
         return Err(read::refusal(scatter, request).await);
     };
     if plan.no_facets {
         return Err(Error::api("invalid_search_facets", NO_FACETS));
     }
+    let part = (search.kind == SearchKind::Part)
+        .then(|| part(&mut plan, &settings, request.index.primary_key.as_ref()));
+    let tuning = &scatter.shared.tuning.vector_search;
+    let mode = match &search.body {
+        Some(body) => hybrid::mode(body, tuning)?,
+        None => Mode::Keyword,
+    };
     let shards = request
         .hints
         .shards
@@ -75,8 +91,16 @@ pub(super) async fn run(
     };
     let found = match apart {
         Some(found) => found,
+        None if mode != Mode::Keyword => {
+            match vectors::find(scatter, request, &plan, &settings, &mode, &shards, &route).await? {
+                Some(found) => found,
+                None => return by_words(scatter, request, search).await,
+            }
+        }
         None => find(scatter, request, &plan, &settings, &shards, &route).await?,
     };
+    let mut hits = plan.hits.clone();
+    (hits.offset, hits.limit) = plan.pagination.window(settings.max_total_hits);
     let uid = Uuid::now_v7().to_string();
     let metadata = metadata(request, &plan)?;
     let merged = MergeRequest {
@@ -91,7 +115,10 @@ pub(super) async fn run(
         request_uid: &uid,
         metadata: metadata.as_deref(),
     };
-    let mut body = merge::merge_search(&found.pages, &merged);
+    let mut body = match &found.fused {
+        Some((halves, order)) => merge::write_search(halves, order, &hits, &merged),
+        None => merge::merge_search(&found.pages, &merged),
+    };
     if plan.project {
         body = project(&body, settings.displayed.as_deref().unwrap_or_default());
     }
@@ -99,7 +126,7 @@ pub(super) async fn run(
         let spent = format!("{:.2?}", started.elapsed());
         body = append(&body, "performanceDetails", &json!({"search": spent}));
     }
-    let meta = read::meta(scatter, request, &found.gathered);
+    let meta = Meta { part, ..read::meta(scatter, request, &found.gathered) };
     Ok(Response { status: StatusCode::OK, body, meta })
 }
 
@@ -159,11 +186,44 @@ async fn find(
         None => None,
     };
     let total = distinct_total(plan, settings, &pages);
-    Ok(Found { pages, gathered, facets, total })
+    Ok(Found { pages, gathered, facets, total, fused: None })
 }
 
 /// How many hits there are over all leaves where a value may be on several of them.
 fn distinct_total(plan: &Plan, settings: &IndexSettings, pages: &[merge::Page]) -> Option<u64> {
     let name = plan.count_distinct.as_deref().filter(|_| pages.len() > 1)?;
     merge::distinct_total(pages, name, settings.node_max_values)
+}
+
+/// Keeps what the client is to see of the hits for whoever merges them further, and has them come
+/// with everything.
+fn part(plan: &mut Plan, settings: &Arc<IndexSettings>, primary_key: Option<&String>) -> Arc<Part> {
+    let part = Part {
+        hits: plan.hits.clone(),
+        primary_key: primary_key.cloned(),
+        settings: Arc::clone(settings),
+        project: std::mem::take(&mut plan.project),
+    };
+    plan.hits.show_score = true;
+    plan.hits.show_details = true;
+    plan.hits.drop_fields.clear();
+    plan.hits.drop_formatted.clear();
+    Arc::new(part)
+}
+
+/// The keyword half of a hybrid search as the whole of it.
+async fn by_words(
+    scatter: &Scatter,
+    request: &Request,
+    search: &Search,
+) -> Result<Response, Error> {
+    let mut words = search.clone();
+    if let Some(body) = &mut words.body {
+        for key in ["hybrid", "vector", "media"] {
+            body.remove(key);
+        }
+    }
+    let mut answer = Box::pin(run(scatter, request, &words)).await?;
+    answer.body = append(&answer.body, "semanticHitCount", &json!(0));
+    Ok(answer)
 }

@@ -7,7 +7,7 @@ use crate::documents;
 use crate::index::settings::IndexSettings;
 use crate::leaf::Scoped;
 use crate::merge::{FacetOptions, HitOptions, Pagination, Shape, Terms};
-use crate::operation::{RawObject, Search};
+use crate::operation::{RawObject, Search, SearchKind};
 use crate::store::IndexEntry;
 
 /// Parameters Miroir lets through; a node comments on any other.
@@ -45,12 +45,12 @@ const KNOWN: &[&str] = &[
 ];
 
 /// What a search needs besides its leaves' answers.
-pub(super) struct Plan {
-    pub(super) scoped: Scoped,
+pub(in crate::index::scatter) struct Plan {
+    pub(in crate::index::scatter) scoped: Scoped,
     pub(super) query: Option<String>,
     pub(super) pagination: Pagination,
     pub(super) hits: HitOptions,
-    pub(super) facets: Option<FacetOptions>,
+    pub(in crate::index::scatter) facets: Option<FacetOptions>,
     /// The attribute whose values say how many distinct hits there are.
     /// The words of a query that drops the most frequent ones.
     pub(super) frequency: Option<Terms>,
@@ -58,12 +58,38 @@ pub(super) struct Plan {
     pub(super) show_query_vector: bool,
     pub(super) performance: bool,
     pub(super) project: bool,
-    pub(super) no_facets: bool,
-    pub(super) fingerprint: u64,
+    pub(in crate::index::scatter) no_facets: bool,
+    pub(in crate::index::scatter) fingerprint: u64,
+}
+
+impl Plan {
+    /// Leaves only what decides which documents are found, and in which order.
+    pub(in crate::index::scatter) fn count_only(&mut self) {
+        let Some(mut body) = RawObject::parse(&self.scoped.body) else { return };
+        for key in [
+            "limit",
+            "page",
+            "hitsPerPage",
+            "facets",
+            "showRankingScore",
+            "showRankingScoreDetails",
+            "showMatchesPosition",
+            "retrieveVectors",
+            "attributesToHighlight",
+            "attributesToCrop",
+        ] {
+            body.remove(key);
+        }
+        body.set("attributesToRetrieve", &[(); 0]);
+        self.scoped.body = body.to_bytes();
+    }
 }
 
 /// Attributes a client may see, out of those it names. `"*"` stands for all of them.
-fn visible(names: Vec<String>, displayed: Option<&[String]>) -> Vec<String> {
+pub(in crate::index::scatter) fn visible(
+    names: Vec<String>,
+    displayed: Option<&[String]>,
+) -> Vec<String> {
     let names = names.into_iter().filter(|name| !documents::is_reserved(name));
     let Some(displayed) = displayed else { return names.collect() };
     let mut out: Vec<String> = Vec::new();
@@ -142,8 +168,19 @@ fn placeholder(body: &RawObject) -> bool {
     words.trim().is_empty() && !body.has("vector") && !body.has("media")
 }
 
+/// The primary key, where hits of several lists are told apart by it.
+fn identity(search: &Search, index: &IndexEntry) -> Option<String> {
+    let several = search.kind == SearchKind::Part
+        || search.body.as_ref().is_some_and(|body| body.has("hybrid"));
+    index.primary_key.clone().filter(|_| several)
+}
+
 /// `None`: a node has to say what is wrong.
-pub(super) fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry) -> Option<Plan> {
+pub(in crate::index::scatter) fn plan(
+    search: &Search,
+    settings: &IndexSettings,
+    index: &IndexEntry,
+) -> Option<Plan> {
     let mut body = search.body.clone()?;
     if !body.keys().all(|key| KNOWN.contains(&key)) || body.has("personalize") {
         return None;
@@ -201,7 +238,8 @@ pub(super) fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry
                 retrieve_too(distinct, &mut list, &body, &mut hits);
             }
         }
-        let unique = hits.unique.clone().filter(|name| !everything && !list.contains(name));
+        let unique = hits.unique.clone().or_else(|| identity(search, index));
+        let unique = unique.filter(|name| !everything && !list.contains(name));
         if let Some(unique) = unique {
             retrieve_too(unique, &mut list, &body, &mut hits);
         }

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 /// Adds a key to a JSON object.
-pub(super) fn append(body: &Bytes, key: &str, value: &Value) -> Bytes {
+pub(in crate::index::scatter) fn append(body: &Bytes, key: &str, value: &Value) -> Bytes {
     let open = body.strip_suffix(b"}").unwrap_or(body);
     Bytes::from([open, format!(",\"{key}\":{value}}}").as_bytes()].concat())
 }
 
 /// Hides what tells of attributes a client may not see: positions of matches in them, and the values
 /// hits were sorted by.
-pub(super) fn project(body: &Bytes, displayed: &[String]) -> Bytes {
+pub(crate) fn project(body: &Bytes, displayed: &[String]) -> Bytes {
     let Ok(mut answer) = serde_json::from_slice::<Value>(body) else { return body.clone() };
     let shown = |name: &str| {
         displayed.iter().any(|d| {

@@ -1,0 +1,208 @@
+//! Several searches in one request (`POST /multi-search`), plain or federated.
+//!
+//! Every query becomes a search of its own, which passes Resolve and the index stage like any other.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `plain` | one answer per query |
+//! | `federated` | one list of hits |
+//! | `facets` | facets of a federation |
+//! | `words` | what a node says of the request |
+
+mod facets;
+mod federated;
+mod federation;
+mod plain;
+mod words;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
+use miroir_api::IndexUid;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tower::Service;
+
+use super::resolve::Resolve;
+use super::{Operation, Original, RawObject, Request, Response, Search, SearchKind};
+use crate::error::{Error, ErrorKind};
+use crate::meta::Meta;
+
+/// How many queries of one request are under way at the same time.
+const IN_FLIGHT: usize = 32;
+
+/// One query.
+#[derive(Clone, Debug)]
+pub struct SubQuery {
+    /// The index the client named.
+    pub index: String,
+    /// The search in its `POST` form.
+    pub body: RawObject,
+    /// `federationOptions`.
+    pub options: Option<Box<RawValue>>,
+}
+
+/// A request for several searches.
+#[derive(Clone, Debug, Default)]
+pub struct MultiSearch {
+    /// `None`: the request could not be read; a node says why.
+    queries: Option<Vec<SubQuery>>,
+    federation: Option<RawObject>,
+}
+
+impl MultiSearch {
+    /// Reads a request. What cannot be read has no queries, and a node comments on it.
+    pub fn parse(body: &[u8]) -> Self {
+        Self::read(body).unwrap_or_default()
+    }
+
+    fn read(body: &[u8]) -> Option<Self> {
+        let body = RawObject::parse(body)?;
+        if !body.keys().all(|key| matches!(key, "queries" | "federation")) {
+            return None;
+        }
+        let federation = body.read::<RawObject>("federation").ok()?;
+        let mut queries = Vec::new();
+        for mut query in body.read::<Vec<RawObject>>("queries").ok()?? {
+            let index = query.read::<String>("indexUid").ok()??;
+            IndexUid::new(&index).ok()?;
+            query.remove("indexUid");
+            let options = query.remove("federationOptions").filter(|o| o.get() != "null");
+            queries.push(SubQuery { index, body: query, options });
+        }
+        Some(Self { queries: Some(queries), federation })
+    }
+
+    /// The queries, in order.
+    pub fn queries(&self) -> impl Iterator<Item = &SubQuery> {
+        self.queries.iter().flatten()
+    }
+
+    /// Restricts one query to what matches a filter.
+    pub fn restrict(&mut self, position: usize, rules: &RawValue) {
+        if let Some(query) = self.queries.as_mut().and_then(|queries| queries.get_mut(position)) {
+            query.body.and_filter(rules);
+        }
+    }
+}
+
+/// Answers a request for several searches.
+pub(super) async fn run(
+    resolve: &Resolve,
+    request: &Request,
+    multi: &MultiSearch,
+) -> Result<Response, Error> {
+    let tuning = &resolve.shared().tuning.multi_search;
+    if !tuning.enabled {
+        return Err(Error::api(
+            "miroir_not_supported",
+            "Multi-search is switched off (`multi_search.enabled`).",
+        ));
+    }
+    let Some(queries) = multi.queries.as_deref().filter(|_| request.original.is_json()) else {
+        return Err(words::unreadable(resolve, request).await);
+    };
+    if queries.len() > tuning.max_queries {
+        return Err(Error::api(
+            "miroir_too_many_queries",
+            format!(
+                "A multi-search may have {} queries (`multi_search.max_queries_per_batch`), and \
+                 this one has {}. Send several requests, or raise the limit.",
+                tuning.max_queries,
+                queries.len()
+            ),
+        ));
+    }
+    metrics::counter!("miroir_multisearch_batches_total").increment(1);
+    metrics::histogram!("miroir_multisearch_queries_per_batch").record(queries.len() as f64);
+    // Queries wait for each other at the end; the batch as a whole has a time of its own.
+    let mut request = request.clone();
+    request.cx.deadline = request.cx.deadline.min(tuning.total_timeout);
+    let deadline = request.cx.deadline;
+    let answer = async {
+        match &multi.federation {
+            None => plain::run(resolve, &request, queries, multi).await,
+            Some(federation) => federated::run(resolve, &request, queries, federation, multi).await,
+        }
+    };
+    deadline.run(answer).await.unwrap_or_else(|_| {
+        Err(Error::api(
+            "miroir_deadline_exceeded",
+            "The queries together took longer than `multi_search.total_timeout_ms`. Retry later, \
+             or raise it.",
+        ))
+    })
+}
+
+/// Runs searches side by side, answering in their order.
+fn each<'a>(
+    resolve: &'a Resolve,
+    request: &'a Request,
+    searches: impl Iterator<Item = (String, RawObject, SearchKind)> + Send + 'a,
+) -> impl Stream<Item = Result<Response, Error>> + Send + 'a {
+    let patience = resolve.shared().tuning.multi_search.per_query_timeout;
+    let calls = searches.map(move |(index, body, kind)| {
+        let original = Original {
+            method: http::Method::POST,
+            path: "/search".to_owned(),
+            query: None,
+            body: body.to_bytes(),
+            content_type: Some("application/json".to_owned()),
+            metadata: request.original.metadata,
+        };
+        let search = Search { kind, body: Some(body), rules: None };
+        let op = Operation::Search { index, search: Arc::new(search) };
+        let mut cx = request.cx.clone();
+        cx.deadline = cx.deadline.min(patience);
+        let deadline = cx.deadline;
+        let call = resolve.clone().call(Request { op, original: Arc::new(original), cx });
+        async move { deadline.run(call).await? }
+    });
+    stream::iter(calls).buffered(IN_FLIGHT)
+}
+
+/// Whether a node may have words of its own for an error.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Verbatim { .. } | ErrorKind::Api(_))
+}
+
+/// The error of one query, as an error of the batch.
+fn inside(error: &Error, position: usize) -> Error {
+    let (status, body) = match error.kind() {
+        ErrorKind::DeadlineExceeded => Error::api(
+            "miroir_deadline_exceeded",
+            "The query took longer than `multi_search.per_query_timeout_ms`. Retry later, or raise \
+             it.",
+        )
+        .render(),
+        _ => error.render(),
+    };
+    let Some(mut value) = body.and_then(|body| serde_json::from_slice::<Value>(&body).ok()) else {
+        return error.clone();
+    };
+    let message = value["message"].as_str().unwrap_or_default();
+    value["message"] = format!("Inside `.queries[{position}]`: {message}").into();
+    // The index is not part of the path here.
+    let status =
+        if status == http::StatusCode::NOT_FOUND { http::StatusCode::BAD_REQUEST } else { status };
+    Error::verbatim(status, Bytes::from(value.to_string()))
+}
+
+/// What is known of how several answers came about.
+fn together<'a>(metas: impl Iterator<Item = &'a Meta>) -> Meta {
+    let mut out = Meta::default();
+    for meta in metas {
+        out.nodes = out.nodes.max(meta.nodes);
+        out.settings_in_flight |= meta.settings_in_flight;
+        match (&mut out.missing_shards, &meta.missing_shards) {
+            (Some(all), Some(more)) => all.union_with(more),
+            (all @ None, Some(more)) => *all = Some(more.clone()),
+            (_, None) => {}
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! One answer per query, in the order of the queries.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::StatusCode;
+
+use super::{MultiSearch, SubQuery, each, inside, is_refusal, together, words};
+use crate::error::Error;
+use crate::operation::resolve::Resolve;
+use crate::operation::{Request, Response, SearchKind};
+
+pub(super) async fn run(
+    resolve: &Resolve,
+    request: &Request,
+    queries: &[SubQuery],
+    multi: &MultiSearch,
+) -> Result<Response, Error> {
+    if queries.iter().any(|query| query.options.is_some())
+        && let Some(error) = words::refusal(resolve, request, multi).await
+    {
+        return Err(error);
+    }
+    let searches =
+        queries.iter().map(|query| (query.index.clone(), query.body.clone(), SearchKind::Hits));
+    let mut answers = pin!(each(resolve, request, searches));
+    let mut done = Vec::with_capacity(queries.len());
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(answer) => done.push(answer),
+            Err(error) => {
+                if !done.is_empty() {
+                    metrics::counter!("miroir_multisearch_partial_failures_total").increment(1);
+                }
+                // One node answers for the whole request, or not at all.
+                let own = if is_refusal(&error) {
+                    words::refusal(resolve, request, multi).await
+                } else {
+                    None
+                };
+                return Err(own.unwrap_or_else(|| inside(&error, done.len())));
+            }
+        }
+    }
+    let size: usize = done.iter().map(|answer| answer.body.len() + 64).sum();
+    let mut body = Vec::with_capacity(size + 16);
+    body.extend_from_slice(b"{\"results\":[");
+    for (at, (query, answer)) in queries.iter().zip(&done).enumerate() {
+        body.extend_from_slice(if at > 0 { b",{\"indexUid\":\"" } else { b"{\"indexUid\":\"" });
+        // The name of an index has no character that JSON would escape.
+        body.extend_from_slice(query.index.as_bytes());
+        body.extend_from_slice(b"\",");
+        body.extend_from_slice(answer.body.strip_prefix(b"{").unwrap_or(&answer.body));
+    }
+    body.extend_from_slice(b"]}");
+    let meta = together(done.iter().map(|answer| &answer.meta));
+    Ok(Response { status: StatusCode::OK, body: Bytes::from(body), meta })
+}

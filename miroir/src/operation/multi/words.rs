@@ -1,0 +1,145 @@
+//! What one node says of a multi-search.
+//!
+//! Errors of a multi-search depend on all of its queries: the first one that is wrong, positions,
+//! ranking rules that do not fit together. A node is asked the whole question, about the indexes as
+//! it knows them, and its answer is given in the client's names.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::Method;
+use miroir_api::IndexUid;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{MultiSearch, SubQuery};
+use crate::error::{Error, ErrorKind};
+use crate::index::scatter::words as scrub;
+use crate::node::Call;
+use crate::operation::control::placeholder;
+use crate::operation::resolve::Resolve;
+use crate::operation::{RawObject, Request};
+use crate::routing::ShardSet;
+
+/// The names a request uses, and what the node calls them.
+#[derive(Debug, Default)]
+struct Names(BTreeMap<String, String>);
+
+impl Names {
+    fn node(&mut self, resolve: &Resolve, client: &str) -> String {
+        if let Some(known) = self.0.get(client) {
+            return known.clone();
+        }
+        let entry = IndexUid::new(client).ok().and_then(|uid| resolve.shared().index(&uid));
+        let name = match entry {
+            Some(entry) => entry.physical.clone(),
+            // What the client's name stands for on the node may belong to another of its names.
+            None if resolve.shared().indexes().iter().any(|other| other.physical == client) => {
+                format!("miroir-nowhere-{}", self.0.len())
+            }
+            None => client.to_owned(),
+        };
+        self.0.insert(client.to_owned(), name.clone());
+        name
+    }
+
+    fn client(&self, text: &str) -> String {
+        let mut out = text.to_owned();
+        for (client, node) in &self.0 {
+            if client != node {
+                out = out.replace(&format!("`{node}`"), &format!("`{client}`"));
+                out = out.replace(&format!(".{node}`"), &format!(".{client}`"));
+            }
+        }
+        out
+    }
+}
+
+fn body(
+    resolve: &Resolve,
+    names: &mut Names,
+    queries: &[SubQuery],
+    federation: Option<&RawObject>,
+) -> Bytes {
+    let mut list = Vec::with_capacity(queries.len());
+    for query in queries {
+        let mut body = query.body.clone();
+        body.set("indexUid", &names.node(resolve, &query.index));
+        if let Some(options) = &query.options {
+            body.set_raw("federationOptions", options.clone());
+        }
+        list.push(body);
+    }
+    let mut out = RawObject::default();
+    out.set("queries", &list);
+    if let Some(federation) = federation {
+        let mut federation = federation.clone();
+        if let Ok(Some(facets)) =
+            federation.read::<indexmap::IndexMap<String, Box<RawValue>>>("facetsByIndex")
+        {
+            let renamed: indexmap::IndexMap<String, Box<RawValue>> = facets
+                .into_iter()
+                .map(|(index, list)| (names.node(resolve, &index), list))
+                .collect();
+            federation.set("facetsByIndex", &renamed);
+        }
+        out.set("federation", &federation);
+    }
+    out.to_bytes()
+}
+
+async fn ask(resolve: &Resolve, request: &Request, names: &Names, body: Bytes) -> Option<Error> {
+    let Some(node) = resolve.shared().any_node() else {
+        return Some(Error::shards_unavailable(ShardSet::full(resolve.shared().tuning.shards)));
+    };
+    let mut call = Call::new(Method::POST, "replay", "/multi-search").json(body);
+    let mangled = scrub::hide(&mut call);
+    match resolve.shared().call(&node, &call, &request.cx).await {
+        Ok(_) => None,
+        Err(error) => {
+            let ErrorKind::Verbatim { status, body } = error.kind() else { return Some(error) };
+            let body = scrub::body(body, &placeholder(), mangled);
+            let Ok(mut value) = serde_json::from_slice::<Value>(&body) else {
+                return Some(Error::verbatim(*status, body));
+            };
+            if let Some(text) = value["message"].as_str() {
+                value["message"] = names.client(text).into();
+            }
+            Some(Error::verbatim(*status, Bytes::from(value.to_string())))
+        }
+    }
+}
+
+/// What a node says of a request that Miroir cannot read.
+pub(super) async fn unreadable(resolve: &Resolve, request: &Request) -> Error {
+    resolve.control().refusal(request, "").await
+}
+
+/// What a node says of a request, if it refuses it.
+pub(super) async fn refusal(
+    resolve: &Resolve,
+    request: &Request,
+    multi: &MultiSearch,
+) -> Option<Error> {
+    let mut names = Names::default();
+    let queries = multi.queries.as_deref().unwrap_or_default();
+    let body = body(resolve, &mut names, queries, multi.federation.as_ref());
+    ask(resolve, request, &names, body).await
+}
+
+/// What a node says of how the queries of a federation fit together. It looks for no hits.
+pub(super) async fn judgement(
+    resolve: &Resolve,
+    request: &Request,
+    queries: &[SubQuery],
+    federation: &RawObject,
+) -> Option<Error> {
+    let mut names = Names::default();
+    let mut federation = federation.clone();
+    for key in ["offset", "page", "hitsPerPage", "showPerformanceDetails"] {
+        federation.remove(key);
+    }
+    federation.set("limit", &json!(0));
+    let body = body(resolve, &mut names, queries, Some(&federation));
+    ask(resolve, request, &names, body).await
+}
