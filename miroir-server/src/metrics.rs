@@ -56,6 +56,9 @@ pub const LONG_SECONDS: &[f64] = &[1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 
 /// Buckets for the number of nodes asked.
 pub const FAN_OUT: &[f64] = &[1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 64.0];
 
+/// Buckets for the number of queries in one request.
+pub const BATCH: &[f64] = &[1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0];
+
 const NODE: LabelSpec = ("node_id", &[]);
 /// A request is shown before the first one came: as one of the cheapest route.
 const REQUEST: &[LabelSpec] =
@@ -138,6 +141,20 @@ pub const FAMILIES: &[Family] = &[
     family("miroir_facet_refinements_total", Counter, Count,
         &[("outcome", &["bounded", "refined", "incomplete"])],
         "Facet counts by how they became exact: bound held, second round, or not at all."),
+    // Several searches in one request, and searches by vector.
+    family("miroir_multisearch_batches_total", Counter, Count, &[],
+        "Multi-searches."),
+    family("miroir_multisearch_queries_per_batch", Histogram(BATCH), Count, &[],
+        "Queries of one multi-search."),
+    family("miroir_multisearch_partial_failures_total", Counter, Count, &[],
+        "Multi-searches that failed although an earlier query of theirs had an answer."),
+    family("miroir_vector_search_over_fetched_total", Counter, Count, &[],
+        "Hits nodes were asked for beyond those a search by vector needed."),
+    family("miroir_vector_merge_strategy", Counter, Count,
+        &[("strategy", &["details", "convex", "rrf"])],
+        "Hybrid searches whose halves were merged, by strategy."),
+    family("miroir_vector_embedder_drift_total", Counter, Count, &[],
+        "Nodes found with other embedders than the rest."),
     // Settings.
     family("miroir_settings_broadcast_phase", Gauge, Count, &[],
         "Furthest phase of a running broadcast: 0 none, 1 propose, 2 verify, 3 commit."),

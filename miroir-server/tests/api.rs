@@ -275,10 +275,10 @@ async fn bodies_may_be_compressed() {
         ];
         server.send(Method::POST, "/multi-search", &headers, body).await
     };
-    // The route is known and not served: what comes before it went well.
-    assert_eq!(send("gzip", gzip(b"{\"queries\":[]}")).await.status, 501);
+    let nothing = serde_json::json!({"results": []});
+    assert_eq!(send("gzip", gzip(b"{\"queries\":[]}")).await.json(), nothing);
     // Meilisearch takes encodings that it does not know for none.
-    assert_eq!(send("bogus", b"{}".to_vec()).await.status, 501);
+    assert_eq!(send("bogus", b"{\"queries\":[]}".to_vec()).await.json(), nothing);
     for encoding in ["gzip", "deflate", "br"] {
         let answer = send(encoding, b"{\"queries\":[]}".to_vec()).await;
         assert_eq!(

@@ -350,9 +350,20 @@ impl Config {
                 self.rebalancer.max_concurrent_migrations == 0,
             ),
             ("rebalancer.migration_batch_size", self.rebalancer.migration_batch_size == 0),
+            ("multi_search.max_queries_per_batch", self.multi_search.max_queries_per_batch == 0),
+            ("multi_search.total_timeout_ms", self.multi_search.total_timeout_ms.is_zero()),
+            ("multi_search.per_query_timeout_ms", self.multi_search.per_query_timeout_ms.is_zero()),
+            ("vector_search.over_fetch_factor", self.vector_search.over_fetch_factor == 0),
+            ("vector_search.rrf_k", self.vector_search.rrf_k == 0),
             ("resharding.backfill_concurrency", self.resharding.backfill_concurrency == 0),
             ("resharding.backfill_batch_size", self.resharding.backfill_batch_size == 0),
         ]);
+        found.when(
+            !(0.0..=1.0).contains(&self.vector_search.hybrid_alpha_default),
+            &["vector_search.hybrid_alpha_default"],
+            format!("{} is not a share", self.vector_search.hybrid_alpha_default),
+            "use a number from 0 to 1",
+        );
         for (position, window) in self.resharding.allowed_windows.iter().enumerate() {
             found.when(
                 !is_window(window),

@@ -177,6 +177,21 @@ fn rules() {
             "`tracing.enabled`: export of traces is not available",
             "false",
         ),
+        (
+            |c| c.multi_search.max_queries_per_batch = 0,
+            "`multi_search.max_queries_per_batch`: must not be 0",
+            "",
+        ),
+        (
+            |c| c.vector_search.over_fetch_factor = 0,
+            "`vector_search.over_fetch_factor`: must not be 0",
+            "",
+        ),
+        (
+            |c| c.vector_search.hybrid_alpha_default = 1.5,
+            "`vector_search.hybrid_alpha_default`: 1.5 is not a share",
+            "0 to 1",
+        ),
         (|c| c.tracing.sample_rate = f64::NAN, "`tracing.sample_rate`: NaN", "0 to 1"),
         (|c| c.tracing.sample_rate = 1.1, "`tracing.sample_rate`: 1.1", "0 to 1"),
     ];

@@ -308,6 +308,9 @@ async fn step(shared: &Arc<Shared>, record: &mut TaskRecord, attempt: u32) -> Re
     };
     metrics::counter!("miroir_settings_hash_mismatch_total").increment(nodes.len() as u64);
     let right = &settings[&reference];
+    let embedders = |node: &NodeId| settings.get(node).map(|all| &all["embedders"]);
+    let drifted = nodes.iter().filter(|n| embedders(n) != embedders(&reference)).count() as u64;
+    metrics::counter!("miroir_vector_embedder_drift_total").increment(drifted);
     let told = join_all(
         nodes
             .iter()
