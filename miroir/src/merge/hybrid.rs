@@ -120,14 +120,16 @@ fn ordered(halves: [&Page; 2], info: &RankingInfo, options: &HybridOptions) -> V
                 *sums.entry(id).or_insert(0.0) += score(hit.0, hit.1);
             }
         }
-        let mut out: Vec<(f64, (usize, usize))> = all()
+        let mut out: Vec<(f64, f64, (usize, usize))> = all()
             .map(|hit| {
-                let sum = key(&hit).and_then(|id| sums.get(&id).copied());
-                (sum.unwrap_or_else(|| score(hit.0, hit.1)), hit)
+                let (sum, own) =
+                    (key(&hit).and_then(|id| sums.get(&id).copied()), score(hit.0, hit.1));
+                (sum.unwrap_or(own), own, hit)
             })
             .collect();
-        out.sort_by(|a, b| b.0.total_cmp(&a.0));
-        out.into_iter().map(|(_, hit)| hit).collect()
+        // Of a document in both lists, the better place is the one that is shown.
+        out.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
+        out.into_iter().map(|(.., hit)| hit).collect()
     };
     let own = |half: usize, at: usize| halves[half].hits[at].score.unwrap_or_default();
     match options.fusion {

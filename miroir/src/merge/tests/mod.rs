@@ -4,6 +4,7 @@ mod documents;
 mod facets;
 mod golden;
 mod hits;
+mod lists;
 mod robust;
 
 use bytes::Bytes;
