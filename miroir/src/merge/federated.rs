@@ -52,6 +52,8 @@ pub struct FederatedHits {
     pub duplicates: u64,
     /// How many hits of the page were found by similarity.
     pub semantic: u64,
+    /// For each index, how many hits of its queries were the same document again.
+    pub repeated: Vec<u64>,
 }
 
 /// One hit, as it is compared.
@@ -188,8 +190,9 @@ fn one_index(
     let mut documents = HashSet::new();
     let mut seen = options.distinct.as_deref().map(Seen::new);
     let mut list = Vec::new();
+    let mut repeated = 0;
     for (query, at) in merged {
-        if list.len() >= cap {
+        if !several && list.len() >= cap {
             break;
         }
         let query = start + query;
@@ -200,6 +203,10 @@ fn one_index(
             && let Some(id) = document_id(page, hit, key)
             && !documents.insert(id)
         {
+            repeated += 1;
+            continue;
+        }
+        if list.len() >= cap {
             continue;
         }
         if let Some(seen) = &mut seen
@@ -210,6 +217,7 @@ fn one_index(
         }
         list.push((query, at));
     }
+    out.repeated.push(repeated);
     list
 }
 

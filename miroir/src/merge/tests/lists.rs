@@ -87,6 +87,7 @@ fn a_document_of_one_index_counts_once_with_its_best_place() {
     ];
     let merged = merge_federated(&queries, &all(9));
     assert_eq!(merged.placed, [(1, 0), (0, 0), (2, 0)]);
+    assert_eq!(merged.repeated, [2, 0]);
     // An index contributes no more than its settings let it.
     let options = FederatedOptions { caps: vec![1, 9], ..all(9) };
     assert_eq!(ids(&queries, &options), [2, 2]);

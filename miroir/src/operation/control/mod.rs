@@ -2,6 +2,7 @@
 
 mod creation;
 pub mod drift;
+mod embedding;
 mod indexes;
 mod keys;
 pub(crate) mod lost;

@@ -441,7 +441,10 @@ async fn finish(shared: &Arc<Shared>, record: &mut TaskRecord) -> Result<(), Err
         record.status = TaskStatus::Failed;
     }
     if record.status == TaskStatus::Failed {
-        let error = failed.iter().find_map(|t| t.error.clone());
+        let topology = shared.topology();
+        let groups = topology.groups().len() as u64;
+        let copies = groups * u64::from(topology.replication_factor());
+        let error = super::embedding::one(failed.iter().filter_map(|t| t.error.as_ref()), copies);
         record.error = Some(match (error, named(shared, record)) {
             (Some(mut error), Some(entry)) => {
                 error.message = words::message(&error.message, &entry, false);

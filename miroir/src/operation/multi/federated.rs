@@ -192,20 +192,27 @@ fn answer(
     let mut total = 0;
     let mut by_index: BTreeMap<String, IndexFacets> = BTreeMap::new();
     let mut settings = BTreeMap::new();
+    // What hits of an index with a distinct attribute add up to, less documents found again.
+    let mut distinct_totals: BTreeMap<usize, u64> = BTreeMap::new();
     for at in order {
         let (query, part) = (&federation.queries[at], &parts[at]);
         let page = Page::decode(&part.response.body).map_err(garbage)?;
+        let apart = part.part.hits.distinct.is_some();
         if names.last() != Some(&query.index.as_str()) {
             names.push(&query.index);
             caps.push(federation.depth().min(part.part.settings.max_total_hits));
             settings.insert(query.index.clone(), Arc::clone(&part.part.settings));
             let body = match unions.get(&query.index) {
                 Some(union) => {
-                    total += Page::decode(&union.body).map_err(garbage)?.total;
+                    if !apart {
+                        total += Page::decode(&union.body).map_err(garbage)?.total;
+                    }
                     &union.body
                 }
                 None => {
-                    total += page.total;
+                    if !apart {
+                        total += page.total;
+                    }
                     &part.response.body
                 }
             };
@@ -213,6 +220,9 @@ fn answer(
                 let facets = serde_json::from_slice(body).map_err(garbage)?;
                 by_index.insert(query.index.clone(), facets);
             }
+        }
+        if apart {
+            *distinct_totals.entry(names.len() - 1).or_insert(0) += page.total;
         }
         queries.push(FederatedQuery {
             position: at,
@@ -226,6 +236,11 @@ fn answer(
     let (offset, limit) = federation.pagination.window(usize::MAX);
     let distinct = federation.distinct.clone();
     let merged = merge_federated(&queries, &FederatedOptions { offset, limit, distinct, caps });
+
+    for (index, found) in distinct_totals {
+        let repeated = merged.repeated.get(index).copied().unwrap_or_default();
+        total += found.saturating_sub(repeated);
+    }
 
     let mut out = Vec::from(&b"{\"hits\":["[..]);
     hits(&queries, &names, &parts, &merged, &mut out);

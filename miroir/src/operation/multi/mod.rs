@@ -156,7 +156,8 @@ fn each<'a>(
         let mut cx = request.cx.clone();
         cx.deadline = cx.deadline.min(patience);
         let deadline = cx.deadline;
-        let call = resolve.clone().call(Request { op, original: Arc::new(original), cx });
+        let actions = request.actions;
+        let call = resolve.clone().call(Request { op, actions, original: Arc::new(original), cx });
         async move { deadline.run(call).await? }
     });
     stream::iter(calls).buffered(IN_FLIGHT)
