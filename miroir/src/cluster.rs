@@ -246,6 +246,8 @@ pub struct Shared {
     pub broadcasts: Mutex<BTreeMap<String, u32>>,
     /// Broadcasts that are being verified by this process.
     pub settling: Mutex<BTreeSet<TaskUid>>,
+    /// Nodes known to have the experimental features that clients set. Held while they change.
+    pub features: tokio::sync::Mutex<BTreeSet<NodeId>>,
     /// When this process began: what was enqueued before is another one's.
     pub started: time::OffsetDateTime,
     sequence: AtomicU64,
@@ -301,6 +303,7 @@ impl Shared {
             repairs_changed: Notify::new(),
             broadcasts: Mutex::new(BTreeMap::new()),
             settling: Mutex::new(BTreeSet::new()),
+            features: tokio::sync::Mutex::default(),
             started: crate::clock::now(),
             sequence: AtomicU64::new(0),
             settings: SettingsCache::default(),

@@ -33,6 +33,8 @@ Usage: cargo xtask <COMMAND>
   ci         what CI runs: fmt, tidy, clippy, docs, test, demo --check, conformance
       --no-install             as above
 
+  docs       write docs/api-compatibility.md and docs/errors.md from the tables in the code
+
   tidy       check the rules of the repository that the compiler does not know
 
   bench      measure, and write the tables of benches/README.md
@@ -71,6 +73,8 @@ pub(crate) enum Command {
         /// Whether missing tools are installed.
         install: bool,
     },
+    /// `docs`.
+    Docs,
     /// `tidy`.
     Tidy,
     /// `bench`.
@@ -203,6 +207,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Co
         "catalogue" => catalogue_options(&mut parser),
         "test" => Ok(Command::Test { install: install(&mut parser)? }),
         "ci" => Ok(Command::Ci { install: install(&mut parser)? }),
+        "docs" => match parser.next()? {
+            None => Ok(Command::Docs),
+            Some(other) => Err(other.unexpected().into()),
+        },
         "tidy" => match parser.next()? {
             None => Ok(Command::Tidy),
             Some(other) => Err(other.unexpected().into()),

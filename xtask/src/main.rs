@@ -8,6 +8,7 @@ mod catalogue;
 mod ci;
 mod cluster;
 mod demo;
+mod docs;
 mod guard;
 mod http;
 mod progress;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         Command::Catalogue { out, documents } => catalogue::write(&out, documents),
         Command::Test { install } => test::run(install),
         Command::Ci { install } => ci::run(install),
+        Command::Docs => docs::run(),
         Command::Tidy => tidy::run(),
         Command::Bench(options) => bench::run(&options),
     });

@@ -27,6 +27,7 @@
 //! systems cannot hold it.
 
 mod database;
+mod features;
 mod indexes;
 mod keys;
 mod migrations;
@@ -86,6 +87,7 @@ pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
         indexes: Arc::new(indexes::SqliteIndexes(Arc::clone(&database))),
         replicas: Arc::new(replicas::SqliteReplicas(Arc::clone(&database))),
         settings_versions: Arc::new(settings::SqliteSettingsVersions(Arc::clone(&database))),
+        features: Arc::new(features::SqliteFeatures(Arc::clone(&database))),
         keys: Arc::new(keys::SqliteKeys(database)),
     })
 }

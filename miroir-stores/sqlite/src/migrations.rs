@@ -37,6 +37,12 @@ pub(crate) const ALL: &[Migration] = &[
         sql: include_str!("../migrations/002_keys.sql"),
         feature: None,
     },
+    Migration {
+        version: 4,
+        name: "features",
+        sql: include_str!("../migrations/004_features.sql"),
+        feature: None,
+    },
 ];
 
 /// Applies what is missing, all or nothing.

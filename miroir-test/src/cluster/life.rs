@@ -5,8 +5,8 @@ use std::future::{Future, pending};
 use miroir::keys::ApiKey;
 use miroir::keys::request::Change;
 use miroir::store::{
-    Answer, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions, Stale, StoreError,
-    Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
+    Answer, Features, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions, Stale,
+    StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
 };
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
@@ -81,6 +81,7 @@ impl Life {
                 life: self.clone(),
             }),
             keys: Arc::new(Mortal { inner: Arc::clone(&inner.keys), life: self.clone() }),
+            features: Arc::new(Mortal { inner: Arc::clone(&inner.features), life: self.clone() }),
         }
     }
 }
@@ -184,5 +185,14 @@ impl Keys for Mortal<dyn Keys> {
     }
     fn list(&self) -> Answer<'_, Vec<ApiKey>> {
         self.life.guard(move || self.inner.list())
+    }
+}
+
+impl Features for Mortal<dyn Features> {
+    fn list(&self) -> Answer<'_, Vec<(String, bool)>> {
+        self.life.guard(move || self.inner.list())
+    }
+    fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()> {
+        self.life.guard(move || self.inner.set(features))
     }
 }

@@ -12,6 +12,7 @@
 //! The cases are public functions as well, so that a backend can run one under conditions of its
 //! own; [`listing::agrees_with_the_model`] takes a [`Tape`] that `proptest` can shrink.
 
+pub mod features;
 pub mod indexes;
 pub mod keys;
 pub mod listing;
@@ -72,6 +73,7 @@ macro_rules! store_suite {
                 settings: versions_never_go_back, the_highest_of_a_race_stays;
                 keys: round_trip, one_of_a_uid_wins, the_first_keys_are_made_once,
                     no_change_is_lost;
+                features: what_is_set_stays;
             }
         }
     };

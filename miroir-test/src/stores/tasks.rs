@@ -36,6 +36,7 @@ fn node_task(node: &str, uid: Option<u32>) -> NodeTask {
         uid,
         status: TaskStatus::Processing,
         deleted: Some(u64::from(u32::MAX) + 7),
+        details: None,
         error: Some(ApiError::new("internal", "a `quoted` \"text\"\n\u{e000}")),
         dropped: uid.is_none(),
         shards: vec![ShardId(0), ShardId(4095)],

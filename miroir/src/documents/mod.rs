@@ -14,6 +14,7 @@
 mod batch;
 mod check;
 mod csv;
+pub mod edition;
 mod formats;
 mod geojson;
 mod ids;

@@ -266,12 +266,15 @@ fn operation(route: &Route, parameters: Vec<String>, original: &Original) -> Ope
         Action::DeleteBatch => write(next(), Write::DeleteBatch),
         Action::DeleteFilter => write(next(), Write::DeleteFilter),
         Action::Clear => write(next(), Write::Clear),
+        Action::Edit => write(next(), Write::Edit),
         Action::IndexCreate => Operation::Index(IndexOp::Create),
         Action::IndexList => Operation::Index(IndexOp::List),
         Action::IndexGet => Operation::Index(IndexOp::Get(next())),
         Action::IndexUpdate => Operation::Index(IndexOp::Update(next())),
         Action::IndexDelete => Operation::Index(IndexOp::Delete(next())),
         Action::IndexStats => Operation::Index(IndexOp::Stats(next())),
+        Action::IndexFields => Operation::Index(IndexOp::Fields(next())),
+        Action::IndexCompact => Operation::Index(IndexOp::Compact(next())),
         Action::Swap => Operation::Index(IndexOp::Swap),
         Action::SettingsGet(setting) => {
             Operation::Settings(SettingsOp { index: next(), setting, change: false })
@@ -293,6 +296,7 @@ fn operation(route: &Route, parameters: Vec<String>, original: &Original) -> Ope
         Action::Root => Operation::System(SystemOp::Root),
         Action::Version => Operation::System(SystemOp::Version),
         Action::Stats => Operation::System(SystemOp::Stats),
+        Action::Features => Operation::System(SystemOp::Features),
         Action::Unsupported(what) => Operation::System(SystemOp::Unsupported(what)),
     }
 }

@@ -38,6 +38,8 @@ pub enum Action {
     DeleteFilter,
     /// `DELETE …/documents`.
     Clear,
+    /// `POST …/documents/edit`.
+    Edit,
     /// Indexes as such.
     IndexCreate,
     /// List indexes.
@@ -50,6 +52,10 @@ pub enum Action {
     IndexDelete,
     /// Count an index's documents.
     IndexStats,
+    /// List an index's fields.
+    IndexFields,
+    /// Compact an index.
+    IndexCompact,
     /// Swap indexes.
     Swap,
     /// Read settings; the setting's name in the whole object, or `None` for all.
@@ -78,6 +84,8 @@ pub enum Action {
     Version,
     /// Count everything.
     Stats,
+    /// Show or change experimental features.
+    Features,
     /// Known, but not served by this version.
     Unsupported(&'static str),
 }

@@ -65,6 +65,19 @@ pub enum Write {
     },
     /// Delete documents.
     Delete(Deletion),
+    /// Edit documents by function.
+    Edit(Arc<Edition>),
+}
+
+/// An edition of documents by function, as the client wrote it.
+#[derive(Clone, Debug)]
+pub struct Edition {
+    /// The function.
+    pub function: String,
+    /// An object, or `null`.
+    pub context: serde_json::Value,
+    /// Which documents; all without.
+    pub filter: Option<serde_json::Value>,
 }
 
 /// What several searches of one index find together.

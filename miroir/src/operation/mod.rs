@@ -149,6 +149,8 @@ pub enum Write {
     DeleteFilter,
     /// Delete all documents.
     Clear,
+    /// Edit documents by function.
+    Edit,
 }
 
 /// What is done to indexes as such.
@@ -166,6 +168,10 @@ pub enum IndexOp {
     Delete(String),
     /// Count its documents.
     Stats(String),
+    /// List its fields.
+    Fields(String),
+    /// Compact it on all nodes.
+    Compact(String),
     /// Swap names.
     Swap,
 }
@@ -216,6 +222,8 @@ pub enum SystemOp {
     Version,
     /// `GET /stats`.
     Stats,
+    /// Experimental features; the method says whether they change.
+    Features,
     /// A route this version does not serve.
     Unsupported(&'static str),
 }
@@ -298,7 +306,9 @@ impl Operation {
                 IndexOp::Get(index)
                 | IndexOp::Update(index)
                 | IndexOp::Delete(index)
-                | IndexOp::Stats(index),
+                | IndexOp::Stats(index)
+                | IndexOp::Fields(index)
+                | IndexOp::Compact(index),
             ) => Some(index),
             Self::Settings(settings) => Some(&settings.index),
             _ => None,

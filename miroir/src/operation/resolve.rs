@@ -173,6 +173,19 @@ impl Resolve {
                     .collect();
                 index::Write::Delete(Deletion::Ids { ids })
             }
+            Write::Edit => {
+                // A node judges it where it has no effect: the index does not exist.
+                let error = self.control.refusal(request, NOWHERE).await;
+                if !matches!(error.kind(), crate::error::ErrorKind::Internal) {
+                    return Err(error);
+                }
+                let object = super::RawObject::parse(body).unwrap_or_default();
+                let unread = |()| Error::internal("a node takes what Miroir cannot read");
+                let function = object.read("function").map_err(unread)?.unwrap_or_default();
+                let context = object.read("context").map_err(unread)?.unwrap_or_default();
+                let filter = object.read("filter").map_err(unread)?;
+                index::Write::Edit(Arc::new(index::Edition { function, context, filter }))
+            }
             Write::DeleteFilter => {
                 let object = super::RawObject::parse(body).filter(|_| request.original.is_json());
                 let filter = object

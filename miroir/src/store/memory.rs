@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Answer, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions, Stale, StaleKind,
-    StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
+    Answer, Features, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions, Stale,
+    StaleKind, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
 };
 use crate::keys::ApiKey;
 use crate::keys::request::Change;
@@ -27,6 +27,7 @@ pub fn open() -> Stores {
         replicas: Arc::new(StaleMap::default()),
         settings_versions: Arc::new(VersionMap::default()),
         keys: Arc::new(KeyList::default()),
+        features: Arc::new(FeatureMap::default()),
     }
 }
 
@@ -320,5 +321,18 @@ impl Keys for KeyList {
             keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
             keys
         })
+    }
+}
+
+#[derive(Debug, Default)]
+struct FeatureMap(Shared<BTreeMap<String, bool>>);
+
+impl Features for FeatureMap {
+    fn list(&self) -> Answer<'_, Vec<(String, bool)>> {
+        self.0.answer(|rows| rows.iter().map(|(name, on)| (name.clone(), *on)).collect())
+    }
+
+    fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()> {
+        self.0.answer(|rows| rows.extend(features))
     }
 }

@@ -119,6 +119,14 @@ pub trait Keys: Send + Sync + fmt::Debug {
     fn list(&self) -> Answer<'_, Vec<ApiKey>>;
 }
 
+/// Experimental features as clients set them, so that a node that missed the change gets them.
+pub trait Features: Send + Sync + fmt::Debug {
+    /// Everything set so far, by name.
+    fn list(&self) -> Answer<'_, Vec<(String, bool)>>;
+    /// Sets these and leaves the others, all or nothing. The last of two concurrent calls stays.
+    fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()>;
+}
+
 /// What a backend returns.
 #[derive(Clone, Debug)]
 pub struct Stores {
@@ -132,4 +140,6 @@ pub struct Stores {
     pub settings_versions: Arc<dyn SettingsVersions>,
     /// API keys.
     pub keys: Arc<dyn Keys>,
+    /// Experimental features.
+    pub features: Arc<dyn Features>,
 }

@@ -20,6 +20,9 @@ pub struct NodeTask {
     /// Documents it deleted, once known.
     #[serde(default)]
     pub deleted: Option<u64>,
+    /// The node's own details, where they become part of Miroir's.
+    #[serde(default)]
+    pub details: Option<Map<String, Value>>,
     /// Why it failed.
     #[serde(default)]
     pub error: Option<ApiError>,

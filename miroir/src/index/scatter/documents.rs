@@ -34,7 +34,12 @@ pub(super) fn details(value: Value) -> Option<Map<String, Value>> {
     }
 }
 
-fn new_task(request: &Request, kind: TaskKind, metadata: Option<String>, fields: Value) -> NewTask {
+pub(super) fn new_task(
+    request: &Request,
+    kind: TaskKind,
+    metadata: Option<String>,
+    fields: Value,
+) -> NewTask {
     NewTask {
         index: Some(request.index.name.to_string()),
         physical: Some(request.index.physical.clone()),
@@ -86,6 +91,7 @@ pub(super) async fn run(
         Write::Add { method, documents, primary_key, skip_creation } => {
             add(scatter, request, method, documents, primary_key, skip_creation, metadata).await
         }
+        Write::Edit(edit) => super::edit::run(scatter, request, edit, metadata).await,
         Write::Delete(deletion) => delete(scatter, request, deletion, metadata).await,
     }
 }
@@ -200,7 +206,7 @@ async fn add(
     finish(scatter, request, index, touched, batches, new).await
 }
 
-async fn finish(
+pub(super) async fn finish(
     scatter: Scatter,
     request: Request,
     index: Arc<IndexEntry>,
@@ -222,6 +228,20 @@ async fn finish(
     Ok(accepted(&outcome.record, outcome.degraded))
 }
 
+/// A call to every node, about all the shards it holds.
+pub(super) fn everywhere(request: &Request, call: &Call) -> Vec<Batch> {
+    let placement = request.topology.placement(request.index.shards);
+    request
+        .topology
+        .nodes()
+        .map(|node| Batch {
+            node: node.id.clone(),
+            shards: placement.owned_by(&node.id),
+            calls: vec![call.clone()],
+        })
+        .collect()
+}
+
 async fn delete(
     scatter: Scatter,
     request: Request,
@@ -233,22 +253,11 @@ async fn delete(
     let placement = request.topology.placement(index.shards);
     let task = |fields| new_task(&request, TaskKind::DocumentDeletion, metadata.clone(), fields);
     let by_id = |provided: usize| json!({"providedIds": provided, "deletedDocuments": null, "originalFilter": null});
-    let everywhere = |call: Call| -> Vec<Batch> {
-        request
-            .topology
-            .nodes()
-            .map(|node| Batch {
-                node: node.id.clone(),
-                shards: placement.owned_by(&node.id),
-                calls: vec![call.clone()],
-            })
-            .collect()
-    };
     let (touched, batches, task) = match deletion {
         Deletion::All => {
             let call = Call::new(Verb::DELETE, "documents_clear", base);
             let all = ShardSet::full(index.shards);
-            (all, everywhere(call), task(json!({"deletedDocuments": null})))
+            (all, everywhere(&request, &call), task(json!({"deletedDocuments": null})))
         }
         Deletion::Filter(filter) => {
             // A body that no node would take must not reach some of them: an index that does not
@@ -265,7 +274,7 @@ async fn delete(
             let fields = json!({
                 "providedIds": 0, "deletedDocuments": null, "originalFilter": compact(&filter),
             });
-            (ShardSet::full(index.shards), everywhere(call.json(body)), task(fields))
+            (ShardSet::full(index.shards), everywhere(&request, &call.json(body)), task(fields))
         }
         Deletion::One(id) => {
             let shard = shard_of(id.as_bytes(), index.shards);

@@ -16,6 +16,11 @@ pub fn names_reserved(text: &str) -> bool {
     text.contains(RESERVED)
 }
 
+/// A text with its reserved names replaced.
+pub fn hidden(text: &str) -> String {
+    text.replace(RESERVED, STAND_IN)
+}
+
 /// Replaces reserved names in a request. Answers whether there were any.
 pub fn hide(call: &mut Call) -> bool {
     let path_hit = call.path.contains(RESERVED);

@@ -200,6 +200,7 @@ async fn run_write(
                 uid: None,
                 status: TaskStatus::Enqueued,
                 deleted: None,
+                details: None,
                 error: None,
                 dropped,
                 shards: shards.clone(),

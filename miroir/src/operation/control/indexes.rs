@@ -22,7 +22,7 @@ use crate::operation::{IndexOp, RawObject, Request, Response};
 use crate::routing::ShardSet;
 use crate::store::{IndexEntry, NewTask, StaleKind};
 
-fn not_found(name: &str) -> ApiError {
+pub(super) fn not_found(name: &str) -> ApiError {
     ApiError::new("index_not_found", format!("Index `{name}` not found."))
 }
 
@@ -67,6 +67,11 @@ impl Control {
                 Some(entry) => self.index_stats(request, &entry).await,
                 None => Err(self.missing(request, &name).await),
             },
+            IndexOp::Fields(name) => match self.find(&name) {
+                Some(entry) => self.fields(request, &entry).await,
+                None => Err(self.missing(request, &name).await),
+            },
+            IndexOp::Compact(name) => self.compact(request, &name).await,
             IndexOp::Swap => self.swap(request).await,
         }
     }

@@ -1,8 +1,11 @@
 //! The control plane: what is not about one index's documents.
 
+mod compact;
 mod creation;
 pub mod drift;
 mod embedding;
+pub mod features;
+mod fields;
 mod indexes;
 mod keys;
 pub(crate) mod lost;
@@ -59,10 +62,10 @@ impl Control {
             }
             Operation::System(SystemOp::Version) => self.version(&request).await,
             Operation::System(SystemOp::Stats) => self.instance_stats(&request).await,
-            Operation::System(SystemOp::Unsupported(what)) => Err(Error::api(
-                "miroir_not_supported",
-                format!("Miroir does not serve {what} yet."),
-            )),
+            Operation::System(SystemOp::Features) => self.features(&request).await,
+            Operation::System(SystemOp::Unsupported(what)) => {
+                Err(self.refused(&request, what).await)
+            }
             _ => Err(Error::internal("a data-plane operation reached the control plane")),
         }
     }
@@ -134,7 +137,16 @@ impl Control {
         write: &Write,
         metadata: Option<String>,
     ) -> Result<Response, Error> {
+        let mut kind = TaskKind::DocumentDeletion;
         let details = match write {
+            Write::Edit(edit) => {
+                kind = TaskKind::DocumentEdition;
+                json!({
+                    "deletedDocuments": 0, "editedDocuments": 0, "context": edit.context,
+                    "function": edit.function,
+                    "originalFilter": edit.filter.as_ref().map(Value::to_string),
+                })
+            }
             Write::Delete(Deletion::All) | Write::Add { .. } => json!({"deletedDocuments": 0}),
             Write::Delete(Deletion::One(_)) => {
                 json!({"providedIds": 1, "deletedDocuments": 0, "originalFilter": null})
@@ -148,7 +160,7 @@ impl Control {
         };
         let error = ApiError::new("index_not_found", format!("Index `{name}` not found."));
         let details = details.as_object().cloned();
-        self.decided(Some(name), TaskKind::DocumentDeletion, details, metadata, Err(error)).await
+        self.decided(Some(name), kind, details, metadata, Err(error)).await
     }
 
     /// The entry of an index, created on all nodes if need be.

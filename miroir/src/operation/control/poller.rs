@@ -100,7 +100,9 @@ async fn recover_one(shared: &Arc<Shared>, mut record: TaskRecord) -> Result<(),
         }
         let node = &node_task.node;
         let (uid, fate) = match record.kind {
-            TaskKind::DocumentAdditionOrUpdate | TaskKind::DocumentDeletion => {
+            TaskKind::DocumentAdditionOrUpdate
+            | TaskKind::DocumentDeletion
+            | TaskKind::DocumentEdition => {
                 match ask(shared, node, &format!("indexUids={index}&limit=1000")).await {
                     Ok(tasks) => {
                         let mut tasks = tasks.into_iter();
@@ -133,7 +135,12 @@ async fn recover_one(shared: &Arc<Shared>, mut record: TaskRecord) -> Result<(),
     shared
         .mark_stale_by(|stale| {
             let rows = match (record.kind, &entry) {
-                (TaskKind::DocumentAdditionOrUpdate | TaskKind::DocumentDeletion, Some(entry)) => {
+                (
+                    TaskKind::DocumentAdditionOrUpdate
+                    | TaskKind::DocumentDeletion
+                    | TaskKind::DocumentEdition,
+                    Some(entry),
+                ) => {
                     let placement = shared.topology().placement(entry.shards);
                     let touched = ShardSet::from_iter(touched, entry.shards);
                     missed::documents(stale, &placement, &index, &touched, fate)
@@ -315,6 +322,10 @@ async fn advance(
                     task.error.clone_from(&view.error);
                     let deleted = view.details.as_ref().and_then(|d| d.get("deletedDocuments"));
                     task.deleted = deleted.and_then(Value::as_u64);
+                    if matches!(record.kind, TaskKind::DocumentEdition | TaskKind::IndexCompaction)
+                    {
+                        task.details.clone_from(&view.details);
+                    }
                     note_times(&mut record.started_at, &mut record.finished_at, view);
                     if record.kind == TaskKind::SettingsUpdate && record.protocol.is_some() {
                         protocol::note_details(
@@ -332,6 +343,9 @@ async fn advance(
             Some(Answer::Later) | None => continue,
         };
         task.dropped = true;
+        if record.kind == TaskKind::IndexCompaction {
+            continue;
+        }
         let kind = match (deletes_index, lost) {
             (true, _) => StaleKind::Deleted,
             // A settings proposal may be taken back before the node works on it.
@@ -448,6 +462,11 @@ async fn finish(shared: &Arc<Shared>, record: &mut TaskRecord) -> Result<(), Err
         record.error = Some(match (error, named(shared, record)) {
             (Some(mut error), Some(entry)) => {
                 error.message = words::message(&error.message, &entry, false);
+                let before = record.protocol.as_ref().and_then(|p| p.get("linesBefore"));
+                if let Some(lines) = before.and_then(Value::as_u64).filter(|lines| *lines > 0) {
+                    let lines = usize::try_from(lines).unwrap_or_default();
+                    error.message = crate::documents::edition::own_lines(&error.message, lines);
+                }
                 error
             }
             (Some(error), None) => error,
@@ -499,11 +518,20 @@ async fn touch(shared: &Arc<Shared>, record: &TaskRecord) -> Result<(), Error> {
 /// Completes the counts of a finished task.
 fn fill_details(shared: &Shared, record: &mut TaskRecord) {
     let ok = record.status == TaskStatus::Succeeded;
-    let deleted = if ok { count_deleted(shared, record) } else { 0 };
+    if record.kind == TaskKind::IndexCompaction && ok {
+        super::compact::sum_sizes(record);
+        return;
+    }
+    let deleted = if ok { count(shared, record, |task| task.deleted) } else { 0 };
+    let noted = |task: &NodeTask| task.details.as_ref()?.get("editedDocuments")?.as_u64();
+    let edited = if ok { count(shared, record, noted) } else { 0 };
     let unique = record.protocol.as_ref().and_then(|p| p.get("indexed")).cloned();
     let Some(details) = &mut record.details else { return };
     if details.contains_key("deletedDocuments") {
         details.insert("deletedDocuments".into(), deleted.into());
+    }
+    if details.contains_key("editedDocuments") {
+        details.insert("editedDocuments".into(), edited.into());
     }
     if details.contains_key("indexedDocuments") {
         let indexed = if ok { unique.unwrap_or(0.into()) } else { 0.into() };
@@ -511,24 +539,18 @@ fn fill_details(shared: &Shared, record: &mut TaskRecord) {
     }
 }
 
-/// Documents deleted, each counted once: the sum over one complete group divided by its copies.
-fn count_deleted(shared: &Shared, record: &TaskRecord) -> u64 {
+/// Documents that nodes count, each once: the sum over one complete group divided by its copies.
+fn count(shared: &Shared, record: &TaskRecord, read: impl Fn(&NodeTask) -> Option<u64>) -> u64 {
     let topology = shared.topology();
     let copies = u64::from(topology.replication_factor().max(1));
     let mut best = 0;
     for group in topology.groups() {
-        let tasks: Vec<_> = record
-            .nodes
-            .iter()
-            .filter(|t| group.nodes.iter().any(|n| n.id == t.node) && t.deleted.is_some())
-            .collect();
-        let sum: u64 = tasks.iter().filter_map(|t| t.deleted).sum();
-        let complete = record
-            .nodes
-            .iter()
-            .filter(|t| group.nodes.iter().any(|n| n.id == t.node))
-            .all(|t| t.deleted.is_some() && !t.dropped);
-        if complete && !tasks.is_empty() {
+        let of_group = |task: &&NodeTask| group.nodes.iter().any(|n| n.id == task.node);
+        let tasks: Vec<_> = record.nodes.iter().filter(of_group).collect();
+        let counts: Vec<u64> = tasks.iter().filter_map(|task| read(task)).collect();
+        let sum: u64 = counts.iter().sum();
+        let complete = tasks.iter().all(|task| read(task).is_some() && !task.dropped);
+        if complete && !counts.is_empty() {
             return sum / copies;
         }
         best = best.max(sum.div_ceil(copies));

@@ -47,6 +47,9 @@ fn cx() -> Context {
 /// Repairs until cancelled.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
+        if let Err(error) = super::features::apply(&shared).await {
+            tracing::error!(%error, "experimental features could not be read");
+        }
         let rows: Vec<Stale> = shared.stale().rows().cloned().collect();
         if !rows.is_empty() {
             tokio::select! {

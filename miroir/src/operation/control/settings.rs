@@ -48,6 +48,8 @@ const RESET: &[&str] = &[
     "localizedAttributes",
     "facetSearch",
     "prefixSearch",
+    "chat",
+    "foreignKeys",
 ];
 
 /// Least `maxValuesPerFacet` on nodes. Up to 3000 candidates the engine orders numbers as text, beyond
@@ -71,17 +73,13 @@ pub fn node_base_settings(tuning: &Tuning) -> Value {
 type Overlay = Map<String, Value>;
 
 /// Submitted settings as a task shows them: a reset of the two lists of attributes that default to
-/// everything shows as that; a reset of all settings also names those Miroir does not touch.
-fn shown(submitted: &Map<String, Value>, whole: bool) -> Map<String, Value> {
+/// everything shows as that.
+fn shown(submitted: &Map<String, Value>) -> Map<String, Value> {
     let mut out = submitted.clone();
     for key in ["displayedAttributes", "searchableAttributes"] {
         if let Some(value) = out.get_mut(key).filter(|value| value.is_null()) {
             *value = json!(["*"]);
         }
-    }
-    if whole {
-        out.insert("foreignKeys".into(), Value::Null);
-        out.insert("chat".into(), Value::Null);
     }
     out
 }
@@ -208,26 +206,31 @@ impl Control {
         let Some(entry) = self.find(&op.index) else {
             return Err(self.missing(request, &op.index).await);
         };
-        let value = self.shown(request, &entry).await?;
         let value = match op.setting {
-            None => value,
-            Some(setting) => match value.get(setting) {
-                Some(value) => value.clone(),
-                None => {
-                    let prefix = format!("/indexes/{}", entry.physical);
-                    return Err(self.refusal(request, &prefix).await);
-                }
-            },
+            // The whole object shows them only while their feature is on.
+            Some("chat" | "foreignKeys") => {
+                self.shown(request, &entry, &request.original.path).await?
+            }
+            None => self.shown(request, &entry, "/settings").await?,
+            Some(setting) => {
+                let mut value = self.shown(request, &entry, "/settings").await?;
+                value.get_mut(setting).map(Value::take).unwrap_or_default()
+            }
         };
         let mut answer = Response::ok(&value);
         answer.meta.settings_version = Some(entry.settings_version);
         Ok(answer)
     }
 
-    async fn shown(&self, request: &Request, entry: &IndexEntry) -> Result<Value, Error> {
+    async fn shown(
+        &self,
+        request: &Request,
+        entry: &IndexEntry,
+        path: &str,
+    ) -> Result<Value, Error> {
         let stale = self.shared.stale();
         let topology = self.shared.topology();
-        let call = Call::get("settings_get", format!("/indexes/{}/settings", entry.physical));
+        let call = Call::get("settings_get", format!("/indexes/{}{path}", entry.physical));
         let mut last = Error::shards_unavailable(ShardSet::full(entry.shards));
         for node in topology.nodes() {
             if !node.status.is_readable() || stale.misses_index(&entry.physical, &node.id) {
@@ -284,6 +287,18 @@ impl Control {
         let Some((nodes, overlay)) = to_nodes(&submitted, &self.shared.tuning) else {
             return Err(self.refused_settings(request).await);
         };
+        if submitted.get("foreignKeys").is_some_and(|keys| !keys.is_null() && *keys != json!([])) {
+            // A node says first what is wrong with them, or that their feature is off.
+            let error = self.refused_settings(request).await;
+            return Err(match error.kind() {
+                ErrorKind::Internal => Error::api(
+                    "miroir_not_supported",
+                    "Miroir does not serve foreign keys: the documents they join may be on \
+                     different nodes.",
+                ),
+                _ => error,
+            });
+        }
         let (listed, mut gate) = match self.closed(&uid).await {
             Some((entry, gate)) => (Some(entry), gate),
             None => (None, self.shared.sequencer.exclusive(uid.as_str()).await),
@@ -292,7 +307,7 @@ impl Control {
         let entry = match listed.or_else(|| self.shared.index(&uid)) {
             Some(entry) => entry,
             None if request.original.method == Method::DELETE => {
-                let details = Some(shown(&submitted, op.setting.is_none()));
+                let details = Some(shown(&submitted));
                 return self.missing_index(&uid, TaskKind::SettingsUpdate, details, None).await;
             }
             None => {
@@ -305,7 +320,7 @@ impl Control {
                     });
                 }
                 if !request.cx.scope.may_create(uid.as_str()) {
-                    let details = Some(shown(&submitted, false));
+                    let details = Some(shown(&submitted));
                     return self.missing_index(&uid, TaskKind::SettingsUpdate, details, None).await;
                 }
                 let (entry, held) = self.create_on_nodes(&uid, gate, &request.cx).await?;
@@ -313,7 +328,6 @@ impl Control {
                 entry
             }
         };
-        let whole = request.original.method == Method::DELETE && op.setting.is_none();
         let call = Call::new(
             Method::PATCH,
             "settings_patch",
@@ -335,13 +349,13 @@ impl Control {
             physical: Some(entry.physical.clone()),
             kind: TaskKind::SettingsUpdate,
             status: TaskStatus::Enqueued,
-            details: Some(shown(&submitted, whole)),
+            details: Some(shown(&submitted)),
             error: None,
             enqueued_at: clock::now(),
             custom_metadata: None,
             nodes: Vec::new(),
             protocol: Some(json!({"settings": {
-                "step": "propose", "attempt": 0, "overlay": overlay, "submitted": shown(&submitted, whole),
+                "step": "propose", "attempt": 0, "overlay": overlay, "submitted": shown(&submitted),
                 "patch": nodes,
             }})),
         };

@@ -1,0 +1,188 @@
+//! The one table of error codes: Meilisearch's and Miroir's own.
+
+use super::ErrorType;
+use super::ErrorType::{Auth, Internal, InvalidRequest, System};
+
+/// Meilisearch's codes that are not `400 invalid_request`, after version 1.50.
+const MEILISEARCH: &[(&str, u16, ErrorType)] = &[
+    ("unretrievable_document", 400, Internal),
+    ("invalid_s_3_snapshot_request", 400, Internal),
+    ("invalid_s_3_snapshot_parameters", 400, Internal),
+    ("missing_authorization_header", 401, Auth),
+    ("missing_master_key", 401, Auth),
+    ("invalid_api_key", 403, Auth),
+    ("remote_invalid_api_key", 403, Auth),
+    ("api_key_not_found", 404, InvalidRequest),
+    ("batch_not_found", 404, InvalidRequest),
+    ("chat_not_found", 404, InvalidRequest),
+    ("document_not_found", 404, InvalidRequest),
+    ("dump_not_found", 404, InvalidRequest),
+    ("dynamic_search_rule_not_found", 404, InvalidRequest),
+    ("index_not_found", 404, InvalidRequest),
+    ("render_document_not_found", 404, InvalidRequest),
+    ("task_file_not_found", 404, InvalidRequest),
+    ("task_not_found", 404, InvalidRequest),
+    ("webhook_not_found", 404, InvalidRequest),
+    ("api_key_already_exists", 409, InvalidRequest),
+    ("dump_already_processing", 409, InvalidRequest),
+    ("index_already_exists", 409, InvalidRequest),
+    ("import_task_already_received", 412, InvalidRequest),
+    ("import_task_unknown_remote", 412, InvalidRequest),
+    ("network_version_mismatch", 412, InvalidRequest),
+    ("receive_import_finished_unknown_remote", 412, InvalidRequest),
+    ("payload_too_large", 413, InvalidRequest),
+    ("invalid_content_type", 415, InvalidRequest),
+    ("missing_content_type", 415, InvalidRequest),
+    ("unsupported_media_type", 415, InvalidRequest),
+    ("io_error", 422, System),
+    ("no_space_left_on_device", 422, System),
+    ("too_many_open_files", 422, System),
+    ("requires_enterprise_edition", 451, InvalidRequest),
+    ("database_size_limit_reached", 500, Internal),
+    ("dump_process_failed", 500, Internal),
+    ("index_creation_failed", 500, Internal),
+    ("internal", 500, Internal),
+    ("invalid_state", 500, Internal),
+    ("invalid_store_file", 500, Internal),
+    ("unimplemented_external_function_calling", 501, InvalidRequest),
+    ("unimplemented_multi_choice_chat_completions", 501, InvalidRequest),
+    ("unimplemented_non_streaming_chat_completions", 501, InvalidRequest),
+    ("remote_bad_response", 502, System),
+    ("remote_could_not_send_request", 502, System),
+    ("remote_remote_error", 502, System),
+    ("remote_timeout", 502, System),
+    ("s_3_snapshot_server_error", 502, Internal),
+    ("import_task_without_network_task", 503, InvalidRequest),
+    ("too_many_search_requests", 503, System),
+];
+
+/// One of Miroir's own codes.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnCode {
+    /// The code; begins with `miroir_`.
+    pub code: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// Class.
+    pub error_type: ErrorType,
+    /// What it means and what to do, for `docs/errors.md`.
+    pub text: &'static str,
+}
+
+const fn own(
+    code: &'static str,
+    status: u16,
+    error_type: ErrorType,
+    text: &'static str,
+) -> OwnCode {
+    OwnCode { code, status, error_type, text }
+}
+
+/// Miroir's own codes. `docs/errors.md` is written from it (`cargo xtask docs`).
+pub const OWN: &[OwnCode] = &[
+    own(
+        "miroir_deadline_exceeded",
+        504,
+        System,
+        "The request took longer than `server.request_timeout_ms`. Ask for less, or raise the limit; \
+         look at `miroir_node_request_duration_seconds` for a slow node.",
+    ),
+    own(
+        "miroir_index_frozen",
+        409,
+        InvalidRequest,
+        "The settings of the index differ between nodes and could not be made equal, so writes are \
+         refused. Mend the node the message and the log name, then set the settings again: the next \
+         broadcast that succeeds lifts the freeze.",
+    ),
+    own(
+        "miroir_invalid_auth",
+        401,
+        Auth,
+        "The admin key is missing or wrong. Send it as `Authorization: Bearer <key>` or `X-Admin-Key`.",
+    ),
+    own(
+        "miroir_no_quorum",
+        503,
+        System,
+        "For some shards no replica group acknowledged the write, so nothing was acknowledged to you. \
+         Some nodes may hold part of it; sending the same documents again is safe. Retry when enough \
+         nodes are back.",
+    ),
+    own(
+        "miroir_node_failed",
+        502,
+        System,
+        "A node that had to answer did not, or answered something unreadable, and no other replica \
+         could stand in.",
+    ),
+    own(
+        "miroir_not_supported",
+        501,
+        InvalidRequest,
+        "Meilisearch has this route or option, Miroir does not serve it; the message says why. See \
+         [api-compatibility.md](api-compatibility.md).",
+    ),
+    own(
+        "miroir_overloaded",
+        503,
+        System,
+        "More requests at the same time than `server.max_concurrent_requests`. Retry later.",
+    ),
+    own(
+        "miroir_reserved_field",
+        400,
+        InvalidRequest,
+        "A document has a field whose name begins with `_miroir_`. Those are Miroir's own; rename it.",
+    ),
+    own(
+        "miroir_settings_version_stale",
+        503,
+        System,
+        "The request demanded a settings version (`X-Miroir-Min-Settings-Version`) that the readable \
+         nodes do not have yet. Retry, or demand less.",
+    ),
+    own(
+        "miroir_shard_unavailable",
+        503,
+        System,
+        "No up-to-date replica of some shard can be reached. With `scatter.unavailable_shard_policy: \
+         partial` this happens only when no shard at all can be read, or when a request needs exactly \
+         the missing one.",
+    ),
+    own(
+        "miroir_store_failed",
+        503,
+        System,
+        "Miroir's store did not answer. Nothing was acknowledged. Look at the disk of `task_store.path`.",
+    ),
+];
+
+/// Status and class of a code; `None` is `400 invalid_request`, or a code of another version.
+pub(super) fn find(code: &str) -> Option<(u16, ErrorType)> {
+    let own = OWN.iter().map(|own| (own.code, own.status, own.error_type));
+    let found = MEILISEARCH.iter().copied().chain(own).find(|(known, ..)| *known == code);
+    found.map(|(_, status, class)| (status, class))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_codes_are_sorted_prefixed_and_explained() {
+        assert!(OWN.is_sorted_by(|a, b| a.code < b.code));
+        for own in OWN {
+            assert!(own.code.starts_with("miroir_"), "{}", own.code);
+            assert!(own.text.ends_with('.') && own.status >= 400, "{}", own.code);
+        }
+    }
+
+    #[test]
+    fn no_code_is_there_twice() {
+        let mut seen = std::collections::BTreeSet::new();
+        for (code, ..) in MEILISEARCH {
+            assert!(seen.insert(*code), "{code}");
+        }
+    }
+}

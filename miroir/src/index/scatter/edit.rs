@@ -1,0 +1,62 @@
+//! Edition of documents by function: every node edits its own copies, each document is counted once.
+//!
+//! The function sees one document at a time, so where a document is does not matter. What differs
+//! from one node: a function that fails on a document fails the task, but what other nodes edited
+//! stays edited.
+
+use std::sync::Arc;
+
+use http::Method as Verb;
+use miroir_api::meili::TaskKind;
+use serde_json::{Value, json};
+
+use super::documents::{everywhere, finish, new_task};
+use super::{Scatter, words};
+use crate::documents::edition;
+use crate::error::Error;
+use crate::index::{Edition, Request, Response};
+use crate::node::Call;
+use crate::routing::ShardSet;
+
+pub(super) async fn run(
+    scatter: Scatter,
+    request: Request,
+    edit: Arc<Edition>,
+    metadata: Option<String>,
+) -> Result<Response, Error> {
+    let index = Arc::clone(&request.index);
+    let Some(wrapped) = edition::wrap(&edit.function) else {
+        return Err(Error::api(
+            "miroir_not_supported",
+            "Miroir does not run functions that both define functions or closures and end with \
+             `return` or `exit`. Write the condition as `if … else …`, or do without the definition.",
+        ));
+    };
+    let mut body = json!({"function": wrapped.text, "context": edit.context});
+    if let Some(filter) = &edit.filter {
+        body["filter"] = filter.clone();
+    }
+    let path = format!("/indexes/{}/documents/edit", index.physical);
+    let mut call = Call::new(Verb::POST, "documents_edit", path);
+    if let Some(filter) =
+        &mut body.get_mut("filter").filter(|f| words::names_reserved(&f.to_string()))
+    {
+        let hidden = words::hidden(&filter.to_string());
+        **filter = serde_json::from_str(&hidden).unwrap_or(Value::Null);
+    }
+    call = call.json(body.to_string());
+    let mut task = new_task(
+        &request,
+        TaskKind::DocumentEdition,
+        metadata,
+        json!({
+            "deletedDocuments": null, "editedDocuments": null,
+            "context": edit.context, "function": edit.function,
+            "originalFilter": edit.filter.as_ref().map(Value::to_string),
+        }),
+    );
+    task.protocol = Some(json!({"linesBefore": wrapped.lines_before}));
+    let batches = everywhere(&request, &call);
+    let all = ShardSet::full(index.shards);
+    finish(scatter, request.clone(), index, all, batches, task).await
+}
