@@ -84,16 +84,17 @@ pub const OWN: &[OwnCode] = &[
         "miroir_deadline_exceeded",
         504,
         System,
-        "The request took longer than `server.request_timeout_ms`. Ask for less, or raise the limit; \
-         look at `miroir_node_request_duration_seconds` for a slow node.",
+        "The request took longer than `server.request_timeout_ms`, or a multi-search longer than \
+         `multi_search.total_timeout_ms` or one of its queries than \
+         `multi_search.per_query_timeout_ms`. Ask for less, or raise the limit; look at `miroir_node_request_duration_seconds` for a slow node.",
     ),
     own(
         "miroir_index_frozen",
         409,
         InvalidRequest,
-        "The settings of the index differ between nodes and could not be made equal, so writes are \
-         refused. Mend the node the message and the log name, then set the settings again: the next \
-         broadcast that succeeds lifts the freeze.",
+        "A node that answers will not take the settings the others have, so writes are refused. Mend \
+         the node the log names; the freeze ends when the drift check (`settings_drift_check`) finds \
+         all nodes equal, or with the next settings update that succeeds.",
     ),
     own(
         "miroir_invalid_auth",
@@ -155,6 +156,13 @@ pub const OWN: &[OwnCode] = &[
         503,
         System,
         "Miroir's store did not answer. Nothing was acknowledged. Look at the disk of `task_store.path`.",
+    ),
+    own(
+        "miroir_too_many_queries",
+        400,
+        InvalidRequest,
+        "A multi-search has more queries than `multi_search.max_queries_per_batch`. Send several \
+         requests, or raise the limit.",
     ),
 ];
 

@@ -55,7 +55,13 @@ fn code(key: &str) -> String {
 }
 
 /// Checks submitted settings and puts them into their canonical order, as task details show them.
-pub(crate) fn validate(submitted: Map<String, Value>) -> Result<Map<String, Value>, ApiError> {
+pub(crate) fn validate(mut submitted: Map<String, Value>) -> Result<Map<String, Value>, ApiError> {
+    // Settings of experimental features, which are always off here: a reset changes nothing.
+    for key in ["chat", "foreignKeys"] {
+        if submitted.get(key).is_some_and(Value::is_null) {
+            submitted.shift_remove(key);
+        }
+    }
     let names: Vec<&str> = known().collect();
     if let Some(key) = submitted.keys().find(|key| !names.contains(&key.as_str())) {
         return Err(ApiError::new(

@@ -176,9 +176,20 @@ impl Decode {
     }
 }
 
+/// A size as Meilisearch prints its limit: in binary units if it is a whole number of KiB.
 fn human(bytes: usize) -> String {
-    const MIB: usize = 1 << 20;
-    if bytes.is_multiple_of(MIB) { format!("{} MiB", bytes / MIB) } else { format!("{bytes} B") }
+    let (base, units) = if bytes.is_multiple_of(1024) {
+        (1024.0, ["B", "KiB", "MiB", "GiB", "TiB"])
+    } else {
+        (1000.0, ["B", "KB", "MB", "GB", "TB"])
+    };
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= base && unit + 1 < units.len() {
+        value /= base;
+        unit += 1;
+    }
+    format!("{value} {}", units[unit])
 }
 
 fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Error> {
@@ -358,5 +369,24 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let this = self.clone();
         Box::pin(async move { Ok(this.run(request).await) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human;
+
+    #[test]
+    fn limits_are_printed_as_a_node_prints_them() {
+        for (bytes, text) in [
+            (3, "3 B"),
+            (1024, "1 KiB"),
+            (1536, "1.536 KB"),
+            (2_000_000, "2 MB"),
+            (104_857_600, "100 MiB"),
+            (1_610_612_736, "1.5 GiB"),
+        ] {
+            assert_eq!(human(bytes), text);
+        }
     }
 }

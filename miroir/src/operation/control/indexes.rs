@@ -43,15 +43,6 @@ fn object(value: Value) -> Option<Map<String, Value>> {
     value.as_object().cloned()
 }
 
-/// `?customMetadata=`, the only parameter of index operations.
-fn custom_metadata(request: &Request) -> Result<Option<String>, ()> {
-    let pairs = crate::http::query_pairs(request.original.query.as_deref().unwrap_or_default());
-    if pairs.iter().any(|(key, _)| key != "customMetadata") {
-        return Err(());
-    }
-    Ok(pairs.into_iter().next().map(|(_, value)| value))
-}
-
 impl Control {
     pub(super) async fn index_op(&self, request: &Request, op: IndexOp) -> Result<Response, Error> {
         match op {
@@ -167,7 +158,8 @@ impl Control {
                 let key = o.read::<String>("primaryKey").ok()?;
                 Some((IndexUid::new(&uid).ok()?, key))
             });
-        let (Some((name, key)), Ok(metadata)) = (parsed, custom_metadata(request)) else {
+        // The query string is not looked at, as on one node.
+        let Some((name, key)) = parsed else {
             return Err(self.refusal(request, "").await);
         };
         if !request.cx.scope.may_create(name.as_str()) {
@@ -179,7 +171,7 @@ impl Control {
             let error = Err(already_exists(name.as_str()));
             let details = object(details);
             return self
-                .decided(Some(name.as_str()), TaskKind::IndexCreation, details, metadata, error)
+                .decided(Some(name.as_str()), TaskKind::IndexCreation, details, None, error)
                 .await;
         }
         let entry = Arc::new(self.new_entry(&name, key));
@@ -188,8 +180,7 @@ impl Control {
         }
         let base = node_base_settings(&self.shared.tuning);
         let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &base);
-        let mut task = Self::task(&entry, TaskKind::IndexCreation, details);
-        task.custom_metadata = metadata;
+        let task = Self::task(&entry, TaskKind::IndexCreation, details);
         let plan = self.plan(&entry, &calls, StaleKind::Index, gate);
         let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
         let outcome = dispatch_write(leaves, shared, plan, task, request.cx.clone()).await?;
@@ -243,24 +234,14 @@ impl Control {
         let Some((new, key)) = parsed else {
             return Err(self.refusal(request, "/indexes/miroir-nowhere").await);
         };
-        let Ok(metadata) = custom_metadata(request) else {
-            return Err(self.refusal(request, "/indexes/miroir-nowhere").await);
-        };
         let mut details = json!({"primaryKey": key});
         if let Some(new) = &new {
             details["oldIndexUid"] = json!(name);
             details["newIndexUid"] = json!(new);
         }
         let details = object(details);
-        let decide = |result| {
-            self.decided(
-                Some(name),
-                TaskKind::IndexUpdate,
-                details.clone(),
-                metadata.clone(),
-                result,
-            )
-        };
+        let decide =
+            |result| self.decided(Some(name), TaskKind::IndexUpdate, details.clone(), None, result);
         let Some((entry, gate)) = self.closed(&uid).await else {
             return decide(Err(not_found(name))).await;
         };
