@@ -22,6 +22,7 @@ mod options;
 pub mod serve;
 pub mod stack;
 pub mod telemetry;
+mod webhooks;
 mod workers;
 
 use std::fmt;

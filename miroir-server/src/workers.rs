@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
 use crate::config::Config;
-use crate::{metrics, options};
+use crate::{metrics, options, webhooks};
 
 /// Pause before a worker that panicked is started again.
 const RESTART: Duration = Duration::from_secs(1);
@@ -53,6 +53,9 @@ pub(crate) fn start(
     let ttl = Duration::from(config.task_registry.ttl_seconds);
     let every = Duration::from(config.task_registry.prune_interval_s);
     add(supervise("task_pruner", stop, move |stop| prune(Arc::clone(&state), ttl, every, stop)));
+
+    let state = Arc::clone(shared);
+    add(supervise("webhooks", stop, move |stop| webhooks::run(Arc::clone(&state), stop)));
 
     add(supervise("metrics", stop, move |stop| {
         let metrics = metrics.clone();

@@ -24,6 +24,7 @@ use crate::node::{Call, Numbering, Pool, Scores};
 use crate::operation::control::lost;
 use crate::quorum::WriteQuorum;
 use crate::stage::BoxService;
+use crate::store::watched::{Outbox, Watched};
 use crate::store::{IndexEntry, Stale, StaleKind, StoreError, Stores};
 use crate::topology::{NodeEvent, Topology};
 use crate::{index, leaf, operation};
@@ -220,6 +221,8 @@ pub struct Shared {
     stale_lock: tokio::sync::Mutex<()>,
     /// Stores.
     pub stores: Stores,
+    /// Finished tasks that webhooks are yet to be told of.
+    pub outbox: Arc<Outbox>,
     /// Node stacks.
     pub pool: Pool,
     /// Node figures.
@@ -281,9 +284,14 @@ impl Shared {
             .into_iter()
             .map(|entry| (entry.name.clone(), Arc::new(entry)))
             .collect();
+        let outbox = Arc::new(Outbox::default());
+        outbox.want(!stores.webhooks.list().await?.is_empty());
+        let tasks = Arc::new(Watched::new(Arc::clone(&stores.tasks), Arc::clone(&outbox)));
+        let stores = Stores { tasks, ..stores };
         let keyring = Keyring::load(tuning.master_key.clone(), Arc::clone(&stores.keys)).await?;
         let shared = Arc::new(Self {
             keyring: Arc::new(keyring),
+            outbox,
             topology: ArcSwap::from_pointee(topology),
             topology_lock: Mutex::new(()),
             catalogue: ArcSwap::from_pointee(catalogue),

@@ -81,6 +81,21 @@ const fn own(
 /// Miroir's own codes. `docs/errors.md` is written from it (`cargo xtask docs`).
 pub const OWN: &[OwnCode] = &[
     own(
+        "miroir_backup_incomplete",
+        503,
+        System,
+        "In a task. A dump or a snapshot of the cluster is one of every node, and the nodes the message \
+         names wrote none. What the others wrote is on their disks, but is not the whole cluster. \
+         Bring the nodes back and ask again.",
+    ),
+    own(
+        "miroir_canceled_in_part",
+        409,
+        InvalidRequest,
+        "In a task. It was canceled while nodes were at work, and some shards had been written by then. \
+         Send the write again, which is safe, or undo it.",
+    ),
+    own(
         "miroir_deadline_exceeded",
         504,
         System,

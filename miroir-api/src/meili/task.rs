@@ -103,12 +103,33 @@ kinds! {
     UpgradeDatabase = "upgradeDatabase",
     /// Compact an index.
     IndexCompaction = "indexCompaction",
+    /// Change the members of Meilisearch's own network.
+    NetworkTopologyChange = "networkTopologyChange",
+    /// Change a search rule.
+    DsrUpdate = "dsrUpdate",
+    /// Delete all search rules.
+    DsrClear = "dsrClear",
 }
 
 impl TaskKind {
     /// Reads a name, ignoring case as Meilisearch does.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|k| k.as_str().eq_ignore_ascii_case(text))
+    }
+
+    /// Whether such a task is about exactly one index.
+    pub fn is_about_one_index(self) -> bool {
+        !matches!(
+            self,
+            Self::IndexSwap
+                | Self::TaskCancelation
+                | Self::TaskDeletion
+                | Self::DumpCreation
+                | Self::SnapshotCreation
+                | Self::Export
+                | Self::UpgradeDatabase
+                | Self::NetworkTopologyChange
+        )
     }
 }
 

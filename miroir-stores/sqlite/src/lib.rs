@@ -34,6 +34,7 @@ mod migrations;
 mod replicas;
 mod settings;
 mod tasks;
+mod webhooks;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -88,6 +89,7 @@ pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
         replicas: Arc::new(replicas::SqliteReplicas(Arc::clone(&database))),
         settings_versions: Arc::new(settings::SqliteSettingsVersions(Arc::clone(&database))),
         features: Arc::new(features::SqliteFeatures(Arc::clone(&database))),
-        keys: Arc::new(keys::SqliteKeys(database)),
+        keys: Arc::new(keys::SqliteKeys(Arc::clone(&database))),
+        webhooks: Arc::new(webhooks::SqliteWebhooks(database)),
     })
 }

@@ -38,6 +38,12 @@ pub(crate) const ALL: &[Migration] = &[
         feature: None,
     },
     Migration {
+        version: 3,
+        name: "webhooks",
+        sql: include_str!("../migrations/003_webhooks.sql"),
+        feature: None,
+    },
+    Migration {
         version: 4,
         name: "features",
         sql: include_str!("../migrations/004_features.sql"),

@@ -6,7 +6,7 @@ use miroir::keys::ApiKey;
 use miroir::keys::request::Change;
 use miroir::store::{
     Answer, Features, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions, Stale,
-    StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
+    StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
 };
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
@@ -82,6 +82,7 @@ impl Life {
             }),
             keys: Arc::new(Mortal { inner: Arc::clone(&inner.keys), life: self.clone() }),
             features: Arc::new(Mortal { inner: Arc::clone(&inner.features), life: self.clone() }),
+            webhooks: Arc::new(Mortal { inner: Arc::clone(&inner.webhooks), life: self.clone() }),
         }
     }
 }
@@ -105,6 +106,15 @@ impl Tasks for Mortal<dyn Tasks> {
     fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
         self.life.guard(move || self.inner.list(query))
     }
+    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+        self.life.guard(move || self.inner.uids(query))
+    }
+    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+        self.life.guard(move || self.inner.remove(uids))
+    }
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+        self.life.guard(move || self.inner.swap_indexes(first, second, before))
+    }
     fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
         self.life.guard(move || self.inner.unfinished())
     }
@@ -116,6 +126,18 @@ impl Tasks for Mortal<dyn Tasks> {
     }
     fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
         self.life.guard(move || self.inner.prune(finished_before))
+    }
+}
+
+impl Webhooks for Mortal<dyn Webhooks> {
+    fn list(&self) -> Answer<'_, Vec<Webhook>> {
+        self.life.guard(move || self.inner.list())
+    }
+    fn put(&self, hook: Webhook, most: usize) -> Answer<'_, bool> {
+        self.life.guard(move || self.inner.put(hook, most))
+    }
+    fn delete(&self, uuid: Uuid) -> Answer<'_, bool> {
+        self.life.guard(move || self.inner.delete(uuid))
     }
 }
 

@@ -40,9 +40,16 @@ fn change(task: &mut TaskRecord, tape: &mut Tape) {
     task.started_at = tape.maybe(2, instant);
     task.finished_at = tape.maybe(2, instant);
     task.canceled_by = tape.maybe(3, |tape| TaskUid(tape.below(6) as u32));
-    if let Some(index) = tape.maybe(8, |tape| *tape.pick(&INDEXES)) {
-        task.index = Some(index.to_owned());
+}
+
+/// Exchanges two names of the first tasks, here and there.
+async fn swap(stores: &Stores, tasks: &mut [TaskRecord], tape: &mut Tape) {
+    let (first, second) = (*tape.pick(&INDEXES), *tape.pick(&INDEXES));
+    let before = TaskUid(tape.below(40) as u32);
+    for task in tasks.iter_mut().filter(|task| task.uid < before) {
+        task.rename(first, second);
     }
+    stores.tasks.swap_indexes(first.to_owned(), second.to_owned(), before).await.unwrap();
 }
 
 fn some_query(tape: &mut Tape, tasks: u64) -> TaskQuery {
@@ -52,6 +59,7 @@ fn some_query(tape: &mut Tape, tasks: u64) -> TaskQuery {
         from: tape.maybe(3, |tape| TaskUid(uid(tape))),
         reverse: tape.below(2) == 1,
         uids: tape.maybe(5, |tape| tape.some(12, uid)),
+        batches: tape.maybe(8, |tape| tape.some(6, uid)),
         statuses: tape.maybe(3, |tape| tape.some(3, |tape| *tape.pick(&TaskStatus::ALL))),
         kinds: tape.maybe(3, |tape| tape.some(3, |tape| *tape.pick(&KINDS))),
         indexes: tape.maybe(3, |tape| {
@@ -97,6 +105,9 @@ pub async fn agrees_with_the_model(stores: &Stores, mut tape: Tape) {
             stores.tasks.update(task.clone()).await.unwrap();
         }
     }
+    if tape.below(3) == 2 {
+        swap(stores, &mut tasks, &mut tape).await;
+    }
     if let Some(before) = tape.maybe(4, instant) {
         let all = tasks.len();
         tasks.retain(|task| {
@@ -109,6 +120,9 @@ pub async fn agrees_with_the_model(stores: &Stores, mut tape: Tape) {
         let query = some_query(&mut tape, tasks.len() as u64);
         let page = stores.tasks.list(query.clone()).await.unwrap();
         assert_eq!(page, model(&tasks, &query), "{query:?}");
+        let all = stores.tasks.uids(query.clone()).await.unwrap();
+        let matching = tasks.iter().filter(|task| query.matches(task)).map(|task| task.uid.0);
+        assert_eq!(all, matching.collect::<Vec<_>>(), "{query:?}");
     }
 }
 
@@ -130,6 +144,7 @@ pub async fn agrees_with_the_model_for_many_seeds(stores: &Stores) {
             change(task, &mut tape);
             stores.tasks.update(task.clone()).await.unwrap();
         }
+        swap(stores, &mut tasks, &mut tape).await;
         for _ in 0..40 {
             let query = some_query(&mut tape, tasks.len() as u64);
             let page = stores.tasks.list(query.clone()).await.unwrap();

@@ -20,6 +20,7 @@ pub mod replicas;
 pub mod settings;
 mod tape;
 pub mod tasks;
+pub mod webhooks;
 
 use std::any::Any;
 use std::fmt;
@@ -65,6 +66,7 @@ macro_rules! store_suite {
             $crate::store_suite! { @cases $open;
                 tasks: round_trip, uids_are_dense_under_concurrency, uids_are_never_reused,
                     counts_and_unfinished_follow_updates, prune_spares_what_is_not_over,
+                    removal_spares_what_is_not_over, names_follow_a_swap,
                     lost_callers_do_no_harm, indexes_of_tasks_are_named_once;
                 listing: agrees_with_the_model_for_many_seeds, pages_show_every_task_once;
                 indexes: round_trip, one_creator_wins, no_update_is_lost, a_stale_delete_is_refused;
@@ -74,6 +76,7 @@ macro_rules! store_suite {
                 keys: round_trip, one_of_a_uid_wins, the_first_keys_are_made_once,
                     no_change_is_lost;
                 features: what_is_set_stays;
+                webhooks: round_trip, the_most_is_the_most;
             }
         }
     };

@@ -66,11 +66,11 @@ pub async fn round_trip(stores: &Stores) {
     task.canceled_by = Some(TaskUid(9));
     task.started_at = Some(at(1));
     task.finished_at = Some(at(2) + Duration::nanoseconds(1));
-    task.index = None;
     task.details = None;
     task.protocol = None;
     task.nodes.truncate(1);
-    tasks.update(task.clone()).await.unwrap();
+    // The index is not an update's business.
+    tasks.update(TaskRecord { index: None, ..task.clone() }).await.unwrap();
     assert_eq!(tasks.get(task.uid).await.unwrap(), Some(task.clone()));
 
     let unknown = TaskRecord { uid: TaskUid(5), ..task.clone() };
@@ -188,6 +188,53 @@ pub async fn prune_spares_what_is_not_over(stores: &Stores) {
     for uid in kept {
         assert!(tasks.get(uid).await.unwrap().is_some(), "{uid}");
     }
+}
+
+/// A removal takes what is over and nothing else, and answers what it took.
+pub async fn removal_spares_what_is_not_over(stores: &Stores) {
+    let tasks = &stores.tasks;
+    let mut all = Vec::new();
+    for status in TaskStatus::ALL {
+        let new = NewTask { status, nodes: vec![node_task("a", Some(3))], ..new_task("a") };
+        all.push(tasks.insert(new).await.unwrap());
+    }
+    assert_eq!(tasks.remove(vec![]).await.unwrap(), []);
+    let over: Vec<_> = all.iter().filter(|t| t.status.is_terminal()).cloned().collect();
+    let uids: Vec<u32> = all.iter().rev().map(|task| task.uid.0).chain([0, 4, 99]).collect();
+    assert_eq!(tasks.remove(uids.clone()).await.unwrap(), over);
+    assert_eq!(tasks.remove(uids).await.unwrap(), []);
+    all.retain(|task| !task.status.is_terminal());
+    assert_eq!(tasks.unfinished().await.unwrap(), all);
+    let counts: Vec<_> = tasks.counts().await.unwrap().into_iter().map(|(_, n)| n).collect();
+    assert_eq!(counts, [1, 1, 0, 0, 0]);
+    assert_eq!(tasks.insert(new_task("a")).await.unwrap().uid, TaskUid(5), "uids are not reused");
+}
+
+/// A swap of names reaches older tasks, what swaps say of themselves too, and no update undoes it.
+pub async fn names_follow_a_swap(stores: &Stores) {
+    let tasks = &stores.tasks;
+    let mut first = tasks.insert(new_task("a")).await.unwrap();
+    tasks.insert(new_task("b")).await.unwrap();
+    tasks.insert(new_task("c")).await.unwrap();
+    let swap = NewTask {
+        index: None,
+        kind: TaskKind::IndexSwap,
+        status: TaskStatus::Succeeded,
+        details: json!({"swaps": [{"indexes": ["c", "a"], "rename": false}]}).as_object().cloned(),
+        ..new_task("a")
+    };
+    let swap = tasks.insert(swap).await.unwrap();
+    tasks.insert(new_task("a")).await.unwrap();
+    tasks.swap_indexes("a".to_owned(), "b".to_owned(), TaskUid(4)).await.unwrap();
+    first.status = TaskStatus::Processing;
+    tasks.update(first).await.unwrap();
+    let mut names = Vec::new();
+    for uid in [0, 1, 2, 4] {
+        names.extend(tasks.get(TaskUid(uid)).await.unwrap().unwrap().index);
+    }
+    assert_eq!(names, ["b", "a", "c", "a"]);
+    let details = tasks.get(swap.uid).await.unwrap().unwrap().details.unwrap();
+    assert_eq!(details["swaps"], json!([{"indexes": ["c", "b"], "rename": false}]));
 }
 
 /// A caller that goes away while its insert is under way leaves a whole task or none, and no gap.

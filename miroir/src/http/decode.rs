@@ -14,14 +14,15 @@ use miroir_api::header as names;
 use tower::{Service, ServiceExt};
 
 use super::RequestId;
-use super::query::{decode, list_body, search_body, similar_body, task_query};
+use super::query::{decode, list_body, search_body, similar_body};
 use super::routes::{self, Action, Route};
+use super::task_query;
 use crate::context::{Context, Principal};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::index;
 use crate::operation::{
     self, FetchOne, IndexOp, KeyOp, List, MultiSearch, Operation, Original, PayloadFormat,
-    RawObject, Search, SearchKind, SettingsOp, SystemOp, TaskOp, Write,
+    RawObject, Search, SearchKind, SettingsOp, SystemOp, TaskOp, WebhookOp, Write,
 };
 
 /// Largest value of `X-Miroir-Over-Fetch`.
@@ -293,16 +294,33 @@ fn operation(route: &Route, parameters: Vec<String>, original: &Original) -> Ope
         Action::SettingsChange(setting) => {
             Operation::Settings(SettingsOp { index: next(), setting, change: true })
         }
-        Action::TaskList => {
-            let query = task_query(query).ok_or_else(|| Error::api("bad_request", ""));
-            Operation::Task(TaskOp::List(Box::new(query)))
-        }
+        Action::TaskList => Operation::Task(TaskOp::List(task_query::page(query).map(Box::new))),
         Action::TaskGet => Operation::Task(TaskOp::Get(next())),
         Action::KeyList => Operation::Key(KeyOp::List),
         Action::KeyCreate => Operation::Key(KeyOp::Create),
         Action::KeyGet => Operation::Key(KeyOp::Get(next())),
         Action::KeyUpdate => Operation::Key(KeyOp::Update(next())),
         Action::KeyDelete => Operation::Key(KeyOp::Delete(next())),
+        Action::TaskDocuments => Operation::Task(TaskOp::Documents(next())),
+        Action::TaskCancel => {
+            Operation::Task(TaskOp::Cancel(task_query::choice(query).map(Box::new)))
+        }
+        Action::TaskDelete => {
+            Operation::Task(TaskOp::Delete(task_query::choice(query).map(Box::new)))
+        }
+        Action::BatchList => {
+            Operation::Task(TaskOp::Batches(task_query::page(query).map(Box::new)))
+        }
+        Action::BatchGet => Operation::Task(TaskOp::Batch(next())),
+        Action::WebhookList => Operation::System(SystemOp::Webhook(WebhookOp::List)),
+        Action::WebhookCreate => Operation::System(SystemOp::Webhook(WebhookOp::Create)),
+        Action::WebhookGet => Operation::System(SystemOp::Webhook(WebhookOp::Get(next()))),
+        Action::WebhookUpdate => Operation::System(SystemOp::Webhook(WebhookOp::Update(next()))),
+        Action::WebhookDelete => Operation::System(SystemOp::Webhook(WebhookOp::Delete(next()))),
+        Action::Dump => Operation::System(SystemOp::Dump),
+        Action::Snapshot => Operation::System(SystemOp::Snapshot),
+        Action::Export => Operation::System(SystemOp::Export),
+        Action::Gated(gate) => Operation::System(SystemOp::Gated(gate)),
         Action::Health => Operation::System(SystemOp::Health),
         Action::Root => Operation::System(SystemOp::Root),
         Action::Version => Operation::System(SystemOp::Version),
@@ -326,6 +344,9 @@ fn json(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
 fn render(answer: operation::Response) -> Response<Full<Bytes>> {
     let mut response = json(answer.status, answer.body);
     let headers = response.headers_mut();
+    if let Some(kind) = answer.meta.content_type {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
     if let Some(value) = answer.meta.degraded().and_then(|text| HeaderValue::from_str(&text).ok()) {
         headers.insert(names::DEGRADED, value);
     }

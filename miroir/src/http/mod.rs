@@ -7,6 +7,7 @@ mod decode;
 mod query;
 pub mod routes;
 mod table;
+mod task_query;
 
 use std::sync::Arc;
 

@@ -1,16 +1,8 @@
 //! Query strings, and requests whose parameters are in one.
 
-use std::collections::BTreeSet;
-
-use miroir_api::TaskUid;
-use miroir_api::meili::{TaskKind, TaskStatus};
 use serde_json::Value;
-use time::format_description::well_known::Rfc3339;
-use time::macros::format_description;
-use time::{Date, OffsetDateTime, Time};
 
 use crate::operation::RawObject;
-use crate::store::TaskQuery;
 
 /// Digits of percent-encoding.
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
@@ -88,7 +80,7 @@ fn sort_list(text: &str) -> Vec<String> {
     out
 }
 
-fn flag(text: &str) -> Option<bool> {
+pub(super) fn flag(text: &str) -> Option<bool> {
     match text {
         "true" => Some(true),
         "false" => Some(false),
@@ -192,69 +184,6 @@ pub(super) fn list_body(query: &str) -> Option<RawObject> {
     Some(out)
 }
 
-fn uids(text: &str) -> Option<Option<BTreeSet<u32>>> {
-    if text == "*" {
-        return Some(None);
-    }
-    text.split(',').map(|n| n.trim().parse().ok()).collect::<Option<_>>().map(Some)
-}
-
-fn names<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Option<Vec<T>>> {
-    if text == "*" {
-        return Some(None);
-    }
-    text.split(',').map(|n| parse(n.trim())).collect::<Option<_>>().map(Some)
-}
-
-fn instant(text: &str, after: bool) -> Option<OffsetDateTime> {
-    if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Some(at);
-    }
-    let day = Date::parse(text, format_description!("[year]-[month]-[day]")).ok()?;
-    // Bounds are exclusive: after a day means after its last instant.
-    if after {
-        let next = day.next_day()?.with_time(Time::MIDNIGHT).assume_utc();
-        Some(next - time::Duration::NANOSECOND)
-    } else {
-        Some(day.with_time(Time::MIDNIGHT).assume_utc())
-    }
-}
-
-/// The filters of `GET /tasks`. `None`: a node has to comment on them.
-pub(super) fn task_query(query: &str) -> Option<TaskQuery> {
-    let mut out = TaskQuery { limit: 20, ..TaskQuery::default() };
-    for (key, value) in query_pairs(query) {
-        match key.as_str() {
-            "limit" => out.limit = value.parse::<u32>().ok()? as usize,
-            "from" => out.from = Some(TaskUid(value.parse().ok()?)),
-            "reverse" => out.reverse = flag(&value)?,
-            // Every task is its own batch here.
-            "uids" | "batchUids" => {
-                let new = uids(&value)?;
-                out.uids = match (out.uids.take(), new) {
-                    (Some(old), Some(new)) => Some(old.intersection(&new).copied().collect()),
-                    (old, new) => old.or(new),
-                };
-            }
-            "canceledBy" => out.canceled_by = uids(&value)?,
-            "statuses" => out.statuses = names(&value, TaskStatus::parse)?,
-            "types" => out.kinds = names(&value, TaskKind::parse)?,
-            "indexUids" => {
-                let valid = |n: &str| miroir_api::IndexUid::new(n).ok().map(|u| u.to_string());
-                out.indexes = names(&value, valid)?.map(|list| list.into_iter().collect());
-            }
-            "afterEnqueuedAt" => out.after_enqueued = Some(instant(&value, true)?),
-            "beforeEnqueuedAt" => out.before_enqueued = Some(instant(&value, false)?),
-            "afterStartedAt" => out.after_started = Some(instant(&value, true)?),
-            "beforeStartedAt" => out.before_started = Some(instant(&value, false)?),
-            "afterFinishedAt" => out.after_finished = Some(instant(&value, true)?),
-            "beforeFinishedAt" => out.before_finished = Some(instant(&value, false)?),
-            _ => return None,
-        }
-    }
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,16 +206,6 @@ mod tests {
         );
         assert!(search_body("limit=x").is_none());
         assert!(search_body("nope=1").is_none());
-    }
-
-    #[test]
-    fn task_filters_are_read() {
-        let query = task_query("statuses=Failed,enqueued&uids=1,2&limit=5&indexUids=*").unwrap();
-        assert_eq!(query.statuses, Some(vec![TaskStatus::Failed, TaskStatus::Enqueued]));
-        assert_eq!((query.limit, query.indexes), (5, None));
-        assert!(task_query("statuses=nope").is_none());
-        let day = task_query("afterEnqueuedAt=2024-01-01").unwrap().after_enqueued.unwrap();
-        assert_eq!(day.to_string(), "2024-01-01 23:59:59.999999999 +00:00:00");
     }
 
     #[test]

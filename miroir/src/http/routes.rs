@@ -76,6 +76,34 @@ pub enum Action {
     KeyUpdate,
     /// Delete an API key.
     KeyDelete,
+    /// The payload of a task.
+    TaskDocuments,
+    /// Cancel tasks.
+    TaskCancel,
+    /// Delete tasks.
+    TaskDelete,
+    /// List batches.
+    BatchList,
+    /// Show a batch.
+    BatchGet,
+    /// List webhooks.
+    WebhookList,
+    /// Make a webhook.
+    WebhookCreate,
+    /// Show a webhook.
+    WebhookGet,
+    /// Change a webhook.
+    WebhookUpdate,
+    /// Delete a webhook.
+    WebhookDelete,
+    /// Dump every node.
+    Dump,
+    /// Make a snapshot of every node.
+    Snapshot,
+    /// Export to another instance.
+    Export,
+    /// Served by no cluster: while the feature is off, answered as by one node; refused after.
+    Gated(&'static Gate),
     /// What is this?
     Root,
     /// Alive?
@@ -88,6 +116,15 @@ pub enum Action {
     Features,
     /// Known, but not served by this version.
     Unsupported(&'static str),
+}
+
+/// Why a route behind an experimental feature is refused once the feature is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// The feature, as in `GET /experimental-features`.
+    pub feature: &'static str,
+    /// What is refused, why, and what to do instead.
+    pub why: &'static str,
 }
 
 /// How a cluster serves a route.

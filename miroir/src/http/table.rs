@@ -4,7 +4,7 @@
 
 use http::Method;
 
-use super::routes::{Action as A, Actions, Route, Treatment as T};
+use super::routes::{Action as A, Actions, Gate, Route, Treatment as T};
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
@@ -40,6 +40,39 @@ const SETTINGS: &[(&str, &str, Method)] = &[
 
 /// What every route answers until it is served.
 const NOT_YET: &str = "not served by this version";
+
+const BATCHES: &str = "each task is a batch of its own";
+
+const QUEUE: Gate = Gate {
+    feature: "taskQueueCompactionRoute",
+    why: "the task queue is not compacted: a node takes no writes from its compaction until it is \
+          restarted; compact node by node, and restart each before the next",
+};
+const METRICS: Gate = Gate {
+    feature: "metrics",
+    why: "metrics are not on the client port: scrape `server.metrics_port` for the cluster's, and \
+          each node for its own",
+};
+const LOGS: Gate = Gate {
+    feature: "logsRoute",
+    why: "logs are not streamed: each node has its own, ask it; Miroir's go to its standard error",
+};
+const NETWORK: Gate = Gate {
+    feature: "network",
+    why: "there is no network of Meilisearch's own sharding in a cluster: Miroir spreads documents \
+          over the nodes of its configuration",
+};
+const RULES: Gate = Gate {
+    feature: "dynamicSearchRules",
+    why: "search rules are not served: a rule names documents, and the node that holds one does not \
+          know its place among the hits of all nodes",
+};
+const CHATS: Gate = Gate {
+    feature: "chatCompletions",
+    why: "chats are not served: a node would answer from its own part of the documents",
+};
+const TEMPLATES: Gate =
+    Gate { feature: "renderRoute", why: "templates are not rendered: try them on one node" };
 
 /// Rows but those of single settings. Method, path, what it does, key actions, treatment, note.
 type Row = (Method, &'static str, A, Actions, T, &'static str);
@@ -135,207 +168,152 @@ const ROWS: &[Row] = &[
         "",
     ),
     (GET, "/tasks", A::TaskList, &["tasks.get"], T::Own, ""),
-    (DELETE, "/tasks", A::Unsupported("deletion of tasks"), &["tasks.delete"], T::Refused, NOT_YET),
+    (DELETE, "/tasks", A::TaskDelete, &["tasks.delete"], T::Own, ""),
     (
         POST,
         "/tasks/cancel",
-        A::Unsupported("cancelation of tasks"),
+        A::TaskCancel,
         &["tasks.cancel"],
-        T::Refused,
-        NOT_YET,
+        T::Broadcast,
+        "changes of indexes as such are over when they are accepted and cannot be canceled",
     ),
-    (
-        POST,
-        "/tasks/compact",
-        A::Unsupported("compaction of the task queue"),
-        &["tasks.compact"],
-        T::Refused,
-        NOT_YET,
-    ),
+    (POST, "/tasks/compact", A::Gated(&QUEUE), &["tasks.compact"], T::Refused, QUEUE.why),
     (GET, "/tasks/{uid}", A::TaskGet, &["tasks.get"], T::Own, "`mtask-<n>` is accepted for `<n>`"),
     (
         GET,
         "/tasks/{uid}/documents",
-        A::Unsupported("the payload of a task"),
+        A::TaskDocuments,
         &["tasks.get"],
-        T::Refused,
-        NOT_YET,
+        T::Merged,
+        "documents are in the order of their shards",
     ),
-    (GET, "/batches", A::Unsupported("batches"), &["tasks.get"], T::Refused, NOT_YET),
-    (GET, "/batches/{uid}", A::Unsupported("batches"), &["tasks.get"], T::Refused, NOT_YET),
+    (GET, "/batches", A::BatchList, &["tasks.get"], T::Own, BATCHES),
+    (GET, "/batches/{uid}", A::BatchGet, &["tasks.get"], T::Own, BATCHES),
     (GET, "/keys", A::KeyList, &["keys.get"], T::Own, ""),
     (POST, "/keys", A::KeyCreate, &["keys.create"], T::Own, ""),
     (GET, "/keys/{key}", A::KeyGet, &["keys.get"], T::Own, ""),
     (PATCH, "/keys/{key}", A::KeyUpdate, &["keys.update"], T::Own, ""),
     (DELETE, "/keys/{key}", A::KeyDelete, &["keys.delete"], T::Own, ""),
-    (POST, "/dumps", A::Unsupported("dumps"), &["dumps.create"], T::Refused, NOT_YET),
-    (POST, "/snapshots", A::Unsupported("snapshots"), &["snapshots.create"], T::Refused, NOT_YET),
-    (POST, "/export", A::Unsupported("export"), &["export"], T::Refused, NOT_YET),
+    (
+        POST,
+        "/dumps",
+        A::Dump,
+        &["dumps.create"],
+        T::Broadcast,
+        "every node writes a dump of its own part; `dumpUid` is that of the first node",
+    ),
+    (
+        POST,
+        "/snapshots",
+        A::Snapshot,
+        &["snapshots.create"],
+        T::Broadcast,
+        "every node writes a snapshot of its own part",
+    ),
+    (
+        POST,
+        "/export",
+        A::Export,
+        &["export"],
+        T::Refused,
+        "nodes would export every replica, with Miroir's own fields",
+    ),
     (GET, "/experimental-features", A::Features, &["experimental.get"], T::Own, ""),
     (PATCH, "/experimental-features", A::Features, &["experimental.update"], T::Broadcast, ""),
-    (
-        GET,
-        "/metrics",
-        A::Unsupported(
-            "metrics on the client port: they have a listener of their own (`server.metrics_port`)",
-        ),
-        &["metrics.get"],
-        T::Refused,
-        "metrics have a listener of their own, `server.metrics_port`",
-    ),
-    (
-        POST,
-        "/logs/stream",
-        A::Unsupported(
-            "streams of logs: they would be of one node; logs are written to standard output",
-        ),
-        &["metrics.get"],
-        T::Refused,
-        "logs go to standard output",
-    ),
-    (
-        DELETE,
-        "/logs/stream",
-        A::Unsupported(
-            "streams of logs: they would be of one node; logs are written to standard output",
-        ),
-        &["metrics.get"],
-        T::Refused,
-        "logs go to standard output",
-    ),
-    (
-        POST,
-        "/logs/stderr",
-        A::Unsupported("changes of the log level at run time: it is set by `RUST_LOG`"),
-        &["metrics.get"],
-        T::Refused,
-        "the log level is set by `RUST_LOG`",
-    ),
-    (
-        GET,
-        "/network",
-        A::Unsupported("the network of Meilisearch's own sharding"),
-        &["network.get"],
-        T::Refused,
-        NOT_YET,
-    ),
-    (
-        PATCH,
-        "/network",
-        A::Unsupported("the network of Meilisearch's own sharding"),
-        &["network.update"],
-        T::Refused,
-        NOT_YET,
-    ),
-    (
-        POST,
-        "/network/control",
-        A::Unsupported("the network of Meilisearch's own sharding"),
-        &["network.update"],
-        T::Refused,
-        NOT_YET,
-    ),
-    (GET, "/webhooks", A::Unsupported("webhooks"), &["webhooks.get"], T::Refused, NOT_YET),
-    (POST, "/webhooks", A::Unsupported("webhooks"), &["webhooks.create"], T::Refused, NOT_YET),
-    (GET, "/webhooks/{uuid}", A::Unsupported("webhooks"), &["webhooks.get"], T::Refused, NOT_YET),
-    (
-        PATCH,
-        "/webhooks/{uuid}",
-        A::Unsupported("webhooks"),
-        &["webhooks.update"],
-        T::Refused,
-        NOT_YET,
-    ),
-    (
-        DELETE,
-        "/webhooks/{uuid}",
-        A::Unsupported("webhooks"),
-        &["webhooks.delete"],
-        T::Refused,
-        NOT_YET,
-    ),
+    (GET, "/metrics", A::Gated(&METRICS), &["metrics.get"], T::Refused, METRICS.why),
+    (POST, "/logs/stream", A::Gated(&LOGS), &["metrics.get"], T::Refused, LOGS.why),
+    (DELETE, "/logs/stream", A::Gated(&LOGS), &["metrics.get"], T::Refused, LOGS.why),
+    (POST, "/logs/stderr", A::Gated(&LOGS), &["metrics.get"], T::Refused, LOGS.why),
+    (GET, "/network", A::Gated(&NETWORK), &["network.get"], T::Refused, NETWORK.why),
+    (PATCH, "/network", A::Gated(&NETWORK), &["network.update"], T::Refused, NETWORK.why),
+    (POST, "/network/control", A::Gated(&NETWORK), &["network.update"], T::Refused, NETWORK.why),
+    (GET, "/webhooks", A::WebhookList, &["webhooks.get"], T::Own, ""),
+    (POST, "/webhooks", A::WebhookCreate, &["webhooks.create"], T::Own, "Miroir is the sender"),
+    (GET, "/webhooks/{uuid}", A::WebhookGet, &["webhooks.get"], T::Own, ""),
+    (PATCH, "/webhooks/{uuid}", A::WebhookUpdate, &["webhooks.update"], T::Own, ""),
+    (DELETE, "/webhooks/{uuid}", A::WebhookDelete, &["webhooks.delete"], T::Own, ""),
     (
         POST,
         "/dynamic-search-rules",
-        A::Unsupported("search rules"),
+        A::Gated(&RULES),
         &["dynamicSearchRules.get"],
         T::Refused,
-        NOT_YET,
+        RULES.why,
     ),
     (
         DELETE,
         "/dynamic-search-rules",
-        A::Unsupported("search rules"),
+        A::Gated(&RULES),
         &["dynamicSearchRules.delete"],
         T::Refused,
-        NOT_YET,
+        RULES.why,
     ),
     (
         GET,
         "/dynamic-search-rules/{uid}",
-        A::Unsupported("search rules"),
+        A::Gated(&RULES),
         &["dynamicSearchRules.get"],
         T::Refused,
-        NOT_YET,
+        RULES.why,
     ),
     (
         PATCH,
         "/dynamic-search-rules/{uid}",
-        A::Unsupported("search rules"),
+        A::Gated(&RULES),
         &["dynamicSearchRules.update"],
         T::Refused,
-        NOT_YET,
+        RULES.why,
     ),
     (
         DELETE,
         "/dynamic-search-rules/{uid}",
-        A::Unsupported("search rules"),
+        A::Gated(&RULES),
         &["dynamicSearchRules.delete"],
         T::Refused,
-        NOT_YET,
+        RULES.why,
     ),
-    (GET, "/chats", A::Unsupported("chats"), &["chats.get"], T::Refused, NOT_YET),
-    (GET, "/chats/{workspace}", A::Unsupported("chats"), &["chats.get"], T::Refused, NOT_YET),
-    (DELETE, "/chats/{workspace}", A::Unsupported("chats"), &["chats.delete"], T::Refused, NOT_YET),
+    (GET, "/chats", A::Gated(&CHATS), &["chats.get"], T::Refused, CHATS.why),
+    (GET, "/chats/{workspace}", A::Gated(&CHATS), &["chats.get"], T::Refused, CHATS.why),
+    (DELETE, "/chats/{workspace}", A::Gated(&CHATS), &["chats.delete"], T::Refused, CHATS.why),
     (
         GET,
         "/chats/{workspace}/settings",
-        A::Unsupported("chats"),
+        A::Gated(&CHATS),
         &["chatsSettings.get"],
         T::Refused,
-        NOT_YET,
+        CHATS.why,
     ),
     (
         PATCH,
         "/chats/{workspace}/settings",
-        A::Unsupported("chats"),
+        A::Gated(&CHATS),
         &["chatsSettings.update"],
         T::Refused,
-        NOT_YET,
+        CHATS.why,
     ),
     (
         DELETE,
         "/chats/{workspace}/settings",
-        A::Unsupported("chats"),
+        A::Gated(&CHATS),
         &["chatsSettings.update"],
         T::Refused,
-        NOT_YET,
+        CHATS.why,
     ),
     (
         POST,
         "/chats/{workspace}/chat/completions",
-        A::Unsupported("chats"),
+        A::Gated(&CHATS),
         &["chatCompletions"],
         T::Refused,
-        NOT_YET,
+        CHATS.why,
     ),
     (
         POST,
         "/render-template",
-        A::Unsupported("templates: a document may be on any node"),
+        A::Gated(&TEMPLATES),
         &["settings.get", "documents.get"],
         T::Refused,
-        "the document may be on another node than the index's settings",
+        TEMPLATES.why,
     ),
 ];
 

@@ -192,8 +192,33 @@ pub struct SettingsOp {
 pub enum TaskOp {
     /// Show one.
     Get(String),
-    /// List some.
-    List(Box<Result<TaskQuery, crate::Error>>),
+    /// List some. `None`: the parameters could not be read; a node says why.
+    List(Option<Box<TaskQuery>>),
+    /// The payload of one.
+    Documents(String),
+    /// Cancel those chosen, with whether any filter was given. `None` as in [`TaskOp::List`].
+    Cancel(Option<Box<(TaskQuery, bool)>>),
+    /// Delete those chosen, as in [`TaskOp::Cancel`].
+    Delete(Option<Box<(TaskQuery, bool)>>),
+    /// List batches. `None` as in [`TaskOp::List`].
+    Batches(Option<Box<TaskQuery>>),
+    /// Show one batch.
+    Batch(String),
+}
+
+/// What is done to webhooks.
+#[derive(Clone, Debug)]
+pub enum WebhookOp {
+    /// List them.
+    List,
+    /// Make one.
+    Create,
+    /// Show one.
+    Get(String),
+    /// Change one.
+    Update(String),
+    /// Delete one.
+    Delete(String),
 }
 
 /// What is done to API keys. A key is named by its uid or by itself.
@@ -224,6 +249,16 @@ pub enum SystemOp {
     Stats,
     /// Experimental features; the method says whether they change.
     Features,
+    /// Webhooks.
+    Webhook(WebhookOp),
+    /// `POST /dumps`.
+    Dump,
+    /// `POST /snapshots`.
+    Snapshot,
+    /// `POST /export`.
+    Export,
+    /// A route that no cluster serves, behind an experimental feature.
+    Gated(&'static crate::http::routes::Gate),
     /// A route this version does not serve.
     Unsupported(&'static str),
 }

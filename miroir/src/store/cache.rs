@@ -96,6 +96,36 @@ impl Tasks for CachedTasks {
         self.inner.list(query)
     }
 
+    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+        self.inner.uids(query)
+    }
+
+    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+        Box::pin(async move {
+            let removed = self.inner.remove(uids).await?;
+            self.with(|kept| {
+                for task in &removed {
+                    kept.tasks.remove(&task.uid);
+                }
+                let tasks = &kept.tasks;
+                kept.order.retain(|uid| tasks.contains_key(uid));
+            });
+            Ok(removed)
+        })
+    }
+
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.inner.swap_indexes(first, second, before).await?;
+            self.with(|kept| *kept = Kept::default());
+            Ok(())
+        })
+    }
+
+    fn index_names(&self) -> Answer<'_, Vec<String>> {
+        self.inner.index_names()
+    }
+
     fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
         self.inner.unfinished()
     }

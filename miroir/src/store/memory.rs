@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Answer, Features, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions, Stale,
-    StaleKind, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
+    StaleKind, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
 };
 use crate::keys::ApiKey;
 use crate::keys::request::Change;
@@ -28,6 +28,7 @@ pub fn open() -> Stores {
         settings_versions: Arc::new(VersionMap::default()),
         keys: Arc::new(KeyList::default()),
         features: Arc::new(FeatureMap::default()),
+        webhooks: Arc::new(HookMap::default()),
     }
 }
 
@@ -105,7 +106,7 @@ impl Tasks for TaskMap {
     fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
         self.0.answer(move |tasks| {
             if let Some(row) = tasks.rows.get_mut(&task.uid.0) {
-                *row = task;
+                *row = TaskRecord { index: row.index.take(), ..task };
             }
         })
     }
@@ -116,6 +117,29 @@ impl Tasks for TaskMap {
 
     fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
         self.0.answer(move |tasks| tasks.page(&query))
+    }
+
+    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+        self.0.answer(move |tasks| {
+            tasks.rows.values().filter(|task| query.matches(task)).map(|t| t.uid.0).collect()
+        })
+    }
+
+    fn remove(&self, mut uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+        self.0.answer(move |tasks| {
+            uids.sort_unstable();
+            uids.dedup();
+            uids.retain(|uid| tasks.rows.get(uid).is_some_and(|task| task.status.is_terminal()));
+            uids.iter().filter_map(|uid| tasks.rows.remove(uid)).collect()
+        })
+    }
+
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+        self.0.answer(move |tasks| {
+            for (_, task) in tasks.rows.range_mut(..before.0) {
+                task.rename(&first, &second);
+            }
+        })
     }
 
     fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
@@ -334,5 +358,28 @@ impl Features for FeatureMap {
 
     fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()> {
         self.0.answer(|rows| rows.extend(features))
+    }
+}
+
+#[derive(Debug, Default)]
+struct HookMap(Shared<BTreeMap<Uuid, Webhook>>);
+
+impl Webhooks for HookMap {
+    fn list(&self) -> Answer<'_, Vec<Webhook>> {
+        self.0.answer(|hooks| hooks.values().cloned().collect())
+    }
+
+    fn put(&self, hook: Webhook, most: usize) -> Answer<'_, bool> {
+        self.0.answer(move |hooks| {
+            let room = hooks.contains_key(&hook.uuid) || hooks.len() < most;
+            if room {
+                hooks.insert(hook.uuid, hook);
+            }
+            room
+        })
+    }
+
+    fn delete(&self, uuid: Uuid) -> Answer<'_, bool> {
+        self.0.answer(move |hooks| hooks.remove(&uuid).is_some())
     }
 }

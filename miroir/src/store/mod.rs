@@ -7,6 +7,7 @@
 mod cache;
 pub mod memory;
 mod types;
+pub mod watched;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +22,9 @@ use crate::keys::ApiKey;
 use crate::keys::request::Change;
 
 pub use cache::CachedTasks;
-pub use types::{IndexEntry, NewTask, NodeTask, Stale, StaleKind, TaskPage, TaskQuery, TaskRecord};
+pub use types::{
+    IndexEntry, NewTask, NodeTask, Stale, StaleKind, TaskPage, TaskQuery, TaskRecord, Webhook,
+};
 
 /// The store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +54,20 @@ pub trait Tasks: Send + Sync + fmt::Debug {
     /// Allocates the next uid and inserts the task, in one step. Uids are unique, start at 0 and
     /// grow by one.
     fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord>;
-    /// Replaces a task, whole. Nothing happens if it does not exist.
+    /// Replaces a task, whole but for its index, which only [`Tasks::swap_indexes`] changes: who
+    /// advances a task does not undo a swap of names meanwhile. Nothing happens if it does not exist.
     fn update(&self, task: TaskRecord) -> Answer<'_, ()>;
     /// One task.
     fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>>;
     /// Tasks that match, newest first unless `reverse`; see [`TaskQuery`].
     fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage>;
+    /// Uids of all tasks that match, ascending, whatever `from`, `limit` and `reverse` say.
+    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>>;
+    /// Forgets those of these tasks that are terminal, in one step, and answers them as they were,
+    /// by uid. Their uids are not given again.
+    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>>;
+    /// Exchanges two names in every task before `before`, in one step; see [`TaskRecord::rename`].
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()>;
     /// All tasks that are not terminal, oldest first.
     fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>>;
     /// The names of the indexes that tasks are about, in order.
@@ -127,6 +138,17 @@ pub trait Features: Send + Sync + fmt::Debug {
     fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()>;
 }
 
+/// Where to tell of finished tasks.
+pub trait Webhooks: Send + Sync + fmt::Debug {
+    /// All of them, by uuid.
+    fn list(&self) -> Answer<'_, Vec<Webhook>>;
+    /// Inserts or replaces one, in one step with counting: not if it is new and there are `most`
+    /// already. Answers whether it was written.
+    fn put(&self, hook: Webhook, most: usize) -> Answer<'_, bool>;
+    /// Deletes one. Answers whether there was one.
+    fn delete(&self, uuid: Uuid) -> Answer<'_, bool>;
+}
+
 /// What a backend returns.
 #[derive(Clone, Debug)]
 pub struct Stores {
@@ -142,4 +164,6 @@ pub struct Stores {
     pub keys: Arc<dyn Keys>,
     /// Experimental features.
     pub features: Arc<dyn Features>,
+    /// Webhooks.
+    pub webhooks: Arc<dyn Webhooks>,
 }

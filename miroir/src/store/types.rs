@@ -1,12 +1,13 @@
 //! Rows of the stores.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 /// A task on one node that belongs to a task of Miroir.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,6 +117,68 @@ impl TaskRecord {
             protocol: new.protocol,
         }
     }
+
+    /// The batch it was processed in. Each task is a batch of its own, except that canceled ones
+    /// belong to the batch of their cancelation; `None` until it begins.
+    pub fn batch(&self) -> Option<u32> {
+        self.started_at?;
+        Some(self.canceled_by.unwrap_or(self.uid).0)
+    }
+
+    /// The index pairs that a swap exchanges.
+    fn swaps(&mut self) -> impl Iterator<Item = &mut String> {
+        let swaps = self.details.as_mut().and_then(|d| d.get_mut("swaps"));
+        let swaps = swaps.and_then(Value::as_array_mut).into_iter().flatten();
+        swaps
+            .filter_map(|swap| swap.get_mut("indexes").and_then(Value::as_array_mut))
+            .flatten()
+            .filter_map(|name| if let Value::String(name) = name { Some(name) } else { None })
+    }
+
+    /// Whether it is about one of these indexes besides [`TaskRecord::index`]: swapped with another,
+    /// or the new name of one.
+    pub fn mentions(&self, indexes: &BTreeSet<String>) -> bool {
+        let details = self.details.as_ref();
+        let swaps = details.and_then(|d| d.get("swaps")).and_then(Value::as_array);
+        let mut swapped = swaps
+            .into_iter()
+            .flatten()
+            .filter_map(|swap| swap.get("indexes").and_then(Value::as_array))
+            .flatten();
+        let new = details.and_then(|d| d.get("newIndexUid")).and_then(Value::as_str);
+        swapped.any(|name| name.as_str().is_some_and(|name| indexes.contains(name)))
+            || new.is_some_and(|name| indexes.contains(name))
+    }
+
+    /// Exchanges two index names, as a swap of indexes does with the tasks before it.
+    pub fn rename(&mut self, first: &str, second: &str) {
+        let names = self.index.take();
+        self.index = names.map(|name| exchanged(name, first, second));
+        for name in self.swaps() {
+            *name = exchanged(std::mem::take(name), first, second);
+        }
+    }
+}
+
+fn exchanged(name: String, first: &str, second: &str) -> String {
+    if name == first {
+        second.to_owned()
+    } else if name == second {
+        first.to_owned()
+    } else {
+        name
+    }
+}
+
+/// Where to tell of finished tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Webhook {
+    /// Who it is.
+    pub uuid: Uuid,
+    /// Where tasks are sent to.
+    pub url: String,
+    /// Headers of the request, by name as the client wrote it.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// Which tasks to list. `None` means no restriction. Bounds are exclusive.
@@ -129,6 +192,8 @@ pub struct TaskQuery {
     pub reverse: bool,
     /// Only these.
     pub uids: Option<BTreeSet<u32>>,
+    /// Only tasks of these batches.
+    pub batches: Option<BTreeSet<u32>>,
     /// Only these statuses.
     pub statuses: Option<Vec<TaskStatus>>,
     /// Only these kinds.
@@ -161,6 +226,10 @@ impl TaskQuery {
             bound.is_none_or(|bound| at.is_some_and(|at| at < bound))
         }
         self.uids.as_ref().is_none_or(|set| set.contains(&task.uid.0))
+            && self
+                .batches
+                .as_ref()
+                .is_none_or(|set| task.batch().is_some_and(|batch| set.contains(&batch)))
             && self.statuses.as_ref().is_none_or(|set| set.contains(&task.status))
             && self.kinds.as_ref().is_none_or(|set| set.contains(&task.kind))
             && self

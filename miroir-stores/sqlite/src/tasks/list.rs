@@ -24,14 +24,7 @@ use crate::database::Fault;
 /// A page of tasks.
 pub(super) fn list(connection: &Connection, query: &TaskQuery) -> Result<TaskPage, Fault> {
     // One more than the page, to know where the next one begins.
-    let wanted = query.limit.saturating_add(1);
-    let (total, mut uids) = if query.uids.is_some() || query.canceled_by.is_some() || timed(query) {
-        filtered(connection, query, wanted)?
-    } else if query.statuses.is_some() || query.kinds.is_some() || query.indexes.is_some() {
-        bucketed(connection, query, wanted)?
-    } else {
-        everything(connection, query, wanted)?
-    };
+    let (total, mut uids) = select(connection, query, query.limit.saturating_add(1))?;
     let next = uids.get(query.limit).copied().map(TaskUid);
     uids.truncate(query.limit);
     let mut tasks = Vec::with_capacity(uids.len());
@@ -39,6 +32,28 @@ pub(super) fn list(connection: &Connection, query: &TaskQuery) -> Result<TaskPag
         tasks.extend(super::get(connection, uid)?);
     }
     Ok(TaskPage { tasks, total: u64::try_from(total)?, next })
+}
+
+/// Uids of all tasks that match, ascending.
+pub(super) fn all(connection: &Connection, query: TaskQuery) -> Result<Vec<u32>, Fault> {
+    let query = TaskQuery { from: None, reverse: true, ..query };
+    Ok(select(connection, &query, usize::MAX)?.1)
+}
+
+/// How many match, and the first `wanted` uids of the page.
+fn select(
+    connection: &Connection,
+    query: &TaskQuery,
+    wanted: usize,
+) -> Result<(i64, Vec<u32>), Fault> {
+    let named = query.uids.is_some() || query.batches.is_some() || query.canceled_by.is_some();
+    if named || timed(query) {
+        filtered(connection, query, wanted)
+    } else if query.statuses.is_some() || query.kinds.is_some() || query.indexes.is_some() {
+        bucketed(connection, query, wanted)
+    } else {
+        everything(connection, query, wanted)
+    }
 }
 
 fn timed(query: &TaskQuery) -> bool {
@@ -148,6 +163,7 @@ fn filtered(
     let mut filter = Filter::default();
     let ids = |set: &std::collections::BTreeSet<u32>| set.clone().into_iter();
     filter.one_of("uid", query.uids.as_ref().map(ids));
+    filter.batches(query);
     filter.one_of("canceled_by", query.canceled_by.as_ref().map(ids));
     filter.one_of("index_uid", query.indexes.as_ref().map(|names| names.iter().cloned()));
     filter.kind(query);
@@ -157,7 +173,7 @@ fn filtered(
     filter.between("finished_at", query.after_finished, query.before_finished);
 
     // SQLite is not asked to guess: it knows nothing of how the columns are distributed.
-    let source = if query.uids.is_some() {
+    let source = if query.uids.is_some() || query.batches.is_some() {
         "tasks NOT INDEXED"
     } else if query.canceled_by.is_some() {
         "tasks INDEXED BY tasks_by_canceler"
@@ -200,6 +216,21 @@ impl Filter {
             // One parameter whatever the number, so that the statement can be kept.
             let _ = write!(self.sql, " AND {column} IN (SELECT value FROM json_each(?))");
             self.values.push(Value::Text(values.to_string()));
+        }
+    }
+
+    /// A batch is a task and what it canceled.
+    fn batches(&mut self, query: &TaskQuery) {
+        if let Some(batches) = &query.batches {
+            let batches = serde_json::Value::from_iter(batches.iter().copied()).to_string();
+            self.sql.push_str(
+                " AND uid IN (SELECT value FROM json_each(?) UNION
+                    SELECT uid FROM tasks INDEXED BY tasks_by_canceler
+                    WHERE canceled_by IN (SELECT value FROM json_each(?)))
+                 AND coalesce(canceled_by, uid) IN (SELECT value FROM json_each(?))
+                 AND started_at IS NOT NULL",
+            );
+            self.values.extend(std::iter::repeat_n(Value::Text(batches), 3));
         }
     }
 

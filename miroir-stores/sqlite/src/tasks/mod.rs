@@ -75,10 +75,12 @@ impl Tasks for SqliteTasks {
 
     fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
         Box::pin(self.0.write(move |connection| {
+            // The index stays what it is, in its column and in the record.
             store(
                 connection,
-                "UPDATE tasks SET status = ?2, kind = ?3, index_uid = ?4, canceled_by = ?5,
-                    enqueued_at = ?6, started_at = ?7, finished_at = ?8, record = ?9
+                "UPDATE tasks SET status = ?2, kind = ?3, canceled_by = ?5,
+                    enqueued_at = ?6, started_at = ?7, finished_at = ?8,
+                    record = iif(index_uid IS ?4, ?9, json_set(?9, '$.index', index_uid))
                  WHERE uid = ?1",
                 &task,
             )
@@ -91,6 +93,55 @@ impl Tasks for SqliteTasks {
 
     fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
         Box::pin(self.0.read(move |connection| list::list(connection, &query)))
+    }
+
+    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+        Box::pin(self.0.read(move |connection| list::all(connection, query)))
+    }
+
+    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+        Box::pin(self.0.write(move |connection| {
+            let uids = serde_json::to_string(&uids)?;
+            let mut statement = connection.prepare_cached(
+                "DELETE FROM tasks WHERE uid IN (SELECT value FROM json_each(?))
+                    AND status IN ('succeeded', 'failed', 'canceled') RETURNING record",
+            )?;
+            let removed = statement.query_map([uids], |row| row.get(0))?;
+            let mut removed: Vec<TaskRecord> =
+                removed.map(|record| decode(record?)).collect::<Result<_, Fault>>()?;
+            removed.sort_by_key(|task| task.uid);
+            Ok(removed)
+        }))
+    }
+
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+        Box::pin(self.0.write(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT record FROM tasks INDEXED BY tasks_by_status
+                 WHERE status IN ('enqueued', 'processing', 'succeeded', 'failed', 'canceled')
+                    AND kind = 'indexSwap' AND uid < ?",
+            )?;
+            let swaps = statement.query_map([before.0], |row| row.get(0))?;
+            let swaps: Vec<TaskRecord> =
+                swaps.map(|record| decode(record?)).collect::<Result<_, Fault>>()?;
+            for mut swap in swaps {
+                let old = swap.clone();
+                swap.rename(&first, &second);
+                if swap != old {
+                    connection
+                        .prepare_cached("UPDATE tasks SET record = ?2 WHERE uid = ?1")?
+                        .execute((swap.uid.0, serde_json::to_string(&swap)?))?;
+                }
+            }
+            connection
+                .prepare_cached(
+                    "UPDATE tasks SET index_uid = iif(index_uid = ?1, ?2, ?1),
+                        record = json_set(record, '$.index', iif(index_uid = ?1, ?2, ?1))
+                     WHERE index_uid IN (?1, ?2) AND uid < ?3",
+                )?
+                .execute((first, second, before.0))?;
+            Ok(())
+        }))
     }
 
     fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {

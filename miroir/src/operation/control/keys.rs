@@ -130,13 +130,12 @@ impl Control {
         cx: &Context,
         query: TaskQuery,
     ) -> Result<TaskPage, StoreError> {
-        let tasks = &self.shared.stores.tasks;
         if cx.scope.is_everything() {
-            return tasks.list(query).await;
+            return self.task_page(query).await;
         }
         let all = TaskQuery { limit: 0, from: None, ..query.clone() };
-        let total = tasks.list(all).await?.total;
-        let page = tasks.list(self.only_visible(cx, query).await?).await?;
+        let total = self.task_page(all).await?.total;
+        let page = self.task_page(self.only_visible(cx, query).await?).await?;
         Ok(TaskPage { total, ..page })
     }
 

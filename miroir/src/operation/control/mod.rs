@@ -1,20 +1,26 @@
 //! The control plane: what is not about one index's documents.
 
+mod backups;
+mod batches;
+mod cancel;
 mod compact;
 mod creation;
 pub mod drift;
 mod embedding;
 pub mod features;
 mod fields;
+mod gated;
 mod indexes;
 mod keys;
 pub(crate) mod lost;
+mod payload;
 pub mod poller;
 pub mod protocol;
 pub mod repair;
 mod settings;
 mod stats;
 mod tasks;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -31,7 +37,7 @@ use crate::index::{Deletion, Write};
 use crate::leaf;
 use crate::node::Call;
 use crate::routing::ShardSet;
-use crate::store::{IndexEntry, NewTask};
+use crate::store::{IndexEntry, NewTask, TaskRecord};
 
 pub use settings::{client_settings, node_base_settings};
 
@@ -63,6 +69,13 @@ impl Control {
             Operation::System(SystemOp::Version) => self.version(&request).await,
             Operation::System(SystemOp::Stats) => self.instance_stats(&request).await,
             Operation::System(SystemOp::Features) => self.features(&request).await,
+            Operation::System(SystemOp::Webhook(op)) => self.webhook_op(&request, op).await,
+            Operation::System(SystemOp::Dump) => self.back_up(&request, &backups::DUMP).await,
+            Operation::System(SystemOp::Snapshot) => {
+                self.back_up(&request, &backups::SNAPSHOT).await
+            }
+            Operation::System(SystemOp::Export) => self.export(&request).await,
+            Operation::System(SystemOp::Gated(gate)) => Err(self.gated(&request, gate).await),
             Operation::System(SystemOp::Unsupported(what)) => {
                 Err(self.refused(&request, what).await)
             }
@@ -114,6 +127,9 @@ impl Control {
             protocol: None,
         };
         let record = self.shared.stores.tasks.insert(task).await?;
+        if record.status == TaskStatus::Succeeded {
+            self.follow_names(&record).await?;
+        }
         Ok(tasks::accepted(&record))
     }
 
@@ -127,6 +143,26 @@ impl Control {
     ) -> Result<Response, Error> {
         let error = ApiError::new("index_not_found", format!("Index `{name}` not found."));
         self.decided(Some(name.as_str()), kind, details, metadata, Err(error)).await
+    }
+
+    /// Older tasks go with the indexes that a swap or a change of name moved.
+    async fn follow_names(&self, record: &TaskRecord) -> Result<(), Error> {
+        let Some(details) = &record.details else { return Ok(()) };
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let mut pairs = Vec::new();
+        if record.kind == TaskKind::IndexSwap {
+            let swaps = details.get("swaps").and_then(Value::as_array);
+            pairs.extend(swaps.into_iter().flatten().filter_map(|swap| {
+                Some((text(swap.pointer("/indexes/0"))?, text(swap.pointer("/indexes/1"))?))
+            }));
+        } else if record.kind == TaskKind::IndexUpdate {
+            let (old, new) = (details.get("oldIndexUid"), details.get("newIndexUid"));
+            pairs.extend(text(old).zip(text(new)).filter(|(old, new)| old != new));
+        }
+        for (first, second) in pairs {
+            self.shared.stores.tasks.swap_indexes(first, second, record.uid).await?;
+        }
+        Ok(())
     }
 
     /// A deletion in an index that does not exist: accepted, then failed, as on one node.

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::protocol;
+use super::{backups, cancel, protocol};
 use crate::clock;
 use crate::cluster::{Shared, StaleMap};
 use crate::context::{Context, Origin};
@@ -304,6 +304,13 @@ async fn advance(
 ) -> Result<bool, Error> {
     let before = record.clone();
     let mut settings = false;
+    match record.kind {
+        TaskKind::TaskDeletion => cancel::forget(shared, record).await?,
+        TaskKind::TaskCancelation if !cancel::is_passed_on(record) => {
+            cancel::pass_on(shared, record).await?;
+        }
+        _ => {}
+    }
     let mut rows = Vec::new();
     let index = record.physical.clone().unwrap_or_default();
     let deletes_index = record.kind == TaskKind::IndexDeletion;
@@ -327,6 +334,9 @@ async fn advance(
                         task.details.clone_from(&view.details);
                     }
                     note_times(&mut record.started_at, &mut record.finished_at, view);
+                    if record.kind == TaskKind::DumpCreation {
+                        backups::note(&mut record.protocol, &task.node, view.details.as_ref());
+                    }
                     if record.kind == TaskKind::SettingsUpdate && record.protocol.is_some() {
                         protocol::note_details(
                             &mut record.details,
@@ -343,7 +353,7 @@ async fn advance(
             Some(Answer::Later) | None => continue,
         };
         task.dropped = true;
-        if record.kind == TaskKind::IndexCompaction {
+        if record.physical.is_none() || record.kind == TaskKind::IndexCompaction {
             continue;
         }
         let kind = match (deletes_index, lost) {
@@ -388,8 +398,19 @@ async fn advance(
             record.status = TaskStatus::Processing;
             record.started_at.get_or_insert_with(clock::now);
         }
+    } else if record.kind == TaskKind::TaskCancelation {
+        cancel::conclude(shared, record).await?;
+    } else if record.kind == TaskKind::TaskDeletion {
+        // Done above.
+    } else if cancel::is_canceled(record) {
+        cancel::become_canceled(record);
+        if record.kind == TaskKind::SettingsUpdate {
+            protocol::end_broadcast(shared, &index);
+        }
     } else if record.protocol.as_ref().is_some_and(|p| p.get("settings").is_some()) {
         settings = true;
+    } else if matches!(record.kind, TaskKind::DumpCreation | TaskKind::SnapshotCreation) {
+        backups::conclude(record);
     } else {
         finish(shared, record).await?;
     }
@@ -470,6 +491,7 @@ async fn finish(shared: &Arc<Shared>, record: &mut TaskRecord) -> Result<(), Err
                 error
             }
             (Some(error), None) => error,
+            (None, _) if cancel::is_partly_canceled(record) => cancel::in_part(),
             (None, _) => ApiError::new(
                 "miroir_no_quorum",
                 "Every node that took the write went away before it was done.",

@@ -459,6 +459,10 @@ fn refuse(shared: &Shared, record: &mut TaskRecord, entry: &IndexEntry) {
         error.message = words::message(&error.message, entry, false);
         error
     });
+    // Who took the proposal before it was canceled went back to what the others have.
+    if super::cancel::is_partly_canceled(record) {
+        super::cancel::become_canceled(record);
+    }
     end(shared, record, &entry.physical);
 }
 

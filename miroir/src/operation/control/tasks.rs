@@ -1,17 +1,18 @@
-//! `GET /tasks` and `GET /tasks/{uid}` in Meilisearch's shapes.
+//! `GET /tasks` and `GET /tasks/{uid}` in Meilisearch's shapes, and where other requests about tasks
+//! go.
 
-use miroir_api::meili::TaskView;
+use miroir_api::meili::{TaskKind, TaskView};
 use miroir_api::{GroupId, TaskUid};
 use serde_json::{Value, json};
 
-use super::Control;
 use super::keys::is_visible;
+use super::{Control, backups};
 use crate::clock;
 use crate::context::Principal;
 use crate::error::Error;
 use crate::index::scatter;
 use crate::operation::{Request, Response, TaskOp};
-use crate::store::TaskRecord;
+use crate::store::{NodeTask, StoreError, TaskPage, TaskQuery, TaskRecord};
 
 /// The `202` for a stored task.
 pub(super) fn accepted(record: &TaskRecord) -> Response {
@@ -32,16 +33,21 @@ pub(super) fn view(record: &TaskRecord, nodes: bool) -> TaskView {
     };
     let mut details = record.details.clone();
     if nodes {
-        let rows: Vec<Value> = record
-            .nodes
-            .iter()
-            .map(|n| json!({"node": n.node, "taskUid": n.uid, "status": n.status, "dropped": n.dropped}))
-            .collect();
+        let row = |n: &NodeTask| {
+            let mut row = json!({
+                "node": n.node, "taskUid": n.uid, "status": n.status, "dropped": n.dropped,
+            });
+            if let Some(dump) = backups::dump_of(record, &n.node) {
+                row["dumpUid"] = dump.into();
+            }
+            row
+        };
+        let rows: Vec<Value> = record.nodes.iter().map(row).collect();
         details.get_or_insert_default().insert("nodes".into(), rows.into());
     }
     TaskView {
         uid: record.uid,
-        batch_uid: record.started_at.is_some().then_some(record.uid.0),
+        batch_uid: record.batch(),
         index_uid: record.index.clone(),
         status: record.status,
         kind: record.kind,
@@ -61,19 +67,13 @@ impl Control {
         let admin = request.cx.principal == Principal::Admin;
         match op {
             TaskOp::Get(text) => {
-                let number = text.strip_prefix("mtask-").unwrap_or(&text).parse::<u32>();
-                let Ok(uid) = number else { return Err(self.refusal(request, "").await) };
-                match self.shared.stores.tasks.get(TaskUid(uid)).await? {
-                    Some(record) if is_visible(&request.cx, &record) => {
-                        Ok(Response::ok(&view(&record, admin)))
-                    }
-                    _ => Err(Error::api("task_not_found", format!("Task `{uid}` not found."))),
-                }
+                let record = self.known_task(request, &text).await?;
+                Ok(Response::ok(&view(&record, admin)))
             }
             TaskOp::List(query) => {
-                let Ok(query) = *query else { return Err(self.refusal(request, "").await) };
+                let Some(query) = query else { return Err(self.refusal(request, "").await) };
                 let limit = query.limit;
-                let page = self.visible_tasks(&request.cx, query).await?;
+                let page = self.visible_tasks(&request.cx, *query).await?;
                 let results: Vec<TaskView> = page.tasks.iter().map(|r| view(r, admin)).collect();
                 let from = results.first().map(|task| task.uid);
                 Ok(Response::ok(&json!({
@@ -81,6 +81,73 @@ impl Control {
                     "next": page.next,
                 })))
             }
+            TaskOp::Documents(text) => self.task_documents(request, &text).await,
+            TaskOp::Cancel(choice) => self.choose(request, choice, TaskKind::TaskCancelation).await,
+            TaskOp::Delete(choice) => self.choose(request, choice, TaskKind::TaskDeletion).await,
+            TaskOp::Batches(query) => self.batch_list(request, query).await,
+            TaskOp::Batch(text) => self.batch_get(request, &text).await,
         }
     }
+
+    /// A task by what the client calls it.
+    pub(super) async fn known_task(
+        &self,
+        request: &Request,
+        text: &str,
+    ) -> Result<TaskRecord, Error> {
+        let number = text.strip_prefix("mtask-").unwrap_or(text).parse::<u32>();
+        let Ok(uid) = number else { return Err(self.refusal(request, "").await) };
+        let record = self.shared.stores.tasks.get(TaskUid(uid)).await?;
+        let record = record.filter(|record| is_visible(&request.cx, record));
+        record.ok_or_else(|| Error::api("task_not_found", format!("Task `{uid}` not found.")))
+    }
+
+    /// A page of tasks, with a node's ways of counting: tasks that are about several indexes match
+    /// a filter by index, fill their place on the page, and are not shown.
+    pub(super) async fn task_page(&self, query: TaskQuery) -> Result<TaskPage, StoreError> {
+        let tasks = &self.shared.stores.tasks;
+        let Some(indexes) = &query.indexes else { return tasks.list(query).await };
+        let mut kinds = vec![TaskKind::IndexSwap, TaskKind::IndexUpdate];
+        kinds.retain(|kind| query.kinds.as_ref().is_none_or(|wanted| wanted.contains(kind)));
+        let all = TaskQuery {
+            limit: usize::MAX,
+            from: None,
+            indexes: None,
+            kinds: Some(kinds),
+            ..query.clone()
+        };
+        let mut more = tasks.list(all).await?.tasks;
+        more.retain(|task| {
+            !task.index.as_ref().is_some_and(|i| indexes.contains(i)) && task.mentions(indexes)
+        });
+        if more.is_empty() {
+            return tasks.list(query).await;
+        }
+        let wanted = query.limit.saturating_add(1);
+        let page = tasks.list(TaskQuery { limit: wanted, ..query.clone() }).await?;
+        Ok(with_more(page, more, &query))
+    }
+}
+
+/// A page of `limit + 1` tasks and all others that match, as the page a node shows.
+fn with_more(page: TaskPage, more: Vec<TaskRecord>, query: &TaskQuery) -> TaskPage {
+    let total = page.total + more.len() as u64;
+    let wanted = query.limit.saturating_add(1);
+    let begun = |task: &TaskRecord| {
+        query.from.is_none_or(
+            |from| {
+                if query.reverse { task.uid >= from } else { task.uid <= from }
+            },
+        )
+    };
+    let mut tasks = page.tasks;
+    tasks.extend(more.into_iter().filter(begun));
+    tasks.sort_by_key(|task| task.uid);
+    if !query.reverse {
+        tasks.reverse();
+    }
+    tasks.truncate(wanted);
+    tasks.retain(|task| task.kind.is_about_one_index());
+    let next = if tasks.len() == wanted { tasks.pop().map(|task| task.uid) } else { None };
+    TaskPage { tasks, total, next }
 }

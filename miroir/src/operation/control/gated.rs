@@ -1,0 +1,78 @@
+//! Routes that no cluster serves, refused on purpose.
+//!
+//! While the experimental feature of such a route is off, a node says so in its own words. Once it is
+//! on, Miroir says why it does not serve the route.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use miroir_api::meili::{ApiError, TaskKind};
+use serde_json::{Map, Value, json};
+
+use super::Control;
+use crate::error::Error;
+use crate::http::routes::Gate;
+use crate::node::Call;
+use crate::operation::{Original, RawObject, Request, Response};
+use crate::routing::ShardSet;
+
+/// A field that no node knows.
+const PROBE: &str = "unknownToEveryNode";
+
+impl Control {
+    /// Whether the nodes have an experimental feature switched on.
+    pub(super) async fn has_feature(&self, request: &Request, name: &str) -> Result<bool, Error> {
+        let none = || Error::shards_unavailable(ShardSet::full(self.shared.tuning.shards));
+        let node = self.shared.any_node().ok_or_else(none)?;
+        let call = Call::get("features_get", "/experimental-features");
+        let body = self.shared.call(&node, &call, &request.cx).await?;
+        let features: Value = Call::parse(&node, &body)?;
+        Ok(features.get(name).and_then(Value::as_bool) == Some(true))
+    }
+
+    pub(super) async fn gated(&self, request: &Request, gate: &Gate) -> Error {
+        match self.has_feature(request, gate.feature).await {
+            Ok(true) => Error::api("miroir_not_supported", format!("In a cluster {}.", gate.why)),
+            Ok(false) => self.refusal(request, "").await,
+            Err(error) => error,
+        }
+    }
+
+    /// A body that a node would take becomes a task that fails and says why. Of any other body a node
+    /// says what is wrong.
+    pub(super) async fn export(&self, request: &Request) -> Result<Response, Error> {
+        let body = RawObject::parse(&request.original.body).filter(|_| request.original.is_json());
+        let Some(mut body) = body else { return Err(self.refusal(request, "").await) };
+        // What no node takes, after everything it may have to say: nobody exports anything.
+        body.set(PROBE, &true);
+        let original = Original { body: body.to_bytes(), ..Original::clone(&request.original) };
+        let judged = Request { original: Arc::new(original), ..request.clone() };
+        let error = self.refusal(&judged, "").await;
+        let about_the_probe = error
+            .render()
+            .1
+            .is_some_and(|text| memchr::memmem::find(&text, PROBE.as_bytes()).is_some());
+        if !about_the_probe {
+            return Err(error);
+        }
+        let Ok(Some(url)) = body.read::<String>("url") else {
+            return Err(self.refusal(request, "").await);
+        };
+        let mut details = Map::new();
+        details.insert("url".into(), url.into());
+        if let Ok(Some(key)) = body.read::<String>("apiKey") {
+            details.insert("apiKey".into(), super::webhooks::masked(&key, 0).into());
+        }
+        let everything = json!({"*": {"filter": null, "overrideSettings": false}});
+        let indexes = body.read::<Value>("indexes").ok().flatten().unwrap_or(everything);
+        details.insert("indexes".into(), indexes);
+        let error = ApiError::new(
+            "miroir_not_supported",
+            "A cluster exports nothing: its nodes would send every replica, with fields of Miroir's \
+             own. Read the documents with `GET /indexes/{uid}/documents` and add them to the other \
+             instance.",
+        );
+        let done = self.decided(None, TaskKind::Export, Some(details), None, Err(error)).await?;
+        Ok(Response { status: StatusCode::OK, ..done })
+    }
+}

@@ -1,0 +1,126 @@
+//! The task registry with an ear for tasks that finish, for webhooks.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use miroir_api::TaskUid;
+use miroir_api::meili::TaskStatus;
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+
+use super::{Answer, NewTask, TaskPage, TaskQuery, TaskRecord, Tasks};
+
+/// Tasks that finished and that webhooks are yet to be told of. Kept in memory: what is in it when the
+/// process ends is not told, as with one node.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    wanted: AtomicBool,
+    uids: Mutex<BTreeSet<TaskUid>>,
+    changed: Notify,
+}
+
+impl Outbox {
+    /// Says whether anybody wants to know. Nothing is kept while nobody does.
+    pub fn want(&self, wanted: bool) {
+        self.wanted.store(wanted, Ordering::Relaxed);
+        if !wanted {
+            self.uids.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
+    fn add(&self, uid: TaskUid) {
+        if self.wanted.load(Ordering::Relaxed) {
+            self.uids.lock().unwrap_or_else(PoisonError::into_inner).insert(uid);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until there is something, and takes all of it, by uid.
+    pub async fn take(&self) -> Vec<TaskUid> {
+        loop {
+            let uids = {
+                let mut uids = self.uids.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *uids)
+            };
+            if !uids.is_empty() {
+                return uids.into_iter().collect();
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// A registry that puts what finishes into an outbox.
+#[derive(Debug)]
+pub struct Watched {
+    inner: Arc<dyn Tasks>,
+    outbox: Arc<Outbox>,
+}
+
+impl Watched {
+    /// Watches a registry.
+    pub fn new(inner: Arc<dyn Tasks>, outbox: Arc<Outbox>) -> Self {
+        Self { inner, outbox }
+    }
+}
+
+impl Tasks for Watched {
+    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+        Box::pin(async move {
+            let record = self.inner.insert(task).await?;
+            if record.status.is_terminal() {
+                self.outbox.add(record.uid);
+            }
+            Ok(record)
+        })
+    }
+
+    /// Nobody changes a task that is over, so one that is now has just finished.
+    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let finished = task.status.is_terminal().then_some(task.uid);
+            self.inner.update(task).await?;
+            if let Some(uid) = finished {
+                self.outbox.add(uid);
+            }
+            Ok(())
+        })
+    }
+
+    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+        self.inner.get(uid)
+    }
+
+    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+        self.inner.list(query)
+    }
+
+    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+        self.inner.uids(query)
+    }
+
+    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+        self.inner.remove(uids)
+    }
+
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+        self.inner.swap_indexes(first, second, before)
+    }
+
+    fn index_names(&self) -> Answer<'_, Vec<String>> {
+        self.inner.index_names()
+    }
+
+    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+        self.inner.unfinished()
+    }
+
+    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+        self.inner.counts()
+    }
+
+    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+        self.inner.prune(finished_before)
+    }
+}
