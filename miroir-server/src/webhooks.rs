@@ -67,7 +67,7 @@ async fn send(sender: &Sender, hook: &Webhook, body: Bytes) -> Result<(), String
     }
 }
 
-async fn deliver(sender: Sender, hook: Webhook, body: Bytes, stop: CancellationToken) {
+async fn deliver(sender: Sender, hook: Webhook, body: Bytes) {
     for pause in PAUSES.map(Some).into_iter().chain([None]) {
         let result = send(&sender, &hook, body.clone()).await;
         let label = if result.is_ok() { "ok" } else { "failed" };
@@ -78,10 +78,7 @@ async fn deliver(sender: Sender, hook: Webhook, body: Bytes, stop: CancellationT
             return;
         };
         tracing::warn!(%uuid, error, "a webhook is told again");
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -110,9 +107,14 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         };
         for hook in hooks {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-            let delivery = deliver(sender.clone(), hook, body.clone(), stop.clone());
+            let delivery = deliver(sender.clone(), hook, body.clone());
+            let stop = stop.clone();
             shared.tracker.spawn(async move {
-                delivery.await;
+                // The end of the process waits for nobody's webhook.
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = delivery => {}
+                }
                 drop(permit);
             });
         }

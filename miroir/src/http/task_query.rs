@@ -11,8 +11,11 @@ use time::{Date, OffsetDateTime, Time};
 use super::query::{flag, query_pairs};
 use crate::store::TaskQuery;
 
-/// A comma list; `*` anywhere in it means no restriction.
+/// A comma list; `*` anywhere in it means no restriction. An empty one matches nothing.
 fn list<T, C: FromIterator<T>>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Option<C>> {
+    if text.is_empty() {
+        return Some(Some(std::iter::empty().collect()));
+    }
     let items = text.split(',').filter(|item| *item != "*").map(parse);
     let items: C = items.collect::<Option<_>>()?;
     Some((!text.split(',').any(|item| item == "*")).then_some(items))
@@ -94,9 +97,12 @@ mod tests {
         assert_eq!(query.statuses, Some(vec![TaskStatus::Failed, TaskStatus::Enqueued]));
         assert_eq!((query.limit, query.indexes), (5, None));
         assert_eq!(query.uids, Some([1, 2].into()));
-        for wrong in ["statuses=nope", "statuses=", "uids=1,a", "uids=1,a,*", "limit=-1", "x=1"] {
+        for wrong in
+            ["statuses=nope", "statuses=failed,", "uids=1,a", "uids=1,a,*", "limit=-1", "x=1"]
+        {
             assert!(page(wrong).is_none(), "{wrong}");
         }
+        assert_eq!(page("statuses=").unwrap().statuses, Some(vec![]));
         assert_eq!(page("types=dsrUpdate,*&batchUids=3").unwrap().batches, Some([3].into()));
     }
 

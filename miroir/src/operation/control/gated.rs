@@ -55,13 +55,14 @@ impl Control {
         if !about_the_probe {
             return Err(error);
         }
-        let Ok(Some(url)) = body.read::<String>("url") else {
-            return Err(self.refusal(request, "").await);
-        };
+        let url = body.read::<String>("url").ok().flatten().unwrap_or_default();
         let mut details = Map::new();
         details.insert("url".into(), url.into());
         if let Ok(Some(key)) = body.read::<String>("apiKey") {
             details.insert("apiKey".into(), super::webhooks::masked(&key, 0).into());
+        }
+        if let Ok(Some(size)) = body.read::<String>("payloadSize") {
+            details.insert("payloadSize".into(), size.into());
         }
         let everything = json!({"*": {"filter": null, "overrideSettings": false}});
         let indexes = body.read::<Value>("indexes").ok().flatten().unwrap_or(everything);
