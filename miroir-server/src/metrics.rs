@@ -129,6 +129,8 @@ pub const FAMILIES: &[Family] = &[
         "Tasks that entered a status."),
     family("miroir_task_registry_size", Gauge, Count, &[],
         "Tasks in the registry."),
+    family("miroir_webhook_requests_total", Counter, Count, &[("result", &["ok", "failed"])],
+        "Requests to webhooks, sent again or not."),
     // Scatter and gather.
     family("miroir_scatter_fan_out_size", Histogram(FAN_OUT), Count, &[],
         "Nodes one request was sent to."),
