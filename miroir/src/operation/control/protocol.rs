@@ -455,7 +455,10 @@ pub(super) fn publish_version(shared: &Shared) {
 
 fn refuse(shared: &Shared, record: &mut TaskRecord, entry: &IndexEntry) {
     record.status = TaskStatus::Failed;
-    record.error = record.nodes.iter().find_map(|t| t.error.clone()).map(|mut error| {
+    let topology = shared.topology();
+    let copies = topology.groups().len() as u64 * u64::from(topology.replication_factor());
+    let errors = record.nodes.iter().filter_map(|task| task.error.as_ref());
+    record.error = super::embedding::one(errors, copies).map(|mut error| {
         error.message = words::message(&error.message, entry, false);
         error
     });
