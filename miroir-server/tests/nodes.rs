@@ -62,7 +62,7 @@ struct Socket {
 impl Socket {
     async fn start(number: u64) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let id = NodeId::new(&format!("node-{number}")).unwrap();
+        let id = NodeId::new(&format!("socket-{number}")).unwrap();
         let socket = Self {
             address: listener.local_addr().unwrap(),
             node: FakeNode::new(id, number),
@@ -160,6 +160,11 @@ struct Running {
 
 impl Running {
     async fn start(groups: u32, per_group: u32, copies: u32) -> Self {
+        Self::named("node", groups, per_group, copies).await
+    }
+
+    /// Node ids begin with `prefix`: metrics are those of the process, and so of all tests.
+    async fn named(prefix: &str, groups: u32, per_group: u32, copies: u32) -> Self {
         let mut nodes = Vec::new();
         let mut list = Vec::new();
         for number in 0..groups * per_group {
@@ -167,7 +172,7 @@ impl Running {
             let group = number / per_group;
             let address = node.address;
             list.push(format!(
-                "{{id: node-{number}, address: \"http://{address}\", replica_group: {group}}}"
+                "{{id: {prefix}-{number}, address: \"http://{address}\", replica_group: {group}}}"
             ));
             nodes.push(node);
         }
@@ -356,7 +361,7 @@ async fn what_nothing_covers_is_named() {
 async fn connections_are_reused_under_load() {
     const CLIENTS: usize = 3;
     const SEARCHES: usize = 2_500;
-    let server = Arc::new(Running::start(1, 3, 1).await);
+    let server = Arc::new(Running::named("reused", 1, 3, 1).await);
     server.fill().await;
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
@@ -373,7 +378,7 @@ async fn connections_are_reused_under_load() {
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
-    let ratios = server.metric("miroir_node_connection_reuse_ratio{node_id=\"node-").await;
+    let ratios = server.metric("miroir_node_connection_reuse_ratio{node_id=\"reused-").await;
     println!("{} searches over 3 nodes, reuse {ratios:?}", CLIENTS * SEARCHES);
     assert_eq!(ratios.len(), 3);
     assert!(ratios.iter().all(|ratio| *ratio >= 0.999), "{ratios:?}");

@@ -34,6 +34,9 @@ Usage: cargo xtask <COMMAND>
       --no-install             as above
 
   docs       write docs/api-compatibility.md and docs/errors.md from the tables in the code
+  chaos      kill -9 a node, then the server, of a cluster under load, and check every document
+      --seconds N              time under load (12)
+      --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH)
 
   tidy       check the rules of the repository that the compiler does not know
 
@@ -77,6 +80,8 @@ pub(crate) enum Command {
     Docs,
     /// `tidy`.
     Tidy,
+    /// `chaos`.
+    Chaos(ChaosOptions),
     /// `bench`.
     Bench(BenchOptions),
 }
@@ -148,6 +153,23 @@ pub(crate) struct DemoOptions {
     pub(crate) whole_workspace: bool,
 }
 
+/// Options of `chaos`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChaosOptions {
+    /// Seconds under load; a node is down during the middle third.
+    pub(crate) seconds: u64,
+    /// A real Meilisearch.
+    pub(crate) meilisearch: Option<PathBuf>,
+    /// As in [`DemoOptions`].
+    pub(crate) whole_workspace: bool,
+}
+
+impl Default for ChaosOptions {
+    fn default() -> Self {
+        Self { seconds: 12, meilisearch: None, whole_workspace: false }
+    }
+}
+
 /// Options of `bench`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BenchOptions {
@@ -215,6 +237,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Co
             None => Ok(Command::Tidy),
             Some(other) => Err(other.unexpected().into()),
         },
+        "chaos" => chaos(&mut parser),
         "bench" => bench(&mut parser),
         other => Err(format!("there is no command `{other}`; see `cargo xtask help`").into()),
     }
@@ -240,6 +263,22 @@ fn demo(parser: &mut lexopt::Parser) -> Outcome<Command> {
     }
     options.shape.check()?;
     Ok(Command::Demo(options))
+}
+
+fn chaos(parser: &mut lexopt::Parser) -> Outcome<Command> {
+    let mut options = ChaosOptions { meilisearch: real_nodes(), ..ChaosOptions::default() };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("seconds") => options.seconds = parser.value()?.parse()?,
+            Long("meilisearch") => options.meilisearch = Some(parser.value()?.into()),
+            Long("help") | Short('h') => return Ok(Command::Help),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if options.seconds < 6 {
+        return Err("--seconds is at least 6: two for each third".into());
+    }
+    Ok(Command::Chaos(options))
 }
 
 fn catalogue_options(parser: &mut lexopt::Parser) -> Outcome<Command> {
@@ -336,6 +375,7 @@ mod tests {
             ("demo --shards 0", "at least 1"),
             ("catalogue", "--out"),
             ("bench --seconds 0", "at least 1"),
+            ("chaos --seconds 2", "at least 6"),
         ] {
             let message = read(line).unwrap_err().to_string();
             assert!(message.contains(part), "{line}: {message}");

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::arguments::{DemoOptions, Shape, real_nodes};
+use crate::arguments::{ChaosOptions, DemoOptions, Shape, real_nodes};
 use crate::build::{self, Build, cargo, root, run as run_command};
 use crate::cluster::{Cluster, MASTER_KEY, NodeProgram};
 use crate::guard::{self, Scratch};
 use crate::test::{self, Report};
-use crate::{Failure, Outcome, demo, tidy};
+use crate::{Failure, Outcome, chaos, demo, tidy};
 
 /// Areas of the conformance kit that pass in this version. It grows; nothing is ever taken out.
 const AREAS: &[&str] =
@@ -88,6 +88,14 @@ pub(crate) fn run(install: bool) -> Outcome<()> {
             ..DemoOptions::default()
         };
         demo::run(&options).map(|()| Verdict::Passed)
+    })?;
+    steps.run("chaos", || {
+        let options = ChaosOptions {
+            meilisearch: real_nodes(),
+            whole_workspace: true,
+            ..ChaosOptions::default()
+        };
+        chaos::run(&options).map(|()| Verdict::Passed)
     })?;
     steps.run("conformance", conformance)?;
     close(&steps, &report)

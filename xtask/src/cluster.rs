@@ -65,12 +65,23 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a node with its data and its log below `dir`, and waits until it answers.
     pub(crate) fn start(program: &NodeProgram, name: &str, dir: &Path) -> Outcome<Self> {
+        Self::start_at(program, name, dir, None)
+    }
+
+    /// As [`Node::start`], on a port that was chosen before.
+    pub(crate) fn start_at(
+        program: &NodeProgram,
+        name: &str,
+        dir: &Path,
+        port: Option<u16>,
+    ) -> Outcome<Self> {
         let (home, log) = (dir.join(name), dir.join(format!("{name}.log")));
         std::fs::create_dir_all(&home)?;
         match program {
             NodeProgram::Engine(path) => {
                 let mut command = Command::new(path);
-                command.arg("--dir").arg(&home).args(["--port", "0", "--master-key", NODE_KEY]);
+                let port = port.unwrap_or(0).to_string();
+                command.arg("--dir").arg(&home).args(["--port", &port, "--master-key", NODE_KEY]);
                 let (process, url) =
                     Process::start_announced(name, &mut command, &log, START_LIMIT)?;
                 if !url.starts_with("http://") {
@@ -84,7 +95,7 @@ impl Node {
                 // Somebody else may take the port between the choice and the start.
                 let mut last = None;
                 for _ in 0..3 {
-                    let url = format!("http://127.0.0.1:{}", free_port()?);
+                    let url = format!("http://127.0.0.1:{}", port.map_or_else(free_port, Ok)?);
                     let mut command = Command::new(path);
                     command
                         .args(["--no-analytics", "--http-addr", url.trim_start_matches("http://")])
@@ -106,6 +117,16 @@ impl Node {
                 Err(last.unwrap_or_else(|| format!("{name} did not start").into()))
             }
         }
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.url.rsplit(':').next()?.parse().ok()
+    }
+
+    /// Ends it with SIGKILL.
+    pub(crate) fn kill(&mut self) -> Outcome<()> {
+        self.process.kill()
     }
 
     /// A client with the node's key.
@@ -202,6 +223,11 @@ impl Server {
     /// An error when it has ended.
     pub(crate) fn check(&mut self) -> Outcome<()> {
         self.process.check()
+    }
+
+    /// Ends it with SIGKILL.
+    pub(crate) fn kill(&mut self) -> Outcome<()> {
+        self.process.kill()
     }
 }
 

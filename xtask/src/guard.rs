@@ -186,6 +186,13 @@ impl Process {
         format!("{} {what}; the end of its log:\n    {tail}", self.name).into()
     }
 
+    /// Ends it as a crash would: SIGKILL, no chance to put anything in order.
+    pub(crate) fn kill(&mut self) -> Outcome<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     fn stop(&mut self) {
         drop(self.child.stdin.take());
         if matches!(self.child.try_wait(), Ok(Some(_))) {

@@ -5,6 +5,7 @@ mod arguments;
 mod bench;
 mod build;
 mod catalogue;
+mod chaos;
 mod ci;
 mod cluster;
 mod demo;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         Command::Ci { install } => ci::run(install),
         Command::Docs => docs::run(),
         Command::Tidy => tidy::run(),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Bench(options) => bench::run(&options),
     });
     match outcome {

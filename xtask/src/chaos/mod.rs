@@ -1,0 +1,182 @@
+//! `cargo xtask chaos`: real processes, killed with SIGKILL while clients search and write.
+//!
+//! First one of three nodes (two copies of each shard) dies for a third of the time, then the server
+//! itself, between the acknowledgement of writes and their end. No search may fail or miss a
+//! document that was there before; every acknowledged document must be on exactly two nodes in the
+//! end, as it was last written, and nothing else.
+
+mod ledger;
+mod load;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use self::ledger::Ledger;
+use self::load::Figures;
+use crate::arguments::{ChaosOptions, Shape};
+use crate::build::{self, Build};
+use crate::cluster::{self, Cluster, Node, NodeProgram, Server};
+use crate::guard::{self, Scratch};
+use crate::http::Client;
+use crate::{Failure, Outcome};
+
+/// The index.
+const INDEX: &str = "chaos";
+/// Documents that are there before anything goes wrong.
+const BASE: usize = 600;
+/// Clients that search.
+const READERS: usize = 2;
+/// Times the server is killed.
+const SERVER_KILLS: usize = 5;
+/// How long the cluster may take to be whole again.
+const CATCH_UP: Duration = Duration::from_mins(5);
+
+/// Runs both parts.
+pub(crate) fn run(options: &ChaosOptions) -> Outcome<()> {
+    guard::catch_signals()?;
+    let programs = build::programs(Build {
+        engine: options.meilisearch.is_none(),
+        release: false,
+        whole_workspace: options.whole_workspace,
+    })?;
+    let program = NodeProgram::choose(options.meilisearch.as_deref(), &programs)?;
+    println!("chaos over 3 {}, 16 shards, 2 copies of each", program.describe());
+    let shape = Shape { factor: 2, ..Shape::default() };
+    let scratch = Scratch::new("chaos", false)?;
+    let mut cluster = Cluster::start(&program, &programs.server, shape, None, scratch)?;
+    let ledger = Ledger::default();
+    prepare(&mut cluster.server.client(), &ledger)?;
+    kill_a_node(&mut cluster, &program, &ledger, options.seconds)?;
+    kill_the_server(&mut cluster, &programs.server, shape, &ledger)
+}
+
+fn prepare(client: &mut Client, ledger: &Ledger) -> Outcome<()> {
+    cluster::apply(client, "POST", "/indexes", &json!({"uid": INDEX, "primaryKey": "id"}))?;
+    let settings = json!({"filterableAttributes": ["origin"], "sortableAttributes": ["version"]});
+    cluster::apply(client, "PATCH", &format!("/indexes/{INDEX}/settings"), &settings)?;
+    let documents = ledger.base(BASE);
+    cluster::apply(client, "POST", &format!("/indexes/{INDEX}/documents"), &documents)?;
+    Ok(())
+}
+
+fn kill_a_node(
+    cluster: &mut Cluster,
+    program: &NodeProgram,
+    ledger: &Ledger,
+    seconds: u64,
+) -> Outcome<()> {
+    let third = Duration::from_secs(seconds) / 3;
+    let stop = AtomicBool::new(false);
+    let figures = Figures::default();
+    let url = cluster.server.url.clone();
+    let dir = cluster.scratch.path().to_owned();
+    let metrics = cluster.server.metrics_url.clone();
+    let degraded_before = metric(&metrics, "miroir_writes_degraded_total")?;
+    let mut back = Instant::now();
+    std::thread::scope(|scope| -> Outcome<()> {
+        for number in 0..READERS {
+            let (url, stop, figures) = (&url, &stop, &figures);
+            scope.spawn(move || load::search(url, number, stop, figures));
+        }
+        let (writer_url, writer_stop, writer_figures) = (&url, &stop, &figures);
+        scope.spawn(move || load::write(writer_url, ledger, writer_stop, writer_figures));
+        let outcome = (|| {
+            pass(third)?;
+            let node = &mut cluster.nodes[1];
+            let port = node.port();
+            node.kill()?;
+            println!("  node-1 was killed");
+            pass(third)?;
+            cluster.nodes[1] = Node::start_at(program, "node-1", &dir, port)?;
+            back = Instant::now();
+            println!("  node-1 is back");
+            pass(third)
+        })();
+        stop.store(true, Ordering::Relaxed);
+        outcome
+    })?;
+    let degraded = metric(&metrics, "miroir_writes_degraded_total")? - degraded_before;
+    println!("  searches and reads {figures}; writes degraded {degraded}");
+    figures.judge(0)?;
+    if degraded <= 0.0 {
+        return Err("no write was degraded while a node was down".into());
+    }
+    whole_again(cluster)?;
+    println!("  caught up {:.1} s after the node was back", back.elapsed().as_secs_f64());
+    ledger.check(cluster, INDEX, 2)
+}
+
+fn kill_the_server(
+    cluster: &mut Cluster,
+    program: &PathBuf,
+    shape: Shape,
+    ledger: &Ledger,
+) -> Outcome<()> {
+    let urls: Vec<String> = cluster.nodes.iter().map(|node| node.url.clone()).collect();
+    let dir = cluster.scratch.path().to_owned();
+    let port = cluster.server.url.rsplit(':').next().and_then(|text| text.parse::<u16>().ok());
+    let mut tasks = Vec::new();
+    for round in 0..SERVER_KILLS {
+        let stop = AtomicBool::new(false);
+        let figures = Figures::default();
+        let url = cluster.server.url.clone();
+        let server = &mut cluster.server;
+        std::thread::scope(|scope| -> Outcome<()> {
+            let (writer_url, stop_ref, figures) = (&url, &stop, &figures);
+            let writer = scope.spawn(move || load::write(writer_url, ledger, stop_ref, figures));
+            // Some writes have been acknowledged, some are being sent, none has to have ended.
+            let enough = guard::wait_until(CATCH_UP, || Ok(figures.writes() > 2 + round));
+            let killed = server.kill();
+            let restarted = killed.and_then(|()| Server::start(program, &urls, shape, port, &dir));
+            stop.store(true, Ordering::Relaxed);
+            enough?;
+            *server = restarted?;
+            writer.join().map_err(|_| Failure::from("a writer panicked"))?;
+            tasks.extend(figures.tasks());
+            Ok(())
+        })?;
+    }
+    let mut client = cluster.server.client();
+    for task in &tasks {
+        cluster::wait_task(&mut client, *task)?;
+    }
+    whole_again(cluster)?;
+    println!(
+        "  miroir-server was killed {SERVER_KILLS} times: {} acknowledged tasks, all succeeded",
+        tasks.len()
+    );
+    ledger.check(cluster, INDEX, 2)
+}
+
+/// Lets time pass.
+fn pass(time: Duration) -> Outcome<()> {
+    guard::wait_until(time, || Ok(false)).map(|_| ())
+}
+
+/// Waits until every task has ended and no replica has anything to catch up.
+fn whole_again(cluster: &mut Cluster) -> Outcome<()> {
+    let metrics = cluster.server.metrics_url.clone();
+    let mut client = cluster.server.client();
+    let whole = guard::wait_until(CATCH_UP, || {
+        cluster.server.check()?;
+        let open = client.get("/tasks?statuses=enqueued,processing&limit=1")?;
+        Ok(open.json()["total"] == 0
+            && metric(&metrics, "miroir_stale_shards")? == 0.0
+            && metric(&metrics, "miroir_shard_coverage")? == 1.0)
+    })?;
+    if whole { Ok(()) } else { Err("the cluster did not become whole again".into()) }
+}
+
+/// The sum of a family's samples.
+fn metric(url: &str, name: &str) -> Outcome<f64> {
+    let base = url.trim_end_matches("/metrics");
+    let reply = Client::new(base, "").get("/metrics")?;
+    let text = reply.text();
+    let samples = text.lines().filter(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+    });
+    Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+}
