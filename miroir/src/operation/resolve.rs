@@ -204,7 +204,7 @@ impl Resolve {
                 None if creates && !request.cx.scope.may_create(name) => {
                     let received = match &write {
                         index::Write::Add { documents, .. } => documents.len(),
-                        index::Write::Delete(_) => 0,
+                        index::Write::Delete(_) | index::Write::Edit(_) => 0,
                     };
                     let details = json!({"receivedDocuments": received, "indexedDocuments": 0});
                     let (kind, details) =

@@ -3,17 +3,9 @@
 use std::sync::Arc;
 
 use miroir_api::meili::ApiError;
+use serde_json::value::to_raw_value;
 
-use super::{Operation, Original, RawObject, Request, Search};
-use crate::keys::{Scope, rules};
-
-/// The body with what the scope demands of searches of this index; `None` if it demands nothing.
-fn narrowed(scope: &Scope, index: &str, body: &RawObject) -> Option<RawObject> {
-    let filter = scope.filter(index)?;
-    let mut body = body.clone();
-    rules::restrict(&mut body, filter);
-    Some(body)
-}
+use super::{Operation, Original, RawObject, Request};
 
 /// The same request in its `POST` form with another body. Nodes are asked to comment on the request
 /// as the client sent it; what they comment on must not be wider than what is answered.
@@ -36,16 +28,26 @@ impl Request {
     /// # Errors
     /// `invalid_api_key` if one query of several is about an index outside of the scope.
     pub fn apply_search_rules(&mut self) -> Result<(), ApiError> {
-        let scope = &self.cx.scope;
-        match &mut self.op {
-            Operation::Search { index, search } => {
-                if let Some(body) = search.body.as_ref().and_then(|b| narrowed(scope, index, b)) {
-                    self.original = rewritten(&self.original, &body);
-                    *search = Arc::new(Search { body: Some(body) });
-                }
+        let scope = self.cx.scope.clone();
+        let several = matches!(self.op, Operation::MultiSearch(_));
+        let searched: Vec<String> = self.op.searched().into_iter().map(str::to_owned).collect();
+        for (position, index) in searched.iter().enumerate() {
+            if several && !scope.allows(index) {
+                return Err(ApiError::new(
+                    "invalid_api_key",
+                    format!("Inside `.queries[{position}]`: The provided API key is invalid."),
+                ));
             }
-            // Nothing else is open to tenant tokens.
-            _ => {}
+            let Some(filter) = scope.filter(index).and_then(|rules| to_raw_value(rules).ok())
+            else {
+                continue;
+            };
+            self.op.restrict(position, &filter);
+            if let Operation::Search { search, .. } = &self.op
+                && let Some(body) = &search.body
+            {
+                self.original = rewritten(&self.original, body);
+            }
         }
         Ok(())
     }

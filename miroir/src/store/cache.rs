@@ -122,10 +122,6 @@ impl Tasks for CachedTasks {
         })
     }
 
-    fn index_names(&self) -> Answer<'_, Vec<String>> {
-        self.inner.index_names()
-    }
-
     fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
         self.inner.unfinished()
     }

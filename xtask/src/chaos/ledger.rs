@@ -111,7 +111,10 @@ impl Ledger {
         if let Some(first) = problems.first() {
             return Err(format!("{} documents are wrong, first: {first}", problems.len()).into());
         }
-        println!("  {} documents compared on every node: each {copies} times, all right", held.len());
+        println!(
+            "  {} documents compared on every node: each {copies} times, all right",
+            held.len()
+        );
         Ok(())
     }
 }

@@ -57,7 +57,9 @@ impl Figures {
         let failed = self.failed.load(Ordering::Relaxed);
         if failed > may_fail {
             let first = self.first.lock().expect("no panic holds this lock").clone();
-            return Err(format!("{failed} reads failed, first: {}", first.unwrap_or_default()).into());
+            return Err(
+                format!("{failed} reads failed, first: {}", first.unwrap_or_default()).into()
+            );
         }
         if self.reads.load(Ordering::Relaxed) == 0 || self.writes() == 0 {
             return Err("nothing was read, or nothing written".into());

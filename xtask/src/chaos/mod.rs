@@ -175,8 +175,8 @@ fn metric(url: &str, name: &str) -> Outcome<f64> {
     let base = url.trim_end_matches("/metrics");
     let reply = Client::new(base, "").get("/metrics")?;
     let text = reply.text();
-    let samples = text.lines().filter(|line| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
-    });
+    let samples = text
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
     Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
 }
