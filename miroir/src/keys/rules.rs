@@ -6,10 +6,8 @@ use std::sync::Arc;
 use miroir_api::meili::{ApiError, IndexPattern};
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::{ApiKey, Tenant};
-use crate::operation::RawObject;
 
 /// The `searchRules` of a tenant token. The names are Meilisearch's: they show in its errors.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -79,6 +77,11 @@ impl Scope {
         Self(Some(Arc::new(Limits { key, rules, creates: false })))
     }
 
+    /// Whether it is that of somebody who may do everything.
+    pub fn is_unlimited(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether no index is hidden.
     pub fn is_everything(&self) -> bool {
         self.0.as_ref().is_none_or(|limits| {
@@ -135,26 +138,4 @@ impl Scope {
     pub fn filter(&self, index: &str) -> Option<&Value> {
         self.0.as_ref()?.rules.as_ref()?.filter(index)
     }
-}
-
-/// Adds a filter to the `filter` of a query, which may have none.
-///
-/// Two filters become one list, as on a node: a list is a conjunction, and what is wrong with either
-/// is reported at its own place.
-pub fn restrict(query: &mut RawObject, filter: &Value) {
-    let own = query.remove("filter").filter(|own| own.get() != "null");
-    let Some(own) = own else {
-        query.set("filter", filter);
-        return;
-    };
-    let list = |raw: Value| match raw {
-        Value::Array(list) => list,
-        one => vec![one],
-    };
-    let own: Value = read(&own);
-    query.set("filter", &[list(own), list(filter.clone())].concat());
-}
-
-fn read(raw: &RawValue) -> Value {
-    serde_json::from_str(raw.get()).unwrap_or_default()
 }

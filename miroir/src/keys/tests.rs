@@ -8,7 +8,6 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::*;
-use crate::operation::RawObject;
 
 fn now() -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap()
@@ -162,26 +161,4 @@ fn the_most_specific_rule_filters() {
     }
     assert_eq!(Scope::default().filter("a"), None);
     assert_eq!(tenant(&["*"], json!(["*"])).filter("a"), None);
-}
-
-#[test]
-fn filters_are_joined_as_a_node_joins_them() {
-    for (own, rule, joined) in [
-        (json!({}), json!("a = 1"), json!("a = 1")),
-        (json!({"filter": null}), json!(5), json!(5)),
-        (json!({"filter": "b = 2"}), json!("a = 1"), json!(["b = 2", "a = 1"])),
-        (
-            json!({"filter": ["b = 2", ["c", "d"]]}),
-            json!("a = 1"),
-            json!(["b = 2", ["c", "d"], "a = 1"]),
-        ),
-        (json!({"filter": "b"}), json!([["x", "y"], "z"]), json!(["b", ["x", "y"], "z"])),
-        (json!({"filter": []}), json!("a = 1"), json!(["a = 1"])),
-        (json!({"filter": "b OR c"}), json!("a"), json!(["b OR c", "a"])),
-    ] {
-        let mut query = RawObject::parse(own.to_string().as_bytes()).unwrap();
-        rules::restrict(&mut query, &rule);
-        let query: Value = serde_json::from_slice(&query.to_bytes()).unwrap();
-        assert_eq!(query, json!({"filter": joined}), "{own} and {rule}");
-    }
 }

@@ -60,9 +60,8 @@ impl RawObject {
     /// ANDs a filter with the object's own `filter`.
     pub fn and_filter(&mut self, rules: &RawValue) {
         let own = self.remove("filter").filter(|own| own.get() != "null");
-        if let Some(joined) = conjunction(own, rules) {
-            self.set_raw("filter", joined);
-        }
+        // The rules alone, should the two not be joined: never neither.
+        self.set_raw("filter", conjunction(own, rules).unwrap_or_else(|| rules.to_owned()));
     }
 
     /// The object as bytes.
@@ -99,6 +98,9 @@ mod tests {
                 "[[\"a = 1\",\"e = 5\"]]",
                 "[[\"b = 2\",\"c = 3\"],\"d = 4\",[\"a = 1\",\"e = 5\"]]",
             ),
+            ("{\"filter\":[]}", "\"a = 1\"", "[\"a = 1\"]"),
+            // What is no filter stays one, so that a node can say so.
+            ("{\"filter\":\"b OR c\"}", "5", "[\"b OR c\",5]"),
         ] {
             let mut object = RawObject::parse(own.as_bytes()).unwrap();
             object.and_filter(&RawValue::from_string(rules.to_owned()).unwrap());

@@ -29,6 +29,9 @@ impl Request {
     /// `invalid_api_key` if one query of several is about an index outside of the scope.
     pub fn apply_search_rules(&mut self) -> Result<(), ApiError> {
         let scope = self.cx.scope.clone();
+        if scope.is_unlimited() {
+            return Ok(());
+        }
         let several = matches!(self.op, Operation::MultiSearch(_));
         let searched: Vec<String> = self.op.searched().into_iter().map(str::to_owned).collect();
         for (position, index) in searched.iter().enumerate() {
@@ -38,10 +41,10 @@ impl Request {
                     format!("Inside `.queries[{position}]`: The provided API key is invalid."),
                 ));
             }
-            let Some(filter) = scope.filter(index).and_then(|rules| to_raw_value(rules).ok())
-            else {
-                continue;
-            };
+            let Some(filter) = scope.filter(index) else { continue };
+            // A query must not run without its filter, whatever the reason.
+            let filter = to_raw_value(filter)
+                .map_err(|_| ApiError::new("internal", "A search rule cannot be written."))?;
             self.op.restrict(position, &filter);
             if let Operation::Search { search, .. } = &self.op
                 && let Some(body) = &search.body
