@@ -13,7 +13,7 @@ pub use page::relevel;
 /// A negated word no document has: it takes a word's place in a query and excludes nothing.
 const GAP: &str = "-qzxvjwkqhzpx";
 /// A query that falls into more sets of words is left to the nodes.
-const MOST: usize = 24;
+const MOST: usize = 32;
 /// The engine's limit of words in a query.
 const WORDS: usize = 10;
 
@@ -64,13 +64,17 @@ pub struct Count {
     pub minus: bool,
 }
 
+/// Separators that only part words.
+const SOFT: &str = ".,'/:&#%*@()[]{}\\";
+
 /// Letters the tokenizer keeps together as one word.
-fn is_word(text: &str) -> bool {
-    let latin = |c: char| c.is_ascii_alphanumeric() || matches!(c, '\u{c0}'..='\u{24f}');
-    // A capital inside a word begins another one.
-    let camel =
-        text.chars().zip(text.chars().skip(1)).any(|(a, b)| a.is_lowercase() && b.is_uppercase());
-    !text.is_empty() && text.chars().all(|c| latin(c) && !matches!(c, '×' | '÷')) && !camel
+fn is_letter(c: char) -> bool {
+    c.is_ascii_alphanumeric() || (matches!(c, '\u{c0}'..='\u{24f}') && !matches!(c, '×' | '÷'))
+}
+
+/// A capital inside a word begins another one.
+fn is_camel(word: &str) -> bool {
+    word.chars().zip(word.chars().skip(1)).any(|(a, b)| a.is_lowercase() && b.is_uppercase())
 }
 
 impl Terms {
@@ -82,37 +86,66 @@ impl Terms {
             let word = super::normal::facet(word);
             stop_words.iter().any(|stop| super::normal::facet(stop) == word)
         };
-        let mut terms = Vec::new();
+        let mut terms: Vec<Term> = Vec::new();
         let (mut at, mut place) = (0, 0);
-        while let Some(skipped) = text[at..].find(|c: char| !c.is_ascii_whitespace()) {
-            let start = at + skipped;
-            let rest = &text[start..];
-            let (sign, inner) = match rest.strip_prefix('-') {
-                Some(inner) => (1, inner),
-                None => (0, rest),
-            };
-            let (inside, closing) = match inner.strip_prefix('"') {
-                Some(inside) => (inside.split_once('"')?.0, 2),
-                None => (inner.split(|c: char| c.is_ascii_whitespace()).next()?, 0),
-            };
-            let end = start + sign + inside.len() + closing;
-            if text[end..].starts_with(|c: char| !c.is_ascii_whitespace()) {
+        let mut negative = false;
+        let mut phrase: Option<(Term, bool)> = None;
+        while let Some(c) = text[at..].chars().next() {
+            let rest = &text[at..];
+            let blank = text[..at].chars().next_back().is_none_or(char::is_whitespace);
+            if is_letter(c) {
+                let len = rest.find(|c| !is_letter(c)).unwrap_or(rest.len());
+                let word = &rest[..len];
+                if is_camel(word) {
+                    return None;
+                }
+                let stop = is_stop(word);
+                if let Some((term, _)) = &mut phrase {
+                    term.phrase = term.phrase.map(|words| words + usize::from(!stop));
+                } else if !std::mem::take(&mut negative) && (!stop || at + len == text.len()) {
+                    // The last word of a query is looked for even if it is a stop word.
+                    terms.push(Term {
+                        start: at,
+                        end: at + len,
+                        phrase: None,
+                        place,
+                        next: place + 1,
+                    });
+                }
+                place += 1;
+                at += len;
+                continue;
+            }
+            let minus = std::mem::take(&mut negative);
+            match c {
+                '"' => match phrase.take() {
+                    Some((term, negated)) => {
+                        let term = Term { end: at + 1, next: place, ..term };
+                        if !negated && term.phrase.is_some_and(|words| words > 0) {
+                            terms.push(term);
+                        }
+                    }
+                    None => {
+                        let begun =
+                            Term { start: at, end: at, phrase: Some(0), place, next: place };
+                        phrase = Some((begun, minus));
+                    }
+                },
+                '-' if rest.starts_with("--") => return None,
+                '-' => negative = blank && phrase.is_none(),
+                // A pause counts as several words.
+                '!' | '?' | ';' => place += 7,
+                '.' | ',' if rest[1..].starts_with(' ') => place += 7,
+                _ if c.is_ascii_whitespace() || SOFT.contains(c) => {}
+                _ => return None,
+            }
+            if phrase.is_some() && matches!(c, '!' | '?' | ';' | '.' | ',') {
                 return None;
             }
-            let words: Vec<&str> =
-                if closing == 0 { vec![inside] } else { inside.split(' ').collect() };
-            if !words.iter().all(|word| is_word(word)) {
-                return None;
-            }
-            let counted = words.iter().filter(|word| !is_stop(word)).count();
-            // The last word of a query is looked for even if it is a stop word.
-            let last = end == text.len() && closing == 0;
-            if sign == 0 && (counted > 0 || last) {
-                let phrase = (closing > 0).then_some(counted);
-                terms.push(Term { start, end, phrase, place, next: place + words.len() });
-            }
-            place += words.len();
-            at = end;
+            at += c.len_utf8();
+        }
+        if phrase.is_some() {
+            return None;
         }
         let droppable = terms.iter().filter(|term| term.phrase.is_none()).count();
         (droppable > 0 && terms.len() > 1 && terms.len() <= WORDS)
@@ -151,64 +184,68 @@ impl Terms {
 
     /// The query without some of its words.
     fn without(&self, dropped: &[&Term]) -> String {
-        let mut out = self.text.clone();
-        for term in self.terms.iter().rev().filter(|term| dropped.contains(term)) {
-            out.replace_range(term.start..term.end, GAP);
+        let mut out = String::with_capacity(self.text.len());
+        let mut at = 0;
+        for term in self.terms.iter().filter(|term| dropped.contains(term)) {
+            out.push_str(&self.text[at..term.start]);
+            // Only after a blank does a minus negate; and a blank would make a point a pause.
+            if !out.is_empty() && !out.ends_with(char::is_whitespace) {
+                if out.ends_with(['.', ',']) {
+                    out.pop();
+                }
+                out.push(' ');
+            }
+            out.push_str(GAP);
+            at = term.end;
         }
+        out.push_str(&self.text[at..]);
         out
     }
 
-    /// The queries this one is taken apart into, given how many documents have each word, best
-    /// first; the last one is what every hit matches. `None` when there are too many.
+    /// The queries this one is taken apart into, given how many documents have each word, by the
+    /// number of dropped words; the last one is what every hit matches. `None` when there are too
+    /// many.
     ///
-    /// Words go by falling frequency; one that no document has goes first. Words that are equally
-    /// frequent go in any order, so every choice among them is a query of its own. The rarest stay,
-    /// unless a phrase does.
+    /// Words go by falling frequency; one that no document has goes first. The engine asks only of
+    /// words *further on in the query* that they are gone before a word may go, and words that are
+    /// equally frequent go in any order: so there may be several sets of as many words. The rarest
+    /// stay, unless a phrase does.
     #[must_use]
     pub fn levels(&self, frequencies: &[u64]) -> Option<Vec<Level>> {
-        let mut order: Vec<(u64, &Term)> = frequencies
-            .iter()
-            .map(|&n| if n == 0 { u64::MAX } else { n })
-            .zip(self.words())
-            .collect();
-        order.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
-        let mut groups: Vec<Vec<&Term>> = order
-            .chunk_by(|a, b| a.0 == b.0)
-            .map(|g| g.iter().map(|(_, t)| *t).collect())
-            .collect();
+        let frequencies: Vec<u64> =
+            frequencies.iter().map(|&n| if n == 0 { u64::MAX } else { n }).collect();
+        let words: Vec<(&Term, u64)> = self.words().zip(frequencies).collect();
         let phrased: usize = self.terms.iter().filter_map(|term| term.phrase).sum();
-        if phrased == 0 {
-            groups.pop();
-        }
-        let droppable: usize = groups.iter().map(Vec::len).sum();
-        let max = 1 + phrased.saturating_sub(1) + droppable;
-        let mut sets: Vec<Vec<&Term>> = vec![Vec::new()];
-        let mut gone: Vec<&Term> = Vec::new();
-        for group in groups {
-            if group.len() > 4 {
-                return None;
-            }
-            let mut choices: Vec<u32> = (1..1_u32 << group.len()).collect();
-            choices.sort_by_key(|choice| choice.count_ones());
-            for choice in choices {
-                let chosen = group.iter().enumerate().filter(|(at, _)| choice >> at & 1 == 1);
-                sets.push(gone.iter().copied().chain(chosen.map(|(_, term)| *term)).collect());
-            }
-            gone.extend(group);
-        }
+        let rarest = words.iter().map(|(_, n)| *n).min().unwrap_or_default();
+        let free: Vec<(&Term, u64)> =
+            words.iter().copied().filter(|(_, n)| phrased > 0 || *n > rarest).collect();
+        let max = 1 + phrased.saturating_sub(1) + free.len();
+        let allowed = |set: u32| {
+            let gone = |at: usize| set >> at & 1 == 1;
+            (0..free.len()).filter(|at| gone(*at)).all(|at| {
+                (at + 1..free.len()).all(|later| gone(later) || free[later].1 <= free[at].1)
+            })
+        };
+        let mut sets: Vec<u32> = (0..1_u32 << free.len()).filter(|set| allowed(*set)).collect();
+        sets.sort_by_key(|set| set.count_ones());
+        let alone =
+            |set: u32| sets.iter().filter(|s| s.count_ones() == set.count_ones()).count() == 1;
         (sets.len() <= MOST).then(|| {
             sets.iter()
-                .map(|dropped| {
+                .map(|set| {
+                    let dropped = free.iter().enumerate().filter(|(at, _)| set >> at & 1 == 1);
+                    let dropped: Vec<&Term> = dropped.map(|(_, (term, _))| *term).collect();
                     let stays = || self.terms.iter().filter(|term| !dropped.contains(term));
                     let last = stays().map(|term| term.start).max().unwrap_or_default();
                     let pairs = stays().zip(stays().skip(1));
                     Level {
-                        text: self.without(dropped),
+                        text: self.without(&dropped),
                         matching: (max - dropped.len()) as u32,
                         max: max as u32,
                         terms: stays().count() as u32,
                         gaps: pairs.filter(|(a, b)| a.next != b.place).count() as u32,
-                        hole: dropped.iter().any(|term| term.start < last),
+                        // Among several sets the engine looks for the words of all of them.
+                        hole: !alone(*set) || dropped.iter().any(|term| term.start < last),
                     }
                 })
                 .collect()
@@ -240,26 +277,41 @@ mod tests {
         Terms::parse(text, &["the".to_owned()])
     }
 
-    #[test]
-    fn words_are_dropped_by_falling_frequency_and_leave_gaps() {
-        let terms = parse("dark the knight rises").unwrap();
-        let levels = terms.levels(&[7, 0, 3]).unwrap();
-        let texts: Vec<_> = levels.iter().map(|level| level.text.replace(GAP, "_")).collect();
-        assert_eq!(texts, ["dark the knight rises", "dark the _ rises", "_ the _ rises"]);
-        let matching: Vec<_> = levels.iter().map(|level| (level.matching, level.hole)).collect();
-        assert_eq!(matching, [(3, false), (2, true), (1, true)]);
-        assert!(levels.iter().all(|level| level.max == 3));
+    fn texts(levels: &[Level]) -> Vec<String> {
+        levels.iter().map(|level| level.text.replace(GAP, "_")).collect()
     }
 
     #[test]
-    fn equally_frequent_words_go_in_any_order() {
-        let levels = parse("a b c").unwrap().levels(&[5, 5, 1]).unwrap();
-        let texts: Vec<_> = levels.iter().map(|level| level.text.replace(GAP, "_")).collect();
-        assert_eq!(texts, ["a b c", "_ b c", "a _ c", "_ _ c"]);
+    fn words_are_dropped_by_falling_frequency_and_leave_gaps() {
+        // The last word is the most frequent: it has to go before the one in front of it.
+        let levels = parse("dark the rises knight").unwrap().levels(&[3, 5, 7]).unwrap();
+        assert_eq!(texts(&levels), ["dark the rises knight", "dark the rises _", "dark the _ _"]);
+        assert_eq!(levels.iter().map(|l| l.matching).collect::<Vec<_>>(), [3, 2, 1]);
+        assert!(levels.iter().all(|level| level.max == 3 && !level.hole));
+        let levels = parse("dark the knight rises").unwrap().levels(&[7, 3, 0]).unwrap();
+        let all = ["dark the knight rises", "dark the knight _", "_ the knight _"];
+        assert_eq!(texts(&levels), all);
+        assert_eq!((levels[2].hole, levels[2].gaps, levels[2].terms), (true, 0, 1));
+    }
+
+    #[test]
+    fn a_word_may_stay_that_is_in_front_of_a_dropped_one() {
+        // `b` may go although `a`, which is more frequent, stays: `a` comes before it.
+        let levels = parse("a b c").unwrap().levels(&[9, 5, 1]).unwrap();
+        assert_eq!(texts(&levels), ["a b c", "_ b c", "a _ c", "_ _ c"]);
+        assert!(levels[1].hole && levels[2].hole);
         // All are equally rare: nothing is dropped.
         let levels = parse("xx yy zz").unwrap().levels(&[0, 0, 0]).unwrap();
-        assert_eq!(levels.len(), 1);
-        assert_eq!((levels[0].matching, levels[0].max), (1, 1));
+        assert_eq!((levels.len(), levels[0].matching, levels[0].max), (1, 1, 1));
+    }
+
+    #[test]
+    fn words_part_at_punctuation() {
+        let levels = parse("F.I.S.T let's").unwrap().levels(&[1, 9, 9, 1, 1, 1]).unwrap();
+        assert_eq!(texts(&levels)[3], "F _ _.T let's");
+        let levels = parse("VII: IV:").unwrap().levels(&[1, 3]).unwrap();
+        assert_eq!(texts(&levels), ["VII: IV:", "VII: _:"]);
+        assert_eq!(parse("dark. knight").unwrap().terms[1].place, 8);
     }
 
     #[test]
@@ -281,8 +333,7 @@ mod tests {
 
     #[test]
     fn what_is_not_plain_words_is_left_to_the_nodes() {
-        for text in
-            ["", "one", "love-story of", "camelCase word", "snake_case word", "a\"b c", "犬 猫"]
+        for text in ["", "one", "camelCase word", "snake_case word", "a\"b c", "犬 猫", "a --b c"]
         {
             assert_eq!(parse(text), None, "{text}");
         }

@@ -18,8 +18,10 @@ pub fn relevel(mut page: Page, level: &Level, info: &RankingInfo) -> Page {
             })
         })
     };
-    let kept = (0..page.hits.len()).take_while(|at| whole(&page, *at)).count();
-    page.hits.truncate(kept);
+    page.hits = (0..page.hits.len())
+        .filter(|at| whole(&page, *at))
+        .map(|at| page.hits[at].clone())
+        .collect();
     let terms = Terms { terms: Some(level.terms), gaps: level.gaps };
     page.terms = Some(terms);
     let mut demoted = false;

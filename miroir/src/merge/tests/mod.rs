@@ -1,6 +1,7 @@
 //! Tests of the merge.
 
 mod documents;
+mod exact;
 mod facets;
 mod golden;
 mod hits;

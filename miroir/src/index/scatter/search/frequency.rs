@@ -11,12 +11,16 @@ use crate::error::Error;
 use crate::index::Request;
 use crate::index::settings::IndexSettings;
 use crate::leaf::{Route, Scoped};
-use crate::merge::{self, Terms};
+use crate::merge::{self, Level, Terms};
 use crate::operation::RawObject;
 use crate::routing::ShardSet;
 
 /// Parameters that decide what a word matches.
 const WORD_PARAMETERS: &[&str] = &["attributesToSearchOn", "locales"];
+
+/// Where another rule comes before the number of words, hits that match fewer of them may stand
+/// between those that match all; this many are looked through.
+const BETWEEN: usize = 1000;
 
 /// `None` when the query falls into too many buckets; then every leaf drops the words it would drop.
 pub(super) async fn find(
@@ -31,28 +35,18 @@ pub(super) async fn find(
     let Some(body) = RawObject::parse(&plan.scoped.body) else { return Ok(None) };
     let frequencies = count(scatter, request, plan, &body, terms, shards, route).await?;
     let Some(levels) = terms.levels(&frequencies) else { return Ok(None) };
-    let asked = levels.iter().map(|level| {
-        let mut body = body.clone();
-        body.remove("facets");
-        body.set("q", &level.text);
-        body.set("matchingStrategy", &"last");
-        ask(scatter, request, with(plan, &body), shards, route)
-    });
     // What every hit matches says how many there are, and their facets.
     let mut all = body.clone();
     all.set("q", &levels.last().map(|level| level.text.as_str()).unwrap_or_default());
     all.set("matchingStrategy", &"all");
     let key = if all.has("hitsPerPage") { "hitsPerPage" } else { "limit" };
+    let depth = body.read::<usize>(key).ok().flatten().unwrap_or_default();
     all.set(key, &0);
     let all = with(plan, &all);
     let whole = ask(scatter, request, all.clone(), shards, route);
-    let (asked, whole) = tokio::join!(join_all(asked), whole);
-    let (gathered, candidates) = whole?;
-    let mut pages = Vec::new();
-    for (level, answer) in levels.iter().zip(asked) {
-        let (_, found) = answer?;
-        pages.extend(found.into_iter().map(|p| merge::relevel(p, level, &settings.ranking)));
-    }
+    let hits = hits(scatter, request, plan, settings, &body, &levels, (key, depth), shards, route);
+    let (pages, whole) = tokio::join!(hits, whole);
+    let (pages, (gathered, candidates)) = (pages?, whole?);
     let facets = match &plan.facets {
         Some(options) => {
             Some(exact_facets(scatter, request, &all, &gathered.pages, &candidates, options).await)
@@ -62,6 +56,48 @@ pub(super) async fn find(
     let total = distinct_total(plan, settings, &candidates)
         .unwrap_or_else(|| candidates.iter().fold(0, |sum, page| sum.saturating_add(page.total)));
     Ok(Some(Found { pages, gathered, facets, total: Some(total), fused: None }))
+}
+
+/// The hits of every level, by the number of dropped words, until there are enough.
+#[allow(clippy::too_many_arguments, reason = "one caller, which has them all")]
+async fn hits(
+    scatter: &Scatter,
+    request: &Request,
+    plan: &Plan,
+    settings: &IndexSettings,
+    body: &RawObject,
+    levels: &[Level],
+    (key, depth): (&str, usize),
+    shards: &ShardSet,
+    route: &Route,
+) -> Result<Vec<merge::Page>, Error> {
+    let mut pages = Vec::new();
+    for equal in levels.chunk_by(|a, b| a.matching == b.matching) {
+        let asked = equal.iter().map(|level| {
+            let mut body = body.clone();
+            body.remove("facets");
+            body.set("q", &level.text);
+            body.set("matchingStrategy", &"last");
+            if !settings.words_first {
+                body.set(key, &depth.saturating_add(BETWEEN));
+            }
+            ask(scatter, request, with(plan, &body), shards, route)
+        });
+        let mut enough = false;
+        for (level, answer) in equal.iter().zip(join_all(asked).await) {
+            let (_, found) = answer?;
+            let found: Vec<_> =
+                found.into_iter().map(|p| merge::relevel(p, level, &settings.ranking)).collect();
+            enough |= found.iter().map(|page| page.hits.len()).sum::<usize>() >= depth;
+            pages.extend(found);
+        }
+        // A threshold and distinct values drop hits: there are never surely enough.
+        let dropping = plan.hits.score_threshold.is_some() || plan.hits.distinct.is_some();
+        if enough && !dropping && settings.words_first {
+            break;
+        }
+    }
+    Ok(pages)
 }
 
 fn with(plan: &Plan, body: &RawObject) -> Scoped {

@@ -151,12 +151,7 @@ fn frequent(body: &RawObject, settings: &IndexSettings, index: &IndexEntry) -> O
     let strategy = body.read::<String>("matchingStrategy").ok()??;
     let semantic = body.has("hybrid") || body.has("vector") || body.has("media");
     let key = index.primary_key.as_ref()?;
-    if strategy != "frequency"
-        || semantic
-        || key.contains('.')
-        || !settings.plain_words
-        || !settings.words_first
-    {
+    if strategy != "frequency" || semantic || key.contains('.') || !settings.plain_words {
         return None;
     }
     Terms::parse(&body.read::<String>("q").ok()??, &settings.stop_words)
