@@ -66,7 +66,13 @@ mod tests {
     use super::*;
 
     fn budget(budget_percent: u32, per_second: u32, burst: u32) -> Budget {
-        Budget::new(&FailoverOptions { max_attempts: 3, budget_percent, per_second, burst })
+        Budget::new(&FailoverOptions {
+            max_attempts: 3,
+            budget_percent,
+            per_second,
+            burst,
+            ..FailoverOptions::default()
+        })
     }
 
     fn drain(budget: &Budget, now: Instant) -> u32 {

@@ -141,7 +141,13 @@ async fn without_another_replica_the_first_failure_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_budget_returns_what_there_is() {
-    let options = FailoverOptions { max_attempts: 3, budget_percent: 50, per_second: 0, burst: 1 };
+    let options = FailoverOptions {
+        max_attempts: 3,
+        budget_percent: 50,
+        per_second: 0,
+        burst: 1,
+        ..FailoverOptions::default()
+    };
     let (mut service, mut inner) = layered(FailoverLayer::new(options));
     let mut retried = Vec::new();
     for _ in 0..6 {

@@ -40,7 +40,7 @@ fn list(principal: Principal, failure: Option<AuthFailure>) -> Request {
 
 fn search(index: &str, body: &Value, principal: Principal) -> Request {
     let body = RawObject::parse(body.to_string().as_bytes());
-    let search = Arc::new(Search { body });
+    let search = Arc::new(Search { body, ..Search::default() });
     ask(Operation::Search { index: index.into(), search }, &["search"], principal)
 }
 

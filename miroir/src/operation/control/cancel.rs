@@ -387,7 +387,7 @@ mod tests {
         let mut task = record(&[(Canceled, false)]);
         become_canceled(&mut task);
         assert_eq!((task.status, task.canceled_by), (Canceled, Some(TaskUid(12))));
-        assert_eq!(task.details.unwrap()["indexedDocuments"], 0);
+        assert_eq!(task.details.as_ref().unwrap()["indexedDocuments"], 0);
         assert_eq!(task.batch(), Some(12));
     }
 }
