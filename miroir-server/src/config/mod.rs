@@ -14,6 +14,7 @@ mod error;
 mod flags;
 mod load;
 mod schema;
+mod searches;
 mod secret;
 mod switch;
 mod validate;
@@ -29,6 +30,7 @@ pub use self::blocks::*;
 pub use self::duration::{Hours, Millis, Seconds};
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::flags::Flags;
+pub use self::searches::{MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
 pub use self::switch::Switch;
 

@@ -197,3 +197,83 @@ pub(super) fn count_surplus(pages: &[merge::Page], depth: usize) {
     let surplus: usize = pages.iter().map(|page| page.hits.len().saturating_sub(depth)).sum();
     metrics::counter!("miroir_vector_search_over_fetched_total").increment(surplus as u64);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: &str) -> RawObject {
+        RawObject::parse(text.as_bytes()).unwrap()
+    }
+
+    fn judged(text: &str) -> Mode {
+        mode(&body(text), &VectorSearchTuning::default()).unwrap()
+    }
+
+    #[test]
+    fn a_search_is_of_the_kind_one_node_takes_it_for() {
+        for (text, expected) in [
+            (r#"{"q":"a"}"#, Mode::Keyword),
+            (r#"{"q":"a","vector":[1]}"#, Mode::Keyword),
+            (r#"{"q":"a","hybrid":{"embedder":"e"}}"#, Mode::Hybrid(0.5)),
+            (r#"{"q":"a","hybrid":{"embedder":"e","semanticRatio":0.25}}"#, Mode::Hybrid(0.25)),
+            (r#"{"q":"a","hybrid":{"embedder":"e","semanticRatio":0}}"#, Mode::Keyword),
+            (r#"{"q":"a","hybrid":{"embedder":"e","semanticRatio":1}}"#, Mode::Semantic),
+            (r#"{"q":"a","hybrid":{"embedder":"e","semanticRatio":2}}"#, Mode::Keyword),
+            (r#"{"q":" ","hybrid":{"embedder":"e"}}"#, Mode::Keyword),
+            (r#"{"q":" ","vector":[1],"hybrid":{"embedder":"e"}}"#, Mode::Semantic),
+            (r#"{"q":null,"media":{},"hybrid":{"embedder":"e"}}"#, Mode::Semantic),
+        ] {
+            assert_eq!(judged(text), expected, "{text}");
+        }
+        let off = VectorSearchTuning { enabled: false, ..VectorSearchTuning::default() };
+        let wanted = body(r#"{"vector":[1],"hybrid":{"embedder":"e"}}"#);
+        assert!(mode(&wanted, &off).is_err());
+        assert_eq!(mode(&body(r#"{"q":"a"}"#), &off).unwrap(), Mode::Keyword);
+    }
+
+    fn asked(text: &str, hits: &HitOptions, over_fetch: Option<u32>) -> Vec<String> {
+        let mut scoped = Scoped {
+            path: "/search",
+            body: Bytes::from(text.to_owned()),
+            filter: None,
+            operation: "search",
+            sort_values: false,
+        };
+        let tuning = VectorSearchTuning::default();
+        let mode = judged(text);
+        let text = |body: &Bytes| String::from_utf8(body.to_vec()).unwrap();
+        match ask(&mut scoped, &mode, hits, over_fetch, &tuning) {
+            Ask::Scoped(scoped) => vec![text(&scoped.body)],
+            Ask::Many(many) => many.queries.iter().map(|query| text(&query.body)).collect(),
+            Ask::Plain(_) => unreachable!("searches are scoped"),
+        }
+    }
+
+    #[test]
+    fn leaves_are_asked_for_more_than_is_needed() {
+        let none = HitOptions::default();
+        let semantic = r#"{"vector":[1],"hybrid":{"embedder":"e"},"limit":20}"#;
+        let limit = |text: &str| body(text).read::<u32>("limit").unwrap();
+        assert_eq!(limit(&asked(semantic, &none, None)[0]), Some(60));
+        assert_eq!(limit(&asked(semantic, &none, Some(5))[0]), Some(100));
+        assert_eq!(limit(&asked(semantic, &none, Some(1))[0]), Some(20));
+        let threshold = HitOptions { score_threshold: Some(0.5), ..HitOptions::default() };
+        assert_eq!(limit(&asked(semantic, &threshold, Some(5))[0]), Some(20));
+        // Words are found exactly.
+        assert_eq!(limit(&asked(r#"{"q":"a","limit":20}"#, &none, Some(5))[0]), Some(20));
+    }
+
+    #[test]
+    fn both_halves_are_asked_apart() {
+        let hybrid = r#"{"q":"a","vector":[1],"hybrid":{"embedder":"e","semanticRatio":0.3}}"#;
+        let halves = asked(hybrid, &HitOptions::default(), None);
+        let semantic = r#"{"q":"a","vector":[1],"hybrid":{"embedder":"e","semanticRatio":1.0}}"#;
+        assert_eq!(halves, [r#"{"q":"a"}"#, semantic]);
+        // What is highlighted depends on the words, also in hits that were found by similarity.
+        let distinct = HitOptions { distinct: Some("kind".to_owned()), ..HitOptions::default() };
+        let both = asked(hybrid, &distinct, None);
+        assert_eq!(both[0], r#"{"q":"a"}"#);
+        assert!(both[1].contains(r#""semanticRatio":0.999999"#), "{}", both[1]);
+    }
+}
