@@ -7,7 +7,8 @@ use miroir::clock;
 use miroir::context::{Context, Principal};
 use miroir::keys::{ApiKey, Tenant};
 use miroir::operation::{
-    IndexOp, List, Operation, Original, RawObject, Request, Response, Search, SystemOp,
+    IndexOp, List, MultiSearch, Operation, Original, RawObject, Request, Response, Search,
+    SearchKind, SystemOp,
 };
 use miroir_api::meili::{IndexPattern, KeyAction};
 use miroir_test::contract::contract;
@@ -215,4 +216,43 @@ async fn search_rules_become_filters_of_the_query_and_of_what_nodes_are_asked() 
     assert_eq!(seen.original.query.as_deref(), Some("q=x"));
     let Operation::Search { search: query, .. } = &seen.op else { panic!("{:?}", seen.op) };
     assert_eq!(query.body.as_ref().unwrap().raw("filter"), Some("[\"n > 3\"]"));
+}
+
+fn multi(body: &Value, principal: Principal) -> Request {
+    let multi = Arc::new(MultiSearch::parse(body.to_string().as_bytes()));
+    ask(Operation::MultiSearch(multi), &["search"], principal)
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_query_of_several_is_judged_and_filtered() {
+    let body = json!({"queries": [{"indexUid": "a", "filter": "n > 3"}, {"indexUid": "b"}]});
+    let rules = json!({"a": {"filter": ["user = 1"]}, "b*": null});
+    let seen = passed(multi(&body, tenant(&["*"], rules))).await;
+    let Operation::MultiSearch(queries) = &seen.op else { panic!("{:?}", seen.op) };
+    let filters: Vec<_> = queries.queries().map(|query| query.body.raw("filter")).collect();
+    assert_eq!(filters, [Some("[\"n > 3\",\"user = 1\"]"), None]);
+
+    let message = "Inside `.queries[1]`: The provided API key is invalid.".to_owned();
+    for principal in
+        [tenant(&["*"], json!(["a"])), tenant(&["a"], json!(["*"])), holder(&["search"], &["a"])]
+    {
+        assert_eq!(refused(multi(&body, principal)).await, (403, message.clone()));
+    }
+    // A key that has nothing to search with is refused before its queries are looked at.
+    let other = multi(&body, holder(&["documents.get"], &["*"]));
+    assert_eq!(refused(other).await, (403, INVALID.to_owned()));
+}
+
+/// Which document one may ask similar ones of is a matter of the rules as well.
+#[tokio::test(start_paused = true)]
+async fn similar_documents_are_asked_of_visible_ones() {
+    let body = RawObject::parse(b"{\"id\":1,\"embedder\":\"e\"}");
+    let search = Arc::new(Search { kind: SearchKind::Similar, body, ..Search::default() });
+    let op = Operation::Search { index: "a".into(), search };
+    let rules = json!({"a": {"filter": "user = 1"}});
+    let seen = passed(ask(op, &["search"], tenant(&["*"], rules))).await;
+    let Operation::Search { search, .. } = &seen.op else { panic!("{:?}", seen.op) };
+    assert_eq!(search.body.as_ref().unwrap().raw("filter"), Some("\"user = 1\""));
+    assert_eq!(search.rules.as_ref().unwrap().get(), "\"user = 1\"");
+    assert_eq!(seen.original.body, search.body.as_ref().unwrap().to_bytes());
 }
