@@ -524,9 +524,10 @@ impl Shared {
         Err(Error::node(node, "lost_disk"))
     }
 
-    /// Waits a little until every node that can be reached has made an index.
+    /// Waits a little until every node that can be reached has made an index and prepared it for
+    /// reads of some shards.
     pub async fn await_index(&self, physical: &str, cx: &Context) {
-        let call = Call::get("indexes_get", format!("/indexes/{physical}"));
+        let call = Call::get("settings_get", format!("/indexes/{physical}/settings"));
         let topology = self.topology();
         let nodes =
             topology.nodes().filter(|n| n.status.is_readable() && !self.scores.is_open(&n.id));
@@ -534,11 +535,14 @@ impl Shared {
             let mut pause = Duration::from_millis(4);
             for _ in 0..10 {
                 match self.call(&node.id, &call, cx).await {
-                    Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
+                    Ok(body) if memchr::memmem::find(&body, b"\"_miroir_shard\"").is_some() => {
+                        break;
+                    }
+                    Err(error) if !matches!(error.kind(), ErrorKind::Verbatim { .. }) => break,
+                    _ => {
                         tokio::time::sleep(pause).await;
                         pause *= 2;
                     }
-                    _ => break,
                 }
             }
         }

@@ -56,9 +56,32 @@ pub fn route(request: &Request, sequence: u64) -> Route {
 
 /// Asks for these shards, each exactly once, with one leaf per planned node.
 ///
+/// An index that a node has made but not prepared yet is waited for a little.
+///
 /// # Errors
 /// What a node says of the request; missing shards are an error only if the policy says so.
 pub async fn gather(
+    scatter: &Scatter,
+    request: &Request,
+    shards: &ShardSet,
+    ask: Ask,
+    route: &Route,
+) -> Result<Gathered, Error> {
+    match gather_once(scatter, request, shards, ask.clone(), route).await {
+        Err(error) if words::is_unprepared(&error) => {
+            scatter.shared.await_index(&request.index.physical, &request.cx).await;
+            match gather_once(scatter, request, shards, ask, route).await {
+                Err(error) if words::is_unprepared(&error) => {
+                    Err(Error::shards_unavailable(shards.clone()))
+                }
+                other => other,
+            }
+        }
+        other => other,
+    }
+}
+
+async fn gather_once(
     scatter: &Scatter,
     request: &Request,
     shards: &ShardSet,

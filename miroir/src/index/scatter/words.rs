@@ -16,6 +16,13 @@ pub fn names_reserved(text: &str) -> bool {
     text.contains(RESERVED)
 }
 
+/// Whether a node refused a filter on shards: it has made the index, but not prepared it yet. What
+/// a client names reaches nodes under another name.
+pub fn is_unprepared(error: &Error) -> bool {
+    let ErrorKind::Verbatim { body, .. } = error.kind() else { return false };
+    memchr::memmem::find(body, b"`_miroir_shard` is not filterable").is_some()
+}
+
 /// A text with its reserved names replaced.
 pub fn hidden(text: &str) -> String {
     text.replace(RESERVED, STAND_IN)
@@ -97,6 +104,16 @@ pub fn scrub(error: Error, index: &IndexEntry, mangled: bool) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unprepared_index_is_told_from_a_clients_mistake() {
+        let said = |attribute: &str| {
+            let text = format!("{{\"message\":\"Attribute `{attribute}` is not filterable.\"}}");
+            Error::verbatim(http::StatusCode::BAD_REQUEST, Bytes::from(text))
+        };
+        assert!(is_unprepared(&said("_miroir_shard")));
+        assert!(!is_unprepared(&said("_mir0ir_shard")) && !is_unprepared(&said("a")));
+    }
 
     #[test]
     fn reserved_attributes_vanish_from_texts() {
