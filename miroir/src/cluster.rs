@@ -1,5 +1,7 @@
 //! What server, workers, admin API and tests share: handles to the running stages.
 
+mod reach;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -524,42 +526,6 @@ impl Shared {
         Err(Error::node(node, "lost_disk"))
     }
 
-    /// Waits a little until every node that can be reached has made an index and prepared it for
-    /// reads of some shards.
-    pub async fn await_index(&self, physical: &str, cx: &Context) {
-        let call = Call::get("settings_get", format!("/indexes/{physical}/settings"));
-        let topology = self.topology();
-        let nodes =
-            topology.nodes().filter(|n| n.status.is_readable() && !self.scores.is_open(&n.id));
-        for node in nodes {
-            let mut pause = Duration::from_millis(4);
-            for _ in 0..10 {
-                match self.call(&node.id, &call, cx).await {
-                    Ok(body) if memchr::memmem::find(&body, b"\"_miroir_shard\"").is_some() => {
-                        break;
-                    }
-                    Err(error) if !matches!(error.kind(), ErrorKind::Verbatim { .. }) => break,
-                    _ => {
-                        tokio::time::sleep(pause).await;
-                        pause *= 2;
-                    }
-                }
-            }
-        }
-    }
-
-    /// A node that can answer questions that any node answers alike: readable, its breaker closed.
-    pub fn any_node(&self) -> Option<NodeId> {
-        let topology = self.topology();
-        let readable = |open: bool| {
-            topology
-                .nodes()
-                .find(|n| n.status.is_readable() && (open || !self.scores.is_open(&n.id)))
-                .map(|n| n.id.clone())
-        };
-        readable(false).or_else(|| readable(true))
-    }
-
     /// Sets the gauges that describe the cluster.
     pub fn publish_gauges(&self) {
         let topology = self.topology();
@@ -589,20 +555,6 @@ impl Shared {
                 .set(score.latency().as_secs_f64());
             metrics::gauge!("miroir_node_in_flight", "node_id" => id).set(score.in_flight() as f64);
         }
-    }
-
-    /// Whether some group can answer for every shard right now.
-    pub fn fully_covered(&self) -> bool {
-        let topology = self.topology();
-        let placement = topology.placement(self.tuning.shards);
-        topology.groups().iter().any(|group| {
-            (0..self.tuning.shards).all(|shard| {
-                placement.owners(group.id, ShardId(shard)).any(|id| {
-                    topology.node(id).is_some_and(|n| n.status.is_readable())
-                        && self.health.get(id).last_seen.is_some()
-                })
-            })
-        })
     }
 }
 

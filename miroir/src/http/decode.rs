@@ -144,8 +144,12 @@ impl Decode {
             content_type: text(header::CONTENT_TYPE.as_str()).map(str::to_owned),
             metadata: matches!(text(names::INCLUDE_METADATA), Some("true" | "1")),
         };
+        let payload = Payload {
+            documents: matches!(route.action, Action::Replace | Action::Update),
+            length: text(header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok()),
+        };
         cx.extensions = std::mem::take(&mut parts.extensions);
-        original.body = self.collect(body, cx.clone()).await?;
+        original.body = self.collect(body, &payload, cx.clone()).await?;
         let op = operation(&route, parameters, &original);
         let request =
             operation::Request { op, actions: route.actions, original: Arc::new(original), cx };
@@ -153,7 +157,7 @@ impl Decode {
         deadline.run(self.operations.clone().oneshot(request)).await?
     }
 
-    async fn collect<B>(&self, body: B, cx: Context) -> Result<Bytes, Error>
+    async fn collect<B>(&self, body: B, payload: &Payload, cx: Context) -> Result<Bytes, Error>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -161,18 +165,38 @@ impl Decode {
         let limited = Limited::new(body, self.options.max_body);
         match cx.deadline.run(limited.collect()).await? {
             Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(Error::api(
-                "payload_too_large",
-                format!(
-                    "The provided payload reached the size limit. The maximum accepted payload \
-                     size is {}.",
-                    human(self.options.max_body)
-                ),
-            )),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(Error::api("payload_too_large", payload.too_large(self.options.max_body)))
+            }
             Err(_) => Err(Error::api(
                 "bad_request",
                 "The provided payload is incomplete and cannot be parsed",
             )),
+        }
+    }
+}
+
+/// What matters of a body that is too large.
+struct Payload {
+    /// It is a payload of documents, not the JSON of another request.
+    documents: bool,
+    /// Its length, if the client said so and nothing had to be decompressed.
+    length: Option<usize>,
+}
+
+impl Payload {
+    /// What a node says. (Of a JSON body whose length it knows it says so with the code `internal`.)
+    fn too_large(&self, limit: usize) -> String {
+        match (self.documents, self.length) {
+            (true, _) => format!(
+                "The provided payload reached the size limit. The maximum accepted payload size is \
+                 {}.",
+                human(limit)
+            ),
+            (false, Some(length)) => format!(
+                "JSON payload ({length} bytes) is larger than allowed (limit: {limit} bytes)."
+            ),
+            (false, None) => format!("JSON payload has exceeded limit ({limit} bytes)."),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use super::query::decode;
+
 pub use super::table::table;
 
 /// What a route does.
@@ -199,7 +201,8 @@ pub fn find(table: &[Route], path: &str) -> Option<Matched> {
                 parameters.push((*s).to_owned());
                 !s.is_empty()
             } else {
-                p == s
+                // Nobody has to escape letters, but one may.
+                p == s || (s.contains('%') && *p == decode(s, false))
             }
         });
         let better = best.as_ref().is_none_or(|(fewest, ..)| parameters.len() < *fewest);
@@ -223,6 +226,8 @@ mod tests {
         assert_eq!(found.routes[0].path, "/indexes/{uid}/documents/fetch");
         let found = find(&table, "/indexes/a/documents/7").unwrap();
         assert_eq!(found.parameters, ["a", "7"]);
+        let found = find(&table, "/%69ndexes/%61/search").unwrap();
+        assert_eq!(found.parameters, ["%61"]);
         assert!(find(&table, "/nope").is_none());
         assert!(find(&table, "/indexes//search").is_none());
     }

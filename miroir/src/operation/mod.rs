@@ -44,11 +44,13 @@ pub struct Original {
 }
 
 impl Original {
-    /// Whether the body is declared as JSON, whatever its parameters.
+    /// Whether the body is declared as JSON, whatever its parameters, as long as they are some.
     pub fn is_json(&self) -> bool {
         self.content_type.as_deref().is_some_and(|text| {
-            let kind = text.split(';').next().unwrap_or_default();
-            kind.trim().eq_ignore_ascii_case("application/json")
+            let mut parts = text.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            kind.eq_ignore_ascii_case("application/json")
+                && parts.all(|part| part.is_empty() || part.contains('='))
         })
     }
 

@@ -115,8 +115,14 @@ impl Resolve {
     }
 
     async fn write(&self, request: &Request, name: &str, write: &Write) -> Result<Response, Error> {
-        let uid = IndexUid::new(name)
-            .map_err(|error| Error::api("invalid_index_uid", error.to_string()))?;
+        let uid = match IndexUid::new(name) {
+            Ok(uid) => uid,
+            // A node looks at the body first.
+            Err(_) if matches!(write, Write::Edit) => {
+                return Err(self.control.refusal(request, &crate::http::index_path(name)).await);
+            }
+            Err(error) => return Err(Error::api("invalid_index_uid", error.to_string())),
+        };
         let body = &request.original.body;
         let creates = matches!(write, Write::Add { .. });
         let Some(parameters) = Parameters::read(request.original.query.as_deref(), creates) else {
