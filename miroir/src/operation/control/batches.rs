@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::Control;
 use super::keys::is_visible;
+use super::sizes::Sizes;
 use crate::clock;
 use crate::error::Error;
 use crate::operation::{Request, Response};
@@ -47,8 +48,21 @@ fn counts<K: Ord + serde::Serialize>(keys: impl Iterator<Item = K>) -> BTreeMap<
     out
 }
 
+/// What a node no longer shows of a finished batch where a task shows `null`.
+const NULLABLE: [&str; 9] = [
+    "indexedDocuments",
+    "editedDocuments",
+    "primaryKey",
+    "deletedDocuments",
+    "canceledTasks",
+    "deletedTasks",
+    "originalFilter",
+    "dumpUid",
+    "context",
+];
+
 /// A batch as Meilisearch shows it. The first task is the one it is named after.
-fn view(tasks: &[TaskRecord]) -> Option<Value> {
+fn view(tasks: &[TaskRecord], sizes: &Sizes) -> Option<Value> {
     let first = tasks.first()?;
     let from = first.started_at?;
     let to = first.finished_at;
@@ -63,10 +77,18 @@ fn view(tasks: &[TaskRecord]) -> Option<Value> {
         let spent = (to - from).max(time::Duration::ZERO).unsigned_abs();
         stats["progressTrace"] = json!({"processing tasks": format!("{spent:.2?}")});
     }
+    let sizes = sizes.shown(tasks);
+    if !sizes.is_empty() {
+        stats["internalDatabaseSizes"] = sizes.into();
+    }
+    let mut details = accumulate(tasks.iter().filter_map(|task| task.details.as_ref()));
+    if to.is_some() {
+        details.retain(|key, value| !(value.is_null() && NULLABLE.contains(&key.as_str())));
+    }
     Some(json!({
         "uid": first.uid,
         "progress": null,
-        "details": accumulate(tasks.iter().filter_map(|task| task.details.as_ref())),
+        "details": details,
         "stats": stats,
         "duration": duration,
         "startedAt": clock::rfc3339(from),
@@ -183,10 +205,12 @@ impl Control {
             (distinct.len() as u64, uids)
         };
         let (uids, next) = page(uids, &query);
-        let mut results = Vec::with_capacity(uids.len());
+        let mut batches = Vec::with_capacity(uids.len());
         for uid in &uids {
-            results.extend(view(&self.members(*uid).await?));
+            batches.push(self.members(*uid).await?);
         }
+        let sizes = Sizes::ask(&self.shared, cx, batches.iter().flatten()).await;
+        let results: Vec<Value> = batches.iter().filter_map(|batch| view(batch, &sizes)).collect();
         Ok(Response::ok(&json!({
             "results": results, "total": total, "limit": query.limit, "from": uids.first(),
             "next": next,
@@ -197,7 +221,8 @@ impl Control {
         let Ok(uid) = text.parse::<u32>() else { return Err(self.refusal(request, "").await) };
         let members = self.members(uid).await?;
         let visible = members.iter().any(|task| is_visible(&request.cx, task));
-        match view(&members).filter(|_| visible) {
+        let sizes = Sizes::ask(&self.shared, &request.cx, members.iter()).await;
+        match view(&members, &sizes).filter(|_| visible) {
             Some(batch) => Ok(Response::ok(&batch)),
             None => Err(Error::api("batch_not_found", format!("Batch `{uid}` not found."))),
         }
@@ -234,7 +259,7 @@ mod tests {
         canceled.canceled_by = Some(TaskUid(7));
         assert_eq!(canceled.batch(), Some(7));
         let tasks = [task(7, TaskKind::TaskCancelation, filter), canceled.clone(), canceled];
-        let batch = view(&tasks).unwrap();
+        let batch = view(&tasks, &Sizes::default()).unwrap();
         assert_eq!(
             batch["stats"],
             json!({
@@ -246,6 +271,16 @@ mod tests {
         assert_eq!(batch["details"]["receivedDocuments"], 4);
         assert_eq!(batch["details"]["originalFilter"], "?uids=1,2");
         assert_eq!(batch["uid"], 7);
+    }
+
+    #[test]
+    fn a_finished_batch_does_not_show_what_is_not_there() {
+        let details = json!({"primaryKey": null, "oldIndexUid": "b"});
+        let batch = view(&[task(1, TaskKind::IndexUpdate, details)], &Sizes::default()).unwrap();
+        assert_eq!(batch["details"], json!({"oldIndexUid": "b"}));
+        let settings = json!({"stopWords": null});
+        let batch = view(&[task(1, TaskKind::SettingsUpdate, settings)], &Sizes::default());
+        assert_eq!(batch.unwrap()["details"], json!({"stopWords": null}), "a reset is a value");
     }
 
     #[test]

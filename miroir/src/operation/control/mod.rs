@@ -18,6 +18,7 @@ pub mod poller;
 pub mod protocol;
 pub mod repair;
 mod settings;
+mod sizes;
 mod stats;
 mod tasks;
 pub mod webhooks;
