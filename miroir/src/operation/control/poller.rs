@@ -308,6 +308,9 @@ async fn advance(
         TaskKind::TaskDeletion => cancel::forget(shared, record).await?,
         TaskKind::TaskCancelation if !cancel::is_passed_on(record) => {
             cancel::pass_on(shared, record).await?;
+            // Nobody was asked about what the nodes have only got now.
+            shared.stores.tasks.update(record.clone()).await?;
+            return Ok(true);
         }
         _ => {}
     }
