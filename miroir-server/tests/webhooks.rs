@@ -90,6 +90,11 @@ async fn a_webhook_is_told_of_what_finished_until_it_listens() {
     let (_, shown) = ask(&server, Method::GET, &path_of_task, Value::Null).await;
     assert_eq!(again, [shown]);
     assert_eq!(again[0]["status"], "failed");
+    // Operators see the nodes' part as well.
+    let own = server.admin(&format!("/_miroir/tasks/mtask-{}", task["taskUid"])).await;
+    assert_eq!((own.status, &own.json()["details"]["nodes"]), (200, &json!([])));
+    assert_eq!(server.admin("/_miroir/tasks/999").await.status, 404);
+    assert_eq!(server.master("/_miroir/tasks/0").await.status, 401);
 
     assert_eq!(ask(&server, Method::DELETE, &path, Value::Null).await, (204, Value::Null));
     assert_eq!(ask(&server, Method::GET, &path, Value::Null).await.0, 404);

@@ -6,6 +6,7 @@
 mod mount;
 mod ready;
 mod replicas;
+mod tasks;
 mod topology;
 
 use axum::Router;
@@ -33,6 +34,7 @@ const TOPOLOGY: &str = "/_miroir/topology";
 const SHARDS: &str = "/_miroir/shards";
 const METRICS: &str = "/_miroir/metrics";
 const REPLICAS: &str = "/_miroir/replicas";
+const TASK: &str = "/_miroir/tasks/{uid}";
 /// Everything else below the prefix.
 const UNKNOWN: &str = "/_miroir/unknown";
 
@@ -44,6 +46,9 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
     }
     let known = [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS];
     let path = path.trim_end_matches('/');
+    if path.strip_prefix("/_miroir/tasks/").is_some_and(|uid| !uid.contains('/')) {
+        return Some(TASK);
+    }
     Some(known.into_iter().find(|known| *known == path).unwrap_or(UNKNOWN))
 }
 
@@ -74,6 +79,7 @@ pub(crate) fn router(
             .route(TOPOLOGY, get(topology::topology))
             .route(SHARDS, get(topology::shards))
             .route(REPLICAS, get(replicas::list))
+            .route(TASK, get(tasks::show))
             .route(METRICS, get(exposition))
             .route_layer(from_fn(operators_only));
     }
@@ -133,6 +139,9 @@ mod tests {
         assert_eq!(template("/_miroir/ready"), Some(READY));
         assert_eq!(template("/_miroir/shards/"), Some(SHARDS));
         assert_eq!(template("/_miroir/7f3a"), Some(UNKNOWN));
+        assert_eq!(template("/_miroir/tasks/7"), Some(TASK));
+        assert_eq!(template("/_miroir/tasks"), Some(UNKNOWN));
+        assert_eq!(template("/_miroir/tasks/7/x"), Some(UNKNOWN));
         assert_eq!(template("/_miroir"), Some(UNKNOWN));
         assert_eq!(template("/_miroirs"), None);
         assert_eq!(template("/health"), None);

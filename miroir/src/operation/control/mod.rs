@@ -41,6 +41,7 @@ use crate::routing::ShardSet;
 use crate::store::{IndexEntry, NewTask, TaskRecord};
 
 pub use settings::{client_settings, node_base_settings};
+pub use tasks::task_with_nodes;
 
 /// Operations that are not about one index's documents.
 #[derive(Clone, Debug)]

@@ -62,6 +62,11 @@ pub(super) fn view(record: &TaskRecord, nodes: bool) -> TaskView {
     }
 }
 
+/// A task with what happened on each node, for operators.
+pub fn task_with_nodes(record: &TaskRecord) -> TaskView {
+    view(record, true)
+}
+
 impl Control {
     pub(super) async fn task_op(&self, request: &Request, op: TaskOp) -> Result<Response, Error> {
         let admin = request.cx.principal == Principal::Admin;
