@@ -1,6 +1,8 @@
 //! What server, workers, admin API and tests share: handles to the running stages.
 
+mod catalogue;
 mod reach;
+mod stale;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -30,6 +32,8 @@ use crate::store::watched::{Outbox, Watched};
 use crate::store::{IndexEntry, Stale, StaleKind, StoreError, Stores};
 use crate::topology::{NodeEvent, Topology};
 use crate::{index, leaf, operation};
+
+pub use stale::StaleMap;
 
 /// What a read does when a shard has no replica left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,73 +145,6 @@ impl Default for Tuning {
             multi_search: MultiSearchTuning::default(),
             vector_search: VectorSearchTuning::default(),
         }
-    }
-}
-
-/// Which replicas must not be read, by physical index.
-#[derive(Debug, Default)]
-pub struct StaleMap {
-    rows: BTreeMap<String, Vec<Stale>>,
-    total: usize,
-}
-
-impl StaleMap {
-    /// Whether this node's copy of the shard must not be read.
-    pub fn is_stale(&self, index: &str, node: &NodeId, shard: ShardId) -> bool {
-        self.rows.get(index).is_some_and(|rows| {
-            rows.iter().any(|row| {
-                // A deletion it missed counts too: the index was made again since, and the node
-                // still has the old one.
-                row.node == *node && row.shard.is_none_or(|s| s == shard)
-            })
-        })
-    }
-
-    /// Whether this node has, or has in its queue, every write to the shard that was acknowledged.
-    /// It may still not be readable.
-    pub fn is_authority(&self, index: &str, node: &NodeId, shard: ShardId) -> bool {
-        !self.rows.get(index).is_some_and(|rows| {
-            rows.iter().any(|row| {
-                row.node == *node
-                    && match row.shard {
-                        Some(missed) => missed == shard && row.kind >= StaleKind::Shard,
-                        None => row.kind >= StaleKind::Index,
-                    }
-            })
-        })
-    }
-
-    /// Whether the node missed something about the index as a whole: its settings, its making, or
-    /// the deletion of one of the same name.
-    pub fn misses_index(&self, index: &str, node: &NodeId) -> bool {
-        self.rows.get(index).is_some_and(|rows| {
-            rows.iter().any(|row| {
-                let about_all = row.shard.is_none() && row.kind >= StaleKind::Shard;
-                row.node == *node && about_all
-            })
-        })
-    }
-
-    /// Whether the index has to be made anew on the node before it can take anything.
-    pub fn lacks_index(&self, index: &str, node: &NodeId) -> bool {
-        self.rows.get(index).is_some_and(|rows| {
-            rows.iter().any(|row| row.node == *node && row.kind >= StaleKind::Index)
-        })
-    }
-
-    /// Rows of all indexes.
-    pub fn rows(&self) -> impl Iterator<Item = &Stale> {
-        self.rows.values().flatten()
-    }
-
-    /// How many rows there are.
-    pub fn len(&self) -> usize {
-        self.total
-    }
-
-    /// Whether every replica may be read.
-    pub fn is_empty(&self) -> bool {
-        self.total == 0
     }
 }
 
@@ -348,64 +285,6 @@ impl Shared {
     /// The next number of this pod's read sequence.
     pub fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// One index of the catalogue.
-    pub fn index(&self, name: &IndexUid) -> Option<Arc<IndexEntry>> {
-        self.catalogue.load().get(name).cloned()
-    }
-
-    /// Whether this very index is still in the catalogue, under whatever name.
-    pub fn is_listed(&self, entry: &IndexEntry) -> bool {
-        self.catalogue.load().values().any(|listed| {
-            listed.physical == entry.physical && listed.created_at == entry.created_at
-        })
-    }
-
-    /// All indexes, by name.
-    pub fn indexes(&self) -> Vec<Arc<IndexEntry>> {
-        self.catalogue.load().values().cloned().collect()
-    }
-
-    /// Changes one catalogue entry by compare-and-set, retrying until it fits. `change` gets the
-    /// current entry and answers the new one; `None` deletes or keeps it absent.
-    ///
-    /// # Errors
-    /// When the store fails. The snapshot then still shows the old entry.
-    pub async fn change_index(
-        &self,
-        name: &IndexUid,
-        mut change: impl FnMut(Option<&IndexEntry>) -> Option<IndexEntry>,
-    ) -> Result<Option<Arc<IndexEntry>>, StoreError> {
-        let _guard = self.catalogue_lock.lock().await;
-        loop {
-            let old = self.stores.indexes.get(name).await?;
-            let expected = old.as_ref().map(|entry| entry.version);
-            let new = change(old.as_ref()).map(|mut entry| {
-                entry.version = expected.unwrap_or(0) + 1;
-                entry
-            });
-            let written = match (&new, expected) {
-                (Some(entry), _) => self.stores.indexes.put(entry.clone(), expected).await?,
-                (None, Some(version)) => self.stores.indexes.delete(name, version).await?,
-                (None, None) => true,
-            };
-            if !written {
-                continue;
-            }
-            let new = new.map(Arc::new);
-            let mut catalogue = Catalogue::clone(&self.catalogue.load());
-            match &new {
-                Some(entry) => {
-                    catalogue.insert(name.clone(), Arc::clone(entry));
-                }
-                None => {
-                    catalogue.remove(name);
-                }
-            }
-            self.catalogue.store(Arc::new(catalogue));
-            return Ok(new);
-        }
     }
 
     /// What reads and writes need of an index's settings, from a node, cached by version.

@@ -220,7 +220,7 @@ impl Default for ServerConfig {
 pub struct ConnectionPoolConfig {
     /// Idle connections kept.
     pub max_idle: usize,
-    /// Connections open at one time.
+    /// Connections in use at one time; calls beyond that wait.
     pub max_total: usize,
     /// How long an idle connection is kept.
     pub idle_timeout_s: Seconds,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use miroir::store::{Answer, IndexEntry, Indexes};
+use miroir::store::{Answer, IndexChange, IndexEntry, Indexes};
 use miroir_api::IndexUid;
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::database::{Database, Fault};
 
@@ -35,33 +35,64 @@ impl Indexes for SqliteIndexes {
     }
 
     fn put(&self, entry: IndexEntry, expected: Option<u64>) -> Answer<'_, bool> {
-        Box::pin(self.0.write(move |connection| {
-            let (name, version) = (entry.name.as_str(), i64::try_from(entry.version)?);
-            let record = serde_json::to_string(&entry)?;
-            let written = match expected {
-                None => connection
-                    .prepare_cached(
-                        "INSERT INTO indexes (name, version, record) VALUES (?, ?, ?)
-                         ON CONFLICT (name) DO NOTHING",
-                    )?
-                    .execute((name, version, record))?,
-                Some(expected) => connection
-                    .prepare_cached(
-                        "UPDATE indexes SET version = ?, record = ? WHERE name = ? AND version = ?",
-                    )?
-                    .execute((version, record, name, i64::try_from(expected)?))?,
-            };
-            Ok(written == 1)
-        }))
+        Box::pin(self.0.write(move |connection| write(connection, &entry, expected)))
     }
 
     fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool> {
         let name = name.clone();
+        Box::pin(self.0.write(move |connection| erase(connection, &name, expected)))
+    }
+
+    fn change(&self, changes: Vec<IndexChange>) -> Answer<'_, bool> {
         Box::pin(self.0.write(move |connection| {
-            let deleted = connection
-                .prepare_cached("DELETE FROM indexes WHERE name = ? AND version = ?")?
-                .execute((name.as_str(), i64::try_from(expected)?))?;
-            Ok(deleted == 1)
+            // Looked at first: a call that answers `false` has changed nothing.
+            for change in &changes {
+                let stored = connection
+                    .prepare_cached("SELECT version FROM indexes WHERE name = ?")?
+                    .query_row([change.name.as_str()], |row| row.get::<_, i64>(0))
+                    .optional()?;
+                if stored != change.expected.map(i64::try_from).transpose()? {
+                    return Ok(false);
+                }
+            }
+            for change in &changes {
+                match (&change.entry, change.expected) {
+                    (Some(entry), expected) => write(connection, entry, expected)?,
+                    (None, Some(expected)) => erase(connection, &change.name, expected)?,
+                    (None, None) => true,
+                };
+            }
+            Ok(true)
         }))
     }
+}
+
+fn write(
+    connection: &Connection,
+    entry: &IndexEntry,
+    expected: Option<u64>,
+) -> Result<bool, Fault> {
+    let (name, version) = (entry.name.as_str(), i64::try_from(entry.version)?);
+    let record = serde_json::to_string(entry)?;
+    let written = match expected {
+        None => connection
+            .prepare_cached(
+                "INSERT INTO indexes (name, version, record) VALUES (?, ?, ?)
+                 ON CONFLICT (name) DO NOTHING",
+            )?
+            .execute((name, version, record))?,
+        Some(expected) => connection
+            .prepare_cached(
+                "UPDATE indexes SET version = ?, record = ? WHERE name = ? AND version = ?",
+            )?
+            .execute((version, record, name, i64::try_from(expected)?))?,
+    };
+    Ok(written == 1)
+}
+
+fn erase(connection: &Connection, name: &IndexUid, expected: u64) -> Result<bool, Fault> {
+    let deleted = connection
+        .prepare_cached("DELETE FROM indexes WHERE name = ? AND version = ?")?
+        .execute((name.as_str(), i64::try_from(expected)?))?;
+    Ok(deleted == 1)
 }

@@ -5,8 +5,8 @@ use std::future::{Future, pending};
 use miroir::keys::ApiKey;
 use miroir::keys::request::Change;
 use miroir::store::{
-    Answer, Features, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions, Stale,
-    StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
+    Answer, Features, IndexChange, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions,
+    Stale, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
 };
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
@@ -155,6 +155,9 @@ impl Indexes for Mortal<dyn Indexes> {
     fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool> {
         let name = name.clone();
         self.life.guard(move || self.inner.delete(&name, expected))
+    }
+    fn change(&self, changes: Vec<IndexChange>) -> Answer<'_, bool> {
+        self.life.guard(move || self.inner.change(changes))
     }
 }
 

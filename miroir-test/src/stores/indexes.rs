@@ -1,7 +1,7 @@
 //! The index catalogue.
 
 use futures_util::future::join_all;
-use miroir::store::{IndexEntry, Stores};
+use miroir::store::{IndexChange, IndexEntry, Stores};
 use miroir_api::IndexUid;
 use serde_json::json;
 
@@ -96,6 +96,41 @@ pub async fn no_update_is_lost(stores: &Stores) {
     }
     let entry = stores.indexes.get(&name).await.unwrap().unwrap();
     assert_eq!((entry.version, entry.settings_version), (64, 64));
+}
+
+/// Several changes are made together or not at all: two entries exchange their names, one goes.
+pub async fn changes_are_made_together(stores: &Stores) {
+    let indexes = &stores.indexes;
+    for (name, version) in [("a", 1), ("b", 2), ("c", 3)] {
+        assert!(indexes.put(entry(name, version), None).await.unwrap());
+    }
+    let before = indexes.list().await.unwrap();
+    let change = |name: &str, expected, new: Option<(&str, u64)>| IndexChange {
+        name: IndexUid::new(name).unwrap(),
+        expected,
+        entry: new.map(|(physical, version)| IndexEntry {
+            physical: physical.to_owned(),
+            ..entry(name, version)
+        }),
+    };
+    let swap = |last| {
+        vec![
+            change("a", Some(1), Some(("b", 2))),
+            change("b", Some(2), Some(("a", 3))),
+            change("c", last, None),
+            change("d", None, None),
+        ]
+    };
+    for wrong in [None, Some(2), Some(4)] {
+        assert!(!indexes.change(swap(wrong)).await.unwrap());
+        assert_eq!(indexes.list().await.unwrap(), before, "nothing was changed");
+    }
+    assert!(!indexes.change(vec![change("a", None, Some(("a", 1)))]).await.unwrap());
+    assert!(indexes.change(swap(Some(3))).await.unwrap());
+    let after = indexes.list().await.unwrap();
+    let names: Vec<_> = after.iter().map(|e| (e.name.as_str(), e.physical.as_str())).collect();
+    assert_eq!(names, [("a", "b"), ("b", "a")]);
+    assert!(indexes.change(Vec::new()).await.unwrap());
 }
 
 /// Only the version that is stored deletes, updates, or makes way for a creation.

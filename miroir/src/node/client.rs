@@ -24,7 +24,7 @@ use crate::error::Error;
 pub struct ClientOptions {
     /// Idle connections kept per node.
     pub max_idle: usize,
-    /// Connections open to a node at one time. Requests beyond that wait for one.
+    /// Connections to a node in use at one time. Requests beyond that wait for one.
     pub max_total: usize,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,

@@ -12,8 +12,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Answer, Features, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions, Stale,
-    StaleKind, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
+    Answer, Features, IndexChange, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions,
+    Stale, StaleKind, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks, Webhook,
+    Webhooks,
 };
 use crate::keys::ApiKey;
 use crate::keys::request::Change;
@@ -209,6 +210,21 @@ impl Indexes for IndexMap {
             let fits = entries.get(&name).is_some_and(|stored| stored.version == expected);
             if fits {
                 entries.remove(&name);
+            }
+            fits
+        })
+    }
+
+    fn change(&self, changes: Vec<IndexChange>) -> Answer<'_, bool> {
+        self.0.answer(move |entries| {
+            let fits = changes.iter().all(|change| {
+                entries.get(&change.name).map(|stored| stored.version) == change.expected
+            });
+            for change in changes.into_iter().filter(|_| fits) {
+                match change.entry {
+                    Some(entry) => entries.insert(change.name, entry),
+                    None => entries.remove(&change.name),
+                };
             }
             fits
         })

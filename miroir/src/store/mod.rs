@@ -23,7 +23,8 @@ use crate::keys::request::Change;
 
 pub use cache::CachedTasks;
 pub use types::{
-    IndexEntry, NewTask, NodeTask, Stale, StaleKind, TaskPage, TaskQuery, TaskRecord, Webhook,
+    IndexChange, IndexEntry, NewTask, NodeTask, Stale, StaleKind, TaskPage, TaskQuery, TaskRecord,
+    Webhook,
 };
 
 /// The store did not do what it was asked.
@@ -89,6 +90,9 @@ pub trait Indexes: Send + Sync + fmt::Debug {
     fn put(&self, entry: IndexEntry, expected: Option<u64>) -> Answer<'_, bool>;
     /// Deletes the entry if its version is `expected`. Answers whether it did.
     fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool>;
+    /// Several changes as by `put` and `delete`, all or nothing: none is made unless every entry has
+    /// the version it is expected to have. Answers whether they were made.
+    fn change(&self, changes: Vec<IndexChange>) -> Answer<'_, bool>;
 }
 
 /// Replicas that missed something and must not be read until they caught up.

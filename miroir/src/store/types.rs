@@ -297,6 +297,17 @@ pub struct IndexEntry {
     pub version: u64,
 }
 
+/// One of several changes of the catalogue that are made together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IndexChange {
+    /// Whose entry.
+    pub name: IndexUid,
+    /// Its version now; `None`: there is no entry.
+    pub expected: Option<u64>,
+    /// The entry to write; `None` deletes it, or keeps it absent.
+    pub entry: Option<IndexEntry>,
+}
+
 /// What a replica needs before it may be read again. Ordered by strength.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

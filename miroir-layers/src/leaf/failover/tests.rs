@@ -129,6 +129,27 @@ async fn attempts_are_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn timeouts_are_asked_elsewhere_unless_that_is_switched_off() {
+    for retry_timeouts in [true, false] {
+        let layer = FailoverLayer::new(FailoverOptions { retry_timeouts, ..Default::default() });
+        let (mut service, mut inner) = layered(layer);
+        let call = service.spawn_call(cover(&[0, 1]));
+        let late = Failed { error: Error::node(&id("a"), "timeout"), ..failed("a", &[0]) };
+        inner.next_request().await.respond(answer(vec![], vec![late, failed("b", &[1])], &[]));
+        let again = inner.next_request().await;
+        let open = if retry_timeouts { set(&[0, 1]) } else { set(&[1]) };
+        assert_eq!(wanted(&again).0, open);
+        again.respond(Response {
+            pages: vec![Page { shards: open, ..page("c", &[]) }],
+            ..answer(vec![], vec![], &[])
+        });
+        let failed = call.await.unwrap().failed;
+        assert_eq!(failed.is_empty(), retry_timeouts, "{failed:?}");
+        inner.assert_idle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_another_replica_the_first_failure_stays() {
     let (mut service, mut inner) = layered(FailoverLayer::default());
     let call = service.spawn_call(cover(&[0, 1]));

@@ -272,8 +272,8 @@ impl Control {
         moved.updated_at = clock::now();
         moved.name = renamed.clone();
         if renamed != uid {
-            self.shared.change_index(&renamed, |_| Some(moved.clone())).await?;
-            self.shared.change_index(&uid, |_| None).await?;
+            let both = [(renamed.clone(), Some(moved.clone())), (uid.clone(), None)];
+            self.shared.change_indexes(|_| both.clone().into()).await?;
         } else {
             self.shared.change_index(&uid, |_| Some(moved.clone())).await?;
         }
@@ -336,22 +336,18 @@ impl Control {
                 .await;
             }
         }
-        for swap in &swaps {
-            let (Some(first), second) = (self.find(&swap.indexes[0]), self.find(&swap.indexes[1]))
-            else {
-                continue;
-            };
-            let names: Vec<IndexUid> =
-                swap.indexes.iter().filter_map(|n| IndexUid::new(n).ok()).collect();
-            let rename = |entry: &IndexEntry, name: &IndexUid| IndexEntry {
-                name: name.clone(),
-                ..entry.clone()
-            };
-            self.shared.change_index(&names[1], |_| Some(rename(&first, &names[1]))).await?;
-            self.shared
-                .change_index(&names[0], |_| second.as_ref().map(|e| rename(e, &names[0])))
-                .await?;
-        }
+        self.shared
+            .change_indexes(|old| {
+                let names = swaps.iter().flat_map(|swap| {
+                    let names: Vec<IndexUid> =
+                        swap.indexes.iter().filter_map(|n| IndexUid::new(n).ok()).collect();
+                    let other =
+                        |at: usize| names.get(1 - at).and_then(|name| old.get(name)).cloned();
+                    [(names[0].clone(), other(0)), (names[1].clone(), other(1))]
+                });
+                names.collect()
+            })
+            .await?;
         decide(Ok(())).await
     }
 }

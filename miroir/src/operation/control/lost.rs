@@ -36,6 +36,10 @@ pub(crate) async fn remember(
 ) -> Result<(), crate::store::StoreError> {
     let query = TaskQuery { limit: LOOK_BACK, ..TaskQuery::default() };
     for task in stores.tasks.list(query).await?.tasks {
+        // A node that was restored from a dump need not know the task that made the dump.
+        if task.physical.is_none() {
+            continue;
+        }
         for on_node in task.nodes.iter().filter(|n| !n.dropped) {
             if let Some(uid) = on_node.uid {
                 numbering.saw(&on_node.node, uid);

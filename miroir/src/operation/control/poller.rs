@@ -15,17 +15,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::{backups, cancel, protocol};
+use super::counting::{self, Answered};
+use super::{backups, cancel, protocol, recover};
 use crate::clock;
 use crate::cluster::{Shared, StaleMap};
 use crate::context::{Context, Origin};
 use crate::error::Error;
-use crate::index::scatter::listing;
-use crate::index::scatter::missed::{self, Fate};
 use crate::index::scatter::words;
 use crate::node::Call;
-use crate::routing::ShardSet;
-use crate::store::{IndexEntry, NodeTask, Stale, StaleKind, TaskRecord};
+use crate::store::{NodeTask, Stale, StaleKind, TaskRecord};
 use crate::topology::NodeStatus;
 
 /// Uids per request.
@@ -37,13 +35,13 @@ const SLOWEST: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeTaskView {
-    uid: u32,
+    pub(super) uid: u32,
     status: TaskStatus,
     details: Option<Map<String, Value>>,
     error: Option<ApiError>,
     started_at: Option<String>,
     finished_at: Option<String>,
-    custom_metadata: Option<String>,
+    pub(super) custom_metadata: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -51,136 +49,15 @@ struct Page {
     results: Vec<NodeTaskView>,
 }
 
-async fn ask(shared: &Shared, node: &NodeId, query: &str) -> Result<Vec<NodeTaskView>, Error> {
+pub(super) async fn ask(
+    shared: &Shared,
+    node: &NodeId,
+    query: &str,
+) -> Result<Vec<NodeTaskView>, Error> {
     let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
     let call = Call::get("tasks_get", format!("/tasks?{query}"));
     let body = shared.call(node, &call, &cx).await?;
     Ok(Call::parse::<Page>(node, &body)?.results)
-}
-
-/// Finds out what became of calls whose acknowledgement was lost with the process.
-///
-/// # Errors
-/// When the store fails, or when no node can say what became of the making of an index.
-pub async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
-    for record in shared.stores.tasks.unfinished().await? {
-        let lost = record.nodes.iter().any(|n| n.uid.is_none() && !n.dropped);
-        // What this process itself has under way is not lost.
-        if lost && record.enqueued_at < shared.started {
-            recover_one(shared, record).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn recover_one(shared: &Arc<Shared>, mut record: TaskRecord) -> Result<(), Error> {
-    let tag = format!("miroir:{}", record.uid);
-    let index = record.physical.clone().unwrap_or_default();
-    let entry = shared.indexes().into_iter().find(|entry| entry.physical == index);
-    let gate = shared.sequencer.exclusive(&index).await;
-    let mut entry = entry.filter(|entry| entry.created_at <= record.enqueued_at);
-    // A creation that was being taken back when the process died is taken back now. Nobody can
-    // have written to the index: its gate was closed all the time.
-    let unmade = record.kind == TaskKind::IndexCreation
-        && shared.stale().rows().any(|row| row.index == index && row.kind == StaleKind::Deleted);
-    if let Some(gone) = entry.take_if(|_| unmade || record.kind == TaskKind::IndexDeletion) {
-        if unmade {
-            let topology = shared.topology();
-            listing::unmake(shared, &gone, topology.nodes().map(|node| &node.id)).await?;
-        } else {
-            shared.change_index(&gone.name, |_| None).await?;
-        }
-    }
-    let mut fates: BTreeMap<NodeId, Fate> = BTreeMap::new();
-    for node_task in &mut record.nodes {
-        if node_task.dropped || node_task.uid.is_some() {
-            let took = if node_task.dropped { Fate::Refused } else { Fate::Took };
-            fates.entry(node_task.node.clone()).or_insert(took);
-            continue;
-        }
-        let node = &node_task.node;
-        let (uid, fate) = match record.kind {
-            TaskKind::DocumentAdditionOrUpdate
-            | TaskKind::DocumentDeletion
-            | TaskKind::DocumentEdition => {
-                match ask(shared, node, &format!("indexUids={index}&limit=1000")).await {
-                    Ok(tasks) => {
-                        let mut tasks = tasks.into_iter();
-                        let found = tasks.find(|t| t.custom_metadata.as_deref() == Some(&tag));
-                        (found.as_ref().map(|t| t.uid), found.map_or(Fate::Refused, |_| Fate::Took))
-                    }
-                    Err(_) => (None, Fate::Unknown),
-                }
-            }
-            // Made again, which does no harm where it was made.
-            TaskKind::IndexCreation => match &entry {
-                Some(entry) => match remake(shared, node, entry).await {
-                    Ok(uid) => (Some(uid), Fate::Took),
-                    Err(_) => (None, Fate::Unknown),
-                },
-                None => (None, Fate::Unknown),
-            },
-            _ => (None, Fate::Unknown),
-        };
-        node_task.uid = uid;
-        node_task.dropped = uid.is_none();
-        fates.insert(node.clone(), fate);
-    }
-    let fate = |node: &NodeId| fates.get(node).copied().unwrap_or(Fate::Refused);
-    let took = fates.values().any(|fate| *fate == Fate::Took);
-    if record.kind == TaskKind::IndexCreation && entry.is_some() && !took {
-        return Err(Error::internal("no node makes the index of an unfinished task"));
-    }
-    let touched: Vec<_> = record.nodes.iter().flat_map(|n| n.shards.iter().copied()).collect();
-    shared
-        .mark_stale_by(|stale| {
-            let rows = match (record.kind, &entry) {
-                (
-                    TaskKind::DocumentAdditionOrUpdate
-                    | TaskKind::DocumentDeletion
-                    | TaskKind::DocumentEdition,
-                    Some(entry),
-                ) => {
-                    let placement = shared.topology().placement(entry.shards);
-                    let touched = ShardSet::from_iter(touched, entry.shards);
-                    missed::documents(stale, &placement, &index, &touched, fate)
-                }
-                (TaskKind::SettingsUpdate, Some(_)) => {
-                    missed::settings(stale, &index, fates.keys(), fate)
-                }
-                (TaskKind::IndexCreation, Some(_)) => {
-                    missed::whole(&index, StaleKind::Index, fates.keys(), fate)
-                }
-                (TaskKind::IndexDeletion, None) => {
-                    missed::whole(&index, StaleKind::Deleted, fates.keys(), fate)
-                }
-                _ => Vec::new(),
-            };
-            (rows, ())
-        })
-        .await?;
-    if record.kind == TaskKind::IndexDeletion && !took {
-        // The catalogue has it already; the repairer sees to the nodes.
-        record.status = TaskStatus::Succeeded;
-        record.finished_at = Some(clock::now());
-    }
-    shared.stores.tasks.update(record).await?;
-    drop(gate);
-    Ok(())
-}
-
-/// Sends the calls that make an index once more; answers the uid of the last.
-async fn remake(shared: &Shared, node: &NodeId, entry: &IndexEntry) -> Result<u32, Error> {
-    let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
-    let base = super::node_base_settings(&shared.tuning);
-    let mut last = Err(Error::node(node, "garbage"));
-    for call in
-        super::creation::creation_calls(&entry.physical, entry.primary_key.as_deref(), &base)
-    {
-        let body = shared.call(node, &call, &cx).await?;
-        last = Ok(Call::parse::<crate::node::TaskRef>(node, &body)?.task_uid);
-    }
-    last
 }
 
 /// Whether another node took what this replica missed.
@@ -205,7 +82,7 @@ fn others_took(record: &TaskRecord, task: &NodeTask) -> bool {
 
 /// Polls until cancelled.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    while let Err(error) = recover(&shared).await {
+    while let Err(error) = recover::all(&shared).await {
         tracing::error!(%error, "unfinished tasks could not be read");
         tokio::select! {
             () = stop.cancelled() => return,
@@ -564,23 +441,29 @@ fn fill_details(shared: &Shared, record: &mut TaskRecord) {
     }
 }
 
-/// Documents that nodes count, each once: the sum over one complete group divided by its copies.
+/// Documents that nodes count, each once.
 fn count(shared: &Shared, record: &TaskRecord, read: impl Fn(&NodeTask) -> Option<u64>) -> u64 {
     let topology = shared.topology();
     let copies = u64::from(topology.replication_factor().max(1));
-    let mut best = 0;
     for group in topology.groups() {
         let of_group = |task: &&NodeTask| group.nodes.iter().any(|n| n.id == task.node);
         let tasks: Vec<_> = record.nodes.iter().filter(of_group).collect();
         let counts: Vec<u64> = tasks.iter().filter_map(|task| read(task)).collect();
-        let sum: u64 = counts.iter().sum();
         let complete = tasks.iter().all(|task| read(task).is_some() && !task.dropped);
         if complete && !counts.is_empty() {
-            return sum / copies;
+            return counts.iter().sum::<u64>() / copies;
         }
-        best = best.max(sum.div_ceil(copies));
     }
-    best
+    let touched = record.nodes.iter().flat_map(|task| task.shards.iter().copied()).collect();
+    let answers: Vec<Answered> = record
+        .nodes
+        .iter()
+        .filter(|task| !task.dropped)
+        .filter_map(|task| {
+            Some(Answered { shards: task.shards.iter().copied().collect(), count: read(task)? })
+        })
+        .collect();
+    counting::count(&touched, &answers, copies)
 }
 
 fn publish(shared: &Shared, records: &BTreeMap<TaskUid, TaskRecord>) {

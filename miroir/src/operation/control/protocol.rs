@@ -286,6 +286,15 @@ async fn step(shared: &Arc<Shared>, record: &mut TaskRecord, attempt: u32) -> Re
         .filter(|t| !t.dropped)
         .map(|t| (t.node.clone(), t.status == TaskStatus::Succeeded))
         .collect();
+    if took.is_empty() {
+        record.status = TaskStatus::Failed;
+        record.error = Some(ApiError::new(
+            "miroir_no_quorum",
+            "Every node that took the settings went away before it was done. Set them again.",
+        ));
+        end(shared, record, &physical);
+        return Ok(Step::Done);
+    }
     let read = join_all(
         took.keys().map(|node| async { (node.clone(), read_settings(shared, &entry, node).await) }),
     )

@@ -1,0 +1,74 @@
+//! Which replicas must not be read, as a snapshot.
+
+use std::collections::BTreeMap;
+
+use miroir_api::{NodeId, ShardId};
+
+use crate::store::{Stale, StaleKind};
+
+/// Which replicas must not be read, by physical index.
+#[derive(Debug, Default)]
+pub struct StaleMap {
+    pub(super) rows: BTreeMap<String, Vec<Stale>>,
+    pub(super) total: usize,
+}
+
+impl StaleMap {
+    /// Whether this node's copy of the shard must not be read.
+    pub fn is_stale(&self, index: &str, node: &NodeId, shard: ShardId) -> bool {
+        self.rows.get(index).is_some_and(|rows| {
+            rows.iter().any(|row| {
+                // A deletion it missed counts too: the index was made again since, and the node
+                // still has the old one.
+                row.node == *node && row.shard.is_none_or(|s| s == shard)
+            })
+        })
+    }
+
+    /// Whether this node has, or has in its queue, every write to the shard that was acknowledged.
+    /// It may still not be readable.
+    pub fn is_authority(&self, index: &str, node: &NodeId, shard: ShardId) -> bool {
+        !self.rows.get(index).is_some_and(|rows| {
+            rows.iter().any(|row| {
+                row.node == *node
+                    && match row.shard {
+                        Some(missed) => missed == shard && row.kind >= StaleKind::Shard,
+                        None => row.kind >= StaleKind::Index,
+                    }
+            })
+        })
+    }
+
+    /// Whether the node missed something about the index as a whole: its settings, its making, or
+    /// the deletion of one of the same name.
+    pub fn misses_index(&self, index: &str, node: &NodeId) -> bool {
+        self.rows.get(index).is_some_and(|rows| {
+            rows.iter().any(|row| {
+                let about_all = row.shard.is_none() && row.kind >= StaleKind::Shard;
+                row.node == *node && about_all
+            })
+        })
+    }
+
+    /// Whether the index has to be made anew on the node before it can take anything.
+    pub fn lacks_index(&self, index: &str, node: &NodeId) -> bool {
+        self.rows.get(index).is_some_and(|rows| {
+            rows.iter().any(|row| row.node == *node && row.kind >= StaleKind::Index)
+        })
+    }
+
+    /// Rows of all indexes.
+    pub fn rows(&self) -> impl Iterator<Item = &Stale> {
+        self.rows.values().flatten()
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.total
+    }
+
+    /// Whether every replica may be read.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+}

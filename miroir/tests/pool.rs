@@ -1,0 +1,68 @@
+//! The client of one node: how many connections it uses at one time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use miroir::Context;
+use miroir::context::Origin;
+use miroir::node::{Call, Client, ClientOptions};
+use miroir_api::NodeId;
+use tokio::net::TcpListener;
+use tower::ServiceExt;
+
+/// A node that counts how many requests it serves at one time.
+async fn node(most: Arc<AtomicUsize>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let busy = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (busy, most) = (Arc::clone(&busy), Arc::clone(&most));
+            tokio::spawn(async move {
+                let service = service_fn(|_| async {
+                    most.fetch_max(busy.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    // Lets requests meet that may.
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    busy.fetch_sub(1, Ordering::SeqCst);
+                    let body = Full::new(Bytes::from_static(b"{}"));
+                    Ok::<_, std::convert::Infallible>(http::Response::new(body))
+                });
+                let server = hyper::server::conn::http1::Builder::new();
+                let _ = server.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_connections_are_used_than_allowed() {
+    const ALLOWED: usize = 3;
+    let most = Arc::new(AtomicUsize::new(0));
+    let address = node(Arc::clone(&most)).await;
+    let options =
+        ClientOptions { max_idle: ALLOWED, max_total: ALLOWED, ..ClientOptions::default() };
+    let client = Client::new(NodeId::new("a").unwrap(), &address, options);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..60 {
+        let client = client.clone();
+        calls.spawn(async move {
+            let patience = Duration::from_secs(30);
+            let cx = Context::internal(Origin::Repair, patience);
+            let request = Call::get("health", "/health").request(&cx, patience).unwrap();
+            client.oneshot(request).await.unwrap().status()
+        });
+    }
+    while let Some(status) = calls.join_next().await {
+        assert_eq!(status.unwrap(), 200);
+    }
+    let most = most.load(Ordering::SeqCst);
+    assert!((1..=ALLOWED).contains(&most), "{most} requests at one time");
+    assert_eq!(client.connections().requests(), 60);
+}
