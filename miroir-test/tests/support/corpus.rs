@@ -346,7 +346,7 @@ pub(crate) fn search(rng: &mut Rng) -> Value {
         out.insert("rankingScoreThreshold".into(), json!(rng.below(100) as f64 / 100.0));
     }
     if rng.chance(40) {
-        out.insert("matchingStrategy".into(), json!(["last", "all", "frequency"][rng.below(3)]));
+        out.insert("matchingStrategy".into(), json!(["last", "all"][rng.below(2)]));
     }
     if rng.chance(10) {
         out.insert("attributesToSearchOn".into(), json!(["title"]));
