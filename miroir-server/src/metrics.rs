@@ -152,9 +152,9 @@ pub const FAMILIES: &[Family] = &[
         "Multi-searches that failed although an earlier query of theirs had an answer."),
     family("miroir_vector_search_over_fetched_total", Counter, Count, &[],
         "Hits nodes were asked for beyond those a search by vector needed."),
-    family("miroir_vector_merge_strategy", Counter, Count,
+    family("miroir_vector_merge_strategy", Gauge, Count,
         &[("strategy", &["details", "convex", "rrf"])],
-        "Hybrid searches whose halves were merged, by strategy."),
+        "1 for the strategy by which the halves of hybrid searches are merged."),
     family("miroir_vector_embedder_drift_total", Counter, Count, &[],
         "Nodes found with other embedders than the rest."),
     // Settings.

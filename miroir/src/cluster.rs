@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::index::scatter::listing;
 use crate::index::sequencer::Sequencer;
 use crate::index::settings::{IndexSettings, SettingsCache};
@@ -29,7 +29,7 @@ use crate::operation::control::lost;
 use crate::quorum::WriteQuorum;
 use crate::stage::BoxService;
 use crate::store::watched::{Outbox, Watched};
-use crate::store::{IndexEntry, Stale, StaleKind, StoreError, Stores};
+use crate::store::{IndexEntry, Stale, StoreError, Stores};
 use crate::topology::{NodeEvent, Topology};
 use crate::{index, leaf, operation};
 

@@ -38,9 +38,6 @@ const SETTINGS: &[(&str, &str, Method)] = &[
     ("/indexes/{uid}/settings/foreign-keys", "foreignKeys", PUT),
 ];
 
-/// What every route answers until it is served.
-const NOT_YET: &str = "not served by this version";
-
 const BATCHES: &str = "each task is a batch of its own";
 
 const QUEUE: Gate = Gate {

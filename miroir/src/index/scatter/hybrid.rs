@@ -186,7 +186,7 @@ pub(super) fn halves(
         Fusion::Convex => "convex",
         Fusion::Rrf { .. } => "rrf",
     };
-    metrics::counter!("miroir_vector_merge_strategy", "strategy" => strategy).increment(1);
+    metrics::gauge!("miroir_vector_merge_strategy", "strategy" => strategy).set(1.0);
     let vectors = half(&semantic, hits, depth)?;
     let merged = merge_hybrid([&words, &vectors], hits, &options);
     Ok(Halves { pages: semantic, merged: Some((vec![words, vectors], merged)) })

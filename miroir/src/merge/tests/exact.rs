@@ -28,7 +28,8 @@ fn a_phrase_counts_as_one_term() {
     let answer = value(&pages, &request);
     assert_eq!(ids(&answer), [1, 2]);
     let place = &answer["hits"][1]["_rankingScoreDetails"]["wordPosition"]["score"];
-    assert_eq!(place, &serde_json::json!(10.0 / 11.0));
+    // The parser of the test is allowed to miss the last bit.
+    assert!((place.as_f64().unwrap() - 10.0 / 11.0).abs() < 1e-12, "{place}");
 }
 
 #[test]
