@@ -182,7 +182,7 @@ impl Control {
             Write::Edit(edit) => {
                 kind = TaskKind::DocumentEdition;
                 json!({
-                    "deletedDocuments": 0, "editedDocuments": 0, "context": edit.context,
+                    "deletedDocuments": null, "editedDocuments": 0, "context": edit.context,
                     "function": edit.function,
                     "originalFilter": edit.filter.as_ref().map(Value::to_string),
                 })

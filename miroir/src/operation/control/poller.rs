@@ -430,7 +430,10 @@ fn fill_details(shared: &Shared, record: &mut TaskRecord) {
     let unique = record.protocol.as_ref().and_then(|p| p.get("indexed")).cloned();
     let Some(details) = &mut record.details else { return };
     if details.contains_key("deletedDocuments") {
-        details.insert("deletedDocuments".into(), deleted.into());
+        // An edition that failed says nothing of deletions.
+        let said = ok || record.kind != TaskKind::DocumentEdition;
+        let deleted = if said { deleted.into() } else { Value::Null };
+        details.insert("deletedDocuments".into(), deleted);
     }
     if details.contains_key("editedDocuments") {
         details.insert("editedDocuments".into(), edited.into());
