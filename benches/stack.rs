@@ -98,6 +98,9 @@ async fn pipeline(nodes: u32, layers: usize) -> Miroir {
         settings_version: 1,
         overlay: serde_json::Map::new(),
         frozen: None,
+        making: false,
+        committed_by: None,
+        settings_hash: None,
         version: 1,
     };
     stores.indexes.put(entry, None).await.expect("memory does not fail");

@@ -60,7 +60,9 @@ fn routes() -> String {
                 None => lines.push(vec![route.clone()]),
             }
         }
-        lines.iter().for_each(|line| out.push_str(&row(line)));
+        for line in &lines {
+            out.push_str(&row(line));
+        }
     }
     out
 }

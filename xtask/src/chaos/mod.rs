@@ -8,7 +8,7 @@
 mod ledger;
 mod load;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -111,7 +111,7 @@ fn kill_a_node(
 
 fn kill_the_server(
     cluster: &mut Cluster,
-    program: &PathBuf,
+    program: &Path,
     shape: Shape,
     ledger: &Ledger,
 ) -> Outcome<()> {

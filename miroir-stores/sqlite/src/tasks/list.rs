@@ -222,7 +222,7 @@ impl Filter {
     /// A batch is a task and what it canceled.
     fn batches(&mut self, query: &TaskQuery) {
         if let Some(batches) = &query.batches {
-            let batches = serde_json::Value::from_iter(batches.iter().copied()).to_string();
+            let batches = batches.iter().copied().collect::<serde_json::Value>().to_string();
             self.sql.push_str(
                 " AND uid IN (SELECT value FROM json_each(?) UNION
                     SELECT uid FROM tasks INDEXED BY tasks_by_canceler

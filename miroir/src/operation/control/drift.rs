@@ -172,7 +172,7 @@ async fn check(
         return Ok(());
     }
     let told = join_all(wrong.iter().map(|node| reapply(shared, &entry, node, &settings[&right])));
-    let taken = told.await.into_iter().filter(Result::is_ok).count();
+    let taken = told.await.into_iter().flatten().count();
     metrics::counter!("miroir_settings_drift_repair_total").increment(taken as u64);
     let hashes = hash(&read(shared, &entry).await);
     if judge(&hashes, entry.settings_hash.as_deref()) == Verdict::Agree {

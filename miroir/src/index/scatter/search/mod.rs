@@ -54,7 +54,6 @@ struct Found {
 }
 
 /// Answers a search.
-
 pub(super) async fn run(
     scatter: &Scatter,
     request: &Request,
