@@ -89,7 +89,9 @@ async fn a_cancelation_is_all_or_nothing_and_says_what_it_did() {
         let stats = api.get("/indexes/a/stats").await.expect(200);
         assert_eq!(stats["numberOfDocuments"], written, "{copies} copies");
         running.shutdown().await;
-        nodes.into_iter().for_each(|node| node.kill());
+        for node in nodes {
+            node.kill();
+        }
     }
 }
 
@@ -116,7 +118,9 @@ async fn a_deletion_forgets_what_is_over() {
         assert_eq!(refused["code"], "invalid_task_uids");
     }
     running.shutdown().await;
-    nodes.into_iter().for_each(|node| node.kill());
+    for node in nodes {
+        node.kill();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,5 +138,7 @@ async fn older_tasks_follow_a_swap() {
     // The swap is about `b` too: it is counted and not shown.
     assert_eq!(tasks["total"], 3);
     running.shutdown().await;
-    nodes.into_iter().for_each(|node| node.kill());
+    for node in nodes {
+        node.kill();
+    }
 }
