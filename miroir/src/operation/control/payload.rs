@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use miroir_api::meili::TaskKind;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::Control;
 use crate::documents::parse_shard_value;
@@ -26,21 +27,24 @@ fn none_left(uid: u32) -> Error {
     )
 }
 
-/// Appends the documents of these shards, as the client sent them.
-fn append(payload: &[u8], shards: &BTreeSet<u32>, out: &mut Vec<u8>) {
+/// The documents of these shards, as the client sent them. `None` if the payload cannot be read.
+fn of_shards(payload: &[u8], shards: &BTreeSet<u32>) -> Option<Vec<u8>> {
     #[derive(Deserialize)]
     struct Stamped {
         #[serde(rename = "_miroir_shard")]
         shard: String,
     }
-    for line in payload.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let shard = serde_json::from_slice::<Stamped>(line).ok();
+    let mut out = Vec::new();
+    // A node writes them one after the other, with nothing in between.
+    for document in serde_json::Deserializer::from_slice(payload).into_iter::<&RawValue>() {
+        let document = document.ok()?;
+        let shard = serde_json::from_str::<Stamped>(document.get()).ok();
         let shard = shard.and_then(|stamped| parse_shard_value(&stamped.shard));
         if shard.is_some_and(|shard| shards.contains(&shard)) {
-            out.extend_from_slice(&strip_reserved(line));
-            out.push(b'\n');
+            out.extend_from_slice(&strip_reserved(document.get().as_bytes()));
         }
     }
+    Some(out)
 }
 
 impl Control {
@@ -68,8 +72,9 @@ impl Control {
                 continue;
             }
             let call = Call::get("task_documents", format!("/tasks/{uid}/documents"));
-            if let Ok(payload) = self.shared.call(&node.node, &call, &request.cx).await {
-                append(&payload, &own, &mut out);
+            let payload = self.shared.call(&node.node, &call, &request.cx).await.ok();
+            if let Some(documents) = payload.and_then(|payload| of_shards(&payload, &own)) {
+                out.extend(documents);
                 left.retain(|shard| !own.contains(shard));
             }
         }
@@ -92,11 +97,11 @@ mod tests {
     #[test]
     fn one_copy_of_a_shard_as_it_was_sent() {
         let line = |id: u32, shard| {
-            format!("{{\"id\":{id},\"_miroir_shard\":\"{}\"}}\n", shard_value(shard, 8))
+            format!("{{\"id\":{id},\"_miroir_shard\":\"{}\"}}", shard_value(shard, 8))
         };
         let payload = [line(1, 3), line(2, 5), line(3, 3)].concat();
-        let mut out = Vec::new();
-        append(payload.as_bytes(), &[3].into(), &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), "{\"id\":1}\n{\"id\":3}\n");
+        let out = of_shards(payload.as_bytes(), &[3].into()).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "{\"id\":1}{\"id\":3}");
+        assert_eq!(of_shards(b"{\"id\":1}{", &[3].into()), None);
     }
 }
