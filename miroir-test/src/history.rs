@@ -95,6 +95,17 @@ pub struct History {
     state: Mutex<State>,
 }
 
+/// What each node did with a document, oldest first.
+fn story(cluster: &SimCluster, id: &str) -> String {
+    let mut text = String::new();
+    for node in &cluster.nodes {
+        for line in node.inspect(|disk| disk.story_of(id)) {
+            let _ = write!(text, "\n    {}: {line}", node.id());
+        }
+    }
+    text
+}
+
 impl History {
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         f(&mut self.state.lock().expect("no panic holds this lock"))
@@ -236,12 +247,13 @@ impl History {
                     if !allowed.contains(&value) {
                         state.violations.push(format!(
                             "acknowledged write lost: {id} (shard {shard}) is {value:?} on {owner}, \
-                             not in {allowed:?}"
+                             not in {allowed:?}{}",
+                            story(cluster, id)
                         ));
                     }
                     if first.is_some_and(|first| first != document) {
                         let text = format!("replicas differ: {id} (shard {shard}) on {owner}");
-                        state.violations.push(text);
+                        state.violations.push(format!("{text}{}", story(cluster, id)));
                     }
                     first.get_or_insert(document);
                 }

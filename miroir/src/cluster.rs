@@ -19,13 +19,13 @@ use tokio_util::task::TaskTracker;
 use crate::context::Context;
 use crate::error::Error;
 use crate::index::scatter::listing;
-use crate::index::sequencer::Sequencer;
+use crate::index::sequencer::{Exclusive, Sequencer};
 use crate::index::settings::{IndexSettings, SettingsCache};
 use crate::keys::{Keyring, MasterKey};
 use crate::merge::Fusion;
 use crate::node::health::HealthBoard;
 use crate::node::{Call, Numbering, Pool, Scores};
-use crate::operation::control::lost;
+use crate::operation::control::{lost, recover};
 use crate::quorum::WriteQuorum;
 use crate::stage::BoxService;
 use crate::store::watched::{Outbox, Watched};
@@ -192,6 +192,9 @@ pub struct Shared {
     pub features: tokio::sync::Mutex<BTreeSet<NodeId>>,
     /// When this process began: what was enqueued before is another one's.
     pub started: time::OffsetDateTime,
+    /// Gates of indexes with writes of a process before that nobody has looked into yet: no write,
+    /// copy or change of the index comes before that.
+    pub(crate) unrecovered: Mutex<BTreeMap<String, Exclusive>>,
     sequence: AtomicU64,
     settings: SettingsCache,
 }
@@ -227,6 +230,8 @@ impl Shared {
         outbox.want(!stores.webhooks.list().await?.is_empty());
         let tasks = Arc::new(Watched::new(Arc::clone(&stores.tasks), Arc::clone(&outbox)));
         let stores = Stores { tasks, ..stores };
+        let sequencer = Sequencer::default();
+        let unrecovered = recover::hold(&stores, &sequencer).await?;
         let keyring = Keyring::load(tuning.master_key.clone(), Arc::clone(&stores.keys)).await?;
         let shared = Arc::new(Self {
             keyring: Arc::new(keyring),
@@ -243,7 +248,7 @@ impl Shared {
             health: HealthBoard::default(),
             numbering: Numbering::default(),
             tuning,
-            sequencer: Sequencer::default(),
+            sequencer,
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
             tasks_changed: Notify::new(),
@@ -252,6 +257,7 @@ impl Shared {
             settling: Mutex::new(BTreeSet::new()),
             features: tokio::sync::Mutex::default(),
             started: crate::clock::now(),
+            unrecovered: Mutex::new(unrecovered),
             sequence: AtomicU64::new(0),
             settings: SettingsCache::default(),
         });

@@ -250,6 +250,39 @@ impl Disk {
         }
     }
 
+    /// What tasks did to one document, a line each: for whoever has to explain a violation.
+    pub fn story_of(&self, id: &str) -> Vec<String> {
+        let about = |work: &Work| match work {
+            Work::Add(documents, key, replace) => {
+                let key = key.as_deref().unwrap_or("id");
+                let all =
+                    documents.iter().filter(|d| d.get(key).and_then(Value::as_str) == Some(id));
+                let all: Vec<_> = all.map(|d| d.get("v").cloned().unwrap_or_default()).collect();
+                let verb = if *replace { "put" } else { "update" };
+                (!all.is_empty()).then(|| format!("{verb} v={all:?} of {}", documents.len()))
+            }
+            Work::DeleteIds(ids) => ids.iter().any(|i| i == id).then(|| "delete".to_owned()),
+            Work::DeleteFilter(filter) => Some(format!("delete {filter}")),
+            Work::Clear => Some("clear".to_owned()),
+            Work::Create(_) | Work::Drop => Some(work.kind().to_owned()),
+            Work::Rekey(_) | Work::Settings(_) => None,
+        };
+        let line = |task: &Task| {
+            let work = about(&task.work)?;
+            let (tag, end) = (task.metadata.as_deref(), task.finished.as_deref());
+            Some(format!(
+                "{} {} {} {} [{}, {}] {work}",
+                task.uid,
+                task.index,
+                task.status,
+                tag.unwrap_or("-"),
+                task.enqueued,
+                end.unwrap_or("-")
+            ))
+        };
+        self.tasks.iter().filter_map(line).collect()
+    }
+
     /// Whether every task is done.
     pub fn idle(&self) -> bool {
         self.done == self.tasks.len()

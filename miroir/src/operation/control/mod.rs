@@ -17,7 +17,7 @@ pub(crate) mod lost;
 mod payload;
 pub mod poller;
 pub mod protocol;
-mod recover;
+pub(crate) mod recover;
 pub mod repair;
 mod settings;
 mod sizes;

@@ -3,7 +3,7 @@
 //! Such a task is in the store with node tasks that have neither a number nor a refusal. Writes to
 //! documents carry the task's uid and are found by it; the making of an index and a proposal of
 //! settings are sent again, which does no harm where they had arrived. Whoever cannot be asked
-//! catches up by copying.
+//! catches up by copying. Until that is known, the gate of the index is closed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,30 +19,66 @@ use crate::context::{Context, Origin};
 use crate::error::Error;
 use crate::index::scatter::listing;
 use crate::index::scatter::missed::{self, Fate};
+use crate::index::sequencer::{Exclusive, Sequencer};
 use crate::node::Call;
 use crate::routing::ShardSet;
-use crate::store::{IndexEntry, StaleKind, TaskQuery, TaskRecord};
+use crate::store::{IndexEntry, StaleKind, StoreError, Stores, TaskQuery, TaskRecord};
 
-/// Finds out what became of calls whose acknowledgement was lost with the process.
+fn is_lost(record: &TaskRecord) -> bool {
+    record.nodes.iter().any(|n| n.uid.is_none() && !n.dropped)
+}
+
+/// Closes the gates of the indexes that tasks with lost calls are about.
+///
+/// Until [`all`] has looked into them nobody knows which replicas have these writes, so a copy could
+/// take the one that has not for the good one, and undo a write on the others.
 ///
 /// # Errors
-/// When the store fails, or when no node can say what became of the making of an index.
-pub(super) async fn all(shared: &Arc<Shared>) -> Result<(), Error> {
-    for record in shared.stores.tasks.unfinished().await? {
-        let lost = record.nodes.iter().any(|n| n.uid.is_none() && !n.dropped);
-        // What this process itself has under way is not lost.
-        if lost && record.enqueued_at < shared.started {
-            one(shared, record).await?;
+/// When the store fails.
+pub(crate) async fn hold(
+    stores: &Stores,
+    sequencer: &Sequencer,
+) -> Result<BTreeMap<String, Exclusive>, StoreError> {
+    let mut held = BTreeMap::new();
+    let unfinished = stores.tasks.unfinished().await?.into_iter().filter(is_lost);
+    for index in unfinished.filter_map(|record| record.physical) {
+        if !held.contains_key(&index) {
+            held.insert(index.clone(), sequencer.exclusive(&index).await);
         }
     }
-    Ok(())
+    Ok(held)
+}
+
+/// Finds out what became of calls whose acknowledgement was lost with the process, and opens the
+/// gates that [`hold`] closed.
+///
+/// # Errors
+/// When the store fails, or when no node can say what became of the making of an index. The gate of
+/// that index stays closed, and the others are open.
+pub(super) async fn all(shared: &Arc<Shared>) -> Result<(), Error> {
+    let mut failed = BTreeMap::new();
+    for record in shared.stores.tasks.unfinished().await? {
+        let index = record.physical.clone().unwrap_or_default();
+        // What this process itself has under way is not lost. What comes after an unfinished look
+        // at an index waits for it.
+        let mine = record.enqueued_at >= shared.started;
+        if mine || !is_lost(&record) || failed.contains_key(&index) {
+            continue;
+        }
+        if let Err(error) = one(shared, record).await {
+            failed.insert(index, error);
+        }
+    }
+    let mut gates = shared.unrecovered.lock().expect("no panic holds this lock");
+    gates.retain(|index, _| failed.contains_key(index));
+    drop(gates);
+    failed.into_values().next().map_or(Ok(()), Err)
 }
 
 async fn one(shared: &Arc<Shared>, mut record: TaskRecord) -> Result<(), Error> {
     let tag = format!("miroir:{}", record.uid);
     let index = record.physical.clone().unwrap_or_default();
     let entry = shared.indexes().into_iter().find(|entry| entry.physical == index);
-    let gate = shared.sequencer.exclusive(&index).await;
     let mut entry = entry.filter(|entry| entry.created_at <= record.enqueued_at);
     // A creation that was being taken back when the process died is taken back now. Nobody can
     // have written to the index: its gate was closed all the time.
@@ -140,9 +176,7 @@ async fn one(shared: &Arc<Shared>, mut record: TaskRecord) -> Result<(), Error> 
         record.status = TaskStatus::Succeeded;
         record.finished_at = Some(clock::now());
     }
-    shared.stores.tasks.update(record).await?;
-    drop(gate);
-    Ok(())
+    Ok(shared.stores.tasks.update(record).await?)
 }
 
 /// The settings of an unfinished proposal, unless newer ones were proposed since.
