@@ -10,32 +10,30 @@
 //! | `index` | make the index on the node, copy a peer's settings and all its shards |
 //! | `deleted` | delete the index on the node; if there is a new one of its name, then as `index` |
 //!
-//! A copy holds back writes to its index (not to others) while one shard is copied, so that nothing
-//! can be written between what is read from the peer and what is put on the node.
+//! A copy holds back writes to its index (not to others), so that nothing can be written between
+//! what is read from the peer and what is put on the node. So it takes as many shards as make some
+//! ten thousand documents, at least one, and lets the writes go before the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod copy;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Method;
 use miroir_api::meili::TaskStatus;
 use miroir_api::{NodeId, ShardId};
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::creation::creation_calls;
 use super::protocol::wait_for;
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
-use crate::documents::shard_value;
 use crate::error::Error;
 use crate::node::{Call, TaskRef};
+use crate::routing::ShardSet;
 use crate::store::{IndexEntry, Stale, StaleKind};
 
-/// Documents per page of a copy.
-const PAGE: usize = 1000;
 /// How long one node task of a repair may take.
 const PATIENCE: Duration = Duration::from_mins(10);
 const PAUSE: Duration = Duration::from_secs(1);
@@ -76,11 +74,12 @@ pub async fn round(shared: &Arc<Shared>, rows: Vec<Stale>) {
             continue;
         }
         match repair(shared, &row).await {
-            Ok(true) => {
-                metrics::counter!("miroir_repairs_total", "kind" => label(row.kind)).increment(1);
-                tracing::info!(node = %row.node, index = %row.index, kind = label(row.kind), "replica repaired");
+            Ok(0) => {}
+            Ok(rows) => {
+                metrics::counter!("miroir_repairs_total", "kind" => label(row.kind))
+                    .increment(rows);
+                tracing::info!(node = %row.node, index = %row.index, kind = label(row.kind), rows, "replica repaired");
             }
-            Ok(false) => {}
             Err(error) => {
                 tracing::warn!(node = %row.node, index = %row.index, %error, "repair failed");
             }
@@ -97,18 +96,19 @@ fn label(kind: StaleKind) -> &'static str {
     }
 }
 
-async fn repair(shared: &Arc<Shared>, row: &Stale) -> Result<bool, Error> {
+/// Repairs what a row is about, and other rows if that goes in one. Answers how many.
+async fn repair(shared: &Arc<Shared>, row: &Stale) -> Result<u64, Error> {
     if row.kind == StaleKind::Pending {
         if !idle(shared, &row.node, &row.index).await? {
-            return Ok(false);
+            return Ok(0);
         }
-        return Ok(shared.clear_stale(row.clone()).await?);
+        return Ok(shared.clear_stale(row.clone()).await?.into());
     }
     let gate = shared.sequencer.exclusive(&row.index).await;
     // Looked up behind the gate: the index may have gone, or come back, meanwhile, and somebody
     // else may have repaired the row.
     if !shared.stale().rows().any(|now| now == row) {
-        return Ok(false);
+        return Ok(0);
     }
     let entry = shared.indexes().into_iter().find(|entry| entry.physical == row.index);
     let cleared = match (entry, row.kind, row.shard) {
@@ -117,20 +117,42 @@ async fn repair(shared: &Arc<Shared>, row: &Stale) -> Result<bool, Error> {
             let call =
                 Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", row.index));
             perform(shared, &row.node, &call).await?;
-            shared.clear_stale(row.clone()).await?
+            shared.clear_stale(row.clone()).await?.into()
         }
         (Some(entry), StaleKind::Shard, Some(shard)) => {
-            copy_shard(shared, &entry, &row.node, shard).await?;
-            shared.clear_stale(row.clone()).await?
+            copy_shards(shared, &entry, row, shard).await?
         }
         (Some(entry), StaleKind::Shard, None) => {
             let settings = settings_of_peer(shared, &entry, &row.node).await?;
             copy_settings(shared, &entry, &row.node, &settings).await?;
-            shared.clear_stale(row.clone()).await?
+            shared.clear_stale(row.clone()).await?.into()
         }
         (Some(entry), _, _) => rebuild(shared, &entry, row).await?,
     };
     drop(gate);
+    Ok(cleared)
+}
+
+/// Copies a shard and others the node needs. The caller holds back writes to the index.
+async fn copy_shards(
+    shared: &Arc<Shared>,
+    entry: &Arc<IndexEntry>,
+    row: &Stale,
+    shard: ShardId,
+) -> Result<u64, Error> {
+    let rows: Vec<Stale> = shared
+        .stale()
+        .rows()
+        .filter(|r| r.node == row.node && r.index == row.index && r.kind == StaleKind::Shard)
+        .cloned()
+        .collect();
+    let needed = ShardSet::from_iter(rows.iter().filter_map(|row| row.shard), entry.shards);
+    let (peer, some) = copy::portion(shared, entry, &row.node, shard, &needed).await?;
+    copy::copy(shared, entry, &row.node, &peer, &some).await?;
+    let mut cleared = 0;
+    for row in rows.into_iter().filter(|row| row.shard.is_some_and(|s| some.contains(s))) {
+        cleared += u64::from(shared.clear_stale(row).await?);
+    }
     Ok(cleared)
 }
 
@@ -169,40 +191,14 @@ async fn copy_settings(
     Ok(())
 }
 
-/// A readable replica of the shard, other than this one, that missed nothing.
-fn peer_of(
-    shared: &Shared,
-    entry: &IndexEntry,
-    node: &NodeId,
-    shard: ShardId,
-) -> Result<NodeId, Error> {
-    let topology = shared.topology();
-    let stale = shared.stale();
-    let placement = topology.placement(entry.shards);
-    placement
-        .write_targets(shard)
-        .map(|(_, id)| id)
-        .find(|id| {
-            *id != node
-                && topology.node(id).is_some_and(|n| n.status.is_readable())
-                && stale.is_authority(&entry.physical, id, shard)
-                && !shared.scores.is_open(id)
-        })
-        .cloned()
-        .ok_or_else(|| Error::node(node, "no_peer"))
-}
-
 /// The caller holds back writes to the index.
-async fn rebuild(
-    shared: &Arc<Shared>,
-    entry: &Arc<IndexEntry>,
-    row: &Stale,
-) -> Result<bool, Error> {
+async fn rebuild(shared: &Arc<Shared>, entry: &Arc<IndexEntry>, row: &Stale) -> Result<u64, Error> {
     let topology = shared.topology();
     let placement = topology.placement(entry.shards);
     // Nothing is deleted before it is sure that it can be copied back.
-    for shard in placement.owned_by(&row.node).iter() {
-        peer_of(shared, entry, &row.node, shard)?;
+    let owned = placement.owned_by(&row.node);
+    for shard in owned.iter() {
+        copy::peer_of(shared, entry, &row.node, shard)?;
     }
     let settings = settings_of_peer(shared, entry, &row.node).await?;
     if row.kind == StaleKind::Deleted {
@@ -219,10 +215,15 @@ async fn rebuild(
             return Err(Error::node(&row.node, "repair_refused"));
         }
     }
-    for shard in placement.owned_by(&row.node).iter() {
-        copy_shard(shared, entry, &row.node, shard).await?;
+    let mut rest = owned;
+    loop {
+        let first = rest.iter().next();
+        let Some(shard) = first else { break };
+        let (peer, some) = copy::portion(shared, entry, &row.node, shard, &rest).await?;
+        copy::copy(shared, entry, &row.node, &peer, &some).await?;
+        rest = rest.difference(&some);
     }
-    let mut cleared = false;
+    let mut cleared = 0;
     let rows: Vec<Stale> = shared
         .stale()
         .rows()
@@ -230,7 +231,7 @@ async fn rebuild(
         .cloned()
         .collect();
     for other in rows {
-        cleared |= shared.clear_stale(other).await?;
+        cleared += u64::from(shared.clear_stale(other).await?);
     }
     shared.stores.settings_versions.set(&entry.physical, &row.node, entry.settings_version).await?;
     Ok(cleared)
@@ -262,116 +263,6 @@ async fn idle_for(shared: &Shared, node: &NodeId, index: &str) -> Result<(), Err
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));
-    }
-    Ok(())
-}
-
-/// One page of a shard's documents on a node, and how many there are in it.
-async fn page_of(
-    shared: &Shared,
-    entry: &IndexEntry,
-    node: &NodeId,
-    shard: ShardId,
-    offset: usize,
-    ids_only: bool,
-) -> Result<Vec<Box<RawValue>>, Error> {
-    #[derive(serde::Deserialize)]
-    struct Listing {
-        results: Vec<Box<RawValue>>,
-    }
-    let filter = format!("_miroir_shard = '{}'", shard_value(shard.0, entry.shards));
-    let mut body = json!({"filter": filter, "offset": offset, "limit": PAGE});
-    match (&entry.primary_key, ids_only) {
-        (Some(key), true) => body["fields"] = json!([key]),
-        _ => body["retrieveVectors"] = json!(true),
-    }
-    let path = format!("/indexes/{}/documents/fetch", entry.physical);
-    let call = Call::new(Method::POST, "documents_fetch", path).json(body.to_string());
-    let body = shared.call_within(node, &call, &cx(), shared.tuning.node_timeout * 6).await?;
-    Ok(Call::parse::<Listing>(node, &body)?.results)
-}
-
-/// The id of a document a node showed.
-fn id_of(node: &NodeId, document: &RawValue, key: &str) -> Result<String, Error> {
-    let fields: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_str(document.get()).map_err(|_| Error::node(node, "garbage"))?;
-    fields
-        .get(key)
-        .and_then(|value| crate::documents::parse_id_value(value).ok())
-        .map(|id| id.as_str().to_owned())
-        .ok_or_else(|| Error::node(node, "garbage"))
-}
-
-/// Puts one shard of an index on a node exactly as an up-to-date peer has it. The caller holds back
-/// writes to the index.
-///
-/// What the peer has is written over what the node has, and only then what the peer does not have
-/// is deleted: a read that chose this node before it missed anything may still be under way, and
-/// must not find the shard empty.
-async fn copy_shard(
-    shared: &Arc<Shared>,
-    entry: &Arc<IndexEntry>,
-    node: &NodeId,
-    shard: ShardId,
-) -> Result<(), Error> {
-    let peer = peer_of(shared, entry, node, shard)?;
-    // What the peer has not worked off yet is not in what it shows; what the node has not could
-    // come after the copy.
-    idle_for(shared, &peer, &entry.physical).await?;
-    idle_for(shared, node, &entry.physical).await?;
-    // Without a primary key nothing was ever written.
-    let Some(key) = entry.primary_key.as_deref() else { return Ok(()) };
-    let base = format!("/indexes/{}/documents", entry.physical);
-    let query = format!("?primaryKey={}", crate::http::encode(key));
-    let mut kept = BTreeSet::new();
-    let mut offset = 0;
-    loop {
-        let documents = page_of(shared, entry, &peer, shard, offset, false).await?;
-        if documents.is_empty() {
-            break;
-        }
-        offset += documents.len();
-        for document in &documents {
-            kept.insert(id_of(&peer, document, key)?);
-        }
-        let size: usize = documents.iter().map(|document| document.get().len() + 1).sum();
-        let mut payload = Vec::with_capacity(size + 1);
-        for document in &documents {
-            payload.push(if payload.is_empty() { b'[' } else { b',' });
-            payload.extend_from_slice(document.get().as_bytes());
-        }
-        payload.push(b']');
-        let add = Call::new(Method::POST, "documents_post", format!("{base}{query}"))
-            .json(Bytes::from(payload));
-        if perform(shared, node, &add).await? != TaskStatus::Succeeded {
-            return Err(Error::node(node, "repair_refused"));
-        }
-        if documents.len() < PAGE {
-            break;
-        }
-    }
-    let mut surplus = Vec::new();
-    let mut offset = 0;
-    loop {
-        let documents = page_of(shared, entry, node, shard, offset, true).await?;
-        offset += documents.len();
-        for document in &documents {
-            let id = id_of(node, document, key)?;
-            if !kept.contains(&id) {
-                surplus.push(id);
-            }
-        }
-        if documents.len() < PAGE {
-            break;
-        }
-    }
-    if surplus.is_empty() {
-        return Ok(());
-    }
-    let delete = Call::new(Method::POST, "documents_delete", format!("{base}/delete-batch"))
-        .json(serde_json::to_vec(&surplus).map_err(Error::internal)?);
-    if perform(shared, node, &delete).await? != TaskStatus::Succeeded {
-        return Err(Error::node(node, "repair_refused"));
     }
     Ok(())
 }
