@@ -89,19 +89,15 @@ async fn pipeline(nodes: u32, layers: usize) -> Miroir {
     let (failover, stamp, authorize) = (has("failover"), has("stamp"), has("authorize"));
     let stores = memory::open();
     let entry = IndexEntry {
-        name: IndexUid::new("bench").expect("a valid name"),
-        physical: "bench".to_owned(),
-        shards: 64,
         primary_key: Some("id".to_owned()),
-        created_at: time::OffsetDateTime::UNIX_EPOCH,
-        updated_at: time::OffsetDateTime::UNIX_EPOCH,
         settings_version: 1,
-        overlay: serde_json::Map::new(),
-        frozen: None,
-        making: false,
-        committed_by: None,
-        settings_hash: None,
         version: 1,
+        ..IndexEntry::new(
+            IndexUid::new("bench").expect("a valid name"),
+            "bench".to_owned(),
+            64,
+            time::OffsetDateTime::UNIX_EPOCH,
+        )
     };
     stores.indexes.put(entry, None).await.expect("memory does not fail");
     let mut builder = Miroir::builder()

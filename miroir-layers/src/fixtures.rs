@@ -8,19 +8,9 @@ use miroir_api::{GroupId, IndexUid, NodeId};
 pub(crate) fn entry(name: &str, shards: u32) -> IndexEntry {
     let then = time::OffsetDateTime::UNIX_EPOCH;
     IndexEntry {
-        name: IndexUid::new(name).unwrap(),
-        physical: name.to_owned(),
-        shards,
         primary_key: Some("id".to_owned()),
-        created_at: then,
-        updated_at: then,
-        settings_version: 0,
-        overlay: serde_json::Map::new(),
-        frozen: None,
-        making: false,
-        committed_by: None,
-        settings_hash: None,
         version: 1,
+        ..IndexEntry::new(IndexUid::new(name).unwrap(), name.to_owned(), shards, then)
     }
 }
 

@@ -57,32 +57,16 @@ fn new_task(index: &str) -> NewTask {
     NewTask {
         index: Some(index.to_owned()),
         physical: Some(index.to_owned()),
-        kind: TaskKind::DocumentAdditionOrUpdate,
-        status: TaskStatus::Enqueued,
-        details: None,
-        error: None,
-        enqueued_at: instant(),
-        custom_metadata: None,
-        nodes: Vec::new(),
-        protocol: None,
+        ..NewTask::new(TaskKind::DocumentAdditionOrUpdate, instant())
     }
 }
 
 fn entry(name: &str) -> IndexEntry {
     IndexEntry {
-        name: IndexUid::new(name).unwrap(),
-        physical: name.to_owned(),
-        shards: 16,
         primary_key: Some("id".to_owned()),
-        created_at: instant(),
-        updated_at: instant(),
         settings_version: 3,
-        overlay: serde_json::Map::new(),
-        frozen: None,
-        making: false,
-        committed_by: None,
-        settings_hash: None,
         version: 1,
+        ..IndexEntry::new(IndexUid::new(name).unwrap(), name.to_owned(), 16, instant())
     }
 }
 

@@ -9,19 +9,8 @@ use super::tasks::at;
 
 fn entry(name: &str, version: u64) -> IndexEntry {
     IndexEntry {
-        name: IndexUid::new(name).expect("an index uid"),
-        physical: name.to_owned(),
-        shards: 16,
-        primary_key: None,
-        created_at: at(0),
-        updated_at: at(0),
-        settings_version: 0,
-        overlay: serde_json::Map::new(),
-        frozen: None,
-        making: false,
-        committed_by: None,
-        settings_hash: None,
         version,
+        ..IndexEntry::new(IndexUid::new(name).expect("an index uid"), name.to_owned(), 16, at(0))
     }
 }
 

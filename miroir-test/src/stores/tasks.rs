@@ -19,27 +19,18 @@ pub(super) fn new_task(index: &str) -> NewTask {
     NewTask {
         index: Some(index.to_owned()),
         physical: Some(index.to_owned()),
-        kind: TaskKind::DocumentAdditionOrUpdate,
-        status: TaskStatus::Enqueued,
-        details: None,
-        error: None,
-        enqueued_at: at(0),
-        custom_metadata: None,
-        nodes: Vec::new(),
-        protocol: None,
+        ..NewTask::new(TaskKind::DocumentAdditionOrUpdate, at(0))
     }
 }
 
 fn node_task(node: &str, uid: Option<u32>) -> NodeTask {
     NodeTask {
-        node: NodeId::new(node).expect("a node id"),
-        uid,
         status: TaskStatus::Processing,
         deleted: Some(u64::from(u32::MAX) + 7),
-        details: None,
         error: Some(ApiError::new("internal", "a `quoted` \"text\"\n\u{e000}")),
         dropped: uid.is_none(),
         shards: vec![ShardId(0), ShardId(4095)],
+        ..NodeTask::new(NodeId::new(node).expect("a node id"), uid)
     }
 }
 

@@ -155,18 +155,7 @@ mod tests {
     use crate::store::memory;
 
     fn task(status: TaskStatus) -> NewTask {
-        NewTask {
-            index: None,
-            physical: None,
-            kind: TaskKind::IndexCreation,
-            status,
-            details: None,
-            error: None,
-            enqueued_at: OffsetDateTime::UNIX_EPOCH,
-            custom_metadata: None,
-            nodes: Vec::new(),
-            protocol: None,
-        }
+        NewTask { status, ..NewTask::new(TaskKind::IndexCreation, OffsetDateTime::UNIX_EPOCH) }
     }
 
     #[tokio::test]

@@ -35,6 +35,22 @@ pub struct NodeTask {
     pub shards: Vec<ShardId>,
 }
 
+impl NodeTask {
+    /// A task that counts and has not begun, about the index as a whole.
+    pub fn new(node: NodeId, uid: Option<u32>) -> Self {
+        Self {
+            node,
+            uid,
+            status: TaskStatus::Enqueued,
+            deleted: None,
+            details: None,
+            error: None,
+            dropped: false,
+            shards: Vec::new(),
+        }
+    }
+}
+
 /// A task before the store gave it a uid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewTask {
@@ -58,6 +74,24 @@ pub struct NewTask {
     pub nodes: Vec<NodeTask>,
     /// State of a multi-step protocol that must survive a restart; opaque to the store.
     pub protocol: Option<Value>,
+}
+
+impl NewTask {
+    /// An enqueued task about no index, of which nothing more is known.
+    pub fn new(kind: TaskKind, enqueued_at: OffsetDateTime) -> Self {
+        Self {
+            index: None,
+            physical: None,
+            kind,
+            status: TaskStatus::Enqueued,
+            details: None,
+            error: None,
+            enqueued_at,
+            custom_metadata: None,
+            nodes: Vec::new(),
+            protocol: None,
+        }
+    }
 }
 
 /// A task.
@@ -295,6 +329,27 @@ pub struct IndexEntry {
     pub settings_hash: Option<String>,
     /// For compare-and-set.
     pub version: u64,
+}
+
+impl IndexEntry {
+    /// An index that was just made: no primary key yet, no settings.
+    pub fn new(name: IndexUid, physical: String, shards: u32, created_at: OffsetDateTime) -> Self {
+        Self {
+            name,
+            physical,
+            shards,
+            primary_key: None,
+            created_at,
+            updated_at: created_at,
+            settings_version: 0,
+            overlay: Map::new(),
+            frozen: None,
+            making: false,
+            committed_by: None,
+            settings_hash: None,
+            version: 0,
+        }
+    }
 }
 
 /// One of several changes of the catalogue that are made together.

@@ -43,14 +43,9 @@ pub(super) fn new_task(
     NewTask {
         index: Some(request.index.name.to_string()),
         physical: Some(request.index.physical.clone()),
-        kind,
-        status: TaskStatus::Enqueued,
         details: details(fields),
-        error: None,
-        enqueued_at: clock::now(),
         custom_metadata: metadata,
-        nodes: Vec::new(),
-        protocol: None,
+        ..NewTask::new(kind, clock::now())
     }
 }
 

@@ -6,9 +6,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::fetch::own_words;
-use super::{Scatter, read, words};
-use crate::error::{Error, ErrorKind};
+use super::{Scatter, fetch, read, words};
+use crate::error::Error;
 use crate::index::settings::IndexSettings;
 use crate::index::{Request, Response};
 use crate::leaf::{Ask, Scoped};
@@ -62,13 +61,7 @@ pub(super) async fn run(
     let route = read::route(request, read::fingerprint(request.index.name.as_str(), &parts));
     let shards = ShardSet::full(request.index.shards);
     let ask = Ask::Scoped(Arc::new(scoped));
-    let gathered = match read::gather(scatter, request, &shards, ask, &route).await {
-        Ok(gathered) => gathered,
-        Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
-            return Err(own_words(scatter, request, error).await);
-        }
-        Err(error) => return Err(error),
-    };
+    let gathered = fetch::gather(scatter, request, &shards, ask, &route).await?;
     options.processing_time_ms = started.elapsed().as_millis() as u64;
     let bodies: Vec<Bytes> = gathered.pages.iter().map(|page| page.body.clone()).collect();
     let body = merge_facet_search(&bodies, &options).map_err(|e| Error::internal(e.to_string()))?;

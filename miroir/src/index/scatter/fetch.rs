@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::read::Gathered;
 use super::{Scatter, read, words};
 use crate::documents;
 use crate::error::{Error, ErrorKind};
 use crate::index::{Request, Response};
-use crate::leaf::{Ask, Scoped};
+use crate::leaf::{Ask, Route, Scoped};
 use crate::merge::{DocumentOptions, merge_documents, strip_reserved};
 use crate::node::Call;
 use crate::operation::{FetchOne, List};
@@ -60,16 +61,26 @@ pub(super) async fn list(
     let route = read::route(request, key);
     let shards = ShardSet::full(request.index.shards);
     let ask = Ask::Scoped(Arc::new(scoped));
-    let gathered = match read::gather(scatter, request, &shards, ask, &route).await {
-        Ok(gathered) => gathered,
-        Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
-            return Err(own_words(scatter, request, error).await);
-        }
-        Err(error) => return Err(error),
-    };
+    let gathered = gather(scatter, request, &shards, ask, &route).await?;
     let bodies: Vec<Bytes> = gathered.pages.iter().map(|page| page.body.clone()).collect();
     let body = merge_documents(&bodies, &options).map_err(|e| Error::internal(e.to_string()))?;
     Ok(Response { status: StatusCode::OK, body, meta: read::meta(scatter, request, &gathered) })
+}
+
+/// As [`read::gather`], with a node's words about the client's request, not about Miroir's.
+pub(super) async fn gather(
+    scatter: &Scatter,
+    request: &Request,
+    shards: &ShardSet,
+    ask: Ask,
+    route: &Route,
+) -> Result<Gathered, Error> {
+    match read::gather(scatter, request, shards, ask, route).await {
+        Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
+            Err(own_words(scatter, request, error).await)
+        }
+        other => other,
+    }
 }
 
 /// What one node says of the client's own request; what it said of Miroir's if it has no complaint.

@@ -196,14 +196,9 @@ async fn run_write(
             };
             let dropped = !reachable.contains(&batch.node);
             batch.calls.iter().map(move |_| NodeTask {
-                node: batch.node.clone(),
-                uid: None,
-                status: TaskStatus::Enqueued,
-                deleted: None,
-                details: None,
-                error: None,
                 dropped,
                 shards: shards.clone(),
+                ..NodeTask::new(batch.node.clone(), None)
             })
         })
         .collect();

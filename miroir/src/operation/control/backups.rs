@@ -62,31 +62,15 @@ impl Control {
             return Err(sent.into_iter().find_map(Result::err).unwrap_or_else(none));
         }
         let nodes = topology.nodes().zip(sent).map(|(node, sent)| NodeTask {
-            node: node.id.clone(),
-            uid: sent.as_ref().ok().map(|(_, uid)| *uid),
-            status: TaskStatus::Enqueued,
-            deleted: None,
-            details: None,
-            error: None,
             dropped: sent.is_err(),
-            shards: Vec::new(),
+            ..NodeTask::new(node.id.clone(), sent.as_ref().ok().map(|(_, uid)| *uid))
         });
         let details = match backup.kind {
             TaskKind::DumpCreation => json!({"dumpUid": null}).as_object().cloned(),
             _ => None,
         };
-        let task = NewTask {
-            index: None,
-            physical: None,
-            kind: backup.kind,
-            status: TaskStatus::Enqueued,
-            details,
-            error: None,
-            enqueued_at: clock::now(),
-            custom_metadata: None,
-            nodes: nodes.collect(),
-            protocol: None,
-        };
+        let task =
+            NewTask { details, nodes: nodes.collect(), ..NewTask::new(backup.kind, clock::now()) };
         let record = self.shared.stores.tasks.insert(task).await?;
         self.shared.tasks_changed.notify_one();
         Ok(tasks::accepted(&record))
@@ -148,26 +132,15 @@ mod tests {
 
     fn record(nodes: &[(&str, TaskStatus, bool)]) -> TaskRecord {
         let nodes = nodes.iter().map(|(node, status, dropped)| NodeTask {
-            node: NodeId::new(node).unwrap(),
-            uid: Some(0),
             status: *status,
-            deleted: None,
-            details: None,
-            error: None,
             dropped: *dropped,
-            shards: Vec::new(),
+            ..NodeTask::new(NodeId::new(node).unwrap(), Some(0))
         });
         let new = NewTask {
-            index: None,
-            physical: None,
-            kind: TaskKind::DumpCreation,
             status: TaskStatus::Processing,
             details: json!({"dumpUid": null}).as_object().cloned(),
-            error: None,
-            enqueued_at: time::OffsetDateTime::UNIX_EPOCH,
-            custom_metadata: None,
             nodes: nodes.collect(),
-            protocol: None,
+            ..NewTask::new(TaskKind::DumpCreation, time::OffsetDateTime::UNIX_EPOCH)
         };
         TaskRecord::new(TaskUid(0), new)
     }

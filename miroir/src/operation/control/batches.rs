@@ -237,15 +237,9 @@ mod tests {
     fn task(uid: u32, kind: TaskKind, details: Value) -> TaskRecord {
         let new = NewTask {
             index: kind.is_about_one_index().then(|| "a".to_owned()),
-            physical: None,
-            kind,
             status: TaskStatus::Succeeded,
             details: details.as_object().cloned(),
-            error: None,
-            enqueued_at: time::OffsetDateTime::UNIX_EPOCH,
-            custom_metadata: None,
-            nodes: Vec::new(),
-            protocol: None,
+            ..NewTask::new(kind, time::OffsetDateTime::UNIX_EPOCH)
         };
         TaskRecord::new(TaskUid(uid), new)
     }

@@ -121,16 +121,9 @@ impl Control {
         let filter = format!("?{}", request.original.query.as_deref().unwrap_or_default());
         let details = json!({"matchedTasks": uids.len(), done: null, "originalFilter": filter});
         let task = NewTask {
-            index: None,
-            physical: None,
-            kind,
-            status: TaskStatus::Enqueued,
             details: details.as_object().cloned(),
-            error: None,
-            enqueued_at: clock::now(),
-            custom_metadata: None,
-            nodes: Vec::new(),
             protocol: Some(json!({"chosen": ranges(&uids)})),
+            ..NewTask::new(kind, clock::now())
         };
         let record = self.shared.stores.tasks.insert(task).await?;
         self.shared.tasks_changed.notify_one();
@@ -250,14 +243,8 @@ pub(super) async fn pass_on(shared: &Arc<Shared>, record: &mut TaskRecord) -> Re
         for chunk in uids.chunks(CHUNK) {
             let sent = cancel_on(shared, &node, chunk).await;
             record.nodes.push(NodeTask {
-                node: node.clone(),
-                uid: sent.as_ref().ok().copied(),
-                status: TaskStatus::Enqueued,
-                deleted: None,
-                details: None,
-                error: None,
                 dropped: sent.is_err(),
-                shards: Vec::new(),
+                ..NodeTask::new(node.clone(), sent.as_ref().ok().copied())
             });
             if let Err(error) = sent {
                 tracing::warn!(%node, %error, "a cancelation did not reach a node");
@@ -344,26 +331,17 @@ mod tests {
 
     fn record(statuses: &[(TaskStatus, bool)]) -> TaskRecord {
         let nodes = statuses.iter().map(|(status, dropped)| NodeTask {
-            node: NodeId::new("n").unwrap(),
-            uid: Some(1),
             status: *status,
-            deleted: None,
-            details: None,
-            error: None,
             dropped: *dropped,
-            shards: Vec::new(),
+            ..NodeTask::new(NodeId::new("n").unwrap(), Some(1))
         });
         let new = NewTask {
             index: Some("a".to_owned()),
             physical: Some("a".to_owned()),
-            kind: TaskKind::DocumentAdditionOrUpdate,
-            status: TaskStatus::Enqueued,
             details: json!({"receivedDocuments": 3, "indexedDocuments": null}).as_object().cloned(),
-            error: None,
-            enqueued_at: time::OffsetDateTime::UNIX_EPOCH,
-            custom_metadata: None,
             nodes: nodes.collect(),
             protocol: Some(json!({"chosen": ranges(&[1, 2, 3, 7, 9, 10]), "canceledBy": 12})),
+            ..NewTask::new(TaskKind::DocumentAdditionOrUpdate, time::OffsetDateTime::UNIX_EPOCH)
         };
         TaskRecord::new(TaskUid(4), new)
     }

@@ -91,16 +91,7 @@ async fn send(
     let nodes: Vec<NodeTask> = topology
         .nodes()
         .filter(|node| node.status.is_writable() && !shared.scores.is_open(&node.id))
-        .map(|node| NodeTask {
-            node: node.id.clone(),
-            uid: None,
-            status: TaskStatus::Enqueued,
-            deleted: None,
-            details: None,
-            error: None,
-            dropped: false,
-            shards: Vec::new(),
-        })
+        .map(|node| NodeTask::new(node.id.clone(), None))
         .collect();
     if nodes.is_empty() {
         return Err(Error::shards_unavailable(ShardSet::full(entry.shards)));
@@ -108,14 +99,9 @@ async fn send(
     let task = NewTask {
         index: Some(entry.name.to_string()),
         physical: Some(entry.physical.clone()),
-        kind: TaskKind::IndexCompaction,
-        status: TaskStatus::Enqueued,
         details: Some(Map::new()),
-        error: None,
-        enqueued_at: clock::now(),
-        custom_metadata: None,
         nodes,
-        protocol: None,
+        ..NewTask::new(TaskKind::IndexCompaction, clock::now())
     };
     let mut record = shared.stores.tasks.insert(task).await?;
     let path = format!("/indexes/{}/compact", entry.physical);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use http::Method;
 use miroir_api::{IndexUid, NodeId};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Control, node_base_settings};
 use crate::clock;
@@ -91,19 +91,13 @@ impl Control {
     pub(super) fn new_entry(&self, name: &IndexUid, primary_key: Option<String>) -> IndexEntry {
         let now = clock::now();
         IndexEntry {
-            name: name.clone(),
-            physical: self.free_physical(name),
-            shards: self.shared.tuning.shards,
             primary_key,
-            created_at: now,
-            updated_at: now,
-            settings_version: 0,
-            overlay: Map::new(),
-            frozen: None,
-            making: false,
-            committed_by: None,
-            settings_hash: None,
-            version: 0,
+            ..IndexEntry::new(
+                name.clone(),
+                self.free_physical(name),
+                self.shared.tuning.shards,
+                now,
+            )
         }
     }
 

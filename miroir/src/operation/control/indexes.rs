@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::Method;
 use miroir_api::IndexUid;
-use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use miroir_api::meili::{ApiError, TaskKind};
 use serde_json::{Map, Value, json};
 
 use super::creation::creation_calls;
@@ -121,14 +121,8 @@ impl Control {
         NewTask {
             index: Some(entry.name.to_string()),
             physical: Some(entry.physical.clone()),
-            kind,
-            status: TaskStatus::Enqueued,
             details: object(details),
-            error: None,
-            enqueued_at: clock::now(),
-            custom_metadata: None,
-            nodes: Vec::new(),
-            protocol: None,
+            ..NewTask::new(kind, clock::now())
         }
     }
 

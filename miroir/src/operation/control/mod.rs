@@ -120,15 +120,11 @@ impl Control {
     ) -> Result<Response, Error> {
         let task = NewTask {
             index: index.map(str::to_owned),
-            physical: None,
-            kind,
             status: if result.is_ok() { TaskStatus::Succeeded } else { TaskStatus::Failed },
             details,
             error: result.err(),
-            enqueued_at: clock::now(),
             custom_metadata: metadata,
-            nodes: Vec::new(),
-            protocol: None,
+            ..NewTask::new(kind, clock::now())
         };
         let record = self.shared.stores.tasks.insert(task).await?;
         if record.status == TaskStatus::Succeeded {
@@ -223,19 +219,5 @@ impl Control {
 /// Stands for an index where there is none: changes no names.
 pub(crate) fn placeholder() -> IndexEntry {
     let name = IndexUid::new("miroir-nowhere").expect("a valid constant");
-    IndexEntry {
-        physical: name.to_string(),
-        name,
-        shards: 1,
-        primary_key: None,
-        created_at: time::OffsetDateTime::UNIX_EPOCH,
-        updated_at: time::OffsetDateTime::UNIX_EPOCH,
-        settings_version: 0,
-        overlay: Map::new(),
-        frozen: None,
-        making: false,
-        committed_by: None,
-        settings_hash: None,
-        version: 0,
-    }
+    IndexEntry::new(name.clone(), name.to_string(), 1, time::OffsetDateTime::UNIX_EPOCH)
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use http::Method;
-use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_api::meili::TaskKind;
 use serde_json::{Map, Value, json};
 
 use super::{Control, tasks};
@@ -347,17 +347,12 @@ impl Control {
         let task = NewTask {
             index: Some(entry.name.to_string()),
             physical: Some(entry.physical.clone()),
-            kind: TaskKind::SettingsUpdate,
-            status: TaskStatus::Enqueued,
             details: Some(shown(&submitted)),
-            error: None,
-            enqueued_at: clock::now(),
-            custom_metadata: None,
-            nodes: Vec::new(),
             protocol: Some(json!({"settings": {
                 "step": "propose", "attempt": 0, "overlay": overlay, "submitted": shown(&submitted),
                 "patch": nodes,
             }})),
+            ..NewTask::new(TaskKind::SettingsUpdate, clock::now())
         };
         let plan = Plan {
             index: Arc::clone(&entry),
