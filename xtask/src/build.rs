@@ -51,7 +51,8 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 pub(crate) fn programs(build: Build) -> Outcome<Programs> {
     let mut arguments = vec!["build", "--message-format=json-render-diagnostics"];
     if build.whole_workspace {
-        arguments.extend(["--workspace", "--all-features", "--bins"]);
+        // One test target is enough for the features of tests to count.
+        arguments.extend(["--workspace", "--all-features", "--bins", "--test", "cli"]);
     } else {
         arguments.extend(["-p", "miroir-server", "--bin", "miroir-server"]);
         if build.engine {
