@@ -282,7 +282,7 @@ pub(in crate::index::scatter) fn plan(
     let wanted = offset.saturating_add(limit).min(settings.max_total_hits);
     let estimate = counted.clone().filter(|_| plain && !pages && wanted > 0);
     let estimate = estimate.map(|attribute| Estimate { attribute, wanted });
-    let count_distinct = counted.filter(|_| pages);
+    let count_distinct = counted.filter(|_| pages && (hits.distinct_shown || !semantic(&body)));
     let mut drop_facets = Vec::new();
     if let Some(attribute) = &count_distinct {
         let mut facets = asked.clone().unwrap_or_default();
