@@ -45,8 +45,57 @@ pub struct IndexSettings {
     pub geojson: bool,
     /// Whether the client made any attribute filterable.
     pub filterable: bool,
+    /// Which attributes equality filters look at.
+    filters: Vec<Filterable>,
     /// Embedders documents can violate.
     pub embedders: Vec<Embedder>,
+}
+
+/// One entry of `filterableAttributes`: the first that matches an attribute decides.
+#[derive(Clone, Debug)]
+struct Filterable {
+    patterns: Vec<String>,
+    /// Whether a pattern is a name, and matches what is below it too.
+    name: bool,
+    equality: bool,
+}
+
+impl Filterable {
+    fn read(value: &Value) -> Self {
+        match value {
+            Value::String(name) => {
+                Self { patterns: vec![name.clone()], name: true, equality: true }
+            }
+            other => Self {
+                patterns: strings(&other["attributePatterns"]),
+                name: false,
+                equality: other
+                    .pointer("/features/filter/equality")
+                    .and_then(Value::as_bool)
+                    .unwrap_or(true),
+            },
+        }
+    }
+
+    fn matches(&self, attribute: &str) -> bool {
+        self.patterns.iter().any(|pattern| {
+            if pattern == "*" {
+                return true;
+            }
+            if self.name {
+                let rest = attribute.strip_prefix(pattern.as_str());
+                return rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            }
+            match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+                (Some(rest), Some(_)) => {
+                    attribute.contains(rest.strip_suffix('*').unwrap_or_default())
+                }
+                (Some(end), None) => attribute.ends_with(end),
+                (None, Some(start)) => attribute.starts_with(start),
+                (None, None) => attribute == pattern,
+            }
+        })
+    }
 }
 
 fn strings(value: &Value) -> Vec<String> {
@@ -59,6 +108,13 @@ fn number(overlay: &Map<String, Value>, key: &str, default: u64) -> usize {
 }
 
 impl IndexSettings {
+    /// Whether a filter may ask for values of an attribute, and facets count them.
+    #[must_use]
+    pub fn filters(&self, attribute: &str) -> bool {
+        let rule = self.filters.iter().find(|rule| rule.matches(attribute));
+        rule.is_some_and(|rule| rule.equality)
+    }
+
     /// Reads a node's settings and the client's overlay.
     pub fn read(node: &Value, overlay: &Map<String, Value>) -> Self {
         let searchable = strings(&node["searchableAttributes"]);
@@ -115,6 +171,7 @@ impl IndexSettings {
             filterable: filterable
                 .as_array()
                 .is_some_and(|list| list.iter().any(|v| v != "_miroir_shard")),
+            filters: filterable.as_array().into_iter().flatten().map(Filterable::read).collect(),
             geojson: named(filterable, "_geojson"),
             embedders,
         }
@@ -188,5 +245,31 @@ impl SettingsCache {
             }
         }
         Err(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_first_matching_entry_says_whether_an_attribute_can_be_filtered_by() {
+        let node = json!({"filterableAttributes": [
+            "details",
+            {"attributePatterns": ["no_*"], "features": {"filter": {"equality": false}}},
+            {"attributePatterns": ["*_at", "no_way", "*mid*", "exact"]},
+            "_miroir_shard",
+        ]});
+        let settings = IndexSettings::read(&node, &Map::new());
+        for name in ["details", "details.maker", "made_at", "amidst", "exact"] {
+            assert!(settings.filters(name), "{name}");
+        }
+        for name in ["detail", "detailsx", "no_way", "exact.below", "made_at_all", "other"] {
+            assert!(!settings.filters(name), "{name}");
+        }
+        let everything = json!({"filterableAttributes": ["*"]});
+        assert!(IndexSettings::read(&everything, &Map::new()).filters("any.thing"));
     }
 }

@@ -34,21 +34,41 @@ pub fn distinct_total(pages: &[Page], attribute: &str, limit: usize) -> Option<u
 #[derive(Debug)]
 pub(crate) struct Seen<'a> {
     path: &'a str,
+    /// Whether an empty string is a value.
+    empty: bool,
     values: HashSet<Key>,
     scratch: Vec<Key>,
 }
 
 /// A value as the engine compares it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
+pub(crate) enum Key {
     Number(u64),
     Text(String),
+}
+
+impl Key {
+    /// The value as a filter names it.
+    pub(crate) fn literal(&self) -> String {
+        match self {
+            Self::Number(bits) => f64::from_bits(*bits).to_string(),
+            Self::Text(text) => {
+                format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+            }
+        }
+    }
 }
 
 impl<'a> Seen<'a> {
     /// Nothing shown yet, for the attribute `path` (dotted when nested).
     pub(crate) fn new(path: &'a str) -> Self {
-        Self { path, values: HashSet::new(), scratch: Vec::new() }
+        Self { path, empty: false, values: HashSet::new(), scratch: Vec::new() }
+    }
+
+    /// As the engine tells apart hits it is about to show: by what they say instead of by what is
+    /// indexed, which empty strings are not.
+    pub(crate) fn shown(path: &'a str) -> Self {
+        Self { empty: true, ..Self::new(path) }
     }
 
     /// Whether a hit may be shown; if so, its values are taken from now on. A hit without a value
@@ -61,14 +81,19 @@ impl<'a> Seen<'a> {
             if let Some(rest) = below(self.path, &name)
                 && let Ok(value) = serde_json::from_slice(field.value.of(&page.body))
             {
-                collect(&value, rest, &mut self.scratch);
+                collect(&value, rest, self.empty, &mut self.scratch);
             }
         }
         if self.scratch.iter().any(|key| self.values.contains(key)) {
             return false;
         }
-        self.values.extend(self.scratch.drain(..));
+        self.values.extend(self.scratch.iter().cloned());
         true
+    }
+
+    /// The values of the hit last asked about.
+    pub(crate) fn last(&self) -> &[Key] {
+        &self.scratch
     }
 }
 
@@ -78,13 +103,13 @@ fn below<'p>(path: &'p str, name: &str) -> Option<&'p str> {
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('.') }
 }
 
-fn collect(value: &Value, path: &str, keys: &mut Vec<Key>) {
+fn collect(value: &Value, path: &str, empty: bool, keys: &mut Vec<Key>) {
     match value {
-        Value::Array(items) => items.iter().for_each(|item| collect(item, path, keys)),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, path, empty, keys)),
         Value::Object(members) if !path.is_empty() => {
             for (name, value) in members {
                 if let Some(rest) = below(path, name) {
-                    collect(value, rest, keys);
+                    collect(value, rest, empty, keys);
                 }
             }
         }
@@ -93,9 +118,8 @@ fn collect(value: &Value, path: &str, keys: &mut Vec<Key>) {
             keys.extend(number.as_f64().map(|number| Key::Number((number + 0.0).to_bits())));
         }
         Value::String(text) if path.is_empty() => {
-            let normal = normal::facet(text);
-            if !normal.is_empty() {
-                keys.push(Key::Text(normal));
+            if empty || !text.is_empty() {
+                keys.push(Key::Text(normal::facet(text)));
             }
         }
         Value::Bool(flag) if path.is_empty() => keys.push(Key::Text(flag.to_string())),

@@ -152,7 +152,7 @@ pub fn merge_federated(queries: &[FederatedQuery], options: &FederatedOptions) -
         &candidates[query][hit]
     };
     let merged = Heap::new(lengths, |a, b| candidate(a).before(candidate(b)));
-    let mut seen = options.distinct.as_deref().map(Seen::new);
+    let mut seen = options.distinct.as_deref().map(Seen::shown);
     let mut left = options.offset;
     for (list, at) in merged {
         let (query, hit) = lists[list][at];
@@ -188,7 +188,7 @@ fn one_index(
     let candidate = |(list, at): (usize, usize)| &candidates[start + list][at];
     let merged = Heap::new(lengths, |a, b| candidate(a).before(candidate(b)));
     let mut documents = HashSet::new();
-    let mut seen = options.distinct.as_deref().map(Seen::new);
+    let mut seen = options.distinct.as_deref().map(Seen::shown);
     let mut list = Vec::new();
     let mut repeated = 0;
     for (query, at) in merged {

@@ -26,6 +26,9 @@ pub struct HitOptions {
     pub unique: Option<String>,
     /// The distinct attribute in force (dotted when nested).
     pub distinct: Option<String>,
+    /// Whether it is the query's own: the engine then goes through the hits it kept once more, by
+    /// what they show, and does not fill the places of those it drops.
+    pub distinct_shown: bool,
     /// Top-level fields the client did not ask for and Miroir added for itself.
     pub drop_fields: Vec<String>,
     /// The same for `_formatted` and `_matchesPosition`.
@@ -86,8 +89,10 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
         wanted,
         out: &mut merged,
         filled: 0,
+        dropped: 0,
         documents: HashSet::new(),
         seen: options.distinct.as_deref().map(Seen::new),
+        shown: options.distinct.as_deref().filter(|_| options.distinct_shown).map(Seen::shown),
         pins: pins.into_iter().peekable(),
     };
 
@@ -171,8 +176,11 @@ struct Walk<'a> {
     wanted: usize,
     out: &'a mut MergedHits,
     filled: usize,
+    /// How many of the places were emptied again.
+    dropped: usize,
     documents: HashSet<&'a [u8]>,
     seen: Option<Seen<'a>>,
+    shown: Option<Seen<'a>>,
     pins: std::iter::Peekable<std::vec::IntoIter<(u64, u32, u32)>>,
 }
 
@@ -204,6 +212,14 @@ impl Walk<'_> {
             self.out.duplicates += 1;
             return true;
         }
+        if let Some(shown) = &mut self.shown
+            && !shown.admit(page, hit)
+        {
+            self.out.duplicates += 1;
+            self.filled += 1;
+            self.dropped += 1;
+            return true;
+        }
         self.emit(placed);
         true
     }
@@ -226,7 +242,7 @@ impl Walk<'_> {
 
     fn emit(&mut self, placed: Placed) {
         let hit = &self.pages[placed.leaf].hits[placed.hit];
-        if self.filled >= self.options.offset {
+        if self.filled - self.dropped >= self.options.offset {
             self.out.semantic += u64::from(hit.semantic);
             self.out.placed.push(placed);
         }
@@ -239,10 +255,10 @@ impl Walk<'_> {
 const SAMPLE: usize = 16;
 
 /// The head of one leaf.
-struct Head<'a> {
-    leaf: u32,
-    hit: u32,
-    ranks: &'a [Ranks],
+pub(super) struct Head<'a> {
+    pub(super) leaf: u32,
+    pub(super) hit: u32,
+    pub(super) ranks: &'a [Ranks],
     confirmed: bool,
     semantic: bool,
 }
@@ -259,7 +275,7 @@ impl Head<'_> {
 }
 
 /// What to do after a head was taken.
-enum Step {
+pub(super) enum Step {
     /// Go on with the leaf's next hit.
     Next,
     /// Go on without this leaf.
@@ -269,7 +285,7 @@ enum Step {
 }
 
 /// The heads of all leaves, with the ranks of each.
-struct Heads<'a> {
+pub(super) struct Heads<'a> {
     pages: &'a [Page],
     info: &'a RankingInfo,
     shape: &'a Shape,
@@ -295,7 +311,7 @@ impl LeafHead<'_> {
 }
 
 impl<'a> Heads<'a> {
-    fn new(pages: &'a [Page], options: &'a HitOptions) -> Self {
+    pub(super) fn new(pages: &'a [Page], options: &'a HitOptions) -> Self {
         let info = &options.ranking;
         let heads = pages.iter().map(|_| LeafHead::default()).collect();
         let mut required = None;
@@ -349,7 +365,7 @@ impl<'a> Heads<'a> {
     }
 
     /// Hands out hits in merged order as long as `take` wants more.
-    fn run(mut self, mut take: impl FnMut(Head<'_>) -> Step) {
+    pub(super) fn run(mut self, mut take: impl FnMut(Head<'_>) -> Step) {
         if self.pages.is_empty() {
             return;
         }

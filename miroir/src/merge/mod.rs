@@ -7,6 +7,7 @@
 //! | `page` | decodes one leaf's search answer |
 //! | `details`, `score`, `order` | score details, absolute costs behind them, the order of hits |
 //! | `hits`, `distinct`, `write` | the hits of a search |
+//! | `looked` | which distinct values one node looks at for a page |
 //! | `facets`, `facet_search` | facet distributions, statistics, facet searches |
 //! | `frequency` | which words `matchingStrategy: frequency` drops |
 //! | `pages` | the whole body of a search answer |
@@ -24,6 +25,7 @@ mod federated;
 mod frequency;
 mod hits;
 mod hybrid;
+mod looked;
 mod normal;
 mod order;
 mod page;
@@ -48,6 +50,7 @@ pub use federated::{
 pub use frequency::{Count, Level, Terms, frequencies, relevel};
 pub use hits::{HitOptions, MergedHits, Placed, merge_hits};
 pub use hybrid::{Fusion, HybridOptions, merge_hybrid};
+pub use looked::{Looked, apportion, looked_at};
 pub use page::{Hit, LeafFacet, Page};
 pub use pages::{Facets, MergeRequest, Pagination, merge_search, write_search};
 pub use score::RankingInfo;

@@ -6,6 +6,7 @@ mod facets;
 mod golden;
 mod hits;
 mod lists;
+mod looked;
 mod robust;
 
 use bytes::Bytes;

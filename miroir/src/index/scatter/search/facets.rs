@@ -77,19 +77,9 @@ async fn count_values(
         } else {
             format!("\"{facet}\" = \"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
         };
-        // The value's condition joins the client's filter; the leaf's shards join both.
-        let client = scoped.filter.as_deref().and_then(|f| serde_json::from_slice::<Value>(f).ok());
-        let joined = match client {
-            None => json!(wanted),
-            Some(Value::Array(mut list)) => {
-                list.push(wanted.into());
-                Value::Array(list)
-            }
-            Some(other) => json!([other, wanted]),
-        };
         let counted = Scoped {
             body: base.to_bytes(),
-            filter: Some(Bytes::from(joined.to_string())),
+            filter: Some(joined(scoped.filter.as_ref(), &wanted)),
             ..scoped.clone()
         };
         let body = leaf::restrict(&counted, Some((&page.shards, request.index.shards)));
@@ -101,4 +91,18 @@ async fn count_values(
     let value: Value = serde_json::from_slice(&body).ok()?;
     let results = value.get("results")?.as_array()?;
     results.iter().map(|r| r.get("estimatedTotalHits")?.as_u64()).collect()
+}
+
+/// The client's filter and one more condition; the leaf's shards join both.
+pub(super) fn joined(client: Option<&Bytes>, condition: &str) -> Bytes {
+    let client = client.and_then(|filter| serde_json::from_slice::<Value>(filter).ok());
+    let joined = match client {
+        None => json!(condition),
+        Some(Value::Array(mut list)) => {
+            list.push(condition.into());
+            Value::Array(list)
+        }
+        Some(other) => json!([other, condition]),
+    };
+    Bytes::from(joined.to_string())
 }

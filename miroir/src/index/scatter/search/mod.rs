@@ -3,10 +3,12 @@
 //! | file | |
 //! | --- | --- |
 //! | `plan` | what the leaves are asked and what Miroir does itself |
+//! | `distinct` | totals and facets under a distinct attribute |
 //! | `facets` | exact facet counts |
 //! | `frequency` | `matchingStrategy: frequency` |
 //! | `present` | the last touches to the merged answer |
 
+mod distinct;
 mod facets;
 mod frequency;
 mod plan;
@@ -33,6 +35,7 @@ use crate::merge::{self, Facets, MergeRequest, MergedHits};
 use crate::meta::{Meta, Part};
 use crate::operation::{Search, SearchKind};
 use crate::routing::ShardSet;
+use distinct::Counter;
 use facets::exact_facets;
 use plan::Plan;
 pub(super) use plan::{plan, visible};
@@ -178,13 +181,23 @@ async fn find(
     route: &Route,
 ) -> Result<Found, Error> {
     let (gathered, pages) = ask(scatter, request, plan.scoped.clone(), shards, route).await?;
-    let facets = match &plan.facets {
-        Some(options) => Some(
-            exact_facets(scatter, request, &plan.scoped, &gathered.pages, &pages, options).await,
-        ),
-        None => None,
-    };
+    let counter = Counter { scatter, request, plan, shards, route };
+    if let Some(estimate) = plan.estimate.as_ref().filter(|_| pages.len() > 1)
+        && let Some(counted) = counter.estimate(estimate, &gathered, &pages).await
+    {
+        let (facets, total) = (counted.facets, Some(counted.total));
+        return Ok(Found { pages, gathered, facets, total, fused: None });
+    }
     let total = distinct_total(plan, settings, &pages);
+    let mut facets = match &plan.count_distinct {
+        Some(attribute) if total.is_some() => counter.paged(attribute, &gathered, &pages).await,
+        _ => None,
+    };
+    if let (None, Some(options)) = (&facets, &plan.facets) {
+        let scoped = &plan.scoped;
+        let merged = exact_facets(scatter, request, scoped, &gathered.pages, &pages, options);
+        facets = Some(merged.await);
+    }
     Ok(Found { pages, gathered, facets, total, fused: None })
 }
 

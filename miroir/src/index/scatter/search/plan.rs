@@ -51,15 +51,32 @@ pub(in crate::index::scatter) struct Plan {
     pub(super) pagination: Pagination,
     pub(super) hits: HitOptions,
     pub(in crate::index::scatter) facets: Option<FacetOptions>,
-    /// The attribute whose values say how many distinct hits there are.
     /// The words of a query that drops the most frequent ones.
     pub(super) frequency: Option<Terms>,
+    /// How to estimate the number of distinct hits.
+    pub(super) estimate: Option<Estimate>,
+    /// The attribute whose values say how many distinct hits there are.
     pub(super) count_distinct: Option<String>,
     pub(super) show_query_vector: bool,
     pub(super) performance: bool,
     pub(super) project: bool,
     pub(in crate::index::scatter) no_facets: bool,
     pub(in crate::index::scatter) fingerprint: u64,
+}
+
+/// What the estimated number of distinct hits depends on.
+#[derive(Debug, Clone)]
+pub(super) struct Estimate {
+    pub(super) attribute: String,
+    /// Hits up to the end of the page.
+    pub(super) wanted: usize,
+}
+
+impl Estimate {
+    /// How many hits leaves are asked for: one more shows whether anything is tied with the last.
+    pub(super) fn asked(&self) -> usize {
+        self.wanted.saturating_add(1)
+    }
 }
 
 impl Plan {
@@ -149,12 +166,16 @@ fn retrieve_too(field: String, list: &mut Vec<String>, body: &RawObject, hits: &
 /// The words of a keyword query that drops its most frequent words, if Miroir can tell which.
 fn frequent(body: &RawObject, settings: &IndexSettings, index: &IndexEntry) -> Option<Terms> {
     let strategy = body.read::<String>("matchingStrategy").ok()??;
-    let semantic = body.has("hybrid") || body.has("vector") || body.has("media");
     let key = index.primary_key.as_ref()?;
-    if strategy != "frequency" || semantic || key.contains('.') || !settings.plain_words {
+    if strategy != "frequency" || semantic(body) || key.contains('.') || !settings.plain_words {
         return None;
     }
     Terms::parse(&body.read::<String>("q").ok()??, &settings.stop_words)
+}
+
+/// Whether a search may be one by vector.
+fn semantic(body: &RawObject) -> bool {
+    ["hybrid", "vector", "media"].iter().any(|key| body.has(key))
 }
 
 /// Whether a search has no words and no vector.
@@ -212,6 +233,7 @@ pub(in crate::index::scatter) fn plan(
         show_details: flag(&body, "showRankingScoreDetails")?,
         score_threshold: body.read("rankingScoreThreshold").ok()?,
         distinct: body.read("distinct").ok()?.or_else(|| settings.distinct.clone()),
+        distinct_shown: body.read::<String>("distinct").ok()?.is_some(),
         ranking: settings.ranking.clone(),
         shape: Shape::of(&body.read::<String>("q").ok()?.unwrap_or_default(), &settings.stop_words),
         ..HitOptions::default()
@@ -249,11 +271,18 @@ pub(in crate::index::scatter) fn plan(
     let asked = body.read::<Vec<String>>("facets").ok()?.filter(|facets| !facets.is_empty());
     let performance = flag(&body, "showPerformanceDetails")?;
     let positions = flag(&body, "showMatchesPosition")?;
-    // Numbered pages count distinct hits exhaustively; the same value may be on several leaves. Only
-    // the query's own attribute is sure to be filterable, and so a facet.
+    // Numbered pages count distinct hits exhaustively; the same value may be on several leaves. An
+    // attribute has to be filterable to be a facet; the query's own is.
     let pages = matches!(pagination, Pagination::Page { .. });
-    let count_distinct =
-        body.read::<String>("distinct").ok()?.filter(|_| pages && index.shards > 1);
+    let counted = hits.distinct.clone().filter(|attribute| {
+        index.shards > 1 && (hits.distinct_shown || settings.filters(attribute))
+    });
+    let plain = !semantic(&body) && frequency.is_none() && hits.score_threshold.is_none();
+    // A node fills the page from the first hit, whether any is shown or not.
+    let wanted = offset.saturating_add(limit).min(settings.max_total_hits);
+    let estimate = counted.clone().filter(|_| plain && !pages && wanted > 0);
+    let estimate = estimate.map(|attribute| Estimate { attribute, wanted });
+    let count_distinct = counted.filter(|_| pages && (hits.distinct_shown || !semantic(&body)));
     let mut drop_facets = Vec::new();
     if let Some(attribute) = &count_distinct {
         let mut facets = asked.clone().unwrap_or_default();
@@ -288,7 +317,7 @@ pub(in crate::index::scatter) fn plan(
         body.set("page", &1);
         body.set("hitsPerPage", &depth);
     } else {
-        body.set("limit", &depth);
+        body.set("limit", &estimate.as_ref().map_or(depth, Estimate::asked));
     }
     let query = body.read::<String>("q").ok()?;
     let project = displayed.is_some() && (positions || hits.show_details);
@@ -305,6 +334,7 @@ pub(in crate::index::scatter) fn plan(
         hits,
         facets,
         frequency,
+        estimate,
         count_distinct,
         show_query_vector: flag(&body, "retrieveVectors")?,
         performance,
