@@ -109,6 +109,13 @@ async fn a_deletion_forgets_what_is_over() {
     assert_eq!((gone.status, &gone.body["code"]), (404, &json!("task_not_found")));
     let gone = api.get(&format!("/batches/{}", write["uid"])).await;
     assert_eq!((gone.status, &gone.body["code"]), (404, &json!("batch_not_found")));
+    // One that the nodes are still at is over first, as on one node.
+    let write = api.json("POST", "/indexes/a/documents", &some_documents(1)).await.expect(202);
+    let deletion = about_tasks(&api, "DELETE", &format!("/tasks?uids={}", write["taskUid"])).await;
+    assert_eq!(deletion["details"]["deletedTasks"], 1);
+    assert_eq!(api.get(&format!("/tasks/{}", write["taskUid"])).await.status, 404);
+    let stats = api.get("/indexes/a/stats").await.expect(200);
+    assert_eq!(stats["numberOfDocuments"], 120, "and it was done");
     let none = about_tasks(&api, "DELETE", "/tasks?uids=4294967290").await;
     assert_eq!(none["details"]["deletedTasks"], 0);
     for (method, path) in [("POST", "/tasks/cancel"), ("DELETE", "/tasks")] {

@@ -30,7 +30,10 @@ Usage: cargo xtask <COMMAND>
   test       run every test of the workspace and say what did not run
       --no-install             fail instead of installing what is missing
 
-  ci         what CI runs: fmt, tidy, clippy, docs, test, demo --check, conformance
+  sdk        run Meilisearch's own clients (examples/sdk-tests) against Miroir; part of `test`
+      --no-install             as above
+
+  ci         what CI runs: fmt, tidy, clippy, docs, test, sdk, demo --check, conformance
       --no-install             as above
 
   docs       write docs/api-compatibility.md and docs/errors.md from the tables in the code
@@ -69,6 +72,11 @@ pub(crate) enum Command {
     /// `test`.
     Test {
         /// Whether missing tools are installed.
+        install: bool,
+    },
+    /// `sdk`.
+    Sdk {
+        /// Whether missing packages are installed.
         install: bool,
     },
     /// `ci`.
@@ -228,6 +236,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Co
         "demo" => demo(&mut parser),
         "catalogue" => catalogue_options(&mut parser),
         "test" => Ok(Command::Test { install: install(&mut parser)? }),
+        "sdk" => Ok(Command::Sdk { install: install(&mut parser)? }),
         "ci" => Ok(Command::Ci { install: install(&mut parser)? }),
         "docs" => match parser.next()? {
             None => Ok(Command::Docs),

@@ -10,7 +10,7 @@ use crate::build::{self, Build, cargo, root, run as run_command};
 use crate::cluster::{Cluster, MASTER_KEY, NodeProgram};
 use crate::guard::{self, Scratch};
 use crate::test::{self, Report};
-use crate::{Failure, Outcome, chaos, demo, tidy};
+use crate::{Failure, Outcome, chaos, demo, sdk, tidy};
 
 /// Areas of the conformance kit that pass in this version. It grows; nothing is ever taken out.
 const AREAS: &[&str] =
@@ -80,6 +80,18 @@ pub(crate) fn run(install: bool) -> Outcome<()> {
             Verdict::Failed(format!("{} failed", report.failed.join(", ")))
         })
     })?;
+    let mut clients = sdk::Report::default();
+    steps.run("sdk", || {
+        clients = sdk::check(install, true)?;
+        println!("{}", clients.total());
+        Ok(if !clients.failed.is_empty() {
+            Verdict::Failed(clients.failed.join(", "))
+        } else if clients.passed.is_empty() {
+            Verdict::NotRun(clients.not_run.join("; "))
+        } else {
+            Verdict::Passed
+        })
+    })?;
     steps.run("demo --check", || {
         let options = DemoOptions {
             check: true,
@@ -102,11 +114,11 @@ pub(crate) fn run(install: bool) -> Outcome<()> {
         chaos::run(&options).map(|()| Verdict::Passed)
     })?;
     steps.run("conformance", conformance)?;
-    close(&steps, &report)
+    close(&steps, &report, &clients)
 }
 
 /// The closing lines: summary, what did not run, the tests' results.
-fn close(steps: &Steps, report: &Report) -> Outcome<()> {
+fn close(steps: &Steps, report: &Report, clients: &sdk::Report) -> Outcome<()> {
     println!("\n{:<14} {:>8}  result", "step", "seconds");
     let mut failed = Vec::new();
     let mut total = Duration::ZERO;
@@ -123,7 +135,7 @@ fn close(steps: &Steps, report: &Report) -> Outcome<()> {
         total += step.time;
     }
     println!("{:<14} {:>8.1}", "all", total.as_secs_f64());
-    for line in report.not_run() {
+    for line in report.not_run().iter().chain(&clients.not_run) {
         println!("did not run: {line}");
     }
     println!();

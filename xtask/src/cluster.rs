@@ -45,6 +45,14 @@ impl NodeProgram {
         }
     }
 
+    /// What it is, without its path.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Engine(_) => "engine nodes",
+            Self::Meilisearch(_) => "real nodes",
+        }
+    }
+
     /// For messages.
     pub(crate) fn describe(&self) -> String {
         match self {

@@ -13,6 +13,7 @@ mod docs;
 mod guard;
 mod http;
 mod progress;
+mod sdk;
 mod test;
 mod tidy;
 
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Catalogue { out, documents } => catalogue::write(&out, documents),
         Command::Test { install } => test::run(install),
+        Command::Sdk { install } => sdk::run(install),
         Command::Ci { install } => ci::run(install),
         Command::Docs => docs::run(),
         Command::Tidy => tidy::run(),

@@ -1,10 +1,11 @@
-//! `cargo xtask test`: every test of the workspace, and a list of what did not run.
+//! `cargo xtask test`: every test of the workspace, Meilisearch's clients, and a list of what did
+//! not run.
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::process::{Command, Stdio};
 
 use crate::arguments::real_nodes;
-use crate::{Outcome, build, guard};
+use crate::{Outcome, build, guard, sdk};
 
 /// A program that the tests need.
 #[derive(Debug)]
@@ -107,20 +108,25 @@ impl Report {
 pub(crate) fn run(install: bool) -> Outcome<()> {
     prepare(install)?;
     let report = tests()?;
+    // From here on there are nodes to stop.
+    guard::catch_signals()?;
+    let clients = sdk::check(install, true)?;
     println!();
     println!("did not run:");
-    let missing = report.not_run();
+    let mut missing = report.not_run();
+    missing.extend(clients.not_run.iter().cloned());
     if missing.is_empty() {
         println!("  nothing");
     }
     for line in missing {
         println!("  {line}");
     }
-    for name in &report.failed {
+    for name in report.failed.iter().chain(&clients.failed) {
         println!("failed: {name}");
     }
+    println!("{}", clients.total());
     println!("{}", report.total());
-    if report.passed { Ok(()) } else { Err("tests failed".into()) }
+    if report.passed && clients.failed.is_empty() { Ok(()) } else { Err("tests failed".into()) }
 }
 
 /// Runs the tests, showing their output.

@@ -344,6 +344,7 @@ fn operation(route: &Route, parameters: Vec<String>, original: &Original) -> Ope
         Action::Dump => Operation::System(SystemOp::Dump),
         Action::Snapshot => Operation::System(SystemOp::Snapshot),
         Action::Export => Operation::System(SystemOp::Export),
+        Action::Render(gate) => Operation::System(SystemOp::Render(gate)),
         Action::Gated(gate) => Operation::System(SystemOp::Gated(gate)),
         Action::Health => Operation::System(SystemOp::Health),
         Action::Root => Operation::System(SystemOp::Root),

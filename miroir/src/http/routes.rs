@@ -104,6 +104,8 @@ pub enum Action {
     Snapshot,
     /// Export to another instance.
     Export,
+    /// A template rendered without an index.
+    Render(&'static Gate),
     /// Served by no cluster: while the feature is off, answered as by one node; refused after.
     Gated(&'static Gate),
     /// What is this?

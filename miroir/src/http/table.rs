@@ -68,8 +68,11 @@ const CHATS: Gate = Gate {
     feature: "chatCompletions",
     why: "chats are not served: a node would answer from its own part of the documents",
 };
-const TEMPLATES: Gate =
-    Gate { feature: "renderRoute", why: "templates are not rendered: try them on one node" };
+const TEMPLATES: Gate = Gate {
+    feature: "renderRoute",
+    why: "templates and documents of an index are not looked up: give both `inline`, which any node \
+          renders",
+};
 
 /// Rows but those of single settings. Method, path, what it does, key actions, treatment, note.
 type Row = (Method, &'static str, A, Actions, T, &'static str);
@@ -307,9 +310,9 @@ const ROWS: &[Row] = &[
     (
         POST,
         "/render-template",
-        A::Gated(&TEMPLATES),
+        A::Render(&TEMPLATES),
         &["settings.get", "documents.get"],
-        T::Refused,
+        T::Own,
         TEMPLATES.why,
     ),
 ];

@@ -259,6 +259,8 @@ pub enum SystemOp {
     Snapshot,
     /// `POST /export`.
     Export,
+    /// `POST /render-template`; refused so when it names an index.
+    Render(&'static crate::http::routes::Gate),
     /// A route that no cluster serves, behind an experimental feature.
     Gated(&'static crate::http::routes::Gate),
     /// A route this version does not serve.

@@ -8,7 +8,9 @@
 //! by then is done: the others copy it. One of which some shards were written and others not fails
 //! and says so. Changes of indexes as such are over when they are accepted.
 //!
-//! A deletion forgets finished tasks here and on the nodes.
+//! A deletion forgets finished tasks here and on the nodes. As on one node, which ends its batch
+//! first, it waits for those of the chosen tasks that the nodes were at when it was accepted: the
+//! first unfinished task of every index.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -165,9 +167,43 @@ fn no_filter(kind: TaskKind) -> Error {
     )
 }
 
-/// Carries out a deletion.
+/// Which of the chosen tasks are at work: those with no unfinished task of their index before them.
+fn at_work(unfinished: &[TaskRecord], chosen: &[u32]) -> Vec<u32> {
+    let chosen: BTreeSet<u32> = chosen.iter().copied().collect();
+    let mut first: BTreeMap<Option<&str>, u32> = BTreeMap::new();
+    for task in unfinished.iter().filter(|task| !task.status.is_terminal()) {
+        let uid = first.entry(task.physical.as_deref()).or_insert(task.uid.0);
+        *uid = (*uid).min(task.uid.0);
+    }
+    let mut out: Vec<u32> = first.into_values().filter(|uid| chosen.contains(uid)).collect();
+    out.sort_unstable();
+    out
+}
+
+/// Whether a deletion still has to wait. What it waits for is fixed when it is first looked at.
+async fn has_to_wait(shared: &Shared, record: &mut TaskRecord) -> Result<bool, Error> {
+    let tasks = &shared.stores.tasks;
+    if record.protocol.as_ref().is_none_or(|p| p.get("awaited").is_none()) {
+        let awaited = at_work(&tasks.unfinished().await?, &kept(record, "chosen"));
+        keep(record, "awaited", json!(ranges(&awaited)));
+    }
+    for uid in kept(record, "awaited") {
+        if tasks.get(TaskUid(uid)).await?.is_some_and(|task| !task.status.is_terminal()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Carries out a deletion, unless it has to wait.
 pub(super) async fn forget(shared: &Arc<Shared>, record: &mut TaskRecord) -> Result<(), Error> {
+    if has_to_wait(shared, record).await? {
+        return Ok(());
+    }
+    // Seen as at work before anything is gone: some batch is always there.
     record.started_at.get_or_insert_with(clock::now);
+    record.status = TaskStatus::Processing;
+    shared.stores.tasks.update(record.clone()).await?;
     let mut on_nodes: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
     // Counted anew after a restart: what was forgotten before it is not there again.
     let before = record.protocol.as_ref().and_then(|p| p.get("forgotten"));
@@ -352,6 +388,25 @@ mod tests {
         assert_eq!(ranges(&[0, 1, 5, u32::MAX]), [[0, 1], [5, 5], [u32::MAX, u32::MAX]]);
         assert_eq!(kept(&record(&[]), "chosen"), [1, 2, 3, 7, 9, 10]);
         assert_eq!(kept(&record(&[]), "passed"), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn the_first_unfinished_task_of_an_index_is_at_work() {
+        use TaskStatus::{Enqueued, Processing, Succeeded};
+        let task = |uid, index: Option<&str>, status| {
+            let physical = index.map(str::to_owned);
+            TaskRecord { uid: TaskUid(uid), physical, status, ..record(&[]) }
+        };
+        let queue = [
+            task(1, Some("a"), Succeeded),
+            task(2, Some("a"), Processing),
+            task(3, Some("a"), Enqueued),
+            task(4, Some("b"), Enqueued),
+            task(5, None, Enqueued),
+        ];
+        assert_eq!(at_work(&queue, &[1, 2, 3, 4, 5]), [2, 4, 5]);
+        assert_eq!(at_work(&queue, &[1, 3]), Vec::<u32>::new(), "3 has to wait for 2");
+        assert_eq!(at_work(&[], &[1]), Vec::<u32>::new());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Routes that no cluster serves, refused on purpose.
+//! Routes that no cluster serves, or serves in part, refused on purpose.
 //!
 //! While the experimental feature of such a route is off, a node says so in its own words. Once it is
 //! on, Miroir says why it does not serve the route.
@@ -15,6 +15,12 @@ use crate::http::routes::Gate;
 use crate::node::Call;
 use crate::operation::{Original, RawObject, Request, Response};
 use crate::routing::ShardSet;
+
+/// Whether a request to render names an index, whose documents no single node has.
+fn names_an_index(body: &[u8]) -> bool {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    ["template", "input"].iter().any(|part| !body[part]["indexUid"].is_null())
+}
 
 /// A field that no node knows.
 const PROBE: &str = "unknownToEveryNode";
@@ -36,6 +42,19 @@ impl Control {
             Ok(false) => self.refusal(request, "").await,
             Err(error) => error,
         }
+    }
+
+    /// A template and a document that come with the request are rendered by any node, which also
+    /// says what is wrong with them.
+    pub(super) async fn render(&self, request: &Request, gate: &Gate) -> Result<Response, Error> {
+        if request.original.is_json() && names_an_index(&request.original.body) {
+            return Err(self.gated(request, gate).await);
+        }
+        let none = || Error::shards_unavailable(ShardSet::full(self.shared.tuning.shards));
+        let node = self.shared.any_node().ok_or_else(none)?;
+        let call = request.original.replay("");
+        let body = self.shared.call(&node, &call, &request.cx).await?;
+        Ok(Response { status: StatusCode::OK, body, meta: Default::default() })
     }
 
     /// A body that a node would take becomes a task that fails and says why. Of any other body a node
@@ -75,5 +94,25 @@ impl Control {
         );
         let done = self.decided(None, TaskKind::Export, Some(details), None, Err(error)).await?;
         Ok(Response { status: StatusCode::OK, ..done })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_comes_with_the_request_is_rendered() {
+        let inline = json!({
+            "template": {"kind": "inlineDocumentTemplate", "inline": "{{doc.indexUid}}"},
+            "input": {"kind": "inlineDocument", "inline": {"indexUid": "a"}},
+        });
+        assert!(!names_an_index(inline.to_string().as_bytes()));
+        for part in ["template", "input"] {
+            let mut body = inline.clone();
+            body[part]["indexUid"] = "a".into();
+            assert!(names_an_index(body.to_string().as_bytes()));
+        }
+        assert!(!names_an_index(b"no JSON"), "a node says so");
     }
 }

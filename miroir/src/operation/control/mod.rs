@@ -79,6 +79,7 @@ impl Control {
                 self.back_up(&request, &backups::SNAPSHOT).await
             }
             Operation::System(SystemOp::Export) => self.export(&request).await,
+            Operation::System(SystemOp::Render(gate)) => self.render(&request, gate).await,
             Operation::System(SystemOp::Gated(gate)) => Err(self.gated(&request, gate).await),
             Operation::System(SystemOp::Unsupported(what)) => {
                 Err(self.refused(&request, what).await)

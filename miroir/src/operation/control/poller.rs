@@ -281,7 +281,7 @@ async fn advance(
     } else if record.kind == TaskKind::TaskCancelation {
         cancel::conclude(shared, record).await?;
     } else if record.kind == TaskKind::TaskDeletion {
-        // Done above.
+        // Done above, or it waits.
     } else if cancel::is_canceled(record) {
         cancel::become_canceled(record);
         if record.kind == TaskKind::SettingsUpdate {

@@ -109,7 +109,9 @@ impl Control {
 
     async fn node_stats(&self, request: &Request) -> BTreeMap<miroir_api::NodeId, NodeStats> {
         let topology = self.shared.topology();
-        let call = Call::get("stats_get", "/stats");
+        let path =
+            if wants_sizes(request) { "/stats?showInternalDatabaseSizes=true" } else { "/stats" };
+        let call = Call::get("stats_get", path);
         let answers = join_all(topology.nodes().filter(|n| n.status.is_readable()).map(|node| {
             let call = &call;
             async move {
@@ -187,20 +189,50 @@ fn in_words(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.2} {}", UNITS[unit]) }
+    // Two digits at most, and no zeros at the end.
+    format!("{} {}", (value * 100.0).round() / 100.0, UNITS[unit])
 }
 
-fn adapt(value: &mut Value, request: &Request) {
+fn wants_sizes(request: &Request) -> bool {
     let query = request.original.query.as_deref().unwrap_or_default();
-    if query.contains("showInternalDatabaseSizes=true")
-        && value.get("internalDatabaseSizes").is_none()
-    {
-        value["internalDatabaseSizes"] = json!({});
-    }
+    query.contains("showInternalDatabaseSizes=true")
+}
+
+/// Says sizes as the request wants them.
+fn adapt(value: &mut Value, request: &Request) {
     if human(request) {
-        for key in ["rawDocumentDbSize", "avgDocumentSize"] {
-            let bytes = value[key].as_u64().unwrap_or(0);
-            value[key] = in_words(bytes).into();
-        }
+        say_in_words(value);
+    }
+}
+
+fn say_in_words(value: &mut Value) {
+    for key in ["rawDocumentDbSize", "avgDocumentSize"] {
+        let bytes = value[key].as_u64().unwrap_or(0);
+        value[key] = in_words(bytes).into();
+    }
+    let sizes = value.get_mut("internalDatabaseSizes").and_then(Value::as_object_mut);
+    for size in sizes.into_iter().flat_map(|sizes| sizes.values_mut()) {
+        *size = in_words(size.as_u64().unwrap_or(0)).into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_is_put_into_words() {
+        let mut stats = json!({
+            "rawDocumentDbSize": 512, "avgDocumentSize": 0,
+            "internalDatabaseSizes": {"main": 16384, "documents": 2_621_440, "words": 1234},
+        });
+        say_in_words(&mut stats);
+        assert_eq!(
+            stats,
+            json!({
+                "rawDocumentDbSize": "512 B", "avgDocumentSize": "0 B",
+                "internalDatabaseSizes": {"main": "16 KiB", "documents": "2.5 MiB", "words": "1.21 KiB"},
+            })
+        );
     }
 }
