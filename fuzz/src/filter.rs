@@ -54,6 +54,10 @@ fn body(own: &str, rules: &RawValue) {
     let after: Map<String, Value> =
         serde_json::from_slice(&body.to_bytes()).expect("a body stays JSON");
     let Ok(rules) = serde_json::from_str::<Value>(rules.get()) else { return };
+    // A rule whose filter is null has none.
+    if rules.is_null() {
+        return;
+    }
     let joined = &after["filter"];
     let own = before.insert("filter".to_owned(), joined.clone()).unwrap_or_default();
     // Everything else is as it was.
