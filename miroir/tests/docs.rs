@@ -1,5 +1,7 @@
-//! `docs/api-compatibility.md` and `docs/errors.md` are written from the tables in the code:
+//! `docs/api-compatibility.md`, `docs/errors.md` and `docs/openapi.json` are written from the tables in the code:
 //! `cargo xtask docs` writes them (by `MIROIR_WRITE_DOCS=1`), this test fails while they are stale.
+
+mod openapi;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,7 +23,7 @@ fn check(name: &str, wanted: &str) {
     if std::env::var_os("MIROIR_WRITE_DOCS").is_some() {
         std::fs::write(&path, wanted).unwrap();
     }
-    let found = std::fs::read_to_string(&path).unwrap();
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(found == wanted, "docs/{name} is stale: run `cargo xtask docs`");
 }
 
@@ -100,4 +102,11 @@ fn every_own_error_has_a_page() {
         write!(out, "\n## {code}\n\n`{status}`, type `{class}`. {text}\n").unwrap();
     }
     check("errors.md", &out);
+}
+
+#[test]
+fn the_api_is_described_for_programs() {
+    let mut text = serde_json::to_string_pretty(&openapi::document()).unwrap();
+    text.push('\n');
+    check("openapi.json", &text);
 }

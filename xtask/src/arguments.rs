@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use crate::fuzz::{ApiOptions, DiffOptions, FuzzOptions, TargetOptions};
 use crate::{Failure, Outcome, catalogue};
 
 /// What `cargo xtask help` prints.
@@ -36,10 +37,23 @@ Usage: cargo xtask <COMMAND>
   ci         what CI runs: fmt, tidy, clippy, docs, test, sdk, demo --check, conformance
       --no-install             as above
 
-  docs       write docs/api-compatibility.md and docs/errors.md from the tables in the code
+  docs       write docs/api-compatibility.md, errors.md and openapi.json from the tables in the code
   chaos      kill -9 a node, then the server, of a cluster under load, and check every document
       --seconds N              time under load (12)
       --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH)
+
+  fuzz       inputs nobody thought of
+    fuzz api                   requests made up from docs/openapi.json (needs Python)
+      --examples N             requests per operation, at most (50)
+      --seed N                 what they follow from (1)
+      --description FILE       another OpenAPI description, such as Meilisearch's
+      --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH)
+    fuzz targets [NAME...]     libFuzzer targets of fuzz/ (default: all of them)
+      --runs N                 executions of each; 0: the committed seeds only (1000000)
+      --length N               longest input in bytes (512)
+    fuzz diff                  random queries, Miroir against one node that holds everything
+      --seeds N                corpora of 40 queries (100)
+      --first N                seed of the first (1)
 
   tidy       check the rules of the repository that the compiler does not know
 
@@ -92,6 +106,8 @@ pub(crate) enum Command {
     Chaos(ChaosOptions),
     /// `bench`.
     Bench(BenchOptions),
+    /// `fuzz`.
+    Fuzz(FuzzOptions),
 }
 
 /// The shape of a cluster.
@@ -248,6 +264,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Co
         },
         "chaos" => chaos(&mut parser),
         "bench" => bench(&mut parser),
+        "fuzz" => fuzz(&mut parser),
         other => Err(format!("there is no command `{other}`; see `cargo xtask help`").into()),
     }
 }
@@ -342,6 +359,40 @@ fn bench(parser: &mut lexopt::Parser) -> Outcome<Command> {
     Ok(Command::Bench(options))
 }
 
+fn fuzz(parser: &mut lexopt::Parser) -> Outcome<Command> {
+    let what = match parser.next()? {
+        Some(Value(word)) => word.string()?,
+        Some(Long("help") | Short('h')) => return Ok(Command::Help),
+        _ => return Err("say what: fuzz api, fuzz targets or fuzz diff".into()),
+    };
+    let mut api = ApiOptions { meilisearch: real_nodes(), ..ApiOptions::default() };
+    let mut targets = TargetOptions::default();
+    let mut diff = DiffOptions { seeds: 100, first: 1 };
+    while let Some(argument) = parser.next()? {
+        match (what.as_str(), argument) {
+            (_, Long("help") | Short('h')) => return Ok(Command::Help),
+            ("api", Long("examples")) => api.examples = parser.value()?.parse()?,
+            ("api", Long("seed")) => api.seed = parser.value()?.parse()?,
+            ("api", Long("description")) => api.description = Some(parser.value()?.into()),
+            ("api", Long("meilisearch")) => api.meilisearch = Some(parser.value()?.into()),
+            ("targets", Value(name)) => targets.names.push(name.string()?),
+            ("targets", Long("runs")) => targets.runs = parser.value()?.parse()?,
+            ("targets", Long("length")) => targets.length = parser.value()?.parse()?,
+            ("diff", Long("seeds")) => diff.seeds = parser.value()?.parse()?,
+            ("diff", Long("first")) => diff.first = parser.value()?.parse()?,
+            (_, other) => return Err(other.unexpected().into()),
+        }
+    }
+    match what.as_str() {
+        "api" if api.examples == 0 => Err("--examples is at least 1".into()),
+        "api" => Ok(Command::Fuzz(FuzzOptions::Api(api))),
+        "targets" => Ok(Command::Fuzz(FuzzOptions::Targets(targets))),
+        "diff" if diff.seeds == 0 => Err("--seeds is at least 1".into()),
+        "diff" => Ok(Command::Fuzz(FuzzOptions::Diff(diff))),
+        other => Err(format!("there is no `fuzz {other}`; see `cargo xtask help`").into()),
+    }
+}
+
 /// The binary that tests and benches use as nodes, when the environment names one.
 pub(crate) fn real_nodes() -> Option<PathBuf> {
     std::env::var_os("MIROIR_TEST_MEILISEARCH").filter(|path| !path.is_empty()).map(PathBuf::from)
@@ -375,6 +426,20 @@ mod tests {
     }
 
     #[test]
+    fn options_of_fuzzing() {
+        let Command::Fuzz(FuzzOptions::Targets(options)) =
+            read("fuzz targets csv --runs 7 merge").unwrap()
+        else {
+            panic!("not the targets");
+        };
+        assert_eq!((options.names.join(" "), options.runs), ("csv merge".to_owned(), 7));
+        assert_eq!(
+            read("fuzz diff --seeds 3 --first 9").unwrap(),
+            Command::Fuzz(FuzzOptions::Diff(DiffOptions { seeds: 3, first: 9 }))
+        );
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (line, part) in [
             ("dmo", "`dmo`"),
@@ -385,6 +450,10 @@ mod tests {
             ("catalogue", "--out"),
             ("bench --seconds 0", "at least 1"),
             ("chaos --seconds 2", "at least 6"),
+            ("fuzz", "fuzz targets"),
+            ("fuzz nope", "`fuzz nope`"),
+            ("fuzz diff --runs 3", "--runs"),
+            ("fuzz diff --seeds 0", "at least 1"),
         ] {
             let message = read(line).unwrap_err().to_string();
             assert!(message.contains(part), "{line}: {message}");

@@ -10,6 +10,7 @@ mod ci;
 mod cluster;
 mod demo;
 mod docs;
+mod fuzz;
 mod guard;
 mod http;
 mod progress;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Chaos(options) => chaos::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

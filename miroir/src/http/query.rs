@@ -1,5 +1,6 @@
 //! Query strings, and requests whose parameters are in one.
 
+use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::operation::RawObject;
@@ -42,16 +43,15 @@ pub(super) fn decode(text: &str, plus: bool) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The decoded pairs of a query string, in order.
+/// The decoded pairs of a query string, in order. Of a key that is given twice only the last value
+/// is there: nodes do not look at the others, be they ever so wrong.
 pub fn query_pairs(query: &str) -> Vec<(String, String)> {
-    query
-        .split('&')
-        .filter(|part| !part.is_empty())
-        .map(|part| {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            (decode(key, true), decode(value, true))
-        })
-        .collect()
+    let pairs = query.split('&').filter(|part| !part.is_empty()).map(|part| {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        (decode(key, true), decode(value, true))
+    });
+    let last: IndexMap<String, String> = pairs.collect();
+    last.into_iter().collect()
 }
 
 fn list(text: &str) -> Vec<&str> {
@@ -206,6 +206,17 @@ mod tests {
         );
         assert!(search_body("limit=x").is_none());
         assert!(search_body("nope=1").is_none());
+    }
+
+    #[test]
+    fn of_a_repeated_parameter_the_last_value_counts() {
+        assert_eq!(
+            query_pairs("a=1&b=2&a=&%61=3"),
+            [("a".to_owned(), "3".to_owned()), ("b".to_owned(), "2".to_owned())]
+        );
+        let body = search_body("limit=x&showRankingScore=7&limit=2&showRankingScore=true").unwrap();
+        assert_eq!(&body.to_bytes()[..], br#"{"limit":2,"showRankingScore":true}"#);
+        assert!(search_body("limit=2&limit=x").is_none());
     }
 
     #[test]
