@@ -95,8 +95,8 @@ pub struct History {
     state: Mutex<State>,
 }
 
-/// What each node did with a document, oldest first.
-fn story(cluster: &SimCluster, id: &str) -> String {
+/// What each node did with a document, or with settings, oldest first.
+fn story(cluster: &SimCluster, id: Option<&str>) -> String {
     let mut text = String::new();
     for node in &cluster.nodes {
         for line in node.inspect(|disk| disk.story_of(id)) {
@@ -248,12 +248,12 @@ impl History {
                         state.violations.push(format!(
                             "acknowledged write lost: {id} (shard {shard}) is {value:?} on {owner}, \
                              not in {allowed:?}{}",
-                            story(cluster, id)
+                            story(cluster, Some(id))
                         ));
                     }
                     if first.is_some_and(|first| first != document) {
                         let text = format!("replicas differ: {id} (shard {shard}) on {owner}");
-                        state.violations.push(format!("{text}{}", story(cluster, id)));
+                        state.violations.push(format!("{text}{}", story(cluster, Some(id))));
                     }
                     first.get_or_insert(document);
                 }
@@ -278,7 +278,8 @@ impl History {
             settings.entry(text).or_insert_with(Vec::new).push(node.id().to_string());
         }
         if settings.len() > 1 {
-            self.violation(format!("settings differ: {settings:?}"));
+            let told = story(cluster, None);
+            self.violation(format!("settings differ: {settings:?}{told}"));
         }
     }
 

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full};
 use miroir::context::Principal;
 use miroir::leaf::{self, Target};
 use miroir::node::health::HealthOptions;
+use miroir::operation::control::drift::DriftOptions;
 use miroir::quorum::WriteQuorum;
 use miroir::routing::ShardSet;
 use miroir::stage::BoxService;
@@ -254,6 +255,8 @@ impl SimCluster {
         for node in &self.nodes {
             node.suffer(Fault::Heal);
         }
+        // Settings that a process was just proposing when it died are found by comparing.
+        tokio::time::sleep(DriftOptions::default().interval).await;
         let until = Instant::now() + patience;
         let mut calm = 0;
         loop {

@@ -169,6 +169,26 @@ impl Task {
     }
 }
 
+/// How much of a settings patch a story tells.
+const SHOWN: usize = 200;
+
+/// What work does to a document.
+fn of_document(id: &str, work: &Work) -> Option<String> {
+    match work {
+        Work::Add(documents, key, replace) => {
+            let key = key.as_deref().unwrap_or("id");
+            let all = documents.iter().filter(|d| d.get(key).and_then(Value::as_str) == Some(id));
+            let all: Vec<_> = all.map(|d| d.get("v").cloned().unwrap_or_default()).collect();
+            let verb = if *replace { "put" } else { "update" };
+            (!all.is_empty()).then(|| format!("{verb} v={all:?} of {}", documents.len()))
+        }
+        Work::DeleteIds(ids) => ids.iter().any(|i| i == id).then(|| "delete".to_owned()),
+        Work::DeleteFilter(filter) => Some(format!("delete {filter}")),
+        Work::Clear => Some("clear".to_owned()),
+        Work::Create(_) | Work::Drop | Work::Rekey(_) | Work::Settings(_) => None,
+    }
+}
+
 /// An error object of Meilisearch.
 pub(super) fn error(code: &str, message: &str) -> Value {
     json!({
@@ -250,22 +270,16 @@ impl Disk {
         }
     }
 
-    /// What tasks did to one document, a line each: for whoever has to explain a violation.
-    pub fn story_of(&self, id: &str) -> Vec<String> {
-        let about = |work: &Work| match work {
-            Work::Add(documents, key, replace) => {
-                let key = key.as_deref().unwrap_or("id");
-                let all =
-                    documents.iter().filter(|d| d.get(key).and_then(Value::as_str) == Some(id));
-                let all: Vec<_> = all.map(|d| d.get("v").cloned().unwrap_or_default()).collect();
-                let verb = if *replace { "put" } else { "update" };
-                (!all.is_empty()).then(|| format!("{verb} v={all:?} of {}", documents.len()))
+    /// What tasks did to one document, or to settings if none is named, a line each: for whoever has
+    /// to explain a violation.
+    pub fn story_of(&self, id: Option<&str>) -> Vec<String> {
+        let about = |work: &Work| match (id, work) {
+            (_, Work::Create(_) | Work::Drop) => Some(work.kind().to_owned()),
+            (None, Work::Settings(patch)) => {
+                Some(format!("{patch:?}").chars().take(SHOWN).collect())
             }
-            Work::DeleteIds(ids) => ids.iter().any(|i| i == id).then(|| "delete".to_owned()),
-            Work::DeleteFilter(filter) => Some(format!("delete {filter}")),
-            Work::Clear => Some("clear".to_owned()),
-            Work::Create(_) | Work::Drop => Some(work.kind().to_owned()),
-            Work::Rekey(_) | Work::Settings(_) => None,
+            (Some(id), work) => of_document(id, work),
+            (None, _) => None,
         };
         let line = |task: &Task| {
             let work = about(&task.work)?;

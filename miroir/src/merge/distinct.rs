@@ -117,10 +117,8 @@ fn collect(value: &Value, path: &str, empty: bool, keys: &mut Vec<Key>) {
             // Adding zero makes the two zeros one.
             keys.extend(number.as_f64().map(|number| Key::Number((number + 0.0).to_bits())));
         }
-        Value::String(text) if path.is_empty() => {
-            if empty || !text.is_empty() {
-                keys.push(Key::Text(normal::facet(text)));
-            }
+        Value::String(text) if path.is_empty() && (empty || !text.is_empty()) => {
+            keys.push(Key::Text(normal::facet(text)));
         }
         Value::Bool(flag) if path.is_empty() => keys.push(Key::Text(flag.to_string())),
         _ => {}

@@ -105,7 +105,7 @@ fn load(cluster: &Cluster) -> Outcome<()> {
         .map(|id| {
             json!({
                 "id": id, "title": format!("The film number {id}"), "price": id % 7,
-                "genre": ["drama", "comedy", "crime"][id % 3],
+                "genre": (["drama", "comedy", "crime"][id % 3]),
                 "_geo": {"lat": id, "lng": 2 * id},
             })
         })

@@ -71,12 +71,15 @@ pub fn judge(hashes: &BTreeMap<NodeId, String>, committed: Option<&str>) -> Verd
     Verdict::Differ { right, wrong: other.into_iter().map(|(node, _)| node.clone()).collect() }
 }
 
+/// When a process looks for the first time, at the latest: the one before may have died while it
+/// asked a node to judge settings, which then are on that node only.
+const FIRST: Duration = Duration::from_secs(30);
+
 /// Checks at the interval until cancelled.
 pub async fn run(shared: Arc<Shared>, options: DriftOptions, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(options.interval);
+    let begin = tokio::time::Instant::now() + options.interval.min(FIRST);
+    let mut tick = tokio::time::interval_at(begin, options.interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // The first tick is at once, when nodes have not been looked at yet.
-    tick.tick().await;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

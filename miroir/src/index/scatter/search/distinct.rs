@@ -6,6 +6,8 @@
 //! the hits that were kept. Leaves count both: one more question, and one before it if hits tied with
 //! the last of the page may go on beyond the leaves' lists.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use futures_util::future::{OptionFuture, join, try_join_all};
 
@@ -158,7 +160,7 @@ impl Counter<'_> {
         let quoted = quoted(attribute);
         let mut others = format!("{quoted} NOT IN [{}]", values.join(","));
         if empty.is_some() {
-            others += &format!(" AND {quoted} IS NOT EMPTY");
+            let _ = write!(others, " AND {quoted} IS NOT EMPTY");
         }
         let valued: usize = looked.valued.iter().sum();
         let Some(options) = &self.plan.facets else {
@@ -181,10 +183,11 @@ impl Counter<'_> {
             let mut these = format!("{quoted} IN [{}]", values.join(","));
             if looked.several {
                 // What shares a value with a hit of another leaf must not take its place here.
-                these += &format!(" AND {quoted} NOT IN [{}]", looked.elsewhere(leaf).join(","));
+                let elsewhere = looked.elsewhere(leaf).join(",");
+                let _ = write!(these, " AND {quoted} NOT IN [{elsewhere}]");
             }
             if owns {
-                these += &format!(" OR {quoted} IS EMPTY");
+                let _ = write!(these, " OR {quoted} IS EMPTY");
             }
             Some(self.of(page, self.scoped(&body, Some(&these))))
         });
