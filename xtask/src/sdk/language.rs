@@ -101,24 +101,33 @@ impl Language {
                 once(place, &source.join("Cargo.lock"), install, || {
                     step("cargo fetch", &mut cargo_at(place, source, &["fetch", "--locked"]))
                 })?;
-                let arguments = ["build", "--locked", "--offline", "--quiet"];
-                step("cargo build", &mut cargo_at(place, source, &arguments))?;
                 Ok(ready(place.join("debug/miroir-sdk-test"), None))
             }
             Kind::Go => {
                 for file in ["go.mod", "main.go"] {
                     fs::copy(source.join(file), place.join(file))?;
                 }
-                let go = |arguments: &[&str]| {
-                    let mut command = Command::new("go");
-                    command.args(arguments).current_dir(place);
-                    command
-                };
-                // Without a sum file in the repository the build itself fetches and records.
-                let mode = if install { "-mod=mod" } else { "-mod=readonly" };
-                step("go build", &mut go(&["build", mode, "-o", "check", "."]))?;
+                once(place, &source.join("go.mod"), install, || {
+                    step("go mod tidy", Command::new("go").args(["mod", "tidy"]).current_dir(place))
+                })?;
                 Ok(ready(place.join("check"), None))
             }
+        }
+    }
+
+    /// Compiles what has to be compiled. Everything it needs was fetched by [`Self::prepare`]: a
+    /// client that does not compile is one that failed.
+    pub(super) fn build(&self, source: &Path, place: &Path) -> Outcome<()> {
+        match self.kind {
+            Kind::Python | Kind::JavaScript => Ok(()),
+            Kind::Rust => {
+                let arguments = ["build", "--locked", "--offline", "--quiet"];
+                step("cargo build", &mut cargo_at(place, source, &arguments))
+            }
+            Kind::Go => step(
+                "go build",
+                Command::new("go").args(["build", "-o", "check", "."]).current_dir(place),
+            ),
         }
     }
 }
@@ -158,8 +167,7 @@ fn step(name: &str, command: &mut Command) -> Outcome<()> {
     let text = String::from_utf8_lossy(&text);
     eprintln!("{text}");
     let last = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no output");
-    let remedy = "is the package registry within reach?";
-    Err(format!("{name} failed ({}); {remedy} Its last words: {last}", output.status).into())
+    Err(format!("{name} failed ({}). Its last words: {last}", output.status).into())
 }
 
 #[cfg(test)]

@@ -66,11 +66,19 @@ pub(crate) fn check(install: bool, whole_workspace: bool) -> Outcome<Report> {
         guard::check_stop()?;
         let source = root().join("examples/sdk-tests").join(language.folder);
         let place = directory().join(language.folder);
-        match language.prepare(&source, &place, install) {
-            Ok(found) => ready.push(found),
+        let found = match language.prepare(&source, &place, install) {
+            Ok(found) => found,
             Err(Failure::Stopped) => return Err(Failure::Stopped),
             Err(Failure::Message(why)) => {
                 report.not_run.push(format!("{} client: {why}", language.name));
+                continue;
+            }
+        };
+        match language.build(&source, &place) {
+            Ok(()) => ready.push(found),
+            Err(Failure::Stopped) => return Err(Failure::Stopped),
+            Err(Failure::Message(why)) => {
+                report.failed.push(format!("{} client: {why}", language.name));
             }
         }
     }
