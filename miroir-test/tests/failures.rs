@@ -14,6 +14,7 @@ use miroir_api::{IndexUid, NodeId};
 use miroir_test::cluster::{Answer, Shape, SimCluster};
 use miroir_test::faults::Fault;
 use miroir_test::history::History;
+use miroir_test::node::FakeNode;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt;
@@ -371,5 +372,38 @@ async fn nodes_below_the_demanded_settings_version_are_left_out() {
     versions.set("main", &node(0), 1).await.unwrap();
     let (status, answer) = with_floor(&cluster, paths[0].0, search.clone(), "1").await;
     assert_eq!((status, &answer["code"]), (503, &json!("miroir_settings_version_stale")));
+    end(&cluster);
+}
+
+/// One node counts what is there whatever waits in its queue. Here an index is made on some nodes
+/// before others.
+#[tokio::test(start_paused = true)]
+async fn statistics_are_there_while_an_index_is_made_on_some_nodes() {
+    let cluster = filled(11, shape(1, 1), 20).await;
+    let mut uneven = 0;
+    for number in 0..20 {
+        let body = Some(json!([{"id": "a"}]));
+        let path = format!("/indexes/made{number}/documents");
+        let answer = cluster.request(Method::POST, &path, body).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        let task = format!("/tasks/{}", answer.body["taskUid"]);
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let name = format!("made{number}");
+            let has = |node: &&FakeNode| node.inspect(|disk| disk.indexes.contains_key(&name));
+            let made = cluster.nodes.iter().filter(has).count();
+            uneven += u32::from((1..cluster.nodes.len()).contains(&made));
+            let answer = cluster.request(Method::GET, "/stats", None).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            assert_eq!(answer.body["indexes"]["main"]["numberOfDocuments"], 20);
+            let task = cluster.request(Method::GET, &task, None).await;
+            if task.body["status"] == "succeeded" {
+                break;
+            }
+            assert!(Instant::now() < end, "{}", task.body);
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert!(uneven > 0, "no index was ever on some nodes only");
     end(&cluster);
 }

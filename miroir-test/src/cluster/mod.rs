@@ -96,22 +96,29 @@ fn failover(inner: BoxService<leaf::Request>) -> BoxService<leaf::Request> {
             let mut answer = inner.clone().oneshot(request.clone()).await?;
             let Target::Cover { avoid, .. } = &request.target else { return Ok(answer) };
             let mut avoid = avoid.clone();
+            // Failures that nobody can make good say more than "missing".
+            let mut settled = Vec::new();
             for _ in 0..FAILOVERS {
                 if answer.failed.is_empty() {
                     break;
                 }
                 let mut shards = ShardSet::empty(request.index.shards);
-                for failed in std::mem::take(&mut answer.failed) {
+                let open = std::mem::take(&mut answer.failed);
+                for failed in &open {
                     shards.union_with(&failed.shards);
-                    avoid.push(failed.node);
+                    avoid.push(failed.node.clone());
                 }
                 let target = Target::Cover { shards, avoid: avoid.clone() };
                 let again = leaf::Request { target, ..request.clone() };
                 let more = inner.clone().oneshot(again).await?;
                 answer.pages.extend(more.pages);
                 answer.failed.extend(more.failed);
-                answer.missing.union_with(&more.missing);
+                settled.extend(open.into_iter().filter_map(|failed| {
+                    let shards = failed.shards.intersection(&more.missing);
+                    (!shards.is_empty()).then_some(leaf::Failed { shards, ..failed })
+                }));
             }
+            answer.failed.extend(settled);
             Ok::<_, Error>(answer)
         }
     }))

@@ -156,7 +156,7 @@ fn is_object(body: &[u8]) -> bool {
 }
 
 /// Whether a node says that it has no such index.
-fn lacks_index(error: &Error) -> bool {
+pub(crate) fn lacks_index(error: &Error) -> bool {
     #[derive(serde::Deserialize)]
     struct Code {
         code: String,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use miroir_api::{GroupId, NodeId};
 
+pub(crate) use dispatch::lacks_index;
 pub use dispatch::{Dispatch, choose, restrict};
 
 use crate::cluster::StaleMap;

@@ -11,7 +11,8 @@ use tower::ServiceExt;
 use super::Control;
 use crate::clock;
 use crate::error::Error;
-use crate::leaf::{self, Ask, Route, Scoped, Target};
+use crate::index::scatter::words;
+use crate::leaf::{self, Ask, Route, Scoped, Target, lacks_index};
 use crate::merge::{IndexStats, merge_stats};
 use crate::node::Call;
 use crate::operation::{Request, Response};
@@ -27,12 +28,29 @@ struct NodeStats {
     indexes: BTreeMap<String, IndexStats>,
 }
 
+/// Whether a node refuses because it has not come to the making of the index, or to what prepares it
+/// for being asked about shards: nothing is in it there, since documents come after that. (A node
+/// that lost an index is not asked: its copy is known to be stale.)
+fn holds_nothing(error: &Error) -> bool {
+    lacks_index(error) || words::is_unprepared(error)
+}
+
 impl Control {
     /// How many documents an index has, counted exactly over a cover.
     pub(super) async fn count(
         &self,
         request: &Request,
         entry: &Arc<IndexEntry>,
+    ) -> Result<u64, Error> {
+        self.counted(request, entry, |_| false).await
+    }
+
+    /// The same, where some failures of a node mean that it has no document of the index.
+    async fn counted(
+        &self,
+        request: &Request,
+        entry: &Arc<IndexEntry>,
+        empty: fn(&Error) -> bool,
     ) -> Result<u64, Error> {
         let topology = self.shared.topology();
         let groups = topology.groups().iter().map(|group| group.id).collect();
@@ -51,7 +69,8 @@ impl Control {
             route: Route { groups, rotation: self.shared.next_sequence() },
             cx: request.cx.clone(),
         };
-        let answer = self.leaves.clone().oneshot(leaf).await?;
+        let mut answer = self.leaves.clone().oneshot(leaf).await?;
+        answer.failed.retain(|failed| !empty(&failed.error));
         if !answer.missing.is_empty() || !answer.failed.is_empty() {
             let mut missing = answer.missing;
             answer.failed.iter().for_each(|f| missing.union_with(&f.shards));
@@ -98,9 +117,9 @@ impl Control {
             }
         }
         let mut merged = partial.unwrap_or_default();
-        merged.number_of_documents = match self.count(request, entry).await {
+        merged.number_of_documents = match self.counted(request, entry, holds_nothing).await {
             Ok(count) => count,
-            // Accepted but not made yet: there is nothing in it.
+            // Not made yet anywhere.
             Err(error) if matches!(error.kind(), crate::error::ErrorKind::Verbatim { .. }) => 0,
             Err(error) => return Err(error),
         };
