@@ -47,14 +47,17 @@ pub(crate) enum Key {
     Text(String),
 }
 
+/// A text between quotes, as filters take attributes and values.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 impl Key {
     /// The value as a filter names it.
     pub(crate) fn literal(&self) -> String {
         match self {
             Self::Number(bits) => f64::from_bits(*bits).to_string(),
-            Self::Text(text) => {
-                format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-            }
+            Self::Text(text) => quoted(text),
         }
     }
 }

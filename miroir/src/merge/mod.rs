@@ -41,6 +41,7 @@ mod values;
 mod write;
 
 pub use distinct::distinct_total;
+pub(crate) use distinct::quoted;
 pub use documents::{DocumentOptions, merge_documents, strip_reserved};
 pub use facet_search::{FacetSearchOptions, merge_facet_search};
 pub use facets::{Answer, FacetOptions, FacetOrder, MergedFacets, OpenValue, merge_facets};

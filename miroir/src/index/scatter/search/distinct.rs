@@ -15,7 +15,7 @@ use super::super::Scatter;
 use super::super::read::Gathered;
 use super::ask;
 use super::facets::{exact_facets, joined};
-use super::plan::{Estimate, Plan};
+use super::plan::{Estimate, Plan, SHOWN};
 use crate::error::Error;
 use crate::index::Request;
 use crate::leaf::{self, Route, Scoped};
@@ -32,17 +32,6 @@ const MAX_VALUES: usize = 20_000;
 
 /// More hits than a leaf has candidates.
 const EVERYTHING: usize = 1_000_000;
-
-/// What only shows in hits, or decides how many there are.
-const SHOWN: &[&str] = &[
-    "limit",
-    "showRankingScore",
-    "showRankingScoreDetails",
-    "showMatchesPosition",
-    "retrieveVectors",
-    "attributesToHighlight",
-    "attributesToCrop",
-];
 
 /// What a node would say of all candidates.
 #[derive(Debug)]
@@ -135,7 +124,7 @@ impl Counter<'_> {
             let mut body = bare(&body);
             body.set("attributesToRetrieve", &[(); 0]);
             body.set("hitsPerPage", looked.valued.get(leaf).unwrap_or(&0));
-            let condition = format!("{} NOT IN [{}]", quoted(attribute), without.join(","));
+            let condition = format!("{} NOT IN [{}]", merge::quoted(attribute), without.join(","));
             let condition = Some(condition.as_str()).filter(|_| !without.is_empty());
             self.of(page, self.scoped(&body, condition))
         });
@@ -157,7 +146,7 @@ impl Counter<'_> {
         if values.is_empty() && empty.is_none() {
             return self.rest(body, None).await;
         }
-        let quoted = quoted(attribute);
+        let quoted = merge::quoted(attribute);
         let mut others = format!("{quoted} NOT IN [{}]", values.join(","));
         if empty.is_some() {
             let _ = write!(others, " AND {quoted} IS NOT EMPTY");
@@ -247,9 +236,4 @@ fn bare(body: &RawObject) -> RawObject {
         bare.remove(key);
     }
     bare
-}
-
-/// An attribute as a filter names it.
-fn quoted(attribute: &str) -> String {
-    format!("\"{}\"", attribute.replace('\\', "\\\\").replace('"', "\\\""))
 }

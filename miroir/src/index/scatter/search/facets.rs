@@ -75,7 +75,7 @@ async fn count_values(
         let wanted = if *numeric {
             format!("\"{facet}\" = {value}")
         } else {
-            format!("\"{facet}\" = \"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+            format!("\"{facet}\" = {}", merge::quoted(value))
         };
         let counted = Scoped {
             body: base.to_bytes(),

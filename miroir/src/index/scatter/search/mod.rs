@@ -23,11 +23,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::fetch::own_words;
+use super::fetch;
 use super::hybrid::{self, Mode};
 use super::read::Gathered;
 use super::{Scatter, read};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::index::settings::IndexSettings;
 use crate::index::{Request, Response};
 use crate::leaf::{Ask, Route, Scoped};
@@ -155,13 +155,7 @@ async fn ask(
     route: &Route,
 ) -> Result<(Gathered, Vec<merge::Page>), Error> {
     let ask = Ask::Scoped(Arc::new(scoped));
-    let gathered = match read::gather(scatter, request, shards, ask, route).await {
-        Ok(gathered) => gathered,
-        Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
-            return Err(own_words(scatter, request, error).await);
-        }
-        Err(error) => return Err(error),
-    };
+    let gathered = fetch::gather(scatter, request, shards, ask, route).await?;
     let mut pages = Vec::with_capacity(gathered.pages.len());
     for page in &gathered.pages {
         let decoded =

@@ -79,22 +79,22 @@ impl Estimate {
     }
 }
 
+/// What only shows in hits, or decides how many there are.
+pub(super) const SHOWN: &[&str] = &[
+    "limit",
+    "showRankingScore",
+    "showRankingScoreDetails",
+    "showMatchesPosition",
+    "retrieveVectors",
+    "attributesToHighlight",
+    "attributesToCrop",
+];
+
 impl Plan {
     /// Leaves only what decides which documents are found, and in which order.
     pub(in crate::index::scatter) fn count_only(&mut self) {
         let Some(mut body) = RawObject::parse(&self.scoped.body) else { return };
-        for key in [
-            "limit",
-            "page",
-            "hitsPerPage",
-            "facets",
-            "showRankingScore",
-            "showRankingScoreDetails",
-            "showMatchesPosition",
-            "retrieveVectors",
-            "attributesToHighlight",
-            "attributesToCrop",
-        ] {
+        for key in SHOWN.iter().chain(&["page", "hitsPerPage", "facets"]) {
             body.remove(key);
         }
         body.set("attributesToRetrieve", &[(); 0]);

@@ -1,9 +1,10 @@
 //! Searches by vector: asked as [`hybrid`] says, and both halves of a hybrid one merged.
 
 use super::super::Scatter;
+use super::super::fetch::own_words;
 use super::super::hybrid::{self, Mode};
 use super::super::read::{self, refusal};
-use super::{Found, distinct_total, exact_facets, own_words, plan::Plan};
+use super::{Found, distinct_total, exact_facets, plan::Plan};
 use crate::error::{Error, ErrorKind};
 use crate::index::Request;
 use crate::index::settings::IndexSettings;
