@@ -152,6 +152,13 @@ impl TaskRecord {
         }
     }
 
+    /// Ends it. One that never began began now: only what has begun is in a batch and has a duration.
+    pub fn end(&mut self, status: TaskStatus, now: OffsetDateTime) {
+        self.status = status;
+        self.started_at.get_or_insert(now);
+        self.finished_at.get_or_insert(now);
+    }
+
     /// The batch it was processed in. Each task is a batch of its own, except that canceled ones
     /// belong to the batch of their cancelation; `None` until it begins.
     pub fn batch(&self) -> Option<u32> {
