@@ -17,6 +17,7 @@
 mod admin;
 pub mod config;
 mod edge;
+mod envelope;
 pub mod metrics;
 mod options;
 pub mod serve;
@@ -28,6 +29,7 @@ mod workers;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -172,7 +174,8 @@ impl Server {
         let drain = Duration::from(self.config.server.request_timeout_ms);
         let shared = self.cluster.shared.clone();
         let admin = admin::router(&self.config, &self.cluster, &self.readiness, &self.metrics);
-        let edge = edge::service(&self.config, &self.cluster, admin);
+        let admission = edge::Admission::new(self.config.server.max_concurrent_requests);
+        let edge = edge::service(&self.config, &self.cluster, Arc::clone(&admission), admin);
         let accept = CancellationToken::new();
         let scrapes = CancellationToken::new();
 
@@ -182,7 +185,7 @@ impl Server {
         let metrics = serve::scrape_service(self.metrics.clone());
         scraper.spawn(serve::serve(self.scrape, metrics, scrapes.clone(), Duration::ZERO));
         let mut workers =
-            workers::start(&self.config, &self.cluster, &self.readiness, self.metrics);
+            workers::start(&self.config, &self.cluster, &self.readiness, self.metrics, admission);
         drop(self.cluster);
         tracing::info!(
             client = %self.addresses.client,
