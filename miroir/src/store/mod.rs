@@ -6,6 +6,7 @@
 
 mod cache;
 pub mod memory;
+pub mod migrations;
 mod types;
 pub mod watched;
 
