@@ -23,6 +23,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("miroir-api", &[]),
     ("miroir", &["miroir-api"]),
     ("miroir-layers", &["miroir-api", "miroir"]),
+    ("miroir-store-redis", &["miroir-api", "miroir"]),
     ("miroir-store-sqlite", &["miroir-api", "miroir"]),
     ("miroir-test", &["miroir-api", "miroir"]),
     ("miroir-server", &["miroir-api", "miroir", "miroir-layers", "miroir-store-sqlite"]),
