@@ -37,6 +37,7 @@
 mod features;
 mod indexes;
 mod keys;
+mod leases;
 mod link;
 mod migrations;
 mod replicas;
@@ -118,7 +119,8 @@ pub async fn open(url: &str, options: Options) -> Result<Stores, StoreError> {
         settings_versions: Arc::new(settings::RedisSettingsVersions(Arc::clone(&link))),
         keys: Arc::new(keys::RedisKeys(Arc::clone(&link))),
         features: Arc::new(features::RedisFeatures(Arc::clone(&link))),
-        webhooks: Arc::new(webhooks::RedisWebhooks(link)),
+        webhooks: Arc::new(webhooks::RedisWebhooks(Arc::clone(&link))),
+        leases: Arc::new(leases::RedisLeases(link)),
     })
 }
 

@@ -66,6 +66,8 @@ scripts! {
     true KEYS_UPDATE = ["scripts/write.lua", "scripts/keys_update.lua"];
     true KEYS_DELETE = ["scripts/write.lua", "scripts/keys_delete.lua"];
     false KEYS_LIST = ["scripts/keys_list.lua"];
+    true LEASES_ACQUIRE = ["scripts/write.lua", "scripts/leases_acquire.lua"];
+    true LEASES_END = ["scripts/write.lua", "scripts/leases_end.lua"];
     true FEATURES_SET = ["scripts/write.lua", "scripts/features_set.lua"];
     true WEBHOOKS_PUT = ["scripts/write.lua", "scripts/webhooks_put.lua"];
     true WEBHOOKS_DELETE = ["scripts/write.lua", "scripts/webhooks_delete.lua"];

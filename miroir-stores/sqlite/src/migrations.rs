@@ -35,6 +35,12 @@ pub(crate) const ALL: &[Migration] = &[
         script: include_str!("../migrations/004_features.sql"),
         feature: None,
     },
+    Migration {
+        version: 5,
+        name: "leases",
+        script: include_str!("../migrations/005_leases.sql"),
+        feature: None,
+    },
 ];
 
 /// Applies what is missing, all or nothing.
