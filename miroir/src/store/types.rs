@@ -370,6 +370,17 @@ pub struct IndexChange {
     pub entry: Option<IndexEntry>,
 }
 
+/// The right of one process to do something alone for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// What is done alone.
+    pub scope: String,
+    /// Who does it: a name that no other process has, nor the same one after a restart.
+    pub holder: String,
+    /// Fencing token: grows by one with every lease of the scope that begins.
+    pub fence: u64,
+}
+
 /// What a replica needs before it may be read again. Ordered by strength.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
