@@ -40,6 +40,21 @@ pub(super) struct Highlights {
     pub(super) other: u64,
     /// Queries with a better `matchType` than the oracle's.
     pub(super) exactness: usize,
+    /// Queries that made the oracle panic.
+    pub(super) panics: usize,
+}
+
+/// Score details as far as they tell hits apart: a place does so by its distance, not by itself.
+fn ranked(details: &Value) -> Value {
+    let mut details = details.clone();
+    for (rule, detail) in details.as_object_mut().into_iter().flatten() {
+        if rule.starts_with("_geoPoint")
+            && let Some(detail) = detail.as_object_mut()
+        {
+            detail.shift_remove("value");
+        }
+    }
+    details
 }
 
 /// A hit without what depends on highlighting; `None` if nothing does.
@@ -77,7 +92,7 @@ impl Ranking {
         let mut last: Option<(Value, Value)> = None;
         for (at, hit) in found["hits"].as_array().unwrap().iter().enumerate() {
             let mut hit = hit.clone();
-            let rank = (hit["_rankingScoreDetails"].clone(), hit["_rankingScore"].clone());
+            let rank = (ranked(&hit["_rankingScoreDetails"]), hit["_rankingScore"].clone());
             let object = hit.as_object_mut().unwrap();
             if !score {
                 object.shift_remove("_rankingScore");

@@ -5,7 +5,10 @@
 //! answer must be the same. What two correct engines may do differently is allowed for precisely:
 //!
 //! - Hits that no ranking rule tells apart (equal details and score in the oracle) come in the
-//!   order of private document ids. They may swap places, also across the edge of the page.
+//!   order of private document ids. They may swap places, also across the edge of the page. So may
+//!   places whose distances differ by less than the millimetre a node shows.
+//! - The engine's cropping fails on some texts. What the oracle answers with a panic is left out: at
+//!   most one query in [`PANICS`].
 //! - A facet value is spelled as in the document with the lowest private id: `Action` and `action`
 //!   count as one value.
 //! - By count, the engine walks a tree of values that depends on how the facet grew, once it has
@@ -14,9 +17,8 @@
 //!   to fill the page. Texts must be equal but for the tags, and at most one hit in
 //!   [`HIGHLIGHTS`] may differ at all.
 //! - An unsorted listing of documents comes in the order of private ids: it is compared as a set.
-//! - With `distinct` and without numbered pages, and with `rankingScoreThreshold`, this engine's
-//!   total is an estimate that depends on how far it had to look; it is not compared. Facet counts
-//!   follow the same candidates.
+//! - With `rankingScoreThreshold` this engine's total is an estimate that depends on how far it had
+//!   to look; it is not compared. Facet counts follow the same candidates.
 //! - A query word that no document of a shard has is ignored by the engine when it looks for hits
 //!   that begin with the query. At most one query in [`EXACTNESS`] may be ordered by a better
 //!   `matchType` than the oracle's.
@@ -43,6 +45,8 @@ use support::{Answer, Api, KEY, Rng, corpus};
 const HIGHLIGHTS: u64 = 200;
 /// One query in this many may be ordered by a better `matchType`.
 const EXACTNESS: usize = 300;
+/// One query in this many may make the oracle panic.
+const PANICS: usize = 500;
 /// Documents per corpus.
 const DOCUMENTS: (usize, usize) = (40, 220);
 /// The index on the plain node. As long as the shapes' names.
@@ -122,6 +126,10 @@ impl Corpus<'_> {
 
     async fn search(&mut self, query: &Value) {
         let oracle = self.plain.search(PLAIN, query).await;
+        if oracle.status == 500 {
+            self.highlights.panics += 1;
+            return;
+        }
         let ranking = if oracle.status == 200 {
             Some(Ranking::of(self.plain, WHOLE, query).await)
         } else {
@@ -336,6 +344,7 @@ async fn answers_do_not_depend_on_the_shape() {
         highlights.seen += seen.seen;
         highlights.other += seen.other;
         highlights.exactness += seen.exactness;
+        highlights.panics += seen.panics;
         done += queries;
     }
     for shape in &shapes {
@@ -344,7 +353,9 @@ async fn answers_do_not_depend_on_the_shape() {
     for text in wrong.iter().take(30) {
         eprintln!("{text}");
     }
-    let Highlights { seen, other, exactness } = highlights;
+    let Highlights { seen, other, exactness, panics } = highlights;
+    eprintln!("{panics} queries made the oracle panic");
+    assert!(panics <= 1 + done / PANICS, "the oracle panicked at {panics} of {done}");
     eprintln!("{exactness} queries had a better match type on a shard");
     assert!(exactness <= 1 + done / EXACTNESS, "{exactness} of {done} match types differ");
     eprintln!("{other} of {seen} formatted hits had other words highlighted");

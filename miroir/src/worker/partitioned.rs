@@ -49,7 +49,7 @@ fn jittered(interval: Duration, worker: &str, number: u64) -> Duration {
     const PARTS: u32 = 16;
     let names: Vec<String> = (0..PARTS).map(|part| part.to_string()).collect();
     let part = owner(&names, &format!("{worker} {number}")).and_then(|part| part.parse().ok());
-    interval - interval / 10 * part.unwrap_or(0) / PARTS
+    interval.saturating_sub(interval / 10 * part.unwrap_or(0) / PARTS)
 }
 
 /// One pass over what is this pod's, now.

@@ -72,6 +72,11 @@ impl Counter<'_> {
     ) -> Result<Option<Counted>, Error> {
         let (attribute, wanted) = (&estimate.attribute, estimate.wanted);
         let Some(body) = RawObject::parse(&self.plan.scoped.body) else { return Ok(None) };
+        if let [page] = pages {
+            // It looked at what one node looks at, or at one hit more.
+            let right = page.hits.len() <= wanted;
+            return if right { Ok(None) } else { self.alone(&body, wanted).await.map(Some) };
+        }
         let mut looked = merge::looked_at(pages, &self.plan.hits, wanted, estimate.asked());
         let mut further = None;
         for more in DEEPER {
@@ -130,6 +135,14 @@ impl Counter<'_> {
         });
         let pages = try_join_all(asked).await.ok()?;
         Some(merge::merge_facets(&pages, options))
+    }
+
+    /// What the one leaf says that holds everything, if it is asked for no more than the page.
+    async fn alone(&self, body: &RawObject, wanted: usize) -> Result<Counted, Error> {
+        let mut body = bare(body);
+        body.set("attributesToRetrieve", &[(); 0]);
+        body.set("limit", &wanted);
+        self.counted(self.scoped(&body, None)).await
     }
 
     /// Counts what has none of the values, and what was kept of the rest.
@@ -196,7 +209,11 @@ impl Counter<'_> {
     async fn rest(&self, body: &RawObject, condition: Option<&str>) -> Result<Counted, Error> {
         let mut bare = bare(body);
         bare.set("limit", &0);
-        let scoped = self.scoped(&bare, condition);
+        self.counted(self.scoped(&bare, condition)).await
+    }
+
+    /// Totals and facets of one question.
+    async fn counted(&self, scoped: Scoped) -> Result<Counted, Error> {
         let (gathered, pages) = self.ask(scoped.clone()).await?;
         let total = pages.iter().fold(0, |sum: u64, page| sum.saturating_add(page.total));
         let facets = self.plan.facets.as_ref().map(|options| {
