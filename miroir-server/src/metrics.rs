@@ -166,6 +166,12 @@ pub const FAMILIES: &[Family] = &[
         "Nodes whose settings were repaired."),
     family("miroir_settings_version", Gauge, Count, &[],
         "Highest committed settings version of any index."),
+    // Hedges.
+    family("miroir_hedge_fired_total", Counter, Count, &[("outcome", &["winner", "loser"])],
+        "Replicas asked because a node took longer than usual, by who answered first."),
+    family("miroir_hedge_skipped_total", Counter, Count,
+        &[("reason", &["budget", "limit", "no_replica"])],
+        "Slow calls that no other replica was asked for."),
     // Moves of shards.
     family("miroir_rebalance_in_progress", Gauge, Count, &[],
         "1 while shards are moved, else 0."),
