@@ -17,6 +17,7 @@
 mod admin;
 pub mod config;
 mod edge;
+mod envelope;
 pub mod metrics;
 mod options;
 pub mod serve;
@@ -27,7 +28,7 @@ mod workers;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -40,7 +41,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, TaskStoreBackend};
 
 /// Why a server could not be built or run.
 #[derive(Debug, thiserror::Error)]
@@ -55,11 +56,13 @@ pub enum BuildError {
     /// The nodes are no cluster.
     #[error("{0}")]
     Topology(#[from] TopologyError),
-    /// The store at `task_store.path` cannot be used.
-    #[error("`task_store.path` {path}: {source}")]
+    /// The store cannot be used.
+    #[error("`{key}` {place}: {source}")]
     Store {
-        /// The file.
-        path: PathBuf,
+        /// The key that says where it is.
+        key: &'static str,
+        /// The file, or the address without credentials.
+        place: String,
         /// What the store says.
         source: StoreError,
     },
@@ -114,9 +117,7 @@ impl Server {
     /// [`BuildError`] names the configuration key to change.
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         config.validate().map_err(ConfigErrors::from)?;
-        let path = config.task_store.path.clone();
-        let failed = |source| BuildError::Store { path: path.clone(), source };
-        let stores = open_stores(&config).await.map_err(failed)?;
+        let stores = open_stores(&config).await.map_err(|source| store_failed(&config, source))?;
         Self::with_stores(config, stores).await
     }
 
@@ -172,7 +173,8 @@ impl Server {
         let drain = Duration::from(self.config.server.request_timeout_ms);
         let shared = self.cluster.shared.clone();
         let admin = admin::router(&self.config, &self.cluster, &self.readiness, &self.metrics);
-        let edge = edge::service(&self.config, &self.cluster, admin);
+        let admission = edge::Admission::new(self.config.server.max_concurrent_requests);
+        let edge = edge::service(&self.config, &self.cluster, Arc::clone(&admission), admin);
         let accept = CancellationToken::new();
         let scrapes = CancellationToken::new();
 
@@ -182,7 +184,7 @@ impl Server {
         let metrics = serve::scrape_service(self.metrics.clone());
         scraper.spawn(serve::serve(self.scrape, metrics, scrapes.clone(), Duration::ZERO));
         let mut workers =
-            workers::start(&self.config, &self.cluster, &self.readiness, self.metrics);
+            workers::start(&self.config, &self.cluster, &self.readiness, self.metrics, admission);
         drop(self.cluster);
         tracing::info!(
             client = %self.addresses.client,
@@ -210,14 +212,39 @@ impl Server {
     }
 }
 
-/// Opens the store off the runtime: it may have to migrate.
 async fn open_stores(config: &Config) -> Result<Stores, StoreError> {
-    let path = config.task_store.path.clone();
-    tokio::task::spawn_blocking(move || {
-        miroir_store_sqlite::open(&path, miroir_store_sqlite::Options::default())
-    })
-    .await
-    .map_err(|panic| StoreError::Backend(Box::new(panic)))?
+    let store = &config.task_store;
+    match store.backend {
+        TaskStoreBackend::Sqlite => {
+            let path = store.path.clone();
+            // Off the runtime: it may have to migrate.
+            tokio::task::spawn_blocking(move || {
+                miroir_store_sqlite::open(&path, miroir_store_sqlite::Options::default())
+            })
+            .await
+            .map_err(|panic| StoreError::Backend(Box::new(panic)))?
+        }
+        TaskStoreBackend::Redis => {
+            let options = miroir_store_redis::Options {
+                key_prefix: store.key_prefix.clone(),
+                connect_timeout: store.connect_timeout_ms.into(),
+                response_timeout: store.response_timeout_ms.into(),
+            };
+            miroir_store_redis::open(store.url.expose(), options).await
+        }
+    }
+}
+
+/// Says which store failed.
+fn store_failed(config: &Config, source: StoreError) -> BuildError {
+    let store = &config.task_store;
+    let (key, place) = match store.backend {
+        TaskStoreBackend::Sqlite => ("task_store.path", store.path.display().to_string()),
+        TaskStoreBackend::Redis => {
+            ("task_store.url", miroir_store_redis::address(store.url.expose()).unwrap_or_default())
+        }
+    };
+    BuildError::Store { key, place, source }
 }
 
 async fn bind(

@@ -63,6 +63,8 @@ const NODE: LabelSpec = ("node_id", &[]);
 /// A request is shown before the first one came: as one of the cheapest route.
 const REQUEST: &[LabelSpec] =
     &[("method", &["GET"]), ("path_template", &["/health"]), ("status", &["200"])];
+/// The workers whose work is split between pods.
+const WORKERS: &[&str] = &["settings_drift_check", "task_pruner"];
 /// What can go wrong between Miroir and a node.
 const NODE_ERRORS: LabelSpec =
     ("error_type", &["connect", "timeout", "status", "protocol", "breaker_open", "overload"]);
@@ -78,7 +80,7 @@ const fn family(
 }
 
 use Kind::{Counter, Gauge, Histogram};
-use Unit::{Count, Percent, Seconds};
+use Unit::{Bytes, Count, Percent, Seconds};
 
 /// Every family of this version, by area.
 #[rustfmt::skip]
@@ -172,6 +174,27 @@ pub const FAMILIES: &[Family] = &[
     family("miroir_hedge_skipped_total", Counter, Count,
         &[("reason", &["budget", "limit", "no_replica"])],
         "Slow calls that no other replica was asked for."),
+    // The envelope of this process.
+    family("miroir_memory_pressure", Gauge, Count, &[],
+        "How near the limit of memory is: 0 not, 1 above 75 %, 2 above 90 %."),
+    family("miroir_memory_used_bytes", Gauge, Bytes, &[],
+        "Memory of the control group that cannot be reclaimed at once."),
+    family("miroir_memory_limit_bytes", Gauge, Bytes, &[],
+        "Limit of memory of the control group; 0 without one."),
+    family("miroir_cpu_throttled_seconds_total", Counter, Seconds, &[],
+        "Whole seconds the control group was kept from running."),
+    family("miroir_request_queue_depth", Gauge, Count, &[],
+        "Calls to nodes that wait for a place in their lane."),
+    // Background work.
+    family("miroir_worker_items_total", Counter, Count,
+        &[("worker", WORKERS), ("outcome", &["ok", "error", "panic"])],
+        "Items that a worker of this pod worked on."),
+    family("miroir_worker_pass_seconds", Histogram(LONG_SECONDS), Seconds, &[("worker", WORKERS)],
+        "Time of one pass of a worker over this pod's share."),
+    family("miroir_worker_owned_items", Gauge, Count, &[("worker", WORKERS)],
+        "Items that were this pod's share in a worker's last pass."),
+    family("miroir_peer_pod_count", Gauge, Count, &[],
+        "Pods known to share the background work, this one included."),
     // Moves of shards.
     family("miroir_rebalance_in_progress", Gauge, Count, &[],
         "1 while shards are moved, else 0."),

@@ -25,7 +25,7 @@ use miroir_layers::node::{
 use miroir_layers::operation::{AuthorizeLayer, AuthorizeOptions};
 use tower::Layer;
 
-use crate::config::Config;
+use crate::config::{Config, TaskStoreBackend};
 use crate::{BuildError, edge, options};
 
 /// One Meilisearch.
@@ -71,7 +71,10 @@ fn operation(
 
 /// Builds the pipeline, innermost stage first: each stands on the one below.
 pub(crate) async fn build(config: &Config, mut stores: Stores) -> Result<Cluster, BuildError> {
-    stores.tasks = Arc::new(CachedTasks::new(stores.tasks, config.task_registry.cache_size));
+    // Not over a store that others write too; see `CachedTasks`.
+    if config.task_store.backend == TaskStoreBackend::Sqlite {
+        stores.tasks = Arc::new(CachedTasks::new(stores.tasks, config.task_registry.cache_size));
+    }
     let topology = options::topology(config)?;
     let scores = Arc::new(Scores::default());
     let credentials = config.node_key().map(CredentialsLayer::new).transpose()?;
@@ -93,7 +96,7 @@ pub(crate) async fn build(config: &Config, mut stores: Stores) -> Result<Cluster
     let timeout = tuning.node_timeout;
     let shared = Shared::load(topology, stores, pool.clone(), Arc::clone(&scores), tuning)
         .await
-        .map_err(|source| BuildError::Store { path: config.task_store.path.clone(), source })?;
+        .map_err(|source| crate::store_failed(config, source))?;
 
     let leaves = leaf(config, &scores).build(Dispatch::new(pool, Arc::clone(&scores), timeout))?;
     let indexes = index(config).build(Scatter::new(leaves.clone(), Arc::clone(&shared)))?;

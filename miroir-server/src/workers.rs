@@ -1,5 +1,6 @@
 //! Which workers run. Each ends when `shared.stop` is cancelled; one that panics is started again.
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +9,21 @@ use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use miroir::node::health;
 use miroir::operation::control::{drift, poller, repair};
+use miroir::store::Tasks;
+use miroir::worker::{Item, Peers, Schedule, Worker, partitioned};
 use miroir::{Cluster, Shared, clock};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
 use crate::config::Config;
-use crate::{metrics, options, webhooks};
+use crate::edge::Admission;
+use crate::{envelope, metrics, options, webhooks};
 
 /// Pause before a worker that panicked is started again.
 const RESTART: Duration = Duration::from_secs(1);
+/// From the start to the first look for old tasks, at most.
+const FIRST_PRUNING: Duration = Duration::from_secs(10);
 /// Time between two looks at readiness.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -27,6 +33,7 @@ pub(crate) fn start(
     cluster: &Cluster,
     readiness: &Readiness,
     metrics: PrometheusHandle,
+    admission: Arc<Admission>,
 ) -> JoinSet<()> {
     let shared = &cluster.shared;
     let stop = &shared.stop;
@@ -44,15 +51,23 @@ pub(crate) fn start(
     let state = Arc::clone(shared);
     add(supervise("repair", stop, move |stop| repair::run(Arc::clone(&state), stop)));
 
-    let (state, options) = (Arc::clone(shared), options::drift(config));
+    let peers = Arc::new(Peers::alone());
+    let (state, options, list) = (Arc::clone(shared), options::drift(config), Arc::clone(&peers));
     add(supervise("settings_drift_check", stop, move |stop| {
-        drift::run(Arc::clone(&state), options, stop)
+        drift::run(Arc::clone(&state), Arc::clone(&list), options, stop)
     }));
 
-    let state = Arc::clone(shared);
-    let ttl = Duration::from(config.task_registry.ttl_seconds);
-    let every = Duration::from(config.task_registry.prune_interval_s);
-    add(supervise("task_pruner", stop, move |stop| prune(Arc::clone(&state), ttl, every, stop)));
+    let pruner = Arc::new(Pruner {
+        tasks: Arc::clone(&shared.stores.tasks),
+        keep: Duration::from(config.task_registry.ttl_seconds),
+    });
+    let interval = Duration::from(config.task_registry.prune_interval_s);
+    let schedule = Schedule { first: interval.min(FIRST_PRUNING), interval };
+    add(supervise(Pruner::NAME, stop, move |stop| {
+        partitioned(Arc::clone(&pruner), Arc::clone(&peers), schedule, stop)
+    }));
+
+    add(supervise("envelope", stop, move |stop| envelope::run(Arc::clone(&admission), stop)));
 
     let state = Arc::clone(shared);
     add(supervise("webhooks", stop, move |stop| webhooks::run(Arc::clone(&state), stop)));
@@ -96,18 +111,37 @@ where
     })
 }
 
-/// Forgets finished tasks that are older than `ttl`.
-async fn prune(shared: Arc<Shared>, ttl: Duration, every: Duration, stop: CancellationToken) {
-    loop {
-        match shared.stores.tasks.prune(clock::now() - ttl).await {
-            Ok(0) => {}
-            Ok(pruned) => tracing::info!(pruned, "old tasks were forgotten"),
-            Err(error) => tracing::error!(%error, "old tasks could not be forgotten"),
+/// Forgets finished tasks that are old. One pod does it for all.
+#[derive(Debug)]
+struct Pruner {
+    tasks: Arc<dyn Tasks>,
+    /// How long a task is kept after its end.
+    keep: Duration,
+}
+
+/// What there is to prune.
+struct Registry;
+
+impl Item for Registry {
+    fn key(&self) -> Cow<'_, str> {
+        "tasks".into()
+    }
+}
+
+impl Worker for Pruner {
+    const NAME: &'static str = "task_pruner";
+    type Item = Registry;
+
+    async fn items(&self) -> Result<Vec<Registry>, miroir::Error> {
+        Ok(vec![Registry])
+    }
+
+    async fn run(&self, _: Registry) -> Result<(), miroir::Error> {
+        let pruned = self.tasks.prune(clock::now() - self.keep).await?;
+        if pruned > 0 {
+            tracing::info!(pruned, "old tasks were forgotten");
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
-        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ pub mod faults;
 pub mod history;
 pub mod mock;
 pub mod node;
+pub mod redis;
 pub mod stores;
 
 pub use mock::layered;

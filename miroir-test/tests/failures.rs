@@ -7,9 +7,10 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use miroir::context::Principal;
-use miroir::operation::control::drift;
+use miroir::operation::control::drift::DriftCheck;
 use miroir::quorum::WriteQuorum;
 use miroir::topology::NodeStatus;
+use miroir::worker::{self, Peers};
 use miroir_api::{IndexUid, NodeId};
 use miroir_test::cluster::{Answer, Shape, SimCluster};
 use miroir_test::faults::Fault;
@@ -244,14 +245,17 @@ async fn settings_changed_behind_miroirs_back_are_mended() {
     let right = settings(&cluster, 0);
     let version = main_index(&cluster).settings_version;
     meddle(&cluster, 0, "drift").await;
-    drift::pass(&shared, false).await;
+    let alone = Peers::alone();
+    let look = DriftCheck::new(Arc::clone(&shared), false);
+    let mend = DriftCheck::new(Arc::clone(&shared), true);
+    worker::pass(&look, &alone).await;
     assert_ne!(settings(&cluster, 0), right, "asked only to look");
-    drift::pass(&shared, true).await;
+    worker::pass(&mend, &alone).await;
     assert_eq!(settings(&cluster, 0), right);
     // Two of three against what was committed: the committed ones are right.
     meddle(&cluster, 1, "drift").await;
     meddle(&cluster, 2, "drift").await;
-    drift::pass(&shared, true).await;
+    worker::pass(&mend, &alone).await;
     for at in 0..3 {
         assert_eq!(settings(&cluster, at), right, "node {at}");
     }
@@ -405,5 +409,26 @@ async fn statistics_are_there_while_an_index_is_made_on_some_nodes() {
         }
     }
     assert!(uneven > 0, "no index was ever on some nodes only");
+    end(&cluster);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_without_quorum_is_a_task_that_failed_in_a_batch() {
+    let cluster = filled(8, shape(1, 1), 10).await;
+    for node in &cluster.nodes {
+        node.suffer(Fault::Crash);
+    }
+    let refused = cluster.request(Method::POST, DOCUMENTS, Some(documents(10..20))).await;
+    assert_eq!((refused.status, refused.code()), (503, "miroir_no_quorum"));
+    let newest = |path: &'static str| cluster.request(Method::GET, path, None);
+    let tasks = newest("/tasks?limit=1").await.body;
+    let task = &tasks["results"][0];
+    assert_eq!(
+        (&task["status"], &task["error"]["code"]),
+        (&json!("failed"), &json!(refused.code()))
+    );
+    assert!(task["startedAt"].is_string() && task["finishedAt"].is_string(), "{task}");
+    let batches = newest("/batches?limit=1").await.body;
+    assert_eq!((&batches["from"], &batches["results"][0]["uid"]), (&task["uid"], &task["uid"]));
     end(&cluster);
 }

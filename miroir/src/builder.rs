@@ -19,6 +19,7 @@ use crate::stack::{OrderError, Stack};
 use crate::stage::BoxService;
 use crate::store::{StoreError, Stores, memory};
 use crate::topology::{Node, NodeStatus, Topology, TopologyError};
+use crate::worker::Peers;
 use crate::{index, leaf, operation};
 
 /// The pipeline could not be built.
@@ -51,6 +52,7 @@ pub struct Builder {
     tuning: Tuning,
     health: HealthOptions,
     drift: DriftOptions,
+    peers: Arc<Peers>,
     stores: Option<Stores>,
     factory: Option<Arc<Factory>>,
     operations: Option<Wrap<operation::Request>>,
@@ -72,6 +74,7 @@ pub struct Miroir {
     pub cluster: Cluster,
     health: HealthOptions,
     drift: DriftOptions,
+    peers: Arc<Peers>,
 }
 
 impl Miroir {
@@ -84,6 +87,7 @@ impl Miroir {
             tuning: Tuning::default(),
             health: HealthOptions::default(),
             drift: DriftOptions::default(),
+            peers: Arc::new(Peers::alone()),
             stores: None,
             factory: None,
             operations: None,
@@ -107,7 +111,8 @@ impl Miroir {
         shared.tracker.spawn(health::run(Arc::clone(shared), self.health, stop()));
         shared.tracker.spawn(poller::run(Arc::clone(shared), stop()));
         shared.tracker.spawn(repair::run(Arc::clone(shared), stop()));
-        shared.tracker.spawn(drift::run(Arc::clone(shared), self.drift, stop()));
+        let peers = Arc::clone(&self.peers);
+        shared.tracker.spawn(drift::run(Arc::clone(shared), peers, self.drift, stop()));
     }
 
     /// Stops the workers and waits for writes that are under way.
@@ -167,6 +172,12 @@ impl Builder {
     /// When settings of nodes are compared, and whether they are mended.
     pub fn drift(mut self, options: DriftOptions) -> Self {
         self.drift = options;
+        self
+    }
+
+    /// The pods among which background work is split; this one alone by default.
+    pub fn peers(mut self, peers: Arc<Peers>) -> Self {
+        self.peers = peers;
         self
     }
 
@@ -260,6 +271,6 @@ impl Builder {
         let resolve = Resolve::new(indexes.clone(), Arc::clone(&shared), control);
         let operations = wrap_operations(BoxService::<operation::Request>::new(resolve))?;
         let cluster = Cluster { operations, indexes, leaves, shared };
-        Ok(Miroir { cluster, health: self.health, drift: self.drift })
+        Ok(Miroir { cluster, health: self.health, drift: self.drift, peers: self.peers })
     }
 }

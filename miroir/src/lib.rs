@@ -40,6 +40,7 @@ pub mod stack;
 pub mod stage;
 pub mod store;
 pub mod topology;
+pub mod worker;
 
 mod builder;
 pub mod cluster;

@@ -52,8 +52,10 @@ Usage: cargo xtask <COMMAND>
       --runs N                 executions of each; 0: the committed seeds only (1000000)
       --length N               longest input in bytes (512)
     fuzz diff                  random queries, Miroir against one node that holds everything
-      --seeds N                corpora of 40 queries (100)
+      --seeds N                corpora (100)
+      --queries N              queries for each (40)
       --first N                seed of the first (1)
+      --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH)
 
   tidy       check the rules of the repository that the compiler does not know
 
@@ -367,7 +369,7 @@ fn fuzz(parser: &mut lexopt::Parser) -> Outcome<Command> {
     };
     let mut api = ApiOptions { meilisearch: real_nodes(), ..ApiOptions::default() };
     let mut targets = TargetOptions::default();
-    let mut diff = DiffOptions { seeds: 100, first: 1 };
+    let mut diff = DiffOptions { meilisearch: real_nodes(), ..DiffOptions::default() };
     while let Some(argument) = parser.next()? {
         match (what.as_str(), argument) {
             (_, Long("help") | Short('h')) => return Ok(Command::Help),
@@ -379,7 +381,9 @@ fn fuzz(parser: &mut lexopt::Parser) -> Outcome<Command> {
             ("targets", Long("runs")) => targets.runs = parser.value()?.parse()?,
             ("targets", Long("length")) => targets.length = parser.value()?.parse()?,
             ("diff", Long("seeds")) => diff.seeds = parser.value()?.parse()?,
+            ("diff", Long("queries")) => diff.queries = parser.value()?.parse()?,
             ("diff", Long("first")) => diff.first = parser.value()?.parse()?,
+            ("diff", Long("meilisearch")) => diff.meilisearch = Some(parser.value()?.into()),
             (_, other) => return Err(other.unexpected().into()),
         }
     }
@@ -388,6 +392,7 @@ fn fuzz(parser: &mut lexopt::Parser) -> Outcome<Command> {
         "api" => Ok(Command::Fuzz(FuzzOptions::Api(api))),
         "targets" => Ok(Command::Fuzz(FuzzOptions::Targets(targets))),
         "diff" if diff.seeds == 0 => Err("--seeds is at least 1".into()),
+        "diff" if diff.queries == 0 => Err("--queries is at least 1".into()),
         "diff" => Ok(Command::Fuzz(FuzzOptions::Diff(diff))),
         other => Err(format!("there is no `fuzz {other}`; see `cargo xtask help`").into()),
     }
@@ -433,9 +438,11 @@ mod tests {
             panic!("not the targets");
         };
         assert_eq!((options.names.join(" "), options.runs), ("csv merge".to_owned(), 7));
+        let expected =
+            DiffOptions { seeds: 3, queries: 7, first: 9, meilisearch: Some("/m".into()) };
         assert_eq!(
-            read("fuzz diff --seeds 3 --first 9").unwrap(),
-            Command::Fuzz(FuzzOptions::Diff(DiffOptions { seeds: 3, first: 9 }))
+            read("fuzz diff --seeds 3 --queries 7 --first 9 --meilisearch /m").unwrap(),
+            Command::Fuzz(FuzzOptions::Diff(expected))
         );
     }
 
@@ -454,6 +461,7 @@ mod tests {
             ("fuzz nope", "`fuzz nope`"),
             ("fuzz diff --runs 3", "--runs"),
             ("fuzz diff --seeds 0", "at least 1"),
+            ("fuzz diff --queries 0", "at least 1"),
         ] {
             let message = read(line).unwrap_err().to_string();
             assert!(message.contains(part), "{line}: {message}");

@@ -19,12 +19,20 @@ struct Tool {
 }
 
 /// What the tests need besides Rust.
-const TOOLS: &[Tool] = &[Tool {
-    name: "a C compiler",
-    why: "SQLite and the engine's storage are built from C",
-    package: "build-essential",
-    commands: &["cc", "gcc", "clang"],
-}];
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "a C compiler",
+        why: "SQLite and the engine's storage are built from C",
+        package: "build-essential",
+        commands: &["cc", "gcc", "clang"],
+    },
+    Tool {
+        name: "Redis",
+        why: "the tests of the Redis store start servers of their own",
+        package: "redis-server",
+        commands: &["redis-server"],
+    },
+];
 
 /// Something that runs only under a condition.
 #[derive(Debug)]

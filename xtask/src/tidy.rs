@@ -23,9 +23,13 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("miroir-api", &[]),
     ("miroir", &["miroir-api"]),
     ("miroir-layers", &["miroir-api", "miroir"]),
+    ("miroir-store-redis", &["miroir-api", "miroir"]),
     ("miroir-store-sqlite", &["miroir-api", "miroir"]),
     ("miroir-test", &["miroir-api", "miroir"]),
-    ("miroir-server", &["miroir-api", "miroir", "miroir-layers", "miroir-store-sqlite"]),
+    (
+        "miroir-server",
+        &["miroir-api", "miroir", "miroir-layers", "miroir-store-redis", "miroir-store-sqlite"],
+    ),
     ("xtask", &[]),
 ];
 

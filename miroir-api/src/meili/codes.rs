@@ -170,7 +170,7 @@ pub const OWN: &[OwnCode] = &[
         "miroir_store_failed",
         503,
         System,
-        "Miroir's store did not answer. Nothing was acknowledged. Look at the disk of `task_store.path`.",
+        "Miroir's store did not answer. Nothing was acknowledged. Look at the disk of `task_store.path`, or at the Redis of `task_store.url`.",
     ),
     own(
         "miroir_too_many_queries",

@@ -20,7 +20,8 @@
 //! dropped uncalled holds none.
 //!
 //! # Metrics
-//! `miroir_node_limit_waits_total{node_id,class}` counts calls that had to wait.
+//! `miroir_node_limit_waits_total{node_id,class}` counts calls that had to wait,
+//! `miroir_request_queue_depth` those that wait now, for any node.
 //!
 //! # Example
 //! ```
@@ -96,8 +97,25 @@ impl Lanes {
             "node_id" => Arc::clone(&self.node), "class" => lane.class
         )
         .increment(1);
+        let _waiting = Waiting::begin();
         // Fails only for a closed semaphore; nobody closes it.
         Arc::clone(&lane.places).acquire_owned().await.map_err(Error::internal)
+    }
+}
+
+/// Counts a wait while it lasts, also where it is given up.
+struct Waiting;
+
+impl Waiting {
+    fn begin() -> Self {
+        metrics::gauge!("miroir_request_queue_depth").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        metrics::gauge!("miroir_request_queue_depth").decrement(1.0);
     }
 }
 

@@ -536,6 +536,44 @@ fn calls_are_counted_and_timed() {
     assert_metric(&text, "miroir_node_cancelled_total{node_id=\"a\",operation=\"other\"} 1");
 }
 
+#[test]
+fn who_waits_for_a_place_is_counted_until_it_goes() {
+    let depth = std::cell::RefCell::new(Vec::new());
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let waiting = || {
+        let text = handle.render();
+        let line = text.lines().find_map(|line| line.strip_prefix("miroir_request_queue_depth "));
+        depth.borrow_mut().push(line.unwrap_or("none").to_owned());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    ::metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let options = LimitOptions { interactive: 1, background: 1 };
+            let (mut service, mut inner) = layered(LimitLayer::new(&node(), options));
+            let first = service.spawn_call(interactive());
+            let exchange = inner.next_request().await;
+            let gone = service.spawn_call(interactive());
+            let next = service.spawn_call(interactive());
+            wait(1).await;
+            waiting();
+            drop(gone);
+            wait(1).await;
+            waiting();
+            exchange.respond(answer(200));
+            assert!(first.await.is_ok());
+            inner.next_request().await.respond(answer(200));
+            assert!(next.await.is_ok());
+            waiting();
+        });
+    });
+    assert_eq!(depth.into_inner(), ["2", "1", "0"]);
+}
+
 const REFUSED: &str = super::breaker::REFUSED;
 
 #[test]

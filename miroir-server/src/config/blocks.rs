@@ -62,7 +62,7 @@ pub enum TaskStoreBackend {
     /// One file beside the process.
     #[default]
     Sqlite,
-    /// A Redis server shared by several pods. Known, but refused by validation in this version.
+    /// A Redis or Valkey server: the process has no state of its own.
     Redis,
 }
 
@@ -74,13 +74,27 @@ pub struct TaskStoreConfig {
     pub backend: TaskStoreBackend,
     /// File of the `sqlite` backend; a relative path starts at the working directory.
     pub path: PathBuf,
-    /// Address of the `redis` backend.
-    pub url: String,
+    /// Address of the `redis` backend, `redis://[[user]:password@]host[:port][/database]`, or
+    /// `rediss://…` for TLS. A secret, because it may hold a password.
+    pub url: Secret,
+    /// What the names of all keys in Redis begin with.
+    pub key_prefix: String,
+    /// How long connecting to Redis may take.
+    pub connect_timeout_ms: Millis,
+    /// How long Redis may take to answer one command.
+    pub response_timeout_ms: Millis,
 }
 
 impl Default for TaskStoreConfig {
     fn default() -> Self {
-        Self { backend: TaskStoreBackend::Sqlite, path: "miroir.db".into(), url: String::new() }
+        Self {
+            backend: TaskStoreBackend::Sqlite,
+            path: "miroir.db".into(),
+            url: Secret::default(),
+            key_prefix: "miroir:".to_owned(),
+            connect_timeout_ms: Millis(2_000),
+            response_timeout_ms: Millis(5_000),
+        }
     }
 }
 

@@ -45,6 +45,7 @@ impl Config {
         self.times(&mut found);
         self.calls(&mut found);
         self.work(&mut found);
+        self.store(&mut found);
         self.not_in_this_version(&mut found);
         if found.0.is_empty() { Ok(()) } else { Err(found.0) }
     }
@@ -82,12 +83,6 @@ impl Config {
             &["shards"],
             "fewer copies of shards than nodes in a group, so some nodes stay empty",
             "use more shards",
-        );
-        found.when(
-            self.task_store.backend == TaskStoreBackend::Sqlite && !self.task_store.url.is_empty(),
-            &["task_store.url"],
-            "has no effect with the `sqlite` backend",
-            "remove it",
         );
         let lanes = self.node_limit.interactive.saturating_add(self.node_limit.background);
         found.when(
@@ -388,13 +383,6 @@ impl Config {
             );
         }
         found.when(
-            self.task_store.backend == TaskStoreBackend::Sqlite
-                && self.task_store.path.as_os_str().is_empty(),
-            &["task_store.path"],
-            "is empty",
-            "name the file that holds the state",
-        );
-        found.when(
             !(0.0..=1.0).contains(&self.tracing.sample_rate),
             &["tracing.sample_rate"],
             format!("{} is not a share", self.tracing.sample_rate),
@@ -402,13 +390,52 @@ impl Config {
         );
     }
 
-    fn not_in_this_version(&self, found: &mut Findings) {
+    fn store(&self, found: &mut Findings) {
+        let store = &self.task_store;
+        let sqlite = store.backend == TaskStoreBackend::Sqlite;
         found.when(
-            self.task_store.backend == TaskStoreBackend::Redis,
-            &["task_store.backend"],
-            "`redis` is not available in this version",
-            "use `sqlite` and one pod",
+            sqlite && store.path.as_os_str().is_empty(),
+            &["task_store.path"],
+            "is empty",
+            "name the file that holds the state",
         );
+        found.when(
+            sqlite && store.url.is_set(),
+            &["task_store.backend", "task_store.url"],
+            "the `sqlite` backend has no address",
+            "set `task_store.backend: redis`, or remove `task_store.url`",
+        );
+        if sqlite {
+            return;
+        }
+        found.when(
+            !store.url.is_set(),
+            &["task_store.backend", "task_store.url"],
+            "the `redis` backend has no address",
+            "set `task_store.url` to redis://host:6379, or use the `sqlite` backend",
+        );
+        // The text itself is not shown: it may hold a password.
+        if let Some(Err(problem)) = store.url.get().map(miroir_store_redis::address) {
+            found.when(
+                true,
+                &["task_store.url"],
+                problem.to_string(),
+                "write it as redis://[[user]:password@]host[:port][/database], or rediss:// for TLS",
+            );
+        }
+        found.when(
+            store.key_prefix.is_empty(),
+            &["task_store.key_prefix"],
+            "is empty",
+            "use `miroir:`, or another text that no other user of this Redis begins its keys with",
+        );
+        found.positive(&[
+            ("task_store.connect_timeout_ms", store.connect_timeout_ms.0 == 0),
+            ("task_store.response_timeout_ms", store.response_timeout_ms.0 == 0),
+        ]);
+    }
+
+    fn not_in_this_version(&self, found: &mut Findings) {
         found.when(
             self.tracing.enabled,
             &["tracing.enabled"],

@@ -18,6 +18,11 @@ fn good() -> Config {
     config
 }
 
+fn redis(config: &mut Config, url: &str) {
+    config.task_store.backend = TaskStoreBackend::Redis;
+    config.task_store.url = Secret::new(url);
+}
+
 /// A change to a good configuration.
 type Change = fn(&mut Config);
 
@@ -184,8 +189,30 @@ fn rules() {
         ),
         (
             |c| c.task_store.backend = TaskStoreBackend::Redis,
-            "`task_store.backend`: `redis` is not available in this version",
-            "sqlite",
+            "`task_store.backend`, `task_store.url`: the `redis` backend has no address",
+            "set `task_store.url`",
+        ),
+        (
+            |c| c.task_store.url = Secret::new("redis://r"),
+            "`task_store.backend`, `task_store.url`: the `sqlite` backend has no address",
+            "redis",
+        ),
+        (|c| redis(c, "r:6379"), "`task_store.url`: is not the address of a Redis", "redis://"),
+        (
+            |c| {
+                redis(c, "redis://r");
+                c.task_store.key_prefix = String::new();
+            },
+            "`task_store.key_prefix`: is empty",
+            "miroir:",
+        ),
+        (
+            |c| {
+                redis(c, "redis://r");
+                c.task_store.response_timeout_ms = Millis(0);
+            },
+            "`task_store.response_timeout_ms`: must not be 0",
+            "",
         ),
         (|c| c.task_store.path = "".into(), "`task_store.path`: is empty", "file"),
         (
@@ -251,6 +278,11 @@ fn values_at_the_edge_of_a_rule_are_accepted() {
         |c| c.nodes[0].address = "http://a:7701".into(),
         |c| c.failover.enabled = false,
         |c| c.hedging.enabled = false,
+        |c| redis(c, "redis://r"),
+        |c| {
+            redis(c, "rediss://user:word@r:6380/2");
+            c.task_store.path = "".into();
+        },
         |c| c.resharding.allowed_windows = vec!["22:30-04:00".into()],
     ];
     for (position, change) in cases.iter().enumerate() {
@@ -288,8 +320,18 @@ fn every_zero_that_would_stop_the_server_is_refused() {
 
 #[test]
 fn an_address_with_credentials_is_not_repeated() {
-    let found = messages(|c| c.nodes[0].address = "http://user:hunter2@a".into());
-    assert!(!found.concat().contains("hunter2"), "{found:?}");
+    for change in [
+        (|c| c.nodes[0].address = "http://user:hunter2@a".into()) as Change,
+        |c| redis(c, "redis://:hunter2@r:port"),
+        |c| redis(c, "http://:hunter2@r"),
+    ] {
+        let found = messages(change);
+        assert!(!found.is_empty() && !found.concat().contains("hunter2"), "{found:?}");
+    }
+    let mut config = good();
+    redis(&mut config, "redis://:hunter2@r");
+    let shown = format!("{config:?} {}", config.to_yaml());
+    assert!(!shown.contains("hunter2"), "{shown}");
 }
 
 #[test]
@@ -305,7 +347,6 @@ fn warnings() {
         ),
         (|c| c.admin.api_key = c.master_key.clone(), "`admin.api_key`, `master_key`"),
         (|c| c.shards = 1, "some nodes stay empty"),
-        (|c| c.task_store.url = "redis://r".into(), "`task_store.url`"),
         (|c| c.node_limit.interactive = 97, "more calls than there are connections"),
         (
             |c| {

@@ -10,7 +10,7 @@
 //! | `compression` | gzip, deflate, br |
 //! | `decompression` | of request bodies |
 //! | `normalize` | `//a//` is `/a` |
-//! | `admit` | 503 above `server.max_concurrent_requests`; probes always pass |
+//! | `admit` | 503 above `server.max_concurrent_requests`, near the limit of memory above an eighth; probes always pass |
 //! | `authenticate` | bearer token to principal |
 //! | `catch_handler` | a panic below answers 500 with everything above in place |
 
@@ -40,6 +40,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 use tower_http::decompression::RequestDecompressionLayer;
 
+pub(crate) use self::admit::Admission;
 use self::admit::AdmitLayer;
 use self::cors::CorsLayer;
 use self::negotiate::NegotiateLayer;
@@ -96,7 +97,7 @@ impl<L> Named<L> {
 
 /// THE ORDER of the edge.
 macro_rules! stack {
-    ($config:expr, $keyring:expr) => {
+    ($config:expr, $keyring:expr, $admission:expr) => {
         Named { layers: Identity::new(), names: Vec::new() }
             .push("catch_panic", CatchPanicLayer)
             .push("request_id", RequestIdLayer)
@@ -106,7 +107,7 @@ macro_rules! stack {
             .push("compression", CompressionLayer::new().compress_when(SizeAbove::new(1)))
             .push("decompression", RequestDecompressionLayer::new().pass_through_unaccepted(true))
             .push("normalize", NormalizeLayer)
-            .push("admit", AdmitLayer::new($config.server.max_concurrent_requests))
+            .push("admit", AdmitLayer::new($admission))
             .push(
                 "authenticate",
                 AuthenticateLayer::new(&AuthenticateOptions {
@@ -121,11 +122,17 @@ macro_rules! stack {
 /// The layers, outermost first.
 pub(crate) fn describe(config: &Config) -> Description {
     let keyring = Arc::new(Keyring::new(None));
-    Description { stage: "edge", layers: stack!(config, keyring).names }
+    let admission = Admission::new(config.server.max_concurrent_requests);
+    Description { stage: "edge", layers: stack!(config, keyring, admission).names }
 }
 
 /// The edge around the client API and the admin API.
-pub(crate) fn service(config: &Config, cluster: &Cluster, admin: Router) -> impl Edge {
+pub(crate) fn service(
+    config: &Config,
+    cluster: &Cluster,
+    admission: Arc<Admission>,
+    admin: Router,
+) -> impl Edge {
     let operations = cluster.operations.clone();
     let keyring = Arc::clone(&cluster.shared.keyring);
     let decode = Decode::new(
@@ -135,5 +142,5 @@ pub(crate) fn service(config: &Config, cluster: &Cluster, admin: Router) -> impl
             max_body: config.server.max_body_bytes,
         },
     );
-    stack!(config, keyring).layers.layer(admin::Mount::new(admin, decode))
+    stack!(config, keyring, admission).layers.layer(admin::Mount::new(admin, decode))
 }

@@ -30,6 +30,7 @@ mod database;
 mod features;
 mod indexes;
 mod keys;
+mod leases;
 mod migrations;
 mod replicas;
 mod settings;
@@ -90,6 +91,7 @@ pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
         settings_versions: Arc::new(settings::SqliteSettingsVersions(Arc::clone(&database))),
         features: Arc::new(features::SqliteFeatures(Arc::clone(&database))),
         keys: Arc::new(keys::SqliteKeys(Arc::clone(&database))),
-        webhooks: Arc::new(webhooks::SqliteWebhooks(database)),
+        webhooks: Arc::new(webhooks::SqliteWebhooks(Arc::clone(&database))),
+        leases: Arc::new(leases::SqliteLeases(database)),
     })
 }

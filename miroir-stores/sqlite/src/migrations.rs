@@ -1,52 +1,44 @@
 //! Numbered migrations, compiled in.
 //!
 //! `schema_versions` lists the migrations a database has seen. A database that is up to date costs
-//! one SELECT. Numbers grow and are never reused; a migration that was released is never edited.
-//! A table that only a feature needs comes with a migration of that feature, which runs once the
-//! feature is on, even if later migrations ran before it.
+//! one SELECT. See [`miroir::store::migrations`] for the rules.
 
 use std::collections::BTreeSet;
 
 use miroir::store::StoreError;
+use miroir::store::migrations::{Migration, missing};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
-
-/// One step of the schema.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Migration {
-    /// Number, from 1.
-    pub(crate) version: u32,
-    /// Name, for people.
-    pub(crate) name: &'static str,
-    /// Statements.
-    pub(crate) sql: &'static str,
-    /// The feature it belongs to, if not everybody needs it.
-    pub(crate) feature: Option<&'static str>,
-}
 
 /// All migrations, by number.
 pub(crate) const ALL: &[Migration] = &[
     Migration {
         version: 1,
         name: "initial",
-        sql: include_str!("../migrations/001_initial.sql"),
+        script: include_str!("../migrations/001_initial.sql"),
         feature: None,
     },
     Migration {
         version: 2,
         name: "keys",
-        sql: include_str!("../migrations/002_keys.sql"),
+        script: include_str!("../migrations/002_keys.sql"),
         feature: None,
     },
     Migration {
         version: 3,
         name: "webhooks",
-        sql: include_str!("../migrations/003_webhooks.sql"),
+        script: include_str!("../migrations/003_webhooks.sql"),
         feature: None,
     },
     Migration {
         version: 4,
         name: "features",
-        sql: include_str!("../migrations/004_features.sql"),
+        script: include_str!("../migrations/004_features.sql"),
+        feature: None,
+    },
+    Migration {
+        version: 5,
+        name: "leases",
+        script: include_str!("../migrations/005_leases.sql"),
         feature: None,
     },
 ];
@@ -58,20 +50,8 @@ pub(crate) fn migrate(
     features: &[&str],
 ) -> Result<(), StoreError> {
     let backend = |error: rusqlite::Error| StoreError::Backend(error.into());
-    let newest = known.last().map_or(0, |migration| migration.version);
-    let missing = |applied: &BTreeSet<u32>| -> Result<Vec<Migration>, StoreError> {
-        if let Some(&found) = applied.last().filter(|&&found| found > newest) {
-            return Err(StoreError::SchemaVersionAhead { found, known: newest });
-        }
-        let wanted = |migration: &&Migration| {
-            migration.feature.is_none_or(|feature| features.contains(&feature))
-                && !applied.contains(&migration.version)
-        };
-        Ok(known.iter().filter(wanted).copied().collect())
-    };
-
     if let Some(applied) = applied(connection).map_err(backend)?
-        && missing(&applied)?.is_empty()
+        && missing(known, &applied, features)?.is_empty()
     {
         return Ok(());
     }
@@ -88,9 +68,9 @@ pub(crate) fn migrate(
         .map_err(backend)?;
     // Again: somebody else may have migrated while this waited for the lock.
     let applied = applied(&transaction).map_err(backend)?.unwrap_or_default();
-    for migration in missing(&applied)? {
+    for migration in missing(known, &applied, features)? {
         tracing::info!(version = migration.version, name = migration.name, "migrating the store");
-        transaction.execute_batch(migration.sql).map_err(backend)?;
+        transaction.execute_batch(migration.script).map_err(backend)?;
         let row = "INSERT INTO schema_versions (version, name, applied_at)
                    VALUES (?, ?, unixepoch())";
         transaction.execute(row, (migration.version, migration.name)).map_err(backend)?;
@@ -124,9 +104,9 @@ mod tests {
     }
 
     const STEPS: &[Migration] = &[
-        Migration { version: 1, name: "a", sql: "CREATE TABLE a (x)", feature: None },
-        Migration { version: 2, name: "b", sql: "CREATE TABLE b (x)", feature: Some("b") },
-        Migration { version: 3, name: "c", sql: "CREATE TABLE c (x)", feature: None },
+        Migration { version: 1, name: "a", script: "CREATE TABLE a (x)", feature: None },
+        Migration { version: 2, name: "b", script: "CREATE TABLE b (x)", feature: Some("b") },
+        Migration { version: 3, name: "c", script: "CREATE TABLE c (x)", feature: None },
     ];
 
     #[test]
@@ -159,7 +139,12 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         let broken = [
             STEPS[0],
-            Migration { version: 2, name: "x", sql: "CREATE TABLE x (x); nonsense", feature: None },
+            Migration {
+                version: 2,
+                name: "x",
+                script: "CREATE TABLE x (x); nonsense",
+                feature: None,
+            },
         ];
         assert!(migrate(&mut connection, &broken, &[]).is_err());
         assert_eq!(tables(&connection), Vec::<String>::new());

@@ -95,6 +95,17 @@ async fn contents(stores: &Stores) -> String {
 }
 
 #[tokio::test]
+async fn leases_end_by_the_callers_clock_and_survive_reopening() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("db");
+    miroir_test::stores::leases::ends_follow_the_callers_clock(&open(&path)).await;
+    // The last fence there was 3.
+    let (later, ttl) = (instant() + time::Duration::days(365), std::time::Duration::from_secs(1));
+    let lease = open(&path).leases.acquire("a", "three", later, ttl).await.unwrap();
+    assert_eq!(lease.unwrap().fence, 4);
+}
+
+#[tokio::test]
 async fn reopening_keeps_everything() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("db");

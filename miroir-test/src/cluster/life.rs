@@ -5,13 +5,15 @@ use std::future::{Future, pending};
 use miroir::keys::ApiKey;
 use miroir::keys::request::Change;
 use miroir::store::{
-    Answer, Features, IndexChange, IndexEntry, Indexes, Keys, NewTask, Replicas, SettingsVersions,
-    Stale, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
+    Answer, Features, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask, Replicas,
+    SettingsVersions, Stale, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks, Webhook,
+    Webhooks,
 };
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -83,6 +85,7 @@ impl Life {
             keys: Arc::new(Mortal { inner: Arc::clone(&inner.keys), life: self.clone() }),
             features: Arc::new(Mortal { inner: Arc::clone(&inner.features), life: self.clone() }),
             webhooks: Arc::new(Mortal { inner: Arc::clone(&inner.webhooks), life: self.clone() }),
+            leases: Arc::new(Mortal { inner: Arc::clone(&inner.leases), life: self.clone() }),
         }
     }
 }
@@ -138,6 +141,27 @@ impl Webhooks for Mortal<dyn Webhooks> {
     }
     fn delete(&self, uuid: Uuid) -> Answer<'_, bool> {
         self.life.guard(move || self.inner.delete(uuid))
+    }
+}
+
+impl Leases for Mortal<dyn Leases> {
+    fn acquire(
+        &self,
+        scope: &str,
+        holder: &str,
+        now: OffsetDateTime,
+        ttl: Duration,
+    ) -> Answer<'_, Option<Lease>> {
+        let (scope, holder) = (scope.to_owned(), holder.to_owned());
+        self.life.guard(move || self.inner.acquire(&scope, &holder, now, ttl))
+    }
+    fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> Answer<'_, bool> {
+        let lease = lease.clone();
+        self.life.guard(move || self.inner.renew(&lease, now, ttl))
+    }
+    fn release(&self, lease: &Lease, now: OffsetDateTime) -> Answer<'_, bool> {
+        let lease = lease.clone();
+        self.life.guard(move || self.inner.release(&lease, now))
     }
 }
 

@@ -15,6 +15,7 @@
 pub mod features;
 pub mod indexes;
 pub mod keys;
+pub mod leases;
 pub mod listing;
 pub mod replicas;
 pub mod settings;
@@ -78,6 +79,8 @@ macro_rules! store_suite {
                     no_change_is_lost;
                 features: what_is_set_stays;
                 webhooks: round_trip, the_most_is_the_most;
+                leases: one_holds_it, one_of_many_claimants_wins, fences_never_go_back,
+                    what_is_not_renewed_ends;
             }
         }
     };

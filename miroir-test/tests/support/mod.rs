@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
 pub(crate) mod corpus;
+pub(crate) mod real;
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -58,11 +59,23 @@ impl Answer {
 
 impl Api {
     pub(crate) fn node(node: &EngineNode) -> Self {
-        Self::Node { base: node.url(), client: Client::builder(TokioExecutor::new()).build_http() }
+        Self::at(node.url())
+    }
+
+    /// A node by its address.
+    pub(crate) fn at(base: String) -> Self {
+        Self::Node { base, client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
     pub(crate) fn miroir(miroir: &Miroir) -> Self {
         Self::Miroir(miroir.http(Duration::from_secs(30)))
+    }
+
+    /// What a node answers to `GET /health`, if it does.
+    pub(crate) async fn reachable(&self) -> Option<u16> {
+        let Self::Node { base, client } = self else { return None };
+        let request = Request::get(format!("{base}/health")).body(Full::default()).unwrap();
+        client.request(request).await.ok().map(|answer| answer.status().as_u16())
     }
 
     /// Sends a request as it is.

@@ -2,7 +2,12 @@
 //!
 //! Clients ask for a task again and again until it has ended, and many keep asking afterwards. A
 //! task that has ended does not change any more, so it is kept here; one that has not is always read
-//! from the store, where other pods write it too.
+//! from the store.
+//!
+//! Only for a store that nobody else writes. A task that has ended is still deleted, pruned and
+//! renamed with its index, and what another process does of these is not seen here: which answer a
+//! client gets would depend on who is asked. Asking a shared store whether anything of the kind
+//! happened costs as much as asking it for the task, so with such a store there is nothing to keep.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};

@@ -6,11 +6,13 @@
 
 mod cache;
 pub mod memory;
+pub mod migrations;
 mod types;
 pub mod watched;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use miroir_api::meili::TaskStatus;
@@ -23,8 +25,8 @@ use crate::keys::request::Change;
 
 pub use cache::CachedTasks;
 pub use types::{
-    IndexChange, IndexEntry, NewTask, NodeTask, Stale, StaleKind, TaskPage, TaskQuery, TaskRecord,
-    Webhook,
+    IndexChange, IndexEntry, Lease, NewTask, NodeTask, Stale, StaleKind, TaskPage, TaskQuery,
+    TaskRecord, Webhook,
 };
 
 /// The store did not do what it was asked.
@@ -153,6 +155,34 @@ pub trait Webhooks: Send + Sync + fmt::Debug {
     fn delete(&self, uuid: Uuid) -> Answer<'_, bool>;
 }
 
+/// Leases: what one of several processes does at a time.
+///
+/// A lease is in force until it is released or `ttl` has passed since it was last acquired or
+/// renewed. A backend that one machine uses goes by the caller's `now`; one that several share goes
+/// by a clock of its own and ignores `now`, because callers' clocks differ. Either way a holder has
+/// to stop by itself, `ttl` after it *began* the last call that was answered, by a clock that does
+/// not jump.
+///
+/// That is not enough where a holder is held up and acts late: what it does elsewhere carries the
+/// lease's [`Lease::fence`], and whoever is asked refuses a fence lower than one it has seen.
+pub trait Leases: Send + Sync + fmt::Debug {
+    /// Takes the lease of a scope, in one step, unless another holds it; `None` if so. For who holds
+    /// it already it is prolonged. Otherwise a new lease begins, whose fence is one more than that of
+    /// the scope's lease before: the first has 1, and a fence is never given twice.
+    fn acquire(
+        &self,
+        scope: &str,
+        holder: &str,
+        now: OffsetDateTime,
+        ttl: Duration,
+    ) -> Answer<'_, Option<Lease>>;
+    /// Prolongs a lease to `ttl` from now if it is in force, in one step. Answers whether it was: one
+    /// that ended is not revived, even if nobody took it.
+    fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> Answer<'_, bool>;
+    /// Ends a lease if it is in force, in one step. Answers whether it was.
+    fn release(&self, lease: &Lease, now: OffsetDateTime) -> Answer<'_, bool>;
+}
+
 /// What a backend returns.
 #[derive(Clone, Debug)]
 pub struct Stores {
@@ -170,4 +200,6 @@ pub struct Stores {
     pub features: Arc<dyn Features>,
     /// Webhooks.
     pub webhooks: Arc<dyn Webhooks>,
+    /// Leases.
+    pub leases: Arc<dyn Leases>,
 }

@@ -152,6 +152,13 @@ impl TaskRecord {
         }
     }
 
+    /// Ends it. One that never began began now: only what has begun is in a batch and has a duration.
+    pub fn end(&mut self, status: TaskStatus, now: OffsetDateTime) {
+        self.status = status;
+        self.started_at.get_or_insert(now);
+        self.finished_at.get_or_insert(now);
+    }
+
     /// The batch it was processed in. Each task is a batch of its own, except that canceled ones
     /// belong to the batch of their cancelation; `None` until it begins.
     pub fn batch(&self) -> Option<u32> {
@@ -361,6 +368,17 @@ pub struct IndexChange {
     pub expected: Option<u64>,
     /// The entry to write; `None` deletes it, or keeps it absent.
     pub entry: Option<IndexEntry>,
+}
+
+/// The right of one process to do something alone for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// What is done alone.
+    pub scope: String,
+    /// Who does it: a name that no other process has, nor the same one after a restart.
+    pub holder: String,
+    /// Fencing token: grows by one with every lease of the scope that begins.
+    pub fence: u64,
 }
 
 /// What a replica needs before it may be read again. Ordered by strength.

@@ -7,17 +7,21 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
+use sha2::Sha256;
 
 use super::load::{Target, compare, measure};
 use super::stub::Stub;
 use super::table::Row;
-use super::{megabytes, micros, process, row, time};
-use crate::Outcome;
+use super::{megabytes, micros, process, ratio, row, time};
 use crate::arguments::{BenchOptions, Shape};
 use crate::cluster::{MASTER_KEY, NODE_KEY, Server, apply};
 use crate::guard::Scratch;
 use crate::http::render;
+use crate::{Failure, Outcome};
 
 /// Nodes, and shards, of the search that is measured.
 const STUBS: usize = 8;
@@ -67,6 +71,8 @@ pub(super) fn run(options: &BenchOptions, server: &Path) -> Outcome<Vec<Row>> {
     ];
     rows.extend(added(options, &reads, "a read of one document", "≤ 100 µs", "≤ 300 µs")?);
 
+    rows.extend(keys(options, &server, &searches[1])?);
+
     let stop = AtomicBool::new(false);
     let (sample, most) = thread::scope(|scope| -> Outcome<_> {
         let watcher = scope.spawn(|| process::peak(server.id(), &stop));
@@ -89,6 +95,58 @@ pub(super) fn run(options: &BenchOptions, server: &Path) -> Outcome<Vec<Row>> {
     ));
     drop(server);
     Ok(rows)
+}
+
+/// What it costs to tell who may search what: an API key, and a token for a tenant signed with it.
+fn keys(options: &BenchOptions, server: &Server, with_master_key: &Target) -> Outcome<Vec<Row>> {
+    let key = json!({
+        "uid": "11111111-1111-4111-8111-111111111111", "name": "bench",
+        "actions": ["search"], "indexes": ["bench"], "expiresAt": null,
+    });
+    let reply = server.client().json("POST", "/keys", &key)?;
+    let answer = reply.json();
+    let Some(secret) = answer["key"].as_str() else {
+        return Err(Failure::Message(format!("POST /keys answered {}: {answer}", reply.status)));
+    };
+    let (path, body) = ("/indexes/bench/search", json!({ "q": "two words" }));
+    let token = tenant_token(secret, "11111111-1111-4111-8111-111111111111")?;
+    let target = |name: &str, secret: &str| Target {
+        name: name.to_owned(),
+        requests: vec![render(&server.url, secret, "POST", path, Some(&body))],
+        ..with_master_key.clone()
+    };
+    let all = [
+        Target { name: "with the master key".to_owned(), ..with_master_key.clone() },
+        target("an API key", secret),
+        target("a tenant token with a filter", &token),
+    ];
+    let samples = compare(&all, 1, time(options))?;
+    let master = samples[0].p50();
+    Ok([1, 2]
+        .map(|at: usize| {
+            let own = samples[at].p50();
+            row(
+                format!("p50 of the same search with {}", all[at].name),
+                micros(own),
+                format!("{} {}", all[0].name, micros(master)),
+                ratio(own.as_secs_f64(), master.as_secs_f64()),
+                "",
+            )
+        })
+        .into())
+}
+
+/// A JSON web token as clients sign it (RFC 7519, HS256).
+fn tenant_token(key: &str, uid: &str) -> Outcome<String> {
+    let claims =
+        json!({ "apiKeyUid": uid, "searchRules": { "bench": { "filter": "tenant = 7" } } });
+    let signed = [json!({ "alg": "HS256", "typ": "JWT" }), claims]
+        .map(|part| URL_SAFE_NO_PAD.encode(part.to_string()))
+        .join(".");
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())
+        .map_err(|_| "a key of no length signs nothing")?;
+    mac.update(signed.as_bytes());
+    Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())))
 }
 
 /// Two rows: the difference of medians and of 99th percentiles on one connection.

@@ -90,7 +90,55 @@ pub(super) fn run(
             "",
         ));
     }
+    rows.extend(together(options, &targets[..2], &bodies)?);
     Ok(rows)
+}
+
+/// How many searches one multi-search holds.
+const TOGETHER: usize = 5;
+
+/// Several searches in one request, against as many requests to Miroir, and against one node.
+fn together(options: &BenchOptions, targets: &[Target], bodies: &[Value]) -> Outcome<Vec<Row>> {
+    let requests = |url: &str, key: &str| -> Vec<Vec<u8>> {
+        let groups = bodies.chunks_exact(TOGETHER);
+        groups
+            .map(|group| {
+                let queries: Vec<Value> = group
+                    .iter()
+                    .map(|body| {
+                        let mut query = body.clone();
+                        query["indexUid"] = json!(INDEX);
+                        query
+                    })
+                    .collect();
+                render(url, key, "POST", "/multi-search", Some(&json!({ "queries": queries })))
+            })
+            .collect()
+    };
+    let all = [
+        Target { requests: requests(&targets[0].urls[0], MASTER_KEY), ..targets[0].clone() },
+        Target { requests: requests(&targets[1].urls[0], NODE_KEY), ..targets[1].clone() },
+        targets[0].clone(),
+    ];
+    let samples = compare(&all, 1, time(options))?;
+    let [own, node, alone] = [0, 1, 2].map(|at: usize| samples[at].p50());
+    let alone = alone * TOGETHER as u32;
+    Ok(vec![
+        row(
+            format!("multi-search of {TOGETHER}, p50, 1 connection"),
+            millis(own),
+            format!("{} {}", all[1].name, millis(node)),
+            ratio(own.as_secs_f64(), node.as_secs_f64()),
+            "",
+        ),
+        row(
+            format!("multi-search of {TOGETHER}, p50, 1 connection"),
+            millis(own),
+            format!("{TOGETHER} searches one after the other {}", millis(alone)),
+            ratio(own.as_secs_f64(), alone.as_secs_f64()),
+            "",
+        ),
+    ])
 }
 
 /// A contender that leaves something out is fast for the wrong reason: every query has to find as

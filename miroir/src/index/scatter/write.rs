@@ -316,8 +316,7 @@ async fn settle(
         {
             if !nodes().any(acked) {
                 // Nobody is left to wait for: the repairer sees to it.
-                record.status = TaskStatus::Succeeded;
-                record.finished_at = Some(clock::now());
+                record.end(TaskStatus::Succeeded, clock::now());
             }
             Ok(plan.topology.groups().iter().map(|group| group.id).collect())
         }
@@ -359,9 +358,8 @@ async fn settle(
 /// Ends a task that nobody was told of.
 async fn fail(shared: &Shared, record: &mut TaskRecord, error: &Error) -> Result<(), Error> {
     let text = error.render().1.unwrap_or_default();
-    record.status = TaskStatus::Failed;
+    record.end(TaskStatus::Failed, clock::now());
     record.error = serde_json::from_slice(&text).ok();
-    record.finished_at = Some(clock::now());
     Ok(shared.stores.tasks.update(record.clone()).await?)
 }
 

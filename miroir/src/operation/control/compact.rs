@@ -128,9 +128,8 @@ async fn send(
     if !reached {
         let error = last.unwrap_or_else(|| Error::shards_unavailable(ShardSet::full(entry.shards)));
         let (_, body) = error.render();
-        record.status = TaskStatus::Failed;
+        record.end(TaskStatus::Failed, clock::now());
         record.error = serde_json::from_slice(&body.unwrap_or_default()).ok();
-        record.finished_at = Some(clock::now());
         shared.stores.tasks.update(record).await?;
         return Err(error);
     }

@@ -5,6 +5,7 @@
 //! that does not. Where no node has the committed settings but all agree with each other (a new
 //! version of Meilisearch with one more setting, say), what they agree on becomes the committed one.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::repair;
 use crate::cluster::Shared;
 use crate::error::Error;
 use crate::store::IndexEntry;
+use crate::worker::{Item, Peers, Schedule, Worker, partitioned};
 
 /// How often to look, and whether to mend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,31 +77,52 @@ pub fn judge(hashes: &BTreeMap<NodeId, String>, committed: Option<&str>) -> Verd
 /// asked a node to judge settings, which then are on that node only.
 const FIRST: Duration = Duration::from_secs(30);
 
-/// Checks at the interval until cancelled.
-pub async fn run(shared: Arc<Shared>, options: DriftOptions, stop: CancellationToken) {
-    let begin = tokio::time::Instant::now() + options.interval.min(FIRST);
-    let mut tick = tokio::time::interval_at(begin, options.interval);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = pass(&shared, options.auto_repair) => {}
-        }
+/// Compares the settings of one index after the other, as [`crate::worker::partitioned`] has it.
+#[derive(Debug)]
+pub struct DriftCheck {
+    shared: Arc<Shared>,
+    auto_repair: bool,
+}
+
+impl DriftCheck {
+    /// A check that mends what it finds, or only tells of it.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, auto_repair: bool) -> Self {
+        Self { shared, auto_repair }
     }
 }
 
-/// Looks at every index once. Failures are logged; the next pass tries again.
-pub async fn pass(shared: &Arc<Shared>, auto_repair: bool) {
-    for entry in shared.indexes() {
-        if let Err(error) = check(shared, &entry, auto_repair).await {
-            tracing::warn!(index = %entry.name, %error, "settings could not be compared");
-        }
+impl Worker for DriftCheck {
+    const NAME: &'static str = "settings_drift_check";
+    type Item = Arc<IndexEntry>;
+
+    async fn items(&self) -> Result<Vec<Arc<IndexEntry>>, Error> {
+        Ok(self.shared.indexes())
     }
-    publish_version(shared);
+
+    async fn run(&self, entry: Arc<IndexEntry>) -> Result<(), Error> {
+        let checked = check(&self.shared, &entry, self.auto_repair).await;
+        publish_version(&self.shared);
+        checked
+    }
+}
+
+impl Item for Arc<IndexEntry> {
+    fn key(&self) -> Cow<'_, str> {
+        self.physical.as_str().into()
+    }
+}
+
+/// Checks this pod's share of the indexes at the interval until cancelled.
+pub async fn run(
+    shared: Arc<Shared>,
+    peers: Arc<Peers>,
+    options: DriftOptions,
+    stop: CancellationToken,
+) {
+    let schedule = Schedule { first: options.interval.min(FIRST), interval: options.interval };
+    let worker = Arc::new(DriftCheck::new(shared, options.auto_repair));
+    partitioned(worker, peers, schedule, stop).await;
 }
 
 fn busy(shared: &Shared, entry: &IndexEntry) -> bool {

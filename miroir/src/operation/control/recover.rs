@@ -173,8 +173,7 @@ async fn one(shared: &Arc<Shared>, mut record: TaskRecord) -> Result<(), Error> 
         .await?;
     if record.kind == TaskKind::IndexDeletion && !took {
         // The catalogue has it already; the repairer sees to the nodes.
-        record.status = TaskStatus::Succeeded;
-        record.finished_at = Some(clock::now());
+        record.end(TaskStatus::Succeeded, clock::now());
     }
     Ok(shared.stores.tasks.update(record).await?)
 }

@@ -176,7 +176,8 @@ async fn find(
 ) -> Result<Found, Error> {
     let (gathered, pages) = ask(scatter, request, plan.scoped.clone(), shards, route).await?;
     let counter = Counter { scatter, request, plan, shards, route };
-    if let Some(estimate) = plan.estimate.as_ref().filter(|_| pages.len() > 1)
+    // A leaf that is alone looked at one hit too many, too.
+    if let Some(estimate) = plan.estimate.as_ref().filter(|_| !pages.is_empty())
         && let Some(counted) = counter.estimate(estimate, &gathered, &pages).await
     {
         let (facets, total) = (counted.facets, Some(counted.total));

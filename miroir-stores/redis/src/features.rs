@@ -1,0 +1,37 @@
+//! Experimental features as clients set them: one hash, from name to 1 or 0.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use miroir::store::{Answer, Features};
+use redis::cmd;
+
+use crate::link::{Args, Link};
+use crate::scripts::FEATURES_SET;
+use crate::trouble::Trouble;
+
+#[derive(Debug)]
+pub(crate) struct RedisFeatures(pub(crate) Arc<Link>);
+
+impl Features for RedisFeatures {
+    fn list(&self) -> Answer<'_, Vec<(String, bool)>> {
+        Box::pin(async move {
+            let value = self.0.read(cmd("HGETALL").arg(self.0.key("features"))).await?;
+            let features: BTreeMap<String, bool> =
+                redis::from_redis_value(value).map_err(Trouble::odd)?;
+            Ok(features.into_iter().collect())
+        })
+    }
+
+    fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()> {
+        let mut args = Args::new();
+        for (name, on) in features {
+            args.push(name);
+            args.push(u8::from(on));
+        }
+        Box::pin(async move {
+            self.0.script(&FEATURES_SET, args).await?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! The Lua scripts, each in a file of its own.
+
+use std::sync::LazyLock;
+
+/// A script.
+#[derive(Debug)]
+pub(crate) struct Script {
+    /// Whether it writes.
+    pub(crate) writes: bool,
+    /// The text with what stands in front of it.
+    pub(crate) text: &'static str,
+    /// By which Redis knows it.
+    hash: LazyLock<String>,
+}
+
+impl Script {
+    /// By which Redis knows it: SHA-1 in hexadecimal.
+    pub(crate) fn hash(&self) -> &str {
+        &self.hash
+    }
+}
+
+/// What stands in front of a migration.
+pub(crate) const MIGRATE: &str = concat!(
+    include_str!("scripts/common.lua"),
+    include_str!("scripts/write.lua"),
+    include_str!("scripts/migrate.lua"),
+);
+
+macro_rules! scripts {
+    ($($writes:literal $name:ident = [$($file:literal),+];)+) => {
+        $(
+            pub(crate) static $name: Script = {
+                const TEXT: &str =
+                    concat!(include_str!("scripts/common.lua"), $(include_str!($file)),+);
+                Script {
+                    writes: $writes,
+                    text: TEXT,
+                    hash: LazyLock::new(|| redis::Script::new(TEXT).get_hash().to_owned()),
+                }
+            };
+        )+
+
+        #[cfg(test)]
+        static ALL: &[&Script] = &[$(&$name),+];
+    };
+}
+
+scripts! {
+    true TASKS_INSERT = ["scripts/write.lua", "scripts/tasks.lua", "scripts/tasks_insert.lua"];
+    true TASKS_UPDATE = ["scripts/write.lua", "scripts/tasks.lua", "scripts/tasks_update.lua"];
+    true TASKS_REMOVE = ["scripts/write.lua", "scripts/tasks.lua", "scripts/tasks_remove.lua"];
+    true TASKS_PRUNE = ["scripts/write.lua", "scripts/tasks.lua", "scripts/tasks_prune.lua"];
+    true TASKS_SWAP = ["scripts/write.lua", "scripts/tasks.lua", "scripts/tasks_swap.lua"];
+    false TASKS_LIST = ["scripts/tasks.lua", "scripts/tasks_list.lua"];
+    false TASKS_COUNTS = ["scripts/tasks_counts.lua"];
+    true INDEXES_CHANGE = ["scripts/write.lua", "scripts/indexes_change.lua"];
+    false INDEXES_LIST = ["scripts/indexes_list.lua"];
+    true REPLICAS_MARK = ["scripts/write.lua", "scripts/replicas_mark.lua"];
+    true REPLICAS_CLEAR = ["scripts/write.lua", "scripts/replicas_clear.lua"];
+    true REPLICAS_FORGET = ["scripts/write.lua", "scripts/replicas_forget.lua"];
+    false REPLICAS_LIST = ["scripts/replicas_list.lua"];
+    true SETTINGS_SET = ["scripts/write.lua", "scripts/settings_set.lua"];
+    true SETTINGS_FORGET = ["scripts/write.lua", "scripts/settings_forget.lua"];
+    true KEYS_INSERT = ["scripts/write.lua", "scripts/keys_insert.lua"];
+    true KEYS_UPDATE = ["scripts/write.lua", "scripts/keys_update.lua"];
+    true KEYS_DELETE = ["scripts/write.lua", "scripts/keys_delete.lua"];
+    false KEYS_LIST = ["scripts/keys_list.lua"];
+    true LEASES_ACQUIRE = ["scripts/write.lua", "scripts/leases_acquire.lua"];
+    true LEASES_END = ["scripts/write.lua", "scripts/leases_end.lua"];
+    true FEATURES_SET = ["scripts/write.lua", "scripts/features_set.lua"];
+    true WEBHOOKS_PUT = ["scripts/write.lua", "scripts/webhooks_put.lua"];
+    true WEBHOOKS_DELETE = ["scripts/write.lua", "scripts/webhooks_delete.lua"];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_writes_looks_at_the_time_and_nothing_searches_all_keys() {
+        let writes = include_str!("scripts/write.lua");
+        for script in ALL.iter().copied() {
+            assert_eq!(script.writes, script.text.contains(writes), "{}", script.text);
+            for word in ["'SCAN'", "'KEYS'", "'HSCAN'", "'SSCAN'", "'ZSCAN'"] {
+                assert!(!script.text.contains(word), "{word} in {}", script.text);
+            }
+        }
+        assert!(MIGRATE.contains(writes));
+    }
+}

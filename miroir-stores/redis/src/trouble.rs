@@ -1,0 +1,101 @@
+//! Why Redis did not do what it was asked.
+
+use std::fmt;
+use std::time::Duration;
+
+use miroir::store::StoreError;
+use redis::RedisError;
+
+/// The code with which `write.lua` refuses what its caller gave up.
+const LATE: &str = "MIROIRLATE";
+
+/// What happened to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// There was no connection: nothing was sent.
+    Away,
+    /// The connection broke: a write may have taken effect.
+    Lost,
+    /// No answer came in time: a write may have taken effect.
+    Slow,
+    /// Redis refused it because it came too late: nothing was changed.
+    Late,
+    /// Redis refused it, or answered what it should not have.
+    Refused,
+}
+
+/// A call that failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    pub(crate) kind: Kind,
+    /// Whether the connection is of no use any more.
+    pub(crate) broken: bool,
+    text: String,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+impl From<Trouble> for StoreError {
+    fn from(trouble: Trouble) -> Self {
+        Self::Backend(trouble.into())
+    }
+}
+
+impl Trouble {
+    pub(crate) fn away(address: &str, reason: impl fmt::Display) -> Self {
+        let text = format!("Redis at {address} cannot be used: {reason}");
+        Self { kind: Kind::Away, broken: true, text }
+    }
+
+    pub(crate) fn slow(address: &str, limit: Duration) -> Self {
+        let text = format!("Redis at {address} did not answer within {limit:?}");
+        Self { kind: Kind::Slow, broken: true, text }
+    }
+
+    /// Something that should not be in the store or in an answer.
+    pub(crate) fn odd(reason: impl fmt::Display) -> Self {
+        let text = format!("Redis holds what Miroir does not understand: {reason}");
+        Self { kind: Kind::Refused, broken: false, text }
+    }
+
+    pub(crate) fn of(address: &str, error: &RedisError) -> Self {
+        match error.code() {
+            Some(LATE) => Self {
+                kind: Kind::Late,
+                broken: true,
+                text: format!("Redis at {address} was asked too late"),
+            },
+            // No longer the primary, or not yet ready: the next connection may lead elsewhere.
+            Some(code @ ("READONLY" | "MASTERDOWN" | "LOADING")) => Self {
+                kind: Kind::Refused,
+                broken: true,
+                text: format!("Redis at {address} refused: {code} {}", detail(error)),
+            },
+            _ if error.is_io_error() || error.is_unrecoverable_error() => Self {
+                kind: Kind::Lost,
+                broken: true,
+                text: format!("the connection to Redis at {address} broke: {error}"),
+            },
+            Some(code) => Self {
+                kind: Kind::Refused,
+                broken: false,
+                text: format!("Redis at {address} refused: {code} {}", detail(error)),
+            },
+            None => Self {
+                kind: Kind::Refused,
+                broken: false,
+                text: format!("Redis at {address} failed: {error}"),
+            },
+        }
+    }
+}
+
+fn detail(error: &RedisError) -> &str {
+    error.detail().unwrap_or_default()
+}

@@ -1,0 +1,38 @@
+//! Webhooks: one hash, from uuid to record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use miroir::store::{Answer, Webhook, Webhooks};
+use redis::cmd;
+use uuid::Uuid;
+
+use crate::link::{Args, Link, decode, encode, number};
+use crate::scripts::{WEBHOOKS_DELETE, WEBHOOKS_PUT};
+use crate::trouble::Trouble;
+
+#[derive(Debug)]
+pub(crate) struct RedisWebhooks(pub(crate) Arc<Link>);
+
+impl Webhooks for RedisWebhooks {
+    fn list(&self) -> Answer<'_, Vec<Webhook>> {
+        Box::pin(async move {
+            let value = self.0.read(cmd("HGETALL").arg(self.0.key("webhooks"))).await?;
+            let records: BTreeMap<String, String> =
+                redis::from_redis_value(value).map_err(Trouble::odd)?;
+            records.values().map(|record| decode(record)).collect()
+        })
+    }
+
+    fn put(&self, hook: Webhook, most: usize) -> Answer<'_, bool> {
+        Box::pin(async move {
+            let args = Args::new().with(hook.uuid).with(encode(&hook)?).with(most);
+            Ok(number(self.0.script(&WEBHOOKS_PUT, args).await?)? == 1)
+        })
+    }
+
+    fn delete(&self, uuid: Uuid) -> Answer<'_, bool> {
+        let args = Args::new().with(uuid);
+        Box::pin(async move { Ok(number(self.0.script(&WEBHOOKS_DELETE, args).await?)? == 1) })
+    }
+}

@@ -1,0 +1,490 @@
+//! Redis keeps the contract of the store traits, and what a server of its own adds to it.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use miroir::store::{NewTask, StoreError, Stores, TaskQuery, TaskRecord};
+use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_api::{IndexUid, NodeId, TaskUid};
+use miroir_store_redis::Options;
+use miroir_test::redis::RedisServer;
+use miroir_test::stores::{Fixture, Tape, listing};
+use proptest::prelude::*;
+use time::OffsetDateTime;
+use tokio::runtime::Runtime;
+
+use support::{Raw, contents, entry, fixture, instant, new_task, open, own, stale};
+
+miroir_test::store_suite!(redis, async || fixture().await);
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn lists_agree_with_the_model(tape in prop::collection::vec(any::<u64>(), 0..900)) {
+        Runtime::new().unwrap().block_on(async {
+            let fixture: Fixture = fixture().await;
+            listing::agrees_with_the_model(&fixture.stores, Tape::new(tape)).await;
+        });
+    }
+}
+
+/// Several connections insert, change and prune at once: uids are dense, no change is lost, and
+/// what lists are made of agrees with the tasks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_race() {
+    let options = own();
+    let opening = (0..4).map(|_| open(options.clone()));
+    let handles = join_all(opening).await;
+    assert!(handles[0].indexes.put(entry("movies"), None).await.unwrap());
+    let name = IndexUid::new("movies").unwrap();
+    let callers = (0..16).map(|caller| {
+        let (stores, name) = (handles[caller % 4].clone(), name.clone());
+        tokio::spawn(async move {
+            let (mut uids, mut won) = (Vec::new(), 0);
+            for round in 0..25 {
+                let task = stores.tasks.insert(new_task("movies")).await.unwrap();
+                uids.push(task.uid.0);
+                let status = TaskStatus::ALL[(caller + round) % 5];
+                stores.tasks.update(TaskRecord { status, ..task }).await.unwrap();
+                let mut entry = stores.indexes.get(&name).await.unwrap().unwrap();
+                entry.version += 1;
+                let expected = entry.version - 1;
+                won += u64::from(stores.indexes.put(entry, Some(expected)).await.unwrap());
+                if round % 5 == 0 {
+                    let (a, b) = ("movies".to_owned(), format!("other{caller}"));
+                    stores.tasks.swap_indexes(a, b, TaskUid(uids[0])).await.unwrap();
+                }
+            }
+            (uids, won)
+        })
+    });
+    let (uids, won): (Vec<_>, Vec<_>) =
+        join_all(callers).await.into_iter().map(Result::unwrap).unzip();
+    let mut uids = uids.concat();
+    uids.sort_unstable();
+    assert!(uids.into_iter().eq(0..400));
+    let version = handles[1].indexes.list().await.unwrap()[0].version;
+    assert_eq!(version, 1 + won.iter().sum::<u64>());
+
+    let tasks = &handles[2].tasks;
+    let all = TaskQuery { limit: usize::MAX, reverse: true, ..TaskQuery::default() };
+    let all = tasks.list(all).await.unwrap().tasks;
+    assert_eq!(all.len(), 400);
+    let names: BTreeSet<_> = all.iter().filter_map(|task| task.index.clone()).collect();
+    assert!(names.len() > 1, "nothing was swapped");
+    assert_eq!(tasks.index_names().await.unwrap(), names.into_iter().collect::<Vec<_>>());
+    for (status, count) in tasks.counts().await.unwrap() {
+        let query = TaskQuery { statuses: Some(vec![status]), ..TaskQuery::default() };
+        let listed: Vec<_> =
+            all.iter().filter(|task| query.matches(task)).map(|task| task.uid.0).collect();
+        assert_eq!(count, listed.len() as u64, "{status:?}");
+        assert_eq!(tasks.uids(query).await.unwrap(), listed, "{status:?}");
+    }
+}
+
+/// A swap that meets changes of what swaps say of themselves is made on what they say then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn swaps_race_with_updates_of_swaps() {
+    let options = own();
+    let handles = [open(options.clone()).await, open(options).await];
+    let swap = NewTask {
+        index: None,
+        kind: TaskKind::IndexSwap,
+        details: serde_json::json!({"swaps": [{"indexes": ["a", "x"]}]}).as_object().cloned(),
+        ..new_task("a")
+    };
+    let swap = handles[0].tasks.insert(swap).await.unwrap();
+    let swapping = async {
+        for _ in 0..15 {
+            let (a, b) = ("a".to_owned(), "b".to_owned());
+            handles[0].tasks.swap_indexes(a, b, TaskUid(9)).await.unwrap();
+        }
+    };
+    let updating = async {
+        for step in 0..15 {
+            let mut task = handles[1].tasks.get(swap.uid).await.unwrap().unwrap();
+            task.protocol = Some(step.into());
+            handles[1].tasks.update(task).await.unwrap();
+        }
+    };
+    tokio::join!(swapping, updating);
+    let task = handles[1].tasks.get(swap.uid).await.unwrap().unwrap();
+    assert_eq!(task.protocol, Some(14.into()));
+    let said = &task.details.unwrap()["swaps"][0]["indexes"];
+    assert!(said == &serde_json::json!(["a", "x"]) || said == &serde_json::json!(["b", "x"]));
+}
+
+#[tokio::test]
+async fn two_handles_see_each_other_at_once() {
+    let options = own();
+    let (one, two) = (open(options.clone()).await, open(options).await);
+    for _ in 0..20 {
+        let task = one.tasks.insert(new_task("movies")).await.unwrap();
+        assert_eq!(two.tasks.get(task.uid).await.unwrap().as_ref(), Some(&task));
+        let done = TaskRecord { status: TaskStatus::Succeeded, ..task };
+        two.tasks.update(done.clone()).await.unwrap();
+        assert_eq!(one.tasks.get(done.uid).await.unwrap(), Some(done));
+    }
+    one.features.set(vec![("metrics".to_owned(), true)]).await.unwrap();
+    assert_eq!(two.features.list().await.unwrap(), [("metrics".to_owned(), true)]);
+}
+
+/// Deployments that differ by prefix share a database and nothing else.
+#[tokio::test]
+async fn prefixes_are_apart() {
+    let (one, two) = (open(own()).await, open(own()).await);
+    one.tasks.insert(new_task("a")).await.unwrap();
+    one.replicas.mark(vec![stale("n")]).await.unwrap();
+    assert_eq!(two.tasks.insert(new_task("b")).await.unwrap().uid, TaskUid(0));
+    assert_eq!(two.replicas.list().await.unwrap(), []);
+    assert_eq!(two.tasks.index_names().await.unwrap(), ["b"]);
+}
+
+#[tokio::test]
+async fn a_crash_keeps_what_was_answered() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let url = server.url();
+    let open = || miroir_store_redis::open(&url, Options::default());
+    let stores = open().await.unwrap();
+    for status in TaskStatus::ALL {
+        stores.tasks.insert(NewTask { status, ..new_task("movies") }).await.unwrap();
+    }
+    assert!(stores.indexes.put(entry("movies"), None).await.unwrap());
+    stores.replicas.mark(vec![stale("n1"), stale("n2")]).await.unwrap();
+    stores.settings_versions.set("movies", &NodeId::new("n1").unwrap(), 3).await.unwrap();
+    let before = contents(&stores).await;
+
+    server.kill();
+    server.start_again();
+    assert_eq!(contents(&open().await.unwrap()).await, before);
+    assert_eq!(contents(&stores).await, before, "the old handle works on");
+    assert_eq!(stores.tasks.insert(new_task("movies")).await.unwrap().uid, TaskUid(5));
+    let old = stores.replicas.list().await.unwrap().remove(0);
+    stores.replicas.mark(vec![stale("n1")]).await.unwrap();
+    assert!(!stores.replicas.clear(old).await.unwrap());
+}
+
+fn reason(error: &StoreError) -> String {
+    assert!(matches!(error, StoreError::Backend(_)), "{error:?}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_fails_calls_until_it_is_back() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let stores = miroir_store_redis::open(&server.url(), Options::default()).await.unwrap();
+    for round in 0..3_u32 {
+        assert_eq!(stores.tasks.insert(new_task("a")).await.unwrap().uid, TaskUid(round));
+        server.kill();
+        let begun = Instant::now();
+        // Many at once: nobody queues behind the attempts of the others.
+        let calls = join_all((0..50).map(|_| stores.tasks.insert(new_task("lost")))).await;
+        for call in calls {
+            let reason = reason(&call.unwrap_err());
+            assert!(reason.contains(&format!("Redis at 127.0.0.1:{}", server.port())), "{reason}");
+        }
+        reason(&stores.tasks.unfinished().await.unwrap_err());
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        server.start_again();
+        // The first call of either kind finds it.
+        if round % 2 == 0 {
+            assert_eq!(stores.tasks.unfinished().await.unwrap().len() as u32, round + 1);
+        }
+    }
+    assert_eq!(stores.tasks.insert(new_task("a")).await.unwrap().uid, TaskUid(3));
+}
+
+#[tokio::test]
+async fn a_server_that_came_back_empty_is_not_taken_for_the_store() {
+    let server = RedisServer::start(&[]);
+    let url = server.url();
+    let open = || miroir_store_redis::open(&url, Options::default());
+    let stores = open().await.unwrap();
+    stores.tasks.insert(new_task("a")).await.unwrap();
+    server.kill();
+    server.start_again();
+    for _ in 0..2 {
+        let calls = [
+            stores.tasks.unfinished().await.map(|_| ()).unwrap_err(),
+            stores.tasks.insert(new_task("a")).await.map(|_| ()).unwrap_err(),
+        ];
+        for reason in calls.iter().map(reason) {
+            assert!(reason.contains("does not hold the store that was opened"), "{reason}");
+        }
+    }
+    let fresh = open().await.unwrap();
+    assert_eq!(fresh.tasks.insert(new_task("a")).await.unwrap().uid, TaskUid(0));
+}
+
+/// What a caller gave up does not happen later, when the caller may have done something else.
+#[tokio::test]
+async fn a_write_that_was_given_up_has_no_effect_later() {
+    let server = RedisServer::start(&[]);
+    let options = Options {
+        response_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_millis(300),
+        ..Options::default()
+    };
+    let stores = miroir_store_redis::open(&server.url(), options).await.unwrap();
+    let task = stores.tasks.insert(new_task("a")).await.unwrap();
+    // Redis knows the script from now on.
+    stores.tasks.update(task.clone()).await.unwrap();
+    let mut raw = Raw::new(&server).await;
+
+    server.pause();
+    let begun = Instant::now();
+    let late = TaskRecord { status: TaskStatus::Failed, ..task.clone() };
+    let slow = reason(&stores.tasks.update(late).await.unwrap_err());
+    assert!(slow.contains("did not answer within 300ms"), "{slow}");
+    let away = reason(&stores.tasks.get(task.uid).await.unwrap_err());
+    assert!(away.contains("no connection within 300ms"), "{away}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    server.resume();
+
+    // The old connection is read after the pause, whenever that is.
+    while !raw.info("errorstats").await.contains("errorstat_MIROIRLATE:count=1") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the late write was not refused");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stores.tasks.get(task.uid).await.unwrap(), Some(task));
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_writes_says_so_and_nothing_is_half_done() {
+    let server = RedisServer::start(&[]);
+    let stores = miroir_store_redis::open(&server.url(), Options::default()).await.unwrap();
+    let mut raw = Raw::new(&server).await;
+    let task = stores.tasks.insert(new_task("a")).await.unwrap();
+    let before = (contents(&stores).await, raw.size().await);
+
+    raw.config("maxmemory", "1").await;
+    let refused = [
+        reason(&stores.tasks.insert(new_task("b")).await.unwrap_err()),
+        reason(
+            &stores
+                .tasks
+                .update(TaskRecord { status: TaskStatus::Failed, ..task })
+                .await
+                .unwrap_err(),
+        ),
+        reason(&stores.indexes.put(entry("movies"), None).await.unwrap_err()),
+        reason(&stores.replicas.mark(vec![stale("n")]).await.unwrap_err()),
+    ];
+    for reason in refused {
+        assert!(reason.contains("OOM"), "{reason}");
+    }
+    assert_eq!((contents(&stores).await, raw.size().await), before);
+
+    raw.config("maxmemory", "1gb").await;
+    raw.config("maxmemory-policy", "allkeys-lru").await;
+    let forgetful = miroir_store_redis::open(&server.url(), Options::default()).await;
+    let forgetful = reason(&forgetful.unwrap_err());
+    assert!(forgetful.contains("noeviction"), "{forgetful}");
+
+    raw.config("maxmemory", "0").await;
+    assert_eq!(stores.tasks.insert(new_task("b")).await.unwrap().uid, TaskUid(1));
+}
+
+#[tokio::test]
+async fn a_newer_store_is_refused() {
+    let options = own();
+    drop(open(options.clone()).await);
+    let mut raw = Raw::new(RedisServer::shared()).await;
+    raw.set_field(&format!("{}schema_versions", options.key_prefix), "9999", "future").await;
+    let error = miroir_store_redis::open(&RedisServer::shared().url(), options).await.unwrap_err();
+    assert!(matches!(error, StoreError::SchemaVersionAhead { found: 9999, known: 1 }), "{error}");
+    assert!(error.to_string().contains("schema_version_ahead"));
+}
+
+#[tokio::test]
+async fn opening_twice_migrates_once_and_says_which_version() {
+    let options = own();
+    let opening = (0..8).map(|_| open(options.clone()));
+    drop(join_all(opening).await);
+    let mut raw = Raw::new(RedisServer::shared()).await;
+    let key = |name: &str| format!("{}{name}", options.key_prefix);
+    assert_eq!(raw.get(&key("schema_version")).await.as_deref(), Some("1"));
+    let id = raw.get(&key("store_id")).await;
+    drop(open(options.clone()).await);
+    assert!(id.is_some() && raw.get(&key("store_id")).await == id);
+}
+
+#[tokio::test]
+async fn passwords_open_and_are_not_repeated() {
+    let rights = "on >hunter3 ~miroir:* +@read +@write +@scripting +@connection +info +time";
+    let user: Vec<_> = ["--user", "miroir"].into_iter().chain(rights.split(' ')).collect();
+    let server = RedisServer::start(&[&["--requirepass", "hunter2"], user.as_slice()].concat());
+    let url = |login: &str| format!("redis://{login}127.0.0.1:{}", server.port());
+    for login in [":hunter2@", "miroir:hunter3@"] {
+        let opened = miroir_store_redis::open(&url(login), Options::default()).await;
+        let stores = opened.unwrap_or_else(|error| panic!("{login}: {error}"));
+        stores.tasks.insert(new_task("a")).await.unwrap();
+        assert_ne!(stores.tasks.unfinished().await.unwrap(), []);
+        assert!(!format!("{stores:?}").contains("hunter"));
+    }
+    for login in ["", ":hunter3@"] {
+        let error = miroir_store_redis::open(&url(login), Options::default()).await.unwrap_err();
+        let reason = reason(&error);
+        assert!(!format!("{reason} {error:?}").contains("hunter"), "{error:?}");
+        assert!(reason.contains("WRONGPASS") || reason.contains("NOAUTH"), "{reason}");
+    }
+}
+
+/// Not a test of its own, and done at once unless it is the process that
+/// `tls_trusts_the_systems_certificates` starts, with certificates of its own.
+#[tokio::test]
+async fn child() {
+    let Ok(url) = std::env::var("MIROIR_TEST_URL") else { return };
+    let stores = match miroir_store_redis::open(&url, Options::default()).await {
+        Ok(stores) => stores,
+        Err(error) => return println!("\nopened: {error}"),
+    };
+    let uid = stores.tasks.insert(new_task("a")).await.unwrap().uid;
+    println!("\nopened: and inserted {uid}");
+}
+
+#[test]
+fn tls_trusts_the_systems_certificates() {
+    let fixture = |name| format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    let options = [
+        ["--port", "0"],
+        ["--tls-port", "{port}"],
+        ["--tls-auth-clients", "no"],
+        ["--tls-cert-file", &fixture("server.pem")],
+        ["--tls-key-file", &fixture("server.key")],
+        ["--requirepass", "hunter2"],
+    ];
+    let server = RedisServer::start(options.as_flattened());
+    let opened = |trusted: &str| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--nocapture"])
+            .env("MIROIR_TEST_URL", format!("rediss://:hunter2@127.0.0.1:{}", server.port()))
+            .env("SSL_CERT_FILE", trusted)
+            .output()
+            .unwrap();
+        let output = String::from_utf8(output.stdout).unwrap();
+        let line = output.lines().find_map(|line| line.strip_prefix("opened: "));
+        line.unwrap_or_else(|| panic!("{output}")).to_owned()
+    };
+    assert_eq!(opened(&fixture("ca.pem")), "and inserted 0");
+    let refused = opened(&fixture("server.pem"));
+    assert!(refused.contains("certificate") && !refused.contains("hunter2"), "{refused}");
+}
+
+/// A page costs what it holds: commands that scripts run are counted by Redis.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_page_does_not_read_the_registry() {
+    const TASKS: u32 = 4_000;
+    let server = RedisServer::start(&[]);
+    let stores = miroir_store_redis::open(&server.url(), Options::default()).await.unwrap();
+    let second = |seconds: u32| OffsetDateTime::from_unix_timestamp(seconds.into()).unwrap();
+    let task = |uid: u32| NewTask {
+        index: Some(format!("index{}", uid % 10)),
+        kind: if uid % 10 == 3 { TaskKind::SettingsUpdate } else { TaskKind::DocumentDeletion },
+        status: if uid % 100 == 7 { TaskStatus::Failed } else { TaskStatus::Succeeded },
+        ..NewTask::new(TaskKind::DocumentDeletion, second(uid))
+    };
+    let tasks = Arc::clone(&stores.tasks);
+    for from in (0..TASKS).step_by(100) {
+        for task in join_all((from..from + 100).map(|uid| tasks.insert(task(uid)))).await {
+            task.unwrap();
+        }
+    }
+    let mut canceled = tasks.get(TaskUid(8)).await.unwrap().unwrap();
+    canceled.canceled_by = Some(TaskUid(9));
+    tasks.update(canceled).await.unwrap();
+
+    let page = TaskQuery { limit: 20, ..TaskQuery::default() };
+    let queries = [
+        (page.clone(), TASKS),
+        (TaskQuery { reverse: true, from: Some(TaskUid(2_000)), ..page.clone() }, TASKS),
+        (TaskQuery { statuses: Some(vec![TaskStatus::Failed]), ..page.clone() }, TASKS / 100),
+        (TaskQuery { statuses: Some(TaskStatus::ALL.to_vec()), ..page.clone() }, TASKS),
+        (TaskQuery { kinds: Some(vec![TaskKind::SettingsUpdate]), ..page.clone() }, TASKS / 10),
+        (
+            TaskQuery {
+                indexes: Some(["index3", "index7", "none"].map(str::to_owned).into()),
+                statuses: Some(vec![TaskStatus::Succeeded, TaskStatus::Failed]),
+                ..page.clone()
+            },
+            TASKS / 5,
+        ),
+        (TaskQuery { uids: Some([1, 2, TASKS - 1, TASKS + 1].into()), ..page.clone() }, 3),
+        (TaskQuery { canceled_by: Some([9].into()), ..page.clone() }, 1),
+        (TaskQuery { batches: Some([8, 9, 10].into()), ..page.clone() }, 3),
+        (TaskQuery { after_enqueued: Some(second(TASKS - 50)), ..page.clone() }, 49),
+        (
+            TaskQuery {
+                before_finished: Some(second(50)),
+                statuses: Some(vec![TaskStatus::Succeeded]),
+                ..page.clone()
+            },
+            49,
+        ),
+    ];
+    let mut raw = Raw::new(&server).await;
+    for (query, total) in queries {
+        let before = raw.calls().await;
+        let found = tasks.list(query.clone()).await.unwrap();
+        let calls = raw.calls().await - before;
+        assert_eq!(found.total, u64::from(total), "{query:?}");
+        assert!(calls < 120, "{calls} commands for {query:?}");
+    }
+    let before = raw.calls().await;
+    assert_eq!(
+        tasks.counts().await.unwrap()[2],
+        (TaskStatus::Succeeded, u64::from(TASKS - TASKS / 100))
+    );
+    assert_eq!(tasks.index_names().await.unwrap().len(), 10);
+    assert!(raw.calls().await - before < 20);
+}
+
+#[tokio::test]
+async fn pruning_goes_around_what_is_not_over() {
+    let stores = open(own()).await;
+    let enqueued_at = instant();
+    let mut kept = Vec::new();
+    for number in 0..1_500 {
+        let new = NewTask { status: TaskStatus::Succeeded, enqueued_at, ..new_task("a") };
+        let task = stores.tasks.insert(new).await.unwrap();
+        // Finished by its time, and going on by its status.
+        if number < 1_200 {
+            stores
+                .tasks
+                .update(TaskRecord { status: TaskStatus::Processing, ..task.clone() })
+                .await
+                .unwrap();
+            kept.push(task.uid.0);
+        }
+    }
+    assert_eq!(stores.tasks.prune(enqueued_at + Duration::from_secs(1)).await.unwrap(), 300);
+    assert_eq!(stores.tasks.uids(TaskQuery::default()).await.unwrap(), kept);
+}
+
+/// Nothing of a task stays behind once it is removed.
+#[tokio::test]
+async fn removed_tasks_leave_no_keys() {
+    let server = RedisServer::start(&[]);
+    let stores: Stores = miroir_store_redis::open(&server.url(), Options::default()).await.unwrap();
+    let mut raw = Raw::new(&server).await;
+    stores.tasks.insert(NewTask { status: TaskStatus::Failed, ..new_task("a") }).await.unwrap();
+    stores.tasks.remove(vec![0]).await.unwrap();
+    let empty = raw.size().await;
+    for number in 0..20 {
+        let name = format!("index{number}");
+        let new = NewTask { status: TaskStatus::Failed, ..new_task(&name) };
+        let mut task = stores.tasks.insert(new).await.unwrap();
+        task.canceled_by = Some(TaskUid(3));
+        stores.tasks.update(task).await.unwrap();
+    }
+    assert!(raw.size().await > empty + 20);
+    stores.tasks.swap_indexes("index3".into(), "index99".into(), TaskUid(9)).await.unwrap();
+    assert_eq!(stores.tasks.remove((0..=20).collect()).await.unwrap().len(), 20);
+    assert_eq!(raw.size().await, empty);
+}
