@@ -168,6 +168,12 @@ pub const FAMILIES: &[Family] = &[
         "Nodes whose settings were repaired."),
     family("miroir_settings_version", Gauge, Count, &[],
         "Highest committed settings version of any index."),
+    // Hedges.
+    family("miroir_hedge_fired_total", Counter, Count, &[("outcome", &["winner", "loser"])],
+        "Replicas asked because a node took longer than usual, by who answered first."),
+    family("miroir_hedge_skipped_total", Counter, Count,
+        &[("reason", &["budget", "limit", "no_replica"])],
+        "Slow calls that no other replica was asked for."),
     // The envelope of this process.
     family("miroir_memory_pressure", Gauge, Count, &[],
         "How near the limit of memory is: 0 not, 1 above 75 %, 2 above 90 %."),

@@ -17,7 +17,7 @@ use miroir::topology::Node;
 use miroir::{Cluster, Shared, Stack, StageService, index, leaf, node, operation};
 use miroir_api::NodeId;
 use miroir_layers::index::{StampLayer, StampOptions};
-use miroir_layers::leaf::{FailoverLayer, FailoverOptions};
+use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
     LimitOptions, LoadLayer, LoadOptions, MetricsLayer,
@@ -47,8 +47,11 @@ fn node(
 /// A set of shards, on any replicas that hold them.
 fn leaf(
     config: &Config,
+    scores: &Arc<Scores>,
 ) -> Stack<leaf::Request, impl Layer<Dispatch, Service: StageService<leaf::Request>> + use<>> {
-    Stack::new().push_if(failover(config))
+    Stack::new()
+        .push_if(hedge(config, scores)) // watches each node on its own
+        .push_if(failover(config))
 }
 
 /// One concrete index.
@@ -95,7 +98,7 @@ pub(crate) async fn build(config: &Config, mut stores: Stores) -> Result<Cluster
         .await
         .map_err(|source| crate::store_failed(config, source))?;
 
-    let leaves = leaf(config).build(Dispatch::new(pool, scores, timeout))?;
+    let leaves = leaf(config, &scores).build(Dispatch::new(pool, Arc::clone(&scores), timeout))?;
     let indexes = index(config).build(Scatter::new(leaves.clone(), Arc::clone(&shared)))?;
     let control = Control::new(leaves.clone(), Arc::clone(&shared));
     let resolve = Resolve::new(indexes.clone(), Arc::clone(&shared), control);
@@ -117,7 +120,7 @@ pub fn describe(config: &Config) -> Vec<Description> {
         edge::describe(config),
         operation(config).describe(),
         index(config).describe(),
-        leaf(config).describe(),
+        leaf(config, &parts.scores).describe(),
         node(config, &any, &parts).describe(),
     ]
 }
@@ -152,6 +155,21 @@ fn limit(config: &Config, node: &NodeId) -> Option<LimitLayer> {
     limit.enabled.then(|| {
         let options = LimitOptions { interactive: limit.interactive, background: limit.background };
         LimitLayer::new(node, options)
+    })
+}
+
+fn hedge(config: &Config, scores: &Arc<Scores>) -> Option<HedgeLayer> {
+    let hedging = &config.hedging;
+    hedging.enabled.then(|| {
+        let options = HedgeOptions {
+            multiplier: hedging.p95_trigger_multiplier,
+            floor: hedging.min_trigger_ms.into(),
+            max_per_request: hedging.max_hedges_per_query,
+            cross_group: hedging.cross_group_fallback,
+            budget_percent: hedging.budget_percent,
+            ..HedgeOptions::default()
+        };
+        HedgeLayer::new(Arc::clone(scores), options)
     })
 }
 

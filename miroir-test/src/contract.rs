@@ -180,18 +180,24 @@ fn poll_ready<R: Stage>(service: &mut impl StageService<R>) -> Poll<Result<(), E
     service.poll_ready(&mut task::Context::from_waker(Waker::noop()))
 }
 
-/// Drives a call until the inner service was asked.
+/// Drives a call until the inner service was asked. What earlier calls asked and gave up is passed
+/// over: a layer may ask for several things at once.
 async fn until_asked<R: Stage>(
     call: &mut (impl Future<Output = Result<R::Response, Error>> + Unpin),
     handle: &mut MockHandle<R>,
 ) -> Exchange<R> {
-    tokio::select! {
-        biased;
-        exchange = handle.next_request() => exchange,
-        answer = call => panic!(
-            "the layer answered without asking the inner service: {:?}",
-            answer.err()
-        ),
+    loop {
+        let exchange = tokio::select! {
+            biased;
+            exchange = handle.next_request() => exchange,
+            answer = &mut *call => panic!(
+                "the layer answered without asking the inner service: {:?}",
+                answer.err()
+            ),
+        };
+        if !exchange.is_cancelled() {
+            return exchange;
+        }
     }
 }
 

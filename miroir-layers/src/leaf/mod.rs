@@ -1,5 +1,8 @@
 //! Layers of the leaf stage.
 
+mod budget;
 pub mod failover;
+pub mod hedge;
 
 pub use failover::{FailoverLayer, FailoverOptions};
+pub use hedge::{HedgeLayer, HedgeOptions};

@@ -30,7 +30,7 @@ pub use self::blocks::*;
 pub use self::duration::{Hours, Millis, Seconds};
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::flags::Flags;
-pub use self::searches::{MergeStrategy, MultiSearchConfig, VectorSearchConfig};
+pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
 pub use self::switch::Switch;
 
@@ -77,6 +77,8 @@ pub struct Config {
     pub node_limit: NodeLimitConfig,
     /// Asking another replica.
     pub failover: FailoverConfig,
+    /// Asking another replica of a slow node.
+    pub hedging: HedgingConfig,
     /// Miroir's own tasks.
     pub task_registry: TaskRegistryConfig,
     /// Applying settings on every node.
@@ -119,6 +121,7 @@ impl Default for Config {
             breaker: BreakerConfig::default(),
             node_limit: NodeLimitConfig::default(),
             failover: FailoverConfig::default(),
+            hedging: HedgingConfig::default(),
             task_registry: TaskRegistryConfig::default(),
             settings_broadcast: SettingsBroadcastConfig::default(),
             settings_drift_check: SettingsDriftCheckConfig::default(),

@@ -1,8 +1,39 @@
-//! The blocks of the configuration that are about kinds of searches.
+//! The blocks of the configuration that are about searches.
 
 use serde::{Deserialize, Serialize};
 
 use super::duration::Millis;
+
+/// `hedging`: asking another replica where a node takes longer than usual.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HedgingConfig {
+    /// Whether it is done.
+    pub enabled: bool,
+    /// How many times the 95th percentile of a node's latency is waited.
+    pub p95_trigger_multiplier: f64,
+    /// The least that is waited.
+    pub min_trigger_ms: Millis,
+    /// Hedges for one query.
+    pub max_hedges_per_query: u32,
+    /// Whether replicas of other groups may answer.
+    pub cross_group_fallback: bool,
+    /// Hedges in percent of all calls to nodes.
+    pub budget_percent: u32,
+}
+
+impl Default for HedgingConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            p95_trigger_multiplier: 1.2,
+            min_trigger_ms: Millis(15),
+            max_hedges_per_query: 2,
+            cross_group_fallback: true,
+            budget_percent: 5,
+        }
+    }
+}
 
 /// `multi_search`: several searches in one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -319,6 +319,20 @@ impl Config {
             format!("{} is more than 100 percent", self.failover.budget_percent),
             "use 0 to 100",
         );
+        let hedging = &self.hedging;
+        found.when(
+            hedging.budget_percent > 100,
+            &["hedging.budget_percent"],
+            format!("{} is more than 100 percent", hedging.budget_percent),
+            "use 0 to 100",
+        );
+        let multiplier = hedging.p95_trigger_multiplier;
+        found.when(
+            !(1.0..=100.0).contains(&multiplier),
+            &["hedging.p95_trigger_multiplier"],
+            format!("{multiplier} times the usual time is not what a hedge can wait"),
+            "use 1 to 100",
+        );
         found.positive(&[
             ("connection_pool_per_node.max_total", pool.max_total == 0),
             ("health.unhealthy_threshold", self.health.unhealthy_threshold == 0),
@@ -334,6 +348,7 @@ impl Config {
             ("node_limit.interactive", self.node_limit.enabled && self.node_limit.interactive == 0),
             ("node_limit.background", self.node_limit.enabled && self.node_limit.background == 0),
             ("failover.max_attempts", self.failover.enabled && self.failover.max_attempts == 0),
+            ("hedging.max_hedges_per_query", hedging.enabled && hedging.max_hedges_per_query == 0),
         ]);
     }
 

@@ -165,6 +165,22 @@ fn rules() {
         (|c| c.node_limit.background = 0, "`node_limit.background`: must not be 0", ""),
         (|c| c.failover.max_attempts = 0, "`failover.max_attempts`: must not be 0", ""),
         (|c| c.failover.budget_percent = 101, "`failover.budget_percent`: 101", "0 to 100"),
+        (
+            |c| c.hedging.max_hedges_per_query = 0,
+            "`hedging.max_hedges_per_query`: must not be 0",
+            "",
+        ),
+        (|c| c.hedging.budget_percent = 101, "`hedging.budget_percent`: 101", "0 to 100"),
+        (
+            |c| c.hedging.p95_trigger_multiplier = f64::NAN,
+            "`hedging.p95_trigger_multiplier`: NaN",
+            "1 to 100",
+        ),
+        (
+            |c| c.hedging.p95_trigger_multiplier = 0.5,
+            "`hedging.p95_trigger_multiplier`: 0.5",
+            "1 to 100",
+        ),
         (|c| c.faceting.node_max_values = 0, "`faceting.node_max_values`: must not be 0", ""),
         (
             |c| c.resharding.allowed_windows = vec!["02:00-06:00 UTC".into(), "2-6".into()],
@@ -261,6 +277,7 @@ fn values_at_the_edge_of_a_rule_are_accepted() {
         |c| c.nodes[0].address = "http://[::1]:7701/".into(),
         |c| c.nodes[0].address = "http://a:7701".into(),
         |c| c.failover.enabled = false,
+        |c| c.hedging.enabled = false,
         |c| redis(c, "redis://r"),
         |c| {
             redis(c, "rediss://user:word@r:6380/2");

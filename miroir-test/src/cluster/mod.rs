@@ -108,7 +108,7 @@ fn failover(inner: BoxService<leaf::Request>) -> BoxService<leaf::Request> {
                     shards.union_with(&failed.shards);
                     avoid.push(failed.node.clone());
                 }
-                let target = Target::Cover { shards, avoid: avoid.clone() };
+                let target = Target::Cover { shards, avoid: avoid.clone(), chosen: None };
                 let again = leaf::Request { target, ..request.clone() };
                 let more = inner.clone().oneshot(again).await?;
                 answer.pages.extend(more.pages);

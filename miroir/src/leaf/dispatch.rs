@@ -207,7 +207,7 @@ impl Dispatch {
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {
-        let (shards, avoid) = match &request.target {
+        let (shards, avoid, chosen) = match &request.target {
             Target::Exactly(node) => {
                 let call = address(&request, None);
                 let body = self.send(node, &call, &request).await?;
@@ -215,17 +215,23 @@ impl Dispatch {
                 let page = Page { node: node.clone(), shards: shards.clone(), body };
                 return Ok(Response { pages: vec![page], failed: Vec::new(), missing: shards });
             }
-            Target::Cover { shards, avoid } => (shards, avoid),
+            Target::Cover { shards, avoid, chosen } => (shards, avoid, chosen),
         };
-        let cover = choose(
-            &request.topology,
-            &request.index,
-            &request.stale,
-            &request.route,
-            shards,
-            avoid,
-            &self.scores,
-        );
+        let cover = match chosen {
+            Some(leaf) => {
+                let missing = ShardSet::empty(request.index.shards);
+                Cover { leaves: vec![leaf.clone()], missing }
+            }
+            None => choose(
+                &request.topology,
+                &request.index,
+                &request.stale,
+                &request.route,
+                shards,
+                avoid,
+                &self.scores,
+            ),
+        };
         let answers = join_all(cover.leaves.into_iter().map(|leaf| {
             let (this, request) = (&self, &request);
             async move {

@@ -18,7 +18,7 @@ use crate::cluster::StaleMap;
 use crate::context::Context;
 use crate::error::Error;
 use crate::node::Call;
-use crate::routing::ShardSet;
+use crate::routing::{Leaf, ShardSet};
 use crate::stage::Stage;
 use crate::store::IndexEntry;
 use crate::topology::Topology;
@@ -32,6 +32,9 @@ pub enum Target {
         shards: ShardSet,
         /// Nodes to leave out.
         avoid: Vec<NodeId>,
+        /// A choice made already, by who wants to watch each node on its own: this node for all of
+        /// the shards. `None` leaves the choice to [`Dispatch`].
+        chosen: Option<Leaf>,
     },
     /// This node and no other. Writes, and workers that compare replicas.
     Exactly(NodeId),

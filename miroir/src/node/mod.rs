@@ -8,6 +8,7 @@
 mod call;
 mod client;
 pub mod health;
+mod latencies;
 mod numbering;
 mod pool;
 mod scores;

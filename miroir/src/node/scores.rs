@@ -2,21 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use miroir_api::NodeId;
 
+use super::latencies::Latencies;
+
 /// Weight of a new latency sample.
 const ALPHA: f64 = 0.1;
 
-/// One node's figures. All methods are lock-free.
+/// One node's figures. No method blocks for longer than it takes to add a few numbers.
 #[derive(Debug, Default)]
 pub struct NodeScore {
     /// EWMA of latency in microseconds, as bits of an f64; 0 before the first sample.
     latency: AtomicU64,
     in_flight: AtomicU64,
     closed_out: AtomicBool,
+    latencies: Mutex<Latencies>,
 }
 
 impl NodeScore {
@@ -27,6 +30,13 @@ impl NodeScore {
         let old = f64::from_bits(self.latency.load(Ordering::Relaxed));
         let new = if old == 0.0 { sample } else { old + ALPHA * (sample - old) };
         self.latency.store(new.to_bits(), Ordering::Relaxed);
+        self.latencies.lock().expect("no panic holds this lock").add(sample);
+    }
+
+    /// What `percent` of the last calls, some 256 to 512, took at most; `None` before the 20th.
+    pub fn quantile(&self, percent: u32) -> Option<Duration> {
+        let micros = self.latencies.lock().expect("no panic holds this lock").quantile(percent)?;
+        Some(Duration::from_secs_f64(micros / 1e6))
     }
 
     /// EWMA of latency; zero before the first sample.
@@ -80,6 +90,18 @@ impl Scores {
         }
         let mut nodes = self.nodes.write().expect("no panic holds this lock");
         Arc::clone(nodes.entry(id.clone()).or_default())
+    }
+
+    /// How long to wait for a node before another one is asked: what `percent` of its own last calls
+    /// took at most, or of those of the median node if that is less. A node that has become slow is
+    /// judged by the others, not by how slow it has become. `None` while nothing is known.
+    pub fn patience(&self, id: &NodeId, percent: u32) -> Option<Duration> {
+        let nodes = self.nodes.read().expect("no panic holds this lock");
+        let own = nodes.get(id)?.quantile(percent)?;
+        let mut all: Vec<Duration> =
+            nodes.values().filter_map(|score| score.quantile(percent)).collect();
+        all.sort_unstable();
+        Some(own.min(all[(all.len() - 1) / 2]))
     }
 
     /// Whether requests to a node are refused by its breaker right now.

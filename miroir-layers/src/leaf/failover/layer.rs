@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
 use super::FailoverOptions;
-use super::budget::Budget;
+use crate::leaf::budget::Budget;
 
 #[derive(Debug)]
 struct Shared {
@@ -33,7 +33,7 @@ pub struct FailoverLayer {
 impl FailoverLayer {
     /// Fails over with these options.
     pub fn new(options: FailoverOptions) -> Self {
-        let budget = Budget::new(&options);
+        let budget = Budget::new(options.budget_percent, options.per_second, options.burst);
         let FailoverOptions { max_attempts, retry_timeouts, .. } = options;
         Self { shared: Arc::new(Shared { max_attempts, retry_timeouts, budget }) }
     }
@@ -76,7 +76,7 @@ impl<S: StageService<Request>> Service<Request> for Failover<S> {
     fn call(&mut self, request: Request) -> Self::Future {
         match &request.target {
             Target::Exactly(_) => Box::pin(self.inner.call(request)),
-            Target::Cover { shards, avoid } => {
+            Target::Cover { shards, avoid, .. } => {
                 let (shards, avoid) = (shards.clone(), avoid.clone());
                 let inner = take_ready(&mut self.inner);
                 let shared = Arc::clone(&self.shared);
@@ -150,7 +150,11 @@ impl Shared {
                 }
             }
             let again = Request {
-                target: Target::Cover { shards: wanted.clone(), avoid: avoid.clone() },
+                target: Target::Cover {
+                    shards: wanted.clone(),
+                    avoid: avoid.clone(),
+                    chosen: None,
+                },
                 ..request.clone()
             };
             match inner.clone().oneshot(again).await {

@@ -40,7 +40,6 @@
 //! assert_eq!(stack.describe().layers, ["failover"]);
 //! ```
 
-mod budget;
 mod layer;
 #[cfg(test)]
 mod tests;

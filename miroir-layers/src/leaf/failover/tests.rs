@@ -40,7 +40,7 @@ fn request(target: Target) -> Request {
 }
 
 fn cover(shards: &[u32]) -> Request {
-    request(Target::Cover { shards: set(shards), avoid: vec![id("z")] })
+    request(Target::Cover { shards: set(shards), avoid: vec![id("z")], chosen: None })
 }
 
 fn write() -> Request {
@@ -62,7 +62,7 @@ fn answer(pages: Vec<Page>, failed: Vec<Failed>, missing: &[u32]) -> Response {
 /// What a request wants covered, and without whom.
 fn wanted(exchange: &Exchange<Request>) -> (ShardSet, Vec<String>) {
     match &exchange.request().target {
-        Target::Cover { shards, avoid } => {
+        Target::Cover { shards, avoid, .. } => {
             (shards.clone(), avoid.iter().map(|node| node.to_string()).collect())
         }
         Target::Exactly(node) => panic!("asked {node} and nobody else"),

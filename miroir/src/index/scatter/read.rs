@@ -101,7 +101,11 @@ async fn gather_once(
     metrics::histogram!("miroir_scatter_fan_out_size").record(plan.leaves.len() as f64);
     let calls = plan.leaves.into_iter().map(|planned| {
         let leaf = leaf::Request {
-            target: Target::Cover { shards: planned.shards, avoid: request.hints.avoid.clone() },
+            target: Target::Cover {
+                shards: planned.shards,
+                avoid: request.hints.avoid.clone(),
+                chosen: None,
+            },
             ask: ask.clone(),
             index: Arc::clone(&request.index),
             topology: Arc::clone(&request.topology),

@@ -80,7 +80,7 @@ impl Control {
             Call::new(Method::POST, "fields_post", format!("/indexes/{}/fields", entry.physical));
         let all = ShardSet::full(entry.shards);
         let leaf = leaf::Request {
-            target: Target::Cover { shards: all, avoid: Vec::new() },
+            target: Target::Cover { shards: all, avoid: Vec::new(), chosen: None },
             ask: Ask::Plain(Arc::new(call.json(body.to_bytes()))),
             index: Arc::clone(entry),
             route: Route {

@@ -55,7 +55,11 @@ impl Control {
         let topology = self.shared.topology();
         let groups = topology.groups().iter().map(|group| group.id).collect();
         let leaf = leaf::Request {
-            target: Target::Cover { shards: ShardSet::full(entry.shards), avoid: Vec::new() },
+            target: Target::Cover {
+                shards: ShardSet::full(entry.shards),
+                avoid: Vec::new(),
+                chosen: None,
+            },
             ask: Ask::Scoped(Arc::new(Scoped {
                 path: "/documents/fetch",
                 body: Bytes::from_static(b"{\"limit\":0}"),

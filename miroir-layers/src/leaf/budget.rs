@@ -1,12 +1,10 @@
-//! The retry budget: a token bucket that leaves fill and further attempts empty, after Finagle's
-//! `RetryBudget`.
+//! The budget of further attempts: a token bucket that leaves fill and attempts empty, after
+//! Finagle's `RetryBudget`.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-use super::FailoverOptions;
 
 /// One further attempt.
 const ATTEMPT: u64 = 100;
@@ -27,12 +25,13 @@ struct State {
 }
 
 impl Budget {
-    /// A full bucket.
-    pub(super) fn new(options: &FailoverOptions) -> Self {
-        let capacity = u64::from(options.burst) * ATTEMPT;
+    /// A full bucket. Attempts come from `percent` of all leaves, from `per_second` beside those, and
+    /// from at most `burst` that were saved up.
+    pub(super) fn new(percent: u32, per_second: u32, burst: u32) -> Self {
+        let capacity = u64::from(burst) * ATTEMPT;
         Self {
-            percent: u64::from(options.budget_percent),
-            per_second: u64::from(options.per_second),
+            percent: u64::from(percent),
+            per_second: u64::from(per_second),
             capacity,
             state: Mutex::new(State { tokens: capacity, refilled: None }),
         }
@@ -65,16 +64,6 @@ impl Budget {
 mod tests {
     use super::*;
 
-    fn budget(budget_percent: u32, per_second: u32, burst: u32) -> Budget {
-        Budget::new(&FailoverOptions {
-            max_attempts: 3,
-            budget_percent,
-            per_second,
-            burst,
-            ..FailoverOptions::default()
-        })
-    }
-
     fn drain(budget: &Budget, now: Instant) -> u32 {
         std::iter::from_fn(|| budget.withdraw(now).then_some(())).count() as u32
     }
@@ -82,7 +71,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn leaves_pay_for_attempts() {
         let now = Instant::now();
-        let budget = budget(20, 0, 3);
+        let budget = Budget::new(20, 0, 3);
         assert_eq!(drain(&budget, now), 3, "the burst");
         for _ in 0..4 {
             budget.deposit();
@@ -99,7 +88,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn so_does_time() {
         let start = Instant::now();
-        let budget = budget(0, 10, 5);
+        let budget = Budget::new(0, 10, 5);
         assert_eq!(drain(&budget, start), 5);
         assert_eq!(drain(&budget, start + Duration::from_millis(99)), 0);
         assert_eq!(drain(&budget, start + Duration::from_millis(100)), 1);
@@ -109,7 +98,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_comes_of_nothing() {
         let now = Instant::now();
-        let budget = budget(100, 100, 0);
+        let budget = Budget::new(100, 100, 0);
         budget.deposit();
         assert!(!budget.withdraw(now));
         assert!(!budget.withdraw(now + Duration::from_secs(10)));

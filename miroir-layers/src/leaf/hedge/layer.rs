@@ -1,0 +1,250 @@
+//! The layer and its service.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use futures_util::future::{self, Either, try_join_all};
+use miroir::context::Class;
+use miroir::leaf::{Failed, Request, Response, Route, Target, choose};
+use miroir::node::Scores;
+use miroir::routing::{Leaf, ShardSet};
+use miroir::stage::{StageFuture, take_ready};
+use miroir::{Error, Fault, Placed, Retry, StageService};
+use miroir_api::NodeId;
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt};
+
+use super::HedgeOptions;
+use crate::leaf::budget::Budget;
+
+#[derive(Debug)]
+struct Shared {
+    options: HedgeOptions,
+    scores: Arc<Scores>,
+    budget: Budget,
+}
+
+/// See the [module's documentation](super). Clones share one budget.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct HedgeLayer {
+    shared: Arc<Shared>,
+}
+
+impl HedgeLayer {
+    /// Hedges by these figures of the nodes.
+    pub fn new(scores: Arc<Scores>, options: HedgeOptions) -> Self {
+        let budget = Budget::new(options.budget_percent, 0, options.burst);
+        Self { shared: Arc::new(Shared { options, scores, budget }) }
+    }
+}
+
+impl Placed for HedgeLayer {
+    const NAME: &'static str = "hedge";
+}
+
+impl<S> Layer<S> for HedgeLayer {
+    type Service = Hedge<S>;
+    fn layer(&self, inner: S) -> Hedge<S> {
+        Hedge { inner, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// See the [module's documentation](super).
+#[derive(Clone, Debug)]
+pub struct Hedge<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S: StageService<Request>> Service<Request> for Hedge<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = StageFuture<Request>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        match &request.target {
+            Target::Cover { shards, avoid, chosen: None }
+                if request.cx.class == Class::Interactive =>
+            {
+                let (shards, avoid) = (shards.clone(), avoid.clone());
+                let inner = take_ready(&mut self.inner);
+                let shared = Arc::clone(&self.shared);
+                Box::pin(async move { shared.cover(inner, request, &shards, &avoid).await })
+            }
+            _ => Box::pin(self.inner.call(request)),
+        }
+    }
+}
+
+/// What became of one part: its answer, or the error that ends the whole request.
+type Part = Result<Response, Error>;
+
+fn is_complete(part: &Part) -> bool {
+    part.as_ref().is_ok_and(|part| part.failed.is_empty() && part.missing.is_empty())
+}
+
+/// Whether nobody can answer better.
+fn is_final(part: &Part) -> bool {
+    is_complete(part) || part.as_ref().is_err_and(|error| *error.fault() == Fault::Client)
+}
+
+impl Shared {
+    async fn cover<S: StageService<Request>>(
+        &self,
+        inner: S,
+        request: Request,
+        shards: &ShardSet,
+        avoid: &[NodeId],
+    ) -> Result<Response, Error> {
+        let Request { topology, index, stale, route, .. } = &request;
+        let cover = choose(topology, index, stale, route, shards, avoid, &self.scores);
+        let hedges = AtomicU32::new(0);
+        let spare = inner.clone();
+        // The service that was polled ready takes the first part.
+        let mut ready = Some(inner);
+        let parts = cover.leaves.into_iter().map(|leaf| {
+            let service = ready.take().map_or_else(|| Either::Left(spare.clone()), Either::Right);
+            self.part(service, spare.clone(), &request, leaf, avoid, &hedges)
+        });
+        let mut out = Response { pages: Vec::new(), failed: Vec::new(), missing: cover.missing };
+        for part in try_join_all(parts).await? {
+            out.pages.extend(part.pages);
+            out.failed.extend(part.failed);
+            out.missing.union_with(&part.missing);
+        }
+        Ok(out)
+    }
+
+    /// Asks one node for its shards, and others for the same shards if that takes too long.
+    async fn part<S: StageService<Request>>(
+        &self,
+        service: Either<S, S>,
+        spare: S,
+        request: &Request,
+        leaf: Leaf,
+        avoid: &[NodeId],
+        hedges: &AtomicU32,
+    ) -> Part {
+        self.budget.deposit();
+        let target = |avoid: Vec<NodeId>, chosen: Option<Leaf>| Target::Cover {
+            shards: leaf.shards.clone(),
+            avoid,
+            chosen,
+        };
+        let asked =
+            Request { target: target(avoid.to_vec(), Some(leaf.clone())), ..request.clone() };
+        let first = async {
+            let answer = match service {
+                Either::Right(mut ready) => ready.call(asked).await,
+                Either::Left(fresh) => fresh.oneshot(asked).await,
+            };
+            judged(answer, &leaf)
+        };
+        let Some(patience) = self.patience(&leaf.node) else { return first.await };
+        let mut first = std::pin::pin!(first);
+        tokio::select! {
+            biased;
+            answer = &mut first => return answer,
+            () = tokio::time::sleep(patience) => {}
+        }
+        let mut without = avoid.to_vec();
+        without.push(leaf.node.clone());
+        let Some(route) = self.other_way(request, &leaf, &without, hedges) else {
+            return first.await;
+        };
+        let again = Request { target: target(without, None), route, ..request.clone() };
+        let second = async { judged(spare.oneshot(again).await, &leaf) };
+        let (answer, won) = race(first, std::pin::pin!(second)).await;
+        let outcome = if won { "winner" } else { "loser" };
+        metrics::counter!("miroir_hedge_fired_total", "outcome" => outcome).increment(1);
+        answer
+    }
+
+    /// How long to wait for a node; `None` while that is not known.
+    fn patience(&self, node: &NodeId) -> Option<Duration> {
+        let usual = self.scores.patience(node, self.options.percent)?;
+        Some(usual.mul_f64(self.options.multiplier).max(self.options.floor))
+    }
+
+    /// Where the shards of a slow node can be asked for, if that is possible and allowed.
+    fn other_way(
+        &self,
+        request: &Request,
+        leaf: &Leaf,
+        without: &[NodeId],
+        hedges: &AtomicU32,
+    ) -> Option<Route> {
+        let Request { topology, index, stale, .. } = request;
+        let skipped = |reason: &'static str| {
+            metrics::counter!("miroir_hedge_skipped_total", "reason" => reason).increment(1);
+            None
+        };
+        let mut route = request.route.clone();
+        if !self.options.cross_group {
+            let group = topology.node(&leaf.node)?.group;
+            route.groups.retain(|other| *other == group);
+        }
+        let shards = &leaf.shards;
+        let others = choose(topology, index, stale, &route, shards, without, &self.scores);
+        if !others.missing.is_empty() {
+            return skipped("no_replica");
+        }
+        if hedges.fetch_add(1, Ordering::Relaxed) >= self.options.max_per_request {
+            return skipped("limit");
+        }
+        if !self.budget.withdraw(Instant::now()) {
+            return skipped("budget");
+        }
+        Some(route)
+    }
+}
+
+/// An answer of a part; a whole that failed for want of a node is a part that failed.
+fn judged(answer: Part, leaf: &Leaf) -> Part {
+    match answer {
+        Err(error) => match (error.retry(), error.fault()) {
+            (Retry::OtherReplica, Fault::Node(node)) => Ok(Response {
+                pages: Vec::new(),
+                failed: vec![Failed {
+                    node: node.clone(),
+                    shards: leaf.shards.clone(),
+                    error: error.clone(),
+                }],
+                missing: ShardSet::empty(leaf.shards.universe()),
+            }),
+            _ => Err(error),
+        },
+        answer => answer,
+    }
+}
+
+/// The first answer that nobody can better, and whether it is the second one's. The other call ends
+/// with this function.
+async fn race<A, B>(first: A, second: B) -> (Part, bool)
+where
+    A: Future<Output = Part> + Unpin,
+    B: Future<Output = Part> + Unpin,
+{
+    match future::select(first, second).await {
+        Either::Left((answer, other)) => {
+            if is_final(&answer) {
+                return (answer, false);
+            }
+            let hedged = other.await;
+            if is_final(&hedged) { (hedged, true) } else { (answer, false) }
+        }
+        Either::Right((hedged, other)) => {
+            if is_final(&hedged) {
+                return (hedged, true);
+            }
+            (other.await, false)
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Asks another replica where a node takes longer than usual, and takes the answer that comes first.
+//!
+//! A search is as slow as its slowest node: one that pauses for its disk or its memory slows every
+//! search that needs it. This layer watches each node of a cover on its own. One that has not
+//! answered within what [`HedgeOptions::percent`] of calls take (of its own, or of the median node's
+//! where that is less), times [`HedgeOptions::multiplier`], has its shards covered once more without
+//! it. The first complete answer is taken and the other call is given up.
+//!
+//! Where everything is slow, hedges make it slower. So they come out of a budget, a share of all
+//! calls to nodes, and one request has only so many. After *The Tail at Scale* (Dean and Barroso
+//! 2013); the budget after Finagle's `RetryBudget`.
+//!
+//! # Stage
+//! Leaf, `Target::Cover` only. `Target::Exactly` is never touched: a write cannot be hedged.
+//!
+//! # Order
+//! Outermost of its stage: `failover` inside of it sees each node's part on its own.
+//!
+//! # Context
+//! Reads `class`: only what somebody waits for is hedged.
+//!
+//! # Errors
+//! Adds none. An error of one part that is the client's fault, or that no replica can help, is the
+//! answer at once; one that names a node is a failure of that part.
+//!
+//! # Metrics
+//! `miroir_hedge_fired_total{outcome}`: `winner` where the hedge answered first, `loser` where the
+//! first call did or neither was complete. `miroir_hedge_skipped_total{reason}`: `budget`, `limit`
+//! (of one request), `no_replica`.
+//!
+//! # Example
+//! ```
+//! use std::sync::Arc;
+//! use miroir::Stack;
+//! use miroir::node::Scores;
+//! use miroir_layers::leaf::{FailoverLayer, HedgeLayer, HedgeOptions};
+//!
+//! // The scores that the nodes' `load` layers feed.
+//! let scores = Arc::new(Scores::default());
+//! let hedge = HedgeLayer::new(scores, HedgeOptions { max_per_request: 1, ..Default::default() });
+//! let stack = Stack::<miroir::leaf::Request>::new().push(hedge).push(FailoverLayer::default());
+//! assert_eq!(stack.describe().layers, ["hedge", "failover"]);
+//! ```
+
+mod layer;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use layer::{Hedge, HedgeLayer};
+
+/// When, and how often at most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HedgeOptions {
+    /// The share of calls that are over before anybody gets impatient, in percent.
+    pub percent: u32,
+    /// How many times that long is waited.
+    pub multiplier: f64,
+    /// The least time that is waited.
+    pub floor: Duration,
+    /// Hedges of one leaf request.
+    pub max_per_request: u32,
+    /// Whether replicas of another group may answer.
+    pub cross_group: bool,
+    /// Hedges in percent of all calls to nodes.
+    pub budget_percent: u32,
+    /// Hedges that can be saved up. Covers what is in flight when a node becomes slow.
+    pub burst: u32,
+}
+
+impl Default for HedgeOptions {
+    fn default() -> Self {
+        Self {
+            percent: 95,
+            multiplier: 1.2,
+            floor: Duration::from_millis(15),
+            max_per_request: 2,
+            cross_group: true,
+            budget_percent: 5,
+            burst: 20,
+        }
+    }
+}
