@@ -177,17 +177,26 @@ pub(crate) fn prepare(install: bool) -> Outcome<()> {
     if !guard::in_path("apt-get") {
         return Err("this system has no apt-get: install the above with its package manager".into());
     }
-    let mut words = vec!["apt-get", "install", "--yes", "--no-install-recommends"];
-    words.extend(packages);
-    // Root needs no sudo, and a container often has none.
-    if !rustix::process::geteuid().is_root() {
-        words.insert(0, "sudo");
-        if !std::io::stdin().is_terminal() {
-            words.insert(1, "--non-interactive");
+    let mut install = vec!["apt-get", "install", "--yes", "--no-install-recommends"];
+    install.extend(packages);
+    // A fresh machine has no lists of packages yet. Where one of its sources is away, the package may
+    // still be known.
+    for (mut words, needed) in [(vec!["apt-get", "update"], false), (install, true)] {
+        // Root needs no sudo, and a container often has none.
+        if !rustix::process::geteuid().is_root() {
+            words.insert(0, "sudo");
+            if !std::io::stdin().is_terminal() {
+                words.insert(1, "--non-interactive");
+            }
+        }
+        eprintln!("running: {}", words.join(" "));
+        match build::run(Command::new(words[0]).args(&words[1..])) {
+            Err(error) if needed => return Err(error),
+            Err(error) => eprintln!("{error}"),
+            Ok(()) => {}
         }
     }
-    eprintln!("installing: {}", words.join(" "));
-    build::run(Command::new(words[0]).args(&words[1..]))
+    Ok(())
 }
 
 #[cfg(test)]
