@@ -57,6 +57,15 @@ fn ranked(details: &Value) -> Value {
     details
 }
 
+/// A hit without the places in its score details.
+fn placeless(hit: &Value) -> Value {
+    let mut hit = hit.clone();
+    if let Some(details) = hit.get_mut("_rankingScoreDetails") {
+        *details = ranked(details);
+    }
+    hit
+}
+
 /// A hit without what depends on highlighting; `None` if nothing does.
 pub(super) fn plain_text(hit: &Value, cropped: bool) -> Option<Value> {
     let mut hit = hit.as_object()?.clone();
@@ -130,7 +139,11 @@ impl Ranking {
             };
             let text = plain_text(hit, cropped);
             highlights.seen += u64::from(text.is_some());
-            let found = tied().find(|i| same(&self.hits[*i], hit)).or_else(|| {
+            let place = || {
+                let hit = placeless(hit);
+                tied().find(|i| same(&placeless(&self.hits[*i]), &hit))
+            };
+            let found = tied().find(|i| same(&self.hits[*i], hit)).or_else(place).or_else(|| {
                 let text = text.as_ref()?;
                 let found = tied().find(|i| {
                     plain_text(&self.hits[*i], cropped).is_some_and(|other| same(&other, text))

@@ -6,7 +6,8 @@
 //!
 //! - Hits that no ranking rule tells apart (equal details and score in the oracle) come in the
 //!   order of private document ids. They may swap places, also across the edge of the page. So may
-//!   places whose distances differ by less than the millimetre a node shows.
+//!   places whose distances differ by less than the millimetre a node shows; and of places at one
+//!   distance the details of each show the first.
 //! - The engine's cropping fails on some texts. What the oracle answers with a panic is left out: at
 //!   most one query in [`PANICS`].
 //! - A facet value is spelled as in the document with the lowest private id: `Action` and `action`
