@@ -204,6 +204,7 @@ mod tests {
         config.breaker.enabled = false;
         config.node_limit.enabled = false;
         config.failover.enabled = false;
+        config.hedging.enabled = false;
         insta::assert_snapshot!("smallest_stack", text(&config));
     }
 }

@@ -17,7 +17,6 @@ const UNAVAILABLE: &[&str] = &[
     "cdc",
     "dump_import",
     "explain",
-    "hedging",
     "hpa",
     "idempotency",
     "ilm",

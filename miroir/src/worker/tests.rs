@@ -1,3 +1,5 @@
+//! Who owns what, and that it is worked on once.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
