@@ -432,3 +432,22 @@ async fn a_write_without_quorum_is_a_task_that_failed_in_a_batch() {
     assert_eq!((&batches["from"], &batches["results"][0]["uid"]), (&task["uid"], &task["uid"]));
     end(&cluster);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_any_node_can_answer_is_answered_while_one_is_down() {
+    for down in 0..3 {
+        let cluster = filled(9, shape(1, 2), 10).await;
+        // Nobody has noticed yet.
+        cluster.nodes[down].suffer(Fault::Crash);
+        for path in ["/version", "/experimental-features"] {
+            let answer = cluster.request(Method::GET, path, None).await;
+            assert_eq!(answer.status, 200, "{down}, {path}: {answer:?}");
+        }
+        let settings = Some(json!({"stopWords": ["a"]}));
+        let answer = cluster.request(Method::PATCH, "/indexes/fresh/settings", settings).await;
+        assert_eq!(answer.status, 202, "{down}: {answer:?}");
+        let task = answer.body["taskUid"].as_u64().unwrap();
+        assert_eq!(cluster.wait(task, PATIENCE).await.as_deref(), Some("succeeded"), "{down}");
+        end(&cluster);
+    }
+}

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use miroir_api::{NodeId, ShardId};
 
 use super::Shared;
 use crate::context::Context;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind, Retry};
 use crate::node::Call;
+use crate::routing::ShardSet;
 
 impl Shared {
     /// Waits a little until every node that can be reached has made an index and prepared it for
@@ -34,16 +36,32 @@ impl Shared {
         }
     }
 
-    /// A node that can answer questions that any node answers alike: readable, its breaker closed.
-    pub fn any_node(&self) -> Option<NodeId> {
+    /// The nodes that can answer questions that any node answers alike: the readable ones, those
+    /// whose breaker is open last.
+    pub fn any_nodes(&self) -> Vec<NodeId> {
         let topology = self.topology();
-        let readable = |open: bool| {
-            topology
-                .nodes()
-                .find(|n| n.status.is_readable() && (open || !self.scores.is_open(&n.id)))
-                .map(|n| n.id.clone())
-        };
-        readable(false).or_else(|| readable(true))
+        let readable = topology.nodes().filter(|node| node.status.is_readable());
+        let mut nodes: Vec<NodeId> = readable.map(|node| node.id.clone()).collect();
+        nodes.sort_by_key(|node| self.scores.is_open(node));
+        nodes
+    }
+
+    /// Asks a question that any node answers alike: one node, and the next where that one fails. It
+    /// must do no harm on a node that took it and did not say so.
+    ///
+    /// # Errors
+    /// What a node refuses; the failure of the last node asked; that no shard is available where
+    /// there is no node to ask.
+    pub async fn call_any(&self, call: &Call, cx: &Context) -> Result<(NodeId, Bytes), Error> {
+        let mut last = Error::shards_unavailable(ShardSet::full(self.tuning.shards));
+        for node in self.any_nodes() {
+            match self.call(&node, call, cx).await {
+                Ok(body) => return Ok((node, body)),
+                Err(error) if error.retry() == Retry::OtherReplica => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
     }
 
     /// Whether some group can answer for every shard right now.

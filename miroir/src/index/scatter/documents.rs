@@ -257,12 +257,10 @@ async fn delete(
         Deletion::Filter(filter) => {
             // A body that no node would take must not reach some of them: an index that does not
             // exist checks it without effect.
-            if let Some(node) = scatter.shared.any_node() {
-                let mut probe = request.original.replay("/indexes/miroir-filter-check");
-                words::hide(&mut probe);
-                if let Err(error) = scatter.shared.call(&node, &probe, &request.cx).await {
-                    return Err(words::scrub(error, &index, true));
-                }
+            let mut probe = request.original.replay("/indexes/miroir-filter-check");
+            words::hide(&mut probe);
+            if let Err(error) = scatter.shared.call_any(&probe, &request.cx).await {
+                return Err(words::scrub(error, &index, true));
             }
             let body = format!("{{\"filter\":{}}}", filter.get());
             let call = Call::new(Verb::POST, "documents_delete", format!("{base}/delete"));

@@ -179,13 +179,10 @@ pub fn meta(scatter: &Scatter, request: &Request, gathered: &Gathered) -> Meta {
 /// # Errors
 /// Always: the node's answer if it refuses, an internal error if it does not.
 pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
-    let Some(node) = scatter.shared.any_node() else {
-        return Error::shards_unavailable(ShardSet::full(request.index.shards));
-    };
     let prefix = format!("/indexes/{}", request.index.physical);
     let mut call = request.original.replay(&prefix);
     let mangled = words::hide(&mut call);
-    match scatter.shared.call(&node, &call, &request.cx).await {
+    match scatter.shared.call_any(&call, &request.cx).await {
         Ok(_) => {
             tracing::error!(path = %request.original.path, "a node takes what Miroir cannot read");
             Error::internal("a node takes what Miroir cannot read")

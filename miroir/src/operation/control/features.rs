@@ -108,8 +108,8 @@ impl Control {
     }
 
     async fn node_features(&self, cx: &Context) -> Result<Map<String, Value>, Error> {
-        let node = self.shared.any_node().ok_or_else(|| self.none())?;
-        let body = self.shared.call(&node, &Call::get("features_get", PATH), cx).await?;
+        let call = Call::get("features_get", PATH);
+        let (node, body) = self.shared.call_any(&call, cx).await?;
         Call::parse(&node, &body)
     }
 

@@ -14,7 +14,6 @@ use crate::error::Error;
 use crate::http::routes::Gate;
 use crate::node::Call;
 use crate::operation::{Original, RawObject, Request, Response};
-use crate::routing::ShardSet;
 
 /// Whether a request to render names an index, whose documents no single node has.
 fn names_an_index(body: &[u8]) -> bool {
@@ -28,10 +27,8 @@ const PROBE: &str = "unknownToEveryNode";
 impl Control {
     /// Whether the nodes have an experimental feature switched on.
     pub(super) async fn has_feature(&self, request: &Request, name: &str) -> Result<bool, Error> {
-        let none = || Error::shards_unavailable(ShardSet::full(self.shared.tuning.shards));
-        let node = self.shared.any_node().ok_or_else(none)?;
         let call = Call::get("features_get", "/experimental-features");
-        let body = self.shared.call(&node, &call, &request.cx).await?;
+        let (node, body) = self.shared.call_any(&call, &request.cx).await?;
         let features: Value = Call::parse(&node, &body)?;
         Ok(features.get(name).and_then(Value::as_bool) == Some(true))
     }
@@ -50,10 +47,8 @@ impl Control {
         if request.original.is_json() && names_an_index(&request.original.body) {
             return Err(self.gated(request, gate).await);
         }
-        let none = || Error::shards_unavailable(ShardSet::full(self.shared.tuning.shards));
-        let node = self.shared.any_node().ok_or_else(none)?;
         let call = request.original.replay("");
-        let body = self.shared.call(&node, &call, &request.cx).await?;
+        let (_, body) = self.shared.call_any(&call, &request.cx).await?;
         Ok(Response { status: StatusCode::OK, body, meta: Default::default() })
     }
 

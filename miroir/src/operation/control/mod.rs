@@ -39,7 +39,6 @@ use crate::index::scatter::words;
 use crate::index::{Deletion, Write};
 use crate::leaf;
 use crate::node::Call;
-use crate::routing::ShardSet;
 use crate::store::{IndexEntry, NewTask, TaskRecord};
 
 pub use settings::{client_settings, node_base_settings};
@@ -91,22 +90,18 @@ impl Control {
     /// What a node says of the request as it came, under another prefix. An internal error if the
     /// node has no complaint.
     pub(in crate::operation) async fn refusal(&self, request: &Request, prefix: &str) -> Error {
-        let Some(node) = self.shared.any_node() else {
-            return Error::shards_unavailable(ShardSet::full(self.shared.tuning.shards));
-        };
         let mut call = request.original.replay(prefix);
         let mangled = words::hide(&mut call);
         let shape = placeholder();
-        match self.shared.call(&node, &call, &request.cx).await {
+        match self.shared.call_any(&call, &request.cx).await {
             Ok(_) => Error::internal("a node takes what Miroir cannot read"),
             Err(error) => words::scrub(error, &shape, mangled),
         }
     }
 
     async fn version(&self, request: &Request) -> Result<Response, Error> {
-        let none = || Error::shards_unavailable(ShardSet::full(self.shared.tuning.shards));
-        let node = self.shared.any_node().ok_or_else(none)?;
-        let body = self.shared.call(&node, &Call::get("version", "/version"), &request.cx).await?;
+        let call = Call::get("version", "/version");
+        let (_, body) = self.shared.call_any(&call, &request.cx).await?;
         Ok(Response { status: ::http::StatusCode::OK, body, meta: Default::default() })
     }
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{Control, tasks};
 use crate::clock;
 use crate::cluster::Tuning;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Retry};
 use crate::index::scatter::{Batch, Plan, dispatch_write};
 use crate::node::Call;
 use crate::operation::{Request, Response, SettingsOp};
@@ -252,8 +252,8 @@ impl Control {
         let error = self.refusal(request, NOWHERE).await;
         if matches!(error.kind(), ErrorKind::Internal) {
             // It had no complaint after all, and made an index: take it back.
-            if let Some(node) = self.shared.any_node() {
-                let call = Call::new(Method::DELETE, "indexes_delete", NOWHERE);
+            let call = Call::new(Method::DELETE, "indexes_delete", NOWHERE);
+            for node in self.shared.any_nodes() {
                 if let Err(error) = self.shared.call(&node, &call, &request.cx).await {
                     tracing::warn!(%error, "a scratch index could not be deleted");
                 }
@@ -387,9 +387,6 @@ impl Control {
     /// Lets a node judge settings in a scratch index. The scratch index is on record before it is
     /// made, so that the repairer takes it away whatever happens.
     async fn validate_elsewhere(&self, request: &Request, nodes: &Value) -> Result<(), Error> {
-        let Some(node) = self.shared.any_node() else {
-            return Err(Error::no_quorum(ShardSet::full(self.shared.tuning.shards)));
-        };
         let call = Call::new(Method::PATCH, "settings_patch", format!("{NOWHERE}/settings"))
             .json(nodes.to_string());
         let (shared, cx) = (Arc::clone(&self.shared), request.cx.clone());
@@ -397,15 +394,22 @@ impl Control {
             let index = NOWHERE.trim_start_matches("/indexes/");
             // The repairer waits at this gate.
             let gate = shared.sequencer.exclusive(index).await;
-            let row = Stale {
-                node: node.clone(),
-                index: index.to_owned(),
-                shard: None,
-                kind: StaleKind::Deleted,
-                generation: 0,
-            };
-            shared.mark_stale(vec![row]).await?;
-            let answer = shared.call(&node, &call, &cx).await;
+            let mut answer = Err(Error::no_quorum(ShardSet::full(shared.tuning.shards)));
+            for node in shared.any_nodes() {
+                let row = Stale {
+                    node: node.clone(),
+                    index: index.to_owned(),
+                    shard: None,
+                    kind: StaleKind::Deleted,
+                    generation: 0,
+                };
+                shared.mark_stale(vec![row]).await?;
+                answer = shared.call(&node, &call, &cx).await;
+                // One that fails to answer judges nothing.
+                if !answer.as_ref().is_err_and(|error| error.retry() == Retry::OtherReplica) {
+                    break;
+                }
+            }
             drop(gate);
             shared.repairs_changed.notify_waiters();
             answer.map(|_| ())

@@ -19,7 +19,6 @@ use crate::node::Call;
 use crate::operation::control::placeholder;
 use crate::operation::resolve::Resolve;
 use crate::operation::{RawObject, Request};
-use crate::routing::ShardSet;
 
 /// The names a request uses, and what the node calls them.
 #[derive(Debug, Default)]
@@ -89,12 +88,9 @@ fn body(
 }
 
 async fn ask(resolve: &Resolve, request: &Request, names: &Names, body: Bytes) -> Option<Error> {
-    let Some(node) = resolve.shared().any_node() else {
-        return Some(Error::shards_unavailable(ShardSet::full(resolve.shared().tuning.shards)));
-    };
     let mut call = Call::new(Method::POST, "replay", "/multi-search").json(body);
     let mangled = scrub::hide(&mut call);
-    match resolve.shared().call(&node, &call, &request.cx).await {
+    match resolve.shared().call_any(&call, &request.cx).await {
         Ok(_) => None,
         Err(error) => {
             let ErrorKind::Verbatim { status, body } = error.kind() else { return Some(error) };
