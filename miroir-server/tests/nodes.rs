@@ -31,6 +31,8 @@ use tower::ServiceExt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Well,
+    /// Answers late.
+    Slow,
     /// Takes requests and never answers.
     Hangs,
     /// Closes the connection instead of answering.
@@ -47,6 +49,9 @@ enum Mode {
 
 const MODES: [Mode; 6] =
     [Mode::Hangs, Mode::Resets, Mode::Garbage, Mode::Errors, Mode::HalfABody, Mode::Gone];
+
+/// How late a slow node answers; less than what Miroir gives a node.
+const LATE: Duration = Duration::from_millis(350);
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -127,6 +132,7 @@ async fn answer(
     let request = Request::from_parts(parts, Full::new(body));
     let mode = *mode.lock().unwrap();
     match mode {
+        Mode::Slow => tokio::time::sleep(LATE).await,
         Mode::Hangs => std::future::pending().await,
         Mode::Resets | Mode::Gone => return Err(io::Error::other("reset")),
         Mode::Errors => return Ok(whole(StatusCode::INTERNAL_SERVER_ERROR, "{}".into())),
@@ -180,7 +186,7 @@ impl Running {
         let yaml = format!(
             "miroir: {{shards: 8, replication_factor: {copies}, replica_groups: {groups}, \
              nodes: [{}], server: {{bind: 127.0.0.1, port: 0, metrics_port: 0}}, \
-             scatter: {{node_timeout_ms: 400}}, \
+             scatter: {{node_timeout_ms: 400}}, hedging: {{budget_percent: 100}}, \
              health: {{interval_ms: 200, timeout_ms: 150, unhealthy_threshold: 3}}}}",
             list.join(", ")
         );
@@ -389,5 +395,35 @@ async fn connections_are_reused_under_load() {
     assert_eq!(ratios.len(), 3);
     assert!(ratios.iter().all(|ratio| *ratio >= 0.999), "{ratios:?}");
     let Ok(server) = Arc::try_unwrap(server) else { panic!("all clients have ended") };
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_becomes_slow_holds_nobody_up() {
+    let server = Running::named("hedged", 1, 3, 2).await;
+    server.fill().await;
+    let search = json!({"q": "word", "limit": 1000});
+    let slowest = async |count: usize| {
+        let mut slowest = Duration::ZERO;
+        for _ in 0..count {
+            let begun = Instant::now();
+            let path = "/indexes/main/search";
+            let (status, headers, answer) = server.send(Method::POST, path, Some(&search)).await;
+            slowest = slowest.max(begun.elapsed());
+            assert_eq!(status, 200, "{answer}");
+            assert_eq!(headers.get("x-miroir-degraded"), None);
+            assert_eq!(answer["hits"].as_array().unwrap().len() as u64, COUNT);
+        }
+        slowest
+    };
+    // Nobody knows yet how long a node takes.
+    slowest(100).await;
+    let won = async || server.metric("miroir_hedge_fired_total{outcome=\"winner\"}").await[0];
+    let before = won().await;
+    server.nodes[1].set(Mode::Slow).await;
+    let took = slowest(20).await;
+    assert!(took < LATE, "a search waited {took:?} for the slow node");
+    assert!(won().await > before, "the node was in no cover");
+    server.nodes[1].set(Mode::Well).await;
     server.end().await;
 }
