@@ -2,6 +2,7 @@
 
 mod budget;
 pub mod failover;
+mod failure;
 pub mod hedge;
 
 pub use failover::{FailoverLayer, FailoverOptions};

@@ -15,6 +15,7 @@ use tower::{Layer, Service, ServiceExt};
 
 use super::FailoverOptions;
 use crate::leaf::budget::Budget;
+use crate::leaf::failure::{as_failure, or_failed};
 
 #[derive(Debug)]
 struct Shared {
@@ -86,16 +87,6 @@ impl<S: StageService<Request>> Service<Request> for Failover<S> {
     }
 }
 
-/// A whole leaf that failed, as a part that failed. `None`: asking elsewhere does not help.
-fn as_failure(error: &Error, shards: &ShardSet) -> Option<Failed> {
-    match (error.retry(), error.fault()) {
-        (Retry::OtherReplica, Fault::Node(node)) => {
-            Some(Failed { node: node.clone(), shards: shards.clone(), error: error.clone() })
-        }
-        _ => None,
-    }
-}
-
 impl Shared {
     fn can_help(&self, error: &Error) -> bool {
         let timeout = matches!(error.kind(), ErrorKind::NodeFailed("timeout"));
@@ -111,17 +102,7 @@ impl Shared {
     ) -> Result<Response, Error> {
         self.budget.deposit();
         let universe = shards.universe();
-        let mut answer = match inner.call(request.clone()).await {
-            Ok(answer) => answer,
-            Err(error) => match as_failure(&error, &shards) {
-                Some(failed) => Response {
-                    pages: Vec::new(),
-                    failed: vec![failed],
-                    missing: ShardSet::empty(universe),
-                },
-                None => return Err(error),
-            },
-        };
+        let mut answer = or_failed(inner.call(request.clone()).await, &shards)?;
         // Failures that nobody can make good.
         let mut settled = Vec::new();
         for _ in 1..self.max_attempts {

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use futures_util::future::{self, Either, try_join_all};
 use miroir::context::Class;
-use miroir::leaf::{Failed, Request, Response, Route, Target, choose};
+use miroir::leaf::{Request, Response, Route, Target, choose};
 use miroir::node::Scores;
 use miroir::routing::{Leaf, ShardSet};
 use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Fault, Placed, Retry, StageService};
+use miroir::{Error, Fault, Placed, StageService};
 use miroir_api::NodeId;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tower::{Layer, Service, ServiceExt};
 
 use super::HedgeOptions;
 use crate::leaf::budget::Budget;
+use crate::leaf::failure::or_failed;
 
 #[derive(Debug)]
 struct Shared {
@@ -145,14 +146,17 @@ impl Shared {
                 Either::Right(mut ready) => ready.call(asked).await,
                 Either::Left(fresh) => fresh.oneshot(asked).await,
             };
-            judged(answer, &leaf)
+            or_failed(answer, &leaf.shards)
         };
-        let Some(patience) = self.patience(&leaf.node) else { return first.await };
         let mut first = std::pin::pin!(first);
-        tokio::select! {
-            biased;
-            answer = &mut first => return answer,
-            () = tokio::time::sleep(patience) => {}
+        let begun = Instant::now();
+        // Most calls are over before anybody has to look at figures.
+        if let Ok(answer) = timeout_at(begun + self.options.floor, &mut first).await {
+            return answer;
+        }
+        let Some(patience) = self.patience(&leaf.node) else { return first.await };
+        if let Ok(answer) = timeout_at(begun + patience, &mut first).await {
+            return answer;
         }
         let mut without = avoid.to_vec();
         without.push(leaf.node.clone());
@@ -160,7 +164,7 @@ impl Shared {
             return first.await;
         };
         let again = Request { target: target(without, None), route, ..request.clone() };
-        let second = async { judged(spare.oneshot(again).await, &leaf) };
+        let second = async { or_failed(spare.oneshot(again).await, &leaf.shards) };
         let (answer, won) = race(first, std::pin::pin!(second)).await;
         let outcome = if won { "winner" } else { "loser" };
         metrics::counter!("miroir_hedge_fired_total", "outcome" => outcome).increment(1);
@@ -170,7 +174,7 @@ impl Shared {
     /// How long to wait for a node; `None` while that is not known.
     fn patience(&self, node: &NodeId) -> Option<Duration> {
         let usual = self.scores.patience(node, self.options.percent)?;
-        Some(usual.mul_f64(self.options.multiplier).max(self.options.floor))
+        Some(usual.mul_f64(self.options.multiplier))
     }
 
     /// Where the shards of a slow node can be asked for, if that is possible and allowed.
@@ -203,25 +207,6 @@ impl Shared {
             return skipped("budget");
         }
         Some(route)
-    }
-}
-
-/// An answer of a part; a whole that failed for want of a node is a part that failed.
-fn judged(answer: Part, leaf: &Leaf) -> Part {
-    match answer {
-        Err(error) => match (error.retry(), error.fault()) {
-            (Retry::OtherReplica, Fault::Node(node)) => Ok(Response {
-                pages: Vec::new(),
-                failed: vec![Failed {
-                    node: node.clone(),
-                    shards: leaf.shards.clone(),
-                    error: error.clone(),
-                }],
-                missing: ShardSet::empty(leaf.shards.universe()),
-            }),
-            _ => Err(error),
-        },
-        answer => answer,
     }
 }
 
