@@ -1,13 +1,15 @@
 //! The runner for work that is split between the pods.
 
+use std::hash::Hasher as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
+use twox_hash::XxHash64;
 
-use super::{Item as _, Peers, Worker, owner};
+use super::{Item as _, Peers, Worker};
 
 /// When a worker's turn comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +37,8 @@ pub async fn partitioned<W: Worker>(
             () = stop.cancelled() => return,
             () = tokio::time::sleep_until(next) => {}
         }
-        next = tokio::time::Instant::now() + jittered(schedule.interval, W::NAME, number);
+        next = tokio::time::Instant::now()
+            + jittered(schedule.interval, peers.me().as_deref(), W::NAME, number);
         tokio::select! {
             () = stop.cancelled() => return,
             () = pass(&*worker, &peers) => {}
@@ -43,13 +46,15 @@ pub async fn partitioned<W: Worker>(
     }
 }
 
-/// Nine to ten tenths of an interval. Which part of the last tenth follows from the arguments.
-fn jittered(interval: Duration, worker: &str, number: u64) -> Duration {
+/// Nine to ten tenths of an interval. Which part of the last tenth follows from the other arguments.
+fn jittered(interval: Duration, pod: Option<&str>, worker: &str, number: u64) -> Duration {
     /// Parts of a tenth.
     const PARTS: u32 = 16;
-    let names: Vec<String> = (0..PARTS).map(|part| part.to_string()).collect();
-    let part = owner(&names, &format!("{worker} {number}")).and_then(|part| part.parse().ok());
-    interval.saturating_sub(interval / 10 * part.unwrap_or(0) / PARTS)
+    let mut hasher = XxHash64::with_seed(number);
+    hasher.write(worker.as_bytes());
+    hasher.write(pod.unwrap_or_default().as_bytes());
+    let part = (hasher.finish() % u64::from(PARTS)) as u32;
+    interval.saturating_sub(interval / 10 * part / PARTS)
 }
 
 /// One pass over what is this pod's, now.

@@ -74,6 +74,12 @@ impl Peers {
         self.list.store(Arc::new(found));
     }
 
+    /// What this pod is called on the list.
+    #[must_use]
+    pub fn me(&self) -> Option<String> {
+        self.list.load().me.clone()
+    }
+
     /// How many pods there are.
     #[must_use]
     pub fn count(&self) -> usize {

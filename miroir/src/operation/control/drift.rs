@@ -97,13 +97,12 @@ impl Worker for DriftCheck {
     type Item = Arc<IndexEntry>;
 
     async fn items(&self) -> Result<Vec<Arc<IndexEntry>>, Error> {
+        publish_version(&self.shared);
         Ok(self.shared.indexes())
     }
 
     async fn run(&self, entry: Arc<IndexEntry>) -> Result<(), Error> {
-        let checked = check(&self.shared, &entry, self.auto_repair).await;
-        publish_version(&self.shared);
-        checked
+        check(&self.shared, &entry, self.auto_repair).await
     }
 }
 
