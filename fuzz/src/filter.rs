@@ -51,9 +51,10 @@ fn body(own: &str, rules: &RawValue) {
     };
     // Members may repeat one another, as far as raw values go; then the last counts.
     let Ok(mut before) = before else { return };
+    // Nor is a number that only looks like one, which a node refuses.
+    let Ok(rules) = serde_json::from_str::<Value>(rules.get()) else { return };
     let after: Map<String, Value> =
         serde_json::from_slice(&body.to_bytes()).expect("a body stays JSON");
-    let Ok(rules) = serde_json::from_str::<Value>(rules.get()) else { return };
     // A rule whose filter is null has none.
     if rules.is_null() {
         return;
