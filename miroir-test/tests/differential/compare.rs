@@ -86,7 +86,8 @@ pub(super) fn plain_text(hit: &Value, cropped: bool) -> Option<Value> {
 }
 
 impl Ranking {
-    pub(super) async fn of(oracle: &Api, index: &str, query: &Value) -> Self {
+    /// `None` where the engine panics on a hit beyond the page.
+    pub(super) async fn of(oracle: &Api, index: &str, query: &Value) -> Option<Self> {
         let mut whole = query.as_object().unwrap().clone();
         for key in ["offset", "page", "hitsPerPage"] {
             whole.remove(key);
@@ -96,7 +97,11 @@ impl Ranking {
         whole.insert("limit".into(), json!(100_000));
         whole.insert("showRankingScore".into(), json!(true));
         whole.insert("showRankingScoreDetails".into(), json!(true));
-        let found = oracle.search(index, &Value::Object(whole)).await.expect(200);
+        let found = oracle.search(index, &Value::Object(whole)).await;
+        if found.status == 500 {
+            return None;
+        }
+        let found = found.expect(200);
         let (mut hits, mut class) = (Vec::new(), Vec::new());
         let mut last: Option<(Value, Value)> = None;
         for (at, hit) in found["hits"].as_array().unwrap().iter().enumerate() {
@@ -114,7 +119,7 @@ impl Ranking {
             class.push(if tied { class[at - 1] } else { at });
             last = Some(rank);
         }
-        Self { hits, class, facets: distribution(&found) }
+        Some(Self { hits, class, facets: distribution(&found) })
     }
 
     /// What is wrong with a page that begins at `offset`, given how many hits it should have.
@@ -234,6 +239,8 @@ pub(super) fn compare_search(
     }
     let pages = left.get("page").is_some();
     let estimate = query.get("rankingScoreThreshold").is_some();
+    // This engine looks at no hit where it has fewer than are skipped; 1.50 looks at all of them.
+    let skipped = !pages && query.get("distinct").is_some() && left["hits"] == json!([]);
     for key in [
         "query",
         "limit",
@@ -244,7 +251,8 @@ pub(super) fn compare_search(
         "totalHits",
         "totalPages",
     ] {
-        if left.get(key) != right.get(key) && !(estimate && key.contains("otal")) {
+        let free = (estimate || skipped) && key.contains("otal");
+        if left.get(key) != right.get(key) && !free {
             return Some(format!("{key} {:?} instead of {:?}", right.get(key), left.get(key)));
         }
     }

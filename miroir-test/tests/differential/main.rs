@@ -132,7 +132,11 @@ impl Corpus<'_> {
             return;
         }
         let ranking = if oracle.status == 200 {
-            Some(Ranking::of(self.plain, WHOLE, query).await)
+            let Some(ranking) = Ranking::of(self.plain, WHOLE, query).await else {
+                self.highlights.panics += 1;
+                return;
+            };
+            Some(ranking)
         } else {
             None
         };

@@ -353,7 +353,10 @@ pub(crate) fn search(rng: &mut Rng) -> Value {
     }
     if rng.chance(10) {
         // The hits that distinct keeps depend on the order of equal hits: leave none equal.
-        out.insert("distinct".into(), json!("group"));
+        // Of hits with several values, numbered pages count those with the lowest internal numbers.
+        let pages = out.contains_key("page") || out.contains_key("hitsPerPage");
+        let several = rng.chance(50) && !pages;
+        out.insert("distinct".into(), json!(if several { "genre" } else { "group" }));
         out.insert("sort".into(), json!(["number:asc"]));
         out.remove("facets");
     }

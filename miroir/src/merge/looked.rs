@@ -117,6 +117,43 @@ pub fn looked_at(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
     looked
 }
 
+/// The values each leaf should have left out, where a hit with several values was dropped.
+///
+/// Such a hit may have hidden others on its leaf that share another value with it, though it is not
+/// shown itself. Up to the first of them in merged order the lists are right. So are the lists of
+/// leaves that leave out what the hits kept up to there have on other leaves: of the documents with
+/// these values none comes before, or it would have been kept, and none is kept after. `None` when
+/// no such hit was dropped before `wanted` were kept.
+#[must_use]
+pub fn hidden_behind(
+    pages: &[Page],
+    options: &HitOptions,
+    wanted: usize,
+) -> Option<Vec<Vec<String>>> {
+    let mut seen = Seen::new(options.distinct.as_deref()?);
+    let mut values: Vec<Vec<String>> = vec![Vec::new(); pages.len()];
+    let (mut kept, mut dropped) = (0, false);
+    Heads::new(pages, options).run(|head| {
+        if kept >= wanted {
+            return Step::Stop;
+        }
+        let page = &pages[head.leaf as usize];
+        if seen.admit(page, &page.hits[head.hit as usize]) {
+            kept += 1;
+            values[head.leaf as usize].extend(seen.last().iter().map(Key::literal));
+        } else if seen.last().len() > 1 {
+            dropped = true;
+            return Step::Stop;
+        }
+        Step::Next
+    });
+    let elsewhere = |leaf| {
+        let others = values.iter().enumerate().filter(|(at, _)| *at != leaf);
+        others.flat_map(|(_, values)| values.iter().cloned()).collect()
+    };
+    dropped.then(|| (0..pages.len()).map(elsewhere).collect())
+}
+
 /// For pages numbered over a distinct attribute: which values each leaf must leave out so that every
 /// value is on one leaf only, that of the hit that was kept. The leaves must have been asked for the
 /// attribute as a facet. `None` when they were not, and when hits have several values.

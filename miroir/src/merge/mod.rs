@@ -51,7 +51,7 @@ pub use federated::{
 pub use frequency::{Count, Level, Terms, frequencies, relevel};
 pub use hits::{HitOptions, MergedHits, Placed, merge_hits};
 pub use hybrid::{Fusion, HybridOptions, merge_hybrid};
-pub use looked::{Looked, apportion, looked_at};
+pub use looked::{Looked, apportion, hidden_behind, looked_at};
 pub use page::{Hit, LeafFacet, Page};
 pub use pages::{Facets, MergeRequest, Pagination, merge_search, write_search};
 pub use score::RankingInfo;

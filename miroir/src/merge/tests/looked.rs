@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::merge::{HitOptions, Looked, looked_at};
+use crate::merge::{HitOptions, Looked, hidden_behind, looked_at};
 
 fn leaf(hits: &[String]) -> Page {
     page(&format!(r#"{{"hits":[{}],"estimatedTotalHits":9}}"#, hits.join(",")))
@@ -148,5 +148,67 @@ proptest! {
             }
             break;
         }
+    }
+}
+
+/// The distinct documents of a list in rank order, by position.
+fn distinct(documents: &[(usize, &Vec<u8>)]) -> Vec<usize> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut kept = Vec::new();
+    for (at, values) in documents {
+        if !values.iter().any(|value| seen.contains(value)) {
+            seen.extend(values.iter().copied());
+            kept.push(*at);
+        }
+    }
+    kept
+}
+
+proptest! {
+    /// Leaves that leave out what they are told to until nothing is hidden show together what one
+    /// node shows, however many values documents share.
+    #[test]
+    fn nothing_stays_hidden(
+        documents in prop::collection::vec(
+            (prop::collection::vec(0_u8..9, 0..4), 0_usize..3), 0..50),
+        wanted in 1_usize..14,
+    ) {
+        let all: Vec<_> = documents.iter().enumerate().map(|(at, (values, _))| (at, values)).collect();
+        let mut told: Vec<Vec<String>> = vec![Vec::new(); 3];
+        let mut rounds = 0;
+        let merged = loop {
+            let pages: Vec<Page> = told.iter().enumerate().map(|(number, without)| {
+                let allowed = |values: &Vec<u8>| {
+                    !values.iter().any(|value| without.contains(&format!("\"v{value}\"")))
+                };
+                let own: Vec<_> = all
+                    .iter()
+                    .filter(|(at, values)| documents[*at].1 == number && allowed(values))
+                    .copied()
+                    .collect();
+                let hits: Vec<String> = distinct(&own).into_iter().take(wanted).map(|at| {
+                    let values: Vec<String> =
+                        documents[at].0.iter().map(|value| format!("\"v{value}\"")).collect();
+                    hit(at, &format!("[{}]", values.join(",")), at as u32)
+                }).collect();
+                leaf(&hits)
+            }).collect();
+            let Some(without) = hidden_behind(&pages, &options(), wanted) else { break pages };
+            prop_assert!(without != told, "no progress");
+            told = without;
+            rounds += 1;
+            prop_assert!(rounds <= documents.len());
+        };
+        let placed = merge_hits(&merged, &HitOptions { limit: wanted, ..options() }).placed;
+        let shown: Vec<usize> = placed
+            .iter()
+            .map(|placed| {
+                let id = merged[placed.leaf].field(placed.hit, "id").unwrap();
+                String::from_utf8(id.to_vec()).unwrap().parse().unwrap()
+            })
+            .collect();
+        let mut wanted_hits = distinct(&all);
+        wanted_hits.truncate(wanted);
+        prop_assert_eq!(shown, wanted_hits);
     }
 }

@@ -28,7 +28,7 @@ use crate::routing::ShardSet;
 const DEEPER: &[usize] = &[1000, 10_000];
 
 /// More values than this are not named in a filter; the total then is the leaves' own.
-const MAX_VALUES: usize = 20_000;
+pub(super) const MAX_VALUES: usize = 20_000;
 
 /// More hits than a leaf has candidates.
 const EVERYTHING: usize = 1_000_000;
@@ -227,7 +227,7 @@ impl Counter<'_> {
     }
 
     /// Asks the leaf a page came from.
-    async fn of(&self, page: &leaf::Page, scoped: Scoped) -> Result<merge::Page, Error> {
+    pub(super) async fn of(&self, page: &leaf::Page, scoped: Scoped) -> Result<merge::Page, Error> {
         let index = &self.request.index;
         let body = leaf::restrict(&scoped, Some((&page.shards, index.shards)));
         let path = format!("/indexes/{}/search", index.physical);
@@ -236,7 +236,7 @@ impl Counter<'_> {
         merge::Page::decode(&answer).map_err(|_| Error::node(&page.node, "garbage"))
     }
 
-    fn scoped(&self, body: &RawObject, condition: Option<&str>) -> Scoped {
+    pub(super) fn scoped(&self, body: &RawObject, condition: Option<&str>) -> Scoped {
         let client = self.plan.scoped.filter.as_ref();
         let filter: Option<Bytes> = match condition {
             Some(condition) => Some(joined(client, condition)),

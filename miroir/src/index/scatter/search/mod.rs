@@ -7,12 +7,14 @@
 //! | `facets` | exact facet counts |
 //! | `frequency` | `matchingStrategy: frequency` |
 //! | `present` | the last touches to the merged answer |
+//! | `several` | hits under a distinct attribute with several values per document |
 
 mod distinct;
 mod facets;
 mod frequency;
 mod plan;
 mod present;
+mod several;
 mod vectors;
 
 use std::sync::Arc;
@@ -174,8 +176,12 @@ async fn find(
     shards: &ShardSet,
     route: &Route,
 ) -> Result<Found, Error> {
-    let (gathered, pages) = ask(scatter, request, plan.scoped.clone(), shards, route).await?;
+    let (gathered, mut pages) = ask(scatter, request, plan.scoped.clone(), shards, route).await?;
     let counter = Counter { scatter, request, plan, shards, route };
+    if let Some(attribute) = plan.apart.as_deref().filter(|_| pages.len() > 1) {
+        let wanted = plan.pagination.depth(settings.max_total_hits);
+        counter.uncover(attribute, &gathered.pages, wanted, &mut pages).await;
+    }
     if let Some(estimate) = &plan.estimate
         && let Some(counted) = counter.estimate(estimate, &gathered, &pages).await
     {

@@ -55,6 +55,8 @@ pub(in crate::index::scatter) struct Plan {
     pub(super) frequency: Option<Terms>,
     /// How to estimate the number of distinct hits.
     pub(super) estimate: Option<Estimate>,
+    /// The distinct attribute, where leaves can be asked to leave out its values.
+    pub(super) apart: Option<String>,
     /// The attribute whose values say how many distinct hits there are.
     pub(super) count_distinct: Option<String>,
     pub(super) show_query_vector: bool,
@@ -277,11 +279,13 @@ pub(in crate::index::scatter) fn plan(
     let counted = hits.distinct.clone().filter(|attribute| {
         index.shards > 1 && (hits.distinct_shown || settings.filters(attribute))
     });
-    let plain = !semantic(&body) && frequency.is_none() && hits.score_threshold.is_none();
+    let by_words = !semantic(&body) && frequency.is_none();
+    let apart = counted.clone().filter(|_| by_words);
     // A node fills the page from the first hit, whether any is shown or not.
     let wanted = offset.saturating_add(limit).min(settings.max_total_hits);
-    let estimate = counted.clone().filter(|_| plain && !pages && wanted > 0);
-    let estimate = estimate.map(|attribute| Estimate { attribute, wanted });
+    let plain = by_words && hits.score_threshold.is_none() && !pages && wanted > 0;
+    let estimate =
+        counted.clone().filter(|_| plain).map(|attribute| Estimate { attribute, wanted });
     let count_distinct = counted.filter(|_| pages && (hits.distinct_shown || !semantic(&body)));
     let mut drop_facets = Vec::new();
     if let Some(attribute) = &count_distinct {
@@ -335,6 +339,7 @@ pub(in crate::index::scatter) fn plan(
         facets,
         frequency,
         estimate,
+        apart,
         count_distinct,
         show_query_vector: flag(&body, "retrieveVectors")?,
         performance,
