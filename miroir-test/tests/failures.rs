@@ -449,3 +449,30 @@ async fn what_any_node_can_answer_is_answered_while_one_is_down() {
         end(&cluster);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_while_a_node_is_down_is_counted_once() {
+    for down in 0..3 {
+        let cluster = filled(10, shape(1, 2), 60).await;
+        let settings = json!({"filterableAttributes": ["text"]});
+        must(&cluster, Method::PATCH, "/indexes/main/settings", settings).await;
+        cluster.nodes[down].suffer(Fault::Crash);
+        until("it counts as failed", || status(&cluster, down) == NodeStatus::Failed).await;
+        must(&cluster, Method::PUT, DOCUMENTS, json!([{"id": "d3", "text": "a"}])).await;
+        let ids: Vec<String> = (10..27).map(|n| format!("d{n}")).collect();
+        for (method, path, body, count) in [
+            (Method::POST, format!("{DOCUMENTS}/delete"), json!({"filter": "text = a"}), 1),
+            (Method::POST, format!("{DOCUMENTS}/delete-batch"), json!(ids), 17),
+            (Method::DELETE, format!("{DOCUMENTS}/d2"), Value::Null, 1),
+            (Method::POST, format!("{DOCUMENTS}/delete"), json!({"filter": ["text = word"]}), 41),
+            (Method::DELETE, DOCUMENTS.to_owned(), Value::Null, 0),
+        ] {
+            let uid = must(&cluster, method, &path, body).await.body["taskUid"].clone();
+            let task = cluster.request(Method::GET, &format!("/tasks/{uid}"), None).await.body;
+            assert_eq!(task["details"]["deletedDocuments"], count, "{down}: {task}");
+        }
+        cluster.nodes[down].suffer(Fault::Heal);
+        settled(&cluster, 0).await;
+        end(&cluster);
+    }
+}

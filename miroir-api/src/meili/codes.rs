@@ -84,9 +84,9 @@ pub const OWN: &[OwnCode] = &[
         "miroir_backup_incomplete",
         503,
         System,
-        "In a task. A dump or a snapshot of the cluster is one of every node, and the nodes the message \
-         names wrote none. What the others wrote is on their disks, but is not the whole cluster. \
-         Bring the nodes back and ask again.",
+        "In a task. A dump or a snapshot of the cluster is one of every node. The nodes the message names \
+         wrote none, and the others do not hold every shard together: what they wrote is on their \
+         disks, but is not the whole cluster. Bring the nodes back and ask again.",
     ),
     own(
         "miroir_canceled_in_part",

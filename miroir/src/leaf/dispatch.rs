@@ -69,46 +69,49 @@ pub fn choose(
     cover
 }
 
+/// A filter, as JSON, that says what `client` says and is about `shards` of `total` only.
+pub(crate) fn narrow(client: Option<&[u8]>, shards: &ShardSet, total: u32) -> Vec<u8> {
+    let mut text = String::with_capacity(24 + 8 * shards.len());
+    text.push_str("\"_miroir_shard IN [");
+    for (at, shard) in shards.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        text.push('\'');
+        text.push_str(&documents::shard_value(shard.0, total));
+        text.push('\'');
+    }
+    text.push_str("]\"");
+    let mut out = Vec::with_capacity(text.len() + client.map_or(0, <[u8]>::len) + 4);
+    match client.map(<[u8]>::trim_ascii) {
+        None => out.extend_from_slice(text.as_bytes()),
+        // An outer array is a conjunction; the shards become one more member.
+        Some(array) if array.first() == Some(&b'[') => {
+            out.push(b'[');
+            out.extend_from_slice(text.as_bytes());
+            let rest = array[1..].trim_ascii_start();
+            if rest.first() != Some(&b']') {
+                out.push(b',');
+            }
+            out.extend_from_slice(rest);
+        }
+        Some(string) => {
+            out.push(b'[');
+            out.extend_from_slice(text.as_bytes());
+            out.push(b',');
+            out.extend_from_slice(string);
+            out.push(b']');
+        }
+    }
+    out
+}
+
 /// Adds the restriction to some shards to a request body.
 pub fn restrict(scoped: &Scoped, only: Option<(&ShardSet, u32)>) -> Bytes {
     let filter = match (only, scoped.filter.as_deref()) {
         (None, None) => return scoped.body.clone(),
         (None, Some(filter)) => filter.to_vec(),
-        (Some((shards, total)), client) => {
-            let mut text = String::with_capacity(24 + 8 * shards.len());
-            text.push_str("\"_miroir_shard IN [");
-            for (at, shard) in shards.iter().enumerate() {
-                if at > 0 {
-                    text.push(',');
-                }
-                text.push('\'');
-                text.push_str(&documents::shard_value(shard.0, total));
-                text.push('\'');
-            }
-            text.push_str("]\"");
-            let mut out = Vec::with_capacity(text.len() + client.map_or(0, <[u8]>::len) + 4);
-            match client.map(<[u8]>::trim_ascii) {
-                None => out.extend_from_slice(text.as_bytes()),
-                // An outer array is a conjunction; the shards become one more member.
-                Some(array) if array.first() == Some(&b'[') => {
-                    out.push(b'[');
-                    out.extend_from_slice(text.as_bytes());
-                    let rest = array[1..].trim_ascii_start();
-                    if rest.first() != Some(&b']') {
-                        out.push(b',');
-                    }
-                    out.extend_from_slice(rest);
-                }
-                Some(string) => {
-                    out.push(b'[');
-                    out.extend_from_slice(text.as_bytes());
-                    out.push(b',');
-                    out.extend_from_slice(string);
-                    out.push(b']');
-                }
-            }
-            out
-        }
+        (Some((shards, total)), client) => narrow(client, shards, total),
     };
     let body = scoped.body.trim_ascii_end();
     let open = body.strip_suffix(b"}").unwrap_or(body);

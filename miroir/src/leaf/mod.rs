@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use miroir_api::{GroupId, NodeId};
 
-pub(crate) use dispatch::lacks_index;
 pub use dispatch::{Dispatch, choose, restrict};
+pub(crate) use dispatch::{lacks_index, narrow};
 
 use crate::cluster::StaleMap;
 use crate::context::Context;

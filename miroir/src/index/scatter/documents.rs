@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use http::Method as Verb;
-use miroir_api::ShardId;
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::write::{Batch, Plan, accepted, dispatch_write};
-use super::{Scatter, words};
+use super::{Scatter, deletion};
 use crate::clock;
 use crate::context::Context;
 use crate::documents::{self, Checks, RawDocument};
 use crate::error::Error;
 use crate::index::settings::IndexSettings;
-use crate::index::{Deletion, Method, Request, Response, Write};
+use crate::index::{Method, Request, Response, Write};
 use crate::node::Call;
 use crate::routing::{ShardSet, shard_of};
 use crate::store::{IndexEntry, NewTask, StaleKind};
@@ -49,7 +48,7 @@ pub(super) fn new_task(
     }
 }
 
-async fn decided(
+pub(super) async fn decided(
     scatter: &Scatter,
     mut task: NewTask,
     result: Result<(), ApiError>,
@@ -87,7 +86,7 @@ pub(super) async fn run(
             add(scatter, request, method, documents, primary_key, skip_creation, metadata).await
         }
         Write::Edit(edit) => super::edit::run(scatter, request, edit, metadata).await,
-        Write::Delete(deletion) => delete(scatter, request, deletion, metadata).await,
+        Write::Delete(deletion) => deletion::run(scatter, request, deletion, metadata).await,
     }
 }
 
@@ -193,7 +192,7 @@ async fn add(
         }
         let body = documents::payload_for(&prepared, index.shards, &[], |s| shards.contains(s));
         let call = Call::new(verb.clone(), "documents_post", path.clone()).json(body);
-        batches.push(Batch { node: node.id.clone(), shards, calls: vec![call] });
+        batches.push(Batch { node: node.id.clone(), shards, calls: vec![call], parts: Vec::new() });
     }
     let mut new = task(Value::Null);
     // Known now, shown when the task is done.
@@ -221,100 +220,4 @@ pub(super) async fn finish(
     let outcome =
         dispatch_write(scatter.leaves, scatter.shared, plan, task, request.cx.clone()).await?;
     Ok(accepted(&outcome.record, outcome.degraded))
-}
-
-/// A call to every node, about all the shards it holds.
-pub(super) fn everywhere(request: &Request, call: &Call) -> Vec<Batch> {
-    let placement = request.topology.placement(request.index.shards);
-    request
-        .topology
-        .nodes()
-        .map(|node| Batch {
-            node: node.id.clone(),
-            shards: placement.owned_by(&node.id),
-            calls: vec![call.clone()],
-        })
-        .collect()
-}
-
-async fn delete(
-    scatter: Scatter,
-    request: Request,
-    deletion: Deletion,
-    metadata: Option<String>,
-) -> Result<Response, Error> {
-    let index = Arc::clone(&request.index);
-    let base = format!("/indexes/{}/documents", index.physical);
-    let placement = request.topology.placement(index.shards);
-    let task = |fields| new_task(&request, TaskKind::DocumentDeletion, metadata.clone(), fields);
-    let by_id = |provided: usize| json!({"providedIds": provided, "deletedDocuments": null, "originalFilter": null});
-    let (touched, batches, task) = match deletion {
-        Deletion::All => {
-            let call = Call::new(Verb::DELETE, "documents_clear", base);
-            let all = ShardSet::full(index.shards);
-            (all, everywhere(&request, &call), task(json!({"deletedDocuments": null})))
-        }
-        Deletion::Filter(filter) => {
-            // A body that no node would take must not reach some of them: an index that does not
-            // exist checks it without effect.
-            let mut probe = request.original.replay("/indexes/miroir-filter-check");
-            words::hide(&mut probe);
-            if let Err(error) = scatter.shared.call_any(&probe, &request.cx).await {
-                return Err(words::scrub(error, &index, true));
-            }
-            let body = format!("{{\"filter\":{}}}", filter.get());
-            let call = Call::new(Verb::POST, "documents_delete", format!("{base}/delete"));
-            let fields = json!({
-                "providedIds": 0, "deletedDocuments": null, "originalFilter": compact(&filter),
-            });
-            (ShardSet::full(index.shards), everywhere(&request, &call.json(body)), task(fields))
-        }
-        Deletion::One(id) => {
-            let shard = shard_of(id.as_bytes(), index.shards);
-            let path = format!("{base}/{}", crate::http::encode(&id));
-            let call = Call::new(Verb::DELETE, "documents_delete", path);
-            let touched = ShardSet::single(shard, index.shards);
-            let batches = placement
-                .write_targets(shard)
-                .map(|(_, node)| Batch {
-                    node: node.clone(),
-                    shards: touched.clone(),
-                    calls: vec![call.clone()],
-                })
-                .collect();
-            (touched, batches, task(by_id(1)))
-        }
-        Deletion::Ids { ids } => {
-            let provided = ids.len();
-            let placed: Vec<(ShardId, String)> =
-                ids.into_iter().map(|id| (shard_of(id.as_bytes(), index.shards), id)).collect();
-            let mut touched = ShardSet::empty(index.shards);
-            for (shard, _) in &placed {
-                touched.insert(*shard);
-            }
-            if placed.is_empty() {
-                let fields =
-                    json!({"providedIds": 0, "deletedDocuments": 0, "originalFilter": null});
-                return decided(&scatter, task(fields), Ok(()), &request.cx).await;
-            }
-            let path = format!("{base}/delete-batch");
-            let mut batches = Vec::new();
-            for node in request.topology.nodes() {
-                let shards = placement.owned_by(&node.id).intersection(&touched);
-                let mine: Vec<&str> = placed
-                    .iter()
-                    .filter(|(shard, _)| shards.contains(*shard))
-                    .map(|(_, id)| id.as_str())
-                    .collect();
-                if mine.is_empty() {
-                    continue;
-                }
-                let body = serde_json::to_vec(&mine).unwrap_or_default();
-                let call = Call::new(Verb::POST, "documents_delete", path.clone()).json(body);
-                batches.push(Batch { node: node.id.clone(), shards, calls: vec![call] });
-            }
-            (touched, batches, task(by_id(provided)))
-        }
-    };
-    finish(scatter, request.clone(), index, touched, batches, task).await
 }

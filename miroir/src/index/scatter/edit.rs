@@ -10,11 +10,13 @@ use http::Method as Verb;
 use miroir_api::meili::TaskKind;
 use serde_json::{Value, json};
 
-use super::documents::{everywhere, finish, new_task};
+use super::apart::counted;
+use super::documents::{finish, new_task};
 use super::{Scatter, words};
 use crate::documents::edition;
 use crate::error::Error;
 use crate::index::{Edition, Request, Response};
+use crate::leaf::narrow;
 use crate::node::Call;
 use crate::routing::ShardSet;
 
@@ -32,19 +34,24 @@ pub(super) async fn run(
              `return` or `exit`. Write the condition as `if … else …`, or do without the definition.",
         ));
     };
-    let mut body = json!({"function": wrapped.text, "context": edit.context});
-    if let Some(filter) = &edit.filter {
-        body["filter"] = filter.clone();
-    }
     let path = format!("/indexes/{}/documents/edit", index.physical);
-    let mut call = Call::new(Verb::POST, "documents_edit", path);
-    if let Some(filter) =
-        &mut body.get_mut("filter").filter(|f| words::names_reserved(&f.to_string()))
-    {
-        let hidden = words::hidden(&filter.to_string());
-        **filter = serde_json::from_str(&hidden).unwrap_or(Value::Null);
-    }
-    call = call.json(body.to_string());
+    let filter = edit.filter.as_ref().map(|filter| {
+        let text = filter.to_string();
+        if words::names_reserved(&text) { words::hidden(&text) } else { text }
+    });
+    let call = |shards: &ShardSet, part: bool| {
+        let client = filter.as_deref().map(str::as_bytes);
+        let filter = if part {
+            serde_json::from_slice(&narrow(client, shards, index.shards)).ok()
+        } else {
+            client.and_then(|client| serde_json::from_slice::<Value>(client).ok())
+        };
+        let mut body = json!({"function": wrapped.text, "context": edit.context});
+        if let Some(filter) = filter {
+            body["filter"] = filter;
+        }
+        Call::new(Verb::POST, "documents_edit", path.clone()).json(body.to_string())
+    };
     let mut task = new_task(
         &request,
         TaskKind::DocumentEdition,
@@ -56,7 +63,7 @@ pub(super) async fn run(
         }),
     );
     task.protocol = Some(json!({"linesBefore": wrapped.lines_before}));
-    let batches = everywhere(&request, &call);
     let all = ShardSet::full(index.shards);
+    let batches = counted(&scatter.shared, &request, &all, call);
     finish(scatter, request.clone(), index, all, batches, task).await
 }

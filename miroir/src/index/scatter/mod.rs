@@ -1,5 +1,7 @@
 //! Scatter, the boundary from one index to its shards: plan, fan out, merge or count the quorum.
 
+mod apart;
+mod deletion;
 mod documents;
 mod edit;
 mod facet_search;

@@ -39,6 +39,8 @@ pub struct Batch {
     pub shards: ShardSet,
     /// The calls, each of which enqueues a task.
     pub calls: Vec<Call>,
+    /// The shards of each call, where they are not all about the same; else empty.
+    pub parts: Vec<ShardSet>,
 }
 
 /// An accepted write.
@@ -115,11 +117,17 @@ async fn send_batch(
     sent
 }
 
-fn writable(shared: &Shared, plan: &Plan, node: &NodeId) -> bool {
-    plan.topology.node(node).is_some_and(|n| n.status.is_writable())
+/// Whether a node is there to take a write.
+pub(super) fn writable(
+    shared: &Shared,
+    topology: &Topology,
+    index: &IndexEntry,
+    missed: StaleKind,
+    node: &NodeId,
+) -> bool {
+    topology.node(node).is_some_and(|n| n.status.is_writable())
         && !shared.scores.is_open(node)
-        && (plan.missed != StaleKind::Shard
-            || !shared.stale().lacks_index(&plan.index.physical, node))
+        && (missed != StaleKind::Shard || !shared.stale().lacks_index(&index.physical, node))
 }
 
 fn judge(
@@ -176,7 +184,7 @@ async fn run_write(
     let reachable: Vec<NodeId> = plan
         .batches
         .iter()
-        .filter(|batch| writable(&shared, &plan, &batch.node))
+        .filter(|batch| writable(&shared, &plan.topology, &plan.index, plan.missed, &batch.node))
         .map(|batch| batch.node.clone())
         .collect();
     let stale = shared.stale();
@@ -189,15 +197,15 @@ async fn run_write(
         .batches
         .iter()
         .flat_map(|batch| {
-            let shards: Vec<ShardId> = if plan.missed == StaleKind::Shard {
-                batch.shards.iter().collect()
-            } else {
-                Vec::new()
+            let documents = plan.missed == StaleKind::Shard;
+            let shards = move |call| -> Vec<ShardId> {
+                let all = if documents { Some(&batch.shards) } else { None };
+                batch.parts.get(call).or(all).map(|set| set.iter().collect()).unwrap_or_default()
             };
             let dropped = !reachable.contains(&batch.node);
-            batch.calls.iter().map(move |_| NodeTask {
+            (0..batch.calls.len()).map(move |call| NodeTask {
                 dropped,
-                shards: shards.clone(),
+                shards: shards(call),
                 ..NodeTask::new(batch.node.clone(), None)
             })
         })

@@ -2,8 +2,8 @@
 //!
 //! What a node writes holds its part of the documents, with the fields Miroir adds. Together, and with
 //! a copy of Miroir's store, they restore a cluster of the same nodes; each node is restored from its
-//! own. The task succeeds when every node of the cluster wrote one; otherwise it fails and names who
-//! did not.
+//! own, and one that wrote none is rebuilt from the others. The task succeeds when those who wrote
+//! hold every shard of every index; otherwise it fails and names who wrote nothing.
 
 use futures_util::future::join_all;
 use http::Method;
@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Control, tasks};
 use crate::clock;
+use crate::cluster::Shared;
 use crate::error::Error;
 use crate::node::{Call, TaskRef};
 use crate::operation::{Request, Response};
@@ -96,8 +97,21 @@ pub(super) fn dump_of<'a>(record: &'a TaskRecord, node: &NodeId) -> Option<&'a s
     record.protocol.as_ref()?.get("dumps")?.get(node.as_str())?.as_str()
 }
 
-/// Ends the task once the nodes ended theirs.
-pub(super) fn conclude(record: &mut TaskRecord) {
+/// Whether some nodes hold every shard of every index.
+pub(super) fn suffice(shared: &Shared, nodes: &[&NodeId]) -> bool {
+    let (topology, stale) = (shared.topology(), shared.stale());
+    shared.indexes().iter().all(|entry| {
+        let placement = topology.placement(entry.shards);
+        ShardSet::full(entry.shards).iter().all(|shard| {
+            placement.write_targets(shard).any(|(_, node)| {
+                nodes.contains(&node) && !stale.is_stale(&entry.physical, node, shard)
+            })
+        })
+    })
+}
+
+/// Ends the task once the nodes ended theirs. `suffice` says whether some nodes hold everything.
+pub(super) fn conclude(record: &mut TaskRecord, suffice: impl FnOnce(&[&NodeId]) -> bool) {
     let mut without = Vec::new();
     for task in &record.nodes {
         if task.dropped || task.status != TaskStatus::Succeeded {
@@ -109,8 +123,11 @@ pub(super) fn conclude(record: &mut TaskRecord) {
     if let (Some(details), Some(name)) = (&mut record.details, named) {
         details.insert("dumpUid".into(), name.into());
     }
-    record.status = if without.is_empty() { TaskStatus::Succeeded } else { TaskStatus::Failed };
-    if !without.is_empty() {
+    let wrote = |task: &&NodeTask| !task.dropped && task.status == TaskStatus::Succeeded;
+    let wrote: Vec<_> = record.nodes.iter().filter(wrote).map(|task| &task.node).collect();
+    let whole = without.is_empty() || !wrote.is_empty() && suffice(&wrote);
+    record.status = if whole { TaskStatus::Succeeded } else { TaskStatus::Failed };
+    if !whole {
         record.error = Some(ApiError::new(
             "miroir_backup_incomplete",
             format!(
@@ -154,17 +171,20 @@ mod tests {
             note(&mut task.protocol, &NodeId::new(node).unwrap(), details.as_object());
         }
         note(&mut task.protocol, &NodeId::new("a").unwrap(), json!({"dumpUid": null}).as_object());
-        conclude(&mut task);
+        conclude(&mut task, |_| panic!("all nodes are everything"));
         assert_eq!(task.status, TaskStatus::Succeeded);
         assert_eq!(task.details.as_ref().unwrap()["dumpUid"], "20240101-000000001");
         assert_eq!(dump_of(&task, &NodeId::new("b").unwrap()), Some("20240101-000000002"));
     }
 
     #[test]
-    fn a_missing_node_fails_it() {
+    fn a_missing_node_fails_it_unless_others_hold_what_it_has() {
         let mut task =
             record(&[("a", TaskStatus::Succeeded, false), ("b", TaskStatus::Enqueued, true)]);
-        conclude(&mut task);
+        let mut covered = task.clone();
+        conclude(&mut covered, |nodes| nodes.len() == 1 && nodes[0].as_str() == "a");
+        assert_eq!((covered.status, covered.error), (TaskStatus::Succeeded, None));
+        conclude(&mut task, |_| false);
         assert_eq!(task.status, TaskStatus::Failed);
         let error = task.error.unwrap();
         assert!(error.message.starts_with("These nodes wrote nothing: `b` "), "{error}");

@@ -113,6 +113,7 @@ impl Control {
                 node: node.id.clone(),
                 shards: placement.owned_by(&node.id),
                 calls: calls.to_vec(),
+                parts: Vec::new(),
             })
             .collect()
     }
@@ -206,8 +207,19 @@ impl Control {
         };
         let call =
             Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));
+        // Where a node is missing, the others' numbers overlap: count before there is nothing left.
+        let whole = |id| {
+            self.shared.topology().node(id).is_some_and(|n| n.status.is_writable())
+                && !self.shared.scores.is_open(id)
+        };
+        let counted = if self.shared.topology().nodes().all(|node| whole(&node.id)) {
+            None
+        } else {
+            self.count(request, &entry).await.ok()
+        };
         let plan = self.plan(&entry, &[call], StaleKind::Deleted, gate);
-        let task = Self::task(&entry, TaskKind::IndexDeletion, details);
+        let mut task = Self::task(&entry, TaskKind::IndexDeletion, details);
+        task.protocol = counted.map(|documents| json!({"documents": documents}));
         let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
         let outcome = dispatch_write(leaves, shared, plan, task, request.cx.clone()).await?;
         Ok(tasks::accepted_with(&outcome.record, outcome.degraded))

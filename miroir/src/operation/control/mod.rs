@@ -14,6 +14,7 @@ mod gated;
 mod indexes;
 mod keys;
 pub(crate) mod lost;
+mod partial;
 mod payload;
 pub mod poller;
 pub mod protocol;

@@ -290,7 +290,7 @@ async fn advance(
     } else if record.protocol.as_ref().is_some_and(|p| p.get("settings").is_some()) {
         settings = true;
     } else if matches!(record.kind, TaskKind::DumpCreation | TaskKind::SnapshotCreation) {
-        backups::conclude(record);
+        backups::conclude(record, |nodes| backups::suffice(shared, nodes));
     } else {
         finish(shared, record).await?;
     }
@@ -456,6 +456,10 @@ fn count(shared: &Shared, record: &TaskRecord, read: impl Fn(&NodeTask) -> Optio
         if complete && !counts.is_empty() {
             return counts.iter().sum::<u64>() / copies;
         }
+    }
+    let before = record.protocol.as_ref().and_then(|state| state.get("documents")?.as_u64());
+    if let Some(documents) = before {
+        return documents;
     }
     let touched = record.nodes.iter().flat_map(|task| task.shards.iter().copied()).collect();
     let answers: Vec<Answered> = record

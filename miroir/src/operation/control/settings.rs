@@ -342,6 +342,7 @@ impl Control {
                 node: node.id.clone(),
                 shards: placement.owned_by(&node.id),
                 calls: vec![call.clone()],
+                parts: Vec::new(),
             })
             .collect();
         let task = NewTask {

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 use super::Control;
 use crate::clock;
 use crate::error::Error;
 use crate::index::scatter::words;
-use crate::leaf::{self, Ask, Route, Scoped, Target, lacks_index};
+use crate::leaf::lacks_index;
 use crate::merge::{IndexStats, merge_stats};
 use crate::node::Call;
 use crate::operation::{Request, Response};
@@ -52,28 +50,8 @@ impl Control {
         entry: &Arc<IndexEntry>,
         empty: fn(&Error) -> bool,
     ) -> Result<u64, Error> {
-        let topology = self.shared.topology();
-        let groups = topology.groups().iter().map(|group| group.id).collect();
-        let leaf = leaf::Request {
-            target: Target::Cover {
-                shards: ShardSet::full(entry.shards),
-                avoid: Vec::new(),
-                chosen: None,
-            },
-            ask: Ask::Scoped(Arc::new(Scoped {
-                path: "/documents/fetch",
-                body: Bytes::from_static(b"{\"limit\":0}"),
-                filter: None,
-                operation: "documents_fetch",
-                sort_values: false,
-            })),
-            index: Arc::clone(entry),
-            topology,
-            stale: self.shared.stale(),
-            route: Route { groups, rotation: self.shared.next_sequence() },
-            cx: request.cx.clone(),
-        };
-        let mut answer = self.leaves.clone().oneshot(leaf).await?;
+        let all = ShardSet::full(entry.shards);
+        let mut answer = self.fetch(request, entry, all, &json!({"limit": 0})).await?;
         answer.failed.retain(|failed| !empty(&failed.error));
         if !answer.missing.is_empty() || !answer.failed.is_empty() {
             let mut missing = answer.missing;
@@ -89,7 +67,7 @@ impl Control {
     }
 
     /// One index's statistics: from a group whose nodes are all well and up to date, where every
-    /// document is there RF times; from what is left otherwise, with an exact count of documents.
+    /// document is there RF times; from what is left otherwise.
     async fn stats_of(
         &self,
         request: &Request,
@@ -102,32 +80,28 @@ impl Control {
             stale.rows().any(|row| row.index == entry.physical && row.node == *node)
         };
         let copies = u64::from(topology.replication_factor());
-        let mut partial: Option<IndexStats> = None;
+        let mut sound: Vec<(&miroir_api::NodeId, &IndexStats)> = Vec::new();
         for group in topology.groups() {
-            let known: Vec<&IndexStats> = group
+            let known: Vec<_> = group
                 .nodes
                 .iter()
                 .filter(|node| !touched(&node.id))
-                .filter_map(|node| nodes.get(&node.id)?.indexes.get(&entry.physical))
+                .filter_map(|node| {
+                    Some((&node.id, nodes.get(&node.id)?.indexes.get(&entry.physical)?))
+                })
                 .collect();
-            let merged = merge_stats(known.iter().copied(), copies);
             if known.len() == group.nodes.len() {
-                return Ok(merged);
+                return Ok(merge_stats(known.into_iter().map(|(_, stats)| stats), copies));
             }
-            let better =
-                partial.as_ref().is_none_or(|p| p.number_of_documents < merged.number_of_documents);
-            if better {
-                partial = Some(merged);
-            }
+            sound.extend(known);
         }
-        let mut merged = partial.unwrap_or_default();
-        merged.number_of_documents = match self.counted(request, entry, holds_nothing).await {
+        let documents = match self.counted(request, entry, holds_nothing).await {
             Ok(count) => count,
             // Not made yet anywhere.
             Err(error) if matches!(error.kind(), crate::error::ErrorKind::Verbatim { .. }) => 0,
             Err(error) => return Err(error),
         };
-        Ok(merged)
+        Ok(self.stats_of_rest(request, entry, &sound, documents).await)
     }
 
     async fn node_stats(&self, request: &Request) -> BTreeMap<miroir_api::NodeId, NodeStats> {
