@@ -190,6 +190,8 @@ pub struct Shared {
     pub settling: Mutex<BTreeSet<TaskUid>>,
     /// Nodes known to have the experimental features that clients set. Held while they change.
     pub features: tokio::sync::Mutex<BTreeSet<NodeId>>,
+    /// Which search rules nodes are known to have, by a hash of them all. Held while they change.
+    pub rules: tokio::sync::Mutex<BTreeMap<NodeId, u64>>,
     /// When this process began: what was enqueued before is another one's.
     pub started: time::OffsetDateTime,
     /// Gates of indexes with writes of a process before that nobody has looked into yet: no write,
@@ -256,6 +258,7 @@ impl Shared {
             broadcasts: Mutex::new(BTreeMap::new()),
             settling: Mutex::new(BTreeSet::new()),
             features: tokio::sync::Mutex::default(),
+            rules: tokio::sync::Mutex::default(),
             started: crate::clock::now(),
             unrecovered: Mutex::new(unrecovered),
             sequence: AtomicU64::new(0),

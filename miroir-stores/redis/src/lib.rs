@@ -41,6 +41,7 @@ mod leases;
 mod link;
 mod migrations;
 mod replicas;
+mod rules;
 mod scripts;
 mod settings;
 mod tasks;
@@ -119,6 +120,7 @@ pub async fn open(url: &str, options: Options) -> Result<Stores, StoreError> {
         settings_versions: Arc::new(settings::RedisSettingsVersions(Arc::clone(&link))),
         keys: Arc::new(keys::RedisKeys(Arc::clone(&link))),
         features: Arc::new(features::RedisFeatures(Arc::clone(&link))),
+        rules: Arc::new(rules::RedisRules(Arc::clone(&link))),
         webhooks: Arc::new(webhooks::RedisWebhooks(Arc::clone(&link))),
         leases: Arc::new(leases::RedisLeases(link)),
     })

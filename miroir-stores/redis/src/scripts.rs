@@ -69,6 +69,8 @@ scripts! {
     true LEASES_ACQUIRE = ["scripts/write.lua", "scripts/leases_acquire.lua"];
     true LEASES_END = ["scripts/write.lua", "scripts/leases_end.lua"];
     true FEATURES_SET = ["scripts/write.lua", "scripts/features_set.lua"];
+    true RULES_PUT = ["scripts/write.lua", "scripts/rules_put.lua"];
+    true RULES_DELETE = ["scripts/write.lua", "scripts/rules_delete.lua"];
     true WEBHOOKS_PUT = ["scripts/write.lua", "scripts/webhooks_put.lua"];
     true WEBHOOKS_DELETE = ["scripts/write.lua", "scripts/webhooks_delete.lua"];
 }

@@ -33,6 +33,7 @@ mod keys;
 mod leases;
 mod migrations;
 mod replicas;
+mod rules;
 mod settings;
 mod tasks;
 mod webhooks;
@@ -91,6 +92,7 @@ pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
         settings_versions: Arc::new(settings::SqliteSettingsVersions(Arc::clone(&database))),
         features: Arc::new(features::SqliteFeatures(Arc::clone(&database))),
         keys: Arc::new(keys::SqliteKeys(Arc::clone(&database))),
+        rules: Arc::new(rules::SqliteRules(Arc::clone(&database))),
         webhooks: Arc::new(webhooks::SqliteWebhooks(Arc::clone(&database))),
         leases: Arc::new(leases::SqliteLeases(database)),
     })

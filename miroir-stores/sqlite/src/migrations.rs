@@ -41,6 +41,12 @@ pub(crate) const ALL: &[Migration] = &[
         script: include_str!("../migrations/005_leases.sql"),
         feature: None,
     },
+    Migration {
+        version: 6,
+        name: "rules",
+        script: include_str!("../migrations/006_rules.sql"),
+        feature: None,
+    },
 ];
 
 /// Applies what is missing, all or nothing.

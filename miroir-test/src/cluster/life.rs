@@ -6,8 +6,8 @@ use miroir::keys::ApiKey;
 use miroir::keys::request::Change;
 use miroir::store::{
     Answer, Features, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask, Replicas,
-    SettingsVersions, Stale, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks, Webhook,
-    Webhooks,
+    Rules, SettingsVersions, Stale, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
+    Webhook, Webhooks,
 };
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
@@ -84,6 +84,7 @@ impl Life {
             }),
             keys: Arc::new(Mortal { inner: Arc::clone(&inner.keys), life: self.clone() }),
             features: Arc::new(Mortal { inner: Arc::clone(&inner.features), life: self.clone() }),
+            rules: Arc::new(Mortal { inner: Arc::clone(&inner.rules), life: self.clone() }),
             webhooks: Arc::new(Mortal { inner: Arc::clone(&inner.webhooks), life: self.clone() }),
             leases: Arc::new(Mortal { inner: Arc::clone(&inner.leases), life: self.clone() }),
         }
@@ -234,6 +235,21 @@ impl Keys for Mortal<dyn Keys> {
     }
     fn list(&self) -> Answer<'_, Vec<ApiKey>> {
         self.life.guard(move || self.inner.list())
+    }
+}
+
+impl Rules for Mortal<dyn Rules> {
+    fn list(&self) -> Answer<'_, Vec<(String, serde_json::Value)>> {
+        self.life.guard(move || self.inner.list())
+    }
+    fn put(&self, uid: String, rule: serde_json::Value) -> Answer<'_, ()> {
+        self.life.guard(move || self.inner.put(uid, rule))
+    }
+    fn delete(&self, uid: String) -> Answer<'_, ()> {
+        self.life.guard(move || self.inner.delete(uid))
+    }
+    fn clear(&self) -> Answer<'_, ()> {
+        self.life.guard(move || self.inner.clear())
     }
 }
 

@@ -110,6 +110,8 @@ pub enum Work {
     Rekey(Option<String>),
     /// Change settings.
     Settings(Map<String, Value>),
+    /// Set a search rule, or delete it.
+    Rule(String, Option<Value>),
 }
 
 impl Work {
@@ -121,6 +123,7 @@ impl Work {
             Self::Drop => "indexDeletion",
             Self::Rekey(_) => "indexUpdate",
             Self::Settings(_) => "settingsUpdate",
+            Self::Rule(..) => "dsrUpdate",
         }
     }
 }
@@ -185,7 +188,7 @@ fn of_document(id: &str, work: &Work) -> Option<String> {
         Work::DeleteIds(ids) => ids.iter().any(|i| i == id).then(|| "delete".to_owned()),
         Work::DeleteFilter(filter) => Some(format!("delete {filter}")),
         Work::Clear => Some("clear".to_owned()),
-        Work::Create(_) | Work::Drop | Work::Rekey(_) | Work::Settings(_) => None,
+        Work::Create(_) | Work::Drop | Work::Rekey(_) | Work::Settings(_) | Work::Rule(..) => None,
     }
 }
 
@@ -207,6 +210,10 @@ pub(super) fn no_index(uid: &str) -> Value {
 pub struct Disk {
     /// Indexes by uid.
     pub indexes: BTreeMap<String, Index>,
+    /// Search rules by uid.
+    pub rules: BTreeMap<String, Value>,
+    /// Whether search rules are switched on.
+    pub has_rules: bool,
     /// All tasks ever, by uid.
     pub tasks: Vec<Task>,
     done: usize,
@@ -304,6 +311,13 @@ impl Disk {
 
     fn perform(&mut self, uid: &str, work: &Work, details: &mut Value) -> Result<(), Value> {
         match work {
+            Work::Rule(uid, rule) => {
+                match rule.clone() {
+                    Some(rule) => self.rules.insert(uid.clone(), rule),
+                    None => self.rules.remove(uid),
+                };
+                Ok(())
+            }
             Work::Add(documents, key, replace) => {
                 let index = self.indexes.entry(uid.to_owned()).or_default();
                 if let (None, Some(key)) = (&index.primary_key, key) {

@@ -23,6 +23,11 @@ pub struct Incoming {
     pub body: Bytes,
 }
 
+/// The feature that switches search rules on.
+const RULES: &str = "dynamicSearchRules";
+/// What a search rule may say.
+const FIELDS: [&str; 5] = ["description", "precedence", "active", "conditions", "actions"];
+
 type Outcome = Result<(StatusCode, Value), (StatusCode, Value)>;
 
 fn bad(code: &str, message: &str) -> (StatusCode, Value) {
@@ -87,6 +92,30 @@ fn route(disk: &mut Disk, request: &Incoming, took: Duration) -> Outcome {
             ok(
                 json!({"databaseSize": 0, "usedDatabaseSize": 0, "lastUpdate": null, "indexes": indexes}),
             )
+        }
+        ("GET" | "PATCH", ["experimental-features"]) => {
+            let wanted = request.object().unwrap_or_default().get(RULES).and_then(Value::as_bool);
+            disk.has_rules = wanted.unwrap_or(disk.has_rules);
+            ok(json!({RULES: disk.has_rules}))
+        }
+        (_, ["dynamic-search-rules", ..]) if !disk.has_rules => {
+            Err(bad("feature_not_enabled", "Search rules are not switched on."))
+        }
+        ("POST", ["dynamic-search-rules"]) => {
+            let results: Vec<Value> = disk.rules.values().cloned().collect();
+            ok(json!({"total": results.len(), "results": results, "offset": 0, "limit": 20}))
+        }
+        ("PATCH", ["dynamic-search-rules", uid]) => {
+            let mut rule = request.object()?;
+            if let Some(name) = rule.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+                return Err(bad("bad_request", &format!("Unknown field `{name}`")));
+            }
+            rule.insert("uid".to_owned(), json!(uid));
+            let work = Work::Rule((*uid).to_owned(), Some(Value::Object(rule)));
+            enqueue(disk, ".meili_dsr", work)
+        }
+        ("DELETE", ["dynamic-search-rules", uid]) => {
+            enqueue(disk, ".meili_dsr", Work::Rule((*uid).to_owned(), None))
         }
         ("GET", ["tasks"]) => tasks(disk, request),
         ("GET", ["tasks", uid]) => {

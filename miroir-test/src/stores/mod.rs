@@ -18,6 +18,7 @@ pub mod keys;
 pub mod leases;
 pub mod listing;
 pub mod replicas;
+pub mod rules;
 pub mod settings;
 mod tape;
 pub mod tasks;
@@ -78,6 +79,7 @@ macro_rules! store_suite {
                 keys: round_trip, one_of_a_uid_wins, the_first_keys_are_made_once,
                     no_change_is_lost;
                 features: what_is_set_stays;
+                rules: round_trip;
                 webhooks: round_trip, the_most_is_the_most;
                 leases: one_holds_it, one_of_many_claimants_wins, fences_never_go_back,
                     what_is_not_renewed_ends;

@@ -22,7 +22,7 @@ use crate::error::{BoxError, Error, ErrorKind};
 use crate::index;
 use crate::operation::{
     self, FetchOne, IndexOp, KeyOp, List, MultiSearch, Operation, Original, PayloadFormat,
-    RawObject, Search, SearchKind, SettingsOp, SystemOp, TaskOp, WebhookOp, Write,
+    RawObject, RuleOp, Search, SearchKind, SettingsOp, SystemOp, TaskOp, WebhookOp, Write,
 };
 
 /// Largest value of `X-Miroir-Over-Fetch`.
@@ -336,6 +336,11 @@ fn operation(route: &Route, parameters: Vec<String>, original: &Original) -> Ope
             Operation::Task(TaskOp::Batches(task_query::page(query).map(Box::new)))
         }
         Action::BatchGet => Operation::Task(TaskOp::Batch(next())),
+        Action::RuleList => Operation::System(SystemOp::Rule(RuleOp::List)),
+        Action::RuleGet => Operation::System(SystemOp::Rule(RuleOp::Get(next()))),
+        Action::RuleUpdate => Operation::System(SystemOp::Rule(RuleOp::Update(next()))),
+        Action::RuleDelete => Operation::System(SystemOp::Rule(RuleOp::Delete(next()))),
+        Action::RuleClear => Operation::System(SystemOp::Rule(RuleOp::Clear)),
         Action::WebhookList => Operation::System(SystemOp::Webhook(WebhookOp::List)),
         Action::WebhookCreate => Operation::System(SystemOp::Webhook(WebhookOp::Create)),
         Action::WebhookGet => Operation::System(SystemOp::Webhook(WebhookOp::Get(next()))),

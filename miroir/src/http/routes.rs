@@ -88,6 +88,16 @@ pub enum Action {
     BatchList,
     /// Show a batch.
     BatchGet,
+    /// List search rules.
+    RuleList,
+    /// Show a search rule.
+    RuleGet,
+    /// Make or change a search rule.
+    RuleUpdate,
+    /// Delete a search rule.
+    RuleDelete,
+    /// Delete all search rules.
+    RuleClear,
     /// List webhooks.
     WebhookList,
     /// Make a webhook.

@@ -59,11 +59,6 @@ const NETWORK: Gate = Gate {
     why: "there is no network of Meilisearch's own sharding in a cluster: Miroir spreads documents \
           over the nodes of its configuration",
 };
-const RULES: Gate = Gate {
-    feature: "dynamicSearchRules",
-    why: "search rules are not served: a rule names documents, and the node that holds one does not \
-          know its place among the hits of all nodes",
-};
 const CHATS: Gate = Gate {
     feature: "chatCompletions",
     why: "chats are not served: a node would answer from its own part of the documents",
@@ -232,45 +227,31 @@ const ROWS: &[Row] = &[
     (GET, "/webhooks/{uuid}", A::WebhookGet, &["webhooks.get"], T::Own, ""),
     (PATCH, "/webhooks/{uuid}", A::WebhookUpdate, &["webhooks.update"], T::Own, ""),
     (DELETE, "/webhooks/{uuid}", A::WebhookDelete, &["webhooks.delete"], T::Own, ""),
-    (
-        POST,
-        "/dynamic-search-rules",
-        A::Gated(&RULES),
-        &["dynamicSearchRules.get"],
-        T::Refused,
-        RULES.why,
-    ),
+    (POST, "/dynamic-search-rules", A::RuleList, &["dynamicSearchRules.get"], T::Own, ""),
     (
         DELETE,
         "/dynamic-search-rules",
-        A::Gated(&RULES),
+        A::RuleClear,
         &["dynamicSearchRules.delete"],
-        T::Refused,
-        RULES.why,
+        T::Broadcast,
+        "",
     ),
-    (
-        GET,
-        "/dynamic-search-rules/{uid}",
-        A::Gated(&RULES),
-        &["dynamicSearchRules.get"],
-        T::Refused,
-        RULES.why,
-    ),
+    (GET, "/dynamic-search-rules/{uid}", A::RuleGet, &["dynamicSearchRules.get"], T::Own, ""),
     (
         PATCH,
         "/dynamic-search-rules/{uid}",
-        A::Gated(&RULES),
+        A::RuleUpdate,
         &["dynamicSearchRules.update"],
-        T::Refused,
-        RULES.why,
+        T::Broadcast,
+        "",
     ),
     (
         DELETE,
         "/dynamic-search-rules/{uid}",
-        A::Gated(&RULES),
+        A::RuleDelete,
         &["dynamicSearchRules.delete"],
-        T::Refused,
-        RULES.why,
+        T::Broadcast,
+        "",
     ),
     (GET, "/chats", A::Gated(&CHATS), &["chats.get"], T::Refused, CHATS.why),
     (GET, "/chats/{workspace}", A::Gated(&CHATS), &["chats.get"], T::Refused, CHATS.why),

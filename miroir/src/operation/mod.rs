@@ -208,6 +208,21 @@ pub enum TaskOp {
     Batch(String),
 }
 
+/// What is done to search rules; they are named by their uid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleOp {
+    /// `POST /dynamic-search-rules`.
+    List,
+    /// `GET`.
+    Get(String),
+    /// `PATCH`: made if there is none.
+    Update(String),
+    /// `DELETE`.
+    Delete(String),
+    /// `DELETE /dynamic-search-rules`.
+    Clear,
+}
+
 /// What is done to webhooks.
 #[derive(Clone, Debug)]
 pub enum WebhookOp {
@@ -253,6 +268,8 @@ pub enum SystemOp {
     Features,
     /// Webhooks.
     Webhook(WebhookOp),
+    /// Search rules.
+    Rule(RuleOp),
     /// `POST /dumps`.
     Dump,
     /// `POST /snapshots`.

@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::{
     Answer, Features, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask, Replicas,
-    SettingsVersions, Stale, StaleKind, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
-    Webhook, Webhooks,
+    Rules, SettingsVersions, Stale, StaleKind, StoreError, Stores, TaskPage, TaskQuery, TaskRecord,
+    Tasks, Webhook, Webhooks,
 };
 use crate::keys::ApiKey;
 use crate::keys::request::Change;
@@ -30,6 +30,7 @@ pub fn open() -> Stores {
         settings_versions: Arc::new(VersionMap::default()),
         keys: Arc::new(KeyList::default()),
         features: Arc::new(FeatureMap::default()),
+        rules: Arc::new(RuleMap::default()),
         webhooks: Arc::new(HookMap::default()),
         leases: Arc::new(LeaseMap::default()),
     }
@@ -376,6 +377,31 @@ impl Features for FeatureMap {
 
     fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()> {
         self.0.answer(|rows| rows.extend(features))
+    }
+}
+
+#[derive(Debug, Default)]
+struct RuleMap(Shared<BTreeMap<String, serde_json::Value>>);
+
+impl Rules for RuleMap {
+    fn list(&self) -> Answer<'_, Vec<(String, serde_json::Value)>> {
+        self.0.answer(|rules| rules.clone().into_iter().collect())
+    }
+
+    fn put(&self, uid: String, rule: serde_json::Value) -> Answer<'_, ()> {
+        self.0.answer(move |rules| {
+            rules.insert(uid, rule);
+        })
+    }
+
+    fn delete(&self, uid: String) -> Answer<'_, ()> {
+        self.0.answer(move |rules| {
+            rules.remove(&uid);
+        })
+    }
+
+    fn clear(&self) -> Answer<'_, ()> {
+        self.0.answer(BTreeMap::clear)
     }
 }
 

@@ -144,6 +144,18 @@ pub trait Features: Send + Sync + fmt::Debug {
     fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()>;
 }
 
+/// Search rules, each a JSON object as clients see it.
+pub trait Rules: Send + Sync + fmt::Debug {
+    /// All of them, by uid.
+    fn list(&self) -> Answer<'_, Vec<(String, serde_json::Value)>>;
+    /// Inserts or replaces one. The last of two concurrent calls stays.
+    fn put(&self, uid: String, rule: serde_json::Value) -> Answer<'_, ()>;
+    /// Deletes one, if there is one.
+    fn delete(&self, uid: String) -> Answer<'_, ()>;
+    /// Deletes all of them.
+    fn clear(&self) -> Answer<'_, ()>;
+}
+
 /// Where to tell of finished tasks.
 pub trait Webhooks: Send + Sync + fmt::Debug {
     /// All of them, by uuid.
@@ -198,6 +210,8 @@ pub struct Stores {
     pub keys: Arc<dyn Keys>,
     /// Experimental features.
     pub features: Arc<dyn Features>,
+    /// Search rules.
+    pub rules: Arc<dyn Rules>,
     /// Webhooks.
     pub webhooks: Arc<dyn Webhooks>,
     /// Leases.

@@ -23,7 +23,6 @@ const PATH: &str = "/experimental-features";
 /// Routes that exist only while a feature is on: first segments of the path, feature.
 const GATES: &[(&str, &str)] = &[
     ("/chats", "chatCompletions"),
-    ("/dynamic-search-rules", "dynamicSearchRules"),
     ("/logs", "logsRoute"),
     ("/metrics", "metrics"),
     ("/network", "network"),

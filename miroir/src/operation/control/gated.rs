@@ -22,7 +22,7 @@ fn names_an_index(body: &[u8]) -> bool {
 }
 
 /// A field that no node knows.
-const PROBE: &str = "unknownToEveryNode";
+pub(super) const PROBE: &str = "unknownToEveryNode";
 
 impl Control {
     /// Whether the nodes have an experimental feature switched on.

@@ -101,6 +101,8 @@ pub(crate) async fn declare(shared: &Shared, node: &NodeId) -> Result<(), Error>
     });
     shared.mark_stale(rows.collect()).await?;
     shared.numbering.forget(node);
+    shared.features.lock().await.remove(node);
+    shared.rules.lock().await.remove(node);
     // The numbers of its former life would be taken for those of the new one.
     let query = TaskQuery { limit: LOOK_BACK, ..TaskQuery::default() };
     let mut tasks = shared.stores.tasks.list(query).await?.tasks;

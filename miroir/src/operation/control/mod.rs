@@ -6,6 +6,7 @@ mod cancel;
 mod compact;
 mod counting;
 mod creation;
+mod details;
 pub mod drift;
 mod embedding;
 pub mod features;
@@ -20,6 +21,7 @@ pub mod poller;
 pub mod protocol;
 pub(crate) mod recover;
 pub mod repair;
+pub mod search_rules;
 mod settings;
 mod sizes;
 mod stats;
@@ -72,6 +74,7 @@ impl Control {
             }
             Operation::System(SystemOp::Version) => self.version(&request).await,
             Operation::System(SystemOp::Stats) => self.instance_stats(&request).await,
+            Operation::System(SystemOp::Rule(op)) => self.rule_op(&request, op.clone()).await,
             Operation::System(SystemOp::Features) => self.features(&request).await,
             Operation::System(SystemOp::Webhook(op)) => self.webhook_op(&request, op).await,
             Operation::System(SystemOp::Dump) => self.back_up(&request, &backups::DUMP).await,

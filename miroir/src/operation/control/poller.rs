@@ -15,8 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::counting::{self, Answered};
-use super::{backups, cancel, protocol, recover};
+use super::{backups, cancel, details, protocol, recover};
 use crate::clock;
 use crate::cluster::{Shared, StaleMap};
 use crate::context::{Context, Origin};
@@ -378,7 +377,7 @@ async fn finish(shared: &Arc<Shared>, record: &mut TaskRecord) -> Result<(), Err
             ),
         });
     }
-    fill_details(shared, record);
+    details::fill(shared, record);
     let now = clock::now();
     record.started_at.get_or_insert(now);
     record.finished_at.get_or_insert(now);
@@ -415,62 +414,6 @@ async fn touch(shared: &Arc<Shared>, record: &TaskRecord) -> Result<(), Error> {
         })
         .await?;
     Ok(())
-}
-
-/// Completes the counts of a finished task.
-fn fill_details(shared: &Shared, record: &mut TaskRecord) {
-    let ok = record.status == TaskStatus::Succeeded;
-    if record.kind == TaskKind::IndexCompaction && ok {
-        super::compact::sum_sizes(record);
-        return;
-    }
-    let deleted = if ok { count(shared, record, |task| task.deleted) } else { 0 };
-    let noted = |task: &NodeTask| task.details.as_ref()?.get("editedDocuments")?.as_u64();
-    let edited = if ok { count(shared, record, noted) } else { 0 };
-    let unique = record.protocol.as_ref().and_then(|p| p.get("indexed")).cloned();
-    let Some(details) = &mut record.details else { return };
-    if details.contains_key("deletedDocuments") {
-        // An edition that failed says nothing of deletions.
-        let said = ok || record.kind != TaskKind::DocumentEdition;
-        let deleted = if said { deleted.into() } else { Value::Null };
-        details.insert("deletedDocuments".into(), deleted);
-    }
-    if details.contains_key("editedDocuments") {
-        details.insert("editedDocuments".into(), edited.into());
-    }
-    if details.contains_key("indexedDocuments") {
-        let indexed = if ok { unique.unwrap_or(0.into()) } else { 0.into() };
-        details.insert("indexedDocuments".into(), indexed);
-    }
-}
-
-/// Documents that nodes count, each once.
-fn count(shared: &Shared, record: &TaskRecord, read: impl Fn(&NodeTask) -> Option<u64>) -> u64 {
-    let topology = shared.topology();
-    let copies = u64::from(topology.replication_factor().max(1));
-    for group in topology.groups() {
-        let of_group = |task: &&NodeTask| group.nodes.iter().any(|n| n.id == task.node);
-        let tasks: Vec<_> = record.nodes.iter().filter(of_group).collect();
-        let counts: Vec<u64> = tasks.iter().filter_map(|task| read(task)).collect();
-        let complete = tasks.iter().all(|task| read(task).is_some() && !task.dropped);
-        if complete && !counts.is_empty() {
-            return counts.iter().sum::<u64>() / copies;
-        }
-    }
-    let before = record.protocol.as_ref().and_then(|state| state.get("documents")?.as_u64());
-    if let Some(documents) = before {
-        return documents;
-    }
-    let touched = record.nodes.iter().flat_map(|task| task.shards.iter().copied()).collect();
-    let answers: Vec<Answered> = record
-        .nodes
-        .iter()
-        .filter(|task| !task.dropped)
-        .filter_map(|task| {
-            Some(Answered { shards: task.shards.iter().copied().collect(), count: read(task)? })
-        })
-        .collect();
-    counting::count(&touched, &answers, copies)
 }
 
 fn publish(shared: &Shared, records: &BTreeMap<TaskUid, TaskRecord>) {

@@ -48,6 +48,9 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         if let Err(error) = super::features::apply(&shared).await {
             tracing::error!(%error, "experimental features could not be read");
         }
+        if let Err(error) = super::search_rules::apply(&shared).await {
+            tracing::error!(%error, "search rules could not be read");
+        }
         let rows: Vec<Stale> = shared.stale().rows().cloned().collect();
         if !rows.is_empty() {
             tokio::select! {
