@@ -22,7 +22,7 @@ fn names_an_index(body: &[u8]) -> bool {
 }
 
 /// A field that no node knows.
-pub(super) const PROBE: &str = "unknownToEveryNode";
+const PROBE: &str = "unknownToEveryNode";
 
 impl Control {
     /// Whether the nodes have an experimental feature switched on.
@@ -52,12 +52,9 @@ impl Control {
         Ok(Response { status: StatusCode::OK, body, meta: Default::default() })
     }
 
-    /// A body that a node would take becomes a task that fails and says why. Of any other body a node
-    /// says what is wrong.
-    pub(super) async fn export(&self, request: &Request) -> Result<Response, Error> {
-        let body = RawObject::parse(&request.original.body).filter(|_| request.original.is_json());
-        let Some(mut body) = body else { return Err(self.refusal(request, "").await) };
-        // What no node takes, after everything it may have to say: nobody exports anything.
+    /// Has a node say what is wrong with a body, without any effect of one it would take.
+    pub(super) async fn judge(&self, request: &Request, mut body: RawObject) -> Result<(), Error> {
+        // What no node takes, after everything it may have to say.
         body.set(PROBE, &true);
         let original = Original { body: body.to_bytes(), ..Original::clone(&request.original) };
         let judged = Request { original: Arc::new(original), ..request.clone() };
@@ -66,9 +63,15 @@ impl Control {
             .render()
             .1
             .is_some_and(|text| memchr::memmem::find(&text, PROBE.as_bytes()).is_some());
-        if !about_the_probe {
-            return Err(error);
-        }
+        if about_the_probe { Ok(()) } else { Err(error) }
+    }
+
+    /// A body that a node would take becomes a task that fails and says why. Of any other body a node
+    /// says what is wrong.
+    pub(super) async fn export(&self, request: &Request) -> Result<Response, Error> {
+        let body = RawObject::parse(&request.original.body).filter(|_| request.original.is_json());
+        let Some(body) = body else { return Err(self.refusal(request, "").await) };
+        self.judge(request, body.clone()).await?;
         let url = body.read::<String>("url").ok().flatten().unwrap_or_default();
         let mut details = Map::new();
         details.insert("url".into(), url.into());

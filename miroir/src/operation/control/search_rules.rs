@@ -16,14 +16,13 @@ use miroir_api::meili::TaskKind;
 use miroir_api::{IndexUid, NodeId};
 use serde_json::{Map, Value, json};
 
-use super::gated::PROBE;
 use super::{Control, tasks};
 use crate::clock;
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
 use crate::error::{Error, ErrorKind};
 use crate::node::{Call, TaskRef};
-use crate::operation::{Original, RawObject, Request, Response, RuleOp};
+use crate::operation::{RawObject, Request, Response, RuleOp};
 use crate::routing::ShardSet;
 use crate::store::{NewTask, NodeTask};
 
@@ -247,18 +246,8 @@ impl Control {
     /// A body that a node takes; what is wrong with it is in a node's words.
     async fn update_of(&self, request: &Request) -> Result<Map<String, Value>, Error> {
         let body = RawObject::parse(&request.original.body).filter(|_| request.original.is_json());
-        let Some(mut body) = body else { return Err(self.refusal(request, "").await) };
-        body.set(PROBE, &true);
-        let original = Original { body: body.to_bytes(), ..Original::clone(&request.original) };
-        let judged = Request { original: Arc::new(original), ..request.clone() };
-        let error = self.refusal(&judged, "").await;
-        let about_the_probe = error
-            .render()
-            .1
-            .is_some_and(|text| memchr::memmem::find(&text, PROBE.as_bytes()).is_some());
-        if !about_the_probe {
-            return Err(error);
-        }
+        let Some(body) = body else { return Err(self.refusal(request, "").await) };
+        self.judge(request, body).await?;
         serde_json::from_slice(&request.original.body).map(tidy).map_err(Error::internal)
     }
 
