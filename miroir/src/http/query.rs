@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::operation::RawObject;
 
@@ -89,11 +90,13 @@ pub(super) fn flag(text: &str) -> Option<bool> {
 }
 
 /// A filter parameter is JSON if it reads as a JSON array or string, and an expression otherwise.
-fn filter(text: &str) -> Value {
-    match serde_json::from_str::<Value>(text) {
-        Ok(value @ (Value::Array(_) | Value::String(_))) => value,
-        _ => text.into(),
-    }
+/// Numbers in it stay as they are written: read and printed, they may become others.
+fn filter(text: &str) -> Option<Box<RawValue>> {
+    let json = match serde_json::from_str::<Value>(text) {
+        Ok(Value::Array(_) | Value::String(_)) => serde_json::from_str(text),
+        _ => serde_json::value::to_raw_value(text),
+    };
+    json.ok()
 }
 
 /// The `POST` form of a `GET` search. `None`: a node has to comment on it.
@@ -123,7 +126,7 @@ pub(super) fn search_body(query: &str) -> Option<RawObject> {
             }
             "rankingScoreThreshold" => out.set(&key, &value.parse::<f64>().ok()?),
             "sort" => out.set(&key, &sort_list(&value)),
-            "filter" => out.set(&key, &filter(&value)),
+            "filter" => out.set_raw(&key, filter(&value)?),
             "vector" => {
                 let numbers: Option<Vec<f32>> =
                     list(&value).into_iter().map(|n| n.trim().parse().ok()).collect();
@@ -158,7 +161,7 @@ pub(super) fn similar_body(query: &str) -> Option<RawObject> {
             | "showRankingScoreDetails"
             | "showPerformanceDetails" => out.set(&key, &flag(&value)?),
             "rankingScoreThreshold" => out.set(&key, &value.parse::<f64>().ok()?),
-            "filter" => out.set(&key, &filter(&value)),
+            "filter" => out.set_raw(&key, filter(&value)?),
             _ => return None,
         }
     }
@@ -177,7 +180,7 @@ pub(super) fn list_body(query: &str) -> Option<RawObject> {
             "sort" if value.is_empty() => return None,
             "sort" => out.set(&key, &sort_list(&value)),
             "retrieveVectors" => out.set(&key, &flag(&value)?),
-            "filter" => out.set(&key, &filter(&value)),
+            "filter" => out.set_raw(&key, filter(&value)?),
             _ => return None,
         }
     }
@@ -204,6 +207,10 @@ mod tests {
                 "showRankingScore": true,
             })
         );
+        // What is a list already stays as it is written.
+        let body = search_body("filter=%20[%22a%22,66666666666666666666666666666666666]").unwrap();
+        let raw = body.raw("filter");
+        assert_eq!(raw, Some("[\"a\",66666666666666666666666666666666666]"));
         assert!(search_body("limit=x").is_none());
         assert!(search_body("nope=1").is_none());
     }
