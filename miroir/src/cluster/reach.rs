@@ -10,8 +10,14 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::node::Call;
 use crate::routing::ShardSet;
+use crate::topology::Node;
 
 impl Shared {
+    /// Whether a node takes writes and its calls are let through.
+    pub fn is_well(&self, node: &Node) -> bool {
+        node.status.is_writable() && !self.scores.is_open(&node.id)
+    }
+
     /// Waits a little until every node that can be reached has made an index and prepared it for
     /// reads of some shards.
     pub async fn await_index(&self, physical: &str, cx: &Context) {

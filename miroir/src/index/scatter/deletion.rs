@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::apart::counted;
 use super::documents::{compact, decided, finish, new_task};
-use super::write::Batch;
 use super::{Scatter, words};
 use crate::error::Error;
 use crate::index::{Deletion, Request, Response};
@@ -33,7 +32,6 @@ pub(super) async fn run(
 ) -> Result<Response, Error> {
     let index = Arc::clone(&request.index);
     let base = format!("/indexes/{}/documents", index.physical);
-    let placement = request.topology.placement(index.shards);
     let task = |fields| new_task(&request, TaskKind::DocumentDeletion, metadata.clone(), fields);
     let by_id = |provided: usize| json!({"providedIds": provided, "deletedDocuments": null, "originalFilter": null});
     let (touched, batches, task) = match deletion {
@@ -73,17 +71,10 @@ pub(super) async fn run(
         Deletion::One(id) => {
             let shard = shard_of(id.as_bytes(), index.shards);
             let path = format!("{base}/{}", crate::http::encode(&id));
-            let call = Call::new(Verb::DELETE, "documents_delete", path);
             let touched = ShardSet::single(shard, index.shards);
-            let batches = placement
-                .write_targets(shard)
-                .map(|(_, node)| Batch {
-                    node: node.clone(),
-                    shards: touched.clone(),
-                    calls: vec![call.clone()],
-                    parts: Vec::new(),
-                })
-                .collect();
+            let batches = counted(&scatter.shared, &request, &touched, |_, _| {
+                Call::new(Verb::DELETE, "documents_delete", path.clone())
+            });
             (touched, batches, task(by_id(1)))
         }
         Deletion::Ids { ids } => {

@@ -125,8 +125,7 @@ pub(super) fn writable(
     missed: StaleKind,
     node: &NodeId,
 ) -> bool {
-    topology.node(node).is_some_and(|n| n.status.is_writable())
-        && !shared.scores.is_open(node)
+    topology.node(node).is_some_and(|node| shared.is_well(node))
         && (missed != StaleKind::Shard || !shared.stale().lacks_index(&index.physical, node))
 }
 

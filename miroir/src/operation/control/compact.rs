@@ -90,7 +90,7 @@ async fn send(
     let topology = shared.topology();
     let nodes: Vec<NodeTask> = topology
         .nodes()
-        .filter(|node| node.status.is_writable() && !shared.scores.is_open(&node.id))
+        .filter(|node| shared.is_well(node))
         .map(|node| NodeTask::new(node.id.clone(), None))
         .collect();
     if nodes.is_empty() {

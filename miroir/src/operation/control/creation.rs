@@ -125,7 +125,7 @@ impl Control {
         let topology = self.shared.topology();
         let jobs = topology.nodes().map(|node| async {
             let mut sent = Vec::new();
-            if node.status.is_writable() && !self.shared.scores.is_open(&node.id) {
+            if self.shared.is_well(node) {
                 for call in calls {
                     let answer = self.enqueue(&node.id, call, cx).await;
                     let failed = answer.is_err();

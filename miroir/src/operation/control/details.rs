@@ -14,10 +14,6 @@ pub(super) fn fill(shared: &Shared, record: &mut TaskRecord) {
         super::compact::sum_sizes(record);
         return;
     }
-    let deleted = if ok { count(shared, record, |task| task.deleted) } else { 0 };
-    let noted = |task: &NodeTask| task.details.as_ref()?.get("editedDocuments")?.as_u64();
-    let edited = if ok { count(shared, record, noted) } else { 0 };
-    let unique = record.protocol.as_ref().and_then(|p| p.get("indexed")).cloned();
     if record.kind == TaskKind::DsrClear {
         // Every node has every rule.
         let said = record.nodes.iter().find_map(|task| task.deleted);
@@ -26,6 +22,10 @@ pub(super) fn fill(shared: &Shared, record: &mut TaskRecord) {
         }
         return;
     }
+    let deleted = if ok { count(shared, record, |task| task.deleted) } else { 0 };
+    let noted = |task: &NodeTask| task.details.as_ref()?.get("editedDocuments")?.as_u64();
+    let edited = if ok { count(shared, record, noted) } else { 0 };
+    let unique = record.protocol.as_ref().and_then(|p| p.get("indexed")).cloned();
     let Some(details) = &mut record.details else { return };
     if details.contains_key("deletedDocuments") {
         // An edition that failed says nothing of deletions.

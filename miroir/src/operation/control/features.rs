@@ -67,11 +67,8 @@ fn switches(body: &[u8]) -> Vec<(String, bool)> {
 pub async fn apply(shared: &Arc<Shared>) -> Result<(), Error> {
     let mut applied = shared.features.lock().await;
     let topology = shared.topology();
-    let well: Vec<NodeId> = topology
-        .nodes()
-        .filter(|node| node.status.is_writable() && !shared.scores.is_open(&node.id))
-        .map(|node| node.id.clone())
-        .collect();
+    let well: Vec<NodeId> =
+        topology.nodes().filter(|node| shared.is_well(node)).map(|node| node.id.clone()).collect();
     // Whoever went away may come back without them.
     applied.retain(|node| well.contains(node));
     let lacking: Vec<&NodeId> = well.iter().filter(|node| !applied.contains(*node)).collect();

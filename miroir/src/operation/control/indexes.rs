@@ -127,7 +127,8 @@ impl Control {
         }
     }
 
-    fn plan(
+    /// A write of an index's own, to every node.
+    pub(super) fn plan(
         &self,
         entry: &Arc<IndexEntry>,
         calls: &[Call],
@@ -208,11 +209,7 @@ impl Control {
         let call =
             Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));
         // Where a node is missing, the others' numbers overlap: count before there is nothing left.
-        let whole = |id| {
-            self.shared.topology().node(id).is_some_and(|n| n.status.is_writable())
-                && !self.shared.scores.is_open(id)
-        };
-        let counted = if self.shared.topology().nodes().all(|node| whole(&node.id)) {
+        let counted = if self.shared.topology().nodes().all(|node| self.shared.is_well(node)) {
             None
         } else {
             self.count(request, &entry).await.ok()

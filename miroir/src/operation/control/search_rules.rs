@@ -21,6 +21,7 @@ use crate::clock;
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
 use crate::error::{Error, ErrorKind};
+use crate::http::query_pairs;
 use crate::node::{Call, TaskRef};
 use crate::operation::{RawObject, Request, Response, RuleOp};
 use crate::routing::ShardSet;
@@ -127,11 +128,8 @@ fn patch(uid: &str, rule: &Value) -> Call {
 pub async fn apply(shared: &Arc<Shared>) -> Result<(), Error> {
     let mut applied = shared.rules.lock().await;
     let topology = shared.topology();
-    let well: BTreeSet<NodeId> = topology
-        .nodes()
-        .filter(|node| node.status.is_writable() && !shared.scores.is_open(&node.id))
-        .map(|node| node.id.clone())
-        .collect();
+    let well: BTreeSet<NodeId> =
+        topology.nodes().filter(|node| shared.is_well(node)).map(|node| node.id.clone()).collect();
     // Whoever went away may come back with others.
     applied.retain(|node, _| well.contains(node));
     let known: Rules = shared.stores.rules.list().await?.into_iter().collect();
@@ -258,13 +256,11 @@ impl Control {
         change: Option<(String, Option<Map<String, Value>>)>,
     ) -> Result<Response, Error> {
         let mut metadata = None;
-        for (name, value) in
-            url::form_urlencoded::parse(request.original.query.as_deref().unwrap_or("").as_bytes())
-        {
+        for (name, value) in query_pairs(request.original.query.as_deref().unwrap_or_default()) {
             if name != "customMetadata" {
                 return Err(self.refusal(request, "").await);
             }
-            metadata = Some(value.into_owned());
+            metadata = Some(value);
         }
         // Goes on without its client: nodes must not have what no task speaks of.
         let (this, cx) = (self.clone(), request.cx.clone());

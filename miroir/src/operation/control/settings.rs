@@ -14,7 +14,7 @@ use super::{Control, tasks};
 use crate::clock;
 use crate::cluster::Tuning;
 use crate::error::{Error, ErrorKind, Retry};
-use crate::index::scatter::{Batch, Plan, dispatch_write};
+use crate::index::scatter::{Plan, dispatch_write};
 use crate::node::Call;
 use crate::operation::{Request, Response, SettingsOp};
 use crate::routing::ShardSet;
@@ -334,17 +334,6 @@ impl Control {
             format!("/indexes/{}/settings", entry.physical),
         )
         .json(nodes.to_string());
-        let topology = self.shared.topology();
-        let placement = topology.placement(entry.shards);
-        let batches = topology
-            .nodes()
-            .map(|node| Batch {
-                node: node.id.clone(),
-                shards: placement.owned_by(&node.id),
-                calls: vec![call.clone()],
-                parts: Vec::new(),
-            })
-            .collect();
         let task = NewTask {
             index: Some(entry.name.to_string()),
             physical: Some(entry.physical.clone()),
@@ -355,15 +344,7 @@ impl Control {
             }})),
             ..NewTask::new(TaskKind::SettingsUpdate, clock::now())
         };
-        let plan = Plan {
-            index: Arc::clone(&entry),
-            topology: Arc::clone(&topology),
-            touched: ShardSet::full(entry.shards),
-            missed: StaleKind::Index,
-            batches,
-            exclusive: Some(gate),
-            preflight: true,
-        };
+        let plan = Plan { preflight: true, ..self.plan(&entry, &[call], StaleKind::Index, gate) };
         *self
             .shared
             .broadcasts

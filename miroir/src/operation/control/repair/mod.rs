@@ -71,9 +71,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 pub async fn round(shared: &Arc<Shared>, rows: Vec<Stale>) {
     for row in rows {
         let topology = shared.topology();
-        let well = topology.node(&row.node).is_some_and(|n| n.status.is_writable())
-            && !shared.scores.is_open(&row.node);
-        if !well {
+        if !topology.node(&row.node).is_some_and(|node| shared.is_well(node)) {
             continue;
         }
         match repair(shared, &row).await {
