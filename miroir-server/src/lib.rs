@@ -20,6 +20,7 @@ mod edge;
 mod envelope;
 pub mod metrics;
 mod options;
+mod peers;
 pub mod serve;
 pub mod stack;
 pub mod telemetry;
@@ -42,6 +43,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
 use crate::config::{Config, ConfigErrors, TaskStoreBackend};
+use crate::peers::Identity;
+use crate::workers::Pod;
 
 /// Why a server could not be built or run.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +100,7 @@ pub struct Addresses {
 pub struct Server {
     config: Config,
     cluster: Cluster,
+    me: Identity,
     readiness: Readiness,
     metrics: PrometheusHandle,
     client: TcpListener,
@@ -132,7 +136,9 @@ impl Server {
         for warning in config.warnings() {
             tracing::warn!(warning, "configuration");
         }
-        let cluster = stack::build(&config, stores).await?;
+        let me = Identity::of_this_pod();
+        let office = me.office(&config);
+        let cluster = stack::build(&config, stores, office).await?;
         let server = &config.server;
         let client = bind(server.bind, server.port, "server.port").await?;
         let scrape = bind(server.bind, server.metrics_port, "server.metrics_port").await?;
@@ -148,7 +154,7 @@ impl Server {
             metrics: address(&scrape, "server.metrics_port")?,
         };
         let readiness = Readiness::default();
-        Ok(Self { config, cluster, readiness, metrics, client, scrape, addresses })
+        Ok(Self { config, cluster, me, readiness, metrics, client, scrape, addresses })
     }
 
     /// Where the server listens, with the ports the system chose.
@@ -183,8 +189,14 @@ impl Server {
         let mut scraper = JoinSet::new();
         let metrics = serve::scrape_service(self.metrics.clone());
         scraper.spawn(serve::serve(self.scrape, metrics, scrapes.clone(), Duration::ZERO));
-        let mut workers =
-            workers::start(&self.config, &self.cluster, &self.readiness, self.metrics, admission);
+        let mut workers = workers::start(
+            &self.config,
+            &self.cluster,
+            &Pod { me: self.me, client: self.addresses.client },
+            &self.readiness,
+            self.metrics,
+            admission,
+        );
         drop(self.cluster);
         tracing::info!(
             client = %self.addresses.client,

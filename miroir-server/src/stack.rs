@@ -11,6 +11,7 @@ use miroir::leaf::Dispatch;
 use miroir::node::{Client, Connections, Pool, Scores};
 use miroir::operation::Resolve;
 use miroir::operation::control::Control;
+use miroir::pods::Office;
 use miroir::stack::Description;
 use miroir::store::{CachedTasks, Stores};
 use miroir::topology::Node;
@@ -70,7 +71,11 @@ fn operation(
 }
 
 /// Builds the pipeline, innermost stage first: each stands on the one below.
-pub(crate) async fn build(config: &Config, mut stores: Stores) -> Result<Cluster, BuildError> {
+pub(crate) async fn build(
+    config: &Config,
+    mut stores: Stores,
+    office: Office,
+) -> Result<Cluster, BuildError> {
     // Not over a store that others write too; see `CachedTasks`.
     if config.task_store.backend == TaskStoreBackend::Sqlite {
         stores.tasks = Arc::new(CachedTasks::new(stores.tasks, config.task_registry.cache_size));
@@ -94,7 +99,7 @@ pub(crate) async fn build(config: &Config, mut stores: Stores) -> Result<Cluster
     let pool = Pool::new(factory, &topology)?;
     let tuning = options::tuning(config);
     let timeout = tuning.node_timeout;
-    let shared = Shared::load(topology, stores, pool.clone(), Arc::clone(&scores), tuning)
+    let shared = Shared::load(topology, stores, pool.clone(), Arc::clone(&scores), tuning, office)
         .await
         .map_err(|source| crate::store_failed(config, source))?;
 

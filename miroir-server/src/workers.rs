@@ -1,6 +1,7 @@
 //! Which workers run. Each ends when `shared.stop` is cancelled; one that panics is started again.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,9 @@ use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use miroir::node::health;
 use miroir::operation::control::{drift, poller, repair};
+use miroir::pods::{self, Leader, PodOptions};
 use miroir::store::Tasks;
-use miroir::worker::{Item, Peers, Schedule, Worker, partitioned};
+use miroir::worker::{self, Candidate, Item, Schedule, Worker, elected, partitioned};
 use miroir::{Cluster, Shared, clock};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Readiness;
 use crate::config::Config;
 use crate::edge::Admission;
-use crate::{envelope, metrics, options, webhooks};
+use crate::peers::Identity;
+use crate::{envelope, metrics, options, peers, webhooks};
 
 /// Pause before a worker that panicked is started again.
 const RESTART: Duration = Duration::from_secs(1);
@@ -31,6 +34,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) fn start(
     config: &Config,
     cluster: &Cluster,
+    pod: &Pod,
     readiness: &Readiness,
     metrics: PrometheusHandle,
     admission: Arc<Admission>,
@@ -45,13 +49,39 @@ pub(crate) fn start(
     let (state, options) = (Arc::clone(shared), options::health(config));
     add(supervise("health", stop, move |stop| health::run(Arc::clone(&state), options, stop)));
 
-    let state = Arc::clone(shared);
-    add(supervise("poller", stop, move |stop| poller::run(Arc::clone(&state), stop)));
+    let discovery = peers::discovery(config, &pod.me);
+    let peers = peers::unknown_or_alone(discovery.as_ref());
+    if let Some(discovery) = discovery {
+        let (list, every) = (Arc::clone(&peers), config.peer_discovery.refresh_interval_s.into());
+        add(supervise("peers", stop, move |stop| {
+            worker::follow(Arc::clone(&list), Arc::clone(&discovery), every, stop)
+        }));
+        let lease = &config.leader_election;
+        let options = PodOptions {
+            address: pod.me.address(config, pod.client),
+            word: lease.lease_ttl_s.into(),
+            ..PodOptions::default()
+        };
+        let state = Arc::clone(shared);
+        add(supervise("pods", stop, move |stop| {
+            pods::follow(Arc::clone(&state), options.clone(), stop)
+        }));
+        let candidate = Candidate {
+            leases: Arc::clone(&shared.stores.leases),
+            holder: shared.office.name().to_owned(),
+            ttl: lease.lease_ttl_s.into(),
+            renew: lease.renew_interval_s.into(),
+        };
+        let state = Arc::clone(shared);
+        let start = Box::new(move |stop: CancellationToken| changing(&state, &stop));
+        let leader = Arc::new(Leader::new(Arc::clone(shared), start));
+        add(supervise("leader", stop, move |stop| {
+            elected(candidate.clone(), Arc::clone(&leader), stop)
+        }));
+    } else {
+        changing(shared, stop).into_iter().for_each(&mut add);
+    }
 
-    let state = Arc::clone(shared);
-    add(supervise("repair", stop, move |stop| repair::run(Arc::clone(&state), stop)));
-
-    let peers = Arc::new(Peers::alone());
     let (state, options, list) = (Arc::clone(shared), options::drift(config), Arc::clone(&peers));
     add(supervise("settings_drift_check", stop, move |stop| {
         drift::run(Arc::clone(&state), Arc::clone(&list), options, stop)
@@ -69,9 +99,6 @@ pub(crate) fn start(
 
     add(supervise("envelope", stop, move |stop| envelope::run(Arc::clone(&admission), stop)));
 
-    let state = Arc::clone(shared);
-    add(supervise("webhooks", stop, move |stop| webhooks::run(Arc::clone(&state), stop)));
-
     add(supervise("metrics", stop, move |stop| {
         let metrics = metrics.clone();
         async move {
@@ -87,6 +114,28 @@ pub(crate) fn start(
         await_ready(Arc::clone(&state), readiness.clone(), stop)
     }));
     workers
+}
+
+/// The workers that change things: one pod runs them for all.
+fn changing(
+    shared: &Arc<Shared>,
+    stop: &CancellationToken,
+) -> Vec<futures_util::future::BoxFuture<'static, ()>> {
+    let (to_poll, to_repair, to_tell) =
+        (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
+    vec![
+        supervise("poller", stop, move |stop| poller::run(Arc::clone(&to_poll), stop)),
+        supervise("repair", stop, move |stop| repair::run(Arc::clone(&to_repair), stop)),
+        supervise("webhooks", stop, move |stop| webhooks::run(Arc::clone(&to_tell), stop)),
+    ]
+}
+
+/// This process among others.
+pub(crate) struct Pod {
+    /// Who it is.
+    pub(crate) me: Identity,
+    /// Where it serves clients.
+    pub(crate) client: SocketAddr,
 }
 
 /// Runs a worker until it ends by itself; after a panic, which the panic hook has logged, anew.

@@ -15,6 +15,7 @@ use crate::node::{self, Client, ClientOptions, Factory, Pool, Scores};
 use crate::operation::Resolve;
 use crate::operation::control::drift::{self, DriftOptions};
 use crate::operation::control::{Control, poller, repair};
+use crate::pods::Office;
 use crate::stack::{OrderError, Stack};
 use crate::stage::BoxService;
 use crate::store::{StoreError, Stores, memory};
@@ -53,6 +54,7 @@ pub struct Builder {
     health: HealthOptions,
     drift: DriftOptions,
     peers: Arc<Peers>,
+    office: Office,
     stores: Option<Stores>,
     factory: Option<Arc<Factory>>,
     operations: Option<Wrap<operation::Request>>,
@@ -88,6 +90,7 @@ impl Miroir {
             health: HealthOptions::default(),
             drift: DriftOptions::default(),
             peers: Arc::new(Peers::alone()),
+            office: Office::default(),
             stores: None,
             factory: None,
             operations: None,
@@ -181,6 +184,13 @@ impl Builder {
         self
     }
 
+    /// One of several pods over stores that they share; alone by default. It answers and changes
+    /// nothing before [`crate::pods`]' workers run, which [`Miroir::spawn_workers`] does not start.
+    pub fn office(mut self, office: Office) -> Self {
+        self.office = office;
+        self
+    }
+
     /// Where state is kept; in memory by default.
     pub fn stores(mut self, stores: Stores) -> Self {
         self.stores = Some(stores);
@@ -254,9 +264,15 @@ impl Builder {
         let pool = Pool::new(factory, &topology)?;
         let stores = self.stores.unwrap_or_else(memory::open);
         let timeout = self.tuning.node_timeout;
-        let shared =
-            Shared::load(topology, stores, pool.clone(), Arc::clone(&self.scores), self.tuning)
-                .await?;
+        let shared = Shared::load(
+            topology,
+            stores,
+            pool.clone(),
+            Arc::clone(&self.scores),
+            self.tuning,
+            self.office,
+        )
+        .await?;
         let wrap_leaves = self.leaves.unwrap_or_else(|| Arc::new(Ok));
         let leaves = wrap_leaves(BoxService::<leaf::Request>::new(Dispatch::new(
             pool,

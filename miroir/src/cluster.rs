@@ -6,7 +6,7 @@ mod stale;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::index::scatter::listing;
+use crate::index::scatter::{UnderWay, listing};
 use crate::index::sequencer::{Exclusive, Sequencer};
 use crate::index::settings::{IndexSettings, SettingsCache};
 use crate::keys::{Keyring, MasterKey};
@@ -26,10 +26,11 @@ use crate::merge::Fusion;
 use crate::node::health::HealthBoard;
 use crate::node::{Call, Numbering, Pool, Scores};
 use crate::operation::control::{lost, recover};
+use crate::pods::Office;
 use crate::quorum::WriteQuorum;
 use crate::stage::BoxService;
 use crate::store::watched::{Outbox, Watched};
-use crate::store::{IndexEntry, Stale, StoreError, Stores};
+use crate::store::{IndexEntry, Stale, StoreError, Stores, TaskQuery};
 use crate::topology::{NodeEvent, Topology};
 use crate::{index, leaf, operation};
 
@@ -186,14 +187,19 @@ pub struct Shared {
     pub repairs_changed: Notify,
     /// Settings broadcasts in flight, by physical index.
     pub broadcasts: Mutex<BTreeMap<String, u32>>,
+    /// Writes of this process that are being sent.
+    pub(crate) under_way: UnderWay,
     /// Broadcasts that are being verified by this process.
     pub settling: Mutex<BTreeSet<TaskUid>>,
     /// Nodes known to have the experimental features that clients set. Held while they change.
     pub features: tokio::sync::Mutex<BTreeSet<NodeId>>,
     /// Which search rules nodes are known to have, by a hash of them all. Held while they change.
     pub rules: tokio::sync::Mutex<BTreeMap<NodeId, u64>>,
-    /// When this process began: what was enqueued before is another one's.
-    pub started: time::OffsetDateTime,
+    /// What this process may do among others.
+    pub office: Arc<Office>,
+    /// The first task that can be this process' own: what has a lower uid is of another one, or of
+    /// a term before.
+    pub(crate) first_task: AtomicU32,
     /// Gates of indexes with writes of a process before that nobody has looked into yet: no write,
     /// copy or change of the index comes before that.
     pub(crate) unrecovered: Mutex<BTreeMap<String, Exclusive>>,
@@ -218,29 +224,21 @@ impl Shared {
         pool: Pool,
         scores: Arc<Scores>,
         tuning: Tuning,
+        office: Office,
     ) -> Result<Arc<Self>, StoreError> {
-        let nodes: Vec<NodeId> = topology.nodes().map(|node| node.id.clone()).collect();
-        listing::undo_makings(&stores, &nodes).await?;
-        let catalogue: Catalogue = stores
-            .indexes
-            .list()
-            .await?
-            .into_iter()
-            .map(|entry| (entry.name.clone(), Arc::new(entry)))
-            .collect();
         let outbox = Arc::new(Outbox::default());
-        outbox.want(!stores.webhooks.list().await?.is_empty());
         let tasks = Arc::new(Watched::new(Arc::clone(&stores.tasks), Arc::clone(&outbox)));
         let stores = Stores { tasks, ..stores };
-        let sequencer = Sequencer::default();
-        let unrecovered = recover::hold(&stores, &sequencer).await?;
-        let keyring = Keyring::load(tuning.master_key.clone(), Arc::clone(&stores.keys)).await?;
+        let keyring = Keyring::over(tuning.master_key.clone(), Arc::clone(&stores.keys));
+        if office.is_shared() {
+            stores.fence.close();
+        }
         let shared = Arc::new(Self {
             keyring: Arc::new(keyring),
             outbox,
             topology: ArcSwap::from_pointee(topology),
             topology_lock: Mutex::new(()),
-            catalogue: ArcSwap::from_pointee(catalogue),
+            catalogue: ArcSwap::default(),
             catalogue_lock: tokio::sync::Mutex::new(()),
             stale: ArcSwap::default(),
             stale_lock: tokio::sync::Mutex::new(()),
@@ -250,23 +248,64 @@ impl Shared {
             health: HealthBoard::default(),
             numbering: Numbering::default(),
             tuning,
-            sequencer,
+            sequencer: Sequencer::default(),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
             tasks_changed: Notify::new(),
             repairs_changed: Notify::new(),
             broadcasts: Mutex::new(BTreeMap::new()),
+            under_way: UnderWay::default(),
             settling: Mutex::new(BTreeSet::new()),
             features: tokio::sync::Mutex::default(),
             rules: tokio::sync::Mutex::default(),
-            started: crate::clock::now(),
-            unrecovered: Mutex::new(unrecovered),
+            office: Arc::new(office),
+            first_task: AtomicU32::new(0),
+            unrecovered: Mutex::default(),
             sequence: AtomicU64::new(0),
             settings: SettingsCache::default(),
         });
-        shared.reload_stale().await?;
-        lost::remember(&shared.stores, &shared.numbering).await?;
+        shared.reload().await?;
+        if !shared.office.is_shared() {
+            shared.take_over().await?;
+        }
         Ok(shared)
+    }
+
+    /// Reads anew what is kept in memory of the stores.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub(crate) async fn reload(&self) -> Result<(), StoreError> {
+        self.reload_catalogue().await?;
+        {
+            let _guard = self.stale_lock.lock().await;
+            self.reload_stale().await?;
+        }
+        self.keyring.follow().await
+    }
+
+    /// Begins to change things, where another process, or this one before, may have left off in the
+    /// middle.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub(crate) async fn take_over(&self) -> Result<(), StoreError> {
+        let newest = TaskQuery { limit: 1, ..TaskQuery::default() };
+        let newest = self.stores.tasks.list(newest).await?.tasks.first().map(|task| task.uid.0);
+        self.first_task.store(newest.map_or(0, |uid| uid + 1), Ordering::Release);
+        let nodes: Vec<NodeId> = self.topology().nodes().map(|node| node.id.clone()).collect();
+        listing::undo_makings(&self.stores, &nodes).await?;
+        let held = recover::hold(&self.stores, &self.sequencer).await?;
+        *self.unrecovered.lock().expect("no panic holds this lock") = held;
+        self.keyring.seed().await?;
+        self.reload().await?;
+        self.outbox.want(!self.stores.webhooks.list().await?.is_empty());
+        // What a former term of this process left here is told by the stores.
+        self.broadcasts.lock().expect("no panic holds this lock").clear();
+        self.settling.lock().expect("no panic holds this lock").clear();
+        self.features.lock().await.clear();
+        self.rules.lock().await.clear();
+        lost::remember(&self.stores, &self.numbering).await
     }
 
     /// The topology as it is now.
@@ -342,13 +381,16 @@ impl Shared {
         &self,
         decide: impl FnOnce(&StaleMap) -> (Vec<Stale>, T),
     ) -> Result<T, StoreError> {
-        let _guard = self.stale_lock.lock().await;
+        let guard = self.stale_lock.lock().await;
         let (rows, out) = decide(&self.stale.load());
-        if !rows.is_empty() {
-            self.stores.replicas.mark(rows).await?;
-            self.reload_stale().await?;
-            self.repairs_changed.notify_waiters();
+        if rows.is_empty() {
+            return Ok(out);
         }
+        self.stores.replicas.mark(rows).await?;
+        self.reload_stale().await?;
+        self.repairs_changed.notify_waiters();
+        drop(guard);
+        self.announce().await?;
         Ok(out)
     }
 
@@ -360,6 +402,7 @@ impl Shared {
         let _guard = self.stale_lock.lock().await;
         let cleared = self.stores.replicas.clear(row).await?;
         self.reload_stale().await?;
+        self.tell_later().await?;
         Ok(cleared)
     }
 
@@ -370,7 +413,8 @@ impl Shared {
     pub async fn forget_stale(&self, index: &str) -> Result<(), StoreError> {
         let _guard = self.stale_lock.lock().await;
         self.stores.replicas.forget_index(index).await?;
-        self.reload_stale().await
+        self.reload_stale().await?;
+        self.tell_later().await
     }
 
     /// Sends one call to one node and judges the answer.
@@ -397,6 +441,9 @@ impl Shared {
         cx: &Context,
         timeout: Duration,
     ) -> Result<bytes::Bytes, Error> {
+        if call.changes() {
+            self.office.may_change()?;
+        }
         let request = call.request(cx, timeout)?;
         Call::accept(node, self.pool.send(node, request).await?)
     }

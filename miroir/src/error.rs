@@ -143,6 +143,34 @@ impl Error {
         Self::with(ErrorKind::ShardsUnavailable(shards), Fault::Miroir, Retry::Never)
     }
 
+    /// This pod does not lead, or not any more.
+    pub fn no_leader() -> Self {
+        let message = "No pod of this deployment can change anything at the moment: none leads, or \
+                       the one that does cannot be reached. Retry in a few seconds.";
+        Self::with(
+            ErrorKind::Api(ApiError::new("miroir_no_leader", message)),
+            Fault::Miroir,
+            Retry::Never,
+        )
+    }
+
+    /// Who had a change in hand broke off.
+    pub fn leader_lost() -> Self {
+        let message = "The pod that had this change in hand broke off: it may have been carried out. \
+                       Look, or send it again where that is safe, as with documents.";
+        Self::with(
+            ErrorKind::Api(ApiError::new("miroir_leader_lost", message)),
+            Fault::Miroir,
+            Retry::Never,
+        )
+    }
+
+    /// Whether it came of this pod leading no more.
+    pub fn is_deposed(&self) -> bool {
+        matches!(&self.0.kind, ErrorKind::Api(error)
+            if matches!(&*error.code, "miroir_no_leader" | "miroir_leader_lost"))
+    }
+
     /// Unknown path.
     pub fn not_found() -> Self {
         Self::with(ErrorKind::NotFound, Fault::Client, Retry::Never)
@@ -277,6 +305,9 @@ impl From<BoxError> for Error {
 
 impl From<crate::store::StoreError> for Error {
     fn from(error: crate::store::StoreError) -> Self {
+        if matches!(error, crate::store::StoreError::Deposed) {
+            return Self::leader_lost();
+        }
         let mut out = Self::with(
             ErrorKind::Api(ApiError::new(
                 "miroir_store_failed",

@@ -34,6 +34,7 @@ pub mod merge;
 pub mod meta;
 pub mod node;
 pub mod operation;
+pub mod pods;
 pub mod quorum;
 pub mod routing;
 pub mod stack;

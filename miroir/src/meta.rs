@@ -37,6 +37,8 @@ pub struct Meta {
     pub nodes: usize,
     /// Of a federated search's query: what the client is to see of its hits.
     pub part: Option<Arc<Part>>,
+    /// Of a federated search: which query each hit is of.
+    pub origins: Option<Arc<[usize]>>,
     /// What the body is, if it is not JSON.
     pub content_type: Option<&'static str>,
 }

@@ -118,6 +118,20 @@ pub const OWN: &[OwnCode] = &[
         "The admin key is missing or wrong. Send it as `Authorization: Bearer <key>` or `X-Admin-Key`.",
     ),
     own(
+        "miroir_leader_lost",
+        503,
+        System,
+        "The pod that carries out changes broke off while it had this one. It may have been carried \
+         out, or may still be. Look, or send it again where that is safe, as with documents.",
+    ),
+    own(
+        "miroir_no_leader",
+        503,
+        System,
+        "No pod of the deployment leads, or the one that does cannot be reached, so nothing was \
+         changed. A pod that died is followed by another after `leader_election.lease_ttl_s`. Retry.",
+    ),
+    own(
         "miroir_no_quorum",
         503,
         System,
@@ -138,6 +152,13 @@ pub const OWN: &[OwnCode] = &[
         InvalidRequest,
         "Meilisearch has this route or option, Miroir does not serve it; the message says why. See \
          [api-compatibility.md](api-compatibility.md).",
+    ),
+    own(
+        "miroir_out_of_touch",
+        503,
+        System,
+        "The pod has not heard from the store for `leader_election.lease_ttl_s`, so it does not know what is \
+         current. It is in touch again as soon as the store answers. Retry, or ask another pod.",
     ),
     own(
         "miroir_overloaded",

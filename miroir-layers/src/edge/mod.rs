@@ -1,5 +1,7 @@
 //! Layers of the edge: plain tower layers over `http::Request<B>`.
 
 pub mod authenticate;
+pub mod forward;
 
 pub use authenticate::{AuthFailure, AuthenticateLayer, AuthenticateOptions};
+pub use forward::{ForwardLayer, ForwardOptions};

@@ -305,7 +305,7 @@ impl Default for ReshardingConfig {
     }
 }
 
-/// `peer_discovery`: other pods of the same service. Not in effect in this version.
+/// `peer_discovery`: other pods of the same service. In effect where the store is shared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PeerDiscoveryConfig {
@@ -313,21 +313,33 @@ pub struct PeerDiscoveryConfig {
     pub service_name: String,
     /// Time between two look-ups.
     pub refresh_interval_s: Seconds,
+    /// The names of all pods (`POD_NAME`), this one among them, where there is no such service.
+    pub peers: Vec<String>,
+    /// Where other pods reach this one, `http://host:port`. Empty: at `POD_IP`, or the address of
+    /// `server.bind`, and the port of `server.port`.
+    pub advertise_url: String,
 }
 
 impl Default for PeerDiscoveryConfig {
     fn default() -> Self {
-        Self { service_name: "miroir-headless".to_owned(), refresh_interval_s: Seconds(15) }
+        Self {
+            service_name: "miroir-headless".to_owned(),
+            refresh_interval_s: Seconds(15),
+            peers: Vec::new(),
+            advertise_url: String::new(),
+        }
     }
 }
 
-/// `leader_election`: which pod runs the elected workers. Not in effect in this version.
+/// `leader_election`: which pod changes things, and runs what one pod runs for all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeaderElectionConfig {
-    /// Whether a lease is taken; `auto` takes one where the store is shared.
+    /// Whether a pod is elected; `auto` elects one where the store is shared. `false` is for a single
+    /// pod over a store of its own.
     pub enabled: Switch,
-    /// How long a lease lives without renewal.
+    /// How long a lease lives without renewal. As long a pod answers reads without hearing from the
+    /// store, and so long the leader waits for one that died when it changes what all must know.
     pub lease_ttl_s: Seconds,
     /// Time between two renewals.
     pub renew_interval_s: Seconds,

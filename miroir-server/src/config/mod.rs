@@ -137,15 +137,15 @@ impl Default for Config {
 
 /// Keys that are read and checked, but have no effect in this version: later ones need them, and a
 /// configuration that has them already stays valid.
-pub const NOT_IN_EFFECT: &[&str] = &[
-    "rebalancer",
-    "resharding",
-    "leader_election",
-    "peer_discovery",
-    "task_registry.redis_pool_max",
-];
+pub const NOT_IN_EFFECT: &[&str] = &["rebalancer", "resharding", "task_registry.redis_pool_max"];
 
 impl Config {
+    /// Whether other pods may use the same store.
+    pub fn is_shared(&self) -> bool {
+        self.task_store.backend == TaskStoreBackend::Redis
+            && self.leader_election.enabled != Switch::Off
+    }
+
     /// The key nodes are called with.
     #[must_use]
     pub fn node_key(&self) -> Option<&str> {

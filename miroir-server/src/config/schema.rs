@@ -42,6 +42,7 @@ pub(super) fn tree() -> Value {
     };
     all.admin.api_key = Secret::new("set");
     all.task_store.url = Secret::new("set");
+    all.peer_discovery.peers = vec!["miroir-0".to_owned()];
     all.resharding.allowed_windows = vec!["02:00-06:00 UTC".to_owned()];
     serde_yaml_ng::to_value(all).expect("the configuration holds only what YAML can write")
 }

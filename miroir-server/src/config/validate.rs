@@ -277,6 +277,37 @@ impl Config {
             ),
             "make lease_ttl_s about three times renew_interval_s",
         );
+        found.when(
+            lease.enabled == Switch::On && self.task_store.backend != TaskStoreBackend::Redis,
+            &["leader_election.enabled", "task_store.backend"],
+            "the `sqlite` backend has no other pods to elect a leader among",
+            "set `task_store.backend: redis`, or `leader_election.enabled: auto`",
+        );
+        let peers = &self.peer_discovery;
+        found.when(
+            !peers.peers.is_empty() && self.task_store.backend != TaskStoreBackend::Redis,
+            &["peer_discovery.peers", "task_store.backend"],
+            "several pods cannot share the `sqlite` backend",
+            "set `task_store.backend: redis`, or run one pod and remove `peer_discovery.peers`",
+        );
+        found.when(
+            !peers.peers.is_empty() && lease.enabled == Switch::Off,
+            &["peer_discovery.peers", "leader_election.enabled"],
+            "several pods would change things at the same time",
+            "set `leader_election.enabled: auto`",
+        );
+        let advertised = peers.advertise_url.as_str();
+        found.when(
+            !advertised.is_empty()
+                && advertised.parse::<http::Uri>().ok().is_none_or(|url| {
+                    url.scheme_str() != Some("http")
+                        || url.host().is_none()
+                        || url.path_and_query().is_some_and(|path| path.as_str() != "/")
+                }),
+            &["peer_discovery.advertise_url"],
+            "is not an address of a pod",
+            "write it as http://host:port, or leave it out",
+        );
         let breaker = &self.breaker;
         found.when(
             breaker.enabled && breaker.max_open_ms < breaker.open_ms,

@@ -13,6 +13,7 @@
 //! | `admit` | 503 above `server.max_concurrent_requests`, near the limit of memory above an eighth; probes always pass |
 //! | `authenticate` | bearer token to principal |
 //! | `catch_handler` | a panic below answers 500 with everything above in place |
+//! | `forward` | what changes something goes to the pod that leads |
 
 mod admit;
 mod cors;
@@ -32,8 +33,9 @@ use hyper::body::Incoming;
 use miroir::Cluster;
 use miroir::http::{Decode, DecodeOptions};
 use miroir::keys::Keyring;
+use miroir::pods::Office;
 use miroir::stack::Description;
-use miroir_layers::edge::{AuthenticateLayer, AuthenticateOptions};
+use miroir_layers::edge::{AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions};
 use tower::layer::util::{Identity, Stack as Pair};
 use tower::{Layer, Service};
 use tower_http::compression::CompressionLayer;
@@ -97,7 +99,7 @@ impl<L> Named<L> {
 
 /// THE ORDER of the edge.
 macro_rules! stack {
-    ($config:expr, $keyring:expr, $admission:expr) => {
+    ($config:expr, $keyring:expr, $admission:expr, $forward:expr) => {
         Named { layers: Identity::new(), names: Vec::new() }
             .push("catch_panic", CatchPanicLayer)
             .push("request_id", RequestIdLayer)
@@ -116,14 +118,27 @@ macro_rules! stack {
                 }),
             )
             .push("catch_handler", CatchPanicLayer)
+            .push("forward", ForwardLayer::new($forward))
     };
+}
+
+/// Whom this pod asks to change things.
+fn forward(config: &Config, office: Arc<Office>) -> ForwardOptions {
+    let leader = Arc::clone(&office);
+    ForwardOptions {
+        leads: Arc::new(move || office.leads()),
+        leader: Arc::new(move || leader.leader()),
+        timeout: config.server.request_timeout_ms.into(),
+        max_body: config.server.max_body_bytes,
+    }
 }
 
 /// The layers, outermost first.
 pub(crate) fn describe(config: &Config) -> Description {
     let keyring = Arc::new(Keyring::new(None));
     let admission = Admission::new(config.server.max_concurrent_requests);
-    Description { stage: "edge", layers: stack!(config, keyring, admission).names }
+    let forward = forward(config, Arc::default());
+    Description { stage: "edge", layers: stack!(config, keyring, admission, forward).names }
 }
 
 /// The edge around the client API and the admin API.
@@ -142,5 +157,6 @@ pub(crate) fn service(
             max_body: config.server.max_body_bytes,
         },
     );
-    stack!(config, keyring, admission).layers.layer(admin::Mount::new(admin, decode))
+    let forward = forward(config, Arc::clone(&cluster.shared.office));
+    stack!(config, keyring, admission, forward).layers.layer(admin::Mount::new(admin, decode))
 }

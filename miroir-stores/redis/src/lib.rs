@@ -40,6 +40,7 @@ mod keys;
 mod leases;
 mod link;
 mod migrations;
+mod pods;
 mod replicas;
 mod rules;
 mod scripts;
@@ -122,7 +123,9 @@ pub async fn open(url: &str, options: Options) -> Result<Stores, StoreError> {
         features: Arc::new(features::RedisFeatures(Arc::clone(&link))),
         rules: Arc::new(rules::RedisRules(Arc::clone(&link))),
         webhooks: Arc::new(webhooks::RedisWebhooks(Arc::clone(&link))),
-        leases: Arc::new(leases::RedisLeases(link)),
+        leases: Arc::new(leases::RedisLeases(Arc::clone(&link))),
+        fence: link.fence(),
+        pods: Arc::new(pods::RedisPods(link)),
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use miroir::store::StoreError;
+use miroir::store::{Fence, StoreError};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ProtocolVersion, PushInfo, PushKind, Value,
@@ -30,6 +30,7 @@ pub(crate) struct Link {
     dial: tokio::sync::Mutex<Option<Failed>>,
     /// The name of the store that was opened.
     store: OnceLock<String>,
+    fence: Arc<Fence>,
 }
 
 /// An attempt to connect that failed.
@@ -70,6 +71,10 @@ impl Ask<'_> {
             Self::Once(..) => true,
         }
     }
+
+    fn is_fenced(&self) -> bool {
+        matches!(self, Self::Script(script, _) if script.is_fenced())
+    }
 }
 
 impl fmt::Debug for Link {
@@ -101,7 +106,13 @@ impl Link {
             live: Mutex::new(None),
             dial: tokio::sync::Mutex::new(None),
             store: OnceLock::new(),
+            fence: Arc::default(),
         })
+    }
+
+    /// What changes carry.
+    pub(crate) fn fence(&self) -> Arc<Fence> {
+        Arc::clone(&self.fence)
     }
 
     /// The full name of a key.
@@ -134,10 +145,11 @@ impl Link {
     }
 
     async fn run(&self, ask: &Ask<'_>) -> Result<Value, StoreError> {
+        let fence = if ask.is_fenced() { self.fence.current()? } else { None };
         let mut first = true;
         loop {
             let live = self.live().await?;
-            let trouble = match self.send(&live, ask).await {
+            let trouble = match self.send(&live, ask, fence).await {
                 Ok(value) => return Ok(value),
                 Err(trouble) => trouble,
             };
@@ -147,6 +159,7 @@ impl Link {
             let harmless = match trouble.kind {
                 Kind::Late => true,
                 Kind::Lost => !ask.writes(),
+                Kind::Deposed => return Err(StoreError::Deposed),
                 Kind::Away | Kind::Slow | Kind::Refused => false,
             };
             if !(harmless && std::mem::take(&mut first)) {
@@ -157,11 +170,16 @@ impl Link {
     }
 
     /// Sends a call once.
-    async fn send(&self, live: &Live, ask: &Ask<'_>) -> Result<Value, Trouble> {
+    async fn send(&self, live: &Live, ask: &Ask<'_>, fence: Option<u64>) -> Result<Value, Trouble> {
         let limit = self.options.response_timeout;
         let answered = timeout(limit, async {
             let mut connection = live.connection.clone();
             let deadline = if ask.writes() { self.deadline(live).await? } else { 0 };
+            let deadline = match fence {
+                Some(fence) => format!("{deadline}:{fence}"),
+                None => deadline.to_string(),
+            };
+            let deadline = &deadline;
             let script = match ask {
                 Ask::Command(command) => return command.query_async(&mut connection).await,
                 Ask::Once(text, args) => {
@@ -188,7 +206,7 @@ impl Link {
         }
     }
 
-    fn eval(&self, how: &str, what: &str, writes: bool, deadline: u64, args: &[Vec<u8>]) -> Cmd {
+    fn eval(&self, how: &str, what: &str, writes: bool, deadline: &str, args: &[Vec<u8>]) -> Cmd {
         let mut command = cmd(how);
         command.arg(what).arg(1).arg(&self.options.key_prefix);
         if writes {

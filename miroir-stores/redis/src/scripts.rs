@@ -14,6 +14,20 @@ pub(crate) struct Script {
 }
 
 impl Script {
+    /// Whether it is for a leader only.
+    pub(crate) fn is_fenced(&self) -> bool {
+        let everybodys: [&Self; 6] = [
+            &LEASES_ACQUIRE,
+            &LEASES_END,
+            &PODS_REPORT,
+            &PODS_LEAVE,
+            &NOTES_PUT,
+            // Old tasks are old for everybody.
+            &TASKS_PRUNE,
+        ];
+        self.writes && !everybodys.iter().any(|script| std::ptr::eq(*script, self))
+    }
+
     /// By which Redis knows it: SHA-1 in hexadecimal.
     pub(crate) fn hash(&self) -> &str {
         &self.hash
@@ -73,6 +87,12 @@ scripts! {
     true RULES_DELETE = ["scripts/write.lua", "scripts/rules_delete.lua"];
     true WEBHOOKS_PUT = ["scripts/write.lua", "scripts/webhooks_put.lua"];
     true WEBHOOKS_DELETE = ["scripts/write.lua", "scripts/webhooks_delete.lua"];
+    true PODS_REPORT = ["scripts/write.lua", "scripts/pods.lua", "scripts/pods_report.lua"];
+    true PODS_LEAVE = ["scripts/write.lua", "scripts/pods.lua", "scripts/pods_leave.lua"];
+    true PODS_RAISE = ["scripts/write.lua", "scripts/pods.lua", "scripts/pods_raise.lua"];
+    false PODS_ROSTER = ["scripts/pods.lua", "scripts/pods_roster.lua"];
+    true NOTES_PUT = ["scripts/write.lua", "scripts/notes_put.lua"];
+    true NOTES_TAKE = ["scripts/write.lua", "scripts/notes_take.lua"];
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use redis::RedisError;
 
 /// The code with which `write.lua` refuses what its caller gave up.
 const LATE: &str = "MIROIRLATE";
+/// The code with which it refuses who was followed by another leader.
+const DEPOSED: &str = "MIROIRDEPOSED";
 
 /// What happened to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub(crate) enum Kind {
     Slow,
     /// Redis refused it because it came too late: nothing was changed.
     Late,
+    /// Redis refused it because another pod leads by now: nothing was changed.
+    Deposed,
     /// Redis refused it, or answered what it should not have.
     Refused,
 }
@@ -70,6 +74,11 @@ impl Trouble {
                 kind: Kind::Late,
                 broken: true,
                 text: format!("Redis at {address} was asked too late"),
+            },
+            Some(DEPOSED) => Self {
+                kind: Kind::Deposed,
+                broken: false,
+                text: "another pod leads by now".to_owned(),
             },
             // No longer the primary, or not yet ready: the next connection may lead elsewhere.
             Some(code @ ("READONLY" | "MASTERDOWN" | "LOADING")) => Self {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use miroir::store::{NewTask, StoreError, Stores, TaskQuery, TaskRecord};
+use miroir::store::{Fence, NewTask, StoreError, Stores, TaskQuery, TaskRecord};
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{IndexUid, NodeId, TaskUid};
 use miroir_store_redis::Options;
@@ -32,6 +32,50 @@ proptest! {
             listing::agrees_with_the_model(&fixture.stores, Tape::new(tape)).await;
         });
     }
+}
+
+/// What a leader still wants to change when another has followed it is refused, and changes nothing.
+#[tokio::test]
+async fn a_leader_of_a_former_term_changes_nothing() {
+    let options = own();
+    let (old, new) = (open(options.clone()).await, open(options).await);
+    let acquire = async |stores: &Stores, holder: &str, ttl| {
+        stores.leases.acquire(Fence::SCOPE, holder, instant(), ttl).await.unwrap().unwrap()
+    };
+    let first = acquire(&old, "old", Duration::from_millis(1)).await;
+    old.fence.carry(first.fence);
+    let task = old.tasks.insert(new_task("movies")).await.unwrap();
+    assert!(old.indexes.put(entry("movies"), None).await.unwrap());
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    // Its lease ran out, but nobody followed: what it does is right.
+    old.tasks.update(task.clone()).await.unwrap();
+
+    let second = acquire(&new, "new", Duration::from_mins(1)).await;
+    assert!(second.fence > first.fence);
+    new.fence.carry(second.fence);
+    let end = TaskRecord { status: TaskStatus::Failed, ..task.clone() };
+    let refused = |error: StoreError| assert!(matches!(error, StoreError::Deposed), "{error}");
+    refused(old.tasks.insert(new_task("movies")).await.unwrap_err());
+    refused(old.tasks.update(end).await.unwrap_err());
+    refused(old.tasks.remove(vec![task.uid.0]).await.unwrap_err());
+    refused(old.indexes.put(entry("books"), None).await.unwrap_err());
+    refused(old.indexes.delete(&IndexUid::new("movies").unwrap(), 1).await.unwrap_err());
+    refused(old.replicas.mark(vec![stale("node-1")]).await.unwrap_err());
+    refused(old.features.set(vec![("metrics".to_owned(), true)]).await.unwrap_err());
+    refused(old.pods.raise().await.unwrap_err());
+    refused(old.pods.take_notes().await.unwrap_err());
+    assert_eq!(new.tasks.get(task.uid).await.unwrap().unwrap(), task);
+    assert_eq!(new.indexes.list().await.unwrap().len(), 1);
+    assert!(new.replicas.list().await.unwrap().is_empty());
+    assert_eq!(new.tasks.insert(new_task("movies")).await.unwrap().uid.0, task.uid.0 + 1);
+
+    // What is everybody's is not fenced, and who was never elected sends nothing else.
+    old.fence.close();
+    refused(old.tasks.insert(new_task("movies")).await.unwrap_err());
+    old.pods.note(serde_json::json!({"late": 1})).await.unwrap();
+    assert_eq!(old.tasks.prune(instant()).await.unwrap(), 0);
+    assert_eq!(old.tasks.get(task.uid).await.unwrap().unwrap(), task);
+    assert_eq!(new.pods.take_notes().await.unwrap().len(), 1);
 }
 
 /// Several connections insert, change and prune at once: uids are dense, no change is lost, and

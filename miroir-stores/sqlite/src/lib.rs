@@ -95,5 +95,8 @@ pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
         rules: Arc::new(rules::SqliteRules(Arc::clone(&database))),
         webhooks: Arc::new(webhooks::SqliteWebhooks(Arc::clone(&database))),
         leases: Arc::new(leases::SqliteLeases(database)),
+        // One process has the file to itself.
+        pods: miroir::store::memory::pods(),
+        fence: Arc::default(),
     })
 }

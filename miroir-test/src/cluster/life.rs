@@ -87,6 +87,9 @@ impl Life {
             rules: Arc::new(Mortal { inner: Arc::clone(&inner.rules), life: self.clone() }),
             webhooks: Arc::new(Mortal { inner: Arc::clone(&inner.webhooks), life: self.clone() }),
             leases: Arc::new(Mortal { inner: Arc::clone(&inner.leases), life: self.clone() }),
+            // One process has them to itself.
+            pods: Arc::clone(&inner.pods),
+            fence: Arc::clone(&inner.fence),
         }
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct State {
     pub(crate) master_key: Option<String>,
     pub(crate) indexes: IndexStore,
     pub(crate) queue: TaskQueue,
+    /// Switches of experimental features. They are shown, and change nothing here.
+    pub(crate) features: std::sync::Mutex<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// How to start a node.
@@ -81,7 +83,8 @@ impl EngineNode {
             std::fs::create_dir_all(&options.dir)?;
             let indexes = IndexStore::open(&options.dir)?;
             let queue = TaskQueue::open(&options.dir)?;
-            let state = State { master_key: options.master_key, indexes, queue };
+            let features = std::sync::Mutex::default();
+            let state = State { master_key: options.master_key, indexes, queue, features };
             Ok::<_, std::io::Error>((state, Indexing::new()?))
         });
         let (state, indexing) = opened.await.map_err(std::io::Error::other)??;

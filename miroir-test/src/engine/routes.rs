@@ -104,6 +104,13 @@ fn route(state: &State, request: &Request) -> Result<Answer, ApiError> {
             })?;
             Ok(done(task.view()))
         }
+        ("GET" | "PATCH", ["experimental-features"]) => {
+            let mut features = state.features.lock().expect("no panic holds this lock");
+            if method == "PATCH" {
+                features.extend(json_object(&request.body)?);
+            }
+            Ok(done(features.clone()))
+        }
         ("POST", ["multi-search"]) => multi_search(state, &request.body),
         ("POST", ["swap-indexes"]) => swap_indexes(state, &request.body),
         ("GET", ["indexes"]) => list_indexes(state, &query),

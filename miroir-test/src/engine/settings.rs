@@ -56,9 +56,14 @@ fn code(key: &str) -> String {
 
 /// Checks submitted settings and puts them into their canonical order, as task details show them.
 pub(crate) fn validate(mut submitted: Map<String, Value>) -> Result<Map<String, Value>, ApiError> {
-    // Settings of experimental features, which are always off here: a reset changes nothing.
+    // Settings of experimental features. A reset changes nothing, and foreign keys have no effect.
+    let is_key = |key: &Value| key["foreignIndexUid"].is_string() && key["fieldName"].is_string();
+    let fine = |key: &str, value: &Value| match key {
+        "foreignKeys" => value.as_array().is_some_and(|keys| keys.iter().all(is_key)),
+        _ => false,
+    };
     for key in ["chat", "foreignKeys"] {
-        if submitted.get(key).is_some_and(Value::is_null) {
+        if submitted.get(key).is_some_and(|value| value.is_null() || fine(key, value)) {
             submitted.shift_remove(key);
         }
     }

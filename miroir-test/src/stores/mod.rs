@@ -17,6 +17,7 @@ pub mod indexes;
 pub mod keys;
 pub mod leases;
 pub mod listing;
+pub mod pods;
 pub mod replicas;
 pub mod rules;
 pub mod settings;
@@ -83,6 +84,7 @@ macro_rules! store_suite {
                 webhooks: round_trip, the_most_is_the_most;
                 leases: one_holds_it, one_of_many_claimants_wins, fences_never_go_back,
                     what_is_not_renewed_ends;
+                pods: a_word_needs_the_newest_epoch, notes_are_taken_once;
             }
         }
     };

@@ -36,7 +36,7 @@ impl Shared {
         name: &IndexUid,
         mut change: impl FnMut(Option<&IndexEntry>) -> Option<IndexEntry>,
     ) -> Result<Option<Arc<IndexEntry>>, StoreError> {
-        let _guard = self.catalogue_lock.lock().await;
+        let guard = self.catalogue_lock.lock().await;
         loop {
             let old = self.stores.indexes.get(name).await?;
             let expected = old.as_ref().map(|entry| entry.version);
@@ -52,6 +52,7 @@ impl Shared {
             if !written {
                 continue;
             }
+            let matters = matters(old.as_ref(), new.as_ref());
             let new = new.map(Arc::new);
             let mut catalogue = Catalogue::clone(&self.catalogue.load());
             match &new {
@@ -63,6 +64,12 @@ impl Shared {
                 }
             }
             self.catalogue.store(Arc::new(catalogue));
+            drop(guard);
+            if matters {
+                self.announce().await?;
+            } else {
+                self.tell_later().await?;
+            }
             return Ok(new);
         }
     }
@@ -79,7 +86,7 @@ impl Shared {
             &BTreeMap<IndexUid, IndexEntry>,
         ) -> BTreeMap<IndexUid, Option<IndexEntry>>,
     ) -> Result<(), StoreError> {
-        let _guard = self.catalogue_lock.lock().await;
+        let guard = self.catalogue_lock.lock().await;
         loop {
             let list = self.stores.indexes.list().await?;
             let old: BTreeMap<IndexUid, IndexEntry> =
@@ -107,7 +114,28 @@ impl Shared {
                 };
             }
             self.catalogue.store(Arc::new(catalogue));
-            return Ok(());
+            drop(guard);
+            return self.announce().await;
         }
     }
+
+    pub(super) async fn reload_catalogue(&self) -> Result<(), StoreError> {
+        let _guard = self.catalogue_lock.lock().await;
+        let list = self.stores.indexes.list().await?.into_iter();
+        let catalogue: Catalogue =
+            list.map(|entry| (entry.name.clone(), Arc::new(entry))).collect();
+        self.catalogue.store(Arc::new(catalogue));
+        Ok(())
+    }
+}
+
+/// Whether somebody who does not know of a change reads something else.
+fn matters(old: Option<&IndexEntry>, new: Option<&IndexEntry>) -> bool {
+    let timeless = |entry: &IndexEntry| IndexEntry {
+        updated_at: entry.created_at,
+        version: 0,
+        settings_hash: None,
+        ..entry.clone()
+    };
+    old.map(timeless) != new.map(timeless)
 }

@@ -390,7 +390,7 @@ fn render(answer: operation::Response) -> Response<Full<Bytes>> {
 }
 
 /// The response of an error.
-pub(super) fn refuse(error: &Error) -> Response<Full<Bytes>> {
+pub fn refuse(error: &Error) -> Response<Full<Bytes>> {
     let (status, body) = error.render();
     let mut response = json(status, body.unwrap_or_default());
     if let ErrorKind::MethodNotAllowed(allow) = error.kind()
@@ -425,7 +425,31 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::human;
+    use super::*;
+
+    /// Pods that do not lead pass on by route what the leader takes for a change.
+    #[test]
+    fn routes_change_something_where_their_operations_do() {
+        for route in routes::table() {
+            let original = Original {
+                method: route.method.clone(),
+                path: String::new(),
+                query: None,
+                body: Bytes::from_static(b"{}"),
+                content_type: None,
+                metadata: false,
+            };
+            let parameters = vec!["a".to_owned(), "b".to_owned()];
+            let op = operation(&route, parameters, &original);
+            let request = operation::Request {
+                op,
+                actions: route.actions,
+                original: Arc::new(original),
+                cx: Context::client(Arc::from("-"), std::time::Duration::ZERO),
+            };
+            assert_eq!(request.changes(), route.changes(), "{} {}", route.method, route.path);
+        }
+    }
 
     #[test]
     fn limits_are_printed_as_a_node_prints_them() {

@@ -11,7 +11,7 @@ mod task_query;
 
 use std::sync::Arc;
 
-pub use decode::{Answered, Decode, DecodeOptions};
+pub use decode::{Answered, Decode, DecodeOptions, refuse};
 pub use query::{encode, query_pairs};
 
 /// The path of an index on a node.

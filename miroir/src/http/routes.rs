@@ -189,6 +189,44 @@ pub struct Route {
     pub note: &'static str,
 }
 
+impl Route {
+    /// Whether it changes anything, in the stores or on nodes.
+    pub fn changes(&self) -> bool {
+        use Action as A;
+        match self.action {
+            A::Replace
+            | A::Update
+            | A::DeleteOne
+            | A::DeleteBatch
+            | A::DeleteFilter
+            | A::Clear
+            | A::Edit
+            | A::IndexCreate
+            | A::IndexUpdate
+            | A::IndexDelete
+            | A::IndexCompact
+            | A::Swap
+            | A::SettingsChange(_)
+            | A::KeyCreate
+            | A::KeyUpdate
+            | A::KeyDelete
+            | A::TaskCancel
+            | A::TaskDelete
+            | A::RuleUpdate
+            | A::RuleDelete
+            | A::RuleClear
+            | A::WebhookCreate
+            | A::WebhookUpdate
+            | A::WebhookDelete
+            | A::Dump
+            | A::Snapshot
+            | A::Export => true,
+            A::Features => self.method != Method::GET,
+            _ => false,
+        }
+    }
+}
+
 /// A matched path.
 #[derive(Clone, Debug)]
 pub struct Matched {

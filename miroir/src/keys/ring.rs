@@ -72,13 +72,24 @@ impl Keyring {
     /// # Errors
     /// When the store fails.
     pub async fn load(master: Option<MasterKey>, store: Arc<dyn Keys>) -> Result<Self, StoreError> {
-        if master.is_some() {
-            let uids = std::array::from_fn(|_| Uuid::new_v4());
-            store.seed(ApiKey::defaults(clock::now(), uids)).await?;
-        }
-        let ring = Self { store, ..Self::new(master) };
+        let ring = Self::over(master, store);
+        ring.seed().await?;
         ring.follow().await?;
         Ok(ring)
+    }
+
+    /// The keys of a store, none of which was read yet.
+    pub(crate) fn over(master: Option<MasterKey>, store: Arc<dyn Keys>) -> Self {
+        Self { store, ..Self::new(master) }
+    }
+
+    /// Makes the default keys where there is a master key but no other.
+    pub(crate) async fn seed(&self) -> Result<(), StoreError> {
+        if self.master.is_some() {
+            let uids = std::array::from_fn(|_| Uuid::new_v4());
+            self.store.seed(ApiKey::defaults(clock::now(), uids)).await?;
+        }
+        Ok(())
     }
 
     /// The master key; without one the API is open to everybody and there are no API keys.
@@ -87,7 +98,7 @@ impl Keyring {
     }
 
     /// Reads the store anew.
-    async fn follow(&self) -> Result<(), StoreError> {
+    pub(crate) async fn follow(&self) -> Result<(), StoreError> {
         let _guard = self.lock.lock().await;
         let mut next = Snapshot::default();
         if let Some(master) = &self.master {

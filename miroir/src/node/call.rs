@@ -65,6 +65,26 @@ impl Call {
         Self::new(Method::GET, operation, path)
     }
 
+    /// Whether it changes something on the node.
+    pub fn changes(&self) -> bool {
+        const READS: [&str; 7] = [
+            "search",
+            "facet-search",
+            "similar",
+            "multi-search",
+            "fetch",
+            "fields",
+            "render-template",
+        ];
+        if self.method != Method::POST {
+            return self.method != Method::GET;
+        }
+        let path = self.path.split('?').next().unwrap_or_default();
+        // Rules are listed with this method.
+        !READS.contains(&path.rsplit('/').next().unwrap_or_default())
+            && path != "/dynamic-search-rules"
+    }
+
     /// Adds a JSON body.
     #[must_use]
     pub fn json(mut self, body: impl Into<Bytes>) -> Self {

@@ -124,6 +124,11 @@ async fn check(
     };
     let result: Result<_, Error> = answer.await;
     match result {
+        // The leader looks at what the node has, and says so.
+        Ok(_) if !shared.office.leads() => {
+            let reads = shared.office.leader_reads(node);
+            if ill && reads != Some(true) { Err("unproven") } else { Ok(()) }
+        }
         Ok(_) => match lost::check(shared, node, timeout).await {
             Ok(()) => Ok(()),
             // A node that was away is not read before it has shown what it still has.

@@ -4,6 +4,7 @@
 //! preserved JSON: what routing needs is a field, the rest travels untouched.
 
 pub mod control;
+pub(crate) mod foreign;
 mod multi;
 mod raw;
 mod resolve;
@@ -380,6 +381,14 @@ impl Operation {
         }
     }
 
+    /// The indexes whose documents the client reads by filter, as in [`Operation::searched`].
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::List { index, .. } => vec![index],
+            _ => self.searched(),
+        }
+    }
+
     /// Restricts a search to what matches a filter, which is JSON in the form of the `filter`
     /// parameter. `position` is that of the query within [`Operation::searched`]. Queries that could
     /// not be read stay as they are: they find nothing.
@@ -431,6 +440,33 @@ impl Response {
     /// `200` with a JSON body.
     pub fn ok(body: &impl serde::Serialize) -> Self {
         Self::json(StatusCode::OK, body)
+    }
+}
+
+impl Request {
+    /// Whether it changes anything, in the stores or on nodes.
+    pub fn changes(&self) -> bool {
+        match &self.op {
+            Operation::Search { .. }
+            | Operation::MultiSearch(_)
+            | Operation::FetchOne { .. }
+            | Operation::List { .. } => false,
+            Operation::Write { .. } => true,
+            Operation::Index(op) => !matches!(
+                op,
+                IndexOp::List | IndexOp::Get(_) | IndexOp::Stats(_) | IndexOp::Fields(_)
+            ),
+            Operation::Settings(op) => op.change,
+            Operation::Task(op) => matches!(op, TaskOp::Cancel(_) | TaskOp::Delete(_)),
+            Operation::Key(op) => !matches!(op, KeyOp::List | KeyOp::Get(_)),
+            Operation::System(op) => match op {
+                SystemOp::Features => self.original.method != http::Method::GET,
+                SystemOp::Webhook(op) => !matches!(op, WebhookOp::List | WebhookOp::Get(_)),
+                SystemOp::Rule(op) => !matches!(op, RuleOp::List | RuleOp::Get(_)),
+                SystemOp::Dump | SystemOp::Snapshot | SystemOp::Export => true,
+                _ => false,
+            },
+        }
     }
 }
 

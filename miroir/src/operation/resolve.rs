@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use tower::{Service, ServiceExt};
 
 use super::control::Control;
-use super::{Operation, Original, PayloadFormat, Request, Response, Write, multi};
+use super::{Operation, Original, PayloadFormat, Request, Response, Write, foreign, multi};
 use crate::cluster::Shared;
 use crate::documents::{self, Format};
 use crate::error::Error;
@@ -40,6 +40,29 @@ impl Resolve {
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {
+        let office = &self.shared.office;
+        if request.changes() {
+            office.may_change()?;
+            let _at_work = office.work();
+            return self.joined(request).await;
+        }
+        office.in_touch()?;
+        let shared = Arc::clone(&self.shared);
+        let answer = self.joined(request).await?;
+        // What it was read by may have been out of date by then.
+        shared.office.in_touch()?;
+        Ok(answer)
+    }
+
+    async fn joined(self, request: Request) -> Result<Response, Error> {
+        match foreign::joins(&self, &request).await? {
+            Some(joins) => foreign::run(self, request, joins).await,
+            None => self.answer(request).await,
+        }
+    }
+
+    /// Answers from the named indexes alone.
+    pub(super) async fn answer(self, request: Request) -> Result<Response, Error> {
         let (name, op) = match &request.op {
             Operation::Search { index, search } => {
                 (index, index::Operation::Search(Arc::clone(search)))

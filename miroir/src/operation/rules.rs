@@ -9,7 +9,7 @@ use super::{Operation, Original, RawObject, Request};
 
 /// The same request in its `POST` form with another body. Nodes are asked to comment on the request
 /// as the client sent it; what they comment on must not be wider than what is answered.
-fn rewritten(original: &Original, body: &RawObject) -> Arc<Original> {
+pub(super) fn rewritten(original: &Original, body: &RawObject) -> Arc<Original> {
     Arc::new(Original {
         method: http::Method::POST,
         query: None,

@@ -3,9 +3,10 @@
 //! Nothing survives the process. Each store is ordered maps behind one mutex that is held for the
 //! length of one call and never across an await.
 
+mod shared;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
@@ -13,9 +14,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Answer, Features, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask, Replicas,
-    Rules, SettingsVersions, Stale, StaleKind, StoreError, Stores, TaskPage, TaskQuery, TaskRecord,
-    Tasks, Webhook, Webhooks,
+    Answer, Features, IndexChange, IndexEntry, Indexes, Keys, NewTask, Pods, Replicas, Rules,
+    SettingsVersions, Stale, StaleKind, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
+    Webhook, Webhooks,
 };
 use crate::keys::ApiKey;
 use crate::keys::request::Change;
@@ -32,8 +33,16 @@ pub fn open() -> Stores {
         features: Arc::new(FeatureMap::default()),
         rules: Arc::new(RuleMap::default()),
         webhooks: Arc::new(HookMap::default()),
-        leases: Arc::new(LeaseMap::default()),
+        leases: Arc::new(shared::LeaseMap::default()),
+        pods: pods(),
+        fence: Arc::default(),
     }
+}
+
+/// New pods of one process: for backends that only one process uses.
+#[must_use]
+pub fn pods() -> Arc<dyn Pods> {
+    Arc::new(shared::PodMap::default())
 }
 
 /// A mutex whose data stays usable after a panic: every call leaves it consistent.
@@ -425,59 +434,5 @@ impl Webhooks for HookMap {
 
     fn delete(&self, uuid: Uuid) -> Answer<'_, bool> {
         self.0.answer(move |hooks| hooks.remove(&uuid).is_some())
-    }
-}
-
-/// The last lease of a scope, which may have ended.
-#[derive(Debug)]
-struct Held {
-    lease: Lease,
-    until: OffsetDateTime,
-}
-
-#[derive(Debug, Default)]
-struct LeaseMap(Shared<BTreeMap<String, Held>>);
-
-impl LeaseMap {
-    /// Sets the end of a lease if it is in force; whether it was.
-    fn end(&self, lease: &Lease, now: OffsetDateTime, until: OffsetDateTime) -> Answer<'_, bool> {
-        let lease = lease.clone();
-        self.0.answer(move |leases| {
-            let held = leases.get_mut(&lease.scope);
-            let held = held.filter(|held| held.lease == lease && held.until > now);
-            held.map(|held| held.until = until).is_some()
-        })
-    }
-}
-
-impl Leases for LeaseMap {
-    fn acquire(
-        &self,
-        scope: &str,
-        holder: &str,
-        now: OffsetDateTime,
-        ttl: Duration,
-    ) -> Answer<'_, Option<Lease>> {
-        let (scope, holder) = (scope.to_owned(), holder.to_owned());
-        self.0.answer(move |leases| {
-            let last = leases.get(&scope);
-            let fence = match last {
-                Some(held) if held.until > now && held.lease.holder != holder => return None,
-                Some(held) if held.until > now => held.lease.fence,
-                Some(held) => held.lease.fence + 1,
-                None => 1,
-            };
-            let lease = Lease { scope: scope.clone(), holder, fence };
-            leases.insert(scope, Held { lease: lease.clone(), until: now + ttl });
-            Some(lease)
-        })
-    }
-
-    fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> Answer<'_, bool> {
-        self.end(lease, now, now + ttl)
-    }
-
-    fn release(&self, lease: &Lease, now: OffsetDateTime) -> Answer<'_, bool> {
-        self.end(lease, now, now)
     }
 }

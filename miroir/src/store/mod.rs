@@ -5,6 +5,7 @@
 //! [`memory`] is the reference implementation.
 
 mod cache;
+mod fence;
 pub mod memory;
 pub mod migrations;
 mod types;
@@ -24,9 +25,10 @@ use crate::keys::ApiKey;
 use crate::keys::request::Change;
 
 pub use cache::CachedTasks;
+pub use fence::Fence;
 pub use types::{
-    IndexChange, IndexEntry, Lease, NewTask, NodeTask, Stale, StaleKind, TaskPage, TaskQuery,
-    TaskRecord, Webhook,
+    IndexChange, IndexEntry, Lease, NewTask, NodeTask, PodReport, Roster, Stale, StaleKind,
+    TaskPage, TaskQuery, TaskRecord, Webhook,
 };
 
 /// The store did not do what it was asked.
@@ -36,6 +38,9 @@ pub enum StoreError {
     /// The backend failed.
     #[error("the store failed: {0}")]
     Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Somebody else leads by now: what the caller wanted to change is not its business any more.
+    #[error("this pod does not lead any more")]
+    Deposed,
     /// The database was written by a newer Miroir.
     #[error(
         "schema_version_ahead: the store is at schema version {found}, this program knows {known}. \
@@ -195,6 +200,28 @@ pub trait Leases: Send + Sync + fmt::Debug {
     fn release(&self, lease: &Lease, now: OffsetDateTime) -> Answer<'_, bool>;
 }
 
+/// The pods of one deployment: who is there, and how far each has read.
+///
+/// What pods keep in memory of the other stores has an *epoch*. Whoever changes what others keep
+/// raises it, and waits until every pod has reported it or its last word has run out. As with
+/// [`Leases`], a shared backend goes by a clock of its own.
+pub trait Pods: Send + Sync + fmt::Debug {
+    /// Says that a pod is there, in one step with reading who else is. Its word counts for `ttl`
+    /// if it has seen the newest epoch; otherwise what is left of its last word does, so that a pod
+    /// that cannot follow holds nobody up for ever.
+    fn report(&self, pod: PodReport, now: OffsetDateTime, ttl: Duration) -> Answer<'_, Roster>;
+    /// The newest epoch, and the pods whose word still counts, by name.
+    fn roster(&self, now: OffsetDateTime) -> Answer<'_, Roster>;
+    /// Raises the epoch by one; answers it.
+    fn raise(&self) -> Answer<'_, u64>;
+    /// Takes back a pod's word.
+    fn leave(&self, name: &str) -> Answer<'_, ()>;
+    /// Leaves a note for whoever leads. Anybody may.
+    fn note(&self, note: serde_json::Value) -> Answer<'_, ()>;
+    /// Takes all notes, oldest first, in one step: each is taken once.
+    fn take_notes(&self) -> Answer<'_, Vec<serde_json::Value>>;
+}
+
 /// What a backend returns.
 #[derive(Clone, Debug)]
 pub struct Stores {
@@ -216,4 +243,8 @@ pub struct Stores {
     pub webhooks: Arc<dyn Webhooks>,
     /// Leases.
     pub leases: Arc<dyn Leases>,
+    /// Pods.
+    pub pods: Arc<dyn Pods>,
+    /// What changes carry with them, where a backend checks it.
+    pub fence: Arc<Fence>,
 }

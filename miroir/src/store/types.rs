@@ -409,3 +409,27 @@ pub struct Stale {
     /// Raised by each miss; 0 in what callers of `mark` pass.
     pub generation: u64,
 }
+
+/// What a pod says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodReport {
+    /// Its name: no other pod has it, nor the same one after a restart.
+    pub name: String,
+    /// Where other pods reach it, `http://host:port`.
+    pub address: String,
+    /// The epoch of what it keeps in memory; `None`: it has read nothing yet.
+    pub seen: Option<u64>,
+    /// The fence of its lease, if it leads.
+    pub leads: Option<u64>,
+    /// Nodes that may be read, as the leader has it. Empty for others.
+    pub readable: Vec<NodeId>,
+}
+
+/// Who is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    /// The newest epoch.
+    pub epoch: u64,
+    /// Pods whose word still counts, by name.
+    pub pods: Vec<PodReport>,
+}

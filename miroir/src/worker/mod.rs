@@ -5,6 +5,7 @@
 //! | runner | an item is worked on by | if a pod dies |
 //! | --- | --- | --- |
 //! | [`partitioned`] | the pod that rendezvous hashing over the [`Peers`] names | the others take its share once it is off the list |
+//! | [`elected`] | the pod that holds a lease; what it does is a [`Duty`] | another is elected when the lease ends |
 //!
 //! A runner owns ticks, cancellation, panics and metrics, so that a worker knows nothing of time,
 //! of other pods or of its own end. While pods do not agree yet on who is there, two may work on one
@@ -12,8 +13,10 @@
 //!
 //! # Metrics
 //! `miroir_worker_items_total{worker, outcome}` (`ok`, `error`, `panic`),
-//! `miroir_worker_pass_seconds{worker}`, `miroir_worker_owned_items{worker}`, `miroir_peer_pod_count`.
+//! `miroir_worker_pass_seconds{worker}`, `miroir_worker_owned_items{worker}`, `miroir_peer_pod_count`,
+//! `miroir_leader{scope}`, `miroir_leader_terms_total{scope}`.
 
+mod elected;
 mod partitioned;
 mod peers;
 #[cfg(test)]
@@ -23,6 +26,7 @@ use std::borrow::Cow;
 
 use crate::error::Error;
 
+pub use elected::{Candidate, Duty, Term, elected};
 pub use partitioned::{Schedule, partitioned, pass};
 pub use peers::{Discover, Discovered, Peers, StaticPeers, follow, owner};
 

@@ -28,6 +28,8 @@ impl Fate {
         match sent {
             [] => Self::Refused,
             all if all.iter().all(Result::is_ok) => Self::Took,
+            // It was not sent any more.
+            [Err(error)] if error.is_deposed() => Self::Refused,
             [Err(error)] => match error.kind() {
                 ErrorKind::Verbatim { .. }
                 | ErrorKind::NodeFailed("connect" | "overloaded" | "refused_key" | "unknown") => {

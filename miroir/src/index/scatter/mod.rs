@@ -25,6 +25,7 @@ use tower::Service;
 
 pub(crate) use documents::compact;
 pub(crate) use search::project;
+pub(crate) use write::UnderWay;
 pub use write::{Batch, Outcome, Plan, accepted, dispatch_write};
 
 use super::{Operation, Request, Response};

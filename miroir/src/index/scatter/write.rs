@@ -4,14 +4,15 @@
 //! neither a crash nor a disconnect leaves a write that nobody remembers. A replica that did not
 //! acknowledge is recorded as stale *before* the client is answered.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::StatusCode;
 use miroir_api::meili::{SummarizedTask, TaskKind, TaskStatus};
-use miroir_api::{GroupId, NodeId, ShardId};
+use miroir_api::{GroupId, NodeId, ShardId, TaskUid};
 use tower::ServiceExt;
 
 use super::missed::{self, Fate};
@@ -19,16 +20,49 @@ use super::{listing, words};
 use crate::clock;
 use crate::cluster::{Shared, StaleMap};
 use crate::context::Context;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Fault};
 use crate::index::Response;
 use crate::index::sequencer::Exclusive;
 use crate::leaf::{self, Ask, Route, Target};
 use crate::meta::Meta;
 use crate::node::{Call, TaskRef};
+use crate::pods::Note;
 use crate::quorum::{self, Verdict};
 use crate::routing::ShardSet;
 use crate::store::{IndexEntry, NewTask, NodeTask, StaleKind, TaskRecord};
 use crate::topology::Topology;
+
+/// Pause before the store is asked again to record what became of a write.
+const STORE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Tasks whose calls are being made by this process.
+///
+/// A task in the store with calls that nobody makes any more was stored by a call of which this
+/// process was told that it failed.
+#[derive(Debug, Default)]
+pub(crate) struct UnderWay(Arc<Mutex<BTreeSet<TaskUid>>>);
+
+/// A task is under way while this lives.
+#[derive(Debug)]
+pub(crate) struct Sending(Arc<Mutex<BTreeSet<TaskUid>>>, TaskUid);
+
+impl UnderWay {
+    fn begin(&self, task: TaskUid) -> Sending {
+        self.0.lock().expect("no panic holds this lock").insert(task);
+        Sending(Arc::clone(&self.0), task)
+    }
+
+    /// Whether a task is.
+    pub(crate) fn contains(&self, task: TaskUid) -> bool {
+        self.0.lock().expect("no panic holds this lock").contains(&task)
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.lock().expect("no panic holds this lock").remove(&self.1);
+    }
+}
 
 /// What one node has to be told, in order.
 #[derive(Clone, Debug)]
@@ -84,6 +118,11 @@ async fn send_batch(
 ) -> Sent {
     let mut sent = Sent::new();
     for call in &batch.calls {
+        // It may have been held up on the way here.
+        if let Err(error) = shared.office.may_change() {
+            sent.push(Err(error));
+            break;
+        }
         let mut call = call.clone();
         if call.path.contains("/documents") {
             call.path.push(if call.path.contains('?') { '&' } else { '?' });
@@ -169,7 +208,12 @@ pub async fn dispatch_write(
     cx: Context,
 ) -> Result<Outcome, Error> {
     let tracker = shared.tracker.clone();
-    let job = tracker.spawn(run_write(leaves, shared, plan, task, cx));
+    let at_work = shared.office.work();
+    let job = tracker.spawn(async move {
+        let outcome = run_write(leaves, shared, plan, task, cx).await;
+        drop(at_work);
+        outcome
+    });
     job.await.map_err(Error::internal)?
 }
 
@@ -236,6 +280,7 @@ async fn run_write(
         }
     }
     let mut record = shared.stores.tasks.insert(task).await?;
+    let _sending = shared.under_way.begin(record.uid);
     if let Err(error) = listing::follow(&shared, &plan.index, record.kind).await {
         fail(&shared, &mut record, &error).await?;
         return Err(error);
@@ -269,9 +314,33 @@ async fn run_write(
             .collect::<Vec<_>>();
         join_all(calls).await.into_iter().chain(first).collect()
     };
-    let outcome = settle(&shared, &plan, &mut record, &answers).await;
+    let outcome = loop {
+        match settle(&shared, &plan, &mut record, &answers).await {
+            // Nodes may have it: it is not left half recorded.
+            Err(error) if *error.fault() == Fault::Store && !shared.stop.is_cancelled() => {
+                tracing::warn!(task = %record.uid, %error, "what became of a write is recorded later");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            outcome => break outcome,
+        }
+    };
+    if let Err(error) = &outcome
+        && error.is_deposed()
+    {
+        late(&shared, &record, &answers).await;
+    }
     drop((gate, exclusive));
     outcome
+}
+
+/// Tells the next leader of nodes that may have got what it took for certain had not arrived.
+async fn late(shared: &Shared, record: &TaskRecord, answers: &BTreeMap<NodeId, Sent>) {
+    let arrived = answers.iter().filter(|(_, sent)| Fate::of(sent) != Fate::Refused);
+    let note =
+        Note::Late { task: record.uid, nodes: arrived.map(|(node, _)| node.clone()).collect() };
+    if let Err(error) = note.leave(shared).await {
+        tracing::error!(task = %record.uid, %error, "a late write is on no record");
+    }
 }
 
 async fn settle(

@@ -19,6 +19,7 @@ use super::protocol::{hexadecimal, publish_version, read_settings, reapply, sett
 use super::repair;
 use crate::cluster::Shared;
 use crate::error::Error;
+use crate::pods::Note;
 use crate::store::IndexEntry;
 use crate::worker::{Item, Peers, Schedule, Worker, partitioned};
 
@@ -155,7 +156,7 @@ fn hash(settings: &BTreeMap<NodeId, Value>) -> BTreeMap<NodeId, String> {
         .collect()
 }
 
-async fn check(
+pub(crate) async fn check(
     shared: &Arc<Shared>,
     entry: &Arc<IndexEntry>,
     auto_repair: bool,
@@ -169,6 +170,9 @@ async fn check(
     }
     if hashes.is_empty() {
         return Ok(());
+    }
+    if !shared.office.leads() {
+        return Note::Drift { index: entry.physical.clone() }.leave(shared).await;
     }
     // What differs may be settings on their way: looked at again while nobody changes any.
     let gate = shared.sequencer.exclusive(&entry.physical).await;
@@ -218,6 +222,12 @@ async fn agreed(
     let complete = shared.topology().nodes().all(|node| hashes.contains_key(&node.id));
     let thaw = entry.frozen.is_some() && complete;
     let adopt = complete && entry.settings_hash.as_ref() != Some(hash);
+    if !shared.office.leads() {
+        if thaw || adopt {
+            Note::Drift { index: entry.physical.clone() }.leave(shared).await?;
+        }
+        return Ok(());
+    }
     if thaw || adopt {
         shared
             .change_index(&entry.name, |old| {

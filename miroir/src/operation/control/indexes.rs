@@ -281,7 +281,8 @@ impl Control {
             self.shared.change_index(&uid, |_| Some(moved.clone())).await?;
         }
         drop(gate);
-        decide(Ok(())).await
+        let physical = vec![entry.physical.clone()];
+        self.renamed(Some(name), TaskKind::IndexUpdate, details.clone(), physical).await
     }
 
     async fn swap(&self, request: &Request) -> Result<Response, Error> {
@@ -339,8 +340,14 @@ impl Control {
                 .await;
             }
         }
+        let mut physical = Vec::new();
         self.shared
             .change_indexes(|old| {
+                let named = swaps.iter().flat_map(|swap| &swap.indexes);
+                physical = named
+                    .filter_map(|name| old.get(&IndexUid::new(name).ok()?))
+                    .map(|entry| entry.physical.clone())
+                    .collect();
                 let names = swaps.iter().flat_map(|swap| {
                     let names: Vec<IndexUid> =
                         swap.indexes.iter().filter_map(|n| IndexUid::new(n).ok()).collect();
@@ -351,6 +358,6 @@ impl Control {
                 names.collect()
             })
             .await?;
-        decide(Ok(())).await
+        self.renamed(None, TaskKind::IndexSwap, details.clone(), physical).await
     }
 }

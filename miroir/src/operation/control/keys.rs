@@ -47,7 +47,9 @@ impl Control {
                 let now = clock::now();
                 let new = request::create(&body, now).map_err(Error::client)?;
                 let key = new.into_key(Uuid::new_v4(), now);
-                if !ring.insert(key.clone()).await? {
+                let inserted = ring.insert(key.clone()).await?;
+                self.shared.announce().await?;
+                if !inserted {
                     return Err(Error::api(
                         "api_key_already_exists",
                         format!("`uid` field value `{}` is already an existing API key.", key.uid),
@@ -64,12 +66,15 @@ impl Control {
                 let change = request::change(&self.json(request).await?).map_err(Error::client)?;
                 let uid = self.key_uid(&name)?;
                 let key = ring.update(uid, change).await?;
+                self.shared.announce().await?;
                 let key = key.ok_or_else(|| not_found(&uid.to_string()))?;
                 Ok(Response::ok(&key.view(&master)))
             }
             KeyOp::Delete(name) => {
                 let uid = self.key_uid(&name)?;
-                if !ring.delete(uid).await? {
+                let deleted = ring.delete(uid).await?;
+                self.shared.announce().await?;
+                if !deleted {
                     return Err(not_found(&uid.to_string()));
                 }
                 let body = bytes::Bytes::new();

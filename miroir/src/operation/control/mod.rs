@@ -127,9 +127,34 @@ impl Control {
             ..NewTask::new(kind, clock::now())
         };
         let record = self.shared.stores.tasks.insert(task).await?;
-        if record.status == TaskStatus::Succeeded {
-            self.follow_names(&record).await?;
+        Ok(tasks::accepted(&record))
+    }
+
+    /// Stores the task of indexes that have other names now, and answers `202` for it. As on one
+    /// node, it ends when what was enqueued about them before has.
+    pub(super) async fn renamed(
+        &self,
+        index: Option<&str>,
+        kind: TaskKind,
+        details: Option<Map<String, Value>>,
+        physical: Vec<String>,
+    ) -> Result<Response, Error> {
+        let mut task = NewTask {
+            index: index.map(str::to_owned),
+            status: TaskStatus::Succeeded,
+            details,
+            ..NewTask::new(kind, clock::now())
+        };
+        let unfinished = self.shared.stores.tasks.unfinished().await?;
+        let about =
+            |record: &TaskRecord| record.physical.as_ref().is_some_and(|p| physical.contains(p));
+        if unfinished.iter().any(about) {
+            task.status = TaskStatus::Enqueued;
+            task.protocol = Some(json!({"awaits": physical}));
         }
+        let record = self.shared.stores.tasks.insert(task).await?;
+        self.follow_names(&record).await?;
+        self.shared.tasks_changed.notify_one();
         Ok(tasks::accepted(&record))
     }
 

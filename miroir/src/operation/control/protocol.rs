@@ -223,9 +223,11 @@ pub(super) fn settle(shared: &Arc<Shared>, uid: TaskUid) {
         return;
     }
     let shared = Arc::clone(shared);
+    let (stop, term) = (shared.stop.clone(), shared.office.term());
     tokio::spawn(async move {
         tokio::select! {
-            () = shared.stop.cancelled() => {}
+            () = stop.cancelled() => {}
+            () = term.cancelled() => {}
             result = verify(&shared, uid) => {
                 if let Err(error) = result {
                     tracing::error!(task = %uid, %error, "a settings broadcast is begun again");

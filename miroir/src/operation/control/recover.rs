@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use miroir_api::NodeId;
 use miroir_api::meili::{TaskKind, TaskStatus};
@@ -61,7 +63,7 @@ pub(super) async fn all(shared: &Arc<Shared>) -> Result<(), Error> {
         let index = record.physical.clone().unwrap_or_default();
         // What this process itself has under way is not lost. What comes after an unfinished look
         // at an index waits for it.
-        let mine = record.enqueued_at >= shared.started;
+        let mine = record.uid.0 >= shared.first_task.load(Ordering::Acquire);
         if mine || !is_lost(&record) || failed.contains_key(&index) {
             continue;
         }
@@ -75,7 +77,19 @@ pub(super) async fn all(shared: &Arc<Shared>) -> Result<(), Error> {
     failed.into_values().next().map_or(Ok(()), Err)
 }
 
-async fn one(shared: &Arc<Shared>, mut record: TaskRecord) -> Result<(), Error> {
+/// Whether this process stored a task of which it was told that it could not be stored, so that
+/// nobody makes its calls.
+pub(super) fn is_ghost(shared: &Shared, record: &TaskRecord) -> bool {
+    /// Longer than it takes to hear from a store.
+    const AGE: Duration = Duration::from_secs(30);
+    is_lost(record)
+        && record.kind != TaskKind::IndexCompaction
+        && record.uid.0 >= shared.first_task.load(Ordering::Acquire)
+        && !shared.under_way.contains(record.uid)
+        && clock::now() - record.enqueued_at > AGE
+}
+
+pub(super) async fn one(shared: &Arc<Shared>, mut record: TaskRecord) -> Result<(), Error> {
     let tag = format!("miroir:{}", record.uid);
     let index = record.physical.clone().unwrap_or_default();
     let entry = shared.indexes().into_iter().find(|entry| entry.physical == index);

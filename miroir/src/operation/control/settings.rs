@@ -1,7 +1,8 @@
 //! Settings: what clients set, what nodes get, and how the two are kept apart.
 //!
 //! Nodes hold a few settings in another form than the client set them: the shard attribute is
-//! filterable, every field is displayed, and the two limits that Miroir applies itself are raised.
+//! filterable, every field is displayed, the two limits that Miroir applies itself are raised, and
+//! foreign keys they have none.
 //! The client's own values are the index's *overlay* in the catalogue.
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::cluster::Tuning;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::index::scatter::{Plan, dispatch_write};
 use crate::node::Call;
-use crate::operation::{Request, Response, SettingsOp};
+use crate::operation::{Request, Response, SettingsOp, foreign};
 use crate::routing::ShardSet;
 use crate::store::{IndexEntry, NewTask, Stale, StaleKind};
 
@@ -49,7 +50,7 @@ const RESET: &[&str] = &[
     "facetSearch",
     "prefixSearch",
     "chat",
-    "foreignKeys",
+    foreign::SETTING,
 ];
 
 /// Least `maxValuesPerFacet` on nodes. Up to 3000 candidates the engine orders numbers as text, beyond
@@ -154,7 +155,14 @@ fn to_nodes(submitted: &Map<String, Value>, tuning: &Tuning) -> Option<(Value, O
         }
         Some(_) => return None,
     }
+    if let Some(keys) = nodes.shift_remove(foreign::SETTING) {
+        overlay.insert(foreign::SETTING.into(), keys);
+    }
     Some((Value::Object(nodes), overlay))
+}
+
+fn foreign_keys(overlay: &Map<String, Value>) -> Value {
+    overlay.get(foreign::SETTING).cloned().unwrap_or_else(|| json!([]))
 }
 
 /// The settings a client sees, from a node's answer and the overlay.
@@ -166,6 +174,10 @@ pub fn client_settings(node: &Value, overlay: &Map<String, Value>) -> Value {
     if out.get("displayedAttributes").is_some() {
         out["displayedAttributes"] =
             overlay.get("displayedAttributes").cloned().unwrap_or_else(|| json!(["*"]));
+    }
+    // They show it while its feature is on.
+    if let Some(keys) = out.get_mut(foreign::SETTING) {
+        *keys = foreign_keys(overlay);
     }
     if out.get("pagination").is_some() {
         out["pagination"]["maxTotalHits"] =
@@ -208,8 +220,9 @@ impl Control {
         };
         let value = match op.setting {
             // The whole object shows them only while their feature is on.
-            Some("chat" | "foreignKeys") => {
-                self.shown(request, &entry, &request.original.path).await?
+            Some(setting @ ("chat" | foreign::SETTING)) => {
+                let value = self.shown(request, &entry, &request.original.path).await?;
+                if setting == "chat" { value } else { foreign_keys(&entry.overlay) }
             }
             None => self.shown(request, &entry, "/settings").await?,
             Some(setting) => {
@@ -287,17 +300,12 @@ impl Control {
         let Some((nodes, overlay)) = to_nodes(&submitted, &self.shared.tuning) else {
             return Err(self.refused_settings(request).await);
         };
-        if submitted.get("foreignKeys").is_some_and(|keys| !keys.is_null() && *keys != json!([])) {
-            // A node says first what is wrong with them, or that their feature is off.
+        if submitted.get(foreign::SETTING).is_some_and(|keys| !keys.is_null()) {
+            // Nodes get none, but say what is wrong with them, or that their feature is off.
             let error = self.refused_settings(request).await;
-            return Err(match error.kind() {
-                ErrorKind::Internal => Error::api(
-                    "miroir_not_supported",
-                    "Miroir does not serve foreign keys: the documents they join may be on \
-                     different nodes.",
-                ),
-                _ => error,
-            });
+            if !matches!(error.kind(), ErrorKind::Internal) {
+                return Err(error);
+            }
         }
         let (listed, mut gate) = match self.closed(&uid).await {
             Some((entry, gate)) => (Some(entry), gate),

@@ -66,7 +66,8 @@ pub(super) async fn run(
             ));
         }
         if let Some(at) = missing {
-            return Err(inside(&Error::index_not_found(&federation.queries[at].index), at));
+            let index = &federation.queries[at].index;
+            return Err(inside(&Error::index_not_found(index), at, index));
         }
     }
     let judgement = async {
@@ -93,14 +94,14 @@ pub(super) async fn run(
         metrics::counter!("miroir_multisearch_partial_failures_total").increment(1);
     }
     let own = if is_refusal(&error) { words::refusal(resolve, request, multi).await } else { None };
+    let index = &federation.queries[position].index;
     Err(own.unwrap_or_else(|| match error.kind() {
         ErrorKind::Api(api) if api.code == "invalid_search_facets" => {
-            let index = &federation.queries[position].index;
             let mut api = api.clone();
             api.message = format!("Inside `.federation.facetsByIndex.{index}`: {}", api.message);
-            inside(&Error::client(api), position)
+            inside(&Error::client(api), position, index)
         }
-        _ => inside(&error, position),
+        _ => inside(&error, position, index),
     }))
 }
 
@@ -298,7 +299,8 @@ fn answer(
     }
     out.push(b'}');
     let metas = parts.iter().map(|part| &part.response.meta);
-    let meta = together(metas.chain(unions.values().map(|union| &union.meta)));
+    let mut meta = together(metas.chain(unions.values().map(|union| &union.meta)));
+    meta.origins = Some(merged.placed.iter().map(|(at, _)| queries[*at].position).collect());
     Ok(Response { status: StatusCode::OK, body: Bytes::from(out), meta })
 }
 

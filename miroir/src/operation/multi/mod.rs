@@ -79,6 +79,16 @@ impl MultiSearch {
         self.queries.iter().flatten()
     }
 
+    /// Whether all queries have one list of hits.
+    pub(super) fn is_federated(&self) -> bool {
+        self.federation.is_some()
+    }
+
+    /// The searches, in order.
+    pub(super) fn bodies(&mut self) -> impl Iterator<Item = &mut RawObject> {
+        self.queries.iter_mut().flatten().map(|query| &mut query.body)
+    }
+
     /// Restricts one query to what matches a filter.
     pub fn restrict(&mut self, position: usize, rules: &RawValue) {
         if let Some(query) = self.queries.as_mut().and_then(|queries| queries.get_mut(position)) {
@@ -168,8 +178,8 @@ fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Verbatim { .. } | ErrorKind::Api(_))
 }
 
-/// The error of one query, as an error of the batch.
-fn inside(error: &Error, position: usize) -> Error {
+/// The error of one query about an index, as an error of the batch.
+pub(super) fn inside(error: &Error, position: usize, index: &str) -> Error {
     let (status, body) = match error.kind() {
         ErrorKind::DeadlineExceeded => Error::api(
             "miroir_deadline_exceeded",
@@ -183,10 +193,13 @@ fn inside(error: &Error, position: usize) -> Error {
         return error.clone();
     };
     let message = value["message"].as_str().unwrap_or_default();
-    value["message"] = format!("Inside `.queries[{position}]`: {message}").into();
     // The index is not part of the path here.
-    let status =
-        if status == http::StatusCode::NOT_FOUND { http::StatusCode::BAD_REQUEST } else { status };
+    let status = if message == format!("Index `{index}` not found.") {
+        http::StatusCode::BAD_REQUEST
+    } else {
+        status
+    };
+    value["message"] = format!("Inside `.queries[{position}]`: {message}").into();
     Error::verbatim(status, Bytes::from(value.to_string()))
 }
 

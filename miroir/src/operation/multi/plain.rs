@@ -39,7 +39,9 @@ pub(super) async fn run(
                 } else {
                     None
                 };
-                return Err(own.unwrap_or_else(|| inside(&error, done.len())));
+                return Err(
+                    own.unwrap_or_else(|| inside(&error, done.len(), &queries[done.len()].index))
+                );
             }
         }
     }

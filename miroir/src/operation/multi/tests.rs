@@ -49,7 +49,7 @@ fn each_query_can_be_restricted() {
 
 #[test]
 fn an_error_of_a_query_says_which() {
-    let (status, body) = inside(&Error::index_not_found("a"), 3).render();
+    let (status, body) = inside(&Error::index_not_found("a"), 3, "a").render();
     let value: Value = serde_json::from_slice(&body.unwrap()).unwrap();
     assert_eq!(status.as_u16(), 400);
     assert_eq!(value["message"], "Inside `.queries[3]`: Index `a` not found.");

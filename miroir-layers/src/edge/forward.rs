@@ -1,0 +1,312 @@
+//! Passes on what changes something to the pod that leads.
+//!
+//! Of several pods over one store only the elected one changes anything ([`miroir::pods`]). With this
+//! layer clients need not know which: a request that changes something is sent on as it came, the
+//! client's key included, and the leader's answer is the answer. While nobody leads, or nobody can
+//! be reached, it waits for the next leader as long as the request may take.
+//!
+//! What the leader may have begun is never sent twice: if it breaks off in the middle, the client is
+//! told that nobody knows.
+//!
+//! # Stage
+//! Edge. Any `http::Request<B>`; the body of what is passed on is collected.
+//!
+//! # Order
+//! Inside of `authenticate` and load shedding, next to `Decode`. No constraint is declared.
+//!
+//! # Context
+//! Reads nothing. Adds [`FORWARDED`] to what it passes on; a request that has it is not passed on
+//! again.
+//!
+//! # Errors
+//! `miroir_no_leader` if there was none all the time; `miroir_leader_lost` if the leader broke off;
+//! `payload_too_large` and `bad_request` as `Decode`.
+//!
+//! # Metrics
+//! `miroir_forwarded_total{outcome}`: `answered`, `no_leader` or `lost`;
+//! `miroir_forward_wait_seconds`: time until somebody took the request.
+//!
+//! # Example
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//! use miroir::pods::Office;
+//! use miroir_layers::edge::{ForwardLayer, ForwardOptions};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! // A pod that is alone leads, and answers everything itself.
+//! let service = ServiceBuilder::new()
+//!     .layer(ForwardLayer::new(ForwardOptions {
+//!         leads: Arc::new(|| true),
+//!         leader: Arc::new(|| None),
+//!         timeout: Duration::from_secs(30),
+//!         max_body: 1 << 20,
+//!     }))
+//!     .service_fn(|_: http::Request<http_body_util::Full<bytes::Bytes>>| async move {
+//!         Ok::<_, std::convert::Infallible>(http::Response::new(http_body_util::Full::default()))
+//!     });
+//! # let _ = Office::default();
+//! let request = http::Request::post("/indexes").body(Default::default()).unwrap();
+//! assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
+//! # }
+//! ```
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use miroir::deadline::Deadline;
+use miroir::error::{BoxError, Error};
+use miroir::http::routes::{self, Route};
+use miroir::http::{Answered, refuse};
+use tower::{Layer, Service};
+
+/// Marks what was passed on.
+pub const FORWARDED: HeaderName = HeaderName::from_static("x-miroir-forwarded");
+
+/// Pause before a leader is looked for again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Of one connection only.
+const HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::HOST,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::EXPECT,
+];
+
+/// Whom to ask, and for how long.
+#[derive(Clone)]
+pub struct ForwardOptions {
+    /// Whether this pod leads.
+    pub leads: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Where the leader is reached, `http://host:port`.
+    pub leader: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// How long a request may take, waiting for a leader included.
+    pub timeout: Duration,
+    /// Largest body, in bytes.
+    pub max_body: usize,
+}
+
+impl fmt::Debug for ForwardOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardOptions").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+struct State {
+    options: ForwardOptions,
+    table: Vec<Route>,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone)]
+pub struct ForwardLayer(Arc<State>);
+
+impl fmt::Debug for ForwardLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ForwardLayer").field(&self.0.options).finish()
+    }
+}
+
+impl ForwardLayer {
+    /// Passes on what this pod may not do.
+    #[must_use]
+    pub fn new(options: ForwardOptions) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(2)));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            // Connections of a leader that died are not tried again.
+            .pool_idle_timeout(Duration::from_secs(5))
+            .build(connector);
+        Self(Arc::new(State { options, table: routes::table(), client }))
+    }
+}
+
+impl<S> Layer<S> for ForwardLayer {
+    type Service = Forward<S>;
+    fn layer(&self, inner: S) -> Forward<S> {
+        Forward { inner, state: Arc::clone(&self.0) }
+    }
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone)]
+pub struct Forward<S> {
+    inner: S,
+    state: Arc<State>,
+}
+
+impl<S> fmt::Debug for Forward<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forward").field("options", &self.state.options).finish_non_exhaustive()
+    }
+}
+
+/// What became of one attempt.
+enum Tried {
+    Answered(Response<Bytes>),
+    /// Nobody took it.
+    Nobody,
+    /// Nobody knows.
+    Lost,
+}
+
+impl State {
+    /// The template of the request's route, if it changes something.
+    fn changes<B>(&self, request: &Request<B>) -> Option<&'static str> {
+        let full = request.uri().path();
+        let path = if full.len() > 1 { full.trim_end_matches('/') } else { full };
+        let matched = routes::find(&self.table, path)?;
+        let route = matched.routes.iter().find(|route| route.method == *request.method())?;
+        route.changes().then_some(route.path)
+    }
+
+    async fn attempt(&self, parts: &Parts, body: &Bytes, deadline: Deadline) -> Tried {
+        let Some(leader) = (self.options.leader)() else { return Tried::Nobody };
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let Ok(uri) = Uri::try_from(format!("{leader}{path}")) else { return Tried::Nobody };
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = parts.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = parts.headers.clone();
+        let headers = request.headers_mut();
+        for name in &HOP {
+            headers.remove(name);
+        }
+        // What comes back is encoded for the client here, and its body was decoded here.
+        headers.remove(header::ACCEPT_ENCODING);
+        headers.remove(header::CONTENT_ENCODING);
+        headers.insert(FORWARDED, HeaderValue::from_static("1"));
+        let exchange = async {
+            let response = match self.client.request(request).await {
+                Ok(response) => response,
+                Err(error) if error.is_connect() => return Tried::Nobody,
+                Err(_) => return Tried::Lost,
+            };
+            let (mut head, body) = response.into_parts();
+            let Ok(body) = body.collect().await else { return Tried::Lost };
+            let body = body.to_bytes();
+            let no_leader = head.status == StatusCode::SERVICE_UNAVAILABLE
+                && body.windows(18).any(|w| w == b"\"miroir_no_leader\"");
+            if no_leader {
+                return Tried::Nobody;
+            }
+            for name in &HOP {
+                head.headers.remove(name);
+            }
+            Tried::Answered(Response::from_parts(head, body))
+        };
+        deadline
+            .run(async { Ok::<_, Error>(exchange.await) })
+            .await
+            .map_or(Tried::Lost, |tried| tried.unwrap_or(Tried::Lost))
+    }
+
+    async fn forward<B>(&self, request: Request<B>) -> Result<Response<Bytes>, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let deadline = Deadline::after(self.options.timeout);
+        let begun = tokio::time::Instant::now();
+        let (parts, body) = request.into_parts();
+        let body = match deadline.run(Limited::new(body, self.options.max_body).collect()).await? {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                let message = format!(
+                    "The provided payload reached the size limit. The maximum accepted payload \
+                     size is {} bytes.",
+                    self.options.max_body
+                );
+                return Err(Error::api("payload_too_large", message));
+            }
+            Err(_) => {
+                let message = "The provided payload is incomplete and cannot be parsed";
+                return Err(Error::api("bad_request", message));
+            }
+        };
+        let counted = |outcome| {
+            metrics::counter!("miroir_forwarded_total", "outcome" => outcome).increment(1);
+        };
+        loop {
+            match self.attempt(&parts, &body, deadline).await {
+                Tried::Answered(response) => {
+                    counted("answered");
+                    metrics::histogram!("miroir_forward_wait_seconds").record(begun.elapsed());
+                    return Ok(response);
+                }
+                Tried::Lost => {
+                    counted("lost");
+                    return Err(Error::leader_lost());
+                }
+                Tried::Nobody if deadline.remaining() < PAUSE => {
+                    counted("no_leader");
+                    return Err(Error::no_leader());
+                }
+                Tried::Nobody => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Forward<S>
+where
+    S: Service<
+            Request<B>,
+            Response = Response<Full<Bytes>>,
+            Error = Infallible,
+            Future: Send + 'static,
+        >,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let own = (self.state.options.leads)() || request.headers().contains_key(FORWARDED);
+        let Some(route) = self.state.changes(&request).filter(|_| !own) else {
+            return Box::pin(self.inner.call(request));
+        };
+        let state = Arc::clone(&self.state);
+        Box::pin(async move {
+            let mut answered =
+                Answered { route, index: None, degraded: false, nodes: 0, label: None };
+            let mut response = match state.forward(request).await {
+                Ok(response) => response.map(Full::new),
+                Err(error) => {
+                    answered.label = Some(error.label());
+                    refuse(&error)
+                }
+            };
+            response.extensions_mut().insert(answered);
+            Ok(response)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! Pods, by Redis' own clock: two hashes, an epoch and a list of notes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use miroir::store::{Answer, PodReport, Pods, Roster, StoreError};
+use redis::Value;
+use serde_json::Value as Json;
+use time::OffsetDateTime;
+
+use crate::link::{Args, Link, decode, encode, number, texts};
+use crate::scripts::{NOTES_PUT, NOTES_TAKE, PODS_LEAVE, PODS_RAISE, PODS_REPORT, PODS_ROSTER};
+use crate::trouble::Trouble;
+
+#[derive(Debug)]
+pub(crate) struct RedisPods(pub(crate) Arc<Link>);
+
+fn roster(value: Value) -> Result<Roster, StoreError> {
+    let mut lines = texts(value)?.into_iter();
+    let epoch = lines.next().ok_or_else(|| Trouble::odd("no epoch"))?;
+    let epoch = epoch.parse().map_err(Trouble::odd)?;
+    let mut pods: Vec<PodReport> = lines.map(|report| decode(&report)).collect::<Result<_, _>>()?;
+    pods.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Roster { epoch, pods })
+}
+
+impl Pods for RedisPods {
+    fn report(&self, pod: PodReport, _now: OffsetDateTime, ttl: Duration) -> Answer<'_, Roster> {
+        Box::pin(async move {
+            let seen = pod.seen.map(|seen| seen.to_string()).unwrap_or_default();
+            let args = Args::new().with(&pod.name).with(encode(&pod)?).with(seen);
+            roster(self.0.script(&PODS_REPORT, args.with(ttl.as_millis())).await?)
+        })
+    }
+
+    fn roster(&self, _now: OffsetDateTime) -> Answer<'_, Roster> {
+        Box::pin(async move { roster(self.0.script(&PODS_ROSTER, Args::new()).await?) })
+    }
+
+    fn raise(&self) -> Answer<'_, u64> {
+        Box::pin(async move { number(self.0.script(&PODS_RAISE, Args::new()).await?) })
+    }
+
+    fn leave(&self, name: &str) -> Answer<'_, ()> {
+        let args = Args::new().with(name);
+        Box::pin(async move { self.0.script(&PODS_LEAVE, args).await.map(|_| ()) })
+    }
+
+    fn note(&self, note: Json) -> Answer<'_, ()> {
+        let args = Args::new().with(note);
+        Box::pin(async move { self.0.script(&NOTES_PUT, args).await.map(|_| ()) })
+    }
+
+    fn take_notes(&self) -> Answer<'_, Vec<Json>> {
+        Box::pin(async move {
+            let notes = texts(self.0.script(&NOTES_TAKE, Args::new()).await?)?;
+            notes.iter().map(|note| decode(note)).collect()
+        })
+    }
+}

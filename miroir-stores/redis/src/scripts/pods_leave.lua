@@ -1,0 +1,4 @@
+-- ARGV[2]: name.
+call('HDEL', ends, ARGV[2])
+call('HDEL', reports, ARGV[2])
+return 0

@@ -1,0 +1,2 @@
+-- Answers the new epoch.
+return call('INCR', epoch)

@@ -1,0 +1,2 @@
+-- Who is there.
+return roster()
