@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
 use miroir::pods::Office;
+use miroir::store::{Pods, Stores};
 use miroir::worker::{Discover, Discovered, Peers, StaticPeers};
 
 use uuid::Uuid;
@@ -42,7 +43,8 @@ impl Identity {
     pub(crate) fn office(&self, config: &Config) -> Office {
         if config.is_shared() {
             // No other process has this name, nor this pod after a restart.
-            Office::shared(format!("{}-{}", self.name, Uuid::new_v4().simple()))
+            let process = format!("{}-{}", self.name, Uuid::new_v4().simple());
+            Office::shared(process, self.name.clone())
         } else {
             Office::default()
         }
@@ -71,7 +73,11 @@ impl Identity {
 }
 
 /// How pods are found, if this one has any.
-pub(crate) fn discovery(config: &Config, me: &Identity) -> Option<Arc<dyn Discover>> {
+pub(crate) fn discovery(
+    config: &Config,
+    me: &Identity,
+    stores: &Stores,
+) -> Option<Arc<dyn Discover>> {
     let peers = &config.peer_discovery;
     if !config.is_shared() {
         return None;
@@ -79,13 +85,36 @@ pub(crate) fn discovery(config: &Config, me: &Identity) -> Option<Arc<dyn Discov
     Some(if peers.peers.is_empty() {
         Arc::new(SrvPeers { service: peers.service_name.clone(), me: me.clone() })
     } else {
-        Arc::new(StaticPeers::new(peers.peers.clone(), &me.name))
+        Arc::new(ListedPeers {
+            listed: StaticPeers::new(peers.peers.clone(), &me.name),
+            pods: Arc::clone(&stores.pods),
+        })
     })
 }
 
 /// The list to begin with: a pod that has peers owns nothing until it knows them.
 pub(crate) fn unknown_or_alone(discovery: Option<&Arc<dyn Discover>>) -> Arc<Peers> {
     Arc::new(if discovery.is_some() { Peers::unknown() } else { Peers::alone() })
+}
+
+/// The pods of a list that are there: a list alone does not tell who died.
+struct ListedPeers {
+    listed: StaticPeers,
+    pods: Arc<dyn Pods>,
+}
+
+impl Discover for ListedPeers {
+    fn discover(&self) -> BoxFuture<'_, Result<Discovered, String>> {
+        Box::pin(async move {
+            let Discovered { mut pods, me } = self.listed.discover().await?;
+            let roster = self.pods.roster(miroir::clock::now()).await;
+            let there = roster.map_err(|error| error.to_string())?.pods;
+            pods.retain(|pod| {
+                Some(pod) == me.as_ref() || there.iter().any(|report| report.pod == *pod)
+            });
+            Ok(Discovered { pods, me })
+        })
+    }
 }
 
 /// The pods behind a headless service.
@@ -128,6 +157,31 @@ mod tests {
 
     fn identity(name: &str, address: Option<&str>) -> Identity {
         Identity { name: name.to_owned(), address: address.map(str::to_owned) }
+    }
+
+    #[tokio::test]
+    async fn pods_of_a_list_count_while_they_are_there() {
+        let stores = miroir::store::memory::open();
+        let names = ["a", "b", "c"].map(str::to_owned).to_vec();
+        let peers =
+            ListedPeers { listed: StaticPeers::new(names, "b"), pods: Arc::clone(&stores.pods) };
+        let found = async || peers.discover().await.unwrap();
+        assert_eq!(found().await, Discovered { pods: vec!["b".into()], me: Some("b".into()) });
+        let report = |pod: &str| miroir::store::PodReport {
+            name: format!("{pod}-7f"),
+            pod: pod.to_owned(),
+            seen: Some(0),
+            ..Default::default()
+        };
+        let now = miroir::clock::now();
+        let minute = Duration::from_mins(1);
+        for pod in ["a", "b", "c", "stranger"] {
+            stores.pods.report(report(pod), now, minute).await.unwrap();
+        }
+        assert_eq!(found().await.pods, ["a", "b", "c"]);
+        // It died, and its word ran out.
+        stores.pods.leave("c-7f").await.unwrap();
+        assert_eq!(found().await.pods, ["a", "b"]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(crate) fn start(
     let (state, options) = (Arc::clone(shared), options::health(config));
     add(supervise("health", stop, move |stop| health::run(Arc::clone(&state), options, stop)));
 
-    let discovery = peers::discovery(config, &pod.me);
+    let discovery = peers::discovery(config, &pod.me, &shared.stores);
     let peers = peers::unknown_or_alone(discovery.as_ref());
     if let Some(discovery) = discovery {
         let (list, every) = (Arc::clone(&peers), config.peer_discovery.refresh_interval_s.into());

@@ -100,7 +100,13 @@ async fn clients_are_refused_as_meilisearch_refuses_them() {
 #[tokio::test]
 async fn operators_need_the_admin_key() {
     let server = Running::start(2, |_| {}).await;
-    for path in ["/_miroir/topology", "/_miroir/shards", "/_miroir/replicas", "/_miroir/metrics"] {
+    for path in [
+        "/_miroir/topology",
+        "/_miroir/shards",
+        "/_miroir/replicas",
+        "/_miroir/pods",
+        "/_miroir/metrics",
+    ] {
         for headers in [&[][..], &[("authorization", bearer(MASTER).as_str())]] {
             let answer = server.get(path, headers).await;
             assert_eq!(answer.status, 401, "{path}");

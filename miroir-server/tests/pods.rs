@@ -405,6 +405,13 @@ async fn pods_die_are_held_up_and_lose_their_store() {
         lists.insert(all.ask(pod, Method::GET, "/tasks?limit=1000", None).await.1.to_string());
     }
     assert_eq!(lists.len(), 1, "pods list other tasks");
+    let base = &all.pods[third_pod].base;
+    let (_, view) =
+        ask(&all.client, Method::GET, base, "/_miroir/pods", ADMIN, None).await.unwrap();
+    let listed = view["pods"].as_array().unwrap();
+    let names: BTreeSet<&str> = listed.iter().filter_map(|pod| pod["pod"].as_str()).collect();
+    assert_eq!(names, BTreeSet::from(["pod-0", "pod-1", "pod-2"]), "{view}");
+    assert_eq!(listed.iter().filter(|pod| pod["leads"] == true).count(), 1, "{view}");
     // Every term had a token of its own.
     let terms: Vec<u64> = all.pods.iter().flat_map(Pod::terms).collect();
     assert_eq!(terms.iter().collect::<BTreeSet<_>>().len(), terms.len(), "{terms:?}");

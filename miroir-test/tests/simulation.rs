@@ -158,6 +158,26 @@ impl Run {
         self.history.degraded();
     }
 
+    /// Kills pods and holds them up, the one that leads more often than others.
+    async fn trouble_pods(self: Arc<Self>, mut rng: Rng) {
+        while Instant::now() < self.until {
+            sleep(rng.between(Duration::from_secs(1), Duration::from_secs(8))).await;
+            let any = rng.below(self.cluster.pods() as u64) as usize;
+            let pod = match self.cluster.leader() {
+                Some(leader) if rng.below(3) > 0 => leader,
+                _ => any,
+            };
+            if rng.below(2) == 0 {
+                self.cluster.restart_pod(pod).await;
+                self.history.restarted();
+            } else {
+                self.cluster.hold_up(pod, true);
+                sleep(rng.between(Duration::from_millis(200), Duration::from_secs(7))).await;
+                self.cluster.hold_up(pod, false);
+            }
+        }
+    }
+
     /// Changes settings, and makes and deletes an index.
     async fn operator(self: Arc<Self>, mut rng: Rng) {
         while Instant::now() < self.until {
@@ -186,6 +206,8 @@ struct Options {
     schedule: Schedule,
     restarts: bool,
     broken: bool,
+    /// Several pods, which are killed and held up; 0: one process.
+    pods: usize,
 }
 
 impl Options {
@@ -193,13 +215,26 @@ impl Options {
         let shape = shape(seed);
         let nodes = (shape.groups * shape.nodes_per_group) as usize;
         let schedule = Schedule::random(&mut Rng::new(seed ^ 0xFA17), nodes, LENGTH);
-        Self { shape, schedule, restarts: seed.is_multiple_of(3), broken: false }
+        let restarts = seed.is_multiple_of(3);
+        Self { shape, schedule, restarts, broken: false, pods: 0 }
+    }
+
+    /// Three pods. In every other run nodes are well.
+    fn pods(seed: u64) -> Self {
+        let mut options = Self { pods: 3, restarts: false, ..Self::new(seed) };
+        if seed.is_multiple_of(2) {
+            options.schedule = Schedule::default();
+        }
+        options
     }
 }
 
 async fn simulate(seed: u64, options: &Options) -> (Vec<String>, Figures) {
     let mut rng = Rng::new(seed);
-    let cluster = SimCluster::new(rng.next(), options.shape).await;
+    let cluster = match options.pods {
+        0 => SimCluster::new(rng.next(), options.shape).await,
+        pods => SimCluster::several(rng.next(), options.shape, pods).await,
+    };
     if options.broken {
         cluster.life().lose_marks();
     }
@@ -240,6 +275,9 @@ async fn simulate(seed: u64, options: &Options) -> (Vec<String>, Figures) {
             }
         }));
     }
+    if options.pods > 0 {
+        jobs.push(tokio::spawn(Arc::clone(&run).trouble_pods(rng.fork())));
+    }
     for job in jobs {
         job.await.unwrap();
     }
@@ -261,8 +299,7 @@ async fn simulate(seed: u64, options: &Options) -> (Vec<String>, Figures) {
         history.violation(format!("a healed cluster answers {answer:?}"));
     }
     let (violations, figures) = (history.violations(), history.figures());
-    run.cluster.life().end();
-    run.cluster.miroir().cluster.shared.stop.cancel();
+    run.cluster.end();
     (violations, figures)
 }
 
@@ -282,7 +319,17 @@ fn in_virtual_time<T>(future: impl Future<Output = T>) -> T {
 
 #[test]
 fn seeds() {
-    let (first, count) = (number("MIROIR_SIM_FIRST", 0), number("MIROIR_SIM_SEEDS", 60));
+    try_all(number("MIROIR_SIM_SEEDS", 60), Options::new);
+}
+
+/// Several pods: `MIROIR_SIM_POD_SEEDS` seeds, 24 by default.
+#[test]
+fn seeds_of_pods() {
+    try_all(number("MIROIR_SIM_POD_SEEDS", 24), Options::pods);
+}
+
+fn try_all(count: u64, make: impl Fn(u64) -> Options + Sync) {
+    let first = number("MIROIR_SIM_FIRST", 0);
     let threads = number("MIROIR_SIM_THREADS", 2);
     let next = AtomicU64::new(first);
     let begun = std::time::Instant::now();
@@ -296,7 +343,7 @@ fn seeds() {
                         if seed >= first + count {
                             return out;
                         }
-                        let options = Options::new(seed);
+                        let options = make(seed);
                         let (violations, figures) = in_virtual_time(simulate(seed, &options));
                         if let Some(first) = violations.first() {
                             println!("seed {seed}: {first}");
@@ -318,7 +365,7 @@ fn seeds() {
         }
         failed += 1;
         if failed <= 5 {
-            let options = Options::new(seed);
+            let options = make(seed);
             let _ = writeln!(report, "seed {seed}, {:?}", options.shape);
             for violation in violations.iter().take(12) {
                 let _ = writeln!(report, "  {violation}");

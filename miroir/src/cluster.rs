@@ -295,6 +295,7 @@ impl Shared {
         self.first_task.store(newest.map_or(0, |uid| uid + 1), Ordering::Release);
         let nodes: Vec<NodeId> = self.topology().nodes().map(|node| node.id.clone()).collect();
         listing::undo_makings(&self.stores, &nodes).await?;
+        self.unrecovered.lock().expect("no panic holds this lock").clear();
         let held = recover::hold(&self.stores, &self.sequencer).await?;
         *self.unrecovered.lock().expect("no panic holds this lock") = held;
         self.keyring.seed().await?;
@@ -305,6 +306,7 @@ impl Shared {
         self.settling.lock().expect("no panic holds this lock").clear();
         self.features.lock().await.clear();
         self.rules.lock().await.clear();
+        self.numbering.clear();
         lost::remember(&self.stores, &self.numbering).await
     }
 

@@ -4,6 +4,7 @@
 //! an empty 404, as on the client API.
 
 mod mount;
+mod pods;
 mod ready;
 mod replicas;
 mod tasks;
@@ -34,6 +35,7 @@ const TOPOLOGY: &str = "/_miroir/topology";
 const SHARDS: &str = "/_miroir/shards";
 const METRICS: &str = "/_miroir/metrics";
 const REPLICAS: &str = "/_miroir/replicas";
+const PODS: &str = "/_miroir/pods";
 const TASK: &str = "/_miroir/tasks/{uid}";
 /// Everything else below the prefix.
 const UNKNOWN: &str = "/_miroir/unknown";
@@ -44,7 +46,7 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
     if !rest.is_empty() && !rest.starts_with('/') {
         return None;
     }
-    let known = [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS];
+    let known = [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS];
     let path = path.trim_end_matches('/');
     if path.strip_prefix("/_miroir/tasks/").is_some_and(|uid| !uid.contains('/')) {
         return Some(TASK);
@@ -79,6 +81,7 @@ pub(crate) fn router(
             .route(TOPOLOGY, get(topology::topology))
             .route(SHARDS, get(topology::shards))
             .route(REPLICAS, get(replicas::list))
+            .route(PODS, get(pods::list))
             .route(TASK, get(tasks::show))
             .route(METRICS, get(exposition))
             .route_layer(from_fn(operators_only));
@@ -138,6 +141,7 @@ mod tests {
     fn templates_are_bounded() {
         assert_eq!(template("/_miroir/ready"), Some(READY));
         assert_eq!(template("/_miroir/shards/"), Some(SHARDS));
+        assert_eq!(template("/_miroir/pods"), Some(PODS));
         assert_eq!(template("/_miroir/7f3a"), Some(UNKNOWN));
         assert_eq!(template("/_miroir/tasks/7"), Some(TASK));
         assert_eq!(template("/_miroir/tasks"), Some(UNKNOWN));

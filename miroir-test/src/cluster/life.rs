@@ -1,37 +1,90 @@
-//! A process that can be killed: what it still has under way never goes on.
+//! A process that can be killed or held up.
+//!
+//! What a process that died has under way never goes on. One that is held up neither sends nor hears
+//! anything: what it was about to send to a node goes out when it goes on, though nobody may wait
+//! for it any more.
 
 use std::future::{Future, pending};
 
 use miroir::keys::ApiKey;
 use miroir::keys::request::Change;
 use miroir::store::{
-    Answer, Features, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask, Replicas,
-    Rules, SettingsVersions, Stale, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
-    Webhook, Webhooks,
+    Answer, Features, Fence, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask,
+    PodReport, Pods, Replicas, Roster, Rules, SettingsVersions, Stale, StoreError, Stores,
+    TaskPage, TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
 };
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use uuid::Uuid;
+
+/// What the stores of several processes have in common.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The highest fence given out.
+    newest: Arc<AtomicU64>,
+    begin: Instant,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self { newest: Arc::default(), begin: Instant::now() }
+    }
+}
+
+impl Common {
+    /// The stores' clock.
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH + self.begin.elapsed()
+    }
+}
 
 /// The life of one process. Clones are the same life.
 #[derive(Clone, Debug)]
 pub struct Life {
     dead: watch::Sender<bool>,
+    held_up: watch::Sender<bool>,
     loses_marks: Arc<AtomicBool>,
+    common: Common,
+    fence: Arc<Fence>,
 }
 
 impl Default for Life {
     fn default() -> Self {
-        Self { dead: watch::Sender::new(false), loses_marks: Arc::default() }
+        Self::among(Common::default())
     }
 }
 
 impl Life {
+    /// One of several processes.
+    pub fn among(common: Common) -> Self {
+        Self {
+            dead: watch::Sender::new(false),
+            held_up: watch::Sender::new(false),
+            loses_marks: Arc::default(),
+            common,
+            fence: Arc::default(),
+        }
+    }
+
+    /// Holds it up, or lets it go on.
+    pub fn hold_up(&self, held_up: bool) {
+        self.held_up.send_replace(held_up);
+    }
+
+    /// Resolves once it is not held up.
+    pub async fn goes_on(&self) {
+        let mut held_up = self.held_up.subscribe();
+        if held_up.wait_for(|held_up| !*held_up).await.is_err() {
+            pending::<()>().await;
+        }
+    }
+
     /// Ends it.
     pub fn end(&self) {
         self.dead.send_replace(true);
@@ -52,7 +105,25 @@ impl Life {
     }
 
     /// Runs a future as long as the process lives; does not return afterwards.
-    pub async fn run<T>(&self, future: impl Future<Output = T>) -> T {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        if *self.held_up.borrow() {
+            // Whoever waits may give up; it goes out all the same.
+            let this = self.clone();
+            let sent = tokio::spawn(async move {
+                this.goes_on().await;
+                this.alive(future).await
+            });
+            return self.alive(async { sent.await.expect("it does not panic") }).await;
+        }
+        let out = self.alive(future).await;
+        self.alive(self.goes_on()).await;
+        out
+    }
+
+    async fn alive<T>(&self, future: impl Future<Output = T>) -> T {
         tokio::select! {
             biased;
             () = self.ended() => pending().await,
@@ -65,10 +136,27 @@ impl Life {
         call: impl FnOnce() -> Answer<'a, T> + Send + 'a,
     ) -> Answer<'a, T> {
         Box::pin(async move {
+            self.goes_on().await;
             if *self.dead.borrow() {
                 return pending::<Result<T, StoreError>>().await;
             }
             call().await
+        })
+    }
+
+    /// As `guard`, for what only a leader may do.
+    fn change<'a, T: Send + 'a>(
+        &'a self,
+        call: impl FnOnce() -> Answer<'a, T> + Send + 'a,
+    ) -> Answer<'a, T> {
+        let fence = self.fence.current();
+        self.guard(move || {
+            let newest = self.common.newest.load(Ordering::Relaxed);
+            match fence {
+                Err(error) => Box::pin(async { Err(error) }),
+                Ok(Some(fence)) if fence < newest => Box::pin(async { Err(StoreError::Deposed) }),
+                Ok(_) => call(),
+            }
         })
     }
 
@@ -87,9 +175,8 @@ impl Life {
             rules: Arc::new(Mortal { inner: Arc::clone(&inner.rules), life: self.clone() }),
             webhooks: Arc::new(Mortal { inner: Arc::clone(&inner.webhooks), life: self.clone() }),
             leases: Arc::new(Mortal { inner: Arc::clone(&inner.leases), life: self.clone() }),
-            // One process has them to itself.
-            pods: Arc::clone(&inner.pods),
-            fence: Arc::clone(&inner.fence),
+            pods: Arc::new(Mortal { inner: Arc::clone(&inner.pods), life: self.clone() }),
+            fence: Arc::clone(&self.fence),
         }
     }
 }
@@ -102,10 +189,10 @@ struct Mortal<T: ?Sized> {
 
 impl Tasks for Mortal<dyn Tasks> {
     fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
-        self.life.guard(move || self.inner.insert(task))
+        self.life.change(move || self.inner.insert(task))
     }
     fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
-        self.life.guard(move || self.inner.update(task))
+        self.life.change(move || self.inner.update(task))
     }
     fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
         self.life.guard(move || self.inner.get(uid))
@@ -117,10 +204,10 @@ impl Tasks for Mortal<dyn Tasks> {
         self.life.guard(move || self.inner.uids(query))
     }
     fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
-        self.life.guard(move || self.inner.remove(uids))
+        self.life.change(move || self.inner.remove(uids))
     }
     fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
-        self.life.guard(move || self.inner.swap_indexes(first, second, before))
+        self.life.change(move || self.inner.swap_indexes(first, second, before))
     }
     fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
         self.life.guard(move || self.inner.unfinished())
@@ -141,10 +228,10 @@ impl Webhooks for Mortal<dyn Webhooks> {
         self.life.guard(move || self.inner.list())
     }
     fn put(&self, hook: Webhook, most: usize) -> Answer<'_, bool> {
-        self.life.guard(move || self.inner.put(hook, most))
+        self.life.change(move || self.inner.put(hook, most))
     }
     fn delete(&self, uuid: Uuid) -> Answer<'_, bool> {
-        self.life.guard(move || self.inner.delete(uuid))
+        self.life.change(move || self.inner.delete(uuid))
     }
 }
 
@@ -153,19 +240,50 @@ impl Leases for Mortal<dyn Leases> {
         &self,
         scope: &str,
         holder: &str,
-        now: OffsetDateTime,
+        _: OffsetDateTime,
         ttl: Duration,
     ) -> Answer<'_, Option<Lease>> {
         let (scope, holder) = (scope.to_owned(), holder.to_owned());
-        self.life.guard(move || self.inner.acquire(&scope, &holder, now, ttl))
+        let common = &self.life.common;
+        self.life.guard(move || {
+            Box::pin(async move {
+                let lease = self.inner.acquire(&scope, &holder, common.now(), ttl).await?;
+                if let Some(lease) = lease.as_ref().filter(|lease| lease.scope == Fence::SCOPE) {
+                    common.newest.fetch_max(lease.fence, Ordering::Relaxed);
+                }
+                Ok(lease)
+            })
+        })
     }
-    fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> Answer<'_, bool> {
+    fn renew(&self, lease: &Lease, _: OffsetDateTime, ttl: Duration) -> Answer<'_, bool> {
         let lease = lease.clone();
-        self.life.guard(move || self.inner.renew(&lease, now, ttl))
+        self.life.guard(move || self.inner.renew(&lease, self.life.common.now(), ttl))
     }
-    fn release(&self, lease: &Lease, now: OffsetDateTime) -> Answer<'_, bool> {
+    fn release(&self, lease: &Lease, _: OffsetDateTime) -> Answer<'_, bool> {
         let lease = lease.clone();
-        self.life.guard(move || self.inner.release(&lease, now))
+        self.life.guard(move || self.inner.release(&lease, self.life.common.now()))
+    }
+}
+
+impl Pods for Mortal<dyn Pods> {
+    fn report(&self, pod: PodReport, _: OffsetDateTime, ttl: Duration) -> Answer<'_, Roster> {
+        self.life.guard(move || self.inner.report(pod, self.life.common.now(), ttl))
+    }
+    fn roster(&self, _: OffsetDateTime) -> Answer<'_, Roster> {
+        self.life.guard(move || self.inner.roster(self.life.common.now()))
+    }
+    fn raise(&self) -> Answer<'_, u64> {
+        self.life.change(move || self.inner.raise())
+    }
+    fn leave(&self, name: &str) -> Answer<'_, ()> {
+        let name = name.to_owned();
+        self.life.guard(move || self.inner.leave(&name))
+    }
+    fn note(&self, note: serde_json::Value) -> Answer<'_, ()> {
+        self.life.guard(move || self.inner.note(note))
+    }
+    fn take_notes(&self) -> Answer<'_, Vec<serde_json::Value>> {
+        self.life.change(move || self.inner.take_notes())
     }
 }
 
@@ -178,14 +296,14 @@ impl Indexes for Mortal<dyn Indexes> {
         self.life.guard(move || self.inner.list())
     }
     fn put(&self, entry: IndexEntry, expected: Option<u64>) -> Answer<'_, bool> {
-        self.life.guard(move || self.inner.put(entry, expected))
+        self.life.change(move || self.inner.put(entry, expected))
     }
     fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool> {
         let name = name.clone();
-        self.life.guard(move || self.inner.delete(&name, expected))
+        self.life.change(move || self.inner.delete(&name, expected))
     }
     fn change(&self, changes: Vec<IndexChange>) -> Answer<'_, bool> {
-        self.life.guard(move || self.inner.change(changes))
+        self.life.change(move || self.inner.change(changes))
     }
 }
 
@@ -194,24 +312,24 @@ impl Replicas for Mortal<dyn Replicas> {
         if self.life.loses_marks.load(Ordering::Relaxed) {
             return Box::pin(async { Ok(()) });
         }
-        self.life.guard(move || self.inner.mark(stale))
+        self.life.change(move || self.inner.mark(stale))
     }
     fn list(&self) -> Answer<'_, Vec<Stale>> {
         self.life.guard(move || self.inner.list())
     }
     fn clear(&self, stale: Stale) -> Answer<'_, bool> {
-        self.life.guard(move || self.inner.clear(stale))
+        self.life.change(move || self.inner.clear(stale))
     }
     fn forget_index(&self, index: &str) -> Answer<'_, ()> {
         let index = index.to_owned();
-        self.life.guard(move || self.inner.forget_index(&index))
+        self.life.change(move || self.inner.forget_index(&index))
     }
 }
 
 impl SettingsVersions for Mortal<dyn SettingsVersions> {
     fn set(&self, index: &str, node: &NodeId, version: u64) -> Answer<'_, ()> {
         let (index, node) = (index.to_owned(), node.clone());
-        self.life.guard(move || self.inner.set(&index, &node, version))
+        self.life.change(move || self.inner.set(&index, &node, version))
     }
     fn list(&self, index: &str) -> Answer<'_, Vec<(NodeId, u64)>> {
         let index = index.to_owned();
@@ -219,22 +337,22 @@ impl SettingsVersions for Mortal<dyn SettingsVersions> {
     }
     fn forget(&self, index: &str) -> Answer<'_, ()> {
         let index = index.to_owned();
-        self.life.guard(move || self.inner.forget(&index))
+        self.life.change(move || self.inner.forget(&index))
     }
 }
 
 impl Keys for Mortal<dyn Keys> {
     fn seed(&self, keys: Vec<ApiKey>) -> Answer<'_, bool> {
-        self.life.guard(move || self.inner.seed(keys))
+        self.life.change(move || self.inner.seed(keys))
     }
     fn insert(&self, key: ApiKey) -> Answer<'_, bool> {
-        self.life.guard(move || self.inner.insert(key))
+        self.life.change(move || self.inner.insert(key))
     }
     fn update(&self, uid: Uuid, change: Change, now: OffsetDateTime) -> Answer<'_, Option<ApiKey>> {
-        self.life.guard(move || self.inner.update(uid, change, now))
+        self.life.change(move || self.inner.update(uid, change, now))
     }
     fn delete(&self, uid: Uuid) -> Answer<'_, bool> {
-        self.life.guard(move || self.inner.delete(uid))
+        self.life.change(move || self.inner.delete(uid))
     }
     fn list(&self) -> Answer<'_, Vec<ApiKey>> {
         self.life.guard(move || self.inner.list())
@@ -246,13 +364,13 @@ impl Rules for Mortal<dyn Rules> {
         self.life.guard(move || self.inner.list())
     }
     fn put(&self, uid: String, rule: serde_json::Value) -> Answer<'_, ()> {
-        self.life.guard(move || self.inner.put(uid, rule))
+        self.life.change(move || self.inner.put(uid, rule))
     }
     fn delete(&self, uid: String) -> Answer<'_, ()> {
-        self.life.guard(move || self.inner.delete(uid))
+        self.life.change(move || self.inner.delete(uid))
     }
     fn clear(&self) -> Answer<'_, ()> {
-        self.life.guard(move || self.inner.clear())
+        self.life.change(move || self.inner.clear())
     }
 }
 
@@ -261,6 +379,6 @@ impl Features for Mortal<dyn Features> {
         self.life.guard(move || self.inner.list())
     }
     fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()> {
-        self.life.guard(move || self.inner.set(features))
+        self.life.change(move || self.inner.set(features))
     }
 }

@@ -1,28 +1,36 @@
-//! A whole cluster in memory: the real pipeline and workers over fake nodes, on tokio's clock.
+//! A whole cluster in memory: the real pipeline and workers over fake nodes, on tokio's clock; one
+//! process, or several pods.
 
 mod life;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::Method;
 use http_body_util::{BodyExt, Full};
 use miroir::context::Principal;
+use miroir::http::routes::{self, Route};
 use miroir::leaf::{self, Target};
-use miroir::node::health::HealthOptions;
-use miroir::operation::control::drift::DriftOptions;
+use miroir::node::health::{self, HealthOptions};
+use miroir::operation::control::drift::{self, DriftOptions};
+use miroir::operation::control::{poller, repair};
+use miroir::pods::{self, Leader, Office, PodOptions};
 use miroir::quorum::WriteQuorum;
 use miroir::routing::ShardSet;
 use miroir::stage::BoxService;
 use miroir::store::{Stores, memory};
+use miroir::worker::{Candidate, Peers, elected};
 use miroir::{Error, Miroir};
 use miroir_api::{NodeId, header};
 use serde_json::Value;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-pub use life::Life;
+pub use life::{Common, Life};
 
 use crate::faults::Fault;
 use crate::node::FakeNode;
@@ -85,8 +93,17 @@ pub struct SimCluster {
     pub stores: Stores,
     /// Its shape.
     pub shape: Shape,
-    running: Mutex<Running>,
+    running: Mutex<Vec<Running>>,
+    common: Common,
+    /// The pod that the next client asks.
+    turn: AtomicUsize,
+    table: Vec<Route>,
 }
+
+/// How long a lease lives, and how long a pod's word counts.
+const LEASE: Duration = Duration::from_secs(3);
+/// Time between two renewals.
+const RENEW: Duration = Duration::from_secs(1);
 
 /// Asks other replicas for what a node failed to answer. Reads only.
 fn failover(inner: BoxService<leaf::Request>) -> BoxService<leaf::Request> {
@@ -124,12 +141,47 @@ fn failover(inner: BoxService<leaf::Request>) -> BoxService<leaf::Request> {
     }))
 }
 
+/// The connection broke.
+const LOST: Answer = Answer { status: 0, degraded: None, body: Value::Null };
+
+/// Sends a request to a process.
+async fn send(to: &Running, method: Method, path: &str, body: Option<Value>) -> Answer {
+    let Running { miroir, life } = to;
+    let mut request = http::Request::builder().method(method).uri(path);
+    if body.is_some() {
+        request = request.header(http::header::CONTENT_TYPE, "application/json");
+    }
+    let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+    let mut request = request.body(Full::new(body)).expect("a valid request");
+    request.extensions_mut().insert(Principal::MasterKey);
+    let answered = async {
+        life.goes_on().await;
+        let Ok(response) = miroir.http(CLIENT_PATIENCE).oneshot(request).await;
+        life.goes_on().await;
+        response
+    };
+    let response = tokio::select! {
+        biased;
+        () = life.ended() => return LOST,
+        response = answered => response,
+    };
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let degraded = parts.headers.get(header::DEGRADED).and_then(|value| value.to_str().ok());
+    Answer {
+        status: parts.status.as_u16(),
+        degraded: degraded.map(str::to_owned),
+        body: serde_json::from_slice(&body).unwrap_or_default(),
+    }
+}
+
 async fn start(
     shape: Shape,
     nodes: &[FakeNode],
     stores: &Stores,
+    life: Life,
+    pod: Option<usize>,
 ) -> Result<Running, miroir::BuildError> {
-    let life = Life::default();
     let (all, process) = (nodes.to_vec(), life.clone());
     let factory = move |node: &miroir::topology::Node| {
         let fake = all.iter().find(|fake| *fake.id() == node.id).cloned();
@@ -166,27 +218,129 @@ async fn start(
         let group = at as u32 / shape.nodes_per_group;
         builder = builder.node(node.id().as_str(), &format!("http://fake-{at}"), group);
     }
+    if let Some(number) = pod {
+        // No other process has this name.
+        static PROCESSES: AtomicUsize = AtomicUsize::new(0);
+        let process = PROCESSES.fetch_add(1, Ordering::Relaxed);
+        builder = builder.office(Office::shared(format!("{number}-{process}"), number.to_string()));
+    }
     let miroir = builder.build().await?;
-    miroir.spawn_workers();
+    match pod {
+        None => miroir.spawn_workers(),
+        Some(number) => spawn_pod(&miroir, number),
+    }
     Ok(Running { miroir, life })
+}
+
+/// The workers of one of several pods.
+fn spawn_pod(miroir: &Miroir, number: usize) {
+    let shared = &miroir.cluster.shared;
+    let stop = || shared.stop.child_token();
+    let options = HealthOptions {
+        interval: Duration::from_millis(500),
+        timeout: Duration::from_millis(300),
+        unhealthy_threshold: 2,
+        recovery_threshold: 2,
+    };
+    tokio::spawn(health::run(Arc::clone(shared), options, stop()));
+    let options = PodOptions { address: number.to_string(), word: LEASE, ..PodOptions::default() };
+    tokio::spawn(pods::follow(Arc::clone(shared), options, stop()));
+    let state = Arc::clone(shared);
+    let start = move |stop: CancellationToken| -> Vec<BoxFuture<'static, ()>> {
+        vec![
+            Box::pin(poller::run(Arc::clone(&state), stop.clone())),
+            Box::pin(repair::run(Arc::clone(&state), stop.clone())),
+            // Split between pods outside of simulations; here the leader finds all of it.
+            Box::pin(drift::run(
+                Arc::clone(&state),
+                Arc::new(Peers::alone()),
+                DriftOptions::default(),
+                stop,
+            )),
+        ]
+    };
+    let candidate = Candidate {
+        leases: Arc::clone(&shared.stores.leases),
+        holder: shared.office.name().to_owned(),
+        ttl: LEASE,
+        renew: RENEW,
+    };
+    let leader = Arc::new(Leader::new(Arc::clone(shared), Box::new(start)));
+    tokio::spawn(elected(candidate, leader, stop()));
 }
 
 impl SimCluster {
     /// A cluster of healthy, empty nodes, its workers running.
     pub async fn new(seed: u64, shape: Shape) -> Self {
+        Self::make(seed, shape, 0).await
+    }
+
+    /// As [`SimCluster::new`], with several pods.
+    pub async fn several(seed: u64, shape: Shape, pods: usize) -> Self {
+        Self::make(seed, shape, pods).await
+    }
+
+    async fn make(seed: u64, shape: Shape, pods: usize) -> Self {
         let nodes: Vec<FakeNode> = (0..shape.groups * shape.nodes_per_group)
             .map(|at| {
                 let id = NodeId::new(&format!("n{at}")).expect("a valid id");
                 FakeNode::new(id, seed ^ (u64::from(at) + 1).wrapping_mul(0xD134_2543_DE82_EF95))
             })
             .collect();
-        let stores = memory::open();
-        let running = start(shape, &nodes, &stores).await.expect("a valid shape");
-        Self { nodes, stores, shape, running: Mutex::new(running) }
+        let this = Self {
+            nodes,
+            stores: memory::open(),
+            shape,
+            running: Mutex::default(),
+            common: Common::default(),
+            turn: AtomicUsize::new(0),
+            table: routes::table(),
+        };
+        let numbers = if pods == 0 { vec![None] } else { (0..pods).map(Some).collect() };
+        for number in numbers {
+            let running = this.process(number).await;
+            this.running.lock().expect("no panic holds this lock").push(running);
+        }
+        this
     }
 
-    fn running(&self) -> Running {
+    async fn process(&self, pod: Option<usize>) -> Running {
+        let life = Life::among(self.common.clone());
+        start(self.shape, &self.nodes, &self.stores, life, pod).await.expect("a valid shape")
+    }
+
+    fn all(&self) -> Vec<Running> {
         self.running.lock().expect("no panic holds this lock").clone()
+    }
+
+    /// How many pods there are.
+    pub fn pods(&self) -> usize {
+        self.all().len()
+    }
+
+    /// The process, or the pod that leads, if one does.
+    fn running(&self) -> Running {
+        let all = self.all();
+        let leads = |pod: &&Running| pod.miroir.cluster.shared.office.leads();
+        all.iter().find(leads).unwrap_or(&all[0]).clone()
+    }
+
+    /// Holds a pod up, or lets it go on.
+    pub fn hold_up(&self, pod: usize, held_up: bool) {
+        self.all()[pod].life.hold_up(held_up);
+    }
+
+    /// The pod that leads, as far as anybody can tell.
+    pub fn leader(&self) -> Option<usize> {
+        self.all().iter().position(|pod| pod.miroir.cluster.shared.office.leads())
+    }
+
+    /// Ends everything.
+    pub fn end(&self) {
+        for Running { miroir, life } in self.all() {
+            life.end();
+            miroir.cluster.shared.stop.cancel();
+        }
     }
 
     /// The pipeline of the process that runs now.
@@ -202,39 +356,61 @@ impl SimCluster {
     /// Kills the process in the middle of whatever it does and starts another one over the same
     /// stores and nodes.
     pub async fn restart(&self) {
-        let old = self.running();
-        old.life.end();
-        old.miroir.cluster.shared.stop.cancel();
-        let new = start(self.shape, &self.nodes, &self.stores).await.expect("it was valid before");
-        *self.running.lock().expect("no panic holds this lock") = new;
+        self.restart_pod(0).await;
     }
 
-    /// Sends a request as a client with the master key would.
+    /// As [`SimCluster::restart`], of one of several pods.
+    pub async fn restart_pod(&self, pod: usize) {
+        let old = self.all()[pod].clone();
+        old.life.end();
+        old.miroir.cluster.shared.stop.cancel();
+        let several = old.miroir.cluster.shared.office.is_shared();
+        let new = self.process(several.then_some(pod)).await;
+        self.running.lock().expect("no panic holds this lock")[pod] = new;
+    }
+
+    /// Whether a request changes something.
+    fn changes(&self, method: &Method, path: &str) -> bool {
+        let path = path.split('?').next().unwrap_or_default();
+        routes::find(&self.table, path)
+            .and_then(|found| found.routes.into_iter().find(|route| route.method == *method))
+            .is_some_and(|route| route.changes())
+    }
+
+    /// Sends a request as a client with the master key would, to one pod after the other, which
+    /// pass on what changes something, as [`miroir_layers`]' `forward` does.
+    ///
+    /// [`miroir_layers`]: https://docs.rs/miroir-layers
     pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        let Running { miroir, life } = self.running();
-        let mut request = http::Request::builder().method(method).uri(path);
-        if body.is_some() {
-            request = request.header(http::header::CONTENT_TYPE, "application/json");
+        let all = self.all();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) % all.len();
+        if all.len() == 1 || !self.changes(&method, path) {
+            return send(&all[first], method, path, body).await;
         }
-        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        let mut request = request.body(Full::new(body)).expect("a valid request");
-        request.extensions_mut().insert(Principal::MasterKey);
-        let lost = Answer { status: 0, degraded: None, body: Value::Null };
-        let response = tokio::select! {
-            biased;
-            () = life.ended() => return lost,
-            response = miroir.http(CLIENT_PATIENCE).oneshot(request) => match response {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
-        };
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        let degraded = parts.headers.get(header::DEGRADED).and_then(|value| value.to_str().ok());
-        Answer {
-            status: parts.status.as_u16(),
-            degraded: degraded.map(str::to_owned),
-            body: serde_json::from_slice(&body).unwrap_or_default(),
+        let until = Instant::now() + CLIENT_PATIENCE;
+        loop {
+            let Running { miroir, life } = self.all()[first].clone();
+            let office = &miroir.cluster.shared.office;
+            let leader = if office.leads() {
+                Some(first)
+            } else {
+                office.leader().and_then(|address| address.parse().ok())
+            };
+            if let Some(leader) = leader {
+                let there = self.all()[leader].clone();
+                let answer = tokio::select! {
+                    biased;
+                    () = life.ended() => LOST,
+                    answer = send(&there, method.clone(), path, body.clone()) => answer,
+                };
+                if answer.code() != "miroir_no_leader" {
+                    return answer;
+                }
+            }
+            if Instant::now() >= until {
+                return LOST;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -272,7 +448,8 @@ impl SimCluster {
             let stale = self.stores.replicas.list().await.map_err(|e| e.to_string())?;
             let busy = self.nodes.iter().filter(|node| node.inspect(|disk| !disk.idle())).count();
             let down = shared.topology().nodes().filter(|n| n.status.as_str() != "active").count();
-            if tasks.is_empty() && stale.is_empty() && busy == 0 && down == 0 {
+            let leaderless = !shared.office.leads();
+            if tasks.is_empty() && stale.is_empty() && busy == 0 && down == 0 && !leaderless {
                 calm += 1;
                 if calm == 3 {
                     return Ok(());

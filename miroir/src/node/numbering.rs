@@ -46,6 +46,12 @@ impl Numbering {
         self.highest.lock().expect("no panic holds this lock").remove(node).is_some()
     }
 
+    /// Forgets everything: nodes may have changed while somebody else looked after them.
+    pub fn clear(&self) {
+        self.highest.lock().expect("no panic holds this lock").clear();
+        self.proven.lock().expect("no panic holds this lock").clear();
+    }
+
     /// Whether this process has looked through what the node holds since it last went away.
     pub fn is_proven(&self, node: &NodeId) -> bool {
         self.proven.lock().expect("no panic holds this lock").contains(node)
@@ -81,5 +87,8 @@ mod tests {
         assert!(numbering.forget(&node));
         assert!(!numbering.forget(&node));
         assert!(numbering.takes(&node, numbering.highest(&node), 0));
+        numbering.prove(&node);
+        numbering.clear();
+        assert!(numbering.highest(&node).is_none() && !numbering.is_proven(&node));
     }
 }

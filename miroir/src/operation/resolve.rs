@@ -12,7 +12,9 @@ use serde_json::value::RawValue;
 use tower::{Service, ServiceExt};
 
 use super::control::Control;
-use super::{Operation, Original, PayloadFormat, Request, Response, Write, foreign, multi};
+use super::{
+    Operation, Original, PayloadFormat, Request, Response, SystemOp, Write, foreign, multi,
+};
 use crate::cluster::Shared;
 use crate::documents::{self, Format};
 use crate::error::Error;
@@ -42,8 +44,17 @@ impl Resolve {
     async fn run(self, request: Request) -> Result<Response, Error> {
         let office = &self.shared.office;
         if request.changes() {
-            office.may_change()?;
-            let _at_work = office.work();
+            // Before it looks: a term that ends meanwhile waits for this one to notice.
+            let at_work = office.work();
+            if !office.leads() {
+                return Err(Error::no_leader());
+            }
+            let answer = self.joined(request).await;
+            drop(at_work);
+            return answer;
+        }
+        // Whether the process is alive has nothing to do with what it knows.
+        if request.op.is_public() || matches!(request.op, Operation::System(SystemOp::Version)) {
             return self.joined(request).await;
         }
         office.in_touch()?;

@@ -41,6 +41,7 @@ async fn report(shared: &Shared, options: &PodOptions) -> Result<Roster, Error> 
     let readable = topology.nodes().filter(|node| node.status.is_readable());
     let report = PodReport {
         name: office.name().to_owned(),
+        pod: office.pod.clone(),
         address: options.address.clone(),
         seen: office.seen(),
         leads,

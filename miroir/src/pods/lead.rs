@@ -15,6 +15,8 @@ use crate::worker::{Duty, Term};
 
 /// Pause before taking over is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long work of a former term may take to notice that the term is over.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often notes are looked for.
 const NOTES: Duration = Duration::from_millis(500);
 
@@ -57,7 +59,12 @@ impl Duty for Leader {
     async fn perform(self: Arc<Self>, term: Term) {
         let office = &self.shared.office;
         // Nothing of a former term may act with the token of this one.
+        let begun = Instant::now();
         while Arc::strong_count(&office.at_work) > 1 {
+            if begun.elapsed() > PATIENCE {
+                tracing::error!("work of a former term does not end: another pod may lead");
+                return;
+            }
             sleep(AGAIN).await;
         }
         while let Err(error) = self.take_over(term.fence).await {
@@ -108,6 +115,8 @@ impl Duty for Leader {
     fn ended(&self) {
         let shared = &self.shared;
         shared.stores.fence.close();
+        // Who waits at these gates has to notice.
+        shared.unrecovered.lock().expect("no panic holds this lock").clear();
         shared.office.standing.store(Arc::new(Standing::Follows { until: None }));
         // What it has in memory may not be what another wrote meanwhile.
         shared.office.saw(None);

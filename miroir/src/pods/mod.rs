@@ -62,6 +62,7 @@ enum Standing {
 #[derive(Debug)]
 pub struct Office {
     name: String,
+    pod: String,
     standing: ArcSwap<Standing>,
     /// What the leader says of itself.
     leader: ArcSwap<Option<PodReport>>,
@@ -75,7 +76,7 @@ pub struct Office {
 
 impl Default for Office {
     fn default() -> Self {
-        Self::with(String::new(), Standing::Alone)
+        Self::with(String::new(), String::new(), Standing::Alone)
     }
 }
 
@@ -84,9 +85,10 @@ impl Default for Office {
 pub struct AtWork(#[allow(dead_code, reason = "it is counted")] Arc<()>);
 
 impl Office {
-    fn with(name: String, standing: Standing) -> Self {
+    fn with(name: String, pod: String, standing: Standing) -> Self {
         Self {
             name,
+            pod,
             standing: ArcSwap::from_pointee(standing),
             leader: ArcSwap::default(),
             seen: AtomicU64::new(0),
@@ -95,10 +97,11 @@ impl Office {
         }
     }
 
-    /// One of several, called `name`: it may nothing before it was elected or has read what there is.
+    /// One of several: it may nothing before it was elected or has read what there is. `pod` is what
+    /// the deployment calls it, `name` that and something no other process has.
     #[must_use]
-    pub fn shared(name: String) -> Self {
-        Self::with(name, Standing::Follows { until: None })
+    pub fn shared(name: String, pod: String) -> Self {
+        Self::with(name, pod, Standing::Follows { until: None })
     }
 
     /// Its name; empty for one that is alone.

@@ -108,7 +108,7 @@ impl Pod {
         let miroir = Miroir::builder()
             .node("n", "http://127.0.0.1:9", 0)
             .stores(stores)
-            .office(Office::shared(name.to_owned()))
+            .office(Office::shared(format!("{name}-1"), name.to_owned()))
             .build()
             .await
             .unwrap();
@@ -315,8 +315,8 @@ async fn a_term_waits_for_what_this_process_still_does() {
     let at_work = office.work();
     let stop = CancellationToken::new();
     let _runner = all[0].stand(&stop);
-    sleep(Duration::from_secs(30)).await;
-    assert!(!office.leads());
+    sleep(Duration::from_secs(20)).await;
+    assert!(!office.leads() && office.fence().is_some());
     assert!(matches!(all[0].shared.stores.fence.current(), Err(StoreError::Deposed)));
     drop(at_work);
     sleep(Duration::from_secs(1)).await;

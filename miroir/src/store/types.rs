@@ -413,8 +413,10 @@ pub struct Stale {
 /// What a pod says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodReport {
-    /// Its name: no other pod has it, nor the same one after a restart.
+    /// Its name: no other process has it, nor the same pod after a restart.
     pub name: String,
+    /// What the deployment calls the pod: the same after a restart.
+    pub pod: String,
     /// Where other pods reach it, `http://host:port`.
     pub address: String,
     /// The epoch of what it keeps in memory; `None`: it has read nothing yet.

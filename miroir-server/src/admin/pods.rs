@@ -1,0 +1,61 @@
+//! `GET /_miroir/pods`: who is there, who leads, and how far each has read.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use miroir::{Shared, clock};
+use miroir_api::meili::ApiError;
+use serde::Serialize;
+
+use super::Refusal;
+
+/// All pods whose word counts.
+#[derive(Debug, Serialize)]
+pub(super) struct PodsView {
+    /// What the answering pod is called; empty for one that is alone.
+    me: String,
+    /// The newest change that all pods must know.
+    epoch: u64,
+    pods: Vec<PodView>,
+}
+
+/// One pod.
+#[derive(Debug, Serialize)]
+struct PodView {
+    pod: String,
+    /// The process: another one after a restart.
+    name: String,
+    address: String,
+    /// The newest change it has read.
+    epoch: Option<u64>,
+    /// Whether it leads.
+    leads: bool,
+    /// The fencing token of its lease, if so.
+    fence: Option<u64>,
+}
+
+pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<PodsView>, Refusal> {
+    let roster = shared.stores.pods.roster(clock::now()).await.map_err(|error| {
+        tracing::warn!(%error, "pods could not be listed");
+        Refusal(ApiError::new("miroir_store_failed", "Miroir's store did not answer. Retry later."))
+    })?;
+    // One that was just followed may still say that it leads.
+    let newest = roster.pods.iter().filter_map(|pod| pod.leads).max();
+    let pods = roster
+        .pods
+        .into_iter()
+        .map(|pod| {
+            let leads = pod.leads.is_some() && pod.leads == newest;
+            PodView {
+                pod: pod.pod,
+                name: pod.name,
+                address: pod.address,
+                epoch: pod.seen,
+                leads,
+                fence: pod.leads.filter(|_| leads),
+            }
+        })
+        .collect();
+    Ok(Json(PodsView { me: shared.office.name().to_owned(), epoch: roster.epoch, pods }))
+}
