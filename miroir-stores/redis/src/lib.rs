@@ -36,6 +36,7 @@
 
 mod features;
 mod indexes;
+mod jobs;
 mod keys;
 mod leases;
 mod link;
@@ -125,6 +126,7 @@ pub async fn open(url: &str, options: Options) -> Result<Stores, StoreError> {
         webhooks: Arc::new(webhooks::RedisWebhooks(Arc::clone(&link))),
         leases: Arc::new(leases::RedisLeases(Arc::clone(&link))),
         fence: link.fence(),
+        jobs: Arc::new(jobs::RedisJobs(Arc::clone(&link))),
         pods: Arc::new(pods::RedisPods(link)),
     })
 }

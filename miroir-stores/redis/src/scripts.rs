@@ -16,12 +16,19 @@ pub(crate) struct Script {
 impl Script {
     /// Whether it is for a leader only.
     pub(crate) fn is_fenced(&self) -> bool {
-        let everybodys: [&Self; 6] = [
+        let everybodys: [&Self; 12] = [
             &LEASES_ACQUIRE,
             &LEASES_END,
             &PODS_REPORT,
             &PODS_LEAVE,
             &NOTES_PUT,
+            // A claim is a fence of its own.
+            &JOBS_PUT,
+            &JOBS_CLAIM,
+            &JOBS_ADVANCE,
+            &JOBS_FINISH,
+            &JOBS_FAIL,
+            &JOBS_REMOVE,
             // Old tasks are old for everybody.
             &TASKS_PRUNE,
         ];
@@ -91,6 +98,13 @@ scripts! {
     true PODS_LEAVE = ["scripts/write.lua", "scripts/pods.lua", "scripts/pods_leave.lua"];
     true PODS_RAISE = ["scripts/write.lua", "scripts/pods.lua", "scripts/pods_raise.lua"];
     false PODS_ROSTER = ["scripts/pods.lua", "scripts/pods_roster.lua"];
+    true JOBS_PUT = ["scripts/write.lua", "scripts/jobs.lua", "scripts/jobs_put.lua"];
+    true JOBS_CLAIM = ["scripts/write.lua", "scripts/jobs.lua", "scripts/jobs_claim.lua"];
+    true JOBS_ADVANCE = ["scripts/write.lua", "scripts/jobs.lua", "scripts/jobs_advance.lua"];
+    true JOBS_FINISH = ["scripts/write.lua", "scripts/jobs.lua", "scripts/jobs_finish.lua"];
+    true JOBS_FAIL = ["scripts/write.lua", "scripts/jobs.lua", "scripts/jobs_fail.lua"];
+    true JOBS_REMOVE = ["scripts/write.lua", "scripts/jobs.lua", "scripts/jobs_remove.lua"];
+    false JOBS_LIST = ["scripts/jobs.lua", "scripts/jobs_list.lua"];
     true NOTES_PUT = ["scripts/write.lua", "scripts/notes_put.lua"];
     true NOTES_TAKE = ["scripts/write.lua", "scripts/notes_take.lua"];
 }

@@ -29,6 +29,7 @@
 mod database;
 mod features;
 mod indexes;
+mod jobs;
 mod keys;
 mod leases;
 mod migrations;
@@ -94,6 +95,7 @@ pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
         keys: Arc::new(keys::SqliteKeys(Arc::clone(&database))),
         rules: Arc::new(rules::SqliteRules(Arc::clone(&database))),
         webhooks: Arc::new(webhooks::SqliteWebhooks(Arc::clone(&database))),
+        jobs: Arc::new(jobs::SqliteJobs(Arc::clone(&database))),
         leases: Arc::new(leases::SqliteLeases(database)),
         // One process has the file to itself.
         pods: miroir::store::memory::pods(),

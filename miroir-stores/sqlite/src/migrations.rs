@@ -47,6 +47,12 @@ pub(crate) const ALL: &[Migration] = &[
         script: include_str!("../migrations/006_rules.sql"),
         feature: None,
     },
+    Migration {
+        version: 7,
+        name: "jobs",
+        script: include_str!("../migrations/007_jobs.sql"),
+        feature: None,
+    },
 ];
 
 /// Applies what is missing, all or nothing.

@@ -14,6 +14,7 @@
 
 pub mod features;
 pub mod indexes;
+pub mod jobs;
 pub mod keys;
 pub mod leases;
 pub mod listing;
@@ -84,6 +85,8 @@ macro_rules! store_suite {
                 webhooks: round_trip, the_most_is_the_most;
                 leases: one_holds_it, one_of_many_claimants_wins, fences_never_go_back,
                     what_is_not_renewed_ends;
+                jobs: they_come_in_order_and_resume, a_claim_that_ran_out_is_anothers,
+                    no_job_is_claimed_twice;
                 pods: a_word_needs_the_newest_epoch, notes_are_taken_once;
             }
         }

@@ -76,6 +76,10 @@ impl Call {
             "fields",
             "render-template",
         ];
+        // What a node is asked to comment on; a pod that does not lead has nothing else to replay.
+        if self.operation == "replay" {
+            return false;
+        }
         if self.method != Method::POST {
             return self.method != Method::GET;
         }

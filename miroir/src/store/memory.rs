@@ -3,6 +3,7 @@
 //! Nothing survives the process. Each store is ordered maps behind one mutex that is held for the
 //! length of one call and never across an await.
 
+mod jobs;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ pub fn open() -> Stores {
         rules: Arc::new(RuleMap::default()),
         webhooks: Arc::new(HookMap::default()),
         leases: Arc::new(shared::LeaseMap::default()),
+        jobs: Arc::new(jobs::JobQueue::default()),
         pods: pods(),
         fence: Arc::default(),
     }

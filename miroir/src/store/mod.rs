@@ -27,8 +27,8 @@ use crate::keys::request::Change;
 pub use cache::CachedTasks;
 pub use fence::Fence;
 pub use types::{
-    IndexChange, IndexEntry, Lease, NewTask, NodeTask, PodReport, Roster, Stale, StaleKind,
-    TaskPage, TaskQuery, TaskRecord, Webhook,
+    Claim, IndexChange, IndexEntry, Job, Lease, NewJob, NewTask, NodeTask, PodReport, Roster,
+    Stale, StaleKind, TaskPage, TaskQuery, TaskRecord, Webhook,
 };
 
 /// The store did not do what it was asked.
@@ -222,6 +222,45 @@ pub trait Pods: Send + Sync + fmt::Debug {
     fn take_notes(&self) -> Answer<'_, Vec<serde_json::Value>>;
 }
 
+/// Queues of work that any pod may do, a job at a time.
+///
+/// A job is *claimed* for a while. Who works on it prolongs the claim and says how far it has come;
+/// when a claim runs out, the next one begins there. What a former claim still says is refused. As
+/// with [`Leases`], a shared backend goes by a clock of its own.
+pub trait Jobs: Send + Sync + fmt::Debug {
+    /// Adds jobs in their order, all or nothing. A job whose id is there already stays as it is.
+    /// Answers how many were new.
+    fn put(&self, jobs: Vec<NewJob>) -> Answer<'_, u64>;
+    /// Claims the oldest job of a queue that nobody has claimed and that did not fail, in one step;
+    /// if there is none, the one whose claim ran out first.
+    fn claim(&self, kind: &str, now: OffsetDateTime, ttl: Duration) -> Answer<'_, Option<Job>>;
+    /// Prolongs a claim to `ttl` from now and remembers how far the work has come, in one step.
+    /// Answers whether the claim still counted.
+    fn advance(
+        &self,
+        claim: &Claim,
+        cursor: serde_json::Value,
+        now: OffsetDateTime,
+        ttl: Duration,
+    ) -> Answer<'_, bool>;
+    /// Takes a job out of its queue and adds what follows from it, as by `put`, in one step. Answers
+    /// whether the claim still counted; nothing is added otherwise.
+    fn finish(&self, claim: &Claim, follow: Vec<NewJob>, now: OffsetDateTime) -> Answer<'_, bool>;
+    /// Gives a job back, to be tried again from where it is; or, with `for_good`, never again: then
+    /// it stays, with the reason. Answers whether the claim still counted.
+    fn fail(
+        &self,
+        claim: &Claim,
+        reason: String,
+        for_good: bool,
+        now: OffsetDateTime,
+    ) -> Answer<'_, bool>;
+    /// All jobs of a queue, oldest first, failed ones included.
+    fn list(&self, kind: &str) -> Answer<'_, Vec<Job>>;
+    /// Takes a job out, whatever its state. Answers whether there was one.
+    fn remove(&self, id: &str) -> Answer<'_, bool>;
+}
+
 /// What a backend returns.
 #[derive(Clone, Debug)]
 pub struct Stores {
@@ -243,6 +282,8 @@ pub struct Stores {
     pub webhooks: Arc<dyn Webhooks>,
     /// Leases.
     pub leases: Arc<dyn Leases>,
+    /// Queues.
+    pub jobs: Arc<dyn Jobs>,
     /// Pods.
     pub pods: Arc<dyn Pods>,
     /// What changes carry with them, where a backend checks it.

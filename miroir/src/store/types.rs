@@ -410,6 +410,50 @@ pub struct Stale {
     pub generation: u64,
 }
 
+/// Work to be put into a queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewJob {
+    /// Names the job: a second one of the same id is not taken.
+    pub id: String,
+    /// Which queue.
+    pub kind: String,
+    /// What is to be done.
+    pub payload: serde_json::Value,
+}
+
+/// A job of a queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: String,
+    /// Which queue.
+    pub kind: String,
+    /// What is to be done.
+    pub payload: serde_json::Value,
+    /// How far somebody has come with it; `null` at first.
+    pub cursor: serde_json::Value,
+    /// How often it was claimed; names a claim.
+    pub attempt: u64,
+    /// Why it is not tried any more, if so.
+    pub error: Option<String>,
+}
+
+/// The right to work on a job for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The job's id.
+    pub id: String,
+    /// The attempt it is.
+    pub attempt: u64,
+}
+
+impl Job {
+    /// The claim under which it was handed out.
+    pub fn claim(&self) -> Claim {
+        Claim { id: self.id.clone(), attempt: self.attempt }
+    }
+}
+
 /// What a pod says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodReport {

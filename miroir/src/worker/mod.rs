@@ -6,19 +6,23 @@
 //! | --- | --- | --- |
 //! | [`partitioned`] | the pod that rendezvous hashing over the [`Peers`] names | the others take its share once it is off the list |
 //! | [`elected`] | the pod that holds a lease; what it does is a [`Duty`] | another is elected when the lease ends |
+//! | [`queued`] | any pod that claims it ([`Queue`]) | another claims it when the claim runs out, and goes on from the last heartbeat |
 //!
 //! A runner owns ticks, cancellation, panics and metrics, so that a worker knows nothing of time,
 //! of other pods or of its own end. While pods do not agree yet on who is there, two may work on one
 //! item: what a partitioned worker does must be safe to do twice.
 //!
 //! # Metrics
-//! `miroir_worker_items_total{worker, outcome}` (`ok`, `error`, `panic`),
+//! `miroir_worker_items_total{worker, outcome}` (`ok`, `error`, `panic`;
+//! for queues also `lost` and `stopped`),
 //! `miroir_worker_pass_seconds{worker}`, `miroir_worker_owned_items{worker}`, `miroir_peer_pod_count`,
-//! `miroir_leader{scope}`, `miroir_leader_terms_total{scope}`.
+//! `miroir_leader{scope}`, `miroir_leader_terms_total{scope}`,
+//! `miroir_background_queue_depth{job_type}`.
 
 mod elected;
 mod partitioned;
 mod peers;
+mod queued;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +33,13 @@ use crate::error::Error;
 pub use elected::{Candidate, Duty, Term, elected};
 pub use partitioned::{Schedule, partitioned, pass};
 pub use peers::{Discover, Discovered, Peers, StaticPeers, follow, owner};
+pub use queued::{Claims, Progress, Queue, queued};
+
+/// Counts an item, or a job, by how the work on it ended.
+fn count(worker: &'static str, outcome: &'static str) {
+    metrics::counter!("miroir_worker_items_total", "worker" => worker, "outcome" => outcome)
+        .increment(1);
+}
 
 /// Work on items, one at a time. It holds handles to the running stages, never an address or a client.
 pub trait Worker: Send + Sync + 'static {

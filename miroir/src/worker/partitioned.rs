@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use twox_hash::XxHash64;
 
-use super::{Item as _, Peers, Worker};
+use super::{Item as _, Peers, Worker, count};
 
 /// When a worker's turn comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,9 +95,4 @@ pub async fn pass<W: Worker>(worker: &W, peers: &Peers) {
     }
     metrics::gauge!("miroir_worker_owned_items", "worker" => name).set(own);
     metrics::histogram!("miroir_worker_pass_seconds", "worker" => name).record(begin.elapsed());
-}
-
-fn count(worker: &'static str, outcome: &'static str) {
-    metrics::counter!("miroir_worker_items_total", "worker" => worker, "outcome" => outcome)
-        .increment(1);
 }

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::store::{Job, NewJob, memory};
 
 fn pods(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
@@ -181,4 +182,121 @@ async fn a_list_is_followed_and_kept_while_nobody_knows_better() {
     task.await.unwrap();
     // After 14, 28, 42, 56 and 70 seconds; the look-up that hangs ends after 45.
     assert_eq!(counts, [1, 1, 1, 3, 3]);
+}
+
+/// Adds up numbers, one at a time, and cuts what is large in two.
+#[derive(Default)]
+struct Adding {
+    seen: Mutex<Vec<u64>>,
+}
+
+impl Queue for Adding {
+    const KIND: &'static str = "adding";
+
+    async fn run(&self, job: Job, progress: &Progress) -> Result<Vec<NewJob>, Error> {
+        let (from, to) =
+            (job.payload["from"].as_u64().unwrap(), job.payload["to"].as_u64().unwrap());
+        if to - from > 10 {
+            let middle = u64::midpoint(from, to);
+            return Ok(vec![range(from, middle), range(middle, to)]);
+        }
+        let begin = job.cursor.as_u64().unwrap_or(from);
+        for number in begin..to {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            self.seen.lock().unwrap().push(number);
+            progress.at((number + 1).into());
+            assert!(number != 13 || job.attempt > 1, "as a test wants it");
+            if number == 16 && job.attempt < 4 {
+                return Err(Error::internal("as a test wants it"));
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+fn range(from: u64, to: u64) -> NewJob {
+    let payload = serde_json::json!({"from": from, "to": to});
+    NewJob { id: format!("{from}-{to}"), kind: Adding::KIND.to_owned(), payload }
+}
+
+const CLAIMS: Claims = Claims {
+    ttl: Duration::from_secs(30),
+    heartbeat: Duration::from_secs(10),
+    idle: Duration::from_secs(1),
+    attempts: 5,
+};
+
+#[tokio::test(start_paused = true)]
+async fn jobs_are_cut_shared_and_resumed_where_they_were() {
+    let jobs = memory::open().jobs;
+    jobs.put(vec![range(0, 20), range(100, 101)]).await.unwrap();
+    let stop = CancellationToken::new();
+    let pods: Vec<Arc<Adding>> = (0..2).map(|_| Arc::default()).collect();
+    for pod in &pods {
+        tokio::spawn(queued(Arc::clone(pod), Arc::clone(&jobs), CLAIMS, stop.clone()));
+    }
+    tokio::time::sleep(Duration::from_mins(3)).await;
+    stop.cancel();
+    assert_eq!(jobs.list(Adding::KIND).await.unwrap(), []);
+    let mut seen: Vec<u64> = Vec::new();
+    for pod in &pods {
+        let own = pod.seen.lock().unwrap();
+        assert!(!own.is_empty(), "one pod did everything");
+        seen.extend(own.iter());
+    }
+    seen.sort_unstable();
+    // What failed or panicked went on after the last number that was done.
+    let expected: Vec<u64> = (0..20).chain([100]).collect();
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_works_is_not_tried_for_ever() {
+    struct Failing;
+    impl Queue for Failing {
+        const KIND: &'static str = "adding";
+        async fn run(&self, _: Job, _: &Progress) -> Result<Vec<NewJob>, Error> {
+            Err(Error::internal("never"))
+        }
+    }
+    let jobs = memory::open().jobs;
+    jobs.put(vec![range(0, 1)]).await.unwrap();
+    let stop = CancellationToken::new();
+    let claims = Claims { attempts: 3, ..CLAIMS };
+    let runner = tokio::spawn(queued(Arc::new(Failing), Arc::clone(&jobs), claims, stop.clone()));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    stop.cancel();
+    runner.await.unwrap();
+    let left = jobs.list(Adding::KIND).await.unwrap();
+    assert_eq!((left.len(), left[0].attempt), (1, 3));
+    assert!(left[0].error.is_some());
+}
+
+/// A job whose claim is gone is left alone at the next heartbeat; one that is under way when the
+/// pod ends is given back.
+#[tokio::test(start_paused = true)]
+async fn work_without_a_claim_ends() {
+    let jobs = memory::open().jobs;
+    jobs.put(vec![range(200, 210)]).await.unwrap();
+    let stop = CancellationToken::new();
+    let pod = Arc::<Adding>::default();
+    let runner = tokio::spawn(queued(Arc::clone(&pod), Arc::clone(&jobs), CLAIMS, stop.clone()));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(*pod.seen.lock().unwrap(), [200, 201]);
+    // Somebody takes it away and puts it there again: the claim of before counts no more.
+    assert!(jobs.remove("200-210").await.unwrap());
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let so_far = pod.seen.lock().unwrap().len();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(pod.seen.lock().unwrap().len(), so_far);
+
+    jobs.put(vec![range(300, 310)]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    stop.cancel();
+    runner.await.unwrap();
+    let left = jobs.list(Adding::KIND).await.unwrap();
+    assert_eq!((left[0].id.as_str(), left[0].error.as_deref()), ("300-310", None));
+    assert!(left[0].cursor.as_u64().is_some_and(|at| at > 300), "{left:?}");
+    let again = jobs.claim(Adding::KIND, crate::clock::now(), CLAIMS.ttl).await.unwrap();
+    assert_eq!(again.unwrap().attempt, 2);
 }
