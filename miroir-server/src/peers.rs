@@ -83,7 +83,11 @@ pub(crate) fn discovery(
         return None;
     }
     Some(if peers.peers.is_empty() {
-        Arc::new(SrvPeers { service: peers.service_name.clone(), me: me.clone() })
+        Arc::new(SrvPeers {
+            service: peers.service_name.clone(),
+            me: me.clone(),
+            pods: Arc::clone(&stores.pods),
+        })
     } else {
         Arc::new(ListedPeers {
             listed: StaticPeers::new(peers.peers.clone(), &me.name),
@@ -117,10 +121,18 @@ impl Discover for ListedPeers {
     }
 }
 
-/// The pods behind a headless service.
+/// The pods behind a headless service; where there is none, those that the store hears of.
 struct SrvPeers {
     service: String,
     me: Identity,
+    pods: Arc<dyn Pods>,
+}
+
+/// The pods that the store hears of.
+async fn reported(pods: &dyn Pods, me: &Identity) -> Result<Discovered, String> {
+    let roster = pods.roster(miroir::clock::now()).await.map_err(|error| error.to_string())?;
+    let pods: Vec<String> = roster.pods.into_iter().map(|report| report.pod).collect();
+    Ok(Discovered { me: pods.iter().find(|pod| **pod == me.name).cloned(), pods })
 }
 
 impl Discover for SrvPeers {
@@ -132,7 +144,13 @@ impl Discover for SrvPeers {
             builder.options_mut().cache_size = 0;
             builder.options_mut().timeout = Duration::from_secs(2);
             let resolver = builder.build().map_err(|e| e.to_string())?;
-            let found = resolver.srv_lookup(&self.service).await.map_err(|e| e.to_string())?;
+            let found = match resolver.srv_lookup(&self.service).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::debug!(%error, service = self.service, "no such service");
+                    return reported(&*self.pods, &self.me).await;
+                }
+            };
             let targets = found.answers().iter().filter_map(|record| match &record.data {
                 RData::SRV(srv) => Some(srv.target.to_utf8()),
                 _ => None,
@@ -182,6 +200,27 @@ mod tests {
         // It died, and its word ran out.
         stores.pods.leave("c-7f").await.unwrap();
         assert_eq!(found().await.pods, ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn without_a_service_the_store_tells() {
+        let stores = miroir::store::memory::open();
+        let me = identity("b", None);
+        let found = reported(&*stores.pods, &me).await.unwrap();
+        assert_eq!(found, Discovered { pods: Vec::new(), me: None });
+        for pod in ["a", "b"] {
+            let report = miroir::store::PodReport {
+                name: format!("{pod}-7f"),
+                pod: pod.to_owned(),
+                seen: Some(0),
+                ..Default::default()
+            };
+            let minute = Duration::from_mins(1);
+            stores.pods.report(report, miroir::clock::now(), minute).await.unwrap();
+        }
+        let found = reported(&*stores.pods, &me).await.unwrap();
+        let pods = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(found, Discovered { pods, me: Some("b".to_owned()) });
     }
 
     #[test]
