@@ -5,8 +5,8 @@
 //! client's key included, and the leader's answer is the answer. While nobody leads, or nobody can
 //! be reached, it waits for the next leader as long as the request may take.
 //!
-//! What the leader may have begun is never sent twice: if it breaks off in the middle, the client is
-//! told that nobody knows.
+//! What the leader may have begun is never sent twice: if it breaks off in the middle, or another
+//! leads before it has answered, the client is told that nobody knows.
 //!
 //! # Stage
 //! Edge. Any `http::Request<B>`; the body of what is passed on is collected.
@@ -214,10 +214,20 @@ impl State {
             }
             Tried::Answered(Response::from_parts(head, body))
         };
-        deadline
-            .run(async { Ok::<_, Error>(exchange.await) })
-            .await
-            .map_or(Tried::Lost, |tried| tried.unwrap_or(Tried::Lost))
+        // A leader that is held up answers nobody, and another leads meanwhile.
+        let followed = async {
+            loop {
+                tokio::time::sleep(PAUSE).await;
+                if (self.options.leader)().is_some_and(|now| now != leader) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            tried = exchange => tried,
+            () = followed => Tried::Lost,
+            () = tokio::time::sleep(deadline.remaining()) => Tried::Lost,
+        }
     }
 
     async fn forward<B>(&self, request: Request<B>) -> Result<Response<Bytes>, Error>

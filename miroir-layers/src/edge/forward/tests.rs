@@ -129,3 +129,24 @@ async fn a_leader_is_waited_for_and_what_it_began_is_not_sent_again() {
     let large = Request::post("/indexes").body(Full::from("x".repeat(101))).unwrap();
     assert_eq!(ask(&layer, large).await.0, 413);
 }
+
+#[tokio::test]
+async fn a_leader_that_was_followed_is_not_waited_for() {
+    // Takes the request and never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let held_up = format!("http://{}", listener.local_addr().unwrap());
+    let leads = Arc::new(Mutex::new(held_up));
+    let now = Arc::clone(&leads);
+    let layer = ForwardLayer::new(ForwardOptions {
+        leads: Arc::new(|| false),
+        leader: Arc::new(move || Some(now.lock().unwrap().clone())),
+        timeout: LONG,
+        max_body: 100,
+    });
+    let asked = tokio::spawn(async move { ask(&layer, post("/indexes")).await });
+    let (_open, _) = listener.accept().await.unwrap();
+    assert!(!asked.is_finished());
+    "http://127.0.0.1:9".clone_into(&mut leads.lock().unwrap());
+    let (status, text, _) = asked.await.unwrap();
+    assert!(status == 503 && text.contains("miroir_leader_lost"), "{text}");
+}
