@@ -264,8 +264,9 @@ impl Shared {
             sequence: AtomicU64::new(0),
             settings: SettingsCache::default(),
         });
-        shared.reload().await?;
-        if !shared.office.is_shared() {
+        if shared.office.is_shared() {
+            shared.reload().await?;
+        } else {
             shared.take_over().await?;
         }
         Ok(shared)

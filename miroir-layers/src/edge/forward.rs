@@ -172,10 +172,7 @@ enum Tried {
 impl State {
     /// The template of the request's route, if it changes something.
     fn changes<B>(&self, request: &Request<B>) -> Option<&'static str> {
-        let full = request.uri().path();
-        let path = if full.len() > 1 { full.trim_end_matches('/') } else { full };
-        let matched = routes::find(&self.table, path)?;
-        let route = matched.routes.iter().find(|route| route.method == *request.method())?;
+        let route = routes::route(&self.table, request.method(), request.uri().path())?;
         route.changes().then_some(route.path)
     }
 

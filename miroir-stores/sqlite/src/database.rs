@@ -15,6 +15,11 @@ use crate::{Durability, Options, migrations};
 /// Why a call failed.
 pub(crate) type Fault = Box<dyn Error + Send + Sync>;
 
+/// An instant as a column: nanoseconds since 1970.
+pub(crate) fn nanoseconds(at: time::OffsetDateTime) -> Result<i64, Fault> {
+    Ok(i64::try_from(at.unix_timestamp_nanos())?)
+}
+
 /// How long a connection waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -8,14 +8,10 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::database::{Database, Fault};
+use crate::database::{Database, Fault, nanoseconds};
 
 #[derive(Debug)]
 pub(crate) struct SqliteJobs(pub(crate) Arc<Database>);
-
-fn nanoseconds(at: OffsetDateTime) -> Result<i64, Fault> {
-    Ok(i64::try_from(at.unix_timestamp_nanos())?)
-}
 
 const COLUMNS: &str = "id, kind, payload, cursor, attempt, error";
 

@@ -7,14 +7,10 @@ use miroir::store::{Answer, Lease, Leases};
 use rusqlite::OptionalExtension;
 use time::OffsetDateTime;
 
-use crate::database::{Database, Fault};
+use crate::database::{Database, nanoseconds};
 
 #[derive(Debug)]
 pub(crate) struct SqliteLeases(pub(crate) Arc<Database>);
-
-fn nanoseconds(at: OffsetDateTime) -> Result<i64, Fault> {
-    Ok(i64::try_from(at.unix_timestamp_nanos())?)
-}
 
 impl Leases for SqliteLeases {
     fn acquire(

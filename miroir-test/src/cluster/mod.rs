@@ -100,6 +100,13 @@ pub struct SimCluster {
     table: Vec<Route>,
 }
 
+/// When nodes are checked.
+const HEALTH: HealthOptions = HealthOptions {
+    interval: Duration::from_millis(500),
+    timeout: Duration::from_millis(300),
+    unhealthy_threshold: 2,
+    recovery_threshold: 2,
+};
 /// How long a lease lives, and how long a pod's word counts.
 const LEASE: Duration = Duration::from_secs(3);
 /// Time between two renewals.
@@ -200,12 +207,7 @@ async fn start(
         .stores(life.stores(stores))
         .node_stack(Arc::new(factory))
         .leaves(Arc::new(|inner| Ok(failover(inner))))
-        .health(HealthOptions {
-            interval: Duration::from_millis(500),
-            timeout: Duration::from_millis(300),
-            unhealthy_threshold: 2,
-            recovery_threshold: 2,
-        })
+        .health(HEALTH)
         .tuning(miroir::cluster::Tuning {
             shards: shape.shards,
             write_quorum: shape.quorum,
@@ -236,13 +238,7 @@ async fn start(
 fn spawn_pod(miroir: &Miroir, number: usize) {
     let shared = &miroir.cluster.shared;
     let stop = || shared.stop.child_token();
-    let options = HealthOptions {
-        interval: Duration::from_millis(500),
-        timeout: Duration::from_millis(300),
-        unhealthy_threshold: 2,
-        recovery_threshold: 2,
-    };
-    tokio::spawn(health::run(Arc::clone(shared), options, stop()));
+    tokio::spawn(health::run(Arc::clone(shared), HEALTH, stop()));
     let options = PodOptions { address: number.to_string(), word: LEASE, ..PodOptions::default() };
     tokio::spawn(pods::follow(Arc::clone(shared), options, stop()));
     let state = Arc::clone(shared);
@@ -372,9 +368,7 @@ impl SimCluster {
     /// Whether a request changes something.
     fn changes(&self, method: &Method, path: &str) -> bool {
         let path = path.split('?').next().unwrap_or_default();
-        routes::find(&self.table, path)
-            .and_then(|found| found.routes.into_iter().find(|route| route.method == *method))
-            .is_some_and(|route| route.changes())
+        routes::route(&self.table, method, path).is_some_and(|route| route.changes())
     }
 
     /// Sends a request as a client with the master key would, to one pod after the other, which

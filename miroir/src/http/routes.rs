@@ -236,6 +236,12 @@ pub struct Matched {
     pub routes: Vec<Route>,
 }
 
+/// The route of a request. A slash at the end of its path does not matter.
+pub fn route(table: &[Route], method: &Method, path: &str) -> Option<Route> {
+    let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+    find(table, path)?.routes.into_iter().find(|route| route.method == *method)
+}
+
 /// Finds the routes of a path. Literal segments win over parameters.
 pub fn find(table: &[Route], path: &str) -> Option<Matched> {
     let segments: Vec<&str> = path.split('/').collect();

@@ -45,7 +45,6 @@ impl Leader {
     async fn take_over(&self, fence: u64) -> Result<(), Error> {
         let shared = &self.shared;
         shared.stores.fence.carry(fence);
-        shared.reload().await?;
         shared.take_over().await?;
         // Whatever the one before changed and could not announce.
         shared.announce().await?;

@@ -220,9 +220,7 @@ impl Shared {
         metrics::histogram!("miroir_epoch_wait_seconds").record(begun.elapsed());
         Ok(())
     }
-}
 
-impl Shared {
     /// Has the others read what this one has just changed, in their own time: they answer as well
     /// without.
     pub(crate) async fn tell_later(&self) -> Result<(), StoreError> {

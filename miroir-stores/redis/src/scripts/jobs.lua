@@ -32,6 +32,11 @@ local function claimed(id, attempt)
   -- Numbers of jobs are far below any instant.
   return until_ > now and held[1] or nil
 end
+local function drop(id, kind)
+  call('DEL', key(id))
+  call('ZREM', p .. 'jobs:of:' .. kind, id)
+  call('ZREM', p .. 'jobs:open:' .. kind, id)
+end
 local function show(id)
   local row = call('HMGET', key(id), 'kind', 'payload', 'cursor', 'attempt', 'error')
   return { id, row[1], row[2], row[3], row[4], row[5] or '' }

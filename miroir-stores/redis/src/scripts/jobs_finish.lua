@@ -4,8 +4,6 @@ local kind = claimed(ARGV[2], ARGV[3])
 if not kind then
   return 0
 end
-call('DEL', key(ARGV[2]))
-call('ZREM', p .. 'jobs:of:' .. kind, ARGV[2])
-call('ZREM', p .. 'jobs:open:' .. kind, ARGV[2])
+drop(ARGV[2], kind)
 add(4)
 return 1

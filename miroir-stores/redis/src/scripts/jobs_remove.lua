@@ -3,7 +3,5 @@ local kind = call('HGET', key(ARGV[2]), 'kind')
 if not kind then
   return 0
 end
-call('DEL', key(ARGV[2]))
-call('ZREM', p .. 'jobs:of:' .. kind, ARGV[2])
-call('ZREM', p .. 'jobs:open:' .. kind, ARGV[2])
+drop(ARGV[2], kind)
 return 1

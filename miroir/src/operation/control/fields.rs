@@ -25,7 +25,7 @@ struct Page {
 }
 
 /// Whether the client's list of displayed attributes shows a field: itself or a parent is named.
-fn is_displayed(list: Option<&Value>, field: &str) -> bool {
+pub(in crate::operation) fn is_displayed(list: Option<&Value>, field: &str) -> bool {
     let Some(list) = list.and_then(Value::as_array) else { return true };
     list.iter().filter_map(Value::as_str).any(|shown| {
         shown == "*"

@@ -10,7 +10,7 @@ mod details;
 pub mod drift;
 mod embedding;
 pub mod features;
-mod fields;
+pub(in crate::operation) mod fields;
 mod gated;
 mod indexes;
 mod keys;

@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use self::filter::{Call, Rewritten};
+use super::control::fields::is_displayed;
 use super::multi::inside;
 use super::resolve::Resolve;
 use super::rules::rewritten;
@@ -294,14 +295,6 @@ async fn ask(
     Ok(ids.into_iter().collect())
 }
 
-/// Whether a list of attributes shows one: itself or a parent is named.
-fn shows(list: &[String], name: &str) -> bool {
-    list.iter().any(|shown| {
-        name.strip_prefix(shown.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    })
-}
-
 /// Takes what a path names out of an object.
 fn without(document: &RawValue, path: &str) -> Option<Box<RawValue>> {
     let mut value: Value = serde_json::from_str(document.get()).ok()?;
@@ -326,11 +319,12 @@ async fn fetch(
     let ids: Vec<String> = ids.into_iter().collect();
     let mut known: HashMap<_, _> = ids.iter().map(|id| (id.clone(), nothing.clone())).collect();
     let Some(key) = entry.primary_key.as_deref() else { return Ok(known) };
-    let shown = entry.overlay.get("displayedAttributes").and_then(Value::as_array);
+    let displayed = entry.overlay.get("displayedAttributes");
+    let hidden = !is_displayed(displayed, key);
+    let shown = displayed.and_then(Value::as_array);
     let shown: Option<Vec<String>> = shown
         .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
         .filter(|list: &Vec<String>| !list.iter().any(|name| name == "*"));
-    let hidden = shown.as_ref().is_some_and(|list| !shows(list, key));
     for ids in ids.chunks(BATCH) {
         let mut body = RawObject::default();
         body.set("ids", &ids);
