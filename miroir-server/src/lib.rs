@@ -241,6 +241,7 @@ async fn open_stores(config: &Config) -> Result<Stores, StoreError> {
                 key_prefix: store.key_prefix.clone(),
                 connect_timeout: store.connect_timeout_ms.into(),
                 response_timeout: store.response_timeout_ms.into(),
+                features: Vec::new(),
             };
             miroir_store_redis::open(store.url.expose(), options).await
         }

@@ -34,18 +34,22 @@
 //! never through `SCAN` or `KEYS`. One primary is expected to hold all keys: Redis Cluster is not
 //! supported, and neither are reads from replicas, which may be behind.
 
+mod buckets;
 mod features;
 mod indexes;
 mod jobs;
 mod keys;
 mod leases;
 mod link;
+mod logs;
 mod migrations;
 mod pods;
+mod records;
 mod replicas;
 mod rules;
 mod scripts;
 mod settings;
+mod signals;
 mod tasks;
 mod trouble;
 mod webhooks;
@@ -53,6 +57,7 @@ mod webhooks;
 use std::sync::Arc;
 use std::time::Duration;
 
+use miroir::store::records::Typed;
 use miroir::store::{StoreError, Stores};
 
 use link::Link;
@@ -66,6 +71,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long Redis may take to answer one command.
     pub response_timeout: Duration,
+    /// Features whose tables are used, of [`miroir::store::records::FEATURES`].
+    pub features: Vec<&'static str>,
 }
 
 impl Default for Options {
@@ -75,6 +82,7 @@ impl Default for Options {
             key_prefix: "miroir:".to_owned(),
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(5),
+            features: Vec::new(),
         }
     }
 }
@@ -105,16 +113,22 @@ fn info(url: &str) -> Result<redis::ConnectionInfo, InvalidUrl> {
 ///
 /// `url` is `redis://[[user]:password@]host[:port][/database]`, or `rediss://…` for TLS with the
 /// system's certificates (or those of `SSL_CERT_FILE`). The user needs `+@read +@write
-/// +@scripting +@connection +info +time` on the keys of the prefix. The connection is closed once
+/// +@scripting +@connection +@pubsub +info +time` on the keys and channels of the prefix. The connection is closed once
 /// the last of the returned stores is dropped.
 ///
 /// # Errors
 /// [`StoreError::SchemaVersionAhead`] if a newer Miroir wrote the data, otherwise
 /// [`StoreError::Backend`] with the reason, never with the credentials.
 pub async fn open(url: &str, options: Options) -> Result<Stores, StoreError> {
+    let features = options.features.clone();
     let link = Arc::new(Link::new(info(url).map_err(|e| StoreError::Backend(e.into()))?, options)?);
-    migrations::migrate(&link, migrations::ALL, &[]).await?;
+    migrations::migrate(&link, migrations::ALL, &features).await?;
     link.recognise().await?;
+    let typed = Typed::new(
+        Arc::new(records::RedisRecords { link: Arc::clone(&link), features: features.clone() }),
+        Arc::new(logs::RedisLogs { link: Arc::clone(&link), features }),
+        Arc::new(signals::RedisSignals(Arc::clone(&link))),
+    );
     Ok(Stores {
         tasks: Arc::new(tasks::RedisTasks(Arc::clone(&link))),
         indexes: Arc::new(indexes::RedisIndexes(Arc::clone(&link))),
@@ -127,7 +141,18 @@ pub async fn open(url: &str, options: Options) -> Result<Stores, StoreError> {
         leases: Arc::new(leases::RedisLeases(Arc::clone(&link))),
         fence: link.fence(),
         jobs: Arc::new(jobs::RedisJobs(Arc::clone(&link))),
+        buckets: Arc::new(buckets::RedisBuckets(Arc::clone(&link))),
         pods: Arc::new(pods::RedisPods(link)),
+        aliases: typed.clone(),
+        sessions: typed.clone(),
+        idempotency: typed.clone(),
+        canaries: typed.clone(),
+        cursors: typed.clone(),
+        tenants: typed.clone(),
+        rollovers: typed.clone(),
+        search_ui: typed.clone(),
+        admin_sessions: typed.clone(),
+        overflow: typed,
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use miroir::store::{Fence, StoreError};
-use redis::aio::MultiplexedConnection;
+use redis::aio::{MultiplexedConnection, PubSubStream};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ProtocolVersion, PushInfo, PushKind, Value,
     cmd,
@@ -134,6 +134,19 @@ impl Link {
     /// Runs a script that writes and is not worth keeping.
     pub(crate) async fn once(&self, text: &str, args: Args) -> Result<Value, StoreError> {
         self.run(&Ask::Once(text, &args.0)).await
+    }
+
+    /// Listens to a channel, on a connection of its own.
+    pub(crate) async fn subscribe(&self, channel: &str) -> Result<PubSubStream, StoreError> {
+        let away = |error: redis::RedisError| Trouble::away(&self.address, error);
+        let limit = self.options.connect_timeout;
+        let subscribing = timeout(limit, async {
+            let mut listening = self.client.get_async_pubsub().await.map_err(away)?;
+            listening.subscribe(channel).await.map_err(away)?;
+            Ok::<_, Trouble>(listening.into_on_message())
+        });
+        let late = || Trouble::away(&self.address, format!("no subscription within {limit:?}"));
+        Ok(subscribing.await.map_err(|_| late())??)
     }
 
     /// Remembers which store this is: connections that lead to another are refused from now on.

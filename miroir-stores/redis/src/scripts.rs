@@ -16,7 +16,7 @@ pub(crate) struct Script {
 impl Script {
     /// Whether it is for a leader only.
     pub(crate) fn is_fenced(&self) -> bool {
-        let everybodys: [&Self; 12] = [
+        let everybodys: [&Self; 18] = [
             &LEASES_ACQUIRE,
             &LEASES_END,
             &PODS_REPORT,
@@ -31,6 +31,13 @@ impl Script {
             &JOBS_REMOVE,
             // Old tasks are old for everybody.
             &TASKS_PRUNE,
+            // What a late writer leaves there does no harm; see `Table::is_the_leaders`.
+            &RECORDS_PUT_ANY,
+            &RECORDS_DELETE_ANY,
+            &RECORDS_PRUNE,
+            &LOGS_APPEND,
+            &LOGS_TRIM,
+            &BUCKETS_TAKE,
         ];
         self.writes && !everybodys.iter().any(|script| std::ptr::eq(*script, self))
     }
@@ -105,6 +112,19 @@ scripts! {
     true JOBS_FAIL = ["scripts/write.lua", "scripts/jobs.lua", "scripts/jobs_fail.lua"];
     true JOBS_REMOVE = ["scripts/write.lua", "scripts/jobs.lua", "scripts/jobs_remove.lua"];
     false JOBS_LIST = ["scripts/jobs.lua", "scripts/jobs_list.lua"];
+    true RECORDS_PUT = ["scripts/write.lua", "scripts/records.lua", "scripts/records_put.lua"];
+    true RECORDS_PUT_ANY = ["scripts/write.lua", "scripts/records.lua", "scripts/records_put.lua"];
+    true RECORDS_DELETE = ["scripts/write.lua", "scripts/records.lua", "scripts/records_delete.lua"];
+    true RECORDS_DELETE_ANY =
+        ["scripts/write.lua", "scripts/records.lua", "scripts/records_delete.lua"];
+    true RECORDS_PRUNE = ["scripts/write.lua", "scripts/records.lua", "scripts/records_prune.lua"];
+    false RECORDS_LIST = ["scripts/records.lua", "scripts/records_list.lua"];
+    false RECORDS_COUNT = ["scripts/records.lua", "scripts/records_count.lua"];
+    true LOGS_APPEND = ["scripts/write.lua", "scripts/logs.lua", "scripts/logs_append.lua"];
+    true LOGS_TRIM = ["scripts/write.lua", "scripts/logs.lua", "scripts/logs_trim.lua"];
+    false LOGS_READ = ["scripts/logs.lua", "scripts/logs_read.lua"];
+    false LOGS_SIZE = ["scripts/logs.lua", "scripts/logs_size.lua"];
+    true BUCKETS_TAKE = ["scripts/write.lua", "scripts/buckets_take.lua"];
     true NOTES_PUT = ["scripts/write.lua", "scripts/notes_put.lua"];
     true NOTES_TAKE = ["scripts/write.lua", "scripts/notes_take.lua"];
 }

@@ -7,7 +7,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use miroir::store::records::{AdminSession, Alias, FEATURES, Limit, Pin, Signal, Target};
 use miroir::store::{Fence, NewTask, StoreError, Stores, TaskQuery, TaskRecord};
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{IndexUid, NodeId, TaskUid};
@@ -62,6 +64,15 @@ async fn a_leader_of_a_former_term_changes_nothing() {
     refused(old.indexes.delete(&IndexUid::new("movies").unwrap(), 1).await.unwrap_err());
     refused(old.replicas.mark(vec![stale("node-1")]).await.unwrap_err());
     refused(old.features.set(vec![("metrics".to_owned(), true)]).await.unwrap_err());
+    let alias = Alias {
+        name: IndexUid::new("shop").unwrap(),
+        target: Target::One(IndexUid::new("movies").unwrap()),
+        version: 1,
+        owner: None,
+        created_at: instant(),
+        history: Vec::new(),
+    };
+    refused(old.aliases.put(alias, 0).await.unwrap_err());
     refused(old.pods.raise().await.unwrap_err());
     refused(old.pods.take_notes().await.unwrap_err());
     assert_eq!(new.tasks.get(task.uid).await.unwrap().unwrap(), task);
@@ -73,6 +84,8 @@ async fn a_leader_of_a_former_term_changes_nothing() {
     old.fence.close();
     refused(old.tasks.insert(new_task("movies")).await.unwrap_err());
     old.pods.note(serde_json::json!({"late": 1})).await.unwrap();
+    let limit = Limit { count: 1, per: Duration::from_mins(1) };
+    assert!(old.buckets.take("ip", limit, instant()).await.unwrap().allowed);
     assert_eq!(old.tasks.prune(instant()).await.unwrap(), 0);
     assert_eq!(old.tasks.get(task.uid).await.unwrap().unwrap(), task);
     assert_eq!(new.pods.take_notes().await.unwrap().len(), 1);
@@ -242,6 +255,64 @@ async fn a_server_that_is_away_fails_calls_until_it_is_back() {
         }
     }
     assert_eq!(stores.tasks.insert(new_task("a")).await.unwrap().uid, TaskUid(3));
+}
+
+/// Whoever listens while the server is away is told that something may have been missed.
+#[tokio::test]
+async fn listeners_hear_of_a_gap() {
+    let server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let options = || Options { features: FEATURES.to_vec(), ..Options::default() };
+    let here = miroir_store_redis::open(&server.url(), options()).await.unwrap();
+    let there = miroir_store_redis::open(&server.url(), options()).await.unwrap();
+    let session = AdminSession {
+        id: "s".to_owned(),
+        csrf: String::new(),
+        created_at: instant(),
+        source: String::new(),
+        revoked: false,
+    };
+    let hour = Duration::from_hours(1);
+    let mut revoked = here.admin_sessions.revoked();
+    let mut next = async || {
+        let next = tokio::time::timeout(Duration::from_secs(30), revoked.next()).await;
+        next.expect("something is heard").unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(next().await, Signal::Gap);
+        there.admin_sessions.insert(session.clone(), hour, instant()).await.unwrap();
+        let begun = Instant::now();
+        assert!(there.admin_sessions.revoke("s", hour, instant()).await.unwrap());
+        assert_eq!(next().await, Signal::Said("s".to_owned()));
+        // On one machine it takes a millisecond.
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        server.kill();
+        server.start_again();
+    }
+}
+
+/// Redis forgets by itself what has ended, and the index of the table is cleaned.
+#[tokio::test]
+async fn what_ended_leaves_no_keys() {
+    let options = own();
+    let prefix = options.key_prefix.clone();
+    let stores = open(options).await;
+    let mut raw = Raw::new(RedisServer::shared()).await;
+    let pin = Pin { task: TaskUid(1), group: None };
+    let short = Duration::from_millis(20);
+    for session in ["a", "b"] {
+        stores.sessions.pin(session, "movies", pin, short, 10, instant()).await.unwrap();
+    }
+    let limit = Limit { count: 1, per: short };
+    assert!(stores.buckets.take("ip", limit, instant()).await.unwrap().allowed);
+    let begun = Instant::now();
+    let mut left = vec![String::new()];
+    while !left.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{left:?}");
+        stores.sessions.prune(instant()).await.unwrap();
+        left = raw.keys(&prefix).await;
+        left.retain(|key| key.contains("session") || key.contains("ratelimit"));
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

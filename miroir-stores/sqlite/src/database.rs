@@ -30,6 +30,8 @@ const LOG_LIMIT: i64 = 64 << 20;
 pub(crate) struct Database {
     writer: mpsc::Sender<Box<dyn Job>>,
     readers: Arc<Readers>,
+    /// The features whose tables are there.
+    features: Vec<&'static str>,
 }
 
 impl fmt::Debug for Database {
@@ -42,7 +44,7 @@ impl Database {
     /// Opens, migrates and starts the writer.
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let mut connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE, options.durability)?;
-        migrations::migrate(&mut connection, migrations::ALL, &[])?;
+        migrations::migrate(&mut connection, migrations::ALL, &options.features)?;
         let readers = (0..options.readers.max(1))
             .map(|_| connect(path, OpenFlags::empty(), options.durability))
             .collect::<Result<Vec<_>, _>>()?;
@@ -57,7 +59,17 @@ impl Database {
             .name("miroir-sqlite".to_owned())
             .spawn(move || write(connection, queue, batch))
             .map_err(|error| StoreError::Backend(error.into()))?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, features: options.features.clone() })
+    }
+
+    /// Refuses what needs tables that are not there.
+    pub(crate) fn expect(&self, feature: Option<&'static str>) -> Result<(), StoreError> {
+        match feature {
+            Some(feature) if !self.features.contains(&feature) => {
+                Err(StoreError::FeatureOff(feature))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Runs `work` on the writer, all or nothing, and answers once it is committed.

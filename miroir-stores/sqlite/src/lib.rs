@@ -32,7 +32,9 @@ mod indexes;
 mod jobs;
 mod keys;
 mod leases;
+mod logs;
 mod migrations;
+mod records;
 mod replicas;
 mod rules;
 mod settings;
@@ -42,6 +44,7 @@ mod webhooks;
 use std::path::Path;
 use std::sync::Arc;
 
+use miroir::store::records::Typed;
 use miroir::store::{StoreError, Stores};
 
 use database::Database;
@@ -59,6 +62,9 @@ pub enum Durability {
 /// How to open a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// Features whose tables are there, of [`miroir::store::records::FEATURES`]. Tables stay when
+    /// their feature is switched off, and are not used.
+    pub features: Vec<&'static str>,
     /// How much a committed change survives.
     pub durability: Durability,
     /// Connections for reading, and so how many reads run at once; at least 1.
@@ -71,7 +77,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { durability: Durability::default(), readers: 4, batch: 256, queue: 1024 }
+        Self {
+            features: Vec::new(),
+            durability: Durability::default(),
+            readers: 4,
+            batch: 256,
+            queue: 1024,
+        }
     }
 }
 
@@ -86,6 +98,12 @@ impl Default for Options {
 /// [`StoreError::Backend`] with SQLite's reason.
 pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
     let database = Arc::new(Database::open(path, &options)?);
+    let typed = Typed::new(
+        Arc::new(records::SqliteRecords(Arc::clone(&database))),
+        Arc::new(logs::SqliteLogs(Arc::clone(&database))),
+        // One process has the file to itself, and limits and channels to the same end.
+        miroir::store::memory::signals(),
+    );
     Ok(Stores {
         tasks: Arc::new(tasks::SqliteTasks(Arc::clone(&database))),
         indexes: Arc::new(indexes::SqliteIndexes(Arc::clone(&database))),
@@ -100,5 +118,16 @@ pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
         // One process has the file to itself.
         pods: miroir::store::memory::pods(),
         fence: Arc::default(),
+        buckets: miroir::store::memory::buckets(),
+        aliases: typed.clone(),
+        sessions: typed.clone(),
+        idempotency: typed.clone(),
+        canaries: typed.clone(),
+        cursors: typed.clone(),
+        tenants: typed.clone(),
+        rollovers: typed.clone(),
+        search_ui: typed.clone(),
+        admin_sessions: typed.clone(),
+        overflow: typed,
     })
 }

@@ -53,6 +53,48 @@ pub(crate) const ALL: &[Migration] = &[
         script: include_str!("../migrations/007_jobs.sql"),
         feature: None,
     },
+    Migration {
+        version: 8,
+        name: "records",
+        script: include_str!("../migrations/008_records.sql"),
+        feature: None,
+    },
+    Migration {
+        version: 9,
+        name: "canaries",
+        script: include_str!("../migrations/009_canaries.sql"),
+        feature: Some("canaries"),
+    },
+    Migration {
+        version: 10,
+        name: "cdc",
+        script: include_str!("../migrations/010_cdc.sql"),
+        feature: Some("cdc"),
+    },
+    Migration {
+        version: 11,
+        name: "tenant_map",
+        script: include_str!("../migrations/011_tenant_map.sql"),
+        feature: Some("tenant_map"),
+    },
+    Migration {
+        version: 12,
+        name: "ilm",
+        script: include_str!("../migrations/012_ilm.sql"),
+        feature: Some("ilm"),
+    },
+    Migration {
+        version: 13,
+        name: "search_ui",
+        script: include_str!("../migrations/013_search_ui.sql"),
+        feature: Some("search_ui"),
+    },
+    Migration {
+        version: 14,
+        name: "admin_ui",
+        script: include_str!("../migrations/014_admin_ui.sql"),
+        feature: Some("admin_ui"),
+    },
 ];
 
 /// Applies what is missing, all or nothing.

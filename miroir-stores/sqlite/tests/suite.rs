@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use futures_util::future::join_all;
+use miroir::store::records::{FEATURES, Pin, Table, TenantMapping};
 use miroir::store::{IndexEntry, NewTask, Stale, StaleKind, StoreError, Stores, TaskQuery};
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
@@ -26,9 +27,13 @@ fn fixture(options: Options) -> Fixture {
     Fixture::keeping(stores, directory)
 }
 
-miroir_test::store_suite!(synced, async || fixture(Options::default()));
+miroir_test::store_suite!(synced, async || fixture(Options {
+    features: FEATURES.to_vec(),
+    ..Options::default()
+}));
 // The narrowest of everything: each call commits alone and all reads share one connection.
 miroir_test::store_suite!(narrow, async || fixture(Options {
+    features: FEATURES.to_vec(),
     durability: Durability::Flushed,
     readers: 1,
     batch: 1,
@@ -116,15 +121,70 @@ async fn reopening_keeps_everything() {
     assert!(stores.indexes.put(entry("movies"), None).await.unwrap());
     stores.replicas.mark(vec![stale("n1"), stale("n2")]).await.unwrap();
     stores.settings_versions.set("movies", &NodeId::new("n1").unwrap(), 3).await.unwrap();
+    let pin = Pin { task: TaskUid(3), group: None };
+    let hour = std::time::Duration::from_hours(1);
+    stores.sessions.pin("s", "movies", pin, hour, 10, instant()).await.unwrap();
     let before = contents(&stores).await;
     drop(stores);
 
     let stores = open(&path);
     assert_eq!(contents(&stores).await, before);
+    let session = stores.sessions.get("s", instant()).await.unwrap();
+    assert_eq!(session.unwrap().pins["movies"], pin);
+    assert_eq!(stores.sessions.get("s", instant() + hour).await.unwrap(), None, "it ended");
+    assert_eq!(stores.sessions.prune(instant() + hour).await.unwrap(), 1);
     assert_eq!(stores.tasks.insert(new_task("movies")).await.unwrap().uid, TaskUid(5));
     let old = stores.replicas.list().await.unwrap().remove(0);
     stores.replicas.mark(vec![stale("n1")]).await.unwrap();
     assert!(!stores.replicas.clear(old).await.unwrap());
+}
+
+/// Tables of features are there once their feature is on, and are not used while it is off.
+#[tokio::test]
+async fn features_bring_their_tables() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("db");
+    let tables = || -> Vec<String> {
+        let names = schema(&path).into_iter().map(|(name, _)| name);
+        names.filter(|name| Table::ALL.into_iter().any(|table| table.name() == name)).collect()
+    };
+    let plain = open(&path);
+    assert_eq!(tables(), ["aliases", "idempotency_cache", "sessions"]);
+    let mapping =
+        TenantMapping { api_key_hash: "aa".to_owned(), tenant: "one".to_owned(), group: None };
+    let refused = plain.tenants.put(mapping.clone()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::FeatureOff("tenant_map")), "{refused}");
+    let refused = plain.overflow.push("s", String::new(), 1).await.unwrap_err();
+    assert!(matches!(refused, StoreError::FeatureOff("cdc")), "{refused}");
+    drop(plain);
+
+    let on = Options { features: vec!["tenant_map"], ..Options::default() };
+    let stores = miroir_store_sqlite::open(&path, on.clone()).unwrap();
+    assert_eq!(tables(), ["aliases", "idempotency_cache", "sessions", "tenant_map"]);
+    stores.tenants.put(mapping.clone()).await.unwrap();
+    drop(stores);
+    assert!(open(&path).tenants.list().await.is_err(), "it is off again");
+    let stores = miroir_store_sqlite::open(&path, on).unwrap();
+    assert_eq!(stores.tenants.list().await.unwrap(), [mapping]);
+}
+
+/// What is not used takes a few pages.
+#[test]
+fn empty_tables_are_small() {
+    let directory = TempDir::new().unwrap();
+    let size = |name: &str, features: &[&'static str]| {
+        let path = directory.path().join(name);
+        let options = Options { features: features.to_vec(), ..Options::default() };
+        drop(miroir_store_sqlite::open(&path, options).unwrap());
+        let connection = Connection::open(&path).unwrap();
+        let value =
+            |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        value("page_count") * value("page_size")
+    };
+    let added = size("all", &FEATURES) - size("none", &[]);
+    let records = Table::ALL.iter().filter(|table| table.feature().is_some()).count();
+    // And two kinds of lists.
+    assert!(added < 16 * 1024 * (records as i64 + 2), "{added} bytes");
 }
 
 #[test]

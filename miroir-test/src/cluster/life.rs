@@ -175,10 +175,10 @@ impl Life {
             rules: Arc::new(Mortal { inner: Arc::clone(&inner.rules), life: self.clone() }),
             webhooks: Arc::new(Mortal { inner: Arc::clone(&inner.webhooks), life: self.clone() }),
             leases: Arc::new(Mortal { inner: Arc::clone(&inner.leases), life: self.clone() }),
-            // Nothing here is queued.
-            jobs: Arc::clone(&inner.jobs),
             pods: Arc::new(Mortal { inner: Arc::clone(&inner.pods), life: self.clone() }),
             fence: Arc::clone(&self.fence),
+            // Nothing here uses the others.
+            ..inner.clone()
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod keys;
 pub mod leases;
 pub mod listing;
 pub mod pods;
+pub mod records;
 pub mod replicas;
 pub mod rules;
 pub mod settings;
@@ -88,6 +89,13 @@ macro_rules! store_suite {
                 jobs: they_come_in_order_and_resume, a_claim_that_ran_out_is_anothers,
                     no_job_is_claimed_twice;
                 pods: a_word_needs_the_newest_epoch, notes_are_taken_once;
+                records: aliases_flip, every_flip_has_one_winner,
+                    sessions_remember_the_later_write, sessions_are_bounded, a_key_is_used_once,
+                    an_abandoned_key_has_one_heir, canaries_keep_their_last_runs,
+                    cursors_never_go_back, overflow_is_bounded, tenants_round_trip,
+                    rollovers_are_compared, search_pages_rotate_their_keys,
+                    revoked_sessions_are_heard_of, failed_logins_are_counted,
+                    buckets_let_in_what_they_may;
             }
         }
     };

@@ -4,6 +4,7 @@
 //! length of one call and never across an await.
 
 mod jobs;
+mod records;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::records::{Buckets, Signals, Typed};
 use super::{
     Answer, Features, IndexChange, IndexEntry, Indexes, Keys, NewTask, Pods, Replicas, Rules,
     SettingsVersions, Stale, StaleKind, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
@@ -25,6 +27,11 @@ use crate::keys::request::Change;
 /// New, empty stores.
 #[must_use]
 pub fn open() -> Stores {
+    let typed = Typed::new(
+        Arc::new(records::RecordMap::default()),
+        Arc::new(records::LogMap::default()),
+        signals(),
+    );
     Stores {
         tasks: Arc::new(TaskMap::default()),
         indexes: Arc::new(IndexMap::default()),
@@ -38,6 +45,17 @@ pub fn open() -> Stores {
         jobs: Arc::new(jobs::JobQueue::default()),
         pods: pods(),
         fence: Arc::default(),
+        buckets: buckets(),
+        aliases: typed.clone(),
+        sessions: typed.clone(),
+        idempotency: typed.clone(),
+        canaries: typed.clone(),
+        cursors: typed.clone(),
+        tenants: typed.clone(),
+        rollovers: typed.clone(),
+        search_ui: typed.clone(),
+        admin_sessions: typed.clone(),
+        overflow: typed,
     }
 }
 
@@ -45,6 +63,18 @@ pub fn open() -> Stores {
 #[must_use]
 pub fn pods() -> Arc<dyn Pods> {
     Arc::new(shared::PodMap::default())
+}
+
+/// New rate limits of one process: for backends that only one process uses.
+#[must_use]
+pub fn buckets() -> Arc<dyn Buckets> {
+    Arc::new(records::BucketMap::default())
+}
+
+/// New channels of one process: for backends that only one process uses.
+#[must_use]
+pub fn signals() -> Arc<dyn Signals> {
+    Arc::new(records::Channels::default())
 }
 
 /// A mutex whose data stays usable after a panic: every call leaves it consistent.

@@ -8,6 +8,7 @@ mod cache;
 mod fence;
 pub mod memory;
 pub mod migrations;
+pub mod records;
 mod types;
 pub mod watched;
 
@@ -41,6 +42,9 @@ pub enum StoreError {
     /// Somebody else leads by now: what the caller wanted to change is not its business any more.
     #[error("this pod does not lead any more")]
     Deposed,
+    /// The tables of a feature that is off are not there.
+    #[error("the store has no tables for `{0}`: switch the feature on and start Miroir again")]
+    FeatureOff(&'static str),
     /// The database was written by a newer Miroir.
     #[error(
         "schema_version_ahead: the store is at schema version {found}, this program knows {known}. \
@@ -288,4 +292,26 @@ pub struct Stores {
     pub pods: Arc<dyn Pods>,
     /// What changes carry with them, where a backend checks it.
     pub fence: Arc<Fence>,
+    /// Rate limits.
+    pub buckets: Arc<dyn records::Buckets>,
+    /// Names that stand for indexes.
+    pub aliases: Arc<dyn records::Aliases>,
+    /// What sessions have written.
+    pub sessions: Arc<dyn records::Sessions>,
+    /// Answers to writes with a key.
+    pub idempotency: Arc<dyn records::Idempotency>,
+    /// Canaries.
+    pub canaries: Arc<dyn records::Canaries>,
+    /// Cursors of sinks.
+    pub cursors: Arc<dyn records::Cursors>,
+    /// Tenants of API keys.
+    pub tenants: Arc<dyn records::Tenants>,
+    /// Rollover policies.
+    pub rollovers: Arc<dyn records::Rollovers>,
+    /// Search pages.
+    pub search_ui: Arc<dyn records::SearchUi>,
+    /// Sessions of the console.
+    pub admin_sessions: Arc<dyn records::AdminSessions>,
+    /// Changes that wait for sinks.
+    pub overflow: Arc<dyn records::Overflow>,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use miroir::store::records::FEATURES;
 use miroir::store::{IndexEntry, NewTask, Stale, StaleKind, Stores, TaskQuery};
 use miroir_api::meili::TaskKind;
 use miroir_api::{IndexUid, NodeId, ShardId};
@@ -16,7 +17,7 @@ use time::OffsetDateTime;
 pub(crate) fn own() -> Options {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    Options { key_prefix: format!("t{number}:"), ..Options::default() }
+    Options { key_prefix: format!("t{number}:"), features: FEATURES.to_vec(), ..Options::default() }
 }
 
 /// Opens stores on the shared server.
@@ -98,6 +99,11 @@ impl Raw {
         let info = self.info("commandstats").await;
         let calls = info.lines().filter_map(|line| line.split_once("calls=")?.1.split(',').next());
         calls.map(|calls| calls.parse::<u64>().unwrap()).sum()
+    }
+
+    /// All keys that begin with a prefix.
+    pub(crate) async fn keys(&mut self, prefix: &str) -> Vec<String> {
+        cmd("KEYS").arg(format!("{prefix}*")).query_async(&mut self.0).await.unwrap()
     }
 
     /// How many keys there are.

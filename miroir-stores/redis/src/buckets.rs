@@ -1,0 +1,32 @@
+//! Rate limits: an instant per bucket, forgotten once it has passed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use miroir::store::Answer;
+use miroir::store::records::{Buckets, Limit, Verdict};
+use time::OffsetDateTime;
+
+use crate::link::{Args, Link};
+use crate::scripts::BUCKETS_TAKE;
+use crate::trouble::Trouble;
+
+#[derive(Debug)]
+pub(crate) struct RedisBuckets(pub(crate) Arc<Link>);
+
+impl Buckets for RedisBuckets {
+    fn take(&self, key: &str, limit: Limit, _: OffsetDateTime) -> Answer<'_, Verdict> {
+        let args = Args::new().with(key).with(limit.count).with(limit.per.as_micros());
+        Box::pin(async move {
+            let value = self.0.script(&BUCKETS_TAKE, args).await?;
+            let (allowed, remaining, retry, reset): (u8, u32, u64, u64) =
+                redis::from_redis_value(value).map_err(Trouble::odd)?;
+            Ok(Verdict {
+                allowed: allowed == 1,
+                remaining,
+                retry_after: Duration::from_micros(retry),
+                reset_after: Duration::from_micros(reset),
+            })
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! Tables of JSON records: a text each, which Redis forgets by itself, and an index per table.
+
+use std::sync::Arc;
+
+use miroir::store::records::{Expected, Record, Records, Table, Terms};
+use miroir::store::{Answer, StoreError};
+use redis::cmd;
+use time::OffsetDateTime;
+
+use crate::link::{Args, Link, decode, number, text};
+use crate::scripts::{
+    RECORDS_COUNT, RECORDS_DELETE, RECORDS_DELETE_ANY, RECORDS_LIST, RECORDS_PRUNE, RECORDS_PUT,
+    RECORDS_PUT_ANY,
+};
+use crate::trouble::Trouble;
+
+#[derive(Debug)]
+pub(crate) struct RedisRecords {
+    pub(crate) link: Arc<Link>,
+    /// The features whose tables are there.
+    pub(crate) features: Vec<&'static str>,
+}
+
+/// What the names of a table's keys begin with.
+fn stem(table: Table) -> &'static str {
+    match table {
+        Table::Sessions => "session",
+        Table::Idempotency => "idemp",
+        Table::Canaries => "canary",
+        Table::CdcCursors => "cdc_cursor",
+        Table::RolloverPolicies => "rollover",
+        Table::AdminSessions => "admin_session",
+        Table::AdminLoginBackoff => "ratelimit:adminlogin:backoff",
+        table => table.name(),
+    }
+}
+
+/// Refuses what needs tables that are not there.
+pub(crate) fn expect(
+    features: &[&'static str],
+    feature: Option<&'static str>,
+) -> Result<(), StoreError> {
+    match feature {
+        Some(feature) if !features.contains(&feature) => Err(StoreError::FeatureOff(feature)),
+        _ => Ok(()),
+    }
+}
+
+fn record(key: String, version: &str, value: &str) -> Result<Record, StoreError> {
+    Ok(Record { key, version: version.parse().map_err(Trouble::odd)?, value: decode(value)? })
+}
+
+impl Records for RedisRecords {
+    fn get(&self, table: Table, key: &str, _: OffsetDateTime) -> Answer<'_, Option<Record>> {
+        let key = key.to_owned();
+        Box::pin(async move {
+            expect(&self.features, table.feature())?;
+            let name = self.link.key(format_args!("{}:{key}", stem(table)));
+            let Some(stored) = text(self.link.read(cmd("GET").arg(name)).await?)? else {
+                return Ok(None);
+            };
+            let odd = || Trouble::odd("a record without a version");
+            let (version, value) = stored.split_once(' ').ok_or_else(odd)?;
+            record(key, version, value).map(Some)
+        })
+    }
+
+    fn list(&self, table: Table, _: OffsetDateTime) -> Answer<'_, Vec<Record>> {
+        Box::pin(async move {
+            expect(&self.features, table.feature())?;
+            let value = self.link.script(&RECORDS_LIST, Args::new().with(stem(table))).await?;
+            let rows: Vec<(String, String, String)> =
+                redis::from_redis_value(value).map_err(Trouble::odd)?;
+            let mut records = rows
+                .into_iter()
+                .map(|(key, version, value)| record(key, &version, &value))
+                .collect::<Result<Vec<_>, _>>()?;
+            records.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+            Ok(records)
+        })
+    }
+
+    fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: serde_json::Value,
+        terms: Terms,
+        _: OffsetDateTime,
+    ) -> Answer<'_, Option<u64>> {
+        let mut args = Args::new().with(stem(table)).with(key).with(value);
+        args.push(match terms.expected {
+            Expected::Anything => String::new(),
+            Expected::Nothing => "0".to_owned(),
+            Expected::Version(version) => version.to_string(),
+        });
+        // At least one: nothing lives for no time.
+        args.push(terms.ttl.map_or_else(String::new, |ttl| ttl.as_millis().max(1).to_string()));
+        args.push(terms.most.map_or_else(String::new, |most| most.to_string()));
+        let script = if table.is_the_leaders() { &RECORDS_PUT } else { &RECORDS_PUT_ANY };
+        Box::pin(async move {
+            expect(&self.features, table.feature())?;
+            let version = number(self.link.script(script, args).await?)?;
+            Ok((version > 0).then_some(version))
+        })
+    }
+
+    fn delete(
+        &self,
+        table: Table,
+        key: &str,
+        version: Option<u64>,
+        _: OffsetDateTime,
+    ) -> Answer<'_, bool> {
+        let mut args = Args::new().with(stem(table)).with(key);
+        args.push(version.map_or_else(String::new, |version| version.to_string()));
+        let script = if table.is_the_leaders() { &RECORDS_DELETE } else { &RECORDS_DELETE_ANY };
+        Box::pin(async move {
+            expect(&self.features, table.feature())?;
+            Ok(number(self.link.script(script, args).await?)? == 1)
+        })
+    }
+
+    fn count(&self, table: Table, _: OffsetDateTime) -> Answer<'_, u64> {
+        let args = Args::new().with(stem(table));
+        Box::pin(async move {
+            expect(&self.features, table.feature())?;
+            number(self.link.script(&RECORDS_COUNT, args).await?)
+        })
+    }
+
+    fn prune(&self, table: Table, _: OffsetDateTime) -> Answer<'_, u64> {
+        let args = Args::new().with(stem(table));
+        Box::pin(async move {
+            expect(&self.features, table.feature())?;
+            number(self.link.script(&RECORDS_PRUNE, args).await?)
+        })
+    }
+}
