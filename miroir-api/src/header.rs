@@ -8,6 +8,14 @@ pub const SETTINGS_VERSION: &str = "x-miroir-settings-version";
 pub const MIN_SETTINGS_VERSION: &str = "x-miroir-min-settings-version";
 /// Request. Each leaf of a search by vector is asked for this many times the hits needed.
 pub const OVER_FETCH: &str = "x-miroir-over-fetch";
+/// Request. Names a session, whose reads show its writes.
+pub const SESSION: &str = "x-miroir-session";
+/// Response. A session's last write was waited for in vain and may be missing.
+pub const SESSION_STALE: &str = "x-miroir-session-stale";
+/// Request. Makes a change that is sent again the same change.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Response. What was answered to the same request before.
+pub const IDEMPOTENCY_REPLAYED: &str = "x-miroir-idempotency-replayed";
 /// Response. Answered while a settings broadcast was in flight.
 pub const SETTINGS_INCONSISTENT: &str = "x-miroir-settings-inconsistent";
 /// Request, and response to a request that had it. Id of the request, for logs and traces.

@@ -1,7 +1,11 @@
 //! Values that several tests need.
 
+use std::sync::Arc;
+
+use miroir::keys::ApiKey;
 use miroir::store::IndexEntry;
 use miroir::topology::{Node, NodeStatus, Topology};
+use miroir_api::meili::{IndexPattern, KeyAction};
 use miroir_api::{GroupId, IndexUid, NodeId};
 
 /// An index with that many shards.
@@ -16,16 +20,36 @@ pub(crate) fn entry(name: &str, shards: u32) -> IndexEntry {
 
 /// One group of nodes `a`, `b`, `c`, ….
 pub(crate) fn topology(nodes: u8, replication_factor: u32) -> Topology {
-    let nodes = (0..nodes)
+    grouped(1, nodes, replication_factor)
+}
+
+/// Groups of nodes: the first has `a`, `b`, …, the next goes on from there.
+pub(crate) fn grouped(groups: u32, nodes: u8, replication_factor: u32) -> Topology {
+    let nodes = (0..groups as u8 * nodes)
         .map(|at| {
             let id = char::from(b'a' + at).to_string();
             Node {
                 address: format!("http://{id}"),
                 id: NodeId::new(&id).unwrap(),
-                group: GroupId(0),
+                group: GroupId(u32::from(at / nodes)),
                 status: NodeStatus::Active,
             }
         })
         .collect();
     Topology::new(nodes, replication_factor).unwrap()
+}
+
+/// A key that may do everything with these indexes.
+pub(crate) fn api_key(indexes: &[&str]) -> Arc<ApiKey> {
+    let now = time::OffsetDateTime::UNIX_EPOCH;
+    Arc::new(ApiKey {
+        uid: "6062abda-a5aa-4414-ac91-ecd7944c0f81".parse().unwrap(),
+        name: None,
+        description: None,
+        actions: vec![KeyAction::parse("*").unwrap()],
+        indexes: indexes.iter().map(|text| IndexPattern::new(text).unwrap()).collect(),
+        expires_at: None,
+        created_at: now,
+        updated_at: now,
+    })
 }

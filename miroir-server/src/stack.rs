@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use miroir::cluster::aliases::AliasTable;
 use miroir::index::Scatter;
 use miroir::leaf::Dispatch;
 use miroir::node::{Client, Connections, Pool, Scores};
@@ -13,20 +14,22 @@ use miroir::operation::Resolve;
 use miroir::operation::control::Control;
 use miroir::pods::Office;
 use miroir::stack::Description;
-use miroir::store::{CachedTasks, Stores};
+use miroir::store::{CachedTasks, Stores, memory};
 use miroir::topology::Node;
 use miroir::{Cluster, Shared, Stack, StageService, index, leaf, node, operation};
 use miroir_api::NodeId;
-use miroir_layers::index::{StampLayer, StampOptions};
+use miroir_layers::index::{SessionLayer, SessionOptions, StampLayer, StampOptions, WaitStrategy};
 use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
     LimitOptions, LoadLayer, LoadOptions, MetricsLayer,
 };
-use miroir_layers::operation::{AuthorizeLayer, AuthorizeOptions};
+use miroir_layers::operation::{
+    AliasLayer, AuthorizeLayer, AuthorizeOptions, IdempotencyLayer, IdempotencyOptions,
+};
 use tower::Layer;
 
-use crate::config::{Config, TaskStoreBackend};
+use crate::config::{self, Config, TaskStoreBackend};
 use crate::{BuildError, edge, options};
 
 /// One Meilisearch.
@@ -57,17 +60,26 @@ fn leaf(
 
 /// One concrete index.
 fn index(
-    _: &Config,
+    config: &Config,
+    stores: &Stores,
+    scores: &Arc<Scores>,
 ) -> Stack<index::Request, impl Layer<Scatter, Service: StageService<index::Request>> + use<>> {
-    Stack::new().push(StampLayer::new(StampOptions::default()))
+    Stack::new()
+        .push_if(session(config, stores, scores)) // waits before anybody looks at the index
+        .push(StampLayer::new(StampOptions::default()))
 }
 
 /// What the client asked for.
 fn operation(
-    _: &Config,
+    config: &Config,
+    stores: &Stores,
+    aliases: &Arc<AliasTable>,
 ) -> Stack<operation::Request, impl Layer<Resolve, Service: StageService<operation::Request>> + use<>>
 {
-    Stack::new().push(AuthorizeLayer::new(AuthorizeOptions::default()))
+    Stack::new()
+        .push(AuthorizeLayer::new(AuthorizeOptions::default()))
+        .push_if(idempotency(config, stores)) // keys belong to callers
+        .push_if(config.aliases.enabled.then(|| AliasLayer::new(Arc::clone(aliases))))
 }
 
 /// Builds the pipeline, innermost stage first: each stands on the one below.
@@ -104,10 +116,12 @@ pub(crate) async fn build(
         .map_err(|source| crate::store_failed(config, source))?;
 
     let leaves = leaf(config, &scores).build(Dispatch::new(pool, Arc::clone(&scores), timeout))?;
-    let indexes = index(config).build(Scatter::new(leaves.clone(), Arc::clone(&shared)))?;
+    let stores = &shared.stores;
+    let indexes =
+        index(config, stores, &scores).build(Scatter::new(leaves.clone(), Arc::clone(&shared)))?;
     let control = Control::new(leaves.clone(), Arc::clone(&shared));
     let resolve = Resolve::new(indexes.clone(), Arc::clone(&shared), control);
-    let operations = operation(config).build(resolve)?;
+    let operations = operation(config, stores, &shared.aliases).build(resolve)?;
     Ok(Cluster { operations, indexes, leaves, shared })
 }
 
@@ -121,10 +135,11 @@ pub fn describe(config: &Config) -> Vec<Description> {
         // The key itself does not matter; whether there is one does.
         credentials: config.node_key().and_then(|_| CredentialsLayer::new("any").ok()),
     };
+    let stores = memory::open();
     vec![
         edge::describe(config),
-        operation(config).describe(),
-        index(config).describe(),
+        operation(config, &stores, &Arc::default()).describe(),
+        index(config, &stores, &parts.scores).describe(),
         leaf(config, &parts.scores).describe(),
         node(config, &any, &parts).describe(),
     ]
@@ -160,6 +175,34 @@ fn limit(config: &Config, node: &NodeId) -> Option<LimitLayer> {
     limit.enabled.then(|| {
         let options = LimitOptions { interactive: limit.interactive, background: limit.background };
         LimitLayer::new(node, options)
+    })
+}
+
+fn session(config: &Config, stores: &Stores, scores: &Arc<Scores>) -> Option<SessionLayer> {
+    let sessions = &config.session_pinning;
+    sessions.enabled.then(|| {
+        let options = SessionOptions {
+            strategy: match sessions.wait_strategy {
+                config::WaitStrategy::Block => WaitStrategy::Block,
+                config::WaitStrategy::RoutePin => WaitStrategy::RoutePin,
+            },
+            max_wait: sessions.max_wait_ms.into(),
+            ttl: sessions.ttl_seconds.into(),
+            most: sessions.max_sessions,
+        };
+        SessionLayer::new(stores, Arc::clone(scores), options)
+    })
+}
+
+fn idempotency(config: &Config, stores: &Stores) -> Option<IdempotencyLayer> {
+    let idempotency = &config.idempotency;
+    idempotency.enabled.then(|| {
+        let options = IdempotencyOptions {
+            ttl: idempotency.ttl_seconds.into(),
+            most: idempotency.max_cached_keys,
+            ..IdempotencyOptions::default()
+        };
+        IdempotencyLayer::new(stores, options)
     })
 }
 
@@ -210,6 +253,9 @@ mod tests {
         config.node_limit.enabled = false;
         config.failover.enabled = false;
         config.hedging.enabled = false;
+        config.session_pinning.enabled = false;
+        config.idempotency.enabled = false;
+        config.aliases.enabled = false;
         insta::assert_snapshot!("smallest_stack", text(&config));
     }
 }

@@ -11,7 +11,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use miroir::node::health;
 use miroir::operation::control::{drift, poller, repair};
 use miroir::pods::{self, Leader, PodOptions};
-use miroir::store::Tasks;
+use miroir::store::Stores;
 use miroir::worker::{self, Candidate, Item, Schedule, Worker, elected, partitioned};
 use miroir::{Cluster, Shared, clock};
 use tokio::task::JoinSet;
@@ -21,7 +21,7 @@ use crate::admin::Readiness;
 use crate::config::Config;
 use crate::edge::Admission;
 use crate::peers::Identity;
-use crate::{envelope, metrics, options, peers, webhooks};
+use crate::{envelope, options, peers, webhooks};
 
 /// Pause before a worker that panicked is started again.
 const RESTART: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ pub(crate) fn start(
     }));
 
     let pruner = Arc::new(Pruner {
-        tasks: Arc::clone(&shared.stores.tasks),
+        stores: shared.stores.clone(),
         keep: Duration::from(config.task_registry.ttl_seconds),
     });
     let interval = Duration::from(config.task_registry.prune_interval_s);
@@ -104,7 +104,7 @@ pub(crate) fn start(
         async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = metrics::upkeep(metrics) => {}
+                () = crate::metrics::upkeep(metrics) => {}
             }
         }
     }));
@@ -160,20 +160,30 @@ where
     })
 }
 
-/// Forgets finished tasks that are old. One pod does it for all.
+/// Forgets finished tasks that are old, and sessions and keys that ended. Each is done by one pod for
+/// all.
 #[derive(Debug)]
 struct Pruner {
-    tasks: Arc<dyn Tasks>,
+    stores: Stores,
     /// How long a task is kept after its end.
     keep: Duration,
 }
 
 /// What there is to prune.
-struct Registry;
+#[derive(Clone, Copy)]
+enum Registry {
+    Tasks,
+    Sessions,
+    Idempotency,
+}
 
 impl Item for Registry {
     fn key(&self) -> Cow<'_, str> {
-        "tasks".into()
+        match self {
+            Self::Tasks => "tasks".into(),
+            Self::Sessions => "sessions".into(),
+            Self::Idempotency => "idempotency".into(),
+        }
     }
 }
 
@@ -182,13 +192,28 @@ impl Worker for Pruner {
     type Item = Registry;
 
     async fn items(&self) -> Result<Vec<Registry>, miroir::Error> {
-        Ok(vec![Registry])
+        Ok(vec![Registry::Tasks, Registry::Sessions, Registry::Idempotency])
     }
 
-    async fn run(&self, _: Registry) -> Result<(), miroir::Error> {
-        let pruned = self.tasks.prune(clock::now() - self.keep).await?;
-        if pruned > 0 {
-            tracing::info!(pruned, "old tasks were forgotten");
+    async fn run(&self, registry: Registry) -> Result<(), miroir::Error> {
+        let (now, stores) = (clock::now(), &self.stores);
+        match registry {
+            Registry::Tasks => {
+                let pruned = stores.tasks.prune(now - self.keep).await?;
+                if pruned > 0 {
+                    tracing::info!(pruned, "old tasks were forgotten");
+                }
+            }
+            Registry::Sessions => {
+                stores.sessions.prune(now).await?;
+                let count = stores.sessions.count(now).await?;
+                metrics::gauge!("miroir_session_active_count").set(count as f64);
+            }
+            Registry::Idempotency => {
+                stores.idempotency.prune(now).await?;
+                let count = stores.idempotency.count(now).await?;
+                metrics::gauge!("miroir_idempotency_cache_size").set(count as f64);
+            }
         }
         Ok(())
     }

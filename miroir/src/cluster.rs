@@ -1,5 +1,6 @@
 //! What server, workers, admin API and tests share: handles to the running stages.
 
+pub mod aliases;
 mod catalogue;
 mod reach;
 mod stale;
@@ -157,6 +158,9 @@ pub struct Shared {
     topology_lock: Mutex<()>,
     catalogue: ArcSwap<Catalogue>,
     catalogue_lock: tokio::sync::Mutex<()>,
+    /// Names that stand for indexes.
+    pub aliases: Arc<aliases::AliasTable>,
+    alias_lock: tokio::sync::Mutex<()>,
     stale: ArcSwap<StaleMap>,
     stale_lock: tokio::sync::Mutex<()>,
     /// Stores.
@@ -240,6 +244,8 @@ impl Shared {
             topology_lock: Mutex::new(()),
             catalogue: ArcSwap::default(),
             catalogue_lock: tokio::sync::Mutex::new(()),
+            aliases: Arc::default(),
+            alias_lock: tokio::sync::Mutex::new(()),
             stale: ArcSwap::default(),
             stale_lock: tokio::sync::Mutex::new(()),
             stores,
@@ -278,6 +284,7 @@ impl Shared {
     /// When a store fails.
     pub(crate) async fn reload(&self) -> Result<(), StoreError> {
         self.reload_catalogue().await?;
+        self.reload_aliases().await?;
         {
             let _guard = self.stale_lock.lock().await;
             self.reload_stale().await?;

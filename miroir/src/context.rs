@@ -9,6 +9,8 @@
 //! | `origin`, `class` | never a header | whoever starts the request | node limit, metrics |
 //! | `min_settings_version` | `X-Miroir-Min-Settings-Version` | Decode | Scatter |
 //! | `over_fetch` | `X-Miroir-Over-Fetch` | Decode | Scatter |
+//! | `session` | `X-Miroir-Session` | Decode | `session` |
+//! | `idempotency` | `Idempotency-Key` | Decode | `idempotency`, whoever makes a task |
 //! | `extensions` | layers of third parties | anybody | anybody |
 //!
 //! The resolved index, its settings version and the topology are *not* context: they are fields of
@@ -79,6 +81,10 @@ pub struct Context {
     pub min_settings_version: Option<u64>,
     /// Each leaf is asked for this many times the hits a search by vector needs.
     pub over_fetch: Option<u32>,
+    /// The session whose writes its reads must show.
+    pub session: Option<Arc<str>>,
+    /// What makes a change the same as one before.
+    pub idempotency: Option<Arc<str>>,
     /// For layers of third parties.
     pub extensions: ::http::Extensions,
 }
@@ -95,6 +101,8 @@ impl Context {
             class: Class::Interactive,
             min_settings_version: None,
             over_fetch: None,
+            session: None,
+            idempotency: None,
             extensions: ::http::Extensions::new(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use miroir_api::GroupId;
+use miroir_api::{GroupId, TaskUid};
 
 use crate::index::settings::IndexSettings;
 use crate::merge::HitOptions;
@@ -21,6 +21,15 @@ pub struct Part {
     pub project: bool,
 }
 
+/// A change that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its task.
+    pub task: TaskUid,
+    /// The first group that has all of it on a quorum; of a change of documents only.
+    pub group: Option<GroupId>,
+}
+
 /// Facts about how an answer came about. Rendered as response headers by the edge.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -33,6 +42,12 @@ pub struct Meta {
     pub settings_version: Option<u64>,
     /// Whether a settings broadcast was in flight.
     pub settings_in_flight: bool,
+    /// Of a change: what was accepted.
+    pub accepted: Option<Accepted>,
+    /// Whether a session's last write was waited for in vain, and may be missing.
+    pub session_stale: bool,
+    /// Whether this was answered before, to the same request.
+    pub replayed: bool,
     /// Nodes that took part.
     pub nodes: usize,
     /// Of a federated search's query: what the client is to see of its hits.

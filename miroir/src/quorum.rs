@@ -55,6 +55,8 @@ pub struct Outcome {
 pub enum Verdict {
     /// Accepted: for each shard at least one group met its quorum.
     Met {
+        /// Groups that met their quorum for every shard, ascending.
+        complete: Vec<GroupId>,
         /// Groups that missed their quorum or a replica for some shard, ascending.
         degraded_groups: Vec<GroupId>,
         /// What has to be caught up, ascending by node.
@@ -109,12 +111,14 @@ pub fn evaluate(
 ) -> Verdict {
     let mut lost = ShardSet::empty(touched.universe());
     let mut degraded = BTreeSet::new();
+    let mut complete: Vec<GroupId> = placement.groups().collect();
     let mut missed: BTreeMap<NodeId, ShardSet> = BTreeMap::new();
     for shard in touched.iter() {
         let outcome = outcome(placement, rf, rule, shard, &acked);
         if outcome.met.is_empty() {
             lost.insert(shard);
         }
+        complete.retain(|group| outcome.met.contains(group));
         degraded.extend(placement.groups().filter(|group| !outcome.met.contains(group)));
         for (group, node) in outcome.missed {
             degraded.insert(group);
@@ -123,7 +127,7 @@ pub fn evaluate(
     }
     let missed = missed.into_iter().collect();
     if lost.is_empty() {
-        Verdict::Met { degraded_groups: degraded.into_iter().collect(), missed }
+        Verdict::Met { complete, degraded_groups: degraded.into_iter().collect(), missed }
     } else {
         Verdict::NoQuorum { shards: lost, missed }
     }

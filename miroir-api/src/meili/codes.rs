@@ -81,6 +81,14 @@ const fn own(
 /// Miroir's own codes. `docs/errors.md` is written from it (`cargo xtask docs`).
 pub const OWN: &[OwnCode] = &[
     own(
+        "miroir_alias_conflict",
+        409,
+        InvalidRequest,
+        "The alias exists already, was changed meanwhile, is of another kind, or has the name of an \
+         index. The message says which.",
+    ),
+    own("miroir_alias_not_found", 404, InvalidRequest, "There is no alias of this name."),
+    own(
         "miroir_backup_incomplete",
         503,
         System,
@@ -104,12 +112,24 @@ pub const OWN: &[OwnCode] = &[
          `multi_search.per_query_timeout_ms`. Ask for less, or raise the limit; look at `miroir_node_request_duration_seconds` for a slow node.",
     ),
     own(
+        "miroir_idempotency_key_reused",
+        409,
+        InvalidRequest,
+        "The `Idempotency-Key` came with another request before. Use a new key for every change.",
+    ),
+    own(
         "miroir_index_frozen",
         409,
         InvalidRequest,
         "A node that answers will not take the settings the others have, so writes are refused. Mend \
          the node the log names; the freeze ends when the drift check (`settings_drift_check`) finds \
          all nodes equal, or with the next settings update that succeeds.",
+    ),
+    own(
+        "miroir_invalid_alias",
+        400,
+        InvalidRequest,
+        "What an alias is to stand for does not exist, is an alias itself, or is given twice.",
     ),
     own(
         "miroir_invalid_auth",
@@ -123,6 +143,19 @@ pub const OWN: &[OwnCode] = &[
         System,
         "The pod that carries out changes broke off while it had this one. It may have been carried \
          out, or may still be. Look, or send it again where that is safe, as with documents.",
+    ),
+    own(
+        "miroir_multi_alias_not_writable",
+        409,
+        InvalidRequest,
+        "The alias stands for several indexes. Change one of them; who keeps the alias is in the \
+         message.",
+    ),
+    own(
+        "miroir_multi_alias_unsupported",
+        400,
+        InvalidRequest,
+        "What was asked cannot be asked of several indexes. Ask each index that the alias stands for.",
     ),
     own(
         "miroir_no_leader",

@@ -75,6 +75,9 @@ use tower::{Layer, Service};
 /// Marks what was passed on.
 pub const FORWARDED: HeaderName = HeaderName::from_static("x-miroir-forwarded");
 
+/// What operators change is changed by the leader, too.
+const ADMIN: &str = "/_miroir/";
+
 /// Pause before a leader is looked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -172,6 +175,9 @@ enum Tried {
 impl State {
     /// The template of the request's route, if it changes something.
     fn changes<B>(&self, request: &Request<B>) -> Option<&'static str> {
+        if request.uri().path().starts_with(ADMIN) {
+            return (!request.method().is_safe()).then_some(ADMIN);
+        }
         let route = routes::route(&self.table, request.method(), request.uri().path())?;
         route.changes().then_some(route.path)
     }

@@ -3,6 +3,7 @@
 //! Everything but `ready` needs the admin key, as bearer token or `X-Admin-Key`. Unknown paths are
 //! an empty 404, as on the client API.
 
+mod aliases;
 mod mount;
 mod pods;
 mod ready;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 pub(crate) use self::mount::Mount;
 pub(crate) use self::ready::Readiness;
-use crate::config::Config;
+use crate::config::{AliasesConfig, Config};
 use crate::serve::PROMETHEUS;
 
 /// The readiness probe: without a key.
@@ -36,6 +37,8 @@ const SHARDS: &str = "/_miroir/shards";
 const METRICS: &str = "/_miroir/metrics";
 const REPLICAS: &str = "/_miroir/replicas";
 const PODS: &str = "/_miroir/pods";
+const ALIASES: &str = "/_miroir/aliases";
+const ALIAS: &str = "/_miroir/aliases/{name}";
 const TASK: &str = "/_miroir/tasks/{uid}";
 /// Everything else below the prefix.
 const UNKNOWN: &str = "/_miroir/unknown";
@@ -46,10 +49,13 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
     if !rest.is_empty() && !rest.starts_with('/') {
         return None;
     }
-    let known = [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS];
+    let known = [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS, ALIASES];
     let path = path.trim_end_matches('/');
     if path.strip_prefix("/_miroir/tasks/").is_some_and(|uid| !uid.contains('/')) {
         return Some(TASK);
+    }
+    if path.strip_prefix("/_miroir/aliases/").is_some_and(|name| !name.contains('/')) {
+        return Some(ALIAS);
     }
     Some(known.into_iter().find(|known| *known == path).unwrap_or(UNKNOWN))
 }
@@ -60,6 +66,13 @@ struct AdminState {
     shared: Arc<Shared>,
     readiness: Readiness,
     metrics: PrometheusHandle,
+    aliases: AliasesConfig,
+}
+
+impl FromRef<AdminState> for AliasesConfig {
+    fn from_ref(state: &AdminState) -> Self {
+        state.aliases.clone()
+    }
 }
 
 impl FromRef<AdminState> for Arc<Shared> {
@@ -83,14 +96,20 @@ pub(crate) fn router(
             .route(REPLICAS, get(replicas::list))
             .route(PODS, get(pods::list))
             .route(TASK, get(tasks::show))
-            .route(METRICS, get(exposition))
-            .route_layer(from_fn(operators_only));
+            .route(METRICS, get(exposition));
+        if config.aliases.enabled {
+            guarded = guarded
+                .route(ALIASES, get(aliases::list).post(aliases::create))
+                .route(ALIAS, get(aliases::show).put(aliases::flip).delete(aliases::delete));
+        }
+        guarded = guarded.route_layer(from_fn(operators_only));
     }
     guarded.route(READY, get(ready::probe)).fallback(async || StatusCode::NOT_FOUND).with_state(
         AdminState {
             shared: Arc::clone(&cluster.shared),
             readiness: readiness.clone(),
             metrics: metrics.clone(),
+            aliases: config.aliases.clone(),
         },
     )
 }
@@ -144,6 +163,9 @@ mod tests {
         assert_eq!(template("/_miroir/pods"), Some(PODS));
         assert_eq!(template("/_miroir/7f3a"), Some(UNKNOWN));
         assert_eq!(template("/_miroir/tasks/7"), Some(TASK));
+        assert_eq!(template("/_miroir/aliases/"), Some(ALIASES));
+        assert_eq!(template("/_miroir/aliases/shop"), Some(ALIAS));
+        assert_eq!(template("/_miroir/aliases/shop/x"), Some(UNKNOWN));
         assert_eq!(template("/_miroir/tasks"), Some(UNKNOWN));
         assert_eq!(template("/_miroir/tasks/7/x"), Some(UNKNOWN));
         assert_eq!(template("/_miroir"), Some(UNKNOWN));

@@ -8,14 +8,17 @@
 //! - [`Config::validate`] holds the rules between keys, [`Config::warnings`] what is allowed but
 //!   probably not meant.
 
+mod aliases;
 mod blocks;
 mod duration;
 mod error;
 mod flags;
+mod idempotency;
 mod load;
 mod schema;
 mod searches;
 mod secret;
+mod session_pinning;
 mod switch;
 mod validate;
 
@@ -26,12 +29,15 @@ mod validate_tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::aliases::AliasesConfig;
 pub use self::blocks::*;
 pub use self::duration::{Hours, Millis, Seconds};
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::flags::Flags;
+pub use self::idempotency::IdempotencyConfig;
 pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
+pub use self::session_pinning::{SessionPinningConfig, WaitStrategy};
 pub use self::switch::Switch;
 
 /// The whole configuration. `Config::default()` holds every documented default; it has no nodes
@@ -89,6 +95,12 @@ pub struct Config {
     pub multi_search: MultiSearchConfig,
     /// Searches by vector.
     pub vector_search: VectorSearchConfig,
+    /// Names that stand for indexes.
+    pub aliases: AliasesConfig,
+    /// Reads of a session show its writes.
+    pub session_pinning: SessionPinningConfig,
+    /// A change that is sent twice is made once.
+    pub idempotency: IdempotencyConfig,
     /// Changing the number of shards.
     pub resharding: ReshardingConfig,
     /// Other pods.
@@ -127,6 +139,9 @@ impl Default for Config {
             settings_drift_check: SettingsDriftCheckConfig::default(),
             multi_search: MultiSearchConfig::default(),
             vector_search: VectorSearchConfig::default(),
+            aliases: AliasesConfig::default(),
+            session_pinning: SessionPinningConfig::default(),
+            idempotency: IdempotencyConfig::default(),
             resharding: ReshardingConfig::default(),
             peer_discovery: PeerDiscoveryConfig::default(),
             leader_election: LeaderElectionConfig::default(),

@@ -25,6 +25,8 @@ use crate::operation::{
     RawObject, RuleOp, Search, SearchKind, SettingsOp, SystemOp, TaskOp, WebhookOp, Write,
 };
 
+/// Longest name of a session or key of idempotency.
+const MAX_NAME: usize = 255;
 /// Largest value of `X-Miroir-Over-Fetch`.
 const MAX_OVER_FETCH: u32 = 100;
 
@@ -129,6 +131,8 @@ impl Decode {
         cx.principal = parts.extensions.get::<Principal>().cloned().unwrap_or(Principal::Anonymous);
         cx.min_settings_version = number(&parts.headers, names::MIN_SETTINGS_VERSION)?;
         cx.over_fetch = over_fetch(&parts.headers)?;
+        cx.session = name(&parts.headers, names::SESSION)?;
+        cx.idempotency = name(&parts.headers, names::IDEMPOTENCY_KEY)?;
         let suffix = if named {
             let skip = path.match_indices('/').nth(2).map_or(path.len(), |(at, _)| at);
             path[skip..].to_owned()
@@ -239,6 +243,21 @@ fn over_fetch(headers: &HeaderMap) -> Result<Option<u32>, Error> {
                 names::OVER_FETCH
             ),
         )
+    })
+}
+
+/// A header that names something: 1 to [`MAX_NAME`] visible characters of ASCII.
+fn name(headers: &HeaderMap, name: &'static str) -> Result<Option<Arc<str>>, Error> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = value.to_str().ok().map(str::trim);
+    let text = text.filter(|text| (1..=MAX_NAME).contains(&text.len()));
+    let text = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
+    text.map(|text| Some(Arc::from(text))).ok_or_else(|| {
+        let message = format!(
+            "Header `{name}` must be 1 to {MAX_NAME} letters, digits or punctuation characters of \
+             ASCII, without spaces."
+        );
+        Error::api("invalid_header_value", message)
     })
 }
 
@@ -385,6 +404,12 @@ fn render(answer: operation::Response) -> Response<Full<Bytes>> {
     }
     if answer.meta.settings_in_flight {
         headers.insert(names::SETTINGS_INCONSISTENT, HeaderValue::from_static("true"));
+    }
+    if answer.meta.session_stale {
+        headers.insert(names::SESSION_STALE, HeaderValue::from_static("true"));
+    }
+    if answer.meta.replayed {
+        headers.insert(names::IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     response
 }

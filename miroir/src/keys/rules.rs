@@ -1,6 +1,6 @@
 //! What a caller may see and change: the key's index patterns and a tenant token's search rules.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use miroir_api::meili::{ApiError, IndexPattern};
@@ -58,23 +58,30 @@ impl SearchRules {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope(Option<Arc<Limits>>);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Limits {
     key: Arc<ApiKey>,
     rules: Option<SearchRules>,
     creates: bool,
+    /// Indexes beside those of the key, by names that stand for them.
+    also: BTreeSet<String>,
 }
 
 impl Scope {
     /// What an API key may see; `creates`: whether it may make indexes.
     pub fn of_key(key: &Arc<ApiKey>, creates: bool) -> Self {
-        Self(Some(Arc::new(Limits { key: Arc::clone(key), rules: None, creates })))
+        Self(Some(Arc::new(Limits {
+            key: Arc::clone(key),
+            rules: None,
+            creates,
+            also: BTreeSet::new(),
+        })))
     }
 
     /// What a tenant token may see.
     pub fn of_tenant(tenant: &Tenant) -> Self {
         let (key, rules) = (Arc::clone(&tenant.key), Some(tenant.rules.clone()));
-        Self(Some(Arc::new(Limits { key, rules, creates: false })))
+        Self(Some(Arc::new(Limits { key, rules, creates: false, also: BTreeSet::new() })))
     }
 
     /// Whether it is that of somebody who may do everything.
@@ -90,9 +97,21 @@ impl Scope {
         })
     }
 
+    /// The same, with these indexes beside: a name that may be seen stands for them.
+    #[must_use]
+    pub fn with<'a>(&self, indexes: impl IntoIterator<Item = &'a str>) -> Self {
+        let Some(limits) = &self.0 else { return self.clone() };
+        let mut limits = Limits::clone(limits);
+        limits.also.extend(indexes.into_iter().map(str::to_owned));
+        Self(Some(Arc::new(limits)))
+    }
+
     /// Whether an index may be seen at all.
     pub fn allows(&self, index: &str) -> bool {
         self.0.as_ref().is_none_or(|limits| {
+            if limits.also.contains(index) {
+                return true;
+            }
             limits.key.indexes.iter().any(|pattern| pattern.matches(index))
                 && limits.rules.as_ref().is_none_or(|rules| rules.allows(index))
         })

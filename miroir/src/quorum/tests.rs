@@ -57,7 +57,10 @@ fn by_example() {
         let missed: Vec<_> = late.into_iter().map(|node| (node, touched.clone())).collect();
         let expected = if accepted {
             let degraded_groups = degraded.iter().copied().map(GroupId).collect();
-            Verdict::Met { degraded_groups, missed }
+            let needed = rule.needed(rf) as usize;
+            let met = (0..).zip(acks).filter(|(_, acks)| **acks >= needed);
+            let complete = met.map(|(group, _)| GroupId(group)).collect();
+            Verdict::Met { complete, degraded_groups, missed }
         } else {
             Verdict::NoQuorum { shards: touched.clone(), missed }
         };
@@ -71,7 +74,14 @@ fn nothing_touched_and_unknown_shards() {
     let placement = placement(2, 3, 2);
     let rule = WriteQuorum::Auto;
     let nothing = evaluate(&placement, 2, rule, &ShardSet::empty(8), |_, _| false);
-    assert_eq!(nothing, Verdict::Met { degraded_groups: vec![], missed: vec![] });
+    assert_eq!(
+        nothing,
+        Verdict::Met {
+            complete: vec![GroupId(0), GroupId(1)],
+            degraded_groups: vec![],
+            missed: vec![]
+        }
+    );
     let beyond = ShardSet::single(ShardId(8), 9);
     let lost = evaluate(&placement, 2, rule, &beyond, |_, _| true);
     assert_eq!(lost, Verdict::NoQuorum { shards: beyond, missed: vec![] });
@@ -102,7 +112,11 @@ proptest! {
             8,
         );
         let (got_lost, missed) = match evaluate(&placement, rf, rule, &touched, acked) {
-            Verdict::Met { degraded_groups, missed } => {
+            Verdict::Met { complete, degraded_groups, missed } => {
+                let whole = |g: &GroupId| {
+                    touched.iter().all(|s| acks(*g, s) as u32 >= rule.needed(rf))
+                };
+                prop_assert_eq!(complete, placement.groups().filter(whole).collect::<Vec<_>>());
                 let expected: Vec<GroupId> = placement
                     .groups()
                     .filter(|g| touched.iter().any(|s| acks(*g, s) < rf as usize))

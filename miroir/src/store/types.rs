@@ -74,6 +74,8 @@ pub struct NewTask {
     pub nodes: Vec<NodeTask>,
     /// State of a multi-step protocol that must survive a restart; opaque to the store.
     pub protocol: Option<Value>,
+    /// What makes it the same as one that is sent again.
+    pub idempotency: Option<String>,
 }
 
 impl NewTask {
@@ -90,6 +92,7 @@ impl NewTask {
             custom_metadata: None,
             nodes: Vec::new(),
             protocol: None,
+            idempotency: None,
         }
     }
 }
@@ -128,6 +131,9 @@ pub struct TaskRecord {
     pub nodes: Vec<NodeTask>,
     /// State of a multi-step protocol; opaque to the store.
     pub protocol: Option<Value>,
+    /// What makes it the same as one that is sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<String>,
 }
 
 impl TaskRecord {
@@ -149,6 +155,7 @@ impl TaskRecord {
             custom_metadata: new.custom_metadata,
             nodes: new.nodes,
             protocol: new.protocol,
+            idempotency: new.idempotency,
         }
     }
 

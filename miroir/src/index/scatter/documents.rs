@@ -61,12 +61,13 @@ pub(super) async fn decided(
             task.error = Some(error);
         }
     }
+    task.idempotency = cx.idempotency.as_deref().map(str::to_owned);
     // The task is over at once: so must be the creation of the index it may have caused.
     if let Some(physical) = &task.physical {
         scatter.shared.await_index(physical, cx).await;
     }
     let record = scatter.shared.stores.tasks.insert(task).await?;
-    Ok(accepted(&record, Vec::new()))
+    Ok(accepted(&record, Vec::new(), None))
 }
 
 pub(super) async fn run(
@@ -219,5 +220,5 @@ pub(super) async fn finish(
     };
     let outcome =
         dispatch_write(scatter.leaves, scatter.shared, plan, task, request.cx.clone()).await?;
-    Ok(accepted(&outcome.record, outcome.degraded))
+    Ok(accepted(&outcome.record, outcome.degraded, outcome.group))
 }

@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Fault};
 use crate::index::Response;
 use crate::index::sequencer::Exclusive;
 use crate::leaf::{self, Ask, Route, Target};
-use crate::meta::Meta;
+use crate::meta::{Accepted, Meta};
 use crate::node::{Call, TaskRef};
 use crate::pods::Note;
 use crate::quorum::{self, Verdict};
@@ -84,6 +84,8 @@ pub struct Outcome {
     pub record: TaskRecord,
     /// Groups in which a replica missed it.
     pub degraded: Vec<GroupId>,
+    /// The first group that has all of it on a quorum.
+    pub group: Option<GroupId>,
 }
 
 /// What a write is about.
@@ -224,6 +226,7 @@ async fn run_write(
     mut task: NewTask,
     cx: Context,
 ) -> Result<Outcome, Error> {
+    task.idempotency = cx.idempotency.as_deref().map(str::to_owned);
     let reachable: Vec<NodeId> = plan
         .batches
         .iter()
@@ -385,7 +388,9 @@ async fn settle(
         })
         .await?;
     let outcome = match outcome {
-        Verdict::Met { degraded_groups, .. } => Ok(degraded_groups),
+        Verdict::Met { complete, degraded_groups, .. } => {
+            Ok((degraded_groups, complete.first().copied()))
+        }
         Verdict::NoQuorum { .. }
             if plan.missed == StaleKind::Deleted
                 && nodes().any(|node| fate(node) != Fate::Refused) =>
@@ -394,12 +399,12 @@ async fn settle(
                 // Nobody is left to wait for: the repairer sees to it.
                 record.end(TaskStatus::Succeeded, clock::now());
             }
-            Ok(plan.topology.groups().iter().map(|group| group.id).collect())
+            Ok((plan.topology.groups().iter().map(|group| group.id).collect(), None))
         }
         Verdict::NoQuorum { shards, .. } => Err(Error::no_quorum(shards)),
     };
     match outcome {
-        Ok(degraded) => {
+        Ok((degraded, group)) => {
             if kind == TaskKind::IndexDeletion {
                 shared.forget_stale(physical).await?;
                 shared.stores.settings_versions.forget(physical).await?;
@@ -409,7 +414,7 @@ async fn settle(
             if !degraded.is_empty() {
                 metrics::counter!("miroir_writes_degraded_total").increment(1);
             }
-            Ok(Outcome { record: record.clone(), degraded })
+            Ok(Outcome { record: record.clone(), degraded, group })
         }
         Err(no_quorum) => {
             let refused = answers
@@ -439,8 +444,8 @@ async fn fail(shared: &Shared, record: &mut TaskRecord, error: &Error) -> Result
     Ok(shared.stores.tasks.update(record.clone()).await?)
 }
 
-/// The `202` of an accepted task.
-pub fn accepted(record: &TaskRecord, degraded: Vec<GroupId>) -> Response {
+/// The `202` of an accepted task; `group` is the first that has it on a quorum.
+pub fn accepted(record: &TaskRecord, degraded: Vec<GroupId>, group: Option<GroupId>) -> Response {
     let body = SummarizedTask {
         task_uid: record.uid,
         index_uid: record.index.clone(),
@@ -450,7 +455,12 @@ pub fn accepted(record: &TaskRecord, degraded: Vec<GroupId>) -> Response {
         custom_metadata: record.custom_metadata.clone(),
     };
     let nodes: std::collections::BTreeSet<_> = record.nodes.iter().map(|task| &task.node).collect();
-    let meta = Meta { degraded_groups: degraded, nodes: nodes.len(), ..Meta::default() };
+    let meta = Meta {
+        degraded_groups: degraded,
+        nodes: nodes.len(),
+        accepted: Some(Accepted { task: record.uid, group }),
+        ..Meta::default()
+    };
     Response {
         status: StatusCode::ACCEPTED,
         body: Bytes::from(serde_json::to_vec(&body).unwrap_or_default()),

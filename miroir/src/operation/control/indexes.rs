@@ -146,6 +146,11 @@ impl Control {
         }
     }
 
+    /// Whether a name stands for an index already.
+    fn is_taken(&self, name: &IndexUid) -> bool {
+        self.shared.index(name).is_some() || self.shared.aliases.get(name.as_str()).is_some()
+    }
+
     async fn create(&self, request: &Request) -> Result<Response, Error> {
         let body = RawObject::parse(&request.original.body).filter(|_| request.original.is_json());
         let parsed =
@@ -163,7 +168,7 @@ impl Control {
         }
         let mut gate = self.shared.sequencer.exclusive(name.as_str()).await;
         let details = json!({"primaryKey": key});
-        if self.shared.index(&name).is_some() {
+        if self.is_taken(&name) {
             let error = Err(already_exists(name.as_str()));
             let details = object(details);
             return self
@@ -249,7 +254,7 @@ impl Control {
             return decide(Err(not_found(name))).await;
         };
         let other = new.as_ref().filter(|new| **new != uid);
-        if let Some(taken) = other.filter(|new| self.shared.index(new).is_some()) {
+        if let Some(taken) = other.filter(|new| self.is_taken(new)) {
             return decide(Err(already_exists(taken.as_str()))).await;
         }
         let changed = key.clone().filter(|key| entry.primary_key.as_ref() != Some(key));

@@ -21,7 +21,7 @@ pub(super) fn accepted(record: &TaskRecord) -> Response {
 
 /// The `202` for a stored task that some groups missed.
 pub(super) fn accepted_with(record: &TaskRecord, degraded: Vec<GroupId>) -> Response {
-    let answer = scatter::accepted(record, degraded);
+    let answer = scatter::accepted(record, degraded, None);
     Response { status: answer.status, body: answer.body, meta: answer.meta }
 }
 

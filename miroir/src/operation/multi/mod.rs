@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
+use indexmap::IndexMap;
 use miroir_api::IndexUid;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -80,8 +81,40 @@ impl MultiSearch {
     }
 
     /// Whether all queries have one list of hits.
-    pub(super) fn is_federated(&self) -> bool {
+    pub fn is_federated(&self) -> bool {
         self.federation.is_some()
+    }
+
+    /// Asks each query of the index that `name` answers for the one it names, where it answers one.
+    /// What the request is as text, with those names; `None` if it could not be read.
+    pub fn rename(&mut self, name: impl Fn(&str) -> Option<String>) -> Option<Bytes> {
+        let mut list = Vec::new();
+        for query in self.queries.as_mut()? {
+            if let Some(name) = name(&query.index) {
+                query.index = name;
+            }
+            let mut body = query.body.clone();
+            body.set("indexUid", &query.index);
+            if let Some(options) = &query.options {
+                body.set_raw("federationOptions", options.clone());
+            }
+            list.push(body);
+        }
+        let mut out = RawObject::default();
+        out.set("queries", &list);
+        if let Some(federation) = &mut self.federation {
+            if let Ok(Some(facets)) =
+                federation.read::<IndexMap<String, Box<RawValue>>>("facetsByIndex")
+            {
+                let renamed: IndexMap<String, Box<RawValue>> = facets
+                    .into_iter()
+                    .map(|(index, facets)| (name(&index).unwrap_or(index), facets))
+                    .collect();
+                federation.set("facetsByIndex", &renamed);
+            }
+            out.set("federation", federation);
+        }
+        Some(out.to_bytes())
     }
 
     /// The searches, in order.

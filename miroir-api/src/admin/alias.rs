@@ -1,0 +1,78 @@
+//! `/_miroir/aliases`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::IndexUid;
+
+/// What an alias is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AliasKind {
+    /// It stands for one index.
+    Single,
+    /// It stands for several, for reading.
+    Multi,
+}
+
+/// What an alias stood for before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliasFlip {
+    /// Of a `single` one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<IndexUid>,
+    /// Of a `multi` one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<Vec<IndexUid>>,
+    /// In which version.
+    pub version: u64,
+    /// Until when, RFC 3339.
+    pub flipped_at: String,
+}
+
+/// An alias as `GET /_miroir/aliases` and `GET /_miroir/aliases/{name}` show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliasView {
+    /// Its name.
+    pub name: IndexUid,
+    /// What it is.
+    pub kind: AliasKind,
+    /// Of a `single` one: the index it stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<IndexUid>,
+    /// Of a `multi` one: the indexes it stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<Vec<IndexUid>>,
+    /// Grows by one with every flip.
+    pub version: u64,
+    /// The rollover policy that alone changes it.
+    pub managed_by: Option<String>,
+    /// RFC 3339.
+    pub created_at: String,
+    /// What it stood for before, newest first.
+    pub history: Vec<AliasFlip>,
+}
+
+/// The answer of `GET /_miroir/aliases`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliasList {
+    /// All of them, by name.
+    pub aliases: Vec<AliasView>,
+}
+
+/// The body of `POST /_miroir/aliases` and `PUT /_miroir/aliases/{name}`. Either `target` or `targets`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AliasRequest {
+    /// The name, where the path does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<IndexUid>,
+    /// The index it is to stand for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<IndexUid>,
+    /// The indexes it is to stand for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<Vec<IndexUid>>,
+    /// The version it must have: refused if somebody flipped it meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+}

@@ -1,0 +1,94 @@
+//! Lets a session read what it wrote.
+//!
+//! A write is accepted before it can be found. A client that reads right after it wrote sees the
+//! index as it was, unless it polls the task first. With a session (`X-Miroir-Session`) the layer
+//! does that for it: it remembers the task of the session's last write to each index, and a read of
+//! that index
+//!
+//! - waits until the write is done ([`WaitStrategy::Block`]), on the group that had it first or
+//!   everywhere, at most [`SessionOptions::max_wait`];
+//! - or goes to the group that had it first, without waiting ([`WaitStrategy::RoutePin`]): it never
+//!   sees an older state than that group's.
+//!
+//! Sessions are in the store, so any pod knows of them. A session is forgotten
+//! [`SessionOptions::ttl`] after its last write, and once nothing it wrote is outstanding.
+//!
+//! A group that cannot serve every shard any more is nobody's: reads of the session go anywhere then.
+//!
+//! # Stage
+//! Index: writes and reads of documents with a session in their context. Others pass untouched.
+//! Changes of settings are not waited for.
+//!
+//! # Order
+//! Outside of `planner` and `coalesce`: its hint decides what is shared.
+//!
+//! # Context
+//! Reads `session`. A read that may miss the session's last write says so in
+//! [`Meta::session_stale`](miroir::Meta::session_stale).
+//!
+//! # Errors
+//! A store that fails fails the read: nobody knows what the session wrote. A write whose session
+//! cannot be stored is accepted all the same, logged, and counted as `miroir_session_lost_total`.
+//!
+//! # Metrics
+//! `miroir_session_pin_enforced_total{strategy}`, `miroir_session_wait_duration_seconds`,
+//! `miroir_session_wait_timeout_total`, `miroir_session_pin_cleared_total`,
+//! `miroir_session_lost_total`.
+//!
+//! # Example
+//! ```
+//! use std::sync::Arc;
+//! use miroir::Stack;
+//! use miroir::node::Scores;
+//! use miroir::store::memory;
+//! use miroir_layers::index::{SessionLayer, SessionOptions};
+//!
+//! let stores = memory::open();
+//! let scores = Arc::new(Scores::default());
+//! let layer = SessionLayer::new(&stores, scores, SessionOptions::default());
+//! let stack = Stack::<miroir::index::Request>::new().push(layer);
+//! assert_eq!(stack.describe().layers, ["session"]);
+//! ```
+
+mod layer;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use layer::{SessionLayer, SessionService};
+
+/// What a read does while the session's last write is not done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WaitStrategy {
+    /// Waits for it.
+    #[default]
+    Block,
+    /// Reads from the group that had the write first, as it is.
+    RoutePin,
+}
+
+/// How sessions work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// What a read does while the last write is not done.
+    pub strategy: WaitStrategy,
+    /// How long a read waits at most.
+    pub max_wait: Duration,
+    /// How long a session lives after its last write.
+    pub ttl: Duration,
+    /// How many sessions are remembered at most.
+    pub most: usize,
+}
+
+impl Default for SessionOptions {
+    /// Waits up to five seconds; 100,000 sessions for a quarter of an hour.
+    fn default() -> Self {
+        Self {
+            strategy: WaitStrategy::Block,
+            max_wait: Duration::from_secs(5),
+            ttl: Duration::from_mins(15),
+            most: 100_000,
+        }
+    }
+}

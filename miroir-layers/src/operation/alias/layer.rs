@@ -1,0 +1,128 @@
+//! The layer and its service.
+
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use miroir::cluster::aliases::{AliasTable, not_writable};
+use miroir::operation::{MultiSearch, Operation, Original, Request, Response};
+use miroir::stage::{StageFuture, take_ready};
+use miroir::store::records::{Alias, Target};
+use miroir::{Error, Placed, StageService};
+use tower::{Layer, Service};
+
+use super::many::{self, unsupported};
+use super::names::{Aliases, choose, named, one, restore, widen};
+
+/// See the [module's documentation](super).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct AliasLayer {
+    table: Arc<AliasTable>,
+}
+
+impl AliasLayer {
+    /// Looks names up in this table.
+    pub fn new(table: Arc<AliasTable>) -> Self {
+        Self { table }
+    }
+}
+
+impl Placed for AliasLayer {
+    const NAME: &'static str = "alias";
+    const INSIDE_OF: &'static [&'static str] = &["authorize", "idempotency"];
+}
+
+impl<S> Layer<S> for AliasLayer {
+    type Service = AliasService<S>;
+    fn layer(&self, inner: S) -> AliasService<S> {
+        AliasService { inner, table: Arc::clone(&self.table) }
+    }
+}
+
+/// See the [module's documentation](super).
+#[derive(Clone, Debug)]
+pub struct AliasService<S> {
+    inner: S,
+    table: Arc<AliasTable>,
+}
+
+fn count(alias: &Alias) {
+    metrics::counter!("miroir_alias_resolutions_total", "alias" => alias.name.to_string())
+        .increment(1);
+}
+
+impl<S: StageService<Request>> Service<Request> for AliasService<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = StageFuture<Request>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        if self.table.is_empty() {
+            return Box::pin(self.inner.call(request));
+        }
+        // One snapshot for all of the request.
+        let aliases = self.table.snapshot();
+        widen(&mut request, &aliases);
+        choose(&mut request.op, &aliases);
+        if let Operation::MultiSearch(multi) = &request.op {
+            if multi.queries().any(|query| aliases.contains_key(&query.index)) {
+                let multi = MultiSearch::clone(multi);
+                let inner = take_ready(&mut self.inner);
+                return Box::pin(multi_search(inner, request, multi, aliases));
+            }
+            return Box::pin(self.inner.call(request));
+        }
+        let alias = named(&mut request.op).and_then(|name| {
+            let alias = aliases.get(name)?;
+            if let Some(index) = one(alias) {
+                index.clone_into(name);
+            }
+            Some(Arc::clone(alias))
+        });
+        let Some(alias) = alias else { return Box::pin(self.inner.call(request)) };
+        count(&alias);
+        match &alias.target {
+            Target::One(_) => Box::pin(self.inner.call(request)),
+            Target::Many(_) if request.changes() => {
+                Box::pin(std::future::ready(Err(not_writable(&alias))))
+            }
+            Target::Many(indexes) => {
+                let indexes = indexes.iter().map(ToString::to_string).collect();
+                let inner = take_ready(&mut self.inner);
+                Box::pin(many::read(inner, request, alias, indexes))
+            }
+        }
+    }
+}
+
+async fn multi_search<S: StageService<Request>>(
+    mut inner: S,
+    request: Request,
+    mut multi: MultiSearch,
+    aliases: Arc<Aliases>,
+) -> Result<Response, Error> {
+    let asked: Vec<String> = multi.queries().map(|query| query.index.clone()).collect();
+    for alias in asked.iter().filter_map(|name| aliases.get(name)) {
+        count(alias);
+        if one(alias).is_none() {
+            return Err(unsupported(alias, "a query of a multi-search"));
+        }
+    }
+    let index = |name: &str| aliases.get(name).and_then(|a| one(a)).map(str::to_owned);
+    let Some(body) = multi.rename(index) else { return inner.call(request).await };
+    let original = Original { body, ..Original::clone(&request.original) };
+    let request = Request {
+        op: Operation::MultiSearch(Arc::new(multi)),
+        original: Arc::new(original),
+        ..request
+    };
+    let mut answer = inner.call(request).await?;
+    if let Some(body) = restore(&answer.body, &asked) {
+        answer.body = body;
+    }
+    Ok(answer)
+}

@@ -1,0 +1,228 @@
+//! Reads of an alias that stands for several indexes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use miroir::error::ErrorKind;
+use miroir::operation::{
+    List, MultiSearch, Operation, Original, RawObject, Request, Response, SearchKind,
+};
+use miroir::store::records::Alias;
+use miroir::{Error, StageService};
+use serde_json::json;
+use serde_json::value::RawValue;
+use tower::ServiceExt as _;
+
+use super::names::named;
+
+/// Documents a list shows where it does not say.
+const PAGE: usize = 20;
+
+/// The refusal of what cannot be asked of several indexes.
+pub(super) fn unsupported(alias: &Alias, what: &str) -> Error {
+    let names: Vec<String> = alias.target.indexes().iter().map(|i| format!("`{i}`")).collect();
+    Error::api(
+        "miroir_multi_alias_unsupported",
+        format!(
+            "Alias `{}` stands for several indexes, which {what} cannot be about. Ask them one by \
+             one: {}.",
+            alias.name,
+            names.join(", ")
+        ),
+    )
+}
+
+/// Asks several indexes as if they were one.
+pub(super) async fn read<S: StageService<Request>>(
+    inner: S,
+    request: Request,
+    alias: Arc<Alias>,
+    indexes: Vec<String>,
+) -> Result<Response, Error> {
+    match &request.op {
+        Operation::Search { search, .. } if search.kind == SearchKind::Hits => {
+            match search.body.clone() {
+                Some(body) => federated(inner, request, body, &indexes).await,
+                None => first(inner, request, &indexes).await,
+            }
+        }
+        Operation::FetchOne { .. } => first_that_has_it(inner, request, &indexes).await,
+        Operation::List { list, .. } => match list.body.clone() {
+            Some(body) if body.has("sort") => {
+                Err(unsupported(&alias, "a sorted list of documents"))
+            }
+            Some(body) => listed(inner, request, body, &indexes).await,
+            None => first(inner, request, &indexes).await,
+        },
+        Operation::Search { search, .. } if search.kind == SearchKind::FacetValues => {
+            Err(unsupported(&alias, "a facet search"))
+        }
+        Operation::Search { .. } => Err(unsupported(&alias, "a search for similar documents")),
+        Operation::Settings(_) => Err(unsupported(&alias, "settings")),
+        _ => Err(unsupported(&alias, "this request")),
+    }
+}
+
+fn about(request: &Request, index: &str) -> Request {
+    let mut request = request.clone();
+    if let Some(name) = named(&mut request.op) {
+        index.clone_into(name);
+    }
+    request
+}
+
+/// What cannot be read is refused by whoever is asked first.
+async fn first<S: StageService<Request>>(
+    mut inner: S,
+    request: Request,
+    indexes: &[String],
+) -> Result<Response, Error> {
+    let index = indexes.first().map_or("", String::as_str);
+    inner.call(about(&request, index)).await
+}
+
+/// Whether an index, or a document in it, is not there.
+fn is_absent(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Api(api) => {
+            matches!(api.code.as_ref(), "index_not_found" | "document_not_found")
+        }
+        ErrorKind::Verbatim { status, .. } => *status == StatusCode::NOT_FOUND,
+        _ => false,
+    }
+}
+
+async fn first_that_has_it<S: StageService<Request>>(
+    mut inner: S,
+    request: Request,
+    indexes: &[String],
+) -> Result<Response, Error> {
+    let Some((newest, others)) = indexes.split_first() else { return Err(Error::not_found()) };
+    let spare = inner.clone();
+    let mut answer = inner.call(about(&request, newest)).await;
+    for index in others {
+        match &answer {
+            Err(error) if is_absent(error) => {}
+            _ => return answer,
+        }
+        answer = spare.clone().oneshot(about(&request, index)).await;
+    }
+    answer
+}
+
+/// A list goes through the indexes in order.
+async fn listed<S: StageService<Request>>(
+    inner: S,
+    request: Request,
+    body: RawObject,
+    indexes: &[String],
+) -> Result<Response, Error> {
+    let (Ok(offset), Ok(limit)) = (body.read::<usize>("offset"), body.read::<usize>("limit"))
+    else {
+        return first(inner, request, indexes).await;
+    };
+    let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(PAGE));
+    let mut results: Vec<Box<RawValue>> = Vec::new();
+    let mut total = 0;
+    let mut last = None;
+    let mut ready = Some(inner.clone());
+    for index in indexes {
+        let mut page = body.clone();
+        page.set("offset", &offset.saturating_sub(total));
+        page.set("limit", &(limit - results.len()));
+        let mut request = about(&request, index);
+        if let Operation::List { list, .. } = &mut request.op {
+            *list = Arc::new(List { body: Some(page) });
+        }
+        let service = ready.take().unwrap_or_else(|| inner.clone());
+        let answer = service.oneshot(request).await?;
+        let object = RawObject::parse(&answer.body).unwrap_or_default();
+        let odd = |()| Error::internal("a list of documents without results");
+        results
+            .extend(object.read::<Vec<Box<RawValue>>>("results").map_err(odd)?.unwrap_or_default());
+        total += object.read::<usize>("total").map_err(odd)?.unwrap_or(0);
+        last = Some(answer);
+    }
+    let Some(mut answer) = last else { return Err(Error::not_found()) };
+    let mut out = RawObject::default();
+    out.set("results", &results);
+    out.set("offset", &offset);
+    out.set("limit", &limit);
+    out.set("total", &total);
+    answer.body = out.to_bytes();
+    Ok(answer)
+}
+
+/// A search of several indexes is a federated one, in the shape of a search of one.
+async fn federated<S: StageService<Request>>(
+    mut inner: S,
+    request: Request,
+    mut body: RawObject,
+    indexes: &[String],
+) -> Result<Response, Error> {
+    let q = body.raw("q").filter(|q| *q != "null").unwrap_or("\"\"").to_owned();
+    let mut federation = RawObject::default();
+    for key in ["offset", "limit", "page", "hitsPerPage", "distinct"] {
+        if let Some(value) = body.remove(key) {
+            federation.set_raw(key, value);
+        }
+    }
+    if let Some(facets) = body.remove("facets").filter(|facets| facets.get() != "null") {
+        let by_index: serde_json::Map<String, serde_json::Value> = indexes
+            .iter()
+            .filter_map(|index| Some((index.clone(), serde_json::from_str(facets.get()).ok()?)))
+            .collect();
+        federation.set("facetsByIndex", &by_index);
+        federation.set("mergeFacets", &json!({}));
+    }
+    let queries: Vec<RawObject> = indexes
+        .iter()
+        .map(|index| {
+            let mut query = RawObject::default();
+            query.set("indexUid", index);
+            for key in body.keys().map(str::to_owned).collect::<Vec<_>>() {
+                let value = body.raw(&key).and_then(|v| RawValue::from_string(v.to_owned()).ok());
+                if let Some(value) = value {
+                    query.set_raw(&key, value);
+                }
+            }
+            query
+        })
+        .collect();
+    let mut whole = RawObject::default();
+    whole.set("federation", &federation);
+    whole.set("queries", &queries);
+    let text = whole.to_bytes();
+    let original = Original {
+        method: Method::POST,
+        path: "/multi-search".to_owned(),
+        query: None,
+        body: text.clone(),
+        content_type: Some("application/json".to_owned()),
+        metadata: request.original.metadata,
+    };
+    let op = Operation::MultiSearch(Arc::new(MultiSearch::parse(&text)));
+    let mut answer = inner.call(Request { op, original: Arc::new(original), ..request }).await?;
+    answer.body = as_search(&answer.body, &q).unwrap_or(answer.body);
+    Ok(answer)
+}
+
+/// The answer to a federated search as one index would give it.
+fn as_search(body: &Bytes, q: &str) -> Option<Bytes> {
+    let mut answer = RawObject::parse(body)?;
+    let mut hits = answer.read::<Vec<RawObject>>("hits").ok()??;
+    for hit in &mut hits {
+        hit.remove("_federation");
+    }
+    let mut out = RawObject::default();
+    out.set("hits", &hits);
+    out.set_raw("query", RawValue::from_string(q.to_owned()).ok()?);
+    answer.remove("hits");
+    for key in answer.keys().map(str::to_owned).collect::<Vec<_>>() {
+        if let Some(value) = answer.remove(&key) {
+            out.set_raw(&key, value);
+        }
+    }
+    Some(out.to_bytes())
+}

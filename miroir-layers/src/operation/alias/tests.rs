@@ -1,0 +1,297 @@
+//! Tests, with mocks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use miroir::cluster::aliases::AliasTable;
+use miroir::context::Context;
+use miroir::keys::Scope;
+use miroir::operation::{
+    FetchOne, IndexOp, List, MultiSearch, Operation, Original, RawObject, Request, Response,
+    Search, SettingsOp, TaskOp, Write,
+};
+use miroir::store::TaskQuery;
+use miroir::store::records::{Alias, Target};
+use miroir::{Error, clock};
+use miroir_api::IndexUid;
+use miroir_test::contract::contract;
+use miroir_test::layered;
+use miroir_test::mock::{MockHandle, Spawned};
+use serde_json::{Value, json};
+
+use super::*;
+
+fn uid(name: &str) -> IndexUid {
+    IndexUid::new(name).unwrap()
+}
+
+fn alias(name: &str, target: Target) -> Alias {
+    let (owner, history) = (None, Vec::new());
+    Alias { name: uid(name), target, version: 1, owner, created_at: clock::now(), history }
+}
+
+fn single(index: &str) -> Alias {
+    alias("shop", Target::One(uid(index)))
+}
+
+/// `shop` is `shop_v1`, `logs` is `logs2` and `logs1`.
+fn table() -> Arc<AliasTable> {
+    let logs = alias("logs", Target::Many(vec![uid("logs2"), uid("logs1")]));
+    Arc::new(AliasTable::of([single("shop_v1"), logs]))
+}
+
+fn begin() -> (Spawned<Request>, MockHandle<Request>) {
+    layered(AliasLayer::new(table()))
+}
+
+fn request(op: Operation) -> Request {
+    let original = Original {
+        method: http::Method::POST,
+        path: "/search".into(),
+        query: None,
+        body: Bytes::new(),
+        content_type: Some("application/json".into()),
+        metadata: false,
+    };
+    let cx = Context::client("1", Duration::from_secs(5));
+    Request { op, actions: &[], original: Arc::new(original), cx }
+}
+
+fn object(value: &Value) -> RawObject {
+    RawObject::parse(value.to_string().as_bytes()).unwrap()
+}
+
+fn search(index: &str, body: &Value) -> Operation {
+    let search = Search { body: Some(object(body)), ..Search::default() };
+    Operation::Search { index: index.into(), search: Arc::new(search) }
+}
+
+fn answer(body: &Value) -> Response {
+    Response::ok(body)
+}
+
+fn body(answer: &Response) -> Value {
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+fn code(error: &Error) -> String {
+    let (status, body) = error.render();
+    let body: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+    format!("{} {}", status.as_u16(), body["code"].as_str().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_the_contract() {
+    contract(AliasLayer::new(Arc::default()), || request(search("shop", &json!({})))).await;
+    contract(AliasLayer::new(table()), || request(search("other", &json!({})))).await;
+    contract(AliasLayer::new(table()), || request(Operation::Index(IndexOp::List))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_names_an_index_may_name_an_alias() {
+    let settings = |change| SettingsOp { index: "shop".into(), setting: None, change };
+    let fetch = FetchOne { id: "1".into(), query: None };
+    for op in [
+        search("shop", &json!({})),
+        Operation::FetchOne { index: "shop".into(), fetch: Arc::new(fetch) },
+        Operation::List { index: "shop".into(), list: Arc::new(List { body: None }) },
+        Operation::Write { index: "shop".into(), write: Write::Clear },
+        Operation::Index(IndexOp::Get("shop".into())),
+        Operation::Index(IndexOp::Stats("shop".into())),
+        Operation::Settings(settings(false)),
+        Operation::Settings(settings(true)),
+    ] {
+        let (mut service, mut inner) = begin();
+        let call = service.spawn_call(request(op));
+        let exchange = inner.next_request().await;
+        assert_eq!(exchange.request().op.index(), Some("shop_v1"));
+        exchange.respond(answer(&json!({})));
+        call.await.unwrap();
+    }
+    // What is about indexes as such is not about what an alias stands for.
+    for op in [IndexOp::Delete("shop".into()), IndexOp::Update("shop".into())] {
+        let (mut service, mut inner) = begin();
+        let call = service.spawn_call(request(Operation::Index(op)));
+        let exchange = inner.next_request().await;
+        assert_eq!(exchange.request().op.index(), Some("shop"));
+        exchange.respond(answer(&json!({})));
+        call.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_goes_where_the_alias_led_when_it_came() {
+    let table = table();
+    let (mut service, mut inner) = layered(AliasLayer::new(Arc::clone(&table)));
+    let before = service.spawn_call(request(search("shop", &json!({}))));
+    let old = inner.next_request().await;
+    table.replace([single("shop_v2")]);
+    let after = service.spawn_call(request(search("shop", &json!({}))));
+    let new = inner.next_request().await;
+    assert_eq!(old.request().op.index(), Some("shop_v1"));
+    assert_eq!(new.request().op.index(), Some("shop_v2"));
+    old.respond(answer(&json!(1)));
+    new.respond(answer(&json!(2)));
+    assert_eq!(body(&before.await.unwrap()), 1);
+    assert_eq!(body(&after.await.unwrap()), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn queries_of_a_multi_search_have_their_names_back() {
+    let (mut service, mut inner) = begin();
+    let asked = json!({"queries": [
+        {"indexUid": "shop", "q": "a"}, {"indexUid": "other", "q": "b"},
+    ]});
+    let multi = MultiSearch::parse(asked.to_string().as_bytes());
+    let call = service.spawn_call(request(Operation::MultiSearch(Arc::new(multi))));
+    let exchange = inner.next_request().await;
+    assert_eq!(exchange.request().op.searched(), ["shop_v1", "other"]);
+    let sent: Value = serde_json::from_slice(&exchange.request().original.body).unwrap();
+    assert_eq!(sent["queries"][0], json!({"q": "a", "indexUid": "shop_v1"}));
+    exchange.respond(answer(&json!({"results": [
+        {"indexUid": "shop_v1", "hits": [{"id": 1.50}]}, {"indexUid": "other", "hits": []},
+    ]})));
+    let answer = call.await.unwrap();
+    assert_eq!(
+        answer.body,
+        r#"{"results":[{"indexUid":"shop","hits":[{"id":1.5}]},{"indexUid":"other","hits":[]}]}"#
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn hits_of_a_federated_search_have_their_names_back() {
+    let (mut service, mut inner) = begin();
+    let asked = json!({
+        "federation": {"facetsByIndex": {"shop": ["a"]}},
+        "queries": [{"indexUid": "other"}, {"indexUid": "shop"}],
+    });
+    let multi = MultiSearch::parse(asked.to_string().as_bytes());
+    let call = service.spawn_call(request(Operation::MultiSearch(Arc::new(multi))));
+    let exchange = inner.next_request().await;
+    let sent: Value = serde_json::from_slice(&exchange.request().original.body).unwrap();
+    assert_eq!(sent["federation"], json!({"facetsByIndex": {"shop_v1": ["a"]}}));
+    let hit =
+        |index: &str, at: u32| json!({"_federation": {"indexUid": index, "queriesPosition": at}});
+    exchange.respond(answer(&json!({"hits": [hit("shop_v1", 1), hit("other", 0)]})));
+    let answer = body(&call.await.unwrap());
+    assert_eq!(answer, json!({"hits": [hit("shop", 1), hit("other", 0)]}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_indexes_are_searched_as_one() {
+    let (mut service, mut inner) = begin();
+    let asked = json!({"q": "x", "limit": 3, "facets": ["a"], "filter": "b = 1"});
+    let call = service.spawn_call(request(search("logs", &asked)));
+    let exchange = inner.next_request().await;
+    let sent: Value = serde_json::from_slice(&exchange.request().original.body).unwrap();
+    let query = |index: &str| json!({"indexUid": index, "q": "x", "filter": "b = 1"});
+    assert_eq!(
+        sent,
+        json!({
+            "federation": {
+                "limit": 3,
+                "facetsByIndex": {"logs2": ["a"], "logs1": ["a"]},
+                "mergeFacets": {},
+            },
+            "queries": [query("logs2"), query("logs1")],
+        })
+    );
+    exchange.respond(answer(&json!({
+        "hits": [{"id": 1, "_federation": {"indexUid": "logs1"}}],
+        "processingTimeMs": 2, "limit": 3, "offset": 0, "estimatedTotalHits": 7,
+        "facetDistribution": {"a": {"y": 7}}, "facetStats": {},
+    })));
+    assert_eq!(
+        call.await.unwrap().body,
+        "{\"hits\":[{\"id\":1}],\"query\":\"x\",\"processingTimeMs\":2,\"limit\":3,\"offset\":0,\
+         \"estimatedTotalHits\":7,\"facetDistribution\":{\"a\":{\"y\":7}},\"facetStats\":{}}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_is_looked_for_in_one_index_after_the_other() {
+    let fetch = || {
+        let fetch = Arc::new(FetchOne { id: "1".into(), query: None });
+        request(Operation::FetchOne { index: "logs".into(), fetch })
+    };
+    let (mut service, mut inner) = begin();
+    let call = service.spawn_call(fetch());
+    let first = inner.next_request().await;
+    assert_eq!(first.request().op.index(), Some("logs2"));
+    first.fail(Error::api("document_not_found", "Document `1` not found."));
+    let second = inner.next_request().await;
+    assert_eq!(second.request().op.index(), Some("logs1"));
+    second.respond(answer(&json!({"id": 1})));
+    assert_eq!(body(&call.await.unwrap()), json!({"id": 1}));
+    // Another failure is not "nowhere".
+    let call = service.spawn_call(fetch());
+    inner.next_request().await.fail(Error::overloaded());
+    assert!(call.await.is_err());
+    inner.assert_idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_goes_through_the_indexes_in_order() {
+    let (mut service, mut inner) = begin();
+    let list = List { body: Some(object(&json!({"offset": 3, "limit": 4, "fields": ["id"]}))) };
+    let op = Operation::List { index: "logs".into(), list: Arc::new(list) };
+    let call = service.spawn_call(request(op));
+    for (index, page, results) in [
+        ("logs2", json!({"offset": 3, "limit": 4, "fields": ["id"]}), json!([4, 5])),
+        ("logs1", json!({"offset": 0, "limit": 2, "fields": ["id"]}), json!([1, 2])),
+    ] {
+        let exchange = inner.next_request().await;
+        let Operation::List { index: asked, list } = &exchange.request().op else { panic!() };
+        assert_eq!(asked, index);
+        let sent = list.body.as_ref().unwrap().to_bytes();
+        assert_eq!(serde_json::from_slice::<Value>(&sent).unwrap(), page);
+        exchange.respond(answer(&json!({"results": results, "total": 5})));
+    }
+    let expected = json!({"results": [4, 5, 1, 2], "offset": 3, "limit": 4, "total": 10});
+    assert_eq!(body(&call.await.unwrap()), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_about_several_indexes_is_refused() {
+    let settings = |change| SettingsOp { index: "logs".into(), setting: None, change };
+    let (mut service, mut inner) = begin();
+    for (op, expected) in [
+        (
+            Operation::Write { index: "logs".into(), write: Write::Clear },
+            "409 miroir_multi_alias_not_writable",
+        ),
+        (Operation::Settings(settings(true)), "409 miroir_multi_alias_not_writable"),
+        (Operation::Settings(settings(false)), "400 miroir_multi_alias_unsupported"),
+        (Operation::Index(IndexOp::Stats("logs".into())), "400 miroir_multi_alias_unsupported"),
+    ] {
+        assert_eq!(code(&service.call(request(op)).await.unwrap_err()), expected);
+    }
+    let asked = json!({"queries": [{"indexUid": "logs"}]}).to_string();
+    let multi = Arc::new(MultiSearch::parse(asked.as_bytes()));
+    let error = service.call(request(Operation::MultiSearch(multi))).await.unwrap_err();
+    assert_eq!(code(&error), "400 miroir_multi_alias_unsupported");
+    inner.assert_idle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_are_chosen_by_alias_and_seen_by_who_sees_the_alias() {
+    let (mut service, mut inner) = begin();
+    let query = TaskQuery { indexes: Some(["shop".into()].into()), ..TaskQuery::default() };
+    let list = Operation::Task(TaskOp::List(Some(Box::new(query))));
+    let mut asked = request(list);
+    let key = crate::fixtures::api_key(&["shop"]);
+    asked.cx.scope = Scope::of_key(&key, false);
+    assert!(!asked.cx.scope.allows("shop_v1"));
+    let call = service.spawn_call(asked);
+    let exchange = inner.next_request().await;
+    let Operation::Task(TaskOp::List(Some(query))) = &exchange.request().op else { panic!() };
+    let expected = ["shop", "shop_v1"].map(str::to_owned);
+    assert_eq!(query.indexes, Some(expected.into()));
+    let scope = &exchange.request().cx.scope;
+    assert!(scope.allows("shop_v1") && scope.allows("shop"));
+    assert!(!scope.allows("logs1"), "that alias is not the key's");
+    exchange.respond(Response { status: StatusCode::OK, ..answer(&json!({})) });
+    call.await.unwrap();
+}

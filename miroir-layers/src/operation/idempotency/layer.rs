@@ -1,0 +1,257 @@
+//! The layer and its service.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use bytes::Bytes;
+use miroir::error::ErrorKind;
+use miroir::index::scatter::accepted;
+use miroir::meta::Meta;
+use miroir::operation::{Request, Response};
+use miroir::stage::{StageFuture, take_ready};
+use miroir::store::records::{Began, Idempotency, Kept, KeptAnswer};
+use miroir::store::{StoreError, Stores, TaskQuery, Tasks};
+use miroir::{Error, Fault, Placed, StageService, clock};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use tower::{Layer, Service};
+use uuid::Uuid;
+
+use super::IdempotencyOptions;
+use super::flights::{Flight, Flights, Found};
+use super::key::{fingerprint, scoped};
+
+/// How far clocks of two pods may be apart.
+const SKEW: time::Duration = time::Duration::minutes(1);
+
+struct Shared {
+    store: Arc<dyn Idempotency>,
+    tasks: Arc<dyn Tasks>,
+    flights: Flights,
+    /// What this process is known by. What another one began is not under way any more: only one
+    /// process at a time changes anything.
+    holder: String,
+    options: IdempotencyOptions,
+}
+
+/// See the [module's documentation](super).
+#[derive(Clone)]
+#[must_use]
+pub struct IdempotencyLayer {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for IdempotencyLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotencyLayer").field("options", &self.shared.options).finish()
+    }
+}
+
+impl IdempotencyLayer {
+    /// Remembers changes in these stores.
+    pub fn new(stores: &Stores, options: IdempotencyOptions) -> Self {
+        let (store, tasks) = (Arc::clone(&stores.idempotency), Arc::clone(&stores.tasks));
+        let (flights, holder) = (Flights::default(), Uuid::new_v4().to_string());
+        Self { shared: Arc::new(Shared { store, tasks, flights, holder, options }) }
+    }
+}
+
+impl Placed for IdempotencyLayer {
+    const NAME: &'static str = "idempotency";
+    const INSIDE_OF: &'static [&'static str] = &["authorize"];
+}
+
+impl<S> Layer<S> for IdempotencyLayer {
+    type Service = IdempotencyService<S>;
+    fn layer(&self, inner: S) -> IdempotencyService<S> {
+        IdempotencyService { inner, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// See the [module's documentation](super).
+#[derive(Clone)]
+pub struct IdempotencyService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> fmt::Debug for IdempotencyService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotencyService").field("options", &self.shared.options).finish()
+    }
+}
+
+impl<S: StageService<Request>> Service<Request> for IdempotencyService<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = StageFuture<Request>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let key = request.cx.idempotency.clone().filter(|_| request.changes());
+        let Some(key) = key else { return Box::pin(self.inner.call(request)) };
+        let inner = take_ready(&mut self.inner);
+        let shared = Arc::clone(&self.shared);
+        let (key, fingerprint) = (scoped(&request, &key), fingerprint(&request));
+        request.cx.idempotency = Some(Arc::from(key.as_str()));
+        Box::pin(shared.run(inner, request, key, fingerprint))
+    }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("miroir_idempotency_hits_total", "outcome" => outcome).increment(1);
+}
+
+fn reused() -> Error {
+    count("conflict");
+    Error::api(
+        "miroir_idempotency_key_reused",
+        "The `Idempotency-Key` of this request came with another request before. Use a new key for \
+         every change, and the same one only to send the same change again.",
+    )
+}
+
+fn again(mut answer: Response) -> Response {
+    count("dedup");
+    answer.meta.replayed = true;
+    answer
+}
+
+/// Whether a change that failed may have been made all the same.
+fn is_open(error: &Error) -> bool {
+    *error.fault() == Fault::Store
+        || error.is_deposed()
+        || matches!(error.kind(), ErrorKind::DeadlineExceeded)
+}
+
+impl Shared {
+    async fn run<S: StageService<Request>>(
+        self: Arc<Self>,
+        inner: S,
+        request: Request,
+        key: String,
+        fingerprint: String,
+    ) -> Result<Response, Error> {
+        let mut inner = Some(inner);
+        loop {
+            match self.flights.find(&key, &fingerprint, self.options.cached) {
+                Found::Other => return Err(reused()),
+                Found::Landed(answer) => return Ok(again(*answer)),
+                Found::Flying(mut landing) => {
+                    let landed = request.cx.deadline.run(landing.wait_for(Option::is_some));
+                    // If whoever had it is gone, somebody else takes it on.
+                    if let Ok(landed) = landed.await? {
+                        let outcome = landed.clone().expect("that was waited for");
+                        return outcome.map(again);
+                    }
+                }
+                Found::Mine(flight) => {
+                    let Some(inner) = inner.take() else { return Err(Error::deadline()) };
+                    // Whoever waits, and the store, must learn of it even if this client goes away.
+                    let deed = self.clone().fly(inner, request, key, fingerprint, flight);
+                    return tokio::spawn(deed).await.map_err(Error::internal)?;
+                }
+            }
+        }
+    }
+
+    async fn fly<S: StageService<Request>>(
+        self: Arc<Self>,
+        inner: S,
+        request: Request,
+        key: String,
+        fingerprint: String,
+        flight: Flight,
+    ) -> Result<Response, Error> {
+        let outcome = self.settle(inner, request, &key, &fingerprint).await;
+        if let Err(error) = &outcome
+            && matches!(error.kind(), ErrorKind::Api(api) if api.code == "miroir_idempotency_key_reused")
+        {
+            // It is the others' key, not this one's: they ask for themselves.
+            return outcome;
+        }
+        flight.land(&outcome, Instant::now() + self.options.ttl);
+        outcome
+    }
+
+    async fn settle<S: StageService<Request>>(
+        &self,
+        mut inner: S,
+        request: Request,
+        key: &str,
+        fingerprint: &str,
+    ) -> Result<Response, Error> {
+        let IdempotencyOptions { ttl, most, .. } = self.options;
+        let now = clock::now();
+        let mine = Kept {
+            request: fingerprint.to_owned(),
+            holder: self.holder.clone(),
+            began_at: now,
+            answer: None,
+        };
+        match self.store.begin(key, mine.clone(), ttl, most, now).await? {
+            Began::First => {}
+            Began::Known(known) if known.request != fingerprint => return Err(reused()),
+            Began::Known(Kept { answer: Some(answer), .. }) => return Ok(again(shown(answer)?)),
+            Began::Known(known) => {
+                if let Some(made) = self.made(key, known.began_at).await? {
+                    let settled = Kept { answer: Some(kept(&made)), ..known.clone() };
+                    self.store.replace(key, &known, settled, ttl, now).await?;
+                    return Ok(again(made));
+                }
+                if !self.store.replace(key, &known, mine.clone(), ttl, now).await? {
+                    return Err(Error::no_leader());
+                }
+            }
+        }
+        count("miss");
+        let answer = inner.call(request).await;
+        let stored = match &answer {
+            Ok(answer) => {
+                let settled = Kept { answer: Some(kept(answer)), ..mine.clone() };
+                self.store.replace(key, &mine, settled, ttl, clock::now()).await.map(drop)
+            }
+            // If it is sent again, its task tells what became of it.
+            Err(error) if is_open(error) => Ok(()),
+            Err(_) => self.store.drop_key(key, &mine, clock::now()).await,
+        };
+        if let Err(error) = stored {
+            // If it is sent again, its task tells, too.
+            tracing::warn!(%error, "the answer to a change with a key could not be stored");
+        }
+        answer
+    }
+
+    /// The answer to a change that a process made and did not live to answer.
+    async fn made(&self, key: &str, began: OffsetDateTime) -> Result<Option<Response>, StoreError> {
+        let query = TaskQuery {
+            after_enqueued: Some(began - SKEW),
+            limit: usize::MAX,
+            ..TaskQuery::default()
+        };
+        let tasks = self.tasks.list(query).await?.tasks.into_iter();
+        let of_key = |task: &miroir::store::TaskRecord| {
+            let own = task.error.as_ref().is_some_and(|error| error.code.starts_with("miroir_"));
+            task.idempotency.as_deref() == Some(key) && !own
+        };
+        let task = tasks.filter(of_key).max_by_key(|task| task.uid);
+        Ok(task.map(|task| {
+            let answer = accepted(&task, Vec::new(), None);
+            Response { status: answer.status, body: answer.body, meta: answer.meta }
+        }))
+    }
+}
+
+fn kept(answer: &Response) -> KeptAnswer {
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    KeptAnswer { status: answer.status.as_u16(), body }
+}
+
+fn shown(kept: KeptAnswer) -> Result<Response, Error> {
+    let status = http::StatusCode::from_u16(kept.status).map_err(Error::internal)?;
+    Ok(Response { status, body: Bytes::from(kept.body), meta: Meta::default() })
+}

@@ -1,0 +1,71 @@
+//! Does a change that is sent twice once.
+//!
+//! Networks lose answers, and clients send again what they got no answer to. A change that comes
+//! with an `Idempotency-Key` is done once: whoever sends it again with the same key gets the answer
+//! that the first one got, with the same task. One who sends something else with that key is
+//! refused. While the first is under way the others wait for it.
+//!
+//! Keys belong to who sends them: the same key of two callers is two keys. They are in the store, so
+//! that another process knows them after a crash. If a process ended in the middle of a change, the
+//! task tells whether the change was made; if there is none, it is made then.
+//!
+//! A change that failed leaves no key behind: to send it again is to try again.
+//!
+//! # Stage
+//! Operation: whatever changes something. Reads pass untouched.
+//!
+//! # Order
+//! Inside of `authorize`, which knows the caller; outside of `alias`: a name may stand for something
+//! else when the change is sent again.
+//!
+//! # Context
+//! Reads `idempotency` and `principal`. Writes `idempotency`: the key as the store knows it, so that
+//! tasks carry it.
+//!
+//! # Errors
+//! 409 `miroir_idempotency_key_reused`, and the store's own: what cannot be remembered is not done.
+//!
+//! # Metrics
+//! `miroir_idempotency_hits_total{outcome}`: `miss` for the first, `dedup` for one sent again,
+//! `conflict` for another request with a used key.
+//!
+//! # Example
+//! ```
+//! use miroir::Stack;
+//! use miroir::store::memory;
+//! use miroir_layers::operation::{AuthorizeLayer, IdempotencyLayer, IdempotencyOptions};
+//!
+//! let stores = memory::open();
+//! let stack = Stack::<miroir::operation::Request>::new()
+//!     .push(AuthorizeLayer::default())
+//!     .push(IdempotencyLayer::new(&stores, IdempotencyOptions::default()));
+//! assert_eq!(stack.describe().layers, ["authorize", "idempotency"]);
+//! ```
+
+mod flights;
+mod key;
+mod layer;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use layer::{IdempotencyLayer, IdempotencyService};
+
+/// How long, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdempotencyOptions {
+    /// How long a key is known.
+    pub ttl: Duration,
+    /// How many keys are known at most; beyond that the oldest are forgotten.
+    pub most: usize,
+    /// How many answers are kept in this process, beside the store.
+    pub cached: usize,
+}
+
+impl Default for IdempotencyOptions {
+    /// A million keys for a day, 10,000 of them in memory.
+    fn default() -> Self {
+        Self { ttl: Duration::from_hours(24), most: 1_000_000, cached: 10_000 }
+    }
+}
