@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use http::{Method, StatusCode};
-use miroir_api::NodeId;
+use miroir_api::{NodeId, ShardId};
 use tower::Service;
 
 use super::{Ask, Failed, Page, Request, Response, Route, Scoped, ScopedMany, Target};
@@ -15,7 +15,7 @@ use crate::cluster::StaleMap;
 use crate::documents;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::node::{Call, Pool, Scores};
-use crate::routing::{Cover, ShardSet, cover_with_fallback};
+use crate::routing::{Cover, ShardSet, Tier, cover_with_fallback};
 use crate::store::IndexEntry;
 use crate::topology::Topology;
 
@@ -39,7 +39,8 @@ impl Dispatch {
 
 /// Which nodes to ask for which shards, given who is well. Deterministic for equal inputs.
 ///
-/// A node whose breaker is open is used only where nobody else holds the shard.
+/// What the route's standings exclude is used only where no other group holds the shard either; a
+/// node whose breaker is open only where nobody else does.
 pub fn choose(
     topology: &Topology,
     index: &IndexEntry,
@@ -50,21 +51,26 @@ pub fn choose(
     scores: &Scores,
 ) -> Cover {
     let placement = topology.placement(index.shards);
+    let standings = &*route.standings;
     let alive = |node: &NodeId, shard| {
         !avoid.contains(node)
             && topology.node(node).is_some_and(|n| n.status.is_readable())
             && !stale.is_stale(&index.physical, node, shard)
     };
     let well = |node: &NodeId, shard| alive(node, shard) && !scores.is_open(node);
-    let mut cover = cover_with_fallback(&placement, &route.groups, shards, route.rotation, well);
-    if !cover.missing.is_empty() {
-        let rest =
-            cover_with_fallback(&placement, &route.groups, &cover.missing, route.rotation, alive);
-        cover.leaves.extend(rest.leaves.into_iter().map(|mut leaf| {
-            leaf.exact = false;
-            leaf
-        }));
+    let worth = |node: &NodeId, shard| standings.tier(node) != Tier::Excluded && well(node, shard);
+    let fill = |wanted: &ShardSet, usable: &dyn Fn(&NodeId, ShardId) -> bool| {
+        cover_with_fallback(&placement, &route.groups, wanted, route.rotation, standings, usable)
+    };
+    let mut cover = if standings.excludes() { fill(shards, &worth) } else { fill(shards, &well) };
+    for usable in [&well as &dyn Fn(&NodeId, ShardId) -> bool, &alive] {
+        if cover.missing.is_empty() {
+            return cover;
+        }
+        let rest = fill(&cover.missing, usable);
         cover.missing = rest.missing;
+        cover.leaves.extend(rest.leaves);
+        cover.leaves.sort_unstable_by(|a, b| a.node.cmp(&b.node));
     }
     cover
 }
@@ -274,8 +280,6 @@ impl Service<Request> for Dispatch {
 
 #[cfg(test)]
 mod tests {
-    use miroir_api::ShardId;
-
     use super::*;
 
     fn scoped(body: &'static str, filter: Option<&'static str>) -> Scoped {

@@ -84,7 +84,7 @@ pub(super) async fn run(
         .shards
         .as_ref()
         .map_or_else(|| ShardSet::full(request.index.shards), |ask| ask.value.clone());
-    let route = read::route(request, plan.fingerprint);
+    let route = read::route(scatter, request, plan.fingerprint);
     // A node that holds everything counts words itself.
     let several = plan.frequency.is_some() && !read::whole(scatter, request, &shards, &route);
     let apart = match &plan.frequency {
