@@ -90,6 +90,25 @@ pub struct Tuning {
     pub vector_search: VectorSearchTuning,
     /// How replicas are chosen.
     pub selection: Selection,
+    /// Explaining searches.
+    pub explain: ExplainTuning,
+}
+
+/// Figures of explaining searches.
+#[derive(Clone, Copy, Debug)]
+pub struct ExplainTuning {
+    /// Whether they are explained.
+    pub enabled: bool,
+    /// Warnings of one explanation.
+    pub max_warnings: usize,
+    /// Whether `?execute=true` is allowed.
+    pub allow_execute: bool,
+}
+
+impl Default for ExplainTuning {
+    fn default() -> Self {
+        Self { enabled: true, max_warnings: 20, allow_execute: true }
+    }
 }
 
 /// Figures of multi-search.
@@ -153,6 +172,7 @@ impl Default for Tuning {
             multi_search: MultiSearchTuning::default(),
             vector_search: VectorSearchTuning::default(),
             selection: Selection::default(),
+            explain: ExplainTuning::default(),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | `origin`, `class` | never a header | whoever starts the request | node limit, metrics |
 //! | `min_settings_version` | `X-Miroir-Min-Settings-Version` | Decode | Scatter |
 //! | `over_fetch` | `X-Miroir-Over-Fetch` | Decode | Scatter |
+//! | `explain` | the route | the operation `explain` | whoever decides something: Scatter, `hedge`, Dispatch; see [`crate::explain`] |
 //! | `extensions` | layers of third parties | anybody | anybody |
 //!
 //! The resolved index, its settings version and the topology are *not* context: they are fields of
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::explain::Explain;
 use crate::keys::{ApiKey, Scope, Tenant};
 
 /// Who asks.
@@ -79,6 +81,8 @@ pub struct Context {
     pub min_settings_version: Option<u64>,
     /// Each leaf is asked for this many times the hits a search by vector needs.
     pub over_fetch: Option<u32>,
+    /// Where to note what is decided, if somebody wants to know.
+    pub explain: Option<Arc<Explain>>,
     /// For layers of third parties.
     pub extensions: ::http::Extensions,
 }
@@ -95,6 +99,7 @@ impl Context {
             class: Class::Interactive,
             min_settings_version: None,
             over_fetch: None,
+            explain: None,
             extensions: ::http::Extensions::new(),
         }
     }

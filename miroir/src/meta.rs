@@ -33,6 +33,8 @@ pub struct Meta {
     pub settings_version: Option<u64>,
     /// Whether a settings broadcast was in flight.
     pub settings_in_flight: bool,
+    /// Whether the search that was explained came while settings were being changed.
+    pub settings_pending: bool,
     /// Nodes that took part.
     pub nodes: usize,
     /// Of a federated search's query: what the client is to see of its hits.

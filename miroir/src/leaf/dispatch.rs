@@ -8,14 +8,16 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use http::{Method, StatusCode};
 use miroir_api::{NodeId, ShardId};
+use tokio::time::Instant;
 use tower::Service;
 
 use super::{Ask, Failed, Page, Request, Response, Route, Scoped, ScopedMany, Target};
 use crate::cluster::StaleMap;
 use crate::documents;
 use crate::error::{Error, ErrorKind, Retry};
+use crate::explain::{Called, Explain};
 use crate::node::{Call, Pool, Scores};
-use crate::routing::{Cover, ShardSet, Tier, cover_with_fallback};
+use crate::routing::{Cover, Leaf, ShardSet, Tier, cover_with_fallback};
 use crate::store::IndexEntry;
 use crate::topology::Topology;
 
@@ -241,11 +243,20 @@ impl Dispatch {
                 &self.scores,
             ),
         };
+        let explain = request.cx.explain.as_deref();
+        if explain.is_some_and(|explain| !explain.executes()) {
+            return Err(Error::explained());
+        }
+        let again = chosen.is_none();
         let answers = join_all(cover.leaves.into_iter().map(|leaf| {
             let (this, request) = (&self, &request);
             async move {
+                let watch = explain.map(|explain| Watch::new(explain, &leaf, again));
                 let call = address(request, (!leaf.exact).then_some(&leaf.shards));
                 let result = this.send(&leaf.node, &call, request).await;
+                if let Some(watch) = watch {
+                    watch.ended(result.as_ref().map_or_else(Error::label, |_| "answered"));
+                }
                 (leaf, result)
             }
         }))
@@ -261,6 +272,39 @@ impl Dispatch {
             }
         }
         Ok(out)
+    }
+}
+
+/// Notes a call at its end, whatever that is.
+struct Watch<'a> {
+    explain: &'a Explain,
+    leaf: Leaf,
+    again: bool,
+    begun: Instant,
+    outcome: &'static str,
+}
+
+impl<'a> Watch<'a> {
+    fn new(explain: &'a Explain, leaf: &Leaf, again: bool) -> Self {
+        let (leaf, begun) = (leaf.clone(), Instant::now());
+        Self { explain, leaf, again, begun, outcome: "given_up" }
+    }
+
+    fn ended(mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let call = Called {
+            node: self.leaf.node.clone(),
+            shards: self.leaf.shards.clone(),
+            again: self.again,
+            took: self.begun.elapsed(),
+            outcome: self.outcome,
+        };
+        self.explain.note(|record| record.calls.push(call));
     }
 }
 

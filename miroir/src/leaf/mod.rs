@@ -36,8 +36,8 @@ pub enum Target {
         shards: ShardSet,
         /// Nodes to leave out.
         avoid: Vec<NodeId>,
-        /// A choice made already, by who wants to watch each node on its own: this node for all of
-        /// the shards. `None` leaves the choice to [`Dispatch`].
+        /// A choice made already, with the other parts of the same read: this node for all of the
+        /// shards. `None` leaves the choice to [`Dispatch`].
         chosen: Option<Leaf>,
     },
     /// This node and no other. Writes, and workers that compare replicas.

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tower::ServiceExt;
 use twox_hash::XxHash64;
 
-use super::{Scatter, words};
+use super::{Scatter, explained, words};
 use crate::cluster::UnavailableShards;
 use crate::error::{Error, ErrorKind};
 use crate::index::Request;
@@ -87,13 +87,16 @@ async fn gather_once(
         &request.hints.avoid,
         &shared.scores,
     );
+    if let Some(explain) = &request.cx.explain {
+        explained::planned(explain, scatter, request, shards, route, &plan);
+    }
     metrics::histogram!("miroir_scatter_fan_out_size").record(plan.leaves.len() as f64);
     let calls = plan.leaves.into_iter().map(|planned| {
         let leaf = leaf::Request {
             target: Target::Cover {
-                shards: planned.shards,
+                shards: planned.shards.clone(),
                 avoid: request.hints.avoid.clone(),
-                chosen: None,
+                chosen: Some(planned),
             },
             ask: ask.clone(),
             index: Arc::clone(&request.index),
