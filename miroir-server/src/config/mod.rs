@@ -11,8 +11,10 @@
 mod blocks;
 mod duration;
 mod error;
+mod explain;
 mod flags;
 mod load;
+mod replica_selection;
 mod schema;
 mod searches;
 mod secret;
@@ -29,7 +31,9 @@ use serde::{Deserialize, Serialize};
 pub use self::blocks::*;
 pub use self::duration::{Hours, Millis, Seconds};
 pub use self::error::{ConfigError, ConfigErrors};
+pub use self::explain::ExplainConfig;
 pub use self::flags::Flags;
+pub use self::replica_selection::{ReplicaSelectionConfig, SelectionStrategy};
 pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
 pub use self::switch::Switch;
@@ -79,6 +83,8 @@ pub struct Config {
     pub failover: FailoverConfig,
     /// Asking another replica of a slow node.
     pub hedging: HedgingConfig,
+    /// Which replica of a shard is asked.
+    pub replica_selection: ReplicaSelectionConfig,
     /// Miroir's own tasks.
     pub task_registry: TaskRegistryConfig,
     /// Applying settings on every node.
@@ -89,6 +95,8 @@ pub struct Config {
     pub multi_search: MultiSearchConfig,
     /// Searches by vector.
     pub vector_search: VectorSearchConfig,
+    /// Showing what a search would do.
+    pub explain: ExplainConfig,
     /// Changing the number of shards.
     pub resharding: ReshardingConfig,
     /// Other pods.
@@ -122,11 +130,13 @@ impl Default for Config {
             node_limit: NodeLimitConfig::default(),
             failover: FailoverConfig::default(),
             hedging: HedgingConfig::default(),
+            replica_selection: ReplicaSelectionConfig::default(),
             task_registry: TaskRegistryConfig::default(),
             settings_broadcast: SettingsBroadcastConfig::default(),
             settings_drift_check: SettingsDriftCheckConfig::default(),
             multi_search: MultiSearchConfig::default(),
             vector_search: VectorSearchConfig::default(),
+            explain: ExplainConfig::default(),
             resharding: ReshardingConfig::default(),
             peer_discovery: PeerDiscoveryConfig::default(),
             leader_election: LeaderElectionConfig::default(),
