@@ -174,11 +174,11 @@ fn is_admin_path(path: &str) -> bool {
 /// Whether searches are explained there.
 fn is_explain_path(path: &str) -> bool {
     let mut segments = path.trim_end_matches('/').split('/').skip(1);
-    match (segments.next(), segments.next(), segments.next(), segments.next()) {
-        (Some("indexes"), Some(_), Some("explain"), None) => true,
-        (Some("multi-search"), Some("explain"), None, _) => true,
-        _ => false,
-    }
+    matches!(
+        (segments.next(), segments.next(), segments.next(), segments.next()),
+        (Some("indexes"), Some(_), Some("explain"), None)
+            | (Some("multi-search"), Some("explain"), None, _)
+    )
 }
 
 impl Keys {
