@@ -2,12 +2,20 @@
 
 use std::fmt::Write as _;
 use std::hint::black_box;
+use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
+use miroir::StaleMap;
 use miroir::documents::{Format, split};
+use miroir::leaf::{Route, choose};
 use miroir::merge::{HitOptions, Page, merge_hits};
-use miroir::routing::shard_of;
+use miroir::node::Scores;
+use miroir::routing::{Selection, ShardSet, shard_of};
+use miroir::store::IndexEntry;
+use miroir::topology::{Node, NodeStatus, Topology};
+use miroir_api::{GroupId, IndexUid, NodeId};
+use tokio::time::Instant;
 
 /// One leaf's answer with `hits` hits, in ranking order: scores go down with the position.
 fn answer(leaf: usize, hits: usize) -> Bytes {
@@ -98,10 +106,51 @@ fn leaves(c: &mut Criterion) {
     }
 }
 
+/// Comparing six nodes and covering 64 shards with them: two groups of three, two copies each.
+fn choosing(c: &mut Criterion) {
+    let nodes = (0..6_u32).filter_map(|at| {
+        Some(Node {
+            id: NodeId::new(&format!("node-{at}")).ok()?,
+            address: format!("http://{at}"),
+            group: GroupId(at / 3),
+            status: NodeStatus::Active,
+        })
+    });
+    let topology = Topology::new(nodes.collect(), 2).expect("six nodes are a cluster");
+    let then = time::OffsetDateTime::UNIX_EPOCH;
+    let uid = IndexUid::new("a").expect("a valid constant");
+    let index = IndexEntry::new(uid, "a".to_owned(), 64, then);
+    let (selection, scores, stale) = (Selection::default(), Scores::default(), StaleMap::default());
+    let now = Instant::now();
+    let mut group = c.benchmark_group("choose");
+    for (name, slow) in [("64x6", 2), ("64x6 one slow", 500)] {
+        for node in topology.nodes() {
+            let takes = if node.id.as_str() == "node-0" { slow } else { 2 };
+            for n in 0..40 {
+                let at = now + Duration::from_millis(500 * n);
+                scores.node(&node.id).answered(Duration::from_millis(takes), at);
+            }
+        }
+        let now = now + Duration::from_secs(20);
+        let all = ShardSet::full(64);
+        let mut n = 0;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                n += 1;
+                let standings = scores.standings(&topology, &selection, now);
+                let route = Route::choose(&topology, standings, &selection, None, n, n);
+                choose(&topology, &index, &stale, &route, black_box(&all), &[], &scores)
+            });
+        });
+    }
+    group.finish();
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     routing(&mut criterion);
     splitting(&mut criterion);
     leaves(&mut criterion);
+    choosing(&mut criterion);
     criterion.final_summary();
 }

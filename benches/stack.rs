@@ -19,7 +19,7 @@ use miroir_layers::index::{StampLayer, StampOptions};
 use miroir_layers::leaf::{FailoverLayer, FailoverOptions};
 use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
-    LimitOptions, LoadLayer, LoadOptions, MetricsLayer,
+    LimitOptions, LoadLayer, MetricsLayer,
 };
 use miroir_layers::operation::{AuthorizeLayer, AuthorizeOptions};
 use tower::ServiceExt;
@@ -78,7 +78,7 @@ async fn pipeline(nodes: u32, layers: usize) -> Miroir {
                 node_has("breaker")
                     .then(|| BreakerLayer::new(scores, id, BreakerOptions::default())),
             )
-            .push_if(node_has("load").then(|| LoadLayer::new(scores, id, LoadOptions::default())))
+            .push_if(node_has("load").then(|| LoadLayer::new(scores, id)))
             .push_if(
                 node_has("deadline").then(|| DeadlineLayer::new(id, DeadlineOptions::default())),
             )

@@ -18,6 +18,9 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub const IDEMPOTENCY_REPLAYED: &str = "x-miroir-idempotency-replayed";
 /// Response. Answered while a settings broadcast was in flight.
 pub const SETTINGS_INCONSISTENT: &str = "x-miroir-settings-inconsistent";
+/// Response to a search that is explained. Settings are being changed; the plan names the version
+/// committed last.
+pub const SETTINGS_PENDING: &str = "x-miroir-settings-pending";
 /// Request, and response to a request that had it. Id of the request, for logs and traces.
 pub const REQUEST_ID: &str = "x-request-id";
 /// Response. Id of the request under a name that no other server sets.

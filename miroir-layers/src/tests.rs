@@ -21,7 +21,7 @@ async fn the_node_stack_has_one_order() {
     let stack = Stack::new()
         .push(MetricsLayer::new(&id))
         .push(BreakerLayer::new(&scores, &id, BreakerOptions::default()))
-        .push(LoadLayer::new(&scores, &id, LoadOptions::default()))
+        .push(LoadLayer::new(&scores, &id))
         .push(DeadlineLayer::new(&id, DeadlineOptions::default()))
         .push(LimitLayer::new(&id, LimitOptions::default()))
         .push(CredentialsLayer::new("key").unwrap())
@@ -56,7 +56,7 @@ fn every_other_order_is_refused() {
     }
     let metrics = || MetricsLayer::new(&id);
     let breaker = || BreakerLayer::new(&scores, &id, BreakerOptions::default());
-    let load = || LoadLayer::new(&scores, &id, LoadOptions::default());
+    let load = || LoadLayer::new(&scores, &id);
     let deadline = || DeadlineLayer::new(&id, DeadlineOptions::default());
     let limit = || LimitLayer::new(&id, LimitOptions::default());
     let credentials = || CredentialsLayer::new("key").unwrap();

@@ -198,6 +198,20 @@ pub const FAMILIES: &[Family] = &[
     family("miroir_hedge_skipped_total", Counter, Count,
         &[("reason", &["budget", "limit", "no_replica"])],
         "Slow calls that no other replica was asked for."),
+    // Choice of replicas.
+    family("miroir_replica_selection_score", Gauge, Count, &[NODE],
+        "What it costs to ask a node, by which replicas are chosen: 1 is usual, more is worse."),
+    family("miroir_replica_selection_exploration_total", Counter, Count, &[],
+        "Requests sent to a random replica to learn whether those that are spared are well again."),
+    // Searches that are explained.
+    family("miroir_explain_requests_total", Counter, Count, &[],
+        "Requests to have a search explained."),
+    family("miroir_explain_execute_total", Counter, Count, &[],
+        "Searches that were explained and executed."),
+    family("miroir_explain_warnings_total", Counter, Count,
+        &[("warning_type", &["attribute", "deep_page", "wildcard", "settings", "missing_shards",
+            "hints", "replicas", "layer"])],
+        "Warnings about searches that were explained."),
     // The envelope of this process.
     family("miroir_memory_pressure", Gauge, Count, &[],
         "How near the limit of memory is: 0 not, 1 above 75 %, 2 above 90 %."),

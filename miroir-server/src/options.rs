@@ -9,7 +9,10 @@ use miroir::node::health::HealthOptions;
 use miroir::operation::control::drift::DriftOptions;
 use miroir::quorum::WriteQuorum;
 use miroir::topology::{Node, NodeStatus, Topology};
-use miroir::{BroadcastStrategy, MultiSearchTuning, Tuning, UnavailableShards, VectorSearchTuning};
+use miroir::{
+    BroadcastStrategy, ExplainTuning, MultiSearchTuning, Tuning, UnavailableShards,
+    VectorSearchTuning,
+};
 use miroir_api::{GroupId, InvalidNodeId, NodeId};
 
 use crate::BuildError;
@@ -97,6 +100,12 @@ pub(crate) fn tuning(config: &Config) -> Tuning {
                 config::MergeStrategy::Rrf => Fusion::Rrf { k: config.vector_search.rrf_k },
             },
             ratio: config.vector_search.hybrid_alpha_default,
+        },
+        selection: config.replica_selection.selection(),
+        explain: ExplainTuning {
+            enabled: config.explain.enabled,
+            max_warnings: config.explain.max_warnings,
+            allow_execute: config.explain.allow_execute_parameter,
         },
     }
 }

@@ -22,7 +22,7 @@ use miroir_layers::index::{SessionLayer, SessionOptions, StampLayer, StampOption
 use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
-    LimitOptions, LoadLayer, LoadOptions, MetricsLayer,
+    LimitOptions, LoadLayer, MetricsLayer,
 };
 use miroir_layers::operation::{
     AliasLayer, AuthorizeLayer, AuthorizeOptions, IdempotencyLayer, IdempotencyOptions,
@@ -42,7 +42,7 @@ fn node(
     Stack::new()
         .push(metrics)
         .push_if(breaker(config, id, &parts.scores))
-        .push(LoadLayer::new(&parts.scores, id, LoadOptions::default())) // refusals are not speed
+        .push(LoadLayer::new(&parts.scores, id)) // refusals are not speed
         .push(DeadlineLayer::new(id, deadline(config)))
         .push_if(limit(config, id)) // one lane per class
         .push_if(parts.credentials.clone())
@@ -93,7 +93,7 @@ pub(crate) async fn build(
         stores.tasks = Arc::new(CachedTasks::new(stores.tasks, config.task_registry.cache_size));
     }
     let topology = options::topology(config)?;
-    let scores = Arc::new(Scores::default());
+    let scores = Arc::new(Scores::new(config.replica_selection.ewma_half_life_ms.into()));
     let credentials = config.node_key().map(CredentialsLayer::new).transpose()?;
 
     let factory = {

@@ -12,23 +12,28 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
+use miroir_api::{GroupId, IndexUid, NodeId, ShardId, TaskUid};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::hints::Ask;
 use crate::index::scatter::{UnderWay, listing};
 use crate::index::sequencer::{Exclusive, Sequencer};
 use crate::index::settings::{IndexSettings, SettingsCache};
 use crate::keys::{Keyring, MasterKey};
+use crate::leaf::Route;
 use crate::merge::Fusion;
 use crate::node::health::HealthBoard;
 use crate::node::{Call, Numbering, Pool, Scores};
 use crate::operation::control::{lost, recover};
 use crate::pods::Office;
 use crate::quorum::WriteQuorum;
+use crate::routing::standing::mix;
+use crate::routing::{Selection, Standings, Strategy};
 use crate::stage::BoxService;
 use crate::store::watched::{Outbox, Watched};
 use crate::store::{IndexEntry, Stale, StoreError, Stores, TaskQuery};
@@ -84,6 +89,27 @@ pub struct Tuning {
     pub multi_search: MultiSearchTuning,
     /// Searches by vector.
     pub vector_search: VectorSearchTuning,
+    /// How replicas are chosen.
+    pub selection: Selection,
+    /// Explaining searches.
+    pub explain: ExplainTuning,
+}
+
+/// Figures of explaining searches.
+#[derive(Clone, Copy, Debug)]
+pub struct ExplainTuning {
+    /// Whether they are explained.
+    pub enabled: bool,
+    /// Warnings of one explanation.
+    pub max_warnings: usize,
+    /// Whether `?execute=true` is allowed.
+    pub allow_execute: bool,
+}
+
+impl Default for ExplainTuning {
+    fn default() -> Self {
+        Self { enabled: true, max_warnings: 20, allow_execute: true }
+    }
 }
 
 /// Figures of multi-search.
@@ -146,6 +172,8 @@ impl Default for Tuning {
             master_key: None,
             multi_search: MultiSearchTuning::default(),
             vector_search: VectorSearchTuning::default(),
+            selection: Selection::default(),
+            explain: ExplainTuning::default(),
         }
     }
 }
@@ -208,6 +236,7 @@ pub struct Shared {
     /// copy or change of the index comes before that.
     pub(crate) unrecovered: Mutex<BTreeMap<String, Exclusive>>,
     sequence: AtomicU64,
+    draws: AtomicU64,
     settings: SettingsCache,
 }
 
@@ -268,6 +297,7 @@ impl Shared {
             first_task: AtomicU32::new(0),
             unrecovered: Mutex::default(),
             sequence: AtomicU64::new(0),
+            draws: AtomicU64::new(0),
             settings: SettingsCache::default(),
         });
         if shared.office.is_shared() {
@@ -343,6 +373,21 @@ impl Shared {
     /// The next number of this pod's read sequence.
     pub fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Which groups and replicas a read tries, best first; see [`Route::choose`].
+    pub fn route(&self, topology: &Topology, wish: Option<&Ask<GroupId>>, sequence: u64) -> Route {
+        let selection = &self.tuning.selection;
+        let standings = match selection.strategy {
+            Strategy::Adaptive => self.scores.standings(topology, selection, Instant::now()),
+            Strategy::RoundRobin | Strategy::Random => Standings::default(),
+        };
+        let draw = mix(0, self.draws.fetch_add(1, Ordering::Relaxed));
+        let route = Route::choose(topology, standings, selection, wish, sequence, draw);
+        if route.explores() {
+            metrics::counter!("miroir_replica_selection_exploration_total").increment(1);
+        }
+        route
     }
 
     /// What reads and writes need of an index's settings, from a node, cached by version.
@@ -485,8 +530,13 @@ impl Shared {
         let total = self.tuning.shards.max(1);
         metrics::gauge!("miroir_shard_coverage").set(f64::from(covered) / f64::from(total));
         metrics::gauge!("miroir_degraded_shards_total").set(f64::from(total - covered));
+        let standings = self.scores.standings(&topology, &self.tuning.selection, Instant::now());
         for node in topology.nodes() {
             let id = node.id.to_string();
+            if let Some(standing) = standings.of(&node.id) {
+                metrics::gauge!("miroir_replica_selection_score", "node_id" => id.clone())
+                    .set(standing.cost);
+            }
             let healthy = node.status == crate::topology::NodeStatus::Active;
             metrics::gauge!("miroir_node_healthy", "node_id" => id.clone()).set(if healthy {
                 1.0

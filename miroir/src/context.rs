@@ -11,6 +11,7 @@
 //! | `over_fetch` | `X-Miroir-Over-Fetch` | Decode | Scatter |
 //! | `session` | `X-Miroir-Session` | Decode | `session` |
 //! | `idempotency` | `Idempotency-Key` | Decode | `idempotency`, whoever makes a task |
+//! | `explain` | the route | the operation `explain` | whoever decides something: Scatter, `hedge`, Dispatch; see [`crate::explain`] |
 //! | `extensions` | layers of third parties | anybody | anybody |
 //!
 //! The resolved index, its settings version and the topology are *not* context: they are fields of
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::explain::Explain;
 use crate::keys::{ApiKey, Scope, Tenant};
 
 /// Who asks.
@@ -85,6 +87,8 @@ pub struct Context {
     pub session: Option<Arc<str>>,
     /// What makes a change the same as one before.
     pub idempotency: Option<Arc<str>>,
+    /// Where to note what is decided, if somebody wants to know.
+    pub explain: Option<Arc<Explain>>,
     /// For layers of third parties.
     pub extensions: ::http::Extensions,
 }
@@ -103,6 +107,7 @@ impl Context {
             over_fetch: None,
             session: None,
             idempotency: None,
+            explain: None,
             extensions: ::http::Extensions::new(),
         }
     }

@@ -61,6 +61,8 @@ pub enum ErrorKind {
     DeadlineExceeded,
     /// Too many requests at once.
     Overloaded,
+    /// Nothing: the request was only to be explained, and Dispatch stopped here.
+    Explained,
     /// A wrong path; an empty 404, as Meilisearch answers.
     NotFound,
     /// A wrong method on a right path; an empty 405. The value of `Allow`.
@@ -171,6 +173,11 @@ impl Error {
             if matches!(&*error.code, "miroir_no_leader" | "miroir_leader_lost"))
     }
 
+    /// The request was only to be explained: what follows is not done.
+    pub fn explained() -> Self {
+        Self::with(ErrorKind::Explained, Fault::Miroir, Retry::Never)
+    }
+
     /// Unknown path.
     pub fn not_found() -> Self {
         Self::with(ErrorKind::NotFound, Fault::Client, Retry::Never)
@@ -242,7 +249,7 @@ impl Error {
                 "miroir_overloaded",
                 "Too many requests at the same time (`server.max_concurrent_requests`). Retry later.",
             )),
-            ErrorKind::Internal => {
+            ErrorKind::Internal | ErrorKind::Explained => {
                 body(&ApiError::new("internal", "An internal error has occurred."))
             }
         }
@@ -258,6 +265,7 @@ impl Error {
             ErrorKind::NodeFailed(what) => what,
             ErrorKind::DeadlineExceeded => "deadline",
             ErrorKind::Overloaded => "overloaded",
+            ErrorKind::Explained => "explained",
             ErrorKind::NotFound => "not_found",
             ErrorKind::MethodNotAllowed(_) => "method_not_allowed",
             ErrorKind::Internal => "internal",

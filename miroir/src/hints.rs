@@ -24,6 +24,17 @@ pub struct Ask<T> {
     pub strength: Strength,
 }
 
+/// A wish that does not count, because another one does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overruled {
+    /// What was wished: `group` or `shards`.
+    pub what: &'static str,
+    /// The layer that wished.
+    pub by: &'static str,
+    /// The layer whose wish counts.
+    pub winner: &'static str,
+}
+
 /// All wishes of one request. A `Must` beats a `Prefer` whatever the order of layers.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -34,23 +45,32 @@ pub struct Hints {
     pub shards: Option<Ask<ShardSet>>,
     /// Nodes to leave out.
     pub avoid: Vec<NodeId>,
+    /// Wishes that do not count.
+    pub overruled: Vec<Overruled>,
 }
 
-fn ask<T>(slot: &mut Option<Ask<T>>, new: Ask<T>) {
-    if slot.as_ref().is_none_or(|old| new.strength > old.strength) {
+/// Keeps the stronger wish; answers which one loses.
+fn ask<T>(slot: &mut Option<Ask<T>>, new: Ask<T>, what: &'static str) -> Option<Overruled> {
+    let Some(old) = slot else {
         *slot = Some(new);
+        return None;
+    };
+    let mut loser = new;
+    if loser.strength > old.strength {
+        std::mem::swap(old, &mut loser);
     }
+    Some(Overruled { what, by: loser.by, winner: old.by })
 }
 
 impl Hints {
     /// Wishes for a group. The first of two equally strong wishes stays.
     pub fn group(&mut self, value: GroupId, by: &'static str, strength: Strength) {
-        ask(&mut self.group, Ask { value, by, strength });
+        self.overruled.extend(ask(&mut self.group, Ask { value, by, strength }, "group"));
     }
 
     /// Narrows the request to some shards.
     pub fn shards(&mut self, value: ShardSet, by: &'static str, strength: Strength) {
-        ask(&mut self.shards, Ask { value, by, strength });
+        self.overruled.extend(ask(&mut self.shards, Ask { value, by, strength }, "shards"));
     }
 }
 
@@ -72,6 +92,8 @@ mod tests {
             }
             let ask = hints.group.unwrap();
             assert_eq!((ask.value, ask.by), (GroupId(2), "session"));
+            let lost = Overruled { what: "group", by: "tenant", winner: "session" };
+            assert_eq!(hints.overruled, [lost]);
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod context;
 pub mod deadline;
 pub mod documents;
 pub mod error;
+pub mod explain;
 pub mod hints;
 pub mod http;
 pub mod index;
@@ -48,8 +49,8 @@ pub mod cluster;
 
 pub use builder::{BuildError, Builder, Miroir, Wrap};
 pub use cluster::{
-    BroadcastStrategy, Cluster, MultiSearchTuning, Shared, StaleMap, Tuning, UnavailableShards,
-    VectorSearchTuning,
+    BroadcastStrategy, Cluster, ExplainTuning, MultiSearchTuning, Shared, StaleMap, Tuning,
+    UnavailableShards, VectorSearchTuning,
 };
 pub use context::Context;
 pub use error::{Error, Fault, Retry};

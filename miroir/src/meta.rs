@@ -48,6 +48,8 @@ pub struct Meta {
     pub session_stale: bool,
     /// Whether this was answered before, to the same request.
     pub replayed: bool,
+    /// Whether the search that was explained came while settings were being changed.
+    pub settings_pending: bool,
     /// Nodes that took part.
     pub nodes: usize,
     /// Of a federated search's query: what the client is to see of its hits.

@@ -171,9 +171,28 @@ fn is_admin_path(path: &str) -> bool {
     path.strip_prefix(ADMIN_PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Whether searches are explained there.
+fn is_explain_path(path: &str) -> bool {
+    let mut segments = path.trim_end_matches('/').split('/').skip(1);
+    matches!(
+        (segments.next(), segments.next(), segments.next(), segments.next()),
+        (Some("indexes"), Some(_), Some("explain"), None)
+            | (Some("multi-search"), Some("explain"), None, _)
+    )
+}
+
 impl Keys {
     fn identify(&self, path: &str, headers: &HeaderMap) -> Result<Principal, AuthFailure> {
-        if is_admin_path(path) { self.operator(headers) } else { self.client(headers) }
+        if is_admin_path(path) {
+            return self.operator(headers);
+        }
+        // Operators are shown more than others who may search.
+        if is_explain_path(path)
+            && let Ok(operator) = self.operator(headers)
+        {
+            return Ok(operator);
+        }
+        self.client(headers)
     }
 
     fn operator(&self, headers: &HeaderMap) -> Result<Principal, AuthFailure> {
@@ -349,6 +368,17 @@ mod tests {
             assert_eq!(seen(&layer, path, &[("x-admin-key", MASTER.as_bytes())]).await, INVALID);
             assert_eq!(seen(&layer, path, &[("authorization", b"Basic x")]).await, MISSING);
             assert_eq!(seen(&layer, path, &[]).await, MISSING);
+        }
+        // Where searches are explained, operators are told apart; clients are clients there.
+        let client = (Principal::MasterKey, None);
+        for path in ["/indexes/a/explain", "/multi-search/explain", "/indexes/a/explain/"] {
+            assert_eq!(seen(&layer, path, &[("authorization", &own)]).await, admin, "{path}");
+            assert_eq!(seen(&layer, path, &[("x-admin-key", ADMIN.as_bytes())]).await, admin);
+            assert_eq!(seen(&layer, path, &[("authorization", &master)]).await, client);
+            assert_eq!(seen(&layer, path, &[]).await, MISSING);
+        }
+        for path in ["/indexes/a/documents/explain", "/indexes/explain", "/explain", "/tasks"] {
+            assert_eq!(seen(&layer, path, &[("authorization", &own)]).await, INVALID, "{path}");
         }
         for path in ["/_miroirs", "/tasks", "/", "/%5Fmiroir/topology"] {
             assert_eq!(seen(&layer, path, &[("x-admin-key", ADMIN.as_bytes())]).await, MISSING);

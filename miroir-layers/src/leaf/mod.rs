@@ -7,3 +7,6 @@ pub mod hedge;
 
 pub use failover::{FailoverLayer, FailoverOptions};
 pub use hedge::{HedgeLayer, HedgeOptions};
+
+#[cfg(test)]
+mod adaptive_tests;

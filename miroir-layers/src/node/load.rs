@@ -1,8 +1,8 @@
-//! Feeds [`Scores`], by which leaves choose their nodes: latency, and how much is in flight.
+//! Feeds [`Scores`], by which leaves choose their nodes: latency, failures, and how much is in flight.
 //!
 //! An error is quick and worthless: counted with its own duration, a node that refuses everything
-//! would look like the best of all. So an error counts as at least `error_penalty`. A call that is
-//! given up tells something too: the node takes at least as long as was waited.
+//! would look like the best of all. So it counts as a failure and not as an answer. A call that is
+//! given up tells something too: the node takes longer than was waited.
 //!
 //! # Stage
 //! Node, all calls. Nothing is changed.
@@ -23,17 +23,16 @@
 //! # Example
 //! ```
 //! use miroir::{Stack, node::Scores};
-//! use miroir_layers::node::{LoadLayer, LoadOptions};
+//! use miroir_layers::node::LoadLayer;
 //!
 //! let node = miroir_api::NodeId::new("a").unwrap();
 //! let scores = Scores::default();
-//! let layer = LoadLayer::new(&scores, &node, LoadOptions::default());
+//! let layer = LoadLayer::new(&scores, &node);
 //! assert_eq!(Stack::<miroir::node::Request>::new().push(layer).describe().layers, ["load"]);
 //! ```
 
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::time::Duration;
 
 use miroir::node::{NodeScore, Request, Response, Scores};
 use miroir::stage::{StageFuture, take_ready};
@@ -44,31 +43,17 @@ use tower::{Layer, Service};
 
 use super::{call_of, failure};
 
-/// What an error costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadOptions {
-    /// An error counts as a call that took at least this long.
-    pub error_penalty: Duration,
-}
-
-impl Default for LoadOptions {
-    fn default() -> Self {
-        Self { error_penalty: Duration::from_secs(1) }
-    }
-}
-
 /// See the [module's documentation](self).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LoadLayer {
     score: Arc<NodeScore>,
-    options: LoadOptions,
 }
 
 impl LoadLayer {
     /// Feeds the score of this node.
-    pub fn new(scores: &Scores, node: &NodeId, options: LoadOptions) -> Self {
-        Self { score: scores.node(node), options }
+    pub fn new(scores: &Scores, node: &NodeId) -> Self {
+        Self { score: scores.node(node) }
     }
 }
 
@@ -100,9 +85,8 @@ struct Sample<'a> {
 
 impl Drop for Sample<'_> {
     fn drop(&mut self) {
-        let waited = self.started.elapsed();
-        if !self.ended && waited > self.score.latency() {
-            self.score.observe(waited);
+        if !self.ended {
+            self.score.given_up(self.started.elapsed(), Instant::now());
         }
     }
 }
@@ -121,15 +105,17 @@ impl<S: StageService<Request>> Service<Request> for Load<S> {
             return Box::pin(self.inner.call(request));
         }
         let mut inner = take_ready(&mut self.inner);
-        let LoadLayer { score, options } = self.layer.clone();
+        let LoadLayer { score } = self.layer.clone();
         Box::pin(async move {
             let _in_flight = score.begin();
             let mut sample = Sample { score: &score, started: Instant::now(), ended: false };
             let answer = inner.call(request).await;
             let took = sample.started.elapsed();
             sample.ended = true;
-            let failed = failure(&answer).is_some();
-            score.observe(if failed { took.max(options.error_penalty) } else { took });
+            match failure(&answer) {
+                Some(_) => score.failed(took, Instant::now()),
+                None => score.answered(took, Instant::now()),
+            }
             answer
         })
     }

@@ -16,7 +16,7 @@ pub use credentials::CredentialsLayer;
 pub use deadline::{DeadlineLayer, DeadlineOptions};
 pub use fault::{FaultLayer, FaultOptions};
 pub use limit::{LimitLayer, LimitOptions};
-pub use load::{LoadLayer, LoadOptions};
+pub use load::LoadLayer;
 pub use metrics::MetricsLayer;
 
 use ::http::StatusCode;

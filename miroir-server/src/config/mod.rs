@@ -12,9 +12,11 @@ mod aliases;
 mod blocks;
 mod duration;
 mod error;
+mod explain;
 mod flags;
 mod idempotency;
 mod load;
+mod replica_selection;
 mod schema;
 mod searches;
 mod secret;
@@ -33,8 +35,10 @@ pub use self::aliases::AliasesConfig;
 pub use self::blocks::*;
 pub use self::duration::{Hours, Millis, Seconds};
 pub use self::error::{ConfigError, ConfigErrors};
+pub use self::explain::ExplainConfig;
 pub use self::flags::Flags;
 pub use self::idempotency::IdempotencyConfig;
+pub use self::replica_selection::{ReplicaSelectionConfig, SelectionStrategy};
 pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
 pub use self::session_pinning::{SessionPinningConfig, WaitStrategy};
@@ -85,6 +89,8 @@ pub struct Config {
     pub failover: FailoverConfig,
     /// Asking another replica of a slow node.
     pub hedging: HedgingConfig,
+    /// Which replica of a shard is asked.
+    pub replica_selection: ReplicaSelectionConfig,
     /// Miroir's own tasks.
     pub task_registry: TaskRegistryConfig,
     /// Applying settings on every node.
@@ -101,6 +107,8 @@ pub struct Config {
     pub session_pinning: SessionPinningConfig,
     /// A change that is sent twice is made once.
     pub idempotency: IdempotencyConfig,
+    /// Showing what a search would do.
+    pub explain: ExplainConfig,
     /// Changing the number of shards.
     pub resharding: ReshardingConfig,
     /// Other pods.
@@ -134,6 +142,7 @@ impl Default for Config {
             node_limit: NodeLimitConfig::default(),
             failover: FailoverConfig::default(),
             hedging: HedgingConfig::default(),
+            replica_selection: ReplicaSelectionConfig::default(),
             task_registry: TaskRegistryConfig::default(),
             settings_broadcast: SettingsBroadcastConfig::default(),
             settings_drift_check: SettingsDriftCheckConfig::default(),
@@ -142,6 +151,7 @@ impl Default for Config {
             aliases: AliasesConfig::default(),
             session_pinning: SessionPinningConfig::default(),
             idempotency: IdempotencyConfig::default(),
+            explain: ExplainConfig::default(),
             resharding: ReshardingConfig::default(),
             peer_discovery: PeerDiscoveryConfig::default(),
             leader_election: LeaderElectionConfig::default(),

@@ -44,6 +44,7 @@ impl Config {
         self.listeners(&mut found);
         self.times(&mut found);
         self.calls(&mut found);
+        found.0.extend(self.replica_selection.problems());
         self.work(&mut found);
         self.store(&mut found);
         self.not_in_this_version(&mut found);

@@ -181,6 +181,21 @@ fn rules() {
             "`hedging.p95_trigger_multiplier`: 0.5",
             "1 to 100",
         ),
+        (
+            |c| c.replica_selection.error_weight = -1.0,
+            "`replica_selection.error_weight`: -1 is not a weight",
+            "0 to 1000",
+        ),
+        (
+            |c| c.replica_selection.exploration_epsilon = f64::NAN,
+            "`replica_selection.exploration_epsilon`: NaN is not a share",
+            "0 to 1",
+        ),
+        (
+            |c| c.replica_selection.ewma_half_life_ms = Millis(0),
+            "`replica_selection.ewma_half_life_ms`: must not be 0",
+            "",
+        ),
         (|c| c.faceting.node_max_values = 0, "`faceting.node_max_values`: must not be 0", ""),
         (
             |c| c.resharding.allowed_windows = vec!["02:00-06:00 UTC".into(), "2-6".into()],

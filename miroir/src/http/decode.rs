@@ -298,6 +298,13 @@ fn operation(route: &Route, parameters: Vec<String>, original: &Original) -> Ope
         }
         Action::SimilarGet => search(next(), SearchKind::Similar, similar_body(query)),
         Action::MultiSearch => Operation::MultiSearch(Arc::new(MultiSearch::parse(&original.body))),
+        Action::Explain => {
+            Operation::Explain(Box::new(search(next(), SearchKind::Hits, json_body(original))))
+        }
+        Action::ExplainMulti => {
+            let multi = Arc::new(MultiSearch::parse(&original.body));
+            Operation::Explain(Box::new(Operation::MultiSearch(multi)))
+        }
         Action::Fetch => {
             Operation::List { index: next(), list: Arc::new(List { body: json_body(original) }) }
         }
@@ -410,6 +417,9 @@ fn render(answer: operation::Response) -> Response<Full<Bytes>> {
     }
     if answer.meta.replayed {
         headers.insert(names::IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    if answer.meta.settings_pending {
+        headers.insert(names::SETTINGS_PENDING, HeaderValue::from_static("true"));
     }
     response
 }

@@ -22,6 +22,10 @@ pub enum Action {
     SimilarGet,
     /// `POST /multi-search`.
     MultiSearch,
+    /// `POST …/explain`.
+    Explain,
+    /// `POST /multi-search/explain`.
+    ExplainMulti,
     /// `POST …/documents/fetch`.
     Fetch,
     /// `GET …/documents`.

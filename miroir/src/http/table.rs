@@ -1,4 +1,4 @@
-//! The client API's route table, as data: every route of Meilisearch 1.50.
+//! The client API's route table, as data: every route of Meilisearch 1.50, and those that explain searches.
 //!
 //! `docs/api-compatibility.md` is written from it (`cargo xtask docs`).
 
@@ -38,6 +38,8 @@ const SETTINGS: &[(&str, &str, Method)] = &[
     ("/indexes/{uid}/settings/foreign-keys", "foreignKeys", PUT),
 ];
 
+const EXPLAINS: &str =
+    "not in Meilisearch: what a search with this body would do ([explain](explain.md))";
 const BATCHES: &str = "each task is a batch of its own";
 
 const QUEUE: Gate = Gate {
@@ -102,6 +104,8 @@ const ROWS: &[Row] = &[
     ),
     (POST, "/indexes/{uid}/search", A::Search, &["search"], T::Merged, ""),
     (GET, "/indexes/{uid}/search", A::SearchGet, &["search"], T::Merged, ""),
+    (POST, "/indexes/{uid}/explain", A::Explain, &["search"], T::Own, EXPLAINS),
+    (POST, "/multi-search/explain", A::ExplainMulti, &["search"], T::Own, EXPLAINS),
     (POST, "/indexes/{uid}/facet-search", A::FacetSearch, &["search"], T::Merged, ""),
     (GET, "/indexes/{uid}/similar", A::SimilarGet, &["search"], T::Merged, ""),
     (POST, "/indexes/{uid}/similar", A::Similar, &["search"], T::Merged, ""),

@@ -115,6 +115,12 @@ impl IndexSettings {
         rule.is_some_and(|rule| rule.equality)
     }
 
+    /// Whether a filter may name an attribute at all.
+    #[must_use]
+    pub fn is_filterable(&self, attribute: &str) -> bool {
+        self.filters.iter().any(|rule| rule.matches(attribute))
+    }
+
     /// Reads a node's settings and the client's overlay.
     pub fn read(node: &Value, overlay: &Map<String, Value>) -> Self {
         let searchable = strings(&node["searchableAttributes"]);

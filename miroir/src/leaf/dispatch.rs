@@ -7,15 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use http::{Method, StatusCode};
-use miroir_api::NodeId;
+use miroir_api::{NodeId, ShardId};
+use tokio::time::Instant;
 use tower::Service;
 
 use super::{Ask, Failed, Page, Request, Response, Route, Scoped, ScopedMany, Target};
 use crate::cluster::StaleMap;
 use crate::documents;
 use crate::error::{Error, ErrorKind, Retry};
+use crate::explain::{Called, Explain};
 use crate::node::{Call, Pool, Scores};
-use crate::routing::{Cover, ShardSet, cover_with_fallback};
+use crate::routing::{Cover, Leaf, ShardSet, Tier, cover_with_fallback};
 use crate::store::IndexEntry;
 use crate::topology::Topology;
 
@@ -39,7 +41,8 @@ impl Dispatch {
 
 /// Which nodes to ask for which shards, given who is well. Deterministic for equal inputs.
 ///
-/// A node whose breaker is open is used only where nobody else holds the shard.
+/// What the route's standings exclude is used only where no other group holds the shard either; a
+/// node whose breaker is open only where nobody else does.
 pub fn choose(
     topology: &Topology,
     index: &IndexEntry,
@@ -50,21 +53,26 @@ pub fn choose(
     scores: &Scores,
 ) -> Cover {
     let placement = topology.placement(index.shards);
+    let standings = &*route.standings;
     let alive = |node: &NodeId, shard| {
         !avoid.contains(node)
             && topology.node(node).is_some_and(|n| n.status.is_readable())
             && !stale.is_stale(&index.physical, node, shard)
     };
     let well = |node: &NodeId, shard| alive(node, shard) && !scores.is_open(node);
-    let mut cover = cover_with_fallback(&placement, &route.groups, shards, route.rotation, well);
-    if !cover.missing.is_empty() {
-        let rest =
-            cover_with_fallback(&placement, &route.groups, &cover.missing, route.rotation, alive);
-        cover.leaves.extend(rest.leaves.into_iter().map(|mut leaf| {
-            leaf.exact = false;
-            leaf
-        }));
+    let worth = |node: &NodeId, shard| standings.tier(node) != Tier::Excluded && well(node, shard);
+    let fill = |wanted: &ShardSet, usable: &dyn Fn(&NodeId, ShardId) -> bool| {
+        cover_with_fallback(&placement, &route.groups, wanted, route.rotation, standings, usable)
+    };
+    let mut cover = if standings.excludes() { fill(shards, &worth) } else { fill(shards, &well) };
+    for usable in [&well as &dyn Fn(&NodeId, ShardId) -> bool, &alive] {
+        if cover.missing.is_empty() {
+            return cover;
+        }
+        let rest = fill(&cover.missing, usable);
         cover.missing = rest.missing;
+        cover.leaves.extend(rest.leaves);
+        cover.leaves.sort_unstable_by(|a, b| a.node.cmp(&b.node));
     }
     cover
 }
@@ -235,11 +243,20 @@ impl Dispatch {
                 &self.scores,
             ),
         };
+        let explain = request.cx.explain.as_deref();
+        if explain.is_some_and(|explain| !explain.executes()) {
+            return Err(Error::explained());
+        }
+        let again = chosen.is_none();
         let answers = join_all(cover.leaves.into_iter().map(|leaf| {
             let (this, request) = (&self, &request);
             async move {
+                let watch = explain.map(|explain| Watch::new(explain, &leaf, again));
                 let call = address(request, (!leaf.exact).then_some(&leaf.shards));
                 let result = this.send(&leaf.node, &call, request).await;
+                if let Some(watch) = watch {
+                    watch.ended(result.as_ref().map_or_else(Error::label, |_| "answered"));
+                }
                 (leaf, result)
             }
         }))
@@ -255,6 +272,39 @@ impl Dispatch {
             }
         }
         Ok(out)
+    }
+}
+
+/// Notes a call at its end, whatever that is.
+struct Watch<'a> {
+    explain: &'a Explain,
+    leaf: Leaf,
+    again: bool,
+    begun: Instant,
+    outcome: &'static str,
+}
+
+impl<'a> Watch<'a> {
+    fn new(explain: &'a Explain, leaf: &Leaf, again: bool) -> Self {
+        let (leaf, begun) = (leaf.clone(), Instant::now());
+        Self { explain, leaf, again, begun, outcome: "given_up" }
+    }
+
+    fn ended(mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let call = Called {
+            node: self.leaf.node.clone(),
+            shards: self.leaf.shards.clone(),
+            again: self.again,
+            took: self.begun.elapsed(),
+            outcome: self.outcome,
+        };
+        self.explain.note(|record| record.calls.push(call));
     }
 }
 
@@ -274,8 +324,6 @@ impl Service<Request> for Dispatch {
 
 #[cfg(test)]
 mod tests {
-    use miroir_api::ShardId;
-
     use super::*;
 
     fn scoped(body: &'static str, filter: Option<&'static str>) -> Scoped {

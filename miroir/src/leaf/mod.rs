@@ -5,14 +5,18 @@
 //! therefore both say the same sentence: cover these shards again without that node.
 
 mod dispatch;
+mod route;
+#[cfg(test)]
+mod route_tests;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use miroir_api::{GroupId, NodeId};
+use miroir_api::NodeId;
 
 pub use dispatch::{Dispatch, choose, restrict};
 pub(crate) use dispatch::{lacks_index, narrow};
+pub use route::{Reason, Route};
 
 use crate::cluster::StaleMap;
 use crate::context::Context;
@@ -32,8 +36,8 @@ pub enum Target {
         shards: ShardSet,
         /// Nodes to leave out.
         avoid: Vec<NodeId>,
-        /// A choice made already, by who wants to watch each node on its own: this node for all of
-        /// the shards. `None` leaves the choice to [`Dispatch`].
+        /// A choice made already, with the other parts of the same read: this node for all of the
+        /// shards. `None` leaves the choice to [`Dispatch`].
         chosen: Option<Leaf>,
     },
     /// This node and no other. Writes, and workers that compare replicas.
@@ -75,15 +79,6 @@ pub enum Ask {
     Many(Arc<ScopedMany>),
     /// A call that needs no restriction: by document id, or to one named node.
     Plain(Arc<Call>),
-}
-
-/// Which replicas to prefer.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// Groups, best first. Later ones only fill what earlier ones cannot cover.
-    pub groups: Vec<GroupId>,
-    /// Rotates among the owners inside a group.
-    pub rotation: u64,
 }
 
 /// A request of the leaf stage.

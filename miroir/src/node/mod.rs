@@ -7,6 +7,7 @@
 
 mod call;
 mod client;
+mod estimate;
 pub mod health;
 mod latencies;
 mod numbering;
@@ -20,7 +21,7 @@ pub use call::{Call, NodeCall, TaskRef};
 pub use client::{Client, ClientOptions, Connections};
 pub use numbering::Numbering;
 pub use pool::{Factory, Pool};
-pub use scores::{NodeScore, Scores};
+pub use scores::{InFlight, NodeScore, Scores};
 
 use crate::stage::Stage;
 

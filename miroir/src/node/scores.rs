@@ -1,4 +1,4 @@
-//! How each node has been doing: EWMA latency, requests in flight, breaker state.
+//! How each node has been doing: latency, failures, requests in flight, breaker state.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,42 +6,90 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use miroir_api::NodeId;
+use tokio::time::Instant;
 
+use super::estimate::{Estimate, Outcome};
 use super::latencies::Latencies;
+use crate::routing::{Figures, Selection, Standings};
+use crate::topology::Topology;
 
-/// Weight of a new latency sample.
-const ALPHA: f64 = 0.1;
+/// How long it takes by default until half of what is known of a node counts no more.
+const HALF_LIFE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+struct Past {
+    estimate: Estimate,
+    latencies: Latencies,
+}
 
 /// One node's figures. No method blocks for longer than it takes to add a few numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct NodeScore {
-    /// EWMA of latency in microseconds, as bits of an f64; 0 before the first sample.
-    latency: AtomicU64,
+    half_life: Duration,
     in_flight: AtomicU64,
     closed_out: AtomicBool,
-    latencies: Mutex<Latencies>,
+    past: Mutex<Past>,
+}
+
+impl Default for NodeScore {
+    fn default() -> Self {
+        Self::new(HALF_LIFE)
+    }
 }
 
 impl NodeScore {
-    /// Adds a sample.
-    pub fn observe(&self, latency: Duration) {
-        let sample = latency.as_secs_f64() * 1e6;
-        // A lost race loses one sample of a moving average.
-        let old = f64::from_bits(self.latency.load(Ordering::Relaxed));
-        let new = if old == 0.0 { sample } else { old + ALPHA * (sample - old) };
-        self.latency.store(new.to_bits(), Ordering::Relaxed);
-        self.latencies.lock().expect("no panic holds this lock").add(sample);
+    fn new(half_life: Duration) -> Self {
+        Self {
+            half_life,
+            in_flight: AtomicU64::new(0),
+            closed_out: AtomicBool::new(false),
+            past: Mutex::default(),
+        }
+    }
+
+    fn learn(&self, took: Duration, outcome: Outcome, now: Instant) {
+        let micros = took.as_secs_f64() * 1e6;
+        let mut past = self.past.lock().expect("no panic holds this lock");
+        // What failed or was given up early says nothing of how long calls take.
+        if outcome == Outcome::Answered || micros > past.estimate.micros() {
+            past.latencies.add(micros);
+        }
+        past.estimate.learn(micros, outcome, now, self.half_life);
+    }
+
+    /// A call was answered.
+    pub fn answered(&self, took: Duration, now: Instant) {
+        self.learn(took, Outcome::Answered, now);
+    }
+
+    /// A call failed, or the node said that it cannot answer.
+    pub fn failed(&self, took: Duration, now: Instant) {
+        self.learn(took, Outcome::Failed, now);
+    }
+
+    /// A call was given up, after that long without an answer.
+    pub fn given_up(&self, waited: Duration, now: Instant) {
+        self.learn(waited, Outcome::GivenUp, now);
+    }
+
+    /// What replicas are chosen by.
+    pub fn figures(&self, now: Instant) -> Figures {
+        let past = self.past.lock().expect("no panic holds this lock");
+        let (latency, error_rate) = past.estimate.at(now, self.half_life);
+        Figures { latency, in_flight: self.in_flight(), error_rate }
     }
 
     /// What `percent` of the last calls, some 256 to 512, took at most; `None` before the 20th.
     pub fn quantile(&self, percent: u32) -> Option<Duration> {
-        let micros = self.latencies.lock().expect("no panic holds this lock").quantile(percent)?;
+        let past = self.past.lock().expect("no panic holds this lock");
+        let micros = past.latencies.quantile(percent)?;
         Some(Duration::from_secs_f64(micros / 1e6))
     }
 
-    /// EWMA of latency; zero before the first sample.
+    /// Moving average of latency; zero before the first sample.
     pub fn latency(&self) -> Duration {
-        Duration::from_secs_f64(f64::from_bits(self.latency.load(Ordering::Relaxed)) / 1e6)
+        let past = self.past.lock().expect("no panic holds this lock");
+        Duration::from_secs_f64(past.estimate.micros() / 1e6)
     }
 
     /// Requests in flight.
@@ -55,9 +103,13 @@ impl NodeScore {
         InFlight(Arc::clone(self))
     }
 
-    /// Says whether the node's breaker lets requests through.
+    /// Says whether the node's breaker lets requests through. One that closes again knows nothing of
+    /// how the node is now: it is cold.
     pub fn set_open(&self, open: bool) {
-        self.closed_out.store(open, Ordering::Relaxed);
+        let was_open = self.closed_out.swap(open, Ordering::Relaxed);
+        if was_open && !open {
+            self.past.lock().expect("no panic holds this lock").estimate = Estimate::default();
+        }
     }
 
     /// Whether the breaker refuses requests.
@@ -77,19 +129,45 @@ impl Drop for InFlight {
 }
 
 /// The figures of all nodes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scores {
+    half_life: Duration,
     nodes: RwLock<BTreeMap<NodeId, Arc<NodeScore>>>,
 }
 
+impl Default for Scores {
+    fn default() -> Self {
+        Self::new(HALF_LIFE)
+    }
+}
+
 impl Scores {
+    /// Figures of which half counts no more after `half_life`.
+    pub fn new(half_life: Duration) -> Self {
+        Self { half_life, nodes: RwLock::default() }
+    }
+
+    /// How the nodes that can be asked compare: readable, and with a closed breaker.
+    pub fn standings(&self, topology: &Topology, selection: &Selection, now: Instant) -> Standings {
+        let scores = self.nodes.read().expect("no panic holds this lock");
+        let figures =
+            topology.nodes().filter(|node| node.status.is_readable()).filter_map(|node| {
+                let score = scores.get(&node.id);
+                let closed = score.is_none_or(|score| !score.is_open());
+                let figures = || score.map_or_else(Figures::default, |score| score.figures(now));
+                closed.then(|| (node.id.clone(), figures()))
+            });
+        Standings::new(figures, selection)
+    }
+
     /// A node's figures, created at first sight.
     pub fn node(&self, id: &NodeId) -> Arc<NodeScore> {
         if let Some(score) = self.nodes.read().expect("no panic holds this lock").get(id) {
             return Arc::clone(score);
         }
         let mut nodes = self.nodes.write().expect("no panic holds this lock");
-        Arc::clone(nodes.entry(id.clone()).or_default())
+        let new = || Arc::new(NodeScore::new(self.half_life));
+        Arc::clone(nodes.entry(id.clone()).or_insert_with(new))
     }
 
     /// How long to wait for a node before another one is asked: what `percent` of its own last calls

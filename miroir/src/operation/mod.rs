@@ -4,6 +4,7 @@
 //! preserved JSON: what routing needs is a field, the rest travels untouched.
 
 pub mod control;
+mod explain;
 pub(crate) mod foreign;
 mod multi;
 mod raw;
@@ -298,6 +299,8 @@ pub enum Operation {
     },
     /// Several ranked reads at once.
     MultiSearch(Arc<MultiSearch>),
+    /// A search, or several, that is to be explained.
+    Explain(Box<Operation>),
     /// One document.
     FetchOne {
         /// Of which index.
@@ -341,6 +344,7 @@ impl Operation {
                 SearchKind::Similar => "similar",
             },
             Self::MultiSearch(_) => "multi_search",
+            Self::Explain(_) => "explain",
             Self::FetchOne { .. } => "document_get",
             Self::List { .. } => "documents_list",
             Self::Write { .. } => "documents_write",
@@ -368,6 +372,7 @@ impl Operation {
                 | IndexOp::Compact(index),
             ) => Some(index),
             Self::Settings(settings) => Some(&settings.index),
+            Self::Explain(op) => op.index(),
             _ => None,
         }
     }
@@ -377,6 +382,7 @@ impl Operation {
         match self {
             Self::Search { index, .. } => vec![index],
             Self::MultiSearch(multi) => multi.queries().map(|query| query.index.as_str()).collect(),
+            Self::Explain(op) => op.searched(),
             _ => Vec::new(),
         }
     }
@@ -385,6 +391,8 @@ impl Operation {
     fn names(&self) -> Vec<&str> {
         match self {
             Self::List { index, .. } => vec![index],
+            // The search that is explained comes through by itself.
+            Self::Explain(_) => Vec::new(),
             _ => self.searched(),
         }
     }
@@ -396,6 +404,7 @@ impl Operation {
         match self {
             Self::Search { search, .. } if position == 0 => Arc::make_mut(search).restrict(rules),
             Self::MultiSearch(multi) => Arc::make_mut(multi).restrict(position, rules),
+            Self::Explain(op) => op.restrict(position, rules),
             _ => {}
         }
     }
@@ -449,6 +458,7 @@ impl Request {
         match &self.op {
             Operation::Search { .. }
             | Operation::MultiSearch(_)
+            | Operation::Explain(_)
             | Operation::FetchOne { .. }
             | Operation::List { .. } => false,
             Operation::Write { .. } => true,

@@ -13,7 +13,7 @@ use tower::{Service, ServiceExt};
 
 use super::control::Control;
 use super::{
-    Operation, Original, PayloadFormat, Request, Response, SystemOp, Write, foreign, multi,
+    Operation, Original, PayloadFormat, Request, Response, SystemOp, Write, explain, foreign, multi,
 };
 use crate::cluster::Shared;
 use crate::documents::{self, Format};
@@ -65,7 +65,7 @@ impl Resolve {
         Ok(answer)
     }
 
-    async fn joined(self, request: Request) -> Result<Response, Error> {
+    pub(super) async fn joined(self, request: Request) -> Result<Response, Error> {
         match foreign::joins(&self, &request).await? {
             Some(joins) => foreign::run(self, request, joins).await,
             None => self.answer(request).await,
@@ -84,6 +84,7 @@ impl Resolve {
             Operation::List { index, list } => (index, index::Operation::List(Arc::clone(list))),
             Operation::Write { index, write } => return self.write(&request, index, write).await,
             Operation::MultiSearch(multi) => return multi::run(&self, &request, multi).await,
+            Operation::Explain(op) => return explain::run(&self, &request, op).await,
             _ => return self.control.run(request).await,
         };
         let Some(entry) = IndexUid::new(name).ok().and_then(|uid| self.shared.index(&uid)) else {

@@ -32,7 +32,8 @@ impl Request {
         if scope.is_unlimited() {
             return Ok(());
         }
-        let several = matches!(self.op, Operation::MultiSearch(_));
+        let op = if let Operation::Explain(op) = &self.op { op } else { &self.op };
+        let several = matches!(op, Operation::MultiSearch(_));
         let searched: Vec<String> = self.op.searched().into_iter().map(str::to_owned).collect();
         for (position, index) in searched.iter().enumerate() {
             if several && !scope.allows(index) {

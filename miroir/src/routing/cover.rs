@@ -1,12 +1,13 @@
 //! Covers: which nodes to ask so that every shard is read exactly once.
 //!
-//! 1. Each shard takes the first usable owner, starting in rank order at `rotation` modulo the
-//!    replication factor.
-//! 2. A node whose shards all have another usable owner among the chosen nodes is dropped, one
-//!    after the other, until none can be. Where to start moves on every `replication_factor`
-//!    rotations, so that each node is spared in turn.
-//! 3. Each shard takes its first usable owner among the nodes that are left, in the same rank
-//!    order as before.
+//! 1. Each shard takes the first usable owner of the best [`Tier`], starting in rank order at
+//!    `rotation` modulo the replication factor. Where that one is passed over, its turns go to all
+//!    that are no worse than the next, one after the other.
+//! 2. A node whose shards all have another usable owner, no worse, among the chosen nodes is
+//!    dropped, one after the other, until none can be; nodes of the worst tier first. Where to start
+//!    among equals moves on every `replication_factor` rotations, so that each is spared in turn.
+//! 3. Each shard takes its first usable owner among the nodes that are left, in the same order as
+//!    before.
 //!
 //! With RF = 1 steps 2 and 3 change nothing. With RF = 2 on 3 nodes two nodes answer; with as many
 //! replicas as nodes one node answers alone and needs no shard filter. A read of a single shard
@@ -14,7 +15,7 @@
 
 use miroir_api::{GroupId, NodeId, ShardId};
 
-use super::{Placement, ShardSet};
+use super::{Placement, ShardSet, Standings, Tier};
 
 /// Who to ask for which shards. No shard is in two leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,10 +48,11 @@ pub fn cover(
     group: GroupId,
     shards: &ShardSet,
     rotation: u64,
+    standings: &Standings,
     usable: impl Fn(&NodeId, ShardId) -> bool,
 ) -> Cover {
     let mut out = Cover { leaves: Vec::new(), missing: shards.clone() };
-    fill(&mut out, placement, group, rotation, &usable);
+    fill(&mut out, placement, group, rotation, standings, &usable);
     out
 }
 
@@ -63,6 +65,7 @@ pub fn cover_with_fallback(
     groups: &[GroupId],
     shards: &ShardSet,
     rotation: u64,
+    standings: &Standings,
     usable: impl Fn(&NodeId, ShardId) -> bool,
 ) -> Cover {
     let mut out = Cover { leaves: Vec::new(), missing: shards.clone() };
@@ -70,7 +73,7 @@ pub fn cover_with_fallback(
         if out.missing.is_empty() {
             break;
         }
-        fill(&mut out, placement, *group, rotation, &usable);
+        fill(&mut out, placement, *group, rotation, standings, &usable);
     }
     out.leaves.sort_unstable_by(|a, b| a.node.cmp(&b.node));
     out
@@ -82,15 +85,17 @@ fn fill(
     placement: &Placement,
     group: GroupId,
     rotation: u64,
+    standings: &Standings,
     usable: &impl Fn(&NodeId, ShardId) -> bool,
 ) {
     let nodes = placement.nodes(group);
     if nodes.is_empty() {
         return;
     }
-    let choices = Choices::new(placement, group, &out.missing, rotation, usable);
-    let kept =
-        choices.few_nodes(nodes.len(), rotation / u64::from(placement.replication_factor().max(1)));
+    let tiers: Vec<Tier> = nodes.iter().map(|node| standings.tier(node)).collect();
+    let choices = Choices::new(placement, group, &out.missing, rotation, &tiers, usable);
+    let turn = rotation / u64::from(placement.replication_factor().max(1));
+    let kept = choices.few_nodes(&tiers, turn);
 
     let mut taken: Vec<Option<ShardSet>> = vec![None; nodes.len()];
     for (shard, owners) in choices.iter() {
@@ -109,7 +114,8 @@ fn fill(
     }
 }
 
-/// The usable owners of each wanted shard that has one, in rotated rank order, in one flat list.
+/// The usable owners of each wanted shard that has one, by tier and in rotated rank order, in one
+/// flat list.
 struct Choices {
     owners: Vec<u32>,
     /// A shard and where its owners end in `owners`.
@@ -122,8 +128,10 @@ impl Choices {
         group: GroupId,
         shards: &ShardSet,
         rotation: u64,
+        tiers: &[Tier],
         usable: &impl Fn(&NodeId, ShardId) -> bool,
     ) -> Self {
+        let uneven = tiers.iter().any(|tier| *tier != Tier::Good);
         let nodes = placement.nodes(group);
         let wanted = shards.len();
         let copies = placement.replication_factor() as usize;
@@ -135,7 +143,18 @@ impl Choices {
             let before = owners.len();
             let rotated = ranked[start..].iter().chain(&ranked[..start]);
             owners.extend(rotated.filter(|owner| usable(&nodes[**owner as usize], shard)));
+            if uneven {
+                owners[before..].sort_by_key(|owner: &u32| tiers[*owner as usize]);
+            }
             if owners.len() > before {
+                // The turns of one that is passed over go to all its equals, not to the next alone.
+                let best = &mut owners[before..];
+                if best[0] != ranked[start] {
+                    let tier = tiers[best[0] as usize];
+                    let equals = best.iter().take_while(|o| tiers[**o as usize] == tier).count();
+                    let turn = rotation / ranked.len() as u64 % equals as u64;
+                    best[..equals].rotate_left(turn as usize);
+                }
                 ends.push((shard, owners.len()));
             }
         }
@@ -151,9 +170,16 @@ impl Choices {
         })
     }
 
-    /// The nodes to ask, as flags: first choices, less the nodes the others can stand in for. The
-    /// first to be spared is the `turn`-th, modulo `nodes`.
-    fn few_nodes(&self, nodes: usize, turn: u64) -> Vec<bool> {
+    /// The usable owners of the shard at a position.
+    fn owners(&self, at: usize) -> &[u32] {
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        &self.owners[start..self.ends[at].1]
+    }
+
+    /// The nodes to ask, as flags: first choices, less the nodes that others, no worse, can stand in
+    /// for. Of the worst the first to be spared is the `turn`-th, modulo their number.
+    fn few_nodes(&self, tiers: &[Tier], turn: u64) -> Vec<bool> {
+        let nodes = tiers.len();
         let mut kept = vec![false; nodes];
         for (_, owners) in self.iter() {
             kept[owners[0] as usize] = true;
@@ -162,21 +188,22 @@ impl Choices {
             return kept; // no shard has a second choice
         }
         let mut shards_of: Vec<Vec<usize>> = vec![Vec::new(); nodes];
-        let mut copies = vec![0_u32; self.ends.len()];
         for (at, (_, owners)) in self.iter().enumerate() {
             for owner in owners.iter().map(|owner| *owner as usize).filter(|owner| kept[*owner]) {
                 shards_of[owner].push(at);
-                copies[at] += 1;
             }
         }
         let first = (turn % nodes as u64) as usize;
-        for node in (first..nodes).chain(0..first) {
-            if kept[node] && shards_of[node].iter().all(|at| copies[*at] > 1) {
-                kept[node] = false;
-                for at in &shards_of[node] {
-                    copies[*at] -= 1;
-                }
-            }
+        let mut order: Vec<usize> = (first..nodes).chain(0..first).collect();
+        order.sort_by_key(|node| std::cmp::Reverse(tiers[*node]));
+        for node in order.into_iter().filter(|node| kept[*node]).collect::<Vec<_>>() {
+            let replaceable = shards_of[node].iter().all(|at| {
+                self.owners(*at)
+                    .iter()
+                    .map(|other| *other as usize)
+                    .any(|other| other != node && kept[other] && tiers[other] <= tiers[node])
+            });
+            kept[node] = !replaceable;
         }
         kept
     }

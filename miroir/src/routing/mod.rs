@@ -27,13 +27,17 @@ use twox_hash::XxHash64;
 pub mod cover;
 pub mod placement;
 pub mod shards;
+pub mod standing;
 
 pub use cover::{Cover, Leaf, cover, cover_with_fallback};
 pub use placement::Placement;
 pub use shards::ShardSet;
+pub use standing::{Figures, Selection, Standing, Standings, Strategy, Tier};
 
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod standing_tests;
 #[cfg(test)]
 mod tests;
 

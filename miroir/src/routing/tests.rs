@@ -60,6 +60,16 @@ fn usable(seed: u64, percent: u64) -> impl Fn(&NodeId, ShardId) -> bool {
     }
 }
 
+/// Standings of nodes of which some are slow; two bits of `ill` a node.
+fn standings(shape: &Shape, ill: u64) -> Standings {
+    let figures = shape.groups.iter().flatten().enumerate().map(|(at, node)| {
+        let latency = [10, 10, 40, 400][(ill >> (2 * (at % 32)) & 3) as usize];
+        let latency = Some(std::time::Duration::from_millis(latency));
+        (node.clone(), Figures { latency, ..Figures::default() })
+    });
+    Standings::new(figures, &Selection::default())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
@@ -128,18 +138,20 @@ proptest! {
     fn covers_read_each_shard_exactly_once(
         shape in shape(),
         rotation in any::<u64>(),
-        wanted in any::<u128>(),
+        wanted in prop_oneof![Just(u128::MAX), any::<u128>()],
         seed in any::<u64>(),
         percent in prop_oneof![Just(100_u64), 0_u64..=100],
+        ill in prop_oneof![Just(0_u64), any::<u64>()],
     ) {
         let placement = shape.placement();
+        let standings = standings(&shape, ill);
         let usable = usable(seed, percent);
         let wanted = ShardSet::from_iter(
             all(shape.shards).filter(|s| wanted >> (s.0 % 128) & 1 == 1), shape.shards);
         let groups: Vec<GroupId> = placement.groups().collect();
-        let one = cover(&placement, groups[0], &wanted, rotation, &usable);
-        prop_assert_eq!(&one, &cover(&placement, groups[0], &wanted, rotation, &usable));
-        let far = cover_with_fallback(&placement, &groups, &wanted, rotation, &usable);
+        let one = cover(&placement, groups[0], &wanted, rotation, &standings, &usable);
+        prop_assert_eq!(&one, &cover(&placement, groups[0], &wanted, rotation, &standings, &usable));
+        let far = cover_with_fallback(&placement, &groups, &wanted, rotation, &standings, &usable);
         for (cover, groups) in [(&one, &groups[..1]), (&far, &groups[..])] {
             let mut seen = cover.missing.clone();
             for shard in seen.iter() {
@@ -152,6 +164,11 @@ proptest! {
                 prop_assert_eq!(leaf.exact, owned == leaf.shards);
                 for shard in leaf.shards.iter() {
                     prop_assert!(usable(&leaf.node, shard));
+                    // Nobody better in its group could have been asked.
+                    let group = shape.groups.iter().position(|g| g.contains(&leaf.node)).unwrap();
+                    let best = placement.owners(GroupId(group as u32), shard)
+                        .filter(|node| usable(node, shard)).map(|node| standings.tier(node)).min();
+                    prop_assert_eq!(Some(standings.tier(&leaf.node)), best);
                     prop_assert!(!seen.contains(shard), "{} twice", shard);
                     seen.insert(shard);
                 }
@@ -163,13 +180,22 @@ proptest! {
         let rest: Vec<&Leaf> = far.leaves.iter()
             .filter(|leaf| shape.groups[0].contains(&leaf.node)).collect();
         prop_assert_eq!(rest, one.leaves.iter().collect::<Vec<_>>());
-        // No leaf could have been left out.
+        // No leaf could have been left out, but for a worse one.
         for spare in &one.leaves {
             let replaceable = spare.shards.iter().all(|shard| one.leaves.iter().any(|other| {
                 other.node != spare.node && usable(&other.node, shard)
+                    && standings.tier(&other.node) <= standings.tier(&spare.node)
                     && placement.owned_by(&other.node).contains(shard)
             }));
             prop_assert!(!replaceable, "{} is superfluous", spare.node);
+        }
+        // Sparing some nodes does not mean to ask many, where everything is read. (Few shards may
+        // have nothing in common but a slow node.)
+        let even = cover(&placement, groups[0], &wanted, rotation, &Standings::default(), &usable);
+        prop_assert_eq!(&even.missing, &one.missing);
+        if percent == 100 && wanted.len() >= 64 && wanted == ShardSet::full(shape.shards) {
+            let (one, even) = (one.leaves.len(), even.leaves.len());
+            prop_assert!(one <= 2 * even, "{} and not {}", one, even);
         }
     }
 
@@ -297,11 +323,12 @@ fn queries_visit_groups_evenly() {
 
 #[test]
 fn a_single_shard_is_read_from_its_owners_in_turn() {
+    let even = Standings::default();
     let placement = Placement::new(&[ids("meili-", 5)], 3, 64);
     for shard in all(64) {
         let wanted = ShardSet::single(shard, 64);
         for rotation in 0..9 {
-            let cover = cover(&placement, GroupId(0), &wanted, rotation, |_, _| true);
+            let cover = cover(&placement, GroupId(0), &wanted, rotation, &even, |_, _| true);
             assert_eq!(cover.leaves.len(), 1);
             assert_eq!(cover.leaves[0].node, owners(&placement, 0, shard)[rotation as usize % 3]);
         }
@@ -310,13 +337,14 @@ fn a_single_shard_is_read_from_its_owners_in_turn() {
 
 #[test]
 fn few_nodes_answer_and_all_take_their_turn() {
+    let even = Standings::default();
     for (nodes, rf, expected) in [(3, 1, 3), (3, 2, 2), (3, 3, 1), (4, 3, 2), (4, 4, 1)] {
         let placement = Placement::new(&[ids("meili-", nodes)], rf, 64);
         let mut load: BTreeMap<NodeId, usize> = BTreeMap::new();
         let turns = 12 * rf as usize * nodes;
         for rotation in 0..turns {
             let all = ShardSet::full(64);
-            let cover = cover(&placement, GroupId(0), &all, rotation as u64, |_, _| true);
+            let cover = cover(&placement, GroupId(0), &all, rotation as u64, &even, |_, _| true);
             assert_eq!(cover.leaves.len(), expected, "{nodes} nodes, RF {rf}");
             assert_eq!(cover.leaves[0].exact, rf == 1 || expected == 1);
             for leaf in cover.leaves {
@@ -332,6 +360,7 @@ fn few_nodes_answer_and_all_take_their_turn() {
 
 #[test]
 fn unknown_groups_shards_and_nodes_own_nothing() {
+    let even = Standings::default();
     let placement = Placement::new(&[ids("meili-", 3)], 2, 8);
     assert_eq!((placement.shards(), placement.replication_factor()), (8, 2));
     assert_eq!(placement.owners(GroupId(1), ShardId(0)).count(), 0);
@@ -339,8 +368,8 @@ fn unknown_groups_shards_and_nodes_own_nothing() {
     assert_eq!(placement.owned_by(&id("other")), ShardSet::empty(8));
     // Shards that do not exist are missing, not ignored.
     let wanted = ShardSet::from_iter([ShardId(7), ShardId(8)], 9);
-    let some = cover(&placement, GroupId(0), &wanted, 0, |_, _| true);
+    let some = cover(&placement, GroupId(0), &wanted, 0, &even, |_, _| true);
     assert_eq!((some.leaves.len(), some.missing), (1, ShardSet::single(ShardId(8), 9)));
-    let none = cover_with_fallback(&placement, &[GroupId(5)], &wanted, 0, |_, _| true);
+    let none = cover_with_fallback(&placement, &[GroupId(5)], &wanted, 0, &even, |_, _| true);
     assert_eq!((none.leaves.len(), none.missing), (0, wanted));
 }

@@ -34,7 +34,7 @@ fn request(target: Target) -> Request {
         index: Arc::new(entry("a", SHARDS)),
         topology: Arc::new(topology(3, 2)),
         stale: Arc::default(),
-        route: Route { groups: vec![GroupId(0)], rotation: 0 },
+        route: Route::in_turn(vec![GroupId(0)], 0),
         cx: Context::client("1", Duration::from_secs(10)),
     }
 }

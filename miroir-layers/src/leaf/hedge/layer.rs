@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use futures_util::future::{self, Either, try_join_all};
 use miroir::context::Class;
+use miroir::explain::Patience;
 use miroir::leaf::{Request, Response, Route, Target, choose};
 use miroir::node::Scores;
-use miroir::routing::{Leaf, ShardSet};
+use miroir::routing::{Cover, Leaf, ShardSet};
 use miroir::stage::{StageFuture, take_ready};
 use miroir::{Error, Fault, Placed, StageService};
 use miroir_api::NodeId;
@@ -71,13 +72,11 @@ impl<S: StageService<Request>> Service<Request> for Hedge<S> {
 
     fn call(&mut self, request: Request) -> Self::Future {
         match &request.target {
-            Target::Cover { shards, avoid, chosen: None }
-                if request.cx.class == Class::Interactive =>
-            {
-                let (shards, avoid) = (shards.clone(), avoid.clone());
+            Target::Cover { shards, avoid, chosen } if request.cx.class == Class::Interactive => {
+                let (shards, avoid, chosen) = (shards.clone(), avoid.clone(), chosen.clone());
                 let inner = take_ready(&mut self.inner);
                 let shared = Arc::clone(&self.shared);
-                Box::pin(async move { shared.cover(inner, request, &shards, &avoid).await })
+                Box::pin(async move { shared.cover(inner, request, &shards, &avoid, chosen).await })
             }
             _ => Box::pin(self.inner.call(request)),
         }
@@ -103,9 +102,13 @@ impl Shared {
         request: Request,
         shards: &ShardSet,
         avoid: &[NodeId],
+        chosen: Option<Leaf>,
     ) -> Result<Response, Error> {
         let Request { topology, index, stale, route, .. } = &request;
-        let cover = choose(topology, index, stale, route, shards, avoid, &self.scores);
+        let cover = match chosen {
+            Some(leaf) => Cover { leaves: vec![leaf], missing: ShardSet::empty(shards.universe()) },
+            None => choose(topology, index, stale, route, shards, avoid, &self.scores),
+        };
         let hedges = AtomicU32::new(0);
         let spare = inner.clone();
         // The service that was polled ready takes the first part.
@@ -134,6 +137,15 @@ impl Shared {
         hedges: &AtomicU32,
     ) -> Part {
         self.budget.deposit();
+        if let Some(explain) = &request.cx.explain {
+            let after = self.patience(&leaf.node).map(|usual| usual.max(self.options.floor));
+            let mut without = avoid.to_vec();
+            without.push(leaf.node.clone());
+            let replaceable = self.way_around(request, &leaf, &without).is_some();
+            explain.note(|record| {
+                record.hedges.insert(leaf.node.clone(), Patience { after, replaceable });
+            });
+        }
         let target = |avoid: Vec<NodeId>, chosen: Option<Leaf>| Target::Cover {
             shards: leaf.shards.clone(),
             avoid,
@@ -177,19 +189,9 @@ impl Shared {
         Some(usual.mul_f64(self.options.multiplier))
     }
 
-    /// Where the shards of a slow node can be asked for, if that is possible and allowed.
-    fn other_way(
-        &self,
-        request: &Request,
-        leaf: &Leaf,
-        without: &[NodeId],
-        hedges: &AtomicU32,
-    ) -> Option<Route> {
+    /// Where the shards of a slow node can be asked for, if that is possible.
+    fn way_around(&self, request: &Request, leaf: &Leaf, without: &[NodeId]) -> Option<Route> {
         let Request { topology, index, stale, .. } = request;
-        let skipped = |reason: &'static str| {
-            metrics::counter!("miroir_hedge_skipped_total", "reason" => reason).increment(1);
-            None
-        };
         let mut route = request.route.clone();
         if !self.options.cross_group {
             let group = topology.node(&leaf.node)?.group;
@@ -197,9 +199,24 @@ impl Shared {
         }
         let shards = &leaf.shards;
         let others = choose(topology, index, stale, &route, shards, without, &self.scores);
-        if !others.missing.is_empty() {
+        others.missing.is_empty().then_some(route)
+    }
+
+    /// The same, if it is also allowed.
+    fn other_way(
+        &self,
+        request: &Request,
+        leaf: &Leaf,
+        without: &[NodeId],
+        hedges: &AtomicU32,
+    ) -> Option<Route> {
+        let skipped = |reason: &'static str| {
+            metrics::counter!("miroir_hedge_skipped_total", "reason" => reason).increment(1);
+            None
+        };
+        let Some(route) = self.way_around(request, leaf, without) else {
             return skipped("no_replica");
-        }
+        };
         if hedges.fetch_add(1, Ordering::Relaxed) >= self.options.max_per_request {
             return skipped("limit");
         }

@@ -17,7 +17,8 @@
 //! Outermost of its stage: `failover` inside of it sees each node's part on its own.
 //!
 //! # Context
-//! Reads `class`: only what somebody waits for is hedged.
+//! Reads `class`: only what somebody waits for is hedged. Notes in `explain` how long each node is
+//! waited for.
 //!
 //! # Errors
 //! Adds none. An error of one part that is the client's fault, or that no replica can help, is the

@@ -36,7 +36,7 @@ fn request(target: Target, copies: u32) -> Request {
         index: Arc::new(entry("a", SHARDS)),
         topology: Arc::new(topology(3, copies)),
         stale: Arc::default(),
-        route: Route { groups: vec![GroupId(0)], rotation: 0 },
+        route: Route::in_turn(vec![GroupId(0)], 0),
         cx: Context::client("1", Duration::from_secs(10)),
     }
 }
@@ -55,7 +55,7 @@ fn scores(figures: &[(&str, Duration)]) -> Arc<Scores> {
     let scores = Scores::default();
     for (node, latency) in figures {
         for _ in 0..50 {
-            scores.node(&id(node)).observe(*latency);
+            scores.node(&id(node)).answered(*latency, Instant::now());
         }
     }
     Arc::new(scores)

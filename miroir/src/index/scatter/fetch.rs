@@ -31,7 +31,7 @@ pub(super) async fn one(
     let shard = shard_of(fetch.id.as_bytes(), index.shards);
     let shards = ShardSet::single(shard, index.shards);
     let ask = Ask::Plain(Arc::new(Call::get("document_get", path)));
-    let route = read::route(request, scatter.shared.next_sequence());
+    let route = read::route(scatter, request, scatter.shared.next_sequence());
     let gathered = read::gather(scatter, request, &shards, ask, &route)
         .await
         .map_err(|error| words::scrub(error, index, false))?;
@@ -58,7 +58,7 @@ pub(super) async fn list(
     let filter = scoped.filter.clone().unwrap_or_default();
     let sorted = list.body.as_ref().and_then(|b| b.raw("sort")).unwrap_or_default().to_owned();
     let key = read::fingerprint(request.index.name.as_str(), &[&filter, sorted.as_bytes()]);
-    let route = read::route(request, key);
+    let route = read::route(scatter, request, key);
     let shards = ShardSet::full(request.index.shards);
     let ask = Ask::Scoped(Arc::new(scoped));
     let gathered = gather(scatter, request, &shards, ask, &route).await?;

@@ -33,7 +33,7 @@ pub(super) async fn apply(scatter: &Scatter, mut request: Request) -> Result<Req
             &request.topology,
             &request.index,
             &request.stale,
-            &Route { groups, rotation: 0 },
+            &Route::in_turn(groups, 0),
             &ShardSet::full(request.index.shards),
             avoid,
             &shared.scores,

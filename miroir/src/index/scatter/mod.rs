@@ -4,6 +4,7 @@ mod apart;
 mod deletion;
 mod documents;
 mod edit;
+mod explained;
 mod facet_search;
 mod fetch;
 mod freshness;

@@ -3,18 +3,16 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use miroir_api::GroupId;
 use tower::ServiceExt;
 use twox_hash::XxHash64;
 
-use super::{Scatter, words};
+use super::{Scatter, explained, words};
 use crate::cluster::UnavailableShards;
 use crate::error::{Error, ErrorKind};
-use crate::hints::Strength;
 use crate::index::Request;
 use crate::leaf::{self, Ask, Page, Route, Target};
 use crate::meta::Meta;
-use crate::routing::{ShardSet, query_group};
+use crate::routing::ShardSet;
 
 /// What came back from the leaves.
 #[derive(Debug)]
@@ -40,18 +38,9 @@ pub fn fingerprint(index: &str, parts: &[&[u8]]) -> u64 {
     XxHash64::oneshot(0, &bytes)
 }
 
-/// Which groups to try, best first.
-pub fn route(request: &Request, sequence: u64) -> Route {
-    let count = request.topology.groups().len() as u32;
-    let first =
-        request.hints.group.as_ref().map_or_else(|| query_group(sequence, count), |a| a.value);
-    let must = request.hints.group.as_ref().is_some_and(|a| a.strength == Strength::Must);
-    let mut groups = vec![first];
-    if !must {
-        groups.extend((1..count).map(|step| GroupId((first.0 + step) % count)));
-    }
-    // The group used the low part of the sequence; the rotation inside it uses the rest.
-    Route { groups, rotation: sequence / u64::from(count.max(1)) }
+/// Which groups and replicas to try, best first. `sequence` is equal for equal queries.
+pub fn route(scatter: &Scatter, request: &Request, sequence: u64) -> Route {
+    scatter.shared.route(&request.topology, request.hints.group.as_ref(), sequence)
 }
 
 /// Asks for these shards, each exactly once, with one leaf per planned node.
@@ -98,13 +87,16 @@ async fn gather_once(
         &request.hints.avoid,
         &shared.scores,
     );
+    if let Some(explain) = &request.cx.explain {
+        explained::planned(explain, scatter, request, shards, route, &plan);
+    }
     metrics::histogram!("miroir_scatter_fan_out_size").record(plan.leaves.len() as f64);
     let calls = plan.leaves.into_iter().map(|planned| {
         let leaf = leaf::Request {
             target: Target::Cover {
-                shards: planned.shards,
+                shards: planned.shards.clone(),
                 avoid: request.hints.avoid.clone(),
-                chosen: None,
+                chosen: Some(planned),
             },
             ask: ask.clone(),
             index: Arc::clone(&request.index),

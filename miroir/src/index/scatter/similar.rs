@@ -116,7 +116,7 @@ async fn refusal(scatter: &Scatter, request: &Request, search: &Search) -> Error
         ShardSet::single(shard_of(id.as_bytes(), request.index.shards), request.index.shards);
     let mut call = request.original.replay(&format!("/indexes/{}", request.index.physical));
     let mangled = words::hide(&mut call);
-    let route = read::route(request, scatter.shared.next_sequence());
+    let route = read::route(scatter, request, scatter.shared.next_sequence());
     match read::gather(scatter, request, &shards, Ask::Plain(Arc::new(call)), &route).await {
         Ok(_) => Error::internal("a node takes what Miroir cannot read"),
         Err(error) => words::scrub(error, &request.index, mangled),
@@ -146,7 +146,7 @@ async fn vectors(
         operation: "documents_fetch",
         sort_values: false,
     };
-    let route = read::route(request, scatter.shared.next_sequence());
+    let route = read::route(scatter, request, scatter.shared.next_sequence());
     let gathered =
         read::gather(scatter, request, shards, Ask::Scoped(Arc::new(scoped)), &route).await?;
     let page = gathered.pages.first().ok_or_else(|| Error::shards_unavailable(shards.clone()))?;
@@ -241,7 +241,7 @@ pub(super) async fn run(
         Ask::Many(Arc::new(ScopedMany { queries, federation: None, operation: "similar" }))
     };
     let rest = ShardSet::full(index.shards).difference(&home);
-    let route = read::route(request, scatter.shared.next_sequence());
+    let route = read::route(scatter, request, scatter.shared.next_sequence());
     let both = try_join(
         read::gather(scatter, request, &home, own, &route),
         read::gather(scatter, request, &rest, others, &route),

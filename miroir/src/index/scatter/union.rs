@@ -72,7 +72,7 @@ pub(super) async fn run(
     }
     let federation = Some(Bytes::from(federation.to_string()));
     let ask = Ask::Many(Arc::new(ScopedMany { queries, federation, operation: "search" }));
-    let route = read::route(request, fingerprint);
+    let route = read::route(scatter, request, fingerprint);
     let shards = ShardSet::full(request.index.shards);
     let gathered =
         read::gather(scatter, request, &shards, ask, &route).await.map_err(|error| match error

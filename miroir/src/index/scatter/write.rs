@@ -137,7 +137,7 @@ async fn send_batch(
             index: Arc::clone(&plan.index),
             topology: Arc::clone(&plan.topology),
             stale: shared.stale(),
-            route: Route { groups: Vec::new(), rotation: 0 },
+            route: Route::in_turn(Vec::new(), 0),
             cx: cx.clone(),
         };
         let before = shared.numbering.highest(&batch.node);

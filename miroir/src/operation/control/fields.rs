@@ -13,7 +13,7 @@ use tower::ServiceExt;
 use super::Control;
 use crate::documents::is_reserved;
 use crate::error::{Error, ErrorKind};
-use crate::leaf::{self, Ask, Route, Target};
+use crate::leaf::{self, Ask, Target};
 use crate::node::Call;
 use crate::operation::{RawObject, Request, Response};
 use crate::routing::ShardSet;
@@ -83,10 +83,7 @@ impl Control {
             target: Target::Cover { shards: all, avoid: Vec::new(), chosen: None },
             ask: Ask::Plain(Arc::new(call.json(body.to_bytes()))),
             index: Arc::clone(entry),
-            route: Route {
-                groups: topology.groups().iter().map(|group| group.id).collect(),
-                rotation: self.shared.next_sequence(),
-            },
+            route: self.shared.route(&topology, None, self.shared.next_sequence()),
             topology,
             stale: self.shared.stale(),
             cx: request.cx.clone(),

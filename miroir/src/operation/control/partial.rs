@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use super::Control;
 use crate::documents::is_reserved;
 use crate::error::Error;
-use crate::leaf::{self, Ask, Route, Scoped, Target};
+use crate::leaf::{self, Ask, Scoped, Target};
 use crate::merge::{IndexStats, merge_stats};
 use crate::node::Call;
 use crate::operation::Request;
@@ -39,7 +39,7 @@ impl Control {
         body: &Value,
     ) -> Result<leaf::Response, Error> {
         let topology = self.shared.topology();
-        let groups = topology.groups().iter().map(|group| group.id).collect();
+        let route = self.shared.route(&topology, None, self.shared.next_sequence());
         let leaf = leaf::Request {
             target: Target::Cover { shards, avoid: Vec::new(), chosen: None },
             ask: Ask::Scoped(Arc::new(Scoped {
@@ -52,7 +52,7 @@ impl Control {
             index: Arc::clone(entry),
             topology,
             stale: self.shared.stale(),
-            route: Route { groups, rotation: self.shared.next_sequence() },
+            route,
             cx: request.cx.clone(),
         };
         self.leaves.clone().oneshot(leaf).await

@@ -258,7 +258,9 @@ async fn list(
         metadata: false,
     };
     let op = Operation::List { index: index.to_owned(), list: Arc::new(List { body: Some(body) }) };
-    let request = Request { op, original: Arc::new(original), ..request.clone() };
+    let mut request = Request { op, original: Arc::new(original), ..request.clone() };
+    // What is to be explained is the search, not what its filter is made of.
+    request.cx.explain = None;
     let answer = Box::pin(resolve.clone().answer(request)).await?;
     RawObject::parse(&answer.body)
         .and_then(|answer| answer.read("results").ok().flatten())

@@ -28,6 +28,7 @@ use tower::Service;
 use super::resolve::Resolve;
 use super::{Operation, Original, RawObject, Request, Response, Search, SearchKind};
 use crate::error::{Error, ErrorKind};
+use crate::explain::Record;
 use crate::meta::Meta;
 
 /// How many queries of one request are under way at the same time.
@@ -137,26 +138,7 @@ pub(super) async fn run(
     multi: &MultiSearch,
 ) -> Result<Response, Error> {
     let tuning = &resolve.shared().tuning.multi_search;
-    if !tuning.enabled {
-        return Err(Error::api(
-            "miroir_not_supported",
-            "Multi-search is switched off (`multi_search.enabled`).",
-        ));
-    }
-    let Some(queries) = multi.queries.as_deref().filter(|_| request.original.is_json()) else {
-        return Err(words::unreadable(resolve, request).await);
-    };
-    if queries.len() > tuning.max_queries {
-        return Err(Error::api(
-            "miroir_too_many_queries",
-            format!(
-                "A multi-search may have {} queries (`multi_search.max_queries_per_batch`), and \
-                 this one has {}. Send several requests, or raise the limit.",
-                tuning.max_queries,
-                queries.len()
-            ),
-        ));
-    }
+    let queries = readable(resolve, request, multi).await?;
     metrics::counter!("miroir_multisearch_batches_total").increment(1);
     metrics::histogram!("miroir_multisearch_queries_per_batch").record(queries.len() as f64);
     // Queries wait for each other at the end; the batch as a whole has a time of its own.
@@ -178,6 +160,51 @@ pub(super) async fn run(
     })
 }
 
+/// What is decided about each query of a request that is to be explained and not executed, in order,
+/// and how the query ends.
+pub(super) async fn planned(
+    resolve: &Resolve,
+    request: &Request,
+    multi: &MultiSearch,
+) -> Result<Vec<(Record, Result<Response, Error>)>, Error> {
+    let queries = readable(resolve, request, multi).await?;
+    let kind = if multi.is_federated() { SearchKind::Part } else { SearchKind::Hits };
+    let searches = queries.iter().map(|query| (query.index.clone(), query.body.clone(), kind));
+    let answers: Vec<_> = each(resolve, request, searches).collect().await;
+    let parts = request.cx.explain.as_ref().map(|explain| explain.parts()).unwrap_or_default();
+    Ok(parts.iter().map(|part| part.record()).zip(answers).collect())
+}
+
+/// The queries, if they can be answered.
+async fn readable<'a>(
+    resolve: &Resolve,
+    request: &Request,
+    multi: &'a MultiSearch,
+) -> Result<&'a [SubQuery], Error> {
+    let tuning = &resolve.shared().tuning.multi_search;
+    if !tuning.enabled {
+        return Err(Error::api(
+            "miroir_not_supported",
+            "Multi-search is switched off (`multi_search.enabled`).",
+        ));
+    }
+    let Some(queries) = multi.queries.as_deref().filter(|_| request.original.is_json()) else {
+        return Err(words::unreadable(resolve, request).await);
+    };
+    if queries.len() > tuning.max_queries {
+        return Err(Error::api(
+            "miroir_too_many_queries",
+            format!(
+                "A multi-search may have {} queries (`multi_search.max_queries_per_batch`), and \
+                 this one has {}. Send several requests, or raise the limit.",
+                tuning.max_queries,
+                queries.len()
+            ),
+        ));
+    }
+    Ok(queries)
+}
+
 /// Runs searches side by side, answering in their order.
 fn each<'a>(
     resolve: &'a Resolve,
@@ -197,6 +224,7 @@ fn each<'a>(
         let search = Search { kind, body: Some(body), rules: None };
         let op = Operation::Search { index, search: Arc::new(search) };
         let mut cx = request.cx.clone();
+        cx.explain = cx.explain.map(|explain| explain.part());
         cx.deadline = cx.deadline.min(patience);
         let deadline = cx.deadline;
         let actions = request.actions;

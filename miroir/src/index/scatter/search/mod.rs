@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::fetch;
 use super::hybrid::{self, Mode};
 use super::read::Gathered;
-use super::{Scatter, read};
+use super::{Scatter, explained, read};
 use crate::error::Error;
 use crate::index::settings::IndexSettings;
 use crate::index::{Request, Response};
@@ -69,6 +69,9 @@ pub(super) async fn run(
     let Some(mut plan) = plan(search, &settings, &request.index) else {
         return Err(read::refusal(scatter, request).await);
     };
+    if let (Some(explain), Some(body)) = (&request.cx.explain, &search.body) {
+        explained::asked(explain, request, body, &settings);
+    }
     if plan.no_facets {
         return Err(Error::api("invalid_search_facets", NO_FACETS));
     }
@@ -84,7 +87,7 @@ pub(super) async fn run(
         .shards
         .as_ref()
         .map_or_else(|| ShardSet::full(request.index.shards), |ask| ask.value.clone());
-    let route = read::route(request, plan.fingerprint);
+    let route = read::route(scatter, request, plan.fingerprint);
     // A node that holds everything counts words itself.
     let several = plan.frequency.is_some() && !read::whole(scatter, request, &shards, &route);
     let apart = match &plan.frequency {

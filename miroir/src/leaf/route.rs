@@ -1,0 +1,144 @@
+//! Which groups and replicas of a shard come first, decided once for a request.
+
+use std::sync::Arc;
+
+use miroir_api::GroupId;
+
+use crate::hints::{Ask, Strength};
+use crate::routing::standing::{allowed, is_near, mix, unit};
+use crate::routing::{Selection, Standings, Strategy, query_group};
+use crate::topology::Topology;
+
+/// Why a group comes first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reason {
+    /// It was its turn.
+    Turn,
+    /// A layer wished for it.
+    Asked(&'static str),
+    /// It was another one's turn, which costs more.
+    Cheaper {
+        /// What the group costs; see [`crate::routing::standing`].
+        cost: f64,
+        /// The group whose turn it was.
+        instead_of: GroupId,
+        /// What that one costs.
+        passed: f64,
+    },
+    /// Chance, to learn whether replicas that are spared are well again.
+    Explored,
+}
+
+/// Which replicas to prefer.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Groups, best first. Later ones only fill what earlier ones cannot cover.
+    pub groups: Vec<GroupId>,
+    /// Rotates among the owners inside a group.
+    pub rotation: u64,
+    /// How nodes compare, as seen when the request came: everything that is chosen for it is chosen
+    /// by the same standings.
+    pub standings: Arc<Standings>,
+    /// Why the first group is the first.
+    pub reason: Reason,
+}
+
+impl Route {
+    /// In turn, whoever is well.
+    pub fn in_turn(groups: Vec<GroupId>, rotation: u64) -> Self {
+        Self { groups, rotation, standings: Arc::default(), reason: Reason::Turn }
+    }
+
+    /// Decides for one request. `sequence` says whose turn it is: equal for equal queries, so that
+    /// they go to the same replicas while all are well. `draw` is random. Equal arguments give equal
+    /// routes.
+    pub fn choose(
+        topology: &Topology,
+        mut standings: Standings,
+        selection: &Selection,
+        wish: Option<&Ask<GroupId>>,
+        sequence: u64,
+        draw: u64,
+    ) -> Self {
+        let count = topology.groups().len() as u32;
+        let explores = selection.strategy == Strategy::Adaptive
+            && standings.is_uneven()
+            && unit(mix(draw, 0)) < selection.exploration;
+        let sequence = match selection.strategy {
+            Strategy::Random => mix(draw, 1),
+            Strategy::Adaptive if explores => mix(draw, 1),
+            _ => sequence,
+        };
+        let adapts = selection.strategy == Strategy::Adaptive && !explores;
+        let turn = query_group(sequence, count);
+        let (groups, reason) = match wish {
+            Some(wish) => {
+                let mut groups = after(wish.value, count);
+                if wish.strength == Strength::Must {
+                    groups.truncate(1);
+                }
+                (groups, Reason::Asked(wish.by))
+            }
+            None if adapts && count > 1 => by_cost(topology, &standings, turn, mix(draw, 2)),
+            None => (after(turn, count), if explores { Reason::Explored } else { Reason::Turn }),
+        };
+        if explores {
+            standings = Standings::default();
+        } else if adapts {
+            if let Some(group) = groups.first().and_then(|group| topology.group(*group)) {
+                standings.spare_cold(group.nodes.iter().map(|node| &node.id), unit(mix(draw, 3)));
+            }
+        } else {
+            standings = Standings::default();
+        }
+        // The group used the low part of the sequence; the rotation inside it uses the rest.
+        let rotation = sequence / u64::from(count.max(1));
+        Self { groups, rotation, standings: Arc::new(standings), reason }
+    }
+
+    /// Whether chance decided, to learn something.
+    pub fn explores(&self) -> bool {
+        self.reason == Reason::Explored
+    }
+}
+
+/// All groups, starting with one.
+fn after(first: GroupId, count: u32) -> Vec<GroupId> {
+    let rest = (1..count).map(|step| GroupId((first.0 + step) % count));
+    std::iter::once(first).chain(rest).collect()
+}
+
+/// The groups that are about as good as the best in turn, then the others by what they cost.
+fn by_cost(
+    topology: &Topology,
+    standings: &Standings,
+    turn: GroupId,
+    draw: u64,
+) -> (Vec<GroupId>, Reason) {
+    let groups = topology.groups();
+    let nodes = |at: GroupId| groups[at.0 as usize].nodes.iter().map(|node| &node.id);
+    let copies = topology.replication_factor();
+    let costs: Vec<f64> =
+        groups.iter().map(|group| standings.group_cost(nodes(group.id), copies)).collect();
+    let cost = |group: &GroupId| costs[group.0 as usize];
+    let best = costs.iter().copied().min_by(f64::total_cmp).unwrap_or(1.0);
+    let mut order = after(turn, groups.len() as u32);
+    let good = order.iter().filter(|group| is_near(cost(group), best)).count();
+    // A group of which nothing is known is not given everything at once.
+    let spared = unit(draw) >= allowed(good, groups.len());
+    order.sort_by(|a, b| {
+        let key = |group: &GroupId| match cost(group) {
+            cost if !is_near(cost, best) => cost,
+            _ if spared && standings.is_cold(nodes(*group)) => f64::MAX,
+            _ => 0.0,
+        };
+        key(a).total_cmp(&key(b))
+    });
+    let first = order[0];
+    let reason = if first == turn {
+        Reason::Turn
+    } else {
+        Reason::Cheaper { cost: cost(&first), instead_of: turn, passed: cost(&turn) }
+    };
+    (order, reason)
+}
