@@ -23,11 +23,11 @@ use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
     LimitOptions, LoadLayer, LoadOptions, MetricsLayer,
 };
-use miroir_layers::operation::{AuthorizeLayer, AuthorizeOptions};
+use miroir_layers::operation::{AuthorizeLayer, AuthorizeOptions, ShadowLayer, ShadowLog};
 use tower::Layer;
 
 use crate::config::{Config, TaskStoreBackend};
-use crate::{BuildError, edge, options};
+use crate::{BuildError, edge, options, shadow};
 
 /// One Meilisearch.
 fn node(
@@ -64,10 +64,10 @@ fn index(
 
 /// What the client asked for.
 fn operation(
-    _: &Config,
+    shadow: Option<ShadowLayer>,
 ) -> Stack<operation::Request, impl Layer<Resolve, Service: StageService<operation::Request>> + use<>>
 {
-    Stack::new().push(AuthorizeLayer::new(AuthorizeOptions::default()))
+    Stack::new().push(AuthorizeLayer::new(AuthorizeOptions::default())).push_if(shadow) // repeats what is allowed
 }
 
 /// Builds the pipeline, innermost stage first: each stands on the one below.
@@ -75,11 +75,13 @@ pub(crate) async fn build(
     config: &Config,
     mut stores: Stores,
     office: Office,
-) -> Result<Cluster, BuildError> {
+) -> Result<(Cluster, Option<Arc<ShadowLog>>), BuildError> {
     // Not over a store that others write too; see `CachedTasks`.
     if config.task_store.backend == TaskStoreBackend::Sqlite {
         stores.tasks = Arc::new(CachedTasks::new(stores.tasks, config.task_registry.cache_size));
     }
+    let lookup = shadow::Lookup::default();
+    let (shadow, log) = shadow::build(config, &lookup, |name| std::env::var(name).ok())?.unzip();
     let topology = options::topology(config)?;
     let scores = Arc::new(Scores::default());
     let credentials = config.node_key().map(CredentialsLayer::new).transpose()?;
@@ -107,8 +109,9 @@ pub(crate) async fn build(
     let indexes = index(config).build(Scatter::new(leaves.clone(), Arc::clone(&shared)))?;
     let control = Control::new(leaves.clone(), Arc::clone(&shared));
     let resolve = Resolve::new(indexes.clone(), Arc::clone(&shared), control);
-    let operations = operation(config).build(resolve)?;
-    Ok(Cluster { operations, indexes, leaves, shared })
+    let operations = operation(shadow).build(resolve)?;
+    lookup.set(&shared);
+    Ok((Cluster { operations, indexes, leaves, shared }, log))
 }
 
 /// Every stage with its layers, from the client inwards: what `--describe-stack` prints. Opens
@@ -123,7 +126,7 @@ pub fn describe(config: &Config) -> Vec<Description> {
     };
     vec![
         edge::describe(config),
-        operation(config).describe(),
+        operation(shadow::described(config)).describe(),
         index(config).describe(),
         leaf(config, &parts.scores).describe(),
         node(config, &any, &parts).describe(),

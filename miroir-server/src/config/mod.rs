@@ -16,6 +16,7 @@ mod load;
 mod schema;
 mod searches;
 mod secret;
+mod shadow;
 mod switch;
 mod validate;
 
@@ -32,6 +33,8 @@ pub use self::error::{ConfigError, ConfigErrors};
 pub use self::flags::Flags;
 pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
+pub(crate) use self::shadow::base;
+pub use self::shadow::{ShadowConfig, ShadowOperation, ShadowTargetConfig};
 pub use self::switch::Switch;
 
 /// The whole configuration. `Config::default()` holds every documented default; it has no nodes
@@ -89,6 +92,8 @@ pub struct Config {
     pub multi_search: MultiSearchConfig,
     /// Searches by vector.
     pub vector_search: VectorSearchConfig,
+    /// Repeating reads at other clusters.
+    pub shadow: ShadowConfig,
     /// Changing the number of shards.
     pub resharding: ReshardingConfig,
     /// Other pods.
@@ -127,6 +132,7 @@ impl Default for Config {
             settings_drift_check: SettingsDriftCheckConfig::default(),
             multi_search: MultiSearchConfig::default(),
             vector_search: VectorSearchConfig::default(),
+            shadow: ShadowConfig::default(),
             resharding: ReshardingConfig::default(),
             peer_discovery: PeerDiscoveryConfig::default(),
             leader_election: LeaderElectionConfig::default(),

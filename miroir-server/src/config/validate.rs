@@ -46,6 +46,7 @@ impl Config {
         self.calls(&mut found);
         self.work(&mut found);
         self.store(&mut found);
+        found.0.extend(self.shadow.check());
         self.not_in_this_version(&mut found);
         if found.0.is_empty() { Ok(()) } else { Err(found.0) }
     }
