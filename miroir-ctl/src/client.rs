@@ -1,6 +1,7 @@
 //! One request and its answer; failures with a remedy.
 
 use std::error::Error as StdError;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -184,7 +185,7 @@ impl Client {
             );
         }
         let last = chain.last().map_or_else(String::new, ToString::to_string);
-        let text: String = chain.iter().map(|error| format!("{error}; ")).collect();
+        let text = chain.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         if text.contains("dns error") || text.contains("lookup address") {
             return Trouble::connection(
                 format!("the host of {base} is not known: {last}"),
@@ -346,7 +347,7 @@ pub(crate) fn encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

@@ -49,7 +49,7 @@ async fn execute(
 ) -> Result<Code, Trouble> {
     // These need no server.
     match &cli.command {
-        Command::Completions { shell } => return commands::shell::completions(*shell, output),
+        Command::Completions { shell } => return Ok(commands::shell::completions(*shell, output)),
         Command::Man { directory } => return commands::shell::man(directory.as_deref(), output),
         Command::Config(config) => return commands::config::run(config, output).await,
         _ => {}

@@ -120,7 +120,7 @@ impl Table {
                 let text = paint(&cell.text, cell.tone, color);
                 let (before, after) =
                     if right[at] { (gap, String::new()) } else { (String::new(), gap) };
-                line.push_str(&format!("{before}{text}{after}"));
+                line.extend([before, text, after]);
                 if at + 1 < row.len() {
                     line.push_str("  ");
                 }

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::fmt::Write as _;
+
 use clap::CommandFactory;
 use insta::assert_snapshot;
 use miroir_ctl::{Cli, Code};
@@ -373,7 +375,7 @@ async fn completions_and_manual_are_printed() {
 #[test]
 fn help() {
     fn visit(command: &mut clap::Command, path: &str, out: &mut String) {
-        out.push_str(&format!("===== {path}\n{}\n", command.render_long_help()));
+        let _ = writeln!(out, "===== {path}\n{}", command.render_long_help());
         for inner in command.get_subcommands_mut().filter(|inner| inner.get_name() != "help") {
             let path = format!("{path} {}", inner.get_name());
             visit(inner, &path, out);

@@ -9,11 +9,11 @@ use crate::cli::Cli;
 use crate::output::Output;
 use crate::trouble::{Code, Trouble};
 
-pub(crate) fn completions(shell: Shell, output: &mut Output) -> Result<Code, Trouble> {
+pub(crate) fn completions(shell: Shell, output: &mut Output) -> Code {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "miroir-ctl", &mut text);
     output.print(&String::from_utf8_lossy(&text));
-    Ok(Code::Done)
+    Code::Done
 }
 
 pub(crate) fn man(directory: Option<&Path>, output: &mut Output) -> Result<Code, Trouble> {

@@ -43,9 +43,10 @@ pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Code, Tr
         200 => row("ready", "yes".to_owned(), Tone::Good),
         _ => row("ready", "no: some shard could not be read yet".to_owned(), Tone::Bad),
     }
-    match topology.fully_covered {
-        true => row("shards", "all can be read".to_owned(), Tone::Good),
-        false => row("shards", "some cannot be read: answers are incomplete".to_owned(), Tone::Bad),
+    if topology.fully_covered {
+        row("shards", "all can be read".to_owned(), Tone::Good);
+    } else {
+        row("shards", "some cannot be read: answers are incomplete".to_owned(), Tone::Bad);
     }
     let all = topology.nodes.len();
     match topology.degraded_node_count {

@@ -1,5 +1,6 @@
 //! `tenant`: which API key belongs to which tenant.
 
+use std::fmt::Write as _;
 use std::io::Read;
 
 use http::Method;
@@ -72,7 +73,11 @@ fn key(given: String) -> Result<String, Trouble> {
 /// What a key is known by: its SHA-256 in hexadecimal digits.
 fn sha256(key: &str) -> String {
     let bytes: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut out = String::new();
+    for byte in bytes {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
 }
 
 fn list(answer: &Value, output: &mut Output) {
