@@ -225,8 +225,8 @@ impl Client {
             Ok(ready) if is_ready(&ready) => Trouble::new(
                 Code::Refused,
                 format!("{} has no {}", self.base, path.split('?').next().unwrap_or(path)),
-                "the admin API is off (`admin.enabled: false`), or the server is older than this \
-                 program; `miroir-ctl --version` and `miroir-server --version` tell",
+                "the admin API is off (`admin.enabled: false`), or this server, by its version, does not \
+                 have it: compare `miroir-ctl --version` with `miroir-server --version`",
             ),
             _ => self.no_miroir(),
         }
