@@ -8,6 +8,7 @@
 //! | --- | --- | --- | --- |
 //! | edge | [`authenticate`](edge::authenticate) | | says who is asking |
 //! | operation | [`authorize`](operation::authorize) | | refuses who has no key |
+//! | operation | [`shadow`](operation::shadow) | `authorize` | repeats reads elsewhere and compares the answers |
 //! | index | [`stamp`](index::stamp) | `cdc` | refuses documents with reserved fields |
 //! | leaf | [`failover`](leaf::failover) | `hedge` | covers failed shards again on other nodes |
 //! | node | [`metrics`](node::metrics) | | counts and times calls |

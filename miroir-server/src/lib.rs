@@ -22,6 +22,7 @@ pub mod metrics;
 mod options;
 mod peers;
 pub mod serve;
+mod shadow;
 pub mod stack;
 pub mod telemetry;
 mod webhooks;
@@ -37,6 +38,7 @@ use miroir::store::{StoreError, Stores};
 use miroir::topology::TopologyError;
 use miroir::{Cluster, OrderError};
 use miroir_api::InvalidNodeId;
+use miroir_layers::operation::ShadowLog;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +74,18 @@ pub enum BuildError {
     /// The node key cannot stand in a header.
     #[error("`node_master_key` has characters that a header cannot carry")]
     NodeKey(#[from] http::header::InvalidHeaderValue),
+    /// The key of a shadow cannot be used.
+    #[error(
+        "`shadow.targets[{at}].api_key_env`: the variable {variable} {problem}; set it, or remove the key for a target without one"
+    )]
+    ShadowKey {
+        /// Which target.
+        at: usize,
+        /// The variable that holds it.
+        variable: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// Layers stand in a wrong order.
     #[error("{0}")]
     Order(#[from] OrderError),
@@ -100,6 +114,7 @@ pub struct Addresses {
 pub struct Server {
     config: Config,
     cluster: Cluster,
+    shadow: Option<Arc<ShadowLog>>,
     me: Identity,
     readiness: Readiness,
     metrics: PrometheusHandle,
@@ -133,12 +148,13 @@ impl Server {
         config.validate().map_err(ConfigErrors::from)?;
         let metrics = metrics::install();
         metrics::touch_nodes(config.nodes.iter().map(|node| node.id.as_str()));
+        metrics::touch_targets(config.shadow.targets.iter().map(|target| target.name.as_str()));
         for warning in config.warnings() {
             tracing::warn!(warning, "configuration");
         }
         let me = Identity::of_this_pod();
         let office = me.office(&config);
-        let cluster = stack::build(&config, stores, office).await?;
+        let (cluster, shadow) = stack::build(&config, stores, office).await?;
         let server = &config.server;
         let client = bind(server.bind, server.port, "server.port").await?;
         let scrape = bind(server.bind, server.metrics_port, "server.metrics_port").await?;
@@ -154,7 +170,7 @@ impl Server {
             metrics: address(&scrape, "server.metrics_port")?,
         };
         let readiness = Readiness::default();
-        Ok(Self { config, cluster, me, readiness, metrics, client, scrape, addresses })
+        Ok(Self { config, cluster, shadow, me, readiness, metrics, client, scrape, addresses })
     }
 
     /// Where the server listens, with the ports the system chose.
@@ -178,7 +194,8 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BuildError> {
         let drain = Duration::from(self.config.server.request_timeout_ms);
         let shared = self.cluster.shared.clone();
-        let admin = admin::router(&self.config, &self.cluster, &self.readiness, &self.metrics);
+        let admin =
+            admin::router(&self.config, &self.cluster, self.shadow, &self.readiness, &self.metrics);
         let admission = edge::Admission::new(self.config.server.max_concurrent_requests);
         let edge = edge::service(&self.config, &self.cluster, Arc::clone(&admission), admin);
         let accept = CancellationToken::new();

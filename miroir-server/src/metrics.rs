@@ -5,7 +5,8 @@
 //! changed.
 //!
 //! Every family shows a sample from the start, so that a rate over it does not begin with a gap:
-//! [`install`] touches the families without a node, [`touch_nodes`] those with one. A label value
+//! [`install`] touches the families without a node or target, [`touch_nodes`] and [`touch_targets`]
+//! those with one. A label value
 //! in [`FAMILIES`] is either one of a fixed set, which is touched, or bounded by the route table
 //! (`path_template`), HTTP (`method`, `status`) or the node calls Miroir makes (`operation`).
 
@@ -29,7 +30,7 @@ pub enum Kind {
 }
 
 /// One label of a family and the values it is touched with at start. The value is not touched when
-/// there are none (`node_id`: see [`touch_nodes`]).
+/// there are none (`node_id`, `target`: see [`touch_nodes`] and [`touch_targets`]).
 pub type LabelSpec = (&'static str, &'static [&'static str]);
 
 /// One metric family.
@@ -59,7 +60,17 @@ pub const FAN_OUT: &[f64] = &[1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 64.0];
 /// Buckets for the number of queries in one request.
 pub const BATCH: &[f64] = &[1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0];
 
+/// Buckets for Kendall's tau: 1 is the same order, -1 the reverse.
+pub const TAU: &[f64] = &[-0.5, 0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0];
+
+/// Buckets for a difference of two times, in seconds.
+pub const DELTA_SECONDS: &[f64] =
+    &[-1.0, -0.1, -0.025, -0.005, 0.0, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
 const NODE: LabelSpec = ("node_id", &[]);
+const TARGET: LabelSpec = ("target", &[]);
+/// Labels whose values the configuration gives.
+const NAMED: [&str; 2] = [NODE.0, TARGET.0];
 /// A request is shown before the first one came: as one of the cheapest route.
 const REQUEST: &[LabelSpec] =
     &[("method", &["GET"]), ("path_template", &["/health"]), ("status", &["200"])];
@@ -212,6 +223,20 @@ pub const FAMILIES: &[Family] = &[
         &[("warning_type", &["attribute", "deep_page", "wildcard", "settings", "missing_shards",
             "hints", "replicas", "layer"])],
         "Warnings about searches that were explained."),
+    // Reads repeated at other clusters.
+    family("miroir_shadow_diff_total", Counter, Count,
+        &[("kind", &["hits", "ranking", "latency", "error"])],
+        "Repeated reads that a shadow answered differently, by in what."),
+    family("miroir_shadow_kendall_tau", Histogram(TAU), Count, &[],
+        "Order of the hits that both have: 1 the same, -1 the reverse."),
+    family("miroir_shadow_latency_delta_seconds", Histogram(DELTA_SECONDS), Seconds, &[],
+        "Time of a shadow's answer less that of this cluster's."),
+    family("miroir_shadow_errors_total", Counter, Count,
+        &[TARGET, ("side", &["primary", "shadow"])],
+        "Repeated reads that failed, by where."),
+    family("miroir_shadow_dropped_total", Counter, Count,
+        &[TARGET, ("reason", &["in_flight", "too_large"])],
+        "Chosen reads that were not repeated."),
     // The envelope of this process.
     family("miroir_memory_pressure", Gauge, Count, &[],
         "How near the limit of memory is: 0 not, 1 above 75 %, 2 above 90 %."),
@@ -285,7 +310,9 @@ pub fn recorder() -> PrometheusRecorder {
             Gauge => recorder.describe_gauge(name, unit, help),
             Histogram(_) => recorder.describe_histogram(name, unit, help),
         }
-        touch(&recorder, family, None);
+        if family.named().is_none() {
+            touch(&recorder, family, &[]);
+        }
     }
     recorder
 }
@@ -313,10 +340,19 @@ pub fn install() -> PrometheusHandle {
 /// Shows a sample of every family labelled by node for these nodes, through the recorder in force.
 /// Values that are already there stay.
 pub fn touch_nodes<'a>(nodes: impl IntoIterator<Item = &'a str>) {
+    touch_named(NODE.0, nodes);
+}
+
+/// As [`touch_nodes`], for the families labelled by a shadow.
+pub fn touch_targets<'a>(targets: impl IntoIterator<Item = &'a str>) {
+    touch_named(TARGET.0, targets);
+}
+
+fn touch_named<'a>(label: &str, values: impl IntoIterator<Item = &'a str>) {
     metrics::with_recorder(|recorder| {
-        for node in nodes {
-            for family in FAMILIES.iter().filter(|family| family.has_node()) {
-                touch(recorder, family, Some(node));
+        for value in values {
+            for family in FAMILIES.iter().filter(|family| family.named() == Some(label)) {
+                touch(recorder, family, &[value]);
             }
         }
     });
@@ -333,25 +369,19 @@ pub async fn upkeep(handle: PrometheusHandle) {
 }
 
 impl Family {
-    /// Whether the family has one series per node.
+    /// The label whose values the configuration gives, if there is one.
     #[must_use]
-    pub fn has_node(&self) -> bool {
-        self.labels.iter().any(|(label, _)| *label == "node_id")
+    pub fn named(&self) -> Option<&'static str> {
+        self.labels.iter().map(|(label, _)| *label).find(|label| NAMED.contains(label))
     }
 }
 
 /// Registers the family's series for the product of its label values, adding nothing to them.
-/// Families with a node are left out when there is none.
-fn touch(recorder: &dyn Recorder, family: &Family, node: Option<&str>) {
-    if family.has_node() != node.is_some() {
-        return;
-    }
+/// `named` is the value of the label that the configuration gives.
+fn touch(recorder: &dyn Recorder, family: &Family, named: &[&str]) {
     let mut series: Vec<Vec<Label>> = vec![Vec::new()];
     for (label, values) in family.labels {
-        let values = match node {
-            Some(node) if *label == "node_id" => &[node][..],
-            _ => *values,
-        };
+        let values = if NAMED.contains(label) { named } else { values };
         series = series
             .iter()
             .flat_map(|labels| {

@@ -47,10 +47,12 @@ fn names_are_unique_and_follow_the_convention() {
         let labels: BTreeSet<_> = family.labels.iter().map(|(label, _)| label).collect();
         assert_eq!(labels.len(), family.labels.len(), "{name}: labels are unique");
         for (label, values) in family.labels {
-            assert_eq!(values.is_empty(), *label == "node_id", "{name}{{{label}}}");
+            assert_eq!(values.is_empty(), NAMED.contains(label), "{name}{{{label}}}");
         }
         if let Histogram(buckets) = family.kind {
-            assert!(buckets.is_sorted_by(|a, b| a < b) && buckets[0] > 0.0, "{name}");
+            let signed = buckets == TAU || buckets == DELTA_SECONDS;
+            assert!(buckets.is_sorted_by(|a, b| a < b), "{name}");
+            assert!(buckets[0] > 0.0 || signed, "{name}");
         }
     }
     assert!(!is_name("miroir_") && !is_name("miroir__a") && !is_name("other_a"));
@@ -79,6 +81,10 @@ fn contract_families_are_there() {
         ("miroir_scatter_fan_out_size", ""),
         ("miroir_scatter_partial_responses_total", ""),
         ("miroir_scatter_retries_total", ""),
+        ("miroir_shadow_diff_total", "kind"),
+        ("miroir_shadow_kendall_tau", ""),
+        ("miroir_shadow_latency_delta_seconds", ""),
+        ("miroir_shadow_errors_total", "target,side"),
         ("miroir_rebalance_in_progress", ""),
         ("miroir_rebalance_documents_migrated_total", ""),
         ("miroir_rebalance_duration_seconds", ""),
@@ -91,7 +97,10 @@ fn contract_families_are_there() {
 fn every_family_shows_help_type_and_samples_at_zero_from_the_start() {
     let recorder = recorder();
     let handle = recorder.handle();
-    metrics::with_local_recorder(&recorder, || touch_nodes(["meili-0", "meili-1"]));
+    metrics::with_local_recorder(&recorder, || {
+        touch_nodes(["meili-0", "meili-1"]);
+        touch_targets(["staging"]);
+    });
     let scrape = handle.render();
     for family in FAMILIES {
         let name = family.name;

@@ -26,11 +26,12 @@ use miroir_layers::node::{
 };
 use miroir_layers::operation::{
     AliasLayer, AuthorizeLayer, AuthorizeOptions, IdempotencyLayer, IdempotencyOptions,
+    ShadowLayer, ShadowLog,
 };
 use tower::Layer;
 
 use crate::config::{self, Config, TaskStoreBackend};
-use crate::{BuildError, edge, options};
+use crate::{BuildError, edge, options, shadow};
 
 /// One Meilisearch.
 fn node(
@@ -74,10 +75,12 @@ fn operation(
     config: &Config,
     stores: &Stores,
     aliases: &Arc<AliasTable>,
+    shadow: Option<ShadowLayer>,
 ) -> Stack<operation::Request, impl Layer<Resolve, Service: StageService<operation::Request>> + use<>>
 {
     Stack::new()
         .push(AuthorizeLayer::new(AuthorizeOptions::default()))
+        .push_if(shadow) // repeats what is allowed, in the client's words
         .push_if(idempotency(config, stores)) // keys belong to callers
         .push_if(config.aliases.enabled.then(|| AliasLayer::new(Arc::clone(aliases))))
 }
@@ -87,11 +90,13 @@ pub(crate) async fn build(
     config: &Config,
     mut stores: Stores,
     office: Office,
-) -> Result<Cluster, BuildError> {
+) -> Result<(Cluster, Option<Arc<ShadowLog>>), BuildError> {
     // Not over a store that others write too; see `CachedTasks`.
     if config.task_store.backend == TaskStoreBackend::Sqlite {
         stores.tasks = Arc::new(CachedTasks::new(stores.tasks, config.task_registry.cache_size));
     }
+    let lookup = shadow::Lookup::default();
+    let (shadow, log) = shadow::build(config, &lookup, |name| std::env::var(name).ok())?.unzip();
     let topology = options::topology(config)?;
     let scores = Arc::new(Scores::new(config.replica_selection.ewma_half_life_ms.into()));
     let credentials = config.node_key().map(CredentialsLayer::new).transpose()?;
@@ -121,8 +126,9 @@ pub(crate) async fn build(
         index(config, stores, &scores).build(Scatter::new(leaves.clone(), Arc::clone(&shared)))?;
     let control = Control::new(leaves.clone(), Arc::clone(&shared));
     let resolve = Resolve::new(indexes.clone(), Arc::clone(&shared), control);
-    let operations = operation(config, stores, &shared.aliases).build(resolve)?;
-    Ok(Cluster { operations, indexes, leaves, shared })
+    let operations = operation(config, stores, &shared.aliases, shadow).build(resolve)?;
+    lookup.set(&shared);
+    Ok((Cluster { operations, indexes, leaves, shared }, log))
 }
 
 /// Every stage with its layers, from the client inwards: what `--describe-stack` prints. Opens
@@ -138,7 +144,7 @@ pub fn describe(config: &Config) -> Vec<Description> {
     let stores = memory::open();
     vec![
         edge::describe(config),
-        operation(config, &stores, &Arc::default()).describe(),
+        operation(config, &stores, &Arc::default(), shadow::described(config)).describe(),
         index(config, &stores, &parts.scores).describe(),
         leaf(config, &parts.scores).describe(),
         node(config, &any, &parts).describe(),

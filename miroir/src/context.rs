@@ -52,6 +52,8 @@ pub enum Origin {
     Repair,
     /// Settings are being broadcast or verified.
     Settings,
+    /// A client's request is repeated elsewhere, to compare the answers.
+    Shadow,
 }
 
 /// How urgent it is. Each class has its own lane at the node.

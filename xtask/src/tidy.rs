@@ -30,6 +30,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
         "miroir-server",
         &["miroir-api", "miroir", "miroir-layers", "miroir-store-redis", "miroir-store-sqlite"],
     ),
+    ("miroir-ctl", &["miroir-api"]),
     ("xtask", &[]),
 ];
 

@@ -1,7 +1,18 @@
 //! The admin API (`/_miroir`).
 
 mod alias;
+mod pods;
+mod replicas;
+mod shadow;
+mod stack;
 mod topology;
 
 pub use alias::{AliasFlip, AliasKind, AliasList, AliasRequest, AliasView};
+pub use pods::{PodView, PodsView};
+pub use replicas::{ReplicasView, StaleView};
+pub use shadow::{
+    ShadowCounts, ShadowDiff, ShadowDiffs, ShadowHits, ShadowKind, ShadowRequest, ShadowSide,
+    ShadowTarget,
+};
+pub use stack::{StackView, StageView};
 pub use topology::{NodeView, ShardPlacement, ShardsView, TopologyView};

@@ -3,7 +3,9 @@
 pub mod alias;
 pub mod authorize;
 pub mod idempotency;
+pub mod shadow;
 
 pub use alias::AliasLayer;
 pub use authorize::{AuthorizeLayer, AuthorizeOptions};
 pub use idempotency::{IdempotencyLayer, IdempotencyOptions};
+pub use shadow::{Shadow, ShadowLayer, ShadowLog, ShadowOptions};

@@ -8,6 +8,8 @@ mod mount;
 mod pods;
 mod ready;
 mod replicas;
+mod shadow;
+mod stack;
 mod tasks;
 mod topology;
 
@@ -22,7 +24,9 @@ use http_body_util::Full;
 use metrics_exporter_prometheus::PrometheusHandle;
 use miroir::context::Principal;
 use miroir::{Cluster, Shared};
+use miroir_api::admin::StackView;
 use miroir_api::meili::ApiError;
+use miroir_layers::operation::ShadowLog;
 use std::sync::Arc;
 
 pub(crate) use self::mount::Mount;
@@ -39,6 +43,8 @@ const REPLICAS: &str = "/_miroir/replicas";
 const PODS: &str = "/_miroir/pods";
 const ALIASES: &str = "/_miroir/aliases";
 const ALIAS: &str = "/_miroir/aliases/{name}";
+const SHADOW_DIFF: &str = "/_miroir/shadow/diff";
+const STACK: &str = "/_miroir/stack";
 const TASK: &str = "/_miroir/tasks/{uid}";
 /// Everything else below the prefix.
 const UNKNOWN: &str = "/_miroir/unknown";
@@ -49,7 +55,8 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
     if !rest.is_empty() && !rest.starts_with('/') {
         return None;
     }
-    let known = [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS, ALIASES];
+    let known =
+        [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS, ALIASES, SHADOW_DIFF, STACK];
     let path = path.trim_end_matches('/');
     if path.strip_prefix("/_miroir/tasks/").is_some_and(|uid| !uid.contains('/')) {
         return Some(TASK);
@@ -64,6 +71,8 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
 #[derive(Clone)]
 struct AdminState {
     shared: Arc<Shared>,
+    shadow: Option<Arc<ShadowLog>>,
+    stack: Arc<StackView>,
     readiness: Readiness,
     metrics: PrometheusHandle,
     aliases: AliasesConfig,
@@ -81,10 +90,23 @@ impl FromRef<AdminState> for Arc<Shared> {
     }
 }
 
+impl FromRef<AdminState> for Option<Arc<ShadowLog>> {
+    fn from_ref(state: &AdminState) -> Self {
+        state.shadow.clone()
+    }
+}
+
+impl FromRef<AdminState> for Arc<StackView> {
+    fn from_ref(state: &AdminState) -> Self {
+        Arc::clone(&state.stack)
+    }
+}
+
 /// The routes. With `admin.enabled: false` only the readiness probe is left.
 pub(crate) fn router(
     config: &Config,
     cluster: &Cluster,
+    shadow: Option<Arc<ShadowLog>>,
     readiness: &Readiness,
     metrics: &PrometheusHandle,
 ) -> Router {
@@ -96,6 +118,8 @@ pub(crate) fn router(
             .route(REPLICAS, get(replicas::list))
             .route(PODS, get(pods::list))
             .route(TASK, get(tasks::show))
+            .route(SHADOW_DIFF, get(shadow::diff))
+            .route(STACK, get(stack::show))
             .route(METRICS, get(exposition));
         if config.aliases.enabled {
             guarded = guarded
@@ -107,6 +131,8 @@ pub(crate) fn router(
     guarded.route(READY, get(ready::probe)).fallback(async || StatusCode::NOT_FOUND).with_state(
         AdminState {
             shared: Arc::clone(&cluster.shared),
+            shadow,
+            stack: Arc::new(stack::view(config)),
             readiness: readiness.clone(),
             metrics: metrics.clone(),
             aliases: config.aliases.clone(),
@@ -161,6 +187,8 @@ mod tests {
         assert_eq!(template("/_miroir/ready"), Some(READY));
         assert_eq!(template("/_miroir/shards/"), Some(SHARDS));
         assert_eq!(template("/_miroir/pods"), Some(PODS));
+        assert_eq!(template("/_miroir/shadow/diff"), Some(SHADOW_DIFF));
+        assert_eq!(template("/_miroir/shadow/x"), Some(UNKNOWN));
         assert_eq!(template("/_miroir/7f3a"), Some(UNKNOWN));
         assert_eq!(template("/_miroir/tasks/7"), Some(TASK));
         assert_eq!(template("/_miroir/aliases/"), Some(ALIASES));

@@ -5,35 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use miroir::{Shared, clock};
+use miroir_api::admin::{PodView, PodsView};
 use miroir_api::meili::ApiError;
-use serde::Serialize;
 
 use super::Refusal;
-
-/// All pods whose word counts.
-#[derive(Debug, Serialize)]
-pub(super) struct PodsView {
-    /// What the answering pod is called; empty for one that is alone.
-    me: String,
-    /// The newest change that all pods must know.
-    epoch: u64,
-    pods: Vec<PodView>,
-}
-
-/// One pod.
-#[derive(Debug, Serialize)]
-struct PodView {
-    pod: String,
-    /// The process: another one after a restart.
-    name: String,
-    address: String,
-    /// The newest change it has read.
-    epoch: Option<u64>,
-    /// Whether it leads.
-    leads: bool,
-    /// The fencing token of its lease, if so.
-    fence: Option<u64>,
-}
 
 pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<PodsView>, Refusal> {
     let roster = shared.stores.pods.roster(clock::now()).await.map_err(|error| {

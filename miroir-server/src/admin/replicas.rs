@@ -6,28 +6,15 @@ use axum::Json;
 use axum::extract::State;
 use miroir::Shared;
 use miroir::store::StaleKind;
-use miroir_api::{NodeId, ShardId};
-use serde::Serialize;
+use miroir_api::admin::{ReplicasView, StaleView};
 
-/// All stale replicas.
-#[derive(Debug, Serialize)]
-pub(super) struct ReplicasView {
-    /// How many there are.
-    total: usize,
-    /// By index, node and shard.
-    stale: Vec<StaleView>,
-}
-
-/// One stale replica.
-#[derive(Debug, Serialize)]
-struct StaleView {
-    node: NodeId,
-    /// Name of the index on the nodes.
-    index: String,
-    /// `null`: the index as a whole.
-    shard: Option<ShardId>,
-    /// What it needs: `pending`, `shard`, `index`, `deleted`.
-    kind: StaleKind,
+fn name(kind: StaleKind) -> &'static str {
+    match kind {
+        StaleKind::Pending => "pending",
+        StaleKind::Shard => "shard",
+        StaleKind::Index => "index",
+        StaleKind::Deleted => "deleted",
+    }
 }
 
 pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Json<ReplicasView> {
@@ -38,7 +25,7 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Json<ReplicasView
             node: row.node.clone(),
             index: row.index.clone(),
             shard: row.shard,
-            kind: row.kind,
+            kind: name(row.kind).to_owned(),
         })
         .collect();
     rows.sort_by(|a, b| (&a.index, &a.node, a.shard).cmp(&(&b.index, &b.node, b.shard)));

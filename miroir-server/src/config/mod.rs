@@ -21,6 +21,7 @@ mod schema;
 mod searches;
 mod secret;
 mod session_pinning;
+mod shadow;
 mod switch;
 mod validate;
 
@@ -42,6 +43,8 @@ pub use self::replica_selection::{ReplicaSelectionConfig, SelectionStrategy};
 pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
 pub use self::session_pinning::{SessionPinningConfig, WaitStrategy};
+pub(crate) use self::shadow::base;
+pub use self::shadow::{ShadowConfig, ShadowOperation, ShadowTargetConfig};
 pub use self::switch::Switch;
 
 /// The whole configuration. `Config::default()` holds every documented default; it has no nodes
@@ -109,6 +112,8 @@ pub struct Config {
     pub idempotency: IdempotencyConfig,
     /// Showing what a search would do.
     pub explain: ExplainConfig,
+    /// Repeating reads at other clusters.
+    pub shadow: ShadowConfig,
     /// Changing the number of shards.
     pub resharding: ReshardingConfig,
     /// Other pods.
@@ -152,6 +157,7 @@ impl Default for Config {
             session_pinning: SessionPinningConfig::default(),
             idempotency: IdempotencyConfig::default(),
             explain: ExplainConfig::default(),
+            shadow: ShadowConfig::default(),
             resharding: ReshardingConfig::default(),
             peer_discovery: PeerDiscoveryConfig::default(),
             leader_election: LeaderElectionConfig::default(),

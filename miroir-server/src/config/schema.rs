@@ -5,7 +5,7 @@
 use serde_yaml_ng::{Mapping, Value};
 
 use super::error::ConfigError;
-use super::{Config, NodeConfig, Secret};
+use super::{Config, NodeConfig, Secret, ShadowConfig};
 
 /// Blocks the product knows that this version does not have.
 const UNAVAILABLE: &[&str] = &[
@@ -24,7 +24,6 @@ const UNAVAILABLE: &[&str] = &[
     "rollover_policies",
     "search_ui",
     "session_pinning",
-    "shadow",
     "tenant_affinity",
     "ttl",
 ];
@@ -41,6 +40,7 @@ pub(super) fn tree() -> Value {
     all.admin.api_key = Secret::new("set");
     all.task_store.url = Secret::new("set");
     all.peer_discovery.peers = vec!["miroir-0".to_owned()];
+    all.shadow.targets = vec![ShadowConfig::example()];
     all.resharding.allowed_windows = vec!["02:00-06:00 UTC".to_owned()];
     serde_yaml_ng::to_value(all).expect("the configuration holds only what YAML can write")
 }

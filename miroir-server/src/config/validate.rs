@@ -47,6 +47,7 @@ impl Config {
         found.0.extend(self.replica_selection.problems());
         self.work(&mut found);
         self.store(&mut found);
+        found.0.extend(self.shadow.check());
         self.not_in_this_version(&mut found);
         if found.0.is_empty() { Ok(()) } else { Err(found.0) }
     }

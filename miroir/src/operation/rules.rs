@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use miroir_api::IndexUid;
 use miroir_api::meili::ApiError;
 use serde_json::value::to_raw_value;
 
 use super::{Operation, Original, RawObject, Request};
+use crate::node::Call;
 
 /// The same request in its `POST` form with another body. Nodes are asked to comment on the request
 /// as the client sent it; what they comment on must not be wider than what is answered.
@@ -20,6 +22,23 @@ pub(super) fn rewritten(original: &Original, body: &RawObject) -> Arc<Original> 
 }
 
 impl Request {
+    /// The request as another endpoint of the same API takes it: with its whole path, and with what
+    /// search rules demand. `None` if it names something that cannot be an index.
+    pub fn repeat(&self) -> Option<Call> {
+        let prefix = match self.op.index() {
+            Some(index) => format!("/indexes/{}", IndexUid::new(index).ok()?),
+            None => String::new(),
+        };
+        let mut call = self.original.replay(&prefix);
+        // Of one search the request itself was rewritten.
+        if let Operation::MultiSearch(multi) = &self.op
+            && !self.cx.scope.is_unlimited()
+        {
+            call.body = multi.body()?;
+        }
+        Some(call)
+    }
+
     /// Adds to every query what the search rules of the context's scope demand.
     ///
     /// A request that could not be read stays as it is: it is answered by a node's complaint, never

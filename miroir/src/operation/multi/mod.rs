@@ -81,6 +81,25 @@ impl MultiSearch {
         self.queries.iter().flatten()
     }
 
+    /// The body of the request, with what [`MultiSearch::restrict`] added. `None` if it could not be read.
+    pub fn body(&self) -> Option<Bytes> {
+        let mut queries = Vec::new();
+        for query in self.queries.as_ref()? {
+            let mut body = query.body.clone();
+            body.set("indexUid", &query.index);
+            if let Some(options) = &query.options {
+                body.set_raw("federationOptions", options.clone());
+            }
+            queries.push(body);
+        }
+        let mut whole = RawObject::default();
+        if let Some(federation) = &self.federation {
+            whole.set("federation", federation);
+        }
+        whole.set("queries", &queries);
+        Some(whole.to_bytes())
+    }
+
     /// Whether all queries have one list of hits.
     pub fn is_federated(&self) -> bool {
         self.federation.is_some()

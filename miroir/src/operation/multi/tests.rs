@@ -48,6 +48,20 @@ fn each_query_can_be_restricted() {
 }
 
 #[test]
+fn a_restricted_request_can_be_written_again() {
+    let text = r#"{"federation":{"limit":3},"queries":[{"q":"a","indexUid":"m","federationOptions":{"weight":2.0}},{"indexUid":"n"}]}"#;
+    let mut multi = MultiSearch::parse(text.as_bytes());
+    assert_eq!(multi.body().unwrap(), text.as_bytes());
+    multi.restrict(1, &RawValue::from_string("\"y = 2\"".to_owned()).unwrap());
+    let written = multi.body().unwrap();
+    let again = MultiSearch::parse(&written);
+    assert!(again.is_federated());
+    let bodies: Vec<Bytes> = again.queries().map(|query| query.body.to_bytes()).collect();
+    assert_eq!(bodies, ["{\"q\":\"a\"}", "{\"filter\":\"y = 2\"}"]);
+    assert_eq!(MultiSearch::parse(b"[]").body(), None);
+}
+
+#[test]
 fn an_error_of_a_query_says_which() {
     let (status, body) = inside(&Error::index_not_found("a"), 3, "a").render();
     let value: Value = serde_json::from_slice(&body.unwrap()).unwrap();

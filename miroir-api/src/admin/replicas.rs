@@ -1,0 +1,27 @@
+//! `GET /_miroir/replicas`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{NodeId, ShardId};
+
+/// Replicas that missed something and are not read until they caught up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicasView {
+    /// How many there are.
+    pub total: usize,
+    /// By index, node and shard.
+    pub stale: Vec<StaleView>,
+}
+
+/// One stale replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaleView {
+    /// The node.
+    pub node: NodeId,
+    /// Name of the index on the nodes.
+    pub index: String,
+    /// `null`: the index as a whole.
+    pub shard: Option<ShardId>,
+    /// What it needs: `pending`, `shard`, `index`, `deleted`.
+    pub kind: String,
+}
