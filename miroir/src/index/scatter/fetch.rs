@@ -83,13 +83,11 @@ pub(super) async fn gather(
     }
 }
 
-/// What one node says of the client's own request; what it said of Miroir's if it has no complaint.
+/// What a node says of the client's own request; what it said of Miroir's if none has a complaint.
 pub(super) async fn own_words(scatter: &Scatter, request: &Request, error: Error) -> Error {
-    let own = read::refusal(scatter, request).await;
-    if matches!(own.kind(), ErrorKind::Verbatim { .. }) {
-        own
-    } else {
-        words::scrub(error, &request.index, false)
+    match read::complaint(scatter, request).await {
+        Some(own) => own,
+        None => words::scrub(error, &request.index, false),
     }
 }
 

@@ -190,3 +190,19 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
         Err(error) => words::scrub(error, &request.index, mangled),
     }
 }
+
+/// What a node complains of in the client's own question. Nodes stop reading a filter where nothing
+/// is left to find, so that one may take what another one refuses: they are asked in turn.
+pub async fn complaint(scatter: &Scatter, request: &Request) -> Option<Error> {
+    let shared = &scatter.shared;
+    let mut call = request.original.replay(&format!("/indexes/{}", request.index.physical));
+    let mangled = words::hide(&mut call);
+    for node in shared.any_nodes() {
+        if let Err(error) = shared.call(&node, &call, &request.cx).await
+            && matches!(error.kind(), ErrorKind::Verbatim { .. })
+        {
+            return Some(words::scrub(error, &request.index, mangled));
+        }
+    }
+    None
+}
