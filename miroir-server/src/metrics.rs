@@ -174,6 +174,13 @@ pub const FAMILIES: &[Family] = &[
     family("miroir_hedge_skipped_total", Counter, Count,
         &[("reason", &["budget", "limit", "no_replica"])],
         "Slow calls that no other replica was asked for."),
+    // Plans of filters.
+    family("miroir_query_plan_narrowable_total", Counter, Count, &[("narrowed", &["yes", "no"])],
+        "Reads with a filter, by whether fewer than all shards were asked."),
+    family("miroir_query_plan_fanout_size", Histogram(FAN_OUT), Count, &[],
+        "Nodes that answered a read with a filter."),
+    family("miroir_query_plan_narrowing_ratio", Gauge, Percent, &[],
+        "Share of reads with a filter that fewer than all shards were asked, from 0 to 1."),
     // The envelope of this process.
     family("miroir_memory_pressure", Gauge, Count, &[],
         "How near the limit of memory is: 0 not, 1 above 75 %, 2 above 90 %."),

@@ -17,7 +17,7 @@ use miroir::store::{CachedTasks, Stores};
 use miroir::topology::Node;
 use miroir::{Cluster, Shared, Stack, StageService, index, leaf, node, operation};
 use miroir_api::NodeId;
-use miroir_layers::index::{StampLayer, StampOptions};
+use miroir_layers::index::{QueryPlannerLayer, QueryPlannerOptions, StampLayer, StampOptions};
 use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
@@ -57,9 +57,11 @@ fn leaf(
 
 /// One concrete index.
 fn index(
-    _: &Config,
+    config: &Config,
 ) -> Stack<index::Request, impl Layer<Scatter, Service: StageService<index::Request>> + use<>> {
-    Stack::new().push(StampLayer::new(StampOptions::default()))
+    Stack::new()
+        .push(StampLayer::new(StampOptions::default()))
+        .push_if(query_planner(config))
 }
 
 /// What the client asked for.
@@ -137,6 +139,16 @@ struct NodeParts {
     credentials: Option<CredentialsLayer>,
 }
 
+fn query_planner(config: &Config) -> Option<QueryPlannerLayer> {
+    let planner = &config.query_planner;
+    planner.enabled.then(|| {
+        QueryPlannerLayer::new(QueryPlannerOptions {
+            max_literals: planner.max_pk_literals_narrowable,
+            log_plans: planner.log_plans,
+        })
+    })
+}
+
 fn breaker(config: &Config, node: &NodeId, scores: &Scores) -> Option<BreakerLayer> {
     let breaker = &config.breaker;
     breaker.enabled.then(|| {
@@ -210,6 +222,7 @@ mod tests {
         config.node_limit.enabled = false;
         config.failover.enabled = false;
         config.hedging.enabled = false;
+        config.query_planner.enabled = false;
         insta::assert_snapshot!("smallest_stack", text(&config));
     }
 }

@@ -1,5 +1,7 @@
 //! Layers of the index stage.
 
+pub mod planner;
 pub mod stamp;
 
+pub use planner::{QueryPlannerLayer, QueryPlannerOptions};
 pub use stamp::{StampLayer, StampOptions};

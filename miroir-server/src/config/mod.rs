@@ -13,6 +13,7 @@ mod duration;
 mod error;
 mod flags;
 mod load;
+mod query_planner;
 mod schema;
 mod searches;
 mod secret;
@@ -30,6 +31,7 @@ pub use self::blocks::*;
 pub use self::duration::{Hours, Millis, Seconds};
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::flags::Flags;
+pub use self::query_planner::QueryPlannerConfig;
 pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
 pub use self::switch::Switch;
@@ -79,6 +81,8 @@ pub struct Config {
     pub failover: FailoverConfig,
     /// Asking another replica of a slow node.
     pub hedging: HedgingConfig,
+    /// Asking only the shards that can match.
+    pub query_planner: QueryPlannerConfig,
     /// Miroir's own tasks.
     pub task_registry: TaskRegistryConfig,
     /// Applying settings on every node.
@@ -122,6 +126,7 @@ impl Default for Config {
             node_limit: NodeLimitConfig::default(),
             failover: FailoverConfig::default(),
             hedging: HedgingConfig::default(),
+            query_planner: QueryPlannerConfig::default(),
             task_registry: TaskRegistryConfig::default(),
             settings_broadcast: SettingsBroadcastConfig::default(),
             settings_drift_check: SettingsDriftCheckConfig::default(),

@@ -21,7 +21,6 @@ const UNAVAILABLE: &[&str] = &[
     "idempotency",
     "ilm",
     "query_coalescing",
-    "query_planner",
     "replica_selection",
     "rollover_policies",
     "search_ui",

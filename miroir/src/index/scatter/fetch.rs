@@ -59,7 +59,7 @@ pub(super) async fn list(
     let sorted = list.body.as_ref().and_then(|b| b.raw("sort")).unwrap_or_default().to_owned();
     let key = read::fingerprint(request.index.name.as_str(), &[&filter, sorted.as_bytes()]);
     let route = read::route(request, key);
-    let shards = ShardSet::full(request.index.shards);
+    let shards = read::shards(request);
     let ask = Ask::Scoped(Arc::new(scoped));
     let gathered = gather(scatter, request, &shards, ask, &route).await?;
     let bodies: Vec<Bytes> = gathered.pages.iter().map(|page| page.body.clone()).collect();

@@ -40,6 +40,12 @@ pub fn fingerprint(index: &str, parts: &[&[u8]]) -> u64 {
     XxHash64::oneshot(0, &bytes)
 }
 
+/// The shards a read is about: all that can match, as far as layers know.
+pub fn shards(request: &Request) -> ShardSet {
+    let hint = request.hints.shards.as_ref();
+    hint.map_or_else(|| ShardSet::full(request.index.shards), |ask| ask.value.clone())
+}
+
 /// Which groups to try, best first.
 pub fn route(request: &Request, sequence: u64) -> Route {
     let count = request.topology.groups().len() as u32;

@@ -79,11 +79,7 @@ pub(super) async fn run(
         Some(body) => hybrid::mode(body, tuning)?,
         None => Mode::Keyword,
     };
-    let shards = request
-        .hints
-        .shards
-        .as_ref()
-        .map_or_else(|| ShardSet::full(request.index.shards), |ask| ask.value.clone());
+    let shards = read::shards(request);
     let route = read::route(request, plan.fingerprint);
     // A node that holds everything counts words itself.
     let several = plan.frequency.is_some() && !read::whole(scatter, request, &shards, &route);
