@@ -17,7 +17,10 @@ use miroir::store::{CachedTasks, Stores};
 use miroir::topology::Node;
 use miroir::{Cluster, Shared, Stack, StageService, index, leaf, node, operation};
 use miroir_api::NodeId;
-use miroir_layers::index::{QueryPlannerLayer, QueryPlannerOptions, StampLayer, StampOptions};
+use miroir_layers::index::{
+    CoalesceLayer, CoalesceOptions, QueryPlannerLayer, QueryPlannerOptions, StampLayer,
+    StampOptions,
+};
 use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
@@ -62,6 +65,7 @@ fn index(
     Stack::new()
         .push(StampLayer::new(StampOptions::default()))
         .push_if(query_planner(config))
+        .push_if(coalesce(config)) // of what is asked in the end
 }
 
 /// What the client asked for.
@@ -149,6 +153,17 @@ fn query_planner(config: &Config) -> Option<QueryPlannerLayer> {
     })
 }
 
+fn coalesce(config: &Config) -> Option<CoalesceLayer> {
+    let coalescing = &config.query_coalescing;
+    coalescing.enabled.then(|| {
+        CoalesceLayer::new(CoalesceOptions {
+            window: coalescing.window_ms.into(),
+            max_subscribers: coalescing.max_subscribers,
+            max_pending: coalescing.max_pending_queries,
+        })
+    })
+}
+
 fn breaker(config: &Config, node: &NodeId, scores: &Scores) -> Option<BreakerLayer> {
     let breaker = &config.breaker;
     breaker.enabled.then(|| {
@@ -223,6 +238,7 @@ mod tests {
         config.failover.enabled = false;
         config.hedging.enabled = false;
         config.query_planner.enabled = false;
+        config.query_coalescing.enabled = false;
         insta::assert_snapshot!("smallest_stack", text(&config));
     }
 }

@@ -13,6 +13,7 @@ mod duration;
 mod error;
 mod flags;
 mod load;
+mod query_coalescing;
 mod query_planner;
 mod schema;
 mod searches;
@@ -31,6 +32,7 @@ pub use self::blocks::*;
 pub use self::duration::{Hours, Millis, Seconds};
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::flags::Flags;
+pub use self::query_coalescing::QueryCoalescingConfig;
 pub use self::query_planner::QueryPlannerConfig;
 pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
@@ -83,6 +85,8 @@ pub struct Config {
     pub hedging: HedgingConfig,
     /// Asking only the shards that can match.
     pub query_planner: QueryPlannerConfig,
+    /// One scatter for identical reads.
+    pub query_coalescing: QueryCoalescingConfig,
     /// Miroir's own tasks.
     pub task_registry: TaskRegistryConfig,
     /// Applying settings on every node.
@@ -127,6 +131,7 @@ impl Default for Config {
             failover: FailoverConfig::default(),
             hedging: HedgingConfig::default(),
             query_planner: QueryPlannerConfig::default(),
+            query_coalescing: QueryCoalescingConfig::default(),
             task_registry: TaskRegistryConfig::default(),
             settings_broadcast: SettingsBroadcastConfig::default(),
             settings_drift_check: SettingsDriftCheckConfig::default(),

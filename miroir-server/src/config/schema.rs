@@ -20,7 +20,6 @@ const UNAVAILABLE: &[&str] = &[
     "hpa",
     "idempotency",
     "ilm",
-    "query_coalescing",
     "replica_selection",
     "rollover_policies",
     "search_ui",
