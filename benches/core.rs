@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use miroir::StaleMap;
-use miroir::documents::{Format, split};
+use miroir::documents::{Format, Letters, split};
+use miroir::filter::{Keys, narrow};
 use miroir::leaf::{Route, choose};
 use miroir::merge::{HitOptions, Page, merge_hits};
 use miroir::node::Scores;
@@ -52,6 +53,25 @@ fn routing(c: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("shard_of", key.len()), key, |b, key| {
             b.iter(|| shard_of(black_box(key.as_bytes()), 64));
         });
+    }
+    group.finish();
+}
+
+/// Filters that the planner reads, as JSON, and what it finds.
+fn planning(c: &mut Criterion) {
+    let letters = Letters { lower: true, upper: false };
+    let keys = Keys { primary_key: Some("id"), letters, shards: 64 };
+    let ids: Vec<String> = (0..100).map(|at| format!("\\\"product-{at}\\\"")).collect();
+    let mut group = c.benchmark_group("narrow");
+    for (name, filter) in [
+        ("one id", "\"id = 'product-0012345'\"".to_owned()),
+        ("100 ids", format!("[\"id IN [{}]\", \"color = red OR price < 10\"]", ids.join(", "))),
+        (
+            "no id",
+            "\"(color = red OR color = blue) AND price 10 TO 20 AND NOT sold = 1\"".to_owned(),
+        ),
+    ] {
+        group.bench_function(name, |b| b.iter(|| narrow(Some(black_box(&filter)), &keys, 128)));
     }
     group.finish();
 }
@@ -149,6 +169,7 @@ fn choosing(c: &mut Criterion) {
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     routing(&mut criterion);
+    planning(&mut criterion);
     splitting(&mut criterion);
     leaves(&mut criterion);
     choosing(&mut criterion);

@@ -15,7 +15,7 @@ use miroir::stage::BoxService;
 use miroir::store::{IndexEntry, memory};
 use miroir::{Miroir, Stack, index, leaf, operation};
 use miroir_api::IndexUid;
-use miroir_layers::index::{StampLayer, StampOptions};
+use miroir_layers::index::{CoalesceLayer, QueryPlannerLayer, StampLayer, StampOptions};
 use miroir_layers::leaf::{FailoverLayer, FailoverOptions};
 use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
@@ -34,6 +34,8 @@ const LAYERS: &[&str] = &[
     "breaker",
     "node metrics",
     "failover",
+    "coalesce",
+    "query planner",
     "stamp",
     "authorize",
 ];
@@ -87,6 +89,7 @@ async fn pipeline(nodes: u32, layers: usize) -> Miroir {
             .build(instant())
     };
     let (failover, stamp, authorize) = (has("failover"), has("stamp"), has("authorize"));
+    let (planner, coalesce) = (has("query planner"), has("coalesce"));
     let stores = memory::open();
     let entry = IndexEntry {
         primary_key: Some("id".to_owned()),
@@ -110,7 +113,11 @@ async fn pipeline(nodes: u32, layers: usize) -> Miroir {
         }))
         .indexes(Arc::new(move |inner| {
             let layer = stamp.then(|| StampLayer::new(StampOptions::default()));
-            Stack::<index::Request>::new().push_if(layer).build(inner)
+            Stack::<index::Request>::new()
+                .push_if(layer)
+                .push_if(planner.then(QueryPlannerLayer::default))
+                .push_if(coalesce.then(CoalesceLayer::default))
+                .build(inner)
         }))
         .operations(Arc::new(move |inner| {
             let layer = authorize.then(|| AuthorizeLayer::new(AuthorizeOptions::default()));

@@ -1,10 +1,13 @@
 //! Filters: what the query string says is what the body would have said, and a search with the
-//! rules of a tenant token finds exactly what both its own filter and the rules let pass.
+//! rules of a tenant token finds exactly what both its own filter and the rules let pass. An
+//! expression is read and narrowed without harm.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use http::Method;
+use miroir::documents::Letters;
+use miroir::filter::{Filter, Keys, narrow};
 use miroir::http::encode;
 use miroir::operation::Operation;
 use serde_json::value::RawValue;
@@ -17,8 +20,21 @@ pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (own, rules) = text.split_once('\n').unwrap_or((text, "\"tenant = 1\""));
     query(own);
+    read(own);
     if let Ok(rules) = serde_json::from_str::<&RawValue>(rules) {
         body(own, rules);
+    }
+}
+
+/// What is read as an expression is written so that it is read as the same.
+fn read(own: &str) {
+    if let Ok(filter) = Filter::parse(own) {
+        let written = filter.to_string();
+        assert_eq!(Filter::parse(&written), Ok(filter), "{written}");
+    }
+    let keys = Keys { primary_key: Some("id"), letters: Letters::ANY, shards: 8 };
+    if let Ok(narrowed) = narrow(Some(own), &keys, 16) {
+        assert!(!narrowed.shards.is_empty());
     }
 }
 

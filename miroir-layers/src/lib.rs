@@ -10,6 +10,8 @@
 //! | operation | [`authorize`](operation::authorize) | | refuses who has no key |
 //! | operation | [`shadow`](operation::shadow) | `authorize` | repeats reads elsewhere and compares the answers |
 //! | index | [`stamp`](index::stamp) | `cdc` | refuses documents with reserved fields |
+//! | index | [`query_planner`](index::planner) | | asks only the shards a filter can match in |
+//! | index | [`coalesce`](index::coalesce) | `query_planner` | one scatter for identical reads |
 //! | leaf | [`failover`](leaf::failover) | `hedge` | covers failed shards again on other nodes |
 //! | node | [`metrics`](node::metrics) | | counts and times calls |
 //! | node | [`breaker`](node::breaker) | `metrics` | spares a node that fails |

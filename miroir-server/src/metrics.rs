@@ -237,6 +237,18 @@ pub const FAMILIES: &[Family] = &[
     family("miroir_shadow_dropped_total", Counter, Count,
         &[TARGET, ("reason", &["in_flight", "too_large"])],
         "Chosen reads that were not repeated."),
+    // Plans of filters.
+    family("miroir_query_plan_narrowable_total", Counter, Count, &[("narrowed", &["yes", "no"])],
+        "Reads with a filter, by whether fewer than all shards were asked."),
+    family("miroir_query_plan_fanout_size", Histogram(FAN_OUT), Count, &[],
+        "Nodes that answered a read with a filter."),
+    family("miroir_query_plan_narrowing_ratio", Gauge, Percent, &[],
+        "Share of reads with a filter that fewer than all shards were asked, from 0 to 1."),
+    // Reads that share a scatter.
+    family("miroir_query_coalesce_subscribers_total", Counter, Count, &[],
+        "Reads that joined an identical one in flight."),
+    family("miroir_query_coalesce_hits_total", Counter, Count, &[],
+        "Reads answered by the scatter of an identical one."),
     // The envelope of this process.
     family("miroir_memory_pressure", Gauge, Count, &[],
         "How near the limit of memory is: 0 not, 1 above 75 %, 2 above 90 %."),

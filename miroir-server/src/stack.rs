@@ -18,7 +18,10 @@ use miroir::store::{CachedTasks, Stores, memory};
 use miroir::topology::Node;
 use miroir::{Cluster, Shared, Stack, StageService, index, leaf, node, operation};
 use miroir_api::NodeId;
-use miroir_layers::index::{SessionLayer, SessionOptions, StampLayer, StampOptions, WaitStrategy};
+use miroir_layers::index::{
+    CoalesceLayer, CoalesceOptions, QueryPlannerLayer, QueryPlannerOptions, SessionLayer,
+    SessionOptions, StampLayer, StampOptions, WaitStrategy,
+};
 use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
@@ -68,6 +71,8 @@ fn index(
     Stack::new()
         .push_if(session(config, stores, scores)) // waits before anybody looks at the index
         .push(StampLayer::new(StampOptions::default()))
+        .push_if(query_planner(config))
+        .push_if(coalesce(config)) // of what is asked in the end
 }
 
 /// What the client asked for.
@@ -156,6 +161,27 @@ struct NodeParts {
     scores: Arc<Scores>,
     connections: Arc<Connections>,
     credentials: Option<CredentialsLayer>,
+}
+
+fn query_planner(config: &Config) -> Option<QueryPlannerLayer> {
+    let planner = &config.query_planner;
+    planner.enabled.then(|| {
+        QueryPlannerLayer::new(QueryPlannerOptions {
+            max_literals: planner.max_pk_literals_narrowable,
+            log_plans: planner.log_plans,
+        })
+    })
+}
+
+fn coalesce(config: &Config) -> Option<CoalesceLayer> {
+    let coalescing = &config.query_coalescing;
+    coalescing.enabled.then(|| {
+        CoalesceLayer::new(CoalesceOptions {
+            window: coalescing.window_ms.into(),
+            max_subscribers: coalescing.max_subscribers,
+            max_pending: coalescing.max_pending_queries,
+        })
+    })
 }
 
 fn breaker(config: &Config, node: &NodeId, scores: &Scores) -> Option<BreakerLayer> {
@@ -262,6 +288,8 @@ mod tests {
         config.session_pinning.enabled = false;
         config.idempotency.enabled = false;
         config.aliases.enabled = false;
+        config.query_planner.enabled = false;
+        config.query_coalescing.enabled = false;
         insta::assert_snapshot!("smallest_stack", text(&config));
     }
 }

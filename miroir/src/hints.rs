@@ -36,7 +36,7 @@ pub struct Overruled {
 }
 
 /// All wishes of one request. A `Must` beats a `Prefer` whatever the order of layers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hints {
     /// The group to read from.

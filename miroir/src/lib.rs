@@ -17,7 +17,7 @@
 //!    NODE       one Meilisearch  http::Request<Full<Bytes>>
 //! ```
 //!
-//! The pure core ([`topology`], [`routing`], [`documents`], [`merge`], [`quorum`]) takes values and
+//! The pure core ([`topology`], [`routing`], [`filter`], [`documents`], [`merge`], [`quorum`]) takes values and
 //! returns values: no I/O, no clock, no randomness.
 
 pub mod clock;
@@ -26,6 +26,7 @@ pub mod deadline;
 pub mod documents;
 pub mod error;
 pub mod explain;
+pub mod filter;
 pub mod hints;
 pub mod http;
 pub mod index;

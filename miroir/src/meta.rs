@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use miroir_api::{GroupId, TaskUid};
+use uuid::Uuid;
 
 use crate::index::settings::IndexSettings;
 use crate::merge::HitOptions;
@@ -56,6 +57,8 @@ pub struct Meta {
     pub part: Option<Arc<Part>>,
     /// Of a federated search: which query each hit is of.
     pub origins: Option<Arc<[usize]>>,
+    /// Uids in the body that are of this answer alone.
+    pub uids: Vec<Uuid>,
     /// What the body is, if it is not JSON.
     pub content_type: Option<&'static str>,
 }

@@ -66,3 +66,39 @@ async fn no_more_connections_are_used_than_allowed() {
     assert!((1..=ALLOWED).contains(&most), "{most} requests at one time");
     assert_eq!(client.connections().requests(), 60);
 }
+
+/// A node that tells its first `idle` connections that it saw no request in time, whatever comes.
+async fn impatient(idle: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        for nth in 0.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = service_fn(move |_| async move {
+                let status = if nth < idle { 408 } else { 200 };
+                let body = Full::new(Bytes::new());
+                let answer = http::Response::builder().status(status);
+                answer.header("connection", "close").body(body)
+            });
+            let server = hyper::server::conn::http1::Builder::new();
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn what_a_node_says_of_an_idle_connection_is_no_answer() {
+    for idle in [1, 2] {
+        let id = NodeId::new("a").unwrap();
+        let client = Client::new(id.clone(), &impatient(idle).await, ClientOptions::default());
+        let patience = Duration::from_secs(30);
+        let cx = Context::internal(Origin::Repair, patience);
+        let request = Call::get("search", "/indexes/a/search").request(&cx, patience).unwrap();
+        let answer = client.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), if idle == 1 { 200 } else { 408 });
+        // Nor is it anything about what the client asked.
+        let judged = Call::accept(&id, answer).map_err(|error| error.fault().clone());
+        assert_eq!(judged.err(), (idle == 2).then_some(miroir::Fault::Node(id)));
+    }
+}

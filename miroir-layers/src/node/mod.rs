@@ -36,6 +36,7 @@ fn failure(answer: &Result<Response, Error>) -> Option<&'static str> {
         Ok(response) => match response.status() {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some("overloaded"),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some("refused_key"),
+            StatusCode::REQUEST_TIMEOUT => Some("reset"),
             status if status.is_server_error() => Some("server_error"),
             _ => None,
         },

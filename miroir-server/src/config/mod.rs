@@ -17,6 +17,8 @@ mod flags;
 mod idempotency;
 mod load;
 mod replica_selection;
+mod query_coalescing;
+mod query_planner;
 mod schema;
 mod searches;
 mod secret;
@@ -40,6 +42,8 @@ pub use self::explain::ExplainConfig;
 pub use self::flags::Flags;
 pub use self::idempotency::IdempotencyConfig;
 pub use self::replica_selection::{ReplicaSelectionConfig, SelectionStrategy};
+pub use self::query_coalescing::QueryCoalescingConfig;
+pub use self::query_planner::QueryPlannerConfig;
 pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
 pub use self::session_pinning::{SessionPinningConfig, WaitStrategy};
@@ -94,6 +98,10 @@ pub struct Config {
     pub hedging: HedgingConfig,
     /// Which replica of a shard is asked.
     pub replica_selection: ReplicaSelectionConfig,
+    /// Asking only the shards that can match.
+    pub query_planner: QueryPlannerConfig,
+    /// One scatter for identical reads.
+    pub query_coalescing: QueryCoalescingConfig,
     /// Miroir's own tasks.
     pub task_registry: TaskRegistryConfig,
     /// Applying settings on every node.
@@ -148,6 +156,8 @@ impl Default for Config {
             failover: FailoverConfig::default(),
             hedging: HedgingConfig::default(),
             replica_selection: ReplicaSelectionConfig::default(),
+            query_planner: QueryPlannerConfig::default(),
+            query_coalescing: QueryCoalescingConfig::default(),
             task_registry: TaskRegistryConfig::default(),
             settings_broadcast: SettingsBroadcastConfig::default(),
             settings_drift_check: SettingsDriftCheckConfig::default(),

@@ -10,20 +10,15 @@ use super::{Config, NodeConfig, Secret, ShadowConfig};
 /// Blocks the product knows that this version does not have.
 const UNAVAILABLE: &[&str] = &[
     "admin_ui",
-    "aliases",
     "anti_entropy",
     "canaries",
     "canary_runner",
     "cdc",
     "dump_import",
     "hpa",
-    "idempotency",
     "ilm",
-    "query_coalescing",
-    "query_planner",
     "rollover_policies",
     "search_ui",
-    "session_pinning",
     "tenant_affinity",
     "ttl",
 ];

@@ -386,6 +386,8 @@ impl Config {
     }
 
     fn work(&self, found: &mut Findings) {
+        found.0.extend(self.query_planner.check());
+        found.0.extend(self.query_coalescing.check());
         found.positive(&[
             ("task_registry.cache_size", self.task_registry.cache_size == 0),
             (

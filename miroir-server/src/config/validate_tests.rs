@@ -196,6 +196,16 @@ fn rules() {
             "`replica_selection.ewma_half_life_ms`: must not be 0",
             "",
         ),
+        (
+            |c| c.query_planner.max_pk_literals_narrowable = 0,
+            "`query_planner.max_pk_literals_narrowable`: 0 is not a number of ids",
+            "1 to 65536",
+        ),
+        (
+            |c| c.query_coalescing.max_subscribers = 0,
+            "`query_coalescing.max_subscribers`: must not be 0",
+            "query_coalescing.enabled",
+        ),
         (|c| c.faceting.node_max_values = 0, "`faceting.node_max_values`: must not be 0", ""),
         (
             |c| c.resharding.allowed_windows = vec!["02:00-06:00 UTC".into(), "2-6".into()],
@@ -293,6 +303,14 @@ fn values_at_the_edge_of_a_rule_are_accepted() {
         |c| c.nodes[0].address = "http://a:7701".into(),
         |c| c.failover.enabled = false,
         |c| c.hedging.enabled = false,
+        |c| {
+            c.query_planner.enabled = false;
+            c.query_planner.max_pk_literals_narrowable = 0;
+        },
+        |c| {
+            c.query_coalescing.enabled = false;
+            c.query_coalescing.window_ms = Millis(0);
+        },
         |c| redis(c, "redis://r"),
         |c| {
             redis(c, "rediss://user:word@r:6380/2");

@@ -18,6 +18,7 @@ pub mod edition;
 mod formats;
 mod geojson;
 mod ids;
+mod letters;
 mod primary_key;
 mod reserved;
 mod scan;
@@ -31,6 +32,7 @@ pub use check::{TaskFault, check_fields, check_geo, check_values};
 pub use formats::{CONTENT_TYPE, Format, FormatError, RawDocument, Repeated, split};
 pub use geojson::check_geojson;
 pub use ids::{DocumentError, DocumentId, extract_id, parse_id_value};
+pub use letters::Letters;
 pub use primary_key::{Inference, infer};
 pub use reserved::{
     EXPIRES_AT, PREFIX, SHARD, UPDATED_AT, find_reserved, is_reserved, parse_shard_value,

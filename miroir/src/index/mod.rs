@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 pub use scatter::Scatter;
 
@@ -145,6 +146,28 @@ pub struct Response {
     pub meta: Meta,
 }
 
+impl Response {
+    /// The same answer to another request: with uids of its own.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        if self.meta.uids.is_empty() {
+            return self.clone();
+        }
+        let mut out = self.clone();
+        let mut body = self.body.to_vec();
+        for uid in &mut out.meta.uids {
+            let other = Uuid::now_v7();
+            // They are at the end, behind the hits.
+            if let Some(at) = memchr::memmem::rfind(&body, uid.to_string().as_bytes()) {
+                other.hyphenated().encode_lower(&mut body[at..]);
+            }
+            *uid = other;
+        }
+        out.body = Bytes::from(body);
+        out
+    }
+}
+
 impl Stage for Request {
     type Response = Response;
     const NAME: &'static str = "index";
@@ -152,3 +175,21 @@ impl Stage for Request {
 
 /// A boxed service of this stage.
 pub type BoxService = crate::stage::BoxService<Request>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_given_again_has_other_uids() {
+        let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
+        let body = format!("{{\"hits\":[\"é\"],\"requestUid\":\"{one}\",\"queryUid\":\"{two}\"}}");
+        let meta = Meta { uids: vec![one, two], ..Meta::default() };
+        let answer = Response { status: http::StatusCode::OK, body: body.clone().into(), meta };
+        let again = answer.again();
+        let [first, second] = again.meta.uids[..] else { panic!("two uids") };
+        assert!([first, second].iter().all(|uid| ![one, two].contains(uid)) && first != second);
+        let back = body.replace(&one.to_string(), &first.to_string());
+        assert_eq!(again.body, back.replace(&two.to_string(), &second.to_string()));
+    }
+}

@@ -52,6 +52,8 @@ pub use frequency::{Count, Level, Terms, frequencies, relevel};
 pub use hits::{HitOptions, MergedHits, Placed, merge_hits};
 pub use hybrid::{Fusion, HybridOptions, merge_hybrid};
 pub use looked::{Looked, apportion, hidden_behind, looked_at};
+#[cfg(test)]
+pub(crate) use normal::facet as facet_normal_form;
 pub use page::{Hit, LeafFacet, Page};
 pub use pages::{Facets, MergeRequest, Pagination, merge_search, write_search};
 pub use score::RankingInfo;

@@ -139,6 +139,10 @@ impl Call {
         if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
             return Err(Error::node(node, "overloaded"));
         }
+        // It saw no request in time, again: see `Client`.
+        if status == StatusCode::REQUEST_TIMEOUT {
+            return Err(Error::node(node, "reset"));
+        }
         // The node key is Miroir's business: a refused key is no client's mistake.
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
             return Err(Error::node(node, "refused_key"));

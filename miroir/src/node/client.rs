@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::Uri;
+use http::{StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client as Hyper, Error as HyperError};
@@ -156,11 +156,13 @@ impl Service<Request> for Client {
             this.connections.requests.fetch_add(1, Ordering::Relaxed);
             let exchange = async {
                 let _open = this.open.acquire().await.map_err(Error::internal)?;
-                let response = this
-                    .hyper
-                    .request(request)
-                    .await
-                    .map_err(|error| Error::node(&this.node, label(&error)))?;
+                let failed = |error| Error::node(&this.node, label(&error));
+                let mut response = this.hyper.request(request.clone()).await.map_err(failed)?;
+                // What a node says on a connection on which it saw no request for five seconds,
+                // before it closes it. The pool may have sent one in this very moment.
+                if response.status() == StatusCode::REQUEST_TIMEOUT {
+                    response = this.hyper.request(request).await.map_err(failed)?;
+                }
                 let (parts, body) = response.into_parts();
                 let body = Limited::new(body, this.max_response)
                     .collect()

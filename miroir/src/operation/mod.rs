@@ -29,7 +29,7 @@ use crate::stage::Stage;
 use crate::store::TaskQuery;
 
 /// A request as it came, relative to its index.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Original {
     /// Method.
     pub method: http::Method,

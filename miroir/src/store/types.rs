@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::documents::Letters;
+
 /// A task on one node that belongs to a task of Miroir.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeTask {
@@ -341,6 +343,9 @@ pub struct IndexEntry {
     /// Hash of the committed settings as nodes show them, in hexadecimal, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings_hash: Option<String>,
+    /// The letters its ids have had.
+    #[serde(default = "Letters::any", skip_serializing_if = "Letters::is_any")]
+    pub letters: Letters,
     /// For compare-and-set.
     pub version: u64,
 }
@@ -361,6 +366,7 @@ impl IndexEntry {
             making: false,
             committed_by: None,
             settings_hash: None,
+            letters: Letters::NONE,
             version: 0,
         }
     }

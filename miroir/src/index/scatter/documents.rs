@@ -161,15 +161,20 @@ async fn add(
                 return decided(&scatter, task, Err(error), &request.cx).await;
             }
         };
-        if index.primary_key.as_deref() == Some(key.as_str()) {
+        let letters = prepared.letters.with(index.letters);
+        if index.primary_key.as_deref() == Some(key.as_str()) && index.letters == letters {
             break (key, prepared);
         }
+        // Before any node has a document of the kind: whoever reads by what was known sees none.
         let name = index.name.clone();
         let entry = scatter
             .shared
             .change_index(&name, |entry| {
                 let mut entry = entry?.clone();
                 entry.primary_key.get_or_insert_with(|| key.clone());
+                if entry.primary_key.as_deref() == Some(key.as_str()) {
+                    entry.letters = entry.letters.with(letters);
+                }
                 Some(entry)
             })
             .await?;

@@ -13,7 +13,6 @@ use crate::index::{Request, Response};
 use crate::leaf::{Ask, Scoped};
 use crate::merge::{FacetSearchOptions, merge_facet_search};
 use crate::operation::{RawObject, Search};
-use crate::routing::ShardSet;
 
 /// What the leaves are asked, and how their answers are merged. `None`: a node has to say what is
 /// wrong.
@@ -58,9 +57,8 @@ pub(super) async fn run(
         return Err(read::refusal(scatter, request).await);
     };
     let parts = [&scoped.body[..], scoped.filter.as_deref().unwrap_or_default()];
-    let route =
-        read::route(scatter, request, read::fingerprint(request.index.name.as_str(), &parts));
-    let shards = ShardSet::full(request.index.shards);
+    let route = read::route(scatter, request, read::fingerprint(request.index.name.as_str(), &parts));
+    let shards = read::shards(request);
     let ask = Ask::Scoped(Arc::new(scoped));
     let gathered = fetch::gather(scatter, request, &shards, ask, &route).await?;
     options.processing_time_ms = started.elapsed().as_millis() as u64;

@@ -59,7 +59,7 @@ pub(super) async fn list(
     let sorted = list.body.as_ref().and_then(|b| b.raw("sort")).unwrap_or_default().to_owned();
     let key = read::fingerprint(request.index.name.as_str(), &[&filter, sorted.as_bytes()]);
     let route = read::route(scatter, request, key);
-    let shards = ShardSet::full(request.index.shards);
+    let shards = read::shards(request);
     let ask = Ask::Scoped(Arc::new(scoped));
     let gathered = gather(scatter, request, &shards, ask, &route).await?;
     let bodies: Vec<Bytes> = gathered.pages.iter().map(|page| page.body.clone()).collect();
@@ -83,13 +83,11 @@ pub(super) async fn gather(
     }
 }
 
-/// What one node says of the client's own request; what it said of Miroir's if it has no complaint.
+/// What a node says of the client's own request; what it said of Miroir's if none has a complaint.
 pub(super) async fn own_words(scatter: &Scatter, request: &Request, error: Error) -> Error {
-    let own = read::refusal(scatter, request).await;
-    if matches!(own.kind(), ErrorKind::Verbatim { .. }) {
-        own
-    } else {
-        words::scrub(error, &request.index, false)
+    match read::complaint(scatter, request).await {
+        Some(own) => own,
+        None => words::scrub(error, &request.index, false),
     }
 }
 

@@ -38,6 +38,12 @@ pub fn fingerprint(index: &str, parts: &[&[u8]]) -> u64 {
     XxHash64::oneshot(0, &bytes)
 }
 
+/// The shards a read is about: all that can match, as far as layers know.
+pub fn shards(request: &Request) -> ShardSet {
+    let hint = request.hints.shards.as_ref();
+    hint.map_or_else(|| ShardSet::full(request.index.shards), |ask| ask.value.clone())
+}
+
 /// Which groups and replicas to try, best first. `sequence` is equal for equal queries.
 pub fn route(scatter: &Scatter, request: &Request, sequence: u64) -> Route {
     scatter.shared.route(&request.topology, request.hints.group.as_ref(), sequence)
@@ -181,4 +187,20 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
         }
         Err(error) => words::scrub(error, &request.index, mangled),
     }
+}
+
+/// What a node complains of in the client's own question. Nodes stop reading a filter where nothing
+/// is left to find, so that one may take what another one refuses: they are asked in turn.
+pub async fn complaint(scatter: &Scatter, request: &Request) -> Option<Error> {
+    let shared = &scatter.shared;
+    let mut call = request.original.replay(&format!("/indexes/{}", request.index.physical));
+    let mangled = words::hide(&mut call);
+    for node in shared.any_nodes() {
+        if let Err(error) = shared.call(&node, &call, &request.cx).await
+            && matches!(error.kind(), ErrorKind::Verbatim { .. })
+        {
+            return Some(words::scrub(error, &request.index, mangled));
+        }
+    }
+    None
 }

@@ -240,7 +240,8 @@ pub(super) async fn run(
         }
         Ask::Many(Arc::new(ScopedMany { queries, federation: None, operation: "similar" }))
     };
-    let rest = ShardSet::full(index.shards).difference(&home);
+    // The document itself need not pass the filter.
+    let rest = read::shards(request).difference(&home);
     let route = read::route(scatter, request, scatter.shared.next_sequence());
     let both = try_join(
         read::gather(scatter, request, &home, own, &route),

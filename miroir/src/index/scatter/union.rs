@@ -17,7 +17,6 @@ use crate::index::{Request, Response, Union};
 use crate::leaf::{Ask, Page, ScopedMany};
 use crate::merge::{self, Facets, HitOptions, MergeRequest, Pagination, merge_facets};
 use crate::operation::{Search, SearchKind};
-use crate::routing::ShardSet;
 
 /// A leaf's answer in the form of a search without hits.
 fn as_search(page: &Page, index: &str) -> Result<merge::Page, Error> {
@@ -73,7 +72,7 @@ pub(super) async fn run(
     let federation = Some(Bytes::from(federation.to_string()));
     let ask = Ask::Many(Arc::new(ScopedMany { queries, federation, operation: "search" }));
     let route = read::route(scatter, request, fingerprint);
-    let shards = ShardSet::full(request.index.shards);
+    let shards = read::shards(request);
     let gathered =
         read::gather(scatter, request, &shards, ask, &route).await.map_err(|error| match error
             .kind()

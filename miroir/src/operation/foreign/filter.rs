@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use crate::filter::{Cursor, is_word};
+
 const WORD: &str = "_foreign";
 
 /// One `_foreign(field, condition)`. All places are in bytes.
@@ -41,59 +43,16 @@ impl Call {
     }
 }
 
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | '-' | '.')
-}
-
 /// Reads a filter from left to right.
-struct Reader<'a> {
-    text: &'a str,
-    at: usize,
-}
+struct Reader<'a>(Cursor<'a>);
 
-impl<'a> Reader<'a> {
-    fn peek(&self) -> Option<char> {
-        self.text[self.at..].chars().next()
-    }
-
-    fn blanks(&mut self) {
-        while let Some(c) = self.peek().filter(|c| c.is_ascii_whitespace()) {
-            self.at += c.len_utf8();
-        }
-    }
-
-    /// Takes a quoted text or a word. `None` where there is neither, or no closing quote.
-    fn value(&mut self) -> Option<Range<usize>> {
-        let from = self.at;
-        match self.peek()? {
-            quote @ ('"' | '\'') => {
-                self.at += 1;
-                loop {
-                    let c = self.peek()?;
-                    self.at += c.len_utf8();
-                    match c {
-                        '\\' => self.at += self.peek()?.len_utf8(),
-                        c if c == quote => break,
-                        _ => {}
-                    }
-                }
-            }
-            c if is_word(c) => {
-                while let Some(c) = self.peek().filter(|c| is_word(*c)) {
-                    self.at += c.len_utf8();
-                }
-            }
-            _ => return None,
-        }
-        Some(from..self.at)
-    }
-
+impl Reader<'_> {
     /// Takes anything up to a value or a parenthesis.
     fn step(&mut self) -> Option<()> {
-        match self.peek()? {
-            c if is_word(c) || matches!(c, '"' | '\'') => self.value().map(|_| ()),
+        match self.0.peek()? {
+            c if is_word(c) || matches!(c, '"' | '\'') => self.0.value().map(|_| ()),
             c => {
-                self.at += c.len_utf8();
+                self.0.at += c.len_utf8();
                 Some(())
             }
         }
@@ -101,19 +60,19 @@ impl<'a> Reader<'a> {
 
     /// The rest of a call whose `_foreign` began at `from` and was just read.
     fn call(&mut self, from: usize) -> Option<Call> {
-        self.at += 1;
-        self.blanks();
-        let field = self.value()?;
-        self.blanks();
-        if self.peek()? != ',' {
+        self.0.at += 1;
+        self.0.blanks();
+        let field = self.0.value()?;
+        self.0.blanks();
+        if self.0.peek()? != ',' {
             return None;
         }
-        self.at += 1;
-        self.blanks();
-        let start = self.at;
+        self.0.at += 1;
+        self.0.blanks();
+        let start = self.0.at;
         let mut depth = 0_u32;
         loop {
-            match self.peek()? {
+            match self.0.peek()? {
                 ')' if depth == 0 => break,
                 ')' => depth -= 1,
                 '(' => depth += 1,
@@ -122,19 +81,19 @@ impl<'a> Reader<'a> {
                     continue;
                 }
             }
-            self.at += 1;
+            self.0.at += 1;
         }
-        let condition = start..self.at;
-        self.at += 1;
-        Some(Call { whole: from..self.at, field, condition })
+        let condition = start..self.0.at;
+        self.0.at += 1;
+        Some(Call { whole: from..self.0.at, field, condition })
     }
 
     fn calls(mut self) -> Option<Vec<Call>> {
         let mut out = Vec::new();
-        while let Some(c) = self.peek() {
-            let from = self.at;
+        while let Some(c) = self.0.peek() {
+            let from = self.0.at;
             self.step()?;
-            if is_word(c) && &self.text[from..self.at] == WORD && self.peek() == Some('(') {
+            if is_word(c) && &self.0.text[from..self.0.at] == WORD && self.0.peek() == Some('(') {
                 out.push(self.call(from)?);
             }
         }
@@ -147,7 +106,7 @@ pub(super) fn calls(filter: &str) -> Option<Vec<Call>> {
     if !filter.contains(WORD) {
         return Some(Vec::new());
     }
-    Reader { text: filter, at: 0 }.calls()
+    Reader(Cursor::new(filter)).calls()
 }
 
 /// A condition as a filter of its own, its characters in the columns they have in the whole.

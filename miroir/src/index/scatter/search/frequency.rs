@@ -33,7 +33,7 @@ pub(super) async fn find(
     route: &Route,
 ) -> Result<Option<Found>, Error> {
     let Some(body) = RawObject::parse(&plan.scoped.body) else { return Ok(None) };
-    let frequencies = count(scatter, request, plan, &body, terms, shards, route).await?;
+    let frequencies = count(scatter, request, plan, &body, terms, route).await?;
     let Some(levels) = terms.levels(&frequencies) else { return Ok(None) };
     // What every hit matches says how many there are, and their facets.
     let mut all = body.clone();
@@ -104,16 +104,16 @@ fn with(plan: &Plan, body: &RawObject) -> Scoped {
     Scoped { body: body.to_bytes(), ..plan.scoped.clone() }
 }
 
-/// How many documents have each word, whatever the client's filter.
+/// How many documents of all shards have each word, whatever the client's filter.
 async fn count(
     scatter: &Scatter,
     request: &Request,
     plan: &Plan,
     body: &RawObject,
     terms: &Terms,
-    shards: &ShardSet,
     route: &Route,
 ) -> Result<Vec<u64>, Error> {
+    let shards = &ShardSet::full(request.index.shards);
     let mut base = RawObject::default();
     for key in WORD_PARAMETERS {
         let value = body.raw(key).and_then(|text| RawValue::from_string(text.to_owned()).ok());

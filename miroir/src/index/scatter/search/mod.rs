@@ -82,11 +82,7 @@ pub(super) async fn run(
         Some(body) => hybrid::mode(body, tuning)?,
         None => Mode::Keyword,
     };
-    let shards = request
-        .hints
-        .shards
-        .as_ref()
-        .map_or_else(|| ShardSet::full(request.index.shards), |ask| ask.value.clone());
+    let shards = read::shards(request);
     let route = read::route(scatter, request, plan.fingerprint);
     // A node that holds everything counts words itself.
     let several = plan.frequency.is_some() && !read::whole(scatter, request, &shards, &route);
@@ -108,8 +104,11 @@ pub(super) async fn run(
     };
     let mut hits = plan.hits.clone();
     (hits.offset, hits.limit) = plan.pagination.window(settings.max_total_hits);
-    let uid = Uuid::now_v7().to_string();
-    let metadata = metadata(request, &plan)?;
+    let (request_uid, query_uid) = (Uuid::now_v7(), Uuid::now_v7());
+    let uid = request_uid.to_string();
+    let metadata = metadata(request, &plan, query_uid)?;
+    let uids =
+        std::iter::once(request_uid).chain(metadata.is_some().then_some(query_uid)).collect();
     let merged = MergeRequest {
         query: plan.query.as_deref().unwrap_or_default(),
         pagination: plan.pagination,
@@ -133,13 +132,17 @@ pub(super) async fn run(
         let spent = format!("{:.2?}", started.elapsed());
         body = append(&body, "performanceDetails", &json!({"search": spent}));
     }
-    let meta = Meta { part, ..read::meta(scatter, request, &found.gathered) };
+    let meta = Meta { part, uids, ..read::meta(scatter, request, &found.gathered) };
     Ok(Response { status: StatusCode::OK, body, meta })
 }
 
-fn metadata(request: &Request, plan: &Plan) -> Result<Option<Box<RawValue>>, Error> {
+fn metadata(
+    request: &Request,
+    plan: &Plan,
+    query_uid: Uuid,
+) -> Result<Option<Box<RawValue>>, Error> {
     let metadata = request.original.metadata.then(|| {
-        let mut value = json!({"queryUid": Uuid::now_v7(), "indexUid": request.index.name});
+        let mut value = json!({"queryUid": query_uid, "indexUid": request.index.name});
         if let Some(key) = &request.index.primary_key {
             value["primaryKey"] = Value::from(key.as_str());
         }

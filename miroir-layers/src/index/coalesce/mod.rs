@@ -1,0 +1,88 @@
+//! Shares one scatter between identical reads that are in flight at the same time.
+//!
+//! Search boxes and pages that many look at ask the same question many times within milliseconds.
+//! The first one is the *leader*: it asks the nodes. Those that come within the window join it and
+//! wait for its answer. The next one after the answer asks anew: nothing is cached.
+//!
+//! # What is the same question
+//! The operation with its body, whose keys may stand in any order; the index as the catalogue has it
+//! (name, settings, and everything else of the entry); the topology and the stale replicas it is
+//! judged by; the hints; the settings version and the over-fetch the client asks for. Who asks is no
+//! part of it: whatever a key may not see was made part of the question before (tenant rules are
+//! filters by now).
+//!
+//! # Never older than what a client knows
+//! When Miroir learns that a task is done it changes the index's catalogue entry *before* it shows
+//! the task as `succeeded`. Who has seen that therefore asks another question than whoever asked
+//! before, and joins nobody. What a client can know otherwise (it saw a document that a node just
+//! took, in the answer to another question) is bounded by the window: nobody joins a scatter that
+//! began longer ago. On other pods, which hear of finished tasks a little later, the window is the
+//! bound as well. Reads that *must* go to a certain group, as those of a session that waits for its
+//! own write, pass.
+//!
+//! # Stage
+//! Index, reads of clients. Writes and background work pass untouched.
+//!
+//! # Order
+//! Inside of everything that changes requests or hints: `tenant_affinity`, `session_pinning`,
+//! `query_planner`.
+//!
+//! # Context
+//! Reads `class`, `deadline`, `min_settings_version` and `over_fetch`. Not `extensions`: layers whose
+//! extensions change an answer belong outside, with a hint for it.
+//!
+//! # Errors
+//! Adds none, except that who waits gives up at its own deadline. A leader that vanishes (its client
+//! went) or fails hands over: one follower asks, the others go on waiting for that one. If that fails
+//! too, the error is everybody's, so that nodes in trouble are not asked once for every follower. What
+//! is wrong with the request itself is told at once to those whose request is the same byte for byte.
+//!
+//! # Metrics
+//! `miroir_query_coalesce_subscribers_total`: reads that joined another one.
+//! `miroir_query_coalesce_hits_total`: reads that were answered by another one's scatter.
+//!
+//! # Example
+//! ```
+//! use miroir::Stack;
+//! use miroir_layers::index::{CoalesceLayer, CoalesceOptions, QueryPlannerLayer};
+//!
+//! let options = CoalesceOptions { max_subscribers: 100, ..CoalesceOptions::default() };
+//! let stack = Stack::<miroir::index::Request>::new()
+//!     .push(QueryPlannerLayer::default())
+//!     .push(CoalesceLayer::new(options));
+//! assert_eq!(stack.describe().layers, ["query_planner", "coalesce"]);
+//! ```
+
+#[allow(clippy::duplicate_mod, reason = "tests have it over loom's types, too")]
+mod flight;
+mod key;
+mod layer;
+/// What the flights are made of; tests put loom's in place of it.
+mod sync {
+    pub(super) use std::sync::{Arc, Mutex};
+}
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use layer::{Coalesce, CoalesceLayer};
+
+/// How much is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoalesceOptions {
+    /// How long after its beginning a scatter may be joined.
+    pub window: Duration,
+    /// How many may wait for one scatter; the next one begins another.
+    pub max_subscribers: usize,
+    /// How many different questions may be in flight; others are asked on their own.
+    pub max_pending: usize,
+}
+
+impl Default for CoalesceOptions {
+    fn default() -> Self {
+        Self { window: Duration::from_millis(50), max_subscribers: 1000, max_pending: 10_000 }
+    }
+}

@@ -1,0 +1,157 @@
+//! The layer and its service.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{self, Poll};
+
+use futures_util::future::Either;
+use miroir::filter::{Keys, Narrowed, Wide};
+use miroir::hints::Strength;
+use miroir::index::{Operation, Request, Response};
+use miroir::operation::RawObject;
+use miroir::stage::StageFuture;
+use miroir::{Error, Placed, StageService};
+use tower::{Layer, Service};
+
+use super::cache::{Plan, Plans};
+use super::{PLANNER, QueryPlannerOptions};
+
+#[derive(Debug)]
+struct Shared {
+    options: QueryPlannerOptions,
+    plans: Plans,
+    /// Reads that were narrowed, and all that had a filter.
+    narrowed: AtomicU64,
+    planned: AtomicU64,
+}
+
+/// See the [module's documentation](super). Clones share their plans.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct QueryPlannerLayer {
+    shared: Arc<Shared>,
+}
+
+impl QueryPlannerLayer {
+    /// Narrows with these options.
+    pub fn new(options: QueryPlannerOptions) -> Self {
+        let plans = Plans::new(options.max_literals);
+        let (narrowed, planned) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { options, plans, narrowed, planned }) }
+    }
+
+    /// What a request is narrowed to, or why it is not, in words (`Display`). Changes nothing.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn plan(&self, request: &Request) -> Result<Narrowed, Wide> {
+        self.shared.plan(request)
+    }
+}
+
+impl Default for QueryPlannerLayer {
+    fn default() -> Self {
+        Self::new(QueryPlannerOptions::default())
+    }
+}
+
+impl Placed for QueryPlannerLayer {
+    const NAME: &'static str = "query_planner";
+}
+
+impl<S> Layer<S> for QueryPlannerLayer {
+    type Service = QueryPlanner<S>;
+    fn layer(&self, inner: S) -> QueryPlanner<S> {
+        QueryPlanner { inner, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// The filter of a read.
+fn filter(body: Option<&RawObject>) -> Option<&str> {
+    body?.raw("filter").filter(|text| *text != "null")
+}
+
+impl Shared {
+    fn plan(&self, request: &Request) -> Plan {
+        let index = &request.index;
+        let primary_key = index.primary_key.as_deref();
+        let keys = Keys { primary_key, letters: index.letters, shards: index.shards };
+        let one = |body| {
+            let filter = filter(body).ok_or(Wide::NoFilter)?;
+            Plan::clone(&self.plans.plan(filter, &keys))
+        };
+        match &request.op {
+            Operation::Search(search) => one(search.body.as_ref()),
+            Operation::List(list) => one(list.body.as_ref()),
+            Operation::Union(union) => {
+                let mut queries = union.queries.iter().map(|body| one(Some(body)));
+                let first = queries.next().ok_or(Wide::NoFilter)??;
+                queries.try_fold(first, |mut all, more| {
+                    let more = more?;
+                    all.shards.union_with(&more.shards);
+                    all.ids += more.ids;
+                    Ok(all)
+                })
+            }
+            Operation::FetchOne(_) | Operation::Write { .. } => Err(Wide::NoFilter),
+        }
+    }
+
+    /// Narrows a request. `false`: it has no filter.
+    fn narrow(&self, request: &mut Request) -> bool {
+        let plan = match self.plan(request) {
+            Err(Wide::NoFilter) => return false,
+            plan => plan,
+        };
+        let fewer = plan.as_ref().is_ok_and(|to| to.shards.len() < request.index.shards as usize);
+        if self.options.log_plans {
+            let index = request.index.name.as_str();
+            match &plan {
+                Ok(to) => tracing::info!(index, narrowed = fewer, shards = ?to.shards, "{to}"),
+                Err(why) => tracing::info!(index, narrowed = false, "{why}"),
+            }
+        }
+        let planned = self.planned.fetch_add(1, Ordering::Relaxed) + 1;
+        let narrowed = self.narrowed.fetch_add(u64::from(fewer), Ordering::Relaxed);
+        let narrowed = (narrowed + u64::from(fewer)).min(planned);
+        let label = if fewer { "yes" } else { "no" };
+        metrics::counter!("miroir_query_plan_narrowable_total", "narrowed" => label).increment(1);
+        metrics::gauge!("miroir_query_plan_narrowing_ratio").set(narrowed as f64 / planned as f64);
+        if let Ok(to) = plan
+            && fewer
+            && request.hints.shards.is_none()
+        {
+            request.hints.shards(to.shards, PLANNER, Strength::Must);
+        }
+        true
+    }
+}
+
+/// See the [module's documentation](super).
+#[derive(Clone, Debug)]
+pub struct QueryPlanner<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S: StageService<Request>> Service<Request> for QueryPlanner<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = Either<S::Future, StageFuture<Request>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        if !self.shared.narrow(&mut request) {
+            return Either::Left(self.inner.call(request));
+        }
+        let answer = self.inner.call(request);
+        Either::Right(Box::pin(async move {
+            let answer = answer.await?;
+            metrics::histogram!("miroir_query_plan_fanout_size").record(answer.meta.nodes as f64);
+            Ok(answer)
+        }))
+    }
+}

@@ -1,0 +1,66 @@
+//! Asks only the shards that a filter on the primary key can find documents in.
+//!
+//! A search goes to every shard, because its hits may be anywhere. With `sku = "4711"` as its
+//! filter, where `sku` is the primary key, they are in one. This layer reads the filters of searches
+//! and lists and says so in the request's hints; which shards may be left out, and which may not, is
+//! in [`miroir::filter`]. Plans are kept, so that the same filter is read once.
+//!
+//! A filter that a node would refuse is not touched: the nodes that are asked refuse it. Where
+//! nothing can be found, one shard is asked all the same, for the empty answer in its right form.
+//!
+//! # Stage
+//! Index: searches of every kind, counts of several searches, and lists of documents, where they
+//! have a filter. Other operations pass untouched.
+//!
+//! # Order
+//! Inside of whatever changes filters. Hints of other layers need no order; shards that another
+//! layer asked for are left alone.
+//!
+//! # Context
+//! Reads nothing of it. Writes the hint `shards`, as `planner`.
+//!
+//! # Errors
+//! Adds none.
+//!
+//! # Metrics
+//! `miroir_query_plan_narrowable_total{narrowed}`: reads with a filter, by whether fewer than all
+//! shards were asked. `miroir_query_plan_narrowing_ratio`: the share of `yes` among them.
+//! `miroir_query_plan_fanout_size`: nodes that answered a read with a filter.
+//!
+//! # Example
+//! ```
+//! use miroir::Stack;
+//! use miroir_layers::index::{QueryPlannerLayer, QueryPlannerOptions};
+//!
+//! let options = QueryPlannerOptions { max_literals: 16, ..QueryPlannerOptions::default() };
+//! let planner = QueryPlannerLayer::new(options);
+//! let stack = Stack::<miroir::index::Request>::new().push(planner);
+//! assert_eq!(stack.describe().layers, ["query_planner"]);
+//! ```
+
+mod cache;
+mod layer;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod whole;
+
+pub use layer::{QueryPlanner, QueryPlannerLayer};
+
+/// Who asked, in hints.
+pub const PLANNER: &str = "planner";
+
+/// How much is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueryPlannerOptions {
+    /// A filter that allows more ids than this is not narrowed. Every spelling of a literal counts.
+    pub max_literals: usize,
+    /// Whether every plan is logged, at level `info`.
+    pub log_plans: bool,
+}
+
+impl Default for QueryPlannerOptions {
+    fn default() -> Self {
+        Self { max_literals: 128, log_plans: false }
+    }
+}
