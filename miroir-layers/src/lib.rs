@@ -9,6 +9,7 @@
 //! | edge | [`authenticate`](edge::authenticate) | | says who is asking |
 //! | operation | [`authorize`](operation::authorize) | | refuses who has no key |
 //! | index | [`stamp`](index::stamp) | `cdc` | refuses documents with reserved fields |
+//! | index | [`tenant_affinity`](index::tenant) | `session_pinning` | sends a tenant's reads to one group |
 //! | leaf | [`failover`](leaf::failover) | `hedge` | covers failed shards again on other nodes |
 //! | node | [`metrics`](node::metrics) | | counts and times calls |
 //! | node | [`breaker`](node::breaker) | `metrics` | spares a node that fails |

@@ -98,5 +98,6 @@ pub(crate) fn tuning(config: &Config) -> Tuning {
             },
             ratio: config.vector_search.hybrid_alpha_default,
         },
+        tenant_map: config.tenant_affinity.is_kept(),
     }
 }

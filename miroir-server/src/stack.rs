@@ -17,7 +17,7 @@ use miroir::store::{CachedTasks, Stores};
 use miroir::topology::Node;
 use miroir::{Cluster, Shared, Stack, StageService, index, leaf, node, operation};
 use miroir_api::NodeId;
-use miroir_layers::index::{StampLayer, StampOptions};
+use miroir_layers::index::{StampLayer, StampOptions, TenantLayer};
 use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
@@ -57,9 +57,9 @@ fn leaf(
 
 /// One concrete index.
 fn index(
-    _: &Config,
+    config: &Config,
 ) -> Stack<index::Request, impl Layer<Scatter, Service: StageService<index::Request>> + use<>> {
-    Stack::new().push(StampLayer::new(StampOptions::default()))
+    Stack::new().push_if(tenant(config)).push(StampLayer::new(StampOptions::default()))
 }
 
 /// What the client asked for.
@@ -135,6 +135,11 @@ struct NodeParts {
     scores: Arc<Scores>,
     connections: Arc<Connections>,
     credentials: Option<CredentialsLayer>,
+}
+
+fn tenant(config: &Config) -> Option<TenantLayer> {
+    let affinity = &config.tenant_affinity;
+    affinity.enabled.then(|| TenantLayer::new(affinity.options()))
 }
 
 fn breaker(config: &Config, node: &NodeId, scores: &Scores) -> Option<BreakerLayer> {

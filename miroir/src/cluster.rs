@@ -31,6 +31,7 @@ use crate::quorum::WriteQuorum;
 use crate::stage::BoxService;
 use crate::store::watched::{Outbox, Watched};
 use crate::store::{IndexEntry, Stale, StoreError, Stores, TaskQuery};
+use crate::tenants::TenantDirectory;
 use crate::topology::{NodeEvent, Topology};
 use crate::{index, leaf, operation};
 
@@ -83,6 +84,8 @@ pub struct Tuning {
     pub multi_search: MultiSearchTuning,
     /// Searches by vector.
     pub vector_search: VectorSearchTuning,
+    /// Whether API keys are of tenants that the store knows. The store must have that table.
+    pub tenant_map: bool,
 }
 
 /// Figures of multi-search.
@@ -145,6 +148,7 @@ impl Default for Tuning {
             master_key: None,
             multi_search: MultiSearchTuning::default(),
             vector_search: VectorSearchTuning::default(),
+            tenant_map: false,
         }
     }
 }
@@ -175,6 +179,8 @@ pub struct Shared {
     pub tuning: Tuning,
     /// API keys.
     pub keyring: Arc<Keyring>,
+    /// Which tenants API keys are of.
+    pub tenants: Arc<TenantDirectory>,
     /// Order of writes.
     pub sequencer: Sequencer,
     /// Writes and broadcasts that outlive their client.
@@ -230,11 +236,14 @@ impl Shared {
         let tasks = Arc::new(Watched::new(Arc::clone(&stores.tasks), Arc::clone(&outbox)));
         let stores = Stores { tasks, ..stores };
         let keyring = Keyring::over(tuning.master_key.clone(), Arc::clone(&stores.keys));
+        let tenants = tuning.tenant_map.then(|| Arc::clone(&stores.tenants));
+        let tenants = tenants.map_or_else(TenantDirectory::default, TenantDirectory::over);
         if office.is_shared() {
             stores.fence.close();
         }
         let shared = Arc::new(Self {
             keyring: Arc::new(keyring),
+            tenants: Arc::new(tenants),
             outbox,
             topology: ArcSwap::from_pointee(topology),
             topology_lock: Mutex::new(()),
@@ -282,6 +291,7 @@ impl Shared {
             let _guard = self.stale_lock.lock().await;
             self.reload_stale().await?;
         }
+        self.tenants.follow().await?;
         self.keyring.follow().await
     }
 

@@ -8,6 +8,7 @@
 //! | `scope` | the principal | `authorize` | Resolve and the control plane |
 //! | `origin`, `class` | never a header | whoever starts the request | node limit, metrics |
 //! | `min_settings_version` | `X-Miroir-Min-Settings-Version` | Decode | Scatter |
+//! | `tenant` | `X-Miroir-Tenant`, or the API key | Decode | `tenant_affinity`, `rate_limit` |
 //! | `over_fetch` | `X-Miroir-Over-Fetch` | Decode | Scatter |
 //! | `extensions` | layers of third parties | anybody | anybody |
 //!
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::keys::{ApiKey, Scope, Tenant};
+use crate::tenants::NamedTenant;
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +81,8 @@ pub struct Context {
     pub min_settings_version: Option<u64>,
     /// Each leaf is asked for this many times the hits a search by vector needs.
     pub over_fetch: Option<u32>,
+    /// The tenant the request is of, where tenants are told apart.
+    pub tenant: Option<NamedTenant>,
     /// For layers of third parties.
     pub extensions: ::http::Extensions,
 }
@@ -95,6 +99,7 @@ impl Context {
             class: Class::Interactive,
             min_settings_version: None,
             over_fetch: None,
+            tenant: None,
             extensions: ::http::Extensions::new(),
         }
     }

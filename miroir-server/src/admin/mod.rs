@@ -8,13 +8,14 @@ mod pods;
 mod ready;
 mod replicas;
 mod tasks;
+mod tenants;
 mod topology;
 
 use axum::Router;
 use axum::extract::{FromRef, Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::Full;
@@ -36,6 +37,8 @@ const SHARDS: &str = "/_miroir/shards";
 const METRICS: &str = "/_miroir/metrics";
 const REPLICAS: &str = "/_miroir/replicas";
 const PODS: &str = "/_miroir/pods";
+const TENANTS: &str = "/_miroir/tenants";
+const TENANT: &str = "/_miroir/tenants/{api_key_hash}";
 const TASK: &str = "/_miroir/tasks/{uid}";
 /// Everything else below the prefix.
 const UNKNOWN: &str = "/_miroir/unknown";
@@ -46,10 +49,13 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
     if !rest.is_empty() && !rest.starts_with('/') {
         return None;
     }
-    let known = [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS];
+    let known = [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS, TENANTS];
     let path = path.trim_end_matches('/');
     if path.strip_prefix("/_miroir/tasks/").is_some_and(|uid| !uid.contains('/')) {
         return Some(TASK);
+    }
+    if path.strip_prefix("/_miroir/tenants/").is_some_and(|hash| !hash.contains('/')) {
+        return Some(TENANT);
     }
     Some(known.into_iter().find(|known| *known == path).unwrap_or(UNKNOWN))
 }
@@ -83,6 +89,8 @@ pub(crate) fn router(
             .route(REPLICAS, get(replicas::list))
             .route(PODS, get(pods::list))
             .route(TASK, get(tasks::show))
+            .route(TENANTS, get(tenants::list).post(tenants::put))
+            .route(TENANT, delete(tenants::delete))
             .route(METRICS, get(exposition))
             .route_layer(from_fn(operators_only));
     }
@@ -146,6 +154,7 @@ mod tests {
         assert_eq!(template("/_miroir/tasks/7"), Some(TASK));
         assert_eq!(template("/_miroir/tasks"), Some(UNKNOWN));
         assert_eq!(template("/_miroir/tasks/7/x"), Some(UNKNOWN));
+        assert_eq!(template("/_miroir/tenants/2b"), Some(TENANT));
         assert_eq!(template("/_miroir"), Some(UNKNOWN));
         assert_eq!(template("/_miroirs"), None);
         assert_eq!(template("/health"), None);

@@ -17,6 +17,7 @@ mod schema;
 mod searches;
 mod secret;
 mod switch;
+mod tenant_affinity;
 mod validate;
 
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use self::flags::Flags;
 pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
 pub use self::switch::Switch;
+pub use self::tenant_affinity::{TenantAffinityConfig, TenantFallback, TenantMode};
 
 /// The whole configuration. `Config::default()` holds every documented default; it has no nodes
 /// and no keys, so it does not validate.
@@ -89,6 +91,8 @@ pub struct Config {
     pub multi_search: MultiSearchConfig,
     /// Searches by vector.
     pub vector_search: VectorSearchConfig,
+    /// A tenant's reads go to one replica group.
+    pub tenant_affinity: TenantAffinityConfig,
     /// Changing the number of shards.
     pub resharding: ReshardingConfig,
     /// Other pods.
@@ -127,6 +131,7 @@ impl Default for Config {
             settings_drift_check: SettingsDriftCheckConfig::default(),
             multi_search: MultiSearchConfig::default(),
             vector_search: VectorSearchConfig::default(),
+            tenant_affinity: TenantAffinityConfig::default(),
             resharding: ReshardingConfig::default(),
             peer_discovery: PeerDiscoveryConfig::default(),
             leader_election: LeaderElectionConfig::default(),

@@ -27,9 +27,11 @@ const UNAVAILABLE: &[&str] = &[
     "search_ui",
     "session_pinning",
     "shadow",
-    "tenant_affinity",
     "ttl",
 ];
+
+/// Stands for any key, in a block whose keys are names of the operator's choice.
+const ANY: &str = "*";
 
 /// The tree of all keys. Leaves are values of the right YAML kind (durations are numbers).
 pub(super) fn tree() -> Value {
@@ -43,6 +45,8 @@ pub(super) fn tree() -> Value {
     all.admin.api_key = Secret::new("set");
     all.task_store.url = Secret::new("set");
     all.peer_discovery.peers = vec!["miroir-0".to_owned()];
+    all.tenant_affinity.static_map.insert(ANY.to_owned(), 0);
+    all.tenant_affinity.dedicated_groups = vec![0];
     all.resharding.allowed_windows = vec!["02:00-06:00 UTC".to_owned()];
     serde_yaml_ng::to_value(all).expect("the configuration holds only what YAML can write")
 }
@@ -74,7 +78,7 @@ fn walk(
                     errors.push(ConfigError::new(place(path), problem, "remove it"));
                     return false;
                 };
-                let Some(inner_schema) = known.get(name) else {
+                let Some(inner_schema) = known.get(name).or_else(|| known.get(ANY)) else {
                     errors.push(unknown(root, known, path, name));
                     return false;
                 };
@@ -115,7 +119,7 @@ pub(super) fn set(
     for name in path.split('.') {
         match schema {
             Value::Mapping(known) => {
-                let Some(inner) = known.get(name) else {
+                let Some(inner) = known.get(name).or_else(|| known.get(ANY)) else {
                     let mut error = unknown(root, known, &done, name);
                     error.keys.insert(0, origin.to_owned());
                     return Err(error);

@@ -35,6 +35,7 @@ use miroir::http::{Decode, DecodeOptions};
 use miroir::keys::Keyring;
 use miroir::pods::Office;
 use miroir::stack::Description;
+use miroir::tenants::TenantSource;
 use miroir_layers::edge::{AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions};
 use tower::layer::util::{Identity, Stack as Pair};
 use tower::{Layer, Service};
@@ -133,6 +134,16 @@ fn forward(config: &Config, office: Arc<Office>) -> ForwardOptions {
     }
 }
 
+/// How tenants are told apart, if they are.
+fn tenants(config: &Config, cluster: &Cluster) -> Option<TenantSource> {
+    if config.tenant_affinity.is_kept() {
+        let directory = Arc::clone(&cluster.shared.tenants);
+        let keyring = Arc::clone(&cluster.shared.keyring);
+        return Some(TenantSource::ApiKey { directory, keyring });
+    }
+    config.tenant_affinity.header().map(TenantSource::Header)
+}
+
 /// The layers, outermost first.
 pub(crate) fn describe(config: &Config) -> Description {
     let keyring = Arc::new(Keyring::new(None));
@@ -156,7 +167,8 @@ pub(crate) fn service(
             timeout: Duration::from(config.server.request_timeout_ms),
             max_body: config.server.max_body_bytes,
         },
-    );
+    )
+    .tenants(tenants(config, cluster));
     let forward = forward(config, Arc::clone(&cluster.shared.office));
     stack!(config, keyring, admission, forward).layers.layer(admin::Mount::new(admin, decode))
 }

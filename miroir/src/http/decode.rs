@@ -24,6 +24,7 @@ use crate::operation::{
     self, FetchOne, IndexOp, KeyOp, List, MultiSearch, Operation, Original, PayloadFormat,
     RawObject, RuleOp, Search, SearchKind, SettingsOp, SystemOp, TaskOp, WebhookOp, Write,
 };
+use crate::tenants::TenantSource;
 
 /// Largest value of `X-Miroir-Over-Fetch`.
 const MAX_OVER_FETCH: u32 = 100;
@@ -58,6 +59,7 @@ pub struct Decode {
     operations: operation::BoxService,
     options: DecodeOptions,
     table: Arc<Vec<Route>>,
+    tenants: Option<Arc<TenantSource>>,
 }
 
 impl fmt::Debug for Decode {
@@ -69,7 +71,13 @@ impl fmt::Debug for Decode {
 impl Decode {
     /// Serves these operations.
     pub fn new(operations: operation::BoxService, options: DecodeOptions) -> Self {
-        Self { operations, options, table: Arc::new(routes::table()) }
+        Self { operations, options, table: Arc::new(routes::table()), tenants: None }
+    }
+
+    /// Tells tenants apart.
+    #[must_use]
+    pub fn tenants(self, source: Option<TenantSource>) -> Self {
+        Self { tenants: source.map(Arc::new), ..self }
     }
 
     async fn run<B>(self, request: Request<B>) -> Response<Full<Bytes>>
@@ -129,6 +137,9 @@ impl Decode {
         cx.principal = parts.extensions.get::<Principal>().cloned().unwrap_or(Principal::Anonymous);
         cx.min_settings_version = number(&parts.headers, names::MIN_SETTINGS_VERSION)?;
         cx.over_fetch = over_fetch(&parts.headers)?;
+        if let Some(source) = &self.tenants {
+            cx.tenant = source.of(&parts.headers, &cx.principal)?;
+        }
         let suffix = if named {
             let skip = path.match_indices('/').nth(2).map_or(path.len(), |(at, _)| at);
             path[skip..].to_owned()

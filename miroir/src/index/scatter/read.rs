@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use miroir_api::GroupId;
+use miroir_api::NodeId;
 use tower::ServiceExt;
 use twox_hash::XxHash64;
 
 use super::{Scatter, words};
 use crate::cluster::UnavailableShards;
 use crate::error::{Error, ErrorKind};
-use crate::hints::Strength;
 use crate::index::Request;
 use crate::leaf::{self, Ask, Page, Route, Target};
 use crate::meta::Meta;
-use crate::routing::{ShardSet, query_group};
+use crate::routing::ShardSet;
 
 /// What came back from the leaves.
 #[derive(Debug)]
@@ -42,16 +41,10 @@ pub fn fingerprint(index: &str, parts: &[&[u8]]) -> u64 {
 
 /// Which groups to try, best first.
 pub fn route(request: &Request, sequence: u64) -> Route {
-    let count = request.topology.groups().len() as u32;
-    let first =
-        request.hints.group.as_ref().map_or_else(|| query_group(sequence, count), |a| a.value);
-    let must = request.hints.group.as_ref().is_some_and(|a| a.strength == Strength::Must);
-    let mut groups = vec![first];
-    if !must {
-        groups.extend((1..count).map(|step| GroupId((first.0 + step) % count)));
-    }
+    let count = request.topology.groups().len() as u64;
+    let groups = request.topology.groups().iter().map(|group| group.id);
     // The group used the low part of the sequence; the rotation inside it uses the rest.
-    Route { groups, rotation: sequence / u64::from(count.max(1)) }
+    Route { groups: request.hints.order(groups, sequence), rotation: sequence / count.max(1) }
 }
 
 /// Asks for these shards, each exactly once, with one leaf per planned node.
@@ -182,7 +175,10 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
     let prefix = format!("/indexes/{}", request.index.physical);
     let mut call = request.original.replay(&prefix);
     let mangled = words::hide(&mut call);
-    match scatter.shared.call_any(&call, &request.cx).await {
+    // A node of a group that is not for this request is not asked either.
+    let open = route(request, 0).groups;
+    let of = |node: &NodeId| request.topology.node(node).is_some_and(|n| open.contains(&n.group));
+    match scatter.shared.call_any_of(of, &call, &request.cx).await {
         Ok(_) => {
             tracing::error!(path = %request.original.path, "a node takes what Miroir cannot read");
             Error::internal("a node takes what Miroir cannot read")
