@@ -7,7 +7,9 @@
 //! | stage | layer | must be inside of | what it does |
 //! | --- | --- | --- | --- |
 //! | edge | [`authenticate`](edge::authenticate) | | says who is asking |
+//! | edge | [`rate_limit`](edge::rate_limit) | | limits requests of an address |
 //! | operation | [`authorize`](operation::authorize) | | refuses who has no key |
+//! | operation | [`rate_limit`](operation::rate_limit) | `authorize` | limits requests of a key and of a tenant |
 //! | index | [`stamp`](index::stamp) | `cdc` | refuses documents with reserved fields |
 //! | index | [`tenant_affinity`](index::tenant) | `session_pinning` | sends a tenant's reads to one group |
 //! | leaf | [`failover`](leaf::failover) | `hedge` | covers failed shards again on other nodes |

@@ -17,13 +17,14 @@ use miroir::store::{CachedTasks, Stores};
 use miroir::topology::Node;
 use miroir::{Cluster, Shared, Stack, StageService, index, leaf, node, operation};
 use miroir_api::NodeId;
+use miroir_layers::edge::rate_limit::Limiter;
 use miroir_layers::index::{StampLayer, StampOptions, TenantLayer};
 use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
     LimitOptions, LoadLayer, LoadOptions, MetricsLayer,
 };
-use miroir_layers::operation::{AuthorizeLayer, AuthorizeOptions};
+use miroir_layers::operation::{AuthorizeLayer, AuthorizeOptions, OperationLimitLayer};
 use tower::Layer;
 
 use crate::config::{Config, TaskStoreBackend};
@@ -64,10 +65,13 @@ fn index(
 
 /// What the client asked for.
 fn operation(
-    _: &Config,
+    config: &Config,
+    limiter: &Limiter,
 ) -> Stack<operation::Request, impl Layer<Resolve, Service: StageService<operation::Request>> + use<>>
 {
-    Stack::new().push(AuthorizeLayer::new(AuthorizeOptions::default()))
+    Stack::new()
+        .push(AuthorizeLayer::new(AuthorizeOptions::default()))
+        .push_if(rate_limit(config, limiter)) // by key and tenant; by address at the edge
 }
 
 /// Builds the pipeline, innermost stage first: each stands on the one below.
@@ -107,7 +111,8 @@ pub(crate) async fn build(
     let indexes = index(config).build(Scatter::new(leaves.clone(), Arc::clone(&shared)))?;
     let control = Control::new(leaves.clone(), Arc::clone(&shared));
     let resolve = Resolve::new(indexes.clone(), Arc::clone(&shared), control);
-    let operations = operation(config).build(resolve)?;
+    let limiter = options::limiter(config, &shared.stores);
+    let operations = operation(config, &limiter).build(resolve)?;
     Ok(Cluster { operations, indexes, leaves, shared })
 }
 
@@ -123,7 +128,7 @@ pub fn describe(config: &Config) -> Vec<Description> {
     };
     vec![
         edge::describe(config),
-        operation(config).describe(),
+        operation(config, &Limiter::new(miroir::store::memory::buckets())).describe(),
         index(config).describe(),
         leaf(config, &parts.scores).describe(),
         node(config, &any, &parts).describe(),
@@ -135,6 +140,11 @@ struct NodeParts {
     scores: Arc<Scores>,
     connections: Arc<Connections>,
     credentials: Option<CredentialsLayer>,
+}
+
+fn rate_limit(config: &Config, limiter: &Limiter) -> Option<OperationLimitLayer> {
+    let options = config.rate_limit.operations()?;
+    Some(OperationLimitLayer::new(limiter.clone(), options))
 }
 
 fn tenant(config: &Config) -> Option<TenantLayer> {

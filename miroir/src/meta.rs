@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use miroir_api::GroupId;
 
+use crate::http::Quota;
 use crate::index::settings::IndexSettings;
 use crate::merge::HitOptions;
 use crate::routing::ShardSet;
@@ -41,6 +42,8 @@ pub struct Meta {
     pub origins: Option<Arc<[usize]>>,
     /// What the body is, if it is not JSON.
     pub content_type: Option<&'static str>,
+    /// What is left of the limit the request was counted by.
+    pub quota: Option<Quota>,
 }
 
 impl Meta {

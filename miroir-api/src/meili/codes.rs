@@ -167,6 +167,13 @@ pub const OWN: &[OwnCode] = &[
         "More requests at the same time than `server.max_concurrent_requests`. Retry later.",
     ),
     own(
+        "miroir_rate_limited",
+        429,
+        InvalidRequest,
+        "More requests from an address, with an API key or of a tenant than `rate_limit` allows; the \
+         message says which. Try again after the seconds that `Retry-After` says.",
+    ),
+    own(
         "miroir_reserved_field",
         400,
         InvalidRequest,

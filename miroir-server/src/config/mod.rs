@@ -13,6 +13,7 @@ mod duration;
 mod error;
 mod flags;
 mod load;
+mod rate_limit;
 mod schema;
 mod searches;
 mod secret;
@@ -31,6 +32,7 @@ pub use self::blocks::*;
 pub use self::duration::{Hours, Millis, Seconds};
 pub use self::error::{ConfigError, ConfigErrors};
 pub use self::flags::Flags;
+pub use self::rate_limit::{Network, RateLimitBackend, RateLimitConfig, RateText};
 pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
 pub use self::switch::Switch;
@@ -93,6 +95,8 @@ pub struct Config {
     pub vector_search: VectorSearchConfig,
     /// A tenant's reads go to one replica group.
     pub tenant_affinity: TenantAffinityConfig,
+    /// How many requests an address, an API key and a tenant may make.
+    pub rate_limit: RateLimitConfig,
     /// Changing the number of shards.
     pub resharding: ReshardingConfig,
     /// Other pods.
@@ -132,6 +136,7 @@ impl Default for Config {
             multi_search: MultiSearchConfig::default(),
             vector_search: VectorSearchConfig::default(),
             tenant_affinity: TenantAffinityConfig::default(),
+            rate_limit: RateLimitConfig::default(),
             resharding: ReshardingConfig::default(),
             peer_discovery: PeerDiscoveryConfig::default(),
             leader_election: LeaderElectionConfig::default(),

@@ -5,7 +5,7 @@
 use serde_yaml_ng::{Mapping, Value};
 
 use super::error::ConfigError;
-use super::{Config, NodeConfig, Secret};
+use super::{Config, Network, NodeConfig, RateLimitConfig, RateText, Secret};
 
 /// Blocks the product knows that this version does not have.
 const UNAVAILABLE: &[&str] = &[
@@ -47,6 +47,16 @@ pub(super) fn tree() -> Value {
     all.peer_discovery.peers = vec!["miroir-0".to_owned()];
     all.tenant_affinity.static_map.insert(ANY.to_owned(), 0);
     all.tenant_affinity.dedicated_groups = vec![0];
+    let rate = Some(RateText("1/day".parse().expect("a rate")));
+    let network = Network("10.0.0.0/8".parse().expect("a network"));
+    all.rate_limit = RateLimitConfig {
+        per_ip: rate,
+        per_key: rate,
+        per_tenant: rate,
+        trusted_proxies: vec![network],
+        exempt: vec![network],
+        ..RateLimitConfig::default()
+    };
     all.resharding.allowed_windows = vec!["02:00-06:00 UTC".to_owned()];
     serde_yaml_ng::to_value(all).expect("the configuration holds only what YAML can write")
 }

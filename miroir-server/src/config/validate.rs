@@ -47,6 +47,7 @@ impl Config {
         self.work(&mut found);
         self.store(&mut found);
         found.0.extend(self.tenant_affinity.check(self));
+        found.0.extend(self.rate_limit.check(self));
         self.not_in_this_version(&mut found);
         if found.0.is_empty() { Ok(()) } else { Err(found.0) }
     }

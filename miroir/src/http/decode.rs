@@ -397,6 +397,9 @@ fn render(answer: operation::Response) -> Response<Full<Bytes>> {
     if answer.meta.settings_in_flight {
         headers.insert(names::SETTINGS_INCONSISTENT, HeaderValue::from_static("true"));
     }
+    if let Some(quota) = answer.meta.quota {
+        quota.tell(headers);
+    }
     response
 }
 
@@ -408,6 +411,9 @@ pub fn refuse(error: &Error) -> Response<Full<Bytes>> {
         && let Ok(allow) = HeaderValue::from_str(allow)
     {
         response.headers_mut().insert(header::ALLOW, allow);
+    }
+    if let ErrorKind::RateLimited(_, quota) = error.kind() {
+        quota.tell(response.headers_mut());
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
