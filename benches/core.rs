@@ -158,7 +158,7 @@ fn choosing(c: &mut Criterion) {
             b.iter(|| {
                 n += 1;
                 let standings = scores.standings(&topology, &selection, now);
-                let route = Route::choose(&topology, standings, &selection, None, n, n);
+                let route = Route::choose(&topology, standings, &selection, &hints, n, n);
                 choose(&topology, &index, &stale, &route, black_box(&all), &[], &scores)
             });
         });

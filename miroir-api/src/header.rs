@@ -31,3 +31,5 @@ pub const ADMIN_KEY: &str = "x-admin-key";
 pub const INCLUDE_METADATA: &str = "meili-include-metadata";
 /// Request to nodes. Makes a node attach sort values to fetched documents.
 pub const PROXY_SEARCH: &str = "meili-proxy-search";
+/// Request. The tenant it is of, unless `tenant_affinity.header_name` is another header.
+pub const TENANT: &str = "x-miroir-tenant";

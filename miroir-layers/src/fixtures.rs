@@ -53,3 +53,17 @@ pub(crate) fn api_key(indexes: &[&str]) -> Arc<ApiKey> {
         updated_at: now,
     })
 }
+
+/// Groups of one node each: `a` is group 0, `b` group 1, ….
+pub(crate) fn groups(count: u8) -> Topology {
+    let node = |at: u8| {
+        let id = char::from(b'a' + at).to_string();
+        Node {
+            address: format!("http://{id}"),
+            id: NodeId::new(&id).unwrap(),
+            group: GroupId(u32::from(at)),
+            status: NodeStatus::Active,
+        }
+    };
+    Topology::new((0..count).map(node).collect(), 1).unwrap()
+}

@@ -7,8 +7,14 @@
 //! | stage | layer | must be inside of | what it does |
 //! | --- | --- | --- | --- |
 //! | edge | [`authenticate`](edge::authenticate) | | says who is asking |
+//! | edge | [`rate_limit`](edge::rate_limit) | | limits requests of an address |
 //! | operation | [`authorize`](operation::authorize) | | refuses who has no key |
+//! | operation | [`rate_limit`](operation::rate_limit) | `authorize` | limits requests of a key and of a tenant |
 //! | operation | [`shadow`](operation::shadow) | `authorize` | repeats reads elsewhere and compares the answers |
+//! | operation | [`idempotency`](operation::idempotency) | `authorize` | makes a change that is sent twice once |
+//! | operation | [`alias`](operation::alias) | `authorize`, `idempotency` | names that stand for indexes |
+//! | index | [`session_pinning`](index::session) | | reads of a session show its writes |
+//! | index | [`tenant_affinity`](index::tenant) | `session_pinning` | sends a tenant's reads to one group |
 //! | index | [`stamp`](index::stamp) | `cdc` | refuses documents with reserved fields |
 //! | index | [`query_planner`](index::planner) | | asks only the shards a filter can match in |
 //! | index | [`coalesce`](index::coalesce) | `query_planner` | one scatter for identical reads |

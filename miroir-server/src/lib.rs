@@ -241,14 +241,28 @@ impl Server {
     }
 }
 
+/// The features whose tables the store must have.
+fn features(config: &Config) -> Vec<&'static str> {
+    let mut features = Vec::new();
+    if config.tenant_affinity.is_kept() {
+        features.push("tenant_map");
+    }
+    features
+}
+
 async fn open_stores(config: &Config) -> Result<Stores, StoreError> {
     let store = &config.task_store;
+    let features = features(config);
     match store.backend {
         TaskStoreBackend::Sqlite => {
             let path = store.path.clone();
             // Off the runtime: it may have to migrate.
             tokio::task::spawn_blocking(move || {
-                miroir_store_sqlite::open(&path, miroir_store_sqlite::Options::default())
+                let options = miroir_store_sqlite::Options {
+                    features,
+                    ..miroir_store_sqlite::Options::default()
+                };
+                miroir_store_sqlite::open(&path, options)
             })
             .await
             .map_err(|panic| StoreError::Backend(Box::new(panic)))?
@@ -258,7 +272,7 @@ async fn open_stores(config: &Config) -> Result<Stores, StoreError> {
                 key_prefix: store.key_prefix.clone(),
                 connect_timeout: store.connect_timeout_ms.into(),
                 response_timeout: store.response_timeout_ms.into(),
-                features: Vec::new(),
+                features,
             };
             miroir_store_redis::open(store.url.expose(), options).await
         }

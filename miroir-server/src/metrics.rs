@@ -249,6 +249,22 @@ pub const FAMILIES: &[Family] = &[
         "Reads that joined an identical one in flight."),
     family("miroir_query_coalesce_hits_total", Counter, Count, &[],
         "Reads answered by the scatter of an identical one."),
+    // Tenants.
+    family("miroir_tenant_queries_total", Counter, Count,
+        &[("tenant", &["none"]), ("group", &["any"])],
+        "Reads by the tenant they are of and the group they were sent to."),
+    family("miroir_tenant_pinned_groups", Gauge, Count, &[("tenant", &["other"])],
+        "Groups a tenant's reads were sent to since the start."),
+    family("miroir_tenant_fallback_total", Counter, Count,
+        &[("reason", &["no_tenant", "unknown", "no_such_group", "group_down"])],
+        "Reads that were of no tenant with a group, or whose group lacked a shard."),
+    family("miroir_tenant_session_pin_override_total", Counter, Count, &[("tenant", &["other"])],
+        "Reads that a session took to another group than their tenant's."),
+    // Rate limits.
+    family("miroir_rate_limited_total", Counter, Count, &[("limit", &["ip", "key", "tenant"])],
+        "Requests refused because of a rate limit."),
+    family("miroir_rate_limit_errors_total", Counter, Count, &[],
+        "Requests let in uncounted because the store of rate limits did not answer."),
     // The envelope of this process.
     family("miroir_memory_pressure", Gauge, Count, &[],
         "How near the limit of memory is: 0 not, 1 above 75 %, 2 above 90 %."),

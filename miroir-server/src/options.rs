@@ -1,5 +1,6 @@
 //! Configuration, as the library's own options.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use miroir::keys::MasterKey;
@@ -8,12 +9,14 @@ use miroir::node::ClientOptions;
 use miroir::node::health::HealthOptions;
 use miroir::operation::control::drift::DriftOptions;
 use miroir::quorum::WriteQuorum;
+use miroir::store::{Stores, memory};
 use miroir::topology::{Node, NodeStatus, Topology};
 use miroir::{
     BroadcastStrategy, ExplainTuning, MultiSearchTuning, Tuning, UnavailableShards,
     VectorSearchTuning,
 };
 use miroir_api::{GroupId, InvalidNodeId, NodeId};
+use miroir_layers::edge::rate_limit::{Limiter, RateLimitOptions};
 
 use crate::BuildError;
 use crate::config::{self, Config};
@@ -62,6 +65,28 @@ pub(crate) fn client(config: &Config) -> ClientOptions {
     }
 }
 
+/// Where requests are counted.
+pub(crate) fn limiter(config: &Config, stores: &Stores) -> Limiter {
+    Limiter::new(if config.rate_limit.is_local(config) {
+        memory::buckets()
+    } else {
+        Arc::clone(&stores.buckets)
+    })
+}
+
+/// What pods show each other so that a request they pass on is counted once: a digest of what only
+/// they know. Nothing where there are no others.
+fn counted(config: &Config) -> Option<String> {
+    let key = config.master_key.get().filter(|_| config.is_shared())?;
+    Some(miroir::tenants::hash_of(format!("miroir rate_limit counted\0{key}").as_bytes()))
+}
+
+/// How requests of one address are limited, if they are.
+pub(crate) fn edge_limit(config: &Config) -> Option<RateLimitOptions> {
+    let options = config.rate_limit.edge()?;
+    Some(RateLimitOptions { secret: counted(config), ..options })
+}
+
 pub(crate) fn tuning(config: &Config) -> Tuning {
     Tuning {
         shards: config.shards,
@@ -107,5 +132,6 @@ pub(crate) fn tuning(config: &Config) -> Tuning {
             max_warnings: config.explain.max_warnings,
             allow_execute: config.explain.allow_execute_parameter,
         },
+        tenant_map: config.tenant_affinity.is_kept(),
     }
 }

@@ -12,10 +12,12 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use miroir::error::BoxError;
+use miroir::http::Peer;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
+use tower::util::MapRequest;
 
 /// How long a client may take to send a request's head; also how long an idle connection is kept,
 /// so it is longer than what pools of clients usually keep.
@@ -46,10 +48,15 @@ pub(crate) async fn serve<S, B>(
         tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     // Without this every small answer waits for a delayed acknowledgement.
                     let _ = stream.set_nodelay(true);
-                    let service = TowerToHyperService::new(service.clone());
+                    let peer = Peer(peer.ip());
+                    let named = MapRequest::new(service.clone(), move |mut request: Request<Incoming>| {
+                        request.extensions_mut().insert(peer);
+                        request
+                    });
+                    let service = TowerToHyperService::new(named);
                     let connection = http.serve_connection(TokioIo::new(stream), service);
                     let connection = graceful.watch(connection);
                     connections.spawn(async move {

@@ -18,9 +18,10 @@ use miroir::store::{CachedTasks, Stores, memory};
 use miroir::topology::Node;
 use miroir::{Cluster, Shared, Stack, StageService, index, leaf, node, operation};
 use miroir_api::NodeId;
+use miroir_layers::edge::rate_limit::Limiter;
 use miroir_layers::index::{
     CoalesceLayer, CoalesceOptions, QueryPlannerLayer, QueryPlannerOptions, SessionLayer,
-    SessionOptions, StampLayer, StampOptions, WaitStrategy,
+    SessionOptions, StampLayer, StampOptions, TenantLayer, WaitStrategy,
 };
 use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{
@@ -29,7 +30,7 @@ use miroir_layers::node::{
 };
 use miroir_layers::operation::{
     AliasLayer, AuthorizeLayer, AuthorizeOptions, IdempotencyLayer, IdempotencyOptions,
-    ShadowLayer, ShadowLog,
+    OperationLimitLayer, ShadowLayer, ShadowLog,
 };
 use tower::Layer;
 
@@ -70,6 +71,7 @@ fn index(
 ) -> Stack<index::Request, impl Layer<Scatter, Service: StageService<index::Request>> + use<>> {
     Stack::new()
         .push_if(session(config, stores, scores)) // waits before anybody looks at the index
+        .push_if(tenant(config)) // a session's group counts more
         .push(StampLayer::new(StampOptions::default()))
         .push_if(query_planner(config))
         .push_if(coalesce(config)) // of what is asked in the end
@@ -81,10 +83,12 @@ fn operation(
     stores: &Stores,
     aliases: &Arc<AliasTable>,
     shadow: Option<ShadowLayer>,
+    limiter: &Limiter,
 ) -> Stack<operation::Request, impl Layer<Resolve, Service: StageService<operation::Request>> + use<>>
 {
     Stack::new()
         .push(AuthorizeLayer::new(AuthorizeOptions::default()))
+        .push_if(rate_limit(config, limiter)) // by key and tenant; by address at the edge
         .push_if(shadow) // repeats what is allowed, in the client's words
         .push_if(idempotency(config, stores)) // keys belong to callers
         .push_if(config.aliases.enabled.then(|| AliasLayer::new(Arc::clone(aliases))))
@@ -131,7 +135,9 @@ pub(crate) async fn build(
         index(config, stores, &scores).build(Scatter::new(leaves.clone(), Arc::clone(&shared)))?;
     let control = Control::new(leaves.clone(), Arc::clone(&shared));
     let resolve = Resolve::new(indexes.clone(), Arc::clone(&shared), control);
-    let operations = operation(config, stores, &shared.aliases, shadow).build(resolve)?;
+    let limiter = options::limiter(config, stores);
+    let operations =
+        operation(config, stores, &shared.aliases, shadow, &limiter).build(resolve)?;
     lookup.set(&shared);
     Ok((Cluster { operations, indexes, leaves, shared }, log))
 }
@@ -149,7 +155,14 @@ pub fn describe(config: &Config) -> Vec<Description> {
     let stores = memory::open();
     vec![
         edge::describe(config),
-        operation(config, &stores, &Arc::default(), shadow::described(config)).describe(),
+        operation(
+            config,
+            &stores,
+            &Arc::default(),
+            shadow::described(config),
+            &Limiter::new(memory::buckets()),
+        )
+        .describe(),
         index(config, &stores, &parts.scores).describe(),
         leaf(config, &parts.scores).describe(),
         node(config, &any, &parts).describe(),
@@ -182,6 +195,16 @@ fn coalesce(config: &Config) -> Option<CoalesceLayer> {
             max_pending: coalescing.max_pending_queries,
         })
     })
+}
+
+fn rate_limit(config: &Config, limiter: &Limiter) -> Option<OperationLimitLayer> {
+    let options = config.rate_limit.operations()?;
+    Some(OperationLimitLayer::new(limiter.clone(), options))
+}
+
+fn tenant(config: &Config) -> Option<TenantLayer> {
+    let affinity = &config.tenant_affinity;
+    affinity.enabled.then(|| TenantLayer::new(affinity.options()))
 }
 
 fn breaker(config: &Config, node: &NodeId, scores: &Scores) -> Option<BreakerLayer> {

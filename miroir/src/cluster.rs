@@ -37,6 +37,7 @@ use crate::routing::{Selection, Standings, Strategy};
 use crate::stage::BoxService;
 use crate::store::watched::{Outbox, Watched};
 use crate::store::{IndexEntry, Stale, StoreError, Stores, TaskQuery};
+use crate::tenants::TenantDirectory;
 use crate::topology::{NodeEvent, Topology};
 use crate::{index, leaf, operation};
 
@@ -89,6 +90,8 @@ pub struct Tuning {
     pub multi_search: MultiSearchTuning,
     /// Searches by vector.
     pub vector_search: VectorSearchTuning,
+    /// Whether API keys are of tenants that the store knows. The store must have that table.
+    pub tenant_map: bool,
     /// How replicas are chosen.
     pub selection: Selection,
     /// Explaining searches.
@@ -174,6 +177,7 @@ impl Default for Tuning {
             vector_search: VectorSearchTuning::default(),
             selection: Selection::default(),
             explain: ExplainTuning::default(),
+            tenant_map: false,
         }
     }
 }
@@ -207,6 +211,8 @@ pub struct Shared {
     pub tuning: Tuning,
     /// API keys.
     pub keyring: Arc<Keyring>,
+    /// Which tenants API keys are of.
+    pub tenants: Arc<TenantDirectory>,
     /// Order of writes.
     pub sequencer: Sequencer,
     /// Writes and broadcasts that outlive their client.
@@ -263,11 +269,14 @@ impl Shared {
         let tasks = Arc::new(Watched::new(Arc::clone(&stores.tasks), Arc::clone(&outbox)));
         let stores = Stores { tasks, ..stores };
         let keyring = Keyring::over(tuning.master_key.clone(), Arc::clone(&stores.keys));
+        let tenants = tuning.tenant_map.then(|| Arc::clone(&stores.tenants));
+        let tenants = tenants.map_or_else(TenantDirectory::default, TenantDirectory::over);
         if office.is_shared() {
             stores.fence.close();
         }
         let shared = Arc::new(Self {
             keyring: Arc::new(keyring),
+            tenants: Arc::new(tenants),
             outbox,
             topology: ArcSwap::from_pointee(topology),
             topology_lock: Mutex::new(()),
@@ -319,6 +328,7 @@ impl Shared {
             let _guard = self.stale_lock.lock().await;
             self.reload_stale().await?;
         }
+        self.tenants.follow().await?;
         self.keyring.follow().await
     }
 
@@ -376,14 +386,14 @@ impl Shared {
     }
 
     /// Which groups and replicas a read tries, best first; see [`Route::choose`].
-    pub fn route(&self, topology: &Topology, wish: Option<&Ask<GroupId>>, sequence: u64) -> Route {
+    pub fn route(&self, topology: &Topology, hints: &Hints, sequence: u64) -> Route {
         let selection = &self.tuning.selection;
         let standings = match selection.strategy {
             Strategy::Adaptive => self.scores.standings(topology, selection, Instant::now()),
             Strategy::RoundRobin | Strategy::Random => Standings::default(),
         };
         let draw = mix(0, self.draws.fetch_add(1, Ordering::Relaxed));
-        let route = Route::choose(topology, standings, selection, wish, sequence, draw);
+        let route = Route::choose(topology, standings, selection, hints, sequence, draw);
         if route.explores() {
             metrics::counter!("miroir_replica_selection_exploration_total").increment(1);
         }

@@ -8,6 +8,7 @@
 //! | `scope` | the principal | `authorize` | Resolve and the control plane |
 //! | `origin`, `class` | never a header | whoever starts the request | node limit, metrics |
 //! | `min_settings_version` | `X-Miroir-Min-Settings-Version` | Decode | Scatter |
+//! | `tenant` | `X-Miroir-Tenant`, or the API key | Decode | `tenant_affinity`, `rate_limit` |
 //! | `over_fetch` | `X-Miroir-Over-Fetch` | Decode | Scatter |
 //! | `session` | `X-Miroir-Session` | Decode | `session` |
 //! | `idempotency` | `Idempotency-Key` | Decode | `idempotency`, whoever makes a task |
@@ -23,6 +24,7 @@ use std::time::Duration;
 use crate::deadline::Deadline;
 use crate::explain::Explain;
 use crate::keys::{ApiKey, Scope, Tenant};
+use crate::tenants::NamedTenant;
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +93,8 @@ pub struct Context {
     pub idempotency: Option<Arc<str>>,
     /// Where to note what is decided, if somebody wants to know.
     pub explain: Option<Arc<Explain>>,
+    /// The tenant the request is of, where tenants are told apart.
+    pub tenant: Option<NamedTenant>,
     /// For layers of third parties.
     pub extensions: ::http::Extensions,
 }
@@ -110,6 +114,7 @@ impl Context {
             session: None,
             idempotency: None,
             explain: None,
+            tenant: None,
             extensions: ::http::Extensions::new(),
         }
     }

@@ -11,6 +11,7 @@ use http::StatusCode;
 use miroir_api::NodeId;
 use miroir_api::meili::ApiError;
 
+use crate::http::Quota;
 use crate::routing::ShardSet;
 
 /// Any boxed error.
@@ -63,6 +64,8 @@ pub enum ErrorKind {
     Overloaded,
     /// Nothing: the request was only to be explained, and Dispatch stopped here.
     Explained,
+    /// More than a limit allows.
+    RateLimited(ApiError, Quota),
     /// A wrong path; an empty 404, as Meilisearch answers.
     NotFound,
     /// A wrong method on a right path; an empty 405. The value of `Allow`.
@@ -133,6 +136,12 @@ impl Error {
     /// Too many requests at once.
     pub fn overloaded() -> Self {
         Self::with(ErrorKind::Overloaded, Fault::Miroir, Retry::Never)
+    }
+
+    /// More than a limit allows, with what is left of it.
+    pub fn rate_limited(message: impl Into<String>, quota: Quota) -> Self {
+        let error = ApiError::new("miroir_rate_limited", message);
+        Self::with(ErrorKind::RateLimited(error, quota), Fault::Client, Retry::Never)
     }
 
     /// No group took the write for these shards.
@@ -218,7 +227,7 @@ impl Error {
             (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Some(Bytes::from(text)))
         };
         match &self.0.kind {
-            ErrorKind::Api(error) => body(error),
+            ErrorKind::Api(error) | ErrorKind::RateLimited(error, _) => body(error),
             ErrorKind::Verbatim { status, body } => (*status, Some(body.clone())),
             ErrorKind::NotFound => (StatusCode::NOT_FOUND, None),
             ErrorKind::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, None),
@@ -266,6 +275,7 @@ impl Error {
             ErrorKind::DeadlineExceeded => "deadline",
             ErrorKind::Overloaded => "overloaded",
             ErrorKind::Explained => "explained",
+            ErrorKind::RateLimited(..) => "rate_limited",
             ErrorKind::NotFound => "not_found",
             ErrorKind::MethodNotAllowed(_) => "method_not_allowed",
             ErrorKind::Internal => "internal",
@@ -282,7 +292,7 @@ pub fn list(shards: &ShardSet) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.kind {
-            ErrorKind::Api(error) => error.fmt(f),
+            ErrorKind::Api(error) | ErrorKind::RateLimited(error, _) => error.fmt(f),
             _ => write!(f, "{} (fault: {:?})", self.label(), self.0.fault),
         }
     }

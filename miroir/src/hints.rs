@@ -9,6 +9,8 @@ use crate::routing::ShardSet;
 pub enum Strength {
     /// Follow it if that costs nothing.
     Prefer,
+    /// Follow it or fail, unless somebody must have another.
+    Pin,
     /// Follow it or fail.
     Must,
 }
@@ -47,6 +49,8 @@ pub struct Hints {
     pub avoid: Vec<NodeId>,
     /// Wishes that do not count.
     pub overruled: Vec<Overruled>,
+    /// Groups that are not for this request. Only a `Must` still reads from one.
+    pub barred: Vec<GroupId>,
 }
 
 /// Keeps the stronger wish; answers which one loses.
@@ -68,6 +72,27 @@ impl Hints {
         self.overruled.extend(ask(&mut self.group, Ask { value, by, strength }, "group"));
     }
 
+    /// Leaves groups to others.
+    pub fn bar(&mut self, groups: impl IntoIterator<Item = GroupId>) {
+        self.barred.extend(groups);
+    }
+
+    /// The groups that a read may use, the first choice first. `turn` says whose turn it is among
+    /// those nobody wished for.
+    pub fn order(&self, groups: impl IntoIterator<Item = GroupId>, turn: u64) -> Vec<GroupId> {
+        if let Some(ask) = &self.group
+            && ask.strength > Strength::Prefer
+        {
+            return vec![ask.value];
+        }
+        let mut open: Vec<GroupId> =
+            groups.into_iter().filter(|group| !self.barred.contains(group)).collect();
+        let wished = self.group.as_ref().and_then(|a| open.iter().position(|g| *g == a.value));
+        let first = wished.unwrap_or_else(|| (turn % open.len().max(1) as u64) as usize);
+        open.rotate_left(first);
+        open
+    }
+
     /// Narrows the request to some shards.
     pub fn shards(&mut self, value: ShardSet, by: &'static str, strength: Strength) {
         self.overruled.extend(ask(&mut self.shards, Ask { value, by, strength }, "shards"));
@@ -77,6 +102,37 @@ impl Hints {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn groups(ids: &[u32]) -> Vec<GroupId> {
+        ids.iter().copied().map(GroupId).collect()
+    }
+
+    #[test]
+    fn barred_groups_are_in_no_order_unless_somebody_must() {
+        let mut hints = Hints::default();
+        assert_eq!(hints.order(groups(&[0, 1, 2]), 4), groups(&[1, 2, 0]));
+        hints.bar([GroupId(0)]);
+        // Turns are spread evenly over what is left.
+        assert_eq!(hints.order(groups(&[0, 1, 2]), 2), groups(&[1, 2]));
+        assert_eq!(hints.order(groups(&[0, 1, 2]), 3), groups(&[2, 1]));
+        hints.group(GroupId(2), "tenant", Strength::Prefer);
+        assert_eq!(hints.order(groups(&[0, 1, 2]), 2), groups(&[2, 1]));
+        hints.group(GroupId(1), "tenant", Strength::Pin);
+        assert_eq!(hints.order(groups(&[0, 1, 2]), 0), groups(&[1]));
+        hints.group(GroupId(0), "session", Strength::Must);
+        assert_eq!(hints.order(groups(&[0, 1, 2]), 1), groups(&[0]));
+        hints.group(GroupId(1), "tenant", Strength::Pin);
+        assert_eq!(hints.order(groups(&[0, 1, 2]), 1), groups(&[0]));
+    }
+
+    #[test]
+    fn where_all_are_barred_there_is_none() {
+        let mut hints = Hints::default();
+        hints.bar(groups(&[0, 1]));
+        hints.group(GroupId(0), "tenant", Strength::Prefer);
+        assert!(hints.order(groups(&[0, 1]), 7).is_empty());
+        assert!(Hints::default().order([], 7).is_empty());
+    }
 
     #[test]
     fn must_beats_prefer_in_either_order() {

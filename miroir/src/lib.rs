@@ -42,6 +42,7 @@ pub mod routing;
 pub mod stack;
 pub mod stage;
 pub mod store;
+pub mod tenants;
 pub mod topology;
 pub mod worker;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use miroir_api::{GroupId, TaskUid};
 use uuid::Uuid;
 
+use crate::http::Quota;
 use crate::index::settings::IndexSettings;
 use crate::merge::HitOptions;
 use crate::routing::ShardSet;
@@ -61,6 +62,8 @@ pub struct Meta {
     pub uids: Vec<Uuid>,
     /// What the body is, if it is not JSON.
     pub content_type: Option<&'static str>,
+    /// What is left of the limit the request was counted by.
+    pub quota: Option<Quota>,
 }
 
 impl Meta {

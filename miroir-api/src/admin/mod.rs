@@ -5,6 +5,7 @@ mod pods;
 mod replicas;
 mod shadow;
 mod stack;
+mod tenants;
 mod topology;
 
 pub use alias::{AliasFlip, AliasKind, AliasList, AliasRequest, AliasView};
@@ -15,4 +16,5 @@ pub use shadow::{
     ShadowTarget,
 };
 pub use stack::{StackView, StageView};
+pub use tenants::{NewTenantMapping, TenantMappingView, TenantMappingsView};
 pub use topology::{NodeView, ShardPlacement, ShardsView, TopologyView};

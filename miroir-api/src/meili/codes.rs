@@ -200,6 +200,13 @@ pub const OWN: &[OwnCode] = &[
         "More requests at the same time than `server.max_concurrent_requests`. Retry later.",
     ),
     own(
+        "miroir_rate_limited",
+        429,
+        InvalidRequest,
+        "More requests from an address, with an API key or of a tenant than `rate_limit` allows; the \
+         message says which. Try again after the seconds that `Retry-After` says.",
+    ),
+    own(
         "miroir_reserved_field",
         400,
         InvalidRequest,
@@ -232,6 +239,28 @@ pub const OWN: &[OwnCode] = &[
         InvalidRequest,
         "A multi-search has more queries than `multi_search.max_queries_per_batch`. Send several \
          requests, or raise the limit.",
+    ),
+    own(
+        "miroir_unknown_tenant",
+        400,
+        InvalidRequest,
+        "Only tenants with a group may read (`tenant_affinity.fallback: reject`), and the request names \
+         none in the header of `tenant_affinity.header_name`, or another one. Name one, or have the \
+         operator add it to `tenant_affinity.static_map`.",
+    ),
+    own(
+        "miroir_unmapped_key",
+        401,
+        Auth,
+        "Only API keys of tenants may read (`tenant_affinity.mode: api_key`, `.fallback: reject`), and \
+         this one is of none. The operator maps it with `POST /_miroir/tenants`.",
+    ),
+    own(
+        "miroir_unmapped_tenant",
+        404,
+        InvalidRequest,
+        "The admin API was asked to forget the tenant of a key that has none. `GET /_miroir/tenants` \
+         lists the keys' hashes.",
     ),
 ];
 

@@ -5,6 +5,8 @@
 //! client's key included, and the leader's answer is the answer. While nobody leads, or nobody can
 //! be reached, it waits for the next leader as long as the request may take.
 //!
+//! Of the admin API (`/_miroir/…`) everything is passed on whose method is not safe.
+//!
 //! What the leader may have begun is never sent twice: if it breaks off in the middle, or another
 //! leads before it has answered, the client is told that nobody knows.
 //!
@@ -75,8 +77,8 @@ use tower::{Layer, Service};
 /// Marks what was passed on.
 pub const FORWARDED: HeaderName = HeaderName::from_static("x-miroir-forwarded");
 
-/// What operators change is changed by the leader, too.
-const ADMIN: &str = "/_miroir/";
+/// What lies under it belongs to the operator. It is changed by the methods that are not safe.
+const ADMIN: &str = "/_miroir";
 
 /// Pause before a leader is looked for again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -175,7 +177,8 @@ enum Tried {
 impl State {
     /// The template of the request's route, if it changes something.
     fn changes<B>(&self, request: &Request<B>) -> Option<&'static str> {
-        if request.uri().path().starts_with(ADMIN) {
+        let path = request.uri().path();
+        if path.strip_prefix(ADMIN).is_some_and(|rest| rest.starts_with('/')) {
             return (!request.method().is_safe()).then_some(ADMIN);
         }
         let route = routes::route(&self.table, request.method(), request.uri().path())?;

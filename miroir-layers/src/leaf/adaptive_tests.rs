@@ -96,7 +96,7 @@ impl Cluster {
             let (sequence, draw) = (mix(seed, u64::from(2 * n)), mix(seed, u64::from(2 * n + 1)));
             let standings = self.scores.standings(&self.topology, &self.selection, now);
             let route =
-                Route::choose(&self.topology, standings, &self.selection, None, sequence, draw);
+                Route::choose(&self.topology, standings, &self.selection, &Hints::default(), sequence, draw);
             let target =
                 Target::Cover { shards: ShardSet::full(SHARDS), avoid: Vec::new(), chosen: None };
             let request = Request {

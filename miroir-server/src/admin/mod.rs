@@ -11,13 +11,14 @@ mod replicas;
 mod shadow;
 mod stack;
 mod tasks;
+mod tenants;
 mod topology;
 
 use axum::Router;
 use axum::extract::{FromRef, Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::Full;
@@ -45,6 +46,8 @@ const ALIASES: &str = "/_miroir/aliases";
 const ALIAS: &str = "/_miroir/aliases/{name}";
 const SHADOW_DIFF: &str = "/_miroir/shadow/diff";
 const STACK: &str = "/_miroir/stack";
+const TENANTS: &str = "/_miroir/tenants";
+const TENANT: &str = "/_miroir/tenants/{api_key_hash}";
 const TASK: &str = "/_miroir/tasks/{uid}";
 /// Everything else below the prefix.
 const UNKNOWN: &str = "/_miroir/unknown";
@@ -55,14 +58,18 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
     if !rest.is_empty() && !rest.starts_with('/') {
         return None;
     }
-    let known =
-        [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS, ALIASES, SHADOW_DIFF, STACK];
+    let known = [
+        READY, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS, ALIASES, SHADOW_DIFF, STACK, TENANTS,
+    ];
     let path = path.trim_end_matches('/');
     if path.strip_prefix("/_miroir/tasks/").is_some_and(|uid| !uid.contains('/')) {
         return Some(TASK);
     }
     if path.strip_prefix("/_miroir/aliases/").is_some_and(|name| !name.contains('/')) {
         return Some(ALIAS);
+    }
+    if path.strip_prefix("/_miroir/tenants/").is_some_and(|hash| !hash.contains('/')) {
+        return Some(TENANT);
     }
     Some(known.into_iter().find(|known| *known == path).unwrap_or(UNKNOWN))
 }
@@ -118,6 +125,8 @@ pub(crate) fn router(
             .route(REPLICAS, get(replicas::list))
             .route(PODS, get(pods::list))
             .route(TASK, get(tasks::show))
+            .route(TENANTS, get(tenants::list).post(tenants::put))
+            .route(TENANT, delete(tenants::delete))
             .route(SHADOW_DIFF, get(shadow::diff))
             .route(STACK, get(stack::show))
             .route(METRICS, get(exposition));
@@ -196,6 +205,7 @@ mod tests {
         assert_eq!(template("/_miroir/aliases/shop/x"), Some(UNKNOWN));
         assert_eq!(template("/_miroir/tasks"), Some(UNKNOWN));
         assert_eq!(template("/_miroir/tasks/7/x"), Some(UNKNOWN));
+        assert_eq!(template("/_miroir/tenants/2b"), Some(TENANT));
         assert_eq!(template("/_miroir"), Some(UNKNOWN));
         assert_eq!(template("/_miroirs"), None);
         assert_eq!(template("/health"), None);

@@ -19,12 +19,14 @@ mod load;
 mod replica_selection;
 mod query_coalescing;
 mod query_planner;
+mod rate_limit;
 mod schema;
 mod searches;
 mod secret;
 mod session_pinning;
 mod shadow;
 mod switch;
+mod tenant_affinity;
 mod validate;
 
 #[cfg(test)]
@@ -44,12 +46,14 @@ pub use self::idempotency::IdempotencyConfig;
 pub use self::replica_selection::{ReplicaSelectionConfig, SelectionStrategy};
 pub use self::query_coalescing::QueryCoalescingConfig;
 pub use self::query_planner::QueryPlannerConfig;
+pub use self::rate_limit::{Network, RateLimitBackend, RateLimitConfig, RateText};
 pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
 pub use self::session_pinning::{SessionPinningConfig, WaitStrategy};
 pub(crate) use self::shadow::base;
 pub use self::shadow::{ShadowConfig, ShadowOperation, ShadowTargetConfig};
 pub use self::switch::Switch;
+pub use self::tenant_affinity::{TenantAffinityConfig, TenantFallback, TenantMode};
 
 /// The whole configuration. `Config::default()` holds every documented default; it has no nodes
 /// and no keys, so it does not validate.
@@ -122,6 +126,10 @@ pub struct Config {
     pub explain: ExplainConfig,
     /// Repeating reads at other clusters.
     pub shadow: ShadowConfig,
+    /// A tenant's reads go to one replica group.
+    pub tenant_affinity: TenantAffinityConfig,
+    /// How many requests an address, an API key and a tenant may make.
+    pub rate_limit: RateLimitConfig,
     /// Changing the number of shards.
     pub resharding: ReshardingConfig,
     /// Other pods.
@@ -168,6 +176,8 @@ impl Default for Config {
             idempotency: IdempotencyConfig::default(),
             explain: ExplainConfig::default(),
             shadow: ShadowConfig::default(),
+            tenant_affinity: TenantAffinityConfig::default(),
+            rate_limit: RateLimitConfig::default(),
             resharding: ReshardingConfig::default(),
             peer_discovery: PeerDiscoveryConfig::default(),
             leader_election: LeaderElectionConfig::default(),

@@ -5,7 +5,7 @@
 use serde_yaml_ng::{Mapping, Value};
 
 use super::error::ConfigError;
-use super::{Config, NodeConfig, Secret, ShadowConfig};
+use super::{Config, Network, NodeConfig, RateLimitConfig, RateText, Secret, ShadowConfig};
 
 /// Blocks the product knows that this version does not have.
 const UNAVAILABLE: &[&str] = &[
@@ -19,9 +19,11 @@ const UNAVAILABLE: &[&str] = &[
     "ilm",
     "rollover_policies",
     "search_ui",
-    "tenant_affinity",
     "ttl",
 ];
+
+/// Stands for any key, in a block whose keys are names of the operator's choice.
+const ANY: &str = "*";
 
 /// The tree of all keys. Leaves are values of the right YAML kind (durations are numbers).
 pub(super) fn tree() -> Value {
@@ -36,6 +38,18 @@ pub(super) fn tree() -> Value {
     all.task_store.url = Secret::new("set");
     all.peer_discovery.peers = vec!["miroir-0".to_owned()];
     all.shadow.targets = vec![ShadowConfig::example()];
+    all.tenant_affinity.static_map.insert(ANY.to_owned(), 0);
+    all.tenant_affinity.dedicated_groups = vec![0];
+    let rate = Some(RateText("1/day".parse().expect("a rate")));
+    let network = Network("10.0.0.0/8".parse().expect("a network"));
+    all.rate_limit = RateLimitConfig {
+        per_ip: rate,
+        per_key: rate,
+        per_tenant: rate,
+        trusted_proxies: vec![network],
+        exempt: vec![network],
+        ..RateLimitConfig::default()
+    };
     all.resharding.allowed_windows = vec!["02:00-06:00 UTC".to_owned()];
     serde_yaml_ng::to_value(all).expect("the configuration holds only what YAML can write")
 }
@@ -67,7 +81,7 @@ fn walk(
                     errors.push(ConfigError::new(place(path), problem, "remove it"));
                     return false;
                 };
-                let Some(inner_schema) = known.get(name) else {
+                let Some(inner_schema) = known.get(name).or_else(|| known.get(ANY)) else {
                     errors.push(unknown(root, known, path, name));
                     return false;
                 };
@@ -108,7 +122,7 @@ pub(super) fn set(
     for name in path.split('.') {
         match schema {
             Value::Mapping(known) => {
-                let Some(inner) = known.get(name) else {
+                let Some(inner) = known.get(name).or_else(|| known.get(ANY)) else {
                     let mut error = unknown(root, known, &done, name);
                     error.keys.insert(0, origin.to_owned());
                     return Err(error);

@@ -48,6 +48,8 @@ impl Config {
         self.work(&mut found);
         self.store(&mut found);
         found.0.extend(self.shadow.check());
+        found.0.extend(self.tenant_affinity.check(self));
+        found.0.extend(self.rate_limit.check(self));
         self.not_in_this_version(&mut found);
         if found.0.is_empty() { Ok(()) } else { Err(found.0) }
     }
@@ -98,6 +100,12 @@ impl Config {
             &["write_quorum", "replication_factor"],
             "with `any`, a write is acknowledged while one node alone has it",
             "use `auto`, unless losing that node may lose the write",
+        );
+        found.when(
+            self.tenant_affinity.enabled && self.replica_groups == 1,
+            &["tenant_affinity.enabled", "replica_groups"],
+            "there is one group, so all tenants share it",
+            "use several groups",
         );
         found.0.into_iter().map(|warning| warning.to_string()).collect()
     }

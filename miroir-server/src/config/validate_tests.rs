@@ -379,6 +379,7 @@ fn warnings() {
             "`keys.model`",
         ),
         (|c| c.admin.api_key = c.master_key.clone(), "`admin.api_key`, `master_key`"),
+        (|c| c.tenant_affinity.enabled = true, "`tenant_affinity.enabled`, `replica_groups`"),
         (|c| c.shards = 1, "some nodes stay empty"),
         (|c| c.node_limit.interactive = 97, "more calls than there are connections"),
         (

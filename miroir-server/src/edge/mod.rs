@@ -11,6 +11,7 @@
 //! | `decompression` | of request bodies |
 //! | `normalize` | `//a//` is `/a` |
 //! | `admit` | 503 above `server.max_concurrent_requests`, near the limit of memory above an eighth; probes always pass |
+//! | `rate_limit` | 429 above `rate_limit.per_ip`, if that is set |
 //! | `authenticate` | bearer token to principal |
 //! | `catch_handler` | a panic below answers 500 with everything above in place |
 //! | `forward` | what changes something goes to the pod that leads |
@@ -35,7 +36,11 @@ use miroir::http::{Decode, DecodeOptions};
 use miroir::keys::Keyring;
 use miroir::pods::Office;
 use miroir::stack::Description;
-use miroir_layers::edge::{AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions};
+use miroir::store::{Stores, memory};
+use miroir::tenants::TenantSource;
+use miroir_layers::edge::{
+    AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions, RateLimitLayer,
+};
 use tower::layer::util::{Identity, Stack as Pair};
 use tower::{Layer, Service};
 use tower_http::compression::CompressionLayer;
@@ -50,8 +55,8 @@ use self::normalize::NormalizeLayer;
 use self::observe::ObserveLayer;
 use self::panic::CatchPanicLayer;
 use self::request_id::RequestIdLayer;
-use crate::admin;
 use crate::config::Config;
+use crate::{admin, options};
 
 /// What a listener serves: one request at a time and connection, any number of clones.
 pub(crate) trait Edge:
@@ -95,11 +100,17 @@ impl<L> Named<L> {
         self.names.push(name);
         Named { layers: Pair::new(layer, self.layers), names: self.names }
     }
+
+    /// Adds a layer, by name if it does anything.
+    fn push_if<N>(mut self, name: &'static str, on: bool, layer: N) -> Named<Pair<N, L>> {
+        self.names.extend(on.then_some(name));
+        Named { layers: Pair::new(layer, self.layers), names: self.names }
+    }
 }
 
 /// THE ORDER of the edge.
 macro_rules! stack {
-    ($config:expr, $keyring:expr, $admission:expr, $forward:expr) => {
+    ($config:expr, $keyring:expr, $admission:expr, $limit:expr, $forward:expr) => {
         Named { layers: Identity::new(), names: Vec::new() }
             .push("catch_panic", CatchPanicLayer)
             .push("request_id", RequestIdLayer)
@@ -110,6 +121,7 @@ macro_rules! stack {
             .push("decompression", RequestDecompressionLayer::new().pass_through_unaccepted(true))
             .push("normalize", NormalizeLayer)
             .push("admit", AdmitLayer::new($admission))
+            .push_if("rate_limit", $limit.is_on(), $limit)
             .push(
                 "authenticate",
                 AuthenticateLayer::new(&AuthenticateOptions {
@@ -133,12 +145,31 @@ fn forward(config: &Config, office: Arc<Office>) -> ForwardOptions {
     }
 }
 
+/// How requests of one address are limited, if they are.
+fn limit(config: &Config, stores: &Stores) -> RateLimitLayer {
+    match options::edge_limit(config) {
+        Some(limits) => RateLimitLayer::new(options::limiter(config, stores), limits),
+        None => RateLimitLayer::off(),
+    }
+}
+
+/// How tenants are told apart, if they are.
+fn tenants(config: &Config, cluster: &Cluster) -> Option<TenantSource> {
+    if config.tenant_affinity.is_kept() {
+        let directory = Arc::clone(&cluster.shared.tenants);
+        let keyring = Arc::clone(&cluster.shared.keyring);
+        return Some(TenantSource::ApiKey { directory, keyring });
+    }
+    config.tenant_affinity.header().map(TenantSource::Header)
+}
+
 /// The layers, outermost first.
 pub(crate) fn describe(config: &Config) -> Description {
     let keyring = Arc::new(Keyring::new(None));
     let admission = Admission::new(config.server.max_concurrent_requests);
     let forward = forward(config, Arc::default());
-    Description { stage: "edge", layers: stack!(config, keyring, admission, forward).names }
+    let limit = limit(config, &memory::open());
+    Description { stage: "edge", layers: stack!(config, keyring, admission, limit, forward).names }
 }
 
 /// The edge around the client API and the admin API.
@@ -156,7 +187,11 @@ pub(crate) fn service(
             timeout: Duration::from(config.server.request_timeout_ms),
             max_body: config.server.max_body_bytes,
         },
-    );
+    )
+    .tenants(tenants(config, cluster));
     let forward = forward(config, Arc::clone(&cluster.shared.office));
-    stack!(config, keyring, admission, forward).layers.layer(admin::Mount::new(admin, decode))
+    let limit = limit(config, &cluster.shared.stores);
+    stack!(config, keyring, admission, limit, forward)
+        .layers
+        .layer(admin::Mount::new(admin, decode))
 }

@@ -59,8 +59,21 @@ impl Shared {
     /// What a node refuses; the failure of the last node asked; that no shard is available where
     /// there is no node to ask.
     pub async fn call_any(&self, call: &Call, cx: &Context) -> Result<(NodeId, Bytes), Error> {
+        self.call_any_of(|_| true, call, cx).await
+    }
+
+    /// As [`Shared::call_any`], of some nodes only.
+    ///
+    /// # Errors
+    /// As [`Shared::call_any`].
+    pub async fn call_any_of(
+        &self,
+        of: impl Fn(&NodeId) -> bool,
+        call: &Call,
+        cx: &Context,
+    ) -> Result<(NodeId, Bytes), Error> {
         let mut last = Error::shards_unavailable(ShardSet::full(self.tuning.shards));
-        for node in self.any_nodes() {
+        for node in self.any_nodes().into_iter().filter(|node| of(node)) {
             match self.call(&node, call, cx).await {
                 Ok(body) => return Ok((node, body)),
                 Err(error) if error.retry() == Retry::OtherReplica => last = error,

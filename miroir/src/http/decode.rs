@@ -24,6 +24,7 @@ use crate::operation::{
     self, FetchOne, IndexOp, KeyOp, List, MultiSearch, Operation, Original, PayloadFormat,
     RawObject, RuleOp, Search, SearchKind, SettingsOp, SystemOp, TaskOp, WebhookOp, Write,
 };
+use crate::tenants::TenantSource;
 
 /// Longest name of a session or key of idempotency.
 const MAX_NAME: usize = 255;
@@ -60,6 +61,7 @@ pub struct Decode {
     operations: operation::BoxService,
     options: DecodeOptions,
     table: Arc<Vec<Route>>,
+    tenants: Option<Arc<TenantSource>>,
 }
 
 impl fmt::Debug for Decode {
@@ -71,7 +73,13 @@ impl fmt::Debug for Decode {
 impl Decode {
     /// Serves these operations.
     pub fn new(operations: operation::BoxService, options: DecodeOptions) -> Self {
-        Self { operations, options, table: Arc::new(routes::table()) }
+        Self { operations, options, table: Arc::new(routes::table()), tenants: None }
+    }
+
+    /// Tells tenants apart.
+    #[must_use]
+    pub fn tenants(self, source: Option<TenantSource>) -> Self {
+        Self { tenants: source.map(Arc::new), ..self }
     }
 
     async fn run<B>(self, request: Request<B>) -> Response<Full<Bytes>>
@@ -133,6 +141,9 @@ impl Decode {
         cx.over_fetch = over_fetch(&parts.headers)?;
         cx.session = name(&parts.headers, names::SESSION)?;
         cx.idempotency = name(&parts.headers, names::IDEMPOTENCY_KEY)?;
+        if let Some(source) = &self.tenants {
+            cx.tenant = source.of(&parts.headers, &cx.principal)?;
+        }
         let suffix = if named {
             let skip = path.match_indices('/').nth(2).map_or(path.len(), |(at, _)| at);
             path[skip..].to_owned()
@@ -421,6 +432,9 @@ fn render(answer: operation::Response) -> Response<Full<Bytes>> {
     if answer.meta.settings_pending {
         headers.insert(names::SETTINGS_PENDING, HeaderValue::from_static("true"));
     }
+    if let Some(quota) = answer.meta.quota {
+        quota.tell(headers);
+    }
     response
 }
 
@@ -432,6 +446,9 @@ pub fn refuse(error: &Error) -> Response<Full<Bytes>> {
         && let Ok(allow) = HeaderValue::from_str(allow)
     {
         response.headers_mut().insert(header::ALLOW, allow);
+    }
+    if let ErrorKind::RateLimited(_, quota) = error.kind() {
+        quota.tell(response.headers_mut());
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));

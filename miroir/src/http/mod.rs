@@ -5,6 +5,7 @@
 
 mod decode;
 mod query;
+mod quota;
 pub mod routes;
 mod table;
 mod task_query;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 pub use decode::{Answered, Decode, DecodeOptions, refuse};
 pub use query::{encode, query_pairs};
+pub use quota::{Peer, Quota};
 
 /// The path of an index on a node.
 pub fn index_path(name: &str) -> String {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use miroir_api::GroupId;
 
-use crate::hints::{Ask, Strength};
+use crate::hints::{Ask, Hints, Strength};
 use crate::routing::standing::{allowed, is_near, mix, unit};
 use crate::routing::{Selection, Standings, Strategy, query_group};
 use crate::topology::Topology;
@@ -56,11 +56,20 @@ impl Route {
         topology: &Topology,
         mut standings: Standings,
         selection: &Selection,
-        wish: Option<&Ask<GroupId>>,
+        hints: &Hints,
         sequence: u64,
         draw: u64,
     ) -> Self {
-        let count = topology.groups().len() as u32;
+        let must = |ask: &&Ask<GroupId>| ask.strength == Strength::Must;
+        let wish = hints.group.as_ref();
+        // Only a group that must be read from is read from though it is for others.
+        let barred = |group: &GroupId| {
+            wish.filter(must).is_none() && hints.barred.contains(group)
+        };
+        let open: Vec<GroupId> =
+            topology.groups().iter().map(|group| group.id).filter(|id| !barred(id)).collect();
+        let wish = wish.filter(|wish| open.contains(&wish.value));
+        let count = open.len() as u32;
         let explores = selection.strategy == Strategy::Adaptive
             && standings.is_uneven()
             && unit(mix(draw, 0)) < selection.exploration;
@@ -70,17 +79,18 @@ impl Route {
             _ => sequence,
         };
         let adapts = selection.strategy == Strategy::Adaptive && !explores;
-        let turn = query_group(sequence, count);
+        let turn = open.get(query_group(sequence, count.max(1)).0 as usize).copied();
+        let turn = turn.unwrap_or(GroupId(0));
         let (groups, reason) = match wish {
             Some(wish) => {
-                let mut groups = after(wish.value, count);
+                let mut groups = after(wish.value, &open);
                 if wish.strength == Strength::Must {
                     groups.truncate(1);
                 }
                 (groups, Reason::Asked(wish.by))
             }
-            None if adapts && count > 1 => by_cost(topology, &standings, turn, mix(draw, 2)),
-            None => (after(turn, count), if explores { Reason::Explored } else { Reason::Turn }),
+            None if adapts && count > 1 => by_cost(topology, &standings, &open, turn, mix(draw, 2)),
+            None => (after(turn, &open), if explores { Reason::Explored } else { Reason::Turn }),
         };
         if explores {
             standings = Standings::default();
@@ -102,16 +112,18 @@ impl Route {
     }
 }
 
-/// All groups, starting with one.
-fn after(first: GroupId, count: u32) -> Vec<GroupId> {
-    let rest = (1..count).map(|step| GroupId((first.0 + step) % count));
-    std::iter::once(first).chain(rest).collect()
+/// These groups, starting with one.
+fn after(first: GroupId, open: &[GroupId]) -> Vec<GroupId> {
+    let mut groups = open.to_vec();
+    groups.rotate_left(open.iter().position(|group| *group == first).unwrap_or(0));
+    groups
 }
 
 /// The groups that are about as good as the best in turn, then the others by what they cost.
 fn by_cost(
     topology: &Topology,
     standings: &Standings,
+    open: &[GroupId],
     turn: GroupId,
     draw: u64,
 ) -> (Vec<GroupId>, Reason) {
@@ -121,11 +133,11 @@ fn by_cost(
     let costs: Vec<f64> =
         groups.iter().map(|group| standings.group_cost(nodes(group.id), copies)).collect();
     let cost = |group: &GroupId| costs[group.0 as usize];
-    let best = costs.iter().copied().min_by(f64::total_cmp).unwrap_or(1.0);
-    let mut order = after(turn, groups.len() as u32);
+    let best = open.iter().map(cost).min_by(f64::total_cmp).unwrap_or(1.0);
+    let mut order = after(turn, open);
     let good = order.iter().filter(|group| is_near(cost(group), best)).count();
     // A group of which nothing is known is not given everything at once.
-    let spared = unit(draw) >= allowed(good, groups.len());
+    let spared = unit(draw) >= allowed(good, open.len());
     order.sort_by(|a, b| {
         let key = |group: &GroupId| match cost(group) {
             cost if !is_near(cost, best) => cost,

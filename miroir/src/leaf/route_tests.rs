@@ -92,7 +92,7 @@ impl Simulation {
             let standings = scores.standings(&self.topology, &self.selection, start + at);
             let (sequence, draw) = (mix(self.seed, 2 * n), mix(self.seed, 2 * n + 1));
             let route =
-                Route::choose(&self.topology, standings, &self.selection, None, sequence, draw);
+                Route::choose(&self.topology, standings, &self.selection, &Hints::default(), sequence, draw);
             seen.explored += u64::from(route.explores());
             let all = ShardSet::full(SHARDS);
             let cover = choose(&self.topology, &index, &stale, &route, &all, &[], &scores);
@@ -208,7 +208,7 @@ fn route(wish: Option<(u32, Strength)>, slow: Option<NodeId>, sequence: u64) -> 
         hints.group(GroupId(group), "tenant", strength);
     }
     // This draw does not explore.
-    Route::choose(&topology, standings, &selection, hints.group.as_ref(), sequence, 1)
+    Route::choose(&topology, standings, &selection, &hints, sequence, 1)
 }
 
 #[test]

@@ -82,6 +82,9 @@ async fn only_what_changes_something_is_passed_on_and_once() {
     let own = (200, "own".to_owned(), false);
     assert_eq!(ask(&layer, post("/indexes/a/search")).await, own);
     assert_eq!(ask(&layer, post("/nowhere")).await, own);
+    assert_eq!(ask(&layer, post("/_miroirs/x")).await, own);
+    let get = |path: &str| Request::get(path).body(Full::default()).unwrap();
+    assert_eq!(ask(&layer, get("/_miroir/tenants")).await, own);
     let mut passed = post("/indexes");
     passed.headers_mut().insert(FORWARDED, HeaderValue::from_static("1"));
     assert_eq!(ask(&layer, passed).await, own);

@@ -55,7 +55,7 @@ impl SessionLayer {
 }
 
 impl Placed for SessionLayer {
-    const NAME: &'static str = "session";
+    const NAME: &'static str = "session_pinning";
 }
 
 impl<S> Layer<S> for SessionLayer {

@@ -47,7 +47,7 @@
 //! let scores = Arc::new(Scores::default());
 //! let layer = SessionLayer::new(&stores, scores, SessionOptions::default());
 //! let stack = Stack::<miroir::index::Request>::new().push(layer);
-//! assert_eq!(stack.describe().layers, ["session"]);
+//! assert_eq!(stack.describe().layers, ["session_pinning"]);
 //! ```
 
 mod layer;

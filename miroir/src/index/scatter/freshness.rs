@@ -1,9 +1,9 @@
 //! `X-Miroir-Min-Settings-Version`: reads that do without nodes whose settings are too old.
 
-use super::Scatter;
+use super::{Scatter, read};
 use crate::error::Error;
 use crate::index::Request;
-use crate::leaf::{self, Route};
+use crate::leaf;
 use crate::routing::ShardSet;
 
 /// The request, told to avoid every node that is not known to have the settings version its client
@@ -27,13 +27,14 @@ pub(super) async fn apply(scatter: &Scatter, mut request: Request) -> Result<Req
     if below.is_empty() {
         return Ok(request);
     }
+    let groups = request.topology.groups().iter().map(|group| group.id);
+    let route = Route::in_turn(request.hints.order(groups, 0), 0);
     let missing = |avoid: &[miroir_api::NodeId]| {
-        let groups = request.topology.groups().iter().map(|group| group.id).collect();
         leaf::choose(
             &request.topology,
             &request.index,
             &request.stale,
-            &Route::in_turn(groups, 0),
+            &route,
             &ShardSet::full(request.index.shards),
             avoid,
             &shared.scores,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use miroir_api::NodeId;
 use tower::ServiceExt;
 use twox_hash::XxHash64;
 
@@ -46,7 +47,7 @@ pub fn shards(request: &Request) -> ShardSet {
 
 /// Which groups and replicas to try, best first. `sequence` is equal for equal queries.
 pub fn route(scatter: &Scatter, request: &Request, sequence: u64) -> Route {
-    scatter.shared.route(&request.topology, request.hints.group.as_ref(), sequence)
+    scatter.shared.route(&request.topology, &request.hints, sequence)
 }
 
 /// Asks for these shards, each exactly once, with one leaf per planned node.
@@ -180,7 +181,10 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
     let prefix = format!("/indexes/{}", request.index.physical);
     let mut call = request.original.replay(&prefix);
     let mangled = words::hide(&mut call);
-    match scatter.shared.call_any(&call, &request.cx).await {
+    // A node of a group that is not for this request is not asked either.
+    let open = route(request, 0).groups;
+    let of = |node: &NodeId| request.topology.node(node).is_some_and(|n| open.contains(&n.group));
+    match scatter.shared.call_any_of(of, &call, &request.cx).await {
         Ok(_) => {
             tracing::error!(path = %request.original.path, "a node takes what Miroir cannot read");
             Error::internal("a node takes what Miroir cannot read")

@@ -83,7 +83,7 @@ impl Control {
             target: Target::Cover { shards: all, avoid: Vec::new(), chosen: None },
             ask: Ask::Plain(Arc::new(call.json(body.to_bytes()))),
             index: Arc::clone(entry),
-            route: self.shared.route(&topology, None, self.shared.next_sequence()),
+            route: self.shared.route(&topology, &Hints::default(), self.shared.next_sequence()),
             topology,
             stale: self.shared.stale(),
             cx: request.cx.clone(),

@@ -39,7 +39,7 @@ impl Control {
         body: &Value,
     ) -> Result<leaf::Response, Error> {
         let topology = self.shared.topology();
-        let route = self.shared.route(&topology, None, self.shared.next_sequence());
+        let route = self.shared.route(&topology, &Hints::default(), self.shared.next_sequence());
         let leaf = leaf::Request {
             target: Target::Cover { shards, avoid: Vec::new(), chosen: None },
             ask: Ask::Scoped(Arc::new(Scoped {

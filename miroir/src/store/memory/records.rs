@@ -1,6 +1,6 @@
 //! Records, lists, buckets and channels.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
@@ -232,22 +232,39 @@ impl Logs for LogMap {
     }
 }
 
-/// A limit that nobody comes up against is forgotten when there are so many of them.
+/// Most buckets that are kept.
 const BUCKETS: usize = 100_000;
 
+/// Buckets in two generations: a bucket that is asked moves to the young one, and where that is full
+/// the old one is forgotten. So those that nobody asked for the longest go, at no cost, and whoever
+/// asks for many cannot make others wait or the process grow.
 #[derive(Debug, Default)]
-pub(super) struct BucketMap(Shared<BTreeMap<String, u64>>);
+struct Generations {
+    young: HashMap<String, u64>,
+    old: HashMap<String, u64>,
+}
+
+impl Generations {
+    fn full_at(&mut self, key: String) -> &mut u64 {
+        let known = if self.young.contains_key(&key) { None } else { self.old.remove(&key) };
+        if self.young.len() >= BUCKETS / 2 && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.entry(key).or_insert(known.unwrap_or(0))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct BucketMap(Shared<Generations>);
 
 impl Buckets for BucketMap {
     fn take(&self, key: &str, limit: Limit, now: OffsetDateTime) -> Answer<'_, Verdict> {
         let key = key.to_owned();
         self.0.answer(move |buckets| {
             let now = u64::try_from(now.unix_timestamp_nanos() / 1000).unwrap_or(0);
-            if buckets.len() >= BUCKETS && !buckets.contains_key(&key) {
-                buckets.retain(|_, full_at| *full_at > now);
-            }
-            let (full_at, verdict) = step(buckets.get(&key).copied().unwrap_or(0), limit, now);
-            buckets.insert(key, full_at);
+            let bucket = buckets.full_at(key);
+            let (full_at, verdict) = step(*bucket, limit, now);
+            *bucket = full_at;
             verdict
         })
     }
@@ -285,5 +302,25 @@ impl Signals for Channels {
             }
         });
         stream::once(async { Signal::Gap }).chain(heard).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_few_and_those_in_use_stay() {
+        let mut buckets = Generations::default();
+        *buckets.full_at("used".to_owned()) = 7;
+        *buckets.full_at("forgotten".to_owned()) = 7;
+        for at in 0..3 * BUCKETS {
+            *buckets.full_at(format!("ip:{at}")) = 1;
+            if at % 1_000 == 0 {
+                assert_eq!(*buckets.full_at("used".to_owned()), 7);
+            }
+            assert!(buckets.young.len() + buckets.old.len() <= BUCKETS);
+        }
+        assert_eq!(*buckets.full_at("forgotten".to_owned()), 0);
     }
 }

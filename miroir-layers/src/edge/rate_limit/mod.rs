@@ -1,0 +1,95 @@
+//! Limits how many requests come from one address, before anything is done for them.
+//!
+//! Requests are counted in token buckets ([`Buckets`](miroir::store::records::Buckets)), in memory or
+//! in a store that all pods share. Health checks and the admin API are never limited.
+//!
+//! The address is that of the connection, in the request's extensions as
+//! [`Peer`](miroir::http::Peer); or, where that is a proxy that is believed, the last address in
+//! `X-Forwarded-For` that is not one. IPv6 addresses count by their /64.
+//!
+//! # Stage
+//! Edge. Any `http::Request<B>`; the body is not looked at.
+//!
+//! # Order
+//! Outside of `authenticate`: guessing keys counts. Inside of load shedding. Outside of `forward`:
+//! what one pod counted is passed on with a mark ([`COUNTED`]) that only pods know, so that the pod
+//! that leads does not count it for the pod that asked.
+//!
+//! # Context
+//! Reads `Peer` from the request's extensions; a request without is not limited.
+//!
+//! # Errors
+//! 429 `miroir_rate_limited`, with `Retry-After`. Every answer to a request that was counted says how
+//! much is left (`RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset`).
+//!
+//! # Metrics
+//! `miroir_rate_limited_total{limit}`: refused; here `ip`. `miroir_rate_limit_errors_total`: not
+//! counted because the store did not answer, and let in.
+//!
+//! # Example
+//! ```
+//! use std::net::Ipv4Addr;
+//! use miroir::http::Peer;
+//! use miroir::store::memory;
+//! use miroir_layers::edge::rate_limit::{Limiter, RateLimitLayer, RateLimitOptions};
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let options = RateLimitOptions::new("2/hour".parse().unwrap());
+//! let mut service = ServiceBuilder::new()
+//!     .layer(RateLimitLayer::new(Limiter::new(memory::buckets()), options))
+//!     .service_fn(|_: http::Request<()>| async move {
+//!         let body = http_body_util::Empty::<bytes::Bytes>::new();
+//!         Ok::<_, std::convert::Infallible>(http::Response::new(body))
+//!     });
+//! for (left, status) in [("1", 200), ("0", 200), ("0", 429)] {
+//!     let mut request = http::Request::get("/indexes").body(()).unwrap();
+//!     request.extensions_mut().insert(Peer(Ipv4Addr::LOCALHOST.into()));
+//!     let response = service.ready().await.unwrap().call(request).await.unwrap();
+//!     assert_eq!(response.status(), status);
+//!     assert_eq!(response.headers()["ratelimit-remaining"], left);
+//! }
+//! # }
+//! ```
+
+mod address;
+mod layer;
+mod limiter;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+pub use layer::{RateLimit, RateLimitLayer};
+pub use limiter::{Limiter, Rate, Span, Whose};
+
+/// Says that another pod has counted a request. Its value is a secret of the pods.
+pub const COUNTED: HeaderName = HeaderName::from_static("x-miroir-counted");
+
+/// What is limited, and whom to believe.
+#[derive(Clone, Debug)]
+pub struct RateLimitOptions {
+    /// Requests of one address.
+    pub per_ip: Rate,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Addresses without a limit.
+    pub exempt: Vec<IpNet>,
+    /// The value of [`COUNTED`], where there are other pods.
+    pub secret: Option<String>,
+}
+
+impl RateLimitOptions {
+    /// Believes nobody and exempts nobody.
+    #[must_use]
+    pub fn new(per_ip: Rate) -> Self {
+        Self { per_ip, trusted_proxies: Vec::new(), exempt: Vec::new(), secret: None }
+    }
+
+    fn is_exempt(&self, ip: IpAddr) -> bool {
+        self.exempt.iter().any(|network| network.contains(&ip))
+    }
+}

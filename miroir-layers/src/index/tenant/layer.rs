@@ -1,0 +1,198 @@
+//! The layer and its service.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{self, Poll};
+
+use futures_util::future::{Either, Ready, ready};
+use miroir::context::Origin;
+use miroir::hints::Strength;
+use miroir::index::{Operation, Request, Response};
+use miroir::tenants::NamedTenant;
+use miroir::{Error, Placed, StageService};
+use miroir_api::{GroupId, ShardId};
+use tower::{Layer, Service};
+
+use super::{Mode, Place, Reason, TenantOptions, choose};
+
+/// Most tenants of API keys that metrics show by name.
+pub const MAX_LABELS: usize = 100;
+
+/// The tenants that metrics show by name, each with the groups it was sent to.
+#[derive(Debug, Default)]
+struct Labels(Mutex<BTreeMap<Arc<str>, BTreeSet<GroupId>>>);
+
+impl Labels {
+    fn new(options: &TenantOptions) -> Self {
+        let labels = Self::default();
+        for (name, group) in &options.static_map {
+            labels.note(Arc::from(name.as_str()), usize::MAX, Some(*group));
+        }
+        labels
+    }
+
+    fn note(&self, name: Arc<str>, most: usize, group: Option<GroupId>) -> Arc<str> {
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !shown.contains_key(&name) && shown.len() >= most {
+            return Arc::from("other");
+        }
+        let groups = shown.entry(Arc::clone(&name)).or_default();
+        if let Some(group) = group
+            && groups.insert(group)
+        {
+            metrics::gauge!("miroir_tenant_pinned_groups", "tenant" => name.to_string())
+                .set(groups.len() as f64);
+        }
+        name
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: TenantOptions,
+    labels: Labels,
+}
+
+/// See the [module's documentation](super).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct TenantLayer {
+    shared: Arc<Shared>,
+}
+
+impl TenantLayer {
+    /// Sends tenants where these options say.
+    pub fn new(options: TenantOptions) -> Self {
+        let labels = Labels::new(&options);
+        Self { shared: Arc::new(Shared { options, labels }) }
+    }
+}
+
+impl Placed for TenantLayer {
+    const NAME: &'static str = "tenant_affinity";
+    const INSIDE_OF: &'static [&'static str] = &["session_pinning"];
+}
+
+impl<S> Layer<S> for TenantLayer {
+    type Service = Tenant<S>;
+    fn layer(&self, inner: S) -> Tenant<S> {
+        Tenant { inner, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// See the [module's documentation](super).
+#[derive(Clone, Debug)]
+pub struct Tenant<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+/// Whether every shard has a replica in the group that is up and missed nothing.
+fn is_whole(request: &Request, group: GroupId) -> bool {
+    let (topology, index) = (&request.topology, &request.index);
+    let up = |id| topology.node(id).is_some_and(|node| node.status.is_readable());
+    if request.stale.is_empty()
+        && topology.group(group).is_some_and(|group| group.nodes.iter().all(|node| up(&node.id)))
+    {
+        return true;
+    }
+    let placement = topology.placement(index.shards);
+    (0..index.shards).map(ShardId).all(|shard| {
+        placement
+            .owners(group, shard)
+            .any(|id| up(id) && !request.stale.is_stale(&index.physical, id, shard))
+    })
+}
+
+impl Shared {
+    fn label(&self, tenant: Option<&NamedTenant>, group: Option<GroupId>) -> Arc<str> {
+        let Some(tenant) = tenant else { return Arc::from("none") };
+        let most = if tenant.listed { MAX_LABELS + self.options.static_map.len() } else { 0 };
+        self.labels.note(Arc::clone(&tenant.name), most, group)
+    }
+
+    fn refusal(&self, tenant: Option<&NamedTenant>) -> Error {
+        let header = &self.options.header;
+        match (self.options.mode, tenant) {
+            (Mode::ApiKey, _) => Error::api(
+                "miroir_unmapped_key",
+                "This API key is of no tenant, and only tenants may read here. The operator says \
+                 which tenant a key is of with `POST /_miroir/tenants`.",
+            ),
+            (_, None) => Error::api(
+                "miroir_unknown_tenant",
+                format!("The request names no tenant. Name one in the header `{header}`."),
+            ),
+            (_, Some(tenant)) => Error::api(
+                "miroir_unknown_tenant",
+                format!(
+                    "Tenant `{}` of the header `{header}` is not known here. Correct the name, or \
+                     have the operator add it to `tenant_affinity.static_map`.",
+                    tenant.name
+                ),
+            ),
+        }
+    }
+
+    fn place(&self, request: &mut Request) -> Result<(), Error> {
+        let tenant = request.cx.tenant.as_ref();
+        let groups: Vec<GroupId> = request.topology.groups().iter().map(|g| g.id).collect();
+        let choice = choose(&self.options, tenant, &groups);
+        let group = match choice.place {
+            Place::Group(group) => Some(group),
+            Place::Anywhere | Place::Nowhere => None,
+        };
+        let fallback = |reason: Reason| {
+            metrics::counter!("miroir_tenant_fallback_total", "reason" => reason.as_str())
+                .increment(1);
+        };
+        choice.fallback.into_iter().for_each(fallback);
+        if choice.place == Place::Nowhere {
+            return Err(self.refusal(tenant));
+        }
+        let label = self.label(tenant, group);
+        let shown = group.map_or_else(|| "any".to_owned(), |group| group.0.to_string());
+        metrics::counter!(
+            "miroir_tenant_queries_total", "tenant" => label.to_string(), "group" => shown
+        )
+        .increment(1);
+        let own = group.filter(|_| choice.given);
+        request.hints.bar(self.options.dedicated.iter().copied().filter(|g| Some(*g) != own));
+        let Some(group) = group else { return Ok(()) };
+        let pinned = request.hints.group.as_ref();
+        if pinned.is_some_and(|ask| ask.strength == Strength::Must && ask.value != group) {
+            metrics::counter!(
+                "miroir_tenant_session_pin_override_total", "tenant" => label.to_string()
+            )
+            .increment(1);
+            return Ok(());
+        }
+        let strength = if is_whole(request, group) { Strength::Pin } else { Strength::Prefer };
+        if strength == Strength::Prefer {
+            fallback(Reason::GroupDown);
+        }
+        request.hints.group(group, TenantLayer::NAME, strength);
+        Ok(())
+    }
+}
+
+impl<S: StageService<Request>> Service<Request> for Tenant<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = Either<S::Future, Ready<Result<Response, Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let reads = !matches!(request.op, Operation::Write { .. });
+        if reads
+            && request.cx.origin == Origin::Client
+            && let Err(error) = self.shared.place(&mut request)
+        {
+            return Either::Right(ready(Err(error)));
+        }
+        Either::Left(self.inner.call(request))
+    }
+}

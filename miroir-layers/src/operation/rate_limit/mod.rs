@@ -1,0 +1,156 @@
+//! Limits how many requests one API key and one tenant may make.
+//!
+//! Counted as at the [edge](crate::edge::rate_limit), after the key was judged: a wrong key counts
+//! for nobody here. A tenant token counts for the key that signed it. The master key has no limit: it
+//! is the deployment's own.
+//!
+//! A request counts once, whatever it asks for: a multi-search is one request.
+//!
+//! # Stage
+//! Operation, requests of clients. What needs no key passes untouched.
+//!
+//! # Order
+//! Inside of `authorize`. Whatever answers from memory belongs inside.
+//!
+//! # Context
+//! Reads `origin`, `principal` and `tenant`.
+//!
+//! # Errors
+//! 429 `miroir_rate_limited`. `Meta::quota` of an answer says what is left of the tighter limit.
+//!
+//! # Metrics
+//! `miroir_rate_limited_total{limit}`: refused, `key` or `tenant`. `miroir_rate_limit_errors_total`:
+//! not counted because the store did not answer, and let in.
+//!
+//! # Example
+//! ```
+//! use miroir::Stack;
+//! use miroir::store::memory;
+//! use miroir_layers::edge::rate_limit::Limiter;
+//! use miroir_layers::operation::{AuthorizeLayer, OperationLimitLayer, OperationLimitOptions};
+//!
+//! let options = OperationLimitOptions {
+//!     per_key: Some("100/second".parse().unwrap()),
+//!     per_tenant: None,
+//! };
+//! let stack = Stack::<miroir::operation::Request>::new()
+//!     .push(AuthorizeLayer::default())
+//!     .push(OperationLimitLayer::new(Limiter::new(memory::buckets()), options));
+//! assert_eq!(stack.describe().layers, ["authorize", "rate_limit"]);
+//! ```
+
+#[cfg(test)]
+mod tests;
+
+use std::task::{self, Poll};
+
+use miroir::context::{Origin, Principal};
+use miroir::http::Quota;
+use miroir::operation::{Request, Response};
+use miroir::stage::{StageFuture, take_ready};
+use miroir::{Error, Placed, StageService};
+use tower::{Layer, Service};
+
+use crate::edge::rate_limit::{Limiter, Rate, Whose};
+
+/// What is limited.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OperationLimitOptions {
+    /// Requests with one API key.
+    pub per_key: Option<Rate>,
+    /// Requests of one tenant.
+    pub per_tenant: Option<Rate>,
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct OperationLimitLayer {
+    limiter: Limiter,
+    options: OperationLimitOptions,
+}
+
+impl OperationLimitLayer {
+    /// Limits with these options.
+    pub fn new(limiter: Limiter, options: OperationLimitOptions) -> Self {
+        Self { limiter, options }
+    }
+}
+
+impl Placed for OperationLimitLayer {
+    const NAME: &'static str = "rate_limit";
+    const INSIDE_OF: &'static [&'static str] = &["authorize"];
+}
+
+impl<S> Layer<S> for OperationLimitLayer {
+    type Service = OperationLimit<S>;
+    fn layer(&self, inner: S) -> OperationLimit<S> {
+        OperationLimit { inner, layer: self.clone() }
+    }
+}
+
+/// See the [module's documentation](self).
+#[derive(Clone, Debug)]
+pub struct OperationLimit<S> {
+    inner: S,
+    layer: OperationLimitLayer,
+}
+
+impl OperationLimitLayer {
+    /// The buckets of a request.
+    fn buckets(&self, request: &Request) -> Vec<(Whose, String, Rate)> {
+        let mut buckets = Vec::new();
+        if request.cx.origin != Origin::Client || request.op.is_public() {
+            return buckets;
+        }
+        let key = match &request.cx.principal {
+            Principal::ApiKey(key) => Some(key.uid),
+            Principal::Tenant(token) => Some(token.key.uid),
+            _ => None,
+        };
+        if let (Some(uid), Some(rate)) = (key, self.options.per_key) {
+            buckets.push((Whose::Key, uid.to_string(), rate));
+        }
+        if let (Some(tenant), Some(rate)) = (&request.cx.tenant, self.options.per_tenant) {
+            buckets.push((Whose::Tenant, tenant.name.to_string(), rate));
+        }
+        buckets
+    }
+
+    /// Counts a request, and says what is left.
+    async fn count(&self, buckets: Vec<(Whose, String, Rate)>) -> Result<Option<Quota>, Error> {
+        let mut tightest: Option<Quota> = None;
+        for (whose, name, rate) in buckets {
+            let Some(quota) = self.limiter.take(whose, &name, rate).await else { continue };
+            if quota.retry_after.is_some() {
+                return Err(Limiter::refusal(whose, rate, quota));
+            }
+            tightest = Some(tightest.map_or(quota, |other| other.tighter(quota)));
+        }
+        Ok(tightest)
+    }
+}
+
+impl<S: StageService<Request>> Service<Request> for OperationLimit<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = StageFuture<Request>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let buckets = self.layer.buckets(&request);
+        if buckets.is_empty() {
+            return Box::pin(self.inner.call(request));
+        }
+        let (mut inner, layer) = (take_ready(&mut self.inner), self.layer.clone());
+        Box::pin(async move {
+            let quota = layer.count(buckets).await?;
+            let mut response = inner.call(request).await?;
+            response.meta.quota = quota;
+            Ok(response)
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! `/_miroir/tenants`: which tenant an API key is of. Only the pod that leads changes it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use miroir::store::records::TenantMapping;
+use miroir::tenants::{MAX_NAME, hash_of, is_name};
+use miroir::{Error, Shared};
+use miroir_api::admin::{NewTenantMapping, TenantMappingView, TenantMappingsView};
+use miroir_api::meili::ApiError;
+
+use super::Refusal;
+
+fn bad(message: impl Into<String>) -> Refusal {
+    Refusal(ApiError::new("bad_request", message))
+}
+
+fn view(mapping: TenantMapping) -> TenantMappingView {
+    let TenantMapping { api_key_hash, tenant, group } = mapping;
+    TenantMappingView { api_key_hash, tenant, group }
+}
+
+/// Refuses where no tenants are kept.
+fn kept(shared: &Shared) -> Result<(), Refusal> {
+    if shared.tenants.is_kept() {
+        return Ok(());
+    }
+    Err(bad("API keys are of no tenants here. Set `tenant_affinity.enabled: true` and \
+         `tenant_affinity.mode: api_key`."))
+}
+
+fn failed(error: &Error) -> Refusal {
+    match error.kind() {
+        miroir::error::ErrorKind::Api(error) => Refusal(error.clone()),
+        _ => Refusal(ApiError::new("internal", "An internal error has occurred.")),
+    }
+}
+
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+) -> Result<Json<TenantMappingsView>, Refusal> {
+    kept(&shared)?;
+    Ok(Json(TenantMappingsView { results: shared.tenants.list().into_iter().map(view).collect() }))
+}
+
+pub(super) async fn put(
+    State(shared): State<Arc<Shared>>,
+    body: Result<Json<NewTenantMapping>, JsonRejection>,
+) -> Result<Json<TenantMappingView>, Refusal> {
+    kept(&shared)?;
+    let Json(NewTenantMapping { api_key, tenant, group }) =
+        body.map_err(|error| bad(error.body_text()))?;
+    if api_key.is_empty() {
+        return Err(bad("`api_key` is empty. Give the key whose reads are the tenant's."));
+    }
+    if !is_name(&tenant) {
+        return Err(bad(format!("`tenant` must be 1 to {MAX_NAME} visible ASCII characters.")));
+    }
+    if let Some(group) = group
+        && shared.topology().group(group).is_none()
+    {
+        let count = shared.topology().groups().len();
+        return Err(bad(format!(
+            "There is no group {group}. Use 0 to {}, or leave `group` out.",
+            count.saturating_sub(1)
+        )));
+    }
+    let mapping = TenantMapping { api_key_hash: hash_of(api_key.as_bytes()), tenant, group };
+    shared.put_tenant(mapping.clone()).await.map_err(|error| failed(&error))?;
+    Ok(Json(view(mapping)))
+}
+
+pub(super) async fn delete(
+    State(shared): State<Arc<Shared>>,
+    Path(hash): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    kept(&shared)?;
+    let hash = hash.to_ascii_lowercase();
+    if shared.delete_tenant(&hash).await.map_err(|error| failed(&error))? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(Refusal(ApiError::new(
+        "miroir_unmapped_tenant",
+        "No key with this hash is of a tenant. `GET /_miroir/tenants` lists the hashes.",
+    )))
+}
