@@ -9,6 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use miroir::StaleMap;
 use miroir::documents::{Format, Letters, split};
 use miroir::filter::{Keys, narrow};
+use miroir::hints::Hints;
 use miroir::leaf::{Route, choose};
 use miroir::merge::{HitOptions, Page, merge_hits};
 use miroir::node::Scores;
@@ -158,7 +159,8 @@ fn choosing(c: &mut Criterion) {
             b.iter(|| {
                 n += 1;
                 let standings = scores.standings(&topology, &selection, now);
-                let route = Route::choose(&topology, standings, &selection, &hints, n, n);
+                let route =
+                    Route::choose(&topology, standings, &selection, &Hints::default(), n, n);
                 choose(&topology, &index, &stale, &route, black_box(&all), &[], &scores)
             });
         });

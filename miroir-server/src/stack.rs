@@ -136,8 +136,7 @@ pub(crate) async fn build(
     let control = Control::new(leaves.clone(), Arc::clone(&shared));
     let resolve = Resolve::new(indexes.clone(), Arc::clone(&shared), control);
     let limiter = options::limiter(config, stores);
-    let operations =
-        operation(config, stores, &shared.aliases, shadow, &limiter).build(resolve)?;
+    let operations = operation(config, stores, &shared.aliases, shadow, &limiter).build(resolve)?;
     lookup.set(&shared);
     Ok((Cluster { operations, indexes, leaves, shared }, log))
 }

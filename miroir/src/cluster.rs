@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use miroir_api::{GroupId, IndexUid, NodeId, ShardId, TaskUid};
+use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::hints::Ask;
+use crate::hints::Hints;
 use crate::index::scatter::{UnderWay, listing};
 use crate::index::sequencer::{Exclusive, Sequencer};
 use crate::index::settings::{IndexSettings, SettingsCache};

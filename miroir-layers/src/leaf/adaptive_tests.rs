@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ::http::Response as HttpResponse;
 use bytes::Bytes;
+use miroir::hints::Hints;
 use miroir::leaf::{Ask, Dispatch, Request, Route, Target};
 use miroir::node::{Call, Pool, Scores};
 use miroir::routing::standing::{mix, unit};
@@ -95,8 +96,14 @@ impl Cluster {
             let now = Instant::now();
             let (sequence, draw) = (mix(seed, u64::from(2 * n)), mix(seed, u64::from(2 * n + 1)));
             let standings = self.scores.standings(&self.topology, &self.selection, now);
-            let route =
-                Route::choose(&self.topology, standings, &self.selection, &Hints::default(), sequence, draw);
+            let route = Route::choose(
+                &self.topology,
+                standings,
+                &self.selection,
+                &Hints::default(),
+                sequence,
+                draw,
+            );
             let target =
                 Target::Cover { shards: ShardSet::full(SHARDS), avoid: Vec::new(), chosen: None };
             let request = Request {

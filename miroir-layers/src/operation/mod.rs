@@ -3,11 +3,11 @@
 pub mod alias;
 pub mod authorize;
 pub mod idempotency;
-pub mod shadow;
 pub mod rate_limit;
+pub mod shadow;
 
 pub use alias::AliasLayer;
 pub use authorize::{AuthorizeLayer, AuthorizeOptions};
 pub use idempotency::{IdempotencyLayer, IdempotencyOptions};
-pub use shadow::{Shadow, ShadowLayer, ShadowLog, ShadowOptions};
 pub use rate_limit::{OperationLimitLayer, OperationLimitOptions};
+pub use shadow::{Shadow, ShadowLayer, ShadowLog, ShadowOptions};

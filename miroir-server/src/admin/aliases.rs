@@ -42,7 +42,7 @@ fn view(alias: &Alias) -> AliasView {
     }
 }
 
-fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+fn bad(message: impl Into<String>) -> Refusal {
     Refusal(ApiError::new("bad_request", message))
 }
 

@@ -58,9 +58,8 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
     if !rest.is_empty() && !rest.starts_with('/') {
         return None;
     }
-    let known = [
-        READY, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS, ALIASES, SHADOW_DIFF, STACK, TENANTS,
-    ];
+    let known =
+        [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS, ALIASES, SHADOW_DIFF, STACK, TENANTS];
     let path = path.trim_end_matches('/');
     if path.strip_prefix("/_miroir/tasks/").is_some_and(|uid| !uid.contains('/')) {
         return Some(TASK);

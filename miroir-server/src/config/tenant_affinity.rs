@@ -219,12 +219,16 @@ mod tests {
             (|c| c.header_name = "a b".into(), "`tenant_affinity.header_name`: \"a b\"", "dashes"),
             (|c| c.header_name = "authorization".into(), "`tenant_affinity.header_name`", "use"),
             (
-                |c| drop(c.static_map.insert("x".into(), 2)),
+                |c| {
+                    c.static_map.insert("x".into(), 2);
+                },
                 "`tenant_affinity.static_map.x`, `replica_groups`: group 2 does not exist",
                 "raise replica_groups",
             ),
             (
-                |c| drop(c.static_map.insert("two words".into(), 1)),
+                |c| {
+                    c.static_map.insert("two words".into(), 1);
+                },
                 "`tenant_affinity.static_map.two words`: is not a name",
                 "visible",
             ),

@@ -74,6 +74,7 @@ fn reason(reason: &Reason) -> String {
 fn wish<T>(what: &str, ask: &Ask<T>, value: Value, effective: bool) -> Value {
     let strength = match ask.strength {
         Strength::Prefer => "prefer",
+        Strength::Pin => "pin",
         Strength::Must => "must",
     };
     json!({

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use miroir_api::GroupId;
 
-use crate::hints::{Ask, Hints, Strength};
+use crate::hints::{Hints, Strength};
 use crate::routing::standing::{allowed, is_near, mix, unit};
 use crate::routing::{Selection, Standings, Strategy, query_group};
 use crate::topology::Topology;
@@ -60,12 +60,10 @@ impl Route {
         sequence: u64,
         draw: u64,
     ) -> Self {
-        let must = |ask: &&Ask<GroupId>| ask.strength == Strength::Must;
         let wish = hints.group.as_ref();
+        let must = wish.is_some_and(|ask| ask.strength > Strength::Prefer);
         // Only a group that must be read from is read from though it is for others.
-        let barred = |group: &GroupId| {
-            wish.filter(must).is_none() && hints.barred.contains(group)
-        };
+        let barred = |group: &GroupId| !must && hints.barred.contains(group);
         let open: Vec<GroupId> =
             topology.groups().iter().map(|group| group.id).filter(|id| !barred(id)).collect();
         let wish = wish.filter(|wish| open.contains(&wish.value));
@@ -84,7 +82,7 @@ impl Route {
         let (groups, reason) = match wish {
             Some(wish) => {
                 let mut groups = after(wish.value, &open);
-                if wish.strength == Strength::Must {
+                if wish.strength > Strength::Prefer {
                     groups.truncate(1);
                 }
                 (groups, Reason::Asked(wish.by))

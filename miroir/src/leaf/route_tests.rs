@@ -91,8 +91,14 @@ impl Simulation {
             }
             let standings = scores.standings(&self.topology, &self.selection, start + at);
             let (sequence, draw) = (mix(self.seed, 2 * n), mix(self.seed, 2 * n + 1));
-            let route =
-                Route::choose(&self.topology, standings, &self.selection, &Hints::default(), sequence, draw);
+            let route = Route::choose(
+                &self.topology,
+                standings,
+                &self.selection,
+                &Hints::default(),
+                sequence,
+                draw,
+            );
             seen.explored += u64::from(route.explores());
             let all = ShardSet::full(SHARDS);
             let cover = choose(&self.topology, &index, &stale, &route, &all, &[], &scores);

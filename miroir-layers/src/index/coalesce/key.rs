@@ -35,7 +35,9 @@ impl Key {
         let must = |hints: &Hints| {
             hints.group.as_ref().is_some_and(|group| group.strength == Strength::Must)
         };
-        if request.cx.class != Class::Interactive || must(&request.hints) {
+        // A session may not see less than its own writes, and an explanation is about one request.
+        let own = request.cx.session.is_some() || request.cx.explain.is_some();
+        if own || request.cx.class != Class::Interactive || must(&request.hints) {
             return None;
         }
         Some(Self(Arc::new(Question {

@@ -17,8 +17,8 @@
 //! before, and joins nobody. What a client can know otherwise (it saw a document that a node just
 //! took, in the answer to another question) is bounded by the window: nobody joins a scatter that
 //! began longer ago. On other pods, which hear of finished tasks a little later, the window is the
-//! bound as well. Reads that *must* go to a certain group, as those of a session that waits for its
-//! own write, pass.
+//! bound as well. Reads of a session, those that *must* go to a certain group, and those that are to be
+//! explained are not shared.
 //!
 //! # Stage
 //! Index, reads of clients. Writes and background work pass untouched.
@@ -28,7 +28,7 @@
 //! `query_planner`.
 //!
 //! # Context
-//! Reads `class`, `deadline`, `min_settings_version` and `over_fetch`. Not `extensions`: layers whose
+//! Reads `class`, `deadline`, `session`, `explain`, `min_settings_version` and `over_fetch`. Not `extensions`: layers whose
 //! extensions change an answer belong outside, with a hint for it.
 //!
 //! # Errors

@@ -190,7 +190,7 @@ impl Shared {
 
     /// Whether a group can answer for every shard.
     fn serves(&self, request: &Request, group: GroupId) -> bool {
-        let route = Route { groups: vec![group], rotation: 0 };
+        let route = Route::in_turn(vec![group], 0);
         let Request { topology, index, stale, hints, .. } = request;
         let shards = ShardSet::full(index.shards);
         let cover = choose(topology, index, stale, &route, &shards, &hints.avoid, &self.scores);

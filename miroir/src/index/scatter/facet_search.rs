@@ -57,7 +57,8 @@ pub(super) async fn run(
         return Err(read::refusal(scatter, request).await);
     };
     let parts = [&scoped.body[..], scoped.filter.as_deref().unwrap_or_default()];
-    let route = read::route(scatter, request, read::fingerprint(request.index.name.as_str(), &parts));
+    let route =
+        read::route(scatter, request, read::fingerprint(request.index.name.as_str(), &parts));
     let shards = read::shards(request);
     let ask = Ask::Scoped(Arc::new(scoped));
     let gathered = fetch::gather(scatter, request, &shards, ask, &route).await?;

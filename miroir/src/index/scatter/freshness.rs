@@ -1,9 +1,9 @@
 //! `X-Miroir-Min-Settings-Version`: reads that do without nodes whose settings are too old.
 
-use super::{Scatter, read};
+use super::Scatter;
 use crate::error::Error;
 use crate::index::Request;
-use crate::leaf;
+use crate::leaf::{self, Route};
 use crate::routing::ShardSet;
 
 /// The request, told to avoid every node that is not known to have the settings version its client

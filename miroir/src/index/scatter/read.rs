@@ -182,7 +182,8 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
     let mut call = request.original.replay(&prefix);
     let mangled = words::hide(&mut call);
     // A node of a group that is not for this request is not asked either.
-    let open = route(request, 0).groups;
+    let groups = request.topology.groups().iter().map(|group| group.id);
+    let open = request.hints.order(groups, 0);
     let of = |node: &NodeId| request.topology.node(node).is_some_and(|n| open.contains(&n.group));
     match scatter.shared.call_any_of(of, &call, &request.cx).await {
         Ok(_) => {

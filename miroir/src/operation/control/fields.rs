@@ -13,6 +13,7 @@ use tower::ServiceExt;
 use super::Control;
 use crate::documents::is_reserved;
 use crate::error::{Error, ErrorKind};
+use crate::hints::Hints;
 use crate::leaf::{self, Ask, Target};
 use crate::node::Call;
 use crate::operation::{RawObject, Request, Response};

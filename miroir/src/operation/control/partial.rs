@@ -14,6 +14,7 @@ use tower::ServiceExt;
 use super::Control;
 use crate::documents::is_reserved;
 use crate::error::Error;
+use crate::hints::Hints;
 use crate::leaf::{self, Ask, Scoped, Target};
 use crate::merge::{IndexStats, merge_stats};
 use crate::node::Call;
