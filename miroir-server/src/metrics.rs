@@ -124,9 +124,9 @@ pub const FAMILIES: &[Family] = &[
     family("miroir_nodes_lost_total", Counter, Count, &[],
         "Nodes that came back without their disk, or with an older copy of it."),
     // Aliases.
-    family("miroir_alias_resolutions_total", Counter, Count, &[("alias", &[])],
+    family("miroir_alias_resolutions_total", Counter, Count, &[("alias", &["none"])],
         "Requests that named an alias."),
-    family("miroir_alias_flips_total", Counter, Count, &[("alias", &[])],
+    family("miroir_alias_flips_total", Counter, Count, &[("alias", &["none"])],
         "Times an alias was made to stand for something else."),
     // Sessions and repeated changes.
     family("miroir_session_active_count", Gauge, Count, &[],

@@ -151,7 +151,7 @@ fn a_key_in_the_wrong_block_is_pointed_to_the_right_one() {
 
 #[test]
 fn blocks_of_other_versions_say_so() {
-    for block in ["canaries", "cdc", "search_ui", "idempotency"] {
+    for block in ["canaries", "cdc", "search_ui", "ttl"] {
         let faults = faults(&format!("miroir: {{ {block}: {{ enabled: true }} }}"));
         assert_eq!(faults.len(), 1);
         assert!(faults[0].contains("not available in this version"), "{faults:?}");

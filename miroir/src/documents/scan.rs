@@ -45,11 +45,11 @@ impl<'a> Member<'a> {
 
     /// Is this the member with that name?
     pub(super) fn is(&self, name: &str) -> bool {
-        self.key == name.as_bytes()
-            // An escaped key is never shorter than its name.
-            || (self.key.len() > name.len()
-                && memchr::memchr(b'\\', self.key).is_some()
-                && *self.name() == *name.as_bytes())
+        // An escaped key is longer than its name, and what it looks like is another name.
+        match memchr::memchr(b'\\', self.key) {
+            None => self.key == name.as_bytes(),
+            Some(_) => self.key.len() > name.len() && *self.name() == *name.as_bytes(),
+        }
     }
 }
 

@@ -124,6 +124,13 @@ proptest! {
     }
 
     #[test]
+    fn an_escaped_key_is_not_the_name_it_looks_like(escaped in any::<bool>()) {
+        let doc = document(r#"{"\"":1,""":2}"#);
+        let (name, value) = if escaped { ("\"", "1") } else { (""", "2") };
+        prop_assert_eq!(take(&doc, name).unwrap().0, value);
+    }
+
+    #[test]
     fn ids_and_fields_agree_with_serde(text in any_document(), name in "[a-z_ ]{1,6}") {
         let doc = document(&text);
         let parsed: Map<String, Value> = serde_json::from_str(&text).unwrap();
