@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(limits.per_ip.unwrap().0.to_string(), "600/minute");
         assert_eq!(limits.per_key, None);
         assert_eq!(limits.trusted_proxies[1].0.to_string(), "::1/128");
-        assert!(yaml("per_ip: 600").unwrap_err().contains("expected a string"));
+        assert!(yaml("per_ip: 600").unwrap_err().contains("write it as 10/second"));
         assert!(yaml("per_ip: 6/week").unwrap_err().contains("write it as 10/second"));
         assert!(yaml("exempt: [home]").unwrap_err().contains("write it as 10.0.0.0/8"));
         assert!(yaml("per_user: 1/day").unwrap_err().contains("per_user"));
