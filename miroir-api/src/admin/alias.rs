@@ -19,10 +19,10 @@ pub enum AliasKind {
 pub struct AliasFlip {
     /// Of a `single` one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<IndexUid>,
+    pub current_uid: Option<IndexUid>,
     /// Of a `multi` one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub targets: Option<Vec<IndexUid>>,
+    pub target_uids: Option<Vec<IndexUid>>,
     /// In which version.
     pub version: u64,
     /// Until when, RFC 3339.
@@ -38,10 +38,10 @@ pub struct AliasView {
     pub kind: AliasKind,
     /// Of a `single` one: the index it stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<IndexUid>,
+    pub current_uid: Option<IndexUid>,
     /// Of a `multi` one: the indexes it stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub targets: Option<Vec<IndexUid>>,
+    pub target_uids: Option<Vec<IndexUid>>,
     /// Grows by one with every flip.
     pub version: u64,
     /// The rollover policy that alone changes it.

@@ -75,12 +75,11 @@ fn targets(alias: &Value) -> String {
     if several.as_array().is_some_and(|list| !list.is_empty()) { text(several) } else { text(one) }
 }
 
-/// Who may change it: aliases of several indexes belong to a rollover policy.
+/// Who may change it: operators, or the rollover policy it belongs to.
 fn manager(alias: &Value) -> String {
-    match (&alias["managed_by"], alias["kind"].as_str()) {
-        (Value::Null, Some("multi")) => "rollover".to_owned(),
-        (Value::Null, _) => "operator".to_owned(),
-        (by, _) => text(by),
+    match &alias["managed_by"] {
+        Value::Null => "operator".to_owned(),
+        by => text(by),
     }
 }
 

@@ -24,17 +24,17 @@ fn split(target: &Target) -> (Option<IndexUid>, Option<Vec<IndexUid>>) {
 }
 
 fn view(alias: &Alias) -> AliasView {
-    let (target, targets) = split(&alias.target);
+    let (current_uid, target_uids) = split(&alias.target);
     let history = alias.history.iter().map(|flip| {
-        let (target, targets) = split(&flip.target);
+        let (current_uid, target_uids) = split(&flip.target);
         let flipped_at = clock::rfc3339(flip.until);
-        AliasFlip { target, targets, version: flip.version, flipped_at }
+        AliasFlip { current_uid, target_uids, version: flip.version, flipped_at }
     });
     AliasView {
         name: alias.name.clone(),
-        kind: if target.is_some() { AliasKind::Single } else { AliasKind::Multi },
-        target,
-        targets,
+        kind: if current_uid.is_some() { AliasKind::Single } else { AliasKind::Multi },
+        current_uid,
+        target_uids,
         version: alias.version,
         managed_by: alias.owner.clone(),
         created_at: clock::rfc3339(alias.created_at),

@@ -24,7 +24,7 @@
 //!
 //! # Context
 //! Reads `session`. A read that may miss the session's last write says so in
-//! [`Meta::session_stale`](miroir::Meta::session_stale).
+//! [`Meta::session_stale`](miroir::meta::Meta::session_stale).
 //!
 //! # Errors
 //! A store that fails fails the read: nobody knows what the session wrote. A write whose session
