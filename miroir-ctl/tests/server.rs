@@ -79,7 +79,8 @@ async fn the_real_server_is_understood() {
     assert!(ctl(&url, &["replicas"]).await.out.contains("up to date"));
     assert!(ctl(&url, &["pods"]).await.out.contains("one pod"));
     let stack = ctl(&url, &["stack"]).await.out;
-    assert!(stack.contains("operation\n  authorize\nindex\n  stamp\n"), "{stack}");
+    assert!(stack.contains("operation\n  authorize\n"), "{stack}");
+    assert!(stack.contains("index\n  session_pinning\n  stamp\n"), "{stack}");
     assert!(ctl(&url, &["shadow", "diff"]).await.out.contains("`shadow.enabled` is false"));
 
     let body = json!({ "uid": "m", "primaryKey": "id" });
@@ -121,7 +122,7 @@ async fn shadows_are_shown_and_an_api_that_is_off_is_recognized() {
     ]}});
     let url = server(&directory, more).await;
     let stack = ctl(&url, &["stack"]).await.out;
-    assert!(stack.contains("operation\n  authorize\n  shadow\n"), "{stack}");
+    assert!(stack.contains("operation\n  authorize\n  idempotency\n  shadow\n"), "{stack}");
     get(&url, "/indexes/m/documents/1").await;
     let out = until(&url, &["shadow", "diff"], |out| out.contains("error: GET")).await;
     assert!(out.contains("primary 404 index_not_found in"), "{out}");

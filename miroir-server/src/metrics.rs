@@ -277,6 +277,11 @@ pub const FAMILIES: &[Family] = &[
     family("miroir_request_queue_depth", Gauge, Count, &[],
         "Calls to nodes that wait for a place in their lane."),
     // Background work.
+    family("miroir_owned_shards_count", Gauge, Count, &[],
+        "Shards that are this pod's where work on shards is split between pods."),
+    family("miroir_background_queue_depth", Gauge, Count,
+        &[("job_type", &["dump_import", "reshard_backfill"])],
+        "Jobs in a queue, failed ones included."),
     family("miroir_worker_items_total", Counter, Count,
         &[("worker", WORKERS), ("outcome", &["ok", "error", "panic"])],
         "Items that a worker of this pod worked on."),

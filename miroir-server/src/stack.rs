@@ -89,8 +89,8 @@ fn operation(
     Stack::new()
         .push(AuthorizeLayer::new(AuthorizeOptions::default()))
         .push_if(rate_limit(config, limiter)) // by key and tenant; by address at the edge
-        .push_if(shadow) // repeats what is allowed, in the client's words
         .push_if(idempotency(config, stores)) // keys belong to callers
+        .push_if(shadow) // repeats what is allowed, in the client's words
         .push_if(config.aliases.enabled.then(|| AliasLayer::new(Arc::clone(aliases))))
 }
 

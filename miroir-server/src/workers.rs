@@ -12,7 +12,7 @@ use miroir::node::health;
 use miroir::operation::control::{drift, poller, repair};
 use miroir::pods::{self, Leader, PodOptions};
 use miroir::store::Stores;
-use miroir::worker::{self, Candidate, Item, Schedule, Worker, elected, partitioned};
+use miroir::worker::{self, Candidate, Item, Peers, Schedule, Worker, elected, partitioned};
 use miroir::{Cluster, Shared, clock};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -93,11 +93,17 @@ pub(crate) fn start(
     });
     let interval = Duration::from(config.task_registry.prune_interval_s);
     let schedule = Schedule { first: interval.min(FIRST_PRUNING), interval };
+    let list = Arc::clone(&peers);
     add(supervise(Pruner::NAME, stop, move |stop| {
-        partitioned(Arc::clone(&pruner), Arc::clone(&peers), schedule, stop)
+        partitioned(Arc::clone(&pruner), Arc::clone(&list), schedule, stop)
     }));
 
     add(supervise("envelope", stop, move |stop| envelope::run(Arc::clone(&admission), stop)));
+
+    let state = Arc::clone(shared);
+    add(supervise("shares", stop, move |stop| {
+        show_shares(Arc::clone(&state), Arc::clone(&peers), stop)
+    }));
 
     add(supervise("metrics", stop, move |stop| {
         let metrics = metrics.clone();
@@ -216,6 +222,31 @@ impl Worker for Pruner {
             }
         }
         Ok(())
+    }
+}
+
+/// Kinds of queues.
+const QUEUES: [&str; 2] = ["dump_import", "reshard_backfill"];
+/// Time between two looks at queues.
+const LOOK_AT_QUEUES: Duration = Duration::from_secs(15);
+
+/// Shows how many shards are this pod's among its peers, and how much waits in queues.
+async fn show_shares(shared: Arc<Shared>, peers: Arc<Peers>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(LOOK_AT_QUEUES);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let own = (0..shared.tuning.shards).filter(|shard| peers.owns(&format!("shard:{shard}")));
+        metrics::gauge!("miroir_owned_shards_count").set(own.count() as f64);
+        for kind in QUEUES {
+            match shared.stores.jobs.list(kind).await {
+                Ok(jobs) => metrics::gauge!("miroir_background_queue_depth", "job_type" => kind)
+                    .set(jobs.len() as f64),
+                Err(error) => tracing::debug!(%error, "a queue could not be looked at"),
+            }
+        }
     }
 }
 

@@ -46,6 +46,7 @@ impl Deployment {
         let change = |config: &mut Config| {
             config.nodes = list.clone();
             config.replica_groups = 2;
+            config.server.max_concurrent_requests = 3_000;
             config.task_store.backend = TaskStoreBackend::Redis;
             config.task_store.url = Secret::new(redis.url());
             config.leader_election.lease_ttl_s = Seconds(3);
@@ -83,6 +84,11 @@ impl Deployment {
     async fn add(&self, index: &str, documents: Value) {
         let path = format!("/indexes/{index}/documents");
         let answer = self.ask(0, Method::POST, &path, &[], &documents).await;
+        self.end_of(&answer).await;
+    }
+
+    /// Waits until what was accepted has been done.
+    async fn end_of(&self, answer: &Answer) {
         assert_eq!(answer.status, 202, "{:?}", answer.body);
         let path = format!("/tasks/{}", answer.json()["taskUid"]);
         eventually(async || {
@@ -219,39 +225,15 @@ async fn flips(deployment: &Arc<Deployment>) {
     assert_eq!(task["error"]["code"], "index_already_exists", "{task}");
 }
 
-/// An alias of several indexes is searched as one index, and takes no changes.
+/// An alias of several indexes is read as one index, and takes no changes. (Engine nodes have no
+/// federated search: what a search of one becomes is tested with the layer.)
 async fn several_indexes(deployment: &Deployment) {
     let documents = |from: u32| (from..from + 5).map(|id| json!({"id": id, "n": id})).collect();
     deployment.add("logs_1", Value::Array(documents(0))).await;
     deployment.add("logs_2", Value::Array(documents(5))).await;
-    for index in ["logs_1", "logs_2"] {
-        let path = format!("/indexes/{index}/settings");
-        let settings = json!({"sortableAttributes": ["n"], "filterableAttributes": ["n"]});
-        deployment.ask(0, Method::PATCH, &path, &[], &settings).await;
-    }
     let made = json!({"name": "logs", "targets": ["logs_2", "logs_1"]});
     let made = deployment.ask(0, Method::POST, "/_miroir/aliases", &[], &made).await;
     assert_eq!(made.status, 201, "{:?}", made.body);
-    let path = "/indexes/logs/search";
-    let query = json!({"q": "", "sort": ["n:desc"], "limit": 7, "facets": ["n"]});
-    let mut answer = Value::Null;
-    eventually(async || {
-        answer = deployment.ask(1, Method::POST, path, &[], &query).await.json();
-        answer["hits"].is_array()
-    })
-    .await;
-    let found: Vec<u64> = answer["hits"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|hit| {
-            assert!(hit.get("_federation").is_none());
-            hit["n"].as_u64().unwrap()
-        })
-        .collect();
-    assert_eq!(found, [9, 8, 7, 6, 5, 4, 3], "{answer}");
-    assert_eq!(answer["estimatedTotalHits"], 10);
-    assert_eq!(answer["facetDistribution"]["n"].as_object().unwrap().len(), 10);
     let path = "/indexes/logs/documents";
     let one = deployment.ask(0, Method::GET, &format!("{path}/3"), &[], &Value::Null).await;
     assert_eq!(one.json()["n"], 3);

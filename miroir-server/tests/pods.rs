@@ -29,6 +29,11 @@ const IDS: u64 = 60;
 /// Longer than a lease (3 s) and its renewal (1 s).
 const HELD_UP: Duration = Duration::from_secs(6);
 const PODS: usize = 3;
+/// Between two turns of the workers whose work is split.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// One deployment at a time: each keeps the machine busy.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 type Http = Client<HttpConnector, Full<Bytes>>;
 
@@ -136,6 +141,8 @@ impl Deployment {
                 "task_store": {"backend": "redis", "url": redis.url(), "response_timeout_ms": 1000},
                 "leader_election": {"lease_ttl_s": 3, "renew_interval_s": 1},
                 "peer_discovery": {"peers": names, "refresh_interval_s": 1},
+                "settings_drift_check": {"interval_s": INTERVAL.as_secs()},
+                "task_registry": {"prune_interval_s": INTERVAL.as_secs()},
             }});
             std::fs::write(&config, settings.to_string()).unwrap();
             let log = directory.path().join(format!("{name}.log"));
@@ -195,6 +202,32 @@ impl Deployment {
         assert_eq!(status, 202, "{answer}");
         let end = self.end_of((pod + 1) % PODS, answer["taskUid"].as_u64().unwrap()).await;
         assert_eq!(end, "succeeded", "{path}");
+    }
+
+    /// How many items a worker has on a pod, and how many it has worked on so far.
+    async fn share(&self, pod: usize, worker: &str) -> (u64, u64) {
+        let request = Request::get(format!("{}/_miroir/metrics", self.pods[pod].base))
+            .header("authorization", format!("Bearer {ADMIN}"))
+            .body(Full::default())
+            .unwrap();
+        let body = self.client.request(request).await.unwrap().into_body();
+        let body = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&body);
+        let value = |family: &str, more: &str| {
+            let start = format!("{family}{{worker=\"{worker}\"{more}}} ");
+            let found = text.lines().find_map(|line| line.strip_prefix(&start));
+            found.map_or(0, |value| value.parse::<f64>().unwrap() as u64)
+        };
+        let worked = value("miroir_worker_items_total", ",outcome=\"ok\"");
+        (value("miroir_worker_owned_items", ""), worked)
+    }
+
+    async fn shares(&self, pods: &[usize], worker: &str) -> Vec<(u64, u64)> {
+        let mut shares = Vec::new();
+        for pod in pods {
+            shares.push(self.share(*pod, worker).await);
+        }
+        shares
     }
 
     /// Which pod began the newest term.
@@ -327,8 +360,65 @@ async fn compare(all: &Deployment, clients: &Clients) {
     }
 }
 
+/// Each item of split work is one pod's, once per interval, and a dead pod's items are others' soon.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn work_is_split_and_a_dead_pods_share_moves() {
+    const INDEXES: u64 = 9;
+    /// Tasks, sessions, keys.
+    const REGISTRIES: u64 = 3;
+    let _turn = TURN.lock().await;
+    let mut all = Deployment::start().await;
+    for index in 0..INDEXES {
+        all.apply(0, Method::POST, "/indexes", json!({"uid": format!("index-{index}")})).await;
+    }
+    let workers = [("settings_drift_check", INDEXES), ("task_pruner", REGISTRIES)];
+    let everybody = [0, 1, 2];
+    for (worker, items) in workers {
+        eventually(async || {
+            let shares = all.shares(&everybody, worker).await;
+            shares.iter().map(|(owned, _)| owned).sum::<u64>() == items
+        })
+        .await;
+    }
+    // Turns come after nine to ten tenths of an interval: five of them in ten seconds.
+    let mut before = Vec::new();
+    for (worker, _) in workers {
+        before.push(all.shares(&everybody, worker).await);
+    }
+    sleep(INTERVAL * 5).await;
+    for ((worker, items), before) in workers.into_iter().zip(before) {
+        let after = all.shares(&everybody, worker).await;
+        assert_eq!(after.iter().map(|(owned, _)| owned).sum::<u64>(), items, "{worker}: {after:?}");
+        for ((owned, worked), (_, earlier)) in after.iter().zip(&before) {
+            let turns = worked - earlier;
+            let fits = owned * 4 <= turns && turns <= owned * 6;
+            assert!(fits, "{worker}: {turns} turns of {owned} items, {before:?} {after:?}");
+        }
+        let turns = |shares: &[(u64, u64)]| shares.iter().map(|(_, worked)| worked).sum::<u64>();
+        let once = turns(&after) - turns(&before);
+        assert!(items * 4 <= once && once <= items * 6, "{worker}: {once} turns of {items} items");
+    }
+
+    let (leader, _) = all.leader().unwrap();
+    let dead = (leader + 1) % PODS;
+    all.pods[dead].child.kill().await.unwrap();
+    let begun = Instant::now();
+    let left: Vec<usize> = everybody.into_iter().filter(|pod| *pod != dead).collect();
+    for (worker, items) in workers {
+        eventually(async || {
+            let shares = all.shares(&left, worker).await;
+            shares.iter().map(|(owned, _)| owned).sum::<u64>() == items
+        })
+        .await;
+    }
+    // Its last word (3 s) has to run out, two looks at the list (1 s each), and a turn (2 s); the
+    // machine may be busy.
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pods_die_are_held_up_and_lose_their_store() {
+    let _turn = TURN.lock().await;
     let mut all = Deployment::start().await;
     let settings = json!({"filterableAttributes": ["origin"]});
     all.apply(0, Method::PATCH, "/indexes/chaos/settings", settings).await;
