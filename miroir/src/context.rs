@@ -12,6 +12,7 @@
 //! | `over_fetch` | `X-Miroir-Over-Fetch` | Decode | Scatter |
 //! | `session` | `X-Miroir-Session` | Decode | `session` |
 //! | `idempotency` | `Idempotency-Key` | Decode | `idempotency`, whoever makes a task |
+//! | `alias` | the catalogue | `alias` | explanations |
 //! | `explain` | the route | the operation `explain` | whoever decides something: Scatter, `hedge`, Dispatch; see [`crate::explain`] |
 //! | `extensions` | layers of third parties | anybody | anybody |
 //!
@@ -91,6 +92,8 @@ pub struct Context {
     pub session: Option<Arc<str>>,
     /// What makes a change the same as one before.
     pub idempotency: Option<Arc<str>>,
+    /// The alias by which the client named the index.
+    pub alias: Option<Arc<str>>,
     /// Where to note what is decided, if somebody wants to know.
     pub explain: Option<Arc<Explain>>,
     /// The tenant the request is of, where tenants are told apart.
@@ -113,6 +116,7 @@ impl Context {
             over_fetch: None,
             session: None,
             idempotency: None,
+            alias: None,
             explain: None,
             tenant: None,
             extensions: ::http::Extensions::new(),

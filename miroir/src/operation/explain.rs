@@ -14,7 +14,7 @@ use super::{MultiSearch, Operation, Original, Request, Response, multi};
 use crate::cluster::ExplainTuning;
 use crate::context::Principal;
 use crate::error::{Error, ErrorKind};
-use crate::explain::{Explain, Record, Viewer, render};
+use crate::explain::{Audience, Explain, Record, Viewer, render};
 use crate::meta::Meta;
 
 /// Whether the search is to be executed.
@@ -66,6 +66,9 @@ pub(super) async fn run(
     let viewer = if operator { Viewer::Operator } else { Viewer::Client };
     let show = Show { viewer, execute, max_warnings: tuning.max_warnings };
     let explain = Explain::new(execute);
+    if let Some(alias) = &request.cx.alias {
+        explain.fact("alias_resolution", json!(alias), Audience::Everybody);
+    }
     let mut inner = Request { op: op.clone(), ..request.clone() };
     inner.cx.explain = Some(Arc::clone(&explain));
     inner.original = original(request, op);

@@ -30,14 +30,22 @@ struct Question {
 }
 
 impl Key {
-    /// `None` for what is not shared.
-    pub(super) fn of(request: &Request) -> Option<Self> {
+    /// Whether a request is one of those that are shared, were it not to be explained.
+    pub(super) fn would_be(request: &Request) -> bool {
         let must = |hints: &Hints| {
             hints.group.as_ref().is_some_and(|group| group.strength == Strength::Must)
         };
-        // A session may not see less than its own writes, and an explanation is about one request.
-        let own = request.cx.session.is_some() || request.cx.explain.is_some();
-        if own || request.cx.class != Class::Interactive || must(&request.hints) {
+        // A session may not see less than its own writes.
+        request.cx.session.is_none()
+            && request.cx.class == Class::Interactive
+            && !must(&request.hints)
+            && !matches!(request.op, Operation::Write { .. })
+    }
+
+    /// `None` for what is not shared.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        // An explanation is about one request.
+        if request.cx.explain.is_some() || !Self::would_be(request) {
             return None;
         }
         Some(Self(Arc::new(Question {

@@ -3,10 +3,12 @@
 use std::task::{self, Poll};
 
 use futures_util::future::Either;
+use miroir::explain::Audience;
 use miroir::index::{Request, Response};
 use miroir::operation::Original;
 use miroir::stage::{StageFuture, take_ready};
 use miroir::{Error, Fault, Placed, StageService};
+use serde_json::json;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
@@ -74,6 +76,10 @@ impl<S: StageService<Request>> Service<Request> for Coalesce<S> {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
+        if let Some(explain) = &request.cx.explain {
+            let eligible = Key::would_be(&request);
+            explain.fact("coalescing_eligible", json!(eligible), Audience::Everybody);
+        }
         let Some(key) = Key::of(&request) else {
             return Either::Left(self.inner.call(request));
         };

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll};
 
 use futures_util::future::Either;
+use miroir::explain::Audience;
 use miroir::filter::{Keys, Narrowed, Wide};
 use miroir::hints::Strength;
 use miroir::index::{Operation, Request, Response};
 use miroir::operation::RawObject;
 use miroir::stage::StageFuture;
 use miroir::{Error, Placed, StageService};
+use serde_json::json;
 use tower::{Layer, Service};
 
 use super::cache::{Plan, Plans};
@@ -99,10 +101,17 @@ impl Shared {
 
     /// Narrows a request. `false`: it has no filter.
     fn narrow(&self, request: &mut Request) -> bool {
-        let plan = match self.plan(request) {
-            Err(Wide::NoFilter) => return false,
-            plan => plan,
-        };
+        let plan = self.plan(request);
+        if let Some(explain) = &request.cx.explain {
+            let why = match &plan {
+                Ok(to) => to.to_string(),
+                Err(why) => why.to_string(),
+            };
+            explain.fact("narrowing_reason", json!(why), Audience::Everybody);
+        }
+        if let Err(Wide::NoFilter) = plan {
+            return false;
+        }
         let fewer = plan.as_ref().is_ok_and(|to| to.shards.len() < request.index.shards as usize);
         if self.options.log_plans {
             let index = request.index.name.as_str();

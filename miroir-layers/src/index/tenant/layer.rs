@@ -6,11 +6,13 @@ use std::task::{self, Poll};
 
 use futures_util::future::{Either, Ready, ready};
 use miroir::context::Origin;
+use miroir::explain::Audience;
 use miroir::hints::Strength;
 use miroir::index::{Operation, Request, Response};
 use miroir::tenants::NamedTenant;
 use miroir::{Error, Placed, StageService};
 use miroir_api::{GroupId, ShardId};
+use serde_json::json;
 use tower::{Layer, Service};
 
 use super::{Mode, Place, Reason, TenantOptions, choose};
@@ -170,6 +172,10 @@ impl Shared {
         let strength = if is_whole(request, group) { Strength::Pin } else { Strength::Prefer };
         if strength == Strength::Prefer {
             fallback(Reason::GroupDown);
+        }
+        if let Some(explain) = &request.cx.explain {
+            let pinned = json!({"tenant": label.to_string(), "group": group});
+            explain.fact("tenant_affinity_pinned", pinned, Audience::Everybody);
         }
         request.hints.group(group, TenantLayer::NAME, strength);
         Ok(())

@@ -68,7 +68,7 @@ impl<S: StageService<Request>> Service<Request> for AliasService<S> {
         let aliases = self.table.snapshot();
         widen(&mut request, &aliases);
         choose(&mut request.op, &aliases);
-        if let Operation::MultiSearch(multi) = &request.op {
+        if let Some(multi) = several(&request.op) {
             if multi.queries().any(|query| aliases.contains_key(&query.index)) {
                 let multi = MultiSearch::clone(multi);
                 let inner = take_ready(&mut self.inner);
@@ -85,6 +85,7 @@ impl<S: StageService<Request>> Service<Request> for AliasService<S> {
         });
         let Some(alias) = alias else { return Box::pin(self.inner.call(request)) };
         count(&alias);
+        request.cx.alias = Some(Arc::from(alias.name.as_str()));
         match &alias.target {
             Target::One(_) => Box::pin(self.inner.call(request)),
             Target::Many(_) if request.changes() => {
@@ -96,6 +97,15 @@ impl<S: StageService<Request>> Service<Request> for AliasService<S> {
                 Box::pin(many::read(inner, request, alias, indexes))
             }
         }
+    }
+}
+
+/// The queries of a multi-search, be it to be explained.
+fn several(op: &Operation) -> Option<&Arc<MultiSearch>> {
+    match op {
+        Operation::MultiSearch(multi) => Some(multi),
+        Operation::Explain(op) => several(op),
+        _ => None,
     }
 }
 
@@ -115,11 +125,12 @@ async fn multi_search<S: StageService<Request>>(
     let index = |name: &str| aliases.get(name).and_then(|a| one(a)).map(str::to_owned);
     let Some(body) = multi.rename(index) else { return inner.call(request).await };
     let original = Original { body, ..Original::clone(&request.original) };
-    let request = Request {
-        op: Operation::MultiSearch(Arc::new(multi)),
-        original: Arc::new(original),
-        ..request
+    let op = Operation::MultiSearch(Arc::new(multi));
+    let op = match request.op {
+        Operation::Explain(_) => Operation::Explain(Box::new(op)),
+        _ => op,
     };
+    let request = Request { op, original: Arc::new(original), ..request };
     let mut answer = inner.call(request).await?;
     if let Some(body) = restore(&answer.body, &asked) {
         answer.body = body;

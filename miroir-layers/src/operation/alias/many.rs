@@ -47,6 +47,17 @@ pub(super) async fn read<S: StageService<Request>>(
                 None => first(inner, request, &indexes).await,
             }
         }
+        Operation::Explain(op) => match &**op {
+            Operation::Search { search, .. } => match search.body.clone() {
+                Some(body) => {
+                    let request = as_federated(request, body, &indexes);
+                    let mut inner = inner;
+                    inner.call(request).await
+                }
+                None => first(inner, request, &indexes).await,
+            },
+            _ => Err(unsupported(&alias, "this request")),
+        },
         Operation::FetchOne { .. } => first_that_has_it(inner, request, &indexes).await,
         Operation::List { list, .. } => match list.body.clone() {
             Some(body) if body.has("sort") => {
@@ -158,10 +169,17 @@ async fn listed<S: StageService<Request>>(
 async fn federated<S: StageService<Request>>(
     mut inner: S,
     request: Request,
-    mut body: RawObject,
+    body: RawObject,
     indexes: &[String],
 ) -> Result<Response, Error> {
     let q = body.raw("q").filter(|q| *q != "null").unwrap_or("\"\"").to_owned();
+    let mut answer = inner.call(as_federated(request, body, indexes)).await?;
+    answer.body = as_search(&answer.body, &q).unwrap_or(answer.body);
+    Ok(answer)
+}
+
+/// The federated search that a search of several indexes is.
+fn as_federated(request: Request, mut body: RawObject, indexes: &[String]) -> Request {
     let mut federation = RawObject::default();
     for key in ["offset", "limit", "page", "hitsPerPage", "distinct"] {
         if let Some(value) = body.remove(key) {
@@ -194,18 +212,18 @@ async fn federated<S: StageService<Request>>(
     whole.set("federation", &federation);
     whole.set("queries", &queries);
     let text = whole.to_bytes();
+    let explains = matches!(request.op, Operation::Explain(_));
     let original = Original {
         method: Method::POST,
         path: "/multi-search".to_owned(),
-        query: None,
+        query: request.original.query.clone().filter(|_| explains),
         body: text.clone(),
         content_type: Some("application/json".to_owned()),
         metadata: request.original.metadata,
     };
     let op = Operation::MultiSearch(Arc::new(MultiSearch::parse(&text)));
-    let mut answer = inner.call(Request { op, original: Arc::new(original), ..request }).await?;
-    answer.body = as_search(&answer.body, &q).unwrap_or(answer.body);
-    Ok(answer)
+    let op = if explains { Operation::Explain(Box::new(op)) } else { op };
+    Request { op, original: Arc::new(original), ..request }
 }
 
 /// The answer to a federated search as one index would give it.

@@ -21,7 +21,8 @@
 //! `idempotency`.
 //!
 //! # Context
-//! Widens `scope`: who may see an alias may see what it stands for, in answers that name it.
+//! Widens `scope`: who may see an alias may see what it stands for, in answers that name it. Writes
+//! `alias`.
 //!
 //! # Errors
 //! 409 `miroir_multi_alias_not_writable`, 400 `miroir_multi_alias_unsupported`.

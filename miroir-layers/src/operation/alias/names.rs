@@ -29,6 +29,7 @@ pub(super) fn named(op: &mut Operation) -> Option<&mut String> {
             Some(index)
         }
         Operation::Settings(settings) => Some(&mut settings.index),
+        Operation::Explain(op) => named(op),
         _ => None,
     }
 }

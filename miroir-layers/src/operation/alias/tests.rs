@@ -122,6 +122,25 @@ async fn whatever_names_an_index_may_name_an_alias() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn explanations_are_of_what_an_alias_stands_for() {
+    let (mut service, mut inner) = begin();
+    let explained = |index| Operation::Explain(Box::new(search(index, &json!({"q": "x"}))));
+    let call = service.spawn_call(request(explained("shop")));
+    let exchange = inner.next_request().await;
+    assert_eq!(exchange.request().op.index(), Some("shop_v1"));
+    assert_eq!(exchange.request().cx.alias.as_deref(), Some("shop"));
+    exchange.respond(answer(&json!({"plan": 1})));
+    assert_eq!(body(&call.await.unwrap()), json!({"plan": 1}));
+
+    let call = service.spawn_call(request(explained("logs")));
+    let exchange = inner.next_request().await;
+    let Operation::Explain(op) = &exchange.request().op else { panic!() };
+    assert_eq!(op.searched(), ["logs2", "logs1"]);
+    exchange.respond(answer(&json!({"plans": []})));
+    assert_eq!(body(&call.await.unwrap()), json!({"plans": []}));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_goes_where_the_alias_led_when_it_came() {
     let table = table();
     let (mut service, mut inner) = layered(AliasLayer::new(Arc::clone(&table)));
