@@ -9,19 +9,26 @@ use bytes::Bytes;
 use criterion::Criterion;
 use http::{Method, Response};
 use http_body_util::Full;
+use miroir::cluster::aliases::AliasTable;
 use miroir::context::Principal;
 use miroir::node::{self, Scores};
 use miroir::stage::BoxService;
+use miroir::store::records::{Alias, Target};
 use miroir::store::{IndexEntry, memory};
 use miroir::{Miroir, Stack, index, leaf, operation};
 use miroir_api::IndexUid;
-use miroir_layers::index::{CoalesceLayer, QueryPlannerLayer, StampLayer, StampOptions};
-use miroir_layers::leaf::{FailoverLayer, FailoverOptions};
+use miroir_layers::index::{
+    CoalesceLayer, QueryPlannerLayer, SessionLayer, SessionOptions, StampLayer, StampOptions,
+    TenantLayer, TenantOptions,
+};
+use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
     LimitOptions, LoadLayer, MetricsLayer,
 };
-use miroir_layers::operation::{AuthorizeLayer, AuthorizeOptions};
+use miroir_layers::operation::{
+    AliasLayer, AuthorizeLayer, AuthorizeOptions, IdempotencyLayer, IdempotencyOptions,
+};
 use tower::ServiceExt;
 
 /// The layers, in the order in which they are added: innermost of the innermost stage first.
@@ -34,9 +41,14 @@ const LAYERS: &[&str] = &[
     "breaker",
     "node metrics",
     "failover",
+    "hedge",
     "coalesce",
     "query planner",
     "stamp",
+    "tenant affinity",
+    "session pinning",
+    "alias",
+    "idempotency",
     "authorize",
 ];
 
@@ -90,7 +102,22 @@ async fn pipeline(nodes: u32, layers: usize) -> Miroir {
     };
     let (failover, stamp, authorize) = (has("failover"), has("stamp"), has("authorize"));
     let (planner, coalesce) = (has("query planner"), has("coalesce"));
+    let (hedge, tenant, session) = (has("hedge"), has("tenant affinity"), has("session pinning"));
+    let (alias, idempotency) = (has("alias"), has("idempotency"));
     let stores = memory::open();
+    let operations = stores.clone();
+    let (all, figures) = (stores.clone(), Arc::clone(&scores));
+    let leaf_scores = Arc::clone(&scores);
+    // Some alias is there, though not the one that is asked for.
+    let other = Alias {
+        name: IndexUid::new("other").expect("a valid name"),
+        target: Target::One(IndexUid::new("bench").expect("a valid name")),
+        version: 1,
+        owner: None,
+        created_at: time::OffsetDateTime::UNIX_EPOCH,
+        history: Vec::new(),
+    };
+    let table = Arc::new(AliasTable::of([other]));
     let entry = IndexEntry {
         primary_key: Some("id".to_owned()),
         settings_version: 1,
@@ -109,11 +136,17 @@ async fn pipeline(nodes: u32, layers: usize) -> Miroir {
         .node_stack(Arc::new(factory))
         .leaves(Arc::new(move |inner| {
             let layer = failover.then(|| FailoverLayer::new(FailoverOptions::default()));
-            Stack::<leaf::Request>::new().push_if(layer).build(inner)
+            let hedge =
+                hedge.then(|| HedgeLayer::new(Arc::clone(&leaf_scores), HedgeOptions::default()));
+            Stack::<leaf::Request>::new().push_if(hedge).push_if(layer).build(inner)
         }))
         .indexes(Arc::new(move |inner| {
             let layer = stamp.then(|| StampLayer::new(StampOptions::default()));
+            let session = session
+                .then(|| SessionLayer::new(&all, Arc::clone(&figures), SessionOptions::default()));
             Stack::<index::Request>::new()
+                .push_if(session)
+                .push_if(tenant.then(|| TenantLayer::new(TenantOptions::default())))
                 .push_if(layer)
                 .push_if(planner.then(QueryPlannerLayer::default))
                 .push_if(coalesce.then(CoalesceLayer::default))
@@ -121,7 +154,13 @@ async fn pipeline(nodes: u32, layers: usize) -> Miroir {
         }))
         .operations(Arc::new(move |inner| {
             let layer = authorize.then(|| AuthorizeLayer::new(AuthorizeOptions::default()));
-            Stack::<operation::Request>::new().push_if(layer).build(inner)
+            let keys = idempotency
+                .then(|| IdempotencyLayer::new(&operations, IdempotencyOptions::default()));
+            Stack::<operation::Request>::new()
+                .push_if(layer)
+                .push_if(keys)
+                .push_if(alias.then(|| AliasLayer::new(Arc::clone(&table))))
+                .build(inner)
         }));
     for at in 0..nodes {
         builder = builder.node(&format!("n{at}"), &format!("http://instant-{at}"), 0);
