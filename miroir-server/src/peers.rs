@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use hickory_resolver::TokioResolver;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use miroir::pods::Office;
 use miroir::store::{Pods, Stores};
 use miroir::worker::{Discover, Discovered, Peers, StaticPeers};
@@ -84,6 +85,7 @@ pub(crate) fn discovery(
     }
     Some(if peers.peers.is_empty() {
         Arc::new(SrvPeers {
+            resolver: system,
             service: peers.service_name.clone(),
             me: me.clone(),
             pods: Arc::clone(&stores.pods),
@@ -121,8 +123,17 @@ impl Discover for ListedPeers {
     }
 }
 
+type Resolving = ResolverBuilder<TokioRuntimeProvider>;
+
+/// The system's resolver. Made anew for each look-up, and used without a cache: a refresh is to see
+/// what is, and `/etc/resolv.conf` may change.
+fn system() -> Result<Resolving, String> {
+    TokioResolver::builder_tokio().map_err(|error| error.to_string())
+}
+
 /// The pods behind a headless service; where there is none, those that the store hears of.
 struct SrvPeers {
+    resolver: fn() -> Result<Resolving, String>,
     service: String,
     me: Identity,
     pods: Arc<dyn Pods>,
@@ -138,9 +149,7 @@ async fn reported(pods: &dyn Pods, me: &Identity) -> Result<Discovered, String> 
 impl Discover for SrvPeers {
     fn discover(&self) -> BoxFuture<'_, Result<Discovered, String>> {
         Box::pin(async move {
-            // Made anew for each look-up, and without a cache: a refresh is to see what is, and
-            // `/etc/resolv.conf` may change.
-            let mut builder = TokioResolver::builder_tokio().map_err(|e| e.to_string())?;
+            let mut builder = (self.resolver)()?;
             builder.options_mut().cache_size = 0;
             builder.options_mut().timeout = Duration::from_secs(2);
             let resolver = builder.build().map_err(|e| e.to_string())?;
@@ -221,6 +230,78 @@ mod tests {
         let found = reported(&*stores.pods, &me).await.unwrap();
         let pods = vec!["a".to_owned(), "b".to_owned()];
         assert_eq!(found, Discovered { pods, me: Some("b".to_owned()) });
+    }
+
+    /// A name server that knows one service: its answer to `SRV` has these targets.
+    async fn name_server(targets: &'static [&'static str]) -> u16 {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = socket.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let mut packet = [0; 1_500];
+            loop {
+                let (length, from) = socket.recv_from(&mut packet).await.unwrap();
+                let query = &packet[..length];
+                // Behind the header: the name, its end, type and class (RFC 1035, 4.1).
+                let end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+                let known = query[12..end].windows(10).any(|part| part == b"miroir-dns")
+                    && query[end - 3] == 33;
+                let count = if known { targets.len() as u16 } else { 0 };
+                let mut answer = query[..2].to_vec();
+                // An answer, recursion available; no such name where it is another one.
+                answer.extend_from_slice(&[0x81, if known { 0x80 } else { 0x83 }, 0, 1]);
+                answer.extend_from_slice(&count.to_be_bytes());
+                answer.extend_from_slice(&[0; 4]);
+                answer.extend_from_slice(&query[12..end]);
+                for target in targets.iter().take(count.into()) {
+                    let mut name = Vec::new();
+                    for label in target.split('.') {
+                        name.push(label.len() as u8);
+                        name.extend_from_slice(label.as_bytes());
+                    }
+                    name.push(0);
+                    // The name of the question, SRV, IN, 30 s; priority, weight, port (RFC 2782).
+                    answer.extend_from_slice(&[0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 30]);
+                    answer.extend_from_slice(&(6 + name.len() as u16).to_be_bytes());
+                    answer.extend_from_slice(&[0, 0, 0, 1, 0x1e, 0x14]);
+                    answer.extend_from_slice(&name);
+                }
+                socket.send_to(&answer, from).await.unwrap();
+            }
+        });
+        port
+    }
+
+    static PORT: std::sync::OnceLock<u16> = std::sync::OnceLock::new();
+
+    /// Asks the name server of the test.
+    #[allow(clippy::unnecessary_wraps, reason = "the system's may fail")]
+    fn of_the_test() -> Result<Resolving, String> {
+        use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+        let mut udp = ConnectionConfig::udp();
+        udp.port = *PORT.get().unwrap();
+        let server = NameServerConfig::new(Ipv4Addr::LOCALHOST.into(), true, vec![udp]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        Ok(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()))
+    }
+
+    #[tokio::test]
+    async fn pods_are_found_by_the_records_of_their_service() {
+        let targets = &["miroir-1.miroir-dns.svc.local", "miroir-0.miroir-dns.svc.local"];
+        PORT.set(name_server(targets).await).unwrap();
+        let me = Identity { name: "miroir-1".to_owned(), ..Identity::default() };
+        let pods = miroir::store::memory::open().pods;
+        let service = |name: &str| SrvPeers {
+            resolver: of_the_test,
+            service: name.to_owned(),
+            me: me.clone(),
+            pods: Arc::clone(&pods),
+        };
+        let found = service("miroir-dns.svc.local.").discover().await.unwrap();
+        assert_eq!(found.pods, ["miroir-0", "miroir-1"]);
+        assert_eq!(found.me.as_deref(), Some("miroir-1"));
+        // There is no such service: nobody has reported to the store.
+        let found = service("other.svc.local.").discover().await.unwrap();
+        assert!(found.pods.is_empty() && found.me.is_none());
     }
 
     #[test]
