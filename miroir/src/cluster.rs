@@ -182,6 +182,10 @@ impl Default for Tuning {
     }
 }
 
+/// How long equal queries draw the same numbers, in seconds: longer than a program takes from one
+/// page to the next, and short for a query that alone makes up the load.
+const SAME_DRAW: u64 = 10;
+
 type Catalogue = BTreeMap<IndexUid, Arc<IndexEntry>>;
 
 /// State below the stages: topology, stores, nodes, and snapshots of what the stores hold.
@@ -242,7 +246,7 @@ pub struct Shared {
     /// copy or change of the index comes before that.
     pub(crate) unrecovered: Mutex<BTreeMap<String, Exclusive>>,
     sequence: AtomicU64,
-    draws: AtomicU64,
+    began: Instant,
     settings: SettingsCache,
 }
 
@@ -306,7 +310,7 @@ impl Shared {
             first_task: AtomicU32::new(0),
             unrecovered: Mutex::default(),
             sequence: AtomicU64::new(0),
-            draws: AtomicU64::new(0),
+            began: Instant::now(),
             settings: SettingsCache::default(),
         });
         if shared.office.is_shared() {
@@ -392,7 +396,9 @@ impl Shared {
             Strategy::Adaptive => self.scores.standings(topology, selection, Instant::now()),
             Strategy::RoundRobin | Strategy::Random => Standings::default(),
         };
-        let draw = mix(0, self.draws.fetch_add(1, Ordering::Relaxed));
+        // Equal queries draw the same for a while: hits that no rule tells apart come in a node's own
+        // order, so that pages of one query have to come from the same replicas.
+        let draw = mix(sequence, self.began.elapsed().as_secs() / SAME_DRAW);
         let route = Route::choose(topology, standings, selection, hints, sequence, draw);
         if route.explores() {
             metrics::counter!("miroir_replica_selection_exploration_total").increment(1);
