@@ -5,8 +5,17 @@
 #[path = "../custom_layer.rs"]
 mod custom_layer;
 #[allow(dead_code, reason = "the example's `main`")]
+#[path = "../custom_stack.rs"]
+mod custom_stack;
+#[allow(dead_code, reason = "the example's `main`")]
+#[path = "../custom_store.rs"]
+mod custom_store;
+#[allow(dead_code, reason = "the example's `main`")]
 #[path = "../in_axum.rs"]
 mod in_axum;
+#[allow(dead_code, reason = "the example's `main`")]
+#[path = "../operations_only.rs"]
+mod operations_only;
 #[allow(dead_code, reason = "the example's `main`")]
 #[path = "../quickstart.rs"]
 mod quickstart;
@@ -27,4 +36,23 @@ async fn custom_layers_see_what_they_should() {
 async fn axum_serves_both() {
     let said = in_axum::run(Vec::new()).await.unwrap();
     assert_eq!(said, "my shop {\"id\":1,\"name\":\"lamp\"}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_of_ones_own_finds_the_film() {
+    let said = custom_stack::run(Vec::new()).await.unwrap();
+    assert_eq!(said, "\"M\"");
+}
+
+#[tokio::test]
+async fn a_store_of_ones_own_keeps_its_promises() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = custom_store::run(directory.path().join("rules.json")).await.unwrap();
+    assert!(said.ends_with("the store keeps its promises"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_need_no_http() {
+    let said = operations_only::run(Vec::new()).await.unwrap();
+    assert_eq!(said, "\"Solaris\" from 3 nodes");
 }

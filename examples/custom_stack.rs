@@ -1,0 +1,82 @@
+//! A stack of one's own, without the server: some of Miroir's layers, left out and put together as
+//! one likes, and layers of tower that know nothing of Miroir, in every stage.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Nodes, Result, call, write};
+use miroir::node::{self, Client, ClientOptions, Scores};
+use miroir::store::memory;
+use miroir::topology::Node;
+use miroir::{Miroir, Stack, index, leaf, operation};
+use miroir_layers::index::{CoalesceLayer, QueryPlannerLayer, SessionLayer, SessionOptions};
+use miroir_layers::leaf::{FailoverLayer, HedgeLayer, HedgeOptions};
+use miroir_layers::node::{BreakerLayer, BreakerOptions, CredentialsLayer, LoadLayer};
+use miroir_layers::operation::{IdempotencyLayer, IdempotencyOptions};
+use serde_json::json;
+use tower::limit::ConcurrencyLimitLayer;
+
+/// Runs the example and answers what it prints.
+pub(crate) async fn run(arguments: Vec<String>) -> Result<String> {
+    let nodes = Nodes::get(arguments).await?;
+    // What layers share: stores, and how nodes are doing.
+    let (stores, scores) = (memory::open(), Arc::new(Scores::default()));
+    let (kept, sessions, hedged, fed) =
+        (stores.clone(), stores.clone(), Arc::clone(&scores), Arc::clone(&scores));
+    let credentials = CredentialsLayer::new(&nodes.key)?;
+
+    let mut builder = Miroir::builder()
+        .shards(8)
+        .stores(stores)
+        .scores(Arc::clone(&scores))
+        .operations(Arc::new(move |base| {
+            Stack::<operation::Request>::new()
+                .push_named("at_most_64", ConcurrencyLimitLayer::new(64))
+                .push(IdempotencyLayer::new(&kept, IdempotencyOptions::default()))
+                .build(base)
+        }))
+        .indexes(Arc::new(move |base| {
+            let scores = Arc::clone(&scores);
+            Stack::<index::Request>::new()
+                .push_named("at_most_32", ConcurrencyLimitLayer::new(32))
+                .push(SessionLayer::new(&sessions, scores, SessionOptions::default()))
+                .push(QueryPlannerLayer::default())
+                .push(CoalesceLayer::default())
+                .build(base)
+        }))
+        .leaves(Arc::new(move |base| {
+            Stack::<leaf::Request>::new()
+                .push_named("at_most_256", ConcurrencyLimitLayer::new(256))
+                .push(HedgeLayer::new(Arc::clone(&hedged), HedgeOptions::default()))
+                .push(FailoverLayer::default())
+                .build(base)
+        }))
+        .node_stack(Arc::new(move |node: &Node| {
+            let client = Client::new(node.id.clone(), &node.address, ClientOptions::default());
+            Stack::<node::Request>::new()
+                .push(BreakerLayer::new(&fed, &node.id, BreakerOptions::default()))
+                .push(LoadLayer::new(&fed, &node.id))
+                .push_named("at_most_16", ConcurrencyLimitLayer::new(16))
+                .push(credentials.clone())
+                .build(client)
+        }));
+    for (at, url) in nodes.urls.iter().enumerate() {
+        builder = builder.node(&format!("node-{at}"), url, 0);
+    }
+    let miroir = builder.build().await?;
+    miroir.spawn_workers();
+    let api = miroir.http(Duration::from_secs(30));
+    write(&api, "POST", "/indexes/films/documents", &json!([{"id": 1, "title": "M"}])).await?;
+    let found = call(&api, "POST", "/indexes/films/search", &json!({"q": "m"})).await?;
+    miroir.shutdown().await;
+    Ok(found["hits"][0]["title"].to_string())
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    println!("{}", run(std::env::args().skip(1).collect()).await?);
+    Ok(())
+}
