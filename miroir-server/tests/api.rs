@@ -301,6 +301,8 @@ async fn bodies_may_be_compressed() {
 #[tokio::test]
 async fn above_the_limit_requests_are_shed_and_probes_are_not() {
     let mut server = Running::start(1, |config| config.server.max_concurrent_requests = 1).await;
+    // Its node has passed a check: that is not what the probe is asked for here.
+    eventually(async || server.get("/_miroir/ready", &[]).await.status == 200).await;
     let node = server.nodes[0].clone();
     node.versions.forget_permits(usize::MAX);
     {
