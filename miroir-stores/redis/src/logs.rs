@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use miroir::store::records::{Bound, Log, Logs, Size};
+use miroir::store::records::{Bound, Log, Logs, Size, expect_feature};
 use miroir::store::{Answer, StoreError};
 
 use crate::link::{Args, Link, number};
-use crate::records::expect;
 use crate::scripts::{LOGS_APPEND, LOGS_READ, LOGS_SIZE, LOGS_TRIM};
 use crate::trouble::Trouble;
 
@@ -33,7 +32,7 @@ impl RedisLogs {
         after: String,
         limit: usize,
     ) -> Result<Vec<(u64, String)>, StoreError> {
-        expect(&self.features, log.feature())?;
+        expect_feature(&self.features, log.feature())?;
         let args = Args::new().with(stem(log)).with(key).with(after).with(limit);
         let value = self.link.script(&LOGS_READ, args).await?;
         let rows: Vec<(String, String)> = redis::from_redis_value(value).map_err(Trouble::odd)?;
@@ -42,7 +41,7 @@ impl RedisLogs {
     }
 
     async fn cut(&self, log: Log, key: String, number: String) -> Result<u64, StoreError> {
-        expect(&self.features, log.feature())?;
+        expect_feature(&self.features, log.feature())?;
         let args = Args::new().with(stem(log)).with(key).with(number);
         crate::link::number(self.link.script(&LOGS_TRIM, args).await?)
     }
@@ -53,7 +52,7 @@ impl Logs for RedisLogs {
         let args = Args::new().with(stem(log)).with(key).with(entry);
         let args = args.with(bound.entries).with(bound.bytes);
         Box::pin(async move {
-            expect(&self.features, log.feature())?;
+            expect_feature(&self.features, log.feature())?;
             number(self.link.script(&LOGS_APPEND, args).await?)
         })
     }
@@ -79,7 +78,7 @@ impl Logs for RedisLogs {
     fn size(&self, log: Log, key: &str) -> Answer<'_, Size> {
         let args = Args::new().with(stem(log)).with(key);
         Box::pin(async move {
-            expect(&self.features, log.feature())?;
+            expect_feature(&self.features, log.feature())?;
             let value = self.link.script(&LOGS_SIZE, args).await?;
             let (entries, bytes) = redis::from_redis_value(value).map_err(Trouble::odd)?;
             Ok(Size { entries, bytes })

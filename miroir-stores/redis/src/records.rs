@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use miroir::store::records::{Expected, Record, Records, Table, Terms};
+use miroir::store::records::{Expected, Record, Records, Table, Terms, expect_feature};
 use miroir::store::{Answer, StoreError};
 use redis::cmd;
 use time::OffsetDateTime;
@@ -35,17 +35,6 @@ fn stem(table: Table) -> &'static str {
     }
 }
 
-/// Refuses what needs tables that are not there.
-pub(crate) fn expect(
-    features: &[&'static str],
-    feature: Option<&'static str>,
-) -> Result<(), StoreError> {
-    match feature {
-        Some(feature) if !features.contains(&feature) => Err(StoreError::FeatureOff(feature)),
-        _ => Ok(()),
-    }
-}
-
 fn record(key: String, version: &str, value: &str) -> Result<Record, StoreError> {
     Ok(Record { key, version: version.parse().map_err(Trouble::odd)?, value: decode(value)? })
 }
@@ -54,7 +43,7 @@ impl Records for RedisRecords {
     fn get(&self, table: Table, key: &str, _: OffsetDateTime) -> Answer<'_, Option<Record>> {
         let key = key.to_owned();
         Box::pin(async move {
-            expect(&self.features, table.feature())?;
+            expect_feature(&self.features, table.feature())?;
             let name = self.link.key(format_args!("{}:{key}", stem(table)));
             let Some(stored) = text(self.link.read(cmd("GET").arg(name)).await?)? else {
                 return Ok(None);
@@ -67,7 +56,7 @@ impl Records for RedisRecords {
 
     fn list(&self, table: Table, _: OffsetDateTime) -> Answer<'_, Vec<Record>> {
         Box::pin(async move {
-            expect(&self.features, table.feature())?;
+            expect_feature(&self.features, table.feature())?;
             let value = self.link.script(&RECORDS_LIST, Args::new().with(stem(table))).await?;
             let rows: Vec<(String, String, String)> =
                 redis::from_redis_value(value).map_err(Trouble::odd)?;
@@ -99,7 +88,7 @@ impl Records for RedisRecords {
         args.push(terms.most.map_or_else(String::new, |most| most.to_string()));
         let script = if table.is_the_leaders() { &RECORDS_PUT } else { &RECORDS_PUT_ANY };
         Box::pin(async move {
-            expect(&self.features, table.feature())?;
+            expect_feature(&self.features, table.feature())?;
             let version = number(self.link.script(script, args).await?)?;
             Ok((version > 0).then_some(version))
         })
@@ -116,7 +105,7 @@ impl Records for RedisRecords {
         args.push(version.map_or_else(String::new, |version| version.to_string()));
         let script = if table.is_the_leaders() { &RECORDS_DELETE } else { &RECORDS_DELETE_ANY };
         Box::pin(async move {
-            expect(&self.features, table.feature())?;
+            expect_feature(&self.features, table.feature())?;
             Ok(number(self.link.script(script, args).await?)? == 1)
         })
     }
@@ -124,7 +113,7 @@ impl Records for RedisRecords {
     fn count(&self, table: Table, _: OffsetDateTime) -> Answer<'_, u64> {
         let args = Args::new().with(stem(table));
         Box::pin(async move {
-            expect(&self.features, table.feature())?;
+            expect_feature(&self.features, table.feature())?;
             number(self.link.script(&RECORDS_COUNT, args).await?)
         })
     }
@@ -132,7 +121,7 @@ impl Records for RedisRecords {
     fn prune(&self, table: Table, _: OffsetDateTime) -> Answer<'_, u64> {
         let args = Args::new().with(stem(table));
         Box::pin(async move {
-            expect(&self.features, table.feature())?;
+            expect_feature(&self.features, table.feature())?;
             number(self.link.script(&RECORDS_PRUNE, args).await?)
         })
     }

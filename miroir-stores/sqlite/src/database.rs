@@ -64,12 +64,7 @@ impl Database {
 
     /// Refuses what needs tables that are not there.
     pub(crate) fn expect(&self, feature: Option<&'static str>) -> Result<(), StoreError> {
-        match feature {
-            Some(feature) if !self.features.contains(&feature) => {
-                Err(StoreError::FeatureOff(feature))
-            }
-            _ => Ok(()),
-        }
+        miroir::store::records::expect_feature(&self.features, feature)
     }
 
     /// Runs `work` on the writer, all or nothing, and answers once it is committed.

@@ -4,7 +4,7 @@ use miroir_api::IndexUid;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{Expected, Table, Terms, Typed, encode};
+use super::{ALWAYS, Expected, Table, Terms, Typed, encode};
 use crate::store::Answer;
 
 /// What an alias stands for.
@@ -83,9 +83,6 @@ pub trait Aliases: Send + Sync + std::fmt::Debug {
     fn delete(&self, name: &IndexUid, version: u64) -> Answer<'_, bool>;
 }
 
-/// Aliases do not expire.
-const ALWAYS: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
-
 impl Aliases for Typed {
     fn list(&self) -> Answer<'_, Vec<Alias>> {
         Box::pin(self.all(Table::Aliases, ALWAYS))
@@ -93,10 +90,7 @@ impl Aliases for Typed {
 
     fn put(&self, alias: Alias, expected: u64) -> Answer<'_, bool> {
         Box::pin(async move {
-            let expected = match expected {
-                0 => Expected::Nothing,
-                version => Expected::Version(version),
-            };
+            let expected = Expected::of(expected);
             let terms = Terms { expected, ..Terms::default() };
             let value = encode(&alias)?;
             let put = self.records.put(Table::Aliases, alias.name.as_str(), value, terms, ALWAYS);

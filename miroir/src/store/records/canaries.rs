@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Bound, Log, Table, Terms, Typed, encode};
+use super::{ALWAYS, Bound, Log, Table, Terms, Typed, encode};
 use crate::store::{Answer, StoreError};
 
 /// A query that is asked again and again, and what its answer should be.
@@ -44,9 +44,6 @@ pub trait Canaries: Send + Sync + std::fmt::Debug {
     /// The newest runs, newest first.
     fn runs(&self, name: &str, limit: usize) -> Answer<'_, Vec<CanaryRun>>;
 }
-
-/// Canaries do not expire.
-const ALWAYS: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
 impl Canaries for Typed {
     fn list(&self) -> Answer<'_, Vec<Canary>> {

@@ -1,8 +1,6 @@
 //! How far each sink has read the changes of each index.
 
-use time::OffsetDateTime;
-
-use super::{Table, Terms, Typed};
+use super::{ALWAYS, Table, Terms, Typed};
 use crate::store::{Answer, StoreError};
 
 /// Cursors of sinks. One per sink and index.
@@ -16,9 +14,6 @@ pub trait Cursors: Send + Sync + std::fmt::Debug {
     /// Forgets a cursor.
     fn forget(&self, sink: &str, index: &str) -> Answer<'_, ()>;
 }
-
-/// Cursors do not expire.
-const ALWAYS: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
 /// Names of indexes have no colon.
 fn key(sink: &str, index: &str) -> String {

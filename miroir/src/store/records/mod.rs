@@ -164,6 +164,34 @@ pub enum Expected {
     Version(u64),
 }
 
+impl Expected {
+    /// A record of this version; 0: nothing.
+    #[must_use]
+    pub fn of(version: u64) -> Self {
+        match version {
+            0 => Self::Nothing,
+            version => Self::Version(version),
+        }
+    }
+}
+
+/// The time at which records that do not expire are looked at.
+const ALWAYS: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+/// Refuses what needs the tables of a feature that is not among those that are on.
+///
+/// # Errors
+/// [`StoreError::FeatureOff`].
+pub fn expect_feature(
+    on: &[&'static str],
+    feature: Option<&'static str>,
+) -> Result<(), StoreError> {
+    match feature {
+        Some(feature) if !on.contains(&feature) => Err(StoreError::FeatureOff(feature)),
+        _ => Ok(()),
+    }
+}
+
 /// How a record is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Terms {

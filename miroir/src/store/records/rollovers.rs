@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use time::OffsetDateTime;
 
-use super::{Expected, Table, Terms, Typed, encode};
+use super::{ALWAYS, Expected, Table, Terms, Typed, encode};
 use crate::store::Answer;
 
 /// A policy.
@@ -32,9 +31,6 @@ pub trait Rollovers: Send + Sync + std::fmt::Debug {
     fn delete(&self, name: &str) -> Answer<'_, bool>;
 }
 
-/// Policies do not expire.
-const ALWAYS: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
-
 impl Rollovers for Typed {
     fn list(&self) -> Answer<'_, Vec<Rollover>> {
         Box::pin(self.all(Table::RolloverPolicies, ALWAYS))
@@ -42,10 +38,7 @@ impl Rollovers for Typed {
 
     fn put(&self, rollover: Rollover, expected: u64) -> Answer<'_, bool> {
         Box::pin(async move {
-            let expected = match expected {
-                0 => Expected::Nothing,
-                version => Expected::Version(version),
-            };
+            let expected = Expected::of(expected);
             let terms = Terms { expected, ..Terms::default() };
             let (name, value) = (&rollover.name, encode(&rollover)?);
             let put = self.records.put(Table::RolloverPolicies, name, value, terms, ALWAYS);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Expected, Table, Terms, Typed};
+use super::{ALWAYS, Expected, Table, Terms, Typed};
 use crate::store::Answer;
 
 /// The key that the search page of an index uses.
@@ -52,9 +52,6 @@ pub trait SearchUi: Send + Sync + std::fmt::Debug {
     fn observed(&self, index: &str, now: OffsetDateTime) -> Answer<'_, Vec<(String, u64)>>;
 }
 
-/// What does not expire.
-const ALWAYS: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
-
 #[derive(Serialize, Deserialize)]
 struct Observed {
     pod: String,
@@ -96,10 +93,7 @@ impl SearchUi for Typed {
     fn rotate(&self, index: &str, key: ScopedKey, expected: u64) -> Answer<'_, bool> {
         let index = index.to_owned();
         Box::pin(async move {
-            let expected = match expected {
-                0 => Expected::Nothing,
-                generation => Expected::Version(generation),
-            };
+            let expected = Expected::of(expected);
             let terms = Terms { expected, ..Terms::default() };
             let put = self.write(Table::SearchUiScopedKey, &index, &key, terms, ALWAYS);
             Ok(put.await?.is_some())

@@ -2,9 +2,8 @@
 
 use miroir_api::GroupId;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 
-use super::{Table, Terms, Typed, encode};
+use super::{ALWAYS, Table, Terms, Typed, encode};
 use crate::store::Answer;
 
 /// One mapping.
@@ -28,9 +27,6 @@ pub trait Tenants: Send + Sync + std::fmt::Debug {
     /// Deletes one. Answers whether there was one.
     fn delete(&self, api_key_hash: &str) -> Answer<'_, bool>;
 }
-
-/// Mappings do not expire.
-const ALWAYS: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
 impl Tenants for Typed {
     fn list(&self) -> Answer<'_, Vec<TenantMapping>> {
