@@ -1,16 +1,17 @@
 //! What each layer of the default stack costs: one search over nodes that answer at once, with one
-//! more layer each time, outermost last. The difference of two neighbours is one layer's share.
+//! more layer each time, outermost last. The difference of two neighbours is one layer's share: the
+//! median of what it was in many short rounds.
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use criterion::Criterion;
 use http::{Method, Response};
 use http_body_util::Full;
 use miroir::cluster::aliases::AliasTable;
 use miroir::context::Principal;
+use miroir::http::Decode;
 use miroir::node::{self, Scores};
 use miroir::stage::BoxService;
 use miroir::store::records::{Alias, Target};
@@ -29,7 +30,12 @@ use miroir_layers::node::{
 use miroir_layers::operation::{
     AliasLayer, AuthorizeLayer, AuthorizeOptions, IdempotencyLayer, IdempotencyOptions,
 };
+use tokio::runtime::Runtime;
 use tower::ServiceExt;
+
+/// Rounds, and searches of one stack in a round.
+const ROUNDS: usize = 150;
+const SEARCHES: u32 = 50;
 
 /// The layers, in the order in which they are added: innermost of the innermost stage first.
 const LAYERS: &[&str] = &[
@@ -179,26 +185,47 @@ fn request() -> http::Request<Full<Bytes>> {
     request
 }
 
-fn stack(c: &mut Criterion) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    for nodes in [1, 8] {
-        let mut group = c.benchmark_group(format!("a search over {nodes} instant nodes"));
-        for (at, name) in LAYERS.iter().enumerate() {
-            let miroir = runtime.block_on(pipeline(nodes, at + 1));
-            let service = miroir.http(Duration::from_secs(30));
-            let answer = runtime.block_on(service.clone().oneshot(request()));
-            assert!(answer.is_ok_and(|answer| answer.status() == 200), "{name} does not answer");
-            group.bench_function(format!("{at} +{name}"), |b| {
-                b.iter(|| runtime.block_on(service.clone().oneshot(black_box(request()))));
-            });
-        }
-        group.finish();
+/// What one search takes, in microseconds.
+fn time(runtime: &Runtime, service: &Decode) -> f64 {
+    let begun = Instant::now();
+    for _ in 0..SEARCHES {
+        let answer = runtime.block_on(service.clone().oneshot(black_box(request())));
+        assert!(answer.is_ok_and(|answer| answer.status() == 200), "it answers");
     }
+    begun.elapsed().as_secs_f64() * 1e6 / f64::from(SEARCHES)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args();
-    stack(&mut criterion);
-    criterion.final_summary();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for nodes in [1, 8] {
+        let stacks: Vec<_> = (1..=LAYERS.len())
+            .map(|layers| runtime.block_on(pipeline(nodes, layers)))
+            .map(|miroir| (miroir.http(Duration::from_secs(30)), miroir))
+            .collect();
+        // In turn, each next to its neighbour: what the machine does meanwhile meets both.
+        let mut times = vec![Vec::new(); stacks.len()];
+        for _ in 0..ROUNDS {
+            for ((service, _), times) in stacks.iter().zip(&mut times) {
+                times.push(time(&runtime, service));
+            }
+        }
+        println!("| a search over {nodes} nodes with | µs | more than before |");
+        println!("| --- | ---: | ---: |");
+        for (at, name) in LAYERS.iter().enumerate() {
+            let more = |before: usize| {
+                median(times[at].iter().zip(&times[before]).map(|(a, b)| a - b).collect())
+            };
+            let more = if at == 0 { String::new() } else { format!("{:+.1}", more(at - 1)) };
+            println!("| {name} | {:.1} | {more} |", median(times[at].clone()));
+        }
+        let all = LAYERS.len() - 1;
+        let whole = times[all].iter().zip(&times[0]).map(|(a, b)| a - b).collect();
+        println!("| all of them | | {:+.1} |", median(whole));
+    }
 }

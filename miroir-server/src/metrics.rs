@@ -207,7 +207,7 @@ pub const FAMILIES: &[Family] = &[
     family("miroir_hedge_fired_total", Counter, Count, &[("outcome", &["winner", "loser"])],
         "Replicas asked because a node took longer than usual, by who answered first."),
     family("miroir_hedge_skipped_total", Counter, Count,
-        &[("reason", &["budget", "limit", "no_replica"])],
+        &[("reason", &["budget", "limit", "no_replica", "others_late"])],
         "Slow calls that no other replica was asked for."),
     // Choice of replicas.
     family("miroir_replica_selection_score", Gauge, Count, &[NODE],

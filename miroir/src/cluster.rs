@@ -26,7 +26,7 @@ use crate::index::scatter::{UnderWay, listing};
 use crate::index::sequencer::{Exclusive, Sequencer};
 use crate::index::settings::{IndexSettings, SettingsCache};
 use crate::keys::Keyring;
-use crate::leaf::Route;
+use crate::leaf::{Pace, Route};
 use crate::node::health::HealthBoard;
 use crate::node::{Call, Numbering, Pool, Scores};
 use crate::operation::control::{lost, recover};
@@ -45,10 +45,6 @@ pub use tuning::{
     BroadcastStrategy, ExplainTuning, MultiSearchTuning, Tuning, UnavailableShards,
     VectorSearchTuning,
 };
-
-/// How long equal queries draw the same numbers, in seconds: longer than a program takes from one
-/// page to the next, and short for a query that alone makes up the load.
-const SAME_DRAW: u64 = 10;
 
 type Catalogue = BTreeMap<IndexUid, Arc<IndexEntry>>;
 
@@ -110,7 +106,7 @@ pub struct Shared {
     /// copy or change of the index comes before that.
     pub(crate) unrecovered: Mutex<BTreeMap<String, Exclusive>>,
     sequence: AtomicU64,
-    began: Instant,
+    pace: Pace,
     settings: SettingsCache,
 }
 
@@ -174,7 +170,7 @@ impl Shared {
             first_task: AtomicU32::new(0),
             unrecovered: Mutex::default(),
             sequence: AtomicU64::new(0),
-            began: Instant::now(),
+            pace: Pace::new(Instant::now()),
             settings: SettingsCache::default(),
         });
         if shared.office.is_shared() {
@@ -255,15 +251,18 @@ impl Shared {
 
     /// Which groups and replicas a read tries, best first; see [`Route::choose`].
     pub fn route(&self, topology: &Topology, hints: &Hints, sequence: u64) -> Route {
-        let selection = &self.tuning.selection;
+        let (mut selection, now) = (self.tuning.selection, Instant::now());
         let standings = match selection.strategy {
-            Strategy::Adaptive => self.scores.standings(topology, selection, Instant::now()),
+            Strategy::Adaptive => self.scores.standings(topology, &selection, now),
             Strategy::RoundRobin | Strategy::Random => Standings::default(),
         };
+        let copies = topology.replication_factor() * topology.groups().len() as u32;
+        let (period, needed) = self.pace.step(now, copies, self.scores.half_life());
+        selection.exploration = selection.exploration.min(needed);
         // Equal queries draw the same for a while: hits that no rule tells apart come in a node's own
         // order, so that pages of one query have to come from the same replicas.
-        let draw = mix(sequence, self.began.elapsed().as_secs() / SAME_DRAW);
-        let route = Route::choose(topology, standings, selection, hints, sequence, draw);
+        let draw = mix(sequence, period);
+        let route = Route::choose(topology, standings, &selection, hints, sequence, draw);
         if route.explores() {
             metrics::counter!("miroir_replica_selection_exploration_total").increment(1);
         }

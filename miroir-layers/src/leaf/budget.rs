@@ -43,8 +43,8 @@ impl Budget {
         state.tokens = (state.tokens + self.percent).min(self.capacity);
     }
 
-    /// May one more attempt be made?
-    pub(super) fn withdraw(&self, now: Instant) -> bool {
+    /// May that many more attempts be made?
+    pub(super) fn withdraw(&self, attempts: usize, now: Instant) -> bool {
         let mut state = self.state.lock().expect("no panic holds this lock");
         let since =
             state.refilled.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
@@ -54,7 +54,7 @@ impl Budget {
             state.refilled = Some(now);
         }
         state.tokens = (state.tokens + hundredths).min(self.capacity);
-        let Some(left) = state.tokens.checked_sub(ATTEMPT) else { return false };
+        let Some(left) = state.tokens.checked_sub(ATTEMPT * attempts as u64) else { return false };
         state.tokens = left;
         true
     }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn drain(budget: &Budget, now: Instant) -> u32 {
-        std::iter::from_fn(|| budget.withdraw(now).then_some(())).count() as u32
+        std::iter::from_fn(|| budget.withdraw(1, now).then_some(())).count() as u32
     }
 
     #[tokio::test(start_paused = true)]
@@ -82,7 +82,9 @@ mod tests {
         for _ in 0..1000 {
             budget.deposit();
         }
-        assert_eq!(drain(&budget, now), 3, "no more than the burst is saved");
+        assert!(!budget.withdraw(4, now), "no more than the burst is saved");
+        assert!(budget.withdraw(2, now), "what was refused was not taken");
+        assert_eq!(drain(&budget, now), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -100,7 +102,7 @@ mod tests {
         let now = Instant::now();
         let budget = Budget::new(100, 100, 0);
         budget.deposit();
-        assert!(!budget.withdraw(now));
-        assert!(!budget.withdraw(now + Duration::from_secs(10)));
+        assert!(!budget.withdraw(1, now));
+        assert!(!budget.withdraw(1, now + Duration::from_secs(10)));
     }
 }

@@ -5,6 +5,7 @@
 //! therefore both say the same sentence: cover these shards again without that node.
 
 mod dispatch;
+mod pace;
 mod route;
 #[cfg(test)]
 mod route_tests;
@@ -16,6 +17,7 @@ use miroir_api::NodeId;
 
 pub use dispatch::{Dispatch, choose, restrict};
 pub(crate) use dispatch::{lacks_index, narrow};
+pub(crate) use pace::Pace;
 pub use route::{Reason, Route};
 
 use crate::cluster::StaleMap;

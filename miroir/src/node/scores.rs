@@ -27,6 +27,7 @@ struct Past {
 pub struct NodeScore {
     half_life: Duration,
     in_flight: AtomicU64,
+    late: AtomicU64,
     closed_out: AtomicBool,
     past: Mutex<Past>,
 }
@@ -42,6 +43,7 @@ impl NodeScore {
         Self {
             half_life,
             in_flight: AtomicU64::new(0),
+            late: AtomicU64::new(0),
             closed_out: AtomicBool::new(false),
             past: Mutex::default(),
         }
@@ -103,6 +105,18 @@ impl NodeScore {
         InFlight(Arc::clone(self))
     }
 
+    /// Counts a request that takes longer than it should until the guard is dropped.
+    pub fn overdue(self: &Arc<Self>) -> Overdue {
+        self.late.fetch_add(1, Ordering::Relaxed);
+        Overdue(Arc::clone(self))
+    }
+
+    /// Whether half of the requests in flight or more take longer than they should.
+    pub fn is_late(&self) -> bool {
+        let late = self.late.load(Ordering::Relaxed);
+        late > 0 && 2 * late >= self.in_flight()
+    }
+
     /// Says whether the node's breaker lets requests through. One that closes again knows nothing of
     /// how the node is now: it is cold.
     pub fn set_open(&self, open: bool) {
@@ -128,6 +142,16 @@ impl Drop for InFlight {
     }
 }
 
+/// Counts one overdue request while it lives.
+#[derive(Debug)]
+pub struct Overdue(Arc<NodeScore>);
+
+impl Drop for Overdue {
+    fn drop(&mut self) {
+        self.0.late.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The figures of all nodes.
 #[derive(Debug)]
 pub struct Scores {
@@ -145,6 +169,11 @@ impl Scores {
     /// Figures of which half counts no more after `half_life`.
     pub fn new(half_life: Duration) -> Self {
         Self { half_life, nodes: RwLock::default() }
+    }
+
+    /// How long it takes until half of what is known counts no more.
+    pub fn half_life(&self) -> Duration {
+        self.half_life
     }
 
     /// How the nodes that can be asked compare: readable, and with a closed breaker.
@@ -180,6 +209,12 @@ impl Scores {
             nodes.values().filter_map(|score| score.quantile(percent)).collect();
         all.sort_unstable();
         Some(own.min(all[(all.len() - 1) / 2]))
+    }
+
+    /// The nodes of which half of the requests in flight or more take longer than they should.
+    pub fn late(&self) -> Vec<NodeId> {
+        let nodes = self.nodes.read().expect("no panic holds this lock");
+        nodes.iter().filter(|(_, score)| score.is_late()).map(|(id, _)| id.clone()).collect()
     }
 
     /// Whether requests to a node are refused by its breaker right now.

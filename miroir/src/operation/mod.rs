@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::value::RawValue;
 
-pub use multi::{MultiSearch, SubQuery};
+pub use multi::{MultiSearch, SubQuery, position, relocate, together};
 pub use raw::RawObject;
 pub use resolve::Resolve;
 

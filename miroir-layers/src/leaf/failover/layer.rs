@@ -117,7 +117,7 @@ impl Shared {
                 answer.failed = open;
                 break;
             }
-            if !self.budget.withdraw(Instant::now()) {
+            if !self.budget.withdraw(1, Instant::now()) {
                 metrics::counter!("miroir_failover_exhausted_total").increment(1);
                 answer.failed = open;
                 break;

@@ -141,7 +141,7 @@ impl Shared {
             let after = self.patience(&leaf.node).map(|usual| usual.max(self.options.floor));
             let mut without = avoid.to_vec();
             without.push(leaf.node.clone());
-            let replaceable = self.way_around(request, &leaf, &without).is_some();
+            let replaceable = self.way_around(request, &leaf, without).is_some();
             explain.note(|record| {
                 record.hedges.insert(leaf.node.clone(), Patience { after, replaceable });
             });
@@ -170,11 +170,13 @@ impl Shared {
         if let Ok(answer) = timeout_at(begun + patience, &mut first).await {
             return answer;
         }
+        let _late = self.scores.node(&leaf.node).overdue();
         let mut without = avoid.to_vec();
         without.push(leaf.node.clone());
-        let Some(route) = self.other_way(request, &leaf, &without, hedges) else {
+        let Some(way) = self.other_way(request, &leaf, without, hedges) else {
             return first.await;
         };
+        let Way { route, without, .. } = way;
         let again = Request { target: target(without, None), route, ..request.clone() };
         let second = async { or_failed(spare.oneshot(again).await, &leaf.shards) };
         let (answer, won) = race(first, std::pin::pin!(second)).await;
@@ -190,7 +192,7 @@ impl Shared {
     }
 
     /// Where the shards of a slow node can be asked for, if that is possible.
-    fn way_around(&self, request: &Request, leaf: &Leaf, without: &[NodeId]) -> Option<Route> {
+    fn way_around(&self, request: &Request, leaf: &Leaf, without: Vec<NodeId>) -> Option<Way> {
         let Request { topology, index, stale, .. } = request;
         let mut route = request.route.clone();
         if !self.options.cross_group {
@@ -198,8 +200,9 @@ impl Shared {
             route.groups.retain(|other| *other == group);
         }
         let shards = &leaf.shards;
-        let others = choose(topology, index, stale, &route, shards, without, &self.scores);
-        others.missing.is_empty().then_some(route)
+        let others = choose(topology, index, stale, &route, shards, &without, &self.scores);
+        let calls = others.leaves.len();
+        others.missing.is_empty().then_some(Way { route, without, calls })
     }
 
     /// The same, if it is also allowed.
@@ -207,24 +210,37 @@ impl Shared {
         &self,
         request: &Request,
         leaf: &Leaf,
-        without: &[NodeId],
+        mut without: Vec<NodeId>,
         hedges: &AtomicU32,
-    ) -> Option<Route> {
+    ) -> Option<Way> {
         let skipped = |reason: &'static str| {
             metrics::counter!("miroir_hedge_skipped_total", "reason" => reason).increment(1);
             None
         };
-        let Some(route) = self.way_around(request, leaf, without) else {
+        if self.way_around(request, leaf, without.clone()).is_none() {
             return skipped("no_replica");
+        }
+        // One more call to a node that is as late makes it later still.
+        without.extend(self.scores.late().into_iter().filter(|node| *node != leaf.node));
+        let Some(way) = self.way_around(request, leaf, without) else {
+            return skipped("others_late");
         };
         if hedges.fetch_add(1, Ordering::Relaxed) >= self.options.max_per_request {
             return skipped("limit");
         }
-        if !self.budget.withdraw(Instant::now()) {
+        if !self.budget.withdraw(way.calls, Instant::now()) {
             return skipped("budget");
         }
-        Some(route)
+        Some(way)
     }
+}
+
+/// How shards are asked for once more.
+struct Way {
+    route: Route,
+    without: Vec<NodeId>,
+    /// Calls to nodes that takes.
+    calls: usize,
 }
 
 /// The first answer that nobody can better, and whether it is the second one's. The other call ends

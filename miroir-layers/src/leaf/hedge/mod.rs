@@ -7,7 +7,8 @@
 //! it. The first complete answer is taken and the other call is given up.
 //!
 //! Where everything is slow, hedges make it slower. So they come out of a budget, a share of all
-//! calls to nodes, and one request has only so many. After *The Tail at Scale* (Dean and Barroso
+//! calls to nodes, and one request has only so many; and a node that keeps half of its callers
+//! waiting too long is not asked in the stead of another. After *The Tail at Scale* (Dean and Barroso
 //! 2013); the budget after Finagle's `RetryBudget`.
 //!
 //! # Stage
@@ -27,7 +28,7 @@
 //! # Metrics
 //! `miroir_hedge_fired_total{outcome}`: `winner` where the hedge answered first, `loser` where the
 //! first call did or neither was complete. `miroir_hedge_skipped_total{reason}`: `budget`, `limit`
-//! (of one request), `no_replica`.
+//! (of one request), `no_replica`, `others_late`.
 //!
 //! # Example
 //! ```
@@ -64,9 +65,9 @@ pub struct HedgeOptions {
     pub max_per_request: u32,
     /// Whether replicas of another group may answer.
     pub cross_group: bool,
-    /// Hedges in percent of all calls to nodes.
+    /// Calls of hedges in percent of all other calls to nodes.
     pub budget_percent: u32,
-    /// Hedges that can be saved up. Covers what is in flight when a node becomes slow.
+    /// Calls of hedges that can be saved up. Covers what is in flight when a node becomes slow.
     pub burst: u32,
 }
 

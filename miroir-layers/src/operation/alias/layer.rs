@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use miroir::cluster::aliases::{AliasTable, not_writable};
-use miroir::operation::{MultiSearch, Operation, Original, Request, Response};
+use miroir::operation::{MultiSearch, Operation, Request, Response};
 use miroir::stage::{StageFuture, take_ready};
 use miroir::store::records::{Alias, Target};
 use miroir::{Error, Placed, StageService};
 use tower::{Layer, Service};
 
-use super::many::{self, unsupported};
-use super::names::{Aliases, choose, named, one, restore, widen};
+use super::names::{choose, named, one, widen};
+use super::{batch, many};
 
 /// See the [module's documentation](super).
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub struct AliasService<S> {
     table: Arc<AliasTable>,
 }
 
-fn count(alias: &Alias) {
+pub(super) fn count(alias: &Alias) {
     metrics::counter!("miroir_alias_resolutions_total", "alias" => alias.name.to_string())
         .increment(1);
 }
@@ -72,7 +72,7 @@ impl<S: StageService<Request>> Service<Request> for AliasService<S> {
             if multi.queries().any(|query| aliases.contains_key(&query.index)) {
                 let multi = MultiSearch::clone(multi);
                 let inner = take_ready(&mut self.inner);
-                return Box::pin(multi_search(inner, request, multi, aliases));
+                return Box::pin(batch::run(inner, request, multi, aliases));
             }
             return Box::pin(self.inner.call(request));
         }
@@ -91,10 +91,9 @@ impl<S: StageService<Request>> Service<Request> for AliasService<S> {
             Target::Many(_) if request.changes() => {
                 Box::pin(std::future::ready(Err(not_writable(&alias))))
             }
-            Target::Many(indexes) => {
-                let indexes = indexes.iter().map(ToString::to_string).collect();
+            Target::Many(_) => {
                 let inner = take_ready(&mut self.inner);
-                Box::pin(many::read(inner, request, alias, indexes))
+                Box::pin(many::read(inner, request, alias))
             }
         }
     }
@@ -107,33 +106,4 @@ fn several(op: &Operation) -> Option<&Arc<MultiSearch>> {
         Operation::Explain(op) => several(op),
         _ => None,
     }
-}
-
-async fn multi_search<S: StageService<Request>>(
-    mut inner: S,
-    request: Request,
-    mut multi: MultiSearch,
-    aliases: Arc<Aliases>,
-) -> Result<Response, Error> {
-    let asked: Vec<String> = multi.queries().map(|query| query.index.clone()).collect();
-    for alias in asked.iter().filter_map(|name| aliases.get(name)) {
-        count(alias);
-        if one(alias).is_none() {
-            return Err(unsupported(alias, "a query of a multi-search"));
-        }
-    }
-    let index = |name: &str| aliases.get(name).and_then(|a| one(a)).map(str::to_owned);
-    let Some(body) = multi.rename(index) else { return inner.call(request).await };
-    let original = Original { body, ..Original::clone(&request.original) };
-    let op = Operation::MultiSearch(Arc::new(multi));
-    let op = match request.op {
-        Operation::Explain(_) => Operation::Explain(Box::new(op)),
-        _ => op,
-    };
-    let request = Request { op, original: Arc::new(original), ..request };
-    let mut answer = inner.call(request).await?;
-    if let Some(body) = restore(&answer.body, &asked) {
-        answer.body = body;
-    }
-    Ok(answer)
 }

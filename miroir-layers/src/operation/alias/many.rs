@@ -33,13 +33,18 @@ pub(super) fn unsupported(alias: &Alias, what: &str) -> Error {
     )
 }
 
+/// What an alias stands for.
+pub(super) fn names(alias: &Alias) -> Vec<String> {
+    alias.target.indexes().iter().map(ToString::to_string).collect()
+}
+
 /// Asks several indexes as if they were one.
 pub(super) async fn read<S: StageService<Request>>(
     inner: S,
     request: Request,
     alias: Arc<Alias>,
-    indexes: Vec<String>,
 ) -> Result<Response, Error> {
+    let indexes = names(&alias);
     match &request.op {
         Operation::Search { search, .. } if search.kind == SearchKind::Hits => {
             match search.body.clone() {
@@ -137,7 +142,8 @@ async fn listed<S: StageService<Request>>(
     let mut results: Vec<Box<RawValue>> = Vec::new();
     let mut total = 0;
     let mut last = None;
-    let mut ready = Some(inner.clone());
+    let spare = inner.clone();
+    let mut ready = Some(inner);
     for index in indexes {
         let mut page = body.clone();
         page.set("offset", &offset.saturating_sub(total));
@@ -146,7 +152,7 @@ async fn listed<S: StageService<Request>>(
         if let Operation::List { list, .. } = &mut request.op {
             *list = Arc::new(List { body: Some(page) });
         }
-        let service = ready.take().unwrap_or_else(|| inner.clone());
+        let service = ready.take().unwrap_or_else(|| spare.clone());
         let answer = service.oneshot(request).await?;
         let object = RawObject::parse(&answer.body).unwrap_or_default();
         let odd = |()| Error::internal("a list of documents without results");
@@ -166,7 +172,7 @@ async fn listed<S: StageService<Request>>(
 }
 
 /// A search of several indexes is a federated one, in the shape of a search of one.
-async fn federated<S: StageService<Request>>(
+pub(super) async fn federated<S: StageService<Request>>(
     mut inner: S,
     request: Request,
     body: RawObject,

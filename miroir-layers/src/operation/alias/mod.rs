@@ -44,6 +44,7 @@
 //! assert_eq!(stack.describe().layers, ["authorize", "alias"]);
 //! ```
 
+mod batch;
 mod layer;
 mod many;
 mod names;

@@ -67,11 +67,12 @@ pub(super) fn choose(op: &mut Operation, aliases: &Aliases) {
     indexes.extend(more);
 }
 
-/// Puts the client's names back into the answer to a multi-search, by the position of each query.
-pub(super) fn restore(body: &Bytes, names: &[String]) -> Option<Bytes> {
+/// Puts the client's names back into the answer to a multi-search: by the position of each query,
+/// its name, and the position at which the client asked it.
+pub(super) fn restore(body: &Bytes, names: &[(usize, &str)]) -> Option<Bytes> {
     let mut answer = RawObject::parse(body)?;
     if let Ok(Some(mut results)) = answer.read::<Vec<RawObject>>("results") {
-        for (result, name) in results.iter_mut().zip(names) {
+        for (result, (_, name)) in results.iter_mut().zip(names) {
             result.set("indexUid", name);
         }
         answer.set("results", &results);
@@ -79,8 +80,9 @@ pub(super) fn restore(body: &Bytes, names: &[String]) -> Option<Bytes> {
         for hit in &mut hits {
             let Ok(Some(mut federation)) = hit.read::<RawObject>("_federation") else { continue };
             let at = federation.read::<usize>("queriesPosition").ok().flatten();
-            if let Some(name) = at.and_then(|at| names.get(at)) {
+            if let Some((position, name)) = at.and_then(|at| names.get(at)) {
                 federation.set("indexUid", name);
+                federation.set("queriesPosition", position);
                 hit.set("_federation", &federation);
             }
         }

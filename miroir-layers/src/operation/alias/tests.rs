@@ -18,7 +18,7 @@ use miroir::{Error, clock};
 use miroir_api::IndexUid;
 use miroir_test::contract::contract;
 use miroir_test::layered;
-use miroir_test::mock::{MockHandle, Spawned};
+use miroir_test::mock::{Exchange, MockHandle, Spawned};
 use serde_json::{Value, json};
 
 use super::*;
@@ -198,6 +198,99 @@ async fn hits_of_a_federated_search_have_their_names_back() {
     assert_eq!(answer, json!({"hits": [hit("shop", 1), hit("other", 0)]}));
 }
 
+/// The queries an exchange is about, with their words.
+fn sent(exchange: &Exchange<Request>) -> Value {
+    serde_json::from_slice(&exchange.request().original.body).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_indexes_are_as_many_queries_of_a_federation() {
+    let (mut service, mut inner) = begin();
+    let weight = json!({"weight": 0.5});
+    let asked = json!({
+        "federation": {"facetsByIndex": {"logs": ["a"]}},
+        "queries": [
+            {"indexUid": "logs", "q": "x", "federationOptions": weight}, {"indexUid": "shop"},
+        ],
+    });
+    let multi = || Arc::new(MultiSearch::parse(asked.to_string().as_bytes()));
+    let call = service.spawn_call(request(Operation::MultiSearch(multi())));
+    let exchange = inner.next_request().await;
+    let query = |index: &str| json!({"indexUid": index, "q": "x", "federationOptions": weight});
+    assert_eq!(
+        sent(&exchange),
+        json!({
+            "federation": {"facetsByIndex": {"logs2": ["a"], "logs1": ["a"]}},
+            "queries": [query("logs2"), query("logs1"), {"indexUid": "shop_v1"}],
+        })
+    );
+    let hit =
+        |index: &str, at: u32| json!({"_federation": {"indexUid": index, "queriesPosition": at}});
+    exchange.respond(answer(&json!({
+        "hits": [hit("logs1", 1), hit("shop_v1", 2), hit("logs2", 0)]
+    })));
+    let answer = body(&call.await.unwrap());
+    assert_eq!(answer, json!({"hits": [hit("logs", 0), hit("shop", 1), hit("logs", 0)]}));
+
+    let call = service.spawn_call(request(Operation::MultiSearch(multi())));
+    let wrong = "Inside `.queries[2]`: Unknown field.";
+    inner.next_request().await.fail(Error::api("bad_request", wrong));
+    let (_, error) = call.await.unwrap_err().render();
+    let error: Value = serde_json::from_slice(&error.unwrap()).unwrap();
+    assert_eq!(error["message"], "Inside `.queries[1]`: Unknown field.");
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_indexes_are_one_query_of_a_multi_search() {
+    let asked = json!({"queries": [
+        {"indexUid": "shop", "q": "a"}, {"indexUid": "logs", "q": "b", "limit": 1},
+        {"indexUid": "other", "q": "c"}, {"indexUid": "logs", "q": "d"},
+    ]});
+    let multi = || Arc::new(MultiSearch::parse(asked.to_string().as_bytes()));
+    let (mut service, mut inner) = begin();
+    // One request for the two queries of one index each, and one for each of the others.
+    for failing in [None, Some("a"), Some("b"), Some("c"), Some("d")] {
+        let call = service.spawn_call(request(Operation::MultiSearch(multi())));
+        for _ in 0..3 {
+            let exchange = inner.next_request().await;
+            let sent = sent(&exchange);
+            let fails = |query: &Value| failing.is_some_and(|it| query["q"] == it);
+            let queries = sent["queries"].as_array().unwrap();
+            if let Some(at) = queries.iter().position(fails) {
+                let message = format!("Inside `.queries[{at}]`: Odd.");
+                exchange.fail(Error::api("bad_request", message));
+                continue;
+            }
+            let reply = if sent["federation"].is_null() {
+                assert_eq!(exchange.request().op.searched(), ["shop_v1", "other"]);
+                json!({"results": [
+                    {"indexUid": "shop_v1", "hits": [1.25]}, {"indexUid": "other", "hits": [2]},
+                ]})
+            } else {
+                assert_eq!(exchange.request().op.searched(), ["logs2", "logs1"]);
+                json!({"hits": [{"id": 3, "_federation": {}}], "limit": 20})
+            };
+            exchange.respond(answer(&reply));
+        }
+        let answered = call.await;
+        let Some(failing) = failing else {
+            let logs =
+                |q: &str| json!({"indexUid": "logs", "hits": [{"id": 3}], "query": q, "limit": 20});
+            let expected = json!({"results": [
+                {"indexUid": "shop", "hits": [1.25]}, logs("b"),
+                {"indexUid": "other", "hits": [2]}, logs("d"),
+            ]});
+            assert_eq!(body(&answered.unwrap()), expected);
+            continue;
+        };
+        let (_, error) = answered.unwrap_err().render();
+        let error: Value = serde_json::from_slice(&error.unwrap()).unwrap();
+        let at = ["a", "b", "c", "d"].iter().position(|q| *q == failing).unwrap();
+        assert_eq!(error["message"], format!("Inside `.queries[{at}]`: Odd."));
+    }
+    inner.assert_idle().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn several_indexes_are_searched_as_one() {
     let (mut service, mut inner) = begin();
@@ -287,10 +380,6 @@ async fn what_cannot_be_about_several_indexes_is_refused() {
     ] {
         assert_eq!(code(&service.call(request(op)).await.unwrap_err()), expected);
     }
-    let asked = json!({"queries": [{"indexUid": "logs"}]}).to_string();
-    let multi = Arc::new(MultiSearch::parse(asked.as_bytes()));
-    let error = service.call(request(Operation::MultiSearch(multi))).await.unwrap_err();
-    assert_eq!(code(&error), "400 miroir_multi_alias_unsupported");
     inner.assert_idle().await;
 }
 

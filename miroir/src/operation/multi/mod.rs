@@ -105,36 +105,46 @@ impl MultiSearch {
         self.federation.is_some()
     }
 
-    /// Asks each query of the index that `name` answers for the one it names, where it answers one.
-    /// What the request is as text, with those names; `None` if it could not be read.
-    pub fn rename(&mut self, name: impl Fn(&str) -> Option<String>) -> Option<Bytes> {
-        let mut list = Vec::new();
-        for query in self.queries.as_mut()? {
-            if let Some(name) = name(&query.index) {
-                query.index = name;
+    /// Asks each query of the indexes that `names` answers for the one it names, where it answers
+    /// any: once of each. What the request is as text then, and for every query the position it was
+    /// made from; `None` if it could not be read.
+    pub fn rename(
+        &mut self,
+        names: impl Fn(&str) -> Option<Vec<String>>,
+    ) -> Option<(Bytes, Vec<usize>)> {
+        let mut positions = Vec::new();
+        let mut queries = Vec::new();
+        for (at, query) in self.queries.take()?.into_iter().enumerate() {
+            let indexes = names(&query.index).unwrap_or_else(|| vec![query.index.clone()]);
+            for index in indexes {
+                queries.push(SubQuery { index, ..query.clone() });
+                positions.push(at);
             }
-            let mut body = query.body.clone();
-            body.set("indexUid", &query.index);
-            if let Some(options) = &query.options {
-                body.set_raw("federationOptions", options.clone());
-            }
-            list.push(body);
         }
-        let mut out = RawObject::default();
-        out.set("queries", &list);
-        if let Some(federation) = &mut self.federation {
-            if let Ok(Some(facets)) =
+        self.queries = Some(queries);
+        if let Some(federation) = &mut self.federation
+            && let Ok(Some(facets)) =
                 federation.read::<IndexMap<String, Box<RawValue>>>("facetsByIndex")
-            {
-                let renamed: IndexMap<String, Box<RawValue>> = facets
-                    .into_iter()
-                    .map(|(index, facets)| (name(&index).unwrap_or(index), facets))
-                    .collect();
-                federation.set("facetsByIndex", &renamed);
-            }
-            out.set("federation", federation);
+        {
+            let renamed: IndexMap<String, Box<RawValue>> = facets
+                .into_iter()
+                .flat_map(|(index, facets)| {
+                    let indexes = names(&index).unwrap_or_else(|| vec![index]);
+                    indexes.into_iter().map(move |index| (index, facets.clone()))
+                })
+                .collect();
+            federation.set("facetsByIndex", &renamed);
         }
-        Some(out.to_bytes())
+        Some((self.body()?, positions))
+    }
+
+    /// The same with only the queries at these positions.
+    pub fn only(&self, positions: &[usize]) -> Self {
+        let queries = self
+            .queries
+            .as_ref()
+            .map(|queries| positions.iter().filter_map(|at| queries.get(*at).cloned()).collect());
+        Self { queries, federation: self.federation.clone() }
     }
 
     /// The searches, in order.
@@ -279,12 +289,39 @@ pub(super) fn inside(error: &Error, position: usize, index: &str) -> Error {
     } else {
         status
     };
-    value["message"] = format!("Inside `.queries[{position}]`: {message}").into();
+    value["message"] = format!("{INSIDE}{position}{END}: {message}").into();
+    Error::verbatim(status, Bytes::from(value.to_string()))
+}
+
+/// What an error says before it comes to a query: this, its position, and [`END`].
+const INSIDE: &str = "Inside `.queries[";
+const END: &str = "]`";
+
+/// The position of the query that the error of a batch is about.
+pub fn position(error: &Error) -> Option<usize> {
+    let (_, body) = error.render();
+    let value: Value = serde_json::from_slice(&body?).ok()?;
+    let (at, _) = value["message"].as_str()?.strip_prefix(INSIDE)?.split_once(END)?;
+    at.parse().ok()
+}
+
+/// The error of a batch whose queries were made from those at these positions of another one, as an
+/// error of that one.
+pub fn relocate(error: Error, positions: &[usize]) -> Error {
+    let Some(at) = position(&error) else { return error };
+    let Some(origin) = positions.get(at) else { return error };
+    let (status, body) = error.render();
+    let Some(mut value) = body.and_then(|body| serde_json::from_slice::<Value>(&body).ok()) else {
+        return error;
+    };
+    let message = value["message"].as_str().unwrap_or_default();
+    let said = message.trim_start_matches(INSIDE).trim_start_matches(char::is_numeric);
+    value["message"] = format!("{INSIDE}{origin}{said}").into();
     Error::verbatim(status, Bytes::from(value.to_string()))
 }
 
 /// What is known of how several answers came about.
-fn together<'a>(metas: impl Iterator<Item = &'a Meta>) -> Meta {
+pub fn together<'a>(metas: impl Iterator<Item = &'a Meta>) -> Meta {
     let mut out = Meta::default();
     for meta in metas {
         out.nodes = out.nodes.max(meta.nodes);
