@@ -70,7 +70,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use miroir::deadline::Deadline;
 use miroir::error::{BoxError, Error};
-use miroir::http::routes::{self, Route};
+use miroir::http::routes::Router;
 use miroir::http::{Answered, refuse};
 use tower::{Layer, Service};
 
@@ -115,7 +115,7 @@ impl fmt::Debug for ForwardOptions {
 
 struct State {
     options: ForwardOptions,
-    table: Vec<Route>,
+    router: Router,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -141,7 +141,7 @@ impl ForwardLayer {
             // Connections of a leader that died are not tried again.
             .pool_idle_timeout(Duration::from_secs(5))
             .build(connector);
-        Self(Arc::new(State { options, table: routes::table(), client }))
+        Self(Arc::new(State { options, router: Router::default(), client }))
     }
 }
 
@@ -181,7 +181,7 @@ impl State {
         if path.strip_prefix(ADMIN).is_some_and(|rest| rest.starts_with('/')) {
             return (!request.method().is_safe()).then_some(ADMIN);
         }
-        let route = routes::route(&self.table, request.method(), request.uri().path())?;
+        let route = self.router.route(request.method(), request.uri().path())?;
         route.changes().then_some(route.path)
     }
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use miroir::http::Answered;
-use miroir::http::routes::{self, Route};
+use miroir::http::routes::Router;
 use miroir::stage::take_ready;
 use miroir_api::IndexUid;
 use tower::{Layer, Service};
@@ -23,26 +23,26 @@ const UNKNOWN: &str = "unknown";
 
 #[derive(Clone, Debug)]
 pub(super) struct ObserveLayer {
-    table: Arc<Vec<Route>>,
+    router: Arc<Router>,
 }
 
 impl ObserveLayer {
     pub(super) fn new() -> Self {
-        Self { table: Arc::new(routes::table()) }
+        Self { router: Arc::default() }
     }
 }
 
 impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
     fn layer(&self, inner: S) -> Observe<S> {
-        Observe { inner, table: Arc::clone(&self.table) }
+        Observe { inner, router: Arc::clone(&self.router) }
     }
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Observe<S> {
     inner: S,
-    table: Arc<Vec<Route>>,
+    router: Arc<Router>,
 }
 
 /// Counts a request in flight while it lives, through panics too.
@@ -76,12 +76,12 @@ fn label(method: &Method) -> &'static str {
 }
 
 /// The template of a path that was answered before it reached its route.
-fn template(table: &[Route], path: &str) -> &'static str {
+fn template(router: &Router, path: &str) -> &'static str {
     if let Some(admin) = admin::template(path) {
         return admin;
     }
     let path = super::normalize::normal(path);
-    routes::find(table, &path).map_or(UNKNOWN, |matched| matched.routes[0].path)
+    router.find(&path).map_or(UNKNOWN, |matched| matched.routes[0].path)
 }
 
 fn message(answered: &Answered) -> &'static str {
@@ -149,7 +149,7 @@ where
         let in_flight = InFlight::begin();
         let method = label(request.method());
         let uri = request.uri().clone();
-        let table = Arc::clone(&self.table);
+        let table = Arc::clone(&self.router);
         let mut inner = take_ready(&mut self.inner);
         Box::pin(async move {
             let response = inner.call(request).await?;
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn templates_never_hold_what_a_client_wrote() {
-        let table = routes::table();
+        let router = Router::default();
         let cases = [
             ("/indexes/movies/search", "/indexes/{uid}/search"),
             ("//indexes//movies/search/", "/indexes/{uid}/search"),
@@ -191,7 +191,7 @@ mod tests {
             ("/018f3c", UNKNOWN),
         ];
         for (path, expected) in cases {
-            assert_eq!(template(&table, path), expected, "{path}");
+            assert_eq!(template(&router, path), expected, "{path}");
         }
     }
 }

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use http::Method;
 use http_body_util::{BodyExt, Full};
 use miroir::context::Principal;
-use miroir::http::routes::{self, Route};
+use miroir::http::routes::{Route, Router};
 use miroir::leaf::{self, Target};
 use miroir::node::health::{self, HealthOptions};
 use miroir::operation::control::drift::{self, DriftOptions};
@@ -97,7 +97,7 @@ pub struct SimCluster {
     common: Common,
     /// The pod that the next client asks.
     turn: AtomicUsize,
-    table: Vec<Route>,
+    router: Router,
 }
 
 /// When nodes are checked.
@@ -290,7 +290,7 @@ impl SimCluster {
             running: Mutex::default(),
             common: Common::default(),
             turn: AtomicUsize::new(0),
-            table: routes::table(),
+            router: Router::default(),
         };
         let numbers = if pods == 0 { vec![None] } else { (0..pods).map(Some).collect() };
         for number in numbers {
@@ -368,7 +368,7 @@ impl SimCluster {
     /// Whether a request changes something.
     fn changes(&self, method: &Method, path: &str) -> bool {
         let path = path.split('?').next().unwrap_or_default();
-        routes::route(&self.table, method, path).is_some_and(|route| route.changes())
+        self.router.route(method, path).is_some_and(Route::changes)
     }
 
     /// Sends a request as a client with the master key would, to one pod after the other, which

@@ -15,7 +15,7 @@ use tower::{Service, ServiceExt};
 
 use super::RequestId;
 use super::query::{decode, list_body, search_body, similar_body};
-use super::routes::{self, Action, Route};
+use super::routes::{Action, Route, Router};
 use super::task_query;
 use crate::context::{Context, Principal};
 use crate::error::{BoxError, Error, ErrorKind};
@@ -60,7 +60,7 @@ pub struct Answered {
 pub struct Decode {
     operations: operation::BoxService,
     options: DecodeOptions,
-    table: Arc<Vec<Route>>,
+    router: Arc<Router>,
     tenants: Option<Arc<TenantSource>>,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Debug for Decode {
 impl Decode {
     /// Serves these operations.
     pub fn new(operations: operation::BoxService, options: DecodeOptions) -> Self {
-        Self { operations, options, table: Arc::new(routes::table()), tenants: None }
+        Self { operations, options, router: Arc::default(), tenants: None }
     }
 
     /// Tells tenants apart.
@@ -117,7 +117,7 @@ impl Decode {
         let (mut parts, body) = request.into_parts();
         let full = parts.uri.path();
         let path = if full.len() > 1 { full.trim_end_matches('/') } else { full };
-        let matched = routes::find(&self.table, path).ok_or_else(Error::not_found)?;
+        let matched = self.router.find(path).ok_or_else(Error::not_found)?;
         answered.route = matched.routes[0].path;
         let route =
             matched.routes.iter().find(|route| route.method == parts.method).cloned().ok_or_else(
@@ -482,7 +482,7 @@ mod tests {
     /// Pods that do not lead pass on by route what the leader takes for a change.
     #[test]
     fn routes_change_something_where_their_operations_do() {
-        for route in routes::table() {
+        for route in super::super::routes::table() {
             let original = Original {
                 method: route.method.clone(),
                 path: String::new(),

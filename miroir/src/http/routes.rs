@@ -233,46 +233,86 @@ impl Route {
 
 /// A matched path.
 #[derive(Clone, Debug)]
-pub struct Matched {
+pub struct Matched<'a> {
     /// Its parameters, still encoded.
     pub parameters: Vec<String>,
-    /// The routes of this path, one per method.
-    pub routes: Vec<Route>,
+    /// The routes of this path, one per method; never empty.
+    pub routes: &'a [Route],
 }
 
-/// The route of a request. A slash at the end of its path does not matter.
-pub fn route(table: &[Route], method: &Method, path: &str) -> Option<Route> {
-    let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
-    find(table, path)?.routes.into_iter().find(|route| route.method == *method)
+/// The routes by path.
+#[derive(Clone, Debug)]
+pub struct Router {
+    /// By number of segments.
+    templates: Vec<Vec<Template>>,
 }
 
-/// Finds the routes of a path. Literal segments win over parameters.
-pub fn find(table: &[Route], path: &str) -> Option<Matched> {
-    let segments: Vec<&str> = path.split('/').collect();
-    let mut best: Option<(usize, &'static str, Vec<String>)> = None;
-    for route in table {
-        let pattern: Vec<&str> = route.path.split('/').collect();
-        if pattern.len() != segments.len() {
-            continue;
-        }
-        let mut parameters = Vec::new();
-        let fits = pattern.iter().zip(&segments).all(|(p, s)| {
-            if p.starts_with('{') {
-                parameters.push((*s).to_owned());
-                !s.is_empty()
+/// The routes of one path, and its segments.
+#[derive(Clone, Debug)]
+struct Template {
+    segments: Vec<&'static str>,
+    routes: Vec<Route>,
+}
+
+impl Template {
+    fn parameters(&self) -> usize {
+        self.segments.iter().filter(|segment| segment.starts_with('{')).count()
+    }
+
+    fn fits(&self, path: &[&str]) -> bool {
+        // Templates differ most at their ends.
+        self.segments.iter().zip(path).rev().all(|(segment, given)| {
+            if segment.starts_with('{') {
+                !given.is_empty()
             } else {
                 // Nobody has to escape letters, but one may.
-                p == s || (s.contains('%') && *p == decode(s, false))
+                segment == given || (given.contains('%') && *segment == decode(given, false))
             }
-        });
-        let better = best.as_ref().is_none_or(|(fewest, ..)| parameters.len() < *fewest);
-        if fits && better {
-            best = Some((parameters.len(), route.path, parameters));
-        }
+        })
     }
-    let (_, template, parameters) = best?;
-    let routes = table.iter().filter(|route| route.path == template).cloned().collect();
-    Some(Matched { parameters, routes })
+}
+
+impl Router {
+    /// Of these routes, in any order: literal segments win over parameters.
+    pub fn new(table: Vec<Route>) -> Self {
+        let mut templates: Vec<Vec<Template>> = Vec::new();
+        for route in table {
+            let segments: Vec<&str> = route.path.split('/').collect();
+            templates.resize_with(templates.len().max(segments.len() + 1), Vec::new);
+            let equal = &mut templates[segments.len()];
+            match equal.iter_mut().find(|template| template.segments == segments) {
+                Some(template) => template.routes.push(route),
+                None => equal.push(Template { segments, routes: vec![route] }),
+            }
+        }
+        for equal in &mut templates {
+            equal.sort_by_key(Template::parameters);
+        }
+        Self { templates }
+    }
+
+    /// The routes of a path.
+    pub fn find(&self, path: &str) -> Option<Matched<'_>> {
+        let segments: Vec<&str> = path.split('/').collect();
+        let template = self.templates.get(segments.len())?.iter().find(|it| it.fits(&segments))?;
+        let parameters = template.segments.iter().zip(segments);
+        let parameters = parameters.filter(|(segment, _)| segment.starts_with('{'));
+        let parameters = parameters.map(|(_, given)| given.to_owned()).collect();
+        Some(Matched { parameters, routes: &template.routes })
+    }
+
+    /// The route of a request. A slash at the end of its path does not matter.
+    pub fn route(&self, method: &Method, path: &str) -> Option<&Route> {
+        let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+        self.find(path)?.routes.iter().find(|route| route.method == *method)
+    }
+}
+
+impl Default for Router {
+    /// Of the whole [`table`].
+    fn default() -> Self {
+        Self::new(table())
+    }
 }
 
 #[cfg(test)]
@@ -281,15 +321,26 @@ mod tests {
 
     #[test]
     fn literal_segments_win() {
-        let table = table();
-        let found = find(&table, "/indexes/a/documents/fetch").unwrap();
+        let router = Router::default();
+        let found = router.find("/indexes/a/documents/fetch").unwrap();
         assert_eq!(found.routes[0].path, "/indexes/{uid}/documents/fetch");
-        let found = find(&table, "/indexes/a/documents/7").unwrap();
+        let found = router.find("/indexes/a/documents/7").unwrap();
         assert_eq!(found.parameters, ["a", "7"]);
-        let found = find(&table, "/%69ndexes/%61/search").unwrap();
+        let found = router.find("/%69ndexes/%61/search").unwrap();
         assert_eq!(found.parameters, ["%61"]);
-        assert!(find(&table, "/nope").is_none());
-        assert!(find(&table, "/indexes//search").is_none());
+        assert!(router.find("/nope").is_none());
+        assert!(router.find("/indexes//search").is_none());
+    }
+
+    /// Every template finds itself, with all of its methods.
+    #[test]
+    fn every_route_is_found() {
+        let router = Router::default();
+        for route in table() {
+            let path = route.path.replace("{setting}", "synonyms").replace(['{', '}'], "");
+            let found = router.route(&route.method, &format!("{path}/")).unwrap();
+            assert_eq!((found.path, &found.method), (route.path, &route.method));
+        }
     }
 
     #[test]

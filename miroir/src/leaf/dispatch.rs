@@ -54,12 +54,16 @@ pub fn choose(
 ) -> Cover {
     let placement = topology.placement(index.shards);
     let standings = &*route.standings;
+    // As a rule nobody is unreadable or closed out, and nothing is stale.
+    let unreadable: Vec<&NodeId> =
+        topology.nodes().filter(|node| !node.status.is_readable()).map(|node| &node.id).collect();
+    let open = scores.open();
     let alive = |node: &NodeId, shard| {
         !avoid.contains(node)
-            && topology.node(node).is_some_and(|n| n.status.is_readable())
+            && !unreadable.contains(&node)
             && !stale.is_stale(&index.physical, node, shard)
     };
-    let well = |node: &NodeId, shard| alive(node, shard) && !scores.is_open(node);
+    let well = |node: &NodeId, shard| alive(node, shard) && !open.contains(node);
     let worth = |node: &NodeId, shard| standings.tier(node) != Tier::Excluded && well(node, shard);
     let fill = |wanted: &ShardSet, usable: &dyn Fn(&NodeId, ShardId) -> bool| {
         cover_with_fallback(&placement, &route.groups, wanted, route.rotation, standings, usable)
@@ -158,12 +162,12 @@ fn bundle(many: &ScopedMany, index: &str, only: Option<(&ShardSet, u32)>) -> Byt
     Bytes::from(out)
 }
 
-/// Whether a body is a JSON object. Large ones are only looked at from outside: whoever decodes them
-/// sees the rest.
+/// Whether a body is a JSON object. All but short ones are only looked at from outside: whoever
+/// decodes them sees the rest.
 fn is_object(body: &[u8]) -> bool {
     let body = body.trim_ascii();
     let framed = body.starts_with(b"{") && body.ends_with(b"}");
-    framed && (body.len() > 4096 || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok())
+    framed && (body.len() > 512 || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok())
 }
 
 /// Whether a node says that it has no such index.

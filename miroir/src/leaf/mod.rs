@@ -102,6 +102,22 @@ pub struct Request {
     pub cx: Context,
 }
 
+impl Request {
+    /// The same question to others.
+    #[must_use]
+    pub fn about(&self, target: Target) -> Self {
+        Self {
+            target,
+            ask: self.ask.clone(),
+            index: Arc::clone(&self.index),
+            topology: Arc::clone(&self.topology),
+            stale: Arc::clone(&self.stale),
+            route: self.route.clone(),
+            cx: self.cx.clone(),
+        }
+    }
+}
+
 /// One node's answer.
 #[derive(Clone, Debug)]
 pub struct Page {

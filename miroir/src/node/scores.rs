@@ -217,6 +217,12 @@ impl Scores {
         nodes.iter().filter(|(_, score)| score.is_late()).map(|(id, _)| id.clone()).collect()
     }
 
+    /// The nodes whose breakers refuse requests right now.
+    pub fn open(&self) -> Vec<NodeId> {
+        let nodes = self.nodes.read().expect("no panic holds this lock");
+        nodes.iter().filter(|(_, score)| score.is_open()).map(|(id, _)| id.clone()).collect()
+    }
+
     /// Whether requests to a node are refused by its breaker right now.
     pub fn is_open(&self, id: &NodeId) -> bool {
         self.nodes

@@ -9,7 +9,6 @@ use miroir::leaf::{Failed, Request, Response, Target};
 use miroir::routing::ShardSet;
 use miroir::stage::{StageFuture, take_ready};
 use miroir::{Error, Fault, Placed, Retry, StageService};
-use miroir_api::NodeId;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
@@ -77,11 +76,10 @@ impl<S: StageService<Request>> Service<Request> for Failover<S> {
     fn call(&mut self, request: Request) -> Self::Future {
         match &request.target {
             Target::Exactly(_) => Box::pin(self.inner.call(request)),
-            Target::Cover { shards, avoid, .. } => {
-                let (shards, avoid) = (shards.clone(), avoid.clone());
+            Target::Cover { .. } => {
                 let inner = take_ready(&mut self.inner);
                 let shared = Arc::clone(&self.shared);
-                Box::pin(async move { shared.cover(inner, request, shards, avoid).await })
+                Box::pin(async move { shared.cover(inner, &request).await })
             }
         }
     }
@@ -96,13 +94,18 @@ impl Shared {
     async fn cover<S: StageService<Request>>(
         &self,
         mut inner: S,
-        request: Request,
-        shards: ShardSet,
-        mut avoid: Vec<NodeId>,
+        request: &Request,
     ) -> Result<Response, Error> {
+        let Target::Cover { shards, avoid, .. } = &request.target else {
+            return inner.call(request.clone()).await;
+        };
         self.budget.deposit();
+        let mut answer = or_failed(inner.call(request.clone()).await, shards)?;
+        if answer.failed.is_empty() {
+            return Ok(answer);
+        }
+        let mut avoid = avoid.clone();
         let universe = shards.universe();
-        let mut answer = or_failed(inner.call(request.clone()).await, &shards)?;
         // Failures that nobody can make good.
         let mut settled = Vec::new();
         for _ in 1..self.max_attempts {
@@ -130,14 +133,11 @@ impl Shared {
                     avoid.push(failed.node.clone());
                 }
             }
-            let again = Request {
-                target: Target::Cover {
-                    shards: wanted.clone(),
-                    avoid: avoid.clone(),
-                    chosen: None,
-                },
-                ..request.clone()
-            };
+            let again = request.about(Target::Cover {
+                shards: wanted.clone(),
+                avoid: avoid.clone(),
+                chosen: None,
+            });
             match inner.clone().oneshot(again).await {
                 Ok(more) => {
                     answer.pages.extend(more.pages);

@@ -72,11 +72,10 @@ impl<S: StageService<Request>> Service<Request> for Hedge<S> {
 
     fn call(&mut self, request: Request) -> Self::Future {
         match &request.target {
-            Target::Cover { shards, avoid, chosen } if request.cx.class == Class::Interactive => {
-                let (shards, avoid, chosen) = (shards.clone(), avoid.clone(), chosen.clone());
+            Target::Cover { .. } if request.cx.class == Class::Interactive => {
                 let inner = take_ready(&mut self.inner);
                 let shared = Arc::clone(&self.shared);
-                Box::pin(async move { shared.cover(inner, request, &shards, &avoid, chosen).await })
+                Box::pin(async move { shared.cover(inner, &request).await })
             }
             _ => Box::pin(self.inner.call(request)),
         }
@@ -99,14 +98,17 @@ impl Shared {
     async fn cover<S: StageService<Request>>(
         &self,
         inner: S,
-        request: Request,
-        shards: &ShardSet,
-        avoid: &[NodeId],
-        chosen: Option<Leaf>,
+        request: &Request,
     ) -> Result<Response, Error> {
-        let Request { topology, index, stale, route, .. } = &request;
+        let Request { topology, index, stale, route, .. } = request;
+        let Target::Cover { shards, avoid, chosen } = &request.target else {
+            return inner.oneshot(request.clone()).await;
+        };
         let cover = match chosen {
-            Some(leaf) => Cover { leaves: vec![leaf], missing: ShardSet::empty(shards.universe()) },
+            Some(leaf) => {
+                let missing = ShardSet::empty(shards.universe());
+                Cover { leaves: vec![leaf.clone()], missing }
+            }
             None => choose(topology, index, stale, route, shards, avoid, &self.scores),
         };
         let hedges = AtomicU32::new(0);
@@ -115,7 +117,7 @@ impl Shared {
         let mut ready = Some(inner);
         let parts = cover.leaves.into_iter().map(|leaf| {
             let service = ready.take().map_or_else(|| Either::Left(spare.clone()), Either::Right);
-            self.part(service, spare.clone(), &request, leaf, avoid, &hedges)
+            self.part(service, &spare, request, leaf, avoid, &hedges)
         });
         let mut out = Response { pages: Vec::new(), failed: Vec::new(), missing: cover.missing };
         for part in try_join_all(parts).await? {
@@ -130,7 +132,7 @@ impl Shared {
     async fn part<S: StageService<Request>>(
         &self,
         service: Either<S, S>,
-        spare: S,
+        spare: &S,
         request: &Request,
         leaf: Leaf,
         avoid: &[NodeId],
@@ -151,8 +153,7 @@ impl Shared {
             avoid,
             chosen,
         };
-        let asked =
-            Request { target: target(avoid.to_vec(), Some(leaf.clone())), ..request.clone() };
+        let asked = request.about(target(avoid.to_vec(), Some(leaf.clone())));
         let first = async {
             let answer = match service {
                 Either::Right(mut ready) => ready.call(asked).await,
@@ -177,8 +178,8 @@ impl Shared {
             return first.await;
         };
         let Way { route, without, .. } = way;
-        let again = Request { target: target(without, None), route, ..request.clone() };
-        let second = async { or_failed(spare.oneshot(again).await, &leaf.shards) };
+        let again = Request { route, ..request.about(target(without, None)) };
+        let second = async { or_failed(spare.clone().oneshot(again).await, &leaf.shards) };
         let (answer, won) = race(first, std::pin::pin!(second)).await;
         let outcome = if won { "winner" } else { "loser" };
         metrics::counter!("miroir_hedge_fired_total", "outcome" => outcome).increment(1);
