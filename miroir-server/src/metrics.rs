@@ -220,7 +220,7 @@ pub const FAMILIES: &[Family] = &[
     family("miroir_explain_execute_total", Counter, Count, &[],
         "Searches that were explained and executed."),
     family("miroir_explain_warnings_total", Counter, Count,
-        &[("warning_type", &["attribute", "deep_page", "wildcard", "settings", "missing_shards",
+        &[("warning_type", &["attribute", "narrowing", "deep_page", "wildcard", "settings", "missing_shards",
             "hints", "replicas", "layer"])],
         "Warnings about searches that were explained."),
     // Reads repeated at other clusters.

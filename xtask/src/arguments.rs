@@ -41,6 +41,8 @@ Usage: cargo xtask <COMMAND>
   chaos      kill -9 a node, then the server, of a cluster under load, and check every document
       --seconds N              time under load (12)
       --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH)
+    chaos slow                 searches while one node, then all nodes, answer late
+      --rate N                 searches a second (40)
 
   fuzz       inputs nobody thought of
     fuzz api                   requests made up from docs/openapi.json (needs Python)
@@ -188,11 +190,16 @@ pub(crate) struct ChaosOptions {
     pub(crate) meilisearch: Option<PathBuf>,
     /// As in [`DemoOptions`].
     pub(crate) whole_workspace: bool,
+    /// Slow nodes instead of killed ones.
+    pub(crate) slow: bool,
+    /// Searches a second while nodes are slow.
+    pub(crate) rate: u64,
 }
 
 impl Default for ChaosOptions {
     fn default() -> Self {
-        Self { seconds: 12, meilisearch: None, whole_workspace: false }
+        let (slow, rate) = (false, 40);
+        Self { seconds: 12, meilisearch: None, whole_workspace: false, slow, rate }
     }
 }
 
@@ -297,11 +304,16 @@ fn chaos(parser: &mut lexopt::Parser) -> Outcome<Command> {
     let mut options = ChaosOptions { meilisearch: real_nodes(), ..ChaosOptions::default() };
     while let Some(argument) = parser.next()? {
         match argument {
+            Value(part) if part == "slow" => options.slow = true,
+            Long("rate") => options.rate = parser.value()?.parse()?,
             Long("seconds") => options.seconds = parser.value()?.parse()?,
             Long("meilisearch") => options.meilisearch = Some(parser.value()?.into()),
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected().into()),
         }
+    }
+    if options.rate == 0 {
+        return Err("--rate is at least 1".into());
     }
     if options.seconds < 6 {
         return Err("--seconds is at least 6: two for each third".into());

@@ -15,7 +15,6 @@
 //!
 //! A layer that gives [`Hints`] shows up by itself, with what it wished and whether that counted.
 
-pub mod filters;
 mod render;
 #[cfg(test)]
 mod tests;
@@ -39,6 +38,8 @@ use crate::store::IndexEntry;
 pub enum WarningKind {
     /// A filter, a facet or a sort names an attribute the settings do not make one.
     Attribute,
+    /// A filter is about documents' ids, and yet all shards are asked.
+    Narrowing,
     /// A page far down the list.
     DeepPage,
     /// Facets of every attribute.
@@ -60,6 +61,7 @@ impl WarningKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Attribute => "attribute",
+            Self::Narrowing => "narrowing",
             Self::DeepPage => "deep_page",
             Self::Wildcard => "wildcard",
             Self::Settings => "settings",

@@ -43,11 +43,25 @@ pub struct Text(String);
 impl Text {
     /// What is meant. `None` if there are escapes in it.
     pub fn plain(&self) -> Option<&str> {
-        let inner = match self.0.as_bytes() {
+        let inner = self.unquoted();
+        (!inner.contains('\\')).then_some(inner)
+    }
+
+    fn unquoted(&self) -> &str {
+        match self.0.as_bytes() {
             [b'"', .., b'"'] | [b'\'', .., b'\''] => &self.0[1..self.0.len() - 1],
             _ => &self.0,
-        };
-        (!inner.contains('\\')).then_some(inner)
+        }
+    }
+
+    /// What is meant, without quotes and escapes.
+    fn meant(&self) -> String {
+        let mut letters = self.unquoted().chars();
+        let mut out = String::new();
+        while let Some(letter) = letters.next() {
+            out.extend(if letter == '\\' { letters.next() } else { Some(letter) });
+        }
+        out
     }
 }
 
@@ -173,6 +187,31 @@ impl Filter {
             _ => return Err(Unread),
         }
         Ok(joined(all, Self::And))
+    }
+}
+
+impl Filter {
+    /// The attributes it names, in order, each once. The geo functions need `_geo`.
+    pub fn attributes(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        self.collect(&mut out);
+        out
+    }
+
+    fn collect(&self, out: &mut Vec<String>) {
+        let name = match self {
+            Self::And(members) | Self::Or(members) => {
+                return members.iter().for_each(|member| member.collect(out));
+            }
+            Self::Not(inner) => return inner.collect(out),
+            Self::Function(text) if text.starts_with("_geoRadius") => "_geo".to_owned(),
+            Self::Function(text) if text.starts_with("_geoBoundingBox") => "_geo".to_owned(),
+            Self::Function(_) => return,
+            Self::Condition { attribute, .. } => attribute.meant(),
+        };
+        if !out.contains(&name) {
+            out.push(name);
+        }
     }
 }
 

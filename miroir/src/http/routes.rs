@@ -337,8 +337,8 @@ mod tests {
     fn every_route_is_found() {
         let router = Router::default();
         for route in table() {
-            let path = route.path.replace("{setting}", "synonyms").replace(['{', '}'], "");
-            let found = router.route(&route.method, &format!("{path}/")).unwrap();
+            let path = route.path.replace(['{', '}'], "");
+            let found = router.route(&route.method, &path).unwrap();
             assert_eq!((found.path, &found.method), (route.path, &route.method));
         }
     }

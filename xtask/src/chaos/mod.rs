@@ -4,9 +4,13 @@
 //! itself, between the acknowledgement of writes and their end. No search may fail or miss a
 //! document that was there before; every acknowledged document must be on exactly two nodes in the
 //! end, as it was last written, and nothing else.
+//!
+//! `chaos slow` is about nodes that answer late; see [`slow`].
 
+mod delay;
 mod ledger;
 mod load;
+mod slow;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,10 +43,14 @@ pub(crate) fn run(options: &ChaosOptions) -> Outcome<()> {
     guard::catch_signals()?;
     let programs = build::programs(Build {
         engine: options.meilisearch.is_none(),
-        release: false,
+        release: options.slow,
         whole_workspace: options.whole_workspace,
     })?;
     let program = NodeProgram::choose(options.meilisearch.as_deref(), &programs)?;
+    if options.slow {
+        println!("a slow node among 3 {}, 16 shards, 2 copies of each", program.describe());
+        return slow::run(&program, &programs.server, options.rate);
+    }
     println!("chaos over 3 {}, 16 shards, 2 copies of each", program.describe());
     let shape = Shape { factor: 2, ..Shape::default() };
     let scratch = Scratch::new("chaos", false)?;

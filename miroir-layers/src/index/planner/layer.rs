@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll};
 
 use futures_util::future::Either;
-use miroir::explain::Audience;
-use miroir::filter::{Keys, Narrowed, Wide};
+use miroir::context::Principal;
+use miroir::explain::{Audience, WarningKind};
+use miroir::filter::{Filter, Keys, Narrowed, Wide};
 use miroir::hints::Strength;
 use miroir::index::{Operation, Request, Response};
 use miroir::operation::RawObject;
@@ -73,6 +74,18 @@ fn filter(body: Option<&RawObject>) -> Option<&str> {
     body?.raw("filter").filter(|text| *text != "null")
 }
 
+/// The primary key, if the filter of a search or of a list names it.
+fn names_key(request: &Request) -> Option<&str> {
+    let body = match &request.op {
+        Operation::Search(search) => search.body.as_ref(),
+        Operation::List(list) => list.body.as_ref(),
+        _ => None,
+    };
+    let key = request.index.primary_key.as_deref()?;
+    let filter = Filter::from_json(filter(body)?).ok()??;
+    filter.attributes().iter().any(|name| name == key).then_some(key)
+}
+
 impl Shared {
     fn plan(&self, request: &Request) -> Plan {
         let index = &request.index;
@@ -107,6 +120,15 @@ impl Shared {
                 Ok(to) => to.to_string(),
                 Err(why) => why.to_string(),
             };
+            // A token's rules are part of the filter, and none of its holder's business.
+            let tenant = matches!(request.cx.principal, Principal::Tenant(_));
+            let audience = if tenant { Audience::Operators } else { Audience::Everybody };
+            if let (Err(_), Some(key)) = (&plan, names_key(request)) {
+                let text = format!(
+                    "the filter names the primary key `{key}`, but {why}: all shards are asked"
+                );
+                explain.warn(WarningKind::Narrowing, audience, text);
+            }
             explain.fact("narrowing_reason", json!(why), Audience::Everybody);
         }
         if let Err(Wide::NoFilter) = plan {

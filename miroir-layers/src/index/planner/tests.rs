@@ -7,6 +7,7 @@ use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use miroir::context::Context;
 use miroir::documents::Letters;
+use miroir::explain::{Explain, WarningKind};
 use miroir::filter::Wide;
 use miroir::hints::{Ask, Hints, Strength};
 use miroir::index::{Deletion, Operation, Request, Response, Union, Write};
@@ -165,6 +166,28 @@ async fn shards_that_another_layer_asked_for_stay() {
     read.hints.shards(of(&["9"]), "other", Strength::Prefer);
     let asked = hints(&QueryPlannerLayer::default(), read).await.shards.unwrap();
     assert_eq!((asked.value, asked.by), (of(&["9"]), "other"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_is_told_why_ids_did_not_narrow() {
+    let layer = QueryPlannerLayer::default();
+    for (filter, warns) in [
+        ("id = 1", None),
+        ("color = red", None),
+        ("id = 1 OR color = red", Some("does not pin the primary key")),
+        ("id > 1", Some("does not pin the primary key")),
+    ] {
+        let mut read = hits(&format!("{{\"filter\":\"{filter}\"}}"));
+        let explain = Explain::new(false);
+        read.cx.explain = Some(Arc::clone(&explain));
+        hints(&layer, read).await;
+        let warnings = explain.record().warnings;
+        assert_eq!(warnings.len(), usize::from(warns.is_some()), "{filter}");
+        for (warning, why) in warnings.iter().zip(warns) {
+            assert_eq!(warning.kind, WarningKind::Narrowing);
+            assert!(warning.text.contains("`id`") && warning.text.contains(why), "{warning:?}");
+        }
+    }
 }
 
 /// A filter whose ids are in all shards narrows nothing.

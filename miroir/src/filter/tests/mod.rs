@@ -3,6 +3,7 @@
 mod model;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::documents::Letters;
@@ -270,5 +271,22 @@ proptest! {
             let _ = narrow(Some(&json), &keys("a", 3), 8);
             let _ = narrow(Some(text), &keys("a", 3), 8);
         }
+    }
+}
+
+#[test]
+fn a_filter_knows_which_attributes_it_names() {
+    for (filter, expected) in [
+        (json!("a = 1"), vec!["a"]),
+        (json!("a = b AND c != 'd AND e'"), vec!["a", "c"]),
+        (json!("(a>1 OR NOT b EXISTS) AND c IN [x, y, 'AND'] AND a < 5"), vec!["a", "b", "c"]),
+        (json!("a 1 TO 5 AND b IS NOT NULL OR c NOT IN [1]"), vec!["a", "b", "c"]),
+        (json!(r#""odd \"name" = "it\"s" AND d.e CONTAINS x"#), vec!["odd \"name", "d.e"]),
+        (json!("_geoRadius(1, 2, 3) AND a = 1"), vec!["_geo", "a"]),
+        (json!("_foreign(maker, name = 'x') AND a = 1"), vec!["a"]),
+        (json!(["a = 1", ["b = 2", "c STARTS WITH y"]]), vec!["a", "b", "c"]),
+    ] {
+        let read = Filter::from_json(&filter.to_string()).unwrap().unwrap();
+        assert_eq!(read.attributes(), expected, "{filter}");
     }
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::Scatter;
 use crate::context::Principal;
 use crate::documents::is_reserved;
-use crate::explain::{Audience, Explain, Plan, WarningKind, filters};
+use crate::explain::{Audience, Explain, Plan, WarningKind};
+use crate::filter::Filter;
 use crate::index::Request;
 use crate::index::settings::IndexSettings;
 use crate::leaf::Route;
@@ -30,8 +29,9 @@ pub(super) fn asked(
     let tenant = matches!(request.cx.principal, Principal::Tenant(_));
     let audience = if tenant { Audience::Operators } else { Audience::Everybody };
     let works = |name: &str| !is_reserved(name) && settings.is_filterable(name);
-    let filter: Option<Value> = body.read("filter").ok().flatten();
-    for name in filters::attributes(&filter.unwrap_or_default()) {
+    // A node says what is wrong with one that cannot be read.
+    let filter = body.raw("filter").and_then(|text| Filter::from_json(text).ok().flatten());
+    for name in filter.map(|filter| filter.attributes()).unwrap_or_default() {
         if !works(&name) {
             let text = format!(
                 "the filter names `{name}`, which is not in `filterableAttributes`: nodes refuse the \

@@ -1,0 +1,95 @@
+//! A TCP relay in front of a node that can hold its answers back.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::Outcome;
+
+/// What all connections of a relay share.
+#[derive(Debug, Default)]
+struct Shared {
+    delay: AtomicU64,
+    searches: AtomicUsize,
+}
+
+/// A relay; it runs until the process ends.
+#[derive(Debug)]
+pub(super) struct Delay {
+    /// Its address.
+    pub(super) url: String,
+    shared: Arc<Shared>,
+}
+
+impl Delay {
+    /// Relays to a node's address, at first without delay.
+    pub(super) fn start(node: &str) -> Outcome<Self> {
+        let target = node.trim_start_matches("http://").to_owned();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let shared = Arc::new(Shared::default());
+        let all = Arc::clone(&shared);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                // A node that is gone closes the connection, as it would without a relay.
+                let Ok(node) = TcpStream::connect(&target) else { continue };
+                let _ = relay(client, node, &all);
+            }
+        });
+        Ok(Self { url, shared })
+    }
+
+    /// Holds every answer back for so long.
+    pub(super) fn set(&self, delay: Duration) {
+        self.shared.delay.store(delay.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Searches that passed since the last time somebody asked.
+    pub(super) fn take_searches(&self) -> usize {
+        self.shared.searches.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// One thread for each direction.
+fn relay(client: TcpStream, node: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    node.set_nodelay(true)?;
+    // Whether the next bytes of the node begin an answer: one is held back once, not each part of it.
+    let asked = Arc::new(AtomicBool::new(false));
+    let (mut from, mut to) = (client.try_clone()?, node.try_clone()?);
+    let (requests, begins) = (Arc::clone(shared), Arc::clone(&asked));
+    thread::spawn(move || {
+        copy(&mut from, &mut to, |bytes| {
+            begins.store(true, Ordering::Relaxed);
+            let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            if line.starts_with(b"POST ") && line.ends_with(b"search HTTP/1.1") {
+                requests.searches.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    });
+    let (mut from, mut to, answers) = (node, client, Arc::clone(shared));
+    thread::spawn(move || {
+        copy(&mut from, &mut to, |_| {
+            let delay = answers.delay.load(Ordering::Relaxed);
+            if asked.swap(false, Ordering::Relaxed) && delay > 0 {
+                thread::sleep(Duration::from_millis(delay));
+            }
+        });
+    });
+    Ok(())
+}
+
+fn copy(from: &mut TcpStream, to: &mut TcpStream, mut look: impl FnMut(&[u8])) {
+    let mut buffer = vec![0; 32 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        look(&buffer[..length]);
+        if to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+    let _ = from.shutdown(Shutdown::Read);
+}
