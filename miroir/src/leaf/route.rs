@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use miroir_api::GroupId;
+use miroir_api::{GroupId, NodeId};
 
 use crate::hints::{Hints, Strength};
 use crate::routing::standing::{allowed, is_near, mix, unit};
-use crate::routing::{Selection, Standings, Strategy, query_group};
+use crate::routing::{Selection, Standings, Strategy, Tier, query_group};
 use crate::topology::Topology;
 
 /// Why a group comes first.
@@ -41,12 +41,15 @@ pub struct Route {
     pub standings: Arc<Standings>,
     /// Why the first group is the first.
     pub reason: Reason,
+    /// Nodes that are asked only to learn whether they are well again.
+    pub probed: Vec<NodeId>,
 }
 
 impl Route {
     /// In turn, whoever is well.
     pub fn in_turn(groups: Vec<GroupId>, rotation: u64) -> Self {
-        Self { groups, rotation, standings: Arc::default(), reason: Reason::Turn }
+        let (standings, reason, probed) = (Arc::default(), Reason::Turn, Vec::new());
+        Self { groups, rotation, standings, reason, probed }
     }
 
     /// Decides for one request. `sequence` says whose turn it is: equal for equal queries, so that
@@ -90,7 +93,10 @@ impl Route {
             None if adapts && count > 1 => by_cost(topology, &standings, &open, turn, mix(draw, 2)),
             None => (after(turn, &open), if explores { Reason::Explored } else { Reason::Turn }),
         };
+        let mut probed = Vec::new();
         if explores {
+            let ill = standings.nodes().iter().filter(|node| node.tier > Tier::Good);
+            probed.extend(ill.map(|standing| standing.node.clone()));
             standings = Standings::default();
         } else if adapts {
             if let Some(group) = groups.first().and_then(|group| topology.group(*group)) {
@@ -101,7 +107,7 @@ impl Route {
         }
         // The group used the low part of the sequence; the rotation inside it uses the rest.
         let rotation = sequence / u64::from(count.max(1));
-        Self { groups, rotation, standings: Arc::new(standings), reason }
+        Self { groups, rotation, standings: Arc::new(standings), reason, probed }
     }
 
     /// Whether chance decided, to learn something.

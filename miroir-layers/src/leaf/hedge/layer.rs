@@ -21,6 +21,9 @@ use super::HedgeOptions;
 use crate::leaf::budget::Budget;
 use crate::leaf::failure::or_failed;
 
+/// The share of calls that are over before a node that is only probed has another one beside it.
+const USUAL: u32 = 50;
+
 #[derive(Debug)]
 struct Shared {
     options: HedgeOptions,
@@ -139,8 +142,14 @@ impl Shared {
         hedges: &AtomicU32,
     ) -> Part {
         self.budget.deposit();
+        // Nobody should have to wait for what is asked only to learn something.
+        let probed = request.route.probed.contains(&leaf.node);
         if let Some(explain) = &request.cx.explain {
-            let after = self.patience(&leaf.node).map(|usual| usual.max(self.options.floor));
+            let after = if probed {
+                self.scores.patience(&leaf.node, USUAL)
+            } else {
+                self.patience(&leaf.node).map(|usual| usual.max(self.options.floor))
+            };
             let mut without = avoid.to_vec();
             without.push(leaf.node.clone());
             let replaceable = self.way_around(request, &leaf, without).is_some();
@@ -163,13 +172,20 @@ impl Shared {
         };
         let mut first = std::pin::pin!(first);
         let begun = Instant::now();
-        // Most calls are over before anybody has to look at figures.
-        if let Ok(answer) = timeout_at(begun + self.options.floor, &mut first).await {
-            return answer;
-        }
-        let Some(patience) = self.patience(&leaf.node) else { return first.await };
-        if let Ok(answer) = timeout_at(begun + patience, &mut first).await {
-            return answer;
+        if probed {
+            let usual = self.scores.patience(&leaf.node, USUAL).unwrap_or_default();
+            if let Ok(answer) = timeout_at(begun + usual, &mut first).await {
+                return answer;
+            }
+        } else {
+            // Most calls are over before anybody has to look at figures.
+            if let Ok(answer) = timeout_at(begun + self.options.floor, &mut first).await {
+                return answer;
+            }
+            let Some(patience) = self.patience(&leaf.node) else { return first.await };
+            if let Ok(answer) = timeout_at(begun + patience, &mut first).await {
+                return answer;
+            }
         }
         let _late = self.scores.node(&leaf.node).overdue();
         let mut without = avoid.to_vec();

@@ -4,7 +4,9 @@
 //! search that needs it. This layer watches each node of a cover on its own. One that has not
 //! answered within what [`HedgeOptions::percent`] of calls take (of its own, or of the median node's
 //! where that is less), times [`HedgeOptions::multiplier`], has its shards covered once more without
-//! it. The first complete answer is taken and the other call is given up.
+//! it. The first complete answer is taken and the other call is given up. A node that is slow, and is
+//! asked only to learn whether it still is ([`Route::probed`](miroir::leaf::Route)), is waited for as
+//! long as half of calls take.
 //!
 //! Where everything is slow, hedges make it slower. So they come out of a budget, a share of all
 //! calls to nodes, and one request has only so many; and a node that keeps half of its callers

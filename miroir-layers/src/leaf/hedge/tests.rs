@@ -242,6 +242,22 @@ async fn a_request_has_only_so_many() {
     answered(&call.await.unwrap());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_probed_is_waited_for_half_as_long() {
+    let options = HedgeOptions { floor: Duration::from_secs(1), ..options() };
+    let (mut service, mut inner) = layered(HedgeLayer::new(usual(), options));
+    let mut probe = read(2);
+    probe.route.probed = vec![id("a"), id("b"), id("c")];
+    let start = Instant::now();
+    let call = service.spawn_call(probe);
+    let slow = all_but_one(&mut inner).await;
+    let (shards, ..) = wanted(&slow);
+    let hedge = inner.next_request().await;
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    hedge.respond(page("hedge", &shards));
+    answered(&call.await.unwrap());
+}
+
 /// Every search needs two of three nodes; a hedge of one asks both others.
 #[tokio::test(start_paused = true)]
 async fn a_hedge_costs_as_many_calls_as_it_makes() {
