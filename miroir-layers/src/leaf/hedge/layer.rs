@@ -115,12 +115,12 @@ impl Shared {
             None => choose(topology, index, stale, route, shards, avoid, &self.scores),
         };
         let hedges = AtomicU32::new(0);
-        let spare = inner.clone();
         // The service that was polled ready takes the first part.
+        let spare = (cover.leaves.len() > 1).then(|| inner.clone());
         let mut ready = Some(inner);
-        let parts = cover.leaves.into_iter().map(|leaf| {
-            let service = ready.take().map_or_else(|| Either::Left(spare.clone()), Either::Right);
-            self.part(service, &spare, request, leaf, avoid, &hedges)
+        let parts = cover.leaves.into_iter().filter_map(|leaf| {
+            let service = ready.take().or_else(|| spare.clone())?;
+            Some(self.part(service, request, leaf, avoid, &hedges))
         });
         let mut out = Response { pages: Vec::new(), failed: Vec::new(), missing: cover.missing };
         for part in try_join_all(parts).await? {
@@ -134,8 +134,7 @@ impl Shared {
     /// Asks one node for its shards, and others for the same shards if that takes too long.
     async fn part<S: StageService<Request>>(
         &self,
-        service: Either<S, S>,
-        spare: &S,
+        mut service: S,
         request: &Request,
         leaf: Leaf,
         avoid: &[NodeId],
@@ -163,13 +162,11 @@ impl Shared {
             chosen,
         };
         let asked = request.about(target(avoid.to_vec(), Some(leaf.clone())));
-        let first = async {
-            let answer = match service {
-                Either::Right(mut ready) => ready.call(asked).await,
-                Either::Left(fresh) => fresh.oneshot(asked).await,
-            };
-            or_failed(answer, &leaf.shards)
+        let call = match service.ready().await {
+            Ok(service) => service.call(asked),
+            Err(error) => return or_failed(Err(error), &leaf.shards),
         };
+        let first = async { or_failed(call.await, &leaf.shards) };
         let mut first = std::pin::pin!(first);
         let begun = Instant::now();
         if probed {
@@ -195,7 +192,7 @@ impl Shared {
         };
         let Way { route, without, .. } = way;
         let again = Request { route, ..request.about(target(without, None)) };
-        let second = async { or_failed(spare.clone().oneshot(again).await, &leaf.shards) };
+        let second = async { or_failed(service.oneshot(again).await, &leaf.shards) };
         let (answer, won) = race(first, std::pin::pin!(second)).await;
         let outcome = if won { "winner" } else { "loser" };
         metrics::counter!("miroir_hedge_fired_total", "outcome" => outcome).increment(1);
