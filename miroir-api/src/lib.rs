@@ -9,7 +9,9 @@
 
 pub mod admin;
 pub mod header;
+mod hexadecimal;
 pub mod meili;
 mod uid;
 
+pub use hexadecimal::hexadecimal;
 pub use uid::{GroupId, IndexUid, InvalidIndexUid, InvalidNodeId, NodeId, ShardId, TaskUid};

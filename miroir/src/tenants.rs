@@ -7,12 +7,11 @@
 //! their holder may search.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName};
-use miroir_api::GroupId;
+use miroir_api::{GroupId, hexadecimal};
 use sha2::{Digest, Sha256};
 
 use crate::cluster::Shared;
@@ -45,11 +44,7 @@ pub fn is_name(text: &str) -> bool {
 /// What stands for an API key in the store: its SHA-256, in hexadecimal.
 #[must_use]
 pub fn hash_of(api_key: &[u8]) -> String {
-    let digest = Sha256::digest(api_key);
-    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hexadecimal(&Sha256::digest(api_key))
 }
 
 type Snapshot = BTreeMap<String, (TenantMapping, NamedTenant)>;

@@ -1,9 +1,9 @@
 //! `tenant`: which API key belongs to which tenant.
 
-use std::fmt::Write as _;
 use std::io::Read;
 
 use http::Method;
+use miroir_api::hexadecimal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -72,12 +72,7 @@ fn key(given: String) -> Result<String, Trouble> {
 
 /// What a key is known by: its SHA-256 in hexadecimal digits.
 fn sha256(key: &str) -> String {
-    let bytes: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-    let mut out = String::new();
-    for byte in bytes {
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
+    hexadecimal(&Sha256::digest(key.as_bytes()))
 }
 
 fn list(answer: &Value, output: &mut Output) {

@@ -20,6 +20,7 @@ mod query_coalescing;
 mod query_planner;
 mod rate_limit;
 mod replica_selection;
+mod resilience;
 mod schema;
 mod searches;
 mod secret;
@@ -27,6 +28,7 @@ mod session_pinning;
 mod shadow;
 mod switch;
 mod tenant_affinity;
+mod text;
 mod validate;
 
 #[cfg(test)]
@@ -47,6 +49,7 @@ pub use self::query_coalescing::QueryCoalescingConfig;
 pub use self::query_planner::QueryPlannerConfig;
 pub use self::rate_limit::{Network, RateLimitBackend, RateLimitConfig, RateText};
 pub use self::replica_selection::{ReplicaSelectionConfig, SelectionStrategy};
+pub use self::resilience::{BreakerConfig, FailoverConfig, NodeLimitConfig};
 pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
 pub use self::secret::{REDACTED, Secret};
 pub use self::session_pinning::{SessionPinningConfig, WaitStrategy};

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use http::Uri;
-
 use super::error::ConfigError;
+use super::text::{is_window, normal_address};
 use super::{Config, KeyModel, REDACTED, Secret, Switch, TaskStoreBackend, WriteQuorum};
 
 /// Most shards an index may have: what a shard id in a reserved field can say with room to grow.
@@ -491,47 +490,4 @@ impl Config {
             "set it to false",
         );
     }
-}
-
-/// Scheme, host and port of a node in one spelling.
-fn normal_address(address: &str) -> Result<String, &'static str> {
-    let uri: Uri = address.parse().map_err(|_| "is not an address")?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err("`https` to nodes is not available in this version"),
-        _ => return Err("has no `http://`"),
-    }
-    let authority = uri.authority().ok_or("has no host")?;
-    if authority.as_str().contains('@') {
-        return Err("holds credentials; keys of nodes belong in node_master_key");
-    }
-    if !uri.path().trim_end_matches('/').is_empty()
-        || uri.query().is_some()
-        || address.contains('#')
-    {
-        return Err("has a path or a query");
-    }
-    let host = authority.host();
-    if host.is_empty() {
-        return Err("has no host");
-    }
-    if authority.as_str().len() > host.len() && authority.port_u16().is_none() {
-        return Err("has a port that is not a number up to 65535");
-    }
-    Ok(format!("http://{}:{}", host.to_ascii_lowercase(), authority.port_u16().unwrap_or(80)))
-}
-
-/// Whether `text` is `HH:MM-HH:MM`, optionally followed by ` UTC`. A window may pass midnight.
-fn is_window(text: &str) -> bool {
-    fn is_time(text: &str) -> bool {
-        let number = |part: &str, below: u8| {
-            part.len() == 2
-                && part.bytes().all(|byte| byte.is_ascii_digit())
-                && part.parse::<u8>().is_ok_and(|number| number < below)
-        };
-        text.split_once(':').is_some_and(|(hour, minute)| number(hour, 24) && number(minute, 60))
-    }
-    let text = text.trim();
-    let text = text.strip_suffix("UTC").map_or(text, str::trim_end);
-    text.split_once('-').is_some_and(|(from, to)| is_time(from) && is_time(to) && from != to)
 }

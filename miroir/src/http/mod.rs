@@ -6,15 +6,17 @@
 mod decode;
 mod query;
 mod quota;
+mod respond;
 pub mod routes;
 mod table;
 mod task_query;
 
 use std::sync::Arc;
 
-pub use decode::{Answered, Decode, DecodeOptions, refuse};
+pub use decode::{Answered, Decode, DecodeOptions};
 pub use query::{encode, query_pairs};
 pub use quota::{Peer, Quota};
+pub use respond::refuse;
 
 /// The path of an index on a node.
 pub fn index_path(name: &str) -> String {

@@ -2,15 +2,8 @@
 
 use miroir::context::Principal;
 use miroir::operation::Request;
+use miroir_api::hexadecimal;
 use sha2::{Digest as _, Sha256};
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}
 
 /// The key of a caller, so that nobody learns what another one was answered. Holders of one API key
 /// are one caller.

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use miroir_api::NodeId;
+use miroir_api::{NodeId, hexadecimal};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::protocol::{hexadecimal, publish_version, read_settings, reapply, settings_hash};
+use super::protocol::{publish_version, read_settings, reapply, settings_hash};
 use super::repair;
 use crate::cluster::Shared;
 use crate::error::Error;

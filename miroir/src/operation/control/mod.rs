@@ -26,6 +26,7 @@ mod settings;
 mod sizes;
 mod stats;
 mod tasks;
+mod verdict;
 pub mod webhooks;
 
 use std::sync::Arc;

@@ -15,16 +15,13 @@ use futures_util::future::join_all;
 use http::Method;
 use miroir_api::meili::{ApiError, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::settings::apply_overlay;
-use crate::clock;
+use super::verdict::{commit, end, freeze, leave_out, refuse};
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
 use crate::error::{Error, ErrorKind};
-use crate::index::scatter::missed::{self, Fate};
-use crate::index::scatter::words;
 use crate::node::{Call, TaskRef};
 use crate::store::{IndexEntry, TaskRecord};
 
@@ -350,107 +347,6 @@ async fn step(shared: &Arc<Shared>, record: &mut TaskRecord, attempt: u32) -> Re
     Ok(Step::Done)
 }
 
-/// Takes nodes whose settings nobody could check out of reads until they copied them.
-async fn leave_out(
-    shared: &Shared,
-    physical: &str,
-    took: &BTreeMap<NodeId, bool>,
-    checked: &BTreeSet<NodeId>,
-) -> Result<(), Error> {
-    let fate = |node: &NodeId| if checked.contains(node) { Fate::Took } else { Fate::Refused };
-    shared
-        .mark_stale_by(|stale| {
-            // Somebody has to keep settings to copy from.
-            let sound = checked.iter().any(|node| !stale.misses_index(physical, node));
-            (
-                if sound {
-                    missed::settings(stale, physical, took.keys(), fate)
-                } else {
-                    Vec::new()
-                },
-                (),
-            )
-        })
-        .await?;
-    Ok(())
-}
-
-async fn freeze(
-    shared: &Arc<Shared>,
-    record: &mut TaskRecord,
-    entry: &IndexEntry,
-) -> Result<(), Error> {
-    let why = "its nodes could not be brought to equal settings; see the log, mend the node, and \
-               set the settings again";
-    tracing::error!(index = %entry.name, "MiroirSettingsDivergence");
-    if shared.tuning.freeze_writes {
-        shared
-            .change_index(&entry.name, |old| {
-                old.map(|e| IndexEntry { frozen: Some(why.to_owned()), ..e.clone() })
-            })
-            .await?;
-    }
-    record.status = TaskStatus::Failed;
-    record.error =
-        Some(ApiError::new("miroir_index_frozen", format!("Index `{}`: {why}.", entry.name)));
-    end(shared, record, &entry.physical);
-    Ok(())
-}
-
-async fn commit(
-    shared: &Arc<Shared>,
-    record: &mut TaskRecord,
-    entry: &IndexEntry,
-    hashes: &BTreeMap<NodeId, [u8; 32]>,
-) -> Result<(), Error> {
-    phase(shared, 3);
-    let empty = Map::new();
-    let overlay = record
-        .protocol
-        .as_ref()
-        .and_then(|p| p.pointer("/settings/overlay"))
-        .and_then(Value::as_object)
-        .unwrap_or(&empty)
-        .clone();
-    let task = record.uid;
-    let hash = hashes.values().next().map(hexadecimal);
-    let stored = shared
-        .change_index(&entry.name, |old| {
-            old.map(|old| {
-                let mut new = old.clone();
-                // A process that died between this and the end of the task commits again.
-                if old.committed_by.is_none_or(|last| last < task) {
-                    new.settings_version += 1;
-                    apply_overlay(&mut new, &overlay);
-                    new.committed_by = Some(task);
-                }
-                new.settings_hash.clone_from(&hash);
-                new.frozen = None;
-                new.updated_at = clock::now();
-                new
-            })
-        })
-        .await?;
-    let version = stored.map_or(0, |entry| entry.settings_version);
-    for node in hashes.keys() {
-        shared.stores.settings_versions.set(&entry.physical, node, version).await?;
-    }
-    publish_version(shared);
-    record.status = TaskStatus::Succeeded;
-    record.protocol = Some(json!({"done": version}));
-    end(shared, record, &entry.physical);
-    Ok(())
-}
-
-/// A hash as text.
-pub(super) fn hexadecimal(hash: &[u8; 32]) -> String {
-    use std::fmt::Write as _;
-    hash.iter().fold(String::with_capacity(64), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}
-
 /// Shows the furthest phase of the broadcast that moved last; nothing once none is under way.
 pub(super) fn phase(shared: &Shared, number: u8) {
     let idle = shared.broadcasts.lock().expect("no panic holds this lock").is_empty();
@@ -464,31 +360,10 @@ pub(super) fn publish_version(shared: &Shared) {
     metrics::gauge!("miroir_settings_version").set(highest.unwrap_or(0) as f64);
 }
 
-fn refuse(shared: &Shared, record: &mut TaskRecord, entry: &IndexEntry) {
-    record.status = TaskStatus::Failed;
-    let topology = shared.topology();
-    let copies = topology.groups().len() as u64 * u64::from(topology.replication_factor());
-    let errors = record.nodes.iter().filter_map(|task| task.error.as_ref());
-    record.error = super::embedding::one(errors, copies).map(|mut error| {
-        error.message = words::message(&error.message, entry, false);
-        error
-    });
-    // Who took the proposal before it was canceled went back to what the others have.
-    if super::cancel::is_partly_canceled(record) {
-        super::cancel::become_canceled(record);
-    }
-    end(shared, record, &entry.physical);
-}
-
-fn end(shared: &Shared, record: &mut TaskRecord, physical: &str) {
-    let now = clock::now();
-    record.started_at.get_or_insert(now);
-    record.finished_at = Some(now);
-    end_broadcast(shared, physical);
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn node(name: &str) -> NodeId {

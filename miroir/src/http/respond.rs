@@ -1,0 +1,69 @@
+//! From answers and errors to responses.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use miroir_api::header as names;
+
+use crate::error::{Error, ErrorKind};
+use crate::operation;
+
+fn json(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+    let empty = body.is_empty();
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    if !empty {
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+    }
+    response
+}
+
+/// The response of an answer.
+pub(super) fn render(answer: operation::Response) -> Response<Full<Bytes>> {
+    let mut response = json(answer.status, answer.body);
+    let headers = response.headers_mut();
+    if let Some(kind) = answer.meta.content_type {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    if let Some(value) = answer.meta.degraded().and_then(|text| HeaderValue::from_str(&text).ok()) {
+        headers.insert(names::DEGRADED, value);
+    }
+    if let Some(version) = answer.meta.settings_version {
+        headers.insert(names::SETTINGS_VERSION, version.into());
+    }
+    if answer.meta.settings_in_flight {
+        headers.insert(names::SETTINGS_INCONSISTENT, HeaderValue::from_static("true"));
+    }
+    if answer.meta.session_stale {
+        headers.insert(names::SESSION_STALE, HeaderValue::from_static("true"));
+    }
+    if answer.meta.replayed {
+        headers.insert(names::IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    if answer.meta.settings_pending {
+        headers.insert(names::SETTINGS_PENDING, HeaderValue::from_static("true"));
+    }
+    if let Some(quota) = answer.meta.quota {
+        quota.tell(headers);
+    }
+    response
+}
+
+/// The response of an error.
+pub fn refuse(error: &Error) -> Response<Full<Bytes>> {
+    let (status, body) = error.render();
+    let mut response = json(status, body.unwrap_or_default());
+    if let ErrorKind::MethodNotAllowed(allow) = error.kind()
+        && let Ok(allow) = HeaderValue::from_str(allow)
+    {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    if let ErrorKind::RateLimited(_, quota) = error.kind() {
+        quota.tell(response.headers_mut());
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+    }
+    response
+}
