@@ -27,6 +27,7 @@ pub mod documents;
 pub mod error;
 pub mod explain;
 pub mod filter;
+pub mod gather;
 pub mod hints;
 pub mod http;
 pub mod index;

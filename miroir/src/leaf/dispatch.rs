@@ -5,7 +5,7 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
 use miroir_api::{NodeId, ShardId};
 use tokio::time::Instant;
@@ -16,6 +16,7 @@ use crate::cluster::StaleMap;
 use crate::documents;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::explain::{Called, Explain};
+use crate::gather;
 use crate::node::{Call, Pool, Scores};
 use crate::routing::{Cover, Leaf, ShardSet, Tier, cover_with_fallback};
 use crate::store::IndexEntry;
@@ -252,7 +253,7 @@ impl Dispatch {
             return Err(Error::explained());
         }
         let again = chosen.is_none();
-        let answers = join_all(cover.leaves.into_iter().map(|leaf| {
+        let answers = gather::all(cover.leaves.into_iter().map(|leaf| {
             let (this, request) = (&self, &request);
             async move {
                 let watch = explain.map(|explain| Watch::new(explain, &leaf, again));

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use futures_util::future::{self, Either, try_join_all};
+use futures_util::future::{self, Either};
 use miroir::context::Class;
 use miroir::explain::Patience;
 use miroir::leaf::{Request, Response, Route, Target, choose};
 use miroir::node::Scores;
 use miroir::routing::{Cover, Leaf, ShardSet};
 use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Fault, Placed, StageService};
+use miroir::{Error, Fault, Placed, StageService, gather};
 use miroir_api::NodeId;
 use tokio::time::{Instant, timeout_at};
 use tower::{Layer, Service, ServiceExt};
@@ -123,7 +123,7 @@ impl Shared {
             Some(self.part(service, request, leaf, avoid, &hedges))
         });
         let mut out = Response { pages: Vec::new(), failed: Vec::new(), missing: cover.missing };
-        for part in try_join_all(parts).await? {
+        for part in gather::try_all(parts).await? {
             out.pages.extend(part.pages);
             out.failed.extend(part.failed);
             out.missing.union_with(&part.missing);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use miroir_api::NodeId;
 use tower::ServiceExt;
 use twox_hash::XxHash64;
@@ -10,6 +9,7 @@ use twox_hash::XxHash64;
 use super::{Scatter, explained, words};
 use crate::cluster::UnavailableShards;
 use crate::error::{Error, ErrorKind};
+use crate::gather;
 use crate::index::Request;
 use crate::leaf::{self, Ask, Page, Route, Target};
 use crate::meta::Meta;
@@ -116,7 +116,7 @@ async fn gather_once(
     });
     let mut out = Gathered { pages: Vec::new(), missing: plan.missing };
     let mut last = None;
-    for answer in join_all(calls).await {
+    for answer in gather::all(calls).await {
         let answer = answer?;
         out.pages.extend(answer.pages);
         out.missing.union_with(&answer.missing);
