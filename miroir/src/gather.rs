@@ -1,8 +1,7 @@
 //! Waiting for several calls at once.
 //!
-//! Like `join_all` of `futures`, which asks every call anew whenever one of few has moved: with
-//! eight nodes behind ten layers each that is most of what a search costs. Here only what moved is
-//! asked.
+//! Like `join_all` of `futures`, which asks every call anew whenever one of few has moved: 64 times
+//! for eight answers, each time through all layers. Here only what moved is asked.
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
