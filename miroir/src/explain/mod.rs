@@ -28,6 +28,7 @@ use serde_json::Value;
 
 pub use render::{Viewer, render};
 
+use crate::context::Principal;
 use crate::hints::Hints;
 use crate::leaf::Route;
 use crate::routing::{Cover, ShardSet};
@@ -80,6 +81,17 @@ pub enum Audience {
     Everybody,
     /// Holders of the admin key.
     Operators,
+}
+
+impl Audience {
+    /// Who may read of a request's filter. The rules of a tenant token are part of it by then, and
+    /// none of its holder's business.
+    pub fn of_filter(principal: &Principal) -> Self {
+        match principal {
+            Principal::Tenant(_) => Self::Operators,
+            _ => Self::Everybody,
+        }
+    }
 }
 
 /// Something that makes the search slow, incomplete or other than meant.

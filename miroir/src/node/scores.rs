@@ -211,16 +211,19 @@ impl Scores {
         Some(own.min(all[(all.len() - 1) / 2]))
     }
 
+    fn those(&self, are: fn(&NodeScore) -> bool) -> Vec<NodeId> {
+        let nodes = self.nodes.read().expect("no panic holds this lock");
+        nodes.iter().filter(|(_, score)| are(score)).map(|(id, _)| id.clone()).collect()
+    }
+
     /// The nodes of which half of the requests in flight or more take longer than they should.
     pub fn late(&self) -> Vec<NodeId> {
-        let nodes = self.nodes.read().expect("no panic holds this lock");
-        nodes.iter().filter(|(_, score)| score.is_late()).map(|(id, _)| id.clone()).collect()
+        self.those(NodeScore::is_late)
     }
 
     /// The nodes whose breakers refuse requests right now.
     pub fn open(&self) -> Vec<NodeId> {
-        let nodes = self.nodes.read().expect("no panic holds this lock");
-        nodes.iter().filter(|(_, score)| score.is_open()).map(|(id, _)| id.clone()).collect()
+        self.those(NodeScore::is_open)
     }
 
     /// Whether requests to a node are refused by its breaker right now.

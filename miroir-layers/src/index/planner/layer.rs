@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll};
 
 use futures_util::future::Either;
-use miroir::context::Principal;
 use miroir::explain::{Audience, WarningKind};
 use miroir::filter::{Filter, Keys, Narrowed, Wide};
 use miroir::hints::Strength;
@@ -120,9 +119,7 @@ impl Shared {
                 Ok(to) => to.to_string(),
                 Err(why) => why.to_string(),
             };
-            // A token's rules are part of the filter, and none of its holder's business.
-            let tenant = matches!(request.cx.principal, Principal::Tenant(_));
-            let audience = if tenant { Audience::Operators } else { Audience::Everybody };
+            let audience = Audience::of_filter(&request.cx.principal);
             if let (Err(_), Some(key)) = (&plan, names_key(request)) {
                 let text = format!(
                     "the filter names the primary key `{key}`, but {why}: all shards are asked"

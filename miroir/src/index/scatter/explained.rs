@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::Scatter;
-use crate::context::Principal;
 use crate::documents::is_reserved;
 use crate::explain::{Audience, Explain, Plan, WarningKind};
 use crate::filter::Filter;
@@ -25,9 +24,7 @@ pub(super) fn asked(
     body: &RawObject,
     settings: &IndexSettings,
 ) {
-    // A token's rules are part of the filter by now, and none of its holder's business.
-    let tenant = matches!(request.cx.principal, Principal::Tenant(_));
-    let audience = if tenant { Audience::Operators } else { Audience::Everybody };
+    let audience = Audience::of_filter(&request.cx.principal);
     let works = |name: &str| !is_reserved(name) && settings.is_filterable(name);
     // A node says what is wrong with one that cannot be read.
     let filter = body.raw("filter").and_then(|text| Filter::from_json(text).ok().flatten());

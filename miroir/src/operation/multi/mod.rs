@@ -268,20 +268,23 @@ fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Verbatim { .. } | ErrorKind::Api(_))
 }
 
+/// An error as a client reads it; `None` where it has no words.
+fn worded(error: &Error) -> Option<(http::StatusCode, Value)> {
+    let (status, body) = error.render();
+    Some((status, serde_json::from_slice(&body?).ok()?))
+}
+
 /// The error of one query about an index, as an error of the batch.
 pub(super) fn inside(error: &Error, position: usize, index: &str) -> Error {
-    let (status, body) = match error.kind() {
-        ErrorKind::DeadlineExceeded => Error::api(
+    let words = match error.kind() {
+        ErrorKind::DeadlineExceeded => worded(&Error::api(
             "miroir_deadline_exceeded",
             "The query took longer than `multi_search.per_query_timeout_ms`. Retry later, or raise \
              it.",
-        )
-        .render(),
-        _ => error.render(),
+        )),
+        _ => worded(error),
     };
-    let Some(mut value) = body.and_then(|body| serde_json::from_slice::<Value>(&body).ok()) else {
-        return error.clone();
-    };
+    let Some((status, mut value)) = words else { return error.clone() };
     let message = value["message"].as_str().unwrap_or_default();
     // The index is not part of the path here.
     let status = if message == format!("Index `{index}` not found.") {
@@ -297,26 +300,25 @@ pub(super) fn inside(error: &Error, position: usize, index: &str) -> Error {
 const INSIDE: &str = "Inside `.queries[";
 const END: &str = "]`";
 
+/// The position of the query that a message is about, and what follows it.
+fn located(message: &str) -> Option<(usize, &str)> {
+    let (at, said) = message.strip_prefix(INSIDE)?.split_once(END)?;
+    Some((at.parse().ok()?, said))
+}
+
 /// The position of the query that the error of a batch is about.
 pub fn position(error: &Error) -> Option<usize> {
-    let (_, body) = error.render();
-    let value: Value = serde_json::from_slice(&body?).ok()?;
-    let (at, _) = value["message"].as_str()?.strip_prefix(INSIDE)?.split_once(END)?;
-    at.parse().ok()
+    let (_, value) = worded(error)?;
+    located(value["message"].as_str()?).map(|(at, _)| at)
 }
 
 /// The error of a batch whose queries were made from those at these positions of another one, as an
 /// error of that one.
 pub fn relocate(error: Error, positions: &[usize]) -> Error {
-    let Some(at) = position(&error) else { return error };
+    let Some((status, mut value)) = worded(&error) else { return error };
+    let Some((at, said)) = value["message"].as_str().and_then(located) else { return error };
     let Some(origin) = positions.get(at) else { return error };
-    let (status, body) = error.render();
-    let Some(mut value) = body.and_then(|body| serde_json::from_slice::<Value>(&body).ok()) else {
-        return error;
-    };
-    let message = value["message"].as_str().unwrap_or_default();
-    let said = message.trim_start_matches(INSIDE).trim_start_matches(char::is_numeric);
-    value["message"] = format!("{INSIDE}{origin}{said}").into();
+    value["message"] = format!("{INSIDE}{origin}{END}{said}").into();
     Error::verbatim(status, Bytes::from(value.to_string()))
 }
 
