@@ -225,7 +225,7 @@ fn one_index(
 pub fn write_federated_hit(
     query: &FederatedQuery,
     hit: usize,
-    index: &str,
+    (index, position): (&str, usize),
     options: &HitOptions,
     out: &mut Vec<u8>,
 ) {
@@ -234,7 +234,7 @@ pub fn write_federated_hit(
     federation.extend_from_slice(b"\"_federation\":{\"indexUid\":");
     write_json(&mut federation, index);
     federation.extend_from_slice(b",\"queriesPosition\":");
-    write_int(&mut federation, query.position as u64);
+    write_int(&mut federation, position as u64);
     federation.extend_from_slice(b",\"weightedRankingScore\":");
     write_json(&mut federation, &(score * query.weight));
     federation.push(b'}');

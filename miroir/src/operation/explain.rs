@@ -70,14 +70,19 @@ pub(super) async fn run(
         explain.fact("alias_resolution", json!(alias), Audience::Everybody);
     }
     let mut inner = Request { op: op.clone(), ..request.clone() };
+    if let Operation::MultiSearch(several) = &mut inner.op {
+        Arc::make_mut(several).spread();
+    }
     inner.cx.explain = Some(Arc::clone(&explain));
     inner.original = original(request, op);
     let begun = Instant::now();
-    match op {
-        Operation::MultiSearch(several) if !execute => show.planned(resolve, &inner, several).await,
+    match inner.op.clone() {
+        Operation::MultiSearch(several) if !execute => {
+            show.planned(resolve, &inner, &several).await
+        }
         Operation::MultiSearch(several) => {
             let answer = Box::pin(resolve.clone().joined(inner)).await;
-            show.several(several, &explain, answer, begun)
+            show.several(&several, &explain, answer, begun)
         }
         _ => {
             let answer = Box::pin(resolve.clone().joined(inner)).await;
@@ -131,7 +136,7 @@ impl Show {
         {
             let failed = not_asked(answer)?;
             let mut out = self.explanation(&record);
-            out["indexUid"] = query.index.clone().into();
+            out["indexUid"] = query.name().into();
             if let Some(error) = failed {
                 out["error"] = error;
             }
@@ -156,7 +161,7 @@ impl Show {
         let mut results = Vec::new();
         for (query, record) in several.queries().zip(&records) {
             let mut out = self.explanation(record);
-            out["indexUid"] = query.index.clone().into();
+            out["indexUid"] = query.name().into();
             results.push(out);
         }
         let in_flight = records.iter().any(pending);

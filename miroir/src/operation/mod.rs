@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::value::RawValue;
 
-pub use multi::{MultiSearch, SubQuery, position, relocate, together};
+pub use multi::{MultiSearch, SubQuery};
 pub use raw::RawObject;
 pub use resolve::Resolve;
 
@@ -393,6 +393,7 @@ impl Operation {
             Self::List { index, .. } => vec![index],
             // The search that is explained comes through by itself.
             Self::Explain(_) => Vec::new(),
+            Self::MultiSearch(multi) => multi.queries().map(SubQuery::of_one).collect(),
             _ => self.searched(),
         }
     }

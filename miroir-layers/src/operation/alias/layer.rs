@@ -10,8 +10,8 @@ use miroir::store::records::{Alias, Target};
 use miroir::{Error, Placed, StageService};
 use tower::{Layer, Service};
 
-use super::names::{choose, named, one, widen};
-use super::{batch, many};
+use super::many;
+use super::names::{Aliases, choose, named, one, widen};
 
 /// See the [module's documentation](super).
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub struct AliasService<S> {
     table: Arc<AliasTable>,
 }
 
-pub(super) fn count(alias: &Alias) {
+fn count(alias: &Alias) {
     metrics::counter!("miroir_alias_resolutions_total", "alias" => alias.name.to_string())
         .increment(1);
 }
@@ -68,12 +68,8 @@ impl<S: StageService<Request>> Service<Request> for AliasService<S> {
         let aliases = self.table.snapshot();
         widen(&mut request, &aliases);
         choose(&mut request.op, &aliases);
-        if let Some(multi) = several(&request.op) {
-            if multi.queries().any(|query| aliases.contains_key(&query.index)) {
-                let multi = MultiSearch::clone(multi);
-                let inner = take_ready(&mut self.inner);
-                return Box::pin(batch::run(inner, request, multi, aliases));
-            }
+        if let Some(multi) = several(&mut request.op) {
+            stand(multi, &aliases);
             return Box::pin(self.inner.call(request));
         }
         let alias = named(&mut request.op).and_then(|name| {
@@ -100,10 +96,22 @@ impl<S: StageService<Request>> Service<Request> for AliasService<S> {
 }
 
 /// The queries of a multi-search, be it to be explained.
-fn several(op: &Operation) -> Option<&Arc<MultiSearch>> {
+fn several(op: &mut Operation) -> Option<&mut Arc<MultiSearch>> {
     match op {
         Operation::MultiSearch(multi) => Some(multi),
         Operation::Explain(op) => several(op),
         _ => None,
+    }
+}
+
+/// Has queries ask what the aliases they name stand for.
+fn stand(multi: &mut Arc<MultiSearch>, aliases: &Aliases) {
+    let mut any = false;
+    for alias in multi.queries().filter_map(|query| aliases.get(&query.index)) {
+        count(alias);
+        any = true;
+    }
+    if any {
+        Arc::make_mut(multi).stand(|name| aliases.get(name).map(|alias| many::names(alias)));
     }
 }

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use miroir::error::ErrorKind;
 use miroir::operation::{
     List, MultiSearch, Operation, Original, RawObject, Request, Response, SearchKind,
 };
 use miroir::store::records::Alias;
 use miroir::{Error, StageService};
-use serde_json::json;
 use serde_json::value::RawValue;
 use tower::ServiceExt as _;
 
@@ -48,17 +46,13 @@ pub(super) async fn read<S: StageService<Request>>(
     match &request.op {
         Operation::Search { search, .. } if search.kind == SearchKind::Hits => {
             match search.body.clone() {
-                Some(body) => federated(inner, request, body, &indexes).await,
+                Some(body) => searched(inner, request, body, &alias).await,
                 None => first(inner, request, &indexes).await,
             }
         }
         Operation::Explain(op) => match &**op {
             Operation::Search { search, .. } => match search.body.clone() {
-                Some(body) => {
-                    let request = as_federated(request, body, &indexes);
-                    let mut inner = inner;
-                    inner.call(request).await
-                }
+                Some(body) => searched(inner, request, body, &alias).await,
                 None => first(inner, request, &indexes).await,
             },
             _ => Err(unsupported(&alias, "this request")),
@@ -171,82 +165,20 @@ async fn listed<S: StageService<Request>>(
     Ok(answer)
 }
 
-/// A search of several indexes is a federated one, in the shape of a search of one.
-pub(super) async fn federated<S: StageService<Request>>(
+/// A search of several indexes: Resolve merges it as it does a federated one.
+async fn searched<S: StageService<Request>>(
     mut inner: S,
     request: Request,
     body: RawObject,
-    indexes: &[String],
+    alias: &Alias,
 ) -> Result<Response, Error> {
-    let q = body.raw("q").filter(|q| *q != "null").unwrap_or("\"\"").to_owned();
-    let mut answer = inner.call(as_federated(request, body, indexes)).await?;
-    answer.body = as_search(&answer.body, &q).unwrap_or(answer.body);
-    Ok(answer)
-}
-
-/// The federated search that a search of several indexes is.
-fn as_federated(request: Request, mut body: RawObject, indexes: &[String]) -> Request {
-    let mut federation = RawObject::default();
-    for key in ["offset", "limit", "page", "hitsPerPage", "distinct"] {
-        if let Some(value) = body.remove(key) {
-            federation.set_raw(key, value);
-        }
-    }
-    if let Some(facets) = body.remove("facets").filter(|facets| facets.get() != "null") {
-        let by_index: serde_json::Map<String, serde_json::Value> = indexes
-            .iter()
-            .filter_map(|index| Some((index.clone(), serde_json::from_str(facets.get()).ok()?)))
-            .collect();
-        federation.set("facetsByIndex", &by_index);
-        federation.set("mergeFacets", &json!({}));
-    }
-    let queries: Vec<RawObject> = indexes
-        .iter()
-        .map(|index| {
-            let mut query = RawObject::default();
-            query.set("indexUid", index);
-            for key in body.keys().map(str::to_owned).collect::<Vec<_>>() {
-                let value = body.raw(&key).and_then(|v| RawValue::from_string(v.to_owned()).ok());
-                if let Some(value) = value {
-                    query.set_raw(&key, value);
-                }
-            }
-            query
-        })
-        .collect();
-    let mut whole = RawObject::default();
-    whole.set("federation", &federation);
-    whole.set("queries", &queries);
-    let text = whole.to_bytes();
+    let multi = MultiSearch::of_one_search(alias.name.as_str(), body, &names(alias));
     let explains = matches!(request.op, Operation::Explain(_));
     let original = Original {
-        method: Method::POST,
-        path: "/multi-search".to_owned(),
         query: request.original.query.clone().filter(|_| explains),
-        body: text.clone(),
-        content_type: Some("application/json".to_owned()),
-        metadata: request.original.metadata,
+        ..multi.original(request.original.metadata)
     };
-    let op = Operation::MultiSearch(Arc::new(MultiSearch::parse(&text)));
+    let op = Operation::MultiSearch(Arc::new(multi));
     let op = if explains { Operation::Explain(Box::new(op)) } else { op };
-    Request { op, original: Arc::new(original), ..request }
-}
-
-/// The answer to a federated search as one index would give it.
-fn as_search(body: &Bytes, q: &str) -> Option<Bytes> {
-    let mut answer = RawObject::parse(body)?;
-    let mut hits = answer.read::<Vec<RawObject>>("hits").ok()??;
-    for hit in &mut hits {
-        hit.remove("_federation");
-    }
-    let mut out = RawObject::default();
-    out.set("hits", &hits);
-    out.set_raw("query", RawValue::from_string(q.to_owned()).ok()?);
-    answer.remove("hits");
-    for key in answer.keys().map(str::to_owned).collect::<Vec<_>>() {
-        if let Some(value) = answer.remove(&key) {
-            out.set_raw(&key, value);
-        }
-    }
-    Some(out.to_bytes())
+    inner.call(Request { op, original: Arc::new(original), ..request }).await
 }

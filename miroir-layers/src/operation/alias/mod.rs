@@ -44,7 +44,6 @@
 //! assert_eq!(stack.describe().layers, ["authorize", "alias"]);
 //! ```
 
-mod batch;
 mod layer;
 mod many;
 mod names;

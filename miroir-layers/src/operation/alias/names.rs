@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use miroir::operation::{IndexOp, Operation, RawObject, Request, TaskOp};
+use miroir::operation::{IndexOp, Operation, Request, TaskOp};
 use miroir::store::records::{Alias, Target};
 
 /// All aliases, as they are for one request.
@@ -65,28 +64,4 @@ pub(super) fn choose(op: &mut Operation, aliases: &Aliases) {
         .flat_map(|alias| alias.target.indexes().iter().map(ToString::to_string))
         .collect();
     indexes.extend(more);
-}
-
-/// Puts the client's names back into the answer to a multi-search: by the position of each query,
-/// its name, and the position at which the client asked it.
-pub(super) fn restore(body: &Bytes, names: &[(usize, &str)]) -> Option<Bytes> {
-    let mut answer = RawObject::parse(body)?;
-    if let Ok(Some(mut results)) = answer.read::<Vec<RawObject>>("results") {
-        for (result, (_, name)) in results.iter_mut().zip(names) {
-            result.set("indexUid", name);
-        }
-        answer.set("results", &results);
-    } else if let Ok(Some(mut hits)) = answer.read::<Vec<RawObject>>("hits") {
-        for hit in &mut hits {
-            let Ok(Some(mut federation)) = hit.read::<RawObject>("_federation") else { continue };
-            let at = federation.read::<usize>("queriesPosition").ok().flatten();
-            if let Some((position, name)) = at.and_then(|at| names.get(at)) {
-                federation.set("indexUid", name);
-                federation.set("queriesPosition", position);
-                hit.set("_federation", &federation);
-            }
-        }
-        answer.set("hits", &hits);
-    }
-    Some(answer.to_bytes())
 }

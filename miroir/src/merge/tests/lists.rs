@@ -125,7 +125,7 @@ fn a_hit_says_where_it_comes_from() {
     let query = query(3, 0, 0.5, &[word(1, 0.5)]);
     let mut out = Vec::new();
     let options = HitOptions { show_score: true, ..HitOptions::default() };
-    write_federated_hit(&query, 0, "movies", &options, &mut out);
+    write_federated_hit(&query, 0, ("movies", query.position), &options, &mut out);
     assert_eq!(
         std::str::from_utf8(&out).unwrap(),
         "{\"id\":1,\"kind\":1,\"_federation\":{\"indexUid\":\"movies\",\"queriesPosition\":3,\
@@ -133,7 +133,7 @@ fn a_hit_says_where_it_comes_from() {
     );
     out.clear();
     let options = HitOptions { drop_fields: vec!["id".to_owned()], ..HitOptions::default() };
-    write_federated_hit(&query, 0, "movies", &options, &mut out);
+    write_federated_hit(&query, 0, ("movies", query.position), &options, &mut out);
     assert_eq!(
         std::str::from_utf8(&out).unwrap(),
         "{\"kind\":1,\"_federation\":{\"indexUid\":\"movies\",\"queriesPosition\":3,\

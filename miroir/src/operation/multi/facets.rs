@@ -1,6 +1,7 @@
 //! Facets of a federation: by index, or all together.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,11 @@ pub(super) struct IndexFacets {
     pub(super) stats: BTreeMap<String, Bounds>,
 }
 
+/// Facets by index.
+pub(super) type ByIndex = BTreeMap<String, IndexFacets>;
+/// Settings by index.
+pub(super) type Settings = BTreeMap<String, Arc<IndexSettings>>;
+
 /// The order of a facet's values that an index's settings ask for.
 fn order(settings: &IndexSettings, facet: &str) -> FacetOrder {
     let named = settings.sort_facets.get(facet).or_else(|| settings.sort_facets.get("*"));
@@ -35,8 +41,8 @@ fn order(settings: &IndexSettings, facet: &str) -> FacetOrder {
 
 /// Adds the facets of all indexes up, as one node does: by the value as it is shown, ordered anew.
 pub(super) fn merge(
-    indexes: BTreeMap<String, IndexFacets>,
-    settings: &BTreeMap<String, std::sync::Arc<IndexSettings>>,
+    indexes: ByIndex,
+    settings: &Settings,
     options: MergeFacets,
 ) -> Option<IndexFacets> {
     if indexes.is_empty() {
@@ -92,7 +98,7 @@ mod tests {
         let all = BTreeMap::from([("a".to_owned(), a), ("b".to_owned(), b)]);
         let mut settings = IndexSettings::default();
         settings.sort_facets.insert("c".to_owned(), FacetOrder::Count);
-        let settings = BTreeMap::from([("a".to_owned(), std::sync::Arc::new(settings))]);
+        let settings = BTreeMap::from([("a".to_owned(), Arc::new(settings))]);
         let merged = merge(all.clone(), &settings, MergeFacets::default()).unwrap();
         assert_eq!(
             serde_json::to_string(&merged).unwrap(),

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::facets::{self, IndexFacets};
+use super::facets;
 use super::federation::{Federation, Query};
-use super::{MultiSearch, SubQuery, each, inside, is_refusal, together, words};
+use super::{Asked, MultiSearch, SubQuery, each, is_refusal, together, words};
 use crate::error::{Error, ErrorKind};
 use crate::index::Union;
 use crate::index::scatter::project;
@@ -66,19 +66,19 @@ pub(super) async fn run(
             ));
         }
         if let Some(at) = missing {
-            let index = &federation.queries[at].index;
-            return Err(inside(&Error::index_not_found(index), at, index));
+            let query = &queries[at];
+            return Err(multi.about(query, &Error::index_not_found(&query.index)));
         }
     }
     let judgement = async {
         if !federation.mixed {
             return None;
         }
-        words::judgement(resolve, request, queries, object).await
+        words::judgement(resolve, request, multi, object).await
     };
     let (judgement, (parts, unions)) = join(
         judgement,
-        join(parts(resolve, request, &federation), unions(resolve, request, &federation)),
+        join(parts(resolve, request, multi, &federation), unions(resolve, request, &federation)),
     )
     .await;
     if let Some(error) = judgement {
@@ -86,22 +86,23 @@ pub(super) async fn run(
     }
     let (position, error) = match (parts, unions) {
         (Ok(parts), Ok(unions)) => {
-            return answer(request, &federation, parts, unions, started);
+            return answer(request, multi, &federation, parts, unions, started);
         }
         (Err((position, error)), _) | (_, Err((position, error))) => (position, error),
     };
-    if position > 0 {
+    if position > 0 && !multi.is_search {
         metrics::counter!("miroir_multisearch_partial_failures_total").increment(1);
     }
     let own = if is_refusal(&error) { words::refusal(resolve, request, multi).await } else { None };
-    let index = &federation.queries[position].index;
+    let query = &queries[position];
     Err(own.unwrap_or_else(|| match error.kind() {
-        ErrorKind::Api(api) if api.code == "invalid_search_facets" => {
+        ErrorKind::Api(api) if api.code == "invalid_search_facets" && !multi.is_search => {
             let mut api = api.clone();
-            api.message = format!("Inside `.federation.facetsByIndex.{index}`: {}", api.message);
-            inside(&Error::client(api), position, index)
+            let name = query.name();
+            api.message = format!("Inside `.federation.facetsByIndex.{name}`: {}", api.message);
+            multi.about(query, &Error::client(api))
         }
-        _ => inside(&error, position, index),
+        _ => multi.about(query, &error),
     }))
 }
 
@@ -109,6 +110,7 @@ pub(super) async fn run(
 async fn parts(
     resolve: &Resolve,
     request: &Request,
+    multi: &MultiSearch,
     federation: &Federation,
 ) -> Result<Vec<Answered>, (usize, Error)> {
     let searches = federation.queries.iter().map(|query| {
@@ -118,9 +120,9 @@ async fn parts(
         {
             body.set("facets", &facets);
         }
-        (query.index.clone(), body, SearchKind::Part)
+        Asked::search(&query.index, body, SearchKind::Part)
     });
-    let mut answers = pin!(each(resolve, request, searches));
+    let mut answers = pin!(each(resolve, request, multi, searches));
     let mut out = Vec::with_capacity(federation.queries.len());
     while let Some(answer) = answers.next().await {
         let response = answer.map_err(|error| (out.len(), error))?;
@@ -178,6 +180,7 @@ async fn unions(
 /// Merges what was found and writes the answer.
 fn answer(
     request: &Request,
+    multi: &MultiSearch,
     federation: &Federation,
     parts: Vec<Answered>,
     unions: BTreeMap<String, Response>,
@@ -191,8 +194,8 @@ fn answer(
     let mut names: Vec<&str> = Vec::new();
     let mut caps = Vec::new();
     let mut total = 0;
-    let mut by_index: BTreeMap<String, IndexFacets> = BTreeMap::new();
-    let mut settings = BTreeMap::new();
+    let mut by_index = facets::ByIndex::new();
+    let mut settings = facets::Settings::new();
     // What hits of an index with a distinct attribute add up to, less documents found again.
     let mut distinct_totals: BTreeMap<usize, u64> = BTreeMap::new();
     for at in order {
@@ -244,12 +247,15 @@ fn answer(
     }
 
     let mut out = Vec::from(&b"{\"hits\":["[..]);
-    hits(&queries, &names, &parts, &merged, &mut out);
+    hits(&queries, federation, &parts, &merged, &mut out);
     out.push(b']');
     if federation.queries.iter().any(|query| query.vectors) {
         let vectors = queries.iter().filter(|query| federation.queries[query.position].vectors);
         let vectors: BTreeMap<usize, _> = vectors
-            .filter_map(|query| Some((query.position, query.page.query_vector.as_deref()?)))
+            .filter_map(|query| {
+                let asked = federation.queries[query.position].position;
+                Some((asked, query.page.query_vector.as_deref()?))
+            })
             .collect();
         member(&mut out, "queryVectors", &vectors);
     }
@@ -278,14 +284,15 @@ fn answer(
             }
         }
         None if by_index.is_empty() => {}
-        None => member(&mut out, "facetsByIndex", &by_index),
+        None => member(&mut out, "facetsByIndex", &multi.named(by_index, &settings)),
     }
     member(&mut out, "requestUid", &Uuid::now_v7());
     if request.original.metadata {
-        let metadata: Vec<Value> = federation
-            .queries
-            .iter()
-            .zip(&parts)
+        // Queries that one of the client's was made into follow each other.
+        let mut last = None;
+        let asked = federation.queries.iter().zip(&parts);
+        let metadata: Vec<Value> = asked
+            .filter(|(query, _)| last.replace(query.position) != Some(query.position))
             .map(|(query, part)| metadata(query, part))
             .collect();
         member(&mut out, "metadata", &metadata);
@@ -305,7 +312,7 @@ fn answer(
 }
 
 fn metadata(query: &Query, part: &Answered) -> Value {
-    let mut value = json!({"queryUid": Uuid::now_v7(), "indexUid": query.index});
+    let mut value = json!({"queryUid": Uuid::now_v7(), "indexUid": query.name});
     if let Some(key) = &part.part.primary_key {
         value["primaryKey"] = key.as_str().into();
     }
@@ -325,7 +332,7 @@ fn member(out: &mut Vec<u8>, name: &str, value: &impl serde::Serialize) {
 
 fn hits(
     queries: &[FederatedQuery],
-    names: &[&str],
+    federation: &Federation,
     parts: &[Answered],
     merged: &FederatedHits,
     out: &mut Vec<u8>,
@@ -336,13 +343,14 @@ fn hits(
         }
         let query = &queries[*query];
         let part = &parts[query.position].part;
-        let index = names[query.index];
+        let asked = &federation.queries[query.position];
+        let asked = (asked.name.as_str(), asked.position);
         if !part.project {
-            write_federated_hit(query, *hit, index, &part.hits, out);
+            write_federated_hit(query, *hit, asked, &part.hits, out);
             continue;
         }
         let mut wrapped = Vec::from(&b"{\"hits\":["[..]);
-        write_federated_hit(query, *hit, index, &part.hits, &mut wrapped);
+        write_federated_hit(query, *hit, asked, &part.hits, &mut wrapped);
         wrapped.extend_from_slice(b"]}");
         let shown = part.settings.displayed.as_deref().unwrap_or_default();
         let projected = project(&Bytes::from(wrapped), shown);

@@ -41,6 +41,10 @@ pub(super) struct Query {
     pub(super) body: RawObject,
     pub(super) weight: f64,
     pub(super) vectors: bool,
+    /// The index as the client named it.
+    pub(super) name: String,
+    /// Which of the client's queries it is.
+    pub(super) position: usize,
 }
 
 /// A federation that can be read.
@@ -159,7 +163,14 @@ impl Federation {
             }
         }
         let vectors = body.read::<bool>("retrieveVectors").ok()?.unwrap_or(false);
-        Some(Query { index: query.index.clone(), body, weight: options.weight, vectors })
+        Some(Query {
+            index: query.index.clone(),
+            body,
+            weight: options.weight,
+            vectors,
+            name: query.name().to_owned(),
+            position: query.position,
+        })
     }
 
     /// How many hits the whole list needs before paging.

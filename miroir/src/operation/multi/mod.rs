@@ -7,19 +7,20 @@
 //! | `plain` | one answer per query |
 //! | `federated` | one list of hits |
 //! | `facets` | facets of a federation |
+//! | `stand` | queries of what stands for several indexes |
 //! | `words` | what a node says of the request |
 
 mod facets;
 mod federated;
 mod federation;
 mod plain;
+mod stand;
 mod words;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
-use indexmap::IndexMap;
 use miroir_api::IndexUid;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -37,12 +38,30 @@ const IN_FLIGHT: usize = 32;
 /// One query.
 #[derive(Clone, Debug)]
 pub struct SubQuery {
-    /// The index the client named.
+    /// The index that is searched.
     pub index: String,
     /// The search in its `POST` form.
     pub body: RawObject,
     /// `federationOptions`.
     pub options: Option<Box<RawValue>>,
+    /// What the client calls the index, if something else.
+    alias: Option<Arc<str>>,
+    /// The indexes that are searched instead of the one, as if they were one.
+    several: Vec<String>,
+    /// Which of the client's queries it is.
+    position: usize,
+}
+
+impl SubQuery {
+    /// The index as the client named it.
+    pub fn name(&self) -> &str {
+        self.alias.as_deref().unwrap_or(&self.index)
+    }
+
+    /// The one index that is searched; nothing if there are several.
+    pub(super) fn of_one(&self) -> &str {
+        if self.several.is_empty() { &self.index } else { "" }
+    }
 }
 
 /// A request for several searches.
@@ -51,6 +70,12 @@ pub struct MultiSearch {
     /// `None`: the request could not be read; a node says why.
     queries: Option<Vec<SubQuery>>,
     federation: Option<RawObject>,
+    /// How many queries the client asked.
+    asked: usize,
+    /// Whether it is one search of several indexes.
+    is_search: bool,
+    /// What names in `facetsByIndex` stand for, where that is something else.
+    facets: Vec<(String, Vec<String>)>,
 }
 
 impl MultiSearch {
@@ -66,14 +91,18 @@ impl MultiSearch {
         }
         let federation = body.read::<RawObject>("federation").ok()?;
         let mut queries = Vec::new();
-        for mut query in body.read::<Vec<RawObject>>("queries").ok()?? {
+        for (position, mut query) in
+            body.read::<Vec<RawObject>>("queries").ok()??.into_iter().enumerate()
+        {
             let index = query.read::<String>("indexUid").ok()??;
             IndexUid::new(&index).ok()?;
             query.remove("indexUid");
             let options = query.remove("federationOptions").filter(|o| o.get() != "null");
-            queries.push(SubQuery { index, body: query, options });
+            let (alias, several) = (None, Vec::new());
+            queries.push(SubQuery { index, body: query, options, alias, several, position });
         }
-        Some(Self { queries: Some(queries), federation })
+        let asked = queries.len();
+        Some(Self { queries: Some(queries), federation, asked, ..Self::default() })
     }
 
     /// The queries, in order.
@@ -105,48 +134,6 @@ impl MultiSearch {
         self.federation.is_some()
     }
 
-    /// Asks each query of the indexes that `names` answers for the one it names, where it answers
-    /// any: once of each. What the request is as text then, and for every query the position it was
-    /// made from; `None` if it could not be read.
-    pub fn rename(
-        &mut self,
-        names: impl Fn(&str) -> Option<Vec<String>>,
-    ) -> Option<(Bytes, Vec<usize>)> {
-        let mut positions = Vec::new();
-        let mut queries = Vec::new();
-        for (at, query) in self.queries.take()?.into_iter().enumerate() {
-            let indexes = names(&query.index).unwrap_or_else(|| vec![query.index.clone()]);
-            for index in indexes {
-                queries.push(SubQuery { index, ..query.clone() });
-                positions.push(at);
-            }
-        }
-        self.queries = Some(queries);
-        if let Some(federation) = &mut self.federation
-            && let Ok(Some(facets)) =
-                federation.read::<IndexMap<String, Box<RawValue>>>("facetsByIndex")
-        {
-            let renamed: IndexMap<String, Box<RawValue>> = facets
-                .into_iter()
-                .flat_map(|(index, facets)| {
-                    let indexes = names(&index).unwrap_or_else(|| vec![index]);
-                    indexes.into_iter().map(move |index| (index, facets.clone()))
-                })
-                .collect();
-            federation.set("facetsByIndex", &renamed);
-        }
-        Some((self.body()?, positions))
-    }
-
-    /// The same with only the queries at these positions.
-    pub fn only(&self, positions: &[usize]) -> Self {
-        let queries = self
-            .queries
-            .as_ref()
-            .map(|queries| positions.iter().filter_map(|at| queries.get(*at).cloned()).collect());
-        Self { queries, federation: self.federation.clone() }
-    }
-
     /// The searches, in order.
     pub(super) fn bodies(&mut self) -> impl Iterator<Item = &mut RawObject> {
         self.queries.iter_mut().flatten().map(|query| &mut query.body)
@@ -168,11 +155,15 @@ pub(super) async fn run(
 ) -> Result<Response, Error> {
     let tuning = &resolve.shared().tuning.multi_search;
     let queries = readable(resolve, request, multi).await?;
-    metrics::counter!("miroir_multisearch_batches_total").increment(1);
-    metrics::histogram!("miroir_multisearch_queries_per_batch").record(queries.len() as f64);
+    if !multi.is_search {
+        metrics::counter!("miroir_multisearch_batches_total").increment(1);
+        metrics::histogram!("miroir_multisearch_queries_per_batch").record(multi.asked as f64);
+    }
     // Queries wait for each other at the end; the batch as a whole has a time of its own.
     let mut request = request.clone();
-    request.cx.deadline = request.cx.deadline.min(tuning.total_timeout);
+    if !multi.is_search {
+        request.cx.deadline = request.cx.deadline.min(tuning.total_timeout);
+    }
     let deadline = request.cx.deadline;
     let answer = async {
         match &multi.federation {
@@ -180,6 +171,13 @@ pub(super) async fn run(
             Some(federation) => federated::run(resolve, &request, queries, federation, multi).await,
         }
     };
+    if multi.is_search {
+        let mut answer = answer.await?;
+        let q = queries.first().and_then(|query| query.body.raw("q")).filter(|q| *q != "null");
+        answer.body = stand::as_search(&answer.body, q.unwrap_or("\"\""))
+            .ok_or_else(|| Error::internal("a federated search without hits"))?;
+        return Ok(answer);
+    }
     deadline.run(answer).await.unwrap_or_else(|_| {
         Err(Error::api(
             "miroir_deadline_exceeded",
@@ -198,8 +196,9 @@ pub(super) async fn planned(
 ) -> Result<Vec<(Record, Result<Response, Error>)>, Error> {
     let queries = readable(resolve, request, multi).await?;
     let kind = if multi.is_federated() { SearchKind::Part } else { SearchKind::Hits };
-    let searches = queries.iter().map(|query| (query.index.clone(), query.body.clone(), kind));
-    let answers: Vec<_> = each(resolve, request, searches).collect().await;
+    let searches =
+        queries.iter().map(|query| Asked::search(&query.index, query.body.clone(), kind));
+    let answers: Vec<_> = each(resolve, request, multi, searches).collect().await;
     let parts = request.cx.explain.as_ref().map(|explain| explain.parts()).unwrap_or_default();
     Ok(parts.iter().map(|part| part.record()).zip(answers).collect())
 }
@@ -211,7 +210,7 @@ async fn readable<'a>(
     multi: &'a MultiSearch,
 ) -> Result<&'a [SubQuery], Error> {
     let tuning = &resolve.shared().tuning.multi_search;
-    if !tuning.enabled {
+    if !tuning.enabled && !multi.is_search {
         return Err(Error::api(
             "miroir_not_supported",
             "Multi-search is switched off (`multi_search.enabled`).",
@@ -220,41 +219,68 @@ async fn readable<'a>(
     let Some(queries) = multi.queries.as_deref().filter(|_| request.original.is_json()) else {
         return Err(words::unreadable(resolve, request).await);
     };
-    if queries.len() > tuning.max_queries {
+    if multi.asked > tuning.max_queries {
         return Err(Error::api(
             "miroir_too_many_queries",
             format!(
                 "A multi-search may have {} queries (`multi_search.max_queries_per_batch`), and \
                  this one has {}. Send several requests, or raise the limit.",
-                tuning.max_queries,
-                queries.len()
+                tuning.max_queries, multi.asked
             ),
         ));
     }
     Ok(queries)
 }
 
+/// One of the searches that a request is made of.
+struct Asked {
+    op: Operation,
+    path: &'static str,
+    body: Bytes,
+}
+
+impl Asked {
+    fn search(index: &str, body: RawObject, kind: SearchKind) -> Self {
+        let text = body.to_bytes();
+        let search = Search { kind, body: Some(body), rules: None };
+        let op = Operation::Search { index: index.to_owned(), search: Arc::new(search) };
+        Self { op, path: "/search", body: text }
+    }
+
+    /// A query as a client would ask it by itself.
+    fn alone(query: &SubQuery) -> Self {
+        if query.several.is_empty() {
+            return Self::search(&query.index, query.body.clone(), SearchKind::Hits);
+        }
+        let multi = MultiSearch::of_one_search(query.name(), query.body.clone(), &query.several);
+        let body = multi.body().unwrap_or_default();
+        Self { op: Operation::MultiSearch(Arc::new(multi)), path: "/multi-search", body }
+    }
+}
+
 /// Runs searches side by side, answering in their order.
-fn each<'a>(
+fn each<'a, I: Iterator<Item = Asked> + Send + 'a>(
     resolve: &'a Resolve,
     request: &'a Request,
-    searches: impl Iterator<Item = (String, RawObject, SearchKind)> + Send + 'a,
-) -> impl Stream<Item = Result<Response, Error>> + Send + 'a {
+    multi: &MultiSearch,
+    searches: I,
+) -> impl Stream<Item = Result<Response, Error>> + Send + use<'a, I> {
     let patience = resolve.shared().tuning.multi_search.per_query_timeout;
-    let calls = searches.map(move |(index, body, kind)| {
+    let patience = (!multi.is_search).then_some(patience);
+    let calls = searches.map(move |Asked { op, path, body }| {
         let original = Original {
             method: http::Method::POST,
-            path: "/search".to_owned(),
+            path: path.to_owned(),
             query: None,
-            body: body.to_bytes(),
+            body,
             content_type: Some("application/json".to_owned()),
             metadata: request.original.metadata,
         };
-        let search = Search { kind, body: Some(body), rules: None };
-        let op = Operation::Search { index, search: Arc::new(search) };
         let mut cx = request.cx.clone();
         cx.explain = cx.explain.map(|explain| explain.part());
-        cx.deadline = cx.deadline.min(patience);
+        if let Some(patience) = patience {
+            cx.deadline = cx.deadline.min(patience);
+        }
         let deadline = cx.deadline;
         let actions = request.actions;
         let call = resolve.clone().call(Request { op, actions, original: Arc::new(original), cx });
@@ -266,6 +292,13 @@ fn each<'a>(
 /// Whether a node may have words of its own for an error.
 fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Verbatim { .. } | ErrorKind::Api(_))
+}
+
+impl MultiSearch {
+    /// The error of one query as an error of the request.
+    fn about(&self, query: &SubQuery, error: &Error) -> Error {
+        if self.is_search { error.clone() } else { inside(error, query.position, &query.index) }
+    }
 }
 
 /// An error as a client reads it; `None` where it has no words.
@@ -292,38 +325,12 @@ pub(super) fn inside(error: &Error, position: usize, index: &str) -> Error {
     } else {
         status
     };
-    value["message"] = format!("{INSIDE}{position}{END}: {message}").into();
-    Error::verbatim(status, Bytes::from(value.to_string()))
-}
-
-/// What an error says before it comes to a query: this, its position, and [`END`].
-const INSIDE: &str = "Inside `.queries[";
-const END: &str = "]`";
-
-/// The position of the query that a message is about, and what follows it.
-fn located(message: &str) -> Option<(usize, &str)> {
-    let (at, said) = message.strip_prefix(INSIDE)?.split_once(END)?;
-    Some((at.parse().ok()?, said))
-}
-
-/// The position of the query that the error of a batch is about.
-pub fn position(error: &Error) -> Option<usize> {
-    let (_, value) = worded(error)?;
-    located(value["message"].as_str()?).map(|(at, _)| at)
-}
-
-/// The error of a batch whose queries were made from those at these positions of another one, as an
-/// error of that one.
-pub fn relocate(error: Error, positions: &[usize]) -> Error {
-    let Some((status, mut value)) = worded(&error) else { return error };
-    let Some((at, said)) = value["message"].as_str().and_then(located) else { return error };
-    let Some(origin) = positions.get(at) else { return error };
-    value["message"] = format!("{INSIDE}{origin}{END}{said}").into();
+    value["message"] = format!("Inside `.queries[{position}]`: {message}").into();
     Error::verbatim(status, Bytes::from(value.to_string()))
 }
 
 /// What is known of how several answers came about.
-pub fn together<'a>(metas: impl Iterator<Item = &'a Meta>) -> Meta {
+fn together<'a>(metas: impl Iterator<Item = &'a Meta>) -> Meta {
     let mut out = Meta::default();
     for meta in metas {
         out.nodes = out.nodes.max(meta.nodes);

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::StatusCode;
 
-use super::{MultiSearch, SubQuery, each, inside, is_refusal, together, words};
+use super::{Asked, MultiSearch, SubQuery, each, is_refusal, together, words};
 use crate::error::Error;
 use crate::operation::resolve::Resolve;
-use crate::operation::{Request, Response, SearchKind};
+use crate::operation::{Request, Response};
 
 pub(super) async fn run(
     resolve: &Resolve,
@@ -22,9 +22,7 @@ pub(super) async fn run(
     {
         return Err(error);
     }
-    let searches =
-        queries.iter().map(|query| (query.index.clone(), query.body.clone(), SearchKind::Hits));
-    let mut answers = pin!(each(resolve, request, searches));
+    let mut answers = pin!(each(resolve, request, multi, queries.iter().map(Asked::alone)));
     let mut done = Vec::with_capacity(queries.len());
     while let Some(answer) = answers.next().await {
         match answer {
@@ -39,9 +37,7 @@ pub(super) async fn run(
                 } else {
                     None
                 };
-                return Err(
-                    own.unwrap_or_else(|| inside(&error, done.len(), &queries[done.len()].index))
-                );
+                return Err(own.unwrap_or_else(|| multi.about(&queries[done.len()], &error)));
             }
         }
     }
@@ -51,7 +47,7 @@ pub(super) async fn run(
     for (at, (query, answer)) in queries.iter().zip(&done).enumerate() {
         body.extend_from_slice(if at > 0 { b",{\"indexUid\":\"" } else { b"{\"indexUid\":\"" });
         // The name of an index has no character that JSON would escape.
-        body.extend_from_slice(query.index.as_bytes());
+        body.extend_from_slice(query.name().as_bytes());
         body.extend_from_slice(b"\",");
         body.extend_from_slice(answer.body.strip_prefix(b"{").unwrap_or(&answer.body));
     }

@@ -12,7 +12,7 @@ use miroir_api::IndexUid;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{MultiSearch, SubQuery};
+use super::MultiSearch;
 use crate::error::{Error, ErrorKind};
 use crate::index::scatter::words as scrub;
 use crate::node::Call;
@@ -20,31 +20,31 @@ use crate::operation::control::placeholder;
 use crate::operation::resolve::Resolve;
 use crate::operation::{RawObject, Request};
 
-/// The names a request uses, and what the node calls them.
+/// The indexes a request is about: what the client calls each, and what the node calls it.
 #[derive(Debug, Default)]
-struct Names(BTreeMap<String, String>);
+struct Names(BTreeMap<String, (String, String)>);
 
 impl Names {
-    fn node(&mut self, resolve: &Resolve, client: &str) -> String {
-        if let Some(known) = self.0.get(client) {
+    fn node(&mut self, resolve: &Resolve, index: &str, client: &str) -> String {
+        if let Some((_, known)) = self.0.get(index) {
             return known.clone();
         }
-        let entry = IndexUid::new(client).ok().and_then(|uid| resolve.shared().index(&uid));
+        let entry = IndexUid::new(index).ok().and_then(|uid| resolve.shared().index(&uid));
         let name = match entry {
             Some(entry) => entry.physical.clone(),
             // What the client's name stands for on the node may belong to another of its names.
-            None if resolve.shared().indexes().iter().any(|other| other.physical == client) => {
+            None if resolve.shared().indexes().iter().any(|other| other.physical == index) => {
                 format!("miroir-nowhere-{}", self.0.len())
             }
-            None => client.to_owned(),
+            None => index.to_owned(),
         };
-        self.0.insert(client.to_owned(), name.clone());
+        self.0.insert(index.to_owned(), (client.to_owned(), name.clone()));
         name
     }
 
     fn client(&self, text: &str) -> String {
         let mut out = text.to_owned();
-        for (client, node) in &self.0 {
+        for (client, node) in self.0.values() {
             if client != node {
                 out = out.replace(&format!("`{node}`"), &format!("`{client}`"));
                 out = out.replace(&format!(".{node}`"), &format!(".{client}`"));
@@ -57,13 +57,13 @@ impl Names {
 fn body(
     resolve: &Resolve,
     names: &mut Names,
-    queries: &[SubQuery],
+    multi: &MultiSearch,
     federation: Option<&RawObject>,
 ) -> Bytes {
-    let mut list = Vec::with_capacity(queries.len());
-    for query in queries {
+    let mut list = Vec::with_capacity(multi.asked);
+    for query in multi.queries() {
         let mut body = query.body.clone();
-        body.set("indexUid", &names.node(resolve, &query.index));
+        body.set("indexUid", &names.node(resolve, &query.index, query.name()));
         if let Some(options) = &query.options {
             body.set_raw("federationOptions", options.clone());
         }
@@ -78,7 +78,7 @@ fn body(
         {
             let renamed: indexmap::IndexMap<String, Box<RawValue>> = facets
                 .into_iter()
-                .map(|(index, list)| (names.node(resolve, &index), list))
+                .map(|(index, list)| (names.node(resolve, &index, &index), list))
                 .collect();
             federation.set("facetsByIndex", &renamed);
         }
@@ -87,7 +87,14 @@ fn body(
     out.to_bytes()
 }
 
-async fn ask(resolve: &Resolve, request: &Request, names: &Names, body: Bytes) -> Option<Error> {
+async fn ask(
+    resolve: &Resolve,
+    request: &Request,
+    multi: &MultiSearch,
+    federation: Option<&RawObject>,
+) -> Option<Error> {
+    let mut names = Names::default();
+    let body = body(resolve, &mut names, multi, federation);
     let mut call = Call::new(Method::POST, "replay", "/multi-search").json(body);
     let mangled = scrub::hide(&mut call);
     match resolve.shared().call_any(&call, &request.cx).await {
@@ -99,7 +106,7 @@ async fn ask(resolve: &Resolve, request: &Request, names: &Names, body: Bytes) -
                 return Some(Error::verbatim(*status, body));
             };
             if let Some(text) = value["message"].as_str() {
-                value["message"] = names.client(text).into();
+                value["message"] = multi.located(&names.client(text)).into();
             }
             Some(Error::verbatim(*status, Bytes::from(value.to_string())))
         }
@@ -117,25 +124,20 @@ pub(super) async fn refusal(
     request: &Request,
     multi: &MultiSearch,
 ) -> Option<Error> {
-    let mut names = Names::default();
-    let queries = multi.queries.as_deref().unwrap_or_default();
-    let body = body(resolve, &mut names, queries, multi.federation.as_ref());
-    ask(resolve, request, &names, body).await
+    ask(resolve, request, multi, multi.federation.as_ref()).await
 }
 
 /// What a node says of how the queries of a federation fit together. It looks for no hits.
 pub(super) async fn judgement(
     resolve: &Resolve,
     request: &Request,
-    queries: &[SubQuery],
+    multi: &MultiSearch,
     federation: &RawObject,
 ) -> Option<Error> {
-    let mut names = Names::default();
     let mut federation = federation.clone();
     for key in ["offset", "page", "hitsPerPage", "showPerformanceDetails"] {
         federation.remove(key);
     }
     federation.set("limit", &json!(0));
-    let body = body(resolve, &mut names, queries, Some(&federation));
-    ask(resolve, request, &names, body).await
+    ask(resolve, request, multi, Some(&federation)).await
 }
