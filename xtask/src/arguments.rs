@@ -43,6 +43,7 @@ Usage: cargo xtask <COMMAND>
       --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH)
     chaos slow                 searches while one node, then all nodes, answer late
       --rate N                 searches a second (40)
+    chaos flood                one tenant searches without a pause, another feels nothing of it
 
   fuzz       inputs nobody thought of
     fuzz api                   requests made up from docs/openapi.json (needs Python)
@@ -181,6 +182,17 @@ pub(crate) struct DemoOptions {
     pub(crate) whole_workspace: bool,
 }
 
+/// What goes wrong in `chaos`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChaosPart {
+    /// Processes are killed.
+    Kill,
+    /// Nodes answer late.
+    Slow,
+    /// A tenant asks too much.
+    Flood,
+}
+
 /// Options of `chaos`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ChaosOptions {
@@ -190,16 +202,16 @@ pub(crate) struct ChaosOptions {
     pub(crate) meilisearch: Option<PathBuf>,
     /// As in [`DemoOptions`].
     pub(crate) whole_workspace: bool,
-    /// Slow nodes instead of killed ones.
-    pub(crate) slow: bool,
+    /// What goes wrong.
+    pub(crate) part: ChaosPart,
     /// Searches a second while nodes are slow.
     pub(crate) rate: u64,
 }
 
 impl Default for ChaosOptions {
     fn default() -> Self {
-        let (slow, rate) = (false, 40);
-        Self { seconds: 12, meilisearch: None, whole_workspace: false, slow, rate }
+        let (part, rate) = (ChaosPart::Kill, 40);
+        Self { seconds: 12, meilisearch: None, whole_workspace: false, part, rate }
     }
 }
 
@@ -304,7 +316,8 @@ fn chaos(parser: &mut lexopt::Parser) -> Outcome<Command> {
     let mut options = ChaosOptions { meilisearch: real_nodes(), ..ChaosOptions::default() };
     while let Some(argument) = parser.next()? {
         match argument {
-            Value(part) if part == "slow" => options.slow = true,
+            Value(part) if part == "slow" => options.part = ChaosPart::Slow,
+            Value(part) if part == "flood" => options.part = ChaosPart::Flood,
             Long("rate") => options.rate = parser.value()?.parse()?,
             Long("seconds") => options.seconds = parser.value()?.parse()?,
             Long("meilisearch") => options.meilisearch = Some(parser.value()?.into()),

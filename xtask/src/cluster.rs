@@ -182,6 +182,18 @@ impl Server {
         port: Option<u16>,
         dir: &Path,
     ) -> Outcome<Self> {
+        Self::start_with(program, nodes, shape, port, dir, "")
+    }
+
+    /// As [`Server::start`], with more lines of configuration below `miroir`.
+    pub(crate) fn start_with(
+        program: &Path,
+        nodes: &[String],
+        shape: Shape,
+        port: Option<u16>,
+        dir: &Path,
+        more: &str,
+    ) -> Outcome<Self> {
         let port = match port {
             Some(0) | None => free_port()?,
             Some(port) => {
@@ -195,7 +207,7 @@ impl Server {
         let metrics_port = free_port()?;
         let config = dir.join("miroir.yaml");
         let text = configuration(nodes, shape, port, metrics_port, &dir.join("miroir.db"));
-        std::fs::write(&config, text)?;
+        std::fs::write(&config, text + more)?;
         let mut command = Command::new(program);
         command
             .arg("--config")

@@ -37,6 +37,8 @@ impl Reply {
 pub(crate) struct Client {
     authority: String,
     key: String,
+    /// Header lines of every request.
+    more: String,
     timeout: Duration,
     stream: Option<BufReader<TcpStream>>,
 }
@@ -46,12 +48,19 @@ impl Client {
     /// the first request.
     pub(crate) fn new(url: &str, key: &str) -> Self {
         let authority = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        Self { authority, key: key.to_owned(), timeout: Duration::from_mins(1), stream: None }
+        let timeout = Duration::from_mins(1);
+        Self { authority, key: key.to_owned(), more: String::new(), timeout, stream: None }
     }
 
     /// How long one read or write may take.
     pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// A header of every request.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        let _ = write!(self.more, "{name}: {value}\r\n");
         self
     }
 
@@ -73,7 +82,7 @@ impl Client {
         path: &str,
         body: Option<(&str, &[u8])>,
     ) -> io::Result<Reply> {
-        let bytes = write_request(&self.authority, &self.key, method, path, body);
+        let bytes = write_request(&self.authority, &self.key, &self.more, method, path, body);
         self.exchange(&bytes)
     }
 
@@ -143,6 +152,7 @@ pub(crate) fn render(
     write_request(
         url.trim_start_matches("http://"),
         key,
+        "",
         method,
         path,
         body.as_ref().map(|body| ("application/json", body.as_bytes())),
@@ -152,12 +162,14 @@ pub(crate) fn render(
 fn write_request(
     authority: &str,
     key: &str,
+    more: &str,
     method: &str,
     path: &str,
     body: Option<(&str, &[u8])>,
 ) -> Vec<u8> {
-    let mut request =
-        format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nAuthorization: Bearer {key}\r\n");
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nAuthorization: Bearer {key}\r\n{more}"
+    );
     if let Some((kind, bytes)) = body {
         let length = bytes.len();
         let _ = write!(request, "Content-Type: {kind}\r\nContent-Length: {length}\r\n");

@@ -8,6 +8,12 @@ use super::process;
 use crate::http::Client;
 use crate::{Failure, Outcome, guard};
 
+/// The value that `share` (0 to 1) of all stay below or at. They are in order.
+pub(crate) fn quantile<T: Copy + Default>(sorted: &[T], share: f64) -> T {
+    let at = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(at.saturating_sub(1)).copied().unwrap_or_default()
+}
+
 /// What one contender did, pooled over rounds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
@@ -26,8 +32,7 @@ impl Sample {
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let mut times = self.times.clone();
         times.sort_unstable();
-        let at = (times.len() as f64 * share).ceil() as usize;
-        Duration::from_nanos(times.get(at.saturating_sub(1)).copied().unwrap_or(0))
+        Duration::from_nanos(quantile(&times, share))
     }
 
     /// The median.

@@ -2,7 +2,7 @@
 
 mod ingest;
 mod latency;
-mod load;
+pub(crate) mod load;
 mod process;
 mod search;
 mod stub;

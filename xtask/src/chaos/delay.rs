@@ -1,9 +1,9 @@
-//! A TCP relay in front of a node that can hold its answers back.
+//! A TCP relay in front of a node that can hold its answers back, all at once or one after another.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,33 @@ use crate::Outcome;
 struct Shared {
     delay: AtomicU64,
     searches: AtomicUsize,
+    /// How many searches the node works at; the others wait. `None`: none waits.
+    free: Mutex<Option<usize>>,
+    freed: Condvar,
+}
+
+impl Shared {
+    fn limited(&self) -> bool {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Holds an answer back for so long, if need be once there is room for it.
+    fn hold(&self, delay: Duration) {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .freed
+            .wait_while(free, |free| *free == Some(0))
+            .unwrap_or_else(PoisonError::into_inner);
+        let limited = free.is_some();
+        *free = free.map(|free| free - 1);
+        drop(free);
+        thread::sleep(delay);
+        if limited {
+            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            *free = free.map(|free| free + 1);
+            self.freed.notify_one();
+        }
+    }
 }
 
 /// A relay; it runs until the process ends.
@@ -47,6 +74,12 @@ impl Delay {
         self.shared.delay.store(delay.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// From now on every search takes so long, and only so many are worked at at a time.
+    pub(super) fn work(&self, at_a_time: usize, takes: Duration) {
+        *self.shared.free.lock().unwrap_or_else(PoisonError::into_inner) = Some(at_a_time);
+        self.set(takes);
+    }
+
     /// Searches that passed since the last time somebody asked.
     pub(super) fn take_searches(&self) -> usize {
         self.shared.searches.swap(0, Ordering::Relaxed)
@@ -63,11 +96,12 @@ fn relay(client: TcpStream, node: TcpStream, shared: &Arc<Shared>) -> std::io::R
     let (requests, begins) = (Arc::clone(shared), Arc::clone(&asked));
     thread::spawn(move || {
         copy(&mut from, &mut to, |bytes| {
-            begins.store(true, Ordering::Relaxed);
             let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
-            if line.starts_with(b"POST ") && line.ends_with(b"search HTTP/1.1") {
+            let search = line.starts_with(b"POST ") && line.ends_with(b"search HTTP/1.1");
+            if search {
                 requests.searches.fetch_add(1, Ordering::Relaxed);
             }
+            begins.store(search || !requests.limited(), Ordering::Relaxed);
         });
     });
     let (mut from, mut to, answers) = (node, client, Arc::clone(shared));
@@ -75,7 +109,7 @@ fn relay(client: TcpStream, node: TcpStream, shared: &Arc<Shared>) -> std::io::R
         copy(&mut from, &mut to, |_| {
             let delay = answers.delay.load(Ordering::Relaxed);
             if asked.swap(false, Ordering::Relaxed) && delay > 0 {
-                thread::sleep(Duration::from_millis(delay));
+                answers.hold(Duration::from_millis(delay));
             }
         });
     });

@@ -5,12 +5,15 @@
 //! document that was there before; every acknowledged document must be on exactly two nodes in the
 //! end, as it was last written, and nothing else.
 //!
-//! `chaos slow` is about nodes that answer late; see [`slow`].
+//! `chaos slow` is about nodes that answer late; see [`slow`]. `chaos flood` is about a tenant that
+//! asks more than nodes can do; see [`flood`].
 
 mod delay;
+mod flood;
 mod ledger;
 mod load;
 mod slow;
+mod steady;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +23,7 @@ use serde_json::json;
 
 use self::ledger::Ledger;
 use self::load::Figures;
-use crate::arguments::{ChaosOptions, Shape};
+use crate::arguments::{ChaosOptions, ChaosPart, Shape};
 use crate::build::{self, Build};
 use crate::cluster::{self, Cluster, Node, NodeProgram, Server};
 use crate::guard::{self, Scratch};
@@ -43,13 +46,20 @@ pub(crate) fn run(options: &ChaosOptions) -> Outcome<()> {
     guard::catch_signals()?;
     let programs = build::programs(Build {
         engine: options.meilisearch.is_none(),
-        release: options.slow,
+        release: options.part != ChaosPart::Kill,
         whole_workspace: options.whole_workspace,
     })?;
     let program = NodeProgram::choose(options.meilisearch.as_deref(), &programs)?;
-    if options.slow {
-        println!("a slow node among 3 {}, 16 shards, 2 copies of each", program.describe());
-        return slow::run(&program, &programs.server, options.rate);
+    match options.part {
+        ChaosPart::Kill => {}
+        ChaosPart::Slow => {
+            println!("a slow node among 3 {}, 16 shards, 2 copies of each", program.describe());
+            return slow::run(&program, &programs.server, options.rate);
+        }
+        ChaosPart::Flood => {
+            println!("a tenant floods 2 {}, each a replica group", program.describe());
+            return flood::run(&program, &programs.server);
+        }
     }
     println!("chaos over 3 {}, 16 shards, 2 copies of each", program.describe());
     let shape = Shape { factor: 2, ..Shape::default() };
