@@ -98,8 +98,8 @@ pub struct Context {
     pub explain: Option<Arc<Explain>>,
     /// The tenant the request is of, where tenants are told apart.
     pub tenant: Option<NamedTenant>,
-    /// For layers of third parties.
-    pub extensions: ::http::Extensions,
+    /// Behind a pointer: a context is copied for every call to a node.
+    extensions: Arc<::http::Extensions>,
 }
 
 impl Context {
@@ -119,8 +119,18 @@ impl Context {
             alias: None,
             explain: None,
             tenant: None,
-            extensions: ::http::Extensions::new(),
+            extensions: Arc::default(),
         }
+    }
+
+    /// What layers of third parties have left, and what came with an HTTP request.
+    pub fn extensions(&self) -> &::http::Extensions {
+        &self.extensions
+    }
+
+    /// For layers of third parties: what they leave is there for all layers inside.
+    pub fn extensions_mut(&mut self) -> &mut ::http::Extensions {
+        Arc::make_mut(&mut self.extensions)
     }
 
     /// The context of a request that Miroir sends on its own account.

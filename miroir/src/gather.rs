@@ -8,7 +8,11 @@ use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 
 /// Waits for all; their results are in the order of the futures.
 pub async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    futures.into_iter().collect::<FuturesOrdered<_>>().collect().await
+    let mut futures = futures.into_iter();
+    let Some(first) = futures.next() else { return Vec::new() };
+    let Some(second) = futures.next() else { return vec![first.await] };
+    let all = [first, second].into_iter().chain(futures);
+    all.collect::<FuturesOrdered<_>>().collect().await
 }
 
 /// Waits for all, or for the first that fails; the others end with it. Results are in the order of
@@ -60,8 +64,10 @@ mod tests {
         assert_eq!(start.elapsed(), Duration::from_millis(40));
         assert_eq!(try_all([after(1, Err(4))]).await, Err(4));
         let nobody: [std::future::Ready<Result<u64, u64>>; 0] = [];
-        assert_eq!(try_all(nobody).await, Ok(vec![]));
+        assert_eq!(try_all(nobody.clone()).await, Ok(vec![]));
+        assert_eq!(all(nobody).await, []);
         assert_eq!(all([after(2, Ok(1)), after(1, Err(2))]).await, [Ok(1), Err(2)]);
+        assert_eq!(all([after(1, Ok(3))]).await, [Ok(3)]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -86,7 +86,8 @@ struct Sample<'a> {
 impl Drop for Sample<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.score.given_up(self.started.elapsed(), Instant::now());
+            let now = Instant::now();
+            self.score.given_up(now - self.started, now);
         }
     }
 }
@@ -110,11 +111,12 @@ impl<S: StageService<Request>> Service<Request> for Load<S> {
             let _in_flight = score.begin();
             let mut sample = Sample { score: &score, started: Instant::now(), ended: false };
             let answer = inner.call(request).await;
-            let took = sample.started.elapsed();
+            let now = Instant::now();
+            let took = now - sample.started;
             sample.ended = true;
             match failure(&answer) {
-                Some(_) => score.failed(took, Instant::now()),
-                None => score.answered(took, Instant::now()),
+                Some(_) => score.failed(took, now),
+                None => score.answered(took, now),
             }
             answer
         })

@@ -164,7 +164,7 @@ impl Decode {
             documents: matches!(route.action, Action::Replace | Action::Update),
             length: text(header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok()),
         };
-        cx.extensions = std::mem::take(&mut parts.extensions);
+        *cx.extensions_mut() = std::mem::take(&mut parts.extensions);
         original.body = self.collect(body, &payload, cx.clone()).await?;
         let op = operation(&route, parameters, &original);
         let request =

@@ -152,7 +152,9 @@ impl Service<Request> for Client {
             let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
             *request.uri_mut() =
                 Uri::try_from(format!("{}{path}", this.base)).map_err(Error::internal)?;
-            let deadline = request.extensions().get::<NodeCall>().map(|call| call.deadline);
+            // They are for layers; what is sent has none, and is copied for less.
+            let extensions = std::mem::take(request.extensions_mut());
+            let deadline = extensions.get::<NodeCall>().map(|call| call.deadline);
             this.connections.requests.fetch_add(1, Ordering::Relaxed);
             let exchange = async {
                 let _open = this.open.acquire().await.map_err(Error::internal)?;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use miroir_api::ShardId;
+use smallvec::{SmallVec, smallvec};
 
 const BITS: u32 = u64::BITS;
 
@@ -14,7 +15,8 @@ const BITS: u32 = u64::BITS;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ShardSet {
     universe: u32,
-    words: Vec<u64>,
+    /// In place for up to 128 shards: sets are made and copied on the way of every request.
+    words: SmallVec<[u64; 2]>,
 }
 
 fn place(shard: ShardId) -> (usize, u64) {
@@ -24,12 +26,12 @@ fn place(shard: ShardId) -> (usize, u64) {
 impl ShardSet {
     /// No shard out of `shards`.
     pub fn empty(shards: u32) -> Self {
-        Self { universe: shards, words: vec![0; shards.div_ceil(BITS) as usize] }
+        Self { universe: shards, words: smallvec![0; shards.div_ceil(BITS) as usize] }
     }
 
     /// All of `shards`.
     pub fn full(shards: u32) -> Self {
-        let mut words = vec![u64::MAX; shards.div_ceil(BITS) as usize];
+        let mut words: SmallVec<_> = smallvec![u64::MAX; shards.div_ceil(BITS) as usize];
         let used = shards % BITS;
         if let Some(last) = words.last_mut().filter(|_| used != 0) {
             *last = (1 << used) - 1;

@@ -4,6 +4,7 @@
 //! there is one for a flight, and when it is dropped without an answer it goes to the next follower
 //! that is still there. A flight is listed while it can be joined.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
@@ -17,8 +18,10 @@ use super::sync::{Arc, Mutex};
 /// All flights. `K` is the question, `V` the answer.
 pub(super) struct Flights<K: Eq + Hash + Clone, V: Clone> {
     options: CoalesceOptions,
-    listed: Mutex<HashMap<K, Arc<Flight<K, V>>>>,
+    listed: Mutex<Listed<K, V>>,
 }
+
+type Listed<K, V> = HashMap<K, Arc<Flight<K, V>>>;
 
 struct Flight<K: Eq + Hash + Clone, V: Clone> {
     key: K,
@@ -65,6 +68,15 @@ impl<K: Eq + Hash + Clone, V: Clone> fmt::Debug for Flights<K, V> {
     }
 }
 
+fn unlist<K: Eq + Hash + Clone, V: Clone>(listed: &mut Listed<K, V>, flight: &Arc<Flight<K, V>>) {
+    // Another one may have taken its place.
+    if let Entry::Occupied(entry) = listed.entry(flight.key.clone())
+        && Arc::ptr_eq(entry.get(), flight)
+    {
+        entry.remove();
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> impl std::ops::DerefMut<Target = T> + '_ {
     mutex.lock().expect("no panic holds this lock")
 }
@@ -77,31 +89,32 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
     /// Joins a flight that began within the window, or begins one.
     pub(super) fn join(flights: &Arc<Self>, key: K, now: Instant) -> Seat<K, V> {
         let mut listed = lock(&flights.listed);
-        if let Some(flight) = listed.get(&key) {
-            let mut state = lock(&flight.state);
-            let age = now.saturating_duration_since(state.started);
-            if age <= flights.options.window && state.joined < flights.options.max_subscribers {
-                let (sender, receiver) = oneshot::channel();
-                state.joined += 1;
-                state.waiting.push_back(sender);
-                return Seat::Follower(receiver);
+        let full = listed.len() >= flights.options.max_pending;
+        let place = listed.entry(key);
+        match &place {
+            Entry::Occupied(flight) => {
+                let mut state = lock(&flight.get().state);
+                let age = now.saturating_duration_since(state.started);
+                if age <= flights.options.window && state.joined < flights.options.max_subscribers {
+                    let (sender, receiver) = oneshot::channel();
+                    state.joined += 1;
+                    state.waiting.push_back(sender);
+                    return Seat::Follower(receiver);
+                }
             }
-        } else if listed.len() >= flights.options.max_pending {
-            return Seat::Alone;
+            Entry::Vacant(_) if full => return Seat::Alone,
+            Entry::Vacant(_) => {}
         }
         let state = State { started: now, joined: 0, waiting: VecDeque::new(), failed: false };
-        let flight = Arc::new(Flight { key: key.clone(), state: Mutex::new(state) });
-        listed.insert(key, Arc::clone(&flight));
+        let flight = Arc::new(Flight { key: place.key().clone(), state: Mutex::new(state) });
+        place.insert_entry(Arc::clone(&flight));
         drop(listed);
         Seat::Leader(Lead { flight: Some(flight), flights: Arc::clone(flights) })
     }
 
     /// Nobody can join the flight any more.
     fn unlist(&self, flight: &Arc<Flight<K, V>>) {
-        let mut listed = lock(&self.listed);
-        if listed.get(&flight.key).is_some_and(|other| Arc::ptr_eq(other, flight)) {
-            listed.remove(&flight.key);
-        }
+        unlist(&mut lock(&self.listed), flight);
     }
 
     /// Flights that can be joined.
@@ -147,9 +160,8 @@ impl<K: Eq + Hash + Clone, V: Clone> Lead<K, V> {
         // Nobody joins in between: joining takes the same lock first.
         let mut listed = lock(&self.flights.listed);
         let next = lock(&flight.state).waiting.pop_front();
-        if next.is_none() && listed.get(&flight.key).is_some_and(|other| Arc::ptr_eq(other, flight))
-        {
-            listed.remove(&flight.key);
+        if next.is_none() {
+            unlist(&mut listed, flight);
         }
         next
     }

@@ -138,25 +138,28 @@ fn object(object: &RawObject, out: &mut Vec<u8>) {
     out.extend_from_slice(&(keys.len() as u64).to_le_bytes());
     for key in keys {
         text(key, out);
-        text(&compact(object.raw(key).unwrap_or_default()), out);
+        compact(object.raw(key).unwrap_or_default(), out);
     }
 }
 
-/// JSON without the blanks that mean nothing.
-fn compact(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
+/// JSON without the blanks that mean nothing, after its length as in [`text`].
+fn compact(json: &str, out: &mut Vec<u8>) {
+    let at = out.len();
+    out.extend_from_slice(&[0; 8]);
     let (mut quoted, mut escaped) = (false, false);
-    for c in json.chars() {
-        match c {
+    // What is looked for is never a part of a longer character.
+    for byte in json.bytes() {
+        match byte {
             _ if escaped => escaped = false,
-            '\\' => escaped = quoted,
-            '"' => quoted = !quoted,
-            ' ' | '\t' | '\n' | '\r' if !quoted => continue,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            b' ' | b'\t' | b'\n' | b'\r' if !quoted => continue,
             _ => {}
         }
-        out.push(c);
+        out.push(byte);
     }
-    out
+    let length = (out.len() - at - 8) as u64;
+    out[at..at + 8].copy_from_slice(&length.to_le_bytes());
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ fn judge(request: &Request) -> Result<Scope, ApiError> {
         Principal::Tenant(_) => Err(invalid()),
         // Whoever is not known yet may do nothing yet.
         _ => {
-            let failure = request.cx.extensions.get::<AuthFailure>().cloned();
+            let failure = request.cx.extensions().get::<AuthFailure>().cloned();
             Err(refusal(failure.unwrap_or(AuthFailure::Missing), request))
         }
     }
