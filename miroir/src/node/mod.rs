@@ -21,7 +21,7 @@ pub use call::{Call, NodeCall, TaskRef};
 pub use client::{Client, ClientOptions, Connections};
 pub use numbering::Numbering;
 pub use pool::{Factory, Pool};
-pub use scores::{InFlight, NodeScore, Scores};
+pub use scores::{Counted, NodeScore, Scores};
 
 use crate::stage::Stage;
 

@@ -100,15 +100,13 @@ impl NodeScore {
     }
 
     /// Counts a request until the guard is dropped.
-    pub fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
+    pub fn begin(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |score| &score.in_flight)
     }
 
     /// Counts a request that takes longer than it should until the guard is dropped.
-    pub fn overdue(self: &Arc<Self>) -> Overdue {
-        self.late.fetch_add(1, Ordering::Relaxed);
-        Overdue(Arc::clone(self))
+    pub fn overdue(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |score| &score.late)
     }
 
     /// Whether half of the requests in flight or more take longer than they should.
@@ -132,23 +130,24 @@ impl NodeScore {
     }
 }
 
-/// Counts one request in flight while it lives.
+/// Counts one request of a node while it lives.
 #[derive(Debug)]
-pub struct InFlight(Arc<NodeScore>);
+#[must_use]
+pub struct Counted {
+    score: Arc<NodeScore>,
+    among: fn(&NodeScore) -> &AtomicU64,
+}
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+impl Counted {
+    fn new(score: &Arc<NodeScore>, among: fn(&NodeScore) -> &AtomicU64) -> Self {
+        among(score).fetch_add(1, Ordering::Relaxed);
+        Self { score: Arc::clone(score), among }
     }
 }
 
-/// Counts one overdue request while it lives.
-#[derive(Debug)]
-pub struct Overdue(Arc<NodeScore>);
-
-impl Drop for Overdue {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.late.fetch_sub(1, Ordering::Relaxed);
+        (self.among)(&self.score).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
