@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::hints::{Hints, Strength};
-use crate::node::{InFlight, Scores};
+use crate::node::{Counted, Scores};
 use crate::routing::standing::{mix, unit};
 use crate::routing::{Selection, Strategy};
 use crate::topology::{Node, NodeStatus, Topology};
@@ -78,8 +78,7 @@ impl Simulation {
         let pace = Pace::new(start);
         let copies = self.topology.replication_factor() * self.topology.groups().len() as u32;
         let mut seen = Seen { calls: BTreeMap::new(), explored: 0, requests: seconds * self.rate };
-        let mut under_way: BTreeMap<(Duration, u64, NodeId), (Duration, InFlight)> =
-            BTreeMap::new();
+        let mut under_way: BTreeMap<(Duration, u64, NodeId), (Duration, Counted)> = BTreeMap::new();
         for n in 0..seen.requests {
             let at = Duration::from_micros(n * 1_000_000 / self.rate);
             while let Some(first) = under_way.first_entry().filter(|first| first.key().0 <= at) {
