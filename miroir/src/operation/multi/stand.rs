@@ -21,6 +21,7 @@ const WHOLE: &[&str] = &["offset", "limit", "page", "hitsPerPage", "distinct"];
 
 impl MultiSearch {
     /// Asks queries of the indexes that `names` answers for the one they name, where it answers any.
+    /// Limits, answers and errors stay about the queries and names of the client.
     pub fn stand(&mut self, names: impl Fn(&str) -> Option<Vec<String>>) {
         let federated = self.is_federated();
         for query in self.queries.iter_mut().flatten() {
