@@ -412,8 +412,8 @@ async fn work_is_split_and_a_dead_pods_share_moves() {
         .await;
     }
     // Its last word (3 s) has to run out, two looks at the list (1 s each), and a turn (2 s); the
-    // machine may be busy.
-    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    // machine may be busy with other tests.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
