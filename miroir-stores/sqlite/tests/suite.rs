@@ -11,7 +11,7 @@ use miroir::store::{IndexEntry, NewTask, Stale, StaleKind, StoreError, Stores, T
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
 use miroir_store_sqlite::{Durability, Options};
-use miroir_test::stores::{Fixture, Tape, listing};
+use miroir_test::stores::{Fixture, Tape, contents, listing};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -84,20 +84,6 @@ fn stale(node: &str) -> Stale {
         kind: StaleKind::Shard,
         generation: 0,
     }
-}
-
-/// Everything the stores hold, as text.
-async fn contents(stores: &Stores) -> String {
-    let all = TaskQuery { limit: usize::MAX, ..TaskQuery::default() };
-    format!(
-        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
-        stores.tasks.list(all).await.unwrap(),
-        stores.tasks.unfinished().await.unwrap(),
-        stores.tasks.counts().await.unwrap(),
-        stores.indexes.list().await.unwrap(),
-        stores.replicas.list().await.unwrap(),
-        stores.settings_versions.list("movies").await.unwrap(),
-    )
 }
 
 #[tokio::test]

@@ -30,9 +30,26 @@ pub mod webhooks;
 use std::any::Any;
 use std::fmt;
 
-use miroir::store::Stores;
+use miroir::store::{Stores, TaskQuery};
 
 pub use tape::Tape;
+
+/// What the stores hold of tasks, indexes, replicas and versions, as text.
+///
+/// # Panics
+/// If a store cannot be read.
+pub async fn contents(stores: &Stores) -> String {
+    let all = TaskQuery { limit: usize::MAX, ..TaskQuery::default() };
+    format!(
+        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+        stores.tasks.list(all).await.unwrap(),
+        stores.tasks.unfinished().await.unwrap(),
+        stores.tasks.counts().await.unwrap(),
+        stores.indexes.list().await.unwrap(),
+        stores.replicas.list().await.unwrap(),
+        stores.settings_versions.list("movies").await.unwrap(),
+    )
+}
 
 /// Stores under test and what must live as long as they do.
 pub struct Fixture {

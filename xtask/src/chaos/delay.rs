@@ -2,12 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::Outcome;
+use crate::cluster::{Node, NodeProgram};
 
 /// What all connections of a relay share.
 #[derive(Debug, Default)]
@@ -84,6 +86,19 @@ impl Delay {
     pub(super) fn take_searches(&self) -> usize {
         self.shared.searches.swap(0, Ordering::Relaxed)
     }
+}
+
+/// Starts nodes, a relay in front of each, and says where the relays are.
+pub(super) fn relayed(
+    program: &NodeProgram,
+    count: usize,
+    dir: &Path,
+) -> Outcome<(Vec<Node>, Vec<Delay>, Vec<String>)> {
+    let start = |number| Node::start(program, &format!("node-{number}"), dir);
+    let nodes = (0..count).map(start).collect::<Outcome<Vec<_>>>()?;
+    let relays = nodes.iter().map(|node| Delay::start(&node.url)).collect::<Outcome<Vec<_>>>()?;
+    let urls = relays.iter().map(|relay| relay.url.clone()).collect();
+    Ok((nodes, relays, urls))
 }
 
 /// One thread for each direction.

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::delay::Delay;
+use super::delay::relayed;
 use super::steady::{Load, Phase, heading, prepare};
 use crate::arguments::Shape;
-use crate::cluster::{Node, NodeProgram, Server};
+use crate::cluster::{NodeProgram, Server};
 use crate::guard::Scratch;
 use crate::{Failure, Outcome};
 
@@ -44,12 +44,7 @@ fn during(load: &Load<'_>, flood: &Load<'_>, name: &str) -> Outcome<Phase> {
 /// Floods a cluster of two groups, and judges.
 pub(super) fn run(program: &NodeProgram, server: &Path) -> Outcome<()> {
     let scratch = Scratch::new("chaos", false)?;
-    let nodes = (0..2)
-        .map(|number| Node::start(program, &format!("node-{number}"), scratch.path()))
-        .collect::<Outcome<Vec<_>>>()?;
-    let relays =
-        nodes.iter().map(|node| Delay::start(&node.url)).collect::<Outcome<Vec<Delay>>>()?;
-    let urls: Vec<String> = relays.iter().map(|relay| relay.url.clone()).collect();
+    let (_nodes, relays, urls) = relayed(program, 2, scratch.path())?;
     let shape = Shape { groups: 2, ..Shape::default() };
     let server = Server::start_with(server, &urls, shape, None, scratch.path(), TENANTS)?;
     let words = prepare(&server)?;

@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::delay::Delay;
+use super::delay::relayed;
 use super::steady::{Load, Phase, heading, prepare};
 use crate::arguments::Shape;
-use crate::cluster::{Node, NodeProgram, Server};
+use crate::cluster::{NodeProgram, Server};
 use crate::guard::Scratch;
 use crate::{Failure, Outcome};
 
@@ -18,12 +18,7 @@ const ALL_LATE: Duration = Duration::from_millis(200);
 /// Slows nodes of a cluster with two copies of each shard, and judges.
 pub(super) fn run(program: &NodeProgram, server: &Path, rate: u64) -> Outcome<()> {
     let scratch = Scratch::new("chaos", false)?;
-    let nodes = (0..3)
-        .map(|number| Node::start(program, &format!("node-{number}"), scratch.path()))
-        .collect::<Outcome<Vec<_>>>()?;
-    let relays =
-        nodes.iter().map(|node| Delay::start(&node.url)).collect::<Outcome<Vec<Delay>>>()?;
-    let urls: Vec<String> = relays.iter().map(|relay| relay.url.clone()).collect();
+    let (_nodes, relays, urls) = relayed(program, 3, scratch.path())?;
     let shape = Shape { factor: 2, ..Shape::default() };
     let server = Server::start(server, &urls, shape, None, scratch.path())?;
     let words = prepare(&server)?;

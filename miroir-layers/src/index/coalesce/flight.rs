@@ -68,6 +68,7 @@ impl<K: Eq + Hash + Clone, V: Clone> fmt::Debug for Flights<K, V> {
     }
 }
 
+/// Nobody can join the flight any more.
 fn unlist<K: Eq + Hash + Clone, V: Clone>(listed: &mut Listed<K, V>, flight: &Arc<Flight<K, V>>) {
     // Another one may have taken its place.
     if let Entry::Occupied(entry) = listed.entry(flight.key.clone())
@@ -112,11 +113,6 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
         Seat::Leader(Lead { flight: Some(flight), flights: Arc::clone(flights) })
     }
 
-    /// Nobody can join the flight any more.
-    fn unlist(&self, flight: &Arc<Flight<K, V>>) {
-        unlist(&mut lock(&self.listed), flight);
-    }
-
     /// Flights that can be joined.
     #[cfg(test)]
     #[allow(dead_code, reason = "only the copy under loom is asked")]
@@ -136,7 +132,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Lead<K, V> {
     /// Gives everybody the answer.
     pub(super) fn land(mut self, answer: &V) {
         let Some(flight) = self.flight.take() else { return };
-        self.flights.unlist(&flight);
+        unlist(&mut lock(&self.flights.listed), &flight);
         let waiting = std::mem::take(&mut lock(&flight.state).waiting);
         for follower in waiting {
             // Who went does not need it.

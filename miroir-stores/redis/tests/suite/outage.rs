@@ -10,8 +10,9 @@ use miroir_api::meili::TaskStatus;
 use miroir_api::{NodeId, TaskUid};
 use miroir_store_redis::Options;
 use miroir_test::redis::RedisServer;
+use miroir_test::stores::contents;
 
-use super::support::{Raw, contents, entry, instant, new_task, stale};
+use super::support::{Raw, entry, instant, new_task, stale};
 
 #[tokio::test]
 async fn a_crash_keeps_what_was_answered() {

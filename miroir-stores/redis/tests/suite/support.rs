@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use miroir::store::records::FEATURES;
-use miroir::store::{IndexEntry, NewTask, Stale, StaleKind, Stores, TaskQuery};
+use miroir::store::{IndexEntry, NewTask, Stale, StaleKind, Stores};
 use miroir_api::meili::TaskKind;
 use miroir_api::{IndexUid, NodeId, ShardId};
 use miroir_store_redis::Options;
@@ -59,20 +59,6 @@ pub(crate) fn stale(node: &str) -> Stale {
         kind: StaleKind::Shard,
         generation: 0,
     }
-}
-
-/// Everything the stores hold, as text.
-pub(crate) async fn contents(stores: &Stores) -> String {
-    let all = TaskQuery { limit: usize::MAX, ..TaskQuery::default() };
-    format!(
-        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
-        stores.tasks.list(all).await.unwrap(),
-        stores.tasks.unfinished().await.unwrap(),
-        stores.tasks.counts().await.unwrap(),
-        stores.indexes.list().await.unwrap(),
-        stores.replicas.list().await.unwrap(),
-        stores.settings_versions.list("movies").await.unwrap(),
-    )
 }
 
 /// A connection beside the store.
