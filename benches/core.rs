@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use miroir::StaleMap;
 use miroir::documents::{Format, Letters, split};
 use miroir::filter::{Keys, narrow};
 use miroir::hints::Hints;
-use miroir::leaf::{Route, choose};
+use miroir::leaf::choose;
 use miroir::merge::{HitOptions, Page, merge_hits};
 use miroir::node::Scores;
 use miroir::routing::{Selection, ShardSet, shard_of};
 use miroir::store::IndexEntry;
 use miroir::topology::{Node, NodeStatus, Topology};
+use miroir::view::Route;
+use miroir::view::StaleMap;
 use miroir_api::{GroupId, IndexUid, NodeId};
 use tokio::time::Instant;
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Nodes, Result, write};
-use miroir::operation::{Operation, Original, RawObject, Request, Search};
+use miroir::operation::{Operation, Request};
+use miroir::query::{Original, RawObject, Search};
 use miroir::{Context, Miroir};
 use serde_json::{Value, json};
 use tower::ServiceExt;

@@ -6,10 +6,10 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use http::Method;
-use miroir::documents::Letters;
-use miroir::filter::{Filter, Keys, narrow};
-use miroir::http::encode;
-use miroir::operation::Operation;
+use miroir_core::documents::Letters;
+use miroir_core::filter::{Filter, Keys, narrow};
+use miroir_pipeline::query::encode;
+use miroir_pipeline::operation::Operation;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 

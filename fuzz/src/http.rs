@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
-use miroir::Error;
-use miroir::http::{Decode, DecodeOptions};
-use miroir::operation;
+use miroir_pipeline::Error;
+use miroir_pipeline::http::{Decode, DecodeOptions};
+use miroir_pipeline::operation;
 use tower::ServiceExt;
 
 thread_local! {

@@ -2,11 +2,7 @@
 //! of the nodes sent, not more of them than asked for, and no field of Miroir's.
 
 use bytes::Bytes;
-use miroir::merge::{
-    DocumentOptions, FacetOptions, FacetOrder, FacetSearchOptions, Facets, HitOptions,
-    HybridOptions, MergeRequest, Page, Pagination, SimilarRequest, distinct_total, merge_documents,
-    merge_facet_search, merge_hits, merge_hybrid, merge_search, merge_similar, strip_reserved,
-};
+use miroir_core::merge::{DocumentOptions, FacetOptions, FacetOrder, FacetSearchOptions, Facets, HitOptions, HybridOptions, MergeRequest, Page, Pagination, SimilarRequest, distinct_total, merge_documents, merge_facet_search, merge_hits, merge_hybrid, merge_search, merge_similar, strip_reserved};
 use serde_json::{Map, Value};
 
 /// Hits of a page.

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use http::{Method, StatusCode};
-use miroir::http::routes::{Route, find, table};
-use miroir::http::{encode, query_pairs};
+use miroir_pipeline::http::routes::{Route, find, table};
+use miroir_pipeline::query::{encode, query_pairs};
 
 use crate::http::decode;
 

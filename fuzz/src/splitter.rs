@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use miroir::documents::{Checks, Format, Method, RawDocument, payload_for, prepare, split, strip};
+use miroir_core::documents::{Checks, Format, Method, RawDocument, payload_for, prepare, split, strip};
 use miroir_api::ShardId;
 use serde::de::IgnoredAny;
 use serde_json::{Deserializer, Map, Value};

@@ -2,7 +2,7 @@
 
 use ::csv::ReaderBuilder;
 use bytes::Bytes;
-use miroir::documents::{Format, split};
+use miroir_core::documents::{Format, split};
 use serde_json::{Map, Value};
 
 /// The first byte chooses the delimiter, the rest is the payload.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use miroir::keys::ApiKey;
-use miroir::store::IndexEntry;
-use miroir::topology::{Node, NodeStatus, Topology};
 use miroir_api::meili::{IndexPattern, KeyAction};
 use miroir_api::{GroupId, IndexUid, NodeId};
+use miroir_core::keys::ApiKey;
+use miroir_core::topology::{Node, NodeStatus, Topology};
+use miroir_store::IndexEntry;
 
 /// An index with that many shards.
 pub(crate) fn entry(name: &str, shards: u32) -> IndexEntry {

@@ -1,8 +1,8 @@
 //! Miroir's capabilities as tower layers, foldered by stage.
 //!
 //! Every layer stands alone: it can be mounted in the reference server's stack or in any other one
-//! of its stage. What must be outside of it, it says itself ([`miroir::Placed`]), and
-//! [`miroir::Stack::build`] refuses a wrong order.
+//! of its stage. What must be outside of it, it says itself ([`miroir_pipeline::Placed`]), and
+//! [`miroir_pipeline::Stack::build`] refuses a wrong order.
 //!
 //! | stage | layer | must be inside of | what it does |
 //! | --- | --- | --- | --- |

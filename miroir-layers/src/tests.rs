@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use miroir::Stack;
-use miroir::node::{Request, Scores};
 use miroir_api::NodeId;
+use miroir_pipeline::Stack;
+use miroir_pipeline::node::{Request, Scores};
 use miroir_test::mock::mock;
 
 use crate::node::*;

@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use miroir::Placed;
 use miroir_layers::index::{
     CoalesceLayer, QueryPlannerLayer, SessionLayer, StampLayer, TenantLayer,
 };
@@ -15,6 +14,7 @@ use miroir_layers::node::{
 use miroir_layers::operation::{
     AliasLayer, AuthorizeLayer, IdempotencyLayer, OperationLimitLayer, ShadowLayer,
 };
+use miroir_pipeline::Placed;
 
 const HEAD: &str = "# Layers
 

@@ -7,19 +7,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
-use miroir::context::Principal;
-use miroir::hints::Strength;
-use miroir::http::Decode;
-use miroir::index;
-use miroir::node;
-use miroir::routing::ShardSet;
-use miroir::stage::{BoxService, Next, from_fn};
-use miroir::store::{IndexEntry, memory};
-use miroir::topology::Node;
-use miroir::{ExplainTuning, Miroir, Stack, Tuning};
 use miroir_api::{GroupId, IndexUid, ShardId};
+use miroir_control::Miroir;
+use miroir_core::hints::Strength;
+use miroir_core::routing::ShardSet;
+use miroir_core::topology::Node;
 use miroir_layers::leaf::{FailoverLayer, HedgeLayer, HedgeOptions};
 use miroir_layers::node::LoadLayer;
+use miroir_pipeline::context::Principal;
+use miroir_pipeline::http::Decode;
+use miroir_pipeline::index;
+use miroir_pipeline::node;
+use miroir_pipeline::stage::{BoxService, Next, from_fn};
+use miroir_pipeline::{ExplainTuning, Stack, Tuning};
+use miroir_store::{IndexEntry, memory};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -50,7 +51,7 @@ async fn service(explain: ExplainTuning, narrow: Narrow) -> Service {
         assert!(stores.indexes.put(entry, None).await.unwrap());
     }
     let searches = Arc::new(AtomicUsize::new(0));
-    let scores = Arc::new(miroir::node::Scores::default());
+    let scores = Arc::new(miroir_pipeline::node::Scores::default());
     let factory = {
         let (searches, scores) = (Arc::clone(&searches), Arc::clone(&scores));
         move |node: &Node| {

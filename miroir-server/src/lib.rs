@@ -153,8 +153,8 @@ impl Server {
             tracing::warn!(warning, "configuration");
         }
         let me = Identity::of_this_pod();
-        let office = me.office(&config);
-        let (cluster, shadow) = stack::build(&config, stores, office).await?;
+        let pod = me.pod_name(&config);
+        let (cluster, shadow) = stack::build(&config, stores, pod).await?;
         let server = &config.server;
         let client = bind(server.bind, server.port, "server.port").await?;
         let scrape = bind(server.bind, server.metrics_port, "server.metrics_port").await?;
@@ -193,7 +193,7 @@ impl Server {
     /// None today; reserved for listeners that fail while running.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BuildError> {
         let drain = Duration::from(self.config.server.request_timeout_ms);
-        let shared = self.cluster.shared.clone();
+        let shared = self.cluster.state.clone();
         let admin =
             admin::router(&self.config, &self.cluster, self.shadow, &self.readiness, &self.metrics);
         let admission = edge::Admission::new(self.config.server.max_concurrent_requests);

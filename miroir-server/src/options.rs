@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use miroir::broadcast::drift::DriftOptions;
 use miroir::keys::MasterKey;
 use miroir::merge::Fusion;
 use miroir::node::ClientOptions;
-use miroir::node::health::HealthOptions;
-use miroir::operation::control::drift::DriftOptions;
+use miroir::node::HealthOptions;
 use miroir::quorum::WriteQuorum;
 use miroir::store::{Stores, memory};
 use miroir::topology::{Node, NodeStatus, Topology};
@@ -78,7 +78,7 @@ pub(crate) fn limiter(config: &Config, stores: &Stores) -> Limiter {
 /// they know. Nothing where there are no others.
 fn counted(config: &Config) -> Option<String> {
     let key = config.master_key.get().filter(|_| config.is_shared())?;
-    Some(miroir::tenants::hash_of(format!("miroir rate_limit counted\0{key}").as_bytes()))
+    Some(miroir::cluster::tenants::hash_of(format!("miroir rate_limit counted\0{key}").as_bytes()))
 }
 
 /// How requests of one address are limited, if they are.

@@ -12,9 +12,9 @@ use futures_util::future::BoxFuture;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
-use miroir::pods::Office;
+use miroir::cluster::PodName;
+use miroir::runtime::{Discover, Discovered, Peers, StaticPeers};
 use miroir::store::{Pods, Stores};
-use miroir::worker::{Discover, Discovered, Peers, StaticPeers};
 
 use uuid::Uuid;
 
@@ -40,15 +40,11 @@ impl Identity {
         Self { name: variable("POD_NAME").unwrap_or_else(host), address: variable("POD_IP") }
     }
 
-    /// What this pod may do: everything, or what it is elected for.
-    pub(crate) fn office(&self, config: &Config) -> Office {
-        if config.is_shared() {
-            // No other process has this name, nor this pod after a restart.
-            let process = format!("{}-{}", self.name, Uuid::new_v4().simple());
-            Office::shared(process, self.name.clone())
-        } else {
-            Office::default()
-        }
+    /// The name of this process among those that share a store; `None` where it is alone.
+    pub(crate) fn pod_name(&self, config: &Config) -> Option<PodName> {
+        // No other process has this name, nor this pod after a restart.
+        let process = || format!("{}-{}", self.name, Uuid::new_v4().simple());
+        config.is_shared().then(|| PodName { process: process(), pod: self.name.clone() })
     }
 
     /// Where other pods reach this one.

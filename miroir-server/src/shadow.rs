@@ -11,8 +11,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use miroir::Error;
+use miroir::cluster::ClusterState;
 use miroir::operation::{self, Response};
-use miroir::{Error, Shared};
 use miroir_api::NodeId;
 use miroir_layers::operation::shadow::PrimaryKeys;
 use miroir_layers::operation::{Shadow, ShadowLayer, ShadowLog, ShadowOptions};
@@ -29,11 +30,11 @@ pub(crate) type Built = Option<(ShadowLayer, Arc<ShadowLog>)>;
 
 /// Where primary keys are looked up once the cluster stands.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lookup(Arc<OnceLock<Arc<Shared>>>);
+pub(crate) struct Lookup(Arc<OnceLock<Arc<ClusterState>>>);
 
 impl Lookup {
     /// From now on keys are those of this cluster's indexes.
-    pub(crate) fn set(&self, shared: &Arc<Shared>) {
+    pub(crate) fn set(&self, shared: &Arc<ClusterState>) {
         let _ = self.0.set(Arc::clone(shared));
     }
 
@@ -41,7 +42,7 @@ impl Lookup {
         let lookup = self.clone();
         Arc::new(move |name| {
             let uid = miroir_api::IndexUid::new(name).ok()?;
-            lookup.0.get()?.index(&uid)?.primary_key.clone()
+            lookup.0.get()?.catalog.get(&uid)?.primary_key.clone()
         })
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use miroir::Context;
 use miroir::error::ErrorKind;
-use miroir::operation::{Operation, Original, Search};
+use miroir::operation::Operation;
+use miroir::query::{Original, Search};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

@@ -6,17 +6,19 @@
 
 use std::sync::Arc;
 
+use miroir::api::Control;
+use miroir::cluster::ClusterState;
+use miroir::cluster::PodName;
 use miroir::cluster::aliases::AliasTable;
 use miroir::index::Scatter;
 use miroir::leaf::Dispatch;
 use miroir::node::{Client, Connections, Pool, Scores};
 use miroir::operation::Resolve;
-use miroir::operation::control::Control;
-use miroir::pods::Office;
+use miroir::pods::take_over;
 use miroir::stack::Description;
 use miroir::store::{CachedTasks, Stores, memory};
 use miroir::topology::Node;
-use miroir::{Cluster, Shared, Stack, StageService, index, leaf, node, operation};
+use miroir::{Cluster, Stack, StageService, index, leaf, node, operation};
 use miroir_api::NodeId;
 use miroir_layers::edge::rate_limit::Limiter;
 use miroir_layers::index::{
@@ -98,7 +100,7 @@ fn operation(
 pub(crate) async fn build(
     config: &Config,
     mut stores: Stores,
-    office: Office,
+    pod: Option<PodName>,
 ) -> Result<(Cluster, Option<Arc<ShadowLog>>), BuildError> {
     // Not over a store that others write too; see `CachedTasks`.
     if config.task_store.backend == TaskStoreBackend::Sqlite {
@@ -125,20 +127,27 @@ pub(crate) async fn build(
     let pool = Pool::new(factory, &topology)?;
     let tuning = options::tuning(config);
     let timeout = tuning.node_timeout;
-    let shared = Shared::load(topology, stores, pool.clone(), Arc::clone(&scores), tuning, office)
-        .await
-        .map_err(|source| crate::store_failed(config, source))?;
+    let state = ClusterState::new(topology, stores, pool.clone(), Arc::clone(&scores), tuning, pod);
+    let read =
+        if state.leadership.is_shared() { state.reload().await } else { take_over(&state).await };
+    read.map_err(|source| crate::store_failed(config, source))?;
 
     let leaves = leaf(config, &scores).build(Dispatch::new(pool, Arc::clone(&scores), timeout))?;
-    let stores = &shared.stores;
+    let stores = &state.stores;
     let indexes =
-        index(config, stores, &scores).build(Scatter::new(leaves.clone(), Arc::clone(&shared)))?;
-    let control = Control::new(leaves.clone(), Arc::clone(&shared));
-    let resolve = Resolve::new(indexes.clone(), Arc::clone(&shared), control);
+        index(config, stores, &scores).build(Scatter::new(leaves.clone(), Arc::clone(&state)))?;
+    let control = Arc::new(Control::new(leaves.clone(), Arc::clone(&state)));
+    let resolve = Resolve::new(
+        indexes.clone(),
+        Arc::clone(&state),
+        operation::BoxService::new(Control::clone(&control)),
+        control,
+    );
     let limiter = options::limiter(config, stores);
-    let operations = operation(config, stores, &shared.aliases, shadow, &limiter).build(resolve)?;
-    lookup.set(&shared);
-    Ok((Cluster { operations, indexes, leaves, shared }, log))
+    let operations =
+        operation(config, stores, state.aliases.table(), shadow, &limiter).build(resolve)?;
+    lookup.set(&state);
+    Ok((Cluster { operations, indexes, leaves, state }, log))
 }
 
 /// Every stage with its layers, from the client inwards: what `--describe-stack` prints. Opens

@@ -16,8 +16,8 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use miroir::Shared;
-use miroir::operation::control::webhooks::news;
+use miroir::api::webhooks::news;
+use miroir::cluster::ClusterState;
 use miroir::store::Webhook;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,7 @@ async fn deliver(sender: Sender, hook: Webhook, body: Bytes) {
 }
 
 /// Tells webhooks until cancelled.
-pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+pub(crate) async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
     let sender = sender();
     let room = Arc::new(Semaphore::new(AT_ONCE));
     loop {

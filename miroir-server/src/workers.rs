@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use metrics_exporter_prometheus::PrometheusHandle;
-use miroir::node::health;
-use miroir::operation::control::{drift, poller, repair};
+use miroir::broadcast::drift;
+use miroir::cluster::ClusterState;
+use miroir::health;
 use miroir::pods::{self, Leader, PodOptions};
+use miroir::replicas::repair;
+use miroir::runtime::{self, Candidate, Item, Peers, Schedule, Worker, elected, partitioned};
 use miroir::store::Stores;
-use miroir::worker::{self, Candidate, Item, Peers, Schedule, Worker, elected, partitioned};
-use miroir::{Cluster, Shared, clock};
+use miroir::tasks::poller;
+use miroir::{Cluster, clock};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +42,7 @@ pub(crate) fn start(
     metrics: PrometheusHandle,
     admission: Arc<Admission>,
 ) -> JoinSet<()> {
-    let shared = &cluster.shared;
+    let shared = &cluster.state;
     let stop = &shared.stop;
     let mut workers = JoinSet::new();
     let mut add = |worker| {
@@ -54,12 +57,12 @@ pub(crate) fn start(
     if let Some(discovery) = discovery {
         let (list, every) = (Arc::clone(&peers), config.peer_discovery.refresh_interval_s.into());
         add(supervise("peers", stop, move |stop| {
-            worker::follow(Arc::clone(&list), Arc::clone(&discovery), every, stop)
+            runtime::follow(Arc::clone(&list), Arc::clone(&discovery), every, stop)
         }));
         let lease = &config.leader_election;
         let options = PodOptions {
             address: pod.me.address(config, pod.client),
-            word: lease.lease_ttl_s.into(),
+            report_ttl: lease.lease_ttl_s.into(),
             ..PodOptions::default()
         };
         let state = Arc::clone(shared);
@@ -68,7 +71,7 @@ pub(crate) fn start(
         }));
         let candidate = Candidate {
             leases: Arc::clone(&shared.stores.leases),
-            holder: shared.office.name().to_owned(),
+            holder: shared.leadership.process().to_owned(),
             ttl: lease.lease_ttl_s.into(),
             renew: lease.renew_interval_s.into(),
         };
@@ -124,7 +127,7 @@ pub(crate) fn start(
 
 /// The workers that change things: one pod runs them for all.
 fn changing(
-    shared: &Arc<Shared>,
+    shared: &Arc<ClusterState>,
     stop: &CancellationToken,
 ) -> Vec<futures_util::future::BoxFuture<'static, ()>> {
     let (to_poll, to_repair, to_tell) =
@@ -231,14 +234,14 @@ const QUEUES: [&str; 2] = ["dump_import", "reshard_backfill"];
 const LOOK_AT_QUEUES: Duration = Duration::from_secs(15);
 
 /// Shows how many shards are this pod's among its peers, and how much waits in queues.
-async fn show_shares(shared: Arc<Shared>, peers: Arc<Peers>, stop: CancellationToken) {
+async fn show_shares(shared: Arc<ClusterState>, peers: Arc<Peers>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_AT_QUEUES);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let own = (0..shared.tuning.shards).filter(|shard| peers.owns(&format!("shard:{shard}")));
+        let own = (0..shared.options.shards).filter(|shard| peers.owns(&format!("shard:{shard}")));
         metrics::gauge!("miroir_owned_shards_count").set(own.count() as f64);
         for kind in QUEUES {
             match shared.stores.jobs.list(kind).await {
@@ -251,7 +254,7 @@ async fn show_shares(shared: Arc<Shared>, peers: Arc<Peers>, stop: CancellationT
 }
 
 /// Notices the moment of readiness even if nobody asks.
-async fn await_ready(shared: Arc<Shared>, readiness: Readiness, stop: CancellationToken) {
+async fn await_ready(shared: Arc<ClusterState>, readiness: Readiness, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK);
     while !readiness.look(&shared) {
         tokio::select! {

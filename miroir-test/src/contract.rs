@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{self, Poll, Wake, Waker};
 
-use miroir::error::ErrorKind;
-use miroir::stage::{Stage, StageService};
-use miroir::{Error, Fault};
+use miroir_pipeline::error::ErrorKind;
+use miroir_pipeline::stage::{Stage, StageService};
+use miroir_pipeline::{Error, Fault};
 use tower::{Layer, Service};
 
 use crate::mock::{Exchange, MockHandle, MockService, mock};

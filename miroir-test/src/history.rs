@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Mutex;
 
-use miroir::routing::shard_of;
+use miroir_core::routing::shard_of;
 use serde_json::Value;
 
 use crate::cluster::SimCluster;
@@ -218,9 +218,9 @@ impl History {
 
     /// Judges what the nodes of a quiet cluster hold of an index.
     pub fn check_nodes(&self, cluster: &SimCluster, name: &str) {
-        let shared = cluster.miroir().cluster.shared;
-        let topology = shared.topology();
-        let entries = shared.indexes();
+        let shared = cluster.miroir().cluster.state;
+        let topology = shared.membership.topology();
+        let entries = shared.catalog.all();
         let Some(entry) = entries.iter().find(|entry| entry.name.as_str() == name) else {
             self.violation(format!("index {name} is gone"));
             return;
@@ -285,9 +285,9 @@ impl History {
 
     /// Judges whether the nodes of a quiet cluster hold exactly the indexes of the catalogue.
     pub fn check_catalogue(&self, cluster: &SimCluster) {
-        let shared = cluster.miroir().cluster.shared;
+        let shared = cluster.miroir().cluster.state;
         let wanted: BTreeSet<String> =
-            shared.indexes().iter().map(|entry| entry.physical.clone()).collect();
+            shared.catalog.all().iter().map(|entry| entry.physical.clone()).collect();
         for node in &cluster.nodes {
             let held: BTreeSet<String> =
                 node.inspect(|disk| disk.indexes.keys().cloned().collect());

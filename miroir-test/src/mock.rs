@@ -6,10 +6,10 @@
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
-//! use miroir::{Error, stage::{Next, from_fn}};
+//! use miroir_pipeline::{Error, stage::{Next, from_fn}};
 //!
 //! // A layer that knows one error of its own and asks the rest for everything else.
-//! let layer = from_fn(|request: miroir::node::Request, next: Next<miroir::node::Request>| async move {
+//! let layer = from_fn(|request: miroir_pipeline::node::Request, next: Next<miroir_pipeline::node::Request>| async move {
 //!     if request.uri().path() == "/secret" { return Err(Error::not_found()); }
 //!     next.run(request).await
 //! });
@@ -36,8 +36,8 @@ use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use miroir::Error;
-use miroir::stage::{BoxService, Stage, StageService};
+use miroir_pipeline::Error;
+use miroir_pipeline::stage::{BoxService, Stage, StageService};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tower::{Layer, Service, ServiceExt};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http_body_util::Full;
-use miroir::Error;
-use miroir::node::{Request, Response};
-use miroir::stage::{Next, StageFuture, StageService, from_fn, take_ready};
+use miroir_pipeline::Error;
+use miroir_pipeline::node::{Request, Response};
+use miroir_pipeline::stage::{Next, StageFuture, StageService, from_fn, take_ready};
 use miroir_test::contract::contract;
 use miroir_test::{layered, mock};
 use tokio::sync::Semaphore;

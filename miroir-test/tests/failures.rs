@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
-use miroir::context::Principal;
-use miroir::operation::control::drift::DriftCheck;
-use miroir::quorum::WriteQuorum;
-use miroir::topology::NodeStatus;
-use miroir::worker::{self, Peers};
 use miroir_api::{IndexUid, NodeId};
+use miroir_control::broadcast::drift::DriftCheck;
+use miroir_control::runtime::{self, Peers};
+use miroir_core::quorum::WriteQuorum;
+use miroir_core::topology::NodeStatus;
+use miroir_pipeline::context::Principal;
 use miroir_test::cluster::{Answer, Shape, SimCluster};
 use miroir_test::faults::Fault;
 use miroir_test::history::History;
@@ -62,7 +62,7 @@ async fn complete(cluster: &SimCluster, count: usize, when: &str) {
 }
 
 fn status(cluster: &SimCluster, at: usize) -> NodeStatus {
-    let topology = cluster.miroir().cluster.shared.topology();
+    let topology = cluster.miroir().cluster.state.membership.topology();
     topology.node(cluster.nodes[at].id()).unwrap().status
 }
 
@@ -90,7 +90,7 @@ async fn settled(cluster: &SimCluster, count: u32) {
 
 fn end(cluster: &SimCluster) {
     cluster.life().end();
-    cluster.miroir().cluster.shared.stop.cancel();
+    cluster.miroir().cluster.state.stop.cancel();
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,8 +218,8 @@ async fn nothing_is_orphaned_wherever_making_and_deleting_an_index_is_cut_off() 
     }
 }
 
-fn main_index(cluster: &SimCluster) -> Arc<miroir::store::IndexEntry> {
-    cluster.miroir().cluster.shared.index(&IndexUid::new("main").unwrap()).unwrap()
+fn main_index(cluster: &SimCluster) -> Arc<miroir_store::IndexEntry> {
+    cluster.miroir().cluster.state.catalog.get(&IndexUid::new("main").unwrap()).unwrap()
 }
 
 fn settings(cluster: &SimCluster, at: usize) -> Value {
@@ -241,21 +241,21 @@ async fn meddle(cluster: &SimCluster, at: usize, words: &str) {
 async fn settings_changed_behind_miroirs_back_are_mended() {
     let cluster = filled(7, shape(1, 2), 10).await;
     cluster.quiesce(PATIENCE).await.unwrap();
-    let shared = Arc::clone(&cluster.miroir().cluster.shared);
+    let shared = Arc::clone(&cluster.miroir().cluster.state);
     let right = settings(&cluster, 0);
     let version = main_index(&cluster).settings_version;
     meddle(&cluster, 0, "drift").await;
     let alone = Peers::alone();
     let look = DriftCheck::new(Arc::clone(&shared), false);
     let mend = DriftCheck::new(Arc::clone(&shared), true);
-    worker::pass(&look, &alone).await;
+    runtime::pass(&look, &alone).await;
     assert_ne!(settings(&cluster, 0), right, "asked only to look");
-    worker::pass(&mend, &alone).await;
+    runtime::pass(&mend, &alone).await;
     assert_eq!(settings(&cluster, 0), right);
     // Two of three against what was committed: the committed ones are right.
     meddle(&cluster, 1, "drift").await;
     meddle(&cluster, 2, "drift").await;
-    worker::pass(&mend, &alone).await;
+    runtime::pass(&mend, &alone).await;
     for at in 0..3 {
         assert_eq!(settings(&cluster, at), right, "node {at}");
     }

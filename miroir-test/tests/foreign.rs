@@ -4,7 +4,7 @@
 
 mod support;
 
-use miroir::Miroir;
+use miroir_control::Miroir;
 use serde_json::{Value, json};
 
 use support::{Api, KEY, nodes};

@@ -6,14 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use http_body_util::{BodyExt, Full};
-use miroir::context::Principal;
-use miroir::keys::MasterKey;
-use miroir::stage::BoxService;
-use miroir::store::{Stores, memory};
-use miroir::{Miroir, Stack};
 use miroir_api::NodeId;
+use miroir_control::Miroir;
+use miroir_core::keys::MasterKey;
 use miroir_layers::edge::{AuthenticateLayer, AuthenticateOptions};
 use miroir_layers::operation::AuthorizeLayer;
+use miroir_pipeline::Stack;
+use miroir_pipeline::context::Principal;
+use miroir_pipeline::stage::BoxService;
+use miroir_store::{Stores, memory};
 use miroir_test::node::FakeNode;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
@@ -29,7 +30,7 @@ struct Process {
 impl Process {
     async fn start(nodes: &[FakeNode], stores: &Stores, master: Option<&str>) -> Self {
         let all = nodes.to_vec();
-        let factory = move |node: &miroir::topology::Node| {
+        let factory = move |node: &miroir_core::topology::Node| {
             let fake =
                 all.iter().find(|fake| *fake.id() == node.id).cloned().expect("a known node");
             Ok(BoxService::new(tower::service_fn(move |request| fake.clone().oneshot(request))))
@@ -50,7 +51,7 @@ impl Process {
         }
         let miroir = builder.build().await.expect("a valid shape");
         miroir.spawn_workers();
-        let keyring = Arc::clone(&miroir.cluster.shared.keyring);
+        let keyring = Arc::clone(&miroir.cluster.state.keyring);
         let options = AuthenticateOptions { keyring, admin_key: None };
         Self { miroir, authenticate: AuthenticateLayer::new(&options) }
     }

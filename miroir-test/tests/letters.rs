@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::Method;
-use miroir::documents::Letters;
-use miroir::quorum::WriteQuorum;
 use miroir_api::IndexUid;
+use miroir_core::documents::Letters;
+use miroir_core::quorum::WriteQuorum;
 use miroir_test::cluster::{Shape, SimCluster};
 use miroir_test::faults::Fault;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use miroir::quorum::WriteQuorum;
+use miroir_core::quorum::WriteQuorum;
 use miroir_test::cluster::{Answer, Shape, SimCluster};
 use miroir_test::faults::Fault;
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ async fn everywhere(cluster: &SimCluster, rule: Option<(&str, &Value)>) {
 
 fn end(cluster: &SimCluster) {
     cluster.life().end();
-    cluster.miroir().cluster.shared.stop.cancel();
+    cluster.miroir().cluster.state.stop.cancel();
 }
 
 #[tokio::test(start_paused = true)]

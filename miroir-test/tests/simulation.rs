@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Method;
-use miroir::quorum::WriteQuorum;
+use miroir_core::quorum::WriteQuorum;
 use miroir_test::cluster::{Answer, Shape, SimCluster};
 use miroir_test::faults::{Fault, Flaky, Rng, Schedule};
 use miroir_test::history::{Figures, History};

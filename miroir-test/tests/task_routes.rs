@@ -3,9 +3,10 @@
 
 mod support;
 
-use miroir::cluster::Tuning;
-use miroir::{Miroir, Stack};
+use miroir_control::Miroir;
 use miroir_layers::leaf::failover::FailoverLayer;
+use miroir_pipeline::Stack;
+use miroir_pipeline::cluster::Tuning;
 use serde_json::{Value, json};
 use std::sync::Arc;
 

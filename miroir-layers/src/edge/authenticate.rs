@@ -45,8 +45,8 @@
 //! # Example
 //! ```
 //! use std::sync::Arc;
-//! use miroir::context::Principal;
-//! use miroir::keys::{Keyring, MasterKey};
+//! use miroir_pipeline::context::Principal;
+//! use miroir_core::keys::{Keyring, MasterKey};
 //! use miroir_layers::edge::{AuthenticateLayer, AuthenticateOptions};
 //! use tower::{ServiceBuilder, ServiceExt};
 //!
@@ -72,9 +72,9 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use http::{HeaderMap, Request, header};
-use miroir::Placed;
-use miroir::context::Principal;
-use miroir::keys::{Keyring, Unknown};
+use miroir_pipeline::Placed;
+use miroir_pipeline::context::Principal;
+use miroir_pipeline::keyring::{Keyring, Unknown};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower::{Layer, Service};
@@ -286,7 +286,7 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Authenticate<S> {
 
 #[cfg(test)]
 mod tests {
-    use miroir::keys::MasterKey;
+    use miroir_core::keys::MasterKey;
     use tower::ServiceExt;
 
     use super::*;

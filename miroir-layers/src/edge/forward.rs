@@ -1,6 +1,6 @@
 //! Passes on what changes something to the pod that leads.
 //!
-//! Of several pods over one store only the elected one changes anything ([`miroir::pods`]). With this
+//! Of several pods over one store only the elected one changes anything ([`miroir_control::pods`]). With this
 //! layer clients need not know which: a request that changes something is sent on as it came, the
 //! client's key included, and the leader's answer is the answer. While nobody leads, or nobody can
 //! be reached, it waits for the next leader as long as the request may take.
@@ -32,7 +32,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use std::time::Duration;
-//! use miroir::pods::Office;
+//! use miroir_pipeline::cluster::Leadership;
 //! use miroir_layers::edge::{ForwardLayer, ForwardOptions};
 //! use tower::{ServiceBuilder, ServiceExt};
 //!
@@ -68,10 +68,10 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use miroir::deadline::Deadline;
-use miroir::error::{BoxError, Error};
-use miroir::http::routes::Router;
-use miroir::http::{Answered, refuse};
+use miroir_pipeline::deadline::Deadline;
+use miroir_pipeline::error::{BoxError, Error};
+use miroir_pipeline::http::routes::Router;
+use miroir_pipeline::http::{Answered, refuse};
 use tower::{Layer, Service};
 
 /// Marks what was passed on.

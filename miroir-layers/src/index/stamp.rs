@@ -25,21 +25,21 @@
 //!
 //! # Example
 //! ```
-//! use miroir::Stack;
+//! use miroir_pipeline::Stack;
 //! use miroir_layers::index::{StampLayer, StampOptions};
 //!
 //! let options = StampOptions { updated_at: true, ..StampOptions::default() };
-//! let stack = Stack::<miroir::index::Request>::new().push(StampLayer::new(options));
+//! let stack = Stack::<miroir_pipeline::index::Request>::new().push(StampLayer::new(options));
 //! assert_eq!(stack.describe().layers, ["stamp"]);
 //! ```
 
 use std::task::{self, Poll};
 
 use futures_util::future::{Either, Ready, ready};
-use miroir::context::Origin;
-use miroir::documents::{self, find_reserved, reserved_field};
-use miroir::index::{Operation, Request, Response, Write};
-use miroir::{Error, Placed, StageService};
+use miroir_core::documents::{self, find_reserved, reserved_field};
+use miroir_pipeline::context::Origin;
+use miroir_pipeline::index::{Operation, Request, Response, Write};
+use miroir_pipeline::{Error, Placed, StageService};
 use tower::{Layer, Service};
 
 /// Which fields are Miroir's. The shard always is.

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use ::http::Response as HttpResponse;
 use bytes::Bytes;
-use miroir::hints::Hints;
-use miroir::leaf::{Ask, Dispatch, Request, Route, Target};
-use miroir::node::{Call, Pool, Scores};
-use miroir::routing::standing::{mix, unit};
-use miroir::routing::{Selection, ShardSet, Strategy};
-use miroir::stage::{BoxService, Next, from_fn};
-use miroir::topology::{Node, Topology};
-use miroir::{Context, Stack, node};
 use miroir_api::NodeId;
+use miroir_core::hints::Hints;
+use miroir_core::routing::standing::{mix, unit};
+use miroir_core::routing::{Selection, ShardSet, Strategy};
+use miroir_core::topology::{Node, Topology};
+use miroir_core::view::Route;
+use miroir_pipeline::leaf::{Ask, Dispatch, Request, Target};
+use miroir_pipeline::node::{Call, Pool, Scores};
+use miroir_pipeline::stage::{BoxService, Next, from_fn};
+use miroir_pipeline::{Context, Stack, node};
 use tokio::time::{Instant, sleep, sleep_until};
 use tower::ServiceExt;
 

@@ -1,8 +1,8 @@
 //! A leaf that failed as a whole, as a leaf whose parts failed.
 
-use miroir::leaf::{Failed, Response};
-use miroir::routing::ShardSet;
-use miroir::{Error, Fault, Retry};
+use miroir_core::routing::ShardSet;
+use miroir_pipeline::leaf::{Failed, Response};
+use miroir_pipeline::{Error, Fault, Retry};
 
 /// A whole leaf that failed, as a part that failed. `None`: asking elsewhere does not help.
 pub(super) fn as_failure(error: &Error, shards: &ShardSet) -> Option<Failed> {

@@ -35,8 +35,8 @@ use std::task::{self, Poll};
 
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, InvalidHeaderValue};
-use miroir::node::{Request, Response};
-use miroir::{Error, Placed, StageService};
+use miroir_pipeline::node::{Request, Response};
+use miroir_pipeline::{Error, Placed, StageService};
 use tower::{Layer, Service};
 
 /// See the [module's documentation](self).

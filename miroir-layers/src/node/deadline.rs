@@ -21,7 +21,7 @@
 //! # Example
 //! ```
 //! use std::time::Duration;
-//! use miroir::{Context, node::Call};
+//! use miroir_pipeline::{Context, node::Call};
 //! use miroir_layers::node::{DeadlineLayer, DeadlineOptions};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -39,10 +39,10 @@
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use miroir::node::{Request, Response};
-use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
+use miroir_pipeline::node::{Request, Response};
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Placed, StageService};
 use tower::{Layer, Service};
 
 use super::call_of;

@@ -44,10 +44,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use miroir::node::{Request, Response};
-use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
+use miroir_pipeline::node::{Request, Response};
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Placed, StageService};
 use tower::{Layer, Service};
 
 /// Which faults, and how often. By default none.

@@ -25,23 +25,23 @@
 //!
 //! # Example
 //! ```
-//! use miroir::Stack;
+//! use miroir_pipeline::Stack;
 //! use miroir_layers::node::{LimitLayer, LimitOptions};
 //!
 //! let node = miroir_api::NodeId::new("a").unwrap();
 //! let options = LimitOptions { interactive: 8, ..LimitOptions::default() };
-//! let stack = Stack::<miroir::node::Request>::new().push(LimitLayer::new(&node, options));
+//! let stack = Stack::<miroir_pipeline::node::Request>::new().push(LimitLayer::new(&node, options));
 //! assert_eq!(stack.describe().layers, ["limit"]);
 //! ```
 
 use std::sync::Arc;
 use std::task::{self, Poll};
 
-use miroir::context::Class;
-use miroir::node::{Request, Response};
-use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
+use miroir_pipeline::context::Class;
+use miroir_pipeline::node::{Request, Response};
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Placed, StageService};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{Layer, Service};
 

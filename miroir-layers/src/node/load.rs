@@ -22,22 +22,22 @@
 //!
 //! # Example
 //! ```
-//! use miroir::{Stack, node::Scores};
+//! use miroir_pipeline::{Stack, node::Scores};
 //! use miroir_layers::node::LoadLayer;
 //!
 //! let node = miroir_api::NodeId::new("a").unwrap();
 //! let scores = Scores::default();
 //! let layer = LoadLayer::new(&scores, &node);
-//! assert_eq!(Stack::<miroir::node::Request>::new().push(layer).describe().layers, ["load"]);
+//! assert_eq!(Stack::<miroir_pipeline::node::Request>::new().push(layer).describe().layers, ["load"]);
 //! ```
 
 use std::sync::Arc;
 use std::task::{self, Poll};
 
-use miroir::node::{NodeScore, Request, Response, Scores};
-use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
+use miroir_pipeline::node::{NodeScore, Request, Response, Scores};
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Placed, StageService};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 

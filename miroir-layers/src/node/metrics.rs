@@ -26,24 +26,24 @@
 //!
 //! # Example
 //! ```
-//! use miroir::Stack;
-//! use miroir::node::{Client, ClientOptions};
+//! use miroir_pipeline::Stack;
+//! use miroir_pipeline::node::{Client, ClientOptions};
 //! use miroir_layers::node::MetricsLayer;
 //!
 //! let node = miroir_api::NodeId::new("a").unwrap();
 //! let client = Client::new(node.clone(), "http://localhost:7701", ClientOptions::default());
 //! let layer = MetricsLayer::new(&node).connections(client.connections());
-//! let service = Stack::<miroir::node::Request>::new().push(layer).build(client).unwrap();
+//! let service = Stack::<miroir_pipeline::node::Request>::new().push(layer).build(client).unwrap();
 //! # let _ = service;
 //! ```
 
 use std::sync::Arc;
 use std::task::{self, Poll};
 
-use miroir::node::{Connections, Request, Response};
-use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
+use miroir_pipeline::node::{Connections, Request, Response};
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Placed, StageService};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 

@@ -20,8 +20,8 @@ pub use load::LoadLayer;
 pub use metrics::MetricsLayer;
 
 use ::http::StatusCode;
-use miroir::node::{NodeCall, Request, Response};
-use miroir::{Error, Fault};
+use miroir_pipeline::node::{NodeCall, Request, Response};
+use miroir_pipeline::{Error, Fault};
 
 /// What a call is, if its maker said so.
 fn call_of(request: &Request) -> Option<NodeCall> {

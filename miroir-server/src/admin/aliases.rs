@@ -6,9 +6,10 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use http::StatusCode;
+use miroir::clock;
+use miroir::cluster::ClusterState;
 use miroir::cluster::aliases::{AliasChange, AliasRule};
 use miroir::store::records::{Alias, Target};
-use miroir::{Shared, clock};
 use miroir_api::IndexUid;
 use miroir_api::admin::{AliasFlip, AliasKind, AliasList, AliasRequest, AliasView};
 use miroir_api::meili::ApiError;
@@ -88,44 +89,49 @@ fn refused(error: &miroir::Error) -> Refusal {
     Refusal(said.unwrap_or_else(|| ApiError::new("internal", "Something went wrong.")))
 }
 
-pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Json<AliasList> {
-    let aliases = shared.aliases.snapshot();
+pub(super) async fn list(State(shared): State<Arc<ClusterState>>) -> Json<AliasList> {
+    let aliases = shared.aliases.table().snapshot();
     Json(AliasList { aliases: aliases.values().map(|alias| view(alias)).collect() })
 }
 
 pub(super) async fn show(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ClusterState>>,
     Path(name): Path<String>,
 ) -> Result<Json<AliasView>, Refusal> {
     let missing = || ApiError::new("miroir_alias_not_found", format!("Alias `{name}` not found."));
-    shared.aliases.get(&name).map(|alias| Json(view(&alias))).ok_or_else(|| Refusal(missing()))
+    shared
+        .aliases
+        .table()
+        .get(&name)
+        .map(|alias| Json(view(&alias)))
+        .ok_or_else(|| Refusal(missing()))
 }
 
 pub(super) async fn create(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ClusterState>>,
     State(config): State<AliasesConfig>,
     body: Result<Json<AliasRequest>, JsonRejection>,
 ) -> Result<(StatusCode, Json<AliasView>), Refusal> {
     let change = change(None, body, &config)?;
-    let made = shared.set_alias(change, AliasRule::Create).await.map_err(|e| refused(&e))?;
+    let made = shared.aliases.set(change, AliasRule::Create).await.map_err(|e| refused(&e))?;
     Ok((StatusCode::CREATED, Json(view(&made))))
 }
 
 pub(super) async fn flip(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ClusterState>>,
     State(config): State<AliasesConfig>,
     Path(name): Path<String>,
     body: Result<Json<AliasRequest>, JsonRejection>,
 ) -> Result<Json<AliasView>, Refusal> {
     let change = change(Some(named(&name)?), body, &config)?;
-    let flipped = shared.set_alias(change, AliasRule::Flip).await.map_err(|e| refused(&e))?;
+    let flipped = shared.aliases.set(change, AliasRule::Flip).await.map_err(|e| refused(&e))?;
     Ok(Json(view(&flipped)))
 }
 
 pub(super) async fn delete(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ClusterState>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    shared.delete_alias(&named(&name)?, None).await.map_err(|e| refused(&e))?;
+    shared.aliases.delete(&named(&name)?, None).await.map_err(|e| refused(&e))?;
     Ok(StatusCode::NO_CONTENT)
 }

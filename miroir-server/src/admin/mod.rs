@@ -23,8 +23,9 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::Full;
 use metrics_exporter_prometheus::PrometheusHandle;
+use miroir::Cluster;
+use miroir::cluster::ClusterState;
 use miroir::context::Principal;
-use miroir::{Cluster, Shared};
 use miroir_api::admin::StackView;
 use miroir_api::meili::ApiError;
 use miroir_layers::operation::ShadowLog;
@@ -76,7 +77,7 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
 /// What handlers ask.
 #[derive(Clone)]
 struct AdminState {
-    shared: Arc<Shared>,
+    shared: Arc<ClusterState>,
     shadow: Option<Arc<ShadowLog>>,
     stack: Arc<StackView>,
     readiness: Readiness,
@@ -90,7 +91,7 @@ impl FromRef<AdminState> for AliasesConfig {
     }
 }
 
-impl FromRef<AdminState> for Arc<Shared> {
+impl FromRef<AdminState> for Arc<ClusterState> {
     fn from_ref(state: &AdminState) -> Self {
         Arc::clone(&state.shared)
     }
@@ -138,7 +139,7 @@ pub(crate) fn router(
     }
     guarded.route(READY, get(ready::probe)).fallback(async || StatusCode::NOT_FOUND).with_state(
         AdminState {
-            shared: Arc::clone(&cluster.shared),
+            shared: Arc::clone(&cluster.state),
             shadow,
             stack: Arc::new(stack::view(config)),
             readiness: readiness.clone(),

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use miroir::{Shared, clock};
+use miroir::clock;
+use miroir::cluster::ClusterState;
 use miroir_api::admin::{PodView, PodsView};
 use miroir_api::meili::ApiError;
 
 use super::Refusal;
 
-pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<PodsView>, Refusal> {
+pub(super) async fn list(
+    State(shared): State<Arc<ClusterState>>,
+) -> Result<Json<PodsView>, Refusal> {
     let roster = shared.stores.pods.roster(clock::now()).await.map_err(|error| {
         tracing::warn!(%error, "pods could not be listed");
         Refusal(ApiError::new("miroir_store_failed", "Miroir's store did not answer. Retry later."))
@@ -32,5 +35,5 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<PodsV
             }
         })
         .collect();
-    Ok(Json(PodsView { me: shared.office.name().to_owned(), epoch: roster.epoch, pods }))
+    Ok(Json(PodsView { me: shared.leadership.process().to_owned(), epoch: roster.epoch, pods }))
 }

@@ -10,7 +10,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use miroir::Shared;
+use miroir::cluster::ClusterState;
 use serde_json::json;
 
 use super::AdminState;
@@ -21,11 +21,11 @@ pub(crate) struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
     /// Looks at the cluster; once complete, complete for good.
-    pub(crate) fn look(&self, shared: &Shared) -> bool {
+    pub(crate) fn look(&self, shared: &ClusterState) -> bool {
         if self.0.load(Ordering::Relaxed) {
             return true;
         }
-        let ready = shared.fully_covered();
+        let ready = shared.nodes.fully_covered();
         if ready && !self.0.swap(true, Ordering::Relaxed) {
             tracing::info!("ready: every shard can be answered for");
         }

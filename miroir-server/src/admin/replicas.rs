@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use miroir::Shared;
-use miroir::store::StaleKind;
+use miroir::cluster::ClusterState;
+use miroir::view::StaleKind;
 use miroir_api::admin::{ReplicasView, StaleView};
 
 fn name(kind: StaleKind) -> &'static str {
@@ -17,8 +17,8 @@ fn name(kind: StaleKind) -> &'static str {
     }
 }
 
-pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Json<ReplicasView> {
-    let stale = shared.stale();
+pub(super) async fn list(State(shared): State<Arc<ClusterState>>) -> Json<ReplicasView> {
+    let stale = shared.staleness.load();
     let mut rows: Vec<StaleView> = stale
         .rows()
         .map(|row| StaleView {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use miroir::Shared;
-use miroir::operation::control::task_with_nodes;
+use miroir::api::task_with_nodes;
+use miroir::cluster::ClusterState;
 use miroir_api::TaskUid;
 use miroir_api::meili::{ApiError, TaskView};
 
@@ -16,7 +16,7 @@ fn not_found(text: &str) -> Refusal {
 }
 
 pub(super) async fn show(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ClusterState>>,
     Path(text): Path<String>,
 ) -> Result<Json<TaskView>, Refusal> {
     let number = text.strip_prefix("mtask-").unwrap_or(&text).parse::<u32>();

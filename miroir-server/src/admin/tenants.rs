@@ -6,9 +6,10 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use http::StatusCode;
+use miroir::Error;
+use miroir::cluster::ClusterState;
+use miroir::cluster::tenants::{MAX_NAME, hash_of, is_name};
 use miroir::store::records::TenantMapping;
-use miroir::tenants::{MAX_NAME, hash_of, is_name};
-use miroir::{Error, Shared};
 use miroir_api::admin::{NewTenantMapping, TenantMappingView, TenantMappingsView};
 use miroir_api::meili::ApiError;
 
@@ -24,7 +25,7 @@ fn view(mapping: TenantMapping) -> TenantMappingView {
 }
 
 /// Refuses where no tenants are kept.
-fn kept(shared: &Shared) -> Result<(), Refusal> {
+fn kept(shared: &ClusterState) -> Result<(), Refusal> {
     if shared.tenants.is_kept() {
         return Ok(());
     }
@@ -40,14 +41,14 @@ fn failed(error: &Error) -> Refusal {
 }
 
 pub(super) async fn list(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ClusterState>>,
 ) -> Result<Json<TenantMappingsView>, Refusal> {
     kept(&shared)?;
     Ok(Json(TenantMappingsView { results: shared.tenants.list().into_iter().map(view).collect() }))
 }
 
 pub(super) async fn put(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ClusterState>>,
     body: Result<Json<NewTenantMapping>, JsonRejection>,
 ) -> Result<Json<TenantMappingView>, Refusal> {
     kept(&shared)?;
@@ -60,26 +61,26 @@ pub(super) async fn put(
         return Err(bad(format!("`tenant` must be 1 to {MAX_NAME} visible ASCII characters.")));
     }
     if let Some(group) = group
-        && shared.topology().group(group).is_none()
+        && shared.membership.topology().group(group).is_none()
     {
-        let count = shared.topology().groups().len();
+        let count = shared.membership.topology().groups().len();
         return Err(bad(format!(
             "There is no group {group}. Use 0 to {}, or leave `group` out.",
             count.saturating_sub(1)
         )));
     }
     let mapping = TenantMapping { api_key_hash: hash_of(api_key.as_bytes()), tenant, group };
-    shared.put_tenant(mapping.clone()).await.map_err(|error| failed(&error))?;
+    shared.tenants.put(mapping.clone()).await.map_err(|error| failed(&error))?;
     Ok(Json(view(mapping)))
 }
 
 pub(super) async fn delete(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ClusterState>>,
     Path(hash): Path<String>,
 ) -> Result<StatusCode, Refusal> {
     kept(&shared)?;
     let hash = hash.to_ascii_lowercase();
-    if shared.delete_tenant(&hash).await.map_err(|error| failed(&error))? {
+    if shared.tenants.delete(&hash).await.map_err(|error| failed(&error))? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Refusal(ApiError::new(

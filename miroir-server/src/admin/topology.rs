@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use miroir::Shared;
+use miroir::cluster::ClusterState;
 use miroir::topology::NodeStatus;
 use miroir_api::admin::{NodeView, ShardPlacement, ShardsView, TopologyView};
 use miroir_api::meili::ApiError;
@@ -17,14 +17,14 @@ use super::Refusal;
 /// Most shards one may ask about: what `shards` in the configuration allows.
 const MAX_SHARDS: u32 = 16_384;
 
-pub(super) async fn topology(State(shared): State<Arc<Shared>>) -> Json<TopologyView> {
-    let topology = shared.topology();
-    let shards = shared.tuning.shards;
+pub(super) async fn topology(State(shared): State<Arc<ClusterState>>) -> Json<TopologyView> {
+    let topology = shared.membership.topology();
+    let shards = shared.options.shards;
     let placement = topology.placement(shards);
     let nodes: Vec<NodeView> = topology
         .nodes()
         .map(|node| {
-            let health = shared.health.get(&node.id);
+            let health = shared.membership.health.get(&node.id);
             let seen = health.last_seen.map(|seen| seen.elapsed().as_millis());
             NodeView {
                 id: node.id.clone(),
@@ -44,7 +44,7 @@ pub(super) async fn topology(State(shared): State<Arc<Shared>>) -> Json<Topology
         degraded_node_count: degraded,
         // This version moves no shards.
         rebalance_in_progress: false,
-        fully_covered: shared.fully_covered(),
+        fully_covered: shared.nodes.fully_covered(),
     })
 }
 
@@ -58,7 +58,7 @@ pub(super) struct ShardsQuery {
 }
 
 pub(super) async fn shards(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ClusterState>>,
     query: Result<Query<ShardsQuery>, QueryRejection>,
 ) -> Result<Json<ShardsView>, Refusal> {
     let bad = |message: String| Refusal(ApiError::new("bad_request", message));
@@ -72,13 +72,13 @@ pub(super) async fn shards(
             return Err(bad(format!("`shards` must be between 1 and {MAX_SHARDS}.")));
         }
         (None, Some(name)) => {
-            let entry = IndexUid::new(&name).ok().and_then(|uid| shared.index(&uid));
+            let entry = IndexUid::new(&name).ok().and_then(|uid| shared.catalog.get(&uid));
             let missing = || ApiError::new("index_not_found", format!("Index `{name}` not found."));
             entry.ok_or_else(|| Refusal(missing()))?.shards
         }
-        (None, None) => shared.tuning.shards,
+        (None, None) => shared.options.shards,
     };
-    let placement = shared.topology().placement(shards);
+    let placement = shared.membership.topology().placement(shards);
     let groups: Vec<_> = placement.groups().collect();
     let owners = |shard| {
         groups.iter().map(|group| placement.owners(*group, shard).cloned().collect()).collect()

@@ -133,7 +133,7 @@ impl TenantAffinityConfig {
                 "correct the number or raise replica_groups",
             );
             when(
-                !miroir::tenants::is_name(name),
+                !miroir::cluster::tenants::is_name(name),
                 &[&format!("static_map.{name}")],
                 "is not a name that a header can carry".to_owned(),
                 "use 1 to 128 visible ASCII characters",

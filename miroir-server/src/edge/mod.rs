@@ -32,12 +32,12 @@ use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
 use miroir::Cluster;
+use miroir::cluster::Leadership;
+use miroir::http::TenantSource;
 use miroir::http::{Decode, DecodeOptions};
-use miroir::keys::Keyring;
-use miroir::pods::Office;
+use miroir::keyring::Keyring;
 use miroir::stack::Description;
 use miroir::store::{Stores, memory};
-use miroir::tenants::TenantSource;
 use miroir_layers::edge::{
     AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions, RateLimitLayer,
 };
@@ -135,10 +135,10 @@ macro_rules! stack {
 }
 
 /// Whom this pod asks to change things.
-fn forward(config: &Config, office: Arc<Office>) -> ForwardOptions {
-    let leader = Arc::clone(&office);
+fn forward(config: &Config, leadership: Arc<Leadership>) -> ForwardOptions {
+    let leader = Arc::clone(&leadership);
     ForwardOptions {
-        leads: Arc::new(move || office.leads()),
+        leads: Arc::new(move || leadership.leads()),
         leader: Arc::new(move || leader.leader()),
         timeout: config.server.request_timeout_ms.into(),
         max_body: config.server.max_body_bytes,
@@ -156,8 +156,8 @@ fn limit(config: &Config, stores: &Stores) -> RateLimitLayer {
 /// How tenants are told apart, if they are.
 fn tenants(config: &Config, cluster: &Cluster) -> Option<TenantSource> {
     if config.tenant_affinity.is_kept() {
-        let directory = Arc::clone(&cluster.shared.tenants);
-        let keyring = Arc::clone(&cluster.shared.keyring);
+        let directory = Arc::clone(&cluster.state.tenants);
+        let keyring = Arc::clone(&cluster.state.keyring);
         return Some(TenantSource::ApiKey { directory, keyring });
     }
     config.tenant_affinity.header().map(TenantSource::Header)
@@ -180,7 +180,7 @@ pub(crate) fn service(
     admin: Router,
 ) -> impl Edge {
     let operations = cluster.operations.clone();
-    let keyring = Arc::clone(&cluster.shared.keyring);
+    let keyring = Arc::clone(&cluster.state.keyring);
     let decode = Decode::new(
         operations,
         DecodeOptions {
@@ -189,8 +189,8 @@ pub(crate) fn service(
         },
     )
     .tenants(tenants(config, cluster));
-    let forward = forward(config, Arc::clone(&cluster.shared.office));
-    let limit = limit(config, &cluster.shared.stores);
+    let forward = forward(config, Arc::clone(&cluster.state.leadership));
+    let limit = limit(config, &cluster.state.stores);
     stack!(config, keyring, admission, limit, forward)
         .layers
         .layer(admin::Mount::new(admin, decode))

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir::store::Answer;
-use miroir::store::records::{Buckets, Limit, Verdict};
+use miroir_store::Answer;
+use miroir_store::records::{Buckets, Limit, Verdict};
 use time::OffsetDateTime;
 
 use crate::link::{Args, Link};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use miroir::store::{Answer, Features};
+use miroir_store::{Answer, Features};
 use redis::cmd;
 
 use crate::link::{Args, Link};

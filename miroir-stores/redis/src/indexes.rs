@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use miroir::store::{Answer, IndexChange, IndexEntry, Indexes, StoreError};
 use miroir_api::IndexUid;
+use miroir_store::{Answer, IndexChange, IndexEntry, Indexes, StoreError};
 use redis::cmd;
 
 use crate::link::{Args, Link, decode, encode, number, text, texts};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir::store::{Answer, Claim, Job, Jobs, NewJob, StoreError};
+use miroir_store::{Answer, Claim, Job, Jobs, NewJob, StoreError};
 use redis::Value;
 use serde_json::Value as Json;
 use time::OffsetDateTime;

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use miroir::keys::ApiKey;
-use miroir::keys::request::Change;
-use miroir::store::{Answer, Keys, StoreError};
+use miroir_core::keys::ApiKey;
+use miroir_core::keys::request::Change;
+use miroir_store::{Answer, Keys, StoreError};
 use redis::cmd;
 use time::OffsetDateTime;
 use uuid::Uuid;

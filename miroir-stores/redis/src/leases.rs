@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir::store::{Answer, Lease, Leases, StoreError};
+use miroir_store::{Answer, Lease, Leases, StoreError};
 use time::OffsetDateTime;
 
 use crate::link::{Args, Link, number};

@@ -57,8 +57,8 @@ mod webhooks;
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir::store::records::Typed;
-use miroir::store::{StoreError, Stores};
+use miroir_store::records::Typed;
+use miroir_store::{StoreError, Stores};
 
 use link::Link;
 
@@ -71,7 +71,7 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long Redis may take to answer one command.
     pub response_timeout: Duration,
-    /// Features whose tables are used, of [`miroir::store::records::FEATURES`].
+    /// Features whose tables are used, of [`miroir_store::records::FEATURES`].
     pub features: Vec<&'static str>,
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use miroir::store::records::{Bound, Log, Logs, Size, expect_feature};
-use miroir::store::{Answer, StoreError};
+use miroir_store::records::{Bound, Log, Logs, Size, expect_feature};
+use miroir_store::{Answer, StoreError};
 
 use crate::link::{Args, Link, number};
 use crate::scripts::{LOGS_APPEND, LOGS_READ, LOGS_SIZE, LOGS_TRIM};

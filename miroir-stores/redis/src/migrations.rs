@@ -1,4 +1,4 @@
-//! Numbered migrations, compiled in; see [`miroir::store::migrations`] for the rules.
+//! Numbered migrations, compiled in; see [`miroir_store::migrations`] for the rules.
 //!
 //! `schema_versions` is a hash of the migrations a store has seen, `schema_version` the newest of
 //! them. A store that is up to date costs one `HKEYS`.
@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use miroir::clock;
-use miroir::store::StoreError;
-use miroir::store::migrations::{Migration, missing};
+use miroir_store::StoreError;
+use miroir_store::clock;
+use miroir_store::migrations::{Migration, missing};
 use redis::cmd;
 use uuid::Uuid;
 

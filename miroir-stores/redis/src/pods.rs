@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir::store::{Answer, PodReport, Pods, Roster, StoreError};
+use miroir_store::{Answer, PodReport, Pods, Roster, StoreError};
 use redis::Value;
 use serde_json::Value as Json;
 use time::OffsetDateTime;

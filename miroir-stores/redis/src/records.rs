@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use miroir::store::records::{Expected, Record, Records, Table, Terms, expect_feature};
-use miroir::store::{Answer, StoreError};
+use miroir_store::records::{Expected, Record, Records, Table, Terms, expect_feature};
+use miroir_store::{Answer, StoreError};
 use redis::cmd;
 use time::OffsetDateTime;
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use miroir::store::{Answer, Replicas, Stale, StaleKind, StoreError};
 use miroir_api::{NodeId, ShardId};
+use miroir_core::view::{Stale, StaleKind};
+use miroir_store::{Answer, Replicas, StoreError};
 
 use crate::link::{Args, Link, number, texts};
 use crate::scripts::{REPLICAS_CLEAR, REPLICAS_FORGET, REPLICAS_LIST, REPLICAS_MARK};

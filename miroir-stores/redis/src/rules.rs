@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use miroir::store::{Answer, Rules};
+use miroir_store::{Answer, Rules};
 use redis::cmd;
 use serde_json::Value;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use miroir::store::{Answer, SettingsVersions, StoreError};
 use miroir_api::NodeId;
+use miroir_store::{Answer, SettingsVersions, StoreError};
 use redis::cmd;
 
 use crate::link::{Args, Link};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use miroir::store::Answer;
-use miroir::store::records::{Signal, Signals};
+use miroir_store::Answer;
+use miroir_store::records::{Signal, Signals};
 use redis::aio::PubSubStream;
 use redis::cmd;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use miroir::store::StoreError;
+use miroir_store::StoreError;
 use redis::RedisError;
 
 /// The code with which `write.lua` refuses what its caller gave up.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use miroir::store::{Answer, Webhook, Webhooks};
+use miroir_store::{Answer, Webhook, Webhooks};
 use redis::cmd;
 use uuid::Uuid;
 

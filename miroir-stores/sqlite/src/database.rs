@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use miroir::store::StoreError;
+use miroir_store::StoreError;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -64,7 +64,7 @@ impl Database {
 
     /// Refuses what needs tables that are not there.
     pub(crate) fn expect(&self, feature: Option<&'static str>) -> Result<(), StoreError> {
-        miroir::store::records::expect_feature(&self.features, feature)
+        miroir_store::records::expect_feature(&self.features, feature)
     }
 
     /// Runs `work` on the writer, all or nothing, and answers once it is committed.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use miroir::store::{Answer, Features};
+use miroir_store::{Answer, Features};
 
 use crate::database::Database;
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use miroir::store::{Answer, IndexChange, IndexEntry, Indexes};
 use miroir_api::IndexUid;
+use miroir_store::{Answer, IndexChange, IndexEntry, Indexes};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::database::{Database, Fault};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir::store::{Answer, Claim, Job, Jobs, NewJob};
+use miroir_store::{Answer, Claim, Job, Jobs, NewJob};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
 use time::OffsetDateTime;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use miroir::keys::ApiKey;
-use miroir::keys::request::Change;
-use miroir::store::{Answer, Keys};
+use miroir_core::keys::ApiKey;
+use miroir_core::keys::request::Change;
+use miroir_store::{Answer, Keys};
 use rusqlite::{Connection, OptionalExtension};
 use time::OffsetDateTime;
 use uuid::Uuid;

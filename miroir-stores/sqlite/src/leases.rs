@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir::store::{Answer, Lease, Leases};
+use miroir_store::{Answer, Lease, Leases};
 use rusqlite::OptionalExtension;
 use time::OffsetDateTime;
 

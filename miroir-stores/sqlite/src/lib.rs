@@ -44,8 +44,8 @@ mod webhooks;
 use std::path::Path;
 use std::sync::Arc;
 
-use miroir::store::records::Typed;
-use miroir::store::{StoreError, Stores};
+use miroir_store::records::Typed;
+use miroir_store::{StoreError, Stores};
 
 use database::Database;
 
@@ -62,7 +62,7 @@ pub enum Durability {
 /// How to open a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Features whose tables are there, of [`miroir::store::records::FEATURES`]. Tables stay when
+    /// Features whose tables are there, of [`miroir_store::records::FEATURES`]. Tables stay when
     /// their feature is switched off, and are not used.
     pub features: Vec<&'static str>,
     /// How much a committed change survives.
@@ -102,7 +102,7 @@ pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
         Arc::new(records::SqliteRecords(Arc::clone(&database))),
         Arc::new(logs::SqliteLogs(Arc::clone(&database))),
         // One process has the file to itself, and limits and channels to the same end.
-        miroir::store::memory::signals(),
+        miroir_store::memory::signals(),
     );
     Ok(Stores {
         tasks: Arc::new(tasks::SqliteTasks(Arc::clone(&database))),
@@ -116,9 +116,9 @@ pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
         jobs: Arc::new(jobs::SqliteJobs(Arc::clone(&database))),
         leases: Arc::new(leases::SqliteLeases(database)),
         // One process has the file to itself.
-        pods: miroir::store::memory::pods(),
+        pods: miroir_store::memory::pods(),
         fence: Arc::default(),
-        buckets: miroir::store::memory::buckets(),
+        buckets: miroir_store::memory::buckets(),
         aliases: typed.clone(),
         sessions: typed.clone(),
         idempotency: typed.clone(),

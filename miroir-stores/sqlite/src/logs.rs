@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use miroir::store::Answer;
-use miroir::store::records::{Bound, Log, Logs, Size};
+use miroir_store::Answer;
+use miroir_store::records::{Bound, Log, Logs, Size};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::database::{Database, Fault};

@@ -1,12 +1,12 @@
 //! Numbered migrations, compiled in.
 //!
 //! `schema_versions` lists the migrations a database has seen. A database that is up to date costs
-//! one SELECT. See [`miroir::store::migrations`] for the rules.
+//! one SELECT. See [`miroir_store::migrations`] for the rules.
 
 use std::collections::BTreeSet;
 
-use miroir::store::StoreError;
-use miroir::store::migrations::{Migration, missing};
+use miroir_store::StoreError;
+use miroir_store::migrations::{Migration, missing};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 /// All migrations, by number.

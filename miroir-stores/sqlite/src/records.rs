@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use miroir::store::Answer;
-use miroir::store::records::{Expected, Record, Records, Table, Terms};
+use miroir_store::Answer;
+use miroir_store::records::{Expected, Record, Records, Table, Terms};
 use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::Value;
 use time::OffsetDateTime;

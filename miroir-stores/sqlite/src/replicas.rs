@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use miroir::store::{Answer, Replicas, Stale, StaleKind};
 use miroir_api::{NodeId, ShardId};
+use miroir_core::view::{Stale, StaleKind};
+use miroir_store::{Answer, Replicas};
 
 use crate::database::{Database, Fault};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use miroir::store::{Answer, Rules};
+use miroir_store::{Answer, Rules};
 use serde_json::Value;
 
 use crate::database::Database;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use miroir::store::{Answer, SettingsVersions};
 use miroir_api::NodeId;
+use miroir_store::{Answer, SettingsVersions};
 
 use crate::database::Database;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use miroir::store::{Answer, Webhook, Webhooks};
+use miroir_store::{Answer, Webhook, Webhooks};
 use uuid::Uuid;
 
 use crate::database::Database;

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use futures_util::future::join_all;
-use miroir::documents::Letters;
-use miroir::store::records::{FEATURES, Pin, Table, TenantMapping};
-use miroir::store::{IndexEntry, NewTask, Stale, StaleKind, StoreError, Stores, TaskQuery};
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
+use miroir_core::documents::Letters;
+use miroir_core::view::{Stale, StaleKind};
+use miroir_store::records::{FEATURES, Pin, Table, TenantMapping};
+use miroir_store::{IndexEntry, NewTask, StoreError, Stores, TaskQuery};
 use miroir_store_sqlite::{Durability, Options};
 use miroir_test::stores::{Fixture, Tape, contents, listing};
 use proptest::prelude::*;
@@ -48,7 +49,7 @@ proptest! {
     fn lists_agree_with_the_model(tape in prop::collection::vec(any::<u64>(), 0..900)) {
         let runtime = Runtime::new().unwrap();
         let options = Options { durability: Durability::Flushed, ..Options::default() };
-        for fixture in [fixture(options), miroir::store::memory::open().into()] {
+        for fixture in [fixture(options), miroir_store::memory::open().into()] {
             let tape = Tape::new(tape.clone());
             runtime.block_on(listing::agrees_with_the_model(&fixture.stores, tape));
         }

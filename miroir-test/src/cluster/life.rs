@@ -6,15 +6,16 @@
 
 use std::future::{Future, pending};
 
-use miroir::keys::ApiKey;
-use miroir::keys::request::Change;
-use miroir::store::{
-    Answer, Features, Fence, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask,
-    PodReport, Pods, Replicas, Roster, Rules, SettingsVersions, Stale, StoreError, Stores,
-    TaskPage, TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
-};
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
+use miroir_core::keys::ApiKey;
+use miroir_core::keys::request::Change;
+use miroir_core::view::Stale;
+use miroir_store::{
+    Answer, Features, Fence, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask,
+    PodReport, Pods, Replicas, Roster, Rules, SettingsVersions, StoreError, Stores, TaskPage,
+    TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

@@ -11,20 +11,24 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::Method;
 use http_body_util::{BodyExt, Full};
-use miroir::context::Principal;
-use miroir::http::routes::{Route, Router};
-use miroir::leaf::{self, Target};
-use miroir::node::health::{self, HealthOptions};
-use miroir::operation::control::drift::{self, DriftOptions};
-use miroir::operation::control::{poller, repair};
-use miroir::pods::{self, Leader, Office, PodOptions};
-use miroir::quorum::WriteQuorum;
-use miroir::routing::ShardSet;
-use miroir::stage::BoxService;
-use miroir::store::{Stores, memory};
-use miroir::worker::{Candidate, Peers, elected};
-use miroir::{Error, Miroir};
 use miroir_api::{NodeId, header};
+use miroir_control::Miroir;
+use miroir_control::broadcast::drift::{self, DriftOptions};
+use miroir_control::pods::{self, Leader, PodOptions};
+use miroir_control::replicas::repair;
+use miroir_control::runtime::{Candidate, Peers, elected};
+use miroir_control::tasks::poller;
+use miroir_control::topology::health;
+use miroir_core::quorum::WriteQuorum;
+use miroir_core::routing::ShardSet;
+use miroir_pipeline::Error;
+use miroir_pipeline::cluster::PodName;
+use miroir_pipeline::context::Principal;
+use miroir_pipeline::http::routes::{Route, Router};
+use miroir_pipeline::leaf::{self, Target};
+use miroir_pipeline::node::HealthOptions;
+use miroir_pipeline::stage::BoxService;
+use miroir_store::{Stores, memory};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -188,12 +192,12 @@ async fn start(
     stores: &Stores,
     life: Life,
     pod: Option<usize>,
-) -> Result<Running, miroir::BuildError> {
+) -> Result<Running, miroir_control::BuildError> {
     let (all, process) = (nodes.to_vec(), life.clone());
-    let factory = move |node: &miroir::topology::Node| {
+    let factory = move |node: &miroir_core::topology::Node| {
         let fake = all.iter().find(|fake| *fake.id() == node.id).cloned();
         let (process, id) = (process.clone(), node.id.clone());
-        Ok(BoxService::new(tower::service_fn(move |request: miroir::node::Request| {
+        Ok(BoxService::new(tower::service_fn(move |request: miroir_pipeline::node::Request| {
             let (process, fake, id) = (process.clone(), fake.clone(), id.clone());
             async move {
                 let fake = fake.ok_or_else(|| Error::node(&id, "unknown"))?;
@@ -208,13 +212,13 @@ async fn start(
         .node_stack(Arc::new(factory))
         .leaves(Arc::new(|inner| Ok(failover(inner))))
         .health(HEALTH)
-        .tuning(miroir::cluster::Tuning {
+        .tuning(miroir_pipeline::cluster::Tuning {
             shards: shape.shards,
             write_quorum: shape.quorum,
             node_timeout: Duration::from_secs(1),
             verify_timeout: Duration::from_secs(20),
             max_repair_retries: 10,
-            ..miroir::cluster::Tuning::default()
+            ..miroir_pipeline::cluster::Tuning::default()
         });
     for (at, node) in nodes.iter().enumerate() {
         let group = at as u32 / shape.nodes_per_group;
@@ -224,7 +228,8 @@ async fn start(
         // No other process has this name.
         static PROCESSES: AtomicUsize = AtomicUsize::new(0);
         let process = PROCESSES.fetch_add(1, Ordering::Relaxed);
-        builder = builder.office(Office::shared(format!("{number}-{process}"), number.to_string()));
+        builder = builder
+            .pod(PodName { process: format!("{number}-{process}"), pod: number.to_string() });
     }
     let miroir = builder.build().await?;
     match pod {
@@ -236,10 +241,11 @@ async fn start(
 
 /// The workers of one of several pods.
 fn spawn_pod(miroir: &Miroir, number: usize) {
-    let shared = &miroir.cluster.shared;
+    let shared = &miroir.cluster.state;
     let stop = || shared.stop.child_token();
     tokio::spawn(health::run(Arc::clone(shared), HEALTH, stop()));
-    let options = PodOptions { address: number.to_string(), word: LEASE, ..PodOptions::default() };
+    let options =
+        PodOptions { address: number.to_string(), report_ttl: LEASE, ..PodOptions::default() };
     tokio::spawn(pods::follow(Arc::clone(shared), options, stop()));
     let state = Arc::clone(shared);
     let start = move |stop: CancellationToken| -> Vec<BoxFuture<'static, ()>> {
@@ -257,7 +263,7 @@ fn spawn_pod(miroir: &Miroir, number: usize) {
     };
     let candidate = Candidate {
         leases: Arc::clone(&shared.stores.leases),
-        holder: shared.office.name().to_owned(),
+        holder: shared.leadership.process().to_owned(),
         ttl: LEASE,
         renew: RENEW,
     };
@@ -317,7 +323,7 @@ impl SimCluster {
     /// The process, or the pod that leads, if one does.
     fn running(&self) -> Running {
         let all = self.all();
-        let leads = |pod: &&Running| pod.miroir.cluster.shared.office.leads();
+        let leads = |pod: &&Running| pod.miroir.cluster.state.leadership.leads();
         all.iter().find(leads).unwrap_or(&all[0]).clone()
     }
 
@@ -328,14 +334,14 @@ impl SimCluster {
 
     /// The pod that leads, as far as anybody can tell.
     pub fn leader(&self) -> Option<usize> {
-        self.all().iter().position(|pod| pod.miroir.cluster.shared.office.leads())
+        self.all().iter().position(|pod| pod.miroir.cluster.state.leadership.leads())
     }
 
     /// Ends everything.
     pub fn end(&self) {
         for Running { miroir, life } in self.all() {
             life.end();
-            miroir.cluster.shared.stop.cancel();
+            miroir.cluster.state.stop.cancel();
         }
     }
 
@@ -359,8 +365,8 @@ impl SimCluster {
     pub async fn restart_pod(&self, pod: usize) {
         let old = self.all()[pod].clone();
         old.life.end();
-        old.miroir.cluster.shared.stop.cancel();
-        let several = old.miroir.cluster.shared.office.is_shared();
+        old.miroir.cluster.state.stop.cancel();
+        let several = old.miroir.cluster.state.leadership.is_shared();
         let new = self.process(several.then_some(pod)).await;
         self.running.lock().expect("no panic holds this lock")[pod] = new;
     }
@@ -384,11 +390,11 @@ impl SimCluster {
         let until = Instant::now() + CLIENT_PATIENCE;
         loop {
             let Running { miroir, life } = self.all()[first].clone();
-            let office = &miroir.cluster.shared.office;
-            let leader = if office.leads() {
+            let leadership = &miroir.cluster.state.leadership;
+            let leader = if leadership.leads() {
                 Some(first)
             } else {
-                office.leader().and_then(|address| address.parse().ok())
+                leadership.leader().and_then(|address| address.parse().ok())
             };
             if let Some(leader) = leader {
                 let there = self.all()[leader].clone();
@@ -437,12 +443,17 @@ impl SimCluster {
         let until = Instant::now() + patience;
         let mut calm = 0;
         loop {
-            let shared = self.miroir().cluster.shared;
+            let shared = self.miroir().cluster.state;
             let tasks = self.stores.tasks.unfinished().await.map_err(|e| e.to_string())?;
             let stale = self.stores.replicas.list().await.map_err(|e| e.to_string())?;
             let busy = self.nodes.iter().filter(|node| node.inspect(|disk| !disk.idle())).count();
-            let down = shared.topology().nodes().filter(|n| n.status.as_str() != "active").count();
-            let leaderless = !shared.office.leads();
+            let down = shared
+                .membership
+                .topology()
+                .nodes()
+                .filter(|n| n.status.as_str() != "active")
+                .count();
+            let leaderless = !shared.leadership.leads();
             if tasks.is_empty() && stale.is_empty() && busy == 0 && down == 0 && !leaderless {
                 calm += 1;
                 if calm == 3 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use miroir::clock;
+use miroir_store::clock;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use miroir::http::query_pairs;
+use miroir_pipeline::query::query_pairs;
 use serde_json::{Map, Value, json};
 
 use super::disk::{Disk, Document, Index, Work, error, no_index};

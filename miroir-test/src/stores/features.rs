@@ -1,6 +1,6 @@
 //! Experimental features.
 
-use miroir::store::Stores;
+use miroir_store::Stores;
 
 fn rows(list: &[(&str, bool)]) -> Vec<(String, bool)> {
     list.iter().map(|(name, on)| ((*name).to_owned(), *on)).collect()

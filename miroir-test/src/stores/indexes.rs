@@ -1,8 +1,8 @@
 //! The index catalogue.
 
 use futures_util::future::join_all;
-use miroir::store::{IndexChange, IndexEntry, Stores};
 use miroir_api::IndexUid;
+use miroir_store::{IndexChange, IndexEntry, Stores};
 use serde_json::json;
 
 use super::tasks::at;

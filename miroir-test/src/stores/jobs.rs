@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use miroir::store::{Claim, Job, NewJob, Stores};
+use miroir_store::{Claim, Job, NewJob, Stores};
 use serde_json::{Value, json};
 
 use super::tasks::at;

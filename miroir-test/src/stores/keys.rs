@@ -1,10 +1,10 @@
-//! The contract of [`miroir::store::Keys`].
+//! The contract of [`miroir_store::Keys`].
 
 use futures_util::future::join_all;
-use miroir::keys::ApiKey;
-use miroir::keys::request::Change;
-use miroir::store::Stores;
 use miroir_api::meili::{IndexPattern, KeyAction};
+use miroir_core::keys::ApiKey;
+use miroir_core::keys::request::Change;
+use miroir_store::Stores;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use miroir::store::{Lease, Stores};
+use miroir_store::{Lease, Stores};
 
 use super::tasks::at;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
-use miroir::store::{NewTask, Stores, TaskPage, TaskQuery, TaskRecord};
 use miroir_api::TaskUid;
 use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_store::{NewTask, Stores, TaskPage, TaskQuery, TaskRecord};
 use time::OffsetDateTime;
 
 use super::Tape;

@@ -1,7 +1,7 @@
 //! The contract of the store traits, as tests every backend must pass.
 //!
 //! ```text
-//! miroir_test::store_suite!(memory, async || miroir::store::memory::open());
+//! miroir_test::store_suite!(memory, async || miroir_store::memory::open());
 //! ```
 //!
 //! expands to a module `memory` of `#[tokio::test]`s, each with stores of its own. The factory
@@ -30,7 +30,7 @@ pub mod webhooks;
 use std::any::Any;
 use std::fmt;
 
-use miroir::store::{Stores, TaskQuery};
+use miroir_store::{Stores, TaskQuery};
 
 pub use tape::Tape;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use miroir::store::{PodReport, Stores};
+use miroir_store::{PodReport, Stores};
 use serde_json::json;
 
 use super::tasks::at;
@@ -20,7 +20,7 @@ pub async fn a_word_needs_the_newest_epoch(stores: &Stores) {
     let pods = &stores.pods;
     let first = pods.roster(at(0)).await.unwrap();
     assert_eq!((first.epoch, first.pods.len()), (0, 0));
-    let names = |roster: miroir::store::Roster| {
+    let names = |roster: miroir_store::Roster| {
         roster.pods.into_iter().map(|pod| (pod.name, pod.seen)).collect::<Vec<_>>()
     };
     let seen = |name: &str, seen| (name.to_owned(), seen);

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use miroir::store::Stores;
-use miroir::store::records::{
+use miroir_api::{GroupId, IndexUid, TaskUid};
+use miroir_store::Stores;
+use miroir_store::records::{
     AdminSession, Alias, Began, Canary, CanaryRun, Kept, KeptAnswer, Limit, LoginFailures, Pin,
     Rollover, ScopedKey, Session, Signal, Size, Target, TenantMapping,
 };
-use miroir_api::{GroupId, IndexUid, TaskUid};
 use serde_json::json;
 use uuid::Uuid;
 

@@ -1,8 +1,9 @@
 //! Stale replicas.
 
 use futures_util::future::join_all;
-use miroir::store::{Stale, StaleKind, Stores};
 use miroir_api::{NodeId, ShardId};
+use miroir_core::view::{Stale, StaleKind};
+use miroir_store::Stores;
 
 fn stale(node: &str, index: &str, shard: Option<u32>, kind: StaleKind) -> Stale {
     Stale {

@@ -1,6 +1,6 @@
 //! Search rules.
 
-use miroir::store::Stores;
+use miroir_store::Stores;
 use serde_json::json;
 
 /// Rules are listed by uid, replaced whole, and deleted one by one or all at once.

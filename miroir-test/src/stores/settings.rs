@@ -1,8 +1,8 @@
 //! Settings versions of nodes.
 
 use futures_util::future::join_all;
-use miroir::store::Stores;
 use miroir_api::NodeId;
+use miroir_store::Stores;
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).expect("a node id")

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use miroir::store::{NewTask, NodeTask, Stores, TaskRecord};
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_api::{NodeId, ShardId, TaskUid};
+use miroir_store::{NewTask, NodeTask, Stores, TaskRecord};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 

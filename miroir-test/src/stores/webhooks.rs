@@ -1,7 +1,7 @@
 //! Webhooks.
 
 use futures_util::future::join_all;
-use miroir::store::{Stores, Webhook};
+use miroir_store::{Stores, Webhook};
 use uuid::Uuid;
 
 fn hook(number: u128, url: &str) -> Webhook {

@@ -35,7 +35,7 @@ mod support;
 
 use std::fmt::Write as _;
 
-use miroir::Miroir;
+use miroir_control::Miroir;
 use serde_json::{Map, Value, json};
 
 use compare::{Highlights, Ranking, compare_search, same};

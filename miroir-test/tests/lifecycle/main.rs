@@ -9,10 +9,11 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir::cluster::Tuning;
-use miroir::node::health::HealthOptions;
-use miroir::{Miroir, Stack};
+use miroir_control::Miroir;
 use miroir_layers::leaf::failover::FailoverLayer;
+use miroir_pipeline::Stack;
+use miroir_pipeline::cluster::Tuning;
+use miroir_pipeline::node::HealthOptions;
 use miroir_test::engine::EngineNode;
 use serde_json::{Value, json};
 

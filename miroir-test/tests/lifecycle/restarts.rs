@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use miroir::Miroir;
-use miroir::topology::NodeStatus;
 use miroir_api::NodeId;
+use miroir_control::Miroir;
+use miroir_core::topology::NodeStatus;
 use miroir_test::engine::{EngineNode, EngineOptions};
 use serde_json::{Value, json};
 
@@ -60,9 +60,9 @@ async fn a_node_dies_and_comes_back() {
         assert_eq!(ids(&found), expected);
     }
     let node = NodeId::new("node-1").unwrap();
-    let shared = Arc::clone(&pair.running.cluster.shared);
+    let shared = Arc::clone(&pair.running.cluster.state);
     until("the node counts as failed", async || {
-        shared.topology().node(&node).unwrap().status == NodeStatus::Failed
+        shared.membership.topology().node(&node).unwrap().status == NodeStatus::Failed
     })
     .await;
 
@@ -83,12 +83,12 @@ async fn a_node_dies_and_comes_back() {
     pair.plain.succeed("POST", &format!("{docs}/delete-batch"), &gone).await;
     pair.json("PUT", docs, &json!([{"id": 4, "title": "changed meanwhile"}])).await;
     pair.same_documents("books").await;
-    assert!(!shared.stale().is_empty());
+    assert!(!shared.staleness.load().is_empty());
 
     pair.nodes.insert(1, start_at(&dir, port).await);
     until("the node has caught up", async || {
-        shared.topology().node(&node).unwrap().status == NodeStatus::Active
-            && shared.stale().is_empty()
+        shared.membership.topology().node(&node).unwrap().status == NodeStatus::Active
+            && shared.staleness.load().is_empty()
     })
     .await;
     pair.same_documents("books").await;

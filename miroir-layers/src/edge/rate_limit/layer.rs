@@ -8,9 +8,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
-use miroir::Placed;
-use miroir::http::{Peer, Quota, refuse};
-use miroir::stage::take_ready;
+use miroir_pipeline::Placed;
+use miroir_pipeline::http::refuse;
+use miroir_pipeline::quota::{Peer, Quota};
+use miroir_pipeline::stage::take_ready;
 use subtle::ConstantTimeEq;
 use tower::{Layer, Service};
 

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use miroir::clock;
-use miroir::http::Quota;
-use miroir::store::records::{Buckets, Limit};
+use miroir_pipeline::quota::Quota;
+use miroir_store::clock;
+use miroir_store::records::{Buckets, Limit};
 use tokio::time::{Instant, timeout};
 
 /// How long a store may take. What it decides is not worth more of a client's time.
@@ -171,7 +171,7 @@ impl Limiter {
 
     /// The refusal of a request.
     #[must_use]
-    pub fn refusal(whose: Whose, rate: Rate, quota: Quota) -> miroir::Error {
+    pub fn refusal(whose: Whose, rate: Rate, quota: Quota) -> miroir_pipeline::Error {
         let wait = quota.retry_after.unwrap_or(1);
         let plural = if wait == 1 { "" } else { "s" };
         let message = format!(
@@ -179,7 +179,7 @@ impl Limiter {
             whose.words(),
             whose.as_str(),
         );
-        miroir::Error::rate_limited(message, quota)
+        miroir_pipeline::Error::rate_limited(message, quota)
     }
 }
 
@@ -187,8 +187,8 @@ impl Limiter {
 mod tests {
     use std::sync::atomic::AtomicU32;
 
-    use miroir::store::records::Verdict;
-    use miroir::store::{Answer, StoreError, memory};
+    use miroir_store::records::Verdict;
+    use miroir_store::{Answer, StoreError, memory};
     use proptest::prelude::*;
     use time::OffsetDateTime;
 

@@ -1,10 +1,10 @@
 //! Limits how many requests come from one address, before anything is done for them.
 //!
-//! Requests are counted in token buckets ([`Buckets`](miroir::store::records::Buckets)), in memory or
+//! Requests are counted in token buckets ([`Buckets`](miroir_store::records::Buckets)), in memory or
 //! in a store that all pods share. Health checks and the admin API are never limited.
 //!
 //! The address is that of the connection, in the request's extensions as
-//! [`Peer`](miroir::http::Peer); or, where that is a proxy that is believed, the last address in
+//! [`Peer`](miroir_pipeline::quota::Peer); or, where that is a proxy that is believed, the last address in
 //! `X-Forwarded-For` that is not one. IPv6 addresses count by their /64.
 //!
 //! # Stage
@@ -29,8 +29,8 @@
 //! # Example
 //! ```
 //! use std::net::Ipv4Addr;
-//! use miroir::http::Peer;
-//! use miroir::store::memory;
+//! use miroir_pipeline::quota::Peer;
+//! use miroir_store::memory;
 //! use miroir_layers::edge::rate_limit::{Limiter, RateLimitLayer, RateLimitOptions};
 //! use tower::{Service, ServiceBuilder, ServiceExt};
 //!

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use http::Request;
 use http_body_util::{BodyExt, Empty};
-use miroir::http::Peer;
-use miroir::store::memory;
+use miroir_pipeline::quota::Peer;
+use miroir_store::memory;
 use tower::{Layer, ServiceExt};
 
 use super::*;

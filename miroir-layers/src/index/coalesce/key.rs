@@ -3,13 +3,13 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use miroir::StaleMap;
-use miroir::context::Class;
-use miroir::hints::{Hints, Strength};
-use miroir::index::{Operation, Request};
-use miroir::operation::{RawObject, SearchKind};
-use miroir::store::IndexEntry;
-use miroir::topology::Topology;
+use miroir_core::hints::{Hints, Strength};
+use miroir_core::topology::Topology;
+use miroir_core::view::StaleMap;
+use miroir_pipeline::context::Class;
+use miroir_pipeline::index::{Operation, Request};
+use miroir_pipeline::query::{RawObject, SearchKind};
+use miroir_store::IndexEntry;
 
 /// Everything an answer depends on. Cheap to clone.
 #[derive(Clone, Debug)]

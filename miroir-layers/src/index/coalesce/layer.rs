@@ -3,11 +3,11 @@
 use std::task::{self, Poll};
 
 use futures_util::future::Either;
-use miroir::explain::Audience;
-use miroir::index::{Request, Response};
-use miroir::operation::Original;
-use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Fault, Placed, StageService};
+use miroir_pipeline::explain::Audience;
+use miroir_pipeline::index::{Request, Response};
+use miroir_pipeline::query::Original;
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Fault, Placed, StageService};
 use serde_json::json;
 use tokio::time::Instant;
 use tower::{Layer, Service};

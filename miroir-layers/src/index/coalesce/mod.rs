@@ -43,11 +43,11 @@
 //!
 //! # Example
 //! ```
-//! use miroir::Stack;
+//! use miroir_pipeline::Stack;
 //! use miroir_layers::index::{CoalesceLayer, CoalesceOptions, QueryPlannerLayer};
 //!
 //! let options = CoalesceOptions { max_subscribers: 100, ..CoalesceOptions::default() };
-//! let stack = Stack::<miroir::index::Request>::new()
+//! let stack = Stack::<miroir_pipeline::index::Request>::new()
 //!     .push(QueryPlannerLayer::default())
 //!     .push(CoalesceLayer::new(options));
 //! assert_eq!(stack.describe().layers, ["query_planner", "coalesce"]);

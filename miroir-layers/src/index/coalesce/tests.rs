@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use miroir::Error;
-use miroir::context::{Class, Context};
-use miroir::deadline::Deadline;
-use miroir::error::ErrorKind;
-use miroir::hints::{Hints, Strength};
-use miroir::index::{Deletion, Operation, Request, Response, Write};
-use miroir::meta::Meta;
-use miroir::operation::{FetchOne, List, Original, RawObject, Search, SearchKind};
-use miroir::topology::Topology;
 use miroir_api::{GroupId, NodeId};
+use miroir_core::hints::{Hints, Strength};
+use miroir_core::topology::Topology;
+use miroir_pipeline::Error;
+use miroir_pipeline::context::{Class, Context};
+use miroir_pipeline::deadline::Deadline;
+use miroir_pipeline::error::ErrorKind;
+use miroir_pipeline::index::{Deletion, Operation, Request, Response, Write};
+use miroir_pipeline::meta::Meta;
+use miroir_pipeline::query::{FetchOne, List, Original, RawObject, Search, SearchKind};
 use miroir_test::contract::contract;
 use miroir_test::layered;
 use miroir_test::mock::{Exchange, MockHandle, Spawned};
@@ -25,9 +25,9 @@ use crate::fixtures::{entry, topology};
 
 /// What everything is judged by, shared as it is between requests of one moment.
 struct World {
-    index: Arc<miroir::store::IndexEntry>,
+    index: Arc<miroir_store::IndexEntry>,
     topology: Arc<Topology>,
-    stale: Arc<miroir::StaleMap>,
+    stale: Arc<miroir_core::view::StaleMap>,
 }
 
 impl World {
@@ -212,7 +212,7 @@ async fn only_the_same_question_is_shared() {
     // Who asks, and when they give up, is nobody's business.
     let mut other = world.shoes();
     other.cx.request_id = "2".into();
-    other.cx.principal = miroir::context::Principal::MasterKey;
+    other.cx.principal = miroir_pipeline::context::Principal::MasterKey;
     other.cx.deadline = Deadline::after(Duration::from_secs(3));
     assert!(joins(world.shoes(), other).await);
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use miroir::documents::Letters;
-use miroir::filter::{Keys, Narrowed, Wide, narrow};
+use miroir_core::documents::Letters;
+use miroir_core::filter::{Keys, Narrowed, Wide, narrow};
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll};
 
 use futures_util::future::Either;
-use miroir::explain::{Audience, WarningKind};
-use miroir::filter::{Filter, Keys, Narrowed, Wide};
-use miroir::hints::Strength;
-use miroir::index::{Operation, Request, Response};
-use miroir::operation::RawObject;
-use miroir::stage::StageFuture;
-use miroir::{Error, Placed, StageService};
+use miroir_core::filter::{Filter, Keys, Narrowed, Wide};
+use miroir_core::hints::Strength;
+use miroir_pipeline::explain::{Audience, WarningKind};
+use miroir_pipeline::index::{Operation, Request, Response};
+use miroir_pipeline::query::RawObject;
+use miroir_pipeline::stage::StageFuture;
+use miroir_pipeline::{Error, Placed, StageService};
 use serde_json::json;
 use tower::{Layer, Service};
 

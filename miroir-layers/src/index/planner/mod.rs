@@ -3,7 +3,7 @@
 //! A search goes to every shard, because its hits may be anywhere. With `sku = "4711"` as its
 //! filter, where `sku` is the primary key, they are in one. This layer reads the filters of searches
 //! and lists and says so in the request's hints; which shards may be left out, and which may not, is
-//! in [`miroir::filter`]. Plans are kept, so that the same filter is read once.
+//! in [`miroir_core::filter`]. Plans are kept, so that the same filter is read once.
 //!
 //! A filter that a node would refuse is not touched: the nodes that are asked refuse it. Where
 //! nothing can be found, one shard is asked all the same, for the empty answer in its right form.
@@ -29,12 +29,12 @@
 //!
 //! # Example
 //! ```
-//! use miroir::Stack;
+//! use miroir_pipeline::Stack;
 //! use miroir_layers::index::{QueryPlannerLayer, QueryPlannerOptions};
 //!
 //! let options = QueryPlannerOptions { max_literals: 16, ..QueryPlannerOptions::default() };
 //! let planner = QueryPlannerLayer::new(options);
-//! let stack = Stack::<miroir::index::Request>::new().push(planner);
+//! let stack = Stack::<miroir_pipeline::index::Request>::new().push(planner);
 //! assert_eq!(stack.describe().layers, ["query_planner"]);
 //! ```
 

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use miroir::context::Context;
-use miroir::documents::Letters;
-use miroir::explain::{Explain, WarningKind};
-use miroir::filter::Wide;
-use miroir::hints::{Ask, Hints, Strength};
-use miroir::index::{Deletion, Operation, Request, Response, Union, Write};
-use miroir::meta::Meta;
-use miroir::operation::{FetchOne, List, Original, RawObject, Search, SearchKind};
-use miroir::routing::{ShardSet, shard_of};
+use miroir_core::documents::Letters;
+use miroir_core::filter::Wide;
+use miroir_core::hints::{Ask, Hints, Strength};
+use miroir_core::routing::{ShardSet, shard_of};
+use miroir_pipeline::context::Context;
+use miroir_pipeline::explain::{Explain, WarningKind};
+use miroir_pipeline::index::{Deletion, Operation, Request, Response, Union, Write};
+use miroir_pipeline::meta::Meta;
+use miroir_pipeline::query::{FetchOne, List, Original, RawObject, Search, SearchKind};
 use miroir_test::contract::contract;
 use miroir_test::layered;
 
@@ -32,7 +32,7 @@ fn request(op: Operation) -> Request {
         content_type: None,
         metadata: false,
     };
-    let index = miroir::store::IndexEntry {
+    let index = miroir_store::IndexEntry {
         letters: Letters { lower: true, upper: false },
         ..entry("a", SHARDS)
     };
@@ -200,7 +200,8 @@ async fn all_shards_are_no_hint() {
 
 #[test]
 fn plans_are_kept_and_bounded() {
-    let keys = |letters, shards| miroir::filter::Keys { primary_key: Some("id"), letters, shards };
+    let keys =
+        |letters, shards| miroir_core::filter::Keys { primary_key: Some("id"), letters, shards };
     let plans = Plans::new(8);
     let first = plans.plan("\"id = a\"", &keys(Letters::ANY, 64));
     assert!(Arc::ptr_eq(&first, &plans.plan("\"id = a\"", &keys(Letters::ANY, 64))));

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Response};
 use http_body_util::Full;
-use miroir::context::Principal;
-use miroir::stage::BoxService;
-use miroir::store::memory;
-use miroir::topology::Node;
-use miroir::{Miroir, Stack, node};
+use miroir_control::Miroir;
+use miroir_core::topology::Node;
+use miroir_pipeline::context::Principal;
+use miroir_pipeline::stage::BoxService;
+use miroir_pipeline::{Stack, node};
+use miroir_store::memory;
 use tower::ServiceExt;
 
 use super::QueryPlannerLayer;

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use miroir::clock;
-use miroir::hints::Strength;
-use miroir::index::{Operation, Request, Response};
-use miroir::leaf::{Route, choose};
-use miroir::node::Scores;
-use miroir::routing::ShardSet;
-use miroir::stage::{StageFuture, take_ready};
-use miroir::store::records::{Pin, Sessions};
-use miroir::store::{StoreError, Stores, Tasks};
-use miroir::{Error, Placed, StageService};
 use miroir_api::GroupId;
+use miroir_core::hints::Strength;
+use miroir_core::routing::ShardSet;
+use miroir_core::view::Route;
+use miroir_pipeline::index::{Operation, Request, Response};
+use miroir_pipeline::leaf::choose;
+use miroir_pipeline::node::Scores;
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Placed, StageService};
+use miroir_store::clock;
+use miroir_store::records::{Pin, Sessions};
+use miroir_store::{StoreError, Stores, Tasks};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service};
 

@@ -24,7 +24,7 @@
 //!
 //! # Context
 //! Reads `session`. A read that may miss the session's last write says so in
-//! [`Meta::session_stale`](miroir::meta::Meta::session_stale).
+//! [`Meta::session_stale`](miroir_pipeline::meta::Meta::session_stale).
 //!
 //! # Errors
 //! A store that fails fails the read: nobody knows what the session wrote. A write whose session
@@ -38,15 +38,15 @@
 //! # Example
 //! ```
 //! use std::sync::Arc;
-//! use miroir::Stack;
-//! use miroir::node::Scores;
-//! use miroir::store::memory;
+//! use miroir_pipeline::Stack;
+//! use miroir_pipeline::node::Scores;
+//! use miroir_store::memory;
 //! use miroir_layers::index::{SessionLayer, SessionOptions};
 //!
 //! let stores = memory::open();
 //! let scores = Arc::new(Scores::default());
 //! let layer = SessionLayer::new(&stores, scores, SessionOptions::default());
-//! let stack = Stack::<miroir::index::Request>::new().push(layer);
+//! let stack = Stack::<miroir_pipeline::index::Request>::new().push(layer);
 //! assert_eq!(stack.describe().layers, ["session_pinning"]);
 //! ```
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use miroir::context::Context;
-use miroir::documents::{EXPIRES_AT, RawDocument, SHARD, UPDATED_AT};
-use miroir::hints::Hints;
-use miroir::index::{Deletion, Method};
-use miroir::meta::Meta;
-use miroir::operation::Original;
+use miroir_core::documents::{EXPIRES_AT, RawDocument, SHARD, UPDATED_AT};
+use miroir_core::hints::Hints;
+use miroir_pipeline::context::Context;
+use miroir_pipeline::index::{Deletion, Method};
+use miroir_pipeline::meta::Meta;
+use miroir_pipeline::query::Original;
 use miroir_test::contract::contract;
 use miroir_test::layered;
 

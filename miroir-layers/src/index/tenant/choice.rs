@@ -1,7 +1,7 @@
 //! The decision: a function of its arguments.
 
-use miroir::tenants::NamedTenant;
 use miroir_api::GroupId;
+use miroir_pipeline::context::NamedTenant;
 use twox_hash::XxHash64;
 
 use super::{Fallback, Mode, TenantOptions};

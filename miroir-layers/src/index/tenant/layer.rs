@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
 
 use futures_util::future::{Either, Ready, ready};
-use miroir::context::Origin;
-use miroir::explain::Audience;
-use miroir::hints::Strength;
-use miroir::index::{Operation, Request, Response};
-use miroir::tenants::NamedTenant;
-use miroir::{Error, Placed, StageService};
 use miroir_api::{GroupId, ShardId};
+use miroir_core::hints::Strength;
+use miroir_pipeline::context::NamedTenant;
+use miroir_pipeline::context::Origin;
+use miroir_pipeline::explain::Audience;
+use miroir_pipeline::index::{Operation, Request, Response};
+use miroir_pipeline::{Error, Placed, StageService};
 use serde_json::json;
 use tower::{Layer, Service};
 

@@ -43,7 +43,7 @@
 //!
 //! # Example
 //! ```
-//! use miroir::Stack;
+//! use miroir_pipeline::Stack;
 //! use miroir_api::GroupId;
 //! use miroir_layers::index::{TenantLayer, TenantOptions};
 //!
@@ -52,7 +52,7 @@
 //!     dedicated: vec![GroupId(0)],
 //!     ..TenantOptions::default()
 //! };
-//! let stack = Stack::<miroir::index::Request>::new().push(TenantLayer::new(options));
+//! let stack = Stack::<miroir_pipeline::index::Request>::new().push(TenantLayer::new(options));
 //! assert_eq!(stack.describe().layers, ["tenant_affinity"]);
 //! ```
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use miroir::context::{Context, Origin};
-use miroir::hints::{Hints, Strength};
-use miroir::index::{Deletion, Operation, Request, Write};
-use miroir::operation::{Original, Search};
-use miroir::tenants::NamedTenant;
-use miroir::topology::NodeEvent;
 use miroir_api::{GroupId, NodeId};
+use miroir_core::hints::{Hints, Strength};
+use miroir_core::topology::NodeEvent;
+use miroir_pipeline::context::NamedTenant;
+use miroir_pipeline::context::{Context, Origin};
+use miroir_pipeline::index::{Deletion, Operation, Request, Write};
+use miroir_pipeline::query::{Original, Search};
 use miroir_test::contract::contract;
 use miroir_test::layered;
 use proptest::prelude::*;
@@ -214,7 +214,7 @@ async fn metrics_name_what_the_operator_named() {
         .chain([named("A"), None]);
     for tenant in tenants {
         let call = service.spawn_call(read(tenant));
-        inner.next_request().await.fail(miroir::Error::overloaded());
+        inner.next_request().await.fail(miroir_pipeline::Error::overloaded());
         call.await.unwrap_err();
     }
     let text = handle.render();

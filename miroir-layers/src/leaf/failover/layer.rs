@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use miroir::error::ErrorKind;
-use miroir::leaf::{Failed, Request, Response, Target};
-use miroir::routing::ShardSet;
-use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Fault, Placed, Retry, StageService};
+use miroir_core::routing::ShardSet;
+use miroir_pipeline::error::ErrorKind;
+use miroir_pipeline::leaf::{Failed, Request, Response, Target};
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Fault, Placed, Retry, StageService};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 

@@ -32,11 +32,11 @@
 //!
 //! # Example
 //! ```
-//! use miroir::Stack;
+//! use miroir_pipeline::Stack;
 //! use miroir_layers::leaf::{FailoverLayer, FailoverOptions};
 //!
 //! let layer = FailoverLayer::new(FailoverOptions { max_attempts: 2, ..Default::default() });
-//! let stack = Stack::<miroir::leaf::Request>::new().push(layer);
+//! let stack = Stack::<miroir_pipeline::leaf::Request>::new().push(layer);
 //! assert_eq!(stack.describe().layers, ["failover"]);
 //! ```
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use miroir::Error;
-use miroir::context::Context;
-use miroir::leaf::{Ask, Failed, Page, Request, Response, Route, Target};
-use miroir::node::Call;
-use miroir::routing::ShardSet;
 use miroir_api::{GroupId, NodeId, ShardId};
+use miroir_core::routing::ShardSet;
+use miroir_core::view::Route;
+use miroir_pipeline::Error;
+use miroir_pipeline::context::Context;
+use miroir_pipeline::leaf::{Ask, Failed, Page, Request, Response, Target};
+use miroir_pipeline::node::Call;
 use miroir_test::contract::{contract, readiness};
 use miroir_test::layered;
 use miroir_test::mock::Exchange;

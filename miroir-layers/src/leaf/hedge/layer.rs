@@ -6,14 +6,15 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures_util::future::{self, Either};
-use miroir::context::Class;
-use miroir::explain::Patience;
-use miroir::leaf::{Request, Response, Route, Target, choose};
-use miroir::node::Scores;
-use miroir::routing::{Cover, Leaf, ShardSet};
-use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Fault, Placed, StageService, gather};
 use miroir_api::NodeId;
+use miroir_core::routing::{Cover, Leaf, ShardSet};
+use miroir_core::view::Route;
+use miroir_pipeline::context::Class;
+use miroir_pipeline::explain::Patience;
+use miroir_pipeline::leaf::{Request, Response, Target, choose};
+use miroir_pipeline::node::Scores;
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Fault, Placed, StageService, gather};
 use tokio::time::{Instant, timeout_at};
 use tower::{Layer, Service, ServiceExt};
 

@@ -5,7 +5,7 @@
 //! answered within what [`HedgeOptions::percent`] of calls take (of its own, or of the median node's
 //! where that is less), times [`HedgeOptions::multiplier`], has its shards covered once more without
 //! it. The first complete answer is taken and the other call is given up. A node that is slow, and is
-//! asked only to learn whether it still is ([`Route::probed`](miroir::leaf::Route)), is waited for as
+//! asked only to learn whether it still is ([`Route::probed`](miroir_core::view::Route)), is waited for as
 //! long as half of calls take.
 //!
 //! Where everything is slow, hedges make it slower. So they come out of a budget, a share of all
@@ -35,14 +35,14 @@
 //! # Example
 //! ```
 //! use std::sync::Arc;
-//! use miroir::Stack;
-//! use miroir::node::Scores;
+//! use miroir_pipeline::Stack;
+//! use miroir_pipeline::node::Scores;
 //! use miroir_layers::leaf::{FailoverLayer, HedgeLayer, HedgeOptions};
 //!
 //! // The scores that the nodes' `load` layers feed.
 //! let scores = Arc::new(Scores::default());
 //! let hedge = HedgeLayer::new(scores, HedgeOptions { max_per_request: 1, ..Default::default() });
-//! let stack = Stack::<miroir::leaf::Request>::new().push(hedge).push(FailoverLayer::default());
+//! let stack = Stack::<miroir_pipeline::leaf::Request>::new().push(hedge).push(FailoverLayer::default());
 //! assert_eq!(stack.describe().layers, ["hedge", "failover"]);
 //! ```
 

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::task::{self, Poll};
 
-use miroir::node::{NodeScore, Request, Response, Scores};
-use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
+use miroir_pipeline::node::{NodeScore, Request, Response, Scores};
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Placed, StageService};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 

@@ -2,7 +2,7 @@
 //!
 //! Every call to a dead node costs its caller a timeout and, with failover, the other nodes a
 //! further call. After `failure_threshold` failures in a row the breaker *opens*: calls are refused
-//! at once, and [`Scores`](miroir::node::Scores) say so, so that leaves choose other nodes where
+//! at once, and [`Scores`](miroir_pipeline::node::Scores) say so, so that leaves choose other nodes where
 //! there are any. When `open_ms` is over it is *half-open*: `half_open_probes` calls at a time are
 //! let through. When so many of them have succeeded it *closes*; if one fails it opens again for
 //! twice as long, up to `max_open_ms`.
@@ -31,7 +31,7 @@
 //!
 //! # Example
 //! ```
-//! use miroir::{Error, node::Scores};
+//! use miroir_pipeline::{Error, node::Scores};
 //! use miroir_layers::node::{BreakerLayer, BreakerOptions};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {

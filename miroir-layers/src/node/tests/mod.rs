@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use ::http::{Response as HttpResponse, StatusCode};
 use bytes::Bytes;
-use miroir::context::{Class, Context};
-use miroir::error::ErrorKind;
-use miroir::node::{Call, NodeCall, Request, Response, Scores};
-use miroir::{Error, Fault, Stack};
 use miroir_api::NodeId;
+use miroir_pipeline::context::{Class, Context};
+use miroir_pipeline::error::ErrorKind;
+use miroir_pipeline::node::{Call, NodeCall, Request, Response, Scores};
+use miroir_pipeline::{Error, Fault, Stack};
 use miroir_test::contract::{cancellation, contract, readiness};
 use miroir_test::layered;
 use miroir_test::mock::{MockHandle, Spawned, mock};
@@ -321,7 +321,7 @@ impl Guarded {
             answer.as_ref().unwrap_err().kind(),
             ErrorKind::NodeFailed("breaker_open")
         ));
-        assert_eq!(answer.unwrap_err().retry(), miroir::Retry::OtherReplica);
+        assert_eq!(answer.unwrap_err().retry(), miroir_pipeline::Retry::OtherReplica);
         self.inner.assert_idle().await;
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::task::{self, Poll};
 
-use miroir::cluster::aliases::{AliasTable, not_writable};
-use miroir::operation::{MultiSearch, Operation, Request, Response};
-use miroir::stage::{StageFuture, take_ready};
-use miroir::store::records::{Alias, Target};
-use miroir::{Error, Placed, StageService};
+use miroir_pipeline::cluster::aliases::{AliasTable, not_writable};
+use miroir_pipeline::operation::{MultiSearch, Operation, Request, Response};
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Placed, StageService};
+use miroir_store::records::{Alias, Target};
 use tower::{Layer, Service};
 
 use super::many;

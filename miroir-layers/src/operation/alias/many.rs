@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use miroir::error::ErrorKind;
-use miroir::operation::{
-    List, MultiSearch, Operation, Original, RawObject, Request, Response, SearchKind,
-};
-use miroir::store::records::Alias;
-use miroir::{Error, StageService};
+use miroir_pipeline::error::ErrorKind;
+use miroir_pipeline::operation::{MultiSearch, Operation, Request, Response};
+use miroir_pipeline::query::{List, Original, RawObject, SearchKind};
+use miroir_pipeline::{Error, StageService};
+use miroir_store::records::Alias;
 use serde_json::value::RawValue;
 use tower::ServiceExt as _;
 

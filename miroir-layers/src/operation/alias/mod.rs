@@ -33,12 +33,12 @@
 //! # Example
 //! ```
 //! use std::sync::Arc;
-//! use miroir::Stack;
-//! use miroir::cluster::aliases::AliasTable;
+//! use miroir_pipeline::Stack;
+//! use miroir_pipeline::cluster::aliases::AliasTable;
 //! use miroir_layers::operation::{AliasLayer, AuthorizeLayer};
 //!
 //! let table = Arc::new(AliasTable::default());
-//! let stack = Stack::<miroir::operation::Request>::new()
+//! let stack = Stack::<miroir_pipeline::operation::Request>::new()
 //!     .push(AuthorizeLayer::default())
 //!     .push(AliasLayer::new(table));
 //! assert_eq!(stack.describe().layers, ["authorize", "alias"]);

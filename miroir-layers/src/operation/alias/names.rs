@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use miroir::operation::{IndexOp, Operation, Request, TaskOp};
-use miroir::store::records::{Alias, Target};
+use miroir_pipeline::operation::{IndexOp, Operation, Request, TaskOp};
+use miroir_store::records::{Alias, Target};
 
 /// All aliases, as they are for one request.
 pub(super) type Aliases = BTreeMap<String, Arc<Alias>>;

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use miroir::cluster::aliases::AliasTable;
-use miroir::context::Context;
-use miroir::keys::Scope;
-use miroir::operation::{
-    FetchOne, IndexOp, List, MultiSearch, Operation, Original, RawObject, Request, Response,
-    Search, SettingsOp, TaskOp, Write,
-};
-use miroir::store::TaskQuery;
-use miroir::store::records::{Alias, Target};
-use miroir::{Error, clock};
 use miroir_api::IndexUid;
+use miroir_core::keys::Scope;
+use miroir_pipeline::Error;
+use miroir_pipeline::cluster::aliases::AliasTable;
+use miroir_pipeline::context::Context;
+use miroir_pipeline::operation::{
+    IndexOp, MultiSearch, Operation, Request, Response, SettingsOp, TaskOp, Write,
+};
+use miroir_pipeline::query::{FetchOne, List, Original, RawObject, Search};
+use miroir_store::TaskQuery;
+use miroir_store::clock;
+use miroir_store::records::{Alias, Target};
 use miroir_test::contract::contract;
 use miroir_test::layered;
 use miroir_test::mock::{Exchange, MockHandle, Spawned};

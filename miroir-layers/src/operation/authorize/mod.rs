@@ -29,7 +29,7 @@
 //! # Example
 //! ```
 //! use std::{sync::Arc, time::Duration};
-//! use miroir::{Context, context::Principal, operation::{Operation, Original, Request, SystemOp}};
+//! use miroir_pipeline::{Context, context::Principal, operation::{Operation, Original, Request, SystemOp}};
 //! use miroir_layers::operation::AuthorizeLayer;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -58,12 +58,12 @@
 use std::task::{self, Poll};
 
 use futures_util::future::{Either, Ready, ready};
-use miroir::clock;
-use miroir::context::Principal;
-use miroir::keys::{ApiKey, Scope};
-use miroir::operation::{Request, Response};
-use miroir::{Error, Placed, StageService};
 use miroir_api::meili::{ApiError, KeyAction};
+use miroir_core::keys::{ApiKey, Scope};
+use miroir_pipeline::context::Principal;
+use miroir_pipeline::operation::{Request, Response};
+use miroir_pipeline::{Error, Placed, StageService};
+use miroir_store::clock;
 use tower::{Layer, Service};
 
 use crate::edge::authenticate::AuthFailure;

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir::clock;
-use miroir::context::{Context, Principal};
-use miroir::keys::{ApiKey, Tenant};
-use miroir::operation::{
-    IndexOp, List, MultiSearch, Operation, Original, RawObject, Request, Response, Search,
-    SearchKind, SystemOp,
-};
 use miroir_api::meili::{IndexPattern, KeyAction};
+use miroir_core::keys::{ApiKey, Tenant};
+use miroir_pipeline::context::{Context, Principal};
+use miroir_pipeline::operation::{IndexOp, MultiSearch, Operation, Request, Response, SystemOp};
+use miroir_pipeline::query::{List, Original, RawObject, Search, SearchKind};
+use miroir_store::clock;
 use miroir_test::contract::contract;
 use miroir_test::layered;
 use serde_json::{Value, json};

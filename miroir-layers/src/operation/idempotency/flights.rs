@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use miroir::Error;
-use miroir::operation::Response;
+use miroir_pipeline::Error;
+use miroir_pipeline::operation::Response;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

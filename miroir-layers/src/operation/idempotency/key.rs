@@ -1,8 +1,8 @@
 //! What a key and a request are known by.
 
-use miroir::context::Principal;
-use miroir::operation::Request;
 use miroir_api::hexadecimal;
+use miroir_pipeline::context::Principal;
+use miroir_pipeline::operation::Request;
 use sha2::{Digest as _, Sha256};
 
 /// The key of a caller, so that nobody learns what another one was answered. Holders of one API key

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use bytes::Bytes;
-use miroir::error::ErrorKind;
-use miroir::index::scatter::accepted;
-use miroir::meta::Meta;
-use miroir::operation::{Request, Response};
-use miroir::stage::{StageFuture, take_ready};
-use miroir::store::records::{Began, Idempotency, Kept, KeptAnswer};
-use miroir::store::{StoreError, Stores, TaskQuery, Tasks};
-use miroir::{Error, Fault, Placed, StageService, clock};
+use miroir_pipeline::error::ErrorKind;
+use miroir_pipeline::index::scatter::accepted;
+use miroir_pipeline::meta::Meta;
+use miroir_pipeline::operation::{Request, Response};
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Fault, Placed, StageService};
+use miroir_store::clock;
+use miroir_store::records::{Began, Idempotency, Kept, KeptAnswer};
+use miroir_store::{StoreError, Stores, TaskQuery, Tasks};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use tower::{Layer, Service};
@@ -234,7 +235,7 @@ impl Shared {
             ..TaskQuery::default()
         };
         let tasks = self.tasks.list(query).await?.tasks.into_iter();
-        let of_key = |task: &miroir::store::TaskRecord| {
+        let of_key = |task: &miroir_store::TaskRecord| {
             let own = task.error.as_ref().is_some_and(|error| error.code.starts_with("miroir_"));
             task.idempotency.as_deref() == Some(key) && !own
         };

@@ -31,12 +31,12 @@
 //!
 //! # Example
 //! ```
-//! use miroir::Stack;
-//! use miroir::store::memory;
+//! use miroir_pipeline::Stack;
+//! use miroir_store::memory;
 //! use miroir_layers::operation::{AuthorizeLayer, IdempotencyLayer, IdempotencyOptions};
 //!
 //! let stores = memory::open();
-//! let stack = Stack::<miroir::operation::Request>::new()
+//! let stack = Stack::<miroir_pipeline::operation::Request>::new()
 //!     .push(AuthorizeLayer::default())
 //!     .push(IdempotencyLayer::new(&stores, IdempotencyOptions::default()));
 //! assert_eq!(stack.describe().layers, ["authorize", "idempotency"]);

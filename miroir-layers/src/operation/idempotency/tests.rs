@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use miroir::context::{Context, Principal};
-use miroir::operation::{Operation, Original, Request, Response, Write};
-use miroir::store::records::{Began, Kept};
-use miroir::store::{NewTask, Stores, memory};
-use miroir::{Error, clock};
 use miroir_api::TaskUid;
 use miroir_api::meili::TaskKind;
+use miroir_pipeline::Error;
+use miroir_pipeline::context::{Context, Principal};
+use miroir_pipeline::operation::{Operation, Request, Response, Write};
+use miroir_pipeline::query::Original;
+use miroir_store::clock;
+use miroir_store::records::{Began, Kept};
+use miroir_store::{NewTask, Stores, memory};
 use miroir_test::contract::contract;
 use miroir_test::mock::{MockHandle, Spawned};
 use miroir_test::{layered, mock};
@@ -45,7 +47,7 @@ fn read() -> Request {
 
 fn accepted(body: &'static str) -> Response {
     let body = Bytes::from_static(body.as_bytes());
-    Response { status: StatusCode::ACCEPTED, body, meta: miroir::meta::Meta::default() }
+    Response { status: StatusCode::ACCEPTED, body, meta: miroir_pipeline::meta::Meta::default() }
 }
 
 fn layer(stores: &Stores) -> IdempotencyLayer {
@@ -236,11 +238,11 @@ async fn nothing_is_done_that_cannot_be_remembered() {
 #[derive(Debug)]
 struct Away;
 
-fn away<'a, T>() -> miroir::store::Answer<'a, T> {
-    Box::pin(async { Err(miroir::store::StoreError::Backend("away".into())) })
+fn away<'a, T>() -> miroir_store::Answer<'a, T> {
+    Box::pin(async { Err(miroir_store::StoreError::Backend("away".into())) })
 }
 
-impl miroir::store::records::Idempotency for Away {
+impl miroir_store::records::Idempotency for Away {
     fn begin(
         &self,
         _: &str,
@@ -248,7 +250,7 @@ impl miroir::store::records::Idempotency for Away {
         _: Duration,
         _: usize,
         _: time::OffsetDateTime,
-    ) -> miroir::store::Answer<'_, Began> {
+    ) -> miroir_store::Answer<'_, Began> {
         away()
     }
     fn replace(
@@ -258,21 +260,16 @@ impl miroir::store::records::Idempotency for Away {
         _: Kept,
         _: Duration,
         _: time::OffsetDateTime,
-    ) -> miroir::store::Answer<'_, bool> {
+    ) -> miroir_store::Answer<'_, bool> {
         away()
     }
-    fn drop_key(
-        &self,
-        _: &str,
-        _: &Kept,
-        _: time::OffsetDateTime,
-    ) -> miroir::store::Answer<'_, ()> {
+    fn drop_key(&self, _: &str, _: &Kept, _: time::OffsetDateTime) -> miroir_store::Answer<'_, ()> {
         away()
     }
-    fn count(&self, _: time::OffsetDateTime) -> miroir::store::Answer<'_, u64> {
+    fn count(&self, _: time::OffsetDateTime) -> miroir_store::Answer<'_, u64> {
         away()
     }
-    fn prune(&self, _: time::OffsetDateTime) -> miroir::store::Answer<'_, u64> {
+    fn prune(&self, _: time::OffsetDateTime) -> miroir_store::Answer<'_, u64> {
         away()
     }
 }

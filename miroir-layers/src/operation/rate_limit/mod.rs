@@ -24,8 +24,8 @@
 //!
 //! # Example
 //! ```
-//! use miroir::Stack;
-//! use miroir::store::memory;
+//! use miroir_pipeline::Stack;
+//! use miroir_store::memory;
 //! use miroir_layers::edge::rate_limit::Limiter;
 //! use miroir_layers::operation::{AuthorizeLayer, OperationLimitLayer, OperationLimitOptions};
 //!
@@ -33,7 +33,7 @@
 //!     per_key: Some("100/second".parse().unwrap()),
 //!     per_tenant: None,
 //! };
-//! let stack = Stack::<miroir::operation::Request>::new()
+//! let stack = Stack::<miroir_pipeline::operation::Request>::new()
 //!     .push(AuthorizeLayer::default())
 //!     .push(OperationLimitLayer::new(Limiter::new(memory::buckets()), options));
 //! assert_eq!(stack.describe().layers, ["authorize", "rate_limit"]);
@@ -44,11 +44,11 @@ mod tests;
 
 use std::task::{self, Poll};
 
-use miroir::context::{Origin, Principal};
-use miroir::http::Quota;
-use miroir::operation::{Request, Response};
-use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Placed, StageService};
+use miroir_pipeline::context::{Origin, Principal};
+use miroir_pipeline::operation::{Request, Response};
+use miroir_pipeline::quota::Quota;
+use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::{Error, Placed, StageService};
 use tower::{Layer, Service};
 
 use crate::edge::rate_limit::{Limiter, Rate, Whose};

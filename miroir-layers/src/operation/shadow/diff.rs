@@ -7,7 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
-use miroir::operation::{Operation, SearchKind};
+use miroir_pipeline::operation::Operation;
+use miroir_pipeline::query::SearchKind;
 use serde_json::Value;
 
 /// Where in an answer the documents are.

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::Either;
-use miroir::context::{Class, Origin};
-use miroir::deadline::Deadline;
-use miroir::operation::{Request, Response};
-use miroir::stage::StageFuture;
-use miroir::{Error, Fault, Placed, StageService, clock};
 use miroir_api::admin::{ShadowDiff, ShadowHits, ShadowKind, ShadowRequest, ShadowSide};
+use miroir_pipeline::context::{Class, Origin};
+use miroir_pipeline::deadline::Deadline;
+use miroir_pipeline::operation::{Request, Response};
+use miroir_pipeline::stage::StageFuture;
+use miroir_pipeline::{Error, Fault, Placed, StageService};
+use miroir_store::clock;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};

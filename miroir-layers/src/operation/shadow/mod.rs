@@ -17,7 +17,7 @@
 //! Equal hits, which no ranking rule tells apart, may come in another order from another engine, and
 //! at the end of a page they may be others: that is a difference like any.
 //!
-//! [`Request::repeat`]: miroir::operation::Request::repeat
+//! [`Request::repeat`]: miroir_pipeline::operation::Request::repeat
 //!
 //! # Stage
 //! Operation. Reads of clients only, those of [`Shadow::operations`]; a request that changes
@@ -45,8 +45,8 @@
 //! use std::{sync::Arc, time::Duration};
 //! use bytes::Bytes;
 //! use http::StatusCode;
-//! use miroir::Context;
-//! use miroir::operation::{FetchOne, Operation, Original, Request, Response};
+//! use miroir_pipeline::Context;
+//! use miroir_pipeline::operation::{FetchOne, Operation, Original, Request, Response};
 //! use miroir_layers::operation::shadow::{Shadow, ShadowLayer, ShadowOptions, Wanted};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -54,7 +54,7 @@
 //! let other = tower::service_fn(|_: Request| async {
 //!     let mut answer = Response::json(StatusCode::OK, &());
 //!     answer.body = Bytes::from(r#"{"id":1,"price":3}"#);
-//!     Ok::<_, miroir::Error>(answer)
+//!     Ok::<_, miroir_pipeline::Error>(answer)
 //! });
 //! let shadow = Shadow::new("staging", other).operations(["document_get"]);
 //! let key = Arc::new(|_: &str| Some("id".to_owned()));
@@ -101,8 +101,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir::StageService;
-use miroir::operation::{BoxService, Request};
+use miroir_pipeline::StageService;
+use miroir_pipeline::operation::{BoxService, Request};
 
 pub use layer::{ShadowLayer, Shadowed};
 pub use log::{ShadowLog, Wanted};
@@ -151,7 +151,7 @@ impl Shadow {
         self
     }
 
-    /// Which operations it gets, as [`Operation::name`](miroir::operation::Operation::name) calls
+    /// Which operations it gets, as [`Operation::name`](miroir_pipeline::operation::Operation::name) calls
     /// them. Those that change something are not repeated even so.
     pub fn operations<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         self.operations = names.into_iter().map(Into::into).collect();

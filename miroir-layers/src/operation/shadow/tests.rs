@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use miroir::context::{Class, Context, Origin};
-use miroir::keys::{ApiKey, Scope, Tenant};
-use miroir::operation::{
-    MultiSearch, Operation, Original, RawObject, Request, Response, Search, SearchKind, Write,
-};
-use miroir::{Error, Stack};
 use miroir_api::NodeId;
 use miroir_api::admin::{ShadowDiffs, ShadowKind, ShadowTarget};
+use miroir_core::keys::{ApiKey, Scope, Tenant};
+use miroir_pipeline::context::{Class, Context, Origin};
+use miroir_pipeline::operation::{MultiSearch, Operation, Request, Response, Write};
+use miroir_pipeline::query::{Original, RawObject, Search, SearchKind};
+use miroir_pipeline::{Error, Stack};
 use miroir_test::contract::{cancellation, contract, readiness};
 use miroir_test::layered;
 use miroir_test::mock::{MockHandle, Spawned, mock};
@@ -392,8 +391,8 @@ async fn search_rules_hold_at_the_shadow() {
         actions: vec![miroir_api::meili::KeyAction::parse("search").unwrap()],
         indexes: vec![miroir_api::meili::IndexPattern::new("*").unwrap()],
         expires_at: None,
-        created_at: miroir::clock::now(),
-        updated_at: miroir::clock::now(),
+        created_at: miroir_store::clock::now(),
+        updated_at: miroir_store::clock::now(),
     };
     let rules = serde_json::from_value(json!({ "*": { "filter": "user = 1" } })).unwrap();
     let tenant = Tenant { key: Arc::new(key), rules };

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use miroir::store::{StoreError, TaskQuery};
 use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_store::{StoreError, TaskQuery};
 use redis::Value;
 use serde::Serialize;
 

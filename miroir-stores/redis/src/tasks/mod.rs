@@ -4,9 +4,9 @@ mod list;
 
 use std::sync::Arc;
 
-use miroir::store::{Answer, NewTask, StoreError, TaskPage, TaskQuery, TaskRecord, Tasks};
 use miroir_api::TaskUid;
 use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_store::{Answer, NewTask, StoreError, TaskPage, TaskQuery, TaskRecord, Tasks};
 use redis::cmd;
 use time::OffsetDateTime;
 

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use miroir::store::records::{Alias, Limit, Pin, Target};
-use miroir::store::{Fence, NewTask, StoreError, Stores, TaskQuery, TaskRecord};
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{IndexUid, TaskUid};
+use miroir_store::records::{Alias, Limit, Pin, Target};
+use miroir_store::{Fence, NewTask, StoreError, Stores, TaskQuery, TaskRecord};
 use miroir_store_redis::Options;
 use miroir_test::redis::RedisServer;
 use miroir_test::stores::{Fixture, Tape, listing};

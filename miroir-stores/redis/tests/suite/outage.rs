@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use miroir::store::records::{AdminSession, FEATURES, Signal};
-use miroir::store::{NewTask, StoreError, TaskRecord};
 use miroir_api::meili::TaskStatus;
 use miroir_api::{NodeId, TaskUid};
+use miroir_store::records::{AdminSession, FEATURES, Signal};
+use miroir_store::{NewTask, StoreError, TaskRecord};
 use miroir_store_redis::Options;
 use miroir_test::redis::RedisServer;
 use miroir_test::stores::contents;

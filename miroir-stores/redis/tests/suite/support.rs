@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use miroir::store::records::FEATURES;
-use miroir::store::{IndexEntry, NewTask, Stale, StaleKind, Stores};
 use miroir_api::meili::TaskKind;
 use miroir_api::{IndexUid, NodeId, ShardId};
+use miroir_core::view::{Stale, StaleKind};
+use miroir_store::records::FEATURES;
+use miroir_store::{IndexEntry, NewTask, Stores};
 use miroir_store_redis::Options;
 use miroir_test::redis::RedisServer;
 use miroir_test::stores::Fixture;

@@ -12,9 +12,9 @@
 
 use std::fmt::Write as _;
 
-use miroir::store::{TaskPage, TaskQuery};
 use miroir_api::TaskUid;
 use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_store::{TaskPage, TaskQuery};
 use rusqlite::types::Value;
 use rusqlite::{Connection, ToSql, params_from_iter};
 

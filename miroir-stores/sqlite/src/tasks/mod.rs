@@ -6,9 +6,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use miroir::store::{Answer, NewTask, TaskPage, TaskQuery, TaskRecord, Tasks};
 use miroir_api::TaskUid;
 use miroir_api::meili::TaskStatus;
+use miroir_store::{Answer, NewTask, TaskPage, TaskQuery, TaskRecord, Tasks};
 use rusqlite::{Connection, OptionalExtension};
 use time::OffsetDateTime;
 

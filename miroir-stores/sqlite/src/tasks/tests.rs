@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use miroir::store::TaskQuery;
 use miroir_api::TaskUid;
 use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_store::TaskQuery;
 use rusqlite::Connection;
 use time::OffsetDateTime;
 

@@ -1,0 +1,186 @@
+//! A bounded memory of finished tasks in front of a task store.
+//!
+//! Clients ask for a task again and again until it has ended, and many keep asking afterwards. A
+//! task that has ended does not change any more, so it is kept here; one that has not is always read
+//! from the store.
+//!
+//! Only for a store that nobody else writes. A task that has ended is still deleted, pruned and
+//! renamed with its index, and what another process does of these is not seen here: which answer a
+//! client gets would depend on who is asked. Asking a shared store whether anything of the kind
+//! happened costs as much as asking it for the task, so with such a store there is nothing to keep.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use miroir_api::TaskUid;
+use miroir_api::meili::TaskStatus;
+use time::OffsetDateTime;
+
+use super::{Answer, NewTask, TaskPage, TaskQuery, TaskRecord, Tasks};
+
+#[derive(Debug, Default)]
+struct Kept {
+    tasks: BTreeMap<TaskUid, TaskRecord>,
+    /// Oldest first.
+    order: VecDeque<TaskUid>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct CachedTasks {
+    inner: Arc<dyn Tasks>,
+    size: usize,
+    kept: Mutex<Kept>,
+}
+
+impl CachedTasks {
+    /// Keeps at most `size` finished tasks of this store.
+    pub fn new(inner: Arc<dyn Tasks>, size: usize) -> Self {
+        Self { inner, size, kept: Mutex::default() }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Kept) -> T) -> T {
+        f(&mut self.kept.lock().expect("no panic holds this lock"))
+    }
+
+    fn keep(&self, task: &TaskRecord) {
+        self.with(|kept| {
+            if !task.status.is_terminal() || self.size == 0 {
+                kept.tasks.remove(&task.uid);
+                return;
+            }
+            if kept.tasks.insert(task.uid, task.clone()).is_none() {
+                kept.order.push_back(task.uid);
+            }
+            while kept.order.len() > self.size {
+                if let Some(oldest) = kept.order.pop_front() {
+                    kept.tasks.remove(&oldest);
+                }
+            }
+        });
+    }
+
+    /// How many tasks are kept.
+    pub fn len(&self) -> usize {
+        self.with(|kept| kept.tasks.len())
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Tasks for CachedTasks {
+    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+        self.inner.insert(task)
+    }
+
+    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+        Box::pin(async move {
+            // Out first: a reader in between asks the store.
+            self.with(|kept| kept.tasks.remove(&task.uid));
+            self.inner.update(task).await
+        })
+    }
+
+    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+        Box::pin(async move {
+            if let Some(task) = self.with(|kept| kept.tasks.get(&uid).cloned()) {
+                return Ok(Some(task));
+            }
+            let task = self.inner.get(uid).await?;
+            if let Some(task) = &task {
+                self.keep(task);
+            }
+            Ok(task)
+        })
+    }
+
+    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+        self.inner.list(query)
+    }
+
+    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+        self.inner.uids(query)
+    }
+
+    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+        Box::pin(async move {
+            let removed = self.inner.remove(uids).await?;
+            self.with(|kept| {
+                for task in &removed {
+                    kept.tasks.remove(&task.uid);
+                }
+                let tasks = &kept.tasks;
+                kept.order.retain(|uid| tasks.contains_key(uid));
+            });
+            Ok(removed)
+        })
+    }
+
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.inner.swap_indexes(first, second, before).await?;
+            self.with(|kept| *kept = Kept::default());
+            Ok(())
+        })
+    }
+
+    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+        self.inner.unfinished()
+    }
+
+    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+        self.inner.counts()
+    }
+
+    fn index_names(&self) -> Answer<'_, Vec<String>> {
+        self.inner.index_names()
+    }
+
+    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let pruned = self.inner.prune(finished_before).await?;
+            self.with(|kept| {
+                kept.tasks.retain(|_, t| t.finished_at.is_none_or(|at| at >= finished_before));
+                let tasks = &kept.tasks;
+                kept.order.retain(|uid| tasks.contains_key(uid));
+            });
+            Ok(pruned)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use miroir_api::meili::TaskKind;
+
+    use super::*;
+    use crate::memory;
+
+    fn task(status: TaskStatus) -> NewTask {
+        NewTask { status, ..NewTask::new(TaskKind::IndexCreation, OffsetDateTime::UNIX_EPOCH) }
+    }
+
+    #[tokio::test]
+    async fn finished_tasks_are_kept_up_to_the_size_and_until_they_are_pruned() {
+        let inner = memory::open().tasks;
+        let tasks = CachedTasks::new(Arc::clone(&inner), 2);
+        for _ in 0..3 {
+            tasks.insert(task(TaskStatus::Succeeded)).await.unwrap();
+        }
+        let running = tasks.insert(task(TaskStatus::Enqueued)).await.unwrap();
+        for uid in 0..4 {
+            assert!(tasks.get(TaskUid(uid)).await.unwrap().is_some());
+        }
+        assert_eq!(tasks.len(), 2, "two of the three that have ended");
+        // What another pod writes is seen as long as the task goes on.
+        let ended = TaskRecord { status: TaskStatus::Failed, ..running };
+        inner.update(ended.clone()).await.unwrap();
+        assert_eq!(tasks.get(ended.uid).await.unwrap(), Some(ended));
+        let later = OffsetDateTime::UNIX_EPOCH + time::Duration::days(1);
+        tasks.prune(later).await.unwrap();
+        assert_eq!(tasks.get(TaskUid(2)).await.unwrap(), None);
+    }
+}

@@ -1,0 +1,319 @@
+//! What Miroir remembers: one small trait per concern, each with its atomicity.
+//!
+//! A layer or worker takes the trait it needs; [`Stores`] is only the bundle a backend returns. All
+//! methods are atomic by themselves and durable when they return, as far as the backend is.
+//! [`memory`] is the reference implementation.
+
+mod cache;
+pub mod clock;
+mod fence;
+pub mod memory;
+pub mod migrations;
+pub mod records;
+mod types;
+pub mod watched;
+
+use miroir_core::view::Stale;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use miroir_api::meili::TaskStatus;
+use miroir_api::{IndexUid, NodeId, TaskUid};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use miroir_core::keys::ApiKey;
+use miroir_core::keys::request::Change;
+
+pub use cache::CachedTasks;
+pub use fence::Fence;
+pub use types::{
+    Claim, IndexChange, IndexEntry, Job, Lease, NewJob, NewTask, NodeTask, PodReport, Roster,
+    TaskPage, TaskQuery, TaskRecord, Webhook,
+};
+
+/// The store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The backend failed.
+    #[error("the store failed: {0}")]
+    Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Somebody else leads by now: what the caller wanted to change is not its business any more.
+    #[error("this pod does not lead any more")]
+    Deposed,
+    /// The tables of a feature that is off are not there.
+    #[error("the store has no tables for `{0}`: switch the feature on and start Miroir again")]
+    FeatureOff(&'static str),
+    /// The database was written by a newer Miroir.
+    #[error(
+        "schema_version_ahead: the store is at schema version {found}, this program knows {known}. \
+         Start a newer Miroir, or restore the store from before the upgrade."
+    )]
+    SchemaVersionAhead {
+        /// Version in the store.
+        found: u32,
+        /// Newest version this program knows.
+        known: u32,
+    },
+}
+
+/// Result of a store call.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// The task registry. Allocates the integer uids clients see.
+pub trait Tasks: Send + Sync + fmt::Debug {
+    /// Allocates the next uid and inserts the task, in one step. Uids are unique, start at 0 and
+    /// grow by one.
+    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord>;
+    /// Replaces a task, whole but for its index, which only [`Tasks::swap_indexes`] changes: who
+    /// advances a task does not undo a swap of names meanwhile. Nothing happens if it does not exist.
+    fn update(&self, task: TaskRecord) -> Answer<'_, ()>;
+    /// One task.
+    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>>;
+    /// Tasks that match, newest first unless `reverse`; see [`TaskQuery`].
+    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage>;
+    /// Uids of all tasks that match, ascending, whatever `from`, `limit` and `reverse` say.
+    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>>;
+    /// Forgets those of these tasks that are terminal, in one step, and answers them as they were,
+    /// by uid. Their uids are not given again.
+    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>>;
+    /// Exchanges two names in every task before `before`, in one step; see [`TaskRecord::rename`].
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()>;
+    /// All tasks that are not terminal, oldest first.
+    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>>;
+    /// The names of the indexes that tasks are about, in order.
+    fn index_names(&self) -> Answer<'_, Vec<String>>;
+    /// How many tasks have each status.
+    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>>;
+    /// Forgets terminal tasks that finished before the instant; answers how many.
+    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64>;
+}
+
+/// The index catalogue.
+pub trait Indexes: Send + Sync + fmt::Debug {
+    /// One entry, by client-visible name.
+    fn get(&self, name: &IndexUid) -> Answer<'_, Option<IndexEntry>>;
+    /// All entries, by name.
+    fn list(&self) -> Answer<'_, Vec<IndexEntry>>;
+    /// Compare-and-set: writes the entry if the stored `version` is `expected` (`None`: there is no
+    /// entry). The stored version becomes `entry.version`. Answers whether it was written.
+    fn put(&self, entry: IndexEntry, expected: Option<u64>) -> Answer<'_, bool>;
+    /// Deletes the entry if its version is `expected`. Answers whether it did.
+    fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool>;
+    /// Several changes as by `put` and `delete`, all or nothing: none is made unless every entry has
+    /// the version it is expected to have. Answers whether they were made.
+    fn change(&self, changes: Vec<IndexChange>) -> Answer<'_, bool>;
+}
+
+/// Replicas that missed something and must not be read until they caught up.
+pub trait Replicas: Send + Sync + fmt::Debug {
+    /// Remembers, all or nothing. A stronger kind replaces a weaker one for the same key
+    /// (`node`, `index`, `shard`); marking again raises the row's `generation`.
+    fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()>;
+    /// Everything remembered, ordered by node, index, shard.
+    fn list(&self) -> Answer<'_, Vec<Stale>>;
+    /// Forgets one row if its generation is still the given one. Answers whether it did, so that a
+    /// repair that raced with a new miss does not clear it.
+    fn clear(&self, stale: Stale) -> Answer<'_, bool>;
+    /// Forgets everything about an index, for all nodes, except [`StaleKind::Deleted`] rows.
+    fn forget_index(&self, index: &str) -> Answer<'_, ()>;
+}
+
+/// Which settings version each node is known to have.
+pub trait SettingsVersions: Send + Sync + fmt::Debug {
+    /// Records a verified version for one node of one physical index. Never goes backwards.
+    fn set(&self, index: &str, node: &NodeId, version: u64) -> Answer<'_, ()>;
+    /// Versions of all nodes of one physical index, by node.
+    fn list(&self, index: &str) -> Answer<'_, Vec<(NodeId, u64)>>;
+    /// Forgets an index.
+    fn forget(&self, index: &str) -> Answer<'_, ()>;
+}
+
+/// API keys. Their secrets are derived, never stored.
+pub trait Keys: Send + Sync + fmt::Debug {
+    /// Inserts all of these if there is no key at all, in one step. Answers whether it did.
+    fn seed(&self, keys: Vec<ApiKey>) -> Answer<'_, bool>;
+    /// Inserts the key if none has its uid, in one step. Answers whether it did.
+    fn insert(&self, key: ApiKey) -> Answer<'_, bool>;
+    /// Changes what a key is called and when it was updated, in one step with reading it, so that
+    /// of two changes none is lost. The key as it is then; `None` if there is none.
+    fn update(&self, uid: Uuid, change: Change, now: OffsetDateTime) -> Answer<'_, Option<ApiKey>>;
+    /// Deletes a key. Answers whether there was one.
+    fn delete(&self, uid: Uuid) -> Answer<'_, bool>;
+    /// All keys, newest first: by `created_at`, and of the same instant the one inserted last.
+    fn list(&self) -> Answer<'_, Vec<ApiKey>>;
+}
+
+/// Experimental features as clients set them, so that a node that missed the change gets them.
+pub trait Features: Send + Sync + fmt::Debug {
+    /// Everything set so far, by name.
+    fn list(&self) -> Answer<'_, Vec<(String, bool)>>;
+    /// Sets these and leaves the others, all or nothing. The last of two concurrent calls stays.
+    fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()>;
+}
+
+/// Search rules, each a JSON object as clients see it.
+pub trait Rules: Send + Sync + fmt::Debug {
+    /// All of them, by uid.
+    fn list(&self) -> Answer<'_, Vec<(String, serde_json::Value)>>;
+    /// Inserts or replaces one. The last of two concurrent calls stays.
+    fn put(&self, uid: String, rule: serde_json::Value) -> Answer<'_, ()>;
+    /// Deletes one, if there is one.
+    fn delete(&self, uid: String) -> Answer<'_, ()>;
+    /// Deletes all of them.
+    fn clear(&self) -> Answer<'_, ()>;
+}
+
+/// Where to tell of finished tasks.
+pub trait Webhooks: Send + Sync + fmt::Debug {
+    /// All of them, by uuid.
+    fn list(&self) -> Answer<'_, Vec<Webhook>>;
+    /// Inserts or replaces one, in one step with counting: not if it is new and there are `most`
+    /// already. Answers whether it was written.
+    fn put(&self, hook: Webhook, most: usize) -> Answer<'_, bool>;
+    /// Deletes one. Answers whether there was one.
+    fn delete(&self, uuid: Uuid) -> Answer<'_, bool>;
+}
+
+/// Leases: what one of several processes does at a time.
+///
+/// A lease is in force until it is released or `ttl` has passed since it was last acquired or
+/// renewed. A backend that one machine uses goes by the caller's `now`; one that several share goes
+/// by a clock of its own and ignores `now`, because callers' clocks differ. Either way a holder has
+/// to stop by itself, `ttl` after it *began* the last call that was answered, by a clock that does
+/// not jump.
+///
+/// That is not enough where a holder is held up and acts late: what it does elsewhere carries the
+/// lease's [`Lease::fence`], and whoever is asked refuses a fence lower than one it has seen.
+pub trait Leases: Send + Sync + fmt::Debug {
+    /// Takes the lease of a scope, in one step, unless another holds it; `None` if so. For who holds
+    /// it already it is prolonged. Otherwise a new lease begins, whose fence is one more than that of
+    /// the scope's lease before: the first has 1, and a fence is never given twice.
+    fn acquire(
+        &self,
+        scope: &str,
+        holder: &str,
+        now: OffsetDateTime,
+        ttl: Duration,
+    ) -> Answer<'_, Option<Lease>>;
+    /// Prolongs a lease to `ttl` from now if it is in force, in one step. Answers whether it was: one
+    /// that ended is not revived, even if nobody took it.
+    fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> Answer<'_, bool>;
+    /// Ends a lease if it is in force, in one step. Answers whether it was.
+    fn release(&self, lease: &Lease, now: OffsetDateTime) -> Answer<'_, bool>;
+}
+
+/// The pods of one deployment: who is there, and how far each has read.
+///
+/// What pods keep in memory of the other stores has an *epoch*. Whoever changes what others keep
+/// raises it, and waits until every pod has reported it or its last word has run out. As with
+/// [`Leases`], a shared backend goes by a clock of its own.
+pub trait Pods: Send + Sync + fmt::Debug {
+    /// Says that a pod is there, in one step with reading who else is. Its word counts for `ttl`
+    /// if it has seen the newest epoch; otherwise what is left of its last word does, so that a pod
+    /// that cannot follow holds nobody up for ever.
+    fn report(&self, pod: PodReport, now: OffsetDateTime, ttl: Duration) -> Answer<'_, Roster>;
+    /// The newest epoch, and the pods whose word still counts, by name.
+    fn roster(&self, now: OffsetDateTime) -> Answer<'_, Roster>;
+    /// Raises the epoch by one; answers it.
+    fn raise(&self) -> Answer<'_, u64>;
+    /// Takes back a pod's word.
+    fn leave(&self, name: &str) -> Answer<'_, ()>;
+    /// Leaves a note for whoever leads. Anybody may.
+    fn note(&self, note: serde_json::Value) -> Answer<'_, ()>;
+    /// Takes all notes, oldest first, in one step: each is taken once.
+    fn take_notes(&self) -> Answer<'_, Vec<serde_json::Value>>;
+}
+
+/// Queues of work that any pod may do, a job at a time.
+///
+/// A job is *claimed* for a while. Who works on it prolongs the claim and says how far it has come;
+/// when a claim runs out, the next one begins there. What a former claim still says is refused. As
+/// with [`Leases`], a shared backend goes by a clock of its own.
+pub trait Jobs: Send + Sync + fmt::Debug {
+    /// Adds jobs in their order, all or nothing. A job whose id is there already stays as it is.
+    /// Answers how many were new.
+    fn put(&self, jobs: Vec<NewJob>) -> Answer<'_, u64>;
+    /// Claims the oldest job of a queue that nobody has claimed and that did not fail, in one step;
+    /// if there is none, the one whose claim ran out first.
+    fn claim(&self, kind: &str, now: OffsetDateTime, ttl: Duration) -> Answer<'_, Option<Job>>;
+    /// Prolongs a claim to `ttl` from now and remembers how far the work has come, in one step.
+    /// Answers whether the claim still counted.
+    fn advance(
+        &self,
+        claim: &Claim,
+        cursor: serde_json::Value,
+        now: OffsetDateTime,
+        ttl: Duration,
+    ) -> Answer<'_, bool>;
+    /// Takes a job out of its queue and adds what follows from it, as by `put`, in one step. Answers
+    /// whether the claim still counted; nothing is added otherwise.
+    fn finish(&self, claim: &Claim, follow: Vec<NewJob>, now: OffsetDateTime) -> Answer<'_, bool>;
+    /// Gives a job back, to be tried again from where it is; or, with `for_good`, never again: then
+    /// it stays, with the reason. Answers whether the claim still counted.
+    fn fail(
+        &self,
+        claim: &Claim,
+        reason: String,
+        for_good: bool,
+        now: OffsetDateTime,
+    ) -> Answer<'_, bool>;
+    /// All jobs of a queue, oldest first, failed ones included.
+    fn list(&self, kind: &str) -> Answer<'_, Vec<Job>>;
+    /// Takes a job out, whatever its state. Answers whether there was one.
+    fn remove(&self, id: &str) -> Answer<'_, bool>;
+}
+
+/// What a backend returns.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    /// Task registry.
+    pub tasks: Arc<dyn Tasks>,
+    /// Index catalogue.
+    pub indexes: Arc<dyn Indexes>,
+    /// Stale replicas.
+    pub replicas: Arc<dyn Replicas>,
+    /// Settings versions.
+    pub settings_versions: Arc<dyn SettingsVersions>,
+    /// API keys.
+    pub keys: Arc<dyn Keys>,
+    /// Experimental features.
+    pub features: Arc<dyn Features>,
+    /// Search rules.
+    pub rules: Arc<dyn Rules>,
+    /// Webhooks.
+    pub webhooks: Arc<dyn Webhooks>,
+    /// Leases.
+    pub leases: Arc<dyn Leases>,
+    /// Queues.
+    pub jobs: Arc<dyn Jobs>,
+    /// Pods.
+    pub pods: Arc<dyn Pods>,
+    /// What changes carry with them, where a backend checks it.
+    pub fence: Arc<Fence>,
+    /// Rate limits.
+    pub buckets: Arc<dyn records::Buckets>,
+    /// Names that stand for indexes.
+    pub aliases: Arc<dyn records::Aliases>,
+    /// What sessions have written.
+    pub sessions: Arc<dyn records::Sessions>,
+    /// Answers to writes with a key.
+    pub idempotency: Arc<dyn records::Idempotency>,
+    /// Canaries.
+    pub canaries: Arc<dyn records::Canaries>,
+    /// Cursors of sinks.
+    pub cursors: Arc<dyn records::Cursors>,
+    /// Tenants of API keys.
+    pub tenants: Arc<dyn records::Tenants>,
+    /// Rollover policies.
+    pub rollovers: Arc<dyn records::Rollovers>,
+    /// Search pages.
+    pub search_ui: Arc<dyn records::SearchUi>,
+    /// Sessions of the console.
+    pub admin_sessions: Arc<dyn records::AdminSessions>,
+    /// Changes that wait for sinks.
+    pub overflow: Arc<dyn records::Overflow>,
+}

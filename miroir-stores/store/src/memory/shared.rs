@@ -1,0 +1,119 @@
+//! Leases and pods: what several processes would share.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::Shared;
+use crate::{Answer, Lease, Leases, PodReport, Pods, Roster};
+
+/// The last lease of a scope, which may have ended.
+#[derive(Debug)]
+struct Held {
+    lease: Lease,
+    until: OffsetDateTime,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LeaseMap(Shared<BTreeMap<String, Held>>);
+
+impl LeaseMap {
+    /// Sets the end of a lease if it is in force; whether it was.
+    fn end(&self, lease: &Lease, now: OffsetDateTime, until: OffsetDateTime) -> Answer<'_, bool> {
+        let lease = lease.clone();
+        self.0.answer(move |leases| {
+            let held = leases.get_mut(&lease.scope);
+            let held = held.filter(|held| held.lease == lease && held.until > now);
+            held.map(|held| held.until = until).is_some()
+        })
+    }
+}
+
+impl Leases for LeaseMap {
+    fn acquire(
+        &self,
+        scope: &str,
+        holder: &str,
+        now: OffsetDateTime,
+        ttl: Duration,
+    ) -> Answer<'_, Option<Lease>> {
+        let (scope, holder) = (scope.to_owned(), holder.to_owned());
+        self.0.answer(move |leases| {
+            let last = leases.get(&scope);
+            let fence = match last {
+                Some(held) if held.until > now && held.lease.holder != holder => return None,
+                Some(held) if held.until > now => held.lease.fence,
+                Some(held) => held.lease.fence + 1,
+                None => 1,
+            };
+            let lease = Lease { scope: scope.clone(), holder, fence };
+            leases.insert(scope, Held { lease: lease.clone(), until: now + ttl });
+            Some(lease)
+        })
+    }
+
+    fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> Answer<'_, bool> {
+        self.end(lease, now, now + ttl)
+    }
+
+    fn release(&self, lease: &Lease, now: OffsetDateTime) -> Answer<'_, bool> {
+        self.end(lease, now, now)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Deployment {
+    epoch: u64,
+    /// With the end of each one's word.
+    pods: BTreeMap<String, (PodReport, OffsetDateTime)>,
+    notes: VecDeque<serde_json::Value>,
+}
+
+impl Deployment {
+    fn roster(&mut self, now: OffsetDateTime) -> Roster {
+        self.pods.retain(|_, (_, until)| *until > now);
+        let pods = self.pods.values().map(|(pod, _)| pod.clone()).collect();
+        Roster { epoch: self.epoch, pods }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct PodMap(Shared<Deployment>);
+
+impl Pods for PodMap {
+    fn report(&self, pod: PodReport, now: OffsetDateTime, ttl: Duration) -> Answer<'_, Roster> {
+        self.0.answer(move |all| {
+            let last = all.pods.get(&pod.name).map_or(now, |(_, until)| *until);
+            let until = if pod.seen == Some(all.epoch) { now + ttl } else { last };
+            all.pods.insert(pod.name.clone(), (pod, until));
+            all.roster(now)
+        })
+    }
+
+    fn roster(&self, now: OffsetDateTime) -> Answer<'_, Roster> {
+        self.0.answer(move |all| all.roster(now))
+    }
+
+    fn raise(&self) -> Answer<'_, u64> {
+        self.0.answer(|all| {
+            all.epoch += 1;
+            all.epoch
+        })
+    }
+
+    fn leave(&self, name: &str) -> Answer<'_, ()> {
+        let name = name.to_owned();
+        self.0.answer(move |all| {
+            all.pods.remove(&name);
+        })
+    }
+
+    fn note(&self, note: serde_json::Value) -> Answer<'_, ()> {
+        self.0.answer(move |all| all.notes.push_back(note))
+    }
+
+    fn take_notes(&self) -> Answer<'_, Vec<serde_json::Value>> {
+        self.0.answer(|all| all.notes.drain(..).collect())
+    }
+}

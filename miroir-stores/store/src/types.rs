@@ -1,0 +1,465 @@
+//! Rows of the stores.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use miroir_core::documents::Letters;
+
+/// A task on one node that belongs to a task of Miroir.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeTask {
+    /// The node.
+    pub node: NodeId,
+    /// Its task's uid; `None` while the acknowledgement is outstanding or when it never came.
+    pub uid: Option<u32>,
+    /// Last status seen.
+    pub status: TaskStatus,
+    /// Documents it deleted, once known.
+    #[serde(default)]
+    pub deleted: Option<u64>,
+    /// The node's own details, where they become part of Miroir's.
+    #[serde(default)]
+    pub details: Option<Map<String, Value>>,
+    /// Why it failed.
+    #[serde(default)]
+    pub error: Option<ApiError>,
+    /// Set when the node no longer counts for this task: it missed the write or lost its queue.
+    #[serde(default)]
+    pub dropped: bool,
+    /// Shards of the index this node task is about; empty: the index as a whole.
+    #[serde(default)]
+    pub shards: Vec<ShardId>,
+}
+
+impl NodeTask {
+    /// A task that counts and has not begun, about the index as a whole.
+    pub fn new(node: NodeId, uid: Option<u32>) -> Self {
+        Self {
+            node,
+            uid,
+            status: TaskStatus::Enqueued,
+            deleted: None,
+            details: None,
+            error: None,
+            dropped: false,
+            shards: Vec::new(),
+        }
+    }
+}
+
+/// A task before the store gave it a uid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewTask {
+    /// Client-visible index name, if the task is about one index.
+    pub index: Option<String>,
+    /// Name of the index on the nodes.
+    pub physical: Option<String>,
+    /// What it does.
+    pub kind: TaskKind,
+    /// First status: `Enqueued`, or a terminal one for tasks that are decided at once.
+    pub status: TaskStatus,
+    /// Details as far as they are known.
+    pub details: Option<Map<String, Value>>,
+    /// Why it failed, if it did.
+    pub error: Option<ApiError>,
+    /// When it was accepted.
+    pub enqueued_at: OffsetDateTime,
+    /// The client's own words.
+    pub custom_metadata: Option<String>,
+    /// What is outstanding on nodes.
+    pub nodes: Vec<NodeTask>,
+    /// State of a multi-step protocol that must survive a restart; opaque to the store.
+    pub protocol: Option<Value>,
+    /// What makes it the same as one that is sent again.
+    pub idempotency: Option<String>,
+}
+
+impl NewTask {
+    /// An enqueued task about no index, of which nothing more is known.
+    pub fn new(kind: TaskKind, enqueued_at: OffsetDateTime) -> Self {
+        Self {
+            index: None,
+            physical: None,
+            kind,
+            status: TaskStatus::Enqueued,
+            details: None,
+            error: None,
+            enqueued_at,
+            custom_metadata: None,
+            nodes: Vec::new(),
+            protocol: None,
+            idempotency: None,
+        }
+    }
+}
+
+/// A task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Uid.
+    pub uid: TaskUid,
+    /// Client-visible index name, if the task is about one index.
+    pub index: Option<String>,
+    /// Name of the index on the nodes.
+    pub physical: Option<String>,
+    /// What it does.
+    pub kind: TaskKind,
+    /// Status.
+    pub status: TaskStatus,
+    /// Details as far as they are known.
+    pub details: Option<Map<String, Value>>,
+    /// Why it failed.
+    pub error: Option<ApiError>,
+    /// The cancelation that canceled it.
+    pub canceled_by: Option<TaskUid>,
+    /// When it was accepted.
+    #[serde(with = "time::serde::rfc3339")]
+    pub enqueued_at: OffsetDateTime,
+    /// When the first node began.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub started_at: Option<OffsetDateTime>,
+    /// When the last node ended.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub finished_at: Option<OffsetDateTime>,
+    /// The client's own words.
+    pub custom_metadata: Option<String>,
+    /// What happens on nodes.
+    pub nodes: Vec<NodeTask>,
+    /// State of a multi-step protocol; opaque to the store.
+    pub protocol: Option<Value>,
+    /// What makes it the same as one that is sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<String>,
+}
+
+impl TaskRecord {
+    /// The record of a new task.
+    pub fn new(uid: TaskUid, new: NewTask) -> Self {
+        let done = new.status.is_terminal().then_some(new.enqueued_at);
+        Self {
+            uid,
+            index: new.index,
+            physical: new.physical,
+            kind: new.kind,
+            status: new.status,
+            details: new.details,
+            error: new.error,
+            canceled_by: None,
+            enqueued_at: new.enqueued_at,
+            started_at: done,
+            finished_at: done,
+            custom_metadata: new.custom_metadata,
+            nodes: new.nodes,
+            protocol: new.protocol,
+            idempotency: new.idempotency,
+        }
+    }
+
+    /// Ends it. One that never began began now: only what has begun is in a batch and has a duration.
+    pub fn end(&mut self, status: TaskStatus, now: OffsetDateTime) {
+        self.status = status;
+        self.started_at.get_or_insert(now);
+        self.finished_at.get_or_insert(now);
+    }
+
+    /// The batch it was processed in. Each task is a batch of its own, except that canceled ones
+    /// belong to the batch of their cancelation; `None` until it begins.
+    pub fn batch(&self) -> Option<u32> {
+        self.started_at?;
+        Some(self.canceled_by.unwrap_or(self.uid).0)
+    }
+
+    /// The index pairs that a swap exchanges.
+    fn swaps(&mut self) -> impl Iterator<Item = &mut String> {
+        let swaps = self.details.as_mut().and_then(|d| d.get_mut("swaps"));
+        let swaps = swaps.and_then(Value::as_array_mut).into_iter().flatten();
+        swaps
+            .filter_map(|swap| swap.get_mut("indexes").and_then(Value::as_array_mut))
+            .flatten()
+            .filter_map(|name| if let Value::String(name) = name { Some(name) } else { None })
+    }
+
+    /// Whether it is about one of these indexes besides [`TaskRecord::index`]: swapped with another,
+    /// or the new name of one.
+    pub fn mentions(&self, indexes: &BTreeSet<String>) -> bool {
+        let details = self.details.as_ref();
+        let swaps = details.and_then(|d| d.get("swaps")).and_then(Value::as_array);
+        let mut swapped = swaps
+            .into_iter()
+            .flatten()
+            .filter_map(|swap| swap.get("indexes").and_then(Value::as_array))
+            .flatten();
+        let new = details.and_then(|d| d.get("newIndexUid")).and_then(Value::as_str);
+        swapped.any(|name| name.as_str().is_some_and(|name| indexes.contains(name)))
+            || new.is_some_and(|name| indexes.contains(name))
+    }
+
+    /// Exchanges two index names, as a swap of indexes does with the tasks before it.
+    pub fn rename(&mut self, first: &str, second: &str) {
+        let names = self.index.take();
+        self.index = names.map(|name| exchanged(name, first, second));
+        for name in self.swaps() {
+            *name = exchanged(std::mem::take(name), first, second);
+        }
+    }
+}
+
+fn exchanged(name: String, first: &str, second: &str) -> String {
+    if name == first {
+        second.to_owned()
+    } else if name == second {
+        first.to_owned()
+    } else {
+        name
+    }
+}
+
+/// Where to tell of finished tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Webhook {
+    /// Who it is.
+    pub uuid: Uuid,
+    /// Where tasks are sent to.
+    pub url: String,
+    /// Headers of the request, by name as the client wrote it.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// Which tasks to list. `None` means no restriction. Bounds are exclusive.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskQuery {
+    /// At most this many.
+    pub limit: usize,
+    /// Begin at this uid, inclusive.
+    pub from: Option<TaskUid>,
+    /// Oldest first.
+    pub reverse: bool,
+    /// Only these.
+    pub uids: Option<BTreeSet<u32>>,
+    /// Only tasks of these batches.
+    pub batches: Option<BTreeSet<u32>>,
+    /// Only these statuses.
+    pub statuses: Option<Vec<TaskStatus>>,
+    /// Only these kinds.
+    pub kinds: Option<Vec<TaskKind>>,
+    /// Only these indexes.
+    pub indexes: Option<BTreeSet<String>>,
+    /// Only tasks canceled by these.
+    pub canceled_by: Option<BTreeSet<u32>>,
+    /// Enqueued after.
+    pub after_enqueued: Option<OffsetDateTime>,
+    /// Enqueued before.
+    pub before_enqueued: Option<OffsetDateTime>,
+    /// Started after.
+    pub after_started: Option<OffsetDateTime>,
+    /// Started before.
+    pub before_started: Option<OffsetDateTime>,
+    /// Finished after.
+    pub after_finished: Option<OffsetDateTime>,
+    /// Finished before.
+    pub before_finished: Option<OffsetDateTime>,
+}
+
+impl TaskQuery {
+    /// Whether a task passes every filter except `from` and `limit`.
+    pub fn matches(&self, task: &TaskRecord) -> bool {
+        fn after(bound: Option<OffsetDateTime>, at: Option<OffsetDateTime>) -> bool {
+            bound.is_none_or(|bound| at.is_some_and(|at| at > bound))
+        }
+        fn before(bound: Option<OffsetDateTime>, at: Option<OffsetDateTime>) -> bool {
+            bound.is_none_or(|bound| at.is_some_and(|at| at < bound))
+        }
+        self.uids.as_ref().is_none_or(|set| set.contains(&task.uid.0))
+            && self
+                .batches
+                .as_ref()
+                .is_none_or(|set| task.batch().is_some_and(|batch| set.contains(&batch)))
+            && self.statuses.as_ref().is_none_or(|set| set.contains(&task.status))
+            && self.kinds.as_ref().is_none_or(|set| set.contains(&task.kind))
+            && self
+                .indexes
+                .as_ref()
+                .is_none_or(|set| task.index.as_ref().is_some_and(|index| set.contains(index)))
+            && self
+                .canceled_by
+                .as_ref()
+                .is_none_or(|set| task.canceled_by.is_some_and(|by| set.contains(&by.0)))
+            && after(self.after_enqueued, Some(task.enqueued_at))
+            && before(self.before_enqueued, Some(task.enqueued_at))
+            && after(self.after_started, task.started_at)
+            && before(self.before_started, task.started_at)
+            && after(self.after_finished, task.finished_at)
+            && before(self.before_finished, task.finished_at)
+    }
+}
+
+/// A page of tasks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskPage {
+    /// The tasks, at most `limit`.
+    pub tasks: Vec<TaskRecord>,
+    /// All that match, ignoring `from` and `limit`.
+    pub total: u64,
+    /// Where the next page begins.
+    pub next: Option<TaskUid>,
+}
+
+/// One index of the catalogue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IndexEntry {
+    /// Name clients use.
+    pub name: IndexUid,
+    /// Name on the nodes.
+    pub physical: String,
+    /// S: fixed when the index is created.
+    pub shards: u32,
+    /// Primary key, once known.
+    pub primary_key: Option<String>,
+    /// When it was created.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it last changed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+    /// Committed settings version, from 0.
+    pub settings_version: u64,
+    /// Settings that nodes have in another form than the client set, as the client set them.
+    pub overlay: Map<String, Value>,
+    /// Why writes are refused, if they are.
+    pub frozen: Option<String>,
+    /// Set while the nodes are told to make the index for the first time and no task stands for
+    /// it. A process that finds it at its start undoes the making.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub making: bool,
+    /// The task whose settings were committed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_by: Option<TaskUid>,
+    /// Hash of the committed settings as nodes show them, in hexadecimal, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings_hash: Option<String>,
+    /// The letters its ids have had.
+    #[serde(default = "Letters::any", skip_serializing_if = "Letters::is_any")]
+    pub letters: Letters,
+    /// For compare-and-set.
+    pub version: u64,
+}
+
+impl IndexEntry {
+    /// An index that was just made: no primary key yet, no settings.
+    pub fn new(name: IndexUid, physical: String, shards: u32, created_at: OffsetDateTime) -> Self {
+        Self {
+            name,
+            physical,
+            shards,
+            primary_key: None,
+            created_at,
+            updated_at: created_at,
+            settings_version: 0,
+            overlay: Map::new(),
+            frozen: None,
+            making: false,
+            committed_by: None,
+            settings_hash: None,
+            letters: Letters::NONE,
+            version: 0,
+        }
+    }
+}
+
+/// One of several changes of the catalogue that are made together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IndexChange {
+    /// Whose entry.
+    pub name: IndexUid,
+    /// Its version now; `None`: there is no entry.
+    pub expected: Option<u64>,
+    /// The entry to write; `None` deletes it, or keeps it absent.
+    pub entry: Option<IndexEntry>,
+}
+
+/// The right of one process to do something alone for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// What is done alone.
+    pub scope: String,
+    /// Who does it: a name that no other process has, nor the same one after a restart.
+    pub holder: String,
+    /// Fencing token: grows by one with every lease of the scope that begins.
+    pub fence: u64,
+}
+
+/// Work to be put into a queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewJob {
+    /// Names the job: a second one of the same id is not taken.
+    pub id: String,
+    /// Which queue.
+    pub kind: String,
+    /// What is to be done.
+    pub payload: serde_json::Value,
+}
+
+/// A job of a queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: String,
+    /// Which queue.
+    pub kind: String,
+    /// What is to be done.
+    pub payload: serde_json::Value,
+    /// How far somebody has come with it; `null` at first.
+    pub cursor: serde_json::Value,
+    /// How often it was claimed; names a claim.
+    pub attempt: u64,
+    /// Why it is not tried any more, if so.
+    pub error: Option<String>,
+}
+
+/// The right to work on a job for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The job's id.
+    pub id: String,
+    /// The attempt it is.
+    pub attempt: u64,
+}
+
+impl Job {
+    /// The claim under which it was handed out.
+    pub fn claim(&self) -> Claim {
+        Claim { id: self.id.clone(), attempt: self.attempt }
+    }
+}
+
+/// What a pod says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodReport {
+    /// Its name: no other process has it, nor the same pod after a restart.
+    pub name: String,
+    /// What the deployment calls the pod: the same after a restart.
+    pub pod: String,
+    /// Where other pods reach it, `http://host:port`.
+    pub address: String,
+    /// The epoch of what it keeps in memory; `None`: it has read nothing yet.
+    pub seen: Option<u64>,
+    /// The fence of its lease, if it leads.
+    pub leads: Option<u64>,
+    /// Nodes that may be read, as the leader has it. Empty for others.
+    pub readable: Vec<NodeId>,
+}
+
+/// Who is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    /// The newest epoch.
+    pub epoch: u64,
+    /// Pods whose word still counts, by name.
+    pub pods: Vec<PodReport>,
+}

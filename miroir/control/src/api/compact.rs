@@ -1,0 +1,156 @@
+//! Compaction of an index: every node compacts its own part; the sizes are sums.
+//!
+//! A node that is away misses nothing by it, so there is neither a quorum nor a repair.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use http::Method;
+use miroir_api::meili::{TaskKind, TaskStatus};
+use serde_json::Map;
+
+use crate::api::Control;
+use crate::api::{indexes, tasks};
+use miroir_core::routing::ShardSet;
+use miroir_pipeline::error::Error;
+use miroir_pipeline::node::{Call, TaskRef};
+use miroir_pipeline::operation::{Request, Response};
+use miroir_store::clock;
+use miroir_store::{IndexEntry, NewTask, NodeTask, TaskRecord};
+
+/// Units of sizes in tasks.
+const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+/// Reads a size as Meilisearch prints it in tasks, for example `1.25 MiB` or `20 kB`.
+fn parse_size(text: &str) -> Option<f64> {
+    let (number, unit) = text.trim().split_once(' ')?;
+    let number: f64 = number.parse().ok()?;
+    if let Some(power) = UNITS.iter().position(|known| *known == unit) {
+        return Some(number * 1024_f64.powi(i32::try_from(power).ok()?));
+    }
+    let decimal = ["B", "KB", "MB", "GB", "TB", "PB", "EB"];
+    let power = decimal.iter().position(|known| known.eq_ignore_ascii_case(unit))?;
+    Some(number * 1000_f64.powi(i32::try_from(power).ok()?))
+}
+
+/// Prints a size in the largest unit that leaves at least one.
+fn print_size(bytes: f64) -> String {
+    let mut value = bytes;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let rounded = (value * 100.0).round() / 100.0;
+    format!("{rounded} {}", UNITS[unit])
+}
+
+/// Fills the sizes of a finished compaction from the nodes' own.
+pub(crate) fn sum_sizes(record: &mut TaskRecord) {
+    let total = |key: &str| -> Option<f64> {
+        let sizes = record
+            .nodes
+            .iter()
+            .filter(|node| !node.dropped)
+            .filter_map(|node| parse_size(node.details.as_ref()?.get(key)?.as_str()?));
+        sizes.fold(None, |sum: Option<f64>, size| Some(sum.unwrap_or(0.0) + size))
+    };
+    let sizes = ["preCompactionSize", "postCompactionSize"].map(|key| (key, total(key)));
+    let details = record.details.get_or_insert_default();
+    for (key, size) in sizes {
+        if let Some(size) = size {
+            details.insert(key.into(), print_size(size).into());
+        }
+    }
+}
+
+impl Control {
+    pub(crate) async fn compact(&self, request: &Request, name: &str) -> Result<Response, Error> {
+        let uid = miroir_api::IndexUid::new(name)
+            .map_err(|error| Error::api("invalid_index_uid", error.to_string()))?;
+        let Some(entry) = self.shared.catalog.get(&uid) else {
+            let error = Err(indexes::not_found(name));
+            return self
+                .decided(Some(name), TaskKind::IndexCompaction, Some(Map::new()), None, error)
+                .await;
+        };
+        let shared = Arc::clone(&self.shared);
+        let cx = request.cx.clone();
+        // A task that is stored is also sent, whether or not somebody still waits.
+        let job = self.shared.tracker.spawn(async move { send(&shared, &entry, &cx).await });
+        let record = job.await.map_err(Error::internal)??;
+        Ok(tasks::accepted(&record))
+    }
+}
+
+async fn send(
+    shared: &miroir_pipeline::cluster::ClusterState,
+    entry: &IndexEntry,
+    cx: &miroir_pipeline::Context,
+) -> Result<TaskRecord, Error> {
+    let topology = shared.membership.topology();
+    let nodes: Vec<NodeTask> = topology
+        .nodes()
+        .filter(|node| shared.nodes.is_available(node))
+        .map(|node| NodeTask::new(node.id.clone(), None))
+        .collect();
+    if nodes.is_empty() {
+        return Err(Error::shards_unavailable(ShardSet::full(entry.shards)));
+    }
+    let task = NewTask {
+        index: Some(entry.name.to_string()),
+        physical: Some(entry.physical.clone()),
+        details: Some(Map::new()),
+        nodes,
+        ..NewTask::new(TaskKind::IndexCompaction, clock::now())
+    };
+    let mut record = shared.stores.tasks.insert(task).await?;
+    let path = format!("/indexes/{}/compact", entry.physical);
+    let call = Call::new(Method::POST, "indexes_compact", path);
+    let answers = join_all(record.nodes.iter().map(|task| {
+        let call = &call;
+        async move {
+            let body = shared.nodes.call(&task.node, call, cx).await?;
+            Ok(Call::parse::<TaskRef>(&task.node, &body)?.task_uid)
+        }
+    }))
+    .await;
+    let mut last = None;
+    for (task, answer) in record.nodes.iter_mut().zip(answers) {
+        match answer {
+            Ok(uid) => task.uid = Some(uid),
+            Err(error) => {
+                task.dropped = true;
+                last = Some(error);
+            }
+        }
+    }
+    let reached = record.nodes.iter().any(|task| !task.dropped);
+    if !reached {
+        let error = last.unwrap_or_else(|| Error::shards_unavailable(ShardSet::full(entry.shards)));
+        let (_, body) = error.render();
+        record.end(TaskStatus::Failed, clock::now());
+        record.error = serde_json::from_slice(&body.unwrap_or_default()).ok();
+        shared.stores.tasks.update(record).await?;
+        return Err(error);
+    }
+    shared.stores.tasks.update(record.clone()).await?;
+    shared.signals.tasks.notify_one();
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_printed() {
+        assert_eq!(parse_size("20 B"), Some(20.0));
+        assert_eq!(parse_size("1.5 KiB"), Some(1536.0));
+        assert_eq!(parse_size("2 MB"), Some(2_000_000.0));
+        assert_eq!(parse_size("much"), None);
+        assert_eq!(print_size(20.0), "20 B");
+        assert_eq!(print_size(1536.0), "1.5 KiB");
+        assert_eq!(print_size(3.0 * 1024.0 * 1024.0), "3 MiB");
+    }
+}

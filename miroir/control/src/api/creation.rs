@@ -1,0 +1,186 @@
+//! Making an index, and changing it, on all nodes without a task of its own.
+//!
+//! The entry is in the catalogue, marked as being made, before any node is called, and the work is
+//! detached from the client. So neither a crash nor a disconnect leaves an index on a node that
+//! nothing points to: what was not finished is undone, at once or by the next process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use http::Method;
+use miroir_api::{IndexUid, NodeId};
+use serde_json::{Value, json};
+
+use crate::api::Control;
+use crate::api::settings::node_base_settings;
+use miroir_core::quorum::{self, Verdict};
+use miroir_core::routing::ShardSet;
+use miroir_core::view::{Stale, StaleKind};
+use miroir_pipeline::cluster::disk_loss;
+use miroir_pipeline::cluster::sequencer::Exclusive;
+use miroir_pipeline::context::Context;
+use miroir_pipeline::error::{Error, ErrorKind};
+use miroir_pipeline::index::scatter::listing;
+use miroir_pipeline::index::scatter::missed::Fate;
+use miroir_pipeline::node::{Call, TaskRef};
+use miroir_store::IndexEntry;
+use miroir_store::clock;
+
+/// The calls that make an index on a node.
+pub(crate) fn creation_calls(physical: &str, primary_key: Option<&str>, base: &Value) -> Vec<Call> {
+    let body = json!({"uid": physical, "primaryKey": primary_key}).to_string();
+    vec![
+        Call::new(Method::POST, "indexes_post", "/indexes").json(body),
+        Call::new(Method::PATCH, "settings_patch", format!("/indexes/{physical}/settings"))
+            .json(base.to_string()),
+    ]
+}
+
+/// No quorum took a change.
+#[derive(Debug)]
+pub(crate) struct NotTaken {
+    /// What the client is told.
+    pub(crate) error: Error,
+    /// Nodes that may have taken it all the same.
+    pub(crate) may_have: Vec<NodeId>,
+}
+
+impl From<miroir_store::StoreError> for NotTaken {
+    fn from(error: miroir_store::StoreError) -> Self {
+        Self { error: error.into(), may_have: Vec::new() }
+    }
+}
+
+impl Control {
+    /// A new entry and its index on all nodes. The caller holds the gate of the name, and gets it
+    /// back.
+    pub(crate) async fn create_on_nodes(
+        &self,
+        name: &IndexUid,
+        gate: Exclusive,
+        cx: &Context,
+    ) -> Result<(Arc<IndexEntry>, Exclusive), Error> {
+        let (this, name, cx) = (self.clone(), name.clone(), cx.clone());
+        let job = self.shared.tracker.spawn(async move { this.make(&name, gate, &cx).await });
+        job.await.map_err(Error::internal)?
+    }
+
+    async fn make(
+        &self,
+        name: &IndexUid,
+        mut gate: Exclusive,
+        cx: &Context,
+    ) -> Result<(Arc<IndexEntry>, Exclusive), Error> {
+        let entry = Arc::new(IndexEntry { making: true, ..self.new_entry(name, None) });
+        if entry.physical != name.as_str() {
+            self.shared.sequencer.exclusive_too(&mut gate, &entry.physical).await;
+        }
+        let base = node_base_settings(&self.shared.options);
+        let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &base);
+        self.shared.catalog.change(name, |_| Some(IndexEntry::clone(&entry))).await?;
+        if let Err(missed) = self.apply_everywhere(&entry, &calls, cx).await {
+            listing::unmake(&self.shared, &entry, missed.may_have.iter()).await?;
+            return Err(missed.error);
+        }
+        let made = |old: Option<&IndexEntry>| {
+            old.map(|entry| IndexEntry { making: false, ..entry.clone() })
+        };
+        let stored = self.shared.catalog.change(name, made).await?;
+        let stored = stored.ok_or_else(|| Error::index_not_found(name.as_str()))?;
+        Ok((stored, gate))
+    }
+
+    pub(crate) fn new_entry(&self, name: &IndexUid, primary_key: Option<String>) -> IndexEntry {
+        let now = clock::now();
+        IndexEntry {
+            primary_key,
+            ..IndexEntry::new(
+                name.clone(),
+                self.free_physical(name),
+                self.shared.options.shards,
+                now,
+            )
+        }
+    }
+
+    /// The name itself, unless another index lives under it on the nodes since a rename or swap.
+    fn free_physical(&self, name: &IndexUid) -> String {
+        let taken: Vec<String> =
+            self.shared.catalog.all().iter().map(|entry| entry.physical.clone()).collect();
+        let mut candidate = name.to_string();
+        let mut number = 2;
+        while taken.contains(&candidate) {
+            candidate = format!("{name}--{number}");
+            number += 1;
+        }
+        candidate
+    }
+
+    /// Runs calls on every node without a task of its own. Nodes that miss them where a quorum does
+    /// not are remembered.
+    pub(crate) async fn apply_everywhere(
+        &self,
+        entry: &Arc<IndexEntry>,
+        calls: &[Call],
+        cx: &Context,
+    ) -> Result<(), NotTaken> {
+        let topology = self.shared.membership.topology();
+        let jobs = topology.nodes().map(|node| async {
+            let mut sent = Vec::new();
+            if self.shared.nodes.is_available(node) {
+                for call in calls {
+                    let answer = self.enqueue(&node.id, call, cx).await;
+                    let failed = answer.is_err();
+                    sent.push(answer);
+                    if failed {
+                        break;
+                    }
+                }
+            }
+            (node.id.clone(), sent)
+        });
+        let sent: BTreeMap<NodeId, Vec<Result<u32, Error>>> =
+            join_all(jobs).await.into_iter().collect();
+        let fate = |node: &NodeId| sent.get(node).map_or(Fate::Refused, |sent| Fate::of(sent));
+        let stale = self.shared.staleness.load();
+        let verdict = quorum::evaluate(
+            &topology.placement(entry.shards),
+            topology.replication_factor(),
+            self.shared.options.write_quorum,
+            &ShardSet::full(entry.shards),
+            |node, _| fate(node) == Fate::Took && !stale.lacks_index(&entry.physical, node),
+        );
+        match verdict {
+            Verdict::Met { missed, .. } => {
+                let behind = missed.into_iter().filter(|(node, _)| fate(node) != Fate::Took);
+                let rows = behind.map(|(node, _)| Stale {
+                    node,
+                    index: entry.physical.clone(),
+                    shard: None,
+                    kind: StaleKind::Index,
+                    generation: 0,
+                });
+                self.shared.staleness.mark(rows.collect()).await?;
+                Ok(())
+            }
+            Verdict::NoQuorum { shards, .. } => {
+                let may_have = sent.keys().filter(|node| fate(node) != Fate::Refused).cloned();
+                let may_have = may_have.collect();
+                let refused = sent.into_values().flatten().filter_map(Result::err);
+                let refused =
+                    refused.into_iter().find(|e| matches!(e.kind(), ErrorKind::Verbatim { .. }));
+                let error = refused.unwrap_or_else(|| Error::no_quorum(shards));
+                Err(NotTaken { error, may_have })
+            }
+        }
+    }
+
+    async fn enqueue(&self, node: &NodeId, call: &Call, cx: &Context) -> Result<u32, Error> {
+        let before = self.shared.membership.task_uids.highest(node);
+        let body = self.shared.nodes.call(node, call, cx).await?;
+        let uid = Call::parse::<TaskRef>(node, &body)?.task_uid;
+        disk_loss::accept_task_uid(&self.shared, node, before, uid).await?;
+        Ok(uid)
+    }
+}

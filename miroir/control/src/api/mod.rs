@@ -1,0 +1,218 @@
+//! The client's resources that are not documents: one file each.
+
+pub(crate) mod backups;
+pub(crate) mod batches;
+pub(crate) mod compact;
+pub(crate) mod creation;
+pub(crate) mod database_sizes;
+pub(crate) mod degraded_stats;
+pub mod features;
+pub(crate) mod fields;
+pub(crate) mod indexes;
+pub(crate) mod keys;
+pub mod search_rules;
+pub(crate) mod settings;
+pub(crate) mod stats;
+pub(crate) mod task_payload;
+pub(crate) mod tasks;
+pub(crate) mod unsupported;
+pub mod webhooks;
+
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use futures_util::future::BoxFuture;
+use miroir_api::IndexUid;
+use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::context::Context;
+use miroir_pipeline::error::Error;
+use miroir_pipeline::leaf;
+use miroir_pipeline::node::Call;
+use miroir_pipeline::operation::{
+    ControlPlane, MissingIndex, Operation, Request, Response, SystemOp, refusal,
+};
+use miroir_store::{IndexEntry, NewTask, TaskRecord, clock};
+use serde_json::{Map, Value, json};
+use tower::Service;
+
+pub use settings::{client_settings, node_base_settings};
+pub use tasks::task_with_nodes;
+
+/// Operations that are not about one index's documents.
+#[derive(Clone, Debug)]
+pub struct Control {
+    pub(crate) leaves: leaf::BoxService,
+    pub(crate) shared: Arc<ClusterState>,
+}
+
+impl Control {
+    /// The control plane over these leaves.
+    pub fn new(leaves: leaf::BoxService, shared: Arc<ClusterState>) -> Self {
+        Self { leaves, shared }
+    }
+
+    async fn run(&self, request: Request) -> Result<Response, Error> {
+        match request.op.clone() {
+            Operation::Index(op) => self.index_op(&request, op).await,
+            Operation::Settings(op) => self.settings_op(&request, op).await,
+            Operation::Task(op) => self.task_op(&request, op).await,
+            Operation::Key(op) => self.key_op(&request, op).await,
+            Operation::System(SystemOp::Health) => {
+                Ok(Response::ok(&json!({"status": "available"})))
+            }
+            Operation::System(SystemOp::Root) => {
+                Ok(Response::ok(&json!({"status": "Meilisearch is running"})))
+            }
+            Operation::System(SystemOp::Version) => self.version(&request).await,
+            Operation::System(SystemOp::Stats) => self.instance_stats(&request).await,
+            Operation::System(SystemOp::Rule(op)) => self.rule_op(&request, op.clone()).await,
+            Operation::System(SystemOp::Features) => self.features(&request).await,
+            Operation::System(SystemOp::Webhook(op)) => self.webhook_op(&request, op).await,
+            Operation::System(SystemOp::Dump) => self.back_up(&request, &backups::DUMP).await,
+            Operation::System(SystemOp::Snapshot) => {
+                self.back_up(&request, &backups::SNAPSHOT).await
+            }
+            Operation::System(SystemOp::Export) => self.export(&request).await,
+            Operation::System(SystemOp::Render(gate)) => self.render(&request, gate).await,
+            Operation::System(SystemOp::Gated(gate)) => Err(self.gated(&request, gate).await),
+            Operation::System(SystemOp::Unsupported(what)) => {
+                Err(self.refused(&request, what).await)
+            }
+            _ => Err(Error::internal("a data-plane operation reached the control plane")),
+        }
+    }
+
+    /// What a node says of the request as it came, under another prefix.
+    pub(crate) async fn refusal(&self, request: &Request, prefix: &str) -> Error {
+        refusal(&self.shared.nodes, request, prefix).await
+    }
+
+    async fn version(&self, request: &Request) -> Result<Response, Error> {
+        let call = Call::get("version", "/version");
+        let (_, body) = self.shared.nodes.call_any(&call, &request.cx).await?;
+        Ok(Response { status: ::http::StatusCode::OK, body, meta: Default::default() })
+    }
+
+    /// Stores a task that is decided already, and answers `202` for it.
+    pub(crate) async fn decided(
+        &self,
+        index: Option<&str>,
+        kind: TaskKind,
+        details: Option<Map<String, Value>>,
+        metadata: Option<String>,
+        result: Result<(), ApiError>,
+    ) -> Result<Response, Error> {
+        let task = NewTask {
+            index: index.map(str::to_owned),
+            status: if result.is_ok() { TaskStatus::Succeeded } else { TaskStatus::Failed },
+            details,
+            error: result.err(),
+            custom_metadata: metadata,
+            ..NewTask::new(kind, clock::now())
+        };
+        let record = self.shared.stores.tasks.insert(task).await?;
+        Ok(tasks::accepted(&record))
+    }
+
+    /// Stores the task of indexes that have other names now, and answers `202` for it. As on one
+    /// node, it ends when what was enqueued about them before has.
+    pub(crate) async fn renamed(
+        &self,
+        index: Option<&str>,
+        kind: TaskKind,
+        details: Option<Map<String, Value>>,
+        physical: Vec<String>,
+    ) -> Result<Response, Error> {
+        let mut task = NewTask {
+            index: index.map(str::to_owned),
+            status: TaskStatus::Succeeded,
+            details,
+            ..NewTask::new(kind, clock::now())
+        };
+        let unfinished = self.shared.stores.tasks.unfinished().await?;
+        let about =
+            |record: &TaskRecord| record.physical.as_ref().is_some_and(|p| physical.contains(p));
+        if unfinished.iter().any(about) {
+            task.status = TaskStatus::Enqueued;
+            task.protocol = Some(json!({"awaits": physical}));
+        }
+        let record = self.shared.stores.tasks.insert(task).await?;
+        self.follow_names(&record).await?;
+        self.shared.signals.tasks.notify_one();
+        Ok(tasks::accepted(&record))
+    }
+
+    /// A change of an index that does not exist and is not to be made: accepted, then failed.
+    pub(crate) async fn missing_index(
+        &self,
+        name: &IndexUid,
+        kind: TaskKind,
+        details: Option<Map<String, Value>>,
+        metadata: Option<String>,
+    ) -> Result<Response, Error> {
+        let name = name.to_string();
+        self.accept_missing(MissingIndex { name, kind, details, metadata }).await
+    }
+
+    async fn accept_missing(&self, change: MissingIndex) -> Result<Response, Error> {
+        let MissingIndex { name, kind, details, metadata } = change;
+        let error = ApiError::new("index_not_found", format!("Index `{name}` not found."));
+        self.decided(Some(&name), kind, details, metadata, Err(error)).await
+    }
+
+    /// Older tasks go with the indexes that a swap or a change of name moved.
+    async fn follow_names(&self, record: &TaskRecord) -> Result<(), Error> {
+        let Some(details) = &record.details else { return Ok(()) };
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let mut pairs = Vec::new();
+        if record.kind == TaskKind::IndexSwap {
+            let swaps = details.get("swaps").and_then(Value::as_array);
+            pairs.extend(swaps.into_iter().flatten().filter_map(|swap| {
+                Some((text(swap.pointer("/indexes/0"))?, text(swap.pointer("/indexes/1"))?))
+            }));
+        } else if record.kind == TaskKind::IndexUpdate {
+            let (old, new) = (details.get("oldIndexUid"), details.get("newIndexUid"));
+            pairs.extend(text(old).zip(text(new)).filter(|(old, new)| old != new));
+        }
+        for (first, second) in pairs {
+            self.shared.stores.tasks.swap_indexes(first, second, record.uid).await?;
+        }
+        Ok(())
+    }
+}
+
+impl ControlPlane for Control {
+    fn ensure_index<'a>(
+        &'a self,
+        name: &'a IndexUid,
+        cx: &'a Context,
+    ) -> BoxFuture<'a, Result<Arc<IndexEntry>, Error>> {
+        Box::pin(async move {
+            let gate = self.shared.sequencer.exclusive(name.as_str()).await;
+            if let Some(entry) = self.shared.catalog.get(name) {
+                return Ok(entry);
+            }
+            Ok(self.create_on_nodes(name, gate, cx).await?.0)
+        })
+    }
+
+    fn missing_index(&self, change: MissingIndex) -> BoxFuture<'_, Result<Response, Error>> {
+        Box::pin(self.accept_missing(change))
+    }
+}
+
+impl Service<Request> for Control {
+    type Response = Response;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let control = self.clone();
+        Box::pin(async move { control.run(request).await })
+    }
+}

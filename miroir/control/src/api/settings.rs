@@ -1,0 +1,447 @@
+//! Settings: what clients set, what nodes get, and how the two are kept apart.
+//!
+//! Nodes hold a few settings in another form than the client set them: the shard attribute is
+//! filterable, every field is displayed, the two limits that Miroir applies itself are raised, and
+//! foreign keys they have none.
+//! The client's own values are the index's *overlay* in the catalogue.
+
+use std::sync::Arc;
+
+use http::Method;
+use miroir_api::meili::TaskKind;
+use serde_json::{Map, Value, json};
+
+use crate::api::Control;
+use crate::api::tasks;
+use miroir_core::routing::ShardSet;
+use miroir_core::view::{Stale, StaleKind};
+use miroir_pipeline::cluster::Tuning;
+use miroir_pipeline::error::{Error, ErrorKind, Retry};
+use miroir_pipeline::index::scatter::{Plan, dispatch_write};
+use miroir_pipeline::node::Call;
+use miroir_pipeline::operation::{Request, Response, SettingsOp, foreign};
+use miroir_store::clock;
+use miroir_store::{IndexEntry, NewTask};
+
+const SHARD: &str = "_miroir_shard";
+/// `maxTotalHits` on nodes: Miroir applies the client's value.
+const NODE_MAX_TOTAL_HITS: u64 = 1_000_000;
+/// An index that never exists: nodes judge settings for it, which Miroir then takes back.
+const NOWHERE: &str = "/indexes/miroir-nowhere";
+
+/// All settings a reset touches, by their names in the whole object.
+const RESET: &[&str] = &[
+    "displayedAttributes",
+    "searchableAttributes",
+    "filterableAttributes",
+    "sortableAttributes",
+    "rankingRules",
+    "stopWords",
+    "nonSeparatorTokens",
+    "separatorTokens",
+    "dictionary",
+    "synonyms",
+    "distinctAttribute",
+    "proximityPrecision",
+    "typoTolerance",
+    "faceting",
+    "pagination",
+    "embedders",
+    "searchCutoffMs",
+    "localizedAttributes",
+    "facetSearch",
+    "prefixSearch",
+    "chat",
+    foreign::SETTING,
+];
+
+/// Least `maxValuesPerFacet` on nodes. Up to 3000 candidates the engine orders numbers as text, beyond
+/// it by value; a leaf of a larger whole must therefore show all values of its 3000 candidates.
+/// A limit below 1000 is somebody's wish to keep answers small, and is taken as it is.
+fn node_values(tuning: &Tuning) -> u64 {
+    let wanted = tuning.node_max_values;
+    if wanted < 1000 { wanted } else { wanted.max(3000) }
+}
+
+/// What every index has on nodes from the start.
+pub fn node_base_settings(tuning: &Tuning) -> Value {
+    json!({
+        "filterableAttributes": [SHARD],
+        "faceting": {"maxValuesPerFacet": node_values(tuning)},
+        "pagination": {"maxTotalHits": NODE_MAX_TOTAL_HITS},
+    })
+}
+
+/// Changes of the overlay that come with a settings update: `null` removes.
+type Overlay = Map<String, Value>;
+
+/// Submitted settings as a task shows them: a reset of the two lists of attributes that default to
+/// everything shows as that.
+fn shown(submitted: &Map<String, Value>) -> Map<String, Value> {
+    let mut out = submitted.clone();
+    for key in ["displayedAttributes", "searchableAttributes"] {
+        if let Some(value) = out.get_mut(key).filter(|value| value.is_null()) {
+            *value = json!(["*"]);
+        }
+    }
+    out
+}
+
+/// Turns a client's settings object into the nodes' and the overlay's change. `None`: a value has
+/// an unexpected type, so that a node has to say what is wrong.
+fn to_nodes(submitted: &Map<String, Value>, tuning: &Tuning) -> Option<(Value, Overlay)> {
+    let mut nodes = submitted.clone();
+    let mut overlay = Overlay::new();
+    if let Some(displayed) = submitted.get("displayedAttributes") {
+        let fine = displayed.is_null()
+            || displayed.as_array().is_some_and(|list| list.iter().all(Value::is_string));
+        if !fine {
+            return None;
+        }
+        nodes.shift_remove("displayedAttributes");
+        let everything = displayed.as_array().is_some_and(|list| list.iter().any(|v| v == "*"));
+        let value = if everything { json!(["*"]) } else { displayed.clone() };
+        overlay.insert("displayedAttributes".into(), value);
+    }
+    match submitted.get("filterableAttributes") {
+        None => {}
+        Some(Value::Null) => {
+            nodes["filterableAttributes"] = json!([SHARD]);
+        }
+        Some(Value::Array(list)) => {
+            let mut list = list.clone();
+            list.push(SHARD.into());
+            nodes["filterableAttributes"] = Value::Array(list);
+        }
+        Some(_) => return None,
+    }
+    match submitted.get("pagination") {
+        None => {}
+        Some(Value::Null) => {
+            nodes["pagination"] = json!({"maxTotalHits": NODE_MAX_TOTAL_HITS});
+            overlay.insert("maxTotalHits".into(), Value::Null);
+        }
+        Some(Value::Object(fields)) => {
+            let mut fields = fields.clone();
+            if let Some(value) = fields.get("maxTotalHits").cloned() {
+                if !value.is_null() && value.as_u64().is_none_or(|n| n == 0) {
+                    return None;
+                }
+                let wanted = value.as_u64().unwrap_or(0).max(NODE_MAX_TOTAL_HITS);
+                fields.insert("maxTotalHits".into(), wanted.into());
+                overlay.insert("maxTotalHits".into(), value);
+            }
+            nodes["pagination"] = Value::Object(fields);
+        }
+        Some(_) => return None,
+    }
+    match submitted.get("faceting") {
+        None => {}
+        Some(Value::Null) => {
+            nodes["faceting"] =
+                json!({"maxValuesPerFacet": node_values(tuning), "sortFacetValuesBy": null});
+            overlay.insert("maxValuesPerFacet".into(), Value::Null);
+        }
+        Some(Value::Object(fields)) => {
+            let mut fields = fields.clone();
+            if let Some(value) = fields.get("maxValuesPerFacet").cloned() {
+                if !value.is_null() && value.as_u64().is_none() {
+                    return None;
+                }
+                let wanted = value.as_u64().unwrap_or(0).saturating_mul(10);
+                let wanted = wanted.max(node_values(tuning)).min(u64::from(u32::MAX));
+                fields.insert("maxValuesPerFacet".into(), wanted.into());
+                overlay.insert("maxValuesPerFacet".into(), value);
+            }
+            nodes["faceting"] = Value::Object(fields);
+        }
+        Some(_) => return None,
+    }
+    if let Some(keys) = nodes.shift_remove(foreign::SETTING) {
+        overlay.insert(foreign::SETTING.into(), keys);
+    }
+    Some((Value::Object(nodes), overlay))
+}
+
+fn foreign_keys(overlay: &Map<String, Value>) -> Value {
+    overlay.get(foreign::SETTING).cloned().unwrap_or_else(|| json!([]))
+}
+
+/// The settings a client sees, from a node's answer and the overlay.
+pub fn client_settings(node: &Value, overlay: &Map<String, Value>) -> Value {
+    let mut out = node.clone();
+    if let Some(list) = out.get_mut("filterableAttributes").and_then(Value::as_array_mut) {
+        list.retain(|value| value != SHARD);
+    }
+    if out.get("displayedAttributes").is_some() {
+        out["displayedAttributes"] =
+            overlay.get("displayedAttributes").cloned().unwrap_or_else(|| json!(["*"]));
+    }
+    // They show it while its feature is on.
+    if let Some(keys) = out.get_mut(foreign::SETTING) {
+        *keys = foreign_keys(overlay);
+    }
+    if out.get("pagination").is_some() {
+        out["pagination"]["maxTotalHits"] =
+            overlay.get("maxTotalHits").cloned().unwrap_or_else(|| 1000.into());
+    }
+    if out.get("faceting").is_some() {
+        out["faceting"]["maxValuesPerFacet"] =
+            overlay.get("maxValuesPerFacet").cloned().unwrap_or_else(|| 100.into());
+    }
+    out
+}
+
+/// Applies an overlay change to an entry.
+pub(crate) fn apply_overlay(entry: &mut IndexEntry, change: &Overlay) {
+    for (key, value) in change {
+        if value.is_null() {
+            entry.overlay.shift_remove(key);
+        } else {
+            entry.overlay.insert(key.clone(), value.clone());
+        }
+    }
+}
+
+impl Control {
+    pub(crate) async fn settings_op(
+        &self,
+        request: &Request,
+        op: SettingsOp,
+    ) -> Result<Response, Error> {
+        if op.change {
+            self.change_settings(request, op).await
+        } else {
+            self.show(request, op).await
+        }
+    }
+
+    async fn show(&self, request: &Request, op: SettingsOp) -> Result<Response, Error> {
+        let Some(entry) = self.find(&op.index) else {
+            return Err(self.missing(request, &op.index).await);
+        };
+        let value = match op.setting {
+            // The whole object shows them only while their feature is on.
+            Some(setting @ ("chat" | foreign::SETTING)) => {
+                let value = self.shown(request, &entry, &request.original.path).await?;
+                if setting == "chat" { value } else { foreign_keys(&entry.overlay) }
+            }
+            None => self.shown(request, &entry, "/settings").await?,
+            Some(setting) => {
+                let mut value = self.shown(request, &entry, "/settings").await?;
+                value.get_mut(setting).map(Value::take).unwrap_or_default()
+            }
+        };
+        let mut answer = Response::ok(&value);
+        answer.meta.settings_version = Some(entry.settings_version);
+        Ok(answer)
+    }
+
+    async fn shown(
+        &self,
+        request: &Request,
+        entry: &IndexEntry,
+        path: &str,
+    ) -> Result<Value, Error> {
+        let stale = self.shared.staleness.load();
+        let topology = self.shared.membership.topology();
+        let call = Call::get("settings_get", format!("/indexes/{}{path}", entry.physical));
+        let mut last = Error::shards_unavailable(ShardSet::full(entry.shards));
+        for node in topology.nodes() {
+            if !node.status.is_readable() || stale.misses_index(&entry.physical, &node.id) {
+                continue;
+            }
+            match self.shared.nodes.call(&node.id, &call, &request.cx).await {
+                Ok(body) => {
+                    let value: Value = Call::parse(&node.id, &body)?;
+                    return Ok(client_settings(&value, &entry.overlay));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// What a node says of these settings, judged where they have no effect.
+    async fn refused_settings(&self, request: &Request) -> Error {
+        let error = self.refusal(request, NOWHERE).await;
+        if matches!(error.kind(), ErrorKind::Internal) {
+            // It had no complaint after all, and made an index: take it back.
+            let call = Call::new(Method::DELETE, "indexes_delete", NOWHERE);
+            for node in self.shared.nodes.any() {
+                if let Err(error) = self.shared.nodes.call(&node, &call, &request.cx).await {
+                    tracing::warn!(%error, "a scratch index could not be deleted");
+                }
+            }
+        }
+        error
+    }
+
+    fn submitted(request: &Request, op: &SettingsOp) -> Option<Map<String, Value>> {
+        if request.original.method == Method::DELETE {
+            let keys = op.setting.map_or_else(|| RESET.to_vec(), |setting| vec![setting]);
+            return Some(keys.into_iter().map(|key| (key.to_owned(), Value::Null)).collect());
+        }
+        if !request.original.is_json() {
+            return None;
+        }
+        let value: Value = serde_json::from_slice(&request.original.body).ok()?;
+        match op.setting {
+            Some(setting) => Some(Map::from_iter([(setting.to_owned(), value)])),
+            None => value.as_object().cloned(),
+        }
+    }
+
+    async fn change_settings(&self, request: &Request, op: SettingsOp) -> Result<Response, Error> {
+        let Ok(uid) = miroir_api::IndexUid::new(&op.index) else {
+            return Err(self
+                .refusal(request, &miroir_pipeline::query::index_path(&op.index))
+                .await);
+        };
+        let Some(submitted) = Self::submitted(request, &op) else {
+            return Err(self.refused_settings(request).await);
+        };
+        let Some((nodes, overlay)) = to_nodes(&submitted, &self.shared.options) else {
+            return Err(self.refused_settings(request).await);
+        };
+        if submitted.get(foreign::SETTING).is_some_and(|keys| !keys.is_null()) {
+            // Nodes get none, but say what is wrong with them, or that their feature is off.
+            let error = self.refused_settings(request).await;
+            if !matches!(error.kind(), ErrorKind::Internal) {
+                return Err(error);
+            }
+        }
+        let (listed, mut gate) = match self.closed(&uid).await {
+            Some((entry, gate)) => (Some(entry), gate),
+            None => (None, self.shared.sequencer.exclusive(uid.as_str()).await),
+        };
+        // Somebody may have made it while this waited for the gate of the name.
+        let entry = match listed.or_else(|| self.shared.catalog.get(&uid)) {
+            Some(entry) => entry,
+            None if request.original.method == Method::DELETE => {
+                let details = Some(shown(&submitted));
+                return self.missing_index(&uid, TaskKind::SettingsUpdate, details, None).await;
+            }
+            None => {
+                // A refused body must not leave an index behind.
+                let probe = self.validate_elsewhere(request, &nodes).await;
+                if let Err(error) = probe {
+                    return Err(match error.kind() {
+                        ErrorKind::Verbatim { .. } => self.refused_settings(request).await,
+                        _ => error,
+                    });
+                }
+                if !request.cx.scope.may_create(uid.as_str()) {
+                    let details = Some(shown(&submitted));
+                    return self.missing_index(&uid, TaskKind::SettingsUpdate, details, None).await;
+                }
+                let (entry, held) = self.create_on_nodes(&uid, gate, &request.cx).await?;
+                gate = held;
+                entry
+            }
+        };
+        let call = Call::new(
+            Method::PATCH,
+            "settings_patch",
+            format!("/indexes/{}/settings", entry.physical),
+        )
+        .json(nodes.to_string());
+        let task = NewTask {
+            index: Some(entry.name.to_string()),
+            physical: Some(entry.physical.clone()),
+            details: Some(shown(&submitted)),
+            protocol: Some(json!({"settings": {
+                "step": "propose", "attempt": 0, "overlay": overlay, "submitted": shown(&submitted),
+                "patch": nodes,
+            }})),
+            ..NewTask::new(TaskKind::SettingsUpdate, clock::now())
+        };
+        let plan = Plan { preflight: true, ..self.plan(&entry, &[call], StaleKind::Index, gate) };
+        self.shared.broadcasts.begin(&entry.physical);
+        crate::broadcast::verify::phase(&self.shared, 1);
+        let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
+        match dispatch_write(leaves, shared, plan, task, request.cx.clone()).await {
+            Ok(outcome) => Ok(tasks::accepted_with(&outcome.record, outcome.degraded)),
+            Err(error) => {
+                self.shared.broadcasts.end(&entry.physical);
+                match error.kind() {
+                    ErrorKind::Verbatim { .. } => Err(self.refused_settings(request).await),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Lets a node judge settings in a scratch index. The scratch index is on record before it is
+    /// made, so that the repairer takes it away whatever happens.
+    async fn validate_elsewhere(&self, request: &Request, nodes: &Value) -> Result<(), Error> {
+        let call = Call::new(Method::PATCH, "settings_patch", format!("{NOWHERE}/settings"))
+            .json(nodes.to_string());
+        let (shared, cx) = (Arc::clone(&self.shared), request.cx.clone());
+        let job = self.shared.tracker.spawn(async move {
+            let index = NOWHERE.trim_start_matches("/indexes/");
+            // The repairer waits at this gate.
+            let gate = shared.sequencer.exclusive(index).await;
+            let mut answer = Err(Error::no_quorum(ShardSet::full(shared.options.shards)));
+            for node in shared.nodes.any() {
+                let row = Stale {
+                    node: node.clone(),
+                    index: index.to_owned(),
+                    shard: None,
+                    kind: StaleKind::Deleted,
+                    generation: 0,
+                };
+                shared.staleness.mark(vec![row]).await?;
+                answer = shared.nodes.call(&node, &call, &cx).await;
+                // One that fails to answer judges nothing.
+                if !answer.as_ref().is_err_and(|error| error.retry() == Retry::OtherReplica) {
+                    break;
+                }
+            }
+            drop(gate);
+            shared.signals.repairs.notify_waiters();
+            answer.map(|_| ())
+        });
+        job.await.map_err(Error::internal)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn nodes_keep_what_miroir_needs_and_clients_see_their_own() {
+        let tuning = Tuning::default();
+        let submitted = object(json!({
+            "displayedAttributes": ["a"], "filterableAttributes": ["g"],
+            "pagination": {"maxTotalHits": 5}, "faceting": {"maxValuesPerFacet": 300},
+        }));
+        let (nodes, overlay) = to_nodes(&submitted, &tuning).unwrap();
+        assert_eq!(nodes.get("displayedAttributes"), None);
+        assert_eq!(nodes["filterableAttributes"], json!(["g", SHARD]));
+        assert_eq!(nodes["pagination"]["maxTotalHits"], json!(NODE_MAX_TOTAL_HITS));
+        assert_eq!(nodes["faceting"]["maxValuesPerFacet"], json!(3000));
+        let mut node = nodes.clone();
+        node["displayedAttributes"] = json!(["*"]);
+        assert_eq!(client_settings(&node, &overlay), Value::Object(submitted));
+    }
+
+    #[test]
+    fn resets_restore_defaults_without_losing_the_shard_attribute() {
+        let tuning = Tuning::default();
+        let submitted = object(json!({
+            "displayedAttributes": null, "filterableAttributes": null, "pagination": null,
+            "faceting": null,
+        }));
+        let (nodes, overlay) = to_nodes(&submitted, &tuning).unwrap();
+        assert_eq!(nodes["filterableAttributes"], json!([SHARD]));
+        assert!(overlay.values().all(Value::is_null));
+        let odd = object(json!({"filterableAttributes": "g"}));
+        assert!(to_nodes(&odd, &tuning).is_none());
+    }
+}

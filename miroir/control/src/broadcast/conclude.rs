@@ -1,0 +1,135 @@
+//! How a settings broadcast ends: committed, refused, or its index frozen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use miroir_api::meili::{ApiError, TaskStatus};
+use miroir_api::{NodeId, hexadecimal};
+use serde_json::{Map, Value, json};
+
+use crate::api::settings::apply_overlay;
+use crate::broadcast::verify::{phase, publish_version};
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::error::Error;
+use miroir_pipeline::index::scatter::missed::{self, Fate};
+use miroir_pipeline::node_errors;
+use miroir_store::clock;
+use miroir_store::{IndexEntry, TaskRecord};
+
+/// Takes nodes whose settings nobody could check out of reads until they copied them.
+pub(crate) async fn leave_out(
+    shared: &ClusterState,
+    physical: &str,
+    took: &BTreeMap<NodeId, bool>,
+    checked: &BTreeSet<NodeId>,
+) -> Result<(), Error> {
+    let fate = |node: &NodeId| if checked.contains(node) { Fate::Took } else { Fate::Refused };
+    shared
+        .staleness
+        .mark_by(|stale| {
+            // Somebody has to keep settings to copy from.
+            let sound = checked.iter().any(|node| !stale.misses_index(physical, node));
+            (
+                if sound {
+                    missed::settings(stale, physical, took.keys(), fate)
+                } else {
+                    Vec::new()
+                },
+                (),
+            )
+        })
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn freeze(
+    shared: &Arc<ClusterState>,
+    record: &mut TaskRecord,
+    entry: &IndexEntry,
+) -> Result<(), Error> {
+    let why = "its nodes could not be brought to equal settings; see the log, mend the node, and \
+               set the settings again";
+    tracing::error!(index = %entry.name, "MiroirSettingsDivergence");
+    if shared.options.freeze_writes {
+        shared
+            .catalog
+            .change(&entry.name, |old| {
+                old.map(|e| IndexEntry { frozen: Some(why.to_owned()), ..e.clone() })
+            })
+            .await?;
+    }
+    record.status = TaskStatus::Failed;
+    record.error =
+        Some(ApiError::new("miroir_index_frozen", format!("Index `{}`: {why}.", entry.name)));
+    end(shared, record, &entry.physical);
+    Ok(())
+}
+
+pub(crate) async fn commit(
+    shared: &Arc<ClusterState>,
+    record: &mut TaskRecord,
+    entry: &IndexEntry,
+    hashes: &BTreeMap<NodeId, [u8; 32]>,
+) -> Result<(), Error> {
+    phase(shared, 3);
+    let empty = Map::new();
+    let overlay = record
+        .protocol
+        .as_ref()
+        .and_then(|p| p.pointer("/settings/overlay"))
+        .and_then(Value::as_object)
+        .unwrap_or(&empty)
+        .clone();
+    let task = record.uid;
+    let hash = hashes.values().next().map(|hash| hexadecimal(hash));
+    let stored = shared
+        .catalog
+        .change(&entry.name, |old| {
+            old.map(|old| {
+                let mut new = old.clone();
+                // A process that died between this and the end of the task commits again.
+                if old.committed_by.is_none_or(|last| last < task) {
+                    new.settings_version += 1;
+                    apply_overlay(&mut new, &overlay);
+                    new.committed_by = Some(task);
+                }
+                new.settings_hash.clone_from(&hash);
+                new.frozen = None;
+                new.updated_at = clock::now();
+                new
+            })
+        })
+        .await?;
+    let version = stored.map_or(0, |entry| entry.settings_version);
+    for node in hashes.keys() {
+        shared.stores.settings_versions.set(&entry.physical, node, version).await?;
+    }
+    publish_version(shared);
+    record.status = TaskStatus::Succeeded;
+    record.protocol = Some(json!({"done": version}));
+    end(shared, record, &entry.physical);
+    Ok(())
+}
+
+pub(crate) fn refuse(shared: &ClusterState, record: &mut TaskRecord, entry: &IndexEntry) {
+    record.status = TaskStatus::Failed;
+    let topology = shared.membership.topology();
+    let copies = topology.groups().len() as u64 * u64::from(topology.replication_factor());
+    let errors = record.nodes.iter().filter_map(|task| task.error.as_ref());
+    record.error = crate::tasks::embedding_errors::one(errors, copies).map(|mut error| {
+        error.message = node_errors::message(&error.message, entry, false);
+        error
+    });
+    // Who took the proposal before it was canceled went back to what the others have.
+    if crate::tasks::cancel::is_partly_canceled(record) {
+        crate::tasks::cancel::become_canceled(record);
+    }
+    end(shared, record, &entry.physical);
+}
+
+pub(crate) fn end(shared: &ClusterState, record: &mut TaskRecord, physical: &str) {
+    let now = clock::now();
+    record.started_at.get_or_insert(now);
+    record.finished_at = Some(now);
+    shared.broadcasts.end(physical);
+}

@@ -1,0 +1,6 @@
+//! Settings on their way to all nodes: proposed, verified, and committed or taken back; and the check
+//! for nodes that drifted apart since.
+
+pub(crate) mod conclude;
+pub mod drift;
+pub mod verify;

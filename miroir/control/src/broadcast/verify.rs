@@ -1,0 +1,406 @@
+//! The settings broadcast after its proposal: verify, commit, repair, freeze.
+//!
+//! A pure decision ([`decide`]) over what the nodes say, and the effects around it. It runs beside
+//! the task poller, which goes on with other tasks. The state is part of the task and stored before
+//! an effect is relied on, so a restart resumes.
+//!
+//! A node that cannot be reached holds nobody up: it is left out of reads until it has copied the
+//! settings. An index is frozen only when a node that answers will not take what the others have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::Method;
+use miroir_api::meili::{ApiError, TaskStatus};
+use miroir_api::{NodeId, TaskUid};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::broadcast::conclude::{commit, end, freeze, leave_out, refuse};
+use miroir_pipeline::cluster::{ClusterState, disk_loss};
+use miroir_pipeline::context::{Context, Origin};
+use miroir_pipeline::error::{Error, ErrorKind};
+use miroir_pipeline::node::{Call, TaskRef};
+use miroir_store::{IndexEntry, TaskRecord};
+
+/// SHA-256 of settings in canonical form: object keys sorted at every depth, arrays that Meilisearch
+/// treats as sets left as the node prints them (sorted already).
+pub fn settings_hash(settings: &Value) -> [u8; 32] {
+    fn canonical(value: &Value, out: &mut String) {
+        match value {
+            Value::Object(map) => {
+                let sorted: BTreeMap<_, _> = map.iter().collect();
+                out.push('{');
+                for (at, (key, value)) in sorted.into_iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    out.push_str(&Value::from(key.as_str()).to_string());
+                    out.push(':');
+                    canonical(value, out);
+                }
+                out.push('}');
+            }
+            Value::Array(list) => {
+                out.push('[');
+                for (at, value) in list.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    canonical(value, out);
+                }
+                out.push(']');
+            }
+            other => out.push_str(&other.to_string()),
+        }
+    }
+    let mut text = String::new();
+    canonical(settings, &mut text);
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// All agree on the proposed settings.
+    Commit,
+    /// All refused: the task fails, nothing changed.
+    Refuse,
+    /// These nodes differ from the reference node.
+    Repair {
+        /// Whose settings are right.
+        reference: NodeId,
+        /// Who has to take them.
+        nodes: Vec<NodeId>,
+        /// Whether the task fails once they did: some node refused the proposal.
+        refused: bool,
+    },
+}
+
+/// Decides from who took the proposal and what each node's settings hash to. Pure.
+///
+/// A proposal that some nodes refuse is refused: those who took it go back to what the others have.
+pub fn decide(
+    took: &BTreeMap<NodeId, bool>,
+    hashes: &BTreeMap<NodeId, [u8; 32]>,
+) -> Option<Decision> {
+    let refused = took.values().any(|ok| !ok);
+    if refused && took.values().all(|ok| !ok) {
+        return Some(Decision::Refuse);
+    }
+    let reference = took.iter().find(|(node, ok)| **ok != refused && hashes.contains_key(*node))?.0;
+    let right = hashes.get(reference)?;
+    let nodes: Vec<NodeId> =
+        hashes.iter().filter(|(_, hash)| *hash != right).map(|(node, _)| node.clone()).collect();
+    if nodes.is_empty() {
+        return Some(if refused { Decision::Refuse } else { Decision::Commit });
+    }
+    Some(Decision::Repair { reference: reference.clone(), nodes, refused })
+}
+
+/// Shows what nodes made of the submitted settings, except where they hold another form.
+pub(crate) fn note_details(
+    details: &mut Option<Map<String, Value>>,
+    protocol: &mut Option<Value>,
+    node: Option<&Map<String, Value>>,
+) {
+    let submitted = protocol.as_ref().and_then(|p| p.pointer("/settings/submitted"));
+    let (Some(submitted), Some(node)) = (submitted.and_then(Value::as_object), node) else {
+        return;
+    };
+    let mut shown = Map::new();
+    for (key, value) in submitted {
+        let own = matches!(
+            key.as_str(),
+            "displayedAttributes" | "filterableAttributes" | "pagination" | "faceting"
+        );
+        let value = if own { value } else { node.get(key).unwrap_or(value) };
+        shown.insert(key.clone(), value.clone());
+    }
+    *details = Some(shown);
+}
+
+pub(crate) async fn read_settings(
+    shared: &ClusterState,
+    entry: &IndexEntry,
+    node: &NodeId,
+) -> Result<Value, Error> {
+    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let call = Call::get("settings_get", format!("/indexes/{}/settings", entry.physical));
+    let body = shared.nodes.call(node, &call, &cx).await?;
+    Call::parse(node, &body)
+}
+
+/// Waits for one task of one node.
+pub(crate) async fn wait_for(
+    shared: &ClusterState,
+    node: &NodeId,
+    uid: u32,
+    patience: Duration,
+) -> Result<TaskStatus, Error> {
+    #[derive(serde::Deserialize)]
+    struct Seen {
+        status: TaskStatus,
+    }
+    let cx = Context::internal(Origin::Settings, patience);
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let body =
+            shared.nodes.call(node, &Call::get("tasks_get", format!("/tasks/{uid}")), &cx).await?;
+        let seen: Seen = Call::parse(node, &body)?;
+        if seen.status.is_terminal() {
+            return Ok(seen.status);
+        }
+        if cx.deadline.remaining().is_zero() {
+            return Err(Error::node(node, "timeout"));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(200));
+    }
+}
+
+/// Why a node did not take settings again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Untaken {
+    /// It refused them, or could not apply them.
+    Refused,
+    /// It did not answer, or not in time.
+    Unreachable,
+}
+
+/// Gives a node another one's settings, and waits until it has them.
+pub(crate) async fn reapply(
+    shared: &ClusterState,
+    entry: &IndexEntry,
+    node: &NodeId,
+    settings: &Value,
+) -> Result<(), Untaken> {
+    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let call =
+        Call::new(Method::PATCH, "settings_patch", format!("/indexes/{}/settings", entry.physical))
+            .json(settings.to_string());
+    let answer = async {
+        let before = shared.membership.task_uids.highest(node);
+        let body = shared.nodes.call(node, &call, &cx).await?;
+        let task: TaskRef = Call::parse(node, &body)?;
+        disk_loss::accept_task_uid(&shared, node, before, task.task_uid).await?;
+        wait_for(shared, node, task.task_uid, shared.options.verify_timeout).await
+    };
+    match answer.await {
+        Ok(TaskStatus::Succeeded) => Ok(()),
+        Ok(_) => Err(Untaken::Refused),
+        Err(error) => {
+            tracing::warn!(%node, %error, "settings repair failed");
+            let refused = matches!(error.kind(), ErrorKind::Verbatim { .. });
+            Err(if refused { Untaken::Refused } else { Untaken::Unreachable })
+        }
+    }
+}
+
+/// Pause before the first look again; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Ends a broadcast whose node tasks have all ended, beside the poller. Does nothing while that is
+/// under way already. The task stays unfinished until it is done, so a restart begins it again.
+pub(crate) fn settle(shared: &Arc<ClusterState>, uid: TaskUid) {
+    let Some(guard) = shared.verifying.begin(uid) else { return };
+    let shared = Arc::clone(shared);
+    let (stop, term) = (shared.stop.clone(), shared.leadership.term());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = term.cancelled() => {}
+            result = verify(&shared, uid) => {
+                if let Err(error) = result {
+                    tracing::error!(task = %uid, %error, "a settings broadcast is begun again");
+                }
+            }
+        }
+        drop(guard);
+        shared.signals.tasks.notify_one();
+    });
+}
+
+async fn verify(shared: &Arc<ClusterState>, uid: TaskUid) -> Result<(), Error> {
+    // The poller may have decided on a copy that is older than the end of the task.
+    let stored = shared.stores.tasks.get(uid).await?;
+    let Some(mut record) = stored.filter(|record| !record.status.is_terminal()) else {
+        return Ok(());
+    };
+    let record = &mut record;
+    let (mut attempt, mut pause) = (0, FIRST_PAUSE);
+    loop {
+        phase(shared, 2);
+        match step(shared, record, attempt).await? {
+            Step::Done => {
+                phase(shared, 0);
+                shared.stores.tasks.update(record.clone()).await?;
+                return Ok(());
+            }
+            Step::Repaired => attempt += 1,
+            // Nobody to judge by. That is an outage and no divergence: it does not count.
+            Step::Nobody => {}
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// How one look at the nodes ended.
+enum Step {
+    /// The task has ended.
+    Done,
+    /// Nodes were told the right settings again.
+    Repaired,
+    /// No node that took the proposal answers.
+    Nobody,
+}
+
+async fn step(
+    shared: &Arc<ClusterState>,
+    record: &mut TaskRecord,
+    attempt: u32,
+) -> Result<Step, Error> {
+    let physical = record.physical.clone().unwrap_or_default();
+    let Some(entry) = shared.catalog.all().into_iter().find(|e| e.physical == physical) else {
+        record.status = TaskStatus::Failed;
+        record.error = Some(ApiError::new("index_not_found", "The index was deleted meanwhile."));
+        end(shared, record, &physical);
+        return Ok(Step::Done);
+    };
+    let took: BTreeMap<NodeId, bool> = record
+        .nodes
+        .iter()
+        .filter(|t| !t.dropped)
+        .map(|t| (t.node.clone(), t.status == TaskStatus::Succeeded))
+        .collect();
+    if took.is_empty() {
+        record.status = TaskStatus::Failed;
+        record.error = Some(ApiError::new(
+            "miroir_no_quorum",
+            "Every node that took the settings went away before it was done. Set them again.",
+        ));
+        end(shared, record, &physical);
+        return Ok(Step::Done);
+    }
+    let read = join_all(
+        took.keys().map(|node| async { (node.clone(), read_settings(shared, &entry, node).await) }),
+    )
+    .await;
+    let settings: BTreeMap<NodeId, Value> =
+        read.into_iter().filter_map(|(node, v)| Some((node, v.ok()?))).collect();
+    let hashes: BTreeMap<NodeId, [u8; 32]> =
+        settings.iter().map(|(node, v)| (node.clone(), settings_hash(v))).collect();
+    let (reference, nodes, refused) = match decide(&took, &hashes) {
+        None => return Ok(Step::Nobody),
+        Some(Decision::Commit) => {
+            leave_out(shared, &physical, &took, &hashes.keys().cloned().collect()).await?;
+            return commit(shared, record, &entry, &hashes).await.map(|()| Step::Done);
+        }
+        Some(Decision::Refuse) => {
+            refuse(shared, record, &entry);
+            return Ok(Step::Done);
+        }
+        Some(Decision::Repair { reference, nodes, refused }) => (reference, nodes, refused),
+    };
+    metrics::counter!("miroir_settings_hash_mismatch_total").increment(nodes.len() as u64);
+    let right = &settings[&reference];
+    let embedders = |node: &NodeId| settings.get(node).map(|all| &all["embedders"]);
+    let drifted = nodes.iter().filter(|n| embedders(n) != embedders(&reference)).count() as u64;
+    metrics::counter!("miroir_vector_embedder_drift_total").increment(drifted);
+    let told = join_all(
+        nodes
+            .iter()
+            .map(|node| async { (node.clone(), reapply(shared, &entry, node, right).await) }),
+    )
+    .await;
+    let taken = told.iter().filter(|(_, result)| result.is_ok()).count();
+    metrics::counter!("miroir_settings_drift_repair_total").increment(taken as u64);
+    if attempt < shared.options.max_repair_retries || taken == told.len() {
+        return Ok(Step::Repaired);
+    }
+    if told.iter().any(|(_, result)| *result == Err(Untaken::Refused)) {
+        freeze(shared, record, &entry).await?;
+        return Ok(Step::Done);
+    }
+    // Who cannot be reached is left out until it has copied the settings, and holds nobody up.
+    let wrong: BTreeSet<NodeId> = told.into_iter().map(|(node, _)| node).collect();
+    let right: BTreeMap<_, _> =
+        hashes.into_iter().filter(|(node, _)| !wrong.contains(node)).collect();
+    leave_out(shared, &physical, &took, &right.keys().cloned().collect()).await?;
+    if refused {
+        refuse(shared, record, &entry);
+    } else {
+        commit(shared, record, &entry, &right).await?;
+    }
+    Ok(Step::Done)
+}
+
+/// Shows the furthest phase of the broadcast that moved last; nothing once none is under way.
+pub(crate) fn phase(shared: &ClusterState, number: u8) {
+    let idle = shared.broadcasts.is_idle();
+    let number = if idle && number == 0 { 0 } else { number.max(1) };
+    metrics::gauge!("miroir_settings_broadcast_phase").set(f64::from(number));
+}
+
+/// Shows the highest committed version.
+pub(crate) fn publish_version(shared: &ClusterState) {
+    let highest = shared.catalog.all().iter().map(|entry| entry.settings_version).max();
+    metrics::gauge!("miroir_settings_version").set(highest.unwrap_or(0) as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    fn votes(list: &[(&str, bool)]) -> BTreeMap<NodeId, bool> {
+        list.iter().map(|(n, ok)| (node(n), *ok)).collect()
+    }
+
+    fn hashes(list: &[(&str, u8)]) -> BTreeMap<NodeId, [u8; 32]> {
+        list.iter().map(|(n, h)| (node(n), [*h; 32])).collect()
+    }
+
+    #[test]
+    fn agreement_commits_and_difference_repairs() {
+        let took = votes(&[("a", true), ("b", true)]);
+        assert_eq!(decide(&took, &hashes(&[("a", 1), ("b", 1)])), Some(Decision::Commit));
+        assert_eq!(
+            decide(&took, &hashes(&[("a", 1), ("b", 2)])),
+            Some(Decision::Repair { reference: node("a"), nodes: vec![node("b")], refused: false })
+        );
+        assert_eq!(decide(&took, &hashes(&[])), None);
+    }
+
+    #[test]
+    fn a_partly_refused_proposal_is_taken_back() {
+        let took = votes(&[("a", true), ("b", false)]);
+        assert_eq!(
+            decide(&took, &hashes(&[("a", 1), ("b", 2)])),
+            Some(Decision::Repair { reference: node("b"), nodes: vec![node("a")], refused: true })
+        );
+        assert_eq!(decide(&took, &hashes(&[("a", 2), ("b", 2)])), Some(Decision::Refuse));
+        let none = votes(&[("a", false), ("b", false)]);
+        assert_eq!(decide(&none, &hashes(&[("a", 1), ("b", 2)])), Some(Decision::Refuse));
+    }
+
+    #[test]
+    fn key_order_does_not_matter_to_the_hash() {
+        let a = json!({"x": {"a": 1, "b": [1, 2]}, "y": null});
+        let b = json!({"y": null, "x": {"b": [1, 2], "a": 1}});
+        assert_eq!(settings_hash(&a), settings_hash(&b));
+        assert_ne!(
+            settings_hash(&a),
+            settings_hash(&json!({"x": {"a": 1, "b": [2, 1]}, "y": null}))
+        );
+    }
+}

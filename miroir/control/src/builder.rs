@@ -1,0 +1,305 @@
+//! `Miroir::builder()`: the pipeline from nodes, stores and layers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use miroir_api::{GroupId, InvalidNodeId, NodeId};
+
+use crate::Cluster;
+use crate::api::Control;
+use crate::broadcast::drift::{self, DriftOptions};
+use crate::pods::take_over;
+use crate::replicas::repair;
+use crate::runtime::Peers;
+use crate::tasks::poller;
+use crate::topology::health;
+use miroir_core::topology::{Node, NodeStatus, Topology, TopologyError};
+use miroir_pipeline::cluster::{ClusterState, PodName, Tuning};
+use miroir_pipeline::http::{Decode, DecodeOptions};
+use miroir_pipeline::index::Scatter;
+use miroir_pipeline::leaf::Dispatch;
+use miroir_pipeline::node::HealthOptions;
+use miroir_pipeline::node::{self, Client, ClientOptions, Factory, Pool, Scores};
+use miroir_pipeline::operation::Resolve;
+use miroir_pipeline::stack::{OrderError, Stack};
+use miroir_pipeline::stage::BoxService;
+use miroir_pipeline::{index, leaf, operation};
+use miroir_store::{StoreError, Stores, memory};
+
+/// The pipeline could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A node id is not valid.
+    #[error(transparent)]
+    Node(#[from] InvalidNodeId),
+    /// The nodes do not make a topology.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// Layers stand in a wrong order.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Puts layers around the base service of a stage.
+pub type Wrap<R> = Arc<dyn Fn(BoxService<R>) -> Result<BoxService<R>, OrderError> + Send + Sync>;
+
+/// Collects what a pipeline is made of.
+#[must_use]
+pub struct Builder {
+    nodes: Vec<(String, String, u32)>,
+    replication_factor: u32,
+    node_key: Option<String>,
+    tuning: Tuning,
+    health: HealthOptions,
+    drift: DriftOptions,
+    peers: Arc<Peers>,
+    pod: Option<PodName>,
+    stores: Option<Stores>,
+    factory: Option<Arc<Factory>>,
+    operations: Option<Wrap<operation::Request>>,
+    indexes: Option<Wrap<index::Request>>,
+    leaves: Option<Wrap<leaf::Request>>,
+    scores: Arc<Scores>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("nodes", &self.nodes).finish_non_exhaustive()
+    }
+}
+
+/// A pipeline, its workers, and its HTTP service.
+#[derive(Clone, Debug)]
+pub struct Miroir {
+    /// Handles to the stages.
+    pub cluster: Cluster,
+    health: HealthOptions,
+    drift: DriftOptions,
+    peers: Arc<Peers>,
+}
+
+impl Miroir {
+    /// Starts collecting.
+    pub fn builder() -> Builder {
+        Builder {
+            nodes: Vec::new(),
+            replication_factor: 1,
+            node_key: None,
+            tuning: Tuning::default(),
+            health: HealthOptions::default(),
+            drift: DriftOptions::default(),
+            peers: Arc::new(Peers::alone()),
+            pod: None,
+            stores: None,
+            factory: None,
+            operations: None,
+            indexes: None,
+            leaves: None,
+            scores: Arc::new(Scores::default()),
+        }
+    }
+
+    /// The client API as a tower service over HTTP. Put an authentication layer around it: it
+    /// trusts the [`miroir_pipeline::context::Principal`] it finds in the request's extensions.
+    pub fn http(&self, timeout: Duration) -> Decode {
+        let max_body = self.cluster.state.options.max_body;
+        Decode::new(self.cluster.operations.clone(), DecodeOptions { timeout, max_body })
+    }
+
+    /// Starts health checks, task polling, repair and the drift check. They end with [`Miroir::shutdown`].
+    pub fn spawn_workers(&self) {
+        let state = &self.cluster.state;
+        let stop = || state.stop.child_token();
+        state.tracker.spawn(health::run(Arc::clone(state), self.health, stop()));
+        state.tracker.spawn(poller::run(Arc::clone(state), stop()));
+        state.tracker.spawn(repair::run(Arc::clone(state), stop()));
+        let peers = Arc::clone(&self.peers);
+        state.tracker.spawn(drift::run(Arc::clone(state), peers, self.drift, stop()));
+    }
+
+    /// Stops the workers and waits for writes that are under way.
+    pub async fn shutdown(&self) {
+        let state = &self.cluster.state;
+        state.stop.cancel();
+        state.tracker.close();
+        state.tracker.wait().await;
+    }
+}
+
+impl Builder {
+    /// Adds a node: a stable id, its address (`http://host:port`), its replica group.
+    pub fn node(mut self, id: &str, address: &str, group: u32) -> Self {
+        self.nodes.push((id.to_owned(), address.to_owned(), group));
+        self
+    }
+
+    /// Copies of each shard inside a group.
+    pub fn replication_factor(mut self, copies: u32) -> Self {
+        self.replication_factor = copies;
+        self
+    }
+
+    /// The key Miroir uses on nodes.
+    pub fn node_key(mut self, key: impl Into<String>) -> Self {
+        self.node_key = Some(key.into());
+        self
+    }
+
+    /// The key clients use, from which their API keys are derived. Give the same ring to the
+    /// authentication layer: [`Cluster::shared`]'s `keyring`. After [`Builder::tuning`], which
+    /// replaces it.
+    pub fn master_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.tuning.master_key = miroir_core::keys::MasterKey::new(key);
+        self
+    }
+
+    /// Figures of the stages.
+    pub fn tuning(mut self, tuning: Tuning) -> Self {
+        self.tuning = tuning;
+        self
+    }
+
+    /// S of new indexes.
+    pub fn shards(mut self, shards: u32) -> Self {
+        self.tuning.shards = shards;
+        self
+    }
+
+    /// When and how often nodes are checked.
+    pub fn health(mut self, options: HealthOptions) -> Self {
+        self.health = options;
+        self
+    }
+
+    /// When settings of nodes are compared, and whether they are mended.
+    pub fn drift(mut self, options: DriftOptions) -> Self {
+        self.drift = options;
+        self
+    }
+
+    /// The pods among which background work is split; this one alone by default.
+    pub fn peers(mut self, peers: Arc<Peers>) -> Self {
+        self.peers = peers;
+        self
+    }
+
+    /// One of several pods over stores that they share; alone by default. It answers and changes
+    /// nothing before [`crate::pods`]' workers run, which [`Miroir::spawn_workers`] does not start.
+    pub fn pod(mut self, name: PodName) -> Self {
+        self.pod = Some(name);
+        self
+    }
+
+    /// Where state is kept; in memory by default.
+    pub fn stores(mut self, stores: Stores) -> Self {
+        self.stores = Some(stores);
+        self
+    }
+
+    /// Node figures shared with layers of the node stage.
+    pub fn scores(mut self, scores: Arc<Scores>) -> Self {
+        self.scores = scores;
+        self
+    }
+
+    /// How the stack of a node is built; by default an HTTP client with the node key.
+    pub fn node_stack(mut self, factory: Arc<Factory>) -> Self {
+        self.factory = Some(factory);
+        self
+    }
+
+    /// Layers of the operation stage.
+    pub fn operations(mut self, wrap: Wrap<operation::Request>) -> Self {
+        self.operations = Some(wrap);
+        self
+    }
+
+    /// Layers of the index stage.
+    pub fn indexes(mut self, wrap: Wrap<index::Request>) -> Self {
+        self.indexes = Some(wrap);
+        self
+    }
+
+    /// Layers of the leaf stage.
+    pub fn leaves(mut self, wrap: Wrap<leaf::Request>) -> Self {
+        self.leaves = Some(wrap);
+        self
+    }
+
+    /// Builds the pipeline. Nothing runs yet: see [`Miroir::spawn_workers`].
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub async fn build(self) -> Result<Miroir, BuildError> {
+        let nodes = self
+            .nodes
+            .iter()
+            .map(|(id, address, group)| {
+                Ok(Node {
+                    id: NodeId::new(id)?,
+                    address: address.clone(),
+                    group: GroupId(*group),
+                    status: NodeStatus::Active,
+                })
+            })
+            .collect::<Result<Vec<_>, InvalidNodeId>>()?;
+        let topology = Topology::new(nodes, self.replication_factor)?;
+        let key = self.node_key.clone();
+        let factory = self.factory.unwrap_or_else(|| {
+            Arc::new(move |node: &Node| {
+                let client = Client::new(node.id.clone(), &node.address, ClientOptions::default());
+                let key = key.clone();
+                let credentials = tower::util::MapRequestLayer::new(move |mut r: node::Request| {
+                    let bearer = key.as_ref().map(|key| format!("Bearer {key}"));
+                    if let Some(value) = bearer.and_then(|b| ::http::HeaderValue::from_str(&b).ok())
+                    {
+                        r.headers_mut().insert(::http::header::AUTHORIZATION, value);
+                    }
+                    r
+                });
+                Stack::new().push_named("credentials", credentials).build(client)
+            })
+        });
+        let pool = Pool::new(factory, &topology)?;
+        let stores = self.stores.unwrap_or_else(memory::open);
+        let timeout = self.tuning.node_timeout;
+        let state = ClusterState::new(
+            topology,
+            stores,
+            pool.clone(),
+            Arc::clone(&self.scores),
+            self.tuning,
+            self.pod,
+        );
+        if state.leadership.is_shared() {
+            state.reload().await?;
+        } else {
+            take_over(&state).await?;
+        }
+        let wrap_leaves = self.leaves.unwrap_or_else(|| Arc::new(Ok));
+        let leaves = wrap_leaves(BoxService::<leaf::Request>::new(Dispatch::new(
+            pool,
+            self.scores,
+            timeout,
+        )))?;
+        let wrap_indexes = self.indexes.unwrap_or_else(|| Arc::new(Ok));
+        let scatter = Scatter::new(leaves.clone(), Arc::clone(&state));
+        let indexes = wrap_indexes(BoxService::<index::Request>::new(scatter))?;
+        let control = Arc::new(Control::new(leaves.clone(), Arc::clone(&state)));
+        let wrap_operations = self.operations.unwrap_or_else(|| Arc::new(Ok));
+        let resolve = Resolve::new(
+            indexes.clone(),
+            Arc::clone(&state),
+            BoxService::<operation::Request>::new(Control::clone(&control)),
+            control,
+        );
+        let operations = wrap_operations(BoxService::<operation::Request>::new(resolve))?;
+        let cluster = Cluster { operations, indexes, leaves, state };
+        Ok(Miroir { cluster, health: self.health, drift: self.drift, peers: self.peers })
+    }
+}

@@ -1,0 +1,51 @@
+//! Miroir's control plane: what is not about one index's documents.
+//!
+//! | module | subsystem |
+//! | --- | --- |
+//! | [`api`] | client resources: indexes, settings, tasks, batches, keys, webhooks, features, search rules, backups, statistics |
+//! | [`tasks`] | the task engine: polling nodes, adding up, cancelling, recovering |
+//! | [`broadcast`] | settings: propose, verify, conclude, and the check for drift |
+//! | [`replicas`] | what nodes still have, and bringing replicas up to date |
+//! | [`topology`] | health checks |
+//! | [`pods`] | several processes as one: election, following, messages, taking over |
+//! | [`runtime`] | what runs workers: elected, partitioned, queued |
+//!
+//! The data plane reaches it as a boxed service of operations and one small trait,
+//! [`ControlPlane`](miroir_pipeline::operation::ControlPlane); it imports nothing of this crate.
+
+pub mod api;
+pub mod broadcast;
+mod builder;
+pub mod pods;
+pub mod replicas;
+pub mod runtime;
+pub mod tasks;
+pub mod topology;
+
+pub use builder::{BuildError, Builder, Miroir, Wrap};
+
+use std::fmt;
+use std::sync::Arc;
+
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::stage::BoxService;
+use miroir_pipeline::{index, leaf, operation};
+
+/// Handles to the running pipeline. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The operation stage: as a client would ask.
+    pub operations: BoxService<operation::Request>,
+    /// The index stage: one index, full data plane.
+    pub indexes: BoxService<index::Request>,
+    /// The leaf stage: named shards, or one named replica.
+    pub leaves: BoxService<leaf::Request>,
+    /// What the stages stand on.
+    pub state: Arc<ClusterState>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("state", &self.state).finish_non_exhaustive()
+    }
+}

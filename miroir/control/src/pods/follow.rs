@@ -1,0 +1,110 @@
+//! Reporting to the others, and following what the leader changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::error::Error;
+use miroir_store::clock;
+use miroir_store::{PodReport, Roster};
+
+/// Who a pod is, and how it keeps in touch.
+#[derive(Clone, Debug)]
+pub struct PodOptions {
+    /// Where other pods reach it, `http://host:port`.
+    pub address: String,
+    /// How long a report counts: a pod answers reads for so long without hearing from the store, and
+    /// the leader waits as long for one that is silent, when it changes what pods keep.
+    pub report_ttl: Duration,
+    /// Time between two reports.
+    pub interval: Duration,
+}
+
+impl Default for PodOptions {
+    fn default() -> Self {
+        Self {
+            address: String::new(),
+            report_ttl: Duration::from_secs(10),
+            interval: Duration::from_millis(100),
+        }
+    }
+}
+
+async fn report(shared: &ClusterState, options: &PodOptions) -> Result<Roster, Error> {
+    let leadership = &shared.leadership;
+    let leads = leadership.fence().filter(|_| leadership.leads());
+    let topology = shared.membership.topology();
+    let readable = topology.nodes().filter(|node| node.status.is_readable());
+    let report = PodReport {
+        name: leadership.process().to_owned(),
+        pod: leadership.pod().to_owned(),
+        address: options.address.clone(),
+        seen: leadership.seen(),
+        leads,
+        readable: leads.map(|_| readable.map(|n| n.id.clone()).collect()).unwrap_or_default(),
+    };
+    let answer = shared.stores.pods.report(report, clock::now(), options.report_ttl);
+    match timeout(options.report_ttl, answer).await {
+        Ok(roster) => Ok(roster?),
+        Err(_) => Err(Error::deadline()),
+    }
+}
+
+/// One report, and what follows from the answer.
+pub(super) async fn step(shared: &Arc<ClusterState>, options: &PodOptions) -> Result<(), Error> {
+    let leadership = &shared.leadership;
+    // Twice where there was something new: only who has read it may be believed.
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let roster = report(shared, options).await?;
+        let leader = roster.pods.into_iter().filter(|pod| pod.leads.is_some());
+        leadership.note_leader(leader.max_by_key(|pod| pod.leads));
+        if leadership.is_elected() {
+            // What it has in memory is what it wrote.
+            if leadership.seen() == Some(roster.epoch) {
+                return Ok(());
+            }
+            leadership.note_seen(Some(roster.epoch));
+            continue;
+        }
+        if leadership.seen() == Some(roster.epoch) {
+            leadership.trust_until(begun + options.report_ttl);
+            return Ok(());
+        }
+        shared.reload().await?;
+        leadership.note_seen(Some(roster.epoch));
+    }
+    Ok(())
+}
+
+/// Reports at the interval until cancelled, and takes the pod off the roster then.
+pub async fn follow(shared: Arc<ClusterState>, options: PodOptions, stop: CancellationToken) {
+    let mut tick = interval(options.interval);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut well = true;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = tick.tick() => {}
+        }
+        let done = step(&shared, &options).await;
+        if let Err(error) = &done
+            && well
+        {
+            tracing::warn!(%error, "the pod is out of touch with the store");
+        } else if done.is_ok() && !well {
+            tracing::info!("the pod is in touch with the store again");
+        }
+        well = done.is_ok();
+        let in_touch = shared.leadership.ensure_fresh().is_ok();
+        metrics::gauge!("miroir_pod_in_touch").set(if in_touch { 1.0 } else { 0.0 });
+        if let Some(epoch) = shared.leadership.seen() {
+            metrics::gauge!("miroir_pod_epoch").set(epoch as f64);
+        }
+    }
+    let _ =
+        timeout(options.interval * 10, shared.stores.pods.leave(shared.leadership.process())).await;
+}

@@ -1,0 +1,111 @@
+//! What the leader does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::messages;
+use super::take_over::take_over;
+use crate::runtime::{Duty, Term};
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::error::Error;
+use miroir_store::Fence;
+
+/// Pause before taking over is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// How long work of a former term may take to notice that the term is over.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often messages are looked for.
+const MESSAGES: Duration = Duration::from_millis(500);
+
+/// Starts what the leader runs; each ends when the token is cancelled.
+pub type Start = Box<dyn Fn(CancellationToken) -> Vec<BoxFuture<'static, ()>> + Send + Sync>;
+
+/// Changes, for all pods.
+pub struct Leader {
+    shared: Arc<ClusterState>,
+    start: Start,
+}
+
+impl std::fmt::Debug for Leader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leader")
+            .field("pod", &self.shared.leadership.process())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Leader {
+    /// Runs the workers that `start` answers in every term.
+    #[must_use]
+    pub fn new(shared: Arc<ClusterState>, start: Start) -> Self {
+        Self { shared, start }
+    }
+
+    async fn take_over(&self, fence: u64) -> Result<(), Error> {
+        let shared = &self.shared;
+        shared.stores.fence.carry(fence);
+        take_over(shared).await?;
+        // Whatever the one before changed and could not announce.
+        shared.leadership.publish_and_wait().await?;
+        Ok(())
+    }
+}
+
+impl Duty for Leader {
+    const SCOPE: &'static str = Fence::SCOPE;
+
+    async fn perform(self: Arc<Self>, term: Term) {
+        let leadership = &self.shared.leadership;
+        // Nothing of a former term may act with the token of this one.
+        let begun = Instant::now();
+        while leadership.has_changes() {
+            if begun.elapsed() > PATIENCE {
+                tracing::error!("work of a former term does not end: another pod may lead");
+                return;
+            }
+            sleep(AGAIN).await;
+        }
+        while let Err(error) = self.take_over(term.fence).await {
+            tracing::error!(%error, "taking over is tried again");
+            sleep(AGAIN).await;
+        }
+        leadership.begin_term(term.stop.clone());
+        tracing::info!(fence = term.fence, "took over");
+        let mut workers = tokio::task::JoinSet::new();
+        for worker in (self.start)(term.stop.clone()) {
+            workers.spawn(worker);
+        }
+        loop {
+            tokio::select! {
+                () = term.stop.cancelled() => break,
+                () = sleep(MESSAGES) => {}
+            }
+            match self.shared.stores.pods.take_notes().await {
+                Ok(notes) => {
+                    for note in notes {
+                        messages::handle(&self.shared, note).await;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "messages could not be read"),
+            }
+        }
+        // Aborted, should they not end by themselves: the task ends with this future.
+        while workers.join_next().await.is_some() {}
+    }
+
+    fn renewed(&self, fence: u64, until: Instant) {
+        self.shared.leadership.hold_lease(fence, until);
+    }
+
+    fn ended(&self) {
+        let shared = &self.shared;
+        shared.stores.fence.close();
+        // Who waits at these gates has to notice.
+        shared.recovery.open_all_but(|_| false);
+        shared.leadership.end_term();
+    }
+}

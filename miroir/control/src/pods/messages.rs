@@ -1,0 +1,87 @@
+//! What the leader does about messages of the other pods.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use miroir_api::{NodeId, TaskUid};
+use serde_json::Value;
+
+use crate::broadcast::drift;
+use miroir_core::routing::ShardSet;
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::cluster::leadership::LeaderMessage;
+use miroir_pipeline::error::Error;
+use miroir_pipeline::index::scatter::missed::{self, Fate};
+
+/// Does what a message asks for. One that cannot be handled now is left again.
+pub(super) async fn handle(shared: &Arc<ClusterState>, note: Value) {
+    let done = match serde_json::from_value(note.clone()) {
+        Ok(LeaderMessage::Late { task, nodes }) => late(shared, task, &nodes).await,
+        Ok(LeaderMessage::Drift { index }) => mend(shared, &index).await,
+        Err(error) => {
+            tracing::warn!(%error, %note, "a message of another version is dropped");
+            Ok(())
+        }
+    };
+    if let Err(error) = done {
+        tracing::warn!(%error, %note, "a message is looked at again");
+        if let Err(error) = shared.stores.pods.note(note).await {
+            tracing::error!(%error, "a message is lost");
+        }
+    }
+}
+
+async fn mend(shared: &Arc<ClusterState>, index: &str) -> Result<(), Error> {
+    let entry = shared.catalog.by_physical(index);
+    match entry {
+        Some(entry) => drift::check(shared, &entry, true).await,
+        None => Ok(()),
+    }
+}
+
+/// Has replicas catch up that got a write after it was settled that they had not.
+async fn late(shared: &Arc<ClusterState>, task: TaskUid, nodes: &[NodeId]) -> Result<(), Error> {
+    metrics::counter!("miroir_late_writes_total").increment(nodes.len() as u64);
+    // Indexes that were made or deleted late show when the nodes are looked through again.
+    for node in nodes {
+        shared.membership.task_uids.mark_unverified(node);
+    }
+    let Some(record) = shared.stores.tasks.get(task).await? else { return Ok(()) };
+    let physical = record.physical.clone().unwrap_or_default();
+    let Some(entry) = shared.catalog.by_physical(&physical) else {
+        return Ok(());
+    };
+    // What its successor found out; of the nodes in question, that nobody knows.
+    let mut fates: BTreeMap<NodeId, Fate> = BTreeMap::new();
+    for on_node in &record.nodes {
+        let fate = match (on_node.dropped, nodes.contains(&on_node.node)) {
+            (true, true) => Fate::Unknown,
+            (true, false) => Fate::Refused,
+            (false, _) => Fate::Took,
+        };
+        fates
+            .entry(on_node.node.clone())
+            .and_modify(|f| {
+                if fate != Fate::Took {
+                    *f = fate;
+                }
+            })
+            .or_insert(fate);
+    }
+    let fate = |node: &NodeId| fates.get(node).copied().unwrap_or(Fate::Refused);
+    let touched = record.nodes.iter().flat_map(|n| n.shards.iter().copied());
+    let touched = ShardSet::from_iter(touched, entry.shards);
+    shared
+        .staleness
+        .mark_by(|stale| {
+            let rows = if touched.is_empty() {
+                missed::settings(stale, &physical, fates.keys(), fate)
+            } else {
+                let placement = shared.membership.topology().placement(entry.shards);
+                missed::documents(stale, &placement, &physical, &touched, fate)
+            };
+            (rows, ())
+        })
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! The runner for work that exactly one pod does at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use miroir_store::clock;
+use miroir_store::{Lease, Leases};
+
+/// Work of whoever is elected.
+pub trait Duty: Send + Sync + 'static {
+    /// What is elected, as the store and `miroir_leader` name it.
+    const SCOPE: &'static str;
+    /// Does the work until the term ends; it is cut off then. A duty that returns gives the lease
+    /// back.
+    fn perform(self: Arc<Self>, term: Term) -> impl Future<Output = ()> + Send;
+    /// The lease is good until `until`: said when the term begins and whenever it is renewed.
+    fn renewed(&self, fence: u64, until: Instant);
+    /// The term is over. Said before its work is cut off.
+    fn ended(&self);
+}
+
+/// A time in leadership.
+#[derive(Clone, Debug)]
+pub struct Term {
+    /// Fencing token: higher than that of any term before.
+    pub fence: u64,
+    /// Cancelled when it is over.
+    pub stop: CancellationToken,
+}
+
+/// Who stands for election, and how.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Where leases are.
+    pub leases: Arc<dyn Leases>,
+    /// A name that no other process has, nor the same one after a restart.
+    pub holder: String,
+    /// How long a lease lives without renewal.
+    pub ttl: Duration,
+    /// Time between two attempts to get or renew it.
+    pub renew: Duration,
+}
+
+/// Ends the work of a term whatever ends the runner.
+struct AtWork<'a, D: Duty> {
+    duty: &'a D,
+    stop: CancellationToken,
+    work: AbortHandle,
+}
+
+impl<D: Duty> Drop for AtWork<'_, D> {
+    fn drop(&mut self) {
+        self.duty.ended();
+        self.stop.cancel();
+        self.work.abort();
+        metrics::gauge!("miroir_leader", "scope" => D::SCOPE).set(0.0);
+    }
+}
+
+/// Stands for election until cancelled, and does the duty in every term won.
+///
+/// A lease is believed from the moment its request was *sent*, by a clock that does not jump: a pod
+/// that is held up finds its term over when it goes on, before it does anything else.
+pub async fn elected<D: Duty>(candidate: Candidate, duty: Arc<D>, stop: CancellationToken) {
+    metrics::gauge!("miroir_leader", "scope" => D::SCOPE).set(0.0);
+    while !stop.is_cancelled() {
+        let begun = Instant::now();
+        let acquire =
+            candidate.leases.acquire(D::SCOPE, &candidate.holder, clock::now(), candidate.ttl);
+        match timeout(candidate.ttl, acquire).await {
+            Ok(Ok(Some(lease))) => serve(&candidate, &duty, lease, begun, &stop).await,
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::warn!(scope = D::SCOPE, %error, "no election"),
+            Err(_) => tracing::warn!(scope = D::SCOPE, "no election: the store does not answer"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(candidate.renew) => {}
+        }
+    }
+}
+
+async fn serve<D: Duty>(
+    candidate: &Candidate,
+    duty: &Arc<D>,
+    lease: Lease,
+    begun: Instant,
+    stop: &CancellationToken,
+) {
+    let mut until = begun + candidate.ttl;
+    let term = Term { fence: lease.fence, stop: stop.child_token() };
+    tracing::info!(scope = D::SCOPE, fence = lease.fence, "this pod leads");
+    metrics::gauge!("miroir_leader", "scope" => D::SCOPE).set(1.0);
+    metrics::counter!("miroir_leader_terms_total", "scope" => D::SCOPE).increment(1);
+    duty.renewed(lease.fence, until);
+    let mut work = tokio::spawn(Arc::clone(duty).perform(term.clone()));
+    let guard = AtWork { duty: &**duty, stop: term.stop, work: work.abort_handle() };
+    let mut next = Instant::now() + candidate.renew;
+    // Whether the lease is given back, and its work is over already.
+    let (gives_back, over) = loop {
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(until) => break (false, false),
+            () = stop.cancelled() => break (true, false),
+            ended = &mut work => {
+                if let Err(error) = ended {
+                    tracing::error!(scope = D::SCOPE, %error, "the leader's work broke off");
+                }
+                break (true, true);
+            }
+            () = tokio::time::sleep_until(next) => {}
+        }
+        let begun = Instant::now();
+        match timeout_at(until, candidate.leases.renew(&lease, clock::now(), candidate.ttl)).await {
+            Ok(Ok(true)) => {
+                until = begun + candidate.ttl;
+                duty.renewed(lease.fence, until);
+            }
+            Ok(Ok(false)) => break (false, false),
+            Ok(Err(error)) => tracing::warn!(scope = D::SCOPE, %error, "the lease is not renewed"),
+            Err(_) => break (false, false),
+        }
+        next = Instant::now() + candidate.renew;
+    };
+    drop(guard);
+    if gives_back {
+        // Its work has to be over before another's begins.
+        if !over {
+            let _ = work.await;
+        }
+        let _ = timeout(candidate.renew, candidate.leases.release(&lease, clock::now())).await;
+    }
+    tracing::warn!(scope = D::SCOPE, fence = lease.fence, "this pod does not lead any more");
+}

@@ -1,0 +1,437 @@
+//! Cancelation and deletion of tasks.
+//!
+//! Both are tasks of Miroir's own that the poller carries out. What they chose is fixed when they are
+//! accepted and part of the task, so that a restart resumes them.
+//!
+//! A cancelation is passed on to the nodes that have something of the chosen tasks in their queues,
+//! and is over when these have ended. A write that some replica of every shard it touches had done
+//! by then is done: the others copy it. One of which some shards were written and others not fails
+//! and says so. Changes of indexes as such are over when they are accepted.
+//!
+//! A deletion forgets finished tasks here and on the nodes. As on one node, which ends its batch
+//! first, it waits for those of the chosen tasks that the nodes were at when it was accepted: the
+//! first unfinished task of every index.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use miroir_api::{NodeId, TaskUid};
+use serde_json::{Value, json};
+
+use crate::api::Control;
+use crate::api::tasks;
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::context::{Context, Origin};
+use miroir_pipeline::error::Error;
+use miroir_pipeline::node::{Call, TaskRef};
+use miroir_pipeline::operation::{Request, Response};
+use miroir_pipeline::query::Original;
+use miroir_store::clock;
+use miroir_store::{NewTask, NodeTask, StoreError, TaskQuery, TaskRecord};
+
+/// Uids per request to a node.
+const CHUNK: usize = 200;
+/// Tasks forgotten per commit.
+const FORGET: usize = 1000;
+/// A uid that no task has: a filter by it chooses nothing.
+const NOBODY: u32 = u32::MAX;
+
+/// Ascending uids as ranges, both ends included.
+fn ranges(uids: &[u32]) -> Vec<[u32; 2]> {
+    let mut out: Vec<[u32; 2]> = Vec::new();
+    for &uid in uids {
+        match out.last_mut() {
+            Some([_, last]) if last.checked_add(1) == Some(uid) => *last = uid,
+            _ => out.push([uid, uid]),
+        }
+    }
+    out
+}
+
+/// The uids in a list of ranges that a task keeps under this name.
+fn kept(record: &TaskRecord, name: &str) -> Vec<u32> {
+    let ranges = record.protocol.as_ref().and_then(|p| p.get(name)).cloned();
+    let ranges: Option<Vec<[u32; 2]>> = ranges.and_then(|r| serde_json::from_value(r).ok());
+    ranges.into_iter().flatten().flat_map(|[first, last]| first..=last).collect()
+}
+
+/// Whether such a task can be canceled on its nodes.
+fn is_cancelable(kind: TaskKind) -> bool {
+    matches!(
+        kind,
+        TaskKind::DocumentAdditionOrUpdate
+            | TaskKind::DocumentEdition
+            | TaskKind::DocumentDeletion
+            | TaskKind::SettingsUpdate
+            | TaskKind::DumpCreation
+            | TaskKind::SnapshotCreation
+    )
+}
+
+/// Whether the node still has it in its queue.
+fn is_queued(task: &NodeTask) -> bool {
+    !task.dropped && task.uid.is_some() && !task.status.is_terminal()
+}
+
+fn uid_list(uids: &[u32]) -> String {
+    let uids: Vec<String> = uids.iter().map(u32::to_string).collect();
+    uids.join(",")
+}
+
+fn set(record: &mut TaskRecord, key: &str, value: Value) {
+    if let Some(details) = &mut record.details {
+        details.insert(key.to_owned(), value);
+    }
+}
+
+fn keep(record: &mut TaskRecord, key: &str, value: Value) {
+    match &mut record.protocol {
+        Some(Value::Object(state)) => {
+            state.insert(key.to_owned(), value);
+        }
+        other => *other = Some(json!({ key: value })),
+    }
+}
+
+fn end(record: &mut TaskRecord) {
+    let now = clock::now();
+    record.started_at.get_or_insert(now);
+    record.finished_at.get_or_insert(now);
+}
+
+impl Control {
+    /// `POST /tasks/cancel` and `DELETE /tasks`.
+    pub(crate) async fn choose(
+        &self,
+        request: &Request,
+        choice: Option<Box<(TaskQuery, bool)>>,
+        kind: TaskKind,
+    ) -> Result<Response, Error> {
+        let query = match choice.map(|choice| *choice) {
+            Some((query, true)) => query,
+            Some((_, false)) => return Err(no_filter(kind)),
+            None => return Err(self.refused_choice(request).await),
+        };
+        let query = self.only_visible(&request.cx, query).await?;
+        let mut uids: Vec<u32> = if query.indexes.is_some() {
+            self.task_page(query).await?.tasks.into_iter().map(|task| task.uid.0).collect()
+        } else {
+            self.shared.stores.tasks.uids(query).await?
+        };
+        uids.sort_unstable();
+        let done = if kind == TaskKind::TaskDeletion { "deletedTasks" } else { "canceledTasks" };
+        let filter = format!("?{}", request.original.query.as_deref().unwrap_or_default());
+        let details = json!({"matchedTasks": uids.len(), done: null, "originalFilter": filter});
+        let task = NewTask {
+            details: details.as_object().cloned(),
+            protocol: Some(json!({"chosen": ranges(&uids)})),
+            ..NewTask::new(kind, clock::now())
+        };
+        let record = self.shared.stores.tasks.insert(task).await?;
+        self.shared.signals.tasks.notify_one();
+        Ok(Response { status: StatusCode::OK, ..tasks::accepted(&record) })
+    }
+
+    /// What a node says of the filters, asked so that it chooses nothing whatever it makes of them.
+    async fn refused_choice(&self, request: &Request) -> Error {
+        let query = request.original.query.clone().unwrap_or_default();
+        let free = ["uids", "canceledBy", "batchUids"].into_iter().find(|name| {
+            miroir_pipeline::query::query_pairs(&query).iter().all(|(key, _)| key != name)
+        });
+        let Some(free) = free else {
+            return Error::api(
+                "bad_request",
+                "The filters cannot be read. Give `uids`, `canceledBy` and `batchUids` as lists of \
+                 numbers separated by commas, and no other parameters than filters.",
+            );
+        };
+        let original = Original {
+            query: Some(format!("{query}&{free}={NOBODY}")),
+            ..Original::clone(&request.original)
+        };
+        let judged = Request { original: Arc::new(original), ..request.clone() };
+        self.refusal(&judged, "").await
+    }
+}
+
+fn no_filter(kind: TaskKind) -> Error {
+    let what = if kind == TaskKind::TaskDeletion { "delete" } else { "cancel" };
+    Error::api(
+        "missing_task_filters",
+        format!(
+            "Query parameters to filter the tasks to {what} are missing. Available query parameters \
+             are: `uids`, `indexUids`, `statuses`, `types`, `canceledBy`, `beforeEnqueuedAt`, \
+             `afterEnqueuedAt`, `beforeStartedAt`, `afterStartedAt`, `beforeFinishedAt`, \
+             `afterFinishedAt`."
+        ),
+    )
+}
+
+/// Which of the chosen tasks are at work: those with no unfinished task of their index before them.
+fn guard(unfinished: &[TaskRecord], chosen: &[u32]) -> Vec<u32> {
+    let chosen: BTreeSet<u32> = chosen.iter().copied().collect();
+    let mut first: BTreeMap<Option<&str>, u32> = BTreeMap::new();
+    for task in unfinished.iter().filter(|task| !task.status.is_terminal()) {
+        let uid = first.entry(task.physical.as_deref()).or_insert(task.uid.0);
+        *uid = (*uid).min(task.uid.0);
+    }
+    let mut out: Vec<u32> = first.into_values().filter(|uid| chosen.contains(uid)).collect();
+    out.sort_unstable();
+    out
+}
+
+/// Whether a deletion still has to wait. What it waits for is fixed when it is first looked at.
+async fn has_to_wait(shared: &ClusterState, record: &mut TaskRecord) -> Result<bool, Error> {
+    let tasks = &shared.stores.tasks;
+    if record.protocol.as_ref().is_none_or(|p| p.get("awaited").is_none()) {
+        let awaited = guard(&tasks.unfinished().await?, &kept(record, "chosen"));
+        keep(record, "awaited", json!(ranges(&awaited)));
+    }
+    for uid in kept(record, "awaited") {
+        if tasks.get(TaskUid(uid)).await?.is_some_and(|task| !task.status.is_terminal()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Carries out a deletion, unless it has to wait.
+pub(crate) async fn forget(
+    shared: &Arc<ClusterState>,
+    record: &mut TaskRecord,
+) -> Result<(), Error> {
+    if has_to_wait(shared, record).await? {
+        return Ok(());
+    }
+    // Seen as at work before anything is gone: some batch is always there.
+    record.started_at.get_or_insert_with(clock::now);
+    record.status = TaskStatus::Processing;
+    shared.stores.tasks.update(record.clone()).await?;
+    let mut on_nodes: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
+    // Counted anew after a restart: what was forgotten before it is not there again.
+    let before = record.protocol.as_ref().and_then(|p| p.get("forgotten"));
+    let mut forgotten = before.and_then(Value::as_u64).unwrap_or(0);
+    for chunk in kept(record, "chosen").chunks(FORGET) {
+        let removed = shared.stores.tasks.remove(chunk.to_vec()).await?;
+        if removed.is_empty() {
+            continue;
+        }
+        forgotten += removed.len() as u64;
+        for task in removed.iter().flat_map(|task| &task.nodes) {
+            if let Some(uid) = task.uid {
+                on_nodes.entry(task.node.clone()).or_default().push(uid);
+            }
+        }
+        keep(record, "forgotten", forgotten.into());
+        shared.stores.tasks.update(record.clone()).await?;
+    }
+    set(record, "deletedTasks", forgotten.into());
+    record.status = TaskStatus::Succeeded;
+    record.protocol = None;
+    end(record);
+    let state = Arc::clone(shared);
+    shared.tracker.spawn(async move { forget_on_nodes(&state, on_nodes).await });
+    Ok(())
+}
+
+/// Nodes forget what belonged to tasks that were forgotten. One that cannot be asked keeps it until
+/// its queue is full and it tidies up by itself.
+async fn forget_on_nodes(shared: &ClusterState, on_nodes: BTreeMap<NodeId, Vec<u32>>) {
+    for (node, uids) in on_nodes {
+        for chunk in uids.chunks(CHUNK) {
+            let path = format!("/tasks?uids={}", uid_list(chunk));
+            let call = Call::new(Method::DELETE, "tasks_delete", path);
+            let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+            if let Err(error) = shared.nodes.call(&node, &call, &cx).await {
+                tracing::warn!(%node, %error, "finished tasks stay on a node");
+                break;
+            }
+        }
+    }
+}
+
+/// Whether a cancelation was passed on already.
+pub(crate) fn is_passed_on(record: &TaskRecord) -> bool {
+    record.protocol.as_ref().is_some_and(|p| p.get("passed").is_some())
+}
+
+/// Passes a cancelation on to the nodes.
+pub(crate) async fn pass_on(
+    shared: &Arc<ClusterState>,
+    record: &mut TaskRecord,
+) -> Result<(), Error> {
+    record.started_at.get_or_insert_with(clock::now);
+    record.status = TaskStatus::Processing;
+    let chosen: BTreeSet<u32> = kept(record, "chosen").into_iter().collect();
+    let mut passed = Vec::new();
+    let mut on_nodes: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
+    for mut task in shared.stores.tasks.unfinished().await? {
+        let acknowledged = task.nodes.iter().all(|node| node.dropped || node.uid.is_some());
+        if !chosen.contains(&task.uid.0) || !is_cancelable(task.kind) || !acknowledged {
+            continue;
+        }
+        // What the nodes have done already is only to be wound up.
+        if !task.nodes.iter().any(is_queued) {
+            continue;
+        }
+        for node in task.nodes.iter().filter(|node| is_queued(node)) {
+            on_nodes.entry(node.node.clone()).or_default().extend(node.uid);
+        }
+        passed.push(task.uid.0);
+        keep(&mut task, "canceledBy", record.uid.0.into());
+        shared.stores.tasks.update(task).await?;
+    }
+    for (node, uids) in on_nodes {
+        for chunk in uids.chunks(CHUNK) {
+            let sent = cancel_on(shared, &node, chunk).await;
+            record.nodes.push(NodeTask {
+                dropped: sent.is_err(),
+                ..NodeTask::new(node.clone(), sent.as_ref().ok().copied())
+            });
+            if let Err(error) = sent {
+                tracing::warn!(%node, %error, "a cancelation did not reach a node");
+                break;
+            }
+        }
+    }
+    keep(record, "passed", json!(ranges(&passed)));
+    Ok(())
+}
+
+async fn cancel_on(shared: &ClusterState, node: &NodeId, uids: &[u32]) -> Result<u32, Error> {
+    let path = format!("/tasks/cancel?uids={}", uid_list(uids));
+    let call = Call::new(Method::POST, "tasks_cancel", path);
+    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let body = shared.nodes.call(node, &call, &cx).await?;
+    Ok(Call::parse::<TaskRef>(node, &body)?.task_uid)
+}
+
+/// Ends a cancelation once the nodes did theirs and every task it was passed on for has ended, or
+/// waits for a node that did not hear of it.
+pub(crate) async fn conclude(
+    shared: &ClusterState,
+    record: &mut TaskRecord,
+) -> Result<(), StoreError> {
+    let deaf: BTreeSet<&NodeId> =
+        record.nodes.iter().filter(|n| n.dropped).map(|n| &n.node).collect();
+    let mut canceled = 0_u64;
+    for uid in kept(record, "passed") {
+        let Some(task) = shared.stores.tasks.get(TaskUid(uid)).await? else { continue };
+        let deaf = task.nodes.iter().any(|n| is_queued(n) && deaf.contains(&n.node));
+        if !task.status.is_terminal() && !deaf {
+            return Ok(());
+        }
+        let by_this = task.canceled_by == Some(record.uid);
+        canceled += u64::from(task.status == TaskStatus::Canceled && by_this);
+    }
+    set(record, "canceledTasks", canceled.into());
+    record.status = TaskStatus::Succeeded;
+    record.protocol = None;
+    end(record);
+    Ok(())
+}
+
+/// The cancelation that a task was chosen by, if it was passed on to nodes.
+fn canceler(record: &TaskRecord) -> Option<TaskUid> {
+    let uid = record.protocol.as_ref()?.get("canceledBy")?.as_u64()?;
+    u32::try_from(uid).ok().map(TaskUid)
+}
+
+/// Whether every node that counts canceled its part.
+pub(crate) fn is_canceled(record: &TaskRecord) -> bool {
+    let mut alive = record.nodes.iter().filter(|task| !task.dropped).peekable();
+    alive.peek().is_some() && alive.all(|task| task.status == TaskStatus::Canceled)
+}
+
+/// Whether some node canceled its part.
+pub(crate) fn is_partly_canceled(record: &TaskRecord) -> bool {
+    record.nodes.iter().any(|task| !task.dropped && task.status == TaskStatus::Canceled)
+}
+
+/// Makes a task a canceled one: counts of what it did are zero.
+pub(crate) fn become_canceled(record: &mut TaskRecord) {
+    record.status = TaskStatus::Canceled;
+    record.canceled_by = canceler(record);
+    record.error = None;
+    for key in ["indexedDocuments", "editedDocuments", "deletedDocuments"] {
+        if record.details.as_ref().is_some_and(|details| details.contains_key(key)) {
+            set(record, key, 0.into());
+        }
+    }
+    end(record);
+}
+
+/// What a task says of which some shards were written when it was canceled, and others not.
+pub(crate) fn in_part() -> ApiError {
+    ApiError::new(
+        "miroir_canceled_in_part",
+        "The task was canceled while nodes were at work: some shards have it and others do not. \
+         Send the write again, or undo it.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(statuses: &[(TaskStatus, bool)]) -> TaskRecord {
+        let nodes = statuses.iter().map(|(status, dropped)| NodeTask {
+            status: *status,
+            dropped: *dropped,
+            ..NodeTask::new(NodeId::new("n").unwrap(), Some(1))
+        });
+        let new = NewTask {
+            index: Some("a".to_owned()),
+            physical: Some("a".to_owned()),
+            details: json!({"receivedDocuments": 3, "indexedDocuments": null}).as_object().cloned(),
+            nodes: nodes.collect(),
+            protocol: Some(json!({"chosen": ranges(&[1, 2, 3, 7, 9, 10]), "canceledBy": 12})),
+            ..NewTask::new(TaskKind::DocumentAdditionOrUpdate, time::OffsetDateTime::UNIX_EPOCH)
+        };
+        TaskRecord::new(TaskUid(4), new)
+    }
+
+    #[test]
+    fn ranges_hold_what_was_chosen() {
+        assert_eq!(ranges(&[]), Vec::<[u32; 2]>::new());
+        assert_eq!(ranges(&[0, 1, 5, u32::MAX]), [[0, 1], [5, 5], [u32::MAX, u32::MAX]]);
+        assert_eq!(kept(&record(&[]), "chosen"), [1, 2, 3, 7, 9, 10]);
+        assert_eq!(kept(&record(&[]), "passed"), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn the_first_unfinished_task_of_an_index_is_at_work() {
+        use TaskStatus::{Enqueued, Processing, Succeeded};
+        let task = |uid, index: Option<&str>, status| {
+            let physical = index.map(str::to_owned);
+            TaskRecord { uid: TaskUid(uid), physical, status, ..record(&[]) }
+        };
+        let queue = [
+            task(1, Some("a"), Succeeded),
+            task(2, Some("a"), Processing),
+            task(3, Some("a"), Enqueued),
+            task(4, Some("b"), Enqueued),
+            task(5, None, Enqueued),
+        ];
+        assert_eq!(guard(&queue, &[1, 2, 3, 4, 5]), [2, 4, 5]);
+        assert_eq!(guard(&queue, &[1, 3]), Vec::<u32>::new(), "3 has to wait for 2");
+        assert_eq!(guard(&[], &[1]), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn a_task_is_canceled_when_all_that_count_are() {
+        use TaskStatus::{Canceled, Succeeded};
+        assert!(!is_canceled(&record(&[])));
+        assert!(!is_canceled(&record(&[(Canceled, true)])));
+        assert!(is_canceled(&record(&[(Canceled, false), (Succeeded, true)])));
+        let mixed = record(&[(Canceled, false), (Succeeded, false)]);
+        assert!(!is_canceled(&mixed) && is_partly_canceled(&mixed));
+        let mut task = record(&[(Canceled, false)]);
+        become_canceled(&mut task);
+        assert_eq!((task.status, task.canceled_by), (Canceled, Some(TaskUid(12))));
+        assert_eq!(task.details.as_ref().unwrap()["indexedDocuments"], 0);
+        assert_eq!(task.batch(), Some(12));
+    }
+}

@@ -1,0 +1,76 @@
+//! What a task's details say once all nodes are done: each document counted once.
+
+use miroir_api::meili::{TaskKind, TaskStatus};
+use serde_json::Value;
+
+use crate::tasks::changed_counts::{self, Answered};
+use miroir_pipeline::cluster::ClusterState;
+use miroir_store::{NodeTask, TaskRecord};
+
+/// Completes the counts of a finished task.
+pub(crate) fn fill(shared: &ClusterState, record: &mut TaskRecord) {
+    let ok = record.status == TaskStatus::Succeeded;
+    if record.kind == TaskKind::IndexCompaction && ok {
+        crate::api::compact::sum_sizes(record);
+        return;
+    }
+    if record.kind == TaskKind::DsrClear {
+        // Every node has every rule.
+        let said = record.nodes.iter().find_map(|task| task.deleted);
+        if let Some(details) = &mut record.details {
+            details.insert("deletedDocuments".into(), said.into());
+        }
+        return;
+    }
+    let deleted = if ok { count(shared, record, |task| task.deleted) } else { 0 };
+    let noted = |task: &NodeTask| task.details.as_ref()?.get("editedDocuments")?.as_u64();
+    let edited = if ok { count(shared, record, noted) } else { 0 };
+    let unique = record.protocol.as_ref().and_then(|p| p.get("indexed")).cloned();
+    let Some(details) = &mut record.details else { return };
+    if details.contains_key("deletedDocuments") {
+        // An edition that failed says nothing of deletions.
+        let said = ok || record.kind != TaskKind::DocumentEdition;
+        let deleted = if said { deleted.into() } else { Value::Null };
+        details.insert("deletedDocuments".into(), deleted);
+    }
+    if details.contains_key("editedDocuments") {
+        details.insert("editedDocuments".into(), edited.into());
+    }
+    if details.contains_key("indexedDocuments") {
+        let indexed = if ok { unique.unwrap_or(0.into()) } else { 0.into() };
+        details.insert("indexedDocuments".into(), indexed);
+    }
+}
+
+/// Documents that nodes count, each once.
+fn count(
+    shared: &ClusterState,
+    record: &TaskRecord,
+    read: impl Fn(&NodeTask) -> Option<u64>,
+) -> u64 {
+    let topology = shared.membership.topology();
+    let copies = u64::from(topology.replication_factor().max(1));
+    for group in topology.groups() {
+        let of_group = |task: &&NodeTask| group.nodes.iter().any(|n| n.id == task.node);
+        let tasks: Vec<_> = record.nodes.iter().filter(of_group).collect();
+        let counts: Vec<u64> = tasks.iter().filter_map(|task| read(task)).collect();
+        let complete = tasks.iter().all(|task| read(task).is_some() && !task.dropped);
+        if complete && !counts.is_empty() {
+            return counts.iter().sum::<u64>() / copies;
+        }
+    }
+    let before = record.protocol.as_ref().and_then(|state| state.get("documents")?.as_u64());
+    if let Some(documents) = before {
+        return documents;
+    }
+    let touched = record.nodes.iter().flat_map(|task| task.shards.iter().copied()).collect();
+    let answers: Vec<Answered> = record
+        .nodes
+        .iter()
+        .filter(|task| !task.dropped)
+        .filter_map(|task| {
+            Some(Answered { shards: task.shards.iter().copied().collect(), count: read(task)? })
+        })
+        .collect();
+    changed_counts::count(&touched, &answers, copies)
+}

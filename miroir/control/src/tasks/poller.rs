@@ -1,0 +1,465 @@
+//! The task poller: learns from nodes how their tasks went, and aggregates.
+//!
+//! All outstanding tasks of a node are asked for in one request (at most 200 uids), so the
+//! cost depends on nodes and time, not on tasks. The pause starts at a few milliseconds after a
+//! write and doubles up to 250 ms while nothing changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use miroir_api::{NodeId, TaskUid};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::backups;
+use crate::broadcast::verify;
+use crate::tasks::{cancel, details, recover};
+use miroir_core::topology::NodeStatus;
+use miroir_core::view::StaleMap;
+use miroir_core::view::{Stale, StaleKind};
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::context::{Context, Origin};
+use miroir_pipeline::error::Error;
+use miroir_pipeline::node::Call;
+use miroir_pipeline::node_errors;
+use miroir_store::clock;
+use miroir_store::{NodeTask, TaskRecord};
+
+/// Uids per request.
+const BATCH: usize = 200;
+const FASTEST: Duration = Duration::from_millis(4);
+const SLOWEST: Duration = Duration::from_millis(250);
+
+/// A node's view of one of its tasks, as far as it matters.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeTaskView {
+    pub(crate) uid: u32,
+    status: TaskStatus,
+    details: Option<Map<String, Value>>,
+    error: Option<ApiError>,
+    started_at: Option<String>,
+    finished_at: Option<String>,
+    pub(crate) custom_metadata: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    results: Vec<NodeTaskView>,
+}
+
+pub(crate) async fn ask(
+    shared: &ClusterState,
+    node: &NodeId,
+    query: &str,
+) -> Result<Vec<NodeTaskView>, Error> {
+    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let call = Call::get("tasks_get", format!("/tasks?{query}"));
+    let body = shared.nodes.call(node, &call, &cx).await?;
+    Ok(Call::parse::<Page>(node, &body)?.results)
+}
+
+/// Whether another node took what this replica missed.
+fn has_witness(record: &TaskRecord, row: &Stale) -> bool {
+    record.nodes.iter().any(|n| {
+        !n.dropped && n.node != row.node && row.shard.is_none_or(|s| n.shards.contains(&s))
+    })
+}
+
+/// Whether other nodes that count took every part of a write that this one took.
+fn others_took(record: &TaskRecord, task: &NodeTask) -> bool {
+    let took = |shard: Option<&miroir_api::ShardId>| {
+        record.nodes.iter().any(|n| {
+            !n.dropped
+                && n.uid.is_some()
+                && n.node != task.node
+                && shard.is_none_or(|s| n.shards.contains(s))
+        })
+    };
+    if task.shards.is_empty() { took(None) } else { task.shards.iter().all(|s| took(Some(s))) }
+}
+
+/// Polls until cancelled.
+pub async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
+    while let Err(error) = recover::all(&shared).await {
+        tracing::error!(%error, "unfinished tasks could not be read");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+    let mut pause = FASTEST;
+    loop {
+        let outstanding = match round(&shared).await {
+            Ok(progress) => {
+                pause = if progress.changed { FASTEST } else { (pause * 2).min(SLOWEST) };
+                progress.outstanding
+            }
+            Err(error) => {
+                tracing::error!(%error, "task poll failed");
+                pause = SLOWEST;
+                true
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = shared.signals.tasks.notified() => pause = FASTEST,
+            () = tokio::time::sleep(pause), if outstanding => {}
+        }
+    }
+}
+
+/// What one round achieved.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Whether some task moved.
+    pub changed: bool,
+    /// Whether some task is not terminal.
+    pub outstanding: bool,
+}
+
+/// One poll of all nodes that have something outstanding.
+///
+/// # Errors
+/// When the store fails. Nodes that fail are asked again in the next round.
+pub async fn round(shared: &Arc<ClusterState>) -> Result<Progress, Error> {
+    let mut records: BTreeMap<TaskUid, TaskRecord> =
+        shared.stores.tasks.unfinished().await?.into_iter().map(|r| (r.uid, r)).collect();
+    publish(shared, &records);
+    let ghosts: Vec<TaskUid> =
+        records.values().filter(|r| recover::is_ghost(shared, r)).map(|r| r.uid).collect();
+    for uid in ghosts {
+        if let Some(record) = records.remove(&uid) {
+            recover::one(shared, record).await?;
+        }
+    }
+    if records.is_empty() {
+        return Ok(Progress { changed: false, outstanding: false });
+    }
+    let mut wanted: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
+    for record in records.values() {
+        for task in record.nodes.iter().filter(|t| !t.dropped && !t.status.is_terminal()) {
+            if let Some(uid) = task.uid {
+                wanted.entry(task.node.clone()).or_default().push(uid);
+            }
+        }
+    }
+    let answers = join_all(wanted.into_iter().map(|(node, uids)| async move {
+        let mut seen = BTreeMap::new();
+        let topology = shared.membership.topology();
+        let gone = topology.node(&node).is_none_or(|n| n.status == NodeStatus::Failed);
+        if gone {
+            return (node, Answer::Gone);
+        }
+        for chunk in uids.chunks(BATCH) {
+            let list: Vec<String> = chunk.iter().map(u32::to_string).collect();
+            let query = format!("uids={}&limit={}", list.join(","), chunk.len());
+            match ask(shared, &node, &query).await {
+                Ok(tasks) => seen.extend(tasks.into_iter().map(|task| (task.uid, task))),
+                Err(_) => return (node, Answer::Later),
+            }
+        }
+        (node, Answer::Seen(seen))
+    }))
+    .await;
+    let answers: BTreeMap<NodeId, Answer> = answers.into_iter().collect();
+    let mut changed = false;
+    let open: Vec<(TaskUid, String)> =
+        records.values().filter_map(|r| Some((r.uid, r.physical.clone()?))).collect();
+    for record in records.values_mut() {
+        changed |= match awaited(record) {
+            Some(indexes)
+                if open.iter().any(|(uid, of)| *uid < record.uid && indexes.contains(of)) =>
+            {
+                false
+            }
+            Some(_) => {
+                record.end(TaskStatus::Succeeded, clock::now());
+                record.protocol = None;
+                shared.stores.tasks.update(record.clone()).await?;
+                true
+            }
+            None => advance(shared, record, &answers).await?,
+        };
+    }
+    let outstanding = records.values().any(|r| !r.status.is_terminal());
+    Ok(Progress { changed, outstanding })
+}
+
+/// The indexes whose tasks before it a task waits for, and does nothing else.
+fn awaited(record: &TaskRecord) -> Option<Vec<String>> {
+    let indexes = record.protocol.as_ref()?.get("awaits")?;
+    serde_json::from_value(indexes.clone()).ok()
+}
+
+enum Answer {
+    /// The node answered; a task it does not know is lost.
+    Seen(BTreeMap<u32, NodeTaskView>),
+    /// Ask again.
+    Later,
+    /// The node is down: it does not count for its tasks until it caught up.
+    Gone,
+}
+
+async fn advance(
+    shared: &Arc<ClusterState>,
+    record: &mut TaskRecord,
+    answers: &BTreeMap<NodeId, Answer>,
+) -> Result<bool, Error> {
+    let before = record.clone();
+    let mut settings = false;
+    match record.kind {
+        TaskKind::TaskDeletion => cancel::forget(shared, record).await?,
+        TaskKind::TaskCancelation if !cancel::is_passed_on(record) => {
+            cancel::pass_on(shared, record).await?;
+            // Nobody was asked about what the nodes have only got now.
+            shared.stores.tasks.update(record.clone()).await?;
+            return Ok(true);
+        }
+        _ => {}
+    }
+    let mut rows = Vec::new();
+    let index = record.physical.clone().unwrap_or_default();
+    let deletes_index = record.kind == TaskKind::IndexDeletion;
+    for at in 0..record.nodes.len() {
+        // A node that is down is waited for where no other node took what it took: the write was
+        // acknowledged, and will be done when it comes back.
+        let alone = !others_took(record, &record.nodes[at]);
+        let task = &mut record.nodes[at];
+        let (Some(uid), false, false) = (task.uid, task.dropped, task.status.is_terminal()) else {
+            continue;
+        };
+        let lost = match answers.get(&task.node) {
+            Some(Answer::Seen(seen)) => match seen.get(&uid) {
+                Some(view) => {
+                    task.status = view.status;
+                    task.error.clone_from(&view.error);
+                    let deleted = view.details.as_ref().and_then(|d| d.get("deletedDocuments"));
+                    task.deleted = deleted.and_then(Value::as_u64);
+                    if matches!(record.kind, TaskKind::DocumentEdition | TaskKind::IndexCompaction)
+                    {
+                        task.details.clone_from(&view.details);
+                    }
+                    note_times(&mut record.started_at, &mut record.finished_at, view);
+                    if record.kind == TaskKind::DumpCreation {
+                        backups::note(&mut record.protocol, &task.node, view.details.as_ref());
+                    }
+                    if record.kind == TaskKind::SettingsUpdate && record.protocol.is_some() {
+                        verify::note_details(
+                            &mut record.details,
+                            &mut record.protocol,
+                            view.details.as_ref(),
+                        );
+                    }
+                    continue;
+                }
+                None => StaleKind::Index,
+            },
+            Some(Answer::Gone) if alone => continue,
+            Some(Answer::Gone) => StaleKind::Pending,
+            Some(Answer::Later) | None => continue,
+        };
+        task.dropped = true;
+        if record.physical.is_none() || record.kind == TaskKind::IndexCompaction {
+            continue;
+        }
+        let kind = match (deletes_index, lost) {
+            (true, _) => StaleKind::Deleted,
+            // A settings proposal may be taken back before the node works on it.
+            (false, StaleKind::Pending) if record.kind == TaskKind::SettingsUpdate => {
+                StaleKind::Shard
+            }
+            (false, kind) => kind,
+        };
+        let shards: Vec<Option<_>> = if kind == StaleKind::Pending && !task.shards.is_empty() {
+            task.shards.iter().map(|s| Some(*s)).collect()
+        } else {
+            vec![None]
+        };
+        rows.extend(shards.into_iter().map(|shard| Stale {
+            node: task.node.clone(),
+            index: index.clone(),
+            shard,
+            kind,
+            generation: 0,
+        }));
+    }
+    rows.retain(|row| has_witness(record, row));
+    shared
+        .staleness
+        .mark_by(|stale| {
+            // Somebody has to keep settings to copy from.
+            let sound = |row: &Stale| {
+                record.nodes.iter().any(|n| {
+                    !n.dropped && n.node != row.node && !stale.misses_index(&index, &n.node)
+                })
+            };
+            rows.retain(|row| row.kind != StaleKind::Shard || row.shard.is_some() || sound(row));
+            (rows, ())
+        })
+        .await?;
+    let waiting =
+        record.nodes.iter().any(|t| !t.dropped && (t.uid.is_none() || !t.status.is_terminal()));
+    if waiting {
+        let begun = record.nodes.iter().any(|t| t.status != TaskStatus::Enqueued);
+        if begun && record.status == TaskStatus::Enqueued {
+            record.status = TaskStatus::Processing;
+            record.started_at.get_or_insert_with(clock::now);
+        }
+    } else if record.kind == TaskKind::TaskCancelation {
+        cancel::conclude(shared, record).await?;
+    } else if record.kind == TaskKind::TaskDeletion {
+        // Done above, or it waits.
+    } else if cancel::is_canceled(record) {
+        cancel::become_canceled(record);
+        if record.kind == TaskKind::SettingsUpdate {
+            shared.broadcasts.end(&index);
+        }
+    } else if record.protocol.as_ref().is_some_and(|p| p.get("settings").is_some()) {
+        settings = true;
+    } else if matches!(record.kind, TaskKind::DumpCreation | TaskKind::SnapshotCreation) {
+        backups::conclude(record, |nodes| backups::suffice(shared, nodes));
+    } else {
+        finish(shared, record).await?;
+    }
+    let changed = *record != before;
+    if changed {
+        shared.stores.tasks.update(record.clone()).await?;
+    }
+    if settings {
+        verify::settle(shared, record.uid);
+    }
+    Ok(changed)
+}
+
+fn note_times(
+    started: &mut Option<time::OffsetDateTime>,
+    finished: &mut Option<time::OffsetDateTime>,
+    view: &NodeTaskView,
+) {
+    if let Some(at) = view.started_at.as_deref().and_then(clock::parse) {
+        *started = Some(started.map_or(at, |old| old.min(at)));
+    }
+    if let Some(at) = view.finished_at.as_deref().and_then(clock::parse) {
+        *finished = Some(finished.map_or(at, |old| old.max(at)));
+    }
+}
+
+/// Ends a task whose node tasks have all ended.
+async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(), Error> {
+    let alive = || record.nodes.iter().filter(|t| !t.dropped);
+    let failed: Vec<_> = alive().filter(|t| t.status != TaskStatus::Succeeded).cloned().collect();
+    let succeeded = alive().any(|t| t.status == TaskStatus::Succeeded);
+    if !failed.is_empty() && succeeded && record.kind != TaskKind::IndexCreation {
+        // Some replicas could not do what others did: they have to catch up.
+        let index = record.physical.clone().unwrap_or_default();
+        let rows = failed.iter().flat_map(|task| {
+            let index = index.clone();
+            task.shards.iter().map(move |shard| Stale {
+                node: task.node.clone(),
+                index: index.clone(),
+                shard: Some(*shard),
+                kind: StaleKind::Shard,
+                generation: 0,
+            })
+        });
+        let mut rows: Vec<Stale> = rows.collect();
+        let covered = failed.iter().all(|task| {
+            task.shards.iter().all(|s| {
+                record.nodes.iter().any(|o| {
+                    !o.dropped && o.status == TaskStatus::Succeeded && o.shards.contains(s)
+                })
+            })
+        });
+        shared
+            .staleness
+            .mark_by(|stale| {
+                rows.retain(|row| witnessed(record, stale, row));
+                (rows, ())
+            })
+            .await?;
+        record.status = if covered { TaskStatus::Succeeded } else { TaskStatus::Failed };
+    } else if failed.is_empty() && (succeeded || record.nodes.iter().all(|t| t.dropped)) {
+        record.status = if succeeded { TaskStatus::Succeeded } else { TaskStatus::Failed };
+    } else {
+        record.status = TaskStatus::Failed;
+    }
+    if record.status == TaskStatus::Failed {
+        let topology = shared.membership.topology();
+        let groups = topology.groups().len() as u64;
+        let copies = groups * u64::from(topology.replication_factor());
+        let error = crate::tasks::embedding_errors::one(
+            failed.iter().filter_map(|t| t.error.as_ref()),
+            copies,
+        );
+        record.error = Some(match (error, named(shared, record)) {
+            (Some(mut error), Some(entry)) => {
+                error.message = node_errors::message(&error.message, &entry, false);
+                let before = record.protocol.as_ref().and_then(|p| p.get("linesBefore"));
+                if let Some(lines) = before.and_then(Value::as_u64).filter(|lines| *lines > 0) {
+                    let lines = usize::try_from(lines).unwrap_or_default();
+                    error.message =
+                        miroir_core::documents::edition::own_lines(&error.message, lines);
+                }
+                error
+            }
+            (Some(error), None) => error,
+            (None, _) if cancel::is_partly_canceled(record) => cancel::in_part(),
+            (None, _) => ApiError::new(
+                "miroir_no_quorum",
+                "Every node that took the write went away before it was done.",
+            ),
+        });
+    }
+    details::fill(shared, record);
+    let now = clock::now();
+    record.started_at.get_or_insert(now);
+    record.finished_at.get_or_insert(now);
+    touch(shared, record).await
+}
+
+/// Whether another replica did what this one could not, and can be copied from.
+fn witnessed(record: &TaskRecord, stale: &StaleMap, row: &Stale) -> bool {
+    record.nodes.iter().any(|n| {
+        !n.dropped
+            && n.status == TaskStatus::Succeeded
+            && n.node != row.node
+            && row
+                .shard
+                .is_none_or(|s| n.shards.contains(&s) && stale.is_authority(&row.index, &n.node, s))
+    })
+}
+
+fn named(shared: &ClusterState, record: &TaskRecord) -> Option<Arc<miroir_store::IndexEntry>> {
+    let physical = record.physical.as_deref()?;
+    shared.catalog.all().into_iter().find(|entry| entry.physical == physical)
+}
+
+async fn touch(shared: &Arc<ClusterState>, record: &TaskRecord) -> Result<(), Error> {
+    let Some(entry) = named(shared, record) else { return Ok(()) };
+    let at = record.finished_at.unwrap_or_else(clock::now);
+    shared
+        .catalog
+        .change(&entry.name, |old| {
+            old.map(|entry| {
+                let mut entry = entry.clone();
+                entry.updated_at = entry.updated_at.max(at);
+                entry
+            })
+        })
+        .await?;
+    Ok(())
+}
+
+fn publish(shared: &ClusterState, records: &BTreeMap<TaskUid, TaskRecord>) {
+    let now = clock::now();
+    let oldest =
+        records.values().map(|r| (now - r.enqueued_at).as_seconds_f64()).fold(0.0, f64::max);
+    metrics::gauge!("miroir_task_processing_age_seconds").set(oldest);
+    metrics::gauge!("miroir_task_registry_size").set(records.len() as f64);
+    let _ = shared;
+}

@@ -1,0 +1,241 @@
+//! What a process does about tasks that the one before left in the middle of their calls.
+//!
+//! Such a task is in the store with node tasks that have neither a number nor a refusal. Writes to
+//! documents carry the task's uid and are found by it; the making of an index and a proposal of
+//! settings are sent again, which does no harm where they had arrived. Whoever cannot be asked
+//! catches up by copying. Until that is known, the gate of the index is closed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use miroir_api::NodeId;
+use miroir_api::meili::{TaskKind, TaskStatus};
+use serde_json::Value;
+
+use crate::tasks::poller::ask;
+use miroir_core::routing::ShardSet;
+use miroir_core::view::StaleKind;
+use miroir_pipeline::cluster::sequencer::{Exclusive, Sequencer};
+use miroir_pipeline::cluster::{ClusterState, disk_loss};
+use miroir_pipeline::context::{Context, Origin};
+use miroir_pipeline::error::Error;
+use miroir_pipeline::index::scatter::listing;
+use miroir_pipeline::index::scatter::missed::{self, Fate};
+use miroir_pipeline::node::Call;
+use miroir_store::clock;
+use miroir_store::{IndexEntry, StoreError, Stores, TaskQuery, TaskRecord};
+
+fn is_lost(record: &TaskRecord) -> bool {
+    record.nodes.iter().any(|n| n.uid.is_none() && !n.dropped)
+}
+
+/// Closes the gates of the indexes that tasks with lost calls are about.
+///
+/// Until [`all`] has looked into them nobody knows which replicas have these writes, so a copy could
+/// take the one that has not for the good one, and undo a write on the others.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn hold(
+    stores: &Stores,
+    sequencer: &Sequencer,
+) -> Result<BTreeMap<String, Exclusive>, StoreError> {
+    let mut held = BTreeMap::new();
+    let unfinished = stores.tasks.unfinished().await?.into_iter().filter(is_lost);
+    for index in unfinished.filter_map(|record| record.physical) {
+        if !held.contains_key(&index) {
+            held.insert(index.clone(), sequencer.exclusive(&index).await);
+        }
+    }
+    Ok(held)
+}
+
+/// Finds out what became of calls whose acknowledgement was lost with the process, and opens the
+/// gates that [`hold`] closed.
+///
+/// # Errors
+/// When the store fails, or when no node can say what became of the making of an index. The gate of
+/// that index stays closed, and the others are open.
+pub(crate) async fn all(shared: &Arc<ClusterState>) -> Result<(), Error> {
+    let mut failed = BTreeMap::new();
+    for record in shared.stores.tasks.unfinished().await? {
+        let index = record.physical.clone().unwrap_or_default();
+        // What this process itself has under way is not lost. What comes after an unfinished look
+        // at an index waits for it.
+        let mine = shared.recovery.is_own(record.uid);
+        if mine || !is_lost(&record) || failed.contains_key(&index) {
+            continue;
+        }
+        if let Err(error) = one(shared, record).await {
+            failed.insert(index, error);
+        }
+    }
+    shared.recovery.open_all_but(|index| failed.contains_key(index));
+    failed.into_values().next().map_or(Ok(()), Err)
+}
+
+/// Whether this process stored a task of which it was told that it could not be stored, so that
+/// nobody makes its calls.
+pub(crate) fn is_ghost(shared: &ClusterState, record: &TaskRecord) -> bool {
+    /// Longer than it takes to hear from a store.
+    const AGE: Duration = Duration::from_secs(30);
+    is_lost(record)
+        && record.kind != TaskKind::IndexCompaction
+        && shared.recovery.is_own(record.uid)
+        && !shared.sending.contains(record.uid)
+        && clock::now() - record.enqueued_at > AGE
+}
+
+pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> Result<(), Error> {
+    let tag = format!("miroir:{}", record.uid);
+    let index = record.physical.clone().unwrap_or_default();
+    let entry = shared.catalog.all().into_iter().find(|entry| entry.physical == index);
+    let mut entry = entry.filter(|entry| entry.created_at <= record.enqueued_at);
+    // A creation that was being taken back when the process died is taken back now. Nobody can
+    // have written to the index: its gate was closed all the time.
+    let unmade = record.kind == TaskKind::IndexCreation
+        && shared
+            .staleness
+            .load()
+            .rows()
+            .any(|row| row.index == index && row.kind == StaleKind::Deleted);
+    if let Some(gone) = entry.take_if(|_| unmade || record.kind == TaskKind::IndexDeletion) {
+        if unmade {
+            let topology = shared.membership.topology();
+            listing::unmake(shared, &gone, topology.nodes().map(|node| &node.id)).await?;
+        } else {
+            shared.catalog.change(&gone.name, |_| None).await?;
+        }
+    }
+    let proposal = open_proposal(shared, &record).await?;
+    let mut fates: BTreeMap<NodeId, Fate> = BTreeMap::new();
+    for node_task in &mut record.nodes {
+        if node_task.dropped || node_task.uid.is_some() {
+            let took = if node_task.dropped { Fate::Refused } else { Fate::Took };
+            fates.entry(node_task.node.clone()).or_insert(took);
+            continue;
+        }
+        let node = &node_task.node;
+        let (uid, fate) = match record.kind {
+            TaskKind::DocumentAdditionOrUpdate
+            | TaskKind::DocumentDeletion
+            | TaskKind::DocumentEdition => {
+                match ask(shared, node, &format!("indexUids={index}&limit=1000")).await {
+                    Ok(tasks) => {
+                        let mut tasks = tasks.into_iter();
+                        let found = tasks.find(|t| t.custom_metadata.as_deref() == Some(&tag));
+                        (found.as_ref().map(|t| t.uid), found.map_or(Fate::Refused, |_| Fate::Took))
+                    }
+                    Err(_) => (None, Fate::Unknown),
+                }
+            }
+            // Made again, which does no harm where it was made.
+            TaskKind::IndexCreation => match &entry {
+                Some(entry) => match remake(shared, node, entry).await {
+                    Ok(uid) => (Some(uid), Fate::Took),
+                    Err(_) => (None, Fate::Unknown),
+                },
+                None => (None, Fate::Unknown),
+            },
+            // Proposed again, which does no harm where it was taken.
+            TaskKind::SettingsUpdate => match (&entry, &proposal) {
+                (Some(entry), Some(patch)) => {
+                    match propose(shared, node, &entry.physical, patch).await {
+                        Ok(uid) => (Some(uid), Fate::Took),
+                        Err(_) => (None, Fate::Unknown),
+                    }
+                }
+                _ => (None, Fate::Unknown),
+            },
+            _ => (None, Fate::Unknown),
+        };
+        node_task.uid = uid;
+        node_task.dropped = uid.is_none();
+        fates.insert(node.clone(), fate);
+    }
+    let fate = |node: &NodeId| fates.get(node).copied().unwrap_or(Fate::Refused);
+    let took = fates.values().any(|fate| *fate == Fate::Took);
+    if record.kind == TaskKind::IndexCreation && entry.is_some() && !took {
+        return Err(Error::internal("no node makes the index of an unfinished task"));
+    }
+    let touched: Vec<_> = record.nodes.iter().flat_map(|n| n.shards.iter().copied()).collect();
+    shared
+        .staleness
+        .mark_by(|stale| {
+            let rows = match (record.kind, &entry) {
+                (
+                    TaskKind::DocumentAdditionOrUpdate
+                    | TaskKind::DocumentDeletion
+                    | TaskKind::DocumentEdition,
+                    Some(entry),
+                ) => {
+                    let placement = shared.membership.topology().placement(entry.shards);
+                    let touched = ShardSet::from_iter(touched, entry.shards);
+                    missed::documents(stale, &placement, &index, &touched, fate)
+                }
+                (TaskKind::SettingsUpdate, Some(_)) => {
+                    missed::settings(stale, &index, fates.keys(), fate)
+                }
+                (TaskKind::IndexCreation, Some(_)) => {
+                    missed::whole(&index, StaleKind::Index, fates.keys(), fate)
+                }
+                (TaskKind::IndexDeletion, None) => {
+                    missed::whole(&index, StaleKind::Deleted, fates.keys(), fate)
+                }
+                _ => Vec::new(),
+            };
+            (rows, ())
+        })
+        .await?;
+    if record.kind == TaskKind::IndexDeletion && !took {
+        // The catalogue has it already; the repairer sees to the nodes.
+        record.end(TaskStatus::Succeeded, clock::now());
+    }
+    Ok(shared.stores.tasks.update(record).await?)
+}
+
+/// The settings of an unfinished proposal, unless newer ones were proposed since.
+async fn open_proposal(shared: &ClusterState, record: &TaskRecord) -> Result<Option<Value>, Error> {
+    let patch = record.protocol.as_ref().and_then(|p| p.pointer("/settings/patch")).cloned();
+    let (Some(patch), Some(index)) = (patch, &record.index) else { return Ok(None) };
+    let query = TaskQuery {
+        limit: 1,
+        kinds: Some(vec![TaskKind::SettingsUpdate]),
+        indexes: Some([index.clone()].into()),
+        ..TaskQuery::default()
+    };
+    let newest = shared.stores.tasks.list(query).await?.tasks;
+    Ok(newest.first().is_some_and(|newest| newest.uid == record.uid).then_some(patch))
+}
+
+/// Sends a settings proposal once more; answers its uid.
+async fn propose(
+    shared: &ClusterState,
+    node: &NodeId,
+    physical: &str,
+    patch: &Value,
+) -> Result<u32, Error> {
+    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let path = format!("/indexes/{physical}/settings");
+    let call = Call::new(http::Method::PATCH, "settings_patch", path).json(patch.to_string());
+    let before = shared.membership.task_uids.highest(node);
+    let body = shared.nodes.call(node, &call, &cx).await?;
+    let uid = Call::parse::<miroir_pipeline::node::TaskRef>(node, &body)?.task_uid;
+    disk_loss::accept_task_uid(&shared, node, before, uid).await?;
+    Ok(uid)
+}
+
+/// Sends the calls that make an index once more; answers the uid of the last.
+async fn remake(shared: &ClusterState, node: &NodeId, entry: &IndexEntry) -> Result<u32, Error> {
+    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let base = crate::api::settings::node_base_settings(&shared.options);
+    let mut last = Err(Error::node(node, "garbage"));
+    for call in
+        crate::api::creation::creation_calls(&entry.physical, entry.primary_key.as_deref(), &base)
+    {
+        let body = shared.nodes.call(node, &call, &cx).await?;
+        last = Ok(Call::parse::<miroir_pipeline::node::TaskRef>(node, &body)?.task_uid);
+    }
+    last
+}

@@ -1,0 +1,101 @@
+//! The health checker: asks every node `GET /health` and moves nodes through their statuses.
+//!
+//! A node that refuses connections `unhealthy_threshold` times in a row is failed; one that
+//! connects but does not answer is first degraded, and failed after as many misses again.
+//! `recovery_threshold` answers in a row make it active again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use miroir_api::NodeId;
+use tokio_util::sync::CancellationToken;
+
+use crate::replicas::disk_check;
+use miroir_core::topology::NodeStatus;
+use miroir_pipeline::cluster::{ClusterState, gauges};
+use miroir_pipeline::context::{Context, Origin};
+use miroir_pipeline::error::{Error, ErrorKind};
+use miroir_pipeline::node::{Call, HealthOptions, NodeCall};
+
+async fn check(
+    shared: &Arc<ClusterState>,
+    node: &NodeId,
+    ill: bool,
+    timeout: Duration,
+) -> Result<(), &'static str> {
+    let cx = Context::internal(Origin::Repair, timeout);
+    let call = Call::new(Method::GET, "health", "/health");
+    let answer = async {
+        let mut request = call.request(&cx, timeout)?;
+        request.extensions_mut().insert(NodeCall {
+            operation: "health",
+            deadline: cx.deadline,
+            class: cx.class,
+            probe: true,
+        });
+        Call::accept(node, shared.nodes.pool.send(node, request).await?)
+    };
+    let result: Result<_, Error> = answer.await;
+    match result {
+        // The leader looks at what the node has, and says so.
+        Ok(_) if !shared.leadership.leads() => {
+            let reads = shared.leadership.leader_reads(node);
+            if ill && reads != Some(true) { Err("unproven") } else { Ok(()) }
+        }
+        Ok(_) => match disk_check::check(shared, node, timeout).await {
+            Ok(()) => Ok(()),
+            // A node that was away is not read before it has shown what it still has.
+            Err(_) if ill => Err("unproven"),
+            Err(error) => {
+                tracing::debug!(%node, %error, "the node did not show its tasks");
+                Ok(())
+            }
+        },
+        Err(error) => Err(match error.kind() {
+            ErrorKind::NodeFailed(what) => what,
+            _ => "bad_answer",
+        }),
+    }
+}
+
+/// Checks all nodes once and applies what follows.
+pub async fn check_all(shared: &Arc<ClusterState>, options: &HealthOptions) {
+    let topology = shared.membership.topology();
+    let checks = topology.nodes().map(|node| async {
+        let ill = matches!(node.status, NodeStatus::Failed | NodeStatus::Degraded);
+        let result = check(shared, &node.id, ill, options.timeout).await;
+        (node.id.clone(), result)
+    });
+    for (node, result) in futures_util::future::join_all(checks).await {
+        let Some(status) = shared.membership.topology().node(&node).map(|n| n.status) else {
+            continue;
+        };
+        let event = shared.membership.health.record(&node, status, result, options);
+        if let Some(event) = event {
+            shared.membership.apply(&node, event);
+        }
+    }
+    gauges::publish(shared);
+    match shared.stores.tasks.counts().await {
+        Ok(counts) => {
+            for (status, count) in counts {
+                metrics::counter!("miroir_tasks_total", "status" => status.as_str())
+                    .absolute(count);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "tasks could not be counted"),
+    }
+}
+
+/// Checks at the interval until cancelled.
+pub async fn run(shared: Arc<ClusterState>, options: HealthOptions, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(options.interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => check_all(&shared, &options).await,
+        }
+    }
+}

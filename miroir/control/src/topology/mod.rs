@@ -1,0 +1,3 @@
+//! How nodes are doing.
+
+pub mod health;

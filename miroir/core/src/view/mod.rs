@@ -1,0 +1,7 @@
+//! Views: which replicas a request may read, and which come first.
+
+mod route;
+mod staleness;
+
+pub use route::{Reason, Route};
+pub use staleness::{Stale, StaleKind, StaleMap};

@@ -1,0 +1,82 @@
+//! Which nodes there are, how they are doing, and which of their disks are known.
+
+use std::sync::Arc;
+
+use miroir_api::NodeId;
+use miroir_core::topology::{NodeEvent, Topology};
+use tokio::sync::Notify;
+
+use super::snapshot::Snapshot;
+use crate::node::{HealthBoard, TaskUidTracker};
+
+/// The topology, and what health checks and answers have shown of its nodes.
+#[derive(Debug)]
+pub struct Membership {
+    topology: Snapshot<Topology>,
+    /// What health checks have shown.
+    pub health: HealthBoard,
+    /// The task uids that nodes have given out: proof that a node still has its disk.
+    pub task_uids: TaskUidTracker,
+    /// Wakes whoever repairs replicas.
+    changed: Arc<Notify>,
+}
+
+impl Membership {
+    /// Members as configured. `changed` is notified when a node changes its status.
+    pub fn new(topology: Topology, changed: Arc<Notify>) -> Self {
+        Self {
+            topology: Snapshot::new(topology),
+            health: HealthBoard::default(),
+            task_uids: TaskUidTracker::default(),
+            changed,
+        }
+    }
+
+    /// The topology as it is now.
+    pub fn topology(&self) -> Arc<Topology> {
+        self.topology.load()
+    }
+
+    /// Applies an event to a node. Illegal transitions are logged and change nothing.
+    pub fn apply(&self, node: &NodeId, event: NodeEvent) {
+        match self.topology.try_update(|topology| topology.with_event(node, event)) {
+            Ok(next) => {
+                let status = next.node(node).map_or("removed", |n| n.status.as_str());
+                tracing::warn!(node = %node, status, "node changed its status");
+                if event == NodeEvent::Fail {
+                    self.task_uids.mark_unverified(node);
+                }
+                self.changed.notify_waiters();
+            }
+            Err(error) => tracing::debug!(node = %node, %error, "ignored"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use miroir_api::GroupId;
+    use miroir_core::topology::{Node, NodeStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_failed_has_to_show_its_disk_again() {
+        let id = NodeId::new("a").unwrap();
+        let node = Node {
+            id: id.clone(),
+            address: "http://a".to_owned(),
+            group: GroupId(0),
+            status: NodeStatus::Active,
+        };
+        let members = Membership::new(Topology::new(vec![node], 1).unwrap(), Arc::default());
+        members.task_uids.mark_verified(&id);
+        // A legal event changes the status, an illegal one nothing.
+        members.apply(&id, NodeEvent::Recover);
+        assert!(members.task_uids.is_verified(&id));
+        members.apply(&id, NodeEvent::Fail);
+        let status = members.topology().node(&id).map(|node| node.status);
+        assert_eq!(status, Some(NodeStatus::Failed));
+        assert!(!members.task_uids.is_verified(&id));
+    }
+}

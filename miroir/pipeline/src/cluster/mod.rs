@@ -1,0 +1,226 @@
+//! What the stages and the control plane know of the cluster, each part with one owner.
+//!
+//! | part | what it owns |
+//! | --- | --- |
+//! | [`Catalog`] | which indexes there are |
+//! | [`Aliases`] | names that stand for indexes |
+//! | [`Membership`] | the topology, health, task uids of nodes |
+//! | [`Staleness`] | replicas that must not be read |
+//! | [`Leadership`] | what this pod may do among others |
+//! | [`Nodes`] | calls to nodes by name |
+//! | [`ReadRouter`] | which replicas a read tries first |
+//! | [`SettingsCache`], [`Broadcasts`] | settings of indexes, and those on their way |
+//! | [`Sequencer`], [`InFlightTasks`], [`Recovery`] | the order of writes, and those that were left |
+//! | [`AppliedState`] | instance-wide state that nodes are known to have |
+//!
+//! [`ClusterState`] is only the bundle: a part that needs another one is given it when it is made, and a
+//! function takes the part it needs.
+
+pub mod aliases;
+mod applied;
+mod broadcasts;
+mod catalog;
+pub mod disk_loss;
+pub mod gauges;
+mod in_flight;
+pub mod leadership;
+mod membership;
+mod nodes;
+mod reads;
+mod recovery;
+pub mod sequencer;
+pub mod settings;
+mod snapshot;
+mod staleness;
+pub mod tenants;
+mod tuning;
+
+use std::fmt;
+use std::sync::Arc;
+
+use miroir_core::topology::Topology;
+use miroir_store::watched::{Outbox, Watched};
+use miroir_store::{StoreError, Stores};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use aliases::Aliases;
+pub use applied::AppliedState;
+pub use broadcasts::Broadcasts;
+pub use catalog::Catalog;
+pub use in_flight::{InFlightGuard, InFlightTasks};
+pub use leadership::{Leadership, PodName};
+pub use membership::Membership;
+pub use nodes::Nodes;
+pub use reads::ReadRouter;
+pub use recovery::Recovery;
+pub use sequencer::Sequencer;
+pub use settings::{IndexSettings, SettingsCache};
+pub use snapshot::{Snapshot, Writer};
+pub use staleness::Staleness;
+pub use tenants::TenantDirectory;
+pub use tuning::{
+    BroadcastStrategy, ExplainTuning, MultiSearchTuning, Tuning, UnavailableShards,
+    VectorSearchTuning,
+};
+
+use crate::keyring::Keyring;
+use crate::node::{Pool, Scores};
+
+/// What wakes workers before their time.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// There is a task to follow.
+    pub tasks: Notify,
+    /// There may be a replica to repair.
+    pub repairs: Arc<Notify>,
+}
+
+/// All parts; see the module's documentation.
+pub struct ClusterState {
+    /// Which indexes there are.
+    pub catalog: Arc<Catalog>,
+    /// Names that stand for indexes.
+    pub aliases: Aliases,
+    /// The topology, health, task uids of nodes.
+    pub membership: Arc<Membership>,
+    /// Replicas that must not be read.
+    pub staleness: Arc<Staleness>,
+    /// What this pod may do among others.
+    pub leadership: Arc<Leadership>,
+    /// Calls to nodes by name.
+    pub nodes: Arc<Nodes>,
+    /// Which replicas a read tries first.
+    pub reads: ReadRouter,
+    /// Settings of indexes.
+    pub settings: SettingsCache,
+    /// Settings on their way to nodes.
+    pub broadcasts: Arc<Broadcasts>,
+    /// The order of writes.
+    pub sequencer: Arc<Sequencer>,
+    /// Writes whose calls this process is making.
+    pub sending: InFlightTasks,
+    /// Settings broadcasts that this process is verifying.
+    pub verifying: InFlightTasks,
+    /// Writes that a process before this one left.
+    pub recovery: Recovery,
+    /// Instance-wide state that nodes are known to have.
+    pub applied: AppliedState,
+    /// API keys.
+    pub keyring: Arc<Keyring>,
+    /// The tenants that API keys belong to.
+    pub tenants: Arc<TenantDirectory>,
+    /// Everything durable.
+    pub stores: Stores,
+    /// Finished tasks that webhooks are yet to be told of.
+    pub outbox: Arc<Outbox>,
+    /// How the cluster is run.
+    pub options: Tuning,
+    /// What wakes workers.
+    pub signals: Signals,
+    /// Writes and broadcasts that outlive their client.
+    pub tracker: TaskTracker,
+    /// Ends workers.
+    pub stop: CancellationToken,
+}
+
+impl fmt::Debug for ClusterState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterState").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl ClusterState {
+    /// The parts over nodes and stores. Nothing was read of the stores yet, and with several pods
+    /// nothing may be changed: see [`ClusterState::reload`].
+    pub fn new(
+        topology: Topology,
+        stores: Stores,
+        pool: Pool,
+        scores: Arc<Scores>,
+        options: Tuning,
+        pod: Option<PodName>,
+    ) -> Arc<Self> {
+        let outbox = Arc::new(Outbox::default());
+        let tasks = Arc::new(Watched::new(Arc::clone(&stores.tasks), Arc::clone(&outbox)));
+        let stores = Stores { tasks, ..stores };
+        let leadership = Arc::new(match pod {
+            Some(name) => {
+                stores.fence.close();
+                Leadership::shared(name, Arc::clone(&stores.pods))
+            }
+            None => Leadership::default(),
+        });
+        let signals = Signals::default();
+        let membership = Arc::new(Membership::new(topology, Arc::clone(&signals.repairs)));
+        let staleness = Arc::new(Staleness::new(
+            Arc::clone(&stores.replicas),
+            Arc::clone(&leadership),
+            Arc::clone(&signals.repairs),
+        ));
+        let nodes = Arc::new(Nodes::new(
+            pool,
+            Arc::clone(&scores),
+            Arc::clone(&membership),
+            Arc::clone(&leadership),
+            options.node_timeout,
+            options.shards,
+        ));
+        let broadcasts = Arc::new(Broadcasts::default());
+        let settings = SettingsCache::new(
+            Arc::clone(&nodes),
+            Arc::clone(&membership),
+            Arc::clone(&staleness),
+            Arc::clone(&broadcasts),
+            options.node_max_values,
+        );
+        let catalog = Arc::new(Catalog::new(Arc::clone(&stores.indexes), Arc::clone(&leadership)));
+        let sequencer = Arc::new(Sequencer::default());
+        let aliases = Aliases::new(
+            Arc::clone(&stores.aliases),
+            Arc::clone(&catalog),
+            Arc::clone(&sequencer),
+            Arc::clone(&leadership),
+        );
+        let keyring = Keyring::over(options.master_key.clone(), Arc::clone(&stores.keys));
+        let tenants = options.tenant_map.then(|| Arc::clone(&stores.tenants));
+        let tenants = TenantDirectory::new(tenants, Arc::clone(&leadership));
+        Arc::new(Self {
+            reads: ReadRouter::new(scores, options.selection),
+            catalog,
+            aliases,
+            membership,
+            staleness,
+            leadership,
+            nodes,
+            settings,
+            broadcasts,
+            sequencer,
+            sending: InFlightTasks::default(),
+            verifying: InFlightTasks::default(),
+            recovery: Recovery::default(),
+            applied: AppliedState::default(),
+            keyring: Arc::new(keyring),
+            tenants: Arc::new(tenants),
+            stores,
+            outbox,
+            options,
+            signals,
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Reads anew what is kept in memory of the stores.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn reload(&self) -> Result<(), StoreError> {
+        self.catalog.reload().await?;
+        self.aliases.reload().await?;
+        self.staleness.reload().await?;
+        self.tenants.follow().await?;
+        self.keyring.follow().await
+    }
+}

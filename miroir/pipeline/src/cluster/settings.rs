@@ -1,0 +1,321 @@
+//! What reads and writes need of an index's settings.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use miroir_core::documents::Embedder;
+use miroir_core::merge::{FacetOrder, RankingInfo};
+use miroir_core::routing::ShardSet;
+use miroir_store::IndexEntry;
+
+use super::broadcasts::Broadcasts;
+use super::membership::Membership;
+use super::nodes::Nodes;
+use super::staleness::Staleness;
+use crate::context::Context;
+use crate::error::{Error, ErrorKind};
+use crate::node::Call;
+
+/// Settings as far as routing and merging depend on them.
+#[derive(Clone, Debug, Default)]
+pub struct IndexSettings {
+    /// `distinctAttribute`.
+    pub distinct: Option<String>,
+    /// What recovering costs needs.
+    pub ranking: RankingInfo,
+    /// `stopWords`.
+    pub stop_words: Vec<String>,
+    /// Whether words are cut as the tokenizer cuts them by itself: no separators or dictionary.
+    pub plain_words: bool,
+    /// Whether no rule comes before the number of matching words.
+    pub words_first: bool,
+    /// `faceting.sortFacetValuesBy`.
+    pub sort_facets: IndexMap<String, FacetOrder>,
+    /// The client's `faceting.maxValuesPerFacet`.
+    pub max_values: usize,
+    /// The nodes' `faceting.maxValuesPerFacet`.
+    pub node_max_values: usize,
+    /// The client's `pagination.maxTotalHits`.
+    pub max_total_hits: usize,
+    /// The client's `displayedAttributes`, if not everything.
+    pub displayed: Option<Vec<String>>,
+    /// Whether nodes look at `_geo`.
+    pub geo: bool,
+    /// Whether nodes look at `_geojson`.
+    pub geojson: bool,
+    /// Whether the client made any attribute filterable.
+    pub filterable: bool,
+    /// Which attributes equality filters look at.
+    filters: Vec<Filterable>,
+    /// Embedders documents can violate.
+    pub embedders: Vec<Embedder>,
+}
+
+/// One entry of `filterableAttributes`: the first that matches an attribute decides.
+#[derive(Clone, Debug)]
+struct Filterable {
+    patterns: Vec<String>,
+    /// Whether a pattern is a name, and matches what is below it too.
+    name: bool,
+    equality: bool,
+}
+
+impl Filterable {
+    fn read(value: &Value) -> Self {
+        match value {
+            Value::String(name) => {
+                Self { patterns: vec![name.clone()], name: true, equality: true }
+            }
+            other => Self {
+                patterns: strings(&other["attributePatterns"]),
+                name: false,
+                equality: other
+                    .pointer("/features/filter/equality")
+                    .and_then(Value::as_bool)
+                    .unwrap_or(true),
+            },
+        }
+    }
+
+    fn matches(&self, attribute: &str) -> bool {
+        self.patterns.iter().any(|pattern| {
+            if pattern == "*" {
+                return true;
+            }
+            if self.name {
+                let rest = attribute.strip_prefix(pattern.as_str());
+                return rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            }
+            match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+                (Some(rest), Some(_)) => {
+                    attribute.contains(rest.strip_suffix('*').unwrap_or_default())
+                }
+                (Some(end), None) => attribute.ends_with(end),
+                (None, Some(start)) => attribute.starts_with(start),
+                (None, None) => attribute == pattern,
+            }
+        })
+    }
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+}
+
+fn number(overlay: &Map<String, Value>, key: &str, default: u64) -> usize {
+    overlay.get(key).and_then(Value::as_u64).unwrap_or(default) as usize
+}
+
+impl IndexSettings {
+    /// Whether a filter may ask for values of an attribute, and facets count them.
+    #[must_use]
+    pub fn filters(&self, attribute: &str) -> bool {
+        let rule = self.filters.iter().find(|rule| rule.matches(attribute));
+        rule.is_some_and(|rule| rule.equality)
+    }
+
+    /// Whether a filter may name an attribute at all.
+    #[must_use]
+    pub fn is_filterable(&self, attribute: &str) -> bool {
+        self.filters.iter().any(|rule| rule.matches(attribute))
+    }
+
+    /// Reads a node's settings and the client's overlay.
+    pub fn read(node: &Value, overlay: &Map<String, Value>) -> Self {
+        let searchable = strings(&node["searchableAttributes"]);
+        let max_weight = if searchable.iter().any(|s| s == "*") {
+            0
+        } else {
+            searchable.len().saturating_sub(1) as u32
+        };
+        let orders = node.pointer("/faceting/sortFacetValuesBy").and_then(Value::as_object);
+        let sort_facets = orders
+            .into_iter()
+            .flatten()
+            .map(|(facet, order)| {
+                let count = order.as_str() == Some("count");
+                (facet.clone(), if count { FacetOrder::Count } else { FacetOrder::Alpha })
+            })
+            .collect();
+        let displayed = overlay.get("displayedAttributes").map(strings);
+        let named = |list: &Value, wanted: &str| {
+            list.as_array().into_iter().flatten().any(|v| match v {
+                Value::String(name) => name == wanted,
+                other => strings(&other["attributePatterns"]).iter().any(|p| p == wanted),
+            })
+        };
+        let filterable = &node["filterableAttributes"];
+        let embedders = node["embedders"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, embedder)| Embedder {
+                name: name.clone(),
+                dimensions: embedder["dimensions"].as_u64().map(|n| n as usize),
+            })
+            .collect();
+        Self {
+            distinct: node["distinctAttribute"].as_str().map(str::to_owned),
+            ranking: RankingInfo { max_weight, ..RankingInfo::default() },
+            stop_words: strings(&node["stopWords"]),
+            plain_words: ["separatorTokens", "nonSeparatorTokens", "dictionary"]
+                .iter()
+                .all(|key| strings(&node[*key]).is_empty()),
+            words_first: strings(&node["rankingRules"])
+                .first()
+                .is_none_or(|rule| rule != "sort" && !rule.contains(':')),
+            sort_facets,
+            max_values: number(overlay, "maxValuesPerFacet", 100),
+            node_max_values: node
+                .pointer("/faceting/maxValuesPerFacet")
+                .and_then(Value::as_u64)
+                .unwrap_or(100) as usize,
+            max_total_hits: number(overlay, "maxTotalHits", 1000),
+            displayed: displayed.filter(|list| !list.iter().any(|name| name == "*")),
+            geo: named(filterable, "_geo") || named(&node["sortableAttributes"], "_geo"),
+            filterable: filterable
+                .as_array()
+                .is_some_and(|list| list.iter().any(|v| v != "_miroir_shard")),
+            filters: filterable.as_array().into_iter().flatten().map(Filterable::read).collect(),
+            geojson: named(filterable, "_geojson"),
+            embedders,
+        }
+    }
+}
+
+/// Whether the client's list of displayed attributes shows a field: itself or a parent is named.
+pub fn is_displayed(list: Option<&Value>, field: &str) -> bool {
+    let Some(list) = list.and_then(Value::as_array) else { return true };
+    list.iter().filter_map(Value::as_str).any(|shown| {
+        shown == "*"
+            || field
+                .strip_prefix(shown)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+/// Which settings these are. An index made again under its old name starts at version 0 again, so
+/// the version alone does not say.
+type Version = (OffsetDateTime, u64);
+
+/// The settings of indexes, asked of nodes and kept by version.
+#[derive(Debug)]
+pub struct SettingsCache {
+    nodes: Arc<Nodes>,
+    membership: Arc<Membership>,
+    staleness: Arc<Staleness>,
+    broadcasts: Arc<Broadcasts>,
+    /// Least `maxValuesPerFacet` of nodes that have an index's own base settings.
+    node_max_values: u64,
+    /// By the index's name on the nodes.
+    known: Mutex<BTreeMap<String, (Version, Arc<IndexSettings>)>>,
+}
+
+impl SettingsCache {
+    /// An empty cache over these nodes. A node whose `maxValuesPerFacet` is below `node_max_values`
+    /// has not seen the base settings of its index yet: what it says is not kept.
+    pub fn new(
+        nodes: Arc<Nodes>,
+        membership: Arc<Membership>,
+        staleness: Arc<Staleness>,
+        broadcasts: Arc<Broadcasts>,
+        node_max_values: u64,
+    ) -> Self {
+        Self { nodes, membership, staleness, broadcasts, node_max_values, known: Mutex::default() }
+    }
+
+    /// What reads and writes need of an index's settings: those of the entry's version, from memory
+    /// or from a node.
+    ///
+    /// # Errors
+    /// When no node can say.
+    pub async fn get(&self, index: &IndexEntry, cx: &Context) -> Result<Arc<IndexSettings>, Error> {
+        let busy = self.broadcasts.is_in_flight(&index.physical);
+        let wanted = (index.created_at, index.settings_version);
+        {
+            let known = self.known.lock().expect("no panic holds this lock");
+            if let Some((version, settings)) = known.get(&index.physical) {
+                // While settings are in flight a node may already have the next ones.
+                if *version == wanted && !busy {
+                    return Ok(Arc::clone(settings));
+                }
+            }
+        }
+        let call = Call::get("settings_get", format!("/indexes/{}/settings", index.physical));
+        let topology = self.membership.topology();
+        let stale = self.staleness.load();
+        let mut last = Error::shards_unavailable(ShardSet::full(index.shards));
+        for node in topology.nodes() {
+            if !node.status.is_readable()
+                || self.nodes.scores.is_open(&node.id)
+                || stale.misses_index(&index.physical, &node.id)
+            {
+                continue;
+            }
+            match self.nodes.call(&node.id, &call, cx).await {
+                Ok(body) => {
+                    let value: Value = Call::parse(&node.id, &body)?;
+                    let settings = Arc::new(IndexSettings::read(&value, &index.overlay));
+                    // A node that has not yet seen the index's own base settings is not cached.
+                    let settled = settings.node_max_values as u64 >= self.node_max_values;
+                    if !busy && settled {
+                        self.known
+                            .lock()
+                            .expect("no panic holds this lock")
+                            .insert(index.physical.clone(), (wanted, Arc::clone(&settings)));
+                    }
+                    return Ok(settings);
+                }
+                // The index was accepted but not made yet: its settings are the defaults.
+                Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
+                    return Ok(Arc::new(IndexSettings::read(&Value::Null, &index.overlay)));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_first_matching_entry_says_whether_an_attribute_can_be_filtered_by() {
+        let node = json!({"filterableAttributes": [
+            "details",
+            {"attributePatterns": ["no_*"], "features": {"filter": {"equality": false}}},
+            {"attributePatterns": ["*_at", "no_way", "*mid*", "exact"]},
+            "_miroir_shard",
+        ]});
+        let settings = IndexSettings::read(&node, &Map::new());
+        for name in ["details", "details.maker", "made_at", "amidst", "exact"] {
+            assert!(settings.filters(name), "{name}");
+        }
+        for name in ["detail", "detailsx", "no_way", "exact.below", "made_at_all", "other"] {
+            assert!(!settings.filters(name), "{name}");
+        }
+        let everything = json!({"filterableAttributes": ["*"]});
+        assert!(IndexSettings::read(&everything, &Map::new()).filters("any.thing"));
+    }
+
+    #[test]
+    fn a_displayed_parent_shows_its_children() {
+        let list = json!(["a.b", "c"]);
+        for (field, shown) in
+            [("a", false), ("a.b", true), ("a.b.c", true), ("a.bc", false), ("c.d", true)]
+        {
+            assert_eq!(is_displayed(Some(&list), field), shown, "{field}");
+        }
+        assert!(is_displayed(Some(&json!(["*"])), "x") && is_displayed(None, "x"));
+        assert!(!is_displayed(Some(&json!([])), "x"));
+    }
+}

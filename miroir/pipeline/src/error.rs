@@ -1,0 +1,340 @@
+//! One error for the three typed stages.
+//!
+//! An error says what happened ([`ErrorKind`]), who is at fault ([`Fault`]) and whether asking again
+//! can help ([`Retry`]). What a node itself answered is passed on byte for byte.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use miroir_api::NodeId;
+use miroir_api::meili::ApiError;
+
+use crate::quota::Quota;
+use miroir_core::routing::ShardSet;
+
+/// Any boxed error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Who is at fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request was wrong.
+    Client,
+    /// A node failed.
+    Node(NodeId),
+    /// The store failed.
+    Store,
+    /// Miroir failed.
+    Miroir,
+}
+
+/// Whether asking again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It cannot.
+    Never,
+    /// Another replica may answer.
+    OtherReplica,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An error in Meilisearch's shape, made by Miroir.
+    Api(ApiError),
+    /// An answer of a node, passed on as it came.
+    Verbatim {
+        /// Status of the answer.
+        status: StatusCode,
+        /// Its body.
+        body: Bytes,
+    },
+    /// No group took the write for these shards.
+    NoQuorum(ShardSet),
+    /// No replica can answer for these shards.
+    ShardsUnavailable(ShardSet),
+    /// A node could not be reached, hung, or answered garbage. `&'static str` is a bounded label.
+    NodeFailed(&'static str),
+    /// The request's time is over.
+    DeadlineExceeded,
+    /// Too many requests at once.
+    Overloaded,
+    /// Nothing: the request was only to be explained, and Dispatch stopped here.
+    Explained,
+    /// More than a limit allows.
+    RateLimited(ApiError, Quota),
+    /// A wrong path; an empty 404, as Meilisearch answers.
+    NotFound,
+    /// A wrong method on a right path; an empty 405. The value of `Allow`.
+    MethodNotAllowed(String),
+    /// Anything else.
+    Internal,
+}
+
+/// The error of the typed stages. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    kind: ErrorKind,
+    fault: Fault,
+    retry: Retry,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    fn with(kind: ErrorKind, fault: Fault, retry: Retry) -> Self {
+        Self(Box::new(Inner { kind, fault, retry, source: None }))
+    }
+
+    /// The client's mistake, in Meilisearch's shape.
+    pub fn client(error: ApiError) -> Self {
+        Self::with(ErrorKind::Api(error), Fault::Client, Retry::Never)
+    }
+
+    /// Short for [`Error::client`] with a new [`ApiError`].
+    pub fn api(code: &'static str, message: impl Into<String>) -> Self {
+        Self::client(ApiError::new(code, message))
+    }
+
+    /// `index_not_found`, in Meilisearch's words.
+    pub fn index_not_found(name: &str) -> Self {
+        Self::api("index_not_found", format!("Index `{name}` not found."))
+    }
+
+    /// Whether Miroir's catalogue has no such index.
+    pub fn is_missing_index(&self) -> bool {
+        matches!(&self.0.kind, ErrorKind::Api(error) if error.code == "index_not_found")
+    }
+
+    /// A node's own answer, to be passed on.
+    pub fn verbatim(status: StatusCode, body: Bytes) -> Self {
+        Self::with(ErrorKind::Verbatim { status, body }, Fault::Client, Retry::Never)
+    }
+
+    /// The same error, where another replica may do better.
+    #[must_use]
+    pub fn elsewhere(mut self) -> Self {
+        self.0.retry = Retry::OtherReplica;
+        self
+    }
+
+    /// A node failed; another replica may do better.
+    pub fn node(node: &NodeId, what: &'static str) -> Self {
+        Self::with(ErrorKind::NodeFailed(what), Fault::Node(node.clone()), Retry::OtherReplica)
+    }
+
+    /// The request's time is over.
+    pub fn deadline() -> Self {
+        Self::with(ErrorKind::DeadlineExceeded, Fault::Miroir, Retry::Never)
+    }
+
+    /// Too many requests at once.
+    pub fn overloaded() -> Self {
+        Self::with(ErrorKind::Overloaded, Fault::Miroir, Retry::Never)
+    }
+
+    /// More than a limit allows, with what is left of it.
+    pub fn rate_limited(message: impl Into<String>, quota: Quota) -> Self {
+        let error = ApiError::new("miroir_rate_limited", message);
+        Self::with(ErrorKind::RateLimited(error, quota), Fault::Client, Retry::Never)
+    }
+
+    /// No group took the write for these shards.
+    pub fn no_quorum(shards: ShardSet) -> Self {
+        Self::with(ErrorKind::NoQuorum(shards), Fault::Miroir, Retry::Never)
+    }
+
+    /// No replica can answer for these shards.
+    pub fn shards_unavailable(shards: ShardSet) -> Self {
+        Self::with(ErrorKind::ShardsUnavailable(shards), Fault::Miroir, Retry::Never)
+    }
+
+    /// This pod does not lead, or not any more.
+    pub fn no_leader() -> Self {
+        let message = "No pod of this deployment can change anything at the moment: none leads, or \
+                       the one that does cannot be reached. Retry in a few seconds.";
+        Self::with(
+            ErrorKind::Api(ApiError::new("miroir_no_leader", message)),
+            Fault::Miroir,
+            Retry::Never,
+        )
+    }
+
+    /// Who had a change in hand broke off.
+    pub fn leader_lost() -> Self {
+        let message = "The pod that had this change in hand broke off: it may have been carried out. \
+                       Look, or send it again where that is safe, as with documents.";
+        Self::with(
+            ErrorKind::Api(ApiError::new("miroir_leader_lost", message)),
+            Fault::Miroir,
+            Retry::Never,
+        )
+    }
+
+    /// Whether it came of this pod leading no more.
+    pub fn is_deposed(&self) -> bool {
+        matches!(&self.0.kind, ErrorKind::Api(error)
+            if matches!(&*error.code, "miroir_no_leader" | "miroir_leader_lost"))
+    }
+
+    /// The request was only to be explained: what follows is not done.
+    pub fn explained() -> Self {
+        Self::with(ErrorKind::Explained, Fault::Miroir, Retry::Never)
+    }
+
+    /// Unknown path.
+    pub fn not_found() -> Self {
+        Self::with(ErrorKind::NotFound, Fault::Client, Retry::Never)
+    }
+
+    /// Known path, wrong method.
+    pub fn method_not_allowed(allow: String) -> Self {
+        Self::with(ErrorKind::MethodNotAllowed(allow), Fault::Client, Retry::Never)
+    }
+
+    /// Something in Miroir broke.
+    pub fn internal(source: impl Into<BoxError>) -> Self {
+        let mut error = Self::with(ErrorKind::Internal, Fault::Miroir, Retry::Never);
+        error.0.source = Some(Arc::from(source.into()));
+        error
+    }
+
+    /// What happened.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// Who is at fault.
+    pub fn fault(&self) -> &Fault {
+        &self.0.fault
+    }
+
+    /// Whether asking again can help.
+    pub fn retry(&self) -> Retry {
+        self.0.retry
+    }
+
+    /// The body and status a client gets. `None` means an empty body.
+    pub fn render(&self) -> (StatusCode, Option<Bytes>) {
+        let body = |error: &ApiError| {
+            let status = StatusCode::from_u16(error.status());
+            let text = serde_json::to_vec(error).unwrap_or_default();
+            (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Some(Bytes::from(text)))
+        };
+        match &self.0.kind {
+            ErrorKind::Api(error) | ErrorKind::RateLimited(error, _) => body(error),
+            ErrorKind::Verbatim { status, body } => (*status, Some(body.clone())),
+            ErrorKind::NotFound => (StatusCode::NOT_FOUND, None),
+            ErrorKind::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, None),
+            ErrorKind::NoQuorum(shards) => body(&ApiError::new(
+                "miroir_no_quorum",
+                format!(
+                    "No replica group acknowledged the write for shards {}. Nothing was acknowledged: \
+                     retry once enough nodes are back.",
+                    list(shards)
+                ),
+            )),
+            ErrorKind::ShardsUnavailable(shards) => body(&ApiError::new(
+                "miroir_shard_unavailable",
+                format!(
+                    "No up-to-date replica of shards {} is reachable. Retry later.",
+                    list(shards)
+                ),
+            )),
+            ErrorKind::NodeFailed(what) => body(&ApiError::new(
+                "miroir_node_failed",
+                format!("A Meilisearch node failed to answer ({what}). Retry later."),
+            )),
+            ErrorKind::DeadlineExceeded => body(&ApiError::new(
+                "miroir_deadline_exceeded",
+                "The request took longer than `server.request_timeout_ms`. Retry later, or raise it.",
+            )),
+            ErrorKind::Overloaded => body(&ApiError::new(
+                "miroir_overloaded",
+                "Too many requests at the same time (`server.max_concurrent_requests`). Retry later.",
+            )),
+            ErrorKind::Internal | ErrorKind::Explained => {
+                body(&ApiError::new("internal", "An internal error has occurred."))
+            }
+        }
+    }
+
+    /// A bounded label for metrics.
+    pub fn label(&self) -> &'static str {
+        match &self.0.kind {
+            ErrorKind::Api(_) => "api",
+            ErrorKind::Verbatim { .. } => "node_answer",
+            ErrorKind::NoQuorum(_) => "no_quorum",
+            ErrorKind::ShardsUnavailable(_) => "shard_unavailable",
+            ErrorKind::NodeFailed(what) => what,
+            ErrorKind::DeadlineExceeded => "deadline",
+            ErrorKind::Overloaded => "overloaded",
+            ErrorKind::Explained => "explained",
+            ErrorKind::RateLimited(..) => "rate_limited",
+            ErrorKind::NotFound => "not_found",
+            ErrorKind::MethodNotAllowed(_) => "method_not_allowed",
+            ErrorKind::Internal => "internal",
+        }
+    }
+}
+
+/// Shards as a comma-separated list, for messages and the `X-Miroir-Degraded` header.
+pub fn list(shards: &ShardSet) -> String {
+    let parts: Vec<String> = shards.iter().map(|s| s.to_string()).collect();
+    parts.join(",")
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.kind {
+            ErrorKind::Api(error) | ErrorKind::RateLimited(error, _) => error.fmt(f),
+            _ => write!(f, "{} (fault: {:?})", self.label(), self.0.fault),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|e| e as _)
+    }
+}
+
+/// The single place that knows errors of foreign layers.
+impl From<BoxError> for Error {
+    fn from(error: BoxError) -> Self {
+        let error = match error.downcast::<Error>() {
+            Ok(own) => return *own,
+            Err(other) => other,
+        };
+        if error.is::<tower::timeout::error::Elapsed>() {
+            return Self::deadline();
+        }
+        if error.is::<tower::load_shed::error::Overloaded>() {
+            return Self::overloaded();
+        }
+        Self::internal(error)
+    }
+}
+
+impl From<miroir_store::StoreError> for Error {
+    fn from(error: miroir_store::StoreError) -> Self {
+        if matches!(error, miroir_store::StoreError::Deposed) {
+            return Self::leader_lost();
+        }
+        let mut out = Self::with(
+            ErrorKind::Api(ApiError::new(
+                "miroir_store_failed",
+                "Miroir's store did not answer. Nothing was acknowledged: retry later.",
+            )),
+            Fault::Store,
+            Retry::Never,
+        );
+        out.0.source = Some(Arc::new(error));
+        out
+    }
+}

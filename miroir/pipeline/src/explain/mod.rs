@@ -1,0 +1,223 @@
+//! Explain: what the pipeline decided about one search, written down by those who decide.
+//!
+//! A request that is explained carries an [`Explain`] in its context. Each stage and layer that
+//! decides something notes it there, if there is one, and goes on as always; nothing is computed a
+//! second time beside the pipeline. Where the request is not to be executed, Dispatch notes whom it
+//! would ask and then refuses with [`ErrorKind::Explained`](crate::error::ErrorKind::Explained)
+//! instead of asking.
+//!
+//! | what | noted by |
+//! | --- | --- |
+//! | index, shards, hints, route, cover, warnings about the search | Scatter |
+//! | how long each node is waited for, and whether anybody else has its shards | `hedge` |
+//! | calls, how long they took and how they ended | Dispatch |
+//! | facts: members of `plan` by name, as `alias_resolution` or `coalescing_eligible` | any layer, with [`Explain::fact`] |
+//!
+//! A layer that gives [`Hints`] shows up by itself, with what it wished and whether that counted.
+
+mod render;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use miroir_api::NodeId;
+use serde_json::Value;
+
+pub use render::{Viewer, render};
+
+use crate::principal::Principal;
+use miroir_core::hints::Hints;
+use miroir_core::routing::{Cover, ShardSet};
+use miroir_core::view::Route;
+use miroir_store::IndexEntry;
+
+/// What a warning is about: the label of `miroir_explain_warnings_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WarningKind {
+    /// A filter, a facet or a sort names an attribute the settings do not make one.
+    Attribute,
+    /// A filter is about documents' ids, and yet all shards are asked.
+    Narrowing,
+    /// A page far down the list.
+    DeepPage,
+    /// Facets of every attribute.
+    Wildcard,
+    /// Settings are being changed, or nodes are not known to have them.
+    Settings,
+    /// A shard has no replica that can be read.
+    MissingShards,
+    /// A wish of a layer did not count.
+    Hints,
+    /// Replicas are left out.
+    Replicas,
+    /// What a layer has to say.
+    Layer,
+}
+
+impl WarningKind {
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Attribute => "attribute",
+            Self::Narrowing => "narrowing",
+            Self::DeepPage => "deep_page",
+            Self::Wildcard => "wildcard",
+            Self::Settings => "settings",
+            Self::MissingShards => "missing_shards",
+            Self::Hints => "hints",
+            Self::Replicas => "replicas",
+            Self::Layer => "layer",
+        }
+    }
+}
+
+/// Who may read something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Whoever may search the index.
+    Everybody,
+    /// Holders of the admin key.
+    Operators,
+}
+
+impl Audience {
+    /// Who may read of a request's filter. The rules of a tenant token are part of it by then, and
+    /// none of its holder's business.
+    pub fn of_filter(principal: &Principal) -> Self {
+        match principal {
+            Principal::Tenant(_) => Self::Operators,
+            _ => Self::Everybody,
+        }
+    }
+}
+
+/// Something that makes the search slow, incomplete or other than meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// About what.
+    pub kind: WarningKind,
+    /// What, in one sentence.
+    pub text: String,
+    /// For whom.
+    pub audience: Audience,
+}
+
+/// What was decided before any node is asked.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The shards that can match.
+    pub wanted: ShardSet,
+    /// What layers wished.
+    pub hints: Hints,
+    /// Groups and standings of nodes.
+    pub route: Route,
+    /// Whom to ask for what.
+    pub cover: Cover,
+    /// What 95 of 100 calls of a node take at most, where that is known.
+    pub p95: BTreeMap<NodeId, Duration>,
+    /// Whether settings are being changed.
+    pub broadcast_pending: bool,
+}
+
+/// How long a node is waited for before another one is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// So long; `None` while nothing is known of nodes.
+    pub after: Option<Duration>,
+    /// Whether others have all of its shards.
+    pub replaceable: bool,
+}
+
+/// A call to a node.
+#[derive(Clone, Debug)]
+pub struct Called {
+    /// The node.
+    pub node: NodeId,
+    /// For which shards.
+    pub shards: ShardSet,
+    /// Whether others were asked before, and were slow or failed.
+    pub again: bool,
+    /// How long it took, or was waited.
+    pub took: Duration,
+    /// `answered`, `given_up`, or what went wrong.
+    pub outcome: &'static str,
+}
+
+/// All that is noted about one search.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// The index.
+    pub index: Option<Arc<IndexEntry>>,
+    /// What was decided for the first question to nodes; later ones go to the same.
+    pub plan: Option<Plan>,
+    /// By node.
+    pub hedges: BTreeMap<NodeId, Patience>,
+    /// In the order in which they ended.
+    pub calls: Vec<Called>,
+    /// Members of the plan that layers add or replace.
+    pub facts: BTreeMap<&'static str, (Value, Audience)>,
+    /// In the order in which they were noted.
+    pub warnings: Vec<Warning>,
+}
+
+/// Where stages and layers note what they decide; see the [module's documentation](self).
+#[derive(Debug)]
+pub struct Explain {
+    executes: bool,
+    record: Mutex<Record>,
+    parts: Mutex<Vec<Arc<Explain>>>,
+}
+
+impl Explain {
+    /// For one request, which is executed or not.
+    pub fn new(executes: bool) -> Arc<Self> {
+        Arc::new(Self { executes, record: Mutex::default(), parts: Mutex::default() })
+    }
+
+    /// Whether nodes are asked.
+    pub fn executes(&self) -> bool {
+        self.executes
+    }
+
+    /// For the next of several queries of the request.
+    pub fn part(&self) -> Arc<Self> {
+        let part = Self::new(self.executes);
+        self.parts.lock().expect("no panic holds this lock").push(Arc::clone(&part));
+        part
+    }
+
+    /// Of the queries of the request, in order.
+    pub fn parts(&self) -> Vec<Arc<Self>> {
+        self.parts.lock().expect("no panic holds this lock").clone()
+    }
+
+    /// Notes something.
+    pub fn note(&self, write: impl FnOnce(&mut Record)) {
+        write(&mut self.record.lock().expect("no panic holds this lock"));
+    }
+
+    /// Adds a member to the plan, or replaces it. To those who may not read it, it is `null`.
+    pub fn fact(&self, name: &'static str, value: Value, audience: Audience) {
+        self.note(|record| {
+            record.facts.insert(name, (value, audience));
+        });
+    }
+
+    /// Notes a warning; once, however often it is given.
+    pub fn warn(&self, kind: WarningKind, audience: Audience, text: impl Into<String>) {
+        let warning = Warning { kind, text: text.into(), audience };
+        self.note(|record| {
+            if !record.warnings.contains(&warning) {
+                record.warnings.push(warning);
+            }
+        });
+    }
+
+    /// What has been noted so far.
+    pub fn record(&self) -> Record {
+        self.record.lock().expect("no panic holds this lock").clone()
+    }
+}

@@ -1,0 +1,463 @@
+//! Decode, the boundary from HTTP to operations, and back.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use miroir_api::header as names;
+use tower::{Service, ServiceExt};
+
+use super::RequestId;
+use super::query::{list_body, search_body, similar_body};
+use super::respond::{refuse, render};
+use super::routes::{Action, Route, Router};
+use super::task_query;
+use crate::context::{Context, Principal};
+use crate::error::{BoxError, Error};
+use crate::http::TenantSource;
+use crate::index;
+use crate::operation::{
+    self, IndexOp, KeyOp, MultiSearch, Operation, PayloadFormat, RuleOp, SettingsOp, SystemOp,
+    TaskOp, WebhookOp, Write,
+};
+use crate::query::decode;
+use crate::query::{FetchOne, List, Original, RawObject, Search, SearchKind};
+
+/// Longest name of a session or key of idempotency.
+const MAX_NAME: usize = 255;
+/// Largest value of `X-Miroir-Over-Fetch`.
+const MAX_OVER_FETCH: u32 = 100;
+
+/// Limits of the client API.
+#[derive(Clone, Copy, Debug)]
+pub struct DecodeOptions {
+    /// How long a request may take.
+    pub timeout: Duration,
+    /// Largest body, in bytes.
+    pub max_body: usize,
+}
+
+/// What a request turned out to be; in the response's extensions, for logs and metrics.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// Template of the path; `unknown` for none.
+    pub route: &'static str,
+    /// The index the client named.
+    pub index: Option<String>,
+    /// Whether something was missing.
+    pub degraded: bool,
+    /// Nodes that took part.
+    pub nodes: usize,
+    /// What went wrong, as a bounded label.
+    pub label: Option<&'static str>,
+}
+
+/// The client API as a service. Cheap to clone.
+#[derive(Clone)]
+pub struct Decode {
+    operations: operation::BoxService,
+    options: DecodeOptions,
+    router: Arc<Router>,
+    tenants: Option<Arc<TenantSource>>,
+}
+
+impl fmt::Debug for Decode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decode").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Decode {
+    /// Serves these operations.
+    pub fn new(operations: operation::BoxService, options: DecodeOptions) -> Self {
+        Self { operations, options, router: Arc::default(), tenants: None }
+    }
+
+    /// Tells tenants apart.
+    #[must_use]
+    pub fn tenants(self, source: Option<TenantSource>) -> Self {
+        Self { tenants: source.map(Arc::new), ..self }
+    }
+
+    async fn run<B>(self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut answered =
+            Answered { route: "unknown", index: None, degraded: false, nodes: 0, label: None };
+        let result = self.answer(request, &mut answered).await;
+        let mut response = match result {
+            Ok(answer) => {
+                answered.degraded = answer.meta.degraded().is_some();
+                answered.nodes = answer.meta.nodes;
+                render(answer)
+            }
+            Err(error) => {
+                answered.label = Some(error.label());
+                refuse(&error)
+            }
+        };
+        response.extensions_mut().insert(answered);
+        response
+    }
+
+    async fn answer<B>(
+        &self,
+        request: Request<B>,
+        answered: &mut Answered,
+    ) -> Result<operation::Response, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (mut parts, body) = request.into_parts();
+        let full = parts.uri.path();
+        let path = if full.len() > 1 { full.trim_end_matches('/') } else { full };
+        let matched = self.router.find(path).ok_or_else(Error::not_found)?;
+        answered.route = matched.routes[0].path;
+        let route =
+            matched.routes.iter().find(|route| route.method == parts.method).cloned().ok_or_else(
+                || {
+                    let allow: Vec<&str> =
+                        matched.routes.iter().map(|r| r.method.as_str()).collect();
+                    Error::method_not_allowed(allow.join(", "))
+                },
+            )?;
+        let parameters: Vec<String> = matched.parameters.iter().map(|p| decode(p, false)).collect();
+        let named = route.path.starts_with("/indexes/{uid}");
+        answered.index = named.then(|| parameters[0].clone());
+
+        let id = parts
+            .extensions
+            .get::<RequestId>()
+            .map_or_else(|| Arc::from("-"), |id| Arc::clone(&id.0));
+        let mut cx = Context::client(id, self.options.timeout);
+        cx.principal = parts.extensions.get::<Principal>().cloned().unwrap_or(Principal::Anonymous);
+        cx.min_settings_version = number(&parts.headers, names::MIN_SETTINGS_VERSION)?;
+        cx.over_fetch = over_fetch(&parts.headers)?;
+        cx.session = name(&parts.headers, names::SESSION)?;
+        cx.idempotency = name(&parts.headers, names::IDEMPOTENCY_KEY)?;
+        if let Some(source) = &self.tenants {
+            cx.tenant = source.of(&parts.headers, &cx.principal)?;
+        }
+        let suffix = if named {
+            let skip = path.match_indices('/').nth(2).map_or(path.len(), |(at, _)| at);
+            path[skip..].to_owned()
+        } else {
+            path.to_owned()
+        };
+        let text = |name| parts.headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+        let mut original = Original {
+            method: parts.method.clone(),
+            path: suffix,
+            query: parts.uri.query().map(str::to_owned),
+            body: Bytes::new(),
+            content_type: text(header::CONTENT_TYPE.as_str()).map(str::to_owned),
+            metadata: matches!(text(names::INCLUDE_METADATA), Some("true" | "1")),
+        };
+        let payload = Payload {
+            documents: matches!(route.action, Action::Replace | Action::Update),
+            length: text(header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok()),
+        };
+        *cx.extensions_mut() = std::mem::take(&mut parts.extensions);
+        original.body = self.collect(body, &payload, cx.clone()).await?;
+        let op = operation(&route, parameters, &original);
+        let request =
+            operation::Request { op, actions: route.actions, original: Arc::new(original), cx };
+        let deadline = request.cx.deadline;
+        deadline.run(self.operations.clone().oneshot(request)).await?
+    }
+
+    async fn collect<B>(&self, body: B, payload: &Payload, cx: Context) -> Result<Bytes, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let limited = Limited::new(body, self.options.max_body);
+        match cx.deadline.run(limited.collect()).await? {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(Error::api("payload_too_large", payload.too_large(self.options.max_body)))
+            }
+            Err(_) => Err(Error::api(
+                "bad_request",
+                "The provided payload is incomplete and cannot be parsed",
+            )),
+        }
+    }
+}
+
+/// What matters of a body that is too large.
+struct Payload {
+    /// It is a payload of documents, not the JSON of another request.
+    documents: bool,
+    /// Its length, if the client said so and nothing had to be decompressed.
+    length: Option<usize>,
+}
+
+impl Payload {
+    /// What a node says. (Of a JSON body whose length it knows it says so with the code `internal`.)
+    fn too_large(&self, limit: usize) -> String {
+        match (self.documents, self.length) {
+            (true, _) => format!(
+                "The provided payload reached the size limit. The maximum accepted payload size is \
+                 {}.",
+                human(limit)
+            ),
+            (false, Some(length)) => format!(
+                "JSON payload ({length} bytes) is larger than allowed (limit: {limit} bytes)."
+            ),
+            (false, None) => format!("JSON payload has exceeded limit ({limit} bytes)."),
+        }
+    }
+}
+
+/// A size as Meilisearch prints its limit: in binary units if it is a whole number of KiB.
+fn human(bytes: usize) -> String {
+    let (base, units) = if bytes.is_multiple_of(1024) {
+        (1024.0, ["B", "KiB", "MiB", "GiB", "TiB"])
+    } else {
+        (1000.0, ["B", "KB", "MB", "GB", "TB"])
+    };
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= base && unit + 1 < units.len() {
+        value /= base;
+        unit += 1;
+    }
+    format!("{value} {}", units[unit])
+}
+
+fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Error> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    number.map(Some).ok_or_else(|| {
+        Error::api(
+            "invalid_header_value",
+            format!("Header `{name}` must be a non-negative integer."),
+        )
+    })
+}
+
+fn over_fetch(headers: &HeaderMap) -> Result<Option<u32>, Error> {
+    let Some(value) = headers.get(names::OVER_FETCH) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    number.filter(|number| (1..=MAX_OVER_FETCH).contains(number)).map(Some).ok_or_else(|| {
+        Error::api(
+            "invalid_header_value",
+            format!(
+                "Header `{}` must be an integer from 1 to {MAX_OVER_FETCH}.",
+                names::OVER_FETCH
+            ),
+        )
+    })
+}
+
+/// A header that names something: 1 to [`MAX_NAME`] visible characters of ASCII.
+fn name(headers: &HeaderMap, name: &'static str) -> Result<Option<Arc<str>>, Error> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = value.to_str().ok().map(str::trim);
+    let text = text.filter(|text| (1..=MAX_NAME).contains(&text.len()));
+    let text = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
+    text.map(|text| Some(Arc::from(text))).ok_or_else(|| {
+        let message = format!(
+            "Header `{name}` must be 1 to {MAX_NAME} letters, digits or punctuation characters of \
+             ASCII, without spaces."
+        );
+        Error::api("invalid_header_value", message)
+    })
+}
+
+fn json_body(original: &Original) -> Option<RawObject> {
+    original.is_json().then(|| RawObject::parse(&original.body)).flatten()
+}
+
+fn format(original: &Original) -> Option<PayloadFormat> {
+    let text = original.content_type.as_deref()?.split(';').next()?.trim().to_ascii_lowercase();
+    match text.as_str() {
+        "application/json" => Some(PayloadFormat::Json),
+        "application/x-ndjson" => Some(PayloadFormat::Ndjson),
+        "text/csv" => Some(PayloadFormat::Csv),
+        _ => None,
+    }
+}
+
+fn operation(route: &Route, parameters: Vec<String>, original: &Original) -> Operation {
+    let mut parameters = parameters.into_iter();
+    let mut next = || parameters.next().unwrap_or_default();
+    let query = original.query.as_deref().unwrap_or_default();
+    let write = |index, write| Operation::Write { index, write };
+    let search = |index, kind, body| Operation::Search {
+        index,
+        search: Arc::new(Search { kind, body, rules: None }),
+    };
+    match route.action {
+        Action::Search => {
+            search(next(), SearchKind::Hits, json_body(original).filter(|_| query.is_empty()))
+        }
+        Action::SearchGet => search(next(), SearchKind::Hits, search_body(query)),
+        Action::FacetSearch => {
+            let body = json_body(original).filter(|_| query.is_empty());
+            search(next(), SearchKind::FacetValues, body)
+        }
+        Action::Similar => {
+            search(next(), SearchKind::Similar, json_body(original).filter(|_| query.is_empty()))
+        }
+        Action::SimilarGet => search(next(), SearchKind::Similar, similar_body(query)),
+        Action::MultiSearch => Operation::MultiSearch(Arc::new(MultiSearch::parse(&original.body))),
+        Action::Explain => {
+            Operation::Explain(Box::new(search(next(), SearchKind::Hits, json_body(original))))
+        }
+        Action::ExplainMulti => {
+            let multi = Arc::new(MultiSearch::parse(&original.body));
+            Operation::Explain(Box::new(Operation::MultiSearch(multi)))
+        }
+        Action::Fetch => {
+            Operation::List { index: next(), list: Arc::new(List { body: json_body(original) }) }
+        }
+        Action::FetchGet => {
+            Operation::List { index: next(), list: Arc::new(List { body: list_body(query) }) }
+        }
+        Action::FetchOne => Operation::FetchOne {
+            index: next(),
+            fetch: Arc::new(FetchOne { id: next(), query: original.query.clone() }),
+        },
+        Action::Replace => {
+            write(next(), Write::Add { method: index::Method::Replace, format: format(original) })
+        }
+        Action::Update => {
+            write(next(), Write::Add { method: index::Method::Update, format: format(original) })
+        }
+        Action::DeleteOne => {
+            let index = next();
+            write(index, Write::DeleteOne(next()))
+        }
+        Action::DeleteBatch => write(next(), Write::DeleteBatch),
+        Action::DeleteFilter => write(next(), Write::DeleteFilter),
+        Action::Clear => write(next(), Write::Clear),
+        Action::Edit => write(next(), Write::Edit),
+        Action::IndexCreate => Operation::Index(IndexOp::Create),
+        Action::IndexList => Operation::Index(IndexOp::List),
+        Action::IndexGet => Operation::Index(IndexOp::Get(next())),
+        Action::IndexUpdate => Operation::Index(IndexOp::Update(next())),
+        Action::IndexDelete => Operation::Index(IndexOp::Delete(next())),
+        Action::IndexStats => Operation::Index(IndexOp::Stats(next())),
+        Action::IndexFields => Operation::Index(IndexOp::Fields(next())),
+        Action::IndexCompact => Operation::Index(IndexOp::Compact(next())),
+        Action::Swap => Operation::Index(IndexOp::Swap),
+        Action::SettingsGet(setting) => {
+            Operation::Settings(SettingsOp { index: next(), setting, change: false })
+        }
+        Action::SettingsChange(setting) => {
+            Operation::Settings(SettingsOp { index: next(), setting, change: true })
+        }
+        Action::TaskList => Operation::Task(TaskOp::List(task_query::page(query).map(Box::new))),
+        Action::TaskGet => Operation::Task(TaskOp::Get(next())),
+        Action::KeyList => Operation::Key(KeyOp::List),
+        Action::KeyCreate => Operation::Key(KeyOp::Create),
+        Action::KeyGet => Operation::Key(KeyOp::Get(next())),
+        Action::KeyUpdate => Operation::Key(KeyOp::Update(next())),
+        Action::KeyDelete => Operation::Key(KeyOp::Delete(next())),
+        Action::TaskDocuments => Operation::Task(TaskOp::Documents(next())),
+        Action::TaskCancel => {
+            Operation::Task(TaskOp::Cancel(task_query::choice(query).map(Box::new)))
+        }
+        Action::TaskDelete => {
+            Operation::Task(TaskOp::Delete(task_query::choice(query).map(Box::new)))
+        }
+        Action::BatchList => {
+            Operation::Task(TaskOp::Batches(task_query::page(query).map(Box::new)))
+        }
+        Action::BatchGet => Operation::Task(TaskOp::Batch(next())),
+        Action::RuleList => Operation::System(SystemOp::Rule(RuleOp::List)),
+        Action::RuleGet => Operation::System(SystemOp::Rule(RuleOp::Get(next()))),
+        Action::RuleUpdate => Operation::System(SystemOp::Rule(RuleOp::Update(next()))),
+        Action::RuleDelete => Operation::System(SystemOp::Rule(RuleOp::Delete(next()))),
+        Action::RuleClear => Operation::System(SystemOp::Rule(RuleOp::Clear)),
+        Action::WebhookList => Operation::System(SystemOp::Webhook(WebhookOp::List)),
+        Action::WebhookCreate => Operation::System(SystemOp::Webhook(WebhookOp::Create)),
+        Action::WebhookGet => Operation::System(SystemOp::Webhook(WebhookOp::Get(next()))),
+        Action::WebhookUpdate => Operation::System(SystemOp::Webhook(WebhookOp::Update(next()))),
+        Action::WebhookDelete => Operation::System(SystemOp::Webhook(WebhookOp::Delete(next()))),
+        Action::Dump => Operation::System(SystemOp::Dump),
+        Action::Snapshot => Operation::System(SystemOp::Snapshot),
+        Action::Export => Operation::System(SystemOp::Export),
+        Action::Render(gate) => Operation::System(SystemOp::Render(gate)),
+        Action::Gated(gate) => Operation::System(SystemOp::Gated(gate)),
+        Action::Health => Operation::System(SystemOp::Health),
+        Action::Root => Operation::System(SystemOp::Root),
+        Action::Version => Operation::System(SystemOp::Version),
+        Action::Stats => Operation::System(SystemOp::Stats),
+        Action::Features => Operation::System(SystemOp::Features),
+        Action::Unsupported(what) => Operation::System(SystemOp::Unsupported(what)),
+    }
+}
+
+impl<B> Service<Request<B>> for Decode
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.run(request).await) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pods that do not lead pass on by route what the leader takes for a change.
+    #[test]
+    fn routes_change_something_where_their_operations_do() {
+        for route in super::super::routes::table() {
+            let original = Original {
+                method: route.method.clone(),
+                path: String::new(),
+                query: None,
+                body: Bytes::from_static(b"{}"),
+                content_type: None,
+                metadata: false,
+            };
+            let parameters = vec!["a".to_owned(), "b".to_owned()];
+            let op = operation(&route, parameters, &original);
+            let request = operation::Request {
+                op,
+                actions: route.actions,
+                original: Arc::new(original),
+                cx: Context::client(Arc::from("-"), std::time::Duration::ZERO),
+            };
+            assert_eq!(request.changes(), route.changes(), "{} {}", route.method, route.path);
+        }
+    }
+
+    #[test]
+    fn limits_are_printed_as_a_node_prints_them() {
+        for (bytes, text) in [
+            (3, "3 B"),
+            (1024, "1 KiB"),
+            (1536, "1.536 KB"),
+            (2_000_000, "2 MB"),
+            (104_857_600, "100 MiB"),
+            (1_610_612_736, "1.5 GiB"),
+        ] {
+            assert_eq!(human(bytes), text);
+        }
+    }
+}

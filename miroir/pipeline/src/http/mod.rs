@@ -1,0 +1,22 @@
+//! EDGE: the client API over HTTP.
+//!
+//! [`Decode`] is the only code that knows the client API's URLs: the route table is data
+//! ([`routes::table`]), and everything a route needs becomes an [`crate::operation::Request`].
+
+mod decode;
+mod query;
+mod respond;
+pub mod routes;
+mod table;
+mod task_query;
+mod tenants;
+
+use std::sync::Arc;
+
+pub use decode::{Answered, Decode, DecodeOptions};
+pub use respond::refuse;
+pub use tenants::TenantSource;
+
+/// The request's id, put into the request's extensions by the edge.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub Arc<str>);

@@ -1,0 +1,189 @@
+//! Query strings, and requests whose parameters are in one.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::query::RawObject;
+use crate::query::query_pairs;
+#[cfg(test)]
+use crate::query::{decode, encode};
+
+fn list(text: &str) -> Vec<&str> {
+    if text.is_empty() { Vec::new() } else { text.split(',').collect() }
+}
+
+/// Splits a `sort` parameter: commas inside parentheses belong to `_geoPoint(lat, lng)`.
+fn sort_list(text: &str) -> Vec<String> {
+    let mut out = vec![String::new()];
+    let mut depth = 0;
+    for c in text.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                out.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(last) = out.last_mut() {
+            last.push(c);
+        }
+    }
+    out.retain(|part| !part.is_empty());
+    out
+}
+
+pub(super) fn flag(text: &str) -> Option<bool> {
+    match text {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// A filter parameter is JSON if it reads as a JSON array or string, and an expression otherwise.
+/// Numbers in it stay as they are written: read and printed, they may become others.
+fn filter(text: &str) -> Option<Box<RawValue>> {
+    let json = match serde_json::from_str::<Value>(text) {
+        Ok(Value::Array(_) | Value::String(_)) => serde_json::from_str(text),
+        _ => serde_json::value::to_raw_value(text),
+    };
+    json.ok()
+}
+
+/// The `POST` form of a `GET` search. `None`: a node has to comment on it.
+pub(super) fn search_body(query: &str) -> Option<RawObject> {
+    let mut out = RawObject::default();
+    let (mut embedder, mut ratio) = (None, None);
+    for (key, value) in query_pairs(query) {
+        match key.as_str() {
+            "q" | "cropMarker" | "highlightPreTag" | "highlightPostTag" | "matchingStrategy"
+            | "distinct" => out.set(&key, &value),
+            "offset" | "limit" | "page" | "hitsPerPage" | "cropLength" => {
+                out.set(&key, &value.parse::<usize>().ok()?);
+            }
+            "attributesToRetrieve"
+            | "attributesToCrop"
+            | "attributesToHighlight"
+            | "facets"
+            | "attributesToSearchOn"
+            | "locales" => out.set(&key, &list(&value)),
+            "showMatchesPosition"
+            | "showRankingScore"
+            | "showRankingScoreDetails"
+            | "retrieveVectors"
+            | "showPerformanceDetails"
+            | "useNetwork" => {
+                out.set(&key, &flag(&value)?);
+            }
+            "rankingScoreThreshold" => out.set(&key, &value.parse::<f64>().ok()?),
+            "sort" => out.set(&key, &sort_list(&value)),
+            "filter" => out.set_raw(&key, filter(&value)?),
+            "vector" => {
+                let numbers: Option<Vec<f32>> =
+                    list(&value).into_iter().map(|n| n.trim().parse().ok()).collect();
+                out.set(&key, &numbers?);
+            }
+            "hybridEmbedder" => embedder = Some(value),
+            "hybridSemanticRatio" => ratio = Some(value.parse::<f32>().ok()?),
+            _ => return None,
+        }
+    }
+    match (embedder, ratio) {
+        (Some(embedder), ratio) => out.set(
+            "hybrid",
+            &serde_json::json!({"embedder": embedder, "semanticRatio": ratio.unwrap_or(0.5)}),
+        ),
+        (None, Some(_)) => return None,
+        (None, None) => {}
+    }
+    Some(out)
+}
+
+/// The `POST` form of `GET …/similar`. `None`: a node has to comment on it.
+pub(super) fn similar_body(query: &str) -> Option<RawObject> {
+    let mut out = RawObject::default();
+    for (key, value) in query_pairs(query) {
+        match key.as_str() {
+            "id" | "embedder" => out.set(&key, &value),
+            "offset" | "limit" => out.set(&key, &value.parse::<usize>().ok()?),
+            "attributesToRetrieve" => out.set(&key, &list(&value)),
+            "retrieveVectors"
+            | "showRankingScore"
+            | "showRankingScoreDetails"
+            | "showPerformanceDetails" => out.set(&key, &flag(&value)?),
+            "rankingScoreThreshold" => out.set(&key, &value.parse::<f64>().ok()?),
+            "filter" => out.set_raw(&key, filter(&value)?),
+            _ => return None,
+        }
+    }
+    Some(out)
+}
+
+/// The `POST …/fetch` form of `GET …/documents`. `None`: a node has to comment on it.
+pub(super) fn list_body(query: &str) -> Option<RawObject> {
+    let mut out = RawObject::default();
+    for (key, value) in query_pairs(query) {
+        match key.as_str() {
+            "offset" | "limit" => out.set(&key, &value.parse::<usize>().ok()?),
+            "fields" if value == "*" => {}
+            "fields" | "ids" => out.set(&key, &list(&value)),
+            // A node comments on an empty one.
+            "sort" if value.is_empty() => return None,
+            "sort" => out.set(&key, &sort_list(&value)),
+            "retrieveVectors" => out.set(&key, &flag(&value)?),
+            "filter" => out.set_raw(&key, filter(&value)?),
+            _ => return None,
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn get_searches_become_posts() {
+        let body = search_body(
+            "q=a%20b+c&limit=3&filter=a%20%3D%201&sort=_geoPoint(1,%202):asc,p:desc&facets=x,y\
+             &showRankingScore=true",
+        )
+        .unwrap();
+        let value: Value = serde_json::from_slice(&body.to_bytes()).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "q": "a b c", "limit": 3, "filter": "a = 1",
+                "sort": ["_geoPoint(1, 2):asc", "p:desc"], "facets": ["x", "y"],
+                "showRankingScore": true,
+            })
+        );
+        // What is a list already stays as it is written.
+        let body = search_body("filter=%20[%22a%22,66666666666666666666666666666666666]").unwrap();
+        let raw = body.raw("filter");
+        assert_eq!(raw, Some("[\"a\",66666666666666666666666666666666666]"));
+        assert!(search_body("limit=x").is_none());
+        assert!(search_body("nope=1").is_none());
+    }
+
+    #[test]
+    fn of_a_repeated_parameter_the_last_value_counts() {
+        assert_eq!(
+            query_pairs("a=1&b=2&a=&%61=3"),
+            [("a".to_owned(), "3".to_owned()), ("b".to_owned(), "2".to_owned())]
+        );
+        let body = search_body("limit=x&showRankingScore=7&limit=2&showRankingScore=true").unwrap();
+        assert_eq!(&body.to_bytes()[..], br#"{"limit":2,"showRankingScore":true}"#);
+        assert!(search_body("limit=2&limit=x").is_none());
+    }
+
+    #[test]
+    fn encoding_round_trips() {
+        for text in ["a b/ü%", "", "+&="] {
+            assert_eq!(decode(&encode(text), true), text);
+        }
+        assert_eq!(decode("%zz%4", true), "%zz%4");
+    }
+}

@@ -1,0 +1,231 @@
+//! INDEX: one concrete index, with snapshots of what the request is judged by.
+//!
+//! [`Request`] holds the index, the topology and the stale replicas as they were when the request
+//! was resolved: "one request sees one topology and one index" is a property of the type.
+
+pub mod scatter;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use miroir_api::meili::TaskKind;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+pub use scatter::Scatter;
+
+use crate::context::Context;
+use crate::meta::Meta;
+use crate::query::{FetchOne, List, Original, RawObject, Search};
+use crate::stage::Stage;
+use miroir_core::documents::RawDocument;
+use miroir_core::hints::Hints;
+use miroir_core::topology::Topology;
+use miroir_core::view::StaleMap;
+use miroir_store::IndexEntry;
+
+/// How added documents meet existing ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Replace whole documents (`POST`).
+    Replace,
+    /// Merge top-level fields (`PUT`).
+    Update,
+}
+
+/// Which documents to delete.
+#[derive(Clone, Debug)]
+pub enum Deletion {
+    /// One, by id.
+    One(String),
+    /// Several, by id, in canonical form.
+    Ids {
+        /// The ids.
+        ids: Vec<String>,
+    },
+    /// All that match a filter, as JSON.
+    Filter(Box<RawValue>),
+    /// All.
+    All,
+}
+
+/// A write to documents.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Add documents.
+    Add {
+        /// How.
+        method: Method,
+        /// The documents, split but untouched.
+        documents: Arc<Vec<RawDocument>>,
+        /// `?primaryKey=`.
+        primary_key: Option<String>,
+        /// `?skipCreation=`.
+        skip_creation: bool,
+    },
+    /// Delete documents.
+    Delete(Deletion),
+    /// Edit documents by function.
+    Edit(Arc<Edition>),
+}
+
+impl Write {
+    /// The kind and the details of the task it becomes where its index does not exist, as one node
+    /// shows them.
+    pub fn missing_index_details(&self) -> (TaskKind, Value) {
+        match self {
+            Self::Add { documents, .. } => (
+                TaskKind::DocumentAdditionOrUpdate,
+                json!({"receivedDocuments": documents.len(), "indexedDocuments": 0}),
+            ),
+            Self::Edit(edit) => (
+                TaskKind::DocumentEdition,
+                json!({
+                    "deletedDocuments": null, "editedDocuments": 0, "context": edit.context,
+                    "function": edit.function,
+                    "originalFilter": edit.filter.as_ref().map(Value::to_string),
+                }),
+            ),
+            Self::Delete(deletion) => {
+                (TaskKind::DocumentDeletion, deletion.missing_index_details())
+            }
+        }
+    }
+}
+
+impl Deletion {
+    fn missing_index_details(&self) -> Value {
+        let (ids, filter) = match self {
+            Self::All => return json!({"deletedDocuments": 0}),
+            Self::One(_) => (1, None),
+            Self::Ids { ids } => (ids.len(), None),
+            Self::Filter(filter) => (0, Some(scatter::compact(filter))),
+        };
+        json!({"providedIds": ids, "deletedDocuments": 0, "originalFilter": filter})
+    }
+}
+
+/// An edition of documents by function, as the client wrote it.
+#[derive(Clone, Debug)]
+pub struct Edition {
+    /// The function.
+    pub function: String,
+    /// An object, or `null`.
+    pub context: Value,
+    /// Which documents; all without.
+    pub filter: Option<Value>,
+}
+
+/// What several searches of one index find together.
+#[derive(Clone, Debug)]
+pub struct Union {
+    /// The searches in their `POST` form, without paging and facets.
+    pub queries: Vec<RawObject>,
+    /// How many hits are shown at most: what one node would have looked at.
+    pub depth: usize,
+    /// Whether hits are counted exhaustively.
+    pub exhaustive: bool,
+    /// The federation's distinct attribute.
+    pub distinct: Option<String>,
+    /// Facets to count over all that is found.
+    pub facets: Option<Vec<String>>,
+}
+
+/// What is done to the index.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// A ranked read.
+    Search(Arc<Search>),
+    /// How much several searches find together, and its facets: a search answer without hits.
+    Union(Arc<Union>),
+    /// One document.
+    FetchOne(Arc<FetchOne>),
+    /// A list of documents.
+    List(Arc<List>),
+    /// A write.
+    Write {
+        /// What.
+        write: Write,
+        /// The client's own words.
+        custom_metadata: Option<String>,
+    },
+}
+
+/// A request of the index stage.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What.
+    pub op: Operation,
+    /// The request as it came, to be asked again of one node when nodes refuse it.
+    pub original: Arc<Original>,
+    /// Of which index.
+    pub index: Arc<IndexEntry>,
+    /// Under which topology.
+    pub topology: Arc<Topology>,
+    /// Without which replicas.
+    pub stale: Arc<StaleMap>,
+    /// What layers wish.
+    pub hints: Hints,
+    /// On whose behalf.
+    pub cx: Context,
+}
+
+/// An answer of the index stage.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Status: 200, or 202 for accepted writes.
+    pub status: http::StatusCode,
+    /// JSON.
+    pub body: Bytes,
+    /// How it came about.
+    pub meta: Meta,
+}
+
+impl Response {
+    /// The same answer to another request: with uids of its own.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        if self.meta.uids.is_empty() {
+            return self.clone();
+        }
+        let mut out = self.clone();
+        let mut body = self.body.to_vec();
+        for uid in &mut out.meta.uids {
+            let other = Uuid::now_v7();
+            // They are at the end, behind the hits.
+            if let Some(at) = memchr::memmem::rfind(&body, uid.to_string().as_bytes()) {
+                other.hyphenated().encode_lower(&mut body[at..]);
+            }
+            *uid = other;
+        }
+        out.body = Bytes::from(body);
+        out
+    }
+}
+
+impl Stage for Request {
+    type Response = Response;
+    const NAME: &'static str = "index";
+}
+
+/// A boxed service of this stage.
+pub type BoxService = crate::stage::BoxService<Request>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_given_again_has_other_uids() {
+        let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
+        let body = format!("{{\"hits\":[\"é\"],\"requestUid\":\"{one}\",\"queryUid\":\"{two}\"}}");
+        let meta = Meta { uids: vec![one, two], ..Meta::default() };
+        let answer = Response { status: http::StatusCode::OK, body: body.clone().into(), meta };
+        let again = answer.again();
+        let [first, second] = again.meta.uids[..] else { panic!("two uids") };
+        assert!([first, second].iter().all(|uid| ![one, two].contains(uid)) && first != second);
+        let back = body.replace(&one.to_string(), &first.to_string());
+        assert_eq!(again.body, back.replace(&two.to_string(), &second.to_string()));
+    }
+}

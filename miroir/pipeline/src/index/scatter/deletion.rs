@@ -1,0 +1,108 @@
+//! Deletions of documents: by id, by filter, all.
+
+use std::sync::Arc;
+
+use http::Method as Verb;
+use miroir_api::ShardId;
+use miroir_api::meili::TaskKind;
+use serde_json::json;
+
+use super::Scatter;
+use super::apart::counted;
+use super::documents::{compact, decided, finish, new_task};
+use crate::error::Error;
+use crate::index::{Deletion, Request, Response};
+use crate::leaf::narrow;
+use crate::node::Call;
+use crate::node_errors;
+use miroir_core::routing::{ShardSet, shard_of};
+
+/// A call that deletes what a filter, as JSON, lets through.
+fn by_filter(base: &str, filter: &[u8]) -> Call {
+    let mut body = b"{\"filter\":".to_vec();
+    body.extend_from_slice(filter);
+    body.push(b'}');
+    Call::new(Verb::POST, "documents_delete", format!("{base}/delete")).json(body)
+}
+
+pub(super) async fn run(
+    scatter: Scatter,
+    request: Request,
+    deletion: Deletion,
+    metadata: Option<String>,
+) -> Result<Response, Error> {
+    let index = Arc::clone(&request.index);
+    let base = format!("/indexes/{}/documents", index.physical);
+    let task = |fields| new_task(&request, TaskKind::DocumentDeletion, metadata.clone(), fields);
+    let by_id = |provided: usize| json!({"providedIds": provided, "deletedDocuments": null, "originalFilter": null});
+    let (touched, batches, task) = match deletion {
+        Deletion::All => {
+            let touched = ShardSet::full(index.shards);
+            let batches = counted(&scatter.shared, &request, &touched, |shards, part| {
+                if part {
+                    by_filter(&base, &narrow(None, shards, index.shards))
+                } else {
+                    Call::new(Verb::DELETE, "documents_clear", base.clone())
+                }
+            });
+            (touched, batches, task(json!({"deletedDocuments": null})))
+        }
+        Deletion::Filter(filter) => {
+            // A body that no node would take must not reach some of them: an index that does not
+            // exist checks it without effect.
+            let mut probe = request.original.replay("/indexes/miroir-filter-check");
+            node_errors::hide(&mut probe);
+            if let Err(error) = scatter.shared.nodes.call_any(&probe, &request.cx).await {
+                return Err(node_errors::scrub(error, &index, true));
+            }
+            let fields = json!({
+                "providedIds": 0, "deletedDocuments": null, "originalFilter": compact(&filter),
+            });
+            let touched = ShardSet::full(index.shards);
+            let text = filter.get().as_bytes();
+            let batches = counted(&scatter.shared, &request, &touched, |shards, part| {
+                if part {
+                    by_filter(&base, &narrow(Some(text), shards, index.shards))
+                } else {
+                    by_filter(&base, text)
+                }
+            });
+            (touched, batches, task(fields))
+        }
+        Deletion::One(id) => {
+            let shard = shard_of(id.as_bytes(), index.shards);
+            let path = format!("{base}/{}", crate::query::encode(&id));
+            let touched = ShardSet::single(shard, index.shards);
+            let batches = counted(&scatter.shared, &request, &touched, |_, _| {
+                Call::new(Verb::DELETE, "documents_delete", path.clone())
+            });
+            (touched, batches, task(by_id(1)))
+        }
+        Deletion::Ids { ids } => {
+            let provided = ids.len();
+            let placed: Vec<(ShardId, String)> =
+                ids.into_iter().map(|id| (shard_of(id.as_bytes(), index.shards), id)).collect();
+            let mut touched = ShardSet::empty(index.shards);
+            for (shard, _) in &placed {
+                touched.insert(*shard);
+            }
+            if placed.is_empty() {
+                let fields =
+                    json!({"providedIds": 0, "deletedDocuments": 0, "originalFilter": null});
+                return decided(&scatter, task(fields), Ok(()), &request.cx).await;
+            }
+            let path = format!("{base}/delete-batch");
+            let batches = counted(&scatter.shared, &request, &touched, |shards, _| {
+                let mine: Vec<&str> = placed
+                    .iter()
+                    .filter(|(shard, _)| shards.contains(*shard))
+                    .map(|(_, id)| id.as_str())
+                    .collect();
+                let body = serde_json::to_vec(&mine).unwrap_or_default();
+                Call::new(Verb::POST, "documents_delete", path.clone()).json(body)
+            });
+            (touched, batches, task(by_id(provided)))
+        }
+    };
+    finish(scatter, request.clone(), index, touched, batches, task).await
+}

@@ -1,0 +1,231 @@
+//! Writes to documents: which documents go to which shards, and which deletions to which nodes.
+
+use std::sync::Arc;
+
+use http::Method as Verb;
+use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::write::{Batch, Plan, accepted, dispatch_write};
+use super::{Scatter, deletion};
+use crate::cluster::settings::IndexSettings;
+use crate::context::Context;
+use crate::error::Error;
+use crate::index::{Method, Request, Response, Write};
+use crate::node::Call;
+use miroir_core::documents::{self, Checks, RawDocument};
+use miroir_core::routing::{ShardSet, shard_of};
+use miroir_core::view::StaleKind;
+use miroir_store::clock;
+use miroir_store::{IndexEntry, NewTask};
+
+/// A filter as tasks show it: JSON without insignificant white space.
+pub fn compact(filter: &RawValue) -> String {
+    serde_json::from_str::<Value>(filter.get())
+        .map_or_else(|_| filter.get().to_owned(), |value| value.to_string())
+}
+
+/// Details as an ordered map.
+pub(super) fn details(value: Value) -> Option<Map<String, Value>> {
+    match value {
+        Value::Object(map) => Some(map),
+        _ => None,
+    }
+}
+
+pub(super) fn new_task(
+    request: &Request,
+    kind: TaskKind,
+    metadata: Option<String>,
+    fields: Value,
+) -> NewTask {
+    NewTask {
+        index: Some(request.index.name.to_string()),
+        physical: Some(request.index.physical.clone()),
+        details: details(fields),
+        custom_metadata: metadata,
+        ..NewTask::new(kind, clock::now())
+    }
+}
+
+pub(super) async fn decided(
+    scatter: &Scatter,
+    mut task: NewTask,
+    result: Result<(), ApiError>,
+    cx: &Context,
+) -> Result<Response, Error> {
+    match result {
+        Ok(()) => task.status = TaskStatus::Succeeded,
+        Err(error) => {
+            task.status = TaskStatus::Failed;
+            task.error = Some(error);
+        }
+    }
+    task.idempotency = cx.idempotency.as_deref().map(str::to_owned);
+    // The task is over at once: so must be the creation of the index it may have caused.
+    if let Some(physical) = &task.physical {
+        scatter.shared.nodes.await_index(physical, cx).await;
+    }
+    let record = scatter.shared.stores.tasks.insert(task).await?;
+    Ok(accepted(&record, Vec::new(), None))
+}
+
+pub(super) async fn run(
+    scatter: Scatter,
+    request: Request,
+    write: Write,
+    metadata: Option<String>,
+) -> Result<Response, Error> {
+    if let Some(why) = &request.index.frozen {
+        return Err(Error::api(
+            "miroir_index_frozen",
+            format!("Index `{}` takes no writes: {why}", request.index.name),
+        ));
+    }
+    match write {
+        Write::Add { method, documents, primary_key, skip_creation } => {
+            add(scatter, request, method, documents, primary_key, skip_creation, metadata).await
+        }
+        Write::Edit(edit) => super::edit::run(scatter, request, edit, metadata).await,
+        Write::Delete(deletion) => deletion::run(scatter, request, deletion, metadata).await,
+    }
+}
+
+/// Decides the primary key and checks the whole payload. The inner error fails the task.
+fn prepare(
+    index: &IndexEntry,
+    settings: &IndexSettings,
+    documents: &[RawDocument],
+    method: Method,
+    given: Option<&str>,
+) -> Result<(String, documents::Prepared), ApiError> {
+    let key = match (&index.primary_key, given) {
+        (Some(known), Some(given)) if known != given => {
+            return Err(ApiError::new(
+                "index_primary_key_already_exists",
+                format!("Index already has a primary key: `{known}`."),
+            ));
+        }
+        (Some(known), _) => known.clone(),
+        (None, Some(given)) => given.to_owned(),
+        (None, None) => documents::infer(&documents[0]).into_result()?,
+    };
+    let checks = Checks {
+        index: index.name.as_str(),
+        method: match method {
+            Method::Replace => documents::Method::Replace,
+            Method::Update => documents::Method::Update,
+        },
+        geo: settings.geo,
+        geojson: settings.geojson,
+        embedders: &settings.embedders,
+    };
+    let shards = index.shards;
+    let prepared =
+        documents::prepare(documents.to_vec(), &key, &checks, |id| shard_of(id, shards))?;
+    Ok((key, prepared))
+}
+
+async fn add(
+    scatter: Scatter,
+    request: Request,
+    method: Method,
+    documents: Arc<Vec<RawDocument>>,
+    given: Option<String>,
+    skip_creation: bool,
+    metadata: Option<String>,
+) -> Result<Response, Error> {
+    let received = documents.len() as u64;
+    let task = |indexed: Value| {
+        let fields = json!({"receivedDocuments": received, "indexedDocuments": indexed});
+        new_task(&request, TaskKind::DocumentAdditionOrUpdate, metadata.clone(), fields)
+    };
+    if documents.is_empty() {
+        return decided(&scatter, task(json!(0)), Ok(()), &request.cx).await;
+    }
+    let mut index = Arc::clone(&request.index);
+    let (key, prepared) = loop {
+        let settings = scatter.shared.settings.get(&index, &request.cx).await?;
+        let (entry, docs, wanted) = (Arc::clone(&index), Arc::clone(&documents), given.clone());
+        let work = move || prepare(&entry, &settings, &docs, method, wanted.as_deref());
+        // Large payloads would hold up everybody else on this thread.
+        let result = if documents.len() > 256 {
+            tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+        } else {
+            work()
+        };
+        let (key, prepared) = match result {
+            Ok(done) => done,
+            Err(error) => {
+                let task = task(json!(0));
+                return decided(&scatter, task, Err(error), &request.cx).await;
+            }
+        };
+        let letters = prepared.letters.with(index.letters);
+        if index.primary_key.as_deref() == Some(key.as_str()) && index.letters == letters {
+            break (key, prepared);
+        }
+        // Before any node has a document of the kind: whoever reads by what was known sees none.
+        let name = index.name.clone();
+        let entry = scatter
+            .shared
+            .catalog
+            .change(&name, |entry| {
+                let mut entry = entry?.clone();
+                entry.primary_key.get_or_insert_with(|| key.clone());
+                if entry.primary_key.as_deref() == Some(key.as_str()) {
+                    entry.letters = entry.letters.with(letters);
+                }
+                Some(entry)
+            })
+            .await?;
+        // Somebody else's key may have won: prepare again under it.
+        index = entry.ok_or_else(|| Error::index_not_found(name.as_str()))?;
+    };
+    let mut query = format!("?primaryKey={}", crate::query::encode(&key));
+    if skip_creation {
+        query.push_str("&skipCreation=true");
+    }
+    let verb = if method == Method::Replace { Verb::POST } else { Verb::PUT };
+    let path = format!("/indexes/{}/documents{query}", index.physical);
+    let touched =
+        ShardSet::from_iter(prepared.documents.iter().map(|document| document.shard), index.shards);
+    let placement = request.topology.placement(index.shards);
+    let mut batches = Vec::new();
+    for node in request.topology.nodes() {
+        let shards = placement.owned_by(&node.id).intersection(&touched);
+        if shards.is_empty() {
+            continue;
+        }
+        let body = documents::payload_for(&prepared, index.shards, &[], |s| shards.contains(s));
+        let call = Call::new(verb.clone(), "documents_post", path.clone()).json(body);
+        batches.push(Batch { node: node.id.clone(), shards, calls: vec![call], parts: Vec::new() });
+    }
+    let mut new = task(Value::Null);
+    // Known now, shown when the task is done.
+    new.protocol = Some(json!({"indexed": prepared.unique_ids}));
+    finish(scatter, request, index, touched, batches, new).await
+}
+
+pub(super) async fn finish(
+    scatter: Scatter,
+    request: Request,
+    index: Arc<IndexEntry>,
+    touched: ShardSet,
+    batches: Vec<Batch>,
+    task: NewTask,
+) -> Result<Response, Error> {
+    let plan = Plan {
+        index,
+        topology: Arc::clone(&request.topology),
+        touched,
+        missed: StaleKind::Shard,
+        batches,
+        exclusive: None,
+        preflight: false,
+    };
+    let outcome =
+        dispatch_write(scatter.leaves, scatter.shared, plan, task, request.cx.clone()).await?;
+    Ok(accepted(&outcome.record, outcome.degraded, outcome.group))
+}

@@ -1,0 +1,70 @@
+//! Edition of documents by function: every node edits its own copies, each document is counted once.
+//!
+//! The function sees one document at a time, so where a document is does not matter. What differs
+//! from one node: a function that fails on a document fails the task, but what other nodes edited
+//! stays edited.
+
+use std::sync::Arc;
+
+use http::Method as Verb;
+use miroir_api::meili::TaskKind;
+use serde_json::{Value, json};
+
+use super::Scatter;
+use super::apart::counted;
+use super::documents::{finish, new_task};
+use crate::error::Error;
+use crate::index::{Edition, Request, Response};
+use crate::leaf::narrow;
+use crate::node::Call;
+use crate::node_errors;
+use miroir_core::documents::edition;
+use miroir_core::routing::ShardSet;
+
+pub(super) async fn run(
+    scatter: Scatter,
+    request: Request,
+    edit: Arc<Edition>,
+    metadata: Option<String>,
+) -> Result<Response, Error> {
+    let index = Arc::clone(&request.index);
+    let Some(wrapped) = edition::wrap(&edit.function) else {
+        return Err(Error::api(
+            "miroir_not_supported",
+            "Miroir does not run functions that both define functions or closures and end with \
+             `return` or `exit`. Write the condition as `if … else …`, or do without the definition.",
+        ));
+    };
+    let path = format!("/indexes/{}/documents/edit", index.physical);
+    let filter = edit.filter.as_ref().map(|filter| {
+        let text = filter.to_string();
+        if node_errors::names_reserved(&text) { node_errors::hidden(&text) } else { text }
+    });
+    let call = |shards: &ShardSet, part: bool| {
+        let client = filter.as_deref().map(str::as_bytes);
+        let filter = if part {
+            serde_json::from_slice(&narrow(client, shards, index.shards)).ok()
+        } else {
+            client.and_then(|client| serde_json::from_slice::<Value>(client).ok())
+        };
+        let mut body = json!({"function": wrapped.text, "context": edit.context});
+        if let Some(filter) = filter {
+            body["filter"] = filter;
+        }
+        Call::new(Verb::POST, "documents_edit", path.clone()).json(body.to_string())
+    };
+    let mut task = new_task(
+        &request,
+        TaskKind::DocumentEdition,
+        metadata,
+        json!({
+            "deletedDocuments": null, "editedDocuments": null,
+            "context": edit.context, "function": edit.function,
+            "originalFilter": edit.filter.as_ref().map(Value::to_string),
+        }),
+    );
+    task.protocol = Some(json!({"linesBefore": wrapped.lines_before}));
+    let all = ShardSet::full(index.shards);
+    let batches = counted(&scatter.shared, &request, &all, call);
+    finish(scatter, request.clone(), index, all, batches, task).await
+}

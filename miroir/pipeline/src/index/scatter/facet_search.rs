@@ -1,0 +1,70 @@
+//! Searching the values of one facet: every leaf's values, counted together.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::{Scatter, fetch, read};
+use crate::cluster::settings::IndexSettings;
+use crate::error::Error;
+use crate::index::{Request, Response};
+use crate::leaf::{Ask, Scoped};
+use crate::node_errors;
+use crate::query::{RawObject, Search};
+use miroir_core::merge::{FacetSearchOptions, merge_facet_search};
+
+/// What the leaves are asked, and how their answers are merged. `None`: a node has to say what is
+/// wrong.
+fn plan(search: &Search, settings: &IndexSettings) -> Option<(Scoped, FacetSearchOptions)> {
+    let mut body: RawObject = search.body.clone()?;
+    let facet = body.read::<String>("facetName").ok()??;
+    let reserved = |key| body.raw(key).is_some_and(node_errors::names_reserved);
+    if reserved("facetName") || reserved("filter") {
+        return None;
+    }
+    if body.read::<bool>("useNetwork").ok()?.unwrap_or(false) {
+        return None;
+    }
+    body.remove("useNetwork");
+    let query = body.read::<String>("facetQuery").ok()?.is_some();
+    let order = settings.sort_facets.get(&facet).or_else(|| settings.sort_facets.get("*"));
+    let filter = body.remove("filter").filter(|filter| filter.get() != "null");
+    let scoped = Scoped {
+        path: "/facet-search",
+        body: body.to_bytes(),
+        filter: filter.map(|filter| Bytes::from(filter.get().to_owned())),
+        operation: "facet_search",
+        sort_values: false,
+    };
+    let options = FacetSearchOptions {
+        max_values_per_facet: settings.max_values,
+        order: order.copied().unwrap_or_default(),
+        query,
+        processing_time_ms: 0,
+    };
+    Some((scoped, options))
+}
+
+pub(super) async fn run(
+    scatter: &Scatter,
+    request: &Request,
+    search: &Search,
+) -> Result<Response, Error> {
+    let started = Instant::now();
+    let settings = scatter.shared.settings.get(&request.index, &request.cx).await?;
+    let Some((scoped, mut options)) = plan(search, &settings) else {
+        return Err(read::refusal(scatter, request).await);
+    };
+    let parts = [&scoped.body[..], scoped.filter.as_deref().unwrap_or_default()];
+    let route =
+        read::route(scatter, request, read::fingerprint(request.index.name.as_str(), &parts));
+    let shards = read::shards(request);
+    let ask = Ask::Scoped(Arc::new(scoped));
+    let gathered = fetch::gather(scatter, request, &shards, ask, &route).await?;
+    options.processing_time_ms = started.elapsed().as_millis() as u64;
+    let bodies: Vec<Bytes> = gathered.pages.iter().map(|page| page.body.clone()).collect();
+    let body = merge_facet_search(&bodies, &options).map_err(|e| Error::internal(e.to_string()))?;
+    Ok(Response { status: StatusCode::OK, body, meta: read::meta(scatter, request, &gathered) })
+}

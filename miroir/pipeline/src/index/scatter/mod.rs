@@ -1,0 +1,97 @@
+//! Scatter, the boundary from one index to its shards: plan, fan out, merge or count the quorum.
+
+mod apart;
+mod deletion;
+mod documents;
+mod edit;
+mod explained;
+mod facet_search;
+mod fetch;
+mod freshness;
+mod hybrid;
+pub mod listing;
+pub mod missed;
+pub mod read;
+mod search;
+mod similar;
+mod union;
+mod write;
+
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use futures_util::future::BoxFuture;
+use tower::Service;
+
+pub use documents::compact;
+pub(crate) use search::project;
+pub use write::{Batch, Outcome, Plan, accepted, dispatch_write};
+
+use super::{Operation, Request, Response};
+use crate::cluster::ClusterState;
+use crate::error::Error;
+use crate::leaf;
+use crate::query::SearchKind;
+
+/// The base service of the index stage. Always ready; waiting happens in `call`.
+#[derive(Clone, Debug)]
+pub struct Scatter {
+    leaves: leaf::BoxService,
+    shared: Arc<ClusterState>,
+}
+
+impl Scatter {
+    /// Scatters over these leaves.
+    pub fn new(leaves: leaf::BoxService, shared: Arc<ClusterState>) -> Self {
+        Self { leaves, shared }
+    }
+
+    async fn run(self, request: Request) -> Result<Response, Error> {
+        let request = match &request.op {
+            Operation::Write { .. } => request,
+            _ => freshness::apply(&self, request).await?,
+        };
+        match &request.op {
+            Operation::Search(search) => {
+                let search = Arc::clone(search);
+                match search.kind {
+                    SearchKind::Hits | SearchKind::Part => {
+                        search::run(&self, &request, &search).await
+                    }
+                    SearchKind::FacetValues => facet_search::run(&self, &request, &search).await,
+                    SearchKind::Similar => similar::run(&self, &request, &search).await,
+                }
+            }
+            Operation::Union(union) => {
+                let union = Arc::clone(union);
+                union::run(&self, &request, &union).await
+            }
+            Operation::FetchOne(fetch) => {
+                let fetch = Arc::clone(fetch);
+                fetch::one(&self, &request, &fetch).await
+            }
+            Operation::List(list) => {
+                let list = Arc::clone(list);
+                fetch::list(&self, &request, &list).await
+            }
+            Operation::Write { write, custom_metadata } => {
+                let (write, metadata) = (write.clone(), custom_metadata.clone());
+                documents::run(self, request, write, metadata).await
+            }
+        }
+    }
+}
+
+impl Service<Request> for Scatter {
+    type Response = Response;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        Box::pin(self.clone().run(request))
+    }
+}

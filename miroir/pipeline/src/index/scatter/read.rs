@@ -1,0 +1,208 @@
+//! What all reads share: plan a cover, ask its leaves in parallel, ask a node for its own words.
+
+use std::sync::Arc;
+
+use miroir_api::NodeId;
+use tower::ServiceExt;
+use twox_hash::XxHash64;
+
+use super::{Scatter, explained};
+use crate::cluster::UnavailableShards;
+use crate::error::{Error, ErrorKind};
+use crate::gather;
+use crate::index::Request;
+use crate::leaf::{self, Ask, Page, Target};
+use crate::meta::Meta;
+use crate::node_errors;
+use miroir_core::routing::ShardSet;
+use miroir_core::view::Route;
+
+/// What came back from the leaves.
+#[derive(Debug)]
+pub struct Gathered {
+    /// Pages, ordered by node.
+    pub pages: Vec<Page>,
+    /// Shards nobody answered for.
+    pub missing: ShardSet,
+}
+
+/// Hashes what identifies a query, leaving its paging out.
+///
+/// Hits that no rule tells apart come in a node's private order. Pages of one query therefore have
+/// to come from the same replicas: the rotation among replicas is keyed by the query, so distinct
+/// queries spread evenly and the pages of one query stay together.
+pub fn fingerprint(index: &str, parts: &[&[u8]]) -> u64 {
+    let mut bytes = Vec::with_capacity(64);
+    bytes.extend_from_slice(index.as_bytes());
+    for part in parts {
+        bytes.push(0);
+        bytes.extend_from_slice(part);
+    }
+    XxHash64::oneshot(0, &bytes)
+}
+
+/// The shards a read is about: all that can match, as far as layers know.
+pub fn shards(request: &Request) -> ShardSet {
+    let hint = request.hints.shards.as_ref();
+    hint.map_or_else(|| ShardSet::full(request.index.shards), |ask| ask.value.clone())
+}
+
+/// Which groups and replicas to try, best first. `sequence` is equal for equal queries.
+pub fn route(scatter: &Scatter, request: &Request, sequence: u64) -> Route {
+    scatter.shared.reads.route(&request.topology, &request.hints, sequence)
+}
+
+/// Asks for these shards, each exactly once, with one leaf per planned node.
+///
+/// An index that a node has made but not prepared yet is waited for a little.
+///
+/// # Errors
+/// What a node says of the request; missing shards are an error only if the policy says so.
+pub async fn gather(
+    scatter: &Scatter,
+    request: &Request,
+    shards: &ShardSet,
+    ask: Ask,
+    route: &Route,
+) -> Result<Gathered, Error> {
+    match gather_once(scatter, request, shards, ask.clone(), route).await {
+        Err(error) if node_errors::is_unprepared(&error) => {
+            scatter.shared.nodes.await_index(&request.index.physical, &request.cx).await;
+            match gather_once(scatter, request, shards, ask, route).await {
+                Err(error) if node_errors::is_unprepared(&error) => {
+                    Err(Error::shards_unavailable(shards.clone()))
+                }
+                other => other,
+            }
+        }
+        other => other,
+    }
+}
+
+async fn gather_once(
+    scatter: &Scatter,
+    request: &Request,
+    shards: &ShardSet,
+    ask: Ask,
+    route: &Route,
+) -> Result<Gathered, Error> {
+    let shared = &scatter.shared;
+    let plan = leaf::choose(
+        &request.topology,
+        &request.index,
+        &request.stale,
+        route,
+        shards,
+        &request.hints.avoid,
+        &shared.nodes.scores,
+    );
+    if let Some(explain) = &request.cx.explain {
+        explained::planned(explain, scatter, request, shards, route, &plan);
+    }
+    metrics::histogram!("miroir_scatter_fan_out_size").record(plan.leaves.len() as f64);
+    let calls = plan.leaves.into_iter().map(|planned| {
+        let leaf = leaf::Request {
+            target: Target::Cover {
+                shards: planned.shards.clone(),
+                avoid: request.hints.avoid.clone(),
+                chosen: Some(planned),
+            },
+            ask: ask.clone(),
+            index: Arc::clone(&request.index),
+            topology: Arc::clone(&request.topology),
+            stale: Arc::clone(&request.stale),
+            route: route.clone(),
+            cx: request.cx.clone(),
+        };
+        scatter.leaves.clone().oneshot(leaf)
+    });
+    let mut out = Gathered { pages: Vec::new(), missing: plan.missing };
+    let mut last = None;
+    for answer in gather::all(calls).await {
+        let answer = answer?;
+        out.pages.extend(answer.pages);
+        out.missing.union_with(&answer.missing);
+        for failed in answer.failed {
+            out.missing.union_with(&failed.shards);
+            last = Some(failed.error);
+        }
+    }
+    if !out.missing.is_empty() {
+        // Accepted, but not made yet on nodes that nobody can stand in for.
+        if let Some(error) =
+            last.as_ref().filter(|e| matches!(e.kind(), ErrorKind::Verbatim { .. }))
+        {
+            return Err(error.clone());
+        }
+        metrics::counter!("miroir_scatter_partial_responses_total").increment(1);
+        if shared.options.unavailable == UnavailableShards::Error || out.pages.is_empty() {
+            tracing::warn!(index = %request.index.name, cause = ?last.map(|e| e.label()), "no replica for some shards");
+            return Err(Error::shards_unavailable(out.missing));
+        }
+    }
+    out.pages.sort_by(|a, b| a.node.cmp(&b.node));
+    Ok(out)
+}
+
+/// Whether one node holds all of an index and nothing else of it is asked.
+pub fn whole(scatter: &Scatter, request: &Request, shards: &ShardSet, route: &Route) -> bool {
+    let plan = leaf::choose(
+        &request.topology,
+        &request.index,
+        &request.stale,
+        route,
+        shards,
+        &request.hints.avoid,
+        &scatter.shared.nodes.scores,
+    );
+    plan.leaves.len() == 1 && shards.len() == request.index.shards as usize
+}
+
+/// The facts about a read that travel up.
+pub fn meta(scatter: &Scatter, request: &Request, gathered: &Gathered) -> Meta {
+    let in_flight = scatter.shared.broadcasts.is_in_flight(&request.index.physical);
+    Meta {
+        missing_shards: (!gathered.missing.is_empty()).then(|| gathered.missing.clone()),
+        settings_version: Some(request.index.settings_version),
+        settings_in_flight: in_flight,
+        nodes: gathered.pages.len(),
+        ..Meta::default()
+    }
+}
+
+/// Asks one node the client's own question, for its words about it.
+///
+/// # Errors
+/// Always: the node's answer if it refuses, an internal error if it does not.
+pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
+    let prefix = format!("/indexes/{}", request.index.physical);
+    let mut call = request.original.replay(&prefix);
+    let mangled = node_errors::hide(&mut call);
+    // A node of a group that is not for this request is not asked either.
+    let groups = request.topology.groups().iter().map(|group| group.id);
+    let open = request.hints.order(groups, 0);
+    let of = |node: &NodeId| request.topology.node(node).is_some_and(|n| open.contains(&n.group));
+    match scatter.shared.nodes.call_any_of(of, &call, &request.cx).await {
+        Ok(_) => {
+            tracing::error!(path = %request.original.path, "a node takes what Miroir cannot read");
+            Error::internal("a node takes what Miroir cannot read")
+        }
+        Err(error) => node_errors::scrub(error, &request.index, mangled),
+    }
+}
+
+/// What a node complains of in the client's own question. Nodes stop reading a filter where nothing
+/// is left to find, so that one may take what another one refuses: they are asked in turn.
+pub async fn complaint(scatter: &Scatter, request: &Request) -> Option<Error> {
+    let shared = &scatter.shared;
+    let mut call = request.original.replay(&format!("/indexes/{}", request.index.physical));
+    let mangled = node_errors::hide(&mut call);
+    for node in shared.nodes.any() {
+        if let Err(error) = shared.nodes.call(&node, &call, &request.cx).await
+            && matches!(error.kind(), ErrorKind::Verbatim { .. })
+        {
+            return Some(node_errors::scrub(error, &request.index, mangled));
+        }
+    }
+    None
+}

@@ -1,0 +1,257 @@
+//! Totals and facets under a distinct attribute, as one node gives them.
+//!
+//! A node's estimate leaves out the duplicates of the hits it looked at ([`merge::looked_at`]). No
+//! leaf can tell: the duplicates may be on others, and each looks further than one node would. But
+//! once the values looked at are known, every document without any of them counts, and of the others
+//! the hits that were kept. Leaves count both: one more question, and one before it if hits tied with
+//! the last of the page may go on beyond the leaves' lists.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use futures_util::future::{OptionFuture, join, try_join_all};
+
+use super::super::Scatter;
+use super::super::read::Gathered;
+use super::ask;
+use super::facets::{exact_facets, joined};
+use super::plan::{Estimate, Plan, SHOWN};
+use crate::error::Error;
+use crate::index::Request;
+use crate::leaf::{self, Scoped};
+use crate::node::Call;
+use crate::query::RawObject;
+use miroir_core::merge::{self, Looked, MergedFacets};
+use miroir_core::routing::ShardSet;
+use miroir_core::view::Route;
+
+/// How many hits beyond the page are looked at to find the end of those tied with its last.
+const DEEPER: &[usize] = &[1000, 10_000];
+
+/// More values than this are not named in a filter; the total then is the leaves' own.
+pub(super) const MAX_VALUES: usize = 20_000;
+
+/// More hits than a leaf has candidates.
+const EVERYTHING: usize = 1_000_000;
+
+/// What a node would say of all candidates.
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) total: u64,
+    pub(super) facets: Option<MergedFacets>,
+}
+
+/// Who asks what, of whom.
+pub(super) struct Counter<'a> {
+    pub(super) scatter: &'a Scatter,
+    pub(super) request: &'a Request,
+    pub(super) plan: &'a Plan,
+    pub(super) shards: &'a ShardSet,
+    pub(super) route: &'a Route,
+}
+
+impl Counter<'_> {
+    /// `None` where it cannot be told: then the leaves' own counts have to do.
+    pub(super) async fn estimate(
+        &self,
+        estimate: &Estimate,
+        gathered: &Gathered,
+        pages: &[merge::Page],
+    ) -> Option<Counted> {
+        let counted = self.count(estimate, gathered, pages).await;
+        if let Err(error) = &counted {
+            tracing::warn!(index = %self.request.index.name, cause = error.label(), "distinct hits are not counted exactly");
+        }
+        counted.ok().flatten()
+    }
+
+    async fn count(
+        &self,
+        estimate: &Estimate,
+        gathered: &Gathered,
+        pages: &[merge::Page],
+    ) -> Result<Option<Counted>, Error> {
+        let (attribute, wanted) = (&estimate.attribute, estimate.wanted);
+        let Some(body) = RawObject::parse(&self.plan.scoped.body) else { return Ok(None) };
+        if let [page] = pages {
+            // It looked at what one node looks at, or at one hit more.
+            let right = page.hits.len() <= wanted;
+            return if right { Ok(None) } else { self.alone(&body, wanted).await.map(Some) };
+        }
+        let mut looked = merge::looked_at(pages, &self.plan.hits, wanted, estimate.asked());
+        let mut further = None;
+        for more in DEEPER {
+            if !looked.unfinished {
+                break;
+            }
+            let asked = wanted.saturating_add(*more);
+            let mut body = bare(&body);
+            body.remove("facets");
+            body.set("attributesToRetrieve", &[attribute]);
+            body.set("showRankingScore", &true);
+            body.set("showRankingScoreDetails", &true);
+            body.set("limit", &asked);
+            let answer = self.ask(self.scoped(&body, None)).await?;
+            looked = merge::looked_at(&answer.1, &self.plan.hits, wanted, asked);
+            further = Some(answer.0);
+        }
+        let leaves = further.as_ref().unwrap_or(gathered);
+        if looked.unfinished || looked.values.iter().map(Vec::len).sum::<usize>() > MAX_VALUES {
+            return Ok(None);
+        }
+        if looked.everything && self.plan.facets.is_none() {
+            return Ok(Some(Counted { total: looked.shown as u64, facets: None }));
+        }
+        self.parts(&body, attribute, &looked, leaves).await.map(Some)
+    }
+
+    /// Facets of numbered pages, which count each value once: every leaf is asked again without the
+    /// values that others have. `None` where that cannot be told.
+    pub(super) async fn paged(
+        &self,
+        attribute: &str,
+        gathered: &Gathered,
+        pages: &[merge::Page],
+    ) -> Option<MergedFacets> {
+        let plan = self.plan;
+        let options = plan.facets.as_ref()?;
+        let body = RawObject::parse(&plan.scoped.body)?;
+        let wanted = body.read::<usize>("hitsPerPage").ok().flatten()?;
+        let looked = match wanted {
+            0 => Looked { values: vec![Vec::new(); pages.len()], ..Looked::default() },
+            _ => merge::looked_at(pages, &plan.hits, wanted, wanted),
+        };
+        let without = merge::apportion(pages, attribute, &looked)?;
+        if without.iter().map(Vec::len).sum::<usize>() > MAX_VALUES {
+            return None;
+        }
+        let leaves = gathered.pages.iter().zip(without).enumerate();
+        let asked = leaves.map(|(leaf, (page, without))| {
+            let mut body = bare(&body);
+            body.set("attributesToRetrieve", &[(); 0]);
+            body.set("hitsPerPage", looked.valued.get(leaf).unwrap_or(&0));
+            let condition = format!("{} NOT IN [{}]", merge::quoted(attribute), without.join(","));
+            let condition = Some(condition.as_str()).filter(|_| !without.is_empty());
+            self.of(page, self.scoped(&body, condition))
+        });
+        let pages = try_join_all(asked).await.ok()?;
+        Some(merge::merge_facets(&pages, options))
+    }
+
+    /// What the one leaf says that holds everything, if it is asked for no more than the page.
+    async fn alone(&self, body: &RawObject, wanted: usize) -> Result<Counted, Error> {
+        let mut body = bare(body);
+        body.set("attributesToRetrieve", &[(); 0]);
+        body.set("limit", &wanted);
+        self.counted(self.scoped(&body, None)).await
+    }
+
+    /// Counts what has none of the values, and what was kept of the rest.
+    async fn parts(
+        &self,
+        body: &RawObject,
+        attribute: &str,
+        looked: &Looked,
+        leaves: &Gathered,
+    ) -> Result<Counted, Error> {
+        let values = looked.literals();
+        // Of hits that show an empty string one is kept, though it has no value that is indexed.
+        let empty = looked.empty.filter(|_| looked.everything && looked.dropped > 0);
+        if values.is_empty() && empty.is_none() {
+            return self.rest(body, None).await;
+        }
+        let quoted = merge::quoted(attribute);
+        let mut others = format!("{quoted} NOT IN [{}]", values.join(","));
+        if empty.is_some() {
+            let _ = write!(others, " AND {quoted} IS NOT EMPTY");
+        }
+        let valued: usize = looked.valued.iter().sum();
+        let Some(options) = &self.plan.facets else {
+            let rest = self.rest(body, Some(&others)).await?;
+            let total = (rest.total + valued as u64).saturating_sub(looked.dropped as u64);
+            return Ok(Counted { total, facets: None });
+        };
+        let mut bare = bare(body);
+        bare.set("limit", &0);
+        let scoped = self.scoped(&bare, Some(&others));
+        let kept = leaves.pages.iter().enumerate().filter_map(|(leaf, page)| {
+            let owns = empty == Some(leaf);
+            let (values, valued) = (looked.values.get(leaf)?, looked.valued.get(leaf)?);
+            if *valued == 0 && !owns {
+                return None;
+            }
+            let mut body = bare.clone();
+            body.set("limit", if owns { &EVERYTHING } else { valued });
+            body.set("attributesToRetrieve", &[(); 0]);
+            let mut these = format!("{quoted} IN [{}]", values.join(","));
+            if looked.several {
+                // What shares a value with a hit of another leaf must not take its place here.
+                let elsewhere = looked.elsewhere(leaf).join(",");
+                let _ = write!(these, " AND {quoted} NOT IN [{elsewhere}]");
+            }
+            if owns {
+                let _ = write!(these, " OR {quoted} IS EMPTY");
+            }
+            Some(self.of(page, self.scoped(&body, Some(&these))))
+        });
+        let (rest, kept) = join(self.ask(scoped.clone()), try_join_all(kept)).await;
+        let ((gathered, mut pages), kept) = (rest?, kept?);
+        pages.extend(kept);
+        let mut total = pages.iter().fold(0, |sum: u64, page| sum.saturating_add(page.total));
+        if empty.is_none() {
+            total = total.saturating_sub(looked.dropped as u64);
+        }
+        let facets =
+            exact_facets(self.scatter, self.request, &scoped, &gathered.pages, &pages, options);
+        Ok(Counted { total, facets: Some(facets.await) })
+    }
+
+    /// Counts all candidates that meet a condition.
+    async fn rest(&self, body: &RawObject, condition: Option<&str>) -> Result<Counted, Error> {
+        let mut bare = bare(body);
+        bare.set("limit", &0);
+        self.counted(self.scoped(&bare, condition)).await
+    }
+
+    /// Totals and facets of one question.
+    async fn counted(&self, scoped: Scoped) -> Result<Counted, Error> {
+        let (gathered, pages) = self.ask(scoped.clone()).await?;
+        let total = pages.iter().fold(0, |sum: u64, page| sum.saturating_add(page.total));
+        let facets = self.plan.facets.as_ref().map(|options| {
+            exact_facets(self.scatter, self.request, &scoped, &gathered.pages, &pages, options)
+        });
+        Ok(Counted { total, facets: OptionFuture::from(facets).await })
+    }
+
+    async fn ask(&self, scoped: Scoped) -> Result<(Gathered, Vec<merge::Page>), Error> {
+        ask(self.scatter, self.request, scoped, self.shards, self.route).await
+    }
+
+    /// Asks the leaf a page came from.
+    pub(super) async fn of(&self, page: &leaf::Page, scoped: Scoped) -> Result<merge::Page, Error> {
+        let index = &self.request.index;
+        let body = leaf::restrict(&scoped, Some((&page.shards, index.shards)));
+        let path = format!("/indexes/{}/search", index.physical);
+        let call = Call::new(http::Method::POST, "search", path).json(body);
+        let answer = self.scatter.shared.nodes.call(&page.node, &call, &self.request.cx).await?;
+        merge::Page::decode(&answer).map_err(|_| Error::node(&page.node, "garbage"))
+    }
+
+    pub(super) fn scoped(&self, body: &RawObject, condition: Option<&str>) -> Scoped {
+        let client = self.plan.scoped.filter.as_ref();
+        let filter: Option<Bytes> = match condition {
+            Some(condition) => Some(joined(client, condition)),
+            None => client.cloned(),
+        };
+        Scoped { body: body.to_bytes(), filter, ..self.plan.scoped.clone() }
+    }
+}
+
+/// A body that only says which documents are candidates, and their facets.
+fn bare(body: &RawObject) -> RawObject {
+    let mut bare = body.clone();
+    for key in SHOWN {
+        bare.remove(key);
+    }
+    bare
+}

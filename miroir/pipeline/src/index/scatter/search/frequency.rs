@@ -1,0 +1,139 @@
+//! `matchingStrategy: frequency` over leaves: count the words, then ask for every bucket by itself.
+
+use futures_util::future::{join_all, try_join_all};
+use serde_json::value::RawValue;
+
+use super::super::Scatter;
+use super::facets::exact_facets;
+use super::plan::Plan;
+use super::{Found, ask, distinct_total};
+use crate::cluster::settings::IndexSettings;
+use crate::error::Error;
+use crate::index::Request;
+use crate::leaf::Scoped;
+use crate::query::RawObject;
+use miroir_core::merge::{self, Level, Terms};
+use miroir_core::routing::ShardSet;
+use miroir_core::view::Route;
+
+/// Parameters that decide what a word matches.
+const WORD_PARAMETERS: &[&str] = &["attributesToSearchOn", "locales"];
+
+/// Where another rule comes before the number of words, hits that match fewer of them may stand
+/// between those that match all; this many are looked through.
+const BETWEEN: usize = 1000;
+
+/// `None` when the query falls into too many buckets; then every leaf drops the words it would drop.
+pub(super) async fn find(
+    scatter: &Scatter,
+    request: &Request,
+    plan: &Plan,
+    settings: &IndexSettings,
+    terms: &Terms,
+    shards: &ShardSet,
+    route: &Route,
+) -> Result<Option<Found>, Error> {
+    let Some(body) = RawObject::parse(&plan.scoped.body) else { return Ok(None) };
+    let frequencies = count(scatter, request, plan, &body, terms, route).await?;
+    let Some(levels) = terms.levels(&frequencies) else { return Ok(None) };
+    // What every hit matches says how many there are, and their facets.
+    let mut all = body.clone();
+    all.set("q", &levels.last().map(|level| level.text.as_str()).unwrap_or_default());
+    all.set("matchingStrategy", &"all");
+    let key = if all.has("hitsPerPage") { "hitsPerPage" } else { "limit" };
+    let depth = body.read::<usize>(key).ok().flatten().unwrap_or_default();
+    all.set(key, &0);
+    let all = with(plan, &all);
+    let whole = ask(scatter, request, all.clone(), shards, route);
+    let hits = hits(scatter, request, plan, settings, &body, &levels, (key, depth), shards, route);
+    let (pages, whole) = tokio::join!(hits, whole);
+    let (pages, (gathered, candidates)) = (pages?, whole?);
+    let facets = match &plan.facets {
+        Some(options) => {
+            Some(exact_facets(scatter, request, &all, &gathered.pages, &candidates, options).await)
+        }
+        None => None,
+    };
+    let total = distinct_total(plan, settings, &candidates)
+        .unwrap_or_else(|| candidates.iter().fold(0, |sum, page| sum.saturating_add(page.total)));
+    Ok(Some(Found { pages, gathered, facets, total: Some(total), fused: None }))
+}
+
+/// The hits of every level, by the number of dropped words, until there are enough.
+#[allow(clippy::too_many_arguments, reason = "one caller, which has them all")]
+async fn hits(
+    scatter: &Scatter,
+    request: &Request,
+    plan: &Plan,
+    settings: &IndexSettings,
+    body: &RawObject,
+    levels: &[Level],
+    (key, depth): (&str, usize),
+    shards: &ShardSet,
+    route: &Route,
+) -> Result<Vec<merge::Page>, Error> {
+    let mut pages = Vec::new();
+    for equal in levels.chunk_by(|a, b| a.matching == b.matching) {
+        let asked = equal.iter().map(|level| {
+            let mut body = body.clone();
+            body.remove("facets");
+            body.set("q", &level.text);
+            body.set("matchingStrategy", &"last");
+            if !settings.words_first {
+                body.set(key, &depth.saturating_add(BETWEEN));
+            }
+            ask(scatter, request, with(plan, &body), shards, route)
+        });
+        let mut enough = false;
+        for (level, answer) in equal.iter().zip(join_all(asked).await) {
+            let (_, found) = answer?;
+            let found: Vec<_> =
+                found.into_iter().map(|p| merge::relevel(p, level, &settings.ranking)).collect();
+            enough |= found.iter().map(|page| page.hits.len()).sum::<usize>() >= depth;
+            pages.extend(found);
+        }
+        // A threshold and distinct values drop hits: there are never surely enough.
+        let dropping = plan.hits.score_threshold.is_some() || plan.hits.distinct.is_some();
+        if enough && !dropping && settings.words_first {
+            break;
+        }
+    }
+    Ok(pages)
+}
+
+fn with(plan: &Plan, body: &RawObject) -> Scoped {
+    Scoped { body: body.to_bytes(), ..plan.scoped.clone() }
+}
+
+/// How many documents of all shards have each word, whatever the client's filter.
+async fn count(
+    scatter: &Scatter,
+    request: &Request,
+    plan: &Plan,
+    body: &RawObject,
+    terms: &Terms,
+    route: &Route,
+) -> Result<Vec<u64>, Error> {
+    let shards = &ShardSet::full(request.index.shards);
+    let mut base = RawObject::default();
+    for key in WORD_PARAMETERS {
+        let value = body.raw(key).and_then(|text| RawValue::from_string(text.to_owned()).ok());
+        if let Some(value) = value {
+            base.set_raw(key, value);
+        }
+    }
+    base.set("limit", &0);
+    base.set("matchingStrategy", &"all");
+    let counts = terms.counts();
+    let totals = try_join_all(counts.iter().map(|count| {
+        let mut body = base.clone();
+        body.set("q", &count.text);
+        let scoped = Scoped { filter: None, ..with(plan, &body) };
+        async {
+            let (_, pages) = ask(scatter, request, scoped, shards, route).await?;
+            Ok::<u64, Error>(pages.iter().fold(0, |sum, page| sum.saturating_add(page.total)))
+        }
+    }))
+    .await?;
+    Ok(merge::frequencies(&counts, &totals))
+}

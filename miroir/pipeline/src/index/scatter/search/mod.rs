@@ -1,0 +1,248 @@
+//! Ranked reads: plan, ask the leaves for the head of their lists, merge.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `plan` | what the leaves are asked and what Miroir does itself |
+//! | `distinct` | totals and facets under a distinct attribute |
+//! | `facets` | exact facet counts |
+//! | `frequency` | `matchingStrategy: frequency` |
+//! | `present` | the last touches to the merged answer |
+//! | `several` | hits under a distinct attribute with several values per document |
+
+mod distinct;
+mod facets;
+mod frequency;
+mod plan;
+mod present;
+mod several;
+mod vectors;
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::fetch;
+use super::hybrid::{self, Mode};
+use super::read::Gathered;
+use super::{Scatter, explained, read};
+use crate::cluster::settings::IndexSettings;
+use crate::error::Error;
+use crate::index::{Request, Response};
+use crate::leaf::{Ask, Scoped};
+use crate::meta::{Meta, Part};
+use crate::query::{Search, SearchKind};
+use distinct::Counter;
+use facets::exact_facets;
+use miroir_core::merge::{self, Facets, MergeRequest, MergedHits};
+use miroir_core::routing::ShardSet;
+use miroir_core::view::Route;
+use plan::Plan;
+pub(super) use plan::{plan, visible};
+pub(super) use present::append;
+pub(crate) use present::project;
+
+/// What one node says to `facets: ["*"]` on an index without filterable attributes.
+pub(super) const NO_FACETS: &str = "Invalid facet distribution: Pattern `*` is not filterable. This index does \
+                         not have configured filterable attributes.";
+/// What the leaves answered, and what was found out about it.
+struct Found {
+    pages: Vec<merge::Page>,
+    gathered: Gathered,
+    facets: Option<merge::MergedFacets>,
+    /// The total, where it is not the pages' own.
+    total: Option<u64>,
+    /// The halves of a hybrid search and the order of their hits, where both have a share.
+    fused: Option<(Vec<merge::Page>, MergedHits)>,
+}
+
+/// Answers a search.
+pub(super) async fn run(
+    scatter: &Scatter,
+    request: &Request,
+    search: &Search,
+) -> Result<Response, Error> {
+    let started = Instant::now();
+    let settings = scatter.shared.settings.get(&request.index, &request.cx).await?;
+    let Some(mut plan) = plan(search, &settings, &request.index) else {
+        return Err(read::refusal(scatter, request).await);
+    };
+    if let (Some(explain), Some(body)) = (&request.cx.explain, &search.body) {
+        explained::asked(explain, request, body, &settings);
+    }
+    if plan.no_facets {
+        return Err(Error::api("invalid_search_facets", NO_FACETS));
+    }
+    let part = (search.kind == SearchKind::Part)
+        .then(|| part(&mut plan, &settings, request.index.primary_key.as_ref()));
+    let tuning = &scatter.shared.options.vector_search;
+    let mode = match &search.body {
+        Some(body) => hybrid::mode(body, tuning)?,
+        None => Mode::Keyword,
+    };
+    let shards = read::shards(request);
+    let route = read::route(scatter, request, plan.fingerprint);
+    // A node that holds everything counts words itself.
+    let several = plan.frequency.is_some() && !read::whole(scatter, request, &shards, &route);
+    let apart = match &plan.frequency {
+        Some(terms) if several => {
+            frequency::find(scatter, request, &plan, &settings, terms, &shards, &route).await?
+        }
+        _ => None,
+    };
+    let found = match apart {
+        Some(found) => found,
+        None if mode != Mode::Keyword => {
+            match vectors::find(scatter, request, &plan, &settings, &mode, &shards, &route).await? {
+                Some(found) => found,
+                None => return by_words(scatter, request, search).await,
+            }
+        }
+        None => find(scatter, request, &plan, &settings, &shards, &route).await?,
+    };
+    let mut hits = plan.hits.clone();
+    (hits.offset, hits.limit) = plan.pagination.window(settings.max_total_hits);
+    let (request_uid, query_uid) = (Uuid::now_v7(), Uuid::now_v7());
+    let uid = request_uid.to_string();
+    let metadata = metadata(request, &plan, query_uid)?;
+    let uids =
+        std::iter::once(request_uid).chain(metadata.is_some().then_some(query_uid)).collect();
+    let merged = MergeRequest {
+        query: plan.query.as_deref().unwrap_or_default(),
+        pagination: plan.pagination,
+        max_total_hits: settings.max_total_hits,
+        hits: plan.hits,
+        facets: found.facets.as_ref().map_or(Facets::None, Facets::Ready),
+        total: found.total,
+        show_query_vector: plan.show_query_vector,
+        processing_time_ms: started.elapsed().as_millis() as u64,
+        request_uid: &uid,
+        metadata: metadata.as_deref(),
+    };
+    let mut body = match &found.fused {
+        Some((halves, order)) => merge::write_search(halves, order, &hits, &merged),
+        None => merge::merge_search(&found.pages, &merged),
+    };
+    if plan.project {
+        body = project(&body, settings.displayed.as_deref().unwrap_or_default());
+    }
+    if plan.performance {
+        let spent = format!("{:.2?}", started.elapsed());
+        body = append(&body, "performanceDetails", &json!({"search": spent}));
+    }
+    let meta = Meta { part, uids, ..read::meta(scatter, request, &found.gathered) };
+    Ok(Response { status: StatusCode::OK, body, meta })
+}
+
+fn metadata(
+    request: &Request,
+    plan: &Plan,
+    query_uid: Uuid,
+) -> Result<Option<Box<RawValue>>, Error> {
+    let metadata = request.original.metadata.then(|| {
+        let mut value = json!({"queryUid": query_uid, "indexUid": request.index.name});
+        if let Some(key) = &request.index.primary_key {
+            value["primaryKey"] = Value::from(key.as_str());
+        }
+        if let Some(query) = &plan.query {
+            value["query"] = Value::from(query.as_str());
+        }
+        serde_json::value::to_raw_value(&value)
+    });
+    metadata.transpose().map_err(Error::internal)
+}
+
+/// Asks all leaves one question and decodes their answers.
+async fn ask(
+    scatter: &Scatter,
+    request: &Request,
+    scoped: Scoped,
+    shards: &ShardSet,
+    route: &Route,
+) -> Result<(Gathered, Vec<merge::Page>), Error> {
+    let ask = Ask::Scoped(Arc::new(scoped));
+    let gathered = fetch::gather(scatter, request, shards, ask, route).await?;
+    let mut pages = Vec::with_capacity(gathered.pages.len());
+    for page in &gathered.pages {
+        let decoded =
+            merge::Page::decode(&page.body).map_err(|_| Error::node(&page.node, "garbage"))?;
+        pages.push(decoded);
+    }
+    Ok((gathered, pages))
+}
+
+/// Finds hits the plain way: the client's own question, to all leaves.
+async fn find(
+    scatter: &Scatter,
+    request: &Request,
+    plan: &Plan,
+    settings: &IndexSettings,
+    shards: &ShardSet,
+    route: &Route,
+) -> Result<Found, Error> {
+    let (gathered, mut pages) = ask(scatter, request, plan.scoped.clone(), shards, route).await?;
+    let counter = Counter { scatter, request, plan, shards, route };
+    if let Some(attribute) = plan.apart.as_deref().filter(|_| pages.len() > 1) {
+        let wanted = plan.pagination.depth(settings.max_total_hits);
+        counter.uncover(attribute, &gathered.pages, wanted, &mut pages).await;
+    }
+    if let Some(estimate) = &plan.estimate
+        && let Some(counted) = counter.estimate(estimate, &gathered, &pages).await
+    {
+        let (facets, total) = (counted.facets, Some(counted.total));
+        return Ok(Found { pages, gathered, facets, total, fused: None });
+    }
+    let total = distinct_total(plan, settings, &pages);
+    let mut facets = match &plan.count_distinct {
+        Some(attribute) if total.is_some() => counter.paged(attribute, &gathered, &pages).await,
+        _ => None,
+    };
+    if let (None, Some(options)) = (&facets, &plan.facets) {
+        let scoped = &plan.scoped;
+        let merged = exact_facets(scatter, request, scoped, &gathered.pages, &pages, options);
+        facets = Some(merged.await);
+    }
+    Ok(Found { pages, gathered, facets, total, fused: None })
+}
+
+/// How many hits there are over all leaves where a value may be on several of them.
+fn distinct_total(plan: &Plan, settings: &IndexSettings, pages: &[merge::Page]) -> Option<u64> {
+    let name = plan.count_distinct.as_deref().filter(|_| pages.len() > 1)?;
+    merge::distinct_total(pages, name, settings.node_max_values)
+}
+
+/// Keeps what the client is to see of the hits for whoever merges them further, and has them come
+/// with everything.
+fn part(plan: &mut Plan, settings: &Arc<IndexSettings>, primary_key: Option<&String>) -> Arc<Part> {
+    let part = Part {
+        hits: plan.hits.clone(),
+        primary_key: primary_key.cloned(),
+        settings: Arc::clone(settings),
+        project: std::mem::take(&mut plan.project),
+    };
+    plan.hits.show_score = true;
+    plan.hits.show_details = true;
+    plan.hits.drop_fields.clear();
+    plan.hits.drop_formatted.clear();
+    Arc::new(part)
+}
+
+/// The keyword half of a hybrid search as the whole of it.
+async fn by_words(
+    scatter: &Scatter,
+    request: &Request,
+    search: &Search,
+) -> Result<Response, Error> {
+    let mut words = search.clone();
+    if let Some(body) = &mut words.body {
+        for key in ["hybrid", "vector", "media"] {
+            body.remove(key);
+        }
+    }
+    let mut answer = Box::pin(run(scatter, request, &words)).await?;
+    answer.body = append(&answer.body, "semanticHitCount", &json!(0));
+    Ok(answer)
+}

@@ -1,0 +1,155 @@
+//! LEAF: some shards of one index, on any replicas that hold them, or one named replica.
+//!
+//! A leaf is *not* "one of some equal replicas": two shards on one node may have their second copies
+//! on two different nodes, so doing without a node may need two others. Hedging and failover
+//! therefore both say the same sentence: cover these shards again without that node.
+
+mod dispatch;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use miroir_api::NodeId;
+
+pub use dispatch::{Dispatch, choose, restrict};
+pub use dispatch::{lacks_index, narrow};
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::node::Call;
+use crate::stage::Stage;
+use miroir_core::routing::{Leaf, ShardSet};
+use miroir_core::topology::Topology;
+use miroir_core::view::{Route, StaleMap};
+use miroir_store::IndexEntry;
+
+/// Whom to ask.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Any replicas that together hold these shards, avoiding those nodes. Reads.
+    Cover {
+        /// Shards to read, each exactly once.
+        shards: ShardSet,
+        /// Nodes to leave out.
+        avoid: Vec<NodeId>,
+        /// A choice made already, with the other parts of the same read: this node for all of the
+        /// shards. `None` leaves the choice to [`Dispatch`].
+        chosen: Option<Leaf>,
+    },
+    /// This node and no other. Writes, and workers that compare replicas.
+    Exactly(NodeId),
+}
+
+/// A JSON request that is restricted to the shards of its leaf.
+#[derive(Clone, Debug)]
+pub struct Scoped {
+    /// What follows `/indexes/{uid}` in the path.
+    pub path: &'static str,
+    /// A JSON object without a `filter`.
+    pub body: Bytes,
+    /// The client's filter, as JSON.
+    pub filter: Option<Bytes>,
+    /// Name for metrics.
+    pub operation: &'static str,
+    /// Asks for sort values on fetched documents.
+    pub sort_values: bool,
+}
+
+/// Several searches of one index in one call, each restricted to the shards of its leaf.
+#[derive(Clone, Debug)]
+pub struct ScopedMany {
+    /// The searches; their paths and names do not count.
+    pub queries: Vec<Scoped>,
+    /// The `federation` object, as JSON.
+    pub federation: Option<Bytes>,
+    /// Name for metrics.
+    pub operation: &'static str,
+}
+
+/// What to ask.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// A read whose leaf adds its shards to the filter.
+    Scoped(Arc<Scoped>),
+    /// Several such searches, answered by one multi-search.
+    Many(Arc<ScopedMany>),
+    /// A call that needs no restriction: by document id, or to one named node.
+    Plain(Arc<Call>),
+}
+
+/// A request of the leaf stage.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Whom.
+    pub target: Target,
+    /// What.
+    pub ask: Ask,
+    /// Of which index.
+    pub index: Arc<IndexEntry>,
+    /// Under which topology.
+    pub topology: Arc<Topology>,
+    /// Without which replicas.
+    pub stale: Arc<StaleMap>,
+    /// Which replicas first.
+    pub route: Route,
+    /// On whose behalf.
+    pub cx: Context,
+}
+
+impl Request {
+    /// The same question to others.
+    #[must_use]
+    pub fn about(&self, target: Target) -> Self {
+        Self {
+            target,
+            ask: self.ask.clone(),
+            index: Arc::clone(&self.index),
+            topology: Arc::clone(&self.topology),
+            stale: Arc::clone(&self.stale),
+            route: self.route.clone(),
+            cx: self.cx.clone(),
+        }
+    }
+}
+
+/// One node's answer.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Who answered.
+    pub node: NodeId,
+    /// For which shards.
+    pub shards: ShardSet,
+    /// What.
+    pub body: Bytes,
+}
+
+/// A part of a leaf that was not answered.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// Who failed.
+    pub node: NodeId,
+    /// For which shards.
+    pub shards: ShardSet,
+    /// How.
+    pub error: Error,
+}
+
+/// The answer of the leaf stage. Pages, failures and missing shards never overlap, and together are
+/// what was asked for.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// What was answered.
+    pub pages: Vec<Page>,
+    /// What a node failed to answer.
+    pub failed: Vec<Failed>,
+    /// What no node could be asked for.
+    pub missing: ShardSet,
+}
+
+impl Stage for Request {
+    type Response = Response;
+    const NAME: &'static str = "leaf";
+}
+
+/// A boxed service of this stage.
+pub type BoxService = crate::stage::BoxService<Request>;

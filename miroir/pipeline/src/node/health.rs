@@ -1,0 +1,123 @@
+//! What health checks have shown of nodes, and the status changes that follow.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use miroir_api::NodeId;
+use miroir_core::topology::{NodeEvent, NodeStatus};
+use tokio::time::Instant;
+
+/// When and how often to check.
+#[derive(Clone, Copy, Debug)]
+pub struct HealthOptions {
+    /// Time between checks.
+    pub interval: Duration,
+    /// Time a check may take.
+    pub timeout: Duration,
+    /// Failures in a row before a node counts as unhealthy.
+    pub unhealthy_threshold: u32,
+    /// Answers in a row before it counts as healthy again.
+    pub recovery_threshold: u32,
+}
+
+impl Default for HealthOptions {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            unhealthy_threshold: 3,
+            recovery_threshold: 2,
+        }
+    }
+}
+
+/// What is known of one node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeHealth {
+    /// When it last answered.
+    pub last_seen: Option<Instant>,
+    /// Why the last check failed.
+    pub error: Option<&'static str>,
+    failures: u32,
+    answers: u32,
+}
+
+/// What is known of all nodes.
+#[derive(Debug, Default)]
+pub struct HealthBoard {
+    nodes: Mutex<BTreeMap<NodeId, NodeHealth>>,
+}
+
+impl HealthBoard {
+    /// What is known of one node.
+    pub fn get(&self, node: &NodeId) -> NodeHealth {
+        self.nodes.lock().expect("no panic holds this lock").get(node).cloned().unwrap_or_default()
+    }
+
+    /// Records a check and says which event it causes, if any. Pure but for the board itself.
+    pub fn record(
+        &self,
+        node: &NodeId,
+        status: NodeStatus,
+        result: Result<(), &'static str>,
+        options: &HealthOptions,
+    ) -> Option<NodeEvent> {
+        let mut nodes = self.nodes.lock().expect("no panic holds this lock");
+        let entry = nodes.entry(node.clone()).or_default();
+        match result {
+            Ok(()) => {
+                entry.last_seen = Some(Instant::now());
+                entry.error = None;
+                entry.failures = 0;
+                entry.answers = entry.answers.saturating_add(1);
+                let ill = matches!(status, NodeStatus::Failed | NodeStatus::Degraded);
+                (ill && entry.answers >= options.recovery_threshold).then_some(NodeEvent::Recover)
+            }
+            Err(why) => {
+                entry.error = Some(why);
+                entry.answers = 0;
+                entry.failures = entry.failures.saturating_add(1);
+                if status == NodeStatus::Failed || entry.failures < options.unhealthy_threshold {
+                    None
+                } else if why == "connect" || entry.failures >= 2 * options.unhealthy_threshold {
+                    Some(NodeEvent::Fail)
+                } else if status == NodeStatus::Active {
+                    Some(NodeEvent::Suspect)
+                } else {
+                    None
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> NodeId {
+        NodeId::new("a").unwrap()
+    }
+
+    #[tokio::test]
+    async fn thresholds_decide() {
+        let board = HealthBoard::default();
+        let options = HealthOptions::default();
+        let step = |status, result| board.record(&id(), status, result, &options);
+        use NodeStatus::{Active, Degraded, Failed};
+        assert_eq!(step(Active, Err("connect")), None);
+        assert_eq!(step(Active, Err("connect")), None);
+        assert_eq!(step(Active, Err("connect")), Some(NodeEvent::Fail));
+        assert_eq!(step(Failed, Err("connect")), None);
+        assert_eq!(step(Failed, Ok(())), None);
+        assert_eq!(step(Failed, Ok(())), Some(NodeEvent::Recover));
+        for _ in 0..2 {
+            assert_eq!(step(Active, Err("timeout")), None);
+        }
+        assert_eq!(step(Active, Err("timeout")), Some(NodeEvent::Suspect));
+        assert_eq!(step(Degraded, Err("timeout")), None);
+        assert_eq!(step(Degraded, Err("timeout")), None);
+        assert_eq!(step(Degraded, Err("timeout")), Some(NodeEvent::Fail));
+    }
+}

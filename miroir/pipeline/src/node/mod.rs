@@ -1,0 +1,39 @@
+//! NODE: one Meilisearch, behind one stack of layers.
+//!
+//! The node stage is plain HTTP: [`Request`] in, [`Response`] out. [`NodeCall`] travels in the
+//! request's extensions and tells layers what the call is, how long it may take and how urgent it
+//! is. [`Pool`] keeps one stack per node; it is not a `Service` on purpose, because it cannot know
+//! which stack to ask for readiness before it sees the request.
+
+mod call;
+mod client;
+mod estimate;
+mod health;
+mod latencies;
+mod pool;
+mod scores;
+mod task_uids;
+
+use bytes::Bytes;
+use http_body_util::Full;
+
+pub use call::{Call, NodeCall, TaskRef};
+pub use client::{Client, ClientOptions, Connections};
+pub use health::{HealthBoard, HealthOptions, NodeHealth};
+pub use pool::{Factory, Pool};
+pub use scores::{Counted, NodeScore, Scores};
+pub use task_uids::TaskUidTracker;
+
+use crate::stage::Stage;
+
+/// A request to one node.
+pub type Request = http::Request<Full<Bytes>>;
+/// Its answer, collected.
+pub type Response = http::Response<Bytes>;
+/// A boxed service of this stage.
+pub type BoxService = crate::stage::BoxService<Request>;
+
+impl Stage for Request {
+    type Response = Response;
+    const NAME: &'static str = "node";
+}

@@ -1,0 +1,77 @@
+//! One stack per node.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use miroir_api::NodeId;
+use tower::ServiceExt;
+
+use super::{BoxService, Request, Response};
+use crate::error::Error;
+use crate::stack::OrderError;
+use miroir_core::topology::{Node, Topology};
+
+/// Builds the stack of one node.
+pub type Factory = dyn Fn(&Node) -> Result<BoxService, OrderError> + Send + Sync;
+
+/// The stacks of all nodes. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool {
+    factory: Arc<Factory>,
+    nodes: Arc<ArcSwap<BTreeMap<NodeId, BoxService>>>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<_> = self.nodes.load().keys().cloned().collect();
+        f.debug_struct("Pool").field("nodes", &ids).finish()
+    }
+}
+
+impl Pool {
+    /// Builds a stack for each node of the topology.
+    ///
+    /// # Errors
+    /// [`OrderError`] if the factory stacks layers in a wrong order.
+    pub fn new(factory: Arc<Factory>, topology: &Topology) -> Result<Self, OrderError> {
+        let nodes = topology
+            .nodes()
+            .map(|node| Ok((node.id.clone(), factory(node)?)))
+            .collect::<Result<_, OrderError>>()?;
+        Ok(Self { factory, nodes: Arc::new(ArcSwap::from_pointee(nodes)) })
+    }
+
+    /// Follows a topology: keeps stacks of known nodes, builds new ones, drops the rest.
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub fn follow(&self, topology: &Topology) -> Result<(), OrderError> {
+        let old = self.nodes.load();
+        let nodes = topology
+            .nodes()
+            .map(|node| {
+                let stack = match old.get(&node.id) {
+                    Some(stack) => stack.clone(),
+                    None => (self.factory)(node)?,
+                };
+                Ok((node.id.clone(), stack))
+            })
+            .collect::<Result<_, OrderError>>()?;
+        self.nodes.store(Arc::new(nodes));
+        Ok(())
+    }
+
+    /// Sends a request to a node.
+    ///
+    /// # Errors
+    /// What the node's stack answers; a node that is not in the topology is a failed node.
+    pub async fn send(&self, node: &NodeId, request: Request) -> Result<Response, Error> {
+        let stack = self.nodes.load().get(node).cloned();
+        match stack {
+            Some(stack) => stack.oneshot(request).await,
+            None => Err(Error::node(node, "unknown")),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! How each node has been doing: latency, failures, requests in flight, breaker state.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use miroir_api::NodeId;
+use tokio::time::Instant;
+
+use super::estimate::{Estimate, Outcome};
+use super::latencies::Latencies;
+use miroir_core::routing::{Figures, Selection, Standings};
+use miroir_core::topology::Topology;
+
+/// How long it takes by default until half of what is known of a node counts no more.
+const HALF_LIFE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+struct Past {
+    estimate: Estimate,
+    latencies: Latencies,
+}
+
+/// One node's figures. No method blocks for longer than it takes to add a few numbers.
+#[derive(Debug)]
+pub struct NodeScore {
+    half_life: Duration,
+    in_flight: AtomicU64,
+    late: AtomicU64,
+    closed_out: AtomicBool,
+    past: Mutex<Past>,
+}
+
+impl Default for NodeScore {
+    fn default() -> Self {
+        Self::new(HALF_LIFE)
+    }
+}
+
+impl NodeScore {
+    fn new(half_life: Duration) -> Self {
+        Self {
+            half_life,
+            in_flight: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            closed_out: AtomicBool::new(false),
+            past: Mutex::default(),
+        }
+    }
+
+    fn learn(&self, took: Duration, outcome: Outcome, now: Instant) {
+        let micros = took.as_secs_f64() * 1e6;
+        let mut past = self.past.lock().expect("no panic holds this lock");
+        // What failed or was given up early says nothing of how long calls take.
+        if outcome == Outcome::Answered || micros > past.estimate.micros() {
+            past.latencies.add(micros);
+        }
+        past.estimate.learn(micros, outcome, now, self.half_life);
+    }
+
+    /// A call was answered.
+    pub fn answered(&self, took: Duration, now: Instant) {
+        self.learn(took, Outcome::Answered, now);
+    }
+
+    /// A call failed, or the node said that it cannot answer.
+    pub fn failed(&self, took: Duration, now: Instant) {
+        self.learn(took, Outcome::Failed, now);
+    }
+
+    /// A call was given up, after that long without an answer.
+    pub fn given_up(&self, waited: Duration, now: Instant) {
+        self.learn(waited, Outcome::GivenUp, now);
+    }
+
+    /// What replicas are chosen by.
+    pub fn figures(&self, now: Instant) -> Figures {
+        let past = self.past.lock().expect("no panic holds this lock");
+        let (latency, error_rate) = past.estimate.at(now, self.half_life);
+        Figures { latency, in_flight: self.in_flight(), error_rate }
+    }
+
+    /// What `percent` of the last calls, some 256 to 512, took at most; `None` before the 20th.
+    pub fn quantile(&self, percent: u32) -> Option<Duration> {
+        let past = self.past.lock().expect("no panic holds this lock");
+        let micros = past.latencies.quantile(percent)?;
+        Some(Duration::from_secs_f64(micros / 1e6))
+    }
+
+    /// Moving average of latency; zero before the first sample.
+    pub fn latency(&self) -> Duration {
+        let past = self.past.lock().expect("no panic holds this lock");
+        Duration::from_secs_f64(past.estimate.micros() / 1e6)
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |score| &score.in_flight)
+    }
+
+    /// Counts a request that takes longer than it should until the guard is dropped.
+    pub fn overdue(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |score| &score.late)
+    }
+
+    /// Whether half of the requests in flight or more take longer than they should.
+    pub fn is_late(&self) -> bool {
+        let late = self.late.load(Ordering::Relaxed);
+        late > 0 && 2 * late >= self.in_flight()
+    }
+
+    /// Says whether the node's breaker lets requests through. One that closes again knows nothing of
+    /// how the node is now: it is cold.
+    pub fn set_open(&self, open: bool) {
+        let was_open = self.closed_out.swap(open, Ordering::Relaxed);
+        if was_open && !open {
+            self.past.lock().expect("no panic holds this lock").estimate = Estimate::default();
+        }
+    }
+
+    /// Whether the breaker refuses requests.
+    pub fn is_open(&self) -> bool {
+        self.closed_out.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts one request of a node while it lives.
+#[derive(Debug)]
+#[must_use]
+pub struct Counted {
+    score: Arc<NodeScore>,
+    among: fn(&NodeScore) -> &AtomicU64,
+}
+
+impl Counted {
+    fn new(score: &Arc<NodeScore>, among: fn(&NodeScore) -> &AtomicU64) -> Self {
+        among(score).fetch_add(1, Ordering::Relaxed);
+        Self { score: Arc::clone(score), among }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.among)(&self.score).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The figures of all nodes.
+#[derive(Debug)]
+pub struct Scores {
+    half_life: Duration,
+    nodes: RwLock<BTreeMap<NodeId, Arc<NodeScore>>>,
+}
+
+impl Default for Scores {
+    fn default() -> Self {
+        Self::new(HALF_LIFE)
+    }
+}
+
+impl Scores {
+    /// Figures of which half counts no more after `half_life`.
+    pub fn new(half_life: Duration) -> Self {
+        Self { half_life, nodes: RwLock::default() }
+    }
+
+    /// How long it takes until half of what is known counts no more.
+    pub fn half_life(&self) -> Duration {
+        self.half_life
+    }
+
+    /// How the nodes that can be asked compare: readable, and with a closed breaker.
+    pub fn standings(&self, topology: &Topology, selection: &Selection, now: Instant) -> Standings {
+        let scores = self.nodes.read().expect("no panic holds this lock");
+        let figures =
+            topology.nodes().filter(|node| node.status.is_readable()).filter_map(|node| {
+                let score = scores.get(&node.id);
+                let closed = score.is_none_or(|score| !score.is_open());
+                let figures = || score.map_or_else(Figures::default, |score| score.figures(now));
+                closed.then(|| (node.id.clone(), figures()))
+            });
+        Standings::new(figures, selection)
+    }
+
+    /// A node's figures, created at first sight.
+    pub fn node(&self, id: &NodeId) -> Arc<NodeScore> {
+        if let Some(score) = self.nodes.read().expect("no panic holds this lock").get(id) {
+            return Arc::clone(score);
+        }
+        let mut nodes = self.nodes.write().expect("no panic holds this lock");
+        let new = || Arc::new(NodeScore::new(self.half_life));
+        Arc::clone(nodes.entry(id.clone()).or_insert_with(new))
+    }
+
+    /// How long to wait for a node before another one is asked: what `percent` of its own last calls
+    /// took at most, or of those of the median node if that is less. A node that has become slow is
+    /// judged by the others, not by how slow it has become. `None` while nothing is known.
+    pub fn patience(&self, id: &NodeId, percent: u32) -> Option<Duration> {
+        let nodes = self.nodes.read().expect("no panic holds this lock");
+        let own = nodes.get(id)?.quantile(percent)?;
+        let mut all: Vec<Duration> =
+            nodes.values().filter_map(|score| score.quantile(percent)).collect();
+        all.sort_unstable();
+        Some(own.min(all[(all.len() - 1) / 2]))
+    }
+
+    fn those(&self, are: fn(&NodeScore) -> bool) -> Vec<NodeId> {
+        let nodes = self.nodes.read().expect("no panic holds this lock");
+        nodes.iter().filter(|(_, score)| are(score)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The nodes of which half of the requests in flight or more take longer than they should.
+    pub fn late(&self) -> Vec<NodeId> {
+        self.those(NodeScore::is_late)
+    }
+
+    /// The nodes whose breakers refuse requests right now.
+    pub fn open(&self) -> Vec<NodeId> {
+        self.those(NodeScore::is_open)
+    }
+
+    /// Whether requests to a node are refused by its breaker right now.
+    pub fn is_open(&self, id: &NodeId) -> bool {
+        self.nodes
+            .read()
+            .expect("no panic holds this lock")
+            .get(id)
+            .is_some_and(|score| score.is_open())
+    }
+}

@@ -1,0 +1,144 @@
+//! Keeping Miroir's own names out of what nodes say, and clients' hands off them.
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind};
+use crate::node::Call;
+use miroir_api::IndexUid;
+use miroir_store::IndexEntry;
+
+/// What stands for `_miroir_` in a request that names a reserved attribute: as long, and unknown to
+/// every index, so that a node answers as if the attribute did not exist.
+const STAND_IN: &str = "_mir0ir_";
+const RESERVED: &str = "_miroir_";
+
+/// Whether a text names a reserved attribute.
+pub fn names_reserved(text: &str) -> bool {
+    text.contains(RESERVED)
+}
+
+/// Whether a node refused a filter on shards: it has made the index, but not prepared it yet. What
+/// a client names reaches nodes under another name.
+pub fn is_unprepared(error: &Error) -> bool {
+    let ErrorKind::Verbatim { body, .. } = error.kind() else { return false };
+    memchr::memmem::find(body, b"`_miroir_shard` is not filterable").is_some()
+}
+
+/// A text with its reserved names replaced.
+pub fn hidden(text: &str) -> String {
+    text.replace(RESERVED, STAND_IN)
+}
+
+/// Replaces reserved names in a request. Answers whether there were any.
+pub fn hide(call: &mut Call) -> bool {
+    let path_hit = call.path.contains(RESERVED);
+    if path_hit {
+        call.path = call.path.replace(RESERVED, STAND_IN);
+    }
+    let body_hit = memchr::memmem::find(&call.body, RESERVED.as_bytes()).is_some();
+    if body_hit {
+        let text = String::from_utf8_lossy(&call.body).replace(RESERVED, STAND_IN);
+        call.body = Bytes::from(text);
+    }
+    path_hit || body_hit
+}
+
+/// Where a sentence "Available …: `_miroir_shard`." begins and ends.
+fn lonely(text: &str) -> Option<(usize, usize)> {
+    let name = text.find("`_miroir_shard`.").map(|at| (at, at + "`_miroir_shard`.".len()));
+    let bare = || text.find(" _miroir_shard.").map(|at| (at, at + " _miroir_shard.".len()));
+    let (at, end) = name.or_else(bare)?;
+    Some((text[..at].rfind("Available ")?, end))
+}
+
+/// Rewrites a node's error text: reserved attributes vanish from lists, physical names become the
+/// client's, and stand-ins become what the client wrote.
+pub fn message(text: &str, index: &IndexEntry, mangled: bool) -> String {
+    let mut out = text.to_owned();
+    if out.contains("_miroir_shard") {
+        for (from, to) in [
+            ("`_miroir_shard`, ", ""),
+            (", `_miroir_shard`", ""),
+            ("_miroir_shard, ", ""),
+            (", _miroir_shard", ""),
+        ] {
+            out = out.replace(from, to);
+        }
+        // It was the only one: say what a node without any would say.
+        while let Some((from, to)) = lonely(&out) {
+            out.replace_range(
+                from..to,
+                "This index does not have configured filterable attributes.",
+            );
+        }
+    }
+    if index.physical != index.name.as_str() {
+        out = out.replace(&format!("`{}`", index.physical), &format!("`{}`", index.name));
+    }
+    if mangled { out.replace(STAND_IN, RESERVED) } else { out }
+}
+
+/// Rewrites the text of an error body. Other JSON passes.
+pub fn body(raw: &Bytes, index: &IndexEntry, mangled: bool) -> Bytes {
+    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(raw) else {
+        return raw.clone();
+    };
+    let Some(text) = value.get("message").and_then(|m| m.as_str()) else { return raw.clone() };
+    let new = message(text, index, mangled);
+    if new == text {
+        return raw.clone();
+    }
+    value["message"] = new.into();
+    serde_json::to_vec(&value).map_or_else(|_| raw.clone(), Bytes::from)
+}
+
+/// Rewrites an error that is a node's own answer. Others pass.
+pub fn scrub(error: Error, index: &IndexEntry, mangled: bool) -> Error {
+    match error.kind() {
+        ErrorKind::Verbatim { status, body: raw } => {
+            Error::verbatim(*status, body(raw, index, mangled))
+        }
+        _ => error,
+    }
+}
+
+/// Stands for an index where there is none: changes no names.
+pub fn placeholder() -> IndexEntry {
+    let name = IndexUid::new("miroir-nowhere").expect("a valid constant");
+    IndexEntry::new(name.clone(), name.to_string(), 1, time::OffsetDateTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unprepared_index_is_told_from_a_clients_mistake() {
+        let said = |attribute: &str| {
+            let text = format!("{{\"message\":\"Attribute `{attribute}` is not filterable.\"}}");
+            Error::verbatim(http::StatusCode::BAD_REQUEST, Bytes::from(text))
+        };
+        assert!(is_unprepared(&said("_miroir_shard")));
+        assert!(!is_unprepared(&said("_mir0ir_shard")) && !is_unprepared(&said("a")));
+    }
+
+    #[test]
+    fn reserved_attributes_vanish_from_texts() {
+        let index = placeholder();
+        for (said, wanted) in [
+            (
+                "Attribute `a` is not filterable. Available filterable attribute patterns are: \
+                 `_miroir_shard`.\n2:3 \"a\" = \"1\"",
+                "Attribute `a` is not filterable. This index does not have configured filterable \
+                 attributes.\n2:3 \"a\" = \"1\"",
+            ),
+            ("patterns are: `_miroir_shard, a`.", "patterns are: `a`."),
+            ("patterns are: `a, _miroir_shard, b`.", "patterns are: `a, b`."),
+            ("patterns are: `a`, `_miroir_shard`.", "patterns are: `a`."),
+            ("nothing here", "nothing here"),
+        ] {
+            assert_eq!(message(said, &index, false), wanted);
+        }
+        assert_eq!(message("Attribute `_mir0ir_x`", &index, true), "Attribute `_miroir_x`");
+    }
+}

@@ -1,0 +1,235 @@
+//! `POST /indexes/{uid}/explain` and `POST /multi-search/explain`: the search goes through the
+//! pipeline as any other, and what it decided is the answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::resolve::Resolve;
+use super::rules::rewritten;
+use super::{MultiSearch, Operation, Request, Response, multi};
+use crate::cluster::ExplainTuning;
+use crate::context::Principal;
+use crate::error::{Error, ErrorKind};
+use crate::explain::{Audience, Explain, Record, Viewer, render};
+use crate::meta::Meta;
+use crate::query::Original;
+
+/// Whether the search is to be executed.
+fn executes(request: &Request, tuning: &ExplainTuning) -> Result<bool, Error> {
+    let mut execute = false;
+    for (key, value) in
+        crate::query::query_pairs(request.original.query.as_deref().unwrap_or_default())
+    {
+        execute = match (key.as_str(), value.as_str()) {
+            ("execute", "true" | "") => true,
+            ("execute", "false") => false,
+            ("execute", _) => {
+                return Err(Error::api("bad_request", "`execute` must be `true` or `false`."));
+            }
+            _ => {
+                let text = format!("Unknown parameter `{key}`: expected one of `execute`");
+                return Err(Error::api("bad_request", text));
+            }
+        };
+    }
+    if execute && !tuning.allow_execute {
+        return Err(Error::api(
+            "miroir_not_supported",
+            "Explained searches are not executed (`explain.allow_execute_parameter`).",
+        ));
+    }
+    Ok(execute)
+}
+
+/// Answers a request to explain `op`, a search or a multi-search.
+pub(super) async fn run(
+    resolve: &Resolve,
+    request: &Request,
+    op: &Operation,
+) -> Result<Response, Error> {
+    let tuning = resolve.shared().options.explain;
+    if !tuning.enabled {
+        return Err(Error::api(
+            "miroir_not_supported",
+            "Searches are not explained (`explain.enabled`).",
+        ));
+    }
+    let execute = executes(request, &tuning)?;
+    metrics::counter!("miroir_explain_requests_total").increment(1);
+    if execute {
+        metrics::counter!("miroir_explain_execute_total").increment(1);
+    }
+    let operator = request.cx.principal == Principal::Admin;
+    let viewer = if operator { Viewer::Operator } else { Viewer::Client };
+    let show = Show { viewer, execute, max_warnings: tuning.max_warnings };
+    let explain = Explain::new(execute);
+    if let Some(alias) = &request.cx.alias {
+        explain.fact("alias_resolution", json!(alias), Audience::Everybody);
+    }
+    let mut inner = Request { op: op.clone(), ..request.clone() };
+    if let Operation::MultiSearch(several) = &mut inner.op {
+        Arc::make_mut(several).spread();
+    }
+    inner.cx.explain = Some(Arc::clone(&explain));
+    inner.original = original(request, op);
+    let begun = Instant::now();
+    match inner.op.clone() {
+        Operation::MultiSearch(several) if !execute => {
+            show.planned(resolve, &inner, &several).await
+        }
+        Operation::MultiSearch(several) => {
+            let answer = Box::pin(resolve.clone().joined(inner)).await;
+            show.several(&several, &explain, answer, begun)
+        }
+        _ => {
+            let answer = Box::pin(resolve.clone().joined(inner)).await;
+            show.one(&explain.record(), answer, begun)
+        }
+    }
+}
+
+/// The request as it would have come without the wish to have it explained.
+fn original(request: &Request, op: &Operation) -> Arc<Original> {
+    let plain = match op {
+        Operation::Search { search, .. } => {
+            let with_rules = search.body.as_ref().map(|body| rewritten(&request.original, body));
+            with_rules.unwrap_or_else(|| Arc::clone(&request.original))
+        }
+        _ => Arc::clone(&request.original),
+    };
+    let path = if matches!(op, Operation::MultiSearch(_)) { "/multi-search" } else { "/search" };
+    Arc::new(Original { path: path.to_owned(), query: None, ..Original::clone(&plain) })
+}
+
+/// What is shown of what was noted.
+#[derive(Clone, Copy)]
+struct Show {
+    viewer: Viewer,
+    execute: bool,
+    max_warnings: usize,
+}
+
+impl Show {
+    fn explanation(self, record: &Record) -> Value {
+        let out = render(record, self.viewer, self.execute, self.max_warnings);
+        for warning in &record.warnings {
+            let kind = warning.kind.as_str();
+            metrics::counter!("miroir_explain_warnings_total", "warning_type" => kind).increment(1);
+        }
+        out
+    }
+
+    /// Without nodes: every query goes its way up to them.
+    async fn planned(
+        self,
+        resolve: &Resolve,
+        request: &Request,
+        several: &MultiSearch,
+    ) -> Result<Response, Error> {
+        let mut results = Vec::new();
+        let mut meta = Meta::default();
+        for (query, (record, answer)) in
+            several.queries().zip(multi::planned(resolve, request, several).await?)
+        {
+            let failed = not_asked(answer)?;
+            let mut out = self.explanation(&record);
+            out["indexUid"] = query.name().into();
+            if let Some(error) = failed {
+                out["error"] = error;
+            }
+            meta.settings_pending |= pending(&record);
+            results.push(out);
+        }
+        let body = json!({"results": results}).to_string();
+        Ok(Response { status: StatusCode::OK, body: Bytes::from(body), meta })
+    }
+
+    fn several(
+        self,
+        several: &MultiSearch,
+        explain: &Explain,
+        answer: Result<Response, Error>,
+        begun: Instant,
+    ) -> Result<Response, Error> {
+        let records: Vec<Record> = explain.parts().iter().map(|part| part.record()).collect();
+        if records.iter().all(|record| record.plan.is_none()) {
+            answer.as_ref().map_err(Clone::clone)?;
+        }
+        let mut results = Vec::new();
+        for (query, record) in several.queries().zip(&records) {
+            let mut out = self.explanation(record);
+            out["indexUid"] = query.name().into();
+            results.push(out);
+        }
+        let in_flight = records.iter().any(pending);
+        Ok(with_result(json!({"results": results}), answer, begun, in_flight))
+    }
+
+    fn one(
+        self,
+        record: &Record,
+        answer: Result<Response, Error>,
+        begun: Instant,
+    ) -> Result<Response, Error> {
+        if self.execute {
+            if record.plan.is_none() {
+                answer.as_ref().map_err(Clone::clone)?;
+            }
+            return Ok(with_result(self.explanation(record), answer, begun, pending(record)));
+        }
+        if let Err(error) = answer
+            && !matches!(error.kind(), ErrorKind::Explained)
+        {
+            return Err(error);
+        }
+        let body = Bytes::from(self.explanation(record).to_string());
+        let meta = Meta { settings_pending: pending(record), ..Meta::default() };
+        Ok(Response { status: StatusCode::OK, body, meta })
+    }
+}
+
+fn pending(record: &Record) -> bool {
+    record.plan.as_ref().is_some_and(|plan| plan.broadcast_pending)
+}
+
+/// What went wrong before nodes would have been asked, as JSON.
+fn not_asked(answer: Result<Response, Error>) -> Result<Option<Value>, Error> {
+    match answer {
+        Ok(_) => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::Explained) => Ok(None),
+        Err(error) => error_json(&error).map(Some),
+    }
+}
+
+fn error_json(error: &Error) -> Result<Value, Error> {
+    let (_, body) = error.render();
+    serde_json::from_slice(&body.unwrap_or_default()).map_err(|_| error.clone())
+}
+
+/// An explanation with `result`, the answer byte for byte, or with `error`.
+fn with_result(
+    mut explanation: Value,
+    answer: Result<Response, Error>,
+    begun: Instant,
+    settings_pending: bool,
+) -> Response {
+    explanation["took_ms"] = json!(begun.elapsed().as_secs_f64() * 1e3);
+    let (result, mut meta) = match answer {
+        Ok(answer) => (answer.body, answer.meta),
+        Err(error) => {
+            explanation["error"] = error_json(&error).unwrap_or_default();
+            (Bytes::from_static(b"null"), Meta::default())
+        }
+    };
+    meta.settings_pending = settings_pending;
+    let mut body = explanation.to_string().into_bytes();
+    body.pop();
+    body.extend_from_slice(b",\"result\":");
+    body.extend_from_slice(&result);
+    body.push(b'}');
+    Response { status: StatusCode::OK, body: Bytes::from(body), meta }
+}

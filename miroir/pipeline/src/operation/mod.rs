@@ -1,0 +1,407 @@
+//! OPERATION: what the client asked for, before any name is resolved.
+//!
+//! Variants are grouped by *how they are routed*, not by endpoint. Payloads are typed views over
+//! preserved JSON: what routing needs is a field, the rest travels untouched.
+
+mod control_plane;
+mod explain;
+pub mod foreign;
+mod multi;
+mod refusal;
+mod resolve;
+mod rules;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::value::RawValue;
+
+pub use control_plane::{ControlPlane, MissingIndex};
+pub use multi::{MultiSearch, SubQuery};
+pub use refusal::refusal;
+pub use resolve::Resolve;
+
+use crate::context::Context;
+use crate::index::Method;
+use crate::meta::Meta;
+use crate::query::{FetchOne, List, Original, Search, SearchKind};
+use crate::stage::Stage;
+use miroir_store::TaskQuery;
+
+/// Why a route behind an experimental feature is refused once the feature is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// The feature, as in `GET /experimental-features`.
+    pub feature: &'static str,
+    /// What is refused, why, and what to do instead.
+    pub why: &'static str,
+}
+
+/// Meilisearch's names of the actions a key must hold, all of them; none: no key is needed.
+pub type Actions = &'static [&'static str];
+
+/// How a documents payload is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadFormat {
+    /// `application/json`.
+    Json,
+    /// `application/x-ndjson`.
+    Ndjson,
+    /// `text/csv`.
+    Csv,
+}
+
+/// A write as it came.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Add documents.
+    Add {
+        /// How.
+        method: Method,
+        /// In which format; `None` when the content type is missing or wrong.
+        format: Option<PayloadFormat>,
+    },
+    /// Delete one document.
+    DeleteOne(String),
+    /// Delete by ids.
+    DeleteBatch,
+    /// Delete by filter.
+    DeleteFilter,
+    /// Delete all documents.
+    Clear,
+    /// Edit documents by function.
+    Edit,
+}
+
+/// What is done to indexes as such.
+#[derive(Clone, Debug)]
+pub enum IndexOp {
+    /// Create one.
+    Create,
+    /// List them.
+    List,
+    /// Show one.
+    Get(String),
+    /// Change primary key or name.
+    Update(String),
+    /// Delete one.
+    Delete(String),
+    /// Count its documents.
+    Stats(String),
+    /// List its fields.
+    Fields(String),
+    /// Compact it on all nodes.
+    Compact(String),
+    /// Swap names.
+    Swap,
+}
+
+/// What is done to settings.
+#[derive(Clone, Debug)]
+pub struct SettingsOp {
+    /// Whose.
+    pub index: String,
+    /// Which setting, as in the path; `None`: all.
+    pub setting: Option<&'static str>,
+    /// Read or change.
+    pub change: bool,
+}
+
+/// What is done to tasks.
+#[derive(Clone, Debug)]
+pub enum TaskOp {
+    /// Show one.
+    Get(String),
+    /// List some. `None`: the parameters could not be read; a node says why.
+    List(Option<Box<TaskQuery>>),
+    /// The payload of one.
+    Documents(String),
+    /// Cancel those chosen, with whether any filter was given. `None` as in [`TaskOp::List`].
+    Cancel(Option<Box<(TaskQuery, bool)>>),
+    /// Delete those chosen, as in [`TaskOp::Cancel`].
+    Delete(Option<Box<(TaskQuery, bool)>>),
+    /// List batches. `None` as in [`TaskOp::List`].
+    Batches(Option<Box<TaskQuery>>),
+    /// Show one batch.
+    Batch(String),
+}
+
+/// What is done to search rules; they are named by their uid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleOp {
+    /// `POST /dynamic-search-rules`.
+    List,
+    /// `GET`.
+    Get(String),
+    /// `PATCH`: made if there is none.
+    Update(String),
+    /// `DELETE`.
+    Delete(String),
+    /// `DELETE /dynamic-search-rules`.
+    Clear,
+}
+
+/// What is done to webhooks.
+#[derive(Clone, Debug)]
+pub enum WebhookOp {
+    /// List them.
+    List,
+    /// Make one.
+    Create,
+    /// Show one.
+    Get(String),
+    /// Change one.
+    Update(String),
+    /// Delete one.
+    Delete(String),
+}
+
+/// What is done to API keys. A key is named by its uid or by itself.
+#[derive(Clone, Debug)]
+pub enum KeyOp {
+    /// List them.
+    List,
+    /// Make one.
+    Create,
+    /// Show one.
+    Get(String),
+    /// Change what one is called.
+    Update(String),
+    /// Delete one.
+    Delete(String),
+}
+
+/// Everything else.
+#[derive(Clone, Debug)]
+pub enum SystemOp {
+    /// `GET /health`.
+    Health,
+    /// `GET /`.
+    Root,
+    /// `GET /version`.
+    Version,
+    /// `GET /stats`.
+    Stats,
+    /// Experimental features; the method says whether they change.
+    Features,
+    /// Webhooks.
+    Webhook(WebhookOp),
+    /// Search rules.
+    Rule(RuleOp),
+    /// `POST /dumps`.
+    Dump,
+    /// `POST /snapshots`.
+    Snapshot,
+    /// `POST /export`.
+    Export,
+    /// `POST /render-template`; refused so when it names an index.
+    Render(&'static Gate),
+    /// A route that no cluster serves, behind an experimental feature.
+    Gated(&'static Gate),
+    /// A route this version does not serve.
+    Unsupported(&'static str),
+}
+
+/// What was asked.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Operation {
+    /// A ranked read.
+    Search {
+        /// Of which index.
+        index: String,
+        /// What.
+        search: Arc<Search>,
+    },
+    /// Several ranked reads at once.
+    MultiSearch(Arc<MultiSearch>),
+    /// A search, or several, that is to be explained.
+    Explain(Box<Operation>),
+    /// One document.
+    FetchOne {
+        /// Of which index.
+        index: String,
+        /// Which.
+        fetch: Arc<FetchOne>,
+    },
+    /// A list of documents.
+    List {
+        /// Of which index.
+        index: String,
+        /// Which.
+        list: Arc<List>,
+    },
+    /// A write to documents.
+    Write {
+        /// To which index.
+        index: String,
+        /// What.
+        write: Write,
+    },
+    /// Indexes as such.
+    Index(IndexOp),
+    /// Settings.
+    Settings(SettingsOp),
+    /// Tasks.
+    Task(TaskOp),
+    /// API keys.
+    Key(KeyOp),
+    /// Everything else.
+    System(SystemOp),
+}
+
+impl Operation {
+    /// A bounded name for logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Search { search, .. } => match search.kind {
+                SearchKind::Hits | SearchKind::Part => "search",
+                SearchKind::FacetValues => "facet_search",
+                SearchKind::Similar => "similar",
+            },
+            Self::MultiSearch(_) => "multi_search",
+            Self::Explain(_) => "explain",
+            Self::FetchOne { .. } => "document_get",
+            Self::List { .. } => "documents_list",
+            Self::Write { .. } => "documents_write",
+            Self::Index(_) => "index",
+            Self::Settings(_) => "settings",
+            Self::Task(_) => "tasks",
+            Self::Key(_) => "keys",
+            Self::System(_) => "system",
+        }
+    }
+
+    /// The index the client named, if any.
+    pub fn index(&self) -> Option<&str> {
+        match self {
+            Self::Search { index, .. }
+            | Self::FetchOne { index, .. }
+            | Self::List { index, .. }
+            | Self::Write { index, .. } => Some(index),
+            Self::Index(
+                IndexOp::Get(index)
+                | IndexOp::Update(index)
+                | IndexOp::Delete(index)
+                | IndexOp::Stats(index)
+                | IndexOp::Fields(index)
+                | IndexOp::Compact(index),
+            ) => Some(index),
+            Self::Settings(settings) => Some(&settings.index),
+            Self::Explain(op) => op.index(),
+            _ => None,
+        }
+    }
+
+    /// The indexes the client searches, one per query of a multi-search, in order.
+    pub fn searched(&self) -> Vec<&str> {
+        match self {
+            Self::Search { index, .. } => vec![index],
+            Self::MultiSearch(multi) => multi.queries().map(|query| query.index.as_str()).collect(),
+            Self::Explain(op) => op.searched(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The indexes whose documents the client reads by filter, as in [`Operation::searched`].
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::List { index, .. } => vec![index],
+            // The search that is explained comes through by itself.
+            Self::Explain(_) => Vec::new(),
+            Self::MultiSearch(multi) => multi.queries().map(SubQuery::of_one).collect(),
+            _ => self.searched(),
+        }
+    }
+
+    /// Restricts a search to what matches a filter, which is JSON in the form of the `filter`
+    /// parameter. `position` is that of the query within [`Operation::searched`]. Queries that could
+    /// not be read stay as they are: they find nothing.
+    pub fn restrict(&mut self, position: usize, rules: &RawValue) {
+        match self {
+            Self::Search { search, .. } if position == 0 => Arc::make_mut(search).restrict(rules),
+            Self::MultiSearch(multi) => Arc::make_mut(multi).restrict(position, rules),
+            Self::Explain(op) => op.restrict(position, rules),
+            _ => {}
+        }
+    }
+
+    /// Whether anybody may ask without a key.
+    pub fn is_public(&self) -> bool {
+        matches!(self, Self::System(SystemOp::Health | SystemOp::Root))
+    }
+}
+
+/// A request of the operation stage.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What was asked.
+    pub op: Operation,
+    /// Meilisearch's names of the actions a key must hold for it; none: no key is needed.
+    pub actions: Actions,
+    /// The request as it came.
+    pub original: Arc<Original>,
+    /// On whose behalf.
+    pub cx: Context,
+}
+
+/// An answer of the operation stage.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Status.
+    pub status: StatusCode,
+    /// JSON; empty for none.
+    pub body: Bytes,
+    /// How it came about.
+    pub meta: Meta,
+}
+
+impl Response {
+    /// An answer with a JSON body.
+    pub fn json(status: StatusCode, body: &impl serde::Serialize) -> Self {
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        Self { status, body: Bytes::from(body), meta: Meta::default() }
+    }
+
+    /// `200` with a JSON body.
+    pub fn ok(body: &impl serde::Serialize) -> Self {
+        Self::json(StatusCode::OK, body)
+    }
+}
+
+impl Request {
+    /// Whether it changes anything, in the stores or on nodes.
+    pub fn changes(&self) -> bool {
+        match &self.op {
+            Operation::Search { .. }
+            | Operation::MultiSearch(_)
+            | Operation::Explain(_)
+            | Operation::FetchOne { .. }
+            | Operation::List { .. } => false,
+            Operation::Write { .. } => true,
+            Operation::Index(op) => !matches!(
+                op,
+                IndexOp::List | IndexOp::Get(_) | IndexOp::Stats(_) | IndexOp::Fields(_)
+            ),
+            Operation::Settings(op) => op.change,
+            Operation::Task(op) => matches!(op, TaskOp::Cancel(_) | TaskOp::Delete(_)),
+            Operation::Key(op) => !matches!(op, KeyOp::List | KeyOp::Get(_)),
+            Operation::System(op) => match op {
+                SystemOp::Features => self.original.method != http::Method::GET,
+                SystemOp::Webhook(op) => !matches!(op, WebhookOp::List | WebhookOp::Get(_)),
+                SystemOp::Rule(op) => !matches!(op, RuleOp::List | RuleOp::Get(_)),
+                SystemOp::Dump | SystemOp::Snapshot | SystemOp::Export => true,
+                _ => false,
+            },
+        }
+    }
+}
+
+impl Stage for Request {
+    type Response = Response;
+    const NAME: &'static str = "operation";
+}
+
+/// A boxed service of this stage.
+pub type BoxService = crate::stage::BoxService<Request>;

@@ -1,0 +1,324 @@
+//! Resolve, the boundary from operations to one index, or to the control plane.
+
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use miroir_api::IndexUid;
+use serde_json::value::RawValue;
+use tower::{Service, ServiceExt};
+
+use super::control_plane::{ControlPlane, MissingIndex};
+use super::refusal::refusal;
+use super::{
+    BoxService, Operation, PayloadFormat, Request, Response, SystemOp, Write, explain, foreign,
+    multi,
+};
+use crate::cluster::ClusterState;
+use crate::error::{Error, ErrorKind};
+use crate::index::{self, Deletion};
+use crate::query::{Original, RawObject};
+use miroir_core::documents::{self, Format};
+use miroir_core::hints::Hints;
+use miroir_store::IndexEntry;
+
+/// An index that never exists: nodes judge the body of a write to it without effect.
+const NOWHERE: &str = "/indexes/miroir-nowhere";
+/// Times a write looks its index up when it is deleted before the write's turn comes.
+const WRITE_LOOKUPS: u32 = 5;
+
+/// The base service of the operation stage. Always ready; waiting happens in `call`.
+#[derive(Clone, Debug)]
+pub struct Resolve {
+    indexes: index::BoxService,
+    shared: Arc<ClusterState>,
+    control: BoxService,
+    plane: Arc<dyn ControlPlane>,
+}
+
+impl Resolve {
+    /// Resolves names against the catalogue. `control` is what answers operations that are not about
+    /// one index's documents, and `plane` what writes to documents ask of it; usually the same.
+    pub fn new(
+        indexes: index::BoxService,
+        shared: Arc<ClusterState>,
+        control: BoxService,
+        plane: Arc<dyn ControlPlane>,
+    ) -> Self {
+        Self { indexes, shared, control, plane }
+    }
+
+    async fn run(self, request: Request) -> Result<Response, Error> {
+        let leadership = &self.shared.leadership;
+        if request.changes() {
+            // Before it looks: a term that ends meanwhile waits for this one to notice.
+            let guard = leadership.begin_change();
+            if !leadership.leads() {
+                return Err(Error::no_leader());
+            }
+            let answer = self.joined(request).await;
+            drop(guard);
+            return answer;
+        }
+        // Whether the process is alive has nothing to do with what it knows.
+        if request.op.is_public() || matches!(request.op, Operation::System(SystemOp::Version)) {
+            return self.joined(request).await;
+        }
+        leadership.ensure_fresh()?;
+        let shared = Arc::clone(&self.shared);
+        let answer = self.joined(request).await?;
+        // What it was read by may have been out of date by then.
+        shared.leadership.ensure_fresh()?;
+        Ok(answer)
+    }
+
+    pub(super) async fn joined(self, request: Request) -> Result<Response, Error> {
+        match foreign::joins(&self, &request).await? {
+            Some(joins) => foreign::run(self, request, joins).await,
+            None => self.answer(request).await,
+        }
+    }
+
+    /// Answers from the named indexes alone.
+    pub(super) async fn answer(self, request: Request) -> Result<Response, Error> {
+        let (name, op) = match &request.op {
+            Operation::Search { index, search } => {
+                (index, index::Operation::Search(Arc::clone(search)))
+            }
+            Operation::FetchOne { index, fetch } => {
+                (index, index::Operation::FetchOne(Arc::clone(fetch)))
+            }
+            Operation::List { index, list } => (index, index::Operation::List(Arc::clone(list))),
+            Operation::Write { index, write } => return self.write(&request, index, write).await,
+            Operation::MultiSearch(multi) => return multi::run(&self, &request, multi).await,
+            Operation::Explain(op) => return explain::run(&self, &request, op).await,
+            _ => return self.control.oneshot(request).await,
+        };
+        let Some(entry) = IndexUid::new(name).ok().and_then(|uid| self.shared.catalog.get(&uid))
+        else {
+            // A node says it best, and in the right order of complaints.
+            let error = self.refusal(&request, &crate::query::index_path(name)).await;
+            return Err(match error.kind() {
+                ErrorKind::Internal => Error::index_not_found(name),
+                _ => error,
+            });
+        };
+        self.index(&request, entry, op).await
+    }
+
+    /// What several searches of one index find together, and its facets.
+    pub(super) async fn union(
+        &self,
+        request: &Request,
+        name: &str,
+        union: index::Union,
+    ) -> Result<Response, Error> {
+        let uid = IndexUid::new(name).ok();
+        let entry = uid.and_then(|uid| self.shared.catalog.get(&uid));
+        let entry = entry.ok_or_else(|| Error::index_not_found(name))?;
+        self.index(request, entry, index::Operation::Union(Arc::new(union))).await
+    }
+
+    /// What all stages share.
+    pub(super) fn shared(&self) -> &Arc<ClusterState> {
+        &self.shared
+    }
+
+    /// What a node says of the request as it came, under another prefix.
+    pub(super) async fn refusal(&self, request: &Request, prefix: &str) -> Error {
+        refusal(&self.shared.nodes, request, prefix).await
+    }
+
+    async fn index(
+        &self,
+        request: &Request,
+        entry: Arc<IndexEntry>,
+        op: index::Operation,
+    ) -> Result<Response, Error> {
+        let inner = index::Request {
+            op,
+            original: Arc::clone(&request.original),
+            index: entry,
+            topology: self.shared.membership.topology(),
+            stale: self.shared.staleness.load(),
+            hints: Hints::default(),
+            cx: request.cx.clone(),
+        };
+        let answer = self.indexes.clone().oneshot(inner).await?;
+        Ok(Response { status: answer.status, body: answer.body, meta: answer.meta })
+    }
+
+    /// What a node says of this write's parameters and content type. The empty body makes sure
+    /// that no node takes it.
+    async fn refused_parameters(&self, request: &Request) -> Error {
+        let mut original = Original::clone(&request.original);
+        original.body = Bytes::new();
+        let request = Request { original: Arc::new(original), ..request.clone() };
+        self.refusal(&request, NOWHERE).await
+    }
+
+    async fn write(&self, request: &Request, name: &str, write: &Write) -> Result<Response, Error> {
+        let uid = match IndexUid::new(name) {
+            Ok(uid) => uid,
+            // A node looks at the body first.
+            Err(_) if matches!(write, Write::Edit) => {
+                return Err(self.refusal(request, &crate::query::index_path(name)).await);
+            }
+            Err(error) => return Err(Error::api("invalid_index_uid", error.to_string())),
+        };
+        let body = &request.original.body;
+        let creates = matches!(write, Write::Add { .. });
+        let Some(parameters) = Parameters::read(request.original.query.as_deref(), creates) else {
+            return Err(if creates {
+                self.refused_parameters(request).await
+            } else {
+                self.refusal(request, NOWHERE).await
+            });
+        };
+        let write = match write {
+            Write::Add { method, format } => {
+                let csv = *format == Some(PayloadFormat::Csv);
+                let refused =
+                    format.is_none() || body.is_empty() || (parameters.delimiter.is_some() && !csv);
+                let (false, Some(format)) = (refused, *format) else {
+                    return Err(self.refused_parameters(request).await);
+                };
+                let format = match format {
+                    PayloadFormat::Json => Format::Json,
+                    PayloadFormat::Ndjson => Format::Ndjson,
+                    PayloadFormat::Csv => {
+                        Format::Csv { delimiter: parameters.delimiter.unwrap_or(b',') }
+                    }
+                };
+                let payload = body.clone();
+                let work = move || documents::split(format, &payload);
+                let split = if body.len() > 64 * 1024 {
+                    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+                } else {
+                    work()
+                };
+                index::Write::Add {
+                    method: *method,
+                    documents: Arc::new(split.map_err(|error| Error::client(error.0))?),
+                    primary_key: parameters.primary_key,
+                    skip_creation: parameters.skip_creation,
+                }
+            }
+            Write::DeleteOne(id) => index::Write::Delete(Deletion::One(id.clone())),
+            Write::Clear => index::Write::Delete(Deletion::All),
+            Write::DeleteBatch => {
+                let Ok(values) = serde_json::from_slice::<Vec<Box<RawValue>>>(body) else {
+                    return Err(self.refusal(request, NOWHERE).await);
+                };
+                if !request.original.is_json() {
+                    return Err(self.refusal(request, NOWHERE).await);
+                }
+                let ids = values
+                    .iter()
+                    .map(|value| {
+                        documents::parse_id_value(value)
+                            .map_or_else(|_| value.get().to_owned(), |id| id.as_str().to_owned())
+                    })
+                    .collect();
+                index::Write::Delete(Deletion::Ids { ids })
+            }
+            Write::Edit => {
+                // A node judges it where it has no effect: the index does not exist.
+                let error = self.refusal(request, NOWHERE).await;
+                if !matches!(error.kind(), ErrorKind::Internal) {
+                    return Err(error);
+                }
+                let object = RawObject::parse(body).unwrap_or_default();
+                let unread = |()| Error::internal("a node takes what Miroir cannot read");
+                let function = object.read("function").map_err(unread)?.unwrap_or_default();
+                let context = object.read("context").map_err(unread)?.unwrap_or_default();
+                let filter = object.read("filter").map_err(unread)?;
+                index::Write::Edit(Arc::new(index::Edition { function, context, filter }))
+            }
+            Write::DeleteFilter => {
+                let object = RawObject::parse(body).filter(|_| request.original.is_json());
+                let filter = object
+                    .filter(|o| o.keys().all(|key| key == "filter"))
+                    .and_then(|mut o| o.has("filter").then(|| o.remove("filter")).flatten());
+                let Some(filter) = filter else {
+                    return Err(self.refusal(request, NOWHERE).await);
+                };
+                index::Write::Delete(Deletion::Filter(filter))
+            }
+        };
+        // The index may be deleted while the write waits for its turn: then it is looked up again.
+        for _ in 0..WRITE_LOOKUPS {
+            let entry = match self.shared.catalog.get(&uid) {
+                Some(entry) => entry,
+                None if creates && !request.cx.scope.may_create(name) => {
+                    let missing = MissingIndex::write(name, &write, parameters.custom_metadata);
+                    return self.plane.missing_index(missing).await;
+                }
+                None if creates => self.plane.ensure_index(&uid, &request.cx).await?,
+                None => break,
+            };
+            let (write, custom_metadata) = (write.clone(), parameters.custom_metadata.clone());
+            let op = index::Operation::Write { write, custom_metadata };
+            match self.index(request, Arc::clone(&entry), op).await {
+                Err(error)
+                    if error.is_missing_index() && !self.shared.catalog.is_listed(&entry) => {}
+                answer => return answer,
+            }
+        }
+        if creates {
+            return Err(Error::index_not_found(name));
+        }
+        let missing = MissingIndex::write(name, &write, parameters.custom_metadata);
+        self.plane.missing_index(missing).await
+    }
+}
+
+/// Parameters of document writes.
+#[derive(Debug, Default)]
+struct Parameters {
+    primary_key: Option<String>,
+    delimiter: Option<u8>,
+    custom_metadata: Option<String>,
+    skip_creation: bool,
+}
+
+impl Parameters {
+    /// `None` for anything that a node has to comment on.
+    fn read(query: Option<&str>, creates: bool) -> Option<Self> {
+        let mut out = Self::default();
+        for (key, value) in crate::query::query_pairs(query.unwrap_or_default()) {
+            match key.as_str() {
+                "customMetadata" => out.custom_metadata = Some(value),
+                "primaryKey" if creates => out.primary_key = Some(value),
+                "csvDelimiter" if creates => match value.as_bytes() {
+                    [byte] if byte.is_ascii() => out.delimiter = Some(*byte),
+                    _ => return None,
+                },
+                "skipCreation" if creates => {
+                    out.skip_creation = match value.to_ascii_lowercase().as_str() {
+                        "true" => true,
+                        "false" => false,
+                        _ => return None,
+                    }
+                }
+                _ => return None,
+            }
+        }
+        Some(out)
+    }
+}
+
+impl Service<Request> for Resolve {
+    type Response = Response;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response, Error>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        Box::pin(self.clone().run(request))
+    }
+}

@@ -1,0 +1,23 @@
+//! Who asks.
+
+use std::sync::Arc;
+
+use miroir_core::keys::{ApiKey, Tenant};
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Principal {
+    /// Nobody presented anything.
+    Anonymous,
+    /// The holder of the master key, or anybody when no master key is configured.
+    MasterKey,
+    /// The holder of an API key; it may have expired.
+    ApiKey(Arc<ApiKey>),
+    /// The holder of a tenant token.
+    Tenant(Arc<Tenant>),
+    /// The operator, by admin key.
+    Admin,
+    /// Miroir itself.
+    Internal,
+}

@@ -1,0 +1,108 @@
+//! Payloads that several stages share: what was asked, as a view over the client's own JSON.
+
+mod raw;
+mod url;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+pub use raw::RawObject;
+pub use url::{decode, encode, index_path, query_pairs};
+
+use crate::node::Call;
+
+/// A request as it came, relative to its index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// Method.
+    pub method: http::Method,
+    /// What follows `/indexes/{uid}`, or the whole path where there is no index.
+    pub path: String,
+    /// Query string, without `?`.
+    pub query: Option<String>,
+    /// Body.
+    pub body: Bytes,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// Whether the client asked for the `metadata` object.
+    pub metadata: bool,
+}
+
+impl Original {
+    /// Whether the body is declared as JSON, whatever its parameters, as long as they are some.
+    pub fn is_json(&self) -> bool {
+        self.content_type.as_deref().is_some_and(|text| {
+            let mut parts = text.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            kind.eq_ignore_ascii_case("application/json")
+                && parts.all(|part| part.is_empty() || part.contains('='))
+        })
+    }
+
+    /// The request to a node that stands for this one, for the node's own words about it.
+    pub fn replay(&self, prefix: &str) -> Call {
+        let mut path = format!("{prefix}{}", self.path);
+        if let Some(query) = &self.query {
+            path.push('?');
+            path.push_str(query);
+        }
+        let mut call = Call::new(self.method.clone(), "replay", path);
+        call.body = self.body.clone();
+        call.content_type = self.content_type.clone().map(Into::into);
+        call
+    }
+}
+
+/// Which of the ranked reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SearchKind {
+    /// Hits.
+    #[default]
+    Hits,
+    /// Values of one facet (`/facet-search`).
+    FacetValues,
+    /// Documents like one document (`/similar`).
+    Similar,
+    /// A query of a federated search: hits with everything the federation is merged by. What the
+    /// client did not ask for is named in [`Meta::part`](crate::meta::Meta::part).
+    Part,
+}
+
+/// A ranked read.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    /// Which.
+    pub kind: SearchKind,
+    /// The query in its `POST` form. `None`: the request could not be read; a node says why.
+    pub body: Option<RawObject>,
+    /// A filter that also decides which document one may ask similar ones of.
+    pub rules: Option<Box<RawValue>>,
+}
+
+impl Search {
+    /// Restricts the search to what matches a filter.
+    pub fn restrict(&mut self, rules: &RawValue) {
+        if let Some(body) = &mut self.body {
+            body.and_filter(rules);
+        }
+        if self.kind == SearchKind::Similar {
+            self.rules = raw::conjunction(self.rules.take(), rules);
+        }
+    }
+}
+
+/// One document by id.
+#[derive(Clone, Debug)]
+pub struct FetchOne {
+    /// The id, decoded.
+    pub id: String,
+    /// The query string as it came.
+    pub query: Option<String>,
+}
+
+/// A list of documents. `None`: the request could not be read; a node says why.
+#[derive(Clone, Debug)]
+pub struct List {
+    /// The request in its `POST …/fetch` form.
+    pub body: Option<RawObject>,
+}
