@@ -20,7 +20,8 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("miroir-layers", &[API, CORE, STORE, PIPELINE]),
     ("miroir", &[API, CORE, STORE, SQLITE, REDIS, PIPELINE, CONTROL, LAYERS]),
     ("miroir-test", &[API, CORE, STORE, PIPELINE, CONTROL]),
-    ("miroir-engine", &[API, CORE]),
+    // An oracle shares no code with what it judges.
+    ("miroir-engine", &[]),
     ("miroir-server", &[API, CORE, STORE, SQLITE, REDIS, PIPELINE, CONTROL, LAYERS, "miroir"]),
     ("miroir-ui", &[API]),
     ("miroir-ctl", &[API]),

@@ -1,11 +1,13 @@
 //! `cargo xtask tidy`: rules of the repository that the compiler does not know, one a file.
 
+mod cycles;
 mod direction;
 mod layers;
 mod source;
 mod texts;
 mod workspace;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::Outcome;
@@ -22,6 +24,9 @@ struct Findings {
 pub(crate) fn run() -> Outcome<()> {
     let mut found = Findings::default();
     let files = tracked()?;
+    let folders = workspace::folders(&files);
+    // Lines of the Rust files of each package, by its folder.
+    let mut lines: BTreeMap<&str, usize> = BTreeMap::new();
     for name in &files {
         let Some(text) = read(name) else {
             // Deleted but still listed, or not text.
@@ -31,10 +36,19 @@ pub(crate) fn run() -> Outcome<()> {
         if Path::new(name).extension().is_some_and(|extension| extension == "rs") {
             source::check(name, &text, &mut found);
             layers::check(name, &text, &mut found);
+            if let Some(folder) = workspace::folder_of(name, &folders) {
+                *lines.entry(folder).or_default() += text.lines().count();
+            }
         }
     }
     let metadata = workspace::metadata()?;
     direction::check(&metadata, &mut found);
+    let mut rows = Vec::new();
+    for package in workspace::packages(&metadata) {
+        let all = lines.get(package.folder.as_str()).copied().unwrap_or_default();
+        rows.push(cycles::check(&package, all, &read, &mut found));
+    }
+    print!("{}", cycles::table(&rows));
     for line in &found.warnings {
         println!("warning: {line}");
     }
