@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::Method;
 use miroir_server::config::{Config, NodeConfig, Seconds, Secret, TaskStoreBackend};
-use miroir_test::engine::EngineNode;
+use miroir_engine::EngineNode;
 use miroir_test::redis::RedisServer;
 use serde_json::{Value, json};
 use support::{ADMIN, Answer, MASTER, NODE, Running, eventually};

@@ -15,7 +15,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
-use miroir_test::engine::EngineNode;
+use miroir_engine::EngineNode;
 use miroir_test::redis::RedisServer;
 use serde_json::{Value, json};
 use support::{ADMIN, MASTER, NODE, eventually};

@@ -77,8 +77,7 @@ pub(crate) fn programs(build: Build) -> Outcome<Programs> {
     } else {
         arguments.extend(["-p", "miroir-server", "--bin", "miroir-server"]);
         if build.engine {
-            arguments.extend(["-p", "miroir-test", "--features", "miroir-test/engine"]);
-            arguments.extend(["--bin", "engine-node"]);
+            arguments.extend(["-p", "miroir-engine", "--bin", "engine-node"]);
         }
     }
     if build.release {

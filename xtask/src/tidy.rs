@@ -26,6 +26,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("miroir-store-redis", &["miroir-api", "miroir"]),
     ("miroir-store-sqlite", &["miroir-api", "miroir"]),
     ("miroir-test", &["miroir-api", "miroir"]),
+    ("miroir-engine", &[]),
     (
         "miroir-server",
         &["miroir-api", "miroir", "miroir-layers", "miroir-store-redis", "miroir-store-sqlite"],

@@ -27,7 +27,6 @@
 //! `MIROIR_DIFF_CASES` sets the number of queries, `MIROIR_DIFF_QUERIES` how many of them each corpus
 //! gets, `MIROIR_DIFF_SEED` the first seed. With `MIROIR_TEST_MEILISEARCH` all nodes are processes of
 //! that binary. A mismatch names the seed of its corpus; all mismatches of a run are reported together.
-#![cfg(feature = "engine")]
 
 mod compare;
 #[path = "../support/mod.rs"]

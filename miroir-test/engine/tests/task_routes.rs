@@ -1,5 +1,4 @@
 //! Tasks that are canceled, deleted and listed as batches, on engine nodes behind Miroir.
-#![cfg(feature = "engine")]
 
 mod support;
 
@@ -11,7 +10,7 @@ use std::sync::Arc;
 
 use support::{Api, KEY, nodes};
 
-async fn start(copies: u32) -> (Miroir, Api, Vec<miroir_test::engine::EngineNode>) {
+async fn start(copies: u32) -> (Miroir, Api, Vec<miroir_engine::EngineNode>) {
     let nodes = nodes(3).await;
     let mut builder = Miroir::builder()
         .node_key(KEY)

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use miroir_test::engine::EngineNode;
+use miroir_engine::EngineNode;
 use tempfile::TempDir;
 
 use super::{Api, KEY};

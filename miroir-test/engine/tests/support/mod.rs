@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use miroir::Miroir;
 use miroir::http::Decode;
-use miroir_test::engine::EngineNode;
+use miroir_engine::EngineNode;
 use serde_json::Value;
 use tower::ServiceExt;
 

@@ -1,5 +1,4 @@
 //! The in-process engine node, over HTTP.
-#![cfg(feature = "engine")]
 
 mod documents;
 mod searches;
@@ -13,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use miroir_test::engine::{EngineNode, EngineOptions};
+use miroir_engine::{EngineNode, EngineOptions};
 use serde_json::{Value, json};
 
 const KEY: &str = "test-master-key";

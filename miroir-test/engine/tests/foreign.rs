@@ -1,6 +1,5 @@
 //! Foreign keys over engine nodes. One node's answers are those of Meilisearch 1.50; the engine of
 //! these nodes knows no foreign keys, so what is expected is written out.
-#![cfg(feature = "engine")]
 
 mod support;
 
@@ -12,7 +11,7 @@ use support::{Api, KEY, nodes};
 const BOOKS: &str = "/indexes/books/search";
 
 struct Library {
-    _nodes: Vec<miroir_test::engine::EngineNode>,
+    _nodes: Vec<miroir_engine::EngineNode>,
     miroir: Miroir,
     api: Api,
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::{Status, Task, Work};
-use crate::engine::errors::ApiError;
+use crate::errors::ApiError;
 
 const JOURNAL: &str = "tasks.jsonl";
 /// Bounds of one batch of document additions.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use miroir::Miroir;
 use miroir::topology::NodeStatus;
 use miroir_api::NodeId;
-use miroir_test::engine::{EngineNode, EngineOptions};
+use miroir_engine::{EngineNode, EngineOptions};
 use serde_json::{Value, json};
 
 use super::support::{Answer, Api, KEY, Rng, corpus, nodes};

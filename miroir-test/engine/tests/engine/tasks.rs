@@ -1,6 +1,6 @@
 //! Tasks: how they fail, wait, end and outlive the process.
 
-use miroir_test::engine::EngineNode;
+use miroir_engine::EngineNode;
 use serde_json::{Value, json};
 
 use super::{Http, TempDir, node};

@@ -6,8 +6,8 @@ use time::{Date, OffsetDateTime, Time};
 
 use super::queue::TaskQueue;
 use super::{Status, TYPE_NAMES, Task};
-use crate::engine::errors::ApiError;
-use crate::engine::params::{QueryString, quoted};
+use crate::errors::ApiError;
+use crate::params::{QueryString, quoted};
 
 /// Parameters that select tasks.
 const FILTERS: [&str; 12] = [

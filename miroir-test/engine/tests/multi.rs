@@ -3,7 +3,6 @@
 //! These tests use the in-process engine, which has no vectors and no federated search; those are
 //! compared with real nodes by the conformance kit. A federation of one query needs no node's help
 //! and is tested here.
-#![cfg(feature = "engine")]
 
 mod support;
 
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 use support::{Api, KEY, nodes};
 
 /// A plain node and Miroir over three others, with the same two indexes.
-async fn pair() -> (Vec<miroir_test::engine::EngineNode>, Miroir, Api, Api) {
+async fn pair() -> (Vec<miroir_engine::EngineNode>, Miroir, Api, Api) {
     let all = nodes(4).await;
     let mut builder = Miroir::builder().node_key(KEY).shards(8).replication_factor(2);
     for (at, node) in all.iter().take(3).enumerate() {

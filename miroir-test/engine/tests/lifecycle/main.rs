@@ -1,6 +1,5 @@
 //! The life of an index behind Miroir, on engine nodes, beside one plain node that gets the same
 //! requests: whatever the plain node does, Miroir does.
-#![cfg(feature = "engine")]
 
 mod restarts;
 #[path = "../support/mod.rs"]
@@ -13,7 +12,7 @@ use miroir::cluster::Tuning;
 use miroir::node::health::HealthOptions;
 use miroir::{Miroir, Stack};
 use miroir_layers::leaf::failover::FailoverLayer;
-use miroir_test::engine::EngineNode;
+use miroir_engine::EngineNode;
 use serde_json::{Value, json};
 
 use support::{Answer, Api, KEY, Rng, corpus, nodes};

@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{Status, Task, Work};
-use crate::engine::State;
-use crate::engine::errors::ApiError;
-use crate::engine::indexing::{Addition, Indexing, is_abort};
-use crate::engine::settings;
+use crate::State;
+use crate::errors::ApiError;
+use crate::indexing::{Addition, Indexing, is_abort};
+use crate::settings;
 
 /// How a task ended: changed details, or an error. `None` when the node is stopping.
 type Outcome = Option<Result<Vec<(&'static str, Value)>, ApiError>>;

@@ -7,7 +7,7 @@
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
-use miroir_test::engine::{EngineNode, EngineOptions};
+use miroir_engine::{EngineNode, EngineOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
