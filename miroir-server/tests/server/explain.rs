@@ -1,9 +1,8 @@
 //! Who may have a search explained, over real sockets.
 
-mod support;
-
 use http::Method;
-use support::{ADMIN, Answer, MASTER, Running};
+
+use crate::support::{ADMIN, Answer, MASTER, Running};
 
 async fn explain(server: &Running, path: &str, key: Option<(&str, String)>) -> Answer {
     let mut headers = vec![("content-type", "application/json")];

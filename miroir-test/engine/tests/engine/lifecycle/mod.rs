@@ -2,8 +2,6 @@
 //! requests: whatever the plain node does, Miroir does.
 
 mod restarts;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +9,11 @@ use std::time::Duration;
 use miroir::cluster::Tuning;
 use miroir::node::health::HealthOptions;
 use miroir::{Miroir, Stack};
-use miroir_layers::leaf::failover::FailoverLayer;
 use miroir_engine::EngineNode;
+use miroir_layers::leaf::failover::FailoverLayer;
 use serde_json::{Value, json};
 
-use support::{Answer, Api, KEY, Rng, corpus, nodes};
+use crate::support::{Answer, Api, KEY, Rng, corpus, nodes};
 
 /// A plain node, and Miroir over others.
 struct Pair {

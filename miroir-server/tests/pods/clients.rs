@@ -2,19 +2,19 @@
 //! session reads what it wrote, a change that is sent many times is made once, and an alias leads to
 //! one index or the other, never to both.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Method;
-use miroir_server::config::{Config, NodeConfig, Seconds, Secret, TaskStoreBackend};
 use miroir_engine::EngineNode;
+use miroir_server::config::{Config, NodeConfig, Seconds, Secret, TaskStoreBackend};
 use miroir_test::redis::RedisServer;
 use serde_json::{Value, json};
-use support::{ADMIN, Answer, MASTER, NODE, Running, eventually};
+
+use crate::TURN;
+use crate::support::{ADMIN, Answer, MASTER, NODE, Running, eventually};
 
 /// Two pods over the same nodes and store.
 struct Deployment {
@@ -102,6 +102,7 @@ impl Deployment {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_get_what_they_are_promised() {
+    let _turn = TURN.lock().await;
     let deployment = Arc::new(Deployment::start().await);
     sessions(&deployment).await;
     one_of_many(&deployment).await;

@@ -1,8 +1,6 @@
 //! Three server processes over one Redis, under load: one is killed, one is held up, and Redis goes
 //! away. Nothing that was acknowledged is lost or doubled, and no read is wrong.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,9 +16,11 @@ use hyper_util::rt::TokioExecutor;
 use miroir_engine::EngineNode;
 use miroir_test::redis::RedisServer;
 use serde_json::{Value, json};
-use support::{ADMIN, MASTER, NODE, eventually};
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
+
+use crate::TURN;
+use crate::support::{ADMIN, MASTER, NODE, eventually};
 
 /// Documents that are there from the beginning.
 const BASE: usize = 300;
@@ -31,9 +31,6 @@ const HELD_UP: Duration = Duration::from_secs(6);
 const PODS: usize = 3;
 /// Between two turns of the workers whose work is split.
 const INTERVAL: Duration = Duration::from_secs(2);
-
-/// One deployment at a time: each keeps the machine busy.
-static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 type Http = Client<HttpConnector, Full<Bytes>>;
 

@@ -1,12 +1,10 @@
 //! Foreign keys over engine nodes. One node's answers are those of Meilisearch 1.50; the engine of
 //! these nodes knows no foreign keys, so what is expected is written out.
 
-mod support;
-
 use miroir::Miroir;
 use serde_json::{Value, json};
 
-use support::{Api, KEY, nodes};
+use crate::support::{Api, KEY, nodes};
 
 const BOOKS: &str = "/indexes/books/search";
 

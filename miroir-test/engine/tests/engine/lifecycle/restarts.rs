@@ -10,8 +10,9 @@ use miroir_api::NodeId;
 use miroir_engine::{EngineNode, EngineOptions};
 use serde_json::{Value, json};
 
-use super::support::{Answer, Api, KEY, Rng, corpus, nodes};
 use super::{Pair, Plan, documents};
+
+use crate::support::{Answer, Api, KEY, Rng, corpus, nodes};
 
 /// Waits until something holds.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {

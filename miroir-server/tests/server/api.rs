@@ -1,13 +1,12 @@
 //! The edge over real sockets: headers, refusals, probes, limits, the end.
 
-mod support;
-
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use http::Method;
-use support::{ADMIN, Answer, FakeNode, MASTER, Running, eventually};
 use tokio::io::AsyncWriteExt as _;
+
+use crate::support::{ADMIN, Answer, FakeNode, MASTER, Running, eventually};
 
 const VARY: &str = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
 

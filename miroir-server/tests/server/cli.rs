@@ -1,13 +1,12 @@
 //! The program as operators start it: refusals, printed answers, log lines, signals.
 
-mod support;
-
 use std::process::Stdio;
 use std::time::Duration;
 
-use support::{ADMIN, FakeNode, MASTER, NODE};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
+
+use crate::support::{ADMIN, FakeNode, MASTER, NODE};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

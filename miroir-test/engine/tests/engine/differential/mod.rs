@@ -29,8 +29,6 @@
 //! that binary. A mismatch names the seed of its corpus; all mismatches of a run are reported together.
 
 mod compare;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::fmt::Write as _;
 
@@ -38,8 +36,9 @@ use miroir::Miroir;
 use serde_json::{Map, Value, json};
 
 use compare::{Highlights, Ranking, compare_search, same};
-use support::real::{Node, describe, nodes};
-use support::{Answer, Api, KEY, Rng, corpus};
+
+use crate::support::real::{Node, describe, nodes};
+use crate::support::{Answer, Api, KEY, Rng, corpus};
 
 /// One hit in this many may have other words highlighted, or be cropped around others.
 const HIGHLIGHTS: u64 = 200;

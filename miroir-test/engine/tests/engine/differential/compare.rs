@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Answer, Api};
+use crate::support::{Answer, Api};
 
 /// From so many values on a facet is a tree of several levels.
 const TREE: usize = 20;

@@ -1,8 +1,6 @@
 //! The server over nodes that go wrong on the wire: what a client sees while a replica hangs,
 //! resets, answers garbage or errors, or disappears in the middle of an answer or altogether.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -21,11 +19,12 @@ use miroir_server::config::{Config, Secret};
 use miroir_server::{BuildError, Server};
 use miroir_test::node::{Document, FakeNode};
 use serde_json::{Value, json};
-use support::{ADMIN, MASTER, NODE, eventually};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tower::ServiceExt;
+
+use crate::support::{ADMIN, MASTER, NODE, eventually};
 
 /// How a node answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

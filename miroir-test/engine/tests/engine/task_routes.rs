@@ -1,14 +1,12 @@
 //! Tasks that are canceled, deleted and listed as batches, on engine nodes behind Miroir.
 
-mod support;
-
 use miroir::cluster::Tuning;
 use miroir::{Miroir, Stack};
 use miroir_layers::leaf::failover::FailoverLayer;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use support::{Api, KEY, nodes};
+use crate::support::{Api, KEY, nodes};
 
 async fn start(copies: u32) -> (Miroir, Api, Vec<miroir_engine::EngineNode>) {
     let nodes = nodes(3).await;

@@ -1,7 +1,5 @@
 //! Webhooks over real sockets: what is sent, that it is sent again, and that it ends.
 
-mod support;
-
 use std::convert::Infallible;
 use std::io::Read as _;
 
@@ -12,9 +10,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use support::{MASTER, Running};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+
+use crate::support::{MASTER, Running};
 
 type Seen = (http::HeaderMap, Vec<Value>);
 

@@ -1,5 +1,5 @@
 //! What the engine-backed tests share: a client for nodes and for Miroir, a generator of numbers.
-#![allow(dead_code, reason = "every test file uses its own part of this module")]
+#![allow(dead_code, reason = "every test uses its own part of this module")]
 
 pub(crate) mod corpus;
 pub(crate) mod real;

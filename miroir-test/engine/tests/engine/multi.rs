@@ -4,12 +4,10 @@
 //! compared with real nodes by the conformance kit. A federation of one query needs no node's help
 //! and is tested here.
 
-mod support;
-
 use miroir::Miroir;
 use serde_json::{Value, json};
 
-use support::{Api, KEY, nodes};
+use crate::support::{Api, KEY, nodes};
 
 /// A plain node and Miroir over three others, with the same two indexes.
 async fn pair() -> (Vec<miroir_engine::EngineNode>, Miroir, Api, Api) {
