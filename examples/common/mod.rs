@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use miroir::http::Decode;
-use miroir_test::engine::EngineNode;
+use miroir_engine::EngineNode;
 use serde_json::Value;
 use tower::ServiceExt;
 

@@ -1,8 +1,6 @@
-//! Test kit for Miroir: fake nodes, faults, a simulated cluster, store suites, an engine node.
+//! Test kit for Miroir: fake nodes, faults, a simulated cluster, store suites.
 pub mod cluster;
 pub mod contract;
-#[cfg(feature = "engine")]
-pub mod engine;
 pub mod faults;
 pub mod history;
 pub mod mock;

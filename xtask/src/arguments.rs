@@ -20,7 +20,9 @@ Usage: cargo xtask <COMMAND>
       --shards N               shards of the index (16)
       --port PORT              where to serve (7700)
       --data FILE.ndjson       load these documents instead of the sample catalogue
-      --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH)
+      --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH; or the
+                               `meilisearch` in PATH; else the engine node is built)
+      --engine                 build the engine node, even with a Meilisearch in PATH
       --release                build with optimisation (slower to build)
       --keep                   leave the temporary directory behind
 
@@ -171,15 +173,14 @@ pub(crate) struct DemoOptions {
     pub(crate) port: Option<u16>,
     /// Documents of the user's own.
     pub(crate) data: Option<PathBuf>,
-    /// A real Meilisearch.
+    /// A real Meilisearch; `None`: what `PATH` has.
     pub(crate) meilisearch: Option<PathBuf>,
+    /// Engine nodes, whatever there is.
+    pub(crate) engine: bool,
     /// Build with optimisation.
     pub(crate) release: bool,
     /// Leave the temporary directory behind.
     pub(crate) keep: bool,
-    /// Build the whole workspace with all features, as the tests do, so that what they compiled is
-    /// used again. Not on the command line: `ci` sets it.
-    pub(crate) whole_workspace: bool,
 }
 
 /// What goes wrong in `chaos`.
@@ -200,8 +201,6 @@ pub(crate) struct ChaosOptions {
     pub(crate) seconds: u64,
     /// A real Meilisearch.
     pub(crate) meilisearch: Option<PathBuf>,
-    /// As in [`DemoOptions`].
-    pub(crate) whole_workspace: bool,
     /// What goes wrong.
     pub(crate) part: ChaosPart,
     /// Searches a second while nodes are slow.
@@ -211,7 +210,7 @@ pub(crate) struct ChaosOptions {
 impl Default for ChaosOptions {
     fn default() -> Self {
         let (part, rate) = (ChaosPart::Kill, 40);
-        Self { seconds: 12, meilisearch: None, whole_workspace: false, part, rate }
+        Self { seconds: 12, meilisearch: None, part, rate }
     }
 }
 
@@ -291,7 +290,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Co
 }
 
 fn demo(parser: &mut lexopt::Parser) -> Outcome<Command> {
-    let mut options = DemoOptions { meilisearch: real_nodes(), ..DemoOptions::default() };
+    let mut options = DemoOptions::default();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("check") => options.check = true,
@@ -302,12 +301,17 @@ fn demo(parser: &mut lexopt::Parser) -> Outcome<Command> {
             Long("port") => options.port = Some(parser.value()?.parse()?),
             Long("data") => options.data = Some(parser.value()?.into()),
             Long("meilisearch") => options.meilisearch = Some(parser.value()?.into()),
+            Long("engine") => options.engine = true,
             Long("release") => options.release = true,
             Long("keep") => options.keep = true,
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected().into()),
         }
     }
+    if options.engine && options.meilisearch.is_some() {
+        return Err("--engine and --meilisearch exclude each other".into());
+    }
+    options.meilisearch = options.meilisearch.or_else(real_nodes);
     options.shape.check()?;
     Ok(Command::Demo(options))
 }
@@ -479,6 +483,7 @@ mod tests {
             ("demo --nodes many", "many"),
             ("demo --nodes 3 --replica-groups 2 --replication-factor 2", "--nodes 4"),
             ("demo --shards 0", "at least 1"),
+            ("demo --engine --meilisearch m", "exclude"),
             ("catalogue", "--out"),
             ("bench --seconds 0", "at least 1"),
             ("chaos --seconds 2", "at least 6"),

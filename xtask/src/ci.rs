@@ -80,9 +80,10 @@ pub(crate) fn run(install: bool) -> Outcome<()> {
             Verdict::Failed(format!("{} failed", report.failed.join(", ")))
         })
     })?;
+    steps.run("one build", one_build)?;
     let mut clients = sdk::Report::default();
     steps.run("sdk", || {
-        clients = sdk::check(install, true)?;
+        clients = sdk::check(install)?;
         println!("{}", clients.total());
         Ok(if !clients.failed.is_empty() {
             Verdict::Failed(clients.failed.join(", "))
@@ -95,8 +96,8 @@ pub(crate) fn run(install: bool) -> Outcome<()> {
     steps.run("demo --check", || {
         let options = DemoOptions {
             check: true,
+            engine: real_nodes().is_none(),
             meilisearch: real_nodes(),
-            whole_workspace: true,
             ..DemoOptions::default()
         };
         demo::run(&options).map(|()| Verdict::Passed)
@@ -106,11 +107,7 @@ pub(crate) fn run(install: bool) -> Outcome<()> {
         let Some(node) = real_nodes() else {
             return Ok(Verdict::NotRun("MIROIR_TEST_MEILISEARCH not set".to_owned()));
         };
-        let options = ChaosOptions {
-            meilisearch: Some(node),
-            whole_workspace: true,
-            ..ChaosOptions::default()
-        };
+        let options = ChaosOptions { meilisearch: Some(node), ..ChaosOptions::default() };
         chaos::run(&options).map(|()| Verdict::Passed)
     })?;
     steps.run("conformance", conformance)?;
@@ -146,6 +143,21 @@ fn close(steps: &Steps, report: &Report, clients: &sdk::Report) -> Outcome<()> {
     if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", ")).into()) }
 }
 
+/// What the tests have compiled is all that the demo needs: Cargo compiles a crate again for other
+/// features or flags, and of the engine that takes minutes and gigabytes.
+fn one_build() -> Outcome<Verdict> {
+    let again = build::programs(Build { engine: true, release: false })?.compiled;
+    if again.is_empty() {
+        return Ok(Verdict::Passed);
+    }
+    let names: Vec<String> = again.into_iter().collect();
+    Ok(Verdict::Failed(format!(
+        "compiled again after the tests: {}; features of a dependency that only tests switch on \
+         belong into `[workspace.dependencies]`",
+        names.join(", ")
+    )))
+}
+
 /// Replays the conformance kit where it lies beside the checkout.
 fn conformance() -> Outcome<Verdict> {
     let beside = root().parent().map(|parent| parent.join("shared/conformance/conform.py"));
@@ -159,7 +171,7 @@ fn conformance() -> Outcome<Verdict> {
     if !guard::in_path("python3") {
         return Ok(Verdict::NotRun("python3 is not installed".to_owned()));
     }
-    let programs = build::programs(Build { engine: true, release: false, whole_workspace: true })?;
+    let programs = build::programs(Build { engine: true, release: false })?;
     let program = NodeProgram::choose(Some(&node), &programs)?;
     let mut failed = Vec::new();
     for &(nodes, shards, groups, factor) in SHAPES {

@@ -220,10 +220,16 @@ impl Drop for Process {
     }
 }
 
+/// Where `PATH` has `program`, if it does.
+pub(crate) fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).map(|dir| dir.join(program.as_ref()));
+    places.into_iter().find(|place| place.is_file())
+}
+
 /// Whether `program` can be found in `PATH`.
 pub(crate) fn in_path(program: impl AsRef<OsStr>) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program.as_ref()).is_file())
+    find(program).is_some()
 }
 
 #[cfg(test)]

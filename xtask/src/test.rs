@@ -14,8 +14,8 @@ struct Tool {
     why: &'static str,
     /// Package of Debian and Ubuntu.
     package: &'static str,
-    /// Commands of which one has to be there.
-    commands: &'static [&'static str],
+    /// Whether it is there.
+    there: fn() -> bool,
 }
 
 /// What the tests need besides Rust.
@@ -24,15 +24,46 @@ const TOOLS: &[Tool] = &[
         name: "a C compiler",
         why: "SQLite and the engine's storage are built from C",
         package: "build-essential",
-        commands: &["cc", "gcc", "clang"],
+        there: || ["cc", "gcc", "clang"].iter().any(guard::in_path),
+    },
+    Tool {
+        name: "OpenSSL's headers",
+        why: "the search engine links it",
+        package: "libssl-dev",
+        there: openssl,
+    },
+    Tool {
+        name: "pkg-config",
+        why: "the search engine's build looks for OpenSSL with it",
+        package: "pkg-config",
+        there: || openssl() || guard::in_path("pkg-config"),
     },
     Tool {
         name: "Redis",
         why: "the tests of the Redis store start servers of their own",
         package: "redis-server",
-        commands: &["redis-server"],
+        there: || guard::in_path("redis-server"),
     },
 ];
+
+/// Whether the search engine finds OpenSSL to link: it needs it on Linux only.
+fn openssl() -> bool {
+    let named =
+        ["OPENSSL_DIR", "OPENSSL_LIB_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+    let mut found = Command::new("pkg-config");
+    found.args(["--exists", "openssl"]).stdout(Stdio::null()).stderr(Stdio::null());
+    !cfg!(target_os = "linux") || named || found.status().is_ok_and(|status| status.success())
+}
+
+/// An error that says what is missing to build the engine node.
+pub(crate) fn engine_can_be_built() -> Outcome<()> {
+    if openssl() {
+        return Ok(());
+    }
+    Err("the engine node links OpenSSL: install pkg-config and OpenSSL's headers (on Debian and \
+         Ubuntu `apt-get install pkg-config libssl-dev`), or have a Meilisearch in PATH"
+        .into())
+}
 
 /// Something that runs only under a condition.
 #[derive(Debug)]
@@ -118,7 +149,7 @@ pub(crate) fn run(install: bool) -> Outcome<()> {
     let report = tests()?;
     // From here on there are nodes to stop.
     guard::catch_signals()?;
-    let clients = sdk::check(install, true)?;
+    let clients = sdk::check(install)?;
     println!();
     println!("did not run:");
     let mut missing = report.not_run();
@@ -137,33 +168,40 @@ pub(crate) fn run(install: bool) -> Outcome<()> {
     if report.passed && clients.failed.is_empty() { Ok(()) } else { Err("tests failed".into()) }
 }
 
-/// Runs the tests, showing their output.
+/// Runs the tests, showing their output, and then the examples of the documentation.
 ///
 /// Always the whole workspace with all features: any other choice would make Cargo compile the
-/// dependencies again with other feature sets. That includes documentation examples; the programs
-/// of `examples/` are built here and run by the tests beside them.
+/// dependencies again with other feature sets. The programs of `examples/` are not linked one by
+/// one: the test beside them has all of them in it and runs them.
 pub(crate) fn tests() -> Outcome<Report> {
+    let mut report = Report { passed: true, ..Report::default() };
+    run_tests(&["--lib", "--bins", "--tests"], &mut report)?;
+    run_tests(&["--doc"], &mut report)?;
+    Ok(report)
+}
+
+/// Runs those of the tests that `targets` selects.
+fn run_tests(targets: &[&str], report: &mut Report) -> Outcome<()> {
     let mut child = build::cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"])
+        .args(targets)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("cannot run cargo: {error}"))?;
     let output = child.stdout.take().ok_or("cargo has no output")?;
-    let mut report = Report::default();
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
         report.read(line.trim_end());
     }
-    report.passed = child.wait()?.success();
-    Ok(report)
+    report.passed &= child.wait()?.success();
+    Ok(())
 }
 
 /// Installs the tools that are missing, saying so first.
 pub(crate) fn prepare(install: bool) -> Outcome<()> {
-    let missing: Vec<&Tool> =
-        TOOLS.iter().filter(|tool| !tool.commands.iter().any(guard::in_path)).collect();
+    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| !(tool.there)()).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -26,11 +26,7 @@ pub(crate) fn run(options: &BenchOptions) -> Outcome<()> {
 }
 
 fn end_to_end(options: &BenchOptions) -> Outcome<()> {
-    let programs = build::programs(Build {
-        engine: options.meilisearch.is_none(),
-        release: true,
-        whole_workspace: false,
-    })?;
+    let programs = build::programs(Build { engine: options.meilisearch.is_none(), release: true })?;
     let program = NodeProgram::choose(options.meilisearch.as_deref(), &programs)?;
     let mut rows = latency::run(options, &programs.server)?;
     rows.extend(ingest::run(options, &program, &programs.server)?);

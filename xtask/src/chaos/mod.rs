@@ -47,7 +47,6 @@ pub(crate) fn run(options: &ChaosOptions) -> Outcome<()> {
     let programs = build::programs(Build {
         engine: options.meilisearch.is_none(),
         release: options.part != ChaosPart::Kill,
-        whole_workspace: options.whole_workspace,
     })?;
     let program = NodeProgram::choose(options.meilisearch.as_deref(), &programs)?;
     match options.part {

@@ -3,6 +3,7 @@
 mod check;
 mod compare;
 mod load;
+mod nodes;
 mod queries;
 
 use std::path::Path;
@@ -13,7 +14,7 @@ use crate::arguments::DemoOptions;
 use crate::build::{self, Build};
 use crate::cluster::{self, Cluster, MASTER_KEY, Node, NodeProgram};
 use crate::guard::{self, Scratch};
-use crate::{Outcome, catalogue};
+use crate::{Outcome, catalogue, test};
 
 pub(crate) use self::load::{load, ndjson};
 
@@ -72,12 +73,18 @@ pub(crate) fn search_bodies(areas: &[&str]) -> Vec<Value> {
 pub(crate) fn run(options: &DemoOptions) -> Outcome<()> {
     guard::catch_signals()?;
     let corpus = Corpus::read(options.data.as_deref())?;
-    let programs = build::programs(Build {
-        engine: options.meilisearch.is_none(),
-        release: options.release,
-        whole_workspace: options.whole_workspace,
-    })?;
-    let program = NodeProgram::choose(options.meilisearch.as_deref(), &programs)?;
+    let real = nodes::meilisearch(options)?;
+    match &real {
+        Some(real) => eprintln!("nodes: {}", real.described),
+        None => {
+            test::engine_can_be_built()?;
+            eprintln!(
+                "nodes: engine nodes, built from source; a Meilisearch in PATH saves building them"
+            );
+        }
+    }
+    let programs = build::programs(Build { engine: real.is_none(), release: options.release })?;
+    let program = NodeProgram::choose(real.as_ref().map(|real| real.path.as_path()), &programs)?;
     let shape = options.shape;
     eprintln!(
         "starting {} {}, {} shards, {} group(s), {} copies in each",

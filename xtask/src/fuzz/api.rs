@@ -48,7 +48,7 @@ pub(super) fn run(options: &ApiOptions) -> Outcome<()> {
         None => root().join("docs/openapi.json"),
     };
     let engine = options.meilisearch.is_none();
-    let programs = build::programs(Build { engine, release: false, whole_workspace: engine })?;
+    let programs = build::programs(Build { engine, release: false })?;
     let nodes = NodeProgram::choose(options.meilisearch.as_deref(), &programs)?;
     let scratch = Scratch::new("fuzz-api", false)?;
     let log = scratch.path().join("miroir-server.log");

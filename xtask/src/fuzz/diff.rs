@@ -29,8 +29,8 @@ pub(super) fn run(options: &DiffOptions) -> Outcome<()> {
     let DiffOptions { seeds, queries, first, meilisearch } = options;
     println!("{seeds} corpora of {queries} queries, from seed {first}");
     // Built as the tests are: another set of features would compile the engine again.
-    let mut command = cargo(&["test", "--workspace", "--all-features", "--test", "differential"]);
-    command.args(["--", "--nocapture"]);
+    let mut command = cargo(&["test", "--workspace", "--all-features", "--test", "engine"]);
+    command.args(["--", "differential::", "--nocapture"]);
     command.env("MIROIR_DIFF_CASES", (seeds * queries).to_string());
     command.env("MIROIR_DIFF_QUERIES", queries.to_string());
     command.env("MIROIR_DIFF_SEED", first.to_string());

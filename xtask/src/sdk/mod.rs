@@ -30,7 +30,7 @@ pub(crate) struct Report {
 /// Runs every client and prints what happened.
 pub(crate) fn run(install: bool) -> Outcome<()> {
     guard::catch_signals()?;
-    let report = check(install, false)?;
+    let report = check(install)?;
     println!();
     for line in &report.not_run {
         println!("did not run: {line}");
@@ -59,7 +59,7 @@ fn directory() -> PathBuf {
 }
 
 /// Runs every client that can run here.
-pub(crate) fn check(install: bool, whole_workspace: bool) -> Outcome<Report> {
+pub(crate) fn check(install: bool) -> Outcome<Report> {
     let mut report = Report::default();
     let mut ready: Vec<Ready> = Vec::new();
     for language in LANGUAGES {
@@ -86,8 +86,7 @@ pub(crate) fn check(install: bool, whole_workspace: bool) -> Outcome<Report> {
         return Ok(report);
     }
     let real = real_nodes();
-    let build = Build { engine: real.is_none(), release: false, whole_workspace };
-    let programs = build::programs(build)?;
+    let programs = build::programs(Build { engine: real.is_none(), release: false })?;
     let program = NodeProgram::choose(real.as_deref(), &programs)?;
     {
         let scratch = Scratch::new("sdk", false)?;

@@ -1,0 +1,9 @@
+//! The engine node, and Miroir over engine nodes. One program: each would link the engine again.
+
+mod differential;
+mod foreign;
+mod lifecycle;
+mod multi;
+mod node;
+mod support;
+mod task_routes;

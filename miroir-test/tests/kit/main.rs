@@ -1,0 +1,10 @@
+//! The kit's own tests, and those of the control plane over its simulated cluster. One program: each
+//! would link everything again.
+
+mod contract;
+mod failures;
+mod keys;
+mod letters;
+mod rules;
+mod simulation;
+mod stores;
