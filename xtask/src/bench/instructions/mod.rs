@@ -39,8 +39,9 @@ use crate::{Failure, Outcome, catalogue};
 
 /// The index that is asked.
 const INDEX: &str = "products";
-/// How long the server is watched while nobody asks.
-const IDLE: Duration = Duration::from_secs(2);
+/// How long the server is watched while nobody asks: a few times as long as the time between two
+/// turns of its most frequent work, the upkeep of metrics.
+const IDLE: Duration = Duration::from_secs(15);
 /// Pauses between the last answer and the dump, for what a server does behind an answer.
 const SETTLE: u32 = 4;
 
