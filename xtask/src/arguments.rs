@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use crate::bench::{self, BenchCommand};
 use crate::fuzz::{ApiOptions, DiffOptions, FuzzOptions, TargetOptions};
 use crate::{Failure, Outcome, catalogue};
 
@@ -74,6 +75,14 @@ Usage: cargo xtask <COMMAND>
       --documents N            documents of the ingest and search corpus (30000)
       --meilisearch PATH       real nodes (or MIROIR_TEST_MEILISEARCH)
       --no-write               print the table, leave benches/README.md alone
+    bench instructions         instructions a request of the release server, under callgrind
+      --case NAME              only this one (default: all)
+      --requests N             requests that are counted together (100)
+      --rounds N               counts of each server (3)
+      --runs N                 servers, one after the other (2)
+      --server PATH            count this binary instead of building one
+      --keep                   leave callgrind's files behind
+      --no-write               as above
 ";
 
 /// A parsed command line.
@@ -112,7 +121,7 @@ pub(crate) enum Command {
     /// `chaos`.
     Chaos(ChaosOptions),
     /// `bench`.
-    Bench(BenchOptions),
+    Bench(BenchCommand),
     /// `fuzz`.
     Fuzz(FuzzOptions),
 }
@@ -214,45 +223,6 @@ impl Default for ChaosOptions {
     }
 }
 
-/// Options of `bench`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BenchOptions {
-    /// Run the microbenchmarks.
-    pub(crate) micro: bool,
-    /// Run the end-to-end benchmarks.
-    pub e2e: bool,
-    /// Nodes.
-    pub(crate) nodes: u32,
-    /// Shards.
-    pub(crate) shards: u32,
-    /// Connections of the load generator.
-    pub(crate) connections: usize,
-    /// Seconds of one measurement.
-    pub(crate) seconds: u64,
-    /// Documents of the corpus.
-    pub(crate) documents: usize,
-    /// A real Meilisearch.
-    pub(crate) meilisearch: Option<PathBuf>,
-    /// Whether the README is rewritten.
-    pub(crate) write: bool,
-}
-
-impl Default for BenchOptions {
-    fn default() -> Self {
-        Self {
-            micro: true,
-            e2e: true,
-            nodes: 3,
-            shards: 16,
-            connections: 8,
-            seconds: 5,
-            documents: 30_000,
-            meilisearch: None,
-            write: true,
-        }
-    }
-}
-
 impl From<lexopt::Error> for Failure {
     fn from(error: lexopt::Error) -> Self {
         format!("{error}; see `cargo xtask help`").into()
@@ -283,7 +253,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Co
             Some(other) => Err(other.unexpected().into()),
         },
         "chaos" => chaos(&mut parser),
-        "bench" => bench(&mut parser),
+        "bench" => Ok(bench::parse(&mut parser)?.map_or(Command::Help, Command::Bench)),
         "fuzz" => fuzz(&mut parser),
         other => Err(format!("there is no command `{other}`; see `cargo xtask help`").into()),
     }
@@ -361,33 +331,6 @@ fn install(parser: &mut lexopt::Parser) -> Outcome<bool> {
         }
     }
     Ok(install)
-}
-
-fn bench(parser: &mut lexopt::Parser) -> Outcome<Command> {
-    let mut options = BenchOptions { meilisearch: real_nodes(), ..BenchOptions::default() };
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Value(word) if word == "micro" => options.e2e = false,
-            Value(word) if word == "e2e" => options.micro = false,
-            Long("nodes") => options.nodes = parser.value()?.parse()?,
-            Long("shards") => options.shards = parser.value()?.parse()?,
-            Long("connections") => options.connections = parser.value()?.parse()?,
-            Long("seconds") => options.seconds = parser.value()?.parse()?,
-            Long("documents") => options.documents = parser.value()?.parse()?,
-            Long("meilisearch") => options.meilisearch = Some(parser.value()?.into()),
-            Long("no-write") => options.write = false,
-            Long("help") | Short('h') => return Ok(Command::Help),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    if !options.micro && !options.e2e {
-        (options.micro, options.e2e) = (true, true);
-    }
-    if options.nodes == 0 || options.shards == 0 || options.connections == 0 || options.seconds == 0
-    {
-        return Err("numbers are at least 1".into());
-    }
-    Ok(Command::Bench(options))
 }
 
 fn fuzz(parser: &mut lexopt::Parser) -> Outcome<Command> {

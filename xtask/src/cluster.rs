@@ -149,12 +149,18 @@ impl Node {
 
     fn wait_ready(&mut self) -> Outcome<()> {
         let mut client = self.client().timeout(Duration::from_secs(5));
-        wait_ready(&mut self.process, || Ok(client.get("/health").is_ok_and(|r| r.status == 200)))
+        wait_ready(&mut self.process, START_LIMIT, || {
+            Ok(client.get("/health").is_ok_and(|reply| reply.status == 200))
+        })
     }
 }
 
-fn wait_ready(process: &mut Process, mut ready: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
-    let answered = guard::wait_until(START_LIMIT, || {
+fn wait_ready(
+    process: &mut Process,
+    limit: Duration,
+    mut ready: impl FnMut() -> Outcome<bool>,
+) -> Outcome<()> {
+    let answered = guard::wait_until(limit, || {
         process.check()?;
         ready()
     })?;
@@ -194,6 +200,20 @@ impl Server {
         dir: &Path,
         more: &str,
     ) -> Outcome<Self> {
+        Self::start_command(Command::new(program), START_LIMIT, nodes, shape, port, dir, more)
+    }
+
+    /// As [`Server::start_with`], by a command that the server's arguments are put behind: the server
+    /// itself, or what runs it. It may take up to `limit` until it is ready.
+    pub(crate) fn start_command(
+        mut command: Command,
+        limit: Duration,
+        nodes: &[String],
+        shape: Shape,
+        port: Option<u16>,
+        dir: &Path,
+        more: &str,
+    ) -> Outcome<Self> {
         let port = match port {
             Some(0) | None => free_port()?,
             Some(port) => {
@@ -208,7 +228,6 @@ impl Server {
         let config = dir.join("miroir.yaml");
         let text = configuration(nodes, shape, port, metrics_port, &dir.join("miroir.db"));
         std::fs::write(&config, text + more)?;
-        let mut command = Command::new(program);
         command
             .arg("--config")
             .arg(&config)
@@ -224,7 +243,7 @@ impl Server {
         let mut server = Self { url, metrics_url, config, process };
         let mut client = server.client().timeout(Duration::from_secs(5));
         // `/health` answers as soon as the listener is open, this one when every shard can be read.
-        wait_ready(&mut server.process, || {
+        wait_ready(&mut server.process, limit, || {
             Ok(client.get("/_miroir/ready").is_ok_and(|reply| reply.status == 200))
         })?;
         Ok(server)

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::options::BenchOptions;
 use super::table::Row;
 use super::{process, ratio, row};
 use crate::Outcome;
-use crate::arguments::{BenchOptions, Shape};
+use crate::arguments::Shape;
 use crate::catalogue;
 use crate::cluster::{Cluster, Node, NodeProgram, apply, enqueue, wait_task};
 use crate::demo::ndjson;

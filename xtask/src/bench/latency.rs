@@ -14,10 +14,11 @@ use serde_json::json;
 use sha2::Sha256;
 
 use super::load::{Target, compare, measure};
+use super::options::BenchOptions;
 use super::stub::Stub;
 use super::table::Row;
 use super::{megabytes, micros, process, ratio, row, time};
-use crate::arguments::{BenchOptions, Shape};
+use crate::arguments::Shape;
 use crate::cluster::{MASTER_KEY, NODE_KEY, Server, apply};
 use crate::guard::Scratch;
 use crate::http::render;

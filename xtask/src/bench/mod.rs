@@ -1,8 +1,11 @@
-//! `cargo xtask bench`: microbenchmarks through Cargo, and ratios measured end to end in one run.
+//! `cargo xtask bench`: microbenchmarks through Cargo, ratios measured end to end in one run, and
+//! instructions counted under callgrind.
 
 mod ingest;
+mod instructions;
 mod latency;
 pub(crate) mod load;
+mod options;
 mod process;
 mod search;
 mod stub;
@@ -10,15 +13,20 @@ mod table;
 
 use std::time::Duration;
 
+use self::options::BenchOptions;
+pub(crate) use self::options::{BenchCommand, parse};
 use self::table::Row;
-use crate::arguments::BenchOptions;
 use crate::build::{self, Build, cargo, root};
 use crate::cluster::NodeProgram;
 use crate::{Outcome, guard};
 
 /// Runs what was asked for.
-pub(crate) fn run(options: &BenchOptions) -> Outcome<()> {
+pub(crate) fn run(command: &BenchCommand) -> Outcome<()> {
     guard::catch_signals()?;
+    let options = match command {
+        BenchCommand::Times(options) => options,
+        BenchCommand::Instructions(options) => return instructions::run(options),
+    };
     if options.micro {
         build::run(&mut cargo(&["bench", "-p", "miroir-benches"]))?;
     }
@@ -34,7 +42,7 @@ fn end_to_end(options: &BenchOptions) -> Outcome<()> {
     let text = format!("{}\n\n{}", heading(options), table::render(&rows));
     println!("{text}");
     if options.write {
-        table::write(&root().join("benches/README.md"), &text)?;
+        table::write(&root().join("benches/README.md"), "e2e", &text)?;
         eprintln!("wrote benches/README.md");
     }
     Ok(())

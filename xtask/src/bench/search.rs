@@ -6,9 +6,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::load::{Sample, Target, compare};
+use super::options::BenchOptions;
 use super::table::Row;
 use super::{millis, ratio, row, time};
-use crate::arguments::{BenchOptions, Shape};
+use crate::arguments::Shape;
 use crate::cluster::{Cluster, MASTER_KEY, NODE_KEY, Node, NodeProgram};
 use crate::demo::{self, Corpus, INDEX};
 use crate::guard::{self, Scratch};

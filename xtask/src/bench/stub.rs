@@ -3,6 +3,7 @@
 //! A stub knows just enough of Meilisearch for an index to be created in front of it: tasks that
 //! have succeeded when they are asked about, and settings that can be read back.
 
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,20 +25,47 @@ pub(crate) struct Stub {
     state: Arc<State>,
 }
 
+/// Bodies that a stub answers with, by what the request asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    /// Pages of a search, by its `q`.
+    pub(crate) searches: HashMap<String, String>,
+    /// Documents, by their id.
+    pub(crate) documents: HashMap<String, String>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     stopped: AtomicBool,
     tasks: AtomicU64,
+    asked: AtomicU64,
     settings: Mutex<Map<String, Value>>,
-    answer: String,
+    /// The answer to any search and any read of a document; `None` where they are recorded.
+    canned: Option<String>,
+    recorded: Recorded,
 }
 
 impl Stub {
     /// Starts a stub whose hits have ids and scores of their own.
     pub(crate) fn start(number: usize) -> Outcome<Self> {
+        let canned = Some(answer(number).to_string());
+        Self::serve(State { canned, ..State::default() })
+    }
+
+    /// Starts a stub that answers what was recorded, and 404 to anything else.
+    pub(crate) fn replay(recorded: Recorded) -> Outcome<Self> {
+        Self::serve(State { recorded, ..State::default() })
+    }
+
+    /// Searches and reads of documents that it was asked for since it runs.
+    pub(crate) fn asked(&self) -> u64 {
+        self.state.asked.load(Ordering::Relaxed)
+    }
+
+    fn serve(state: State) -> Outcome<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let url = format!("http://{}", listener.local_addr()?);
-        let state = Arc::new(State { answer: answer(number).to_string(), ..State::default() });
+        let state = Arc::new(state);
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -138,9 +166,24 @@ fn respond(method: &str, target: &str, body: &[u8], state: &State) -> (u16, Stri
         (202, task.to_string())
     };
     match (method, segments.as_slice()) {
-        ("POST", ["indexes", _, "search"]) => (200, state.answer.clone()),
+        ("POST", ["indexes", _, "search"]) => {
+            state.asked.fetch_add(1, Ordering::Relaxed);
+            match &state.canned {
+                Some(page) => (200, page.clone()),
+                None => {
+                    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+                    replayed(&state.recorded.searches, body["q"].as_str().unwrap_or_default())
+                }
+            }
+        }
         ("GET", ["indexes", _, "documents", id]) => {
-            (200, json!({ "id": id, "title": "A document", "price": 12 }).to_string())
+            state.asked.fetch_add(1, Ordering::Relaxed);
+            match &state.canned {
+                Some(_) => {
+                    (200, json!({ "id": id, "title": "A document", "price": 12 }).to_string())
+                }
+                None => replayed(&state.recorded.documents, id),
+            }
         }
         ("GET", ["health"]) => (200, json!({ "status": "available" }).to_string()),
         ("GET", ["version"]) => {
@@ -180,6 +223,13 @@ fn respond(method: &str, target: &str, body: &[u8], state: &State) -> (u16, Stri
     }
 }
 
+fn replayed(recorded: &HashMap<String, String>, key: &str) -> (u16, String) {
+    match recorded.get(key) {
+        Some(body) => (200, body.clone()),
+        None => (404, json!({ "message": format!("nothing is recorded for `{key}`") }).to_string()),
+    }
+}
+
 const TIME: &str = "2025-01-01T00:00:00Z";
 
 fn finished(uid: u64) -> Value {
@@ -194,6 +244,22 @@ fn finished(uid: u64) -> Value {
 mod tests {
     use super::*;
     use crate::http::Client;
+
+    #[test]
+    fn a_replaying_stub_answers_what_was_recorded_and_counts_it() {
+        let recorded = Recorded {
+            searches: [("x".to_owned(), r#"{"hits":[]}"#.to_owned())].into(),
+            documents: [("7".to_owned(), r#"{"id":7}"#.to_owned())].into(),
+        };
+        let stub = Stub::replay(recorded).unwrap();
+        let mut client = Client::new(&stub.url, "key");
+        let mut search =
+            |q: &str| client.json("POST", "/indexes/a/search", &json!({ "q": q })).unwrap().status;
+        assert_eq!((search("x"), search("y")), (200, 404));
+        assert_eq!(client.get("/indexes/a/documents/7").unwrap().json(), json!({ "id": 7 }));
+        assert_eq!(client.get("/health").unwrap().status, 200);
+        assert_eq!(stub.asked(), 3);
+    }
 
     #[test]
     fn answers_over_one_connection_and_stops() {

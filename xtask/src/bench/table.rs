@@ -5,9 +5,11 @@ use std::path::Path;
 
 use crate::Outcome;
 
-/// The lines between which a table is rewritten.
-const BEGIN: &str = "<!-- e2e: begin (written by `cargo xtask bench e2e`) -->";
-const END: &str = "<!-- e2e: end -->";
+/// The lines between which the table of `cargo xtask bench NAME` is rewritten.
+fn markers(name: &str) -> (String, String) {
+    let begin = format!("<!-- {name}: begin (written by `cargo xtask bench {name}`) -->");
+    (begin, format!("<!-- {name}: end -->"))
+}
 
 /// One measurement.
 #[derive(Clone, Debug)]
@@ -40,20 +42,23 @@ pub(crate) fn render(rows: &[Row]) -> String {
     out
 }
 
-/// Puts `table` between the markers of the file.
-pub(crate) fn write(path: &Path, table: &str) -> Outcome<()> {
+/// Puts `table` between the markers that the file has for `name`.
+pub(crate) fn write(path: &Path, name: &str, table: &str) -> Outcome<()> {
     let text =
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let text = replace(&text, table)
-        .ok_or_else(|| format!("{} has lost the lines `{BEGIN}` and `{END}`", path.display()))?;
+    let text = replace(&text, name, table).ok_or_else(|| {
+        let (begin, end) = markers(name);
+        format!("{} has lost the lines `{begin}` and `{end}`", path.display())
+    })?;
     std::fs::write(path, text)?;
     Ok(())
 }
 
-fn replace(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", table.trim()))
+fn replace(text: &str, name: &str, table: &str) -> Option<String> {
+    let (begin, end) = markers(name);
+    let (before, rest) = text.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some(format!("{before}{begin}\n\n{}\n\n{end}{after}", table.trim()))
 }
 
 #[cfg(test)]
@@ -62,17 +67,21 @@ mod tests {
 
     #[test]
     fn only_what_is_between_the_markers_changes() {
-        let text = format!("# A\n\n{BEGIN}\nold\n{END}\n\nrest\n");
-        let once = replace(&text, "| new |\n").unwrap();
-        assert_eq!(once, format!("# A\n\n{BEGIN}\n\n| new |\n\n{END}\n\nrest\n"));
-        assert_eq!(replace(&once, "| new |").unwrap(), once);
-        assert_eq!(replace("# A\n", "| new |"), None);
+        let (begin, end) = markers("e2e");
+        let text = format!("# A\n\n{begin}\nold\n{end}\n\nrest\n");
+        let once = replace(&text, "e2e", "| new |\n").unwrap();
+        assert_eq!(once, format!("# A\n\n{begin}\n\n| new |\n\n{end}\n\nrest\n"));
+        assert_eq!(replace(&once, "e2e", "| new |").unwrap(), once);
+        assert_eq!(replace("# A\n", "e2e", "| new |"), None);
+        assert_eq!(replace(&text, "instructions", "| new |"), None);
     }
 
     #[test]
     fn the_repository_has_the_markers() {
         let readme = crate::build::root().join("benches/README.md");
         let text = std::fs::read_to_string(readme).unwrap();
-        assert!(replace(&text, "x").is_some());
+        for name in ["e2e", "instructions"] {
+            assert!(replace(&text, name, "x").is_some(), "{name}");
+        }
     }
 }

@@ -125,7 +125,7 @@ pub(crate) fn settings() -> Value {
 }
 
 /// Document `number`. Each draws from a generator of its own, so that none moves the others.
-fn document(number: usize) -> Value {
+pub(crate) fn document(number: usize) -> Value {
     let mut random = Random::new(SEED.wrapping_add((number as u64).wrapping_mul(0x9e37_79b9)));
     let r = &mut random;
     let kind = r.pick(words::KINDS);
