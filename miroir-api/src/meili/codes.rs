@@ -65,7 +65,8 @@ pub struct OwnCode {
     pub status: u16,
     /// Class.
     pub error_type: ErrorType,
-    /// What it means and what to do, for `docs/errors.md`.
+    /// What it means and what to do, in Markdown of which only `code` is used, for `docs/errors.md` and
+    /// [`errors_page`](super::errors_page).
     pub text: &'static str,
 }
 

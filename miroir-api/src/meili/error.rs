@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::codes;
+use super::{codes, docs};
 
 /// Meilisearch's four classes of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,7 +31,8 @@ pub struct ApiError {
     /// Class.
     #[serde(rename = "type")]
     pub error_type: ErrorType,
-    /// Where the code is explained.
+    /// Where the code is explained, as an address or as a path of the server that answered; empty for
+    /// nowhere.
     pub link: String,
 }
 
@@ -40,11 +41,7 @@ impl ApiError {
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         let code = code.into();
         let error_type = codes::find(&code).map_or(ErrorType::InvalidRequest, |(_, class)| class);
-        let link = if code.starts_with("miroir_") {
-            format!("https://github.com/OWNER/miroir/blob/main/docs/errors.md#{code}")
-        } else {
-            format!("https://docs.meilisearch.com/errors#{code}")
-        };
+        let link = docs::link(&code);
         Self { message: message.into(), code, error_type, link }
     }
 
