@@ -1,8 +1,10 @@
 //! The client API's routes: what a row of the table is, and which row a path belongs to.
 
-use http::Method;
+use std::borrow::Cow;
+use std::fmt;
 
-use super::query::decode;
+use http::Method;
+use indexmap::IndexMap;
 
 pub use super::table::table;
 
@@ -46,7 +48,7 @@ pub enum Action {
     Clear,
     /// `POST …/documents/edit`.
     Edit,
-    /// Indexes as such.
+    /// Create an index.
     IndexCreate,
     /// List indexes.
     IndexList,
@@ -122,17 +124,17 @@ pub enum Action {
     Render(&'static Gate),
     /// Served by no cluster: while the feature is off, answered as by one node; refused after.
     Gated(&'static Gate),
-    /// What is this?
+    /// `GET /`: the status of the instance.
     Root,
-    /// Alive?
+    /// `GET /health`.
     Health,
-    /// Which version?
+    /// `GET /version`: that of the nodes.
     Version,
-    /// Count everything.
+    /// `GET /stats`: counts and sizes of all indexes.
     Stats,
     /// Show or change experimental features.
     Features,
-    /// Known, but not served by this version.
+    /// Known to Meilisearch and refused with `501 miroir_not_supported`, for this reason.
     Unsupported(&'static str),
 }
 
@@ -176,20 +178,20 @@ impl Treatment {
 /// Meilisearch's names of the actions a key must hold, all of them; none: no key is needed.
 pub type Actions = &'static [&'static str];
 
-/// One route.
+/// One row of the route table: a method and a path, and what they mean.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// Method.
+    /// HTTP method.
     pub method: Method,
-    /// Path with `{…}` for parameters.
+    /// Path from the root, with `{name}` for a segment that is a parameter.
     pub path: &'static str,
-    /// What it does.
+    /// The operation that the route stands for.
     pub action: Action,
-    /// Which key actions it needs.
+    /// Key actions the caller must hold, all of them; none for a route that needs no key.
     pub actions: Actions,
-    /// How it is served.
+    /// How a cluster serves the route, for the documentation.
     pub treatment: Treatment,
-    /// What differs from one node; empty for nothing.
+    /// What differs from one node, for the documentation; empty if nothing does.
     pub note: &'static str,
 }
 
@@ -234,74 +236,78 @@ impl Route {
 /// A matched path.
 #[derive(Clone, Debug)]
 pub struct Matched<'a> {
-    /// Its parameters, still encoded.
+    /// Its parameters, in order, still encoded but for letters, digits and `-_.~`.
     pub parameters: Vec<String>,
     /// The routes of this path, one per method; never empty.
     pub routes: &'a [Route],
 }
 
 /// The routes by path.
-#[derive(Clone, Debug)]
-pub struct Router {
-    /// By number of segments.
-    templates: Vec<Vec<Template>>,
-}
+#[derive(Clone)]
+pub struct Router(matchit::Router<Vec<Route>>);
 
-/// The routes of one path, and its segments.
-#[derive(Clone, Debug)]
-struct Template {
-    segments: Vec<&'static str>,
-    routes: Vec<Route>,
-}
-
-impl Template {
-    fn parameters(&self) -> usize {
-        self.segments.iter().filter(|segment| segment.starts_with('{')).count()
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").finish_non_exhaustive()
     }
+}
 
-    fn fits(&self, path: &[&str]) -> bool {
-        // Templates differ most at their ends.
-        self.segments.iter().zip(path).rev().all(|(segment, given)| {
-            if segment.starts_with('{') {
-                !given.is_empty()
-            } else {
-                // Nobody has to escape letters, but one may.
-                segment == given || (given.contains('%') && *segment == decode(given, false))
+/// The path with letters, digits and `-_.~` as they are: nobody has to escape them, but one may.
+/// Other escapes stay, so that an escaped slash ends no segment.
+fn normal(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        out.push_str(before);
+        let byte = after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match byte {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => {
+                out.push(char::from(byte));
+                rest = &after[2..];
             }
-        })
+            _ => {
+                out.push('%');
+                rest = after;
+            }
+        }
     }
+    out.push_str(rest);
+    Cow::Owned(out)
 }
 
 impl Router {
     /// Of these routes, in any order: literal segments win over parameters.
+    ///
+    /// # Panics
+    /// If two paths differ in the names of their parameters only.
     pub fn new(table: Vec<Route>) -> Self {
-        let mut templates: Vec<Vec<Template>> = Vec::new();
+        let mut paths: IndexMap<&'static str, Vec<Route>> = IndexMap::new();
         for route in table {
-            let segments: Vec<&str> = route.path.split('/').collect();
-            templates.resize_with(templates.len().max(segments.len() + 1), Vec::new);
-            let equal = &mut templates[segments.len()];
-            match equal.iter_mut().find(|template| template.segments == segments) {
-                Some(template) => template.routes.push(route),
-                None => equal.push(Template { segments, routes: vec![route] }),
-            }
+            paths.entry(route.path).or_default().push(route);
         }
-        for equal in &mut templates {
-            equal.sort_by_key(Template::parameters);
+        let mut router = matchit::Router::new();
+        for (path, routes) in paths {
+            router.insert(path, routes).expect("the paths of the table do not conflict");
         }
-        Self { templates }
+        Self(router)
     }
 
-    /// The routes of a path.
+    /// The routes of a path, and its parameters; `None` if no route has it. Slashes at the end count.
     pub fn find(&self, path: &str) -> Option<Matched<'_>> {
-        let segments: Vec<&str> = path.split('/').collect();
-        let template = self.templates.get(segments.len())?.iter().find(|it| it.fits(&segments))?;
-        let parameters = template.segments.iter().zip(segments);
-        let parameters = parameters.filter(|(segment, _)| segment.starts_with('{'));
-        let parameters = parameters.map(|(_, given)| given.to_owned()).collect();
-        Some(Matched { parameters, routes: &template.routes })
+        let path = normal(path);
+        let found = self.0.at(&path).ok()?;
+        // matchit takes an empty segment for a parameter.
+        if found.params.iter().any(|(_, value)| value.is_empty()) {
+            return None;
+        }
+        let parameters = found.params.iter().map(|(_, value)| value.to_owned()).collect();
+        Some(Matched { parameters, routes: found.value })
     }
 
-    /// The route of a request. A slash at the end of its path does not matter.
+    /// The route of a request, if there is one. Slashes at the end of the path are ignored.
     pub fn route(&self, method: &Method, path: &str) -> Option<&Route> {
         let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
         self.find(path)?.routes.iter().find(|route| route.method == *method)
@@ -327,9 +333,15 @@ mod tests {
         let found = router.find("/indexes/a/documents/7").unwrap();
         assert_eq!(found.parameters, ["a", "7"]);
         let found = router.find("/%69ndexes/%61/search").unwrap();
-        assert_eq!(found.parameters, ["%61"]);
-        assert!(router.find("/nope").is_none());
-        assert!(router.find("/indexes//search").is_none());
+        assert_eq!(found.parameters, ["a"]);
+        let found = router.find("/indexes/%2F%25%c3%a9%zz%/documents/%66etch").unwrap();
+        assert_eq!(found.parameters, ["%2F%25%c3%a9%zz%"]);
+        assert_eq!(found.routes[0].path, "/indexes/{uid}/documents/fetch");
+        for path in
+            ["/nope", "", "/indexes//search", "/indexes/", "/indexes/a/documents/", "//indexes"]
+        {
+            assert!(router.find(path).is_none(), "{path}");
+        }
     }
 
     /// Every template finds itself, with all of its methods.
@@ -340,6 +352,38 @@ mod tests {
             let path = route.path.replace(['{', '}'], "");
             let found = router.route(&route.method, &path).unwrap();
             assert_eq!((found.path, &found.method), (route.path, &route.method));
+        }
+    }
+
+    /// matchit decides segment by segment; the rule is that the fewest parameters win.
+    #[test]
+    fn a_path_finds_what_a_look_at_every_row_finds() {
+        fn parameters(template: &str, path: &str) -> Option<usize> {
+            let (template, path): (Vec<_>, Vec<_>) =
+                (template.split('/').collect(), path.split('/').collect());
+            let fits = |(wanted, given): (&&str, &&str)| wanted.starts_with('{') || wanted == given;
+            (template.len() == path.len() && template.iter().zip(&path).all(fits))
+                .then(|| template.iter().filter(|segment| segment.starts_with('{')).count())
+        }
+        let router = Router::default();
+        let segments: std::collections::BTreeSet<&str> = table()
+            .iter()
+            .flat_map(|route| route.path.split('/'))
+            .filter(|segment| !segment.is_empty() && !segment.starts_with('{'))
+            .collect();
+        for route in table() {
+            for literal in &segments {
+                let given = |segment: &'static str| match segment.starts_with('{') {
+                    true => *literal,
+                    false => segment,
+                };
+                let path: Vec<&str> = route.path.split('/').map(given).collect();
+                let path = path.join("/");
+                let fewest = table().iter().filter_map(|row| parameters(row.path, &path)).min();
+                let found = router.find(&path).unwrap();
+                assert_eq!(Some(found.parameters.len()), fewest, "{path}");
+                assert_eq!(parameters(found.routes[0].path, &path), fewest, "{path}");
+            }
         }
     }
 
