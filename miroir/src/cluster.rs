@@ -181,7 +181,7 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Reads anew what is kept in memory of the stores.
+    /// Reads again what is kept in memory of the stores.
     ///
     /// # Errors
     /// When a store fails.

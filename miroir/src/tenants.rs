@@ -69,7 +69,7 @@ impl TenantDirectory {
         self.store.is_some()
     }
 
-    /// Reads the store anew.
+    /// Replaces the mappings in memory by what the store holds now.
     ///
     /// # Errors
     /// When the store fails.
@@ -125,7 +125,7 @@ impl Shared {
         Ok(self.announce().await?)
     }
 
-    /// Forgets which tenant a key is of; answers whether that was known. Every pod has forgotten it
+    /// Forgets which tenant a key is of; returns whether that was known. Every pod has forgotten it
     /// when this returns.
     ///
     /// # Errors

@@ -11,13 +11,13 @@ use super::{codes, docs};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorType {
-    /// The request was wrong.
+    /// `invalid_request`: the request is at fault, and fails again unchanged.
     InvalidRequest,
-    /// The server failed.
+    /// `internal`: the server is at fault.
     Internal,
-    /// Who are you, and may you?
+    /// `auth`: the key is missing, wrong, or does not allow this.
     Auth,
-    /// The machine failed: disk, memory, load.
+    /// `system`: the machine is at fault, by its disk, memory or load.
     System,
 }
 
@@ -28,7 +28,7 @@ pub struct ApiError {
     pub message: String,
     /// Stable code, for example `index_not_found` or `miroir_no_quorum`.
     pub code: Cow<'static, str>,
-    /// Class.
+    /// Class of the error, which follows from the code.
     #[serde(rename = "type")]
     pub error_type: ErrorType,
     /// Where the code is explained, as an address or as a path of the server that answered; empty for

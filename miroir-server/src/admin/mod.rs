@@ -62,7 +62,17 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
         return None;
     }
     let known = [
-        READY, ERRORS, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS, ALIASES, SHADOW_DIFF, STACK, TENANTS,
+        READY,
+        ERRORS,
+        TOPOLOGY,
+        SHARDS,
+        METRICS,
+        REPLICAS,
+        PODS,
+        ALIASES,
+        SHADOW_DIFF,
+        STACK,
+        TENANTS,
     ];
     let path = path.trim_end_matches('/');
     if path.strip_prefix("/_miroir/tasks/").is_some_and(|uid| !uid.contains('/')) {

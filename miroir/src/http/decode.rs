@@ -35,24 +35,25 @@ const MAX_OVER_FETCH: u32 = 100;
 /// Limits of the client API.
 #[derive(Clone, Copy, Debug)]
 pub struct DecodeOptions {
-    /// How long a request may take.
+    /// Time from the head of a request to the end of its answer; then `504
+    /// miroir_deadline_exceeded`.
     pub timeout: Duration,
-    /// Largest body, in bytes.
+    /// Largest body after decompression, in bytes; a larger one is `413 payload_too_large`.
     pub max_body: usize,
 }
 
 /// What a request turned out to be; in the response's extensions, for logs and metrics.
 #[derive(Clone, Debug)]
 pub struct Answered {
-    /// Template of the path; `unknown` for none.
+    /// Template of the path, for example `/indexes/{uid}/search`; `unknown` if no route has it.
     pub route: &'static str,
-    /// The index the client named.
+    /// Index uid or alias in the path; `None` where the path has none.
     pub index: Option<String>,
-    /// Whether something was missing.
+    /// Whether the answer lacks shards, or a write missed a group.
     pub degraded: bool,
-    /// Nodes that took part.
+    /// Number of nodes that were asked; 0 for errors.
     pub nodes: usize,
-    /// What went wrong, as a bounded label.
+    /// What went wrong, as one of a few labels for metrics; `None` if nothing did.
     pub label: Option<&'static str>,
 }
 
@@ -72,12 +73,12 @@ impl fmt::Debug for Decode {
 }
 
 impl Decode {
-    /// Serves these operations.
+    /// The client API over `operations`, the service of the operation stage.
     pub fn new(operations: operation::BoxService, options: DecodeOptions) -> Self {
         Self { operations, options, router: Arc::default(), tenants: None }
     }
 
-    /// Tells tenants apart.
+    /// Tells tenants apart by `source`; `None`, the default, does not.
     #[must_use]
     pub fn tenants(self, source: Option<TenantSource>) -> Self {
         Self { tenants: source.map(Arc::new), ..self }

@@ -57,7 +57,7 @@ async fn report(shared: &Shared, options: &PodOptions) -> Result<Roster, Error> 
 /// One report, and what follows from the answer.
 pub(super) async fn step(shared: &Arc<Shared>, options: &PodOptions) -> Result<(), Error> {
     let office = &shared.office;
-    // Twice where there was something new: only who has read it has a word.
+    // Twice where there was something new: a report counts only once the pod has read it.
     for _ in 0..2 {
         let begun = Instant::now();
         let roster = report(shared, options).await?;

@@ -97,8 +97,8 @@ impl Office {
         }
     }
 
-    /// One of several: it may nothing before it was elected or has read what there is. `pod` is what
-    /// the deployment calls it, `name` that and something no other process has.
+    /// One of several pods, which may neither answer nor change anything until it has read the store or
+    /// was elected. `pod` is the stable name of the deployment, `name` is unique to this process.
     #[must_use]
     pub fn shared(name: String, pod: String) -> Self {
         Self::with(name, pod, Standing::Follows { until: None })
@@ -174,13 +174,13 @@ impl Office {
         self.leader.load().as_ref().as_ref().map(|leader| leader.readable.contains(node))
     }
 
-    /// Ends with the term.
+    /// A token that is canceled when the current term ends.
     pub fn term(&self) -> CancellationToken {
         CancellationToken::clone(&self.term.load())
     }
 
-    /// Says that something is being changed until the answer is dropped: a term does not begin
-    /// while this process still works for one before.
+    /// Marks a change as under way until the returned guard is dropped. A term does not begin while this
+    /// process still works for an earlier one.
     pub fn work(&self) -> AtWork {
         AtWork(Arc::clone(&self.at_work))
     }
@@ -198,7 +198,8 @@ impl Shared {
     /// Waits until every pod knows what this one has just changed.
     ///
     /// # Errors
-    /// When the store fails, or this pod leads no more: then nobody may be told of the change.
+    /// If the store fails, or this pod no longer leads. The client must not be told then that the change
+    /// was made.
     pub async fn announce(&self) -> Result<(), StoreError> {
         if !self.office.is_shared() {
             return Ok(());
@@ -221,8 +222,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Has the others read what this one has just changed, in their own time: they answer as well
-    /// without.
+    /// Tells the other pods to read what this one has just changed, without waiting: their answers are
+    /// right without it.
     pub(crate) async fn tell_later(&self) -> Result<(), StoreError> {
         if self.office.is_shared() {
             self.stores.pods.raise().await?;
