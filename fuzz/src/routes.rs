@@ -4,12 +4,13 @@
 use std::sync::LazyLock;
 
 use http::{Method, StatusCode};
-use miroir_pipeline::http::routes::{Route, find, table};
+use miroir_pipeline::http::{routes::Route, Router, table};
 use miroir_pipeline::query::{encode, query_pairs};
 
 use crate::http::decode;
 
 static TABLE: LazyLock<Vec<Route>> = LazyLock::new(table);
+static ROUTER: LazyLock<Router> = LazyLock::new(Router::default);
 
 const METHODS: [Method; 7] = [
     Method::GET,
@@ -77,12 +78,15 @@ fn fits(template: &str, path: &str) -> Option<Vec<String>> {
 fn found(path: &str) {
     let all: Vec<_> = TABLE.iter().filter_map(|row| Some((row, fits(row.path, path)?))).collect();
     let fewest = all.iter().map(|(_, parameters)| parameters.len()).min();
-    match find(&TABLE, path) {
+    match ROUTER.find(path) {
         None => assert!(all.is_empty(), "{path}: a route was not found"),
         Some(matched) => {
             assert_eq!(Some(matched.parameters.len()), fewest);
             let template = matched.routes[0].path;
-            assert_eq!(fits(template, path).as_ref(), Some(&matched.parameters));
+            // They are the segments of the path; letters may be unescaped already.
+            let decoded = |all: &[String]| all.iter().map(|it| unescaped(it)).collect::<Vec<_>>();
+            let given = fits(template, path).as_deref().map(decoded);
+            assert_eq!(given, Some(decoded(&matched.parameters)));
             let rows = TABLE.iter().filter(|row| row.path == template).count();
             assert_eq!(rows, matched.routes.len());
         }
@@ -101,7 +105,7 @@ fn answered(method: &Method, target: &str, body: &[u8]) {
     let Some((seen, answer)) = decode(method.clone(), target, body) else { return };
     let path = target.split(['?', '#']).next().unwrap_or_default();
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
-    let known = find(&TABLE, path);
+    let known = ROUTER.find(path);
     let served = known.as_ref().is_some_and(|k| k.routes.iter().any(|r| r.method == *method));
     let status = answer.status();
     assert_eq!(seen.is_some(), served, "{method} {target}");

@@ -45,7 +45,7 @@ impl IndexUid {
         if ok { Ok(Self(text.into())) } else { Err(InvalidIndexUid(text.to_owned())) }
     }
 
-    /// The name.
+    /// The uid as clients write it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -101,7 +101,7 @@ impl NodeId {
         if ok { Ok(Self(text.into())) } else { Err(InvalidNodeId(text.to_owned())) }
     }
 
-    /// The id.
+    /// The id as the configuration has it.
     pub fn as_str(&self) -> &str {
         &self.0
     }

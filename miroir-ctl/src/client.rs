@@ -212,7 +212,7 @@ impl Client {
             return self.key_refused(path, answer.status, error.as_ref());
         }
         if let Some(error) = &error {
-            return Trouble::refusal(answer.status, error);
+            return Trouble::refusal(answer.status, error, &self.base);
         }
         if answer.status != 404 {
             return Trouble::new(

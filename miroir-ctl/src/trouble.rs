@@ -59,10 +59,11 @@ impl Trouble {
         Self::new(Code::Connection, problem, remedy)
     }
 
-    /// An error in the server's words.
-    pub(crate) fn refusal(status: u16, error: &ApiError) -> Self {
+    /// An error in the words of the server at this address.
+    pub(crate) fn refusal(status: u16, error: &ApiError, base: &str) -> Self {
         let remedy = match &*error.link {
             "" => String::new(),
+            path if path.starts_with('/') => format!("see {}{path}", base.trim_end_matches('/')),
             link => format!("see {link}"),
         };
         let problem = format!("{} ({}, {status})", error.message.trim_end_matches('.'), error.code);

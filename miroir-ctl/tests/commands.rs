@@ -266,11 +266,12 @@ async fn failures_have_a_remedy() {
     let refusal = r#"{"message":"The admin key is missing or wrong.","code":"miroir_invalid_auth","type":"auth","link":""}"#;
     let guarded = Canned::start(&[READY, ("GET /_miroir/topology", 401, refusal)]).await;
     let failing = Canned::start(&[
-        ("GET /_miroir/topology", 503, r#"{"message":"No store.","code":"miroir_store_failed","type":"internal","link":"https://x"}"#),
+        ("GET /_miroir/topology", 503, r#"{"message":"No store.","code":"miroir_store_failed","type":"internal","link":"/_miroir/errors#miroir_store_failed"}"#),
         ("GET /_miroir/pods", 502, "<html>bad gateway"),
         ("GET /_miroir/replicas", 200, "[]"),
     ])
     .await;
+    let page = format!("see {}/_miroir/errors#miroir_store_failed", failing.url);
     let tls = other.url.replace("http:", "https:");
     let key = &[("MIROIR_ADMIN_API_KEY", KEY)][..];
     for (url, command, variables, code, problem, remedy) in [
@@ -303,7 +304,7 @@ async fn failures_have_a_remedy() {
             key,
             Code::Refused,
             "No store (miroir_store_failed, 503)",
-            "https://x",
+            page.as_str(),
         ),
         (&failing.url, "pods", key, Code::Refused, "answered 502", "log"),
         (&failing.url, "replicas", key, Code::Refused, "not understood", "--json"),

@@ -38,6 +38,7 @@ use miroir::store::{StoreError, Stores};
 use miroir::topology::TopologyError;
 use miroir::{Cluster, OrderError};
 use miroir_api::InvalidNodeId;
+use miroir_api::meili::{DEFAULT_DOCS_BASE, set_docs_base};
 use miroir_layers::operation::ShadowLog;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -151,6 +152,12 @@ impl Server {
         metrics::touch_targets(config.shadow.targets.iter().map(|target| target.name.as_str()));
         for warning in config.warnings() {
             tracing::warn!(warning, "configuration");
+        }
+        let docs = &config.server.docs_base_url;
+        if docs != DEFAULT_DOCS_BASE
+            && let Err(kept) = set_docs_base(docs)
+        {
+            tracing::warn!(kept, "`server.docs_base_url`: another server of this process set it");
         }
         let me = Identity::of_this_pod();
         let pod = me.pod_name(&config);

@@ -228,7 +228,8 @@ impl Worker for Pruner {
     }
 }
 
-/// Kinds of queues.
+/// Kinds of queues. Nothing fills them yet, but autoscalers are bound to their gauge, which therefore
+/// reads 0 from the start instead of being absent.
 const QUEUES: [&str; 2] = ["dump_import", "reshard_backfill"];
 /// Time between two looks at queues.
 const LOOK_AT_QUEUES: Duration = Duration::from_secs(15);

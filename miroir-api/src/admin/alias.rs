@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::IndexUid;
 
-/// What an alias is.
+/// How many indexes an alias names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AliasKind {
@@ -17,24 +17,24 @@ pub enum AliasKind {
 /// What an alias stood for before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AliasFlip {
-    /// Of a `single` one.
+    /// The index that a `single` alias named; absent for a `multi` one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_uid: Option<IndexUid>,
-    /// Of a `multi` one.
+    /// The indexes that a `multi` alias named, in the order given; absent for a `single` one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_uids: Option<Vec<IndexUid>>,
-    /// In which version.
+    /// The version of the alias that named them, from 1.
     pub version: u64,
-    /// Until when, RFC 3339.
+    /// When the alias was flipped away from them, as RFC 3339 in UTC.
     pub flipped_at: String,
 }
 
 /// An alias as `GET /_miroir/aliases` and `GET /_miroir/aliases/{name}` show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AliasView {
-    /// Its name.
+    /// Name of the alias, as clients use it in place of an index uid.
     pub name: IndexUid,
-    /// What it is.
+    /// Whether the alias names one index or several.
     pub kind: AliasKind,
     /// Of a `single` one: the index it stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,7 +46,7 @@ pub struct AliasView {
     pub version: u64,
     /// The rollover policy that alone changes it.
     pub managed_by: Option<String>,
-    /// RFC 3339.
+    /// When the alias was created, as RFC 3339 in UTC; flips do not change it.
     pub created_at: String,
     /// What it stood for before, newest first.
     pub history: Vec<AliasFlip>,

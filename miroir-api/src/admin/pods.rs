@@ -9,14 +9,14 @@ pub struct PodsView {
     pub me: String,
     /// The newest change that all pods must know.
     pub epoch: u64,
-    /// The pods.
+    /// Every pod whose last report still counts.
     pub pods: Vec<PodView>,
 }
 
-/// One pod.
+/// What one pod last reported about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodView {
-    /// What it is called.
+    /// Stable name of the pod, for example its host name; the same after a restart.
     pub pod: String,
     /// The process: another one after a restart.
     pub name: String,
@@ -24,7 +24,7 @@ pub struct PodView {
     pub address: String,
     /// The newest change it has read.
     pub epoch: Option<u64>,
-    /// Whether it leads.
+    /// Whether the pod holds the lease under which changes are made.
     pub leads: bool,
     /// The fencing token of its lease, if so.
     pub fence: Option<u64>,

@@ -7,16 +7,16 @@ use crate::{NodeId, ShardId};
 /// Replicas that missed something and are not read until they caught up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicasView {
-    /// How many there are.
+    /// Number of entries of `stale`.
     pub total: usize,
     /// By index, node and shard.
     pub stale: Vec<StaleView>,
 }
 
-/// One stale replica.
+/// A replica that missed a write, and what would bring it up to date.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaleView {
-    /// The node.
+    /// Id of the node that holds the replica.
     pub node: NodeId,
     /// Name of the index on the nodes.
     pub index: String,

@@ -17,7 +17,7 @@ pub enum ShadowKind {
 }
 
 impl ShadowKind {
-    /// All kinds.
+    /// All kinds, in the order in which a difference lists them.
     pub const ALL: [Self; 4] = [Self::Hits, Self::Ranking, Self::Latency, Self::Error];
 
     /// The name on the wire.
@@ -30,7 +30,7 @@ impl ShadowKind {
         }
     }
 
-    /// Reads a name.
+    /// The kind of this name on the wire; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
@@ -52,16 +52,16 @@ pub struct ShadowDiffs {
 pub struct ShadowDiff {
     /// Grows with every difference; begins again when the process does.
     pub id: u64,
-    /// RFC 3339, UTC.
+    /// When the answers were compared, as RFC 3339 in UTC.
     pub at: String,
-    /// The shadow.
+    /// Name of the shadow, as in `shadow.targets[].name`.
     pub target: String,
     /// What was asked, for example `search`.
     pub operation: String,
     /// The index; absent where there are several.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub index: Option<String>,
-    /// The request.
+    /// The request that both sides were sent.
     pub request: ShadowRequest,
     /// In what the answers differ.
     pub kinds: Vec<ShadowKind>,
@@ -72,18 +72,18 @@ pub struct ShadowDiff {
     /// the lowest.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kendall_tau: Option<f64>,
-    /// What the primary did.
+    /// Status, error and time of the cluster that answered the client.
     pub primary: ShadowSide,
-    /// What the shadow did.
+    /// Status, error and time of the shadow cluster.
     pub shadow: ShadowSide,
 }
 
 /// A request as it can be sent again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShadowRequest {
-    /// Method.
+    /// HTTP method, in capital letters.
     pub method: String,
-    /// Path and query.
+    /// Path with the query string, as it was sent to the shadow.
     pub path: String,
     /// The beginning of the body.
     #[serde(skip_serializing_if = "String::is_empty", default)]
@@ -106,11 +106,11 @@ pub struct ShadowHits {
     pub missing: Vec<String>,
     /// Those that only the shadow has.
     pub extra: Vec<String>,
-    /// Those with other contents.
+    /// Ids of hits that both have, with other contents.
     pub changed: Vec<String>,
 }
 
-/// How one side answered.
+/// Status, error and time of one of the two answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShadowSide {
     /// HTTP status; absent where there was no answer.
@@ -126,33 +126,33 @@ pub struct ShadowSide {
 /// What was sent to one target since the start of the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShadowTarget {
-    /// The target.
+    /// Name of the target, as in `shadow.targets[].name`.
     pub target: String,
-    /// Requests that were chosen.
+    /// Requests that were chosen to be repeated, those of `dropped` and `in_flight` included.
     pub sampled: u64,
     /// Those that were not sent or not compared, because too many were under way or the answer was
     /// too large.
     pub dropped: u64,
-    /// Those under way.
+    /// Requests that the target has not answered yet.
     pub in_flight: u64,
-    /// Those that were compared.
+    /// Requests whose two answers were compared.
     pub compared: u64,
     /// Those that differ in anything.
     pub different: u64,
-    /// By kind.
+    /// Compared requests that differ, by kind; a request may count under several.
     pub kinds: ShadowCounts,
 }
 
-/// Differences by kind.
+/// Numbers of requests whose answers differ, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShadowCounts {
-    /// [`ShadowKind::Hits`].
+    /// Requests with a difference of [`ShadowKind::Hits`].
     pub hits: u64,
-    /// [`ShadowKind::Ranking`].
+    /// Requests with a difference of [`ShadowKind::Ranking`].
     pub ranking: u64,
-    /// [`ShadowKind::Latency`].
+    /// Requests with a difference of [`ShadowKind::Latency`].
     pub latency: u64,
-    /// [`ShadowKind::Error`].
+    /// Requests with a difference of [`ShadowKind::Error`].
     pub error: u64,
 }
 

@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 /// The layers of every stage, from the client inwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StackView {
-    /// The stages.
+    /// The five stages, `edge` first and `node` last.
     pub stages: Vec<StageView>,
 }
 
-/// One stage.
+/// The layers that are mounted in one stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageView {
-    /// Its name.
+    /// `edge`, `operation`, `index`, `leaf` or `node`.
     pub stage: String,
-    /// Its layers, outermost first.
+    /// Names of the mounted layers, outermost first; a layer that is switched off is absent.
     pub layers: Vec<String>,
 }

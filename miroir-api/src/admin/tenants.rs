@@ -10,7 +10,7 @@ use crate::GroupId;
 pub struct NewTenantMapping {
     /// The key itself. It is not stored.
     pub api_key: String,
-    /// The tenant.
+    /// Name of the tenant the key belongs to; several keys may name one.
     pub tenant: String,
     /// The group its reads go to; by the hash of its name without.
     #[serde(default)]
@@ -22,7 +22,7 @@ pub struct NewTenantMapping {
 pub struct TenantMappingView {
     /// SHA-256 of the key, in hexadecimal.
     pub api_key_hash: String,
-    /// The tenant.
+    /// Name of the tenant the key belongs to; several keys may name one.
     pub tenant: String,
     /// The group its reads go to; `null`: by the hash of its name.
     pub group: Option<GroupId>,
@@ -31,6 +31,6 @@ pub struct TenantMappingView {
 /// `GET`: all of them, by hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantMappingsView {
-    /// The mappings.
+    /// Every mapping, ascending by hash.
     pub results: Vec<TenantMappingView>,
 }

@@ -7,7 +7,7 @@ use crate::{GroupId, NodeId, ShardId};
 /// The cluster as one pod sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TopologyView {
-    /// Shards of new indexes.
+    /// Number of shards that new indexes get; indexes that exist keep theirs.
     pub shards: u32,
     /// Copies of a shard inside each group.
     pub replication_factor: u32,
@@ -21,10 +21,10 @@ pub struct TopologyView {
     pub fully_covered: bool,
 }
 
-/// One node.
+/// One node, as the answering pod sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeView {
-    /// Stable id.
+    /// Id from the configuration; placement hashes it, so it stays the same for the life of a node.
     pub id: NodeId,
     /// Status in lower case, for example `active`.
     pub status: String,
@@ -39,10 +39,10 @@ pub struct NodeView {
     pub error: Option<String>,
 }
 
-/// Where each shard lives.
+/// The owners of every shard, for indexes with the default number of shards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardsView {
-    /// Number of shards.
+    /// Number of shards, and so of entries of `placement`.
     pub shards: u32,
     /// One entry a shard, in order.
     pub placement: Vec<ShardPlacement>,
@@ -51,7 +51,7 @@ pub struct ShardsView {
 /// The owners of one shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardPlacement {
-    /// The shard.
+    /// Number of the shard, from 0.
     pub shard: ShardId,
     /// Its owners in each group, best first.
     pub groups: Vec<Vec<NodeId>>,

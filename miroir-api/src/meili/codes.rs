@@ -61,11 +61,12 @@ const MEILISEARCH: &[(&str, u16, ErrorType)] = &[
 pub struct OwnCode {
     /// The code; begins with `miroir_`.
     pub code: &'static str,
-    /// HTTP status.
+    /// HTTP status of the answer.
     pub status: u16,
-    /// Class.
+    /// `type` of an error with this code.
     pub error_type: ErrorType,
-    /// What it means and what to do, for `docs/errors.md`.
+    /// What it means and what to do, in Markdown of which only `code` is used, for `docs/errors.md` and
+    /// [`errors_page`](super::errors_page).
     pub text: &'static str,
 }
 

@@ -5,19 +5,19 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::codes;
+use super::{codes, docs};
 
 /// Meilisearch's four classes of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorType {
-    /// The request was wrong.
+    /// `invalid_request`: the request is at fault, and fails again unchanged.
     InvalidRequest,
-    /// The server failed.
+    /// `internal`: the server is at fault.
     Internal,
-    /// Who are you, and may you?
+    /// `auth`: the key is missing, wrong, or does not allow this.
     Auth,
-    /// The machine failed: disk, memory, load.
+    /// `system`: the machine is at fault, by its disk, memory or load.
     System,
 }
 
@@ -28,10 +28,11 @@ pub struct ApiError {
     pub message: String,
     /// Stable code, for example `index_not_found` or `miroir_no_quorum`.
     pub code: Cow<'static, str>,
-    /// Class.
+    /// Class of the error, which follows from the code.
     #[serde(rename = "type")]
     pub error_type: ErrorType,
-    /// Where the code is explained.
+    /// Where the code is explained, as an address or as a path of the server that answered; empty for
+    /// nowhere.
     pub link: String,
 }
 
@@ -40,11 +41,7 @@ impl ApiError {
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         let code = code.into();
         let error_type = codes::find(&code).map_or(ErrorType::InvalidRequest, |(_, class)| class);
-        let link = if code.starts_with("miroir_") {
-            format!("https://github.com/OWNER/miroir/blob/main/docs/errors.md#{code}")
-        } else {
-            format!("https://docs.meilisearch.com/errors#{code}")
-        };
+        let link = docs::link(&code);
         Self { message: message.into(), code, error_type, link }
     }
 

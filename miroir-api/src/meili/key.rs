@@ -29,7 +29,7 @@ macro_rules! actions {
         }
 
         impl KeyAction {
-            /// All actions.
+            /// All actions, in the order in which Meilisearch lists them in errors.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// The names of all actions.
@@ -40,7 +40,7 @@ macro_rules! actions {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// Reads a name.
+            /// The action of this name on the wire, letter by letter; `None` for any other text.
             pub fn parse(text: &str) -> Option<Self> {
                 match text { $($text => Some(Self::$name),)* _ => None }
             }
@@ -196,17 +196,17 @@ impl IndexPattern {
         Err(InvalidIndexPattern(name.to_owned()))
     }
 
-    /// Every index.
+    /// `*`, which matches every index.
     pub fn all() -> Self {
         Self("*".to_owned())
     }
 
-    /// As it was written.
+    /// The pattern as it was written, star included.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is `*`.
+    /// Whether the pattern is `*` and matches every index.
     pub fn is_all(&self) -> bool {
         self.0 == "*"
     }

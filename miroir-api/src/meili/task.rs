@@ -10,11 +10,11 @@ use crate::TaskUid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum TaskStatus {
-    /// Accepted, not begun.
+    /// Accepted; no node has begun it.
     Enqueued,
-    /// Begun on some node.
+    /// Some node has begun it, and not all have ended.
     Processing,
-    /// Done.
+    /// Done, with its effect on every node that counts.
     Succeeded,
     /// Done without effect; `error` says why.
     Failed,
@@ -23,7 +23,7 @@ pub enum TaskStatus {
 }
 
 impl TaskStatus {
-    /// All statuses.
+    /// All statuses, in the order in which Meilisearch lists them in errors.
     pub const ALL: [Self; 5] =
         [Self::Enqueued, Self::Processing, Self::Succeeded, Self::Failed, Self::Canceled];
 
@@ -51,7 +51,7 @@ impl TaskStatus {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// What a task does.
+        /// The `type` of a task.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "camelCase")]
         pub enum TaskKind {
@@ -141,12 +141,12 @@ pub struct SummarizedTask {
     pub task_uid: TaskUid,
     /// The index it is about, if it is about one.
     pub index_uid: Option<String>,
-    /// Always `enqueued`.
+    /// `enqueued`, whatever became of the task since.
     pub status: TaskStatus,
-    /// What it does.
+    /// `type` on the wire: what the task does.
     #[serde(rename = "type")]
     pub kind: TaskKind,
-    /// RFC 3339, UTC.
+    /// When the task was accepted, as RFC 3339 in UTC.
     pub enqueued_at: String,
     /// The client's own words, sent with the write.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -157,15 +157,15 @@ pub struct SummarizedTask {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskView {
-    /// Uid.
+    /// Uid of the task, unique over the cluster.
     pub uid: TaskUid,
     /// The batch it was processed in; `null` until it is.
     pub batch_uid: Option<u32>,
     /// The index it is about, if it is about one.
     pub index_uid: Option<String>,
-    /// Status.
+    /// Where the task is in its life.
     pub status: TaskStatus,
-    /// What it does.
+    /// `type` on the wire: what the task does.
     #[serde(rename = "type")]
     pub kind: TaskKind,
     /// The cancelation that canceled it.
@@ -173,15 +173,15 @@ pub struct TaskView {
     /// Depends on the kind; some kinds have none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub details: Option<Map<String, Value>>,
-    /// Why it failed.
+    /// Why the task failed; `null` for every other status.
     pub error: Option<ApiError>,
     /// ISO 8601, for example `PT0.035S`.
     pub duration: Option<String>,
-    /// RFC 3339, UTC.
+    /// When the task was accepted, as RFC 3339 in UTC.
     pub enqueued_at: String,
-    /// RFC 3339, UTC.
+    /// When the first node began it, as RFC 3339 in UTC; `null` before.
     pub started_at: Option<String>,
-    /// RFC 3339, UTC.
+    /// When it ended, as RFC 3339 in UTC; `null` before.
     pub finished_at: Option<String>,
     /// The client's own words, sent with the write.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -70,7 +70,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use miroir_pipeline::deadline::Deadline;
 use miroir_pipeline::error::{BoxError, Error};
-use miroir_pipeline::http::routes::Router;
+use miroir_pipeline::http::Router;
 use miroir_pipeline::http::{Answered, refuse};
 use tower::{Layer, Service};
 

@@ -1,9 +1,10 @@
 //! The admin API under `/_miroir`: parse, ask a handle, answer.
 //!
-//! Everything but `ready` needs the admin key, as bearer token or `X-Admin-Key`. Unknown paths are
+//! Everything but `ready` and `errors` needs the admin key, as bearer token or `X-Admin-Key`. Unknown paths are
 //! an empty 404, as on the client API.
 
 mod aliases;
+mod errors;
 mod mount;
 mod pods;
 mod ready;
@@ -38,6 +39,8 @@ use crate::serve::PROMETHEUS;
 
 /// The readiness probe: without a key.
 pub(crate) const READY: &str = "/_miroir/ready";
+/// The page that errors link to: without a key.
+const ERRORS: &str = "/_miroir/errors";
 const TOPOLOGY: &str = "/_miroir/topology";
 const SHARDS: &str = "/_miroir/shards";
 const METRICS: &str = "/_miroir/metrics";
@@ -59,8 +62,19 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
     if !rest.is_empty() && !rest.starts_with('/') {
         return None;
     }
-    let known =
-        [READY, TOPOLOGY, SHARDS, METRICS, REPLICAS, PODS, ALIASES, SHADOW_DIFF, STACK, TENANTS];
+    let known = [
+        READY,
+        ERRORS,
+        TOPOLOGY,
+        SHARDS,
+        METRICS,
+        REPLICAS,
+        PODS,
+        ALIASES,
+        SHADOW_DIFF,
+        STACK,
+        TENANTS,
+    ];
     let path = path.trim_end_matches('/');
     if path.strip_prefix("/_miroir/tasks/").is_some_and(|uid| !uid.contains('/')) {
         return Some(TASK);
@@ -109,7 +123,7 @@ impl FromRef<AdminState> for Arc<StackView> {
     }
 }
 
-/// The routes. With `admin.enabled: false` only the readiness probe is left.
+/// The routes. With `admin.enabled: false` only the readiness probe and the page of errors are left.
 pub(crate) fn router(
     config: &Config,
     cluster: &Cluster,
@@ -137,16 +151,18 @@ pub(crate) fn router(
         }
         guarded = guarded.route_layer(from_fn(operators_only));
     }
-    guarded.route(READY, get(ready::probe)).fallback(async || StatusCode::NOT_FOUND).with_state(
-        AdminState {
+    guarded
+        .route(READY, get(ready::probe))
+        .route(ERRORS, get(errors::page))
+        .fallback(async || StatusCode::NOT_FOUND)
+        .with_state(AdminState {
             shared: Arc::clone(&cluster.state),
             shadow,
             stack: Arc::new(stack::view(config)),
             readiness: readiness.clone(),
             metrics: metrics.clone(),
             aliases: config.aliases.clone(),
-        },
-    )
+        })
 }
 
 /// An error in Meilisearch's shape.
@@ -194,6 +210,7 @@ mod tests {
     #[test]
     fn templates_are_bounded() {
         assert_eq!(template("/_miroir/ready"), Some(READY));
+        assert_eq!(template("/_miroir/errors"), Some(ERRORS));
         assert_eq!(template("/_miroir/shards/"), Some(SHARDS));
         assert_eq!(template("/_miroir/pods"), Some(PODS));
         assert_eq!(template("/_miroir/shadow/diff"), Some(SHADOW_DIFF));

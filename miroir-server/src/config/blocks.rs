@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use miroir_api::meili::DEFAULT_DOCS_BASE;
 use serde::{Deserialize, Serialize};
 
 use super::duration::{Hours, Millis, Seconds};
@@ -213,6 +214,9 @@ pub struct ServerConfig {
     pub max_concurrent_requests: usize,
     /// How long one request may take.
     pub request_timeout_ms: Millis,
+    /// Below which address or path Miroir's error codes are explained: errors link to
+    /// `<docs_base_url>/errors#<code>`. `/_miroir` is this server's own page.
+    pub docs_base_url: String,
 }
 
 impl Default for ServerConfig {
@@ -224,6 +228,7 @@ impl Default for ServerConfig {
             max_body_bytes: 104_857_600,
             max_concurrent_requests: 500,
             request_timeout_ms: Millis(30_000),
+            docs_base_url: DEFAULT_DOCS_BASE.to_owned(),
         }
     }
 }

@@ -30,6 +30,13 @@ pub(super) fn normal_address(address: &str) -> Result<String, &'static str> {
     Ok(format!("http://{}:{}", host.to_ascii_lowercase(), authority.port_u16().unwrap_or(80)))
 }
 
+/// Whether links can begin with `text`: an address without query, or a path from the root.
+pub(super) fn is_docs_base(text: &str) -> bool {
+    let address = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https"));
+    let path = text.starts_with('/') && !text.starts_with("//");
+    !text.contains(['?', '#']) && text.parse().is_ok_and(|uri| path || address(&uri))
+}
+
 /// Whether `text` is `HH:MM-HH:MM`, optionally followed by ` UTC`. A window may pass midnight.
 pub(super) fn is_window(text: &str) -> bool {
     fn is_time(text: &str) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::error::ConfigError;
-use super::text::{is_window, normal_address};
+use super::text::{is_docs_base, is_window, normal_address};
 use super::{Config, KeyModel, REDACTED, Secret, Switch, TaskStoreBackend, WriteQuorum};
 
 /// Most shards an index may have: what a shard id in a reserved field can say with room to grow.
@@ -256,6 +256,12 @@ impl Config {
             ("server.max_concurrent_requests", server.max_concurrent_requests == 0),
             ("server.request_timeout_ms", server.request_timeout_ms.is_zero()),
         ]);
+        found.when(
+            !is_docs_base(&server.docs_base_url),
+            &["server.docs_base_url"],
+            format!("{:?} is neither an address nor a path", server.docs_base_url),
+            "write https://host/path, or leave it out: this server has the page itself",
+        );
     }
 
     fn times(&self, found: &mut Findings) {

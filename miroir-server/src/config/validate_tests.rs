@@ -206,6 +206,16 @@ fn rules() {
             "`query_coalescing.max_subscribers`: must not be 0",
             "query_coalescing.enabled",
         ),
+        (
+            |c| c.server.docs_base_url = "docs.example.com".into(),
+            "`server.docs_base_url`: \"docs.example.com\" is neither an address nor a path",
+            "https://host/path",
+        ),
+        (
+            |c| c.server.docs_base_url = "//docs.example.com/a#b".into(),
+            "`server.docs_base_url`: \"//docs.example.com/a#b\"",
+            "https://host/path",
+        ),
         (|c| c.faceting.node_max_values = 0, "`faceting.node_max_values`: must not be 0", ""),
         (
             |c| c.resharding.allowed_windows = vec!["02:00-06:00 UTC".into(), "2-6".into()],
@@ -317,6 +327,8 @@ fn values_at_the_edge_of_a_rule_are_accepted() {
             c.task_store.path = "".into();
         },
         |c| c.resharding.allowed_windows = vec!["22:30-04:00".into()],
+        |c| c.server.docs_base_url = "https://docs.example.com/miroir/".into(),
+        |c| c.server.docs_base_url = "/".into(),
     ];
     for (position, change) in cases.iter().enumerate() {
         assert_eq!(messages(*change), [] as [&str; 0], "case {position}");

@@ -53,7 +53,7 @@ use self::cors::CorsLayer;
 use self::negotiate::NegotiateLayer;
 use self::normalize::NormalizeLayer;
 use self::observe::ObserveLayer;
-use self::panic::CatchPanicLayer;
+use self::panic::catch_panic;
 use self::request_id::RequestIdLayer;
 use crate::config::Config;
 use crate::{admin, options};
@@ -112,7 +112,7 @@ impl<L> Named<L> {
 macro_rules! stack {
     ($config:expr, $keyring:expr, $admission:expr, $limit:expr, $forward:expr) => {
         Named { layers: Identity::new(), names: Vec::new() }
-            .push("catch_panic", CatchPanicLayer)
+            .push("catch_panic", catch_panic())
             .push("request_id", RequestIdLayer)
             .push("observe", ObserveLayer::new())
             .push("cors", CorsLayer)
@@ -129,7 +129,7 @@ macro_rules! stack {
                     admin_key: $config.admin.api_key.get().map(str::to_owned),
                 }),
             )
-            .push("catch_handler", CatchPanicLayer)
+            .push("catch_handler", catch_panic())
             .push("forward", ForwardLayer::new($forward))
     };
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use miroir::http::Answered;
-use miroir::http::routes::Router;
+use miroir::http::Router;
 use miroir::stage::take_ready;
 use miroir_api::IndexUid;
 use tower::{Layer, Service};

@@ -1,81 +1,48 @@
-//! Turns a panic into `500 internal` in Meilisearch's shape. The panic hook has logged it.
+//! A panic becomes `500 internal` in Meilisearch's shape, by tower-http's `CatchPanicLayer`. The panic
+//! hook has logged it (`telemetry::install_panic_hook`), and `observe` counts the answer.
 
-use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
-use std::task::{self, Poll};
+use std::any::Any;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use http::Response;
-use http_body_util::{Either, Full};
-use miroir::stage::take_ready;
+use http_body_util::Full;
 use miroir_api::meili::ApiError;
-use tower::{Layer, Service};
+use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
 use crate::admin;
 
+/// The answer after a panic.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct CatchPanicLayer;
+pub(super) struct InternalError;
 
-impl<S> Layer<S> for CatchPanicLayer {
-    type Service = CatchPanic<S>;
-    fn layer(&self, inner: S) -> CatchPanic<S> {
-        CatchPanic { inner }
+impl ResponseForPanic for InternalError {
+    type ResponseBody = Full<Bytes>;
+
+    fn response_for_panic(&mut self, _: Box<dyn Any + Send + 'static>) -> Response<Full<Bytes>> {
+        admin::refuse(&ApiError::new("internal", "An internal error has occurred."))
     }
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct CatchPanic<S> {
-    inner: S,
-}
-
-impl<S, R, B> Service<R> for CatchPanic<S>
-where
-    S: Service<R, Response = Response<B>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    R: Send + 'static,
-    B: 'static,
-{
-    type Response = Response<Either<Full<Bytes>, B>>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        let mut inner = take_ready(&mut self.inner);
-        // The call is made inside of the future, so that a panic of `call` itself is caught too.
-        let answer = async move { inner.call(request).await };
-        Box::pin(async move {
-            Ok(match AssertUnwindSafe(answer).catch_unwind().await {
-                Ok(Ok(response)) => response.map(Either::Right),
-                Err(_) => {
-                    let error = ApiError::new("internal", "An internal error has occurred.");
-                    admin::refuse(&error).map(Either::Left)
-                }
-            })
-        })
-    }
+/// Answers for a service that panics; the service lives on.
+pub(super) fn catch_panic() -> CatchPanicLayer<InternalError> {
+    CatchPanicLayer::custom(InternalError)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use http::{Request, StatusCode};
     use http_body_util::BodyExt;
-    use tower::{ServiceExt, service_fn};
+    use tower::{Layer, ServiceExt, service_fn};
 
     use super::*;
 
     #[tokio::test]
     async fn a_panic_is_an_internal_error_and_the_service_lives_on() {
-        let service = CatchPanicLayer.layer(service_fn(|request: Request<()>| async move {
+        let service = catch_panic().layer(service_fn(|request: Request<()>| async move {
             assert!(request.uri().path() != "/panic", "as a test wants it");
-            Ok::<_, Infallible>(Response::new(Full::from("fine")))
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("fine")))
         }));
         for (path, status) in [("/panic", 500), ("/", 200), ("/panic", 500)] {
             let request = Request::get(path).body(()).unwrap();
@@ -95,7 +62,7 @@ mod tests {
             |_: Request<()>| -> std::future::Ready<Result<Response<Full<Bytes>>, Infallible>> {
                 panic!("as a test wants it")
             };
-        let service = CatchPanicLayer.layer(service_fn(panics));
+        let service = catch_panic().layer(service_fn(panics));
         let response = service.oneshot(Request::get("/").body(()).unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }

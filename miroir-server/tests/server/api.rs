@@ -114,7 +114,13 @@ async fn operators_need_the_admin_key() {
                 (&error["code"], &error["type"]),
                 (&"miroir_invalid_auth".into(), &"auth".into())
             );
-            assert!(error["link"].as_str().unwrap().ends_with("#miroir_invalid_auth"));
+            // The link leads to a page of this very server that anybody may read.
+            let link = error["link"].as_str().unwrap();
+            let (page, anchor) = link.split_once('#').unwrap();
+            let page = server.get(page, &[]).await;
+            assert_eq!((page.status, anchor), (200, "miroir_invalid_auth"));
+            let text = String::from_utf8_lossy(&page.body).into_owned();
+            assert!(text.contains("<h2 id=\"miroir_invalid_auth\">"), "{text}");
         }
         assert_eq!(server.admin(path).await.status, 200, "{path}");
         assert_eq!(server.get(path, &[("x-admin-key", ADMIN)]).await.status, 200, "{path}");
@@ -172,6 +178,7 @@ async fn without_an_admin_api_there_is_still_a_probe() {
     let server = Running::start(1, |config| config.admin.enabled = false).await;
     eventually(async || server.get("/_miroir/ready", &[]).await.status == 200).await;
     assert_eq!(server.admin("/_miroir/topology").await.status, 404);
+    assert_eq!(server.get("/_miroir/errors", &[]).await.status, 200);
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ pub enum StoreError {
     /// The backend failed.
     #[error("the store failed: {0}")]
     Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Somebody else leads by now: what the caller wanted to change is not its business any more.
+    /// Another pod leads by now, so this one must not change anything. Nothing was changed.
     #[error("this pod does not lead any more")]
     Deposed,
     /// The tables of a feature that is off are not there.
@@ -88,7 +88,7 @@ pub trait Tasks: Send + Sync + fmt::Debug {
     fn index_names(&self) -> Answer<'_, Vec<String>>;
     /// How many tasks have each status.
     fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>>;
-    /// Forgets terminal tasks that finished before the instant; answers how many.
+    /// Forgets terminal tasks that finished before the instant; returns how many.
     fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64>;
 }
 
@@ -99,12 +99,12 @@ pub trait Indexes: Send + Sync + fmt::Debug {
     /// All entries, by name.
     fn list(&self) -> Answer<'_, Vec<IndexEntry>>;
     /// Compare-and-set: writes the entry if the stored `version` is `expected` (`None`: there is no
-    /// entry). The stored version becomes `entry.version`. Answers whether it was written.
+    /// entry). The stored version becomes `entry.version`. Returns whether it was written.
     fn put(&self, entry: IndexEntry, expected: Option<u64>) -> Answer<'_, bool>;
-    /// Deletes the entry if its version is `expected`. Answers whether it did.
+    /// Deletes the entry if its version is `expected`. Returns whether it did.
     fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool>;
     /// Several changes as by `put` and `delete`, all or nothing: none is made unless every entry has
-    /// the version it is expected to have. Answers whether they were made.
+    /// the version it is expected to have. Returns whether they were made.
     fn change(&self, changes: Vec<IndexChange>) -> Answer<'_, bool>;
 }
 
@@ -115,7 +115,7 @@ pub trait Replicas: Send + Sync + fmt::Debug {
     fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()>;
     /// Everything remembered, ordered by node, index, shard.
     fn list(&self) -> Answer<'_, Vec<Stale>>;
-    /// Forgets one row if its generation is still the given one. Answers whether it did, so that a
+    /// Forgets one row if its generation is still the given one. Returns whether it did, so that a
     /// repair that raced with a new miss does not clear it.
     fn clear(&self, stale: Stale) -> Answer<'_, bool>;
     /// Forgets everything about an index, for all nodes, except [`StaleKind::Deleted`] rows.
@@ -134,14 +134,14 @@ pub trait SettingsVersions: Send + Sync + fmt::Debug {
 
 /// API keys. Their secrets are derived, never stored.
 pub trait Keys: Send + Sync + fmt::Debug {
-    /// Inserts all of these if there is no key at all, in one step. Answers whether it did.
+    /// Inserts all of these if there is no key at all, in one step. Returns whether it did.
     fn seed(&self, keys: Vec<ApiKey>) -> Answer<'_, bool>;
-    /// Inserts the key if none has its uid, in one step. Answers whether it did.
+    /// Inserts the key if none has its uid, in one step. Returns whether it did.
     fn insert(&self, key: ApiKey) -> Answer<'_, bool>;
     /// Changes what a key is called and when it was updated, in one step with reading it, so that
     /// of two changes none is lost. The key as it is then; `None` if there is none.
     fn update(&self, uid: Uuid, change: Change, now: OffsetDateTime) -> Answer<'_, Option<ApiKey>>;
-    /// Deletes a key. Answers whether there was one.
+    /// Deletes a key. Returns whether there was one.
     fn delete(&self, uid: Uuid) -> Answer<'_, bool>;
     /// All keys, newest first: by `created_at`, and of the same instant the one inserted last.
     fn list(&self) -> Answer<'_, Vec<ApiKey>>;
@@ -172,9 +172,9 @@ pub trait Webhooks: Send + Sync + fmt::Debug {
     /// All of them, by uuid.
     fn list(&self) -> Answer<'_, Vec<Webhook>>;
     /// Inserts or replaces one, in one step with counting: not if it is new and there are `most`
-    /// already. Answers whether it was written.
+    /// already. Returns whether it was written.
     fn put(&self, hook: Webhook, most: usize) -> Answer<'_, bool>;
-    /// Deletes one. Answers whether there was one.
+    /// Deletes one. Returns whether there was one.
     fn delete(&self, uuid: Uuid) -> Answer<'_, bool>;
 }
 
@@ -199,10 +199,10 @@ pub trait Leases: Send + Sync + fmt::Debug {
         now: OffsetDateTime,
         ttl: Duration,
     ) -> Answer<'_, Option<Lease>>;
-    /// Prolongs a lease to `ttl` from now if it is in force, in one step. Answers whether it was: one
+    /// Prolongs a lease to `ttl` from now if it is in force, in one step. Returns whether it was: one
     /// that ended is not revived, even if nobody took it.
     fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> Answer<'_, bool>;
-    /// Ends a lease if it is in force, in one step. Answers whether it was.
+    /// Ends a lease if it is in force, in one step. Returns whether it was.
     fn release(&self, lease: &Lease, now: OffsetDateTime) -> Answer<'_, bool>;
 }
 
@@ -214,11 +214,11 @@ pub trait Leases: Send + Sync + fmt::Debug {
 pub trait Pods: Send + Sync + fmt::Debug {
     /// Says that a pod is there, in one step with reading who else is. Its word counts for `ttl`
     /// if it has seen the newest epoch; otherwise what is left of its last word does, so that a pod
-    /// that cannot follow holds nobody up for ever.
+    /// that cannot follow delays the others for a bounded time.
     fn report(&self, pod: PodReport, now: OffsetDateTime, ttl: Duration) -> Answer<'_, Roster>;
     /// The newest epoch, and the pods whose word still counts, by name.
     fn roster(&self, now: OffsetDateTime) -> Answer<'_, Roster>;
-    /// Raises the epoch by one; answers it.
+    /// Raises the epoch by one; returns the new one.
     fn raise(&self) -> Answer<'_, u64>;
     /// Takes back a pod's word.
     fn leave(&self, name: &str) -> Answer<'_, ()>;
@@ -235,13 +235,13 @@ pub trait Pods: Send + Sync + fmt::Debug {
 /// with [`Leases`], a shared backend goes by a clock of its own.
 pub trait Jobs: Send + Sync + fmt::Debug {
     /// Adds jobs in their order, all or nothing. A job whose id is there already stays as it is.
-    /// Answers how many were new.
+    /// Returns how many were new.
     fn put(&self, jobs: Vec<NewJob>) -> Answer<'_, u64>;
     /// Claims the oldest job of a queue that nobody has claimed and that did not fail, in one step;
     /// if there is none, the one whose claim ran out first.
     fn claim(&self, kind: &str, now: OffsetDateTime, ttl: Duration) -> Answer<'_, Option<Job>>;
     /// Prolongs a claim to `ttl` from now and remembers how far the work has come, in one step.
-    /// Answers whether the claim still counted.
+    /// Returns whether the claim still counted.
     fn advance(
         &self,
         claim: &Claim,
@@ -253,7 +253,7 @@ pub trait Jobs: Send + Sync + fmt::Debug {
     /// whether the claim still counted; nothing is added otherwise.
     fn finish(&self, claim: &Claim, follow: Vec<NewJob>, now: OffsetDateTime) -> Answer<'_, bool>;
     /// Gives a job back, to be tried again from where it is; or, with `for_good`, never again: then
-    /// it stays, with the reason. Answers whether the claim still counted.
+    /// it stays, with the reason. Returns whether the claim still counted.
     fn fail(
         &self,
         claim: &Claim,
@@ -263,7 +263,7 @@ pub trait Jobs: Send + Sync + fmt::Debug {
     ) -> Answer<'_, bool>;
     /// All jobs of a queue, oldest first, failed ones included.
     fn list(&self, kind: &str) -> Answer<'_, Vec<Job>>;
-    /// Takes a job out, whatever its state. Answers whether there was one.
+    /// Takes a job out, whatever its state. Returns whether there was one.
     fn remove(&self, id: &str) -> Answer<'_, bool>;
 }
 

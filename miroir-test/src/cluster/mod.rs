@@ -24,7 +24,7 @@ use miroir_core::routing::ShardSet;
 use miroir_pipeline::Error;
 use miroir_pipeline::cluster::PodName;
 use miroir_pipeline::context::Principal;
-use miroir_pipeline::http::routes::{Route, Router};
+use miroir_pipeline::http::{Router, routes::Route};
 use miroir_pipeline::leaf::{self, Target};
 use miroir_pipeline::node::HealthOptions;
 use miroir_pipeline::stage::BoxService;

@@ -4,25 +4,25 @@ use miroir_api::{GroupId, NodeId};
 
 use crate::routing::ShardSet;
 
-/// How strongly something is wished.
+/// How binding a wish is. A stronger one wins; of equals the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Strength {
-    /// Follow it if that costs nothing.
+    /// The wish is followed where that leaves nothing unanswered.
     Prefer,
-    /// Follow it or fail, unless somebody must have another.
+    /// The wish is followed or the read fails, unless a `Must` says otherwise.
     Pin,
-    /// Follow it or fail.
+    /// The wish is followed or the read fails.
     Must,
 }
 
-/// One wish.
+/// One wish: a value, with the layer that has it and how binding it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask<T> {
-    /// What is wished.
+    /// The group to read from, or the shards to read.
     pub value: T,
-    /// The layer that wishes.
+    /// Name of the layer that has the wish, as explanations show it.
     pub by: &'static str,
-    /// How strongly.
+    /// How binding the wish is.
     pub strength: Strength,
 }
 
@@ -31,9 +31,9 @@ pub struct Ask<T> {
 pub struct Overruled {
     /// What was wished: `group` or `shards`.
     pub what: &'static str,
-    /// The layer that wished.
+    /// Name of the layer whose wish does not count.
     pub by: &'static str,
-    /// The layer whose wish counts.
+    /// Name of the layer whose wish counts instead.
     pub winner: &'static str,
 }
 
@@ -41,19 +41,20 @@ pub struct Overruled {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hints {
-    /// The group to read from.
+    /// Group to read from; `None` leaves the choice to the route.
     pub group: Option<Ask<GroupId>>,
-    /// The only shards that can match.
+    /// The only shards that can match; `None` reads all of them.
     pub shards: Option<Ask<ShardSet>>,
-    /// Nodes to leave out.
+    /// Nodes that are not read from, even if that leaves shards unanswered.
     pub avoid: Vec<NodeId>,
-    /// Wishes that do not count.
+    /// Wishes that lost to a stronger or earlier one, in the order in which that was decided.
     pub overruled: Vec<Overruled>,
-    /// Groups that are not for this request. Only a `Must` still reads from one.
+    /// Groups that this request does not read from, because they are reserved for others. Only a
+    /// `Must` still reads from one.
     pub barred: Vec<GroupId>,
 }
 
-/// Keeps the stronger wish; answers which one loses.
+/// Keeps the stronger wish; returns which one loses.
 fn ask<T>(slot: &mut Option<Ask<T>>, new: Ask<T>, what: &'static str) -> Option<Overruled> {
     let Some(old) = slot else {
         *slot = Some(new);
@@ -67,12 +68,13 @@ fn ask<T>(slot: &mut Option<Ask<T>>, new: Ask<T>, what: &'static str) -> Option<
 }
 
 impl Hints {
-    /// Wishes for a group. The first of two equally strong wishes stays.
+    /// Wishes for a group. The first of two equally strong wishes stays; the loser is listed in
+    /// `overruled`.
     pub fn group(&mut self, value: GroupId, by: &'static str, strength: Strength) {
         self.overruled.extend(ask(&mut self.group, Ask { value, by, strength }, "group"));
     }
 
-    /// Leaves groups to others.
+    /// Excludes groups from this request: they are reserved for others.
     pub fn bar(&mut self, groups: impl IntoIterator<Item = GroupId>) {
         self.barred.extend(groups);
     }

@@ -40,11 +40,11 @@ pub struct NamedTenant {
     pub group: Option<GroupId>,
 }
 
-/// Why the request exists.
+/// Why a request was made: for a client, or for work of Miroir's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Origin {
-    /// A client sent it.
+    /// A client sent it, and waits for the answer.
     Client,
     /// A replica is being repaired.
     Repair,
@@ -57,48 +57,52 @@ pub enum Origin {
 /// How urgent it is. Each class has its own lane at the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Somebody is waiting.
+    /// Somebody waits for the answer.
     Interactive,
-    /// Nobody is.
+    /// Nobody waits: repairs, broadcasts, checks. Interactive calls go first.
     Background,
 }
 
-/// See the table in the module's documentation.
+/// What travels down with one request; see the table in the [module's documentation](self).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Context {
-    /// Id for logs and traces.
+    /// Id of the request in logs, traces and calls to nodes; `internal` for work of Miroir's own.
     pub request_id: Arc<str>,
-    /// When to give up.
+    /// Instant after which nobody waits for an answer any more. Every wait ends there.
     pub deadline: Deadline,
-    /// Who asks.
+    /// Who sent the request; [`Principal::Anonymous`] until `authenticate` says otherwise.
     pub principal: Principal,
-    /// Which indexes they may see and change.
+    /// The indexes that the principal may see and change; every index until `authorize` narrows it.
     pub scope: Scope,
-    /// Why.
+    /// Why the request was made; [`Origin::Client`] for what comes through Decode.
     pub origin: Origin,
-    /// How urgently.
+    /// Which lane of the node limit its calls take.
     pub class: Class,
-    /// Oldest settings version the client accepts.
+    /// Oldest settings version the client accepts answers under; `None` accepts any.
     pub min_settings_version: Option<u64>,
-    /// Each leaf is asked for this many times the hits a search by vector needs.
+    /// Factor, from 1 to 100, by which a search by vector asks every leaf for more hits than it
+    /// needs; `None` takes `vector_search.over_fetch_factor`.
     pub over_fetch: Option<u32>,
-    /// The session whose writes its reads must show.
+    /// Name of the session whose writes its reads must show; `None` without one.
     pub session: Option<Arc<str>>,
-    /// What makes a change the same as one before.
+    /// The `Idempotency-Key`: a change with a key that was used before is not made again. `None`
+    /// without one.
     pub idempotency: Option<Arc<str>>,
-    /// The alias by which the client named the index.
+    /// Alias by which the client named the index; `None` where it named the index itself.
     pub alias: Option<Arc<str>>,
-    /// Where to note what is decided, if somebody wants to know.
+    /// Where stages and layers note what they decide; `None` unless the request is explained.
     pub explain: Option<Arc<Explain>>,
-    /// The tenant the request is of, where tenants are told apart.
+    /// Tenant the request belongs to; `None` where tenants are not told apart, or it belongs to
+    /// none.
     pub tenant: Option<NamedTenant>,
     /// Behind a pointer: a context is copied for every call to a node.
     extensions: Arc<::http::Extensions>,
 }
 
 impl Context {
-    /// The context of a client's request.
+    /// The context of a client's request that ends `timeout` from now: anonymous, interactive,
+    /// without any of the optional headers.
     pub fn client(request_id: impl Into<Arc<str>>, timeout: Duration) -> Self {
         Self {
             request_id: request_id.into(),
@@ -118,17 +122,20 @@ impl Context {
         }
     }
 
-    /// What layers of third parties have left, and what came with an HTTP request.
+    /// What layers of third parties have left here, and what came in the extensions of the HTTP
+    /// request. Copies of a context share it.
     pub fn extensions(&self) -> &::http::Extensions {
         &self.extensions
     }
 
-    /// For layers of third parties: what they leave is there for all layers inside.
+    /// For layers of third parties: what they leave here reaches all layers inside of them. A copy
+    /// that was made before does not see it.
     pub fn extensions_mut(&mut self) -> &mut ::http::Extensions {
         Arc::make_mut(&mut self.extensions)
     }
 
-    /// The context of a request that Miroir sends on its own account.
+    /// The context of a request that Miroir sends on its own account and that ends `timeout` from
+    /// now: principal `Internal`, in the background.
     pub fn internal(origin: Origin, timeout: Duration) -> Self {
         Self {
             principal: Principal::Internal,

@@ -14,32 +14,32 @@ use miroir_api::meili::ApiError;
 use crate::quota::Quota;
 use miroir_core::routing::ShardSet;
 
-/// Any boxed error.
+/// Any error, as tower's layers and HTTP bodies have it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Who is at fault.
+/// Whose fault an error is: that of the request, a node, the store, or Miroir.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The request was wrong.
+    /// The request is wrong and fails again unchanged.
     Client,
-    /// A node failed.
+    /// This node failed or did not answer.
     Node(NodeId),
-    /// The store failed.
+    /// The store did not answer, or refused.
     Store,
-    /// Miroir failed.
+    /// Miroir itself, or its limits.
     Miroir,
 }
 
 /// Whether asking again can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// It cannot.
+    /// The same request fails again, wherever it is sent.
     Never,
-    /// Another replica may answer.
+    /// Another replica of the same shards may answer.
     OtherReplica,
 }
 
-/// What happened.
+/// What went wrong, and with it the status and body that a client gets.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -47,9 +47,9 @@ pub enum ErrorKind {
     Api(ApiError),
     /// An answer of a node, passed on as it came.
     Verbatim {
-        /// Status of the answer.
+        /// HTTP status of the node's answer.
         status: StatusCode,
-        /// Its body.
+        /// Body of the node's answer, byte for byte.
         body: Bytes,
     },
     /// No group took the write for these shards.
@@ -70,7 +70,7 @@ pub enum ErrorKind {
     NotFound,
     /// A wrong method on a right path; an empty 405. The value of `Allow`.
     MethodNotAllowed(String),
-    /// Anything else.
+    /// Anything else: `500 internal`. The source goes to the log and not to the client.
     Internal,
 }
 
@@ -154,7 +154,7 @@ impl Error {
         Self::with(ErrorKind::ShardsUnavailable(shards), Fault::Miroir, Retry::Never)
     }
 
-    /// This pod does not lead, or not any more.
+    /// This pod does not lead, or no longer: `miroir_no_leader`.
     pub fn no_leader() -> Self {
         let message = "No pod of this deployment can change anything at the moment: none leads, or \
                        the one that does cannot be reached. Retry in a few seconds.";
@@ -165,7 +165,8 @@ impl Error {
         )
     }
 
-    /// Who had a change in hand broke off.
+    /// The pod that made a change stopped, so that nobody knows whether it was made:
+    /// `miroir_leader_lost`.
     pub fn leader_lost() -> Self {
         let message = "The pod that had this change in hand broke off: it may have been carried out. \
                        Look, or send it again where that is safe, as with documents.";
@@ -176,45 +177,45 @@ impl Error {
         )
     }
 
-    /// Whether it came of this pod leading no more.
+    /// Whether the error is that this pod does not lead, or no longer.
     pub fn is_deposed(&self) -> bool {
         matches!(&self.0.kind, ErrorKind::Api(error)
             if matches!(&*error.code, "miroir_no_leader" | "miroir_leader_lost"))
     }
 
-    /// The request was only to be explained: what follows is not done.
+    /// The request was only to be explained, and is not carried out from here on.
     pub fn explained() -> Self {
         Self::with(ErrorKind::Explained, Fault::Miroir, Retry::Never)
     }
 
-    /// Unknown path.
+    /// An unknown path: an empty 404.
     pub fn not_found() -> Self {
         Self::with(ErrorKind::NotFound, Fault::Client, Retry::Never)
     }
 
-    /// Known path, wrong method.
+    /// A known path with a wrong method: an empty 405 with `allow` as its `Allow` header.
     pub fn method_not_allowed(allow: String) -> Self {
         Self::with(ErrorKind::MethodNotAllowed(allow), Fault::Client, Retry::Never)
     }
 
-    /// Something in Miroir broke.
+    /// A failure inside of Miroir: `500 internal`, with `source` for the log.
     pub fn internal(source: impl Into<BoxError>) -> Self {
         let mut error = Self::with(ErrorKind::Internal, Fault::Miroir, Retry::Never);
         error.0.source = Some(Arc::from(source.into()));
         error
     }
 
-    /// What happened.
+    /// What went wrong.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
 
-    /// Who is at fault.
+    /// Whose fault it is.
     pub fn fault(&self) -> &Fault {
         &self.0.fault
     }
 
-    /// Whether asking again can help.
+    /// Whether another replica may do better.
     pub fn retry(&self) -> Retry {
         self.0.retry
     }

@@ -1,7 +1,7 @@
 //! Waiting for several calls at once.
 //!
-//! Like `join_all` of `futures`, which asks every call anew whenever one of few has moved: 64 times
-//! for eight answers, each time through all layers. Here only what moved is asked.
+//! Unlike `join_all` of `futures`, which polls every one of few calls again whenever one has moved (64
+//! polls for eight answers, each through all layers), this polls only the calls that moved.
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};

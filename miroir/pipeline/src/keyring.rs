@@ -16,10 +16,10 @@ use miroir_core::keys::{ApiKey, MasterKey, Tenant};
 use miroir_store::clock;
 use miroir_store::{Keys, StoreError, memory};
 
-/// Why a bearer token is nobody's.
+/// Why a bearer token opens nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// It is no key.
+    /// It is neither an API key nor a tenant token.
     Invalid,
     /// As an API key it is none; as a tenant token it has this fault, in Meilisearch's words. Only
     /// searches take tenant tokens, so only they show it.
@@ -97,7 +97,7 @@ impl Keyring {
         self.master.as_ref()
     }
 
-    /// Reads the store anew.
+    /// Replaces the snapshot by what the store holds now.
     pub async fn follow(&self) -> Result<(), StoreError> {
         let _guard = self.lock.lock().await;
         let mut next = Snapshot::default();
@@ -112,7 +112,7 @@ impl Keyring {
         Ok(())
     }
 
-    /// One key.
+    /// The key of this uid; `None` if it was deleted or never made.
     pub fn get(&self, uid: Uuid) -> Option<Arc<ApiKey>> {
         self.snapshot.load().by_uid.get(&uid).cloned()
     }

@@ -10,23 +10,23 @@ use crate::quota::Quota;
 use miroir_core::merge::HitOptions;
 use miroir_core::routing::ShardSet;
 
-/// What the client is to see of the hits of a federated search's query.
+/// What the client sees of the hits of one query of a federated search.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// What the client asked for.
+    /// Paging, scores and fields, as the client asked for them.
     pub hits: HitOptions,
-    /// The index's primary key.
+    /// Primary key of the index; `None` while it has none.
     pub primary_key: Option<String>,
-    /// The index's settings.
+    /// Settings of the index, as of the version the query was answered under.
     pub settings: Arc<IndexSettings>,
-    /// Whether hits tell of attributes the client may not see.
+    /// Whether hits hold attributes that the client may not see, so that they are taken out.
     pub project: bool,
 }
 
 /// A change that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// Its task.
+    /// Uid of the task that carries it out.
     pub task: TaskUid,
     /// The first group that has all of it on a quorum; of a change of documents only.
     pub group: Option<GroupId>,
@@ -36,33 +36,34 @@ pub struct Accepted {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Meta {
-    /// Shards nobody answered for.
+    /// Shards that no node answered for; `None` if the answer is complete.
     pub missing_shards: Option<ShardSet>,
-    /// Groups in which a write missed its quorum or a replica.
+    /// Groups in which a write missed its quorum or a replica, ascending; empty for reads.
     pub degraded_groups: Vec<GroupId>,
-    /// Settings version of the index.
+    /// Settings version of the index the answer was made under; `None` where no one index is
+    /// concerned.
     pub settings_version: Option<u64>,
     /// Whether a settings broadcast was in flight.
     pub settings_in_flight: bool,
-    /// Of a change: what was accepted.
+    /// What was accepted, for a change; `None` for a read.
     pub accepted: Option<Accepted>,
-    /// Whether a session's last write was waited for in vain, and may be missing.
+    /// Whether the wait for a session's last write ended without it, so that it may be missing.
     pub session_stale: bool,
-    /// Whether this was answered before, to the same request.
+    /// Whether this is the stored answer to an earlier request with the same `Idempotency-Key`.
     pub replayed: bool,
-    /// Whether the search that was explained came while settings were being changed.
+    /// Whether settings were being changed while the search was explained.
     pub settings_pending: bool,
-    /// Nodes that took part.
+    /// Number of nodes that were asked; 0 for what Miroir answers itself.
     pub nodes: usize,
-    /// Of a federated search's query: what the client is to see of its hits.
+    /// What the client sees of the hits, for one query of a federated search; `None` otherwise.
     pub part: Option<Arc<Part>>,
-    /// Of a federated search: which query each hit is of.
+    /// The query that each hit belongs to, for a federated search; `None` otherwise.
     pub origins: Option<Arc<[usize]>>,
-    /// Uids in the body that are of this answer alone.
+    /// Uids in the body that belong to this answer alone; a copy of the answer needs others.
     pub uids: Vec<Uuid>,
-    /// What the body is, if it is not JSON.
+    /// `Content-Type` of the body; `None` for `application/json`.
     pub content_type: Option<&'static str>,
-    /// What is left of the limit the request was counted by.
+    /// What is left of the rate limit the request was counted by; `None` without one.
     pub quota: Option<Quota>,
 }
 

@@ -29,7 +29,7 @@ pub fn hidden(text: &str) -> String {
     text.replace(RESERVED, STAND_IN)
 }
 
-/// Replaces reserved names in a request. Answers whether there were any.
+/// Replaces reserved names in a request. Returns whether there were any.
 pub fn hide(call: &mut Call) -> bool {
     let path_hit = call.path.contains(RESERVED);
     if path_hit {

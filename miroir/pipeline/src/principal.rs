@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use miroir_core::keys::{ApiKey, Tenant};
 
-/// Who asks.
+/// Who sent the request, as its credentials show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Principal {
-    /// Nobody presented anything.
+    /// Somebody without credentials.
     Anonymous,
     /// The holder of the master key, or anybody when no master key is configured.
     MasterKey,
@@ -18,6 +18,6 @@ pub enum Principal {
     Tenant(Arc<Tenant>),
     /// The operator, by admin key.
     Admin,
-    /// Miroir itself.
+    /// Miroir itself, for work of its own; `authorize` lets it pass.
     Internal,
 }

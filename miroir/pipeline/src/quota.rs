@@ -35,7 +35,7 @@ fn seconds(span: Duration) -> u64 {
 }
 
 impl Quota {
-    /// What a bucket said.
+    /// The quota that follows from what a bucket of the limiter said.
     #[must_use]
     pub fn new(limit: Limit, verdict: &Verdict) -> Self {
         Self {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tighter_one_is_told() {
+    fn of_two_quotas_the_tighter_one_is_shown() {
         assert_eq!(quota(3, None).tighter(quota(2, None)), quota(2, None));
         assert_eq!(quota(0, None).tighter(quota(0, Some(1))), quota(0, Some(1)));
         assert_eq!(quota(0, Some(1)).tighter(quota(0, None)), quota(0, Some(1)));

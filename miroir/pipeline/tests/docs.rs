@@ -8,7 +8,10 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use miroir_api::meili::OWN;
-use miroir_pipeline::http::routes::{Route, Treatment, table};
+use miroir_pipeline::http::{
+    routes::{Route, Treatment},
+    table,
+};
 
 const BEGIN: &str = "<!-- written by `cargo xtask docs` from the route table: begin -->\n";
 const END: &str = "<!-- end -->\n";

@@ -45,12 +45,12 @@ pub trait AdminSessions: Send + Sync + std::fmt::Debug {
     fn insert(&self, session: AdminSession, ttl: Duration, now: OffsetDateTime) -> Answer<'_, ()>;
     /// One that has not ended; a revoked one says so.
     fn get(&self, id: &str, now: OffsetDateTime) -> Answer<'_, Option<AdminSession>>;
-    /// Marks one as revoked for `ttl`, and tells everybody. Answers whether there was one.
+    /// Marks one as revoked for `ttl`, and tells everybody. Returns whether there was one.
     fn revoke(&self, id: &str, ttl: Duration, now: OffsetDateTime) -> Answer<'_, bool>;
     /// The ids of sessions as they are revoked, by whatever pod. After a [`Signal::Gap`] nothing
     /// that was read before can be trusted.
     fn revoked(&self) -> BoxStream<'static, Signal>;
-    /// Forgets those that ended; answers how many.
+    /// Forgets those that ended; returns how many.
     fn prune(&self, now: OffsetDateTime) -> Answer<'_, u64>;
     /// Failed logins from an address.
     fn failures(&self, source: &str, now: OffsetDateTime) -> Answer<'_, Option<LoginFailures>>;

@@ -77,9 +77,9 @@ pub trait Aliases: Send + Sync + std::fmt::Debug {
     /// All of them, by name.
     fn list(&self) -> Answer<'_, Vec<Alias>>;
     /// Compare-and-set: writes the alias, whose version is one more than `expected`, if that is the
-    /// stored version (0: there is none). Answers whether it was written.
+    /// stored version (0: there is none). Returns whether it was written.
     fn put(&self, alias: Alias, expected: u64) -> Answer<'_, bool>;
-    /// Deletes it if it has this version. Answers whether it did.
+    /// Deletes it if it has this version. Returns whether it did.
     fn delete(&self, name: &IndexUid, version: u64) -> Answer<'_, bool>;
 }
 

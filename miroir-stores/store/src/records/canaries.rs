@@ -37,7 +37,7 @@ pub trait Canaries: Send + Sync + std::fmt::Debug {
     fn list(&self) -> Answer<'_, Vec<Canary>>;
     /// Inserts or replaces one. The last of two concurrent calls stays.
     fn put(&self, canary: Canary) -> Answer<'_, ()>;
-    /// Deletes one with its runs. Answers whether there was one.
+    /// Deletes one with its runs. Returns whether there was one.
     fn delete(&self, name: &str) -> Answer<'_, bool>;
     /// Adds a run, and forgets the oldest beyond `most`, in one step.
     fn record(&self, name: &str, run: CanaryRun, most: u64) -> Answer<'_, ()>;

@@ -54,7 +54,7 @@ pub trait Idempotency: Send + Sync + std::fmt::Debug {
         now: OffsetDateTime,
     ) -> Answer<'_, Began>;
     /// Replaces what is known of a key if it is still `known`, in one step: to settle one's own
-    /// write, or to take over one whose holder is gone. Answers whether it was.
+    /// write, or to take over one whose holder is gone. Returns whether it was.
     fn replace(
         &self,
         key: &str,
@@ -67,7 +67,7 @@ pub trait Idempotency: Send + Sync + std::fmt::Debug {
     fn drop_key(&self, key: &str, known: &Kept, now: OffsetDateTime) -> Answer<'_, ()>;
     /// How many keys are known.
     fn count(&self, now: OffsetDateTime) -> Answer<'_, u64>;
-    /// Forgets those that ended; answers how many.
+    /// Forgets those that ended; returns how many.
     fn prune(&self, now: OffsetDateTime) -> Answer<'_, u64>;
 }
 

@@ -232,7 +232,7 @@ pub trait Records: Send + Sync + fmt::Debug {
     ) -> Answer<'_, bool>;
     /// How many records a table has.
     fn count(&self, table: Table, now: OffsetDateTime) -> Answer<'_, u64>;
-    /// Forgets expired records of a table; answers how many. Those that a backend forgets by itself
+    /// Forgets expired records of a table; returns how many. Those that a backend forgets by itself
     /// do not count.
     fn prune(&self, table: Table, now: OffsetDateTime) -> Answer<'_, u64>;
 }
@@ -288,7 +288,7 @@ pub struct Size {
 /// Bounded lists of texts, numbered from 1 in the order they came. No number is given twice.
 pub trait Logs: Send + Sync + fmt::Debug {
     /// Adds an entry and lets the oldest go where it is too many, in one step. The newest stays
-    /// whatever its size. Answers how many went.
+    /// whatever its size. Returns how many went.
     fn append(&self, log: Log, key: &str, entry: String, bound: Bound) -> Answer<'_, u64>;
     /// At most `limit` entries after a number, oldest first.
     fn after(
@@ -300,7 +300,7 @@ pub trait Logs: Send + Sync + fmt::Debug {
     ) -> Answer<'_, Vec<(u64, String)>>;
     /// The newest `limit` entries, newest first.
     fn newest(&self, log: Log, key: &str, limit: usize) -> Answer<'_, Vec<(u64, String)>>;
-    /// Forgets entries up to and with a number. Answers how many there were.
+    /// Forgets entries up to and with a number. Returns how many there were.
     fn trim(&self, log: Log, key: &str, number: u64) -> Answer<'_, u64>;
     /// What a list holds.
     fn size(&self, log: Log, key: &str) -> Answer<'_, Size>;
@@ -434,7 +434,7 @@ impl Typed {
         self.records.put(table, key, encode(value)?, terms, now).await
     }
 
-    /// Reads, decides and writes until nobody else wrote in between. `decide` answers what to write,
+    /// Reads, decides and writes until nobody else wrote in between. `decide` returns what to write,
     /// or `None` to leave it as it is.
     async fn change<T: DeserializeOwned + Serialize>(
         &self,

@@ -8,11 +8,11 @@ pub type Overflowed = Vec<(u64, String)>;
 
 /// Lists of changes that wait for their sinks, bounded in bytes.
 pub trait Overflow: Send + Sync + std::fmt::Debug {
-    /// Adds a change; the oldest go where there are more than `bytes`. Answers how many went.
+    /// Adds a change; the oldest go where there are more than `bytes`. Returns how many went.
     fn push(&self, sink: &str, change: String, bytes: u64) -> Answer<'_, u64>;
     /// The oldest changes, with their numbers.
     fn waiting(&self, sink: &str, limit: usize) -> Answer<'_, Overflowed>;
-    /// Forgets those up to and with a number, once the sink has them. Answers how many.
+    /// Forgets those up to and with a number, once the sink has them. Returns how many.
     fn taken(&self, sink: &str, number: u64) -> Answer<'_, u64>;
     /// How much waits.
     fn size(&self, sink: &str) -> Answer<'_, Size>;

@@ -25,9 +25,9 @@ pub trait Rollovers: Send + Sync + std::fmt::Debug {
     /// All of them, by name.
     fn list(&self) -> Answer<'_, Vec<Rollover>>;
     /// Compare-and-set: writes the policy, whose version is one more than `expected`, if that is the
-    /// stored version (0: there is none). Answers whether it was written.
+    /// stored version (0: there is none). Returns whether it was written.
     fn put(&self, rollover: Rollover, expected: u64) -> Answer<'_, bool>;
-    /// Deletes one. Answers whether there was one.
+    /// Deletes one. Returns whether there was one.
     fn delete(&self, name: &str) -> Answer<'_, bool>;
 }
 

@@ -32,12 +32,12 @@ pub trait SearchUi: Send + Sync + std::fmt::Debug {
     fn configs(&self) -> Answer<'_, Vec<(String, Value)>>;
     /// Inserts or replaces one. The last of two concurrent calls stays.
     fn set_config(&self, index: &str, config: Value) -> Answer<'_, ()>;
-    /// Deletes one. Answers whether there was one.
+    /// Deletes one. Returns whether there was one.
     fn delete_config(&self, index: &str) -> Answer<'_, bool>;
     /// The key of an index.
     fn key(&self, index: &str) -> Answer<'_, Option<ScopedKey>>;
     /// Compare-and-set: writes the key, whose generation is one more than `expected`, if that is the
-    /// stored generation (0: there is none). Answers whether it was written.
+    /// stored generation (0: there is none). Returns whether it was written.
     fn rotate(&self, index: &str, key: ScopedKey, expected: u64) -> Answer<'_, bool>;
     /// Says which generation a pod uses; that counts for `ttl`.
     fn observe(

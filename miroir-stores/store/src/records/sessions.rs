@@ -45,7 +45,7 @@ pub trait Sessions: Send + Sync + std::fmt::Debug {
     fn release(&self, id: &str, index: &str, pin: Pin, now: OffsetDateTime) -> Answer<'_, ()>;
     /// How many there are.
     fn count(&self, now: OffsetDateTime) -> Answer<'_, u64>;
-    /// Forgets those that ended; answers how many.
+    /// Forgets those that ended; returns how many.
     fn prune(&self, now: OffsetDateTime) -> Answer<'_, u64>;
 }
 

@@ -24,7 +24,7 @@ pub trait Tenants: Send + Sync + std::fmt::Debug {
     fn list(&self) -> Answer<'_, Vec<TenantMapping>>;
     /// Inserts or replaces one. The last of two concurrent calls stays.
     fn put(&self, mapping: TenantMapping) -> Answer<'_, ()>;
-    /// Deletes one. Answers whether there was one.
+    /// Deletes one. Returns whether there was one.
     fn delete(&self, api_key_hash: &str) -> Answer<'_, bool>;
 }
 

@@ -171,7 +171,7 @@ pub async fn apply(shared: &Arc<ClusterState>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sends a node the rules it has otherwise, and takes those away that are no more.
+/// Sends a node the rules that it lacks or has in another form, and deletes those that are gone.
 async fn bring_up(
     shared: &ClusterState,
     node: &NodeId,

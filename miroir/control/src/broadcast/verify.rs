@@ -4,8 +4,8 @@
 //! the task poller, which goes on with other tasks. The state is part of the task and stored before
 //! an effect is relied on, so a restart resumes.
 //!
-//! A node that cannot be reached holds nobody up: it is left out of reads until it has copied the
-//! settings. An index is frozen only when a node that answers will not take what the others have.
+//! A node that cannot be reached does not delay the broadcast: it is left out of reads until it has
+//! copied the settings. An index is frozen only when a node that answers will not take what the others have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -326,7 +326,8 @@ async fn step(
         freeze(shared, record, &entry).await?;
         return Ok(Step::Done);
     }
-    // Who cannot be reached is left out until it has copied the settings, and holds nobody up.
+    // A node that cannot be reached is left out of reads until it has copied the settings; the
+    // broadcast does not wait for it.
     let wrong: BTreeSet<NodeId> = told.into_iter().map(|(node, _)| node).collect();
     let right: BTreeMap<_, _> =
         hashes.into_iter().filter(|(node, _)| !wrong.contains(node)).collect();

@@ -56,7 +56,7 @@ async fn report(shared: &ClusterState, options: &PodOptions) -> Result<Roster, E
 /// One report, and what follows from the answer.
 pub(super) async fn step(shared: &Arc<ClusterState>, options: &PodOptions) -> Result<(), Error> {
     let leadership = &shared.leadership;
-    // Twice where there was something new: only who has read it may be believed.
+    // Twice where there was something new: a report counts only once the pod has read it.
     for _ in 0..2 {
         let begun = Instant::now();
         let roster = report(shared, options).await?;

@@ -283,7 +283,7 @@ async fn work_without_a_claim_ends() {
     let runner = tokio::spawn(queued(Arc::clone(&pod), Arc::clone(&jobs), CLAIMS, stop.clone()));
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(*pod.seen.lock().unwrap(), [200, 201]);
-    // Somebody takes it away and puts it there again: the claim of before counts no more.
+    // The job is deleted and added again: a claim from before is no longer valid.
     assert!(jobs.remove("200-210").await.unwrap());
     tokio::time::sleep(Duration::from_secs(6)).await;
     let so_far = pod.seen.lock().unwrap().len();

@@ -2,7 +2,7 @@
 
 use miroir_api::meili::ApiError;
 
-/// An engine looks at so many documents at a time, and tells of no more.
+/// Number of documents an engine checks at a time; its error names no more than these.
 const CHUNK: u64 = 100;
 
 const FIRST: &str = "no vectors provided for document `";

@@ -35,16 +35,16 @@ pub struct Checks<'a> {
     pub geo: bool,
     /// `_geojson` is filterable; only then do nodes look at it.
     pub geojson: bool,
-    /// The index's embedders.
+    /// The embedders of the index, whose vectors are checked.
     pub embedders: &'a [Embedder],
 }
 
 /// One document and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreparedDocument {
-    /// Its shard.
+    /// The shard its id belongs to.
     pub shard: ShardId,
-    /// Its id.
+    /// Id under its primary key.
     pub id: DocumentId,
     /// The document as the client wrote it.
     pub document: RawDocument,

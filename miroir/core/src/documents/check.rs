@@ -55,6 +55,9 @@ pub(super) fn last<'a>(doc: &'a RawDocument, name: &str) -> Option<&'a [u8]> {
 }
 
 /// Checks that one document alone has not too many fields.
+///
+/// # Errors
+/// `max_fields_limit_exceeded` above 65,535 different names, as a node fails the task.
 pub fn check_fields(doc: &RawDocument) -> Result<(), TaskFault> {
     let names: std::collections::HashSet<_> =
         scan::members(&doc.bytes).map(|member| member.name()).collect();
@@ -62,6 +65,10 @@ pub fn check_fields(doc: &RawDocument) -> Result<(), TaskFault> {
 }
 
 /// Checks `_geo`. Nodes look at it only where the index can filter or sort by `_geo`.
+///
+/// # Errors
+/// `invalid_document_geo_field` if it is neither `null` nor an object of two finite numbers, `lat` and
+/// `lng`, or their text; `internal` if it is no JSON that a node can read.
 pub fn check_geo(doc: &RawDocument, id: &DocumentId) -> Result<(), TaskFault> {
     last(doc, "_geo").map_or(Ok(()), |value| geo(value, id))
 }
@@ -137,6 +144,9 @@ fn is_finite(value: &Value) -> bool {
 
 /// Checks that a node can read every value: nesting of at most 127, whole surrogate pairs, numbers
 /// within a float's range. Payloads that violate this are accepted, and then fail as a task.
+///
+/// # Errors
+/// `internal`, in the words of a node's parser, for the first value that it cannot read.
 pub fn check_values(doc: &RawDocument) -> Result<(), TaskFault> {
     let members: Vec<_> = scan::members(&doc.bytes).collect();
     for (index, member) in members.iter().enumerate() {

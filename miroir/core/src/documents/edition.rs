@@ -9,14 +9,14 @@
 const BEFORE: &str = "let miroir_kept = #{}; for miroir_key in doc.keys() { \
      if miroir_key.starts_with(\"_miroir_\") { miroir_kept[miroir_key] = doc.remove(miroir_key); } }";
 
-/// Puts them back, unless the document is deleted or no object any more.
+/// Puts them back, unless the document was deleted or is no longer an object.
 const AFTER: &str = "if type_of(doc) == \"map\" { for miroir_key in doc.keys() { \
      if miroir_key.starts_with(\"_miroir_\") { doc.remove(miroir_key); } } doc.mixin(miroir_kept); }";
 
 /// A function as nodes get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrapped {
-    /// The function.
+    /// Source of the function, with Miroir's own lines around the client's.
     pub text: String,
     /// Lines before the client's own first line, for the positions in error texts.
     pub lines_before: usize,

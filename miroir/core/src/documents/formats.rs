@@ -44,9 +44,9 @@ impl fmt::Display for Format {
 /// stores NDJSON as it came, and an id given twice is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeated {
-    /// The last value counts.
+    /// The last value is the id, as in JSON payloads.
     LastWins,
-    /// Every value counts.
+    /// Every value counts, so that a second one is an error, as in NDJSON.
     AllCount,
 }
 

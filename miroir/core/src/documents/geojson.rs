@@ -7,6 +7,10 @@ use super::formats::RawDocument;
 
 /// Checks that `_geojson` is GeoJSON as the parser in Meilisearch takes it. Nodes look at it only
 /// where the index can filter by `_geojson`.
+///
+/// # Errors
+/// `invalid_document_geo_field` for the first thing that the parser of a node does not take, in its
+/// words.
 pub fn check_geojson(doc: &RawDocument) -> Result<(), TaskFault> {
     last(doc, "_geojson").map_or(Ok(()), geojson)
 }

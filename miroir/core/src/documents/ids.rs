@@ -16,12 +16,12 @@ use super::scan;
 pub struct DocumentId(String);
 
 impl DocumentId {
-    /// The id.
+    /// The id as text; integers in decimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The id, owned.
+    /// The id as owned text.
     pub fn into_string(self) -> String {
         self.0
     }
@@ -60,7 +60,7 @@ pub enum DocumentError {
         /// The value as compact JSON.
         value: String,
     },
-    /// The document has several.
+    /// The document has the primary key more than once.
     #[error("Document have too many matching `{primary_key}` attribute: `{document}`.")]
     TooMany {
         /// Name of the primary key.
@@ -322,6 +322,9 @@ impl<'a> Visitor<'_> for Step<'a> {
 
 /// The id that an element of a delete-batch body names. Strings stand for themselves and anything
 /// else for its JSON text, as in Meilisearch: what is no id matches no document, and is no error.
+///
+/// # Errors
+/// If the value is not JSON that fits a [`Value`], for example a number out of a float's range.
 pub fn parse_id_value(value: &RawValue) -> Result<DocumentId, serde_json::Error> {
     Ok(DocumentId(match serde_json::from_str(value.get())? {
         Value::String(text) => text,

@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 /// The cases of the letters that some id of an index has had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Letters {
-    /// Small letters.
+    /// Some id has had a small letter of ASCII.
     pub lower: bool,
-    /// Capital letters.
+    /// Some id has had a capital letter of ASCII.
     pub upper: bool,
 }
 
 impl Letters {
-    /// Ids without letters.
+    /// No id has had a letter.
     pub const NONE: Self = Self { lower: false, upper: false };
-    /// Any ids.
+    /// Ids may have letters of both cases.
     pub const ANY: Self = Self { lower: true, upper: true };
 
     /// [`Self::ANY`]: what is known of an index whose ids nobody watched.
@@ -27,7 +27,7 @@ impl Letters {
         Self::ANY
     }
 
-    /// Whether nothing is known.
+    /// Whether both cases may occur, so that nothing can be concluded.
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     pub fn is_any(&self) -> bool {
         *self == Self::ANY
@@ -41,7 +41,7 @@ impl Letters {
         }
     }
 
-    /// Both together.
+    /// The cases of either.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self { lower: self.lower || other.lower, upper: self.upper || other.upper }

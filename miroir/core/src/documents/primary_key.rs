@@ -40,7 +40,11 @@ pub fn infer(first: &RawDocument) -> Inference {
 }
 
 impl Inference {
-    /// The key, or the error with which a node would fail the task.
+    /// The key that was found.
+    ///
+    /// # Errors
+    /// With what a node fails the task: `index_primary_key_no_candidate_found` or
+    /// `index_primary_key_multiple_candidates_found`.
     pub fn into_result(self) -> Result<String, ApiError> {
         match self {
             Self::Found(name) => Ok(name),

@@ -13,9 +13,9 @@ use super::ids::DocumentId;
 /// An embedder of the index, as far as documents can violate it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Embedder {
-    /// Name under `_vectors`.
+    /// Name of the embedder, under which documents have its vectors in `_vectors`.
     pub name: String,
-    /// Numbers in an embedding, where they are known.
+    /// Numbers in one embedding; `None` while that is not known.
     pub dimensions: Option<usize>,
 }
 
@@ -24,6 +24,10 @@ pub struct Embedder {
 ///
 /// Not checked: whether an embedder that needs vectors gets them, since documents that exist keep
 /// theirs.
+///
+/// # Errors
+/// `invalid_vectors_type` or `invalid_vector_dimensions` where a node fails the task with it, and
+/// `internal` for numbers that it cannot read.
 pub fn check_vectors(
     doc: &RawDocument,
     id: &DocumentId,

@@ -98,10 +98,10 @@ impl Comparison {
     }
 }
 
-/// What is said about an attribute.
+/// A condition on the values of one attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Test {
-    /// A comparison.
+    /// A value compares so with this literal.
     Compare(Comparison, Text),
     /// `from TO to`, both included.
     Between(Text, Text),
@@ -119,22 +119,22 @@ pub enum Test {
     StartsWith(Text),
 }
 
-/// A filter.
+/// A filter expression as a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// Every member holds; at least two of them.
     And(Vec<Filter>),
     /// Some member holds; at least two of them.
     Or(Vec<Filter>),
-    /// It does not hold.
+    /// The member does not hold.
     Not(Box<Filter>),
-    /// Something is said about an attribute.
+    /// A condition on one attribute.
     Condition {
-        /// The attribute.
+        /// Name of the attribute, dotted when nested.
         attribute: Text,
         /// Whether the opposite is said: `NOT IN`, `IS NOT NULL`, ….
         negated: bool,
-        /// What is said.
+        /// The condition.
         test: Test,
     },
     /// `_geoRadius(..)`, `_geoBoundingBox(..)`, `_geoPolygon(..)`, `_foreign(..)`, and `_vectors …

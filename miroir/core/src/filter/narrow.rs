@@ -7,14 +7,14 @@ use super::{Comparison, Filter, Test, Text};
 use crate::documents::Letters;
 use crate::routing::{ShardSet, shard_of};
 
-/// What must be known of an index.
+/// What narrowing needs to know of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keys<'a> {
     /// The primary key, once known.
     pub primary_key: Option<&'a str>,
     /// The letters that ids have had.
     pub letters: Letters,
-    /// The number of shards.
+    /// Number of shards of the index.
     pub shards: u32,
 }
 
@@ -31,7 +31,7 @@ pub struct Narrowed {
 /// Why a filter is not narrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wide {
-    /// There is none.
+    /// The search has no filter.
     NoFilter,
     /// It cannot be read; a node says why.
     Unread,

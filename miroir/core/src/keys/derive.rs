@@ -23,7 +23,7 @@ impl MasterKey {
         (!secret.is_empty()).then(|| Self(secret.into()))
     }
 
-    /// The secret.
+    /// The bytes of the secret. They belong into no log and no answer.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

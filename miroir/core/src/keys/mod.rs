@@ -27,21 +27,21 @@ pub use rules::{Scope, SearchRules};
 pub struct ApiKey {
     /// What it is derived from; unique.
     pub uid: Uuid,
-    /// For people.
+    /// Name that the client gave the key, for people; `None` without one.
     pub name: Option<String>,
-    /// For people.
+    /// Description that the client gave the key, for people; `None` without one.
     pub description: Option<String>,
-    /// What it may do, as the client wrote it.
+    /// The actions it allows, as the client wrote them, wildcards included.
     pub actions: Vec<KeyAction>,
-    /// With which indexes, as the client wrote it.
+    /// The indexes it is limited to, as the client wrote them; `*` for all.
     pub indexes: Vec<IndexPattern>,
-    /// When it stops working.
+    /// Instant from which it is refused; `None` for never.
     #[serde(with = "time::serde::rfc3339::option")]
     pub expires_at: Option<OffsetDateTime>,
-    /// When it was made.
+    /// Instant at which it was created.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When its name or description last changed.
+    /// Instant at which its name or description last changed; `created_at` before.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
 }
@@ -51,7 +51,7 @@ pub struct ApiKey {
 pub struct Tenant {
     /// The key it was signed with.
     pub key: Arc<ApiKey>,
-    /// What it narrows that key to.
+    /// The indexes and filters it narrows that key to.
     pub rules: SearchRules,
 }
 
@@ -117,7 +117,7 @@ impl ApiKey {
         (0..).zip(uids.into_iter().zip(texts)).map(key).collect()
     }
 
-    /// As clients see it.
+    /// The key as `GET /keys` shows it, with the secret derived from `master`.
     pub fn view<'a>(&'a self, master: &MasterKey) -> KeyView<'a> {
         KeyView {
             name: self.name.as_deref(),
@@ -132,7 +132,8 @@ impl ApiKey {
         }
     }
 
-    /// Whether it may do something now: to one index, or to none in particular.
+    /// Whether the key allows `action` at `now`, on `index`, or for `None` on no index in
+    /// particular.
     pub fn allows(&self, action: KeyAction, index: Option<&str>, now: OffsetDateTime) -> bool {
         let indexes = self.indexes.iter().any(|pattern| match index {
             _ if pattern.is_all() => true,

@@ -13,7 +13,7 @@ use super::{ApiKey, Tenant};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum SearchRules {
-    /// Indexes.
+    /// A list: the indexes that may be searched, without added filters.
     Set(HashSet<IndexPattern>),
     /// Indexes, each with what is added to its searches.
     Map(HashMap<IndexPattern, Option<IndexSearchRules>>),

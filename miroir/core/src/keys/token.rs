@@ -33,7 +33,7 @@ pub enum TokenError {
 pub struct Verified {
     /// Uid of the key it was signed with. That key may be gone.
     pub key: Uuid,
-    /// What it may search.
+    /// The indexes it may search, and the filters that are added.
     pub rules: SearchRules,
 }
 

@@ -16,7 +16,7 @@ use super::scan::{
 pub struct DocumentOptions {
     /// The client's offset. The leaves must have been asked for `offset + limit` from 0.
     pub offset: usize,
-    /// The client's limit.
+    /// The client's limit: documents to return at most.
     pub limit: usize,
     /// Whether the listing is sorted: results then carry `_federation.weightedScoreValues`.
     pub sorted: bool,

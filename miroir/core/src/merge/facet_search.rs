@@ -10,9 +10,9 @@ use super::scan::{Result, Scanner, text, write_int, write_json};
 /// What the merge of a facet search needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FacetSearchOptions {
-    /// The client's `maxValuesPerFacet`.
+    /// The client's `maxValuesPerFacet`: values to return at most.
     pub max_values_per_facet: usize,
-    /// The facet's `sortFacetValuesBy`.
+    /// The facet's `sortFacetValuesBy`: the order of the values.
     pub order: FacetOrder,
     /// Whether `facetQuery` was given and not null: with a query the engine walks values without
     /// their accents first.

@@ -18,20 +18,20 @@ use super::scan::{write_int, write_json};
 /// it by walking its value tree; the two differ in how numbers are ordered.
 const FEW_CANDIDATES: u64 = 3000;
 
-/// `sortFacetValuesBy`.
+/// `sortFacetValuesBy`: the order in which the values of a facet are listed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FacetOrder {
-    /// By value.
+    /// By value, ascending.
     #[default]
     Alpha,
     /// By count, largest first.
     Count,
 }
 
-/// How facets are shown.
+/// What the merge of facets needs to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FacetOptions {
-    /// The client's `maxValuesPerFacet`.
+    /// The client's `maxValuesPerFacet`: values a facet shows at most.
     pub max_values_per_facet: usize,
     /// The order per facet; `"*"` for all others (alphabetical when absent).
     pub sort_by: IndexMap<String, FacetOrder>,
@@ -46,7 +46,7 @@ pub struct FacetOptions {
 /// A value whose count is not known on some leaves and could matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenValue {
-    /// The facet.
+    /// Name of the facet, dotted when nested.
     pub facet: String,
     /// The value as displayed: equality with it is the filter to ask with.
     pub value: String,
@@ -59,7 +59,7 @@ pub struct OpenValue {
 /// A count a leaf gave when asked for an [`OpenValue`]: (leaf, facet, value, count).
 pub type Answer = (usize, String, String, u64);
 
-/// Merged facets.
+/// Facets of all leaves as one list each, and the counts that are still open.
 #[derive(Debug, Clone, Default)]
 pub struct MergedFacets {
     /// Facet → (value, count), ordered and cut as one node would.
@@ -365,7 +365,7 @@ impl MergedFacets {
         self
     }
 
-    /// Appends `facetDistribution`'s value.
+    /// Appends the value of `facetDistribution` to `out`, as JSON.
     pub fn write_distribution(&self, out: &mut Vec<u8>) {
         let facets = self.distribution.iter().flatten();
         write_object(out, facets.map(|(name, values)| (name.as_str(), values)), |out, values| {
@@ -374,7 +374,7 @@ impl MergedFacets {
         });
     }
 
-    /// Appends `facetStats`' value.
+    /// Appends the value of `facetStats` to `out`, as JSON.
     pub fn write_stats(&self, out: &mut Vec<u8>) {
         let stats = self.stats.iter().flatten();
         let stats = stats.map(|(name, min, max)| (name.as_str(), (*min, *max)));

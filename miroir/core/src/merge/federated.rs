@@ -20,17 +20,17 @@ pub struct FederatedQuery {
     pub position: usize,
     /// Which index it searches: a number that counts indexes by name.
     pub index: usize,
-    /// Its weight.
+    /// Factor of its hits' scores; 1 is usual.
     pub weight: f64,
-    /// Its hits.
+    /// Its merged hits, best first, with scores and details.
     pub page: Page,
-    /// What comparing scores needs.
+    /// The ranking rules and sort of the query, by which details are compared.
     pub ranking: RankingInfo,
     /// By what documents of its index are told apart.
     pub primary_key: Option<String>,
 }
 
-/// What the client asked for.
+/// Paging and distinct attribute of the whole federated search.
 #[derive(Debug, Clone, Default)]
 pub struct FederatedOptions {
     /// Hits to leave out at the beginning.
@@ -43,7 +43,7 @@ pub struct FederatedOptions {
     pub caps: Vec<usize>,
 }
 
-/// The merged page.
+/// The hits of the requested page, best first, and what was left out on the way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FederatedHits {
     /// Which hit of which query, by their indices.

@@ -16,9 +16,9 @@ pub struct HitOptions {
     pub offset: usize,
     /// Hits to return at most. The leaves must have been asked for `offset + limit`.
     pub limit: usize,
-    /// Whether hits carry `_rankingScore`.
+    /// Whether the client asked for `_rankingScore`.
     pub show_score: bool,
-    /// Whether hits carry `_rankingScoreDetails`.
+    /// Whether the client asked for `_rankingScoreDetails`.
     pub show_details: bool,
     /// `rankingScoreThreshold`: hits that score less are dropped.
     pub score_threshold: Option<f64>,

@@ -23,7 +23,7 @@ pub struct Page {
     pub facet_distribution: Option<Vec<LeafFacet>>,
     /// `facetStats` as (facet, min, max), without reserved facets.
     pub facet_stats: Option<Vec<(String, f64, f64)>>,
-    /// `queryVector`, raw.
+    /// `queryVector` as JSON; `None` unless the leaf showed it.
     pub query_vector: Option<Box<RawValue>>,
     /// `semanticHitCount`: present when the search was hybrid or semantic.
     pub semantic_hit_count: Option<u64>,

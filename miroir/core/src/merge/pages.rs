@@ -13,16 +13,16 @@ use super::scan::{write_int, write_json};
 pub enum Pagination {
     /// `offset`/`limit`, with an estimated total.
     Offset {
-        /// Hits to skip.
+        /// Hits to skip at the beginning of the merged list.
         offset: usize,
-        /// Hits to return.
+        /// Hits to return at most.
         limit: usize,
     },
     /// `page`/`hitsPerPage`, with an exhaustive total.
     Page {
         /// 1 for the first page; page 0 has no hits.
         page: usize,
-        /// Hits per page.
+        /// Hits on a page at most; 0 returns totals only.
         hits_per_page: usize,
     },
 }
@@ -83,7 +83,7 @@ pub struct MergeRequest<'a> {
     pub show_query_vector: bool,
     /// Wall time of the request in milliseconds.
     pub processing_time_ms: u64,
-    /// `requestUid`.
+    /// `requestUid`, a fresh UUID for every answer.
     pub request_uid: &'a str,
     /// `metadata`, raw, when the client asked for it.
     pub metadata: Option<&'a RawValue>,

@@ -11,18 +11,18 @@ use super::scan::is_reserved;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IndexStats {
-    /// Documents.
+    /// Number of documents.
     pub number_of_documents: u64,
-    /// Size of all raw documents.
+    /// Bytes that all raw documents take.
     pub raw_document_db_size: u64,
-    /// Size of a document on average.
+    /// Bytes that a raw document takes on average.
     pub avg_document_size: u64,
     /// Whether a node is working on the index.
     pub is_indexing: bool,
     /// Sizes of the node's databases, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub internal_database_sizes: Option<BTreeMap<String, u64>>,
-    /// Embeddings.
+    /// Number of embeddings, over all embedders.
     pub number_of_embeddings: u64,
     /// Documents with at least one embedding.
     pub number_of_embedded_documents: u64,

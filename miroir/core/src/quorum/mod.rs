@@ -24,7 +24,7 @@ pub enum WriteQuorum {
     Auto,
     /// More than half: 2 of 2, 2 of 3.
     Majority,
-    /// One.
+    /// One acknowledgement, whatever the replication factor.
     Any,
 }
 
@@ -42,7 +42,7 @@ impl WriteQuorum {
 /// What became of a write to one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The shard.
+    /// The shard that was written to.
     pub shard: ShardId,
     /// Groups that met their quorum, ascending. The write is accepted if there is one.
     pub met: Vec<GroupId>,
@@ -62,7 +62,7 @@ pub enum Verdict {
         /// What has to be caught up, ascending by node.
         missed: Vec<(NodeId, ShardSet)>,
     },
-    /// Not accepted.
+    /// Not accepted: some shard has no group that met its quorum.
     NoQuorum {
         /// Shards for which no group met its quorum.
         shards: ShardSet,

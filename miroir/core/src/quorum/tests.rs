@@ -11,7 +11,7 @@ fn placement(groups: usize, nodes: usize, rf: u32) -> Placement {
 }
 
 #[test]
-fn needed() {
+fn each_rule_needs_its_number_of_acknowledgements() {
     use WriteQuorum::{Any, Auto, Majority};
     for (rule, expected) in [(Auto, [1, 1, 2, 3, 3]), (Majority, [1, 2, 2, 3, 3]), (Any, [1; 5])] {
         assert_eq!([1, 2, 3, 4, 5].map(|rf| rule.needed(rf)), expected, "{rule:?}");
@@ -22,7 +22,7 @@ fn needed() {
 
 /// RG, RF, rule, acknowledgements in each group, accepted, degraded groups.
 #[test]
-fn by_example() {
+fn a_write_is_accepted_once_one_group_meets_its_quorum() {
     use WriteQuorum::{Any, Auto, Majority};
     let shard = ShardId(3);
     for (rf, rule, acks, accepted, degraded) in [
@@ -91,7 +91,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
-    fn follows_its_definition(
+    fn verdicts_follow_the_definition(
         groups in 1_usize..4,
         (rf, extra) in (1_u32..4, 0_usize..3),
         rule in prop::sample::select(vec![WriteQuorum::Auto, WriteQuorum::Majority, WriteQuorum::Any]),

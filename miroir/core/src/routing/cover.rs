@@ -29,7 +29,7 @@ pub struct Cover {
 /// One node of a cover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaf {
-    /// The node.
+    /// Node to ask.
     pub node: NodeId,
     /// The shards to read there; never empty.
     pub shards: ShardSet,

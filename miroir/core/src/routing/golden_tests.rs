@@ -22,7 +22,7 @@ fn ids(list: &Value) -> Vec<NodeId> {
 }
 
 #[test]
-fn published_xxh64_vectors() {
+fn hashes_are_the_published_xxh64_vectors() {
     for (input, hash) in [
         ("", 0xEF46_DB37_51D8_E999_u64),
         ("a", 0xD24E_C4F1_A98C_6E5B),
@@ -36,7 +36,7 @@ fn published_xxh64_vectors() {
 }
 
 #[test]
-fn shards_of_keys() {
+fn keys_go_to_their_recorded_shards() {
     let vectors = vectors("shard_of");
     assert!(vectors.len() >= 64);
     for v in vectors {
@@ -46,7 +46,7 @@ fn shards_of_keys() {
 }
 
 #[test]
-fn scores() {
+fn nodes_have_their_recorded_scores() {
     for v in vectors("score") {
         let node = NodeId::new(v["node"].as_str().unwrap()).unwrap();
         let score = score(ShardId(number(&v, "shard")), &node);
@@ -55,7 +55,7 @@ fn scores() {
 }
 
 #[test]
-fn owners() {
+fn shards_have_their_recorded_owners() {
     let vectors = vectors("owners");
     assert!(vectors.len() >= 64);
     for v in vectors {

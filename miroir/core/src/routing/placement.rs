@@ -40,7 +40,7 @@ impl Placement {
         Self { shards, replication_factor, groups }
     }
 
-    /// Number of shards.
+    /// Number of shards that were placed.
     pub fn shards(&self) -> u32 {
         self.shards
     }
@@ -50,7 +50,7 @@ impl Placement {
         self.replication_factor as u32
     }
 
-    /// The groups, ascending.
+    /// Ids of all groups, ascending from 0 without gaps.
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
         (0..self.groups.len() as u32).map(GroupId)
     }

@@ -29,7 +29,7 @@ impl ShardSet {
         Self { universe: shards, words: smallvec![0; shards.div_ceil(BITS) as usize] }
     }
 
-    /// All of `shards`.
+    /// The set of all shards from 0 to `shards` − 1.
     pub fn full(shards: u32) -> Self {
         let mut words: SmallVec<_> = smallvec![u64::MAX; shards.div_ceil(BITS) as usize];
         let used = shards % BITS;
@@ -89,12 +89,12 @@ impl ShardSet {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// Number of members.
+    /// Number of shards in the set.
     pub fn len(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Members in ascending order.
+    /// The shards of the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = ShardId> + '_ {
         self.words.iter().enumerate().flat_map(|(at, word)| {
             let base = at as u32 * BITS;

@@ -31,22 +31,22 @@ const EXCLUDED: f64 = 5.0;
 /// A cold node gets at most this many times its fair share.
 const COLD_SHARE: f64 = 1.2;
 
-/// How replicas are chosen.
+/// How one of several replicas of a shard is chosen for a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
-    /// In turn among those that are well.
+    /// In turn among the replicas of the best [`Tier`] that has any.
     #[default]
     Adaptive,
-    /// In turn.
+    /// In turn among all usable replicas, however they are doing.
     RoundRobin,
-    /// At random.
+    /// At random among all usable replicas, however they are doing.
     Random,
 }
 
 /// How replicas are chosen, and what counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Selection {
-    /// How.
+    /// Which rule chooses; the other fields count for [`Strategy::Adaptive`] only.
     pub strategy: Strategy,
     /// What a node costs that takes twice as long as the median node, beyond what that one costs.
     pub latency_weight: f64,
@@ -76,7 +76,7 @@ impl Default for Selection {
 pub struct Figures {
     /// What it usually takes to answer; `None` while that is not known: the node is cold.
     pub latency: Option<Duration>,
-    /// Calls in flight.
+    /// Number of calls to the node that have not been answered yet.
     pub in_flight: u64,
     /// Share of its calls that fail, from 0 to 1.
     pub error_rate: f64,
@@ -96,16 +96,16 @@ pub enum Tier {
     Excluded,
 }
 
-/// One node's standing.
+/// How one node compares to the others at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
-    /// The node.
+    /// Id of the node.
     pub node: NodeId,
-    /// What it was judged by.
+    /// The measurements the cost was computed from.
     pub figures: Figures,
     /// What it costs to ask it; 1 is usual.
     pub cost: f64,
-    /// Its place.
+    /// Whether the node is asked before or after others.
     pub tier: Tier,
 }
 
@@ -164,7 +164,7 @@ impl Standings {
         Self { nodes, uneven }
     }
 
-    /// All standings, by node.
+    /// One standing a node, ascending by node id.
     pub fn nodes(&self) -> &[Standing] {
         &self.nodes
     }

@@ -23,7 +23,7 @@ fn tiers(figures: &[Figures]) -> Vec<Tier> {
 }
 
 #[test]
-fn what_nobody_notices_decides_nothing() {
+fn nodes_that_differ_a_little_are_equally_good() {
     let busy = |in_flight| Figures { in_flight, ..quick(2) };
     for even in [
         vec![quick(1), quick(2), quick(8)],
@@ -75,7 +75,7 @@ fn a_group_costs_what_its_worst_node_does_that_is_needed() {
 
 /// Golden values: the sequence is that of the reference implementation of SplitMix64.
 #[test]
-fn draws_are_splitmix() {
+fn draws_follow_the_published_splitmix64() {
     let first: Vec<u64> = (0..3).map(|n| mix(1_234_567, n)).collect();
     assert_eq!(
         first,

@@ -116,7 +116,7 @@ proptest! {
 
     /// Adding a node moves exactly the shards it wins; its removal moves exactly those back.
     #[test]
-    fn topology_changes_move_the_optimum(shape in shape(), new in any::<u32>()) {
+    fn a_node_more_or_less_moves_no_shard_without_need(shape in shape(), new in any::<u32>()) {
         let new = id(&format!("new-{new}"));
         let mut grown = shape.clone();
         grown.groups[0].push(new.clone());
@@ -200,7 +200,7 @@ proptest! {
     }
 
     #[test]
-    fn sets_are_sets(universe in 1_u32..200, a in any::<[u64; 4]>(), b in any::<[u64; 4]>()) {
+    fn shard_sets_agree_with_btree_sets(universe in 1_u32..200, a in any::<[u64; 4]>(), b in any::<[u64; 4]>()) {
         let pick = |bits: [u64; 4]| -> BTreeSet<ShardId> {
             all(universe).filter(|s| bits[s.0 as usize / 64] >> (s.0 % 64) & 1 == 1).collect()
         };
@@ -226,7 +226,7 @@ proptest! {
 }
 
 #[test]
-fn sets_of_different_universes() {
+fn sets_of_different_universes_combine() {
     let (small, mut large) = (ShardSet::full(3), ShardSet::single(ShardId(99), 100));
     assert!(!small.is_superset(&large) && !large.is_superset(&small));
     assert_eq!(small.intersection(&large), ShardSet::empty(3));
@@ -289,7 +289,7 @@ fn placement_is_uniform() {
 }
 
 #[test]
-fn reshuffle_bounds() {
+fn a_node_more_or_less_moves_few_shards() {
     let edges = |nodes: usize, rf: u32| -> HashSet<(ShardId, NodeId)> {
         let placement = Placement::new(&[ids("meili-", nodes)], rf, 64);
         all(64)

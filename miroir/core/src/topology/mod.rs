@@ -20,23 +20,23 @@ use miroir_api::{GroupId, NodeId};
 pub use self::status::{IllegalTransition, NodeEvent, NodeStatus};
 use crate::routing::Placement;
 
-/// One Meilisearch node.
+/// One Meilisearch node: its address, its group, and what it is used for now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Stable id: what placement hashes.
     pub id: NodeId,
-    /// Base URL.
+    /// Base URL, `http://host:port` without a path.
     pub address: String,
     /// The replica group it belongs to.
     pub group: GroupId,
-    /// What it is used for.
+    /// Whether it takes reads and writes at the moment.
     pub status: NodeStatus,
 }
 
 /// One replica group: nodes that together hold every shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// The group.
+    /// Number of the group, from 0.
     pub id: GroupId,
     /// Its nodes, ascending by id. Never empty.
     pub nodes: Vec<Node>,
@@ -45,7 +45,7 @@ pub struct Group {
 /// A list of nodes that is no cluster. Each text names the configuration field and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopologyError {
-    /// There is no node.
+    /// The list of nodes is empty.
     #[error("`nodes` is empty: list at least one node")]
     NoNodes,
     /// No copy of a shard was asked for.
@@ -62,9 +62,9 @@ pub enum TopologyError {
     DuplicateAddress {
         /// The address as the second node has it.
         address: String,
-        /// One node, by id.
+        /// Id of the node that comes first in the list.
         first: NodeId,
-        /// The other.
+        /// Id of the node that has the same address again.
         second: NodeId,
     },
     /// A group without nodes lies below one that has some.
@@ -84,11 +84,11 @@ pub enum TopologyError {
          only {nodes} node(s): add nodes to the group or lower `replication_factor`"
     )]
     GroupTooSmall {
-        /// The group.
+        /// Number of the group.
         group: GroupId,
-        /// Nodes it has.
+        /// Number of nodes in the group.
         nodes: usize,
-        /// Nodes it needs.
+        /// Number of nodes a group needs.
         replication_factor: u32,
     },
 }
@@ -172,7 +172,7 @@ impl Topology {
         &self.groups
     }
 
-    /// One group.
+    /// The group of this number; `None` if there are fewer groups.
     pub fn group(&self, group: GroupId) -> Option<&Group> {
         self.groups.get(group.0 as usize)
     }
@@ -182,7 +182,7 @@ impl Topology {
         self.groups.iter().flat_map(|group| &group.nodes)
     }
 
-    /// One node.
+    /// The node of this id; `None` if no group has it.
     pub fn node(&self, id: &NodeId) -> Option<&Node> {
         self.groups.iter().find_map(|group| group.node(id))
     }

@@ -22,13 +22,13 @@ use serde::{Deserialize, Serialize};
 pub enum NodeStatus {
     /// New; takes writes while its shards are copied to it, answers no reads.
     Joining,
-    /// In full use.
+    /// Takes reads and writes.
     Active,
     /// Answers, but slowly or not always.
     Degraded,
     /// In use until its shards have been copied elsewhere.
     Draining,
-    /// Does not answer.
+    /// Does not answer: reads and writes plan around it.
     Failed,
     /// Gone for good; stays listed until the topology is built without it.
     Removed,
@@ -66,7 +66,7 @@ pub enum IllegalTransition {
     /// The topology has no such node.
     #[error("there is no node {node} to take the event {event}")]
     UnknownNode {
-        /// The id.
+        /// Id that no node of the topology has.
         node: NodeId,
         /// The event.
         event: NodeEvent,

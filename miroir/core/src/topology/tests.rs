@@ -23,7 +23,7 @@ fn six() -> Vec<Node> {
 }
 
 #[test]
-fn every_transition() {
+fn every_pair_of_status_and_event_is_accepted_or_refused() {
     let legal = [
         (Joining, Joined, Active),
         (Active, Drain, Draining),
@@ -47,7 +47,7 @@ fn every_transition() {
 }
 
 #[test]
-fn eligibility() {
+fn each_status_says_whether_it_is_read_and_written() {
     for (status, name, readable, writable) in [
         (Joining, "joining", false, true),
         (Active, "active", true, true),

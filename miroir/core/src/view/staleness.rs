@@ -89,7 +89,7 @@ impl StaleMap {
         })
     }
 
-    /// Whether the index has to be made anew on the node before it can take anything.
+    /// Whether the index has to be created again on the node before it can take anything.
     pub fn lacks_index(&self, index: &str, node: &NodeId) -> bool {
         self.rows.get(index).is_some_and(|rows| {
             rows.iter().any(|row| row.node == *node && row.kind >= StaleKind::Index)

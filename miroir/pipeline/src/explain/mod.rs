@@ -43,7 +43,7 @@ pub enum WarningKind {
     Narrowing,
     /// A page far down the list.
     DeepPage,
-    /// Facets of every attribute.
+    /// The search asks for the facets of every attribute.
     Wildcard,
     /// Settings are being changed, or nodes are not known to have them.
     Settings,
@@ -51,14 +51,14 @@ pub enum WarningKind {
     MissingShards,
     /// A wish of a layer did not count.
     Hints,
-    /// Replicas are left out.
+    /// Replicas are not read, because they are stale or unhealthy.
     Replicas,
-    /// What a layer has to say.
+    /// A warning of a layer's own.
     Layer,
 }
 
 impl WarningKind {
-    /// The label.
+    /// The warning's name in snake case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Attribute => "attribute",
@@ -74,7 +74,7 @@ impl WarningKind {
     }
 }
 
-/// Who may read something.
+/// Who may read a warning or a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// Whoever may search the index.
@@ -84,8 +84,8 @@ pub enum Audience {
 }
 
 impl Audience {
-    /// Who may read of a request's filter. The rules of a tenant token are part of it by then, and
-    /// none of its holder's business.
+    /// Who may read a request's filter. The rules of a tenant token are part of it by then, and its
+    /// holder must not see them.
     pub fn of_filter(principal: &Principal) -> Self {
         match principal {
             Principal::Tenant(_) => Self::Operators,
@@ -97,11 +97,11 @@ impl Audience {
 /// Something that makes the search slow, incomplete or other than meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// About what.
+    /// What the warning is about.
     pub kind: WarningKind,
-    /// What, in one sentence.
+    /// One sentence that says what is the matter and what to do.
     pub text: String,
-    /// For whom.
+    /// Who may read it.
     pub audience: Audience,
 }
 
@@ -110,37 +110,37 @@ pub struct Warning {
 pub struct Plan {
     /// The shards that can match.
     pub wanted: ShardSet,
-    /// What layers wished.
+    /// The wishes of index layers, with those that did not count.
     pub hints: Hints,
-    /// Groups and standings of nodes.
+    /// Groups in the order in which they are tried, and how their nodes are doing.
     pub route: Route,
-    /// Whom to ask for what.
+    /// Nodes to ask and the shards each is asked for.
     pub cover: Cover,
-    /// What 95 of 100 calls of a node take at most, where that is known.
+    /// 95th percentile of the time a node takes to answer; nodes with too few calls are absent.
     pub p95: BTreeMap<NodeId, Duration>,
-    /// Whether settings are being changed.
+    /// Whether a settings broadcast to the index is under way.
     pub broadcast_pending: bool,
 }
 
 /// How long a node is waited for before another one is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// So long; `None` while nothing is known of nodes.
+    /// Time after which another node is asked too; `None` while no latencies are known.
     pub after: Option<Duration>,
-    /// Whether others have all of its shards.
+    /// Whether other nodes hold all of its shards, so that they can be asked instead.
     pub replaceable: bool,
 }
 
-/// A call to a node.
+/// A call to a node that has ended.
 #[derive(Clone, Debug)]
 pub struct Called {
-    /// The node.
+    /// Id of the node.
     pub node: NodeId,
-    /// For which shards.
+    /// The shards it was asked for.
     pub shards: ShardSet,
     /// Whether others were asked before, and were slow or failed.
     pub again: bool,
-    /// How long it took, or was waited.
+    /// Time until the answer, or until it was given up.
     pub took: Duration,
     /// `answered`, `given_up`, or what went wrong.
     pub outcome: &'static str,
@@ -149,17 +149,17 @@ pub struct Called {
 /// All that is noted about one search.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
-    /// The index.
+    /// The index that was searched; `None` until the name is resolved.
     pub index: Option<Arc<IndexEntry>>,
     /// What was decided for the first question to nodes; later ones go to the same.
     pub plan: Option<Plan>,
-    /// By node.
+    /// How long each node is waited for; empty without hedging.
     pub hedges: BTreeMap<NodeId, Patience>,
-    /// In the order in which they ended.
+    /// Calls that have ended, in the order in which they did.
     pub calls: Vec<Called>,
     /// Members of the plan that layers add or replace.
     pub facts: BTreeMap<&'static str, (Value, Audience)>,
-    /// In the order in which they were noted.
+    /// Warnings, in the order in which they were noted.
     pub warnings: Vec<Warning>,
 }
 
@@ -172,29 +172,29 @@ pub struct Explain {
 }
 
 impl Explain {
-    /// For one request, which is executed or not.
+    /// A sink for one request. `executes`: nodes are asked, too.
     pub fn new(executes: bool) -> Arc<Self> {
         Arc::new(Self { executes, record: Mutex::default(), parts: Mutex::default() })
     }
 
-    /// Whether nodes are asked.
+    /// Whether the request is carried out, so that nodes are asked.
     pub fn executes(&self) -> bool {
         self.executes
     }
 
-    /// For the next of several queries of the request.
+    /// A new sink for the next query of a multi-search.
     pub fn part(&self) -> Arc<Self> {
         let part = Self::new(self.executes);
         self.parts.lock().expect("no panic holds this lock").push(Arc::clone(&part));
         part
     }
 
-    /// Of the queries of the request, in order.
+    /// The sinks of the queries of a multi-search, in order; empty for one search.
     pub fn parts(&self) -> Vec<Arc<Self>> {
         self.parts.lock().expect("no panic holds this lock").clone()
     }
 
-    /// Notes something.
+    /// Changes the record under its lock; `write` should be short.
     pub fn note(&self, write: impl FnOnce(&mut Record)) {
         write(&mut self.record.lock().expect("no panic holds this lock"));
     }

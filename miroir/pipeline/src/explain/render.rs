@@ -12,7 +12,7 @@ use miroir_core::hints::{Ask, Strength};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Reason;
 
-/// For whom it is.
+/// Who gets an explanation, and so what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Viewer {
     /// Somebody who may search the index.
@@ -174,7 +174,7 @@ fn plan(plan: &Plan, record: &Record, names: &mut Names) -> Map<String, Value> {
 pub fn render(record: &Record, viewer: Viewer, executes: bool, max_warnings: usize) -> Value {
     let mut names = Names { viewer, numbers: BTreeMap::new() };
     let uid = record.index.as_ref().map(|index| match viewer {
-        // What an index is called on nodes is nobody else's business.
+        // Clients do not learn the name of an index on the nodes.
         Viewer::Client => index.name.to_string(),
         Viewer::Operator => index.physical.clone(),
     });

@@ -16,7 +16,8 @@ use tower::{Service, ServiceExt};
 use super::RequestId;
 use super::query::{list_body, search_body, similar_body};
 use super::respond::{refuse, render};
-use super::routes::{Action, Route, Router};
+use super::router::Router;
+use super::routes::{Action, Route};
 use super::task_query;
 use crate::context::{Context, Principal};
 use crate::error::{BoxError, Error};
@@ -37,24 +38,25 @@ const MAX_OVER_FETCH: u32 = 100;
 /// Limits of the client API.
 #[derive(Clone, Copy, Debug)]
 pub struct DecodeOptions {
-    /// How long a request may take.
+    /// Time from the head of a request to the end of its answer; then `504
+    /// miroir_deadline_exceeded`.
     pub timeout: Duration,
-    /// Largest body, in bytes.
+    /// Largest body after decompression, in bytes; a larger one is `413 payload_too_large`.
     pub max_body: usize,
 }
 
 /// What a request turned out to be; in the response's extensions, for logs and metrics.
 #[derive(Clone, Debug)]
 pub struct Answered {
-    /// Template of the path; `unknown` for none.
+    /// Template of the path, for example `/indexes/{uid}/search`; `unknown` if no route has it.
     pub route: &'static str,
-    /// The index the client named.
+    /// Index uid or alias in the path; `None` where the path has none.
     pub index: Option<String>,
-    /// Whether something was missing.
+    /// Whether the answer lacks shards, or a write missed a group.
     pub degraded: bool,
-    /// Nodes that took part.
+    /// Number of nodes that were asked; 0 for errors.
     pub nodes: usize,
-    /// What went wrong, as a bounded label.
+    /// What went wrong, as one of a few labels for metrics; `None` if nothing did.
     pub label: Option<&'static str>,
 }
 
@@ -74,12 +76,12 @@ impl fmt::Debug for Decode {
 }
 
 impl Decode {
-    /// Serves these operations.
+    /// The client API over `operations`, the service of the operation stage.
     pub fn new(operations: operation::BoxService, options: DecodeOptions) -> Self {
         Self { operations, options, router: Arc::default(), tenants: None }
     }
 
-    /// Tells tenants apart.
+    /// Tells tenants apart by `source`; `None`, the default, does not.
     #[must_use]
     pub fn tenants(self, source: Option<TenantSource>) -> Self {
         Self { tenants: source.map(Arc::new), ..self }
@@ -426,7 +428,7 @@ mod tests {
     /// Pods that do not lead pass on by route what the leader takes for a change.
     #[test]
     fn routes_change_something_where_their_operations_do() {
-        for route in super::super::routes::table() {
+        for route in crate::http::table() {
             let original = Original {
                 method: route.method.clone(),
                 path: String::new(),

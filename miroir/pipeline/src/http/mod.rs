@@ -1,11 +1,12 @@
 //! EDGE: the client API over HTTP.
 //!
 //! [`Decode`] is the only code that knows the client API's URLs: the route table is data
-//! ([`routes::table`]), and everything a route needs becomes an [`crate::operation::Request`].
+//! ([`table`]), and everything a route needs becomes an [`crate::operation::Request`].
 
 mod decode;
 mod query;
 mod respond;
+mod router;
 pub mod routes;
 mod table;
 mod task_query;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 
 pub use decode::{Answered, Decode, DecodeOptions};
 pub use respond::refuse;
+pub use router::{Matched, Router};
+pub use table::table;
 pub use tenants::TenantSource;
 
 /// The request's id, put into the request's extensions by the edge.

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_repeated_parameter_the_last_value_counts() {
+    fn the_last_value_of_a_repeated_parameter_counts() {
         assert_eq!(
             query_pairs("a=1&b=2&a=&%61=3"),
             [("a".to_owned(), "3".to_owned()), ("b".to_owned(), "2".to_owned())]

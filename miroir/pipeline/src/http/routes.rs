@@ -3,9 +3,6 @@
 use http::Method;
 
 pub use crate::operation::{Actions, Gate};
-use crate::query::decode;
-
-pub use super::table::table;
 
 /// What a route does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +44,7 @@ pub enum Action {
     Clear,
     /// `POST …/documents/edit`.
     Edit,
-    /// Indexes as such.
+    /// Create an index.
     IndexCreate,
     /// List indexes.
     IndexList,
@@ -123,17 +120,17 @@ pub enum Action {
     Render(&'static Gate),
     /// Served by no cluster: while the feature is off, answered as by one node; refused after.
     Gated(&'static Gate),
-    /// What is this?
+    /// `GET /`: the status of the instance.
     Root,
-    /// Alive?
+    /// `GET /health`.
     Health,
-    /// Which version?
+    /// `GET /version`: that of the nodes.
     Version,
-    /// Count everything.
+    /// `GET /stats`: counts and sizes of all indexes.
     Stats,
     /// Show or change experimental features.
     Features,
-    /// Known, but not served by this version.
+    /// Known to Meilisearch and refused with `501 miroir_not_supported`, for this reason.
     Unsupported(&'static str),
 }
 
@@ -165,20 +162,20 @@ impl Treatment {
     }
 }
 
-/// One route.
+/// One row of the route table: a method and a path, and what they mean.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// Method.
+    /// HTTP method.
     pub method: Method,
-    /// Path with `{…}` for parameters.
+    /// Path from the root, with `{name}` for a segment that is a parameter.
     pub path: &'static str,
-    /// What it does.
+    /// The operation that the route stands for.
     pub action: Action,
-    /// Which key actions it needs.
+    /// Key actions the caller must hold, all of them; none for a route that needs no key.
     pub actions: Actions,
-    /// How it is served.
+    /// How a cluster serves the route, for the documentation.
     pub treatment: Treatment,
-    /// What differs from one node; empty for nothing.
+    /// What differs from one node, for the documentation; empty if nothing does.
     pub note: &'static str,
 }
 
@@ -216,127 +213,6 @@ impl Route {
             | A::Export => true,
             A::Features => self.method != Method::GET,
             _ => false,
-        }
-    }
-}
-
-/// A matched path.
-#[derive(Clone, Debug)]
-pub struct Matched<'a> {
-    /// Its parameters, still encoded.
-    pub parameters: Vec<String>,
-    /// The routes of this path, one per method; never empty.
-    pub routes: &'a [Route],
-}
-
-/// The routes by path.
-#[derive(Clone, Debug)]
-pub struct Router {
-    /// By number of segments.
-    templates: Vec<Vec<Template>>,
-}
-
-/// The routes of one path, and its segments.
-#[derive(Clone, Debug)]
-struct Template {
-    segments: Vec<&'static str>,
-    routes: Vec<Route>,
-}
-
-impl Template {
-    fn parameters(&self) -> usize {
-        self.segments.iter().filter(|segment| segment.starts_with('{')).count()
-    }
-
-    fn fits(&self, path: &[&str]) -> bool {
-        // Templates differ most at their ends.
-        self.segments.iter().zip(path).rev().all(|(segment, given)| {
-            if segment.starts_with('{') {
-                !given.is_empty()
-            } else {
-                // Nobody has to escape letters, but one may.
-                segment == given || (given.contains('%') && *segment == decode(given, false))
-            }
-        })
-    }
-}
-
-impl Router {
-    /// Of these routes, in any order: literal segments win over parameters.
-    pub fn new(table: Vec<Route>) -> Self {
-        let mut templates: Vec<Vec<Template>> = Vec::new();
-        for route in table {
-            let segments: Vec<&str> = route.path.split('/').collect();
-            templates.resize_with(templates.len().max(segments.len() + 1), Vec::new);
-            let equal = &mut templates[segments.len()];
-            match equal.iter_mut().find(|template| template.segments == segments) {
-                Some(template) => template.routes.push(route),
-                None => equal.push(Template { segments, routes: vec![route] }),
-            }
-        }
-        for equal in &mut templates {
-            equal.sort_by_key(Template::parameters);
-        }
-        Self { templates }
-    }
-
-    /// The routes of a path.
-    pub fn find(&self, path: &str) -> Option<Matched<'_>> {
-        let segments: Vec<&str> = path.split('/').collect();
-        let template = self.templates.get(segments.len())?.iter().find(|it| it.fits(&segments))?;
-        let parameters = template.segments.iter().zip(segments);
-        let parameters = parameters.filter(|(segment, _)| segment.starts_with('{'));
-        let parameters = parameters.map(|(_, given)| given.to_owned()).collect();
-        Some(Matched { parameters, routes: &template.routes })
-    }
-
-    /// The route of a request. A slash at the end of its path does not matter.
-    pub fn route(&self, method: &Method, path: &str) -> Option<&Route> {
-        let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
-        self.find(path)?.routes.iter().find(|route| route.method == *method)
-    }
-}
-
-impl Default for Router {
-    /// Of the whole [`table`].
-    fn default() -> Self {
-        Self::new(table())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn literal_segments_win() {
-        let router = Router::default();
-        let found = router.find("/indexes/a/documents/fetch").unwrap();
-        assert_eq!(found.routes[0].path, "/indexes/{uid}/documents/fetch");
-        let found = router.find("/indexes/a/documents/7").unwrap();
-        assert_eq!(found.parameters, ["a", "7"]);
-        let found = router.find("/%69ndexes/%61/search").unwrap();
-        assert_eq!(found.parameters, ["%61"]);
-        assert!(router.find("/nope").is_none());
-        assert!(router.find("/indexes//search").is_none());
-    }
-
-    /// Every template finds itself, with all of its methods.
-    #[test]
-    fn every_route_is_found() {
-        let router = Router::default();
-        for route in table() {
-            let path = route.path.replace(['{', '}'], "");
-            let found = router.route(&route.method, &path).unwrap();
-            assert_eq!((found.path, &found.method), (route.path, &route.method));
-        }
-    }
-
-    #[test]
-    fn no_route_is_there_twice() {
-        let mut seen = std::collections::BTreeSet::new();
-        for route in table() {
-            assert!(seen.insert((route.method.to_string(), route.path)), "{route:?}");
         }
     }
 }

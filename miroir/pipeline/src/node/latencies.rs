@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn little_is_nothing_and_old_is_forgotten() {
+    fn a_quantile_needs_enough_calls_and_follows_the_latest() {
         let mut latencies = Latencies::default();
         for _ in 0..LEAST - 1 {
             latencies.add(1e6);

@@ -13,7 +13,7 @@ use super::latencies::Latencies;
 use miroir_core::routing::{Figures, Selection, Standings};
 use miroir_core::topology::Topology;
 
-/// How long it takes by default until half of what is known of a node counts no more.
+/// Default half-life of what is known of a node.
 const HALF_LIFE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
@@ -165,12 +165,12 @@ impl Default for Scores {
 }
 
 impl Scores {
-    /// Figures of which half counts no more after `half_life`.
+    /// No figures yet; what is learned loses half of its weight every `half_life`.
     pub fn new(half_life: Duration) -> Self {
         Self { half_life, nodes: RwLock::default() }
     }
 
-    /// How long it takes until half of what is known counts no more.
+    /// Half-life of what is known.
     pub fn half_life(&self) -> Duration {
         self.half_life
     }

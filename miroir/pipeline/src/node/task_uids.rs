@@ -40,7 +40,7 @@ impl TaskUidTracker {
         fits
     }
 
-    /// Forgets a node's numbers: it begins anew. Answers whether it had any.
+    /// Forgets the numbers of a node, which starts again at 0. Returns whether it had any.
     pub fn forget(&self, node: &NodeId) -> bool {
         self.mark_unverified(node);
         self.highest.lock().expect("no panic holds this lock").remove(node).is_some()

@@ -31,7 +31,10 @@ impl RawObject {
         self.raw(key).is_some_and(|text| text != "null")
     }
 
-    /// Reads a value. Absent and `null` are `Ok(None)`; another type is `Err`.
+    /// Reads a value. Absent and `null` are `Ok(None)`.
+    ///
+    /// # Errors
+    /// If the value is of another type; a node knows the words for it.
     #[allow(clippy::result_unit_err, reason = "a node says what is wrong, in its own words")]
     pub fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ()> {
         match self.raw(key) {

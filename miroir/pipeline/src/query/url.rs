@@ -1,47 +1,29 @@
 //! Percent-encoding, query strings, and the paths of indexes on nodes.
 
 use indexmap::IndexMap;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// Digits of percent-encoding.
-const HEX: &[u8; 16] = b"0123456789ABCDEF";
+/// What is escaped in a path segment or query value: all but the unreserved characters of RFC 3986.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Percent-encodes one path segment or query value.
 pub fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(byte as char);
-        } else {
-            out.push('%');
-            out.push(HEX[usize::from(byte >> 4)] as char);
-            out.push(HEX[usize::from(byte & 15)] as char);
-        }
-    }
+    out.extend(utf8_percent_encode(text, ESCAPED));
     out
 }
 
-/// Decodes percent-encoding; malformed escapes stay as they are. `plus`: `+` is a space.
+/// Decodes percent-encoding; malformed escapes stay as they are, and what is no UTF-8 becomes U+FFFD.
+/// `plus`: `+` is a space.
 pub fn decode(text: &str, plus: bool) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escape = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
-        match (bytes[at], escape.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 2;
-            }
-            (b'+', _) if plus => out.push(b' '),
-            (byte, _) => out.push(byte),
-        }
-        at += 1;
+    if plus && text.contains('+') {
+        return percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
     }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// The decoded pairs of a query string, in order. Of a key that is given twice only the last value
-/// is there: nodes do not look at the others, be they ever so wrong.
+/// The decoded pairs of a query string, in order. A key that is given several times has its last value
+/// only: nodes do not read the others, even where these are wrong.
 pub fn query_pairs(query: &str) -> Vec<(String, String)> {
     let pairs = query.split('&').filter(|part| !part.is_empty()).map(|part| {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));

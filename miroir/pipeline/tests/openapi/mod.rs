@@ -1,7 +1,10 @@
 //! The OpenAPI description of the client API: paths, methods, key actions and what differs from
 //! the route table; parameters and bodies from `parts.json`, which is written by hand.
 
-use miroir_pipeline::http::routes::{Action, Route, Treatment, table};
+use miroir_pipeline::http::{
+    routes::{Action, Route, Treatment},
+    table,
+};
 use serde_json::{Map, Value, json};
 
 fn parts() -> Value {

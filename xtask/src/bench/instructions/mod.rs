@@ -60,9 +60,7 @@ pub(crate) fn run(options: &InstructionOptions) -> Outcome<()> {
     let cases = chosen(&options.cases)?;
     let server = match &options.server {
         Some(path) => path.canonicalize().map_err(|e| format!("{}: {e}", path.display()))?,
-        None => {
-            build::programs(Build { engine: false, release: true, whole_workspace: false })?.server
-        }
+        None => build::programs(Build { engine: false, release: true })?.server,
     };
     let mut counts: Vec<Count> = cases.iter().map(|case| Count::new(case)).collect();
     for run in 1..=options.runs {

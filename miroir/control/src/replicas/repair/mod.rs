@@ -98,7 +98,7 @@ fn label(kind: StaleKind) -> &'static str {
     }
 }
 
-/// Repairs what a row is about, and other rows if that goes in one. Answers how many.
+/// Repairs what a row is about, and other rows if that goes in one. Returns how many.
 async fn repair(shared: &Arc<ClusterState>, row: &Stale) -> Result<u64, Error> {
     if row.kind == StaleKind::Pending {
         if !idle(shared, &row.node, &row.index).await? {

@@ -154,7 +154,7 @@ fn what_cannot_match_asks_one_shard() {
 }
 
 #[test]
-fn nothing_else_narrows() {
+fn filters_that_do_not_pin_the_key_say_why() {
     let many: Vec<String> = (0..=MOST).map(|id| id.to_string()).collect();
     let many = format!("\"id IN [{}]\"", many.join(","));
     for (filter, why) in [

@@ -16,34 +16,35 @@ use super::ApiKey;
 const CREATE: &[&str] = &["description", "name", "uid", "actions", "indexes", "expiresAt"];
 const CHANGE: &[&str] = &["description", "name"];
 
-/// What a new key is to be.
+/// The body of `POST /keys`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
-    /// The uid the client chose.
+    /// Uid the client chose; `None` leaves it to the server.
     pub uid: Option<Uuid>,
-    /// For people.
+    /// Name for people; `None` without one.
     pub name: Option<String>,
-    /// For people.
+    /// Description for people; `None` without one.
     pub description: Option<String>,
-    /// What it may do.
+    /// The actions it allows, wildcards included; may be empty.
     pub actions: Vec<KeyAction>,
-    /// With which indexes.
+    /// The indexes it is limited to; `*` for all.
     pub indexes: Vec<IndexPattern>,
-    /// When it stops working.
+    /// Instant from which it is refused, in the future; `None` for never.
     pub expires_at: Option<OffsetDateTime>,
 }
 
-/// What is changed about a key. `None`: nothing; `Some(None)`: taken away.
+/// The body of `PATCH /keys/{key}`, checked. `None` leaves a field as it is, `Some(None)` takes it
+/// away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Name.
+    /// The new name.
     pub name: Option<Option<String>>,
-    /// Description.
+    /// The new description.
     pub description: Option<Option<String>>,
 }
 
 impl Change {
-    /// Applies it.
+    /// Changes `key`, whose `updated_at` becomes `now` even if nothing differs.
     pub fn apply(self, key: &mut ApiKey, now: OffsetDateTime) {
         if let Some(name) = self.name {
             key.name = name;

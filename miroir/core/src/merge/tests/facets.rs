@@ -42,7 +42,7 @@ proptest! {
 
     /// Where the bound holds, one round of answers makes the distribution that of one node.
     #[test]
-    fn one_round_is_enough(
+    fn one_round_of_questions_makes_facets_exact(
         leaves in proptest::collection::vec(
             proptest::collection::btree_map("[a-h]", 1..20_u64, 0..9), 1..5),
         by_count in any::<bool>(),
@@ -159,7 +159,7 @@ fn count_order_lists_numbers_first_and_ties_backwards() {
 }
 
 #[test]
-fn facet_search() {
+fn facet_hits_of_leaves_are_added_up() {
     let bodies = [
         Bytes::from_static(br#"{"facetHits":[{"value":"Adventure","count":2},{"value":"Action","count":1}],"facetQuery":"a","processingTimeMs":1}"#),
         Bytes::from_static(br#"{"facetHits":[{"value":"action","count":1},{"value":"Animation","count":2}],"facetQuery":"a","processingTimeMs":1}"#),

@@ -180,7 +180,7 @@ proptest! {
 
     /// Scores of a page are those of the whole, although the merge looks no further than needed.
     #[test]
-    fn pages_have_whole_scores(docs in docs(), offset in 0..30_usize, limit in 0..30_usize) {
+    fn scores_and_details_are_those_of_one_node(docs in docs(), offset in 0..30_usize, limit in 0..30_usize) {
         let mut request = request();
         request.hits =
             HitOptions { show_score: true, show_details: true, ranking: ranking(), ..<_>::default() };
@@ -207,7 +207,7 @@ proptest! {
 
     /// The threshold compares whole-corpus scores.
     #[test]
-    fn threshold(docs in docs(), threshold in 0.0..1.0_f64) {
+    fn hits_below_the_threshold_are_dropped(docs in docs(), threshold in 0.0..1.0_f64) {
         let mut request = request();
         request.hits = HitOptions { show_score: true, ranking: ranking(), ..<_>::default() };
         let whole = value(&[page(&answer(&docs))], &request);

@@ -170,7 +170,7 @@ fn the_halves_of_a_hybrid_search_share_the_list() {
 }
 
 #[test]
-fn good_words_are_good_enough() {
+fn a_full_page_of_high_scores_skips_the_semantic_half() {
     let half = hybrid(0.5, Fusion::Details);
     let good = page(&[word(1, 0.95), word(2, 0.9)]);
     assert!(half.good_enough(&good, 2));

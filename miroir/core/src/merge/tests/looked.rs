@@ -168,7 +168,7 @@ proptest! {
     /// Leaves that leave out what they are told to until nothing is hidden show together what one
     /// node shows, however many values documents share.
     #[test]
-    fn nothing_stays_hidden(
+    fn asking_again_shows_every_hidden_document(
         documents in prop::collection::vec(
             (prop::collection::vec(0_u8..9, 0..4), 0_usize..3), 0..50),
         wanted in 1_usize..14,

@@ -72,7 +72,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn arbitrary_answers(hits in proptest::collection::vec(any_json(), 0..6), rest in any_json()) {
+    fn arbitrary_answers_cause_no_panic_and_no_broken_json(hits in proptest::collection::vec(any_json(), 0..6), rest in any_json()) {
         let hits: Vec<Value> = hits.into_iter().filter(Value::is_object).collect();
         let mut answer = json!({"hits": hits, "results": hits, "estimatedTotalHits": 3});
         if let (Value::Object(answer), Value::Object(rest)) = (&mut answer, rest) {
@@ -88,12 +88,12 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+    fn arbitrary_bytes_cause_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
         check(&[Bytes::from(bytes)])?;
     }
 
     #[test]
-    fn damaged_answers(cut in 0..400_usize, byte in any::<u8>(), at in 0..400_usize) {
+    fn damaged_answers_cause_no_panic(cut in 0..400_usize, byte in any::<u8>(), at in 0..400_usize) {
         let mut body = br#"{"hits":[{"id":1,"a":["x\"y",{}],"_formatted":{"_miroir_x":"1"},"_rankingScore":0.5,"_rankingScoreDetails":{"words":{"order":0,"matchingWords":2,"maxMatchingWords":3,"score":0.6},"proximity":{"order":1,"score":0.5}}}],"facetDistribution":{"a":{"1":2,"x":1}},"facetStats":{"a":{"min":1.0,"max":1.0}},"estimatedTotalHits":1}"#.to_vec();
         body.truncate(cut);
         if let Some(slot) = body.get_mut(at) {
@@ -114,7 +114,7 @@ fn deep_nesting_is_not_recursion() {
 }
 
 #[test]
-fn no_leaf_at_all() {
+fn no_leaves_make_an_empty_answer() {
     assert_eq!(ids(&value(&[], &request())), [] as [u64; 0]);
     let merged = merge_documents(&[], &DocumentOptions { sorted: true, ..<_>::default() });
     assert_eq!(&merged.expect("merges")[..], br#"{"results":[],"offset":0,"limit":0,"total":0}"#);

@@ -39,7 +39,7 @@ fn leads(longer: &str, shorter: &str) -> bool {
 type Change<'a> = &'a mut dyn FnMut(&RawValue) -> Option<Box<RawValue>>;
 
 /// Visits the values of a document at a field and below. `change` is told whether a value is the
-/// field's own, or an element of its list, and answers what to put in its place. `None`: nothing
+/// field's own, or an element of its list, and returns what to put in its place. `None`: nothing
 /// was changed.
 fn object(
     raw: &RawValue,
