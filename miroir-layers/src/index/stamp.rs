@@ -33,14 +33,11 @@
 //! assert_eq!(stack.describe().layers, ["stamp"]);
 //! ```
 
-use std::task::{self, Poll};
-
-use futures_util::future::{Either, Ready, ready};
 use miroir::context::Origin;
 use miroir::documents::{self, find_reserved, reserved_field};
-use miroir::index::{Operation, Request, Response, Write};
+use miroir::index::{Operation, Request, Write};
+use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};
-use tower::{Layer, Service};
 
 /// Which fields are Miroir's. The shard always is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,19 +68,7 @@ impl Placed for StampLayer {
     const INSIDE_OF: &'static [&'static str] = &["cdc"];
 }
 
-impl<S> Layer<S> for StampLayer {
-    type Service = Stamp<S>;
-    fn layer(&self, inner: S) -> Stamp<S> {
-        Stamp { inner, options: self.options }
-    }
-}
-
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct Stamp<S> {
-    inner: S,
-    options: StampOptions,
-}
+miroir::layer!(StampLayer);
 
 /// The first reserved field in a request, if it has one.
 fn refused(request: &Request, options: StampOptions) -> Option<String> {
@@ -99,23 +84,19 @@ fn refused(request: &Request, options: StampOptions) -> Option<String> {
     documents.iter().find_map(|document| find_reserved(document, &names))
 }
 
-impl<S: StageService<Request>> Service<Request> for Stamp<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = Either<S::Future, Ready<Result<Response, Error>>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for StampLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         match refused(&request, self.options) {
-            None => Either::Left(self.inner.call(request)),
+            None => next.pass(request),
             Some(field) => {
                 let error = Error::client(reserved_field(&field));
                 metrics::counter!("miroir_reserved_field_refusals_total", "field" => field)
                     .increment(1);
-                Either::Right(ready(Err(error)))
+                Reply::refused(error)
             }
         }
     }

@@ -31,13 +31,12 @@
 //! ```
 
 use std::fmt;
-use std::task::{self, Poll};
 
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, InvalidHeaderValue};
-use miroir::node::{Request, Response};
-use miroir::{Error, Placed, StageService};
-use tower::{Layer, Service};
+use miroir::node::Request;
+use miroir::stage::{Middleware, Ready, Reply};
+use miroir::{Placed, StageService};
 
 /// See the [module's documentation](self).
 #[derive(Clone)]
@@ -70,31 +69,15 @@ impl Placed for CredentialsLayer {
     const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker", "load", "deadline", "limit"];
 }
 
-impl<S> Layer<S> for CredentialsLayer {
-    type Service = Credentials<S>;
-    fn layer(&self, inner: S) -> Credentials<S> {
-        Credentials { inner, layer: self.clone() }
-    }
-}
+miroir::layer!(CredentialsLayer);
 
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct Credentials<S> {
-    inner: S,
-    layer: CredentialsLayer,
-}
-
-impl<S: StageService<Request>> Service<Request> for Credentials<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> S::Future {
-        request.headers_mut().insert(AUTHORIZATION, self.layer.value.clone());
-        self.inner.call(request)
+impl Middleware<Request> for CredentialsLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        mut request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
+        request.headers_mut().insert(AUTHORIZATION, self.value.clone());
+        next.pass(request)
     }
 }

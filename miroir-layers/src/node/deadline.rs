@@ -36,14 +36,12 @@
 //! # }
 //! ```
 
-use std::task::{self, Poll};
 use std::time::Duration;
 
-use miroir::node::{Request, Response};
-use miroir::stage::{StageFuture, take_ready};
+use miroir::node::Request;
+use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
-use tower::{Layer, Service};
 
 use super::call_of;
 
@@ -74,41 +72,25 @@ impl Placed for DeadlineLayer {
     const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker", "load"];
 }
 
-impl<S> Layer<S> for DeadlineLayer {
-    type Service = Deadline<S>;
-    fn layer(&self, inner: S) -> Deadline<S> {
-        Deadline { inner, layer: self.clone() }
-    }
-}
+miroir::layer!(DeadlineLayer);
 
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct Deadline<S> {
-    inner: S,
-    layer: DeadlineLayer,
-}
-
-impl<S: StageService<Request>> Service<Request> for Deadline<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for DeadlineLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         let own = call_of(&request).map(|call| call.deadline.remaining());
-        let Some(left) = own.or(self.layer.options.fallback) else {
-            return Box::pin(self.inner.call(request));
+        let Some(left) = own.or(self.options.fallback) else {
+            return next.pass(request);
         };
-        let timeout = Error::node(&self.layer.node, "timeout");
+        let timeout = Error::node(&self.node, "timeout");
         if left.is_zero() {
-            return Box::pin(std::future::ready(Err(timeout)));
+            return Reply::refused(timeout);
         }
-        let mut inner = take_ready(&mut self.inner);
-        Box::pin(async move {
-            tokio::time::timeout(left, inner.call(request)).await.unwrap_or(Err(timeout))
+        let next = next.take();
+        Reply::boxed(async move {
+            tokio::time::timeout(left, next.run(request)).await.unwrap_or(Err(timeout))
         })
     }
 }

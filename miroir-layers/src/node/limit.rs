@@ -35,15 +35,13 @@
 //! ```
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use miroir::context::Class;
-use miroir::node::{Request, Response};
-use miroir::stage::{StageFuture, take_ready};
+use miroir::node::Request;
+use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::{Layer, Service};
 
 use super::call_of;
 
@@ -143,40 +141,23 @@ impl Placed for LimitLayer {
     const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker", "load", "deadline"];
 }
 
-impl<S> Layer<S> for LimitLayer {
-    type Service = Limit<S>;
-    fn layer(&self, inner: S) -> Limit<S> {
-        Limit { inner, lanes: Arc::clone(&self.lanes) }
-    }
-}
+miroir::layer!(LimitLayer);
 
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct Limit<S> {
-    inner: S,
-    lanes: Arc<Lanes>,
-}
-
-impl<S: StageService<Request>> Service<Request> for Limit<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for LimitLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         let call = call_of(&request);
         if call.is_some_and(|call| call.probe) {
-            return Box::pin(self.inner.call(request));
+            return next.pass(request);
         }
         let class = call.map_or(Class::Interactive, |call| call.class);
-        let mut inner = take_ready(&mut self.inner);
-        let lanes = Arc::clone(&self.lanes);
-        Box::pin(async move {
+        let (lanes, next) = (Arc::clone(&self.lanes), next.take());
+        Reply::boxed(async move {
             let _place = lanes.place(class).await?;
-            inner.call(request).await
+            next.run(request).await
         })
     }
 }

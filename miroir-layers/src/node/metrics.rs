@@ -38,14 +38,12 @@
 //! ```
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use miroir::node::{Connections, Request, Response};
-use miroir::stage::{StageFuture, take_ready};
+use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
 use tokio::time::Instant;
-use tower::{Layer, Service};
 
 use super::{call_of, failure};
 
@@ -77,19 +75,7 @@ impl Placed for MetricsLayer {
     const NAME: &'static str = "metrics";
 }
 
-impl<S> Layer<S> for MetricsLayer {
-    type Service = Metrics<S>;
-    fn layer(&self, inner: S) -> Metrics<S> {
-        Metrics { inner, layer: self.clone() }
-    }
-}
-
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct Metrics<S> {
-    inner: S,
-    layer: MetricsLayer,
-}
+miroir::layer!(MetricsLayer);
 
 impl MetricsLayer {
     fn record(&self, operation: &'static str, started: Instant, answer: &Result<Response, Error>) {
@@ -141,23 +127,18 @@ impl Drop for Cancelled<'_> {
     }
 }
 
-impl<S: StageService<Request>> Service<Request> for Metrics<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let mut inner = take_ready(&mut self.inner);
-        let layer = self.layer.clone();
-        Box::pin(async move {
+impl Middleware<Request> for MetricsLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
+        let (layer, next) = (self.clone(), next.take());
+        Reply::boxed(async move {
             let operation = call_of(&request).map_or("other", |call| call.operation);
             let mut guard = Cancelled { node: &layer.node, operation, ended: false };
             let started = Instant::now();
-            let answer = inner.call(request).await;
+            let answer = next.run(request).await;
             guard.ended = true;
             layer.record(operation, started, &answer);
             answer

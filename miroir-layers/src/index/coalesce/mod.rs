@@ -68,7 +68,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use layer::{Coalesce, CoalesceLayer};
+pub use layer::CoalesceLayer;
 
 /// How much is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

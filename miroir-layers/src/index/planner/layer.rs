@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{self, Poll};
 
-use futures_util::future::Either;
 use miroir::explain::{Audience, WarningKind};
 use miroir::filter::{Filter, Keys, Narrowed, Wide};
 use miroir::hints::Strength;
-use miroir::index::{Operation, Request, Response};
+use miroir::index::{Operation, Request};
 use miroir::operation::RawObject;
-use miroir::stage::StageFuture;
-use miroir::{Error, Placed, StageService};
+use miroir::stage::{Middleware, Ready, Reply};
+use miroir::{Placed, StageService};
 use serde_json::json;
-use tower::{Layer, Service};
 
 use super::cache::{Plan, Plans};
 use super::{PLANNER, QueryPlannerOptions};
@@ -61,12 +58,7 @@ impl Placed for QueryPlannerLayer {
     const NAME: &'static str = "query_planner";
 }
 
-impl<S> Layer<S> for QueryPlannerLayer {
-    type Service = QueryPlanner<S>;
-    fn layer(&self, inner: S) -> QueryPlanner<S> {
-        QueryPlanner { inner, shared: Arc::clone(&self.shared) }
-    }
-}
+miroir::layer!(QueryPlannerLayer);
 
 /// The filter of a read.
 fn filter(body: Option<&RawObject>) -> Option<&str> {
@@ -155,31 +147,20 @@ impl Shared {
     }
 }
 
-/// See the [module's documentation](super).
-#[derive(Clone, Debug)]
-pub struct QueryPlanner<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S: StageService<Request>> Service<Request> for QueryPlanner<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = Either<S::Future, StageFuture<Request>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
+impl Middleware<Request> for QueryPlannerLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        mut request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         if !self.shared.narrow(&mut request) {
-            return Either::Left(self.inner.call(request));
+            return next.pass(request);
         }
-        let answer = self.inner.call(request);
-        Either::Right(Box::pin(async move {
+        let answer = next.call(request);
+        Reply::boxed(async move {
             let answer = answer.await?;
             metrics::histogram!("miroir_query_plan_fanout_size").record(answer.meta.nodes as f64);
             Ok(answer)
-        }))
+        })
     }
 }

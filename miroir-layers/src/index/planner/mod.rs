@@ -45,7 +45,7 @@ mod tests;
 #[cfg(test)]
 mod whole;
 
-pub use layer::{QueryPlanner, QueryPlannerLayer};
+pub use layer::QueryPlannerLayer;
 
 /// Who asked, in hints.
 pub const PLANNER: &str = "planner";

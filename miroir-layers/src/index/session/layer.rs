@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{self, Poll};
 use std::time::Duration;
 
 use miroir::clock;
@@ -11,13 +10,12 @@ use miroir::index::{Operation, Request, Response};
 use miroir::leaf::{Route, choose};
 use miroir::node::Scores;
 use miroir::routing::ShardSet;
-use miroir::stage::{StageFuture, take_ready};
+use miroir::stage::{Middleware, Next, Ready, Reply};
 use miroir::store::records::{Pin, Sessions};
 use miroir::store::{StoreError, Stores, Tasks};
 use miroir::{Error, Placed, StageService};
 use miroir_api::GroupId;
 use tokio::time::{Instant, sleep};
-use tower::{Layer, Service};
 
 use super::{SessionOptions, WaitStrategy};
 
@@ -58,46 +56,23 @@ impl Placed for SessionLayer {
     const NAME: &'static str = "session_pinning";
 }
 
-impl<S> Layer<S> for SessionLayer {
-    type Service = SessionService<S>;
-    fn layer(&self, inner: S) -> SessionService<S> {
-        SessionService { inner, shared: Arc::clone(&self.shared) }
-    }
-}
+miroir::layer!(SessionLayer);
 
-/// See the [module's documentation](super).
-#[derive(Clone)]
-pub struct SessionService<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S> fmt::Debug for SessionService<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionService").field("options", &self.shared.options).finish()
-    }
-}
-
-impl<S: StageService<Request>> Service<Request> for SessionService<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for SessionLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         let Some(session) = request.cx.session.clone() else {
-            return Box::pin(self.inner.call(request));
+            return next.pass(request);
         };
-        let inner = take_ready(&mut self.inner);
-        let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
+        let (shared, next) = (Arc::clone(&self.shared), next.take());
+        Reply::boxed(async move {
             if matches!(request.op, Operation::Write { .. }) {
-                shared.write(&session, inner, request).await
+                shared.write(&session, next, request).await
             } else {
-                shared.read(&session, inner, request).await
+                shared.read(&session, next, request).await
             }
         })
     }
@@ -117,11 +92,11 @@ impl Shared {
     async fn write<S: StageService<Request>>(
         &self,
         session: &str,
-        mut inner: S,
+        next: Next<Request, S>,
         request: Request,
     ) -> Result<Response, Error> {
         let index = Arc::clone(&request.index);
-        let answer = inner.call(request).await?;
+        let answer = next.run(request).await?;
         if let Some(accepted) = answer.meta.accepted {
             let pin = Pin { task: accepted.task, group: accepted.group };
             let SessionOptions { ttl, most, .. } = self.options;
@@ -139,13 +114,13 @@ impl Shared {
     async fn read<S: StageService<Request>>(
         &self,
         session: &str,
-        mut inner: S,
+        next: Next<Request, S>,
         mut request: Request,
     ) -> Result<Response, Error> {
         let index = &request.index.physical;
         let known = self.sessions.get(session, clock::now()).await?;
         let Some(pin) = known.and_then(|session| session.pins.get(index).copied()) else {
-            return inner.call(request).await;
+            return next.run(request).await;
         };
         let group = pin.group.filter(|group| self.serves(&request, *group));
         if pin.group.is_some() && group.is_none() {
@@ -183,7 +158,7 @@ impl Shared {
                 }
             }
         }
-        let mut answer = inner.call(request).await?;
+        let mut answer = next.run(request).await?;
         answer.meta.session_stale |= stale;
         Ok(answer)
     }

@@ -56,7 +56,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use layer::{SessionLayer, SessionService};
+pub use layer::SessionLayer;
 
 /// What a read does while the session's last write is not done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,18 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{self, Poll};
 
-use futures_util::future::{Either, Ready, ready};
 use miroir::context::Origin;
 use miroir::explain::Audience;
 use miroir::hints::Strength;
-use miroir::index::{Operation, Request, Response};
+use miroir::index::{Operation, Request};
+use miroir::stage::{Middleware, Ready, Reply};
 use miroir::tenants::NamedTenant;
 use miroir::{Error, Placed, StageService};
 use miroir_api::{GroupId, ShardId};
 use serde_json::json;
-use tower::{Layer, Service};
 
 use super::{Mode, Place, Reason, TenantOptions, choose};
 
@@ -75,19 +73,7 @@ impl Placed for TenantLayer {
     const INSIDE_OF: &'static [&'static str] = &["session_pinning"];
 }
 
-impl<S> Layer<S> for TenantLayer {
-    type Service = Tenant<S>;
-    fn layer(&self, inner: S) -> Tenant<S> {
-        Tenant { inner, shared: Arc::clone(&self.shared) }
-    }
-}
-
-/// See the [module's documentation](super).
-#[derive(Clone, Debug)]
-pub struct Tenant<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
+miroir::layer!(TenantLayer);
 
 /// Whether every shard has a replica in the group that is up and missed nothing.
 fn is_whole(request: &Request, group: GroupId) -> bool {
@@ -182,23 +168,19 @@ impl Shared {
     }
 }
 
-impl<S: StageService<Request>> Service<Request> for Tenant<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = Either<S::Future, Ready<Result<Response, Error>>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
+impl Middleware<Request> for TenantLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        mut request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         let reads = !matches!(request.op, Operation::Write { .. });
         if reads
             && request.cx.origin == Origin::Client
             && let Err(error) = self.shared.place(&mut request)
         {
-            return Either::Right(ready(Err(error)));
+            return Reply::refused(error);
         }
-        Either::Left(self.inner.call(request))
+        next.pass(request)
     }
 }

@@ -66,7 +66,7 @@ use std::collections::BTreeMap;
 use miroir_api::GroupId;
 
 pub use choice::{Choice, Place, Reason, choose};
-pub use layer::{MAX_LABELS, Tenant, TenantLayer};
+pub use layer::{MAX_LABELS, TenantLayer};
 
 /// How tenants are told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

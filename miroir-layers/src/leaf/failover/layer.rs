@@ -1,16 +1,14 @@
 //! The layer and its service.
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 use std::time::Duration;
 
 use miroir::error::ErrorKind;
 use miroir::leaf::{Failed, Request, Response, Target};
 use miroir::routing::ShardSet;
-use miroir::stage::{StageFuture, take_ready};
+use miroir::stage::{Middleware, Next, Ready, Reply};
 use miroir::{Error, Fault, Placed, Retry, StageService};
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceExt};
 
 use super::FailoverOptions;
 use crate::leaf::budget::Budget;
@@ -50,36 +48,19 @@ impl Placed for FailoverLayer {
     const INSIDE_OF: &'static [&'static str] = &["hedge"];
 }
 
-impl<S> Layer<S> for FailoverLayer {
-    type Service = Failover<S>;
-    fn layer(&self, inner: S) -> Failover<S> {
-        Failover { inner, shared: Arc::clone(&self.shared) }
-    }
-}
+miroir::layer!(FailoverLayer);
 
-/// See the [module's documentation](super).
-#[derive(Clone, Debug)]
-pub struct Failover<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S: StageService<Request>> Service<Request> for Failover<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for FailoverLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         match &request.target {
-            Target::Exactly(_) => Box::pin(self.inner.call(request)),
+            Target::Exactly(_) => next.pass(request),
             Target::Cover { .. } => {
-                let inner = take_ready(&mut self.inner);
-                let shared = Arc::clone(&self.shared);
-                Box::pin(async move { shared.cover(inner, &request).await })
+                let (shared, next) = (Arc::clone(&self.shared), next.take());
+                Reply::boxed(async move { shared.cover(next, &request).await })
             }
         }
     }
@@ -93,14 +74,15 @@ impl Shared {
 
     async fn cover<S: StageService<Request>>(
         &self,
-        mut inner: S,
+        next: Next<Request, S>,
         request: &Request,
     ) -> Result<Response, Error> {
         let Target::Cover { shards, avoid, .. } = &request.target else {
-            return inner.call(request.clone()).await;
+            return next.run(request.clone()).await;
         };
         self.budget.deposit();
-        let mut answer = or_failed(inner.call(request.clone()).await, shards)?;
+        let (first, next) = next.start(request.clone());
+        let mut answer = or_failed(first.await, shards)?;
         if answer.failed.is_empty() {
             return Ok(answer);
         }
@@ -138,7 +120,7 @@ impl Shared {
                 avoid: avoid.clone(),
                 chosen: None,
             });
-            match inner.clone().oneshot(again).await {
+            match next.clone().run(again).await {
                 Ok(more) => {
                     answer.pages.extend(more.pages);
                     answer.failed = more.failed;

@@ -1,14 +1,12 @@
 //! The layer and its service.
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use miroir::cluster::aliases::{AliasTable, not_writable};
-use miroir::operation::{MultiSearch, Operation, Request, Response};
-use miroir::stage::{StageFuture, take_ready};
+use miroir::operation::{MultiSearch, Operation, Request};
+use miroir::stage::{Middleware, Ready, Reply};
 use miroir::store::records::{Alias, Target};
 use miroir::{Error, Placed, StageService};
-use tower::{Layer, Service};
 
 use super::many;
 use super::names::{Aliases, choose, named, one, widen};
@@ -32,37 +30,21 @@ impl Placed for AliasLayer {
     const INSIDE_OF: &'static [&'static str] = &["authorize", "idempotency"];
 }
 
-impl<S> Layer<S> for AliasLayer {
-    type Service = AliasService<S>;
-    fn layer(&self, inner: S) -> AliasService<S> {
-        AliasService { inner, table: Arc::clone(&self.table) }
-    }
-}
-
-/// See the [module's documentation](super).
-#[derive(Clone, Debug)]
-pub struct AliasService<S> {
-    inner: S,
-    table: Arc<AliasTable>,
-}
+miroir::layer!(AliasLayer);
 
 fn count(alias: &Alias) {
     metrics::counter!("miroir_alias_resolutions_total", "alias" => alias.name.to_string())
         .increment(1);
 }
 
-impl<S: StageService<Request>> Service<Request> for AliasService<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
+impl Middleware<Request> for AliasLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        mut request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         if self.table.is_empty() {
-            return Box::pin(self.inner.call(request));
+            return next.pass(request);
         }
         // One snapshot for all of the request.
         let aliases = self.table.snapshot();
@@ -70,7 +52,7 @@ impl<S: StageService<Request>> Service<Request> for AliasService<S> {
         choose(&mut request.op, &aliases);
         if let Some(multi) = several(&mut request.op) {
             stand(multi, &aliases);
-            return Box::pin(self.inner.call(request));
+            return next.pass(request);
         }
         let alias = named(&mut request.op).and_then(|name| {
             let alias = aliases.get(name)?;
@@ -79,18 +61,13 @@ impl<S: StageService<Request>> Service<Request> for AliasService<S> {
             }
             Some(Arc::clone(alias))
         });
-        let Some(alias) = alias else { return Box::pin(self.inner.call(request)) };
+        let Some(alias) = alias else { return next.pass(request) };
         count(&alias);
         request.cx.alias = Some(Arc::from(alias.name.as_str()));
         match &alias.target {
-            Target::One(_) => Box::pin(self.inner.call(request)),
-            Target::Many(_) if request.changes() => {
-                Box::pin(std::future::ready(Err(not_writable(&alias))))
-            }
-            Target::Many(_) => {
-                let inner = take_ready(&mut self.inner);
-                Box::pin(many::read(inner, request, alias))
-            }
+            Target::One(_) => next.pass(request),
+            Target::Many(_) if request.changes() => Reply::refused(not_writable(&alias)),
+            Target::Many(_) => Reply::boxed(many::read(next.take(), request, alias)),
         }
     }
 }

@@ -2,20 +2,18 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use bytes::Bytes;
 use miroir::error::ErrorKind;
 use miroir::index::scatter::accepted;
 use miroir::meta::Meta;
 use miroir::operation::{Request, Response};
-use miroir::stage::{StageFuture, take_ready};
+use miroir::stage::{Middleware, Next, Ready, Reply};
 use miroir::store::records::{Began, Idempotency, Kept, KeptAnswer};
 use miroir::store::{StoreError, Stores, TaskQuery, Tasks};
 use miroir::{Error, Fault, Placed, StageService, clock};
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use tower::{Layer, Service};
 use uuid::Uuid;
 
 use super::IdempotencyOptions;
@@ -62,43 +60,20 @@ impl Placed for IdempotencyLayer {
     const INSIDE_OF: &'static [&'static str] = &["authorize"];
 }
 
-impl<S> Layer<S> for IdempotencyLayer {
-    type Service = IdempotencyService<S>;
-    fn layer(&self, inner: S) -> IdempotencyService<S> {
-        IdempotencyService { inner, shared: Arc::clone(&self.shared) }
-    }
-}
+miroir::layer!(IdempotencyLayer);
 
-/// See the [module's documentation](super).
-#[derive(Clone)]
-pub struct IdempotencyService<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S> fmt::Debug for IdempotencyService<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdempotencyService").field("options", &self.shared.options).finish()
-    }
-}
-
-impl<S: StageService<Request>> Service<Request> for IdempotencyService<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
+impl Middleware<Request> for IdempotencyLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        mut request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         let key = request.cx.idempotency.clone().filter(|_| request.changes());
-        let Some(key) = key else { return Box::pin(self.inner.call(request)) };
-        let inner = take_ready(&mut self.inner);
+        let Some(key) = key else { return next.pass(request) };
         let shared = Arc::clone(&self.shared);
         let (key, fingerprint) = (scoped(&request, &key), fingerprint(&request));
         request.cx.idempotency = Some(Arc::from(key.as_str()));
-        Box::pin(shared.run(inner, request, key, fingerprint))
+        Reply::boxed(shared.run(next.take(), request, key, fingerprint))
     }
 }
 
@@ -131,12 +106,12 @@ fn is_open(error: &Error) -> bool {
 impl Shared {
     async fn run<S: StageService<Request>>(
         self: Arc<Self>,
-        inner: S,
+        next: Next<Request, S>,
         request: Request,
         key: String,
         fingerprint: String,
     ) -> Result<Response, Error> {
-        let mut inner = Some(inner);
+        let mut next = Some(next);
         loop {
             match self.flights.find(&key, &fingerprint, self.options.cached) {
                 Found::Other => return Err(reused()),
@@ -150,9 +125,9 @@ impl Shared {
                     }
                 }
                 Found::Mine(flight) => {
-                    let Some(inner) = inner.take() else { return Err(Error::deadline()) };
+                    let Some(next) = next.take() else { return Err(Error::deadline()) };
                     // Whoever waits, and the store, must learn of it even if this client goes away.
-                    let deed = self.clone().fly(inner, request, key, fingerprint, flight);
+                    let deed = self.clone().fly(next, request, key, fingerprint, flight);
                     return tokio::spawn(deed).await.map_err(Error::internal)?;
                 }
             }
@@ -161,13 +136,13 @@ impl Shared {
 
     async fn fly<S: StageService<Request>>(
         self: Arc<Self>,
-        inner: S,
+        next: Next<Request, S>,
         request: Request,
         key: String,
         fingerprint: String,
         flight: Flight,
     ) -> Result<Response, Error> {
-        let outcome = self.settle(inner, request, &key, &fingerprint).await;
+        let outcome = self.settle(next, request, &key, &fingerprint).await;
         if let Err(error) = &outcome
             && matches!(error.kind(), ErrorKind::Api(api) if api.code == "miroir_idempotency_key_reused")
         {
@@ -180,7 +155,7 @@ impl Shared {
 
     async fn settle<S: StageService<Request>>(
         &self,
-        mut inner: S,
+        next: Next<Request, S>,
         request: Request,
         key: &str,
         fingerprint: &str,
@@ -209,7 +184,7 @@ impl Shared {
             }
         }
         count("miss");
-        let answer = inner.call(request).await;
+        let answer = next.run(request).await;
         let stored = match &answer {
             Ok(answer) => {
                 let settled = Kept { answer: Some(kept(answer)), ..mine.clone() };

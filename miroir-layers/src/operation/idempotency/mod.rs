@@ -50,7 +50,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use layer::{IdempotencyLayer, IdempotencyService};
+pub use layer::IdempotencyLayer;
 
 /// How long, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,14 +42,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::task::{self, Poll};
-
 use miroir::context::{Origin, Principal};
 use miroir::http::Quota;
-use miroir::operation::{Request, Response};
-use miroir::stage::{StageFuture, take_ready};
+use miroir::operation::Request;
+use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};
-use tower::{Layer, Service};
 
 use crate::edge::rate_limit::{Limiter, Rate, Whose};
 
@@ -82,19 +79,7 @@ impl Placed for OperationLimitLayer {
     const INSIDE_OF: &'static [&'static str] = &["authorize"];
 }
 
-impl<S> Layer<S> for OperationLimitLayer {
-    type Service = OperationLimit<S>;
-    fn layer(&self, inner: S) -> OperationLimit<S> {
-        OperationLimit { inner, layer: self.clone() }
-    }
-}
-
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct OperationLimit<S> {
-    inner: S,
-    layer: OperationLimitLayer,
-}
+miroir::layer!(OperationLimitLayer);
 
 impl OperationLimitLayer {
     /// The buckets of a request.
@@ -131,24 +116,20 @@ impl OperationLimitLayer {
     }
 }
 
-impl<S: StageService<Request>> Service<Request> for OperationLimit<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let buckets = self.layer.buckets(&request);
+impl Middleware<Request> for OperationLimitLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
+        let buckets = self.buckets(&request);
         if buckets.is_empty() {
-            return Box::pin(self.inner.call(request));
+            return next.pass(request);
         }
-        let (mut inner, layer) = (take_ready(&mut self.inner), self.layer.clone());
-        Box::pin(async move {
+        let (next, layer) = (next.take(), self.clone());
+        Reply::boxed(async move {
             let quota = layer.count(buckets).await?;
-            let mut response = inner.call(request).await?;
+            let mut response = next.run(request).await?;
             response.meta.quota = quota;
             Ok(response)
         })
