@@ -61,7 +61,6 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -71,7 +70,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use miroir::deadline::Deadline;
 use miroir::error::{BoxError, Error};
 use miroir::http::routes::Router;
-use miroir::http::{Answered, refuse};
+use miroir::http::{Answered, EdgeFuture, EdgeService, refuse};
 use tower::{Layer, Service};
 
 /// Marks what was passed on.
@@ -285,18 +284,13 @@ impl State {
 
 impl<S, B> Service<Request<B>> for Forward<S>
 where
-    S: Service<
-            Request<B>,
-            Response = Response<Full<Bytes>>,
-            Error = Infallible,
-            Future: Send + 'static,
-        >,
+    S: EdgeService<B, Body = Full<Bytes>>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+    type Future = EdgeFuture<Full<Bytes>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)

@@ -4,6 +4,7 @@
 //! ([`routes::table`]), and everything a route needs becomes an [`crate::operation::Request`].
 
 mod decode;
+mod edge;
 mod query;
 mod quota;
 mod respond;
@@ -14,6 +15,7 @@ mod task_query;
 use std::sync::Arc;
 
 pub use decode::{Answered, Decode, DecodeOptions};
+pub use edge::{EdgeFuture, EdgeService};
 pub use query::{encode, query_pairs};
 pub use quota::{Peer, Quota};
 pub use respond::refuse;

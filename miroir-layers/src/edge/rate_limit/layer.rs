@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
 use miroir::Placed;
-use miroir::http::{Peer, Quota, refuse};
+use miroir::http::{EdgeFuture, EdgeService, Peer, Quota, refuse};
 use miroir::stage::take_ready;
 use subtle::ConstantTimeEq;
 use tower::{Layer, Service};
@@ -100,18 +99,10 @@ impl Shared {
     }
 }
 
-impl<S, B, C> Service<Request<B>> for RateLimit<S>
-where
-    S: Service<Request<B>, Response = Response<C>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Send + 'static,
-    C: Send + 'static,
-{
-    type Response = Response<Either<Full<Bytes>, C>>;
+impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for RateLimit<S> {
+    type Response = Response<Either<Full<Bytes>, S::Body>>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+    type Future = EdgeFuture<Either<Full<Bytes>, S::Body>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
