@@ -5,15 +5,21 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task;
 use std::time::Duration;
 
 use common::{Nodes, Result, call, write};
 use miroir::index::{Operation, Request};
-use miroir::stage::{Next, StageFuture, from_fn, take_ready};
+use miroir::stack::LayerName;
+use miroir::stage::{Middleware, Next, Ready, Reply, from_fn};
 use miroir::{Error, Miroir, Placed, Stack, StageService};
 use serde_json::json;
-use tower::{Layer, Service};
+
+/// What the short layer below is called.
+struct ClosedIndexes;
+
+impl Placed for ClosedIndexes {
+    const NAME: &'static str = "closed_indexes";
+}
 
 /// Counts searches. As a type it can be configured, documented and told where it belongs.
 #[derive(Clone, Debug, Default)]
@@ -22,41 +28,21 @@ struct CountSearches(Arc<AtomicUsize>);
 impl Placed for CountSearches {
     const NAME: &'static str = "count_searches";
     /// What the other layer refuses is not counted.
-    const INSIDE_OF: &'static [&'static str] = &["closed_indexes"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<ClosedIndexes>()];
 }
 
-impl<S> Layer<S> for CountSearches {
-    type Service = Counting<S>;
-    fn layer(&self, inner: S) -> Counting<S> {
-        Counting { inner, count: Arc::clone(&self.0) }
-    }
-}
+miroir::layer!(CountSearches);
 
-#[derive(Clone, Debug)]
-struct Counting<S> {
-    inner: S,
-    count: Arc<AtomicUsize>,
-}
-
-impl<S: StageService<Request>> Service<Request> for Counting<S> {
-    type Response = miroir::index::Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(
-        &mut self,
-        cx: &mut task::Context<'_>,
-    ) -> task::Poll<std::result::Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for CountSearches {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         if matches!(request.op, Operation::Search(_)) {
-            self.count.fetch_add(1, Ordering::Relaxed);
+            self.0.fetch_add(1, Ordering::Relaxed);
         }
-        // The service that was asked whether it is ready is the one to call.
-        let mut inner = take_ready(&mut self.inner);
-        Box::pin(async move { inner.call(request).await })
+        next.pass(request)
     }
 }
 
@@ -67,14 +53,14 @@ pub(crate) async fn run(arguments: Vec<String>) -> Result<String> {
     let layer = counter.clone();
     let mut builder =
         Miroir::builder().node_key(&nodes.key).shards(8).indexes(Arc::new(move |base| {
-            // The short form: no type, no name of its own.
+            // The short form: no type of its own but for its name.
             let closed = from_fn(|request: Request, next: Next<Request>| async move {
                 if request.index.name.as_str().starts_with("closed-") {
                     return Err(Error::api("index_not_found", "This index is closed."));
                 }
                 next.run(request).await
             });
-            Stack::new().push_named("closed_indexes", closed).push(layer.clone()).build(base)
+            Stack::new().push_named(ClosedIndexes::NAME, closed).push(layer.clone()).build(base)
         }));
     for (at, url) in nodes.urls.iter().enumerate() {
         builder = builder.node(&format!("node-{at}"), url, 0);

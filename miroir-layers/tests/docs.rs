@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use miroir::Placed;
+use miroir::stack::LayerName;
 use miroir_layers::index::{
     CoalesceLayer, QueryPlannerLayer, SessionLayer, StampLayer, TenantLayer,
 };
@@ -64,40 +65,77 @@ fn plain(text: &str) -> String {
     out
 }
 
-fn row<L: Placed>(stage: &str, file: &str, out: &mut String) {
+/// Sections every layer's module documentation has.
+const HEADINGS: [&str; 6] = ["Stage", "Order", "Context", "Errors", "Metrics", "Example"];
+
+/// A layer as its type and its module's documentation describe it.
+struct Row {
+    stage: &'static str,
+    name: &'static str,
+    inside_of: &'static [LayerName],
+    context: String,
+    summary: String,
+}
+
+fn row<L: Placed>(stage: &'static str, file: &str) -> Row {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(stage).join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    for heading in HEADINGS {
+        let there = text.lines().any(|line| line.trim_end() == format!("//! # {heading}"));
+        assert!(there, "{}: no section {heading}", path.display());
+    }
     let (summary, context) = (plain(&section(&text, "")), plain(&section(&text, "Context")));
     assert!(!summary.is_empty() && !context.is_empty(), "{}", path.display());
-    let inside: Vec<String> = L::INSIDE_OF.iter().map(|name| format!("`{name}`")).collect();
-    let inside = inside.join(", ");
-    writeln!(out, "| {stage} | `{}` | {inside} | {context} | {summary} |", L::NAME).unwrap();
+    Row { stage, name: L::NAME, inside_of: L::INSIDE_OF, context, summary }
+}
+
+/// All layers of typed stages.
+fn rows() -> Vec<Row> {
+    vec![
+        row::<AuthorizeLayer>("operation", "authorize/mod.rs"),
+        row::<OperationLimitLayer>("operation", "rate_limit/mod.rs"),
+        row::<IdempotencyLayer>("operation", "idempotency/mod.rs"),
+        row::<ShadowLayer>("operation", "shadow/mod.rs"),
+        row::<AliasLayer>("operation", "alias/mod.rs"),
+        row::<SessionLayer>("index", "session/mod.rs"),
+        row::<TenantLayer>("index", "tenant/mod.rs"),
+        row::<StampLayer>("index", "stamp.rs"),
+        row::<QueryPlannerLayer>("index", "planner/mod.rs"),
+        row::<CoalesceLayer>("index", "coalesce/mod.rs"),
+        row::<HedgeLayer>("leaf", "hedge/mod.rs"),
+        row::<FailoverLayer>("leaf", "failover/mod.rs"),
+        row::<MetricsLayer>("node", "metrics.rs"),
+        row::<BreakerLayer>("node", "breaker/mod.rs"),
+        row::<LoadLayer>("node", "load.rs"),
+        row::<DeadlineLayer>("node", "deadline.rs"),
+        row::<LimitLayer>("node", "limit.rs"),
+        row::<CredentialsLayer>("node", "credentials.rs"),
+        row::<FaultLayer>("node", "fault.rs"),
+    ]
+}
+
+/// That a name is some layer's, the compiler checks; that both stand in one stack, nobody else.
+#[test]
+fn a_layer_names_layers_of_its_own_stage() {
+    let rows = rows();
+    for row in &rows {
+        for outer in row.inside_of {
+            let stands = |other: &Row| other.stage == row.stage && other.name == outer.as_str();
+            assert!(rows.iter().any(stands), "{}: no `{outer}` in its stage", row.name);
+        }
+        let same = |other: &&Row| (other.stage, other.name) == (row.stage, row.name);
+        assert_eq!(rows.iter().filter(same).count(), 1, "{}: two layers have it", row.name);
+    }
 }
 
 #[test]
 fn every_layer_has_its_row() {
     let mut page = HEAD.to_owned();
-    let out = &mut page;
-    row::<AuthorizeLayer>("operation", "authorize/mod.rs", out);
-    row::<OperationLimitLayer>("operation", "rate_limit/mod.rs", out);
-    row::<IdempotencyLayer>("operation", "idempotency/mod.rs", out);
-    row::<ShadowLayer>("operation", "shadow/mod.rs", out);
-    row::<AliasLayer>("operation", "alias/mod.rs", out);
-    row::<SessionLayer>("index", "session/mod.rs", out);
-    row::<TenantLayer>("index", "tenant/mod.rs", out);
-    row::<StampLayer>("index", "stamp.rs", out);
-    row::<QueryPlannerLayer>("index", "planner/mod.rs", out);
-    row::<CoalesceLayer>("index", "coalesce/mod.rs", out);
-    row::<HedgeLayer>("leaf", "hedge/mod.rs", out);
-    row::<FailoverLayer>("leaf", "failover/mod.rs", out);
-    row::<MetricsLayer>("node", "metrics.rs", out);
-    row::<BreakerLayer>("node", "breaker/mod.rs", out);
-    row::<LoadLayer>("node", "load.rs", out);
-    row::<DeadlineLayer>("node", "deadline.rs", out);
-    row::<LimitLayer>("node", "limit.rs", out);
-    row::<CredentialsLayer>("node", "credentials.rs", out);
-    row::<FaultLayer>("node", "fault.rs", out);
-
+    for Row { stage, name, inside_of, context, summary } in rows() {
+        let inside: Vec<String> = inside_of.iter().map(|name| format!("`{name}`")).collect();
+        let inside = inside.join(", ");
+        writeln!(page, "| {stage} | `{name}` | {inside} | {context} | {summary} |").unwrap();
+    }
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/layers.md");
     if std::env::var_os("MIROIR_WRITE_DOCS").is_some() {
         std::fs::write(&path, &page).unwrap();

@@ -14,7 +14,47 @@ pub trait Placed {
     /// The layer's name in order errors, `--describe-stack` and docs.
     const NAME: &'static str;
     /// Layers of the same stage that must be outside of this one where both are present.
-    const INSIDE_OF: &'static [&'static str] = &[];
+    const INSIDE_OF: &'static [LayerName] = &[];
+}
+
+/// The name of a layer that exists: there is no way to one but by the layer's type, so a name that
+/// is misspelt, or that outlived its layer, does not compile.
+///
+/// ```
+/// use miroir::Placed;
+/// use miroir::stack::LayerName;
+///
+/// struct Outer;
+/// impl Placed for Outer {
+///     const NAME: &'static str = "outer";
+/// }
+///
+/// struct Inner;
+/// impl Placed for Inner {
+///     const NAME: &'static str = "inner";
+///     const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<Outer>()];
+/// }
+/// # assert_eq!(Inner::INSIDE_OF[0].as_str(), "outer");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerName(&'static str);
+
+impl LayerName {
+    /// The name of this layer.
+    pub const fn of<L: Placed + ?Sized>() -> Self {
+        Self(L::NAME)
+    }
+
+    /// As text: the layer's [`Placed::NAME`].
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Display for LayerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
 }
 
 /// Two layers stand in the wrong order.
@@ -53,6 +93,9 @@ impl fmt::Display for Description {
     }
 }
 
+/// A layer's name, and what must be outside of it.
+type Entry = (&'static str, &'static [LayerName]);
+
 /// Collects layers, outermost first, and builds a service.
 ///
 /// ```
@@ -66,7 +109,7 @@ impl fmt::Display for Description {
 #[must_use]
 pub struct Stack<R, L = Identity> {
     layers: L,
-    entries: Vec<(&'static str, &'static [&'static str])>,
+    entries: Vec<Entry>,
     stage: PhantomData<fn(R)>,
 }
 
@@ -90,11 +133,7 @@ impl<R: Stage> Default for Stack<R> {
 }
 
 impl<R: Stage, L> Stack<R, L> {
-    fn add<N>(
-        mut self,
-        entry: Option<(&'static str, &'static [&'static str])>,
-        layer: N,
-    ) -> Stack<R, Pair<N, L>> {
+    fn add<N>(mut self, entry: Option<Entry>, layer: N) -> Stack<R, Pair<N, L>> {
         self.entries.extend(entry);
         Stack { layers: Pair::new(layer, self.layers), entries: self.entries, stage: PhantomData }
     }
@@ -131,7 +170,7 @@ impl<R: Stage, L> Stack<R, L> {
     {
         for (at, (inner, needs)) in self.entries.iter().enumerate() {
             for (outer, _) in &self.entries[at + 1..] {
-                if needs.contains(outer) {
+                if needs.iter().any(|need| need.as_str() == *outer) {
                     return Err(OrderError { stage: R::NAME, inner, outer });
                 }
             }

@@ -11,7 +11,7 @@
 //! Index, `Write::Add` only. Other operations pass untouched.
 //!
 //! # Order
-//! Inside of `cdc`: what is published is what the client wrote.
+//! None declared: it changes nothing, and refuses before anything is asked of a node.
 //!
 //! # Context
 //! Reads `origin`: only what a client sent is checked. Workers copy documents together with their
@@ -65,7 +65,6 @@ impl StampLayer {
 
 impl Placed for StampLayer {
     const NAME: &'static str = "stamp";
-    const INSIDE_OF: &'static [&'static str] = &["cdc"];
 }
 
 miroir::layer!(StampLayer);

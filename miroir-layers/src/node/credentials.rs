@@ -35,8 +35,11 @@ use std::fmt;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, InvalidHeaderValue};
 use miroir::node::Request;
+use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Placed, StageService};
+
+use super::{BreakerLayer, DeadlineLayer, LimitLayer, LoadLayer, MetricsLayer};
 
 /// See the [module's documentation](self).
 #[derive(Clone)]
@@ -66,7 +69,13 @@ impl CredentialsLayer {
 
 impl Placed for CredentialsLayer {
     const NAME: &'static str = "credentials";
-    const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker", "load", "deadline", "limit"];
+    const INSIDE_OF: &'static [LayerName] = &[
+        LayerName::of::<MetricsLayer>(),
+        LayerName::of::<BreakerLayer>(),
+        LayerName::of::<LoadLayer>(),
+        LayerName::of::<DeadlineLayer>(),
+        LayerName::of::<LimitLayer>(),
+    ];
 }
 
 miroir::layer!(CredentialsLayer);

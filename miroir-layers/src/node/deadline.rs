@@ -39,11 +39,12 @@
 use std::time::Duration;
 
 use miroir::node::Request;
+use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
 
-use super::call_of;
+use super::{BreakerLayer, LoadLayer, MetricsLayer, call_of};
 
 /// How long calls may take that do not say so themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +70,11 @@ impl DeadlineLayer {
 
 impl Placed for DeadlineLayer {
     const NAME: &'static str = "deadline";
-    const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker", "load"];
+    const INSIDE_OF: &'static [LayerName] = &[
+        LayerName::of::<MetricsLayer>(),
+        LayerName::of::<BreakerLayer>(),
+        LayerName::of::<LoadLayer>(),
+    ];
 }
 
 miroir::layer!(DeadlineLayer);

@@ -44,9 +44,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use miroir::node::Request;
+use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
+
+use super::{BreakerLayer, CredentialsLayer, DeadlineLayer, LimitLayer, LoadLayer, MetricsLayer};
 
 /// Which faults, and how often. By default none.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -139,8 +142,14 @@ impl FaultLayer {
 
 impl Placed for FaultLayer {
     const NAME: &'static str = "fault";
-    const INSIDE_OF: &'static [&'static str] =
-        &["metrics", "breaker", "load", "deadline", "limit", "credentials"];
+    const INSIDE_OF: &'static [LayerName] = &[
+        LayerName::of::<MetricsLayer>(),
+        LayerName::of::<BreakerLayer>(),
+        LayerName::of::<LoadLayer>(),
+        LayerName::of::<DeadlineLayer>(),
+        LayerName::of::<LimitLayer>(),
+        LayerName::of::<CredentialsLayer>(),
+    ];
 }
 
 miroir::layer!(FaultLayer);

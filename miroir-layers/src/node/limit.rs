@@ -38,12 +38,13 @@ use std::sync::Arc;
 
 use miroir::context::Class;
 use miroir::node::Request;
+use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::call_of;
+use super::{BreakerLayer, DeadlineLayer, LoadLayer, MetricsLayer, call_of};
 
 /// Calls in flight to one node. 0 counts as 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +139,12 @@ impl LimitLayer {
 
 impl Placed for LimitLayer {
     const NAME: &'static str = "limit";
-    const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker", "load", "deadline"];
+    const INSIDE_OF: &'static [LayerName] = &[
+        LayerName::of::<MetricsLayer>(),
+        LayerName::of::<BreakerLayer>(),
+        LayerName::of::<LoadLayer>(),
+        LayerName::of::<DeadlineLayer>(),
+    ];
 }
 
 miroir::layer!(LimitLayer);

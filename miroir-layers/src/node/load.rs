@@ -34,12 +34,13 @@
 use std::sync::Arc;
 
 use miroir::node::{NodeScore, Request, Scores};
+use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Placed, StageService};
 use miroir_api::NodeId;
 use tokio::time::Instant;
 
-use super::{call_of, failure};
+use super::{BreakerLayer, MetricsLayer, call_of, failure};
 
 /// See the [module's documentation](self).
 #[derive(Clone, Debug)]
@@ -57,7 +58,8 @@ impl LoadLayer {
 
 impl Placed for LoadLayer {
     const NAME: &'static str = "load";
-    const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker"];
+    const INSIDE_OF: &'static [LayerName] =
+        &[LayerName::of::<MetricsLayer>(), LayerName::of::<BreakerLayer>()];
 }
 
 miroir::layer!(LoadLayer);

@@ -45,10 +45,7 @@ use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
 use tokio::time::Instant;
 
-use super::{call_of, failure};
-
-/// The error that takes no time.
-const REFUSED: &str = super::breaker::REFUSED;
+use super::{REFUSED, call_of, failure};
 
 /// See the [module's documentation](self).
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 use miroir::explain::Audience;
 use miroir::index::{Request, Response};
 use miroir::operation::Original;
+use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Next, Ready, Reply};
 use miroir::{Error, Fault, Placed, StageService};
 use serde_json::json;
@@ -12,6 +13,7 @@ use super::CoalesceOptions;
 use super::flight::{Flights, Lead, Seat, Turn};
 use super::key::Key;
 use super::sync::Arc;
+use crate::index::{QueryPlannerLayer, SessionLayer, TenantLayer};
 
 /// What a leader found, and which request it is about in detail.
 #[derive(Clone, Debug)]
@@ -44,8 +46,11 @@ impl Default for CoalesceLayer {
 
 impl Placed for CoalesceLayer {
     const NAME: &'static str = "coalesce";
-    const INSIDE_OF: &'static [&'static str] =
-        &["tenant_affinity", "session_pinning", "query_planner"];
+    const INSIDE_OF: &'static [LayerName] = &[
+        LayerName::of::<TenantLayer>(),
+        LayerName::of::<SessionLayer>(),
+        LayerName::of::<QueryPlannerLayer>(),
+    ];
 }
 
 miroir::layer!(CoalesceLayer);

@@ -7,6 +7,7 @@ use miroir::context::Origin;
 use miroir::explain::Audience;
 use miroir::hints::Strength;
 use miroir::index::{Operation, Request};
+use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Ready, Reply};
 use miroir::tenants::NamedTenant;
 use miroir::{Error, Placed, StageService};
@@ -14,6 +15,7 @@ use miroir_api::{GroupId, ShardId};
 use serde_json::json;
 
 use super::{Mode, Place, Reason, TenantOptions, choose};
+use crate::index::SessionLayer;
 
 /// Most tenants of API keys that metrics show by name.
 pub const MAX_LABELS: usize = 100;
@@ -70,7 +72,7 @@ impl TenantLayer {
 
 impl Placed for TenantLayer {
     const NAME: &'static str = "tenant_affinity";
-    const INSIDE_OF: &'static [&'static str] = &["session_pinning"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<SessionLayer>()];
 }
 
 miroir::layer!(TenantLayer);

@@ -6,11 +6,13 @@ use std::time::Duration;
 use miroir::error::ErrorKind;
 use miroir::leaf::{Failed, Request, Response, Target};
 use miroir::routing::ShardSet;
+use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Next, Ready, Reply};
 use miroir::{Error, Fault, Placed, Retry, StageService};
 use tokio::time::Instant;
 
 use super::FailoverOptions;
+use crate::leaf::HedgeLayer;
 use crate::leaf::budget::Budget;
 use crate::leaf::failure::{as_failure, or_failed};
 
@@ -45,7 +47,7 @@ impl Default for FailoverLayer {
 
 impl Placed for FailoverLayer {
     const NAME: &'static str = "failover";
-    const INSIDE_OF: &'static [&'static str] = &["hedge"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<HedgeLayer>()];
 }
 
 miroir::layer!(FailoverLayer);

@@ -3,14 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use miroir::node::{NodeScore, Request, Response, Scores};
+use miroir::stack::LayerName;
 use miroir::stage::{Layer, Layered, Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
 use tokio::time::Instant;
 
+use super::BreakerOptions;
 use super::machine::{Machine, Phase, Ticket};
-use super::{BreakerOptions, REFUSED};
-use crate::node::{call_of, verdict};
+use crate::node::{MetricsLayer, REFUSED, call_of, verdict};
 
 #[derive(Debug)]
 struct Shared {
@@ -37,7 +38,7 @@ impl BreakerLayer {
 
 impl Placed for BreakerLayer {
     const NAME: &'static str = "breaker";
-    const INSIDE_OF: &'static [&'static str] = &["metrics"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<MetricsLayer>()];
 }
 
 impl<S> Layer<S> for BreakerLayer {

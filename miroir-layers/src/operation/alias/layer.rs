@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use miroir::cluster::aliases::{AliasTable, not_writable};
 use miroir::operation::{MultiSearch, Operation, Request};
+use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Ready, Reply};
 use miroir::store::records::{Alias, Target};
 use miroir::{Error, Placed, StageService};
 
 use super::many;
 use super::names::{Aliases, choose, named, one, widen};
+use crate::operation::{AuthorizeLayer, IdempotencyLayer};
 
 /// See the [module's documentation](super).
 #[derive(Clone, Debug)]
@@ -27,7 +29,8 @@ impl AliasLayer {
 
 impl Placed for AliasLayer {
     const NAME: &'static str = "alias";
-    const INSIDE_OF: &'static [&'static str] = &["authorize", "idempotency"];
+    const INSIDE_OF: &'static [LayerName] =
+        &[LayerName::of::<AuthorizeLayer>(), LayerName::of::<IdempotencyLayer>()];
 }
 
 miroir::layer!(AliasLayer);

@@ -8,6 +8,7 @@ use miroir::error::ErrorKind;
 use miroir::index::scatter::accepted;
 use miroir::meta::Meta;
 use miroir::operation::{Request, Response};
+use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Next, Ready, Reply};
 use miroir::store::records::{Began, Idempotency, Kept, KeptAnswer};
 use miroir::store::{StoreError, Stores, TaskQuery, Tasks};
@@ -19,6 +20,7 @@ use uuid::Uuid;
 use super::IdempotencyOptions;
 use super::flights::{Flight, Flights, Found};
 use super::key::{fingerprint, scoped};
+use crate::operation::AuthorizeLayer;
 
 /// How far clocks of two pods may be apart.
 const SKEW: time::Duration = time::Duration::minutes(1);
@@ -57,7 +59,7 @@ impl IdempotencyLayer {
 
 impl Placed for IdempotencyLayer {
     const NAME: &'static str = "idempotency";
-    const INSIDE_OF: &'static [&'static str] = &["authorize"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<AuthorizeLayer>()];
 }
 
 miroir::layer!(IdempotencyLayer);

@@ -45,10 +45,12 @@ mod tests;
 use miroir::context::{Origin, Principal};
 use miroir::http::Quota;
 use miroir::operation::Request;
+use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};
 
 use crate::edge::rate_limit::{Limiter, Rate, Whose};
+use crate::operation::AuthorizeLayer;
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,7 +78,7 @@ impl OperationLimitLayer {
 
 impl Placed for OperationLimitLayer {
     const NAME: &'static str = "rate_limit";
-    const INSIDE_OF: &'static [&'static str] = &["authorize"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<AuthorizeLayer>()];
 }
 
 miroir::layer!(OperationLimitLayer);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use miroir::context::{Class, Origin};
 use miroir::deadline::Deadline;
 use miroir::operation::{Request, Response};
+use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Error, Fault, Placed, StageService, clock};
 use miroir_api::admin::{ShadowDiff, ShadowHits, ShadowKind, ShadowRequest, ShadowSide};
@@ -20,6 +21,7 @@ use super::diff::{Difference, Shape, difference};
 use super::log::ShadowLog;
 use super::sample::Sampler;
 use super::{PrimaryKeys, Shadow, ShadowOptions};
+use crate::operation::{AuthorizeLayer, IdempotencyLayer, OperationLimitLayer};
 
 /// Ids that are remembered of each difference, and their length.
 const IDS: usize = 10;
@@ -80,7 +82,11 @@ impl ShadowLayer {
 
 impl Placed for ShadowLayer {
     const NAME: &'static str = "shadow";
-    const INSIDE_OF: &'static [&'static str] = &["authorize", "rate_limit", "idempotency"];
+    const INSIDE_OF: &'static [LayerName] = &[
+        LayerName::of::<AuthorizeLayer>(),
+        LayerName::of::<OperationLimitLayer>(),
+        LayerName::of::<IdempotencyLayer>(),
+    ];
 }
 
 miroir::layer!(ShadowLayer);
