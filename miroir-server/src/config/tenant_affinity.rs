@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::HeaderName;
 use miroir_api::GroupId;
 use miroir_layers::index::TenantOptions;
-use miroir_layers::index::tenant::{Fallback, Mode};
+use miroir_layers::index::tenant_affinity::{Fallback, Mode};
 use serde::{Deserialize, Serialize};
 
 use super::Config;

@@ -41,9 +41,9 @@
 mod cache;
 mod layer;
 #[cfg(test)]
-mod tests;
+mod pipeline_tests;
 #[cfg(test)]
-mod whole;
+mod tests;
 
 pub use layer::QueryPlannerLayer;
 

@@ -62,7 +62,7 @@ mod sync {
     pub(super) use std::sync::{Arc, Mutex};
 }
 #[cfg(test)]
-mod model;
+mod loom_tests;
 #[cfg(test)]
 mod tests;
 
