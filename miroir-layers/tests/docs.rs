@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use miroir::Placed;
 use miroir::stack::LayerName;
 use miroir_layers::index::{
-    CoalesceLayer, QueryPlannerLayer, SessionLayer, StampLayer, TenantLayer,
+    QueryCoalescingLayer, QueryPlannerLayer, ReservedFieldsLayer, SessionPinningLayer,
+    TenantAffinityLayer,
 };
 use miroir_layers::leaf::{FailoverLayer, HedgeLayer};
 use miroir_layers::node::{
     BreakerLayer, CredentialsLayer, DeadlineLayer, FaultLayer, LimitLayer, LoadLayer, MetricsLayer,
 };
 use miroir_layers::operation::{
-    AliasLayer, AuthorizeLayer, IdempotencyLayer, OperationLimitLayer, ShadowLayer,
+    AliasLayer, AuthorizeLayer, IdempotencyLayer, RateLimitLayer, ShadowLayer,
 };
 
 const HEAD: &str = "# Layers
@@ -93,15 +94,15 @@ fn row<L: Placed>(stage: &'static str, file: &str) -> Row {
 fn rows() -> Vec<Row> {
     vec![
         row::<AuthorizeLayer>("operation", "authorize/mod.rs"),
-        row::<OperationLimitLayer>("operation", "rate_limit/mod.rs"),
+        row::<RateLimitLayer>("operation", "rate_limit/mod.rs"),
         row::<IdempotencyLayer>("operation", "idempotency/mod.rs"),
         row::<ShadowLayer>("operation", "shadow/mod.rs"),
         row::<AliasLayer>("operation", "alias/mod.rs"),
-        row::<SessionLayer>("index", "session_pinning/mod.rs"),
-        row::<TenantLayer>("index", "tenant_affinity/mod.rs"),
-        row::<StampLayer>("index", "reserved_fields.rs"),
+        row::<SessionPinningLayer>("index", "session_pinning/mod.rs"),
+        row::<TenantAffinityLayer>("index", "tenant_affinity/mod.rs"),
+        row::<ReservedFieldsLayer>("index", "reserved_fields.rs"),
         row::<QueryPlannerLayer>("index", "query_planner/mod.rs"),
-        row::<CoalesceLayer>("index", "query_coalescing/mod.rs"),
+        row::<QueryCoalescingLayer>("index", "query_coalescing/mod.rs"),
         row::<HedgeLayer>("leaf", "hedge/mod.rs"),
         row::<FailoverLayer>("leaf", "failover/mod.rs"),
         row::<MetricsLayer>("node", "metrics.rs"),

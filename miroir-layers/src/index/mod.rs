@@ -6,8 +6,8 @@ pub mod reserved_fields;
 pub mod session_pinning;
 pub mod tenant_affinity;
 
-pub use query_coalescing::{CoalesceLayer, CoalesceOptions};
+pub use query_coalescing::{QueryCoalescingLayer, QueryCoalescingOptions};
 pub use query_planner::{QueryPlannerLayer, QueryPlannerOptions};
-pub use reserved_fields::{StampLayer, StampOptions};
-pub use session_pinning::{SessionLayer, SessionOptions, WaitStrategy};
-pub use tenant_affinity::{TenantLayer, TenantOptions};
+pub use reserved_fields::{ReservedFieldsLayer, ReservedFieldsOptions};
+pub use session_pinning::{SessionPinningLayer, SessionPinningOptions, WaitStrategy};
+pub use tenant_affinity::{TenantAffinityLayer, TenantAffinityOptions};

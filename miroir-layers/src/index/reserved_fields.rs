@@ -26,10 +26,10 @@
 //! # Example
 //! ```
 //! use miroir::Stack;
-//! use miroir_layers::index::{StampLayer, StampOptions};
+//! use miroir_layers::index::{ReservedFieldsLayer, ReservedFieldsOptions};
 //!
-//! let options = StampOptions { updated_at: true, ..StampOptions::default() };
-//! let stack = Stack::<miroir::index::Request>::new().push(StampLayer::new(options));
+//! let options = ReservedFieldsOptions { updated_at: true, ..ReservedFieldsOptions::default() };
+//! let stack = Stack::<miroir::index::Request>::new().push(ReservedFieldsLayer::new(options));
 //! assert_eq!(stack.describe().layers, ["stamp"]);
 //! ```
 
@@ -41,7 +41,7 @@ use miroir::{Error, Placed, StageService};
 
 /// Which fields are Miroir's. The shard always is.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct StampOptions {
+pub struct ReservedFieldsOptions {
     /// `_miroir_updated_at` is written by Miroir.
     pub updated_at: bool,
     /// `_miroir_expires_at` may not be written by clients. Leave it `false` where documents may
@@ -52,25 +52,25 @@ pub struct StampOptions {
 /// See the [module's documentation](self).
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
-pub struct StampLayer {
-    options: StampOptions,
+pub struct ReservedFieldsLayer {
+    options: ReservedFieldsOptions,
 }
 
-impl StampLayer {
+impl ReservedFieldsLayer {
     /// Refuses with these options.
-    pub fn new(options: StampOptions) -> Self {
+    pub fn new(options: ReservedFieldsOptions) -> Self {
         Self { options }
     }
 }
 
-impl Placed for StampLayer {
+impl Placed for ReservedFieldsLayer {
     const NAME: &'static str = "stamp";
 }
 
-miroir::layer!(StampLayer);
+miroir::layer!(ReservedFieldsLayer);
 
 /// The first reserved field in a request, if it has one.
-fn refused(request: &Request, options: StampOptions) -> Option<String> {
+fn refused(request: &Request, options: ReservedFieldsOptions) -> Option<String> {
     let Operation::Write { write: Write::Add { documents, .. }, .. } = &request.op else {
         return None;
     };
@@ -83,7 +83,7 @@ fn refused(request: &Request, options: StampOptions) -> Option<String> {
     documents.iter().find_map(|document| find_reserved(document, &names))
 }
 
-impl Middleware<Request> for StampLayer {
+impl Middleware<Request> for ReservedFieldsLayer {
     fn call<S: StageService<Request>>(
         &self,
         request: Request,

@@ -9,11 +9,11 @@ use miroir::{Error, Fault, Placed, StageService};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::CoalesceOptions;
+use super::QueryCoalescingOptions;
 use super::flight::{Flights, Lead, Seat, Turn};
 use super::key::Key;
 use super::sync::Arc;
-use crate::index::{QueryPlannerLayer, SessionLayer, TenantLayer};
+use crate::index::{QueryPlannerLayer, SessionPinningLayer, TenantAffinityLayer};
 
 /// What a leader found, and which request it is about in detail.
 #[derive(Clone, Debug)]
@@ -27,35 +27,35 @@ type Shared = Arc<Flights<Key, Found>>;
 /// See the [module's documentation](super). Clones share their flights.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct CoalesceLayer {
+pub struct QueryCoalescingLayer {
     flights: Shared,
 }
 
-impl CoalesceLayer {
+impl QueryCoalescingLayer {
     /// Shares with these options.
-    pub fn new(options: CoalesceOptions) -> Self {
+    pub fn new(options: QueryCoalescingOptions) -> Self {
         Self { flights: Arc::new(Flights::new(options)) }
     }
 }
 
-impl Default for CoalesceLayer {
+impl Default for QueryCoalescingLayer {
     fn default() -> Self {
-        Self::new(CoalesceOptions::default())
+        Self::new(QueryCoalescingOptions::default())
     }
 }
 
-impl Placed for CoalesceLayer {
+impl Placed for QueryCoalescingLayer {
     const NAME: &'static str = "coalesce";
     const INSIDE_OF: &'static [LayerName] = &[
-        LayerName::of::<TenantLayer>(),
-        LayerName::of::<SessionLayer>(),
+        LayerName::of::<TenantAffinityLayer>(),
+        LayerName::of::<SessionPinningLayer>(),
         LayerName::of::<QueryPlannerLayer>(),
     ];
 }
 
-miroir::layer!(CoalesceLayer);
+miroir::layer!(QueryCoalescingLayer);
 
-impl Middleware<Request> for CoalesceLayer {
+impl Middleware<Request> for QueryCoalescingLayer {
     fn call<S: StageService<Request>>(
         &self,
         request: Request,

@@ -44,12 +44,12 @@
 //! # Example
 //! ```
 //! use miroir::Stack;
-//! use miroir_layers::index::{CoalesceLayer, CoalesceOptions, QueryPlannerLayer};
+//! use miroir_layers::index::{QueryCoalescingLayer, QueryCoalescingOptions, QueryPlannerLayer};
 //!
-//! let options = CoalesceOptions { max_subscribers: 100, ..CoalesceOptions::default() };
+//! let options = QueryCoalescingOptions { max_subscribers: 100, ..QueryCoalescingOptions::default() };
 //! let stack = Stack::<miroir::index::Request>::new()
 //!     .push(QueryPlannerLayer::default())
-//!     .push(CoalesceLayer::new(options));
+//!     .push(QueryCoalescingLayer::new(options));
 //! assert_eq!(stack.describe().layers, ["query_planner", "coalesce"]);
 //! ```
 
@@ -68,11 +68,11 @@ mod tests;
 
 use std::time::Duration;
 
-pub use layer::CoalesceLayer;
+pub use layer::QueryCoalescingLayer;
 
 /// How much is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CoalesceOptions {
+pub struct QueryCoalescingOptions {
     /// How long after its beginning a scatter may be joined.
     pub window: Duration,
     /// How many may wait for one scatter; the next one begins another.
@@ -81,7 +81,7 @@ pub struct CoalesceOptions {
     pub max_pending: usize,
 }
 
-impl Default for CoalesceOptions {
+impl Default for QueryCoalescingOptions {
     fn default() -> Self {
         Self { window: Duration::from_millis(50), max_subscribers: 1000, max_pending: 10_000 }
     }

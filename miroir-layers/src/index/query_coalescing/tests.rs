@@ -85,14 +85,14 @@ type Service = Spawned<Request>;
 type Inner = MockHandle<Request>;
 
 fn layer() -> (Service, Inner) {
-    layered(CoalesceLayer::default())
+    layered(QueryCoalescingLayer::default())
 }
 
 #[tokio::test(start_paused = true)]
 async fn keeps_the_contract() {
     let world = World::new();
-    contract(CoalesceLayer::default(), || world.write()).await;
-    contract(CoalesceLayer::default(), || world.shoes()).await;
+    contract(QueryCoalescingLayer::default(), || world.write()).await;
+    contract(QueryCoalescingLayer::default(), || world.shoes()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,9 +246,12 @@ async fn nobody_joins_after_the_window() {
 #[tokio::test(start_paused = true)]
 async fn subscribers_and_flights_are_bounded() {
     let world = World::new();
-    let options =
-        CoalesceOptions { max_subscribers: 2, max_pending: 2, ..CoalesceOptions::default() };
-    let (mut service, mut inner) = layered(CoalesceLayer::new(options));
+    let options = QueryCoalescingOptions {
+        max_subscribers: 2,
+        max_pending: 2,
+        ..QueryCoalescingOptions::default()
+    };
+    let (mut service, mut inner) = layered(QueryCoalescingLayer::new(options));
     let calls: Vec<_> = (0..5).map(|_| service.spawn_call(world.shoes())).collect();
     // A leader with two followers, and another one with one.
     let first = inner.next_request().await;

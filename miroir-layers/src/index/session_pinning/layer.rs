@@ -17,7 +17,7 @@ use miroir::{Error, Placed, StageService};
 use miroir_api::GroupId;
 use tokio::time::{Instant, sleep};
 
-use super::{SessionOptions, WaitStrategy};
+use super::{SessionPinningOptions, WaitStrategy};
 
 /// The first pause between two looks at a task. They double, up to [`PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -28,37 +28,37 @@ struct Shared {
     sessions: Arc<dyn Sessions>,
     tasks: Arc<dyn Tasks>,
     scores: Arc<Scores>,
-    options: SessionOptions,
+    options: SessionPinningOptions,
 }
 
 /// See the [module's documentation](super).
 #[derive(Clone)]
 #[must_use]
-pub struct SessionLayer {
+pub struct SessionPinningLayer {
     shared: Arc<Shared>,
 }
 
-impl fmt::Debug for SessionLayer {
+impl fmt::Debug for SessionPinningLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionLayer").field("options", &self.shared.options).finish()
+        f.debug_struct("SessionPinningLayer").field("options", &self.shared.options).finish()
     }
 }
 
-impl SessionLayer {
+impl SessionPinningLayer {
     /// Remembers sessions in these stores, and judges groups by these figures of their nodes.
-    pub fn new(stores: &Stores, scores: Arc<Scores>, options: SessionOptions) -> Self {
+    pub fn new(stores: &Stores, scores: Arc<Scores>, options: SessionPinningOptions) -> Self {
         let (sessions, tasks) = (Arc::clone(&stores.sessions), Arc::clone(&stores.tasks));
         Self { shared: Arc::new(Shared { sessions, tasks, scores, options }) }
     }
 }
 
-impl Placed for SessionLayer {
+impl Placed for SessionPinningLayer {
     const NAME: &'static str = "session_pinning";
 }
 
-miroir::layer!(SessionLayer);
+miroir::layer!(SessionPinningLayer);
 
-impl Middleware<Request> for SessionLayer {
+impl Middleware<Request> for SessionPinningLayer {
     fn call<S: StageService<Request>>(
         &self,
         request: Request,
@@ -99,7 +99,7 @@ impl Shared {
         let answer = next.run(request).await?;
         if let Some(accepted) = answer.meta.accepted {
             let pin = Pin { task: accepted.task, group: accepted.group };
-            let SessionOptions { ttl, most, .. } = self.options;
+            let SessionPinningOptions { ttl, most, .. } = self.options;
             let stored =
                 self.sessions.pin(session, &index.physical, pin, ttl, most, clock::now()).await;
             if let Err(error) = stored {

@@ -14,8 +14,8 @@ use miroir::{Error, Placed, StageService};
 use miroir_api::{GroupId, ShardId};
 use serde_json::json;
 
-use super::{Mode, Place, Reason, TenantOptions, choose};
-use crate::index::SessionLayer;
+use super::{Mode, Place, Reason, TenantAffinityOptions, choose};
+use crate::index::SessionPinningLayer;
 
 /// Most tenants of API keys that metrics show by name.
 pub const MAX_LABELS: usize = 100;
@@ -25,7 +25,7 @@ pub const MAX_LABELS: usize = 100;
 struct Labels(Mutex<BTreeMap<Arc<str>, BTreeSet<GroupId>>>);
 
 impl Labels {
-    fn new(options: &TenantOptions) -> Self {
+    fn new(options: &TenantAffinityOptions) -> Self {
         let labels = Self::default();
         for (name, group) in &options.static_map {
             labels.note(Arc::from(name.as_str()), usize::MAX, Some(*group));
@@ -51,31 +51,31 @@ impl Labels {
 
 #[derive(Debug)]
 struct Shared {
-    options: TenantOptions,
+    options: TenantAffinityOptions,
     labels: Labels,
 }
 
 /// See the [module's documentation](super).
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct TenantLayer {
+pub struct TenantAffinityLayer {
     shared: Arc<Shared>,
 }
 
-impl TenantLayer {
+impl TenantAffinityLayer {
     /// Sends tenants where these options say.
-    pub fn new(options: TenantOptions) -> Self {
+    pub fn new(options: TenantAffinityOptions) -> Self {
         let labels = Labels::new(&options);
         Self { shared: Arc::new(Shared { options, labels }) }
     }
 }
 
-impl Placed for TenantLayer {
+impl Placed for TenantAffinityLayer {
     const NAME: &'static str = "tenant_affinity";
-    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<SessionLayer>()];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<SessionPinningLayer>()];
 }
 
-miroir::layer!(TenantLayer);
+miroir::layer!(TenantAffinityLayer);
 
 /// Whether every shard has a replica in the group that is up and missed nothing.
 fn is_whole(request: &Request, group: GroupId) -> bool {
@@ -165,12 +165,12 @@ impl Shared {
             let pinned = json!({"tenant": label.to_string(), "group": group});
             explain.fact("tenant_affinity_pinned", pinned, Audience::Everybody);
         }
-        request.hints.group(group, TenantLayer::NAME, strength);
+        request.hints.group(group, TenantAffinityLayer::NAME, strength);
         Ok(())
     }
 }
 
-impl Middleware<Request> for TenantLayer {
+impl Middleware<Request> for TenantAffinityLayer {
     fn call<S: StageService<Request>>(
         &self,
         mut request: Request,

@@ -45,14 +45,14 @@
 //! ```
 //! use miroir::Stack;
 //! use miroir_api::GroupId;
-//! use miroir_layers::index::{TenantLayer, TenantOptions};
+//! use miroir_layers::index::{TenantAffinityLayer, TenantAffinityOptions};
 //!
-//! let options = TenantOptions {
+//! let options = TenantAffinityOptions {
 //!     static_map: [("enterprise-co".to_owned(), GroupId(0))].into(),
 //!     dedicated: vec![GroupId(0)],
-//!     ..TenantOptions::default()
+//!     ..TenantAffinityOptions::default()
 //! };
-//! let stack = Stack::<miroir::index::Request>::new().push(TenantLayer::new(options));
+//! let stack = Stack::<miroir::index::Request>::new().push(TenantAffinityLayer::new(options));
 //! assert_eq!(stack.describe().layers, ["tenant_affinity"]);
 //! ```
 
@@ -66,7 +66,7 @@ use std::collections::BTreeMap;
 use miroir_api::GroupId;
 
 pub use choice::{Choice, Place, Reason, choose};
-pub use layer::{MAX_LABELS, TenantLayer};
+pub use layer::{MAX_LABELS, TenantAffinityLayer};
 
 /// How tenants are told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub enum Fallback {
 
 /// Who goes where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TenantOptions {
+pub struct TenantAffinityOptions {
     /// How tenants are told apart.
     pub mode: Mode,
     /// Where the others go.

@@ -62,22 +62,22 @@ fn write(tenant: Option<NamedTenant>) -> Request {
 }
 
 /// Tenant A has group 0, which is dedicated, and B group 1.
-fn options() -> TenantOptions {
-    TenantOptions {
+fn options() -> TenantAffinityOptions {
+    TenantAffinityOptions {
         static_map: [("A".to_owned(), GroupId(0)), ("B".to_owned(), GroupId(1))].into(),
         dedicated: vec![GroupId(0)],
         header: "x-miroir-tenant".to_owned(),
-        ..TenantOptions::default()
+        ..TenantAffinityOptions::default()
     }
 }
 
-fn with(mode: Mode, fallback: Fallback) -> TenantOptions {
-    TenantOptions { mode, fallback, ..options() }
+fn with(mode: Mode, fallback: Fallback) -> TenantAffinityOptions {
+    TenantAffinityOptions { mode, fallback, ..options() }
 }
 
 /// The hints that come out, or the status and body of the refusal.
-async fn hints(options: &TenantOptions, request: Request) -> Result<Hints, (u16, String)> {
-    let (mut service, mut inner) = layered(TenantLayer::new(options.clone()));
+async fn hints(options: &TenantAffinityOptions, request: Request) -> Result<Hints, (u16, String)> {
+    let (mut service, mut inner) = layered(TenantAffinityLayer::new(options.clone()));
     let call = service.spawn_call(request);
     while !call.is_finished() {
         tokio::task::yield_now().await;
@@ -95,8 +95,8 @@ fn order(hints: &Hints, turn: u64) -> Vec<u32> {
 
 #[tokio::test(start_paused = true)]
 async fn keeps_the_contract() {
-    contract(TenantLayer::new(options()), || write(named("A"))).await;
-    contract(TenantLayer::new(options()), || {
+    contract(TenantAffinityLayer::new(options()), || write(named("A"))).await;
+    contract(TenantAffinityLayer::new(options()), || {
         let mut read = read(named("A"));
         read.cx.origin = Origin::Repair;
         read
@@ -207,7 +207,7 @@ async fn metrics_name_what_the_operator_named() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let (mut service, mut inner) = layered(TenantLayer::new(options()));
+    let (mut service, mut inner) = layered(TenantAffinityLayer::new(options()));
     let tenants = (0..300)
         .map(|at| mapped(&format!("key-{at}"), Some(2)))
         .chain((0..300).map(|at| named(&format!("header-{at}"))))
@@ -239,7 +239,7 @@ async fn metrics_name_what_the_operator_named() {
 #[test]
 fn golden_groups() {
     let open: Vec<GroupId> = (0..4).map(GroupId).collect();
-    let options = TenantOptions::default();
+    let options = TenantAffinityOptions::default();
     for (name, group) in GOLDEN {
         let choice = choose(&options, named(name).as_ref(), &open);
         assert_eq!(choice.place, Place::Group(GroupId(*group)), "{name}");
@@ -255,21 +255,21 @@ fn names_spread_over_the_groups() {
     let mut counts = [0_u32; 4];
     for at in 0..10_000 {
         let name = format!("tenant-{at}");
-        let choice = choose(&TenantOptions::default(), named(&name).as_ref(), &open);
+        let choice = choose(&TenantAffinityOptions::default(), named(&name).as_ref(), &open);
         let Place::Group(group) = choice.place else { panic!("{choice:?}") };
         counts[group.0 as usize] += 1;
     }
     assert!(counts.iter().all(|count| (2_300..2_700).contains(count)), "{counts:?}");
 }
 
-fn any_options() -> impl Strategy<Value = TenantOptions> {
+fn any_options() -> impl Strategy<Value = TenantAffinityOptions> {
     let mode = prop_oneof![Just(Mode::Header), Just(Mode::ApiKey), Just(Mode::Explicit)];
     let fallback =
         prop_oneof![Just(Fallback::Hash), Just(Fallback::Random), Just(Fallback::Reject)];
     let map = prop::collection::btree_map("[a-d]", (0_u32..6).prop_map(GroupId), 0..4);
     let dedicated = prop::collection::vec((0_u32..6).prop_map(GroupId), 0..4);
     (mode, fallback, map, dedicated).prop_map(|(mode, fallback, static_map, dedicated)| {
-        TenantOptions { mode, fallback, static_map, dedicated, header: String::new() }
+        TenantAffinityOptions { mode, fallback, static_map, dedicated, header: String::new() }
     })
 }
 

@@ -27,15 +27,15 @@
 //! use miroir::Stack;
 //! use miroir::store::memory;
 //! use miroir_layers::edge::rate_limit::Limiter;
-//! use miroir_layers::operation::{AuthorizeLayer, OperationLimitLayer, OperationLimitOptions};
+//! use miroir_layers::operation::{AuthorizeLayer, RateLimitLayer, RateLimitOptions};
 //!
-//! let options = OperationLimitOptions {
+//! let options = RateLimitOptions {
 //!     per_key: Some("100/second".parse().unwrap()),
 //!     per_tenant: None,
 //! };
 //! let stack = Stack::<miroir::operation::Request>::new()
 //!     .push(AuthorizeLayer::default())
-//!     .push(OperationLimitLayer::new(Limiter::new(memory::buckets()), options));
+//!     .push(RateLimitLayer::new(Limiter::new(memory::buckets()), options));
 //! assert_eq!(stack.describe().layers, ["authorize", "rate_limit"]);
 //! ```
 
@@ -54,7 +54,7 @@ use crate::operation::AuthorizeLayer;
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct OperationLimitOptions {
+pub struct RateLimitOptions {
     /// Requests with one API key.
     pub per_key: Option<Rate>,
     /// Requests of one tenant.
@@ -64,26 +64,26 @@ pub struct OperationLimitOptions {
 /// See the [module's documentation](self).
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct OperationLimitLayer {
+pub struct RateLimitLayer {
     limiter: Limiter,
-    options: OperationLimitOptions,
+    options: RateLimitOptions,
 }
 
-impl OperationLimitLayer {
+impl RateLimitLayer {
     /// Limits with these options.
-    pub fn new(limiter: Limiter, options: OperationLimitOptions) -> Self {
+    pub fn new(limiter: Limiter, options: RateLimitOptions) -> Self {
         Self { limiter, options }
     }
 }
 
-impl Placed for OperationLimitLayer {
+impl Placed for RateLimitLayer {
     const NAME: &'static str = "rate_limit";
     const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<AuthorizeLayer>()];
 }
 
-miroir::layer!(OperationLimitLayer);
+miroir::layer!(RateLimitLayer);
 
-impl OperationLimitLayer {
+impl RateLimitLayer {
     /// The buckets of a request.
     fn buckets(&self, request: &Request) -> Vec<(Whose, String, Rate)> {
         let mut buckets = Vec::new();
@@ -118,7 +118,7 @@ impl OperationLimitLayer {
     }
 }
 
-impl Middleware<Request> for OperationLimitLayer {
+impl Middleware<Request> for RateLimitLayer {
     fn call<S: StageService<Request>>(
         &self,
         request: Request,
