@@ -15,9 +15,9 @@
 //! | operation | [`alias`](operation::alias) | `authorize`, `idempotency` | names that stand for indexes |
 //! | index | [`session_pinning`](index::session_pinning) | | reads of a session show its writes |
 //! | index | [`tenant_affinity`](index::tenant_affinity) | `session_pinning` | sends a tenant's reads to one group |
-//! | index | [`stamp`](index::reserved_fields) | | refuses documents with reserved fields |
+//! | index | [`reserved_fields`](index::reserved_fields) | | refuses documents with reserved fields |
 //! | index | [`query_planner`](index::query_planner) | | asks only the shards a filter can match in |
-//! | index | [`coalesce`](index::query_coalescing) | `session_pinning`, `tenant_affinity`, `query_planner` | one scatter for identical reads |
+//! | index | [`query_coalescing`](index::query_coalescing) | `session_pinning`, `tenant_affinity`, `query_planner` | one scatter for identical reads |
 //! | leaf | [`failover`](leaf::failover) | `hedge` | covers failed shards again on other nodes |
 //! | node | [`metrics`](node::metrics) | | counts and times calls |
 //! | node | [`breaker`](node::breaker) | `metrics` | spares a node that fails |

@@ -243,7 +243,7 @@ fn session(config: &Config, stores: &Stores, scores: &Arc<Scores>) -> Option<Ses
             },
             max_wait: sessions.max_wait_ms.into(),
             ttl: sessions.ttl_seconds.into(),
-            most: sessions.max_sessions,
+            max_sessions: sessions.max_sessions,
         };
         SessionPinningLayer::new(stores, Arc::clone(scores), options)
     })
@@ -254,7 +254,7 @@ fn idempotency(config: &Config, stores: &Stores) -> Option<IdempotencyLayer> {
     idempotency.enabled.then(|| {
         let options = IdempotencyOptions {
             ttl: idempotency.ttl_seconds.into(),
-            most: idempotency.max_cached_keys,
+            max_keys: idempotency.max_cached_keys,
             ..IdempotencyOptions::default()
         };
         IdempotencyLayer::new(stores, options)

@@ -30,7 +30,7 @@
 //!
 //! let options = ReservedFieldsOptions { updated_at: true, ..ReservedFieldsOptions::default() };
 //! let stack = Stack::<miroir::index::Request>::new().push(ReservedFieldsLayer::new(options));
-//! assert_eq!(stack.describe().layers, ["stamp"]);
+//! assert_eq!(stack.describe().layers, ["reserved_fields"]);
 //! ```
 
 use miroir::context::Origin;
@@ -64,7 +64,7 @@ impl ReservedFieldsLayer {
 }
 
 impl Placed for ReservedFieldsLayer {
-    const NAME: &'static str = "stamp";
+    const NAME: &'static str = "reserved_fields";
 }
 
 miroir::layer!(ReservedFieldsLayer);

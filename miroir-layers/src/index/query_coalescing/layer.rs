@@ -45,7 +45,7 @@ impl Default for QueryCoalescingLayer {
 }
 
 impl Placed for QueryCoalescingLayer {
-    const NAME: &'static str = "coalesce";
+    const NAME: &'static str = "query_coalescing";
     const INSIDE_OF: &'static [LayerName] = &[
         LayerName::of::<TenantAffinityLayer>(),
         LayerName::of::<SessionPinningLayer>(),

@@ -50,7 +50,7 @@
 //! let stack = Stack::<miroir::index::Request>::new()
 //!     .push(QueryPlannerLayer::default())
 //!     .push(QueryCoalescingLayer::new(options));
-//! assert_eq!(stack.describe().layers, ["query_planner", "coalesce"]);
+//! assert_eq!(stack.describe().layers, ["query_planner", "query_coalescing"]);
 //! ```
 
 #[allow(clippy::duplicate_mod, reason = "tests have it over loom's types, too")]

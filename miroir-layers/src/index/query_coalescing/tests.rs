@@ -194,7 +194,7 @@ async fn only_the_same_question_is_shared() {
         ("topology", |r| r.topology = Arc::new(topology(2, 1))),
         ("stale", |r| r.stale = Arc::default()),
         ("avoid", |r| r.hints.avoid.push(NodeId::new("a").unwrap())),
-        ("group", |r| r.hints.group(GroupId(0), "tenant", Strength::Prefer)),
+        ("group", |r| r.hints.group(GroupId(0), "tenant_affinity", Strength::Prefer)),
         ("floor", |r| r.cx.min_settings_version = Some(1)),
         ("over-fetch", |r| r.cx.over_fetch = Some(2)),
         ("metadata", |r| Arc::make_mut(&mut r.original).metadata = true),
@@ -207,7 +207,7 @@ async fn only_the_same_question_is_shared() {
         assert_eq!(joins(other.clone(), other).await, *what != "class", "{what}");
     }
     let mut pinned = world.shoes();
-    pinned.hints.group(GroupId(0), "session", Strength::Must);
+    pinned.hints.group(GroupId(0), "session_pinning", Strength::Must);
     assert!(!joins(pinned.clone(), pinned).await);
     // Who asks, and when they give up, is nobody's business.
     let mut other = world.shoes();

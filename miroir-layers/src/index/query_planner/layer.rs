@@ -12,8 +12,8 @@ use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Placed, StageService};
 use serde_json::json;
 
+use super::QueryPlannerOptions;
 use super::cache::{Plan, Plans};
-use super::{PLANNER, QueryPlannerOptions};
 
 #[derive(Debug)]
 struct Shared {
@@ -141,7 +141,7 @@ impl Shared {
             && fewer
             && request.hints.shards.is_none()
         {
-            request.hints.shards(to.shards, PLANNER, Strength::Must);
+            request.hints.shards(to.shards, QueryPlannerLayer::NAME, Strength::Must);
         }
         true
     }

@@ -17,7 +17,7 @@
 //! layer asked for are left alone.
 //!
 //! # Context
-//! Reads nothing of it. Writes the hint `shards`, as `planner`.
+//! Reads nothing of it. Writes the hint `shards` (as `query_planner`, `Must`).
 //!
 //! # Errors
 //! Adds none.
@@ -46,9 +46,6 @@ mod pipeline_tests;
 mod tests;
 
 pub use layer::QueryPlannerLayer;
-
-/// Who asked, in hints.
-pub const PLANNER: &str = "planner";
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

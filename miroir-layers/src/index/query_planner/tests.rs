@@ -117,7 +117,11 @@ async fn whatever_reads_by_filter_is_narrowed() {
         let asked = hints(&layer, read).await.shards;
         // The index never had an id with capital letters.
         let value = of(&["1", "ab"]);
-        assert_eq!(asked, Some(Ask { value, by: PLANNER, strength: Strength::Must }), "{kind}");
+        assert_eq!(
+            asked,
+            Some(Ask { value, by: QueryPlannerLayer::NAME, strength: Strength::Must }),
+            "{kind}"
+        );
     }
 }
 

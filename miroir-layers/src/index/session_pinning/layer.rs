@@ -99,9 +99,11 @@ impl Shared {
         let answer = next.run(request).await?;
         if let Some(accepted) = answer.meta.accepted {
             let pin = Pin { task: accepted.task, group: accepted.group };
-            let SessionPinningOptions { ttl, most, .. } = self.options;
-            let stored =
-                self.sessions.pin(session, &index.physical, pin, ttl, most, clock::now()).await;
+            let SessionPinningOptions { ttl, max_sessions, .. } = self.options;
+            let stored = self
+                .sessions
+                .pin(session, &index.physical, pin, ttl, max_sessions, clock::now())
+                .await;
             if let Err(error) = stored {
                 // It was accepted: the client has to know, with or without a session.
                 metrics::counter!("miroir_session_lost_total").increment(1);
@@ -149,12 +151,14 @@ impl Shared {
                 // Nothing to wait for next time. If this fails, next time asks again.
                 let _ = self.sessions.release(session, index, pin, clock::now()).await;
             }
-            Freshness::Group(group) => request.hints.group(group, "session", Strength::Must),
+            Freshness::Group(group) => {
+                request.hints.group(group, SessionPinningLayer::NAME, Strength::Must)
+            }
             Freshness::Late => {
                 metrics::counter!("miroir_session_wait_timeout_total").increment(1);
                 stale = true;
                 if let Some(group) = group {
-                    request.hints.group(group, "session", Strength::Must);
+                    request.hints.group(group, SessionPinningLayer::NAME, Strength::Must);
                 }
             }
         }

@@ -20,10 +20,10 @@
 //! Changes of settings are not waited for.
 //!
 //! # Order
-//! Outside of `planner` and `coalesce`: its hint decides what is shared.
+//! Outside of `tenant_affinity` and `query_coalescing`: its hint decides what is shared.
 //!
 //! # Context
-//! Reads `session`. A read that may miss the session's last write says so in
+//! Reads `session`. Writes the hint `group` (as `session_pinning`, `Must`). A read that may miss the session's last write says so in
 //! [`Meta::session_stale`](miroir::meta::Meta::session_stale).
 //!
 //! # Errors
@@ -78,7 +78,7 @@ pub struct SessionPinningOptions {
     /// How long a session lives after its last write.
     pub ttl: Duration,
     /// How many sessions are remembered at most.
-    pub most: usize,
+    pub max_sessions: usize,
 }
 
 impl Default for SessionPinningOptions {
@@ -88,7 +88,7 @@ impl Default for SessionPinningOptions {
             strategy: WaitStrategy::Block,
             max_wait: Duration::from_secs(5),
             ttl: Duration::from_mins(15),
-            most: 100_000,
+            max_sessions: 100_000,
         }
     }
 }

@@ -105,7 +105,7 @@ impl Bench {
         let exchange = self.inner.next_request().await;
         let group = exchange.request().hints.group.clone();
         if let Some(ask) = &group {
-            assert_eq!(ask.by, "session");
+            assert_eq!(ask.by, SessionPinningLayer::NAME);
         }
         exchange.respond(answer(Meta::default()));
         let stale = call.await.unwrap().meta.session_stale;

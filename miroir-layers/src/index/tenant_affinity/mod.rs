@@ -21,8 +21,8 @@
 //! Index, reads of clients. Writes and Miroir's own requests pass untouched.
 //!
 //! # Order
-//! Inside of `session_pinning`: a session's `Must` wins, and is counted here. `coalesce` and whatever
-//! else compares hints belongs inside.
+//! Inside of `session_pinning`: a session's `Must` wins, and is counted here. `query_coalescing`
+//! and whatever else compares hints belongs inside.
 //!
 //! # Context
 //! Reads `origin` and `tenant`. Writes the hints `group` (as `tenant_affinity`, `Pin`; `Prefer` while

@@ -110,7 +110,7 @@ async fn tenants_stay_in_their_groups() {
         for (tenant, group) in [("A", 0), ("B", 1)] {
             let hints = hints(&options(), read(named(tenant))).await.unwrap();
             let ask = hints.group.clone().unwrap();
-            assert_eq!((ask.by, ask.strength), ("tenant_affinity", Strength::Pin));
+            assert_eq!((ask.by, ask.strength), (TenantAffinityLayer::NAME, Strength::Pin));
             for turn in 0..6 {
                 assert_eq!(order(&hints, turn), [group]);
             }
@@ -189,12 +189,12 @@ async fn a_session_wins_and_is_counted() {
     let _guard = metrics::set_default_local_recorder(&recorder);
     let pinned = |tenant, group| {
         let mut read = read(named(tenant));
-        read.hints.group(GroupId(group), "session_pinning", Strength::Must);
+        read.hints.group(GroupId(group), SessionPinningLayer::NAME, Strength::Must);
         read
     };
     let found = hints(&options(), pinned("B", 2)).await.unwrap();
     assert_eq!(order(&found, 0), [2]);
-    assert_eq!(found.group.unwrap().by, "session_pinning");
+    assert_eq!(found.group.unwrap().by, SessionPinningLayer::NAME);
     // One that agrees is no conflict.
     hints(&options(), pinned("B", 1)).await.unwrap();
     let text = handle.render();
