@@ -67,6 +67,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use miroir::Placed;
 use miroir::deadline::Deadline;
 use miroir::error::{BoxError, Error};
 use miroir::http::routes::Router;
@@ -142,6 +143,10 @@ impl ForwardLayer {
             .build(connector);
         Self(Arc::new(State { options, router: Router::default(), client }))
     }
+}
+
+impl Placed for ForwardLayer {
+    const NAME: &'static str = "forward";
 }
 
 impl<S> Layer<S> for ForwardLayer {
