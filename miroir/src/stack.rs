@@ -13,12 +13,14 @@ use crate::stage::{BoxService, Stage, StageService};
 pub trait Placed {
     /// The layer's name in order errors, `--describe-stack` and docs.
     const NAME: &'static str;
-    /// Layers of the same stage that must be outside of this one where both are present.
+    /// Layers of the same stage that must be outside of this one where both are present. What they
+    /// must be inside of, this one must be too: the nearest ones are enough.
     const INSIDE_OF: &'static [LayerName] = &[];
 }
 
-/// The name of a layer that exists: there is no way to one but by the layer's type, so a name that
-/// is misspelt, or that outlived its layer, does not compile.
+/// The name of a layer that exists: there is no way to one but by the layer's type. So a name that
+/// is misspelt, or that outlived its layer, does not compile, and neither do layers each of which
+/// must be outside of the other.
 ///
 /// ```
 /// use miroir::Placed;
@@ -37,23 +39,31 @@ pub trait Placed {
 /// # assert_eq!(Inner::INSIDE_OF[0].as_str(), "outer");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LayerName(&'static str);
+pub struct LayerName {
+    name: &'static str,
+    inside_of: &'static [LayerName],
+}
 
 impl LayerName {
     /// The name of this layer.
     pub const fn of<L: Placed + ?Sized>() -> Self {
-        Self(L::NAME)
+        Self { name: L::NAME, inside_of: L::INSIDE_OF }
     }
 
     /// As text: the layer's [`Placed::NAME`].
     pub const fn as_str(self) -> &'static str {
-        self.0
+        self.name
+    }
+
+    /// Whether it is this layer, or one that this one must be inside of.
+    fn reaches(&self, outer: &str) -> bool {
+        self.name == outer || self.inside_of.iter().any(|next| next.reaches(outer))
     }
 }
 
 impl fmt::Display for LayerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(self.name)
     }
 }
 
@@ -170,11 +180,59 @@ impl<R: Stage, L> Stack<R, L> {
     {
         for (at, (inner, needs)) in self.entries.iter().enumerate() {
             for (outer, _) in &self.entries[at + 1..] {
-                if needs.iter().any(|need| need.as_str() == *outer) {
+                if needs.iter().any(|need| need.reaches(outer)) {
                     return Err(OrderError { stage: R::NAME, inner, outer });
                 }
             }
         }
         Ok(BoxService::new(self.layers.layer(base)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::node::Request;
+
+    macro_rules! chain {
+        ($($layer:ident: $name:literal, $($outer:ident)?;)*) => {$(
+            #[derive(Clone)]
+            struct $layer;
+
+            impl Placed for $layer {
+                const NAME: &'static str = $name;
+                const INSIDE_OF: &'static [LayerName] = &[$(LayerName::of::<$outer>())?];
+            }
+
+            impl<S> Layer<S> for $layer {
+                type Service = S;
+                fn layer(&self, inner: S) -> S {
+                    inner
+                }
+            }
+        )*};
+    }
+
+    chain! {
+        First: "first", ;
+        Second: "second", First;
+        Third: "third", Second;
+        Free: "free", ;
+    }
+
+    fn base() -> BoxService<Request> {
+        BoxService::new(tower::service_fn(|_: Request| std::future::ready(Err(Error::not_found()))))
+    }
+
+    #[test]
+    fn what_is_inside_of_a_layer_is_inside_of_what_that_is_inside_of() {
+        let stack = || Stack::<Request>::new();
+        assert!(stack().push(First).push(Free).push(Second).push(Third).build(base()).is_ok());
+        assert!(stack().push(Free).push(First).push(Third).build(base()).is_ok());
+        assert!(stack().push(Third).push(Free).build(base()).is_ok());
+        let wrong = stack().push(Third).push(Free).push(First).build(base()).unwrap_err();
+        let expected = OrderError { stage: "node", inner: "third", outer: "first" };
+        assert_eq!(wrong, expected);
     }
 }

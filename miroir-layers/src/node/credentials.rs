@@ -39,7 +39,7 @@ use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Placed, StageService};
 
-use super::{BreakerLayer, DeadlineLayer, LimitLayer, LoadLayer, MetricsLayer};
+use super::LimitLayer;
 
 /// See the [module's documentation](self).
 #[derive(Clone)]
@@ -69,13 +69,7 @@ impl CredentialsLayer {
 
 impl Placed for CredentialsLayer {
     const NAME: &'static str = "credentials";
-    const INSIDE_OF: &'static [LayerName] = &[
-        LayerName::of::<MetricsLayer>(),
-        LayerName::of::<BreakerLayer>(),
-        LayerName::of::<LoadLayer>(),
-        LayerName::of::<DeadlineLayer>(),
-        LayerName::of::<LimitLayer>(),
-    ];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<LimitLayer>()];
 }
 
 miroir::layer!(CredentialsLayer);

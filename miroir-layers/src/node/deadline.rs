@@ -44,7 +44,7 @@ use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
 
-use super::{BreakerLayer, LoadLayer, MetricsLayer, call_of};
+use super::{LoadLayer, call_of};
 
 /// How long calls may take that do not say so themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,11 +70,7 @@ impl DeadlineLayer {
 
 impl Placed for DeadlineLayer {
     const NAME: &'static str = "deadline";
-    const INSIDE_OF: &'static [LayerName] = &[
-        LayerName::of::<MetricsLayer>(),
-        LayerName::of::<BreakerLayer>(),
-        LayerName::of::<LoadLayer>(),
-    ];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<LoadLayer>()];
 }
 
 miroir::layer!(DeadlineLayer);

@@ -49,7 +49,7 @@ use miroir::stage::{Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
 
-use super::{BreakerLayer, CredentialsLayer, DeadlineLayer, LimitLayer, LoadLayer, MetricsLayer};
+use super::CredentialsLayer;
 
 /// Which faults, and how often. By default none.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -142,14 +142,7 @@ impl FaultLayer {
 
 impl Placed for FaultLayer {
     const NAME: &'static str = "fault";
-    const INSIDE_OF: &'static [LayerName] = &[
-        LayerName::of::<MetricsLayer>(),
-        LayerName::of::<BreakerLayer>(),
-        LayerName::of::<LoadLayer>(),
-        LayerName::of::<DeadlineLayer>(),
-        LayerName::of::<LimitLayer>(),
-        LayerName::of::<CredentialsLayer>(),
-    ];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<CredentialsLayer>()];
 }
 
 miroir::layer!(FaultLayer);

@@ -44,7 +44,7 @@ use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{BreakerLayer, DeadlineLayer, LoadLayer, MetricsLayer, call_of};
+use super::{DeadlineLayer, call_of};
 
 /// Calls in flight to one node. 0 counts as 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,12 +139,7 @@ impl LimitLayer {
 
 impl Placed for LimitLayer {
     const NAME: &'static str = "limit";
-    const INSIDE_OF: &'static [LayerName] = &[
-        LayerName::of::<MetricsLayer>(),
-        LayerName::of::<BreakerLayer>(),
-        LayerName::of::<LoadLayer>(),
-        LayerName::of::<DeadlineLayer>(),
-    ];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<DeadlineLayer>()];
 }
 
 miroir::layer!(LimitLayer);

@@ -40,7 +40,7 @@ use miroir::{Placed, StageService};
 use miroir_api::NodeId;
 use tokio::time::Instant;
 
-use super::{BreakerLayer, MetricsLayer, call_of, failure};
+use super::{BreakerLayer, call_of, failure};
 
 /// See the [module's documentation](self).
 #[derive(Clone, Debug)]
@@ -58,8 +58,7 @@ impl LoadLayer {
 
 impl Placed for LoadLayer {
     const NAME: &'static str = "load";
-    const INSIDE_OF: &'static [LayerName] =
-        &[LayerName::of::<MetricsLayer>(), LayerName::of::<BreakerLayer>()];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<BreakerLayer>()];
 }
 
 miroir::layer!(LoadLayer);

@@ -13,7 +13,7 @@ use super::QueryCoalescingOptions;
 use super::flight::{Flights, Lead, Seat, Turn};
 use super::key::Key;
 use super::sync::Arc;
-use crate::index::{QueryPlannerLayer, SessionPinningLayer, TenantAffinityLayer};
+use crate::index::{QueryPlannerLayer, TenantAffinityLayer};
 
 /// What a leader found, and which request it is about in detail.
 #[derive(Clone, Debug)]
@@ -46,11 +46,8 @@ impl Default for QueryCoalescingLayer {
 
 impl Placed for QueryCoalescingLayer {
     const NAME: &'static str = "query_coalescing";
-    const INSIDE_OF: &'static [LayerName] = &[
-        LayerName::of::<TenantAffinityLayer>(),
-        LayerName::of::<SessionPinningLayer>(),
-        LayerName::of::<QueryPlannerLayer>(),
-    ];
+    const INSIDE_OF: &'static [LayerName] =
+        &[LayerName::of::<TenantAffinityLayer>(), LayerName::of::<QueryPlannerLayer>()];
 }
 
 miroir::layer!(QueryCoalescingLayer);

@@ -11,7 +11,7 @@ use miroir::{Error, Placed, StageService};
 
 use super::many;
 use super::names::{Aliases, choose, named, one, widen};
-use crate::operation::{AuthorizeLayer, IdempotencyLayer};
+use crate::operation::IdempotencyLayer;
 
 /// See the [module's documentation](super).
 #[derive(Clone, Debug)]
@@ -29,8 +29,7 @@ impl AliasLayer {
 
 impl Placed for AliasLayer {
     const NAME: &'static str = "alias";
-    const INSIDE_OF: &'static [LayerName] =
-        &[LayerName::of::<AuthorizeLayer>(), LayerName::of::<IdempotencyLayer>()];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<IdempotencyLayer>()];
 }
 
 miroir::layer!(AliasLayer);

@@ -21,7 +21,7 @@ use super::diff::{Difference, Shape, difference};
 use super::log::ShadowLog;
 use super::sample::Sampler;
 use super::{PrimaryKeys, Shadow, ShadowOptions};
-use crate::operation::{AuthorizeLayer, IdempotencyLayer, RateLimitLayer};
+use crate::operation::{IdempotencyLayer, RateLimitLayer};
 
 /// Ids that are remembered of each difference, and their length.
 const IDS: usize = 10;
@@ -82,11 +82,8 @@ impl ShadowLayer {
 
 impl Placed for ShadowLayer {
     const NAME: &'static str = "shadow";
-    const INSIDE_OF: &'static [LayerName] = &[
-        LayerName::of::<AuthorizeLayer>(),
-        LayerName::of::<RateLimitLayer>(),
-        LayerName::of::<IdempotencyLayer>(),
-    ];
+    const INSIDE_OF: &'static [LayerName] =
+        &[LayerName::of::<RateLimitLayer>(), LayerName::of::<IdempotencyLayer>()];
 }
 
 miroir::layer!(ShadowLayer);
