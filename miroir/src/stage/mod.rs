@@ -96,7 +96,7 @@ macro_rules! service {
             }
 
             fn call(&mut self, request: $request) -> Self::Future {
-                ::std::boxed::Box::pin(::std::clone::Clone::clone(self).run(request))
+                ::std::boxed::Box::pin(<Self as ::std::clone::Clone>::clone(self).run(request))
             }
         }
     };

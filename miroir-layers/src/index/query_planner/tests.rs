@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use miroir::Placed;
 use miroir::context::Context;
 use miroir::documents::Letters;
 use miroir::explain::{Explain, WarningKind};

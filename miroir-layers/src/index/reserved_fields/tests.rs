@@ -7,7 +7,7 @@ use bytes::Bytes;
 use miroir::context::Context;
 use miroir::documents::{EXPIRES_AT, RawDocument, SHARD, UPDATED_AT};
 use miroir::hints::Hints;
-use miroir::index::{Deletion, Method};
+use miroir::index::{Deletion, Method, Response};
 use miroir::meta::Meta;
 use miroir::operation::Original;
 use miroir_test::contract::contract;

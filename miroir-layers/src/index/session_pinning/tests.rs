@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use miroir::Placed;
 use miroir::context::Context;
 use miroir::hints::{Hints, Strength};
 use miroir::index::{Deletion, Operation, Request, Response, Write};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use miroir::Placed;
 use miroir::context::{Context, Origin};
 use miroir::hints::{Hints, Strength};
 use miroir::index::{Deletion, Operation, Request, Write};
@@ -19,6 +20,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fixtures::{entry, groups};
+use crate::index::SessionPinningLayer;
 
 #[expect(clippy::unnecessary_wraps, reason = "as a context has it")]
 fn named(name: &str) -> Option<NamedTenant> {

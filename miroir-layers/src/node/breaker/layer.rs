@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use miroir::node::{NodeScore, Request, Response, Scores};
+use miroir::node::{NodeScore, Request, Scores};
 use miroir::stack::LayerName;
 use miroir::stage::{Layer, Layered, Middleware, Ready, Reply};
 use miroir::{Error, Placed, StageService};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use miroir::context::Context;
 use miroir::keys::{ApiKey, SearchRules, Tenant};
 use miroir::meta::Meta;
-use miroir::operation::{Operation, Original, SystemOp};
+use miroir::operation::{Operation, Original, Response, SystemOp};
 use miroir::store::memory;
 use miroir::tenants::NamedTenant;
 use miroir_test::contract::{cancellation, contract, readiness};
