@@ -7,7 +7,7 @@ use miroir::operation::{MultiSearch, Operation, Request};
 use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Ready, Reply};
 use miroir::store::records::{Alias, Target};
-use miroir::{Error, Placed, StageService};
+use miroir::{Placed, StageService};
 
 use super::many;
 use super::names::{Aliases, choose, named, one, widen};
