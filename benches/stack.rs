@@ -19,8 +19,8 @@ use miroir::store::{IndexEntry, memory};
 use miroir::{Miroir, Stack, index, leaf, operation};
 use miroir_api::IndexUid;
 use miroir_layers::index::{
-    CoalesceLayer, QueryPlannerLayer, SessionLayer, SessionOptions, StampLayer, StampOptions,
-    TenantLayer, TenantOptions,
+    QueryCoalescingLayer, QueryPlannerLayer, ReservedFieldsLayer, ReservedFieldsOptions,
+    SessionPinningLayer, SessionPinningOptions, TenantAffinityLayer, TenantAffinityOptions,
 };
 use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{
@@ -147,15 +147,20 @@ async fn pipeline(nodes: u32, layers: usize) -> Miroir {
             Stack::<leaf::Request>::new().push_if(hedge).push_if(layer).build(inner)
         }))
         .indexes(Arc::new(move |inner| {
-            let layer = stamp.then(|| StampLayer::new(StampOptions::default()));
-            let session = session
-                .then(|| SessionLayer::new(&all, Arc::clone(&figures), SessionOptions::default()));
+            let layer = stamp.then(|| ReservedFieldsLayer::new(ReservedFieldsOptions::default()));
+            let session = session.then(|| {
+                SessionPinningLayer::new(
+                    &all,
+                    Arc::clone(&figures),
+                    SessionPinningOptions::default(),
+                )
+            });
             Stack::<index::Request>::new()
                 .push_if(session)
-                .push_if(tenant.then(|| TenantLayer::new(TenantOptions::default())))
+                .push_if(tenant.then(|| TenantAffinityLayer::new(TenantAffinityOptions::default())))
                 .push_if(layer)
                 .push_if(planner.then(QueryPlannerLayer::default))
-                .push_if(coalesce.then(CoalesceLayer::default))
+                .push_if(coalesce.then(QueryCoalescingLayer::default))
                 .build(inner)
         }))
         .operations(Arc::new(move |inner| {

@@ -12,7 +12,9 @@ use miroir::node::{self, Client, ClientOptions, Scores};
 use miroir::store::memory;
 use miroir::topology::Node;
 use miroir::{Miroir, Stack, index, leaf, operation};
-use miroir_layers::index::{CoalesceLayer, QueryPlannerLayer, SessionLayer, SessionOptions};
+use miroir_layers::index::{
+    QueryCoalescingLayer, QueryPlannerLayer, SessionPinningLayer, SessionPinningOptions,
+};
 use miroir_layers::leaf::{FailoverLayer, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{BreakerLayer, BreakerOptions, CredentialsLayer, LoadLayer};
 use miroir_layers::operation::{IdempotencyLayer, IdempotencyOptions};
@@ -42,9 +44,9 @@ pub(crate) async fn run(arguments: Vec<String>) -> Result<String> {
             let scores = Arc::clone(&scores);
             Stack::<index::Request>::new()
                 .push_named("at_most_32", ConcurrencyLimitLayer::new(32))
-                .push(SessionLayer::new(&sessions, scores, SessionOptions::default()))
+                .push(SessionPinningLayer::new(&sessions, scores, SessionPinningOptions::default()))
                 .push(QueryPlannerLayer::default())
-                .push(CoalesceLayer::default())
+                .push(QueryCoalescingLayer::default())
                 .build(base)
         }))
         .leaves(Arc::new(move |base| {

@@ -1,7 +1,7 @@
 //! Every example runs and says what it should.
 #![allow(clippy::duplicate_mod, reason = "each example is a program with its own copy of `common`")]
 
-#[allow(dead_code, reason = "the example's `main`")]
+#[allow(dead_code, unreachable_pub, reason = "a program of its own, with its `main`")]
 #[path = "../custom_layer.rs"]
 mod custom_layer;
 #[allow(dead_code, reason = "the example's `main`")]
@@ -29,7 +29,25 @@ async fn quickstart_finds_the_film() {
 #[tokio::test(flavor = "multi_thread")]
 async fn custom_layers_see_what_they_should() {
     let said = custom_layer::run(Vec::new()).await.unwrap();
-    assert_eq!(said, "3 searches counted; \"This index is closed.\"");
+    let refused = "Pages end at hit 500 here. Narrow the search with a filter.";
+    assert_eq!(said, format!("0 hits | 0 hits | {refused} | This index is closed."));
+}
+
+/// The code of the guide is that of the example, which is compiled and tested.
+#[test]
+fn the_guide_to_layers_quotes_the_example() {
+    let guide = include_str!("../../docs/write-a-layer.md");
+    let lines = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let example = lines(include_str!("../custom_layer.rs"));
+    let blocks: Vec<&str> = guide
+        .split("```rust\n")
+        .skip(1)
+        .map(|rest| rest.split_once("```").expect("a block has an end").0)
+        .collect();
+    assert!(blocks.len() > 5, "{} blocks", blocks.len());
+    for block in blocks {
+        assert!(example.contains(lines(block).trim()), "not in the example:\n{block}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,7 +80,7 @@ async fn the_real_server_is_understood() {
     assert!(ctl(&url, &["pods"]).await.out.contains("one pod"));
     let stack = ctl(&url, &["stack"]).await.out;
     assert!(stack.contains("operation\n  authorize\n"), "{stack}");
-    assert!(stack.contains("index\n  session_pinning\n  stamp\n"), "{stack}");
+    assert!(stack.contains("index\n  session_pinning\n  reserved_fields\n"), "{stack}");
     assert!(ctl(&url, &["shadow", "diff"]).await.out.contains("`shadow.enabled` is false"));
 
     let body = json!({ "uid": "m", "primaryKey": "id" });

@@ -10,14 +10,14 @@
 //! | edge | [`rate_limit`](edge::rate_limit) | | limits requests of an address |
 //! | operation | [`authorize`](operation::authorize) | | refuses who has no key |
 //! | operation | [`rate_limit`](operation::rate_limit) | `authorize` | limits requests of a key and of a tenant |
-//! | operation | [`shadow`](operation::shadow) | `authorize` | repeats reads elsewhere and compares the answers |
+//! | operation | [`shadow`](operation::shadow) | `rate_limit`, `idempotency` | repeats reads elsewhere and compares the answers |
 //! | operation | [`idempotency`](operation::idempotency) | `authorize` | makes a change that is sent twice once |
-//! | operation | [`alias`](operation::alias) | `authorize`, `idempotency` | names that stand for indexes |
-//! | index | [`session_pinning`](index::session) | | reads of a session show its writes |
-//! | index | [`tenant_affinity`](index::tenant) | `session_pinning` | sends a tenant's reads to one group |
-//! | index | [`stamp`](index::stamp) | `cdc` | refuses documents with reserved fields |
-//! | index | [`query_planner`](index::planner) | | asks only the shards a filter can match in |
-//! | index | [`coalesce`](index::coalesce) | `query_planner` | one scatter for identical reads |
+//! | operation | [`alias`](operation::alias) | `idempotency` | names that stand for indexes |
+//! | index | [`session_pinning`](index::session_pinning) | | reads of a session show its writes |
+//! | index | [`tenant_affinity`](index::tenant_affinity) | `session_pinning` | sends a tenant's reads to one group |
+//! | index | [`reserved_fields`](index::reserved_fields) | | refuses documents with reserved fields |
+//! | index | [`query_planner`](index::query_planner) | | asks only the shards a filter can match in |
+//! | index | [`query_coalescing`](index::query_coalescing) | `tenant_affinity`, `query_planner` | one scatter for identical reads |
 //! | leaf | [`failover`](leaf::failover) | `hedge` | covers failed shards again on other nodes |
 //! | node | [`metrics`](node::metrics) | | counts and times calls |
 //! | node | [`breaker`](node::breaker) | `metrics` | spares a node that fails |
@@ -25,7 +25,7 @@
 //! | node | [`deadline`](node::deadline) | `load` | gives up in time |
 //! | node | [`limit`](node::limit) | `deadline` | bounds calls in flight, in two lanes |
 //! | node | [`credentials`](node::credentials) | `limit` | signs calls with the node key |
-//! | node | [`fault`](node::fault) | all of these | injects latency and errors |
+//! | node | [`fault`](node::fault) | `credentials` | injects latency and errors |
 
 pub mod edge;
 pub mod index;

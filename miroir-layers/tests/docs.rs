@@ -4,26 +4,29 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use miroir_layers::index::{
-    CoalesceLayer, QueryPlannerLayer, SessionLayer, StampLayer, TenantLayer,
-};
-use miroir_layers::leaf::{FailoverLayer, HedgeLayer};
-use miroir_layers::node::{
-    BreakerLayer, CredentialsLayer, DeadlineLayer, FaultLayer, LimitLayer, LoadLayer, MetricsLayer,
-};
-use miroir_layers::operation::{
-    AliasLayer, AuthorizeLayer, IdempotencyLayer, OperationLimitLayer, ShadowLayer,
-};
+use miroir_layers::{edge, index, leaf, node, operation};
 use miroir_pipeline::Placed;
+use miroir_pipeline::stack::LayerName;
 
 const HEAD: &str = "# Layers
 
 <!-- written by `cargo xtask docs` from what the layers declare -->
 
-Every capability is a layer of one stage, in `miroir_layers`. A layer can be left out, and put into a stack of your own: `Stack` refuses an order in which a layer stands outside of one it must be inside of, naming both. `miroir-server --describe-stack` and `GET /_miroir/stack` show the server's stacks, outermost first; their order is written in `miroir-server/src/stack.rs`. Layers of the edge (authentication, forwarding, rate limits by address, and what `tower-http` has) are over HTTP and have no place to declare.
+Every capability is a layer of one stage, in `miroir_layers::<stage>`. A layer can be left out, and put into a stack of your own: `Stack` refuses an order in which a layer stands outside of one it must be inside of, naming both. `miroir-server --describe-stack` and `GET /_miroir/stack` show the server's stacks, outermost first; their order is written in `miroir-server/src/stack.rs`. A layer is inside of what those are inside of that it names, too. Layers of the edge are over HTTP and have no place to declare; the server has more of them (CORS, encodings, load shedding) that are its own. [How to write a layer](write-a-layer.md).
 
-| stage | layer | must be inside of | reads and writes of the context | what it does |
-| --- | --- | --- | --- | --- |
+- *required*: without it answers are wrong, or somebody may do what they may not.
+- *recommended*: without it answers are right, and later or less often complete.
+- *optional*: a capability that somebody has to want.
+
+";
+
+const PARTS: &str = "
+## What they take
+
+Several layers share a part: `Stores` are those of the builder, `Scores` are fed by `load` and read by whoever chooses a node, so there is one for all of them.
+
+| stage | layer | constructor | needs |
+| --- | --- | --- | --- |
 ";
 
 /// The paragraphs of a module's documentation, by heading; the first is under `""`.
@@ -64,39 +67,120 @@ fn plain(text: &str) -> String {
     out
 }
 
-fn row<L: Placed>(stage: &str, file: &str, out: &mut String) {
+/// Sections every layer's module documentation has.
+const HEADINGS: [&str; 6] = ["Stage", "Order", "Context", "Errors", "Metrics", "Example"];
+
+/// A layer as its type and its module's documentation describe it.
+struct Row {
+    stage: &'static str,
+    name: &'static str,
+    /// `required`, `recommended` or `optional`.
+    need: &'static str,
+    inside_of: &'static [LayerName],
+    context: String,
+    summary: String,
+    constructor: String,
+    /// What must stand elsewhere for it to work.
+    needs: &'static str,
+}
+
+/// `Type::new(arguments)` as the source of the module has it.
+fn constructor(module: &Path, layer: &str) -> String {
+    let beside = module.with_file_name("layer.rs");
+    let sources = [module.to_owned(), beside];
+    let text = sources.iter().filter_map(|path| std::fs::read_to_string(path).ok());
+    let text = text.collect::<Vec<_>>().join("\n");
+    let (_, own) = text.split_once(&format!("\nimpl {layer} {{")).expect("it has methods");
+    let (_, rest) = own.split_once("pub fn new(").expect("it has a constructor");
+    let (arguments, _) = rest.split_once(") ->").expect("it returns the layer");
+    let arguments = arguments.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("{layer}::new({})", arguments.trim_end_matches(','))
+}
+
+fn row<L: Placed>(
+    stage: &'static str,
+    layer: &'static str,
+    file: &str,
+    need: &'static str,
+    needs: &'static str,
+) -> Row {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(stage).join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    for heading in HEADINGS {
+        let there = text.lines().any(|line| line.trim_end() == format!("//! # {heading}"));
+        assert!(there, "{}: no section {heading}", path.display());
+    }
     let (summary, context) = (plain(&section(&text, "")), plain(&section(&text, "Context")));
     assert!(!summary.is_empty() && !context.is_empty(), "{}", path.display());
-    let inside: Vec<String> = L::INSIDE_OF.iter().map(|name| format!("`{name}`")).collect();
-    let inside = inside.join(", ");
-    writeln!(out, "| {stage} | `{}` | {inside} | {context} | {summary} |", L::NAME).unwrap();
+    let (name, inside_of) = (L::NAME, L::INSIDE_OF);
+    let constructor = constructor(&path, layer);
+    Row { stage, name, need, inside_of, context, summary, constructor, needs }
+}
+
+macro_rules! rows {
+    ($($stage:ident::$layer:ident, $file:literal, $need:literal, $needs:literal;)*) => {
+        vec![$(row::<$stage::$layer>(stringify!($stage), stringify!($layer), $file, $need, $needs)),*]
+    };
+}
+
+/// All layers.
+fn rows() -> Vec<Row> {
+    rows! {
+        edge::RateLimitLayer, "rate_limit/mod.rs", "optional", "`Peer` in the request's extensions";
+        edge::AuthenticateLayer, "authenticate.rs", "required", "";
+        edge::ForwardLayer, "forward.rs", "required", "where several pods share a store";
+        operation::AuthorizeLayer, "authorize/mod.rs", "required", "`authenticate`, without which nobody may do anything";
+        operation::RateLimitLayer, "rate_limit/mod.rs", "optional", "";
+        operation::IdempotencyLayer, "idempotency/mod.rs", "optional", "";
+        operation::ShadowLayer, "shadow/mod.rs", "optional", "";
+        operation::AliasLayer, "alias/mod.rs", "optional", "the cluster's own table";
+        index::SessionPinningLayer, "session_pinning/mod.rs", "optional", "`load` with the same `Scores`";
+        index::TenantAffinityLayer, "tenant_affinity/mod.rs", "optional", "a tenant in the context: `Decode::tenants`";
+        index::ReservedFieldsLayer, "reserved_fields.rs", "required", "";
+        index::QueryPlannerLayer, "query_planner/mod.rs", "recommended", "";
+        index::QueryCoalescingLayer, "query_coalescing/mod.rs", "optional", "";
+        leaf::HedgeLayer, "hedge/mod.rs", "recommended", "`load` with the same `Scores`";
+        leaf::FailoverLayer, "failover/mod.rs", "recommended", "";
+        node::MetricsLayer, "metrics.rs", "recommended", "";
+        node::BreakerLayer, "breaker/mod.rs", "recommended", "the `Scores` that leaves choose by";
+        node::LoadLayer, "load.rs", "recommended", "the `Scores` that leaves choose by";
+        node::DeadlineLayer, "deadline.rs", "recommended", "";
+        node::LimitLayer, "limit.rs", "recommended", "";
+        node::CredentialsLayer, "credentials.rs", "required", "where nodes have a key";
+        node::FaultLayer, "fault.rs", "optional", "for tests and game days";
+    }
+}
+
+/// That a name is some layer's, the compiler checks; that both stand in one stack, nobody else.
+#[test]
+fn a_layer_names_layers_of_its_own_stage() {
+    let rows = rows();
+    for row in &rows {
+        for outer in row.inside_of {
+            let stands = |other: &Row| other.stage == row.stage && other.name == outer.as_str();
+            assert!(rows.iter().any(stands), "{}: no `{outer}` in its stage", row.name);
+        }
+        let same = |other: &&Row| (other.stage, other.name) == (row.stage, row.name);
+        assert_eq!(rows.iter().filter(same).count(), 1, "{}: two layers have it", row.name);
+    }
 }
 
 #[test]
 fn every_layer_has_its_row() {
+    let rows = rows();
     let mut page = HEAD.to_owned();
-    let out = &mut page;
-    row::<AuthorizeLayer>("operation", "authorize/mod.rs", out);
-    row::<OperationLimitLayer>("operation", "rate_limit/mod.rs", out);
-    row::<IdempotencyLayer>("operation", "idempotency/mod.rs", out);
-    row::<ShadowLayer>("operation", "shadow/mod.rs", out);
-    row::<AliasLayer>("operation", "alias/mod.rs", out);
-    row::<SessionLayer>("index", "session/mod.rs", out);
-    row::<TenantLayer>("index", "tenant/mod.rs", out);
-    row::<StampLayer>("index", "stamp.rs", out);
-    row::<QueryPlannerLayer>("index", "planner/mod.rs", out);
-    row::<CoalesceLayer>("index", "coalesce/mod.rs", out);
-    row::<HedgeLayer>("leaf", "hedge/mod.rs", out);
-    row::<FailoverLayer>("leaf", "failover/mod.rs", out);
-    row::<MetricsLayer>("node", "metrics.rs", out);
-    row::<BreakerLayer>("node", "breaker/mod.rs", out);
-    row::<LoadLayer>("node", "load.rs", out);
-    row::<DeadlineLayer>("node", "deadline.rs", out);
-    row::<LimitLayer>("node", "limit.rs", out);
-    row::<CredentialsLayer>("node", "credentials.rs", out);
-    row::<FaultLayer>("node", "fault.rs", out);
+    page += "| stage | layer | | must be inside of | reads and writes of the context | what it does |\n";
+    page += "| --- | --- | --- | --- | --- | --- |\n";
+    for Row { stage, name, need, inside_of, context, summary, .. } in &rows {
+        let inside: Vec<String> = inside_of.iter().map(|name| format!("`{name}`")).collect();
+        let inside = inside.join(", ");
+        writeln!(page, "| {stage} | `{name}` | {need} | {inside} | {context} | {summary} |")
+            .unwrap();
+    }
+    page += PARTS;
+    for Row { stage, name, constructor, needs, .. } in &rows {
+        writeln!(page, "| {stage} | `{name}` | `{constructor}` | {needs} |").unwrap();
+    }
 
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/layers.md");
     if std::env::var_os("MIROIR_WRITE_DOCS").is_some() {

@@ -98,13 +98,13 @@ async fn service(explain: ExplainTuning, narrow: Narrow) -> Service {
             let planner = from_fn(move |mut request: index::Request, next: Next<_>| async move {
                 if let Some(shard) = narrow {
                     let only = ShardSet::single(ShardId(shard), request.index.shards);
-                    request.hints.shards(only, "planner", Strength::Must);
-                    request.hints.group(GroupId(1), "tenant", Strength::Prefer);
-                    request.hints.group(GroupId(0), "session", Strength::Must);
+                    request.hints.shards(only, "query_planner", Strength::Must);
+                    request.hints.group(GroupId(1), "tenant_affinity", Strength::Prefer);
+                    request.hints.group(GroupId(0), "session_pinning", Strength::Must);
                 }
                 next.run(request).await
             });
-            Stack::new().push_named("planner", planner).build(inner)
+            Stack::new().push_named("query_planner", planner).build(inner)
         }))
         .build()
         .await
@@ -201,15 +201,15 @@ async fn hints_of_layers_show_by_themselves() {
     let plan = &answer["plan"];
     assert_eq!((&plan["narrowed"], &plan["target_shards"]), (&json!(true), &json!([5])));
     assert_eq!(plan["skipped_shards"].as_array().unwrap().len(), 7);
-    assert!(plan["narrowing_reason"].as_str().unwrap().contains("`planner`"));
-    assert_eq!(plan["chosen_group"], json!({"id": 0, "reason": "asked for by `session`"}));
+    assert!(plan["narrowing_reason"].as_str().unwrap().contains("`query_planner`"));
+    assert_eq!(plan["chosen_group"], json!({"id": 0, "reason": "asked for by `session_pinning`"}));
     let hint = |by: &str| {
         let hints = plan["hints"].as_array().unwrap();
         hints.iter().find(|hint| hint["by"] == by).unwrap()["effective"].clone()
     };
-    let effective = ["planner", "session", "tenant"].map(hint);
+    let effective = ["query_planner", "session_pinning", "tenant_affinity"].map(hint);
     assert_eq!(effective, [json!(true), json!(true), json!(false)]);
-    assert!(texts(&answer).contains("`tenant` wished for does not count"), "{answer}");
+    assert!(texts(&answer).contains("`tenant_affinity` wished for does not count"), "{answer}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,7 +223,7 @@ async fn clients_see_the_shape_and_no_names() {
     assert_eq!(keys(&full), keys(&less));
     assert_eq!(keys(&full["plan"]), keys(&less["plan"]));
     let text = less.to_string();
-    for hidden in ["secret", "physical", "_miroir", "`tenant`"] {
+    for hidden in ["secret", "physical", "_miroir", "`tenant_affinity`"] {
         assert!(!text.contains(hidden), "{hidden}: {text}");
     }
     assert_eq!(less["resolved_uid"], "products");

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use miroir_api::{GroupId, IndexUid};
 use miroir_control::Miroir;
 use miroir_core::topology::Node;
-use miroir_layers::index::{TenantLayer, TenantOptions};
+use miroir_layers::index::{TenantAffinityLayer, TenantAffinityOptions};
 use miroir_layers::leaf::{FailoverLayer, HedgeLayer, HedgeOptions};
 use miroir_layers::node::LoadLayer;
 use miroir_pipeline::context::Principal;
@@ -63,9 +63,9 @@ async fn service(affinity: bool) -> Decode {
             .push_named("works", works)
             .build(nobody)
     };
-    let tenants = TenantOptions {
+    let tenants = TenantAffinityOptions {
         static_map: [("loud".to_owned(), GroupId(0)), ("quiet".to_owned(), GroupId(1))].into(),
-        ..TenantOptions::default()
+        ..TenantAffinityOptions::default()
     };
     let mut builder = Miroir::builder();
     for (at, group) in [0, 0, 1, 1].into_iter().enumerate() {
@@ -81,7 +81,7 @@ async fn service(affinity: bool) -> Decode {
             Stack::<leaf::Request>::new().push(hedge).push(FailoverLayer::default()).build(inner)
         }))
         .indexes(Arc::new(move |inner| {
-            let tenants = affinity.then(|| TenantLayer::new(tenants.clone()));
+            let tenants = affinity.then(|| TenantAffinityLayer::new(tenants.clone()));
             Stack::<index::Request>::new().push_if(tenants).build(inner)
         }))
         .build()

@@ -1,10 +1,8 @@
 //! The shadows of the configuration: an HTTP client over each target's address.
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -18,7 +16,6 @@ use miroir_api::NodeId;
 use miroir_layers::operation::shadow::PrimaryKeys;
 use miroir_layers::operation::{Shadow, ShadowLayer, ShadowLog, ShadowOptions};
 use std::sync::OnceLock;
-use tower::Service;
 
 use crate::BuildError;
 use crate::config::{Config, ShadowTargetConfig, base};
@@ -143,7 +140,7 @@ impl Target {
         }
     }
 
-    async fn send(self, request: operation::Request) -> Result<Response, Error> {
+    async fn run(self, request: operation::Request) -> Result<Response, Error> {
         let failed = |what| Error::node(&self.id, what);
         let call = request.repeat().ok_or_else(|| failed("not_sent"))?;
         let mut sent = Request::builder()
@@ -171,19 +168,7 @@ impl Target {
     }
 }
 
-impl Service<operation::Request> for Target {
-    type Response = Response;
-    type Error = Error;
-    type Future = BoxFuture<'static, Result<Response, Error>>;
-
-    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: operation::Request) -> Self::Future {
-        Box::pin(self.clone().send(request))
-    }
-}
+miroir::service!(Target: operation::Request);
 
 #[cfg(test)]
 #[path = "shadow_tests.rs"]

@@ -55,7 +55,7 @@ async fn one(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) 
 #[tokio::test]
 async fn the_request_is_sent_as_it_came_with_the_targets_key() {
     let (url, served) = one("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}").await;
-    let answer = target(url, Some("secret")).send(request()).await.unwrap();
+    let answer = target(url, Some("secret")).run(request()).await.unwrap();
     assert_eq!((answer.status.as_u16(), &answer.body[..]), (404, b"{}".as_slice()));
     let seen = served.await.unwrap();
     assert!(seen.starts_with("post /base/indexes/m/search http/1.1\r\n"), "{seen}");
@@ -67,7 +67,7 @@ async fn the_request_is_sent_as_it_came_with_the_targets_key() {
 #[tokio::test]
 async fn failures_have_names() {
     let what = async |url: String| {
-        let error = target(url, None).send(request()).await.unwrap_err();
+        let error = target(url, None).run(request()).await.unwrap_err();
         let ErrorKind::NodeFailed(what) = error.kind() else { panic!("{error}") };
         *what
     };

@@ -22,8 +22,9 @@ use miroir::{Cluster, Stack, StageService, index, leaf, node, operation};
 use miroir_api::NodeId;
 use miroir_layers::edge::rate_limit::Limiter;
 use miroir_layers::index::{
-    CoalesceLayer, CoalesceOptions, QueryPlannerLayer, QueryPlannerOptions, SessionLayer,
-    SessionOptions, StampLayer, StampOptions, TenantLayer, WaitStrategy,
+    QueryCoalescingLayer, QueryCoalescingOptions, QueryPlannerLayer, QueryPlannerOptions,
+    ReservedFieldsLayer, ReservedFieldsOptions, SessionPinningLayer, SessionPinningOptions,
+    TenantAffinityLayer, WaitStrategy,
 };
 use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
 use miroir_layers::node::{
@@ -32,7 +33,7 @@ use miroir_layers::node::{
 };
 use miroir_layers::operation::{
     AliasLayer, AuthorizeLayer, AuthorizeOptions, IdempotencyLayer, IdempotencyOptions,
-    OperationLimitLayer, ShadowLayer, ShadowLog,
+    RateLimitLayer, ShadowLayer, ShadowLog,
 };
 use tower::Layer;
 
@@ -74,7 +75,7 @@ fn index(
     Stack::new()
         .push_if(session(config, stores, scores)) // waits before anybody looks at the index
         .push_if(tenant(config)) // a session's group counts more
-        .push(StampLayer::new(StampOptions::default()))
+        .push(ReservedFieldsLayer::new(ReservedFieldsOptions::default()))
         .push_if(query_planner(config))
         .push_if(coalesce(config)) // of what is asked in the end
 }
@@ -194,10 +195,10 @@ fn query_planner(config: &Config) -> Option<QueryPlannerLayer> {
     })
 }
 
-fn coalesce(config: &Config) -> Option<CoalesceLayer> {
+fn coalesce(config: &Config) -> Option<QueryCoalescingLayer> {
     let coalescing = &config.query_coalescing;
     coalescing.enabled.then(|| {
-        CoalesceLayer::new(CoalesceOptions {
+        QueryCoalescingLayer::new(QueryCoalescingOptions {
             window: coalescing.window_ms.into(),
             max_subscribers: coalescing.max_subscribers,
             max_pending: coalescing.max_pending_queries,
@@ -205,14 +206,14 @@ fn coalesce(config: &Config) -> Option<CoalesceLayer> {
     })
 }
 
-fn rate_limit(config: &Config, limiter: &Limiter) -> Option<OperationLimitLayer> {
+fn rate_limit(config: &Config, limiter: &Limiter) -> Option<RateLimitLayer> {
     let options = config.rate_limit.operations()?;
-    Some(OperationLimitLayer::new(limiter.clone(), options))
+    Some(RateLimitLayer::new(limiter.clone(), options))
 }
 
-fn tenant(config: &Config) -> Option<TenantLayer> {
+fn tenant(config: &Config) -> Option<TenantAffinityLayer> {
     let affinity = &config.tenant_affinity;
-    affinity.enabled.then(|| TenantLayer::new(affinity.options()))
+    affinity.enabled.then(|| TenantAffinityLayer::new(affinity.options()))
 }
 
 fn breaker(config: &Config, node: &NodeId, scores: &Scores) -> Option<BreakerLayer> {
@@ -241,19 +242,19 @@ fn limit(config: &Config, node: &NodeId) -> Option<LimitLayer> {
     })
 }
 
-fn session(config: &Config, stores: &Stores, scores: &Arc<Scores>) -> Option<SessionLayer> {
+fn session(config: &Config, stores: &Stores, scores: &Arc<Scores>) -> Option<SessionPinningLayer> {
     let sessions = &config.session_pinning;
     sessions.enabled.then(|| {
-        let options = SessionOptions {
+        let options = SessionPinningOptions {
             strategy: match sessions.wait_strategy {
                 config::WaitStrategy::Block => WaitStrategy::Block,
                 config::WaitStrategy::RoutePin => WaitStrategy::RoutePin,
             },
             max_wait: sessions.max_wait_ms.into(),
             ttl: sessions.ttl_seconds.into(),
-            most: sessions.max_sessions,
+            max_sessions: sessions.max_sessions,
         };
-        SessionLayer::new(stores, Arc::clone(scores), options)
+        SessionPinningLayer::new(stores, Arc::clone(scores), options)
     })
 }
 
@@ -262,7 +263,7 @@ fn idempotency(config: &Config, stores: &Stores) -> Option<IdempotencyLayer> {
     idempotency.enabled.then(|| {
         let options = IdempotencyOptions {
             ttl: idempotency.ttl_seconds.into(),
-            most: idempotency.max_cached_keys,
+            max_keys: idempotency.max_cached_keys,
             ..IdempotencyOptions::default()
         };
         IdempotencyLayer::new(stores, options)

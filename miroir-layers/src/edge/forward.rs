@@ -61,17 +61,17 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use miroir_pipeline::Placed;
 use miroir_pipeline::deadline::Deadline;
 use miroir_pipeline::error::{BoxError, Error};
 use miroir_pipeline::http::Router;
-use miroir_pipeline::http::{Answered, refuse};
+use miroir_pipeline::http::{Answered, EdgeFuture, EdgeService, refuse};
 use tower::{Layer, Service};
 
 /// Marks what was passed on.
@@ -143,6 +143,10 @@ impl ForwardLayer {
             .build(connector);
         Self(Arc::new(State { options, router: Router::default(), client }))
     }
+}
+
+impl Placed for ForwardLayer {
+    const NAME: &'static str = "forward";
 }
 
 impl<S> Layer<S> for ForwardLayer {
@@ -285,18 +289,13 @@ impl State {
 
 impl<S, B> Service<Request<B>> for Forward<S>
 where
-    S: Service<
-            Request<B>,
-            Response = Response<Full<Bytes>>,
-            Error = Infallible,
-            Future: Send + 'static,
-        >,
+    S: EdgeService<B, Body = Full<Bytes>>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+    type Future = EdgeFuture<Full<Bytes>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)

@@ -1,13 +1,13 @@
 //! Layers of the index stage.
 
-pub mod coalesce;
-pub mod planner;
-pub mod session;
-pub mod stamp;
-pub mod tenant;
+pub mod query_coalescing;
+pub mod query_planner;
+pub mod reserved_fields;
+pub mod session_pinning;
+pub mod tenant_affinity;
 
-pub use coalesce::{CoalesceLayer, CoalesceOptions};
-pub use planner::{QueryPlannerLayer, QueryPlannerOptions};
-pub use session::{SessionLayer, SessionOptions, WaitStrategy};
-pub use stamp::{StampLayer, StampOptions};
-pub use tenant::{TenantLayer, TenantOptions};
+pub use query_coalescing::{QueryCoalescingLayer, QueryCoalescingOptions};
+pub use query_planner::{QueryPlannerLayer, QueryPlannerOptions};
+pub use reserved_fields::{ReservedFieldsLayer, ReservedFieldsOptions};
+pub use session_pinning::{SessionPinningLayer, SessionPinningOptions, WaitStrategy};
+pub use tenant_affinity::{TenantAffinityLayer, TenantAffinityOptions};

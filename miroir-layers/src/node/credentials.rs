@@ -31,13 +31,15 @@
 //! ```
 
 use std::fmt;
-use std::task::{self, Poll};
 
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, InvalidHeaderValue};
-use miroir_pipeline::node::{Request, Response};
-use miroir_pipeline::{Error, Placed, StageService};
-use tower::{Layer, Service};
+use miroir_pipeline::node::Request;
+use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
+use miroir_pipeline::{Placed, StageService};
+
+use super::LimitLayer;
 
 /// See the [module's documentation](self).
 #[derive(Clone)]
@@ -67,34 +69,18 @@ impl CredentialsLayer {
 
 impl Placed for CredentialsLayer {
     const NAME: &'static str = "credentials";
-    const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker", "load", "deadline", "limit"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<LimitLayer>()];
 }
 
-impl<S> Layer<S> for CredentialsLayer {
-    type Service = Credentials<S>;
-    fn layer(&self, inner: S) -> Credentials<S> {
-        Credentials { inner, layer: self.clone() }
-    }
-}
+miroir_pipeline::layer!(CredentialsLayer);
 
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct Credentials<S> {
-    inner: S,
-    layer: CredentialsLayer,
-}
-
-impl<S: StageService<Request>> Service<Request> for Credentials<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> S::Future {
-        request.headers_mut().insert(AUTHORIZATION, self.layer.value.clone());
-        self.inner.call(request)
+impl Middleware<Request> for CredentialsLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        mut request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
+        request.headers_mut().insert(AUTHORIZATION, self.value.clone());
+        next.pass(request)
     }
 }

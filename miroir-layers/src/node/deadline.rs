@@ -36,16 +36,15 @@
 //! # }
 //! ```
 
-use std::task::{self, Poll};
 use std::time::Duration;
 
 use miroir_api::NodeId;
-use miroir_pipeline::node::{Request, Response};
-use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::node::Request;
+use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
-use tower::{Layer, Service};
 
-use super::call_of;
+use super::{LoadLayer, call_of};
 
 /// How long calls may take that do not say so themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,44 +70,28 @@ impl DeadlineLayer {
 
 impl Placed for DeadlineLayer {
     const NAME: &'static str = "deadline";
-    const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker", "load"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<LoadLayer>()];
 }
 
-impl<S> Layer<S> for DeadlineLayer {
-    type Service = Deadline<S>;
-    fn layer(&self, inner: S) -> Deadline<S> {
-        Deadline { inner, layer: self.clone() }
-    }
-}
+miroir_pipeline::layer!(DeadlineLayer);
 
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct Deadline<S> {
-    inner: S,
-    layer: DeadlineLayer,
-}
-
-impl<S: StageService<Request>> Service<Request> for Deadline<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for DeadlineLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         let own = call_of(&request).map(|call| call.deadline.remaining());
-        let Some(left) = own.or(self.layer.options.fallback) else {
-            return Box::pin(self.inner.call(request));
+        let Some(left) = own.or(self.options.fallback) else {
+            return next.pass(request);
         };
-        let timeout = Error::node(&self.layer.node, "timeout");
+        let timeout = Error::node(&self.node, "timeout");
         if left.is_zero() {
-            return Box::pin(std::future::ready(Err(timeout)));
+            return Reply::refused(timeout);
         }
-        let mut inner = take_ready(&mut self.inner);
-        Box::pin(async move {
-            tokio::time::timeout(left, inner.call(request)).await.unwrap_or(Err(timeout))
+        let next = next.take();
+        Reply::boxed(async move {
+            tokio::time::timeout(left, next.run(request)).await.unwrap_or(Err(timeout))
         })
     }
 }

@@ -41,14 +41,15 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{self, Poll};
 use std::time::Duration;
 
 use miroir_api::NodeId;
-use miroir_pipeline::node::{Request, Response};
-use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::node::Request;
+use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
-use tower::{Layer, Service};
+
+use super::CredentialsLayer;
 
 /// Which faults, and how often. By default none.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -141,41 +142,23 @@ impl FaultLayer {
 
 impl Placed for FaultLayer {
     const NAME: &'static str = "fault";
-    const INSIDE_OF: &'static [&'static str] =
-        &["metrics", "breaker", "load", "deadline", "limit", "credentials"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<CredentialsLayer>()];
 }
 
-impl<S> Layer<S> for FaultLayer {
-    type Service = FaultService<S>;
-    fn layer(&self, inner: S) -> FaultService<S> {
-        FaultService { inner, shared: Arc::clone(&self.shared) }
-    }
-}
+miroir_pipeline::layer!(FaultLayer);
 
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct FaultService<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S: StageService<Request>> Service<Request> for FaultService<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for FaultLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         let fate = self.shared.fate();
         if fate == Fate::default() {
-            return Box::pin(self.inner.call(request));
+            return next.pass(request);
         }
-        let mut inner = take_ready(&mut self.inner);
-        let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
+        let (shared, next) = (Arc::clone(&self.shared), next.take());
+        Reply::boxed(async move {
             if let Some(delay) = fate.delay {
                 shared.count("delay");
                 tokio::time::sleep(delay).await;
@@ -184,7 +167,7 @@ impl<S: StageService<Request>> Service<Request> for FaultService<S> {
                 shared.count("error");
                 return Err(Error::node(&shared.node, "injected"));
             }
-            inner.call(request).await
+            next.run(request).await
         })
     }
 }

@@ -35,17 +35,16 @@
 //! ```
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use miroir_api::NodeId;
 use miroir_pipeline::context::Class;
-use miroir_pipeline::node::{Request, Response};
-use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::node::Request;
+use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::{Layer, Service};
 
-use super::call_of;
+use super::{DeadlineLayer, call_of};
 
 /// Calls in flight to one node. 0 counts as 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,43 +139,26 @@ impl LimitLayer {
 
 impl Placed for LimitLayer {
     const NAME: &'static str = "limit";
-    const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker", "load", "deadline"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<DeadlineLayer>()];
 }
 
-impl<S> Layer<S> for LimitLayer {
-    type Service = Limit<S>;
-    fn layer(&self, inner: S) -> Limit<S> {
-        Limit { inner, lanes: Arc::clone(&self.lanes) }
-    }
-}
+miroir_pipeline::layer!(LimitLayer);
 
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct Limit<S> {
-    inner: S,
-    lanes: Arc<Lanes>,
-}
-
-impl<S: StageService<Request>> Service<Request> for Limit<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for LimitLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         let call = call_of(&request);
         if call.is_some_and(|call| call.probe) {
-            return Box::pin(self.inner.call(request));
+            return next.pass(request);
         }
         let class = call.map_or(Class::Interactive, |call| call.class);
-        let mut inner = take_ready(&mut self.inner);
-        let lanes = Arc::clone(&self.lanes);
-        Box::pin(async move {
+        let (lanes, next) = (Arc::clone(&self.lanes), next.take());
+        Reply::boxed(async move {
             let _place = lanes.place(class).await?;
-            inner.call(request).await
+            next.run(request).await
         })
     }
 }

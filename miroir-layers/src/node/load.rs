@@ -32,16 +32,15 @@
 //! ```
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use miroir_api::NodeId;
-use miroir_pipeline::node::{NodeScore, Request, Response, Scores};
-use miroir_pipeline::stage::{StageFuture, take_ready};
-use miroir_pipeline::{Error, Placed, StageService};
+use miroir_pipeline::node::{NodeScore, Request, Scores};
+use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
+use miroir_pipeline::{Placed, StageService};
 use tokio::time::Instant;
-use tower::{Layer, Service};
 
-use super::{call_of, failure};
+use super::{BreakerLayer, call_of, failure};
 
 /// See the [module's documentation](self).
 #[derive(Clone, Debug)]
@@ -59,22 +58,10 @@ impl LoadLayer {
 
 impl Placed for LoadLayer {
     const NAME: &'static str = "load";
-    const INSIDE_OF: &'static [&'static str] = &["metrics", "breaker"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<BreakerLayer>()];
 }
 
-impl<S> Layer<S> for LoadLayer {
-    type Service = Load<S>;
-    fn layer(&self, inner: S) -> Load<S> {
-        Load { inner, layer: self.clone() }
-    }
-}
-
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct Load<S> {
-    inner: S,
-    layer: LoadLayer,
-}
+miroir_pipeline::layer!(LoadLayer);
 
 /// Observes the call at its end, whatever that is.
 struct Sample<'a> {
@@ -92,25 +79,20 @@ impl Drop for Sample<'_> {
     }
 }
 
-impl<S: StageService<Request>> Service<Request> for Load<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for LoadLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         if call_of(&request).is_some_and(|call| call.probe) {
-            return Box::pin(self.inner.call(request));
+            return next.pass(request);
         }
-        let mut inner = take_ready(&mut self.inner);
-        let LoadLayer { score } = self.layer.clone();
-        Box::pin(async move {
+        let (score, next) = (Arc::clone(&self.score), next.take());
+        Reply::boxed(async move {
             let _in_flight = score.begin();
             let mut sample = Sample { score: &score, started: Instant::now(), ended: false };
-            let answer = inner.call(request).await;
+            let answer = next.run(request).await;
             let now = Instant::now();
             let took = now - sample.started;
             sample.ended = true;

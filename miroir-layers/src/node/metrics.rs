@@ -38,19 +38,14 @@
 //! ```
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use miroir_api::NodeId;
 use miroir_pipeline::node::{Connections, Request, Response};
-use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
 use tokio::time::Instant;
-use tower::{Layer, Service};
 
-use super::{call_of, failure};
-
-/// The error that takes no time.
-const REFUSED: &str = super::breaker::REFUSED;
+use super::{REFUSED, call_of, failure};
 
 /// See the [module's documentation](self).
 #[derive(Clone, Debug)]
@@ -77,19 +72,7 @@ impl Placed for MetricsLayer {
     const NAME: &'static str = "metrics";
 }
 
-impl<S> Layer<S> for MetricsLayer {
-    type Service = Metrics<S>;
-    fn layer(&self, inner: S) -> Metrics<S> {
-        Metrics { inner, layer: self.clone() }
-    }
-}
-
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct Metrics<S> {
-    inner: S,
-    layer: MetricsLayer,
-}
+miroir_pipeline::layer!(MetricsLayer);
 
 impl MetricsLayer {
     fn record(&self, operation: &'static str, started: Instant, answer: &Result<Response, Error>) {
@@ -141,23 +124,18 @@ impl Drop for Cancelled<'_> {
     }
 }
 
-impl<S: StageService<Request>> Service<Request> for Metrics<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let mut inner = take_ready(&mut self.inner);
-        let layer = self.layer.clone();
-        Box::pin(async move {
+impl Middleware<Request> for MetricsLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
+        let (layer, next) = (self.clone(), next.take());
+        Reply::boxed(async move {
             let operation = call_of(&request).map_or("other", |call| call.operation);
             let mut guard = Cancelled { node: &layer.node, operation, ended: false };
             let started = Instant::now();
-            let answer = inner.call(request).await;
+            let answer = next.run(request).await;
             guard.ended = true;
             layer.record(operation, started, &answer);
             answer

@@ -23,6 +23,9 @@ use ::http::StatusCode;
 use miroir_pipeline::node::{NodeCall, Request, Response};
 use miroir_pipeline::{Error, Fault};
 
+/// The failure that `breaker` answers with: it takes no time, and no node was asked.
+const REFUSED: &str = "breaker_open";
+
 /// What a call is, if its maker said so.
 fn call_of(request: &Request) -> Option<NodeCall> {
     request.extensions().get::<NodeCall>().copied()

@@ -9,5 +9,5 @@ pub mod shadow;
 pub use alias::AliasLayer;
 pub use authorize::{AuthorizeLayer, AuthorizeOptions};
 pub use idempotency::{IdempotencyLayer, IdempotencyOptions};
-pub use rate_limit::{OperationLimitLayer, OperationLimitOptions};
+pub use rate_limit::{RateLimitLayer, RateLimitOptions};
 pub use shadow::{Shadow, ShadowLayer, ShadowLog, ShadowOptions};

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use miroir_layers::edge::rate_limit::{Rate, RateLimitOptions};
-use miroir_layers::operation::OperationLimitOptions;
+use miroir_layers::operation;
 use serde::de::{Deserializer, Error as _};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
@@ -106,10 +106,13 @@ impl RateLimitConfig {
     }
 
     /// The operation stage's part, if there is one.
-    pub(crate) fn operations(&self) -> Option<OperationLimitOptions> {
+    pub(crate) fn operations(&self) -> Option<operation::RateLimitOptions> {
         let rate = |text: Option<RateText>| text.map(|text| text.0);
         (self.enabled && (self.per_key.is_some() || self.per_tenant.is_some())).then(|| {
-            OperationLimitOptions { per_key: rate(self.per_key), per_tenant: rate(self.per_tenant) }
+            operation::RateLimitOptions {
+                per_key: rate(self.per_key),
+                per_tenant: rate(self.per_tenant),
+            }
         })
     }
 

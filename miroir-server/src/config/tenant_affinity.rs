@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use http::HeaderName;
 use miroir_api::GroupId;
-use miroir_layers::index::TenantOptions;
-use miroir_layers::index::tenant::{Fallback, Mode};
+use miroir_layers::index::TenantAffinityOptions;
+use miroir_layers::index::tenant_affinity::{Fallback, Mode};
 use serde::{Deserialize, Serialize};
 
 use super::Config;
@@ -81,8 +81,8 @@ impl TenantAffinityConfig {
     }
 
     /// As the layer's options.
-    pub(crate) fn options(&self) -> TenantOptions {
-        TenantOptions {
+    pub(crate) fn options(&self) -> TenantAffinityOptions {
+        TenantAffinityOptions {
             mode: match self.mode {
                 TenantMode::Header => Mode::Header,
                 TenantMode::ApiKey => Mode::ApiKey,

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{self, Poll};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{Either, Full};
 use miroir::Error;
+use miroir::http::{EdgeFuture, EdgeService};
 use miroir::stage::take_ready;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{Layer, Service};
@@ -89,18 +89,10 @@ fn refuse() -> Response<Full<Bytes>> {
     response
 }
 
-impl<S, B, C> Service<Request<B>> for Admit<S>
-where
-    S: Service<Request<B>, Response = Response<C>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Send + 'static,
-    C: Send + 'static,
-{
-    type Response = Response<Either<Full<Bytes>, C>>;
+impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for Admit<S> {
+    type Response = Response<Either<Full<Bytes>, S::Body>>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+    type Future = EdgeFuture<Either<Full<Bytes>, S::Body>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)

@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use std::task::{self, Poll};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN,
@@ -17,6 +16,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
+use miroir::http::{EdgeFuture, EdgeService};
 use miroir::stage::take_ready;
 use tower::{Layer, Service};
 
@@ -65,18 +65,10 @@ fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response<Full<Bytes
     Some(response)
 }
 
-impl<S, B, C> Service<Request<B>> for Cors<S>
-where
-    S: Service<Request<B>, Response = Response<C>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Send + 'static,
-    C: Send + 'static,
-{
-    type Response = Response<Either<Full<Bytes>, C>>;
+impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for Cors<S> {
+    type Response = Response<Either<Full<Bytes>, S::Body>>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+    type Future = EdgeFuture<Either<Full<Bytes>, S::Body>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)

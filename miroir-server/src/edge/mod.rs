@@ -24,25 +24,24 @@ mod observe;
 mod panic;
 mod request_id;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use http::Request;
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
 use miroir::Cluster;
 use miroir::cluster::Leadership;
 use miroir::http::TenantSource;
-use miroir::http::{Decode, DecodeOptions};
+use miroir::http::{Decode, DecodeOptions, EdgeService};
 use miroir::keyring::Keyring;
 use miroir::stack::Description;
 use miroir::store::{Stores, memory};
 use miroir_layers::edge::{
     AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions, RateLimitLayer,
 };
+use tower::Layer;
 use tower::layer::util::{Identity, Stack as Pair};
-use tower::{Layer, Service};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -60,32 +59,13 @@ use crate::{admin, options};
 
 /// What a listener serves: one request at a time and connection, any number of clones.
 pub(crate) trait Edge:
-    Service<
-        Request<Incoming>,
-        Response = http::Response<Self::Body>,
-        Error = Infallible,
-        Future: Send,
-    > + Clone
-    + Send
-    + 'static
+    EdgeService<Incoming, Body: Body<Data = Bytes, Error: Into<miroir::error::BoxError>>>
 {
-    /// Body of its answers.
-    type Body: hyper::body::Body<Data = bytes::Bytes, Error: Into<miroir::error::BoxError>>
-        + Send
-        + 'static;
 }
 
-impl<S, B> Edge for S
-where
-    S: Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: hyper::body::Body<Data = bytes::Bytes, Error: Into<miroir::error::BoxError>>
-        + Send
-        + 'static,
+impl<S> Edge for S where
+    S: EdgeService<Incoming, Body: Body<Data = Bytes, Error: Into<miroir::error::BoxError>>>
 {
-    type Body = B;
 }
 
 /// Layers of the edge with their names: one list for the service and for `--describe-stack`.

@@ -8,10 +8,10 @@ use std::convert::Infallible;
 use std::task::{self, Poll};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
+use miroir::http::{EdgeFuture, EdgeService};
 use miroir::stage::take_ready;
 use tower::{Layer, Service};
 
@@ -82,18 +82,10 @@ fn not_acceptable() -> Response<Full<Bytes>> {
     response
 }
 
-impl<S, B, C> Service<Request<B>> for Negotiate<S>
-where
-    S: Service<Request<B>, Response = Response<C>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Send + 'static,
-    C: Send + 'static,
-{
-    type Response = Response<Either<Full<Bytes>, C>>;
+impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for Negotiate<S> {
+    type Response = Response<Either<Full<Bytes>, S::Body>>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+    type Future = EdgeFuture<Either<Full<Bytes>, S::Body>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)

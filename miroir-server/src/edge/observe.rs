@@ -8,10 +8,8 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Instant;
 
-use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
-use miroir::http::Answered;
-use miroir::http::Router;
+use miroir::http::{Answered, EdgeFuture, EdgeService, Router};
 use miroir::stage::take_ready;
 use miroir_api::IndexUid;
 use tower::{Layer, Service};
@@ -128,17 +126,10 @@ fn record(method: &'static str, status: StatusCode, answered: &Answered, started
     }
 }
 
-impl<S, B, C> Service<Request<B>> for Observe<S>
-where
-    S: Service<Request<B>, Response = Response<C>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Send + 'static,
-{
-    type Response = Response<C>;
+impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for Observe<S> {
+    type Response = Response<S::Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+    type Future = EdgeFuture<S::Body>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)

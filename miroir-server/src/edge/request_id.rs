@@ -8,9 +8,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{self, Poll};
 
-use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
-use miroir::http::RequestId;
+use miroir::http::{EdgeFuture, EdgeService, RequestId};
 use miroir::stage::take_ready;
 use miroir_api::header::{MIROIR_REQUEST_ID, REQUEST_ID};
 use tower::{Layer, Service};
@@ -53,17 +52,10 @@ pub(super) struct WithRequestId<S> {
     inner: S,
 }
 
-impl<S, B, C> Service<Request<B>> for WithRequestId<S>
-where
-    S: Service<Request<B>, Response = Response<C>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Send + 'static,
-{
-    type Response = Response<C>;
+impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for WithRequestId<S> {
+    type Response = Response<S::Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+    type Future = EdgeFuture<S::Body>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)

@@ -11,11 +11,9 @@ mod routes;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use miroir_api::NodeId;
@@ -23,7 +21,6 @@ use miroir_pipeline::Error;
 use miroir_pipeline::node::{NodeCall, Request, Response};
 use serde_json::Value;
 use tokio::sync::watch;
-use tower::Service;
 
 pub use disk::{Disk, Document, Index, Task, Work, default_settings};
 pub use routes::Incoming;
@@ -270,16 +267,4 @@ impl State {
     }
 }
 
-impl Service<Request> for FakeNode {
-    type Response = Response;
-    type Error = Error;
-    type Future = BoxFuture<'static, Result<Response, Error>>;
-
-    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        Box::pin(self.clone().run(request))
-    }
-}
+miroir_pipeline::service!(FakeNode: Request);

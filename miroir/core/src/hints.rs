@@ -117,13 +117,13 @@ mod tests {
         // Turns are spread evenly over what is left.
         assert_eq!(hints.order(groups(&[0, 1, 2]), 2), groups(&[1, 2]));
         assert_eq!(hints.order(groups(&[0, 1, 2]), 3), groups(&[2, 1]));
-        hints.group(GroupId(2), "tenant", Strength::Prefer);
+        hints.group(GroupId(2), "tenant_affinity", Strength::Prefer);
         assert_eq!(hints.order(groups(&[0, 1, 2]), 2), groups(&[2, 1]));
-        hints.group(GroupId(1), "tenant", Strength::Pin);
+        hints.group(GroupId(1), "tenant_affinity", Strength::Pin);
         assert_eq!(hints.order(groups(&[0, 1, 2]), 0), groups(&[1]));
-        hints.group(GroupId(0), "session", Strength::Must);
+        hints.group(GroupId(0), "session_pinning", Strength::Must);
         assert_eq!(hints.order(groups(&[0, 1, 2]), 1), groups(&[0]));
-        hints.group(GroupId(1), "tenant", Strength::Pin);
+        hints.group(GroupId(1), "tenant_affinity", Strength::Pin);
         assert_eq!(hints.order(groups(&[0, 1, 2]), 1), groups(&[0]));
     }
 
@@ -131,7 +131,7 @@ mod tests {
     fn where_all_are_barred_there_is_none() {
         let mut hints = Hints::default();
         hints.bar(groups(&[0, 1]));
-        hints.group(GroupId(0), "tenant", Strength::Prefer);
+        hints.group(GroupId(0), "tenant_affinity", Strength::Prefer);
         assert!(hints.order(groups(&[0, 1]), 7).is_empty());
         assert!(Hints::default().order([], 7).is_empty());
     }
@@ -140,8 +140,10 @@ mod tests {
     fn must_beats_prefer_in_either_order() {
         for swap in [false, true] {
             let mut hints = Hints::default();
-            let mut asks =
-                [(GroupId(1), "tenant", Strength::Prefer), (GroupId(2), "session", Strength::Must)];
+            let mut asks = [
+                (GroupId(1), "tenant_affinity", Strength::Prefer),
+                (GroupId(2), "session_pinning", Strength::Must),
+            ];
             if swap {
                 asks.reverse();
             }
@@ -149,8 +151,9 @@ mod tests {
                 hints.group(group, by, strength);
             }
             let ask = hints.group.unwrap();
-            assert_eq!((ask.value, ask.by), (GroupId(2), "session"));
-            let lost = Overruled { what: "group", by: "tenant", winner: "session" };
+            assert_eq!((ask.value, ask.by), (GroupId(2), "session_pinning"));
+            let lost =
+                Overruled { what: "group", by: "tenant_affinity", winner: "session_pinning" };
             assert_eq!(hints.overruled, [lost]);
         }
     }

@@ -10,7 +10,7 @@
 //! | `min_settings_version` | `X-Miroir-Min-Settings-Version` | Decode | Scatter |
 //! | `tenant` | `X-Miroir-Tenant`, or the API key | Decode | `tenant_affinity`, `rate_limit` |
 //! | `over_fetch` | `X-Miroir-Over-Fetch` | Decode | Scatter |
-//! | `session` | `X-Miroir-Session` | Decode | `session` |
+//! | `session` | `X-Miroir-Session` | Decode | `session_pinning` |
 //! | `idempotency` | `Idempotency-Key` | Decode | `idempotency`, whoever makes a task |
 //! | `alias` | the catalogue | `alias` | explanations |
 //! | `explain` | the route | the operation `explain` | whoever decides something: Scatter, `hedge`, Dispatch; see [`crate::explain`] |

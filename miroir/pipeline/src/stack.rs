@@ -13,8 +13,58 @@ use crate::stage::{BoxService, Stage, StageService};
 pub trait Placed {
     /// The layer's name in order errors, `--describe-stack` and docs.
     const NAME: &'static str;
-    /// Layers of the same stage that must be outside of this one where both are present.
-    const INSIDE_OF: &'static [&'static str] = &[];
+    /// Layers of the same stage that must be outside of this one where both are present. What they
+    /// must be inside of, this one must be too: the nearest ones are enough.
+    const INSIDE_OF: &'static [LayerName] = &[];
+}
+
+/// The name of a layer that exists: there is no way to one but by the layer's type. So a name that
+/// is misspelt, or that outlived its layer, does not compile, and neither do layers each of which
+/// must be outside of the other.
+///
+/// ```
+/// use miroir_pipeline::Placed;
+/// use miroir_pipeline::stack::LayerName;
+///
+/// struct Outer;
+/// impl Placed for Outer {
+///     const NAME: &'static str = "outer";
+/// }
+///
+/// struct Inner;
+/// impl Placed for Inner {
+///     const NAME: &'static str = "inner";
+///     const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<Outer>()];
+/// }
+/// # assert_eq!(Inner::INSIDE_OF[0].as_str(), "outer");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerName {
+    name: &'static str,
+    inside_of: &'static [LayerName],
+}
+
+impl LayerName {
+    /// The name of this layer.
+    pub const fn of<L: Placed + ?Sized>() -> Self {
+        Self { name: L::NAME, inside_of: L::INSIDE_OF }
+    }
+
+    /// As text: the layer's [`Placed::NAME`].
+    pub const fn as_str(self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it is this layer, or one that this one must be inside of.
+    fn reaches(&self, outer: &str) -> bool {
+        self.name == outer || self.inside_of.iter().any(|next| next.reaches(outer))
+    }
+}
+
+impl fmt::Display for LayerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 /// Two layers stand in the wrong order.
@@ -53,20 +103,23 @@ impl fmt::Display for Description {
     }
 }
 
+/// A layer's name, and what must be outside of it.
+type Entry = (&'static str, &'static [LayerName]);
+
 /// Collects layers, outermost first, and builds a service.
 ///
 /// ```
-/// # use miroir::{index, Stack, stage::from_fn};
+/// # use miroir_pipeline::{index, Stack, stage::from_fn};
 /// let stack = Stack::<index::Request>::new()
 ///     .push_named("log", from_fn(|request: index::Request, next| next_run(request, next)));
-/// # fn next_run(r: index::Request, n: miroir::stage::Next<index::Request>)
-/// #   -> impl std::future::Future<Output = Result<index::Response, miroir::Error>> + Send { n.run(r) }
+/// # fn next_run(r: index::Request, n: miroir_pipeline::stage::Next<index::Request>)
+/// #   -> impl std::future::Future<Output = Result<index::Response, miroir_pipeline::Error>> + Send { n.run(r) }
 /// assert_eq!(stack.describe().layers, ["log"]);
 /// ```
 #[must_use]
 pub struct Stack<R, L = Identity> {
     layers: L,
-    entries: Vec<(&'static str, &'static [&'static str])>,
+    entries: Vec<Entry>,
     stage: PhantomData<fn(R)>,
 }
 
@@ -90,11 +143,7 @@ impl<R: Stage> Default for Stack<R> {
 }
 
 impl<R: Stage, L> Stack<R, L> {
-    fn add<N>(
-        mut self,
-        entry: Option<(&'static str, &'static [&'static str])>,
-        layer: N,
-    ) -> Stack<R, Pair<N, L>> {
+    fn add<N>(mut self, entry: Option<Entry>, layer: N) -> Stack<R, Pair<N, L>> {
         self.entries.extend(entry);
         Stack { layers: Pair::new(layer, self.layers), entries: self.entries, stage: PhantomData }
     }
@@ -131,11 +180,59 @@ impl<R: Stage, L> Stack<R, L> {
     {
         for (at, (inner, needs)) in self.entries.iter().enumerate() {
             for (outer, _) in &self.entries[at + 1..] {
-                if needs.contains(outer) {
+                if needs.iter().any(|need| need.reaches(outer)) {
                     return Err(OrderError { stage: R::NAME, inner, outer });
                 }
             }
         }
         Ok(BoxService::new(self.layers.layer(base)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::node::Request;
+
+    macro_rules! chain {
+        ($($layer:ident: $name:literal, $($outer:ident)?;)*) => {$(
+            #[derive(Clone)]
+            struct $layer;
+
+            impl Placed for $layer {
+                const NAME: &'static str = $name;
+                const INSIDE_OF: &'static [LayerName] = &[$(LayerName::of::<$outer>())?];
+            }
+
+            impl<S> Layer<S> for $layer {
+                type Service = S;
+                fn layer(&self, inner: S) -> S {
+                    inner
+                }
+            }
+        )*};
+    }
+
+    chain! {
+        First: "first", ;
+        Second: "second", First;
+        Third: "third", Second;
+        Free: "free", ;
+    }
+
+    fn base() -> BoxService<Request> {
+        BoxService::new(tower::service_fn(|_: Request| std::future::ready(Err(Error::not_found()))))
+    }
+
+    #[test]
+    fn what_is_inside_of_a_layer_is_inside_of_what_that_is_inside_of() {
+        let stack = || Stack::<Request>::new();
+        assert!(stack().push(First).push(Free).push(Second).push(Third).build(base()).is_ok());
+        assert!(stack().push(Free).push(First).push(Third).build(base()).is_ok());
+        assert!(stack().push(Third).push(Free).build(base()).is_ok());
+        let wrong = stack().push(Third).push(Free).push(First).build(base()).unwrap_err();
+        let expected = OrderError { stage: "node", inner: "third", outer: "first" };
+        assert_eq!(wrong, expected);
     }
 }

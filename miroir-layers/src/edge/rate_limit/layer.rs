@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
 use miroir_pipeline::Placed;
-use miroir_pipeline::http::refuse;
+use miroir_pipeline::http::{EdgeFuture, EdgeService, refuse};
 use miroir_pipeline::quota::{Peer, Quota};
 use miroir_pipeline::stage::take_ready;
 use subtle::ConstantTimeEq;
@@ -101,18 +100,10 @@ impl Shared {
     }
 }
 
-impl<S, B, C> Service<Request<B>> for RateLimit<S>
-where
-    S: Service<Request<B>, Response = Response<C>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static,
-    B: Send + 'static,
-    C: Send + 'static,
-{
-    type Response = Response<Either<Full<Bytes>, C>>;
+impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for RateLimit<S> {
+    type Response = Response<Either<Full<Bytes>, S::Body>>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+    type Future = EdgeFuture<Either<Full<Bytes>, S::Body>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)

@@ -1,18 +1,18 @@
 //! The layer and its service.
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 use std::time::Duration;
 
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::error::ErrorKind;
 use miroir_pipeline::leaf::{Failed, Request, Response, Target};
-use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::stage::{Middleware, Next, Ready, Reply};
 use miroir_pipeline::{Error, Fault, Placed, Retry, StageService};
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceExt};
 
 use super::FailoverOptions;
+use crate::leaf::HedgeLayer;
 use crate::leaf::budget::Budget;
 use crate::leaf::failure::{as_failure, or_failed};
 
@@ -47,39 +47,22 @@ impl Default for FailoverLayer {
 
 impl Placed for FailoverLayer {
     const NAME: &'static str = "failover";
-    const INSIDE_OF: &'static [&'static str] = &["hedge"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<HedgeLayer>()];
 }
 
-impl<S> Layer<S> for FailoverLayer {
-    type Service = Failover<S>;
-    fn layer(&self, inner: S) -> Failover<S> {
-        Failover { inner, shared: Arc::clone(&self.shared) }
-    }
-}
+miroir_pipeline::layer!(FailoverLayer);
 
-/// See the [module's documentation](super).
-#[derive(Clone, Debug)]
-pub struct Failover<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S: StageService<Request>> Service<Request> for Failover<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for FailoverLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         match &request.target {
-            Target::Exactly(_) => Box::pin(self.inner.call(request)),
+            Target::Exactly(_) => next.pass(request),
             Target::Cover { .. } => {
-                let inner = take_ready(&mut self.inner);
-                let shared = Arc::clone(&self.shared);
-                Box::pin(async move { shared.cover(inner, &request).await })
+                let (shared, next) = (Arc::clone(&self.shared), next.take());
+                Reply::boxed(async move { shared.cover(next, &request).await })
             }
         }
     }
@@ -93,14 +76,15 @@ impl Shared {
 
     async fn cover<S: StageService<Request>>(
         &self,
-        mut inner: S,
+        next: Next<Request, S>,
         request: &Request,
     ) -> Result<Response, Error> {
         let Target::Cover { shards, avoid, .. } = &request.target else {
-            return inner.call(request.clone()).await;
+            return next.run(request.clone()).await;
         };
         self.budget.deposit();
-        let mut answer = or_failed(inner.call(request.clone()).await, shards)?;
+        let (first, next) = next.start(request.clone());
+        let mut answer = or_failed(first.await, shards)?;
         if answer.failed.is_empty() {
             return Ok(answer);
         }
@@ -138,7 +122,7 @@ impl Shared {
                 avoid: avoid.clone(),
                 chosen: None,
             });
-            match inner.clone().oneshot(again).await {
+            match next.clone().run(again).await {
                 Ok(more) => {
                     answer.pages.extend(more.pages);
                     answer.failed = more.failed;

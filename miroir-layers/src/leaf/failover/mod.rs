@@ -44,7 +44,7 @@ mod layer;
 #[cfg(test)]
 mod tests;
 
-pub use layer::{Failover, FailoverLayer};
+pub use layer::FailoverLayer;
 
 /// How often, and how much at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

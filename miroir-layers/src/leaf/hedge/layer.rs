@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures_util::future::{self, Either};
@@ -13,10 +12,9 @@ use miroir_pipeline::context::Class;
 use miroir_pipeline::explain::Patience;
 use miroir_pipeline::leaf::{Request, Response, Target, choose};
 use miroir_pipeline::node::Scores;
-use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::stage::{Middleware, Next, Ready, Reply, Unready};
 use miroir_pipeline::{Error, Fault, Placed, StageService, gather};
 use tokio::time::{Instant, timeout_at};
-use tower::{Layer, Service, ServiceExt};
 
 use super::HedgeOptions;
 use crate::leaf::budget::Budget;
@@ -51,37 +49,20 @@ impl Placed for HedgeLayer {
     const NAME: &'static str = "hedge";
 }
 
-impl<S> Layer<S> for HedgeLayer {
-    type Service = Hedge<S>;
-    fn layer(&self, inner: S) -> Hedge<S> {
-        Hedge { inner, shared: Arc::clone(&self.shared) }
-    }
-}
+miroir_pipeline::layer!(HedgeLayer);
 
-/// See the [module's documentation](super).
-#[derive(Clone, Debug)]
-pub struct Hedge<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S: StageService<Request>> Service<Request> for Hedge<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for HedgeLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         match &request.target {
             Target::Cover { .. } if request.cx.class == Class::Interactive => {
-                let inner = take_ready(&mut self.inner);
-                let shared = Arc::clone(&self.shared);
-                Box::pin(async move { shared.cover(inner, &request).await })
+                let (shared, next) = (Arc::clone(&self.shared), next.take());
+                Reply::boxed(async move { shared.cover(next, &request).await })
             }
-            _ => Box::pin(self.inner.call(request)),
+            _ => next.pass(request),
         }
     }
 }
@@ -101,12 +82,12 @@ fn is_final(part: &Part) -> bool {
 impl Shared {
     async fn cover<S: StageService<Request>>(
         &self,
-        inner: S,
+        next: Next<Request, S>,
         request: &Request,
     ) -> Result<Response, Error> {
         let Request { topology, index, stale, route, .. } = request;
         let Target::Cover { shards, avoid, chosen } = &request.target else {
-            return inner.oneshot(request.clone()).await;
+            return next.run(request.clone()).await;
         };
         let cover = match chosen {
             Some(leaf) => {
@@ -117,11 +98,11 @@ impl Shared {
         };
         let hedges = AtomicU32::new(0);
         // The service that was polled ready takes the first part.
-        let spare = (cover.leaves.len() > 1).then(|| inner.clone());
-        let mut ready = Some(inner);
+        let others = (cover.leaves.len() > 1).then(|| next.another());
+        let mut ready = Some(next.into_unready());
         let parts = cover.leaves.into_iter().filter_map(|leaf| {
-            let service = ready.take().or_else(|| spare.clone())?;
-            Some(self.part(service, request, leaf, avoid, &hedges))
+            let next = ready.take().or_else(|| others.clone())?;
+            Some(self.part(next, request, leaf, avoid, &hedges))
         });
         let mut out = Response { pages: Vec::new(), failed: Vec::new(), missing: cover.missing };
         for part in gather::try_all(parts).await? {
@@ -135,7 +116,7 @@ impl Shared {
     /// Asks one node for its shards, and others for the same shards if that takes too long.
     async fn part<S: StageService<Request>>(
         &self,
-        mut service: S,
+        next: Unready<Request, S>,
         request: &Request,
         leaf: Leaf,
         avoid: &[NodeId],
@@ -163,8 +144,8 @@ impl Shared {
             chosen,
         };
         let asked = request.about(target(avoid.to_vec(), Some(leaf.clone())));
-        let call = match service.ready().await {
-            Ok(service) => service.call(asked),
+        let (call, next) = match next.ready().await {
+            Ok(next) => next.start(asked),
             Err(error) => return or_failed(Err(error), &leaf.shards),
         };
         let first = async { or_failed(call.await, &leaf.shards) };
@@ -193,7 +174,7 @@ impl Shared {
         };
         let Way { route, without, .. } = way;
         let again = Request { route, ..request.about(target(without, None)) };
-        let second = async { or_failed(service.oneshot(again).await, &leaf.shards) };
+        let second = async { or_failed(next.run(again).await, &leaf.shards) };
         let (answer, won) = race(first, std::pin::pin!(second)).await;
         let outcome = if won { "winner" } else { "loser" };
         metrics::counter!("miroir_hedge_fired_total", "outcome" => outcome).increment(1);

@@ -52,7 +52,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use layer::{Hedge, HedgeLayer};
+pub use layer::HedgeLayer;
 
 /// When, and how often at most.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,18 +1,17 @@
 //! The layer and its service.
 
 use std::sync::{Arc, Mutex};
-use std::task::{self, Poll};
 
 use miroir_api::NodeId;
-use miroir_pipeline::node::{NodeScore, Request, Response, Scores};
-use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::node::{NodeScore, Request, Scores};
+use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::stage::{Layer, Layered, Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
 use tokio::time::Instant;
-use tower::{Layer, Service};
 
+use super::BreakerOptions;
 use super::machine::{Machine, Phase, Ticket};
-use super::{BreakerOptions, REFUSED};
-use crate::node::{call_of, verdict};
+use crate::node::{MetricsLayer, REFUSED, call_of, verdict};
 
 #[derive(Debug)]
 struct Shared {
@@ -39,26 +38,19 @@ impl BreakerLayer {
 
 impl Placed for BreakerLayer {
     const NAME: &'static str = "breaker";
-    const INSIDE_OF: &'static [&'static str] = &["metrics"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<MetricsLayer>()];
 }
 
 impl<S> Layer<S> for BreakerLayer {
-    type Service = Breaker<S>;
-    fn layer(&self, inner: S) -> Breaker<S> {
+    type Service = Layered<Self, S>;
+    fn layer(&self, inner: S) -> Self::Service {
         // A score outlives its node's stack, and a gauge has to be there before it changes.
         self.shared.change(|machine, _| {
             self.shared.score.set_open(machine.refuses());
             self.shared.publish(machine.phase());
         });
-        Breaker { inner, shared: Arc::clone(&self.shared) }
+        Layered::new(self.clone(), inner)
     }
-}
-
-/// See the [module's documentation](super).
-#[derive(Clone, Debug)]
-pub struct Breaker<S> {
-    inner: S,
-    shared: Arc<Shared>,
 }
 
 impl Shared {
@@ -119,26 +111,21 @@ impl Drop for Guard {
     }
 }
 
-impl<S: StageService<Request>> Service<Request> for Breaker<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let mut inner = take_ready(&mut self.inner);
-        let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
+impl Middleware<Request> for BreakerLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
+        let (shared, next) = (Arc::clone(&self.shared), next.take());
+        Reply::boxed(async move {
             let probe = call_of(&request).is_some_and(|call| call.probe);
             // Asked when the call is made and not when its future is.
             let Some(ticket) = shared.change(|machine, now| machine.admit(now, probe)) else {
                 return Err(Error::node(&shared.node, REFUSED));
             };
             let mut guard = Guard { shared, ticket, healthy: None };
-            let answer = inner.call(request).await;
+            let answer = next.run(request).await;
             guard.healthy = verdict(&answer);
             answer
         })

@@ -56,10 +56,7 @@ mod machine;
 
 use std::time::Duration;
 
-pub use layer::{Breaker, BreakerLayer};
-
-/// The label of a refusal.
-pub(super) const REFUSED: &str = "breaker_open";
+pub use layer::BreakerLayer;
 
 /// When to open, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

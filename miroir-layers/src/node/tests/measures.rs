@@ -92,8 +92,6 @@ fn who_waits_for_a_place_is_counted_until_it_goes() {
     assert_eq!(depth.into_inner(), ["2", "1", "0"]);
 }
 
-const REFUSED: &str = breaker::REFUSED;
-
 #[test]
 fn the_breakers_state_is_a_gauge() {
     for (trip, state) in [(false, 0), (true, 2)] {

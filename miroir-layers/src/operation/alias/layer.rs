@@ -1,17 +1,17 @@
 //! The layer and its service.
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use miroir_pipeline::cluster::aliases::{AliasTable, not_writable};
-use miroir_pipeline::operation::{MultiSearch, Operation, Request, Response};
-use miroir_pipeline::stage::{StageFuture, take_ready};
-use miroir_pipeline::{Error, Placed, StageService};
+use miroir_pipeline::operation::{MultiSearch, Operation, Request};
+use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
+use miroir_pipeline::{Placed, StageService};
 use miroir_store::records::{Alias, Target};
-use tower::{Layer, Service};
 
 use super::many;
 use super::names::{Aliases, choose, named, one, widen};
+use crate::operation::IdempotencyLayer;
 
 /// See the [module's documentation](super).
 #[derive(Clone, Debug)]
@@ -29,40 +29,24 @@ impl AliasLayer {
 
 impl Placed for AliasLayer {
     const NAME: &'static str = "alias";
-    const INSIDE_OF: &'static [&'static str] = &["authorize", "idempotency"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<IdempotencyLayer>()];
 }
 
-impl<S> Layer<S> for AliasLayer {
-    type Service = AliasService<S>;
-    fn layer(&self, inner: S) -> AliasService<S> {
-        AliasService { inner, table: Arc::clone(&self.table) }
-    }
-}
-
-/// See the [module's documentation](super).
-#[derive(Clone, Debug)]
-pub struct AliasService<S> {
-    inner: S,
-    table: Arc<AliasTable>,
-}
+miroir_pipeline::layer!(AliasLayer);
 
 fn count(alias: &Alias) {
     metrics::counter!("miroir_alias_resolutions_total", "alias" => alias.name.to_string())
         .increment(1);
 }
 
-impl<S: StageService<Request>> Service<Request> for AliasService<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
+impl Middleware<Request> for AliasLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        mut request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         if self.table.is_empty() {
-            return Box::pin(self.inner.call(request));
+            return next.pass(request);
         }
         // One snapshot for all of the request.
         let aliases = self.table.snapshot();
@@ -70,7 +54,7 @@ impl<S: StageService<Request>> Service<Request> for AliasService<S> {
         choose(&mut request.op, &aliases);
         if let Some(multi) = several(&mut request.op) {
             stand(multi, &aliases);
-            return Box::pin(self.inner.call(request));
+            return next.pass(request);
         }
         let alias = named(&mut request.op).and_then(|name| {
             let alias = aliases.get(name)?;
@@ -79,18 +63,13 @@ impl<S: StageService<Request>> Service<Request> for AliasService<S> {
             }
             Some(Arc::clone(alias))
         });
-        let Some(alias) = alias else { return Box::pin(self.inner.call(request)) };
+        let Some(alias) = alias else { return next.pass(request) };
         count(&alias);
         request.cx.alias = Some(Arc::from(alias.name.as_str()));
         match &alias.target {
-            Target::One(_) => Box::pin(self.inner.call(request)),
-            Target::Many(_) if request.changes() => {
-                Box::pin(std::future::ready(Err(not_writable(&alias))))
-            }
-            Target::Many(_) => {
-                let inner = take_ready(&mut self.inner);
-                Box::pin(many::read(inner, request, alias))
-            }
+            Target::One(_) => next.pass(request),
+            Target::Many(_) if request.changes() => Reply::refused(not_writable(&alias)),
+            Target::Many(_) => Reply::boxed(many::read(next.take(), request, alias)),
         }
     }
 }

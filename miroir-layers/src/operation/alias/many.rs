@@ -6,10 +6,10 @@ use http::StatusCode;
 use miroir_pipeline::error::ErrorKind;
 use miroir_pipeline::operation::{MultiSearch, Operation, Request, Response};
 use miroir_pipeline::query::{List, Original, RawObject, SearchKind};
+use miroir_pipeline::stage::Next;
 use miroir_pipeline::{Error, StageService};
 use miroir_store::records::Alias;
 use serde_json::value::RawValue;
-use tower::ServiceExt as _;
 
 use super::names::named;
 
@@ -37,7 +37,7 @@ pub(super) fn names(alias: &Alias) -> Vec<String> {
 
 /// Asks several indexes as if they were one.
 pub(super) async fn read<S: StageService<Request>>(
-    inner: S,
+    next: Next<Request, S>,
     request: Request,
     alias: Arc<Alias>,
 ) -> Result<Response, Error> {
@@ -45,24 +45,24 @@ pub(super) async fn read<S: StageService<Request>>(
     match &request.op {
         Operation::Search { search, .. } if search.kind == SearchKind::Hits => {
             match search.body.clone() {
-                Some(body) => searched(inner, request, body, &alias).await,
-                None => first(inner, request, &indexes).await,
+                Some(body) => searched(next, request, body, &alias).await,
+                None => first(next, request, &indexes).await,
             }
         }
         Operation::Explain(op) => match &**op {
             Operation::Search { search, .. } => match search.body.clone() {
-                Some(body) => searched(inner, request, body, &alias).await,
-                None => first(inner, request, &indexes).await,
+                Some(body) => searched(next, request, body, &alias).await,
+                None => first(next, request, &indexes).await,
             },
             _ => Err(unsupported(&alias, "this request")),
         },
-        Operation::FetchOne { .. } => first_that_has_it(inner, request, &indexes).await,
+        Operation::FetchOne { .. } => first_that_has_it(next, request, &indexes).await,
         Operation::List { list, .. } => match list.body.clone() {
             Some(body) if body.has("sort") => {
                 Err(unsupported(&alias, "a sorted list of documents"))
             }
-            Some(body) => listed(inner, request, body, &indexes).await,
-            None => first(inner, request, &indexes).await,
+            Some(body) => listed(next, request, body, &indexes).await,
+            None => first(next, request, &indexes).await,
         },
         Operation::Search { search, .. } if search.kind == SearchKind::FacetValues => {
             Err(unsupported(&alias, "a facet search"))
@@ -83,12 +83,12 @@ fn about(request: &Request, index: &str) -> Request {
 
 /// What cannot be read is refused by whoever is asked first.
 async fn first<S: StageService<Request>>(
-    mut inner: S,
+    next: Next<Request, S>,
     request: Request,
     indexes: &[String],
 ) -> Result<Response, Error> {
     let index = indexes.first().map_or("", String::as_str);
-    inner.call(about(&request, index)).await
+    next.run(about(&request, index)).await
 }
 
 /// Whether an index, or a document in it, is not there.
@@ -103,40 +103,40 @@ fn is_absent(error: &Error) -> bool {
 }
 
 async fn first_that_has_it<S: StageService<Request>>(
-    mut inner: S,
+    next: Next<Request, S>,
     request: Request,
     indexes: &[String],
 ) -> Result<Response, Error> {
     let Some((newest, others)) = indexes.split_first() else { return Err(Error::not_found()) };
-    let spare = inner.clone();
-    let mut answer = inner.call(about(&request, newest)).await;
+    let (first, rest) = next.start(about(&request, newest));
+    let mut answer = first.await;
     for index in others {
         match &answer {
             Err(error) if is_absent(error) => {}
             _ => return answer,
         }
-        answer = spare.clone().oneshot(about(&request, index)).await;
+        answer = rest.clone().run(about(&request, index)).await;
     }
     answer
 }
 
 /// A list goes through the indexes in order.
 async fn listed<S: StageService<Request>>(
-    inner: S,
+    next: Next<Request, S>,
     request: Request,
     body: RawObject,
     indexes: &[String],
 ) -> Result<Response, Error> {
     let (Ok(offset), Ok(limit)) = (body.read::<usize>("offset"), body.read::<usize>("limit"))
     else {
-        return first(inner, request, indexes).await;
+        return first(next, request, indexes).await;
     };
     let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(PAGE));
     let mut results: Vec<Box<RawValue>> = Vec::new();
     let mut total = 0;
     let mut last = None;
-    let spare = inner.clone();
-    let mut ready = Some(inner);
+    let others = next.another();
+    let mut ready = Some(next.into_unready());
     for index in indexes {
         let mut page = body.clone();
         page.set("offset", &offset.saturating_sub(total));
@@ -145,8 +145,8 @@ async fn listed<S: StageService<Request>>(
         if let Operation::List { list, .. } = &mut request.op {
             *list = Arc::new(List { body: Some(page) });
         }
-        let service = ready.take().unwrap_or_else(|| spare.clone());
-        let answer = service.oneshot(request).await?;
+        let next = ready.take().unwrap_or_else(|| others.clone());
+        let answer = next.run(request).await?;
         let object = RawObject::parse(&answer.body).unwrap_or_default();
         let odd = |()| Error::internal("a list of documents without results");
         results
@@ -166,7 +166,7 @@ async fn listed<S: StageService<Request>>(
 
 /// A search of several indexes: Resolve merges it as it does a federated one.
 async fn searched<S: StageService<Request>>(
-    mut inner: S,
+    next: Next<Request, S>,
     request: Request,
     body: RawObject,
     alias: &Alias,
@@ -179,5 +179,5 @@ async fn searched<S: StageService<Request>>(
     };
     let op = Operation::MultiSearch(Arc::new(multi));
     let op = if explains { Operation::Explain(Box::new(op)) } else { op };
-    inner.call(Request { op, original: Arc::new(original), ..request }).await
+    next.run(Request { op, original: Arc::new(original), ..request }).await
 }

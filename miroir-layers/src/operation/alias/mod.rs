@@ -50,4 +50,4 @@ mod names;
 #[cfg(test)]
 mod tests;
 
-pub use layer::{AliasLayer, AliasService};
+pub use layer::AliasLayer;

@@ -55,16 +55,13 @@
 //! # }
 //! ```
 
-use std::task::{self, Poll};
-
-use futures_util::future::{Either, Ready, ready};
 use miroir_api::meili::{ApiError, KeyAction};
 use miroir_core::keys::{ApiKey, Scope};
 use miroir_pipeline::context::Principal;
-use miroir_pipeline::operation::{Request, Response};
+use miroir_pipeline::operation::Request;
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
 use miroir_store::clock;
-use tower::{Layer, Service};
 
 use crate::edge::authenticate::AuthFailure;
 
@@ -91,12 +88,7 @@ impl Placed for AuthorizeLayer {
     const NAME: &'static str = "authorize";
 }
 
-impl<S> Layer<S> for AuthorizeLayer {
-    type Service = Authorize<S>;
-    fn layer(&self, inner: S) -> Authorize<S> {
-        Authorize { inner }
-    }
-}
+miroir_pipeline::layer!(AuthorizeLayer);
 
 fn invalid() -> ApiError {
     ApiError::new("invalid_api_key", "The provided API key is invalid.")
@@ -155,24 +147,14 @@ fn judge(request: &Request) -> Result<Scope, ApiError> {
     }
 }
 
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct Authorize<S> {
-    inner: S,
-}
-
-impl<S: StageService<Request>> Service<Request> for Authorize<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = Either<S::Future, Ready<Result<Response, Error>>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
+impl Middleware<Request> for AuthorizeLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        mut request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         if request.op.is_public() {
-            return Either::Left(self.inner.call(request));
+            return next.pass(request);
         }
         let judged = judge(&request).and_then(|scope| {
             request.cx.scope = scope;
@@ -185,9 +167,9 @@ impl<S: StageService<Request>> Service<Request> for Authorize<S> {
                 "code" => error.code.clone()
             )
             .increment(1);
-            return Either::Right(ready(Err(Error::client(error))));
+            return Reply::refused(Error::client(error));
         }
-        Either::Left(self.inner.call(request))
+        next.pass(request)
     }
 }
 

@@ -2,26 +2,26 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use bytes::Bytes;
 use miroir_pipeline::error::ErrorKind;
 use miroir_pipeline::index::scatter::accepted;
 use miroir_pipeline::meta::Meta;
 use miroir_pipeline::operation::{Request, Response};
-use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::stage::{Middleware, Next, Ready, Reply};
 use miroir_pipeline::{Error, Fault, Placed, StageService};
 use miroir_store::clock;
 use miroir_store::records::{Began, Idempotency, Kept, KeptAnswer};
 use miroir_store::{StoreError, Stores, TaskQuery, Tasks};
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use tower::{Layer, Service};
 use uuid::Uuid;
 
 use super::IdempotencyOptions;
 use super::flights::{Flight, Flights, Found};
 use super::key::{fingerprint, scoped};
+use crate::operation::AuthorizeLayer;
 
 /// How far clocks of two pods may be apart.
 const SKEW: time::Duration = time::Duration::minutes(1);
@@ -60,46 +60,23 @@ impl IdempotencyLayer {
 
 impl Placed for IdempotencyLayer {
     const NAME: &'static str = "idempotency";
-    const INSIDE_OF: &'static [&'static str] = &["authorize"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<AuthorizeLayer>()];
 }
 
-impl<S> Layer<S> for IdempotencyLayer {
-    type Service = IdempotencyService<S>;
-    fn layer(&self, inner: S) -> IdempotencyService<S> {
-        IdempotencyService { inner, shared: Arc::clone(&self.shared) }
-    }
-}
+miroir_pipeline::layer!(IdempotencyLayer);
 
-/// See the [module's documentation](super).
-#[derive(Clone)]
-pub struct IdempotencyService<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S> fmt::Debug for IdempotencyService<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdempotencyService").field("options", &self.shared.options).finish()
-    }
-}
-
-impl<S: StageService<Request>> Service<Request> for IdempotencyService<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
+impl Middleware<Request> for IdempotencyLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        mut request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         let key = request.cx.idempotency.clone().filter(|_| request.changes());
-        let Some(key) = key else { return Box::pin(self.inner.call(request)) };
-        let inner = take_ready(&mut self.inner);
+        let Some(key) = key else { return next.pass(request) };
         let shared = Arc::clone(&self.shared);
         let (key, fingerprint) = (scoped(&request, &key), fingerprint(&request));
         request.cx.idempotency = Some(Arc::from(key.as_str()));
-        Box::pin(shared.run(inner, request, key, fingerprint))
+        Reply::boxed(shared.run(next.take(), request, key, fingerprint))
     }
 }
 
@@ -132,12 +109,12 @@ fn is_open(error: &Error) -> bool {
 impl Shared {
     async fn run<S: StageService<Request>>(
         self: Arc<Self>,
-        inner: S,
+        next: Next<Request, S>,
         request: Request,
         key: String,
         fingerprint: String,
     ) -> Result<Response, Error> {
-        let mut inner = Some(inner);
+        let mut next = Some(next);
         loop {
             match self.flights.find(&key, &fingerprint, self.options.cached) {
                 Found::Other => return Err(reused()),
@@ -151,9 +128,9 @@ impl Shared {
                     }
                 }
                 Found::Mine(flight) => {
-                    let Some(inner) = inner.take() else { return Err(Error::deadline()) };
+                    let Some(next) = next.take() else { return Err(Error::deadline()) };
                     // Whoever waits, and the store, must learn of it even if this client goes away.
-                    let deed = self.clone().fly(inner, request, key, fingerprint, flight);
+                    let deed = self.clone().fly(next, request, key, fingerprint, flight);
                     return tokio::spawn(deed).await.map_err(Error::internal)?;
                 }
             }
@@ -162,13 +139,13 @@ impl Shared {
 
     async fn fly<S: StageService<Request>>(
         self: Arc<Self>,
-        inner: S,
+        next: Next<Request, S>,
         request: Request,
         key: String,
         fingerprint: String,
         flight: Flight,
     ) -> Result<Response, Error> {
-        let outcome = self.settle(inner, request, &key, &fingerprint).await;
+        let outcome = self.settle(next, request, &key, &fingerprint).await;
         if let Err(error) = &outcome
             && matches!(error.kind(), ErrorKind::Api(api) if api.code == "miroir_idempotency_key_reused")
         {
@@ -181,12 +158,12 @@ impl Shared {
 
     async fn settle<S: StageService<Request>>(
         &self,
-        mut inner: S,
+        next: Next<Request, S>,
         request: Request,
         key: &str,
         fingerprint: &str,
     ) -> Result<Response, Error> {
-        let IdempotencyOptions { ttl, most, .. } = self.options;
+        let IdempotencyOptions { ttl, max_keys, .. } = self.options;
         let now = clock::now();
         let mine = Kept {
             request: fingerprint.to_owned(),
@@ -194,7 +171,7 @@ impl Shared {
             began_at: now,
             answer: None,
         };
-        match self.store.begin(key, mine.clone(), ttl, most, now).await? {
+        match self.store.begin(key, mine.clone(), ttl, max_keys, now).await? {
             Began::First => {}
             Began::Known(known) if known.request != fingerprint => return Err(reused()),
             Began::Known(Kept { answer: Some(answer), .. }) => return Ok(again(shown(answer)?)),
@@ -210,7 +187,7 @@ impl Shared {
             }
         }
         count("miss");
-        let answer = inner.call(request).await;
+        let answer = next.run(request).await;
         let stored = match &answer {
             Ok(answer) => {
                 let settled = Kept { answer: Some(kept(answer)), ..mine.clone() };

@@ -50,7 +50,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use layer::{IdempotencyLayer, IdempotencyService};
+pub use layer::IdempotencyLayer;
 
 /// How long, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct IdempotencyOptions {
     /// How long a key is known.
     pub ttl: Duration,
     /// How many keys are known at most; beyond that the oldest are forgotten.
-    pub most: usize,
+    pub max_keys: usize,
     /// How many answers are kept in this process, beside the store.
     pub cached: usize,
 }
@@ -66,6 +66,6 @@ pub struct IdempotencyOptions {
 impl Default for IdempotencyOptions {
     /// A million keys for a day, 10,000 of them in memory.
     fn default() -> Self {
-        Self { ttl: Duration::from_hours(24), most: 1_000_000, cached: 10_000 }
+        Self { ttl: Duration::from_hours(24), max_keys: 1_000_000, cached: 10_000 }
     }
 }

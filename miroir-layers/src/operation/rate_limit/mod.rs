@@ -27,35 +27,34 @@
 //! use miroir_pipeline::Stack;
 //! use miroir_store::memory;
 //! use miroir_layers::edge::rate_limit::Limiter;
-//! use miroir_layers::operation::{AuthorizeLayer, OperationLimitLayer, OperationLimitOptions};
+//! use miroir_layers::operation::{AuthorizeLayer, RateLimitLayer, RateLimitOptions};
 //!
-//! let options = OperationLimitOptions {
+//! let options = RateLimitOptions {
 //!     per_key: Some("100/second".parse().unwrap()),
 //!     per_tenant: None,
 //! };
 //! let stack = Stack::<miroir_pipeline::operation::Request>::new()
 //!     .push(AuthorizeLayer::default())
-//!     .push(OperationLimitLayer::new(Limiter::new(memory::buckets()), options));
+//!     .push(RateLimitLayer::new(Limiter::new(memory::buckets()), options));
 //! assert_eq!(stack.describe().layers, ["authorize", "rate_limit"]);
 //! ```
 
 #[cfg(test)]
 mod tests;
 
-use std::task::{self, Poll};
-
 use miroir_pipeline::context::{Origin, Principal};
-use miroir_pipeline::operation::{Request, Response};
+use miroir_pipeline::operation::Request;
 use miroir_pipeline::quota::Quota;
-use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
-use tower::{Layer, Service};
 
 use crate::edge::rate_limit::{Limiter, Rate, Whose};
+use crate::operation::AuthorizeLayer;
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct OperationLimitOptions {
+pub struct RateLimitOptions {
     /// Requests with one API key.
     pub per_key: Option<Rate>,
     /// Requests of one tenant.
@@ -65,38 +64,26 @@ pub struct OperationLimitOptions {
 /// See the [module's documentation](self).
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct OperationLimitLayer {
+pub struct RateLimitLayer {
     limiter: Limiter,
-    options: OperationLimitOptions,
+    options: RateLimitOptions,
 }
 
-impl OperationLimitLayer {
+impl RateLimitLayer {
     /// Limits with these options.
-    pub fn new(limiter: Limiter, options: OperationLimitOptions) -> Self {
+    pub fn new(limiter: Limiter, options: RateLimitOptions) -> Self {
         Self { limiter, options }
     }
 }
 
-impl Placed for OperationLimitLayer {
+impl Placed for RateLimitLayer {
     const NAME: &'static str = "rate_limit";
-    const INSIDE_OF: &'static [&'static str] = &["authorize"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<AuthorizeLayer>()];
 }
 
-impl<S> Layer<S> for OperationLimitLayer {
-    type Service = OperationLimit<S>;
-    fn layer(&self, inner: S) -> OperationLimit<S> {
-        OperationLimit { inner, layer: self.clone() }
-    }
-}
+miroir_pipeline::layer!(RateLimitLayer);
 
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct OperationLimit<S> {
-    inner: S,
-    layer: OperationLimitLayer,
-}
-
-impl OperationLimitLayer {
+impl RateLimitLayer {
     /// The buckets of a request.
     fn buckets(&self, request: &Request) -> Vec<(Whose, String, Rate)> {
         let mut buckets = Vec::new();
@@ -131,24 +118,20 @@ impl OperationLimitLayer {
     }
 }
 
-impl<S: StageService<Request>> Service<Request> for OperationLimit<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let buckets = self.layer.buckets(&request);
+impl Middleware<Request> for RateLimitLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
+        let buckets = self.buckets(&request);
         if buckets.is_empty() {
-            return Box::pin(self.inner.call(request));
+            return next.pass(request);
         }
-        let (mut inner, layer) = (take_ready(&mut self.inner), self.layer.clone());
-        Box::pin(async move {
+        let (next, layer) = (next.take(), self.clone());
+        Reply::boxed(async move {
             let quota = layer.count(buckets).await?;
-            let mut response = inner.call(request).await?;
+            let mut response = next.run(request).await?;
             response.meta.quota = quota;
             Ok(response)
         })

@@ -8,7 +8,7 @@ use miroir_core::keys::{ApiKey, SearchRules, Tenant};
 use miroir_pipeline::context::Context;
 use miroir_pipeline::context::NamedTenant;
 use miroir_pipeline::meta::Meta;
-use miroir_pipeline::operation::{Operation, SystemOp};
+use miroir_pipeline::operation::{Operation, Response, SystemOp};
 use miroir_pipeline::query::Original;
 use miroir_store::memory;
 use miroir_test::contract::{cancellation, contract, readiness};
@@ -43,10 +43,10 @@ fn version(principal: Principal, tenant: Option<&str>) -> Request {
     request(SystemOp::Version, principal, tenant)
 }
 
-fn layer(per_key: Option<&str>, per_tenant: Option<&str>) -> OperationLimitLayer {
+fn layer(per_key: Option<&str>, per_tenant: Option<&str>) -> RateLimitLayer {
     let rate = |text: Option<&str>| text.map(|text| text.parse().unwrap());
-    let options = OperationLimitOptions { per_key: rate(per_key), per_tenant: rate(per_tenant) };
-    OperationLimitLayer::new(Limiter::new(memory::buckets()), options)
+    let options = RateLimitOptions { per_key: rate(per_key), per_tenant: rate(per_tenant) };
+    RateLimitLayer::new(Limiter::new(memory::buckets()), options)
 }
 
 /// What is left after a request, or the refusal.

@@ -2,27 +2,27 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::Either;
 use miroir_api::admin::{ShadowDiff, ShadowHits, ShadowKind, ShadowRequest, ShadowSide};
 use miroir_pipeline::context::{Class, Origin};
 use miroir_pipeline::deadline::Deadline;
 use miroir_pipeline::operation::{Request, Response};
-use miroir_pipeline::stage::StageFuture;
+use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Fault, Placed, StageService};
 use miroir_store::clock;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
-use tower::{Layer, Service, ServiceExt};
+use tower::ServiceExt;
 
 use super::diff::{Difference, Shape, difference};
 use super::log::ShadowLog;
 use super::sample::Sampler;
 use super::{PrimaryKeys, Shadow, ShadowOptions};
+use crate::operation::{IdempotencyLayer, RateLimitLayer};
 
 /// Ids that are remembered of each difference, and their length.
 const IDS: usize = 10;
@@ -83,41 +83,26 @@ impl ShadowLayer {
 
 impl Placed for ShadowLayer {
     const NAME: &'static str = "shadow";
-    const INSIDE_OF: &'static [&'static str] = &["authorize", "rate_limit", "idempotency"];
+    const INSIDE_OF: &'static [LayerName] =
+        &[LayerName::of::<RateLimitLayer>(), LayerName::of::<IdempotencyLayer>()];
 }
 
-impl<S> Layer<S> for ShadowLayer {
-    type Service = Shadowed<S>;
-    fn layer(&self, inner: S) -> Shadowed<S> {
-        Shadowed { inner, shared: Arc::clone(&self.shared) }
-    }
-}
+miroir_pipeline::layer!(ShadowLayer);
 
-/// See the [module's documentation](super).
-#[derive(Clone, Debug)]
-pub struct Shadowed<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S: StageService<Request>> Service<Request> for Shadowed<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = Either<S::Future, StageFuture<Request>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for ShadowLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         let chosen = self.shared.choose(&request);
         if chosen.is_empty() {
-            return Either::Left(self.inner.call(request));
+            return next.pass(request);
         }
         let copy = request.clone();
         let shared = Arc::clone(&self.shared);
-        let call = self.inner.call(request);
-        Either::Right(Box::pin(async move {
+        let call = next.call(request);
+        Reply::boxed(async move {
             let started = Instant::now();
             let result = call.await;
             let primary = Side::told(&result, started.elapsed());
@@ -125,7 +110,7 @@ impl<S: StageService<Request>> Service<Request> for Shadowed<S> {
                 shared.repeat(at, copy.clone(), primary.clone());
             }
             result
-        }))
+        })
     }
 }
 

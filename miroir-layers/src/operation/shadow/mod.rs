@@ -104,7 +104,7 @@ use std::time::Duration;
 use miroir_pipeline::StageService;
 use miroir_pipeline::operation::{BoxService, Request};
 
-pub use layer::{ShadowLayer, Shadowed};
+pub use layer::ShadowLayer;
 pub use log::{ShadowLog, Wanted};
 
 /// The primary key of an index, by the name clients use; `None` where it is not known. Documents are

@@ -21,9 +21,9 @@ fn noted() -> Record {
     let index =
         IndexEntry { settings_version: 42, ..IndexEntry::new(uid, "products-v4".into(), 4, then) };
     let mut hints = Hints::default();
-    hints.shards(ShardSet::from_iter([0, 2, 3].map(ShardId), 4), "planner", Strength::Must);
-    hints.group(GroupId(1), "tenant", Strength::Prefer);
-    hints.group(GroupId(0), "session", Strength::Must);
+    hints.shards(ShardSet::from_iter([0, 2, 3].map(ShardId), 4), "query_planner", Strength::Must);
+    hints.group(GroupId(1), "tenant_affinity", Strength::Prefer);
+    hints.group(GroupId(0), "session_pinning", Strength::Must);
     hints.avoid.push(id("secret-c"));
     let leaf = |node, shards: &[u32]| Leaf {
         node: id(node),
@@ -32,7 +32,7 @@ fn noted() -> Record {
     };
     let wanted = hints.shards.as_ref().unwrap().value.clone();
     let mut route = Route::in_turn(vec![GroupId(0)], 3);
-    route.reason = Reason::Asked("session");
+    route.reason = Reason::Asked("session_pinning");
     route.standings = Arc::new(Standings::default());
     explain.note(|record| {
         record.index = Some(Arc::new(index));

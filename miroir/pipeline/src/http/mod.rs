@@ -4,6 +4,7 @@
 //! ([`table`]), and everything a route needs becomes an [`crate::operation::Request`].
 
 mod decode;
+mod edge;
 mod query;
 mod respond;
 mod router;
@@ -15,6 +16,7 @@ mod tenants;
 use std::sync::Arc;
 
 pub use decode::{Answered, Decode, DecodeOptions};
+pub use edge::{EdgeFuture, EdgeService};
 pub use respond::refuse;
 pub use router::{Matched, Router};
 pub use table::table;

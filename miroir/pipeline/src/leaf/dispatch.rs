@@ -1,15 +1,12 @@
 //! Dispatch, the boundary from leaves to nodes: covers shards with nodes, encodes HTTP.
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
 use miroir_api::{NodeId, ShardId};
 use tokio::time::Instant;
-use tower::Service;
 
 use super::{Ask, Failed, Page, Request, Response, Scoped, ScopedMany, Target};
 use crate::error::{Error, ErrorKind, Retry};
@@ -314,19 +311,7 @@ impl Drop for Watch<'_> {
     }
 }
 
-impl Service<Request> for Dispatch {
-    type Response = Response;
-    type Error = Error;
-    type Future = BoxFuture<'static, Result<Response, Error>>;
-
-    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        Box::pin(self.clone().run(request))
-    }
-}
+crate::service!(Dispatch: Request);
 
 #[cfg(test)]
 mod tests {

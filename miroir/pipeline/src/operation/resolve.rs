@@ -1,13 +1,11 @@
 //! Resolve, the boundary from operations to one index, or to the control plane.
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use miroir_api::IndexUid;
 use serde_json::value::RawValue;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use super::control_plane::{ControlPlane, MissingIndex};
 use super::refusal::refusal;
@@ -309,16 +307,4 @@ impl Parameters {
     }
 }
 
-impl Service<Request> for Resolve {
-    type Response = Response;
-    type Error = Error;
-    type Future = BoxFuture<'static, Result<Response, Error>>;
-
-    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        Box::pin(self.clone().run(request))
-    }
-}
+crate::service!(Resolve: Request);

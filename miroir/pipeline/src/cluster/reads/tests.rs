@@ -223,7 +223,7 @@ fn route(wish: Option<(u32, Strength)>, slow: Option<NodeId>, sequence: u64) -> 
     let standings = scores.standings(&topology, &selection, start + HALF_LIFE);
     let mut hints = Hints::default();
     if let Some((group, strength)) = wish {
-        hints.group(GroupId(group), "tenant", strength);
+        hints.group(GroupId(group), "tenant_affinity", strength);
     }
     // This draw does not explore.
     Route::choose(&topology, standings, &selection, &hints, sequence, 1)
@@ -242,9 +242,9 @@ fn wishes_win_over_costs_and_costs_over_turns() {
         slow.reason
     );
     let wished = route(Some((1, Strength::Prefer)), Some(id(1, 0)), 0);
-    assert_eq!((groups(&wished), wished.reason), (vec![1, 2, 0], Reason::Asked("tenant")));
+    assert_eq!((groups(&wished), wished.reason), (vec![1, 2, 0], Reason::Asked("tenant_affinity")));
     let must = route(Some((1, Strength::Must)), Some(id(1, 0)), 0);
-    assert_eq!((groups(&must), must.reason), (vec![1], Reason::Asked("tenant")));
+    assert_eq!((groups(&must), must.reason), (vec![1], Reason::Asked("tenant_affinity")));
 }
 
 /// What only a node that is far too slow has in its group is asked of another group, if it may be.

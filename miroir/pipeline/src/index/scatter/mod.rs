@@ -18,10 +18,6 @@ mod union;
 mod write;
 
 use std::sync::Arc;
-use std::task::{self, Poll};
-
-use futures_util::future::BoxFuture;
-use tower::Service;
 
 pub use documents::compact;
 pub(crate) use search::project;
@@ -82,16 +78,4 @@ impl Scatter {
     }
 }
 
-impl Service<Request> for Scatter {
-    type Response = Response;
-    type Error = Error;
-    type Future = BoxFuture<'static, Result<Response, Error>>;
-
-    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        Box::pin(self.clone().run(request))
-    }
-}
+crate::service!(Scatter: Request);

@@ -85,14 +85,14 @@ type Service = Spawned<Request>;
 type Inner = MockHandle<Request>;
 
 fn layer() -> (Service, Inner) {
-    layered(CoalesceLayer::default())
+    layered(QueryCoalescingLayer::default())
 }
 
 #[tokio::test(start_paused = true)]
 async fn keeps_the_contract() {
     let world = World::new();
-    contract(CoalesceLayer::default(), || world.write()).await;
-    contract(CoalesceLayer::default(), || world.shoes()).await;
+    contract(QueryCoalescingLayer::default(), || world.write()).await;
+    contract(QueryCoalescingLayer::default(), || world.shoes()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +194,7 @@ async fn only_the_same_question_is_shared() {
         ("topology", |r| r.topology = Arc::new(topology(2, 1))),
         ("stale", |r| r.stale = Arc::default()),
         ("avoid", |r| r.hints.avoid.push(NodeId::new("a").unwrap())),
-        ("group", |r| r.hints.group(GroupId(0), "tenant", Strength::Prefer)),
+        ("group", |r| r.hints.group(GroupId(0), "tenant_affinity", Strength::Prefer)),
         ("floor", |r| r.cx.min_settings_version = Some(1)),
         ("over-fetch", |r| r.cx.over_fetch = Some(2)),
         ("metadata", |r| Arc::make_mut(&mut r.original).metadata = true),
@@ -207,7 +207,7 @@ async fn only_the_same_question_is_shared() {
         assert_eq!(joins(other.clone(), other).await, *what != "class", "{what}");
     }
     let mut pinned = world.shoes();
-    pinned.hints.group(GroupId(0), "session", Strength::Must);
+    pinned.hints.group(GroupId(0), "session_pinning", Strength::Must);
     assert!(!joins(pinned.clone(), pinned).await);
     // Who asks, and when they give up, is nobody's business.
     let mut other = world.shoes();
@@ -246,9 +246,12 @@ async fn nobody_joins_after_the_window() {
 #[tokio::test(start_paused = true)]
 async fn subscribers_and_flights_are_bounded() {
     let world = World::new();
-    let options =
-        CoalesceOptions { max_subscribers: 2, max_pending: 2, ..CoalesceOptions::default() };
-    let (mut service, mut inner) = layered(CoalesceLayer::new(options));
+    let options = QueryCoalescingOptions {
+        max_subscribers: 2,
+        max_pending: 2,
+        ..QueryCoalescingOptions::default()
+    };
+    let (mut service, mut inner) = layered(QueryCoalescingLayer::new(options));
     let calls: Vec<_> = (0..5).map(|_| service.spawn_call(world.shoes())).collect();
     // A leader with two followers, and another one with one.
     let first = inner.next_request().await;

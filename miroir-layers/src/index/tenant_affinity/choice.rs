@@ -4,7 +4,7 @@ use miroir_api::GroupId;
 use miroir_pipeline::context::NamedTenant;
 use twox_hash::XxHash64;
 
-use super::{Fallback, Mode, TenantOptions};
+use super::{Fallback, Mode, TenantAffinityOptions};
 
 /// Where a read goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct Choice {
 }
 
 /// One of the groups that are not dedicated, by the XXH64 (seed 0) of the name.
-fn by_hash(options: &TenantOptions, name: &str, groups: &[GroupId]) -> Place {
+fn by_hash(options: &TenantAffinityOptions, name: &str, groups: &[GroupId]) -> Place {
     let mut open: Vec<GroupId> =
         groups.iter().copied().filter(|group| !options.dedicated.contains(group)).collect();
     open.sort_unstable();
@@ -67,7 +67,11 @@ fn by_hash(options: &TenantOptions, name: &str, groups: &[GroupId]) -> Place {
 
 /// Where reads of a tenant go, of these groups. Equal arguments give equal choices.
 #[must_use]
-pub fn choose(options: &TenantOptions, tenant: Option<&NamedTenant>, groups: &[GroupId]) -> Choice {
+pub fn choose(
+    options: &TenantAffinityOptions,
+    tenant: Option<&NamedTenant>,
+    groups: &[GroupId],
+) -> Choice {
     let given = tenant
         .and_then(|tenant| tenant.group.or_else(|| options.static_map.get(&*tenant.name).copied()));
     if let Some(group) = given.filter(|group| groups.contains(group)) {

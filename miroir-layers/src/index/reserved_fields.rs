@@ -11,7 +11,7 @@
 //! Index, `Write::Add` only. Other operations pass untouched.
 //!
 //! # Order
-//! Inside of `cdc`: what is published is what the client wrote.
+//! None declared: it changes nothing, and refuses before anything is asked of a node.
 //!
 //! # Context
 //! Reads `origin`: only what a client sent is checked. Workers copy documents together with their
@@ -26,25 +26,22 @@
 //! # Example
 //! ```
 //! use miroir_pipeline::Stack;
-//! use miroir_layers::index::{StampLayer, StampOptions};
+//! use miroir_layers::index::{ReservedFieldsLayer, ReservedFieldsOptions};
 //!
-//! let options = StampOptions { updated_at: true, ..StampOptions::default() };
-//! let stack = Stack::<miroir_pipeline::index::Request>::new().push(StampLayer::new(options));
-//! assert_eq!(stack.describe().layers, ["stamp"]);
+//! let options = ReservedFieldsOptions { updated_at: true, ..ReservedFieldsOptions::default() };
+//! let stack = Stack::<miroir_pipeline::index::Request>::new().push(ReservedFieldsLayer::new(options));
+//! assert_eq!(stack.describe().layers, ["reserved_fields"]);
 //! ```
 
-use std::task::{self, Poll};
-
-use futures_util::future::{Either, Ready, ready};
 use miroir_core::documents::{self, find_reserved, reserved_field};
 use miroir_pipeline::context::Origin;
-use miroir_pipeline::index::{Operation, Request, Response, Write};
+use miroir_pipeline::index::{Operation, Request, Write};
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
-use tower::{Layer, Service};
 
 /// Which fields are Miroir's. The shard always is.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct StampOptions {
+pub struct ReservedFieldsOptions {
     /// `_miroir_updated_at` is written by Miroir.
     pub updated_at: bool,
     /// `_miroir_expires_at` may not be written by clients. Leave it `false` where documents may
@@ -55,38 +52,25 @@ pub struct StampOptions {
 /// See the [module's documentation](self).
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
-pub struct StampLayer {
-    options: StampOptions,
+pub struct ReservedFieldsLayer {
+    options: ReservedFieldsOptions,
 }
 
-impl StampLayer {
+impl ReservedFieldsLayer {
     /// Refuses with these options.
-    pub fn new(options: StampOptions) -> Self {
+    pub fn new(options: ReservedFieldsOptions) -> Self {
         Self { options }
     }
 }
 
-impl Placed for StampLayer {
-    const NAME: &'static str = "stamp";
-    const INSIDE_OF: &'static [&'static str] = &["cdc"];
+impl Placed for ReservedFieldsLayer {
+    const NAME: &'static str = "reserved_fields";
 }
 
-impl<S> Layer<S> for StampLayer {
-    type Service = Stamp<S>;
-    fn layer(&self, inner: S) -> Stamp<S> {
-        Stamp { inner, options: self.options }
-    }
-}
-
-/// See the [module's documentation](self).
-#[derive(Clone, Debug)]
-pub struct Stamp<S> {
-    inner: S,
-    options: StampOptions,
-}
+miroir_pipeline::layer!(ReservedFieldsLayer);
 
 /// The first reserved field in a request, if it has one.
-fn refused(request: &Request, options: StampOptions) -> Option<String> {
+fn refused(request: &Request, options: ReservedFieldsOptions) -> Option<String> {
     let Operation::Write { write: Write::Add { documents, .. }, .. } = &request.op else {
         return None;
     };
@@ -99,23 +83,19 @@ fn refused(request: &Request, options: StampOptions) -> Option<String> {
     documents.iter().find_map(|document| find_reserved(document, &names))
 }
 
-impl<S: StageService<Request>> Service<Request> for Stamp<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = Either<S::Future, Ready<Result<Response, Error>>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for ReservedFieldsLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         match refused(&request, self.options) {
-            None => Either::Left(self.inner.call(request)),
+            None => next.pass(request),
             Some(field) => {
                 let error = Error::client(reserved_field(&field));
                 metrics::counter!("miroir_reserved_field_refusals_total", "field" => field)
                     .increment(1);
-                Either::Right(ready(Err(error)))
+                Reply::refused(error)
             }
         }
     }

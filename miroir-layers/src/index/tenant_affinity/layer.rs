@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{self, Poll};
 
-use futures_util::future::{Either, Ready, ready};
 use miroir_api::{GroupId, ShardId};
 use miroir_core::hints::Strength;
 use miroir_pipeline::context::NamedTenant;
 use miroir_pipeline::context::Origin;
 use miroir_pipeline::explain::Audience;
-use miroir_pipeline::index::{Operation, Request, Response};
+use miroir_pipeline::index::{Operation, Request};
+use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
 use serde_json::json;
-use tower::{Layer, Service};
 
-use super::{Mode, Place, Reason, TenantOptions, choose};
+use super::{Mode, Place, Reason, TenantAffinityOptions, choose};
+use crate::index::SessionPinningLayer;
 
 /// Most tenants of API keys that metrics show by name.
 pub const MAX_LABELS: usize = 100;
@@ -25,7 +25,7 @@ pub const MAX_LABELS: usize = 100;
 struct Labels(Mutex<BTreeMap<Arc<str>, BTreeSet<GroupId>>>);
 
 impl Labels {
-    fn new(options: &TenantOptions) -> Self {
+    fn new(options: &TenantAffinityOptions) -> Self {
         let labels = Self::default();
         for (name, group) in &options.static_map {
             labels.note(Arc::from(name.as_str()), usize::MAX, Some(*group));
@@ -51,43 +51,31 @@ impl Labels {
 
 #[derive(Debug)]
 struct Shared {
-    options: TenantOptions,
+    options: TenantAffinityOptions,
     labels: Labels,
 }
 
 /// See the [module's documentation](super).
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct TenantLayer {
+pub struct TenantAffinityLayer {
     shared: Arc<Shared>,
 }
 
-impl TenantLayer {
+impl TenantAffinityLayer {
     /// Sends tenants where these options say.
-    pub fn new(options: TenantOptions) -> Self {
+    pub fn new(options: TenantAffinityOptions) -> Self {
         let labels = Labels::new(&options);
         Self { shared: Arc::new(Shared { options, labels }) }
     }
 }
 
-impl Placed for TenantLayer {
+impl Placed for TenantAffinityLayer {
     const NAME: &'static str = "tenant_affinity";
-    const INSIDE_OF: &'static [&'static str] = &["session_pinning"];
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<SessionPinningLayer>()];
 }
 
-impl<S> Layer<S> for TenantLayer {
-    type Service = Tenant<S>;
-    fn layer(&self, inner: S) -> Tenant<S> {
-        Tenant { inner, shared: Arc::clone(&self.shared) }
-    }
-}
-
-/// See the [module's documentation](super).
-#[derive(Clone, Debug)]
-pub struct Tenant<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
+miroir_pipeline::layer!(TenantAffinityLayer);
 
 /// Whether every shard has a replica in the group that is up and missed nothing.
 fn is_whole(request: &Request, group: GroupId) -> bool {
@@ -177,28 +165,24 @@ impl Shared {
             let pinned = json!({"tenant": label.to_string(), "group": group});
             explain.fact("tenant_affinity_pinned", pinned, Audience::Everybody);
         }
-        request.hints.group(group, TenantLayer::NAME, strength);
+        request.hints.group(group, TenantAffinityLayer::NAME, strength);
         Ok(())
     }
 }
 
-impl<S: StageService<Request>> Service<Request> for Tenant<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = Either<S::Future, Ready<Result<Response, Error>>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
+impl Middleware<Request> for TenantAffinityLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        mut request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         let reads = !matches!(request.op, Operation::Write { .. });
         if reads
             && request.cx.origin == Origin::Client
             && let Err(error) = self.shared.place(&mut request)
         {
-            return Either::Right(ready(Err(error)));
+            return Reply::refused(error);
         }
-        Either::Left(self.inner.call(request))
+        next.pass(request)
     }
 }

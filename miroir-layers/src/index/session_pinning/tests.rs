@@ -8,6 +8,7 @@ use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{GroupId, NodeId};
 use miroir_core::hints::{Hints, Strength};
 use miroir_core::topology::{NodeEvent, Topology};
+use miroir_pipeline::Placed;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::index::{Deletion, Operation, Request, Response, Write};
 use miroir_pipeline::meta::{Accepted, Meta};
@@ -70,9 +71,9 @@ struct Bench {
 
 impl Bench {
     /// Two groups of two nodes.
-    fn new(options: SessionOptions) -> Self {
+    fn new(options: SessionPinningOptions) -> Self {
         let stores = memory::open();
-        let layer = SessionLayer::new(&stores, Arc::new(Scores::default()), options);
+        let layer = SessionPinningLayer::new(&stores, Arc::new(Scores::default()), options);
         let (service, inner) = layered(layer);
         Self { stores, topology: Arc::new(grouped(2, 2, 1)), service, inner }
     }
@@ -105,7 +106,7 @@ impl Bench {
         let exchange = self.inner.next_request().await;
         let group = exchange.request().hints.group.clone();
         if let Some(ask) = &group {
-            assert_eq!(ask.by, "session");
+            assert_eq!(ask.by, SessionPinningLayer::NAME);
         }
         exchange.respond(answer(Meta::default()));
         let stale = call.await.unwrap().meta.session_stale;
@@ -122,7 +123,7 @@ async fn keeps_the_contract() {
     let topology = Arc::new(grouped(2, 2, 1));
     let layer = || {
         let scores = Arc::new(Scores::default());
-        SessionLayer::new(&memory::open(), scores, SessionOptions::default())
+        SessionPinningLayer::new(&memory::open(), scores, SessionPinningOptions::default())
     };
     contract(layer(), || search(None, &topology)).await;
     contract(layer(), || search(Some("nothing written"), &topology)).await;
@@ -130,7 +131,7 @@ async fn keeps_the_contract() {
 
 #[tokio::test(start_paused = true)]
 async fn a_read_waits_for_the_write_of_its_session_and_of_no_other() {
-    let mut bench = Bench::new(SessionOptions::default());
+    let mut bench = Bench::new(SessionPinningOptions::default());
     let record = bench.written().await;
     // Who has another session, or none, does not wait.
     for session in [None, Some("other")] {
@@ -156,7 +157,7 @@ async fn a_read_waits_for_the_write_of_its_session_and_of_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn the_group_that_has_it_answers_before_the_others_have_it() {
-    let mut bench = Bench::new(SessionOptions::default());
+    let mut bench = Bench::new(SessionPinningOptions::default());
     let mut record = bench.written().await;
     for task in &mut record.nodes {
         if bench.topology.node(&task.node).unwrap().group == GroupId(1) {
@@ -169,16 +170,19 @@ async fn the_group_that_has_it_answers_before_the_others_have_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_read_that_waited_in_vain_says_so() {
-    let mut bench = Bench::new(SessionOptions::default());
+    let mut bench = Bench::new(SessionPinningOptions::default());
     bench.written().await;
     let begun = Instant::now();
     assert_eq!(bench.read().await, (Some((GroupId(1), Strength::Must)), true));
-    assert_eq!(begun.elapsed(), SessionOptions::default().max_wait);
+    assert_eq!(begun.elapsed(), SessionPinningOptions::default().max_wait);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pinned_read_does_not_wait() {
-    let options = SessionOptions { strategy: WaitStrategy::RoutePin, ..SessionOptions::default() };
+    let options = SessionPinningOptions {
+        strategy: WaitStrategy::RoutePin,
+        ..SessionPinningOptions::default()
+    };
     let mut bench = Bench::new(options);
     let record = bench.written().await;
     let begun = Instant::now();
@@ -190,7 +194,10 @@ async fn a_pinned_read_does_not_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_group_that_lost_a_shard_pins_nobody() {
-    let options = SessionOptions { strategy: WaitStrategy::RoutePin, ..SessionOptions::default() };
+    let options = SessionPinningOptions {
+        strategy: WaitStrategy::RoutePin,
+        ..SessionPinningOptions::default()
+    };
     let mut bench = Bench::new(options);
     bench.written().await;
     let lost = bench.topology.nodes().find(|node| node.group == GroupId(1)).unwrap().id.clone();
@@ -202,7 +209,7 @@ async fn a_group_that_lost_a_shard_pins_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_task_that_nobody_knows_any_more_is_done() {
-    let mut bench = Bench::new(SessionOptions::default());
+    let mut bench = Bench::new(SessionPinningOptions::default());
     let record = bench.written().await;
     bench.end(&record).await;
     bench.stores.tasks.remove(vec![record.uid.0]).await.unwrap();

@@ -44,13 +44,13 @@
 //! # Example
 //! ```
 //! use miroir_pipeline::Stack;
-//! use miroir_layers::index::{CoalesceLayer, CoalesceOptions, QueryPlannerLayer};
+//! use miroir_layers::index::{QueryCoalescingLayer, QueryCoalescingOptions, QueryPlannerLayer};
 //!
-//! let options = CoalesceOptions { max_subscribers: 100, ..CoalesceOptions::default() };
+//! let options = QueryCoalescingOptions { max_subscribers: 100, ..QueryCoalescingOptions::default() };
 //! let stack = Stack::<miroir_pipeline::index::Request>::new()
 //!     .push(QueryPlannerLayer::default())
-//!     .push(CoalesceLayer::new(options));
-//! assert_eq!(stack.describe().layers, ["query_planner", "coalesce"]);
+//!     .push(QueryCoalescingLayer::new(options));
+//! assert_eq!(stack.describe().layers, ["query_planner", "query_coalescing"]);
 //! ```
 
 #[allow(clippy::duplicate_mod, reason = "tests have it over loom's types, too")]
@@ -62,17 +62,17 @@ mod sync {
     pub(super) use std::sync::{Arc, Mutex};
 }
 #[cfg(test)]
-mod model;
+mod loom_tests;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-pub use layer::{Coalesce, CoalesceLayer};
+pub use layer::QueryCoalescingLayer;
 
 /// How much is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CoalesceOptions {
+pub struct QueryCoalescingOptions {
     /// How long after its beginning a scatter may be joined.
     pub window: Duration,
     /// How many may wait for one scatter; the next one begins another.
@@ -81,7 +81,7 @@ pub struct CoalesceOptions {
     pub max_pending: usize,
 }
 
-impl Default for CoalesceOptions {
+impl Default for QueryCoalescingOptions {
     fn default() -> Self {
         Self { window: Duration::from_millis(50), max_subscribers: 1000, max_pending: 10_000 }
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{self, Poll};
 use std::time::Duration;
 
 use miroir_api::GroupId;
@@ -12,15 +11,14 @@ use miroir_core::view::Route;
 use miroir_pipeline::index::{Operation, Request, Response};
 use miroir_pipeline::leaf::choose;
 use miroir_pipeline::node::Scores;
-use miroir_pipeline::stage::{StageFuture, take_ready};
+use miroir_pipeline::stage::{Middleware, Next, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
 use miroir_store::clock;
 use miroir_store::records::{Pin, Sessions};
 use miroir_store::{StoreError, Stores, Tasks};
 use tokio::time::{Instant, sleep};
-use tower::{Layer, Service};
 
-use super::{SessionOptions, WaitStrategy};
+use super::{SessionPinningOptions, WaitStrategy};
 
 /// The first pause between two looks at a task. They double, up to [`PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -31,74 +29,51 @@ struct Shared {
     sessions: Arc<dyn Sessions>,
     tasks: Arc<dyn Tasks>,
     scores: Arc<Scores>,
-    options: SessionOptions,
+    options: SessionPinningOptions,
 }
 
 /// See the [module's documentation](super).
 #[derive(Clone)]
 #[must_use]
-pub struct SessionLayer {
+pub struct SessionPinningLayer {
     shared: Arc<Shared>,
 }
 
-impl fmt::Debug for SessionLayer {
+impl fmt::Debug for SessionPinningLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionLayer").field("options", &self.shared.options).finish()
+        f.debug_struct("SessionPinningLayer").field("options", &self.shared.options).finish()
     }
 }
 
-impl SessionLayer {
+impl SessionPinningLayer {
     /// Remembers sessions in these stores, and judges groups by these figures of their nodes.
-    pub fn new(stores: &Stores, scores: Arc<Scores>, options: SessionOptions) -> Self {
+    pub fn new(stores: &Stores, scores: Arc<Scores>, options: SessionPinningOptions) -> Self {
         let (sessions, tasks) = (Arc::clone(&stores.sessions), Arc::clone(&stores.tasks));
         Self { shared: Arc::new(Shared { sessions, tasks, scores, options }) }
     }
 }
 
-impl Placed for SessionLayer {
+impl Placed for SessionPinningLayer {
     const NAME: &'static str = "session_pinning";
 }
 
-impl<S> Layer<S> for SessionLayer {
-    type Service = SessionService<S>;
-    fn layer(&self, inner: S) -> SessionService<S> {
-        SessionService { inner, shared: Arc::clone(&self.shared) }
-    }
-}
+miroir_pipeline::layer!(SessionPinningLayer);
 
-/// See the [module's documentation](super).
-#[derive(Clone)]
-pub struct SessionService<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S> fmt::Debug for SessionService<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionService").field("options", &self.shared.options).finish()
-    }
-}
-
-impl<S: StageService<Request>> Service<Request> for SessionService<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = StageFuture<Request>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Middleware<Request> for SessionPinningLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         let Some(session) = request.cx.session.clone() else {
-            return Box::pin(self.inner.call(request));
+            return next.pass(request);
         };
-        let inner = take_ready(&mut self.inner);
-        let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
+        let (shared, next) = (Arc::clone(&self.shared), next.take());
+        Reply::boxed(async move {
             if matches!(request.op, Operation::Write { .. }) {
-                shared.write(&session, inner, request).await
+                shared.write(&session, next, request).await
             } else {
-                shared.read(&session, inner, request).await
+                shared.read(&session, next, request).await
             }
         })
     }
@@ -118,16 +93,18 @@ impl Shared {
     async fn write<S: StageService<Request>>(
         &self,
         session: &str,
-        mut inner: S,
+        next: Next<Request, S>,
         request: Request,
     ) -> Result<Response, Error> {
         let index = Arc::clone(&request.index);
-        let answer = inner.call(request).await?;
+        let answer = next.run(request).await?;
         if let Some(accepted) = answer.meta.accepted {
             let pin = Pin { task: accepted.task, group: accepted.group };
-            let SessionOptions { ttl, most, .. } = self.options;
-            let stored =
-                self.sessions.pin(session, &index.physical, pin, ttl, most, clock::now()).await;
+            let SessionPinningOptions { ttl, max_sessions, .. } = self.options;
+            let stored = self
+                .sessions
+                .pin(session, &index.physical, pin, ttl, max_sessions, clock::now())
+                .await;
             if let Err(error) = stored {
                 // It was accepted: the client has to know, with or without a session.
                 metrics::counter!("miroir_session_lost_total").increment(1);
@@ -140,13 +117,13 @@ impl Shared {
     async fn read<S: StageService<Request>>(
         &self,
         session: &str,
-        mut inner: S,
+        next: Next<Request, S>,
         mut request: Request,
     ) -> Result<Response, Error> {
         let index = &request.index.physical;
         let known = self.sessions.get(session, clock::now()).await?;
         let Some(pin) = known.and_then(|session| session.pins.get(index).copied()) else {
-            return inner.call(request).await;
+            return next.run(request).await;
         };
         let group = pin.group.filter(|group| self.serves(&request, *group));
         if pin.group.is_some() && group.is_none() {
@@ -175,16 +152,18 @@ impl Shared {
                 // Nothing to wait for next time. If this fails, next time asks again.
                 let _ = self.sessions.release(session, index, pin, clock::now()).await;
             }
-            Freshness::Group(group) => request.hints.group(group, "session", Strength::Must),
+            Freshness::Group(group) => {
+                request.hints.group(group, SessionPinningLayer::NAME, Strength::Must)
+            }
             Freshness::Late => {
                 metrics::counter!("miroir_session_wait_timeout_total").increment(1);
                 stale = true;
                 if let Some(group) = group {
-                    request.hints.group(group, "session", Strength::Must);
+                    request.hints.group(group, SessionPinningLayer::NAME, Strength::Must);
                 }
             }
         }
-        let mut answer = inner.call(request).await?;
+        let mut answer = next.run(request).await?;
         answer.meta.session_stale |= stale;
         Ok(answer)
     }

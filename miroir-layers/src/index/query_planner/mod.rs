@@ -17,7 +17,7 @@
 //! layer asked for are left alone.
 //!
 //! # Context
-//! Reads nothing of it. Writes the hint `shards`, as `planner`.
+//! Reads nothing of it. Writes the hint `shards` (as `query_planner`, `Must`).
 //!
 //! # Errors
 //! Adds none.
@@ -41,14 +41,11 @@
 mod cache;
 mod layer;
 #[cfg(test)]
-mod tests;
+mod pipeline_tests;
 #[cfg(test)]
-mod whole;
+mod tests;
 
-pub use layer::{QueryPlanner, QueryPlannerLayer};
-
-/// Who asked, in hints.
-pub const PLANNER: &str = "planner";
+pub use layer::QueryPlannerLayer;
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

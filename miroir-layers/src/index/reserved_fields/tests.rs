@@ -7,7 +7,7 @@ use bytes::Bytes;
 use miroir_core::documents::{EXPIRES_AT, RawDocument, SHARD, UPDATED_AT};
 use miroir_core::hints::Hints;
 use miroir_pipeline::context::Context;
-use miroir_pipeline::index::{Deletion, Method};
+use miroir_pipeline::index::{Deletion, Method, Response};
 use miroir_pipeline::meta::Meta;
 use miroir_pipeline::query::Original;
 use miroir_test::contract::contract;
@@ -54,17 +54,20 @@ fn add(documents: &[&'static str], origin: Origin) -> Request {
 
 #[tokio::test(start_paused = true)]
 async fn keeps_the_contract() {
-    contract(StampLayer::default(), || request(Write::Delete(Deletion::All), Origin::Client)).await;
-    contract(StampLayer::default(), || add(&["{\"id\":1}"], Origin::Client)).await;
+    contract(ReservedFieldsLayer::default(), || {
+        request(Write::Delete(Deletion::All), Origin::Client)
+    })
+    .await;
+    contract(ReservedFieldsLayer::default(), || add(&["{\"id\":1}"], Origin::Client)).await;
 }
 
 /// What the layer says to documents; `None`: it lets them pass.
 async fn refusal(
-    options: StampOptions,
+    options: ReservedFieldsOptions,
     documents: &[&'static str],
     origin: Origin,
 ) -> Option<String> {
-    let (mut service, mut inner) = layered(StampLayer::new(options));
+    let (mut service, mut inner) = layered(ReservedFieldsLayer::new(options));
     let call = service.spawn_call(add(documents, origin));
     while !call.is_finished() {
         tokio::task::yield_now().await;
@@ -85,10 +88,10 @@ async fn refusal(
 #[tokio::test(start_paused = true)]
 async fn reserved_fields_are_refused_where_they_are_reserved() {
     let (updated, expires) = (
-        StampOptions { updated_at: true, expires_at: false },
-        StampOptions { updated_at: false, expires_at: true },
+        ReservedFieldsOptions { updated_at: true, expires_at: false },
+        ReservedFieldsOptions { updated_at: false, expires_at: true },
     );
-    let none = StampOptions::default();
+    let none = ReservedFieldsOptions::default();
     for (options, document, field) in [
         (none, "{\"id\":1,\"_miroir_shard\":\"x\"}", Some(SHARD)),
         (none, "{\"_miroir\\u005fshard\":1}", Some(SHARD)),
@@ -116,5 +119,5 @@ async fn reserved_fields_are_refused_where_they_are_reserved() {
 #[tokio::test(start_paused = true)]
 async fn workers_may_copy_documents_as_they_are() {
     let document = "{\"id\":1,\"_miroir_shard\":\"x\"}";
-    assert_eq!(refusal(StampOptions::default(), &[document], Origin::Repair).await, None);
+    assert_eq!(refusal(ReservedFieldsOptions::default(), &[document], Origin::Repair).await, None);
 }

@@ -4,7 +4,7 @@
 mod sync {
     pub(super) use loom::sync::{Arc, Mutex};
 }
-use super::CoalesceOptions;
+use super::QueryCoalescingOptions;
 #[allow(clippy::duplicate_mod, reason = "the same code over loom's types")]
 #[path = "flight.rs"]
 mod flight;
@@ -40,7 +40,7 @@ fn model(run: impl Fn(Shared, Arc<Leaders>) + Send + Sync + 'static) {
     builder.preemption_bound = Some(PREEMPTIONS);
     builder.check(move || {
         let window = Duration::from_secs(1);
-        let options = CoalesceOptions { window, ..CoalesceOptions::default() };
+        let options = QueryCoalescingOptions { window, ..QueryCoalescingOptions::default() };
         let flights: Shared = Arc::new(Flights::new(options));
         run(Arc::clone(&flights), Arc::new(Leaders(AtomicUsize::new(0))));
         assert_eq!(flights.len(), 0, "a flight without anybody is listed");

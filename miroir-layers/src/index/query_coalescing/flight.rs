@@ -12,12 +12,12 @@ use std::hash::Hash;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::CoalesceOptions;
+use super::QueryCoalescingOptions;
 use super::sync::{Arc, Mutex};
 
 /// All flights. `K` is the question, `V` the answer.
 pub(super) struct Flights<K: Eq + Hash + Clone, V: Clone> {
-    options: CoalesceOptions,
+    options: QueryCoalescingOptions,
     listed: Mutex<Listed<K, V>>,
 }
 
@@ -83,7 +83,7 @@ fn lock<T>(mutex: &Mutex<T>) -> impl std::ops::DerefMut<Target = T> + '_ {
 }
 
 impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
-    pub(super) fn new(options: CoalesceOptions) -> Self {
+    pub(super) fn new(options: QueryCoalescingOptions) -> Self {
         Self { options, listed: Mutex::new(HashMap::new()) }
     }
 

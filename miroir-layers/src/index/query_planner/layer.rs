@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{self, Poll};
 
-use futures_util::future::Either;
 use miroir_core::filter::{Filter, Keys, Narrowed, Wide};
 use miroir_core::hints::Strength;
 use miroir_pipeline::explain::{Audience, WarningKind};
-use miroir_pipeline::index::{Operation, Request, Response};
+use miroir_pipeline::index::{Operation, Request};
 use miroir_pipeline::query::RawObject;
-use miroir_pipeline::stage::StageFuture;
-use miroir_pipeline::{Error, Placed, StageService};
+use miroir_pipeline::stage::{Middleware, Ready, Reply};
+use miroir_pipeline::{Placed, StageService};
 use serde_json::json;
-use tower::{Layer, Service};
 
+use super::QueryPlannerOptions;
 use super::cache::{Plan, Plans};
-use super::{PLANNER, QueryPlannerOptions};
 
 #[derive(Debug)]
 struct Shared {
@@ -61,12 +58,7 @@ impl Placed for QueryPlannerLayer {
     const NAME: &'static str = "query_planner";
 }
 
-impl<S> Layer<S> for QueryPlannerLayer {
-    type Service = QueryPlanner<S>;
-    fn layer(&self, inner: S) -> QueryPlanner<S> {
-        QueryPlanner { inner, shared: Arc::clone(&self.shared) }
-    }
-}
+miroir_pipeline::layer!(QueryPlannerLayer);
 
 /// The filter of a read.
 fn filter(body: Option<&RawObject>) -> Option<&str> {
@@ -149,37 +141,26 @@ impl Shared {
             && fewer
             && request.hints.shards.is_none()
         {
-            request.hints.shards(to.shards, PLANNER, Strength::Must);
+            request.hints.shards(to.shards, QueryPlannerLayer::NAME, Strength::Must);
         }
         true
     }
 }
 
-/// See the [module's documentation](super).
-#[derive(Clone, Debug)]
-pub struct QueryPlanner<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S: StageService<Request>> Service<Request> for QueryPlanner<S> {
-    type Response = Response;
-    type Error = Error;
-    type Future = Either<S::Future, StageFuture<Request>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
+impl Middleware<Request> for QueryPlannerLayer {
+    fn call<S: StageService<Request>>(
+        &self,
+        mut request: Request,
+        next: Ready<'_, S>,
+    ) -> Reply<Request, S> {
         if !self.shared.narrow(&mut request) {
-            return Either::Left(self.inner.call(request));
+            return next.pass(request);
         }
-        let answer = self.inner.call(request);
-        Either::Right(Box::pin(async move {
+        let answer = next.call(request);
+        Reply::boxed(async move {
             let answer = answer.await?;
             metrics::histogram!("miroir_query_plan_fanout_size").record(answer.meta.nodes as f64);
             Ok(answer)
-        }))
+        })
     }
 }

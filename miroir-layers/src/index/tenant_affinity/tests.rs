@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use miroir_api::{GroupId, NodeId};
 use miroir_core::hints::{Hints, Strength};
 use miroir_core::topology::NodeEvent;
+use miroir_pipeline::Placed;
 use miroir_pipeline::context::NamedTenant;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::index::{Deletion, Operation, Request, Write};
@@ -19,6 +20,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fixtures::{entry, groups};
+use crate::index::SessionPinningLayer;
 
 #[expect(clippy::unnecessary_wraps, reason = "as a context has it")]
 fn named(name: &str) -> Option<NamedTenant> {
@@ -62,22 +64,22 @@ fn write(tenant: Option<NamedTenant>) -> Request {
 }
 
 /// Tenant A has group 0, which is dedicated, and B group 1.
-fn options() -> TenantOptions {
-    TenantOptions {
+fn options() -> TenantAffinityOptions {
+    TenantAffinityOptions {
         static_map: [("A".to_owned(), GroupId(0)), ("B".to_owned(), GroupId(1))].into(),
         dedicated: vec![GroupId(0)],
         header: "x-miroir-tenant".to_owned(),
-        ..TenantOptions::default()
+        ..TenantAffinityOptions::default()
     }
 }
 
-fn with(mode: Mode, fallback: Fallback) -> TenantOptions {
-    TenantOptions { mode, fallback, ..options() }
+fn with(mode: Mode, fallback: Fallback) -> TenantAffinityOptions {
+    TenantAffinityOptions { mode, fallback, ..options() }
 }
 
 /// The hints that come out, or the status and body of the refusal.
-async fn hints(options: &TenantOptions, request: Request) -> Result<Hints, (u16, String)> {
-    let (mut service, mut inner) = layered(TenantLayer::new(options.clone()));
+async fn hints(options: &TenantAffinityOptions, request: Request) -> Result<Hints, (u16, String)> {
+    let (mut service, mut inner) = layered(TenantAffinityLayer::new(options.clone()));
     let call = service.spawn_call(request);
     while !call.is_finished() {
         tokio::task::yield_now().await;
@@ -95,8 +97,8 @@ fn order(hints: &Hints, turn: u64) -> Vec<u32> {
 
 #[tokio::test(start_paused = true)]
 async fn keeps_the_contract() {
-    contract(TenantLayer::new(options()), || write(named("A"))).await;
-    contract(TenantLayer::new(options()), || {
+    contract(TenantAffinityLayer::new(options()), || write(named("A"))).await;
+    contract(TenantAffinityLayer::new(options()), || {
         let mut read = read(named("A"));
         read.cx.origin = Origin::Repair;
         read
@@ -110,7 +112,7 @@ async fn tenants_stay_in_their_groups() {
         for (tenant, group) in [("A", 0), ("B", 1)] {
             let hints = hints(&options(), read(named(tenant))).await.unwrap();
             let ask = hints.group.clone().unwrap();
-            assert_eq!((ask.by, ask.strength), ("tenant_affinity", Strength::Pin));
+            assert_eq!((ask.by, ask.strength), (TenantAffinityLayer::NAME, Strength::Pin));
             for turn in 0..6 {
                 assert_eq!(order(&hints, turn), [group]);
             }
@@ -189,12 +191,12 @@ async fn a_session_wins_and_is_counted() {
     let _guard = metrics::set_default_local_recorder(&recorder);
     let pinned = |tenant, group| {
         let mut read = read(named(tenant));
-        read.hints.group(GroupId(group), "session_pinning", Strength::Must);
+        read.hints.group(GroupId(group), SessionPinningLayer::NAME, Strength::Must);
         read
     };
     let found = hints(&options(), pinned("B", 2)).await.unwrap();
     assert_eq!(order(&found, 0), [2]);
-    assert_eq!(found.group.unwrap().by, "session_pinning");
+    assert_eq!(found.group.unwrap().by, SessionPinningLayer::NAME);
     // One that agrees is no conflict.
     hints(&options(), pinned("B", 1)).await.unwrap();
     let text = handle.render();
@@ -207,7 +209,7 @@ async fn metrics_name_what_the_operator_named() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let (mut service, mut inner) = layered(TenantLayer::new(options()));
+    let (mut service, mut inner) = layered(TenantAffinityLayer::new(options()));
     let tenants = (0..300)
         .map(|at| mapped(&format!("key-{at}"), Some(2)))
         .chain((0..300).map(|at| named(&format!("header-{at}"))))
@@ -239,7 +241,7 @@ async fn metrics_name_what_the_operator_named() {
 #[test]
 fn golden_groups() {
     let open: Vec<GroupId> = (0..4).map(GroupId).collect();
-    let options = TenantOptions::default();
+    let options = TenantAffinityOptions::default();
     for (name, group) in GOLDEN {
         let choice = choose(&options, named(name).as_ref(), &open);
         assert_eq!(choice.place, Place::Group(GroupId(*group)), "{name}");
@@ -255,21 +257,21 @@ fn names_spread_over_the_groups() {
     let mut counts = [0_u32; 4];
     for at in 0..10_000 {
         let name = format!("tenant-{at}");
-        let choice = choose(&TenantOptions::default(), named(&name).as_ref(), &open);
+        let choice = choose(&TenantAffinityOptions::default(), named(&name).as_ref(), &open);
         let Place::Group(group) = choice.place else { panic!("{choice:?}") };
         counts[group.0 as usize] += 1;
     }
     assert!(counts.iter().all(|count| (2_300..2_700).contains(count)), "{counts:?}");
 }
 
-fn any_options() -> impl Strategy<Value = TenantOptions> {
+fn any_options() -> impl Strategy<Value = TenantAffinityOptions> {
     let mode = prop_oneof![Just(Mode::Header), Just(Mode::ApiKey), Just(Mode::Explicit)];
     let fallback =
         prop_oneof![Just(Fallback::Hash), Just(Fallback::Random), Just(Fallback::Reject)];
     let map = prop::collection::btree_map("[a-d]", (0_u32..6).prop_map(GroupId), 0..4);
     let dedicated = prop::collection::vec((0_u32..6).prop_map(GroupId), 0..4);
     (mode, fallback, map, dedicated).prop_map(|(mode, fallback, static_map, dedicated)| {
-        TenantOptions { mode, fallback, static_map, dedicated, header: String::new() }
+        TenantAffinityOptions { mode, fallback, static_map, dedicated, header: String::new() }
     })
 }
 

@@ -21,8 +21,8 @@
 //! Index, reads of clients. Writes and Miroir's own requests pass untouched.
 //!
 //! # Order
-//! Inside of `session_pinning`: a session's `Must` wins, and is counted here. `coalesce` and whatever
-//! else compares hints belongs inside.
+//! Inside of `session_pinning`: a session's `Must` wins, and is counted here. `query_coalescing`
+//! and whatever else compares hints belongs inside.
 //!
 //! # Context
 //! Reads `origin` and `tenant`. Writes the hints `group` (as `tenant_affinity`, `Pin`; `Prefer` while
@@ -45,14 +45,14 @@
 //! ```
 //! use miroir_pipeline::Stack;
 //! use miroir_api::GroupId;
-//! use miroir_layers::index::{TenantLayer, TenantOptions};
+//! use miroir_layers::index::{TenantAffinityLayer, TenantAffinityOptions};
 //!
-//! let options = TenantOptions {
+//! let options = TenantAffinityOptions {
 //!     static_map: [("enterprise-co".to_owned(), GroupId(0))].into(),
 //!     dedicated: vec![GroupId(0)],
-//!     ..TenantOptions::default()
+//!     ..TenantAffinityOptions::default()
 //! };
-//! let stack = Stack::<miroir_pipeline::index::Request>::new().push(TenantLayer::new(options));
+//! let stack = Stack::<miroir_pipeline::index::Request>::new().push(TenantAffinityLayer::new(options));
 //! assert_eq!(stack.describe().layers, ["tenant_affinity"]);
 //! ```
 
@@ -66,7 +66,7 @@ use std::collections::BTreeMap;
 use miroir_api::GroupId;
 
 pub use choice::{Choice, Place, Reason, choose};
-pub use layer::{MAX_LABELS, Tenant, TenantLayer};
+pub use layer::{MAX_LABELS, TenantAffinityLayer};
 
 /// How tenants are told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub enum Fallback {
 
 /// Who goes where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TenantOptions {
+pub struct TenantAffinityOptions {
     /// How tenants are told apart.
     pub mode: Mode,
     /// Where the others go.

@@ -9,6 +9,7 @@ use miroir_core::documents::Letters;
 use miroir_core::filter::Wide;
 use miroir_core::hints::{Ask, Hints, Strength};
 use miroir_core::routing::{ShardSet, shard_of};
+use miroir_pipeline::Placed;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::explain::{Explain, WarningKind};
 use miroir_pipeline::index::{Deletion, Operation, Request, Response, Union, Write};
@@ -117,7 +118,11 @@ async fn whatever_reads_by_filter_is_narrowed() {
         let asked = hints(&layer, read).await.shards;
         // The index never had an id with capital letters.
         let value = of(&["1", "ab"]);
-        assert_eq!(asked, Some(Ask { value, by: PLANNER, strength: Strength::Must }), "{kind}");
+        assert_eq!(
+            asked,
+            Some(Ask { value, by: QueryPlannerLayer::NAME, strength: Strength::Must }),
+            "{kind}"
+        );
     }
 }
 

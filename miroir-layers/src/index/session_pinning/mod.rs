@@ -6,12 +6,12 @@
 //! that index
 //!
 //! - waits until the write is done ([`WaitStrategy::Block`]), on the group that had it first or
-//!   everywhere, at most [`SessionOptions::max_wait`];
+//!   everywhere, at most [`SessionPinningOptions::max_wait`];
 //! - or goes to the group that had it first, without waiting ([`WaitStrategy::RoutePin`]): it never
 //!   sees an older state than that group's.
 //!
 //! Sessions are in the store, so any pod knows of them. A session is forgotten
-//! [`SessionOptions::ttl`] after its last write, and once nothing it wrote is outstanding.
+//! [`SessionPinningOptions::ttl`] after its last write, and once nothing it wrote is outstanding.
 //!
 //! A group that cannot serve every shard any more is nobody's: reads of the session go anywhere then.
 //!
@@ -20,10 +20,10 @@
 //! Changes of settings are not waited for.
 //!
 //! # Order
-//! Outside of `planner` and `coalesce`: its hint decides what is shared.
+//! Outside of `tenant_affinity` and `query_coalescing`: its hint decides what is shared.
 //!
 //! # Context
-//! Reads `session`. A read that may miss the session's last write says so in
+//! Reads `session`. Writes the hint `group` (as `session_pinning`, `Must`). A read that may miss the session's last write says so in
 //! [`Meta::session_stale`](miroir_pipeline::meta::Meta::session_stale).
 //!
 //! # Errors
@@ -41,11 +41,11 @@
 //! use miroir_pipeline::Stack;
 //! use miroir_pipeline::node::Scores;
 //! use miroir_store::memory;
-//! use miroir_layers::index::{SessionLayer, SessionOptions};
+//! use miroir_layers::index::{SessionPinningLayer, SessionPinningOptions};
 //!
 //! let stores = memory::open();
 //! let scores = Arc::new(Scores::default());
-//! let layer = SessionLayer::new(&stores, scores, SessionOptions::default());
+//! let layer = SessionPinningLayer::new(&stores, scores, SessionPinningOptions::default());
 //! let stack = Stack::<miroir_pipeline::index::Request>::new().push(layer);
 //! assert_eq!(stack.describe().layers, ["session_pinning"]);
 //! ```
@@ -56,7 +56,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use layer::{SessionLayer, SessionService};
+pub use layer::SessionPinningLayer;
 
 /// What a read does while the session's last write is not done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub enum WaitStrategy {
 
 /// How sessions work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionOptions {
+pub struct SessionPinningOptions {
     /// What a read does while the last write is not done.
     pub strategy: WaitStrategy,
     /// How long a read waits at most.
@@ -78,17 +78,17 @@ pub struct SessionOptions {
     /// How long a session lives after its last write.
     pub ttl: Duration,
     /// How many sessions are remembered at most.
-    pub most: usize,
+    pub max_sessions: usize,
 }
 
-impl Default for SessionOptions {
+impl Default for SessionPinningOptions {
     /// Waits up to five seconds; 100,000 sessions for a quarter of an hour.
     fn default() -> Self {
         Self {
             strategy: WaitStrategy::Block,
             max_wait: Duration::from_secs(5),
             ttl: Duration::from_mins(15),
-            most: 100_000,
+            max_sessions: 100_000,
         }
     }
 }
