@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::arguments::{ChaosOptions, DemoOptions, Shape, real_nodes};
 use crate::build::{self, Build, cargo, root, run as run_command};
 use crate::cluster::{Cluster, MASTER_KEY, NodeProgram};
 use crate::guard::{self, Scratch};
+use crate::options::{ChaosOptions, DemoOptions, Shape, real_nodes};
 use crate::test::{self, Report};
 use crate::{Failure, Outcome, chaos, demo, sdk, tidy};
 

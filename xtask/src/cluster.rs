@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::arguments::Shape;
 use crate::build::Programs;
 use crate::guard::{self, Process, Scratch};
 use crate::http::Client;
+use crate::options::Shape;
 use crate::{Failure, Outcome};
 
 /// The key of clients. Everything here listens on loopback only and lives for minutes.

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::process::{Command, Stdio};
 
-use crate::arguments::real_nodes;
+use crate::options::real_nodes;
 use crate::{Outcome, build, guard, sdk};
 
 /// A program that the tests need.

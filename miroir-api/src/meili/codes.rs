@@ -1,7 +1,7 @@
 //! The one table of error codes: Meilisearch's and Miroir's own.
 
-use super::ErrorType;
-use super::ErrorType::{Auth, Internal, InvalidRequest, System};
+use super::error_type::ErrorType;
+use super::error_type::ErrorType::{Auth, Internal, InvalidRequest, System};
 
 /// Meilisearch's codes that are not `400 invalid_request`, after version 1.50.
 const MEILISEARCH: &[(&str, u16, ErrorType)] = &[

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
-use super::OWN;
+use super::codes::OWN;
 
 /// Below which address Miroir's codes are explained if nobody says otherwise: the server's own.
 pub const DEFAULT_DOCS_BASE: &str = "/_miroir";

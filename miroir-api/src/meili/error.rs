@@ -5,21 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::error_type::ErrorType;
 use super::{codes, docs};
-
-/// Meilisearch's four classes of errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorType {
-    /// `invalid_request`: the request is at fault, and fails again unchanged.
-    InvalidRequest,
-    /// `internal`: the server is at fault.
-    Internal,
-    /// `auth`: the key is missing, wrong, or does not allow this.
-    Auth,
-    /// `system`: the machine is at fault, by its disk, memory or load.
-    System,
-}
 
 /// The error body of Meilisearch and of Miroir: `{message, code, type, link}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

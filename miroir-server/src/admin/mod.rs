@@ -5,7 +5,6 @@
 
 mod aliases;
 mod errors;
-mod mount;
 mod pods;
 mod ready;
 mod replicas;
@@ -20,9 +19,7 @@ use axum::extract::{FromRef, Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
-use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
-use http_body_util::Full;
+use http::{StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 use miroir::Cluster;
 use miroir::cluster::ClusterState;
@@ -32,61 +29,14 @@ use miroir_api::meili::ApiError;
 use miroir_layers::operation::ShadowLog;
 use std::sync::Arc;
 
-pub(crate) use self::mount::Mount;
 pub(crate) use self::ready::Readiness;
 use crate::config::{AliasesConfig, Config};
+use crate::paths::{
+    ALIAS, ALIASES, ERRORS, METRICS, PODS, READY, REPLICAS, SHADOW_DIFF, SHARDS, STACK, TASK,
+    TENANT, TENANTS, TOPOLOGY,
+};
+use crate::refusal::refuse;
 use crate::serve::PROMETHEUS;
-
-/// The readiness probe: without a key.
-pub(crate) const READY: &str = "/_miroir/ready";
-/// The page that errors link to: without a key.
-const ERRORS: &str = "/_miroir/errors";
-const TOPOLOGY: &str = "/_miroir/topology";
-const SHARDS: &str = "/_miroir/shards";
-const METRICS: &str = "/_miroir/metrics";
-const REPLICAS: &str = "/_miroir/replicas";
-const PODS: &str = "/_miroir/pods";
-const ALIASES: &str = "/_miroir/aliases";
-const ALIAS: &str = "/_miroir/aliases/{name}";
-const SHADOW_DIFF: &str = "/_miroir/shadow/diff";
-const STACK: &str = "/_miroir/stack";
-const TENANTS: &str = "/_miroir/tenants";
-const TENANT: &str = "/_miroir/tenants/{api_key_hash}";
-const TASK: &str = "/_miroir/tasks/{uid}";
-/// Everything else below the prefix.
-const UNKNOWN: &str = "/_miroir/unknown";
-
-/// The path's template, if it belongs to the admin API.
-pub(crate) fn template(path: &str) -> Option<&'static str> {
-    let rest = path.trim_start_matches('/').strip_prefix("_miroir")?;
-    if !rest.is_empty() && !rest.starts_with('/') {
-        return None;
-    }
-    let known = [
-        READY,
-        ERRORS,
-        TOPOLOGY,
-        SHARDS,
-        METRICS,
-        REPLICAS,
-        PODS,
-        ALIASES,
-        SHADOW_DIFF,
-        STACK,
-        TENANTS,
-    ];
-    let path = path.trim_end_matches('/');
-    if path.strip_prefix("/_miroir/tasks/").is_some_and(|uid| !uid.contains('/')) {
-        return Some(TASK);
-    }
-    if path.strip_prefix("/_miroir/aliases/").is_some_and(|name| !name.contains('/')) {
-        return Some(ALIAS);
-    }
-    if path.strip_prefix("/_miroir/tenants/").is_some_and(|hash| !hash.contains('/')) {
-        return Some(TENANT);
-    }
-    Some(known.into_iter().find(|known| *known == path).unwrap_or(UNKNOWN))
-}
 
 /// What handlers ask.
 #[derive(Clone)]
@@ -165,17 +115,6 @@ pub(crate) fn router(
         })
 }
 
-/// An error in Meilisearch's shape.
-pub(crate) fn refuse(error: &ApiError) -> http::Response<Full<Bytes>> {
-    let body = serde_json::to_vec(error).unwrap_or_default();
-    let mut response = http::Response::new(Full::from(body));
-    *response.status_mut() =
-        StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
-}
-
 /// An error as handlers return it.
 #[derive(Debug)]
 struct Refusal(ApiError);
@@ -201,30 +140,4 @@ async fn operators_only(request: Request, next: Next) -> Response {
 /// What the metrics listener shows, for operators outside the cluster's network.
 async fn exposition(State(state): State<AdminState>) -> Response {
     ([(header::CONTENT_TYPE, PROMETHEUS)], state.metrics.render()).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn templates_are_bounded() {
-        assert_eq!(template("/_miroir/ready"), Some(READY));
-        assert_eq!(template("/_miroir/errors"), Some(ERRORS));
-        assert_eq!(template("/_miroir/shards/"), Some(SHARDS));
-        assert_eq!(template("/_miroir/pods"), Some(PODS));
-        assert_eq!(template("/_miroir/shadow/diff"), Some(SHADOW_DIFF));
-        assert_eq!(template("/_miroir/shadow/x"), Some(UNKNOWN));
-        assert_eq!(template("/_miroir/7f3a"), Some(UNKNOWN));
-        assert_eq!(template("/_miroir/tasks/7"), Some(TASK));
-        assert_eq!(template("/_miroir/aliases/"), Some(ALIASES));
-        assert_eq!(template("/_miroir/aliases/shop"), Some(ALIAS));
-        assert_eq!(template("/_miroir/aliases/shop/x"), Some(UNKNOWN));
-        assert_eq!(template("/_miroir/tasks"), Some(UNKNOWN));
-        assert_eq!(template("/_miroir/tasks/7/x"), Some(UNKNOWN));
-        assert_eq!(template("/_miroir/tenants/2b"), Some(TENANT));
-        assert_eq!(template("/_miroir"), Some(UNKNOWN));
-        assert_eq!(template("/_miroirs"), None);
-        assert_eq!(template("/health"), None);
-    }
 }

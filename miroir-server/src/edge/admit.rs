@@ -18,7 +18,7 @@ use miroir::stage::take_ready;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{Layer, Service};
 
-use crate::admin;
+use crate::paths;
 
 /// Seconds a client is asked to wait.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -100,7 +100,7 @@ impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for Admit<S> {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let place = match request.uri().path() {
-            "/health" | admin::READY => None,
+            "/health" | paths::READY => None,
             _ => match self.admission.enter() {
                 Some(place) => Some(place),
                 None => return Box::pin(std::future::ready(Ok(refuse().map(Either::Left)))),

@@ -55,7 +55,8 @@ use self::observe::ObserveLayer;
 use self::panic::catch_panic;
 use self::request_id::RequestIdLayer;
 use crate::config::Config;
-use crate::{admin, options};
+use crate::mount::Mount;
+use crate::options;
 
 /// What a listener serves: one request at a time and connection, any number of clones.
 pub(crate) trait Edge:
@@ -171,7 +172,5 @@ pub(crate) fn service(
     .tenants(tenants(config, cluster));
     let forward = forward(config, Arc::clone(&cluster.state.leadership));
     let limit = limit(config, &cluster.state.stores);
-    stack!(config, keyring, admission, limit, forward)
-        .layers
-        .layer(admin::Mount::new(admin, decode))
+    stack!(config, keyring, admission, limit, forward).layers.layer(Mount::new(admin, decode))
 }

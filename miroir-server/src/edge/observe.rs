@@ -14,7 +14,7 @@ use miroir::stage::take_ready;
 use miroir_api::IndexUid;
 use tower::{Layer, Service};
 
-use crate::admin;
+use crate::paths;
 
 /// The template of a path nobody knows.
 const UNKNOWN: &str = "unknown";
@@ -75,7 +75,7 @@ fn label(method: &Method) -> &'static str {
 
 /// The template of a path that was answered before it reached its route.
 fn template(router: &Router, path: &str) -> &'static str {
-    if let Some(admin) = admin::template(path) {
+    if let Some(admin) = paths::template(path) {
         return admin;
     }
     let path = super::normalize::normal(path);
@@ -117,7 +117,7 @@ fn record(method: &'static str, status: StatusCode, answered: &Answered, started
             )
         };
     }
-    let probe = matches!(answered.route, "/health" | admin::READY);
+    let probe = matches!(answered.route, "/health" | paths::READY);
     match status {
         500 => line!(error),
         200 if probe => line!(debug),

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use miroir_api::meili::ApiError;
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
-use crate::admin;
+use crate::refusal;
 
 /// The answer after a panic.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ impl ResponseForPanic for InternalError {
     type ResponseBody = Full<Bytes>;
 
     fn response_for_panic(&mut self, _: Box<dyn Any + Send + 'static>) -> Response<Full<Bytes>> {
-        admin::refuse(&ApiError::new("internal", "An internal error has occurred."))
+        refusal::refuse(&ApiError::new("internal", "An internal error has occurred."))
     }
 }
 

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::State;
+use super::answers::{Answer, check_index_uid, done, enqueue};
 use super::errors::ApiError;
 use super::params::{Fields, QueryString, json_object, json_value};
-use super::routes::{Answer, check_index_uid, done, enqueue};
 use super::tasks::queue::NewTask;
 use super::tasks::worker::details;
 use super::tasks::{Work, timestamp};

@@ -10,6 +10,7 @@
 //! journal of tasks and the payloads of the tasks that wait. One thread runs the tasks in order.
 //! Starting again on the same directory restores all of it.
 
+mod answers;
 mod documents;
 mod errors;
 mod format;

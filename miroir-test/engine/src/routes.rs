@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::State;
+use super::answers::{Answer, check_index_uid, done, enqueue};
 use super::documents::{self, Fetch};
 use super::errors::ApiError;
 use super::index_routes::{
@@ -37,20 +38,12 @@ pub(crate) struct Request {
     pub(crate) body: bytes::Bytes,
 }
 
-/// Status and JSON body; no body for unknown paths and methods.
-pub(crate) type Answer = (u16, Option<Value>);
-
 /// Answers a request.
 pub(crate) fn handle(state: &State, request: &Request) -> Answer {
     match route(state, request) {
         Ok(answer) => answer,
         Err(error) => (error.status, Some(error.to_value())),
     }
-}
-
-/// A successful answer.
-pub(crate) fn done(value: impl Into<Value>) -> Answer {
-    (200, Some(value.into()))
 }
 
 const NO_ROUTE: Answer = (404, None);
@@ -389,20 +382,6 @@ fn settings_route(
     enqueue(state, uid, Work::Settings { settings: settings.clone() }, settings, metadata, None)
 }
 
-/// Registers a task about an index and answers its summary.
-pub(crate) fn enqueue(
-    state: &State,
-    uid: &str,
-    work: Work,
-    shown: Map<String, Value>,
-    custom_metadata: Option<String>,
-    payload: Option<Vec<u8>>,
-) -> Result<Answer, ApiError> {
-    let new =
-        NewTask { index_uid: Some(uid.to_owned()), work, details: shown, custom_metadata, payload };
-    Ok((202, Some(state.queue.register(new)?.summary())))
-}
-
 fn task_on_tasks(
     state: &State,
     query: &QueryString,
@@ -418,22 +397,6 @@ fn task_on_tasks(
     let new =
         NewTask { index_uid: None, work, details: shown, custom_metadata: None, payload: None };
     Ok(done(state.queue.register(new)?.summary()))
-}
-
-/// Refuses names that no index can have.
-pub(crate) fn check_index_uid(uid: &str) -> Result<(), ApiError> {
-    let valid = !uid.is_empty()
-        && uid.len() <= 400
-        && uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-    if valid {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        "invalid_index_uid",
-        format!(
-            "`{uid}` is not a valid index uid. Index uid can be an integer or a string containing only alphanumeric characters, hyphens (-) and underscores (_), and can not be more than 512 bytes."
-        ),
-    ))
 }
 
 fn multi_search(state: &State, body: &[u8]) -> Result<Answer, ApiError> {

@@ -15,8 +15,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::State;
+use super::answers::Answer;
 use super::errors::ApiError;
-use super::routes::{self, Answer, Request};
+use super::routes::{self, Request};
 
 /// Largest body, as in Meilisearch.
 const BODY_LIMIT: usize = 100 * 1024 * 1024;

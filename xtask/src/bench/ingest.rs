@@ -10,12 +10,12 @@ use super::options::BenchOptions;
 use super::table::Row;
 use super::{process, ratio, row};
 use crate::Outcome;
-use crate::arguments::Shape;
 use crate::catalogue;
 use crate::cluster::{Cluster, Node, NodeProgram, apply, enqueue, wait_task};
 use crate::demo::ndjson;
 use crate::guard::{self, Scratch};
 use crate::http::Client;
+use crate::options::Shape;
 
 /// Documents of one request to Miroir.
 const BATCH: usize = 3_000;

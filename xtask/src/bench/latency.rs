@@ -18,10 +18,10 @@ use super::options::BenchOptions;
 use super::stub::Stub;
 use super::table::Row;
 use super::{megabytes, micros, process, ratio, row, time};
-use crate::arguments::Shape;
 use crate::cluster::{MASTER_KEY, NODE_KEY, Server, apply};
 use crate::guard::Scratch;
 use crate::http::render;
+use crate::options::Shape;
 use crate::{Failure, Outcome};
 
 /// Nodes, and shards, of the search that is measured.

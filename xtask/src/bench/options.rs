@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use crate::Outcome;
-use crate::arguments::real_nodes;
+use crate::options::real_nodes;
 
 /// What to measure.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use super::load::{Sample, Target, compare};
 use super::options::BenchOptions;
 use super::table::Row;
 use super::{millis, ratio, row, time};
-use crate::arguments::Shape;
 use crate::cluster::{Cluster, MASTER_KEY, NODE_KEY, Node, NodeProgram};
 use crate::demo::{self, Corpus, INDEX};
 use crate::guard::{self, Scratch};
 use crate::http::{Client, render};
+use crate::options::Shape;
 use crate::{Failure, Outcome};
 
 pub(super) fn run(

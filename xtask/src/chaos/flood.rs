@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::delay::relayed;
 use super::steady::{Load, Phase, heading, prepare};
-use crate::arguments::Shape;
 use crate::cluster::{NodeProgram, Server};
 use crate::guard::Scratch;
+use crate::options::Shape;
 use crate::{Failure, Outcome};
 
 /// Searches a node works at at a time, and how long each takes.

@@ -23,11 +23,11 @@ use serde_json::json;
 
 use self::ledger::Ledger;
 use self::load::Figures;
-use crate::arguments::{ChaosOptions, ChaosPart, Shape};
 use crate::build::{self, Build};
 use crate::cluster::{self, Cluster, Node, NodeProgram, Server};
 use crate::guard::{self, Scratch};
 use crate::http::Client;
+use crate::options::{ChaosOptions, ChaosPart, Shape};
 use crate::{Failure, Outcome};
 
 /// The index.

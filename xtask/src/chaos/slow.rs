@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::delay::relayed;
 use super::steady::{Load, Phase, heading, prepare};
-use crate::arguments::Shape;
 use crate::cluster::{NodeProgram, Server};
 use crate::guard::Scratch;
+use crate::options::Shape;
 use crate::{Failure, Outcome};
 
 /// How late a slow node answers, and how late all do.

@@ -10,10 +10,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::arguments::DemoOptions;
 use crate::build::{self, Build};
 use crate::cluster::{self, Cluster, MASTER_KEY, Node, NodeProgram};
 use crate::guard::{self, Scratch};
+use crate::options::DemoOptions;
 use crate::{Outcome, catalogue, test};
 
 pub(crate) use self::load::{load, ndjson};

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::arguments::DemoOptions;
+use crate::options::DemoOptions;
 use crate::{Outcome, guard};
 
 /// The versions of Meilisearch that Miroir is tested with: all that begin so.

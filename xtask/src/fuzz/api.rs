@@ -9,10 +9,10 @@ use std::process::Command;
 use serde_json::json;
 
 use super::directory;
-use crate::arguments::Shape;
 use crate::build::{self, Build, root};
 use crate::cluster::{Cluster, MASTER_KEY, NodeProgram, apply};
 use crate::guard::{self, Scratch};
+use crate::options::Shape;
 use crate::{Failure, Outcome};
 
 /// The version whose checks and options are used here.

@@ -9,10 +9,10 @@ mod language;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::arguments::{Shape, real_nodes};
 use crate::build::{self, Build, cargo, root};
 use crate::cluster::{Cluster, MASTER_KEY, NODE_KEY, Node, NodeProgram};
 use crate::guard::{self, Scratch};
+use crate::options::{Shape, real_nodes};
 use crate::{Failure, Outcome};
 use language::{LANGUAGES, Ready};
 

@@ -8,9 +8,9 @@ use miroir_api::meili::ApiError;
 use twox_hash::XxHash64;
 
 use super::check::{self, MAX_FIELDS, TaskFault};
-use super::formats::RawDocument;
 use super::ids::{DocumentId, Flat, extract_id};
 use super::letters::Letters;
+use super::payload::RawDocument;
 use super::vectors::{self, Embedder};
 use super::{geojson, reserved, scan};
 

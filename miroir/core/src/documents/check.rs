@@ -3,8 +3,8 @@
 use miroir_api::meili::ApiError;
 use serde_json::{Map, Value};
 
-use super::formats::RawDocument;
 use super::ids::DocumentId;
+use super::payload::RawDocument;
 use super::scan;
 
 /// Names of top-level fields that one payload, and one index, may hold. Meilisearch's message says

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use csv::{ReaderBuilder, StringRecord};
 
-use super::formats::{Format, FormatError, RawDocument, Repeated};
+use super::payload::{Format, FormatError, RawDocument, Repeated};
 
 /// The type of a column: what follows the last `:` of its header.
 #[derive(Clone, Copy)]

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::check::{TaskFault, last};
-use super::formats::RawDocument;
+use super::payload::RawDocument;
 
 /// Checks that `_geojson` is GeoJSON as the parser in Meilisearch takes it. Nodes look at it only
 /// where the index can filter by `_geojson`.

@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::formats::{RawDocument, Repeated};
+use super::payload::{RawDocument, Repeated};
 use super::scan;
 
 /// The canonical form of a document's id: the string itself, or the integer in decimal. `"42"` and

@@ -19,6 +19,7 @@ mod formats;
 mod geojson;
 mod ids;
 mod letters;
+mod payload;
 mod primary_key;
 mod reserved;
 mod scan;
@@ -29,10 +30,11 @@ mod tests;
 
 pub use batch::{Checks, Method, Prepared, PreparedDocument, payload_for, prepare};
 pub use check::{TaskFault, check_fields, check_geo, check_values};
-pub use formats::{CONTENT_TYPE, Format, FormatError, RawDocument, Repeated, split};
+pub use formats::{CONTENT_TYPE, split};
 pub use geojson::check_geojson;
 pub use ids::{DocumentError, DocumentId, extract_id, parse_id_value};
 pub use letters::Letters;
+pub use payload::{Format, FormatError, RawDocument, Repeated};
 pub use primary_key::{Inference, infer};
 pub use reserved::{
     EXPIRES_AT, PREFIX, SHARD, UPDATED_AT, find_reserved, is_reserved, parse_shard_value,

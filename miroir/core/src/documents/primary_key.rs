@@ -2,7 +2,7 @@
 
 use miroir_api::meili::ApiError;
 
-use super::formats::RawDocument;
+use super::payload::RawDocument;
 use super::scan;
 
 /// What Meilisearch's inference finds in the first document of a payload: the top-level keys whose

@@ -14,7 +14,7 @@ use memchr::memmem::Finder;
 use miroir_api::ShardId;
 use miroir_api::meili::ApiError;
 
-use super::formats::RawDocument;
+use super::payload::RawDocument;
 use super::scan;
 
 /// What the name of every reserved field begins with.

@@ -7,8 +7,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::check::{TaskFault, last};
-use super::formats::RawDocument;
 use super::ids::DocumentId;
+use super::payload::RawDocument;
 
 /// An embedder of the index, as far as documents can violate it.
 #[derive(Clone, Debug, PartialEq, Eq)]

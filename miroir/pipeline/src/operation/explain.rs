@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::resolve::Resolve;
+use super::handle::Handle;
 use super::rules::rewritten;
 use super::{MultiSearch, Operation, Request, Response, multi};
 use crate::cluster::ExplainTuning;
@@ -47,7 +47,7 @@ fn executes(request: &Request, tuning: &ExplainTuning) -> Result<bool, Error> {
 
 /// Answers a request to explain `op`, a search or a multi-search.
 pub(super) async fn run(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     op: &Operation,
 ) -> Result<Response, Error> {
@@ -82,11 +82,11 @@ pub(super) async fn run(
             show.planned(resolve, &inner, &several).await
         }
         Operation::MultiSearch(several) => {
-            let answer = Box::pin(resolve.clone().joined(inner)).await;
+            let answer = resolve.clone().joined(inner).await;
             show.several(&several, &explain, answer, begun)
         }
         _ => {
-            let answer = Box::pin(resolve.clone().joined(inner)).await;
+            let answer = resolve.clone().joined(inner).await;
             show.one(&explain.record(), answer, begun)
         }
     }
@@ -126,7 +126,7 @@ impl Show {
     /// Without nodes: every query goes its way up to them.
     async fn planned(
         self,
-        resolve: &Resolve,
+        resolve: &Handle,
         request: &Request,
         several: &MultiSearch,
     ) -> Result<Response, Error> {

@@ -6,6 +6,7 @@
 mod control_plane;
 mod explain;
 pub mod foreign;
+mod handle;
 mod multi;
 mod refusal;
 mod resolve;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tower::ServiceExt;
 
 use super::control_plane::{ControlPlane, MissingIndex};
-use super::refusal::refusal;
+use super::handle::{Entries, Handle};
 use super::{
     BoxService, Operation, PayloadFormat, Request, Response, SystemOp, Write, explain, foreign,
     multi,
@@ -18,8 +18,6 @@ use crate::error::{Error, ErrorKind};
 use crate::index::{self, Deletion};
 use crate::query::{Original, RawObject};
 use miroir_core::documents::{self, Format};
-use miroir_core::hints::Hints;
-use miroir_store::IndexEntry;
 
 /// An index that never exists: nodes judge the body of a write to it without effect.
 const NOWHERE: &str = "/indexes/miroir-nowhere";
@@ -28,12 +26,7 @@ const WRITE_LOOKUPS: u32 = 5;
 
 /// The base service of the operation stage. Always ready; waiting happens in `call`.
 #[derive(Clone, Debug)]
-pub struct Resolve {
-    indexes: index::BoxService,
-    shared: Arc<ClusterState>,
-    control: BoxService,
-    plane: Arc<dyn ControlPlane>,
-}
+pub struct Resolve(Handle);
 
 impl Resolve {
     /// Resolves names against the catalogue. `control` is what answers operations that are not about
@@ -44,11 +37,16 @@ impl Resolve {
         control: BoxService,
         plane: Arc<dyn ControlPlane>,
     ) -> Self {
-        Self { indexes, shared, control, plane }
+        let entries = Entries {
+            whole: |handle, request| Box::pin(Self(handle).run(request)),
+            joined: |handle, request| Box::pin(Self(handle).joined(request)),
+            named: |handle, request| Box::pin(Self(handle).named(request)),
+        };
+        Self(Handle { indexes, shared, control, plane, entries })
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {
-        let leadership = &self.shared.leadership;
+        let leadership = &self.0.shared.leadership;
         if request.changes() {
             // Before it looks: a term that ends meanwhile waits for this one to notice.
             let guard = leadership.begin_change();
@@ -64,22 +62,22 @@ impl Resolve {
             return self.joined(request).await;
         }
         leadership.ensure_fresh()?;
-        let shared = Arc::clone(&self.shared);
+        let shared = Arc::clone(&self.0.shared);
         let answer = self.joined(request).await?;
         // What it was read by may have been out of date by then.
         shared.leadership.ensure_fresh()?;
         Ok(answer)
     }
 
-    pub(super) async fn joined(self, request: Request) -> Result<Response, Error> {
-        match foreign::joins(&self, &request).await? {
-            Some(joins) => foreign::run(self, request, joins).await,
-            None => self.answer(request).await,
+    async fn joined(self, request: Request) -> Result<Response, Error> {
+        match foreign::joins(&self.0, &request).await? {
+            Some(joins) => foreign::run(self.0, request, joins).await,
+            None => self.named(request).await,
         }
     }
 
     /// Answers from the named indexes alone.
-    pub(super) async fn answer(self, request: Request) -> Result<Response, Error> {
+    async fn named(self, request: Request) -> Result<Response, Error> {
         let (name, op) = match &request.op {
             Operation::Search { index, search } => {
                 (index, index::Operation::Search(Arc::clone(search)))
@@ -89,62 +87,20 @@ impl Resolve {
             }
             Operation::List { index, list } => (index, index::Operation::List(Arc::clone(list))),
             Operation::Write { index, write } => return self.write(&request, index, write).await,
-            Operation::MultiSearch(multi) => return multi::run(&self, &request, multi).await,
-            Operation::Explain(op) => return explain::run(&self, &request, op).await,
-            _ => return self.control.oneshot(request).await,
+            Operation::MultiSearch(multi) => return multi::run(&self.0, &request, multi).await,
+            Operation::Explain(op) => return explain::run(&self.0, &request, op).await,
+            _ => return self.0.control.oneshot(request).await,
         };
-        let Some(entry) = IndexUid::new(name).ok().and_then(|uid| self.shared.catalog.get(&uid))
+        let Some(entry) = IndexUid::new(name).ok().and_then(|uid| self.0.shared.catalog.get(&uid))
         else {
             // A node says it best, and in the right order of complaints.
-            let error = self.refusal(&request, &crate::query::index_path(name)).await;
+            let error = self.0.refusal(&request, &crate::query::index_path(name)).await;
             return Err(match error.kind() {
                 ErrorKind::Internal => Error::index_not_found(name),
                 _ => error,
             });
         };
-        self.index(&request, entry, op).await
-    }
-
-    /// What several searches of one index find together, and its facets.
-    pub(super) async fn union(
-        &self,
-        request: &Request,
-        name: &str,
-        union: index::Union,
-    ) -> Result<Response, Error> {
-        let uid = IndexUid::new(name).ok();
-        let entry = uid.and_then(|uid| self.shared.catalog.get(&uid));
-        let entry = entry.ok_or_else(|| Error::index_not_found(name))?;
-        self.index(request, entry, index::Operation::Union(Arc::new(union))).await
-    }
-
-    /// What all stages share.
-    pub(super) fn shared(&self) -> &Arc<ClusterState> {
-        &self.shared
-    }
-
-    /// What a node says of the request as it came, under another prefix.
-    pub(super) async fn refusal(&self, request: &Request, prefix: &str) -> Error {
-        refusal(&self.shared.nodes, request, prefix).await
-    }
-
-    async fn index(
-        &self,
-        request: &Request,
-        entry: Arc<IndexEntry>,
-        op: index::Operation,
-    ) -> Result<Response, Error> {
-        let inner = index::Request {
-            op,
-            original: Arc::clone(&request.original),
-            index: entry,
-            topology: self.shared.membership.topology(),
-            stale: self.shared.staleness.load(),
-            hints: Hints::default(),
-            cx: request.cx.clone(),
-        };
-        let answer = self.indexes.clone().oneshot(inner).await?;
-        Ok(Response { status: answer.status, body: answer.body, meta: answer.meta })
+        self.0.index(&request, entry, op).await
     }
 
     /// What a node says of this write's parameters and content type. The empty body makes sure
@@ -153,7 +109,7 @@ impl Resolve {
         let mut original = Original::clone(&request.original);
         original.body = Bytes::new();
         let request = Request { original: Arc::new(original), ..request.clone() };
-        self.refusal(&request, NOWHERE).await
+        self.0.refusal(&request, NOWHERE).await
     }
 
     async fn write(&self, request: &Request, name: &str, write: &Write) -> Result<Response, Error> {
@@ -161,7 +117,7 @@ impl Resolve {
             Ok(uid) => uid,
             // A node looks at the body first.
             Err(_) if matches!(write, Write::Edit) => {
-                return Err(self.refusal(request, &crate::query::index_path(name)).await);
+                return Err(self.0.refusal(request, &crate::query::index_path(name)).await);
             }
             Err(error) => return Err(Error::api("invalid_index_uid", error.to_string())),
         };
@@ -171,7 +127,7 @@ impl Resolve {
             return Err(if creates {
                 self.refused_parameters(request).await
             } else {
-                self.refusal(request, NOWHERE).await
+                self.0.refusal(request, NOWHERE).await
             });
         };
         let write = match write {
@@ -207,10 +163,10 @@ impl Resolve {
             Write::Clear => index::Write::Delete(Deletion::All),
             Write::DeleteBatch => {
                 let Ok(values) = serde_json::from_slice::<Vec<Box<RawValue>>>(body) else {
-                    return Err(self.refusal(request, NOWHERE).await);
+                    return Err(self.0.refusal(request, NOWHERE).await);
                 };
                 if !request.original.is_json() {
-                    return Err(self.refusal(request, NOWHERE).await);
+                    return Err(self.0.refusal(request, NOWHERE).await);
                 }
                 let ids = values
                     .iter()
@@ -223,7 +179,7 @@ impl Resolve {
             }
             Write::Edit => {
                 // A node judges it where it has no effect: the index does not exist.
-                let error = self.refusal(request, NOWHERE).await;
+                let error = self.0.refusal(request, NOWHERE).await;
                 if !matches!(error.kind(), ErrorKind::Internal) {
                     return Err(error);
                 }
@@ -240,27 +196,27 @@ impl Resolve {
                     .filter(|o| o.keys().all(|key| key == "filter"))
                     .and_then(|mut o| o.has("filter").then(|| o.remove("filter")).flatten());
                 let Some(filter) = filter else {
-                    return Err(self.refusal(request, NOWHERE).await);
+                    return Err(self.0.refusal(request, NOWHERE).await);
                 };
                 index::Write::Delete(Deletion::Filter(filter))
             }
         };
         // The index may be deleted while the write waits for its turn: then it is looked up again.
         for _ in 0..WRITE_LOOKUPS {
-            let entry = match self.shared.catalog.get(&uid) {
+            let entry = match self.0.shared.catalog.get(&uid) {
                 Some(entry) => entry,
                 None if creates && !request.cx.scope.may_create(name) => {
                     let missing = MissingIndex::write(name, &write, parameters.custom_metadata);
-                    return self.plane.missing_index(missing).await;
+                    return self.0.plane.missing_index(missing).await;
                 }
-                None if creates => self.plane.ensure_index(&uid, &request.cx).await?,
+                None if creates => self.0.plane.ensure_index(&uid, &request.cx).await?,
                 None => break,
             };
             let (write, custom_metadata) = (write.clone(), parameters.custom_metadata.clone());
             let op = index::Operation::Write { write, custom_metadata };
-            match self.index(request, Arc::clone(&entry), op).await {
+            match self.0.index(request, Arc::clone(&entry), op).await {
                 Err(error)
-                    if error.is_missing_index() && !self.shared.catalog.is_listed(&entry) => {}
+                    if error.is_missing_index() && !self.0.shared.catalog.is_listed(&entry) => {}
                 answer => return answer,
             }
         }
@@ -268,7 +224,7 @@ impl Resolve {
             return Err(Error::index_not_found(name));
         }
         let missing = MissingIndex::write(name, &write, parameters.custom_metadata);
-        self.plane.missing_index(missing).await
+        self.0.plane.missing_index(missing).await
     }
 }
 

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::profile::Profile;
-use crate::arguments::Shape;
 use crate::cluster::Server;
+use crate::options::Shape;
 use crate::{Failure, Outcome, guard};
 
 /// How long the server may take until it is ready: everything takes tens of times as long.

@@ -30,11 +30,11 @@ use self::parts::{Part, Shares};
 use super::options::InstructionOptions;
 use super::stub::Stub;
 use super::{process, table};
-use crate::arguments::Shape;
 use crate::build::{self, Build, root};
 use crate::cluster::{MASTER_KEY, apply};
 use crate::guard::{self, Scratch};
 use crate::http::{Client, render};
+use crate::options::Shape;
 use crate::{Failure, Outcome, catalogue};
 
 /// The index that is asked.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Scatter;
 use super::apart::counted;
-use super::documents::{compact, decided, finish, new_task};
+use super::document_tasks::{compact, decided, finish, new_task};
 use crate::error::Error;
 use crate::index::{Deletion, Request, Response};
 use crate::leaf::narrow;

@@ -3,73 +3,19 @@
 use std::sync::Arc;
 
 use http::Method as Verb;
-use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use miroir_api::meili::{ApiError, TaskKind};
+use serde_json::{Value, json};
 
-use super::write::{Batch, Plan, accepted, dispatch_write};
+use super::document_tasks::{decided, finish, new_task};
+use super::write::Batch;
 use super::{Scatter, deletion};
 use crate::cluster::settings::IndexSettings;
-use crate::context::Context;
 use crate::error::Error;
 use crate::index::{Method, Request, Response, Write};
 use crate::node::Call;
 use miroir_core::documents::{self, Checks, RawDocument};
 use miroir_core::routing::{ShardSet, shard_of};
-use miroir_core::view::StaleKind;
-use miroir_store::clock;
-use miroir_store::{IndexEntry, NewTask};
-
-/// A filter as tasks show it: JSON without insignificant white space.
-pub fn compact(filter: &RawValue) -> String {
-    serde_json::from_str::<Value>(filter.get())
-        .map_or_else(|_| filter.get().to_owned(), |value| value.to_string())
-}
-
-/// Details as an ordered map.
-pub(super) fn details(value: Value) -> Option<Map<String, Value>> {
-    match value {
-        Value::Object(map) => Some(map),
-        _ => None,
-    }
-}
-
-pub(super) fn new_task(
-    request: &Request,
-    kind: TaskKind,
-    metadata: Option<String>,
-    fields: Value,
-) -> NewTask {
-    NewTask {
-        index: Some(request.index.name.to_string()),
-        physical: Some(request.index.physical.clone()),
-        details: details(fields),
-        custom_metadata: metadata,
-        ..NewTask::new(kind, clock::now())
-    }
-}
-
-pub(super) async fn decided(
-    scatter: &Scatter,
-    mut task: NewTask,
-    result: Result<(), ApiError>,
-    cx: &Context,
-) -> Result<Response, Error> {
-    match result {
-        Ok(()) => task.status = TaskStatus::Succeeded,
-        Err(error) => {
-            task.status = TaskStatus::Failed;
-            task.error = Some(error);
-        }
-    }
-    task.idempotency = cx.idempotency.as_deref().map(str::to_owned);
-    // The task is over at once: so must be the creation of the index it may have caused.
-    if let Some(physical) = &task.physical {
-        scatter.shared.nodes.await_index(physical, cx).await;
-    }
-    let record = scatter.shared.stores.tasks.insert(task).await?;
-    Ok(accepted(&record, Vec::new(), None))
-}
+use miroir_store::IndexEntry;
 
 pub(super) async fn run(
     scatter: Scatter,
@@ -206,26 +152,4 @@ async fn add(
     // Known now, shown when the task is done.
     new.protocol = Some(json!({"indexed": prepared.unique_ids}));
     finish(scatter, request, index, touched, batches, new).await
-}
-
-pub(super) async fn finish(
-    scatter: Scatter,
-    request: Request,
-    index: Arc<IndexEntry>,
-    touched: ShardSet,
-    batches: Vec<Batch>,
-    task: NewTask,
-) -> Result<Response, Error> {
-    let plan = Plan {
-        index,
-        topology: Arc::clone(&request.topology),
-        touched,
-        missed: StaleKind::Shard,
-        batches,
-        exclusive: None,
-        preflight: false,
-    };
-    let outcome =
-        dispatch_write(scatter.leaves, scatter.shared, plan, task, request.cx.clone()).await?;
-    Ok(accepted(&outcome.record, outcome.degraded, outcome.group))
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Scatter;
 use super::apart::counted;
-use super::documents::{finish, new_task};
+use super::document_tasks::{finish, new_task};
 use crate::error::Error;
 use crate::index::{Edition, Request, Response};
 use crate::leaf::narrow;

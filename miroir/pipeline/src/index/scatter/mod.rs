@@ -2,6 +2,7 @@
 
 mod apart;
 mod deletion;
+mod document_tasks;
 mod documents;
 mod edit;
 mod explained;
@@ -19,7 +20,7 @@ mod write;
 
 use std::sync::Arc;
 
-pub use documents::compact;
+pub use document_tasks::compact;
 pub(crate) use search::project;
 pub use write::{Batch, Outcome, Plan, accepted, dispatch_write};
 

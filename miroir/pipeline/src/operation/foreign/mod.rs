@@ -22,8 +22,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use self::filter::{Call, Rewritten};
+use super::handle::Handle;
 use super::multi::inside;
-use super::resolve::Resolve;
 use super::rules::rewritten;
 use super::{Operation, Request, Response};
 use crate::cluster::settings::is_displayed;
@@ -53,12 +53,12 @@ fn keys(entry: &IndexEntry) -> Keys {
     .collect()
 }
 
-fn entry(resolve: &Resolve, name: &str) -> Option<Arc<IndexEntry>> {
+fn entry(resolve: &Handle, name: &str) -> Option<Arc<IndexEntry>> {
     IndexUid::new(name).ok().and_then(|uid| resolve.shared().catalog.get(&uid))
 }
 
 /// What there is to join for a request; `None`: nothing.
-pub(super) async fn joins(resolve: &Resolve, request: &Request) -> Result<Option<Joins>, Error> {
+pub(super) async fn joins(resolve: &Handle, request: &Request) -> Result<Option<Joins>, Error> {
     // Whoever asks for parts has seen to it.
     if let Operation::Search { search, .. } = &request.op
         && search.kind == SearchKind::Part
@@ -77,12 +77,12 @@ pub(super) async fn joins(resolve: &Resolve, request: &Request) -> Result<Option
 
 /// Answers a request that has something to join.
 pub(super) async fn run(
-    resolve: Resolve,
+    resolve: Handle,
     mut request: Request,
     joins: Joins,
 ) -> Result<Response, Error> {
     let texts = filters(&resolve, &mut request, &joins).await?;
-    let answer = Box::pin(resolve.clone().answer(request.clone())).await;
+    let answer = resolve.clone().named(request.clone()).await;
     let answer = answer.map_err(|error| restored(error, &texts))?;
     match &request.op {
         Operation::Search { search, .. } if search.kind == SearchKind::Hits => {
@@ -124,7 +124,7 @@ fn bodies(op: &mut Operation) -> Vec<&mut RawObject> {
 
 /// Replaces the conditions on other indexes in a request's filters by what they find.
 async fn filters(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &mut Request,
     joins: &Joins,
 ) -> Result<Vec<Rewritten>, Error> {
@@ -182,9 +182,9 @@ async fn filters(
 
 /// What a node says of a request's filters as they came, if they cannot be read; else the error that
 /// came of reading them.
-async fn unreadable(resolve: &Resolve, request: &Request, error: Error) -> Error {
+async fn unreadable(resolve: &Handle, request: &Request, error: Error) -> Error {
     // As they came, they would name what nodes take for no key; that they do read.
-    match Box::pin(resolve.clone().answer(request.clone())).await {
+    match resolve.clone().named(request.clone()).await {
         Err(own) if !says(&own, "is not a foreign key") => own,
         _ => error,
     }
@@ -212,7 +212,7 @@ fn refused(index: &str, message: &str) -> Error {
 }
 
 async fn rewrite(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     text: &str,
     (own, keys): (&str, &Keys),
@@ -245,7 +245,7 @@ async fn rewrite(
 
 /// Lists documents of another index.
 async fn list(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     index: &str,
     body: RawObject,
@@ -262,7 +262,7 @@ async fn list(
     let mut request = Request { op, original: Arc::new(original), ..request.clone() };
     // What is to be explained is the search, not what its filter is made of.
     request.cx.explain = None;
-    let answer = Box::pin(resolve.clone().answer(request)).await?;
+    let answer = resolve.clone().named(request).await?;
     RawObject::parse(&answer.body)
         .and_then(|answer| answer.read("results").ok().flatten())
         .ok_or_else(|| Error::internal("a list of documents is not readable"))
@@ -270,7 +270,7 @@ async fn list(
 
 /// The ids a condition finds.
 async fn ask(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     index: &str,
     text: &str,
@@ -312,7 +312,7 @@ fn without(document: &RawValue, path: &str) -> Option<Box<RawValue>> {
 
 /// The documents with these ids as clients see them; nothing where there is no such document.
 async fn fetch(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     index: &str,
     ids: BTreeSet<String>,
@@ -349,7 +349,7 @@ async fn fetch(
 
 /// An answer with documents in place of the ids that name them.
 async fn hydrated<'a>(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     mut answer: Response,
     of: impl Fn(usize) -> &'a Keys,

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind};
 use crate::index::Union;
 use crate::index::scatter::project;
 use crate::meta::Part;
-use crate::operation::resolve::Resolve;
+use crate::operation::handle::Handle;
 use crate::operation::{Request, Response};
 use crate::query::{RawObject, SearchKind};
 use miroir_core::merge::{
@@ -35,7 +35,7 @@ struct Answered {
 }
 
 pub(super) async fn run(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     queries: &[SubQuery],
     object: &RawObject,
@@ -112,7 +112,7 @@ pub(super) async fn run(
 
 /// Runs every query.
 async fn parts(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     multi: &MultiSearch,
     federation: &Federation,
@@ -148,7 +148,7 @@ fn alone(federation: &Federation, query: &Query) -> bool {
 
 /// What the queries of one index find together, for indexes with several of them.
 async fn unions(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     federation: &Federation,
 ) -> Result<BTreeMap<String, Response>, (usize, Error)> {

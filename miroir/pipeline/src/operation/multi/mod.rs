@@ -1,6 +1,6 @@
 //! Several searches in one request (`POST /multi-search`), plain or federated.
 //!
-//! Every query becomes a search of its own, which passes Resolve and the index stage like any other.
+//! Every query becomes a search of its own, which passes Handle and the index stage like any other.
 //!
 //! | file | |
 //! | --- | --- |
@@ -24,9 +24,8 @@ use futures_util::stream::{self, Stream, StreamExt};
 use miroir_api::IndexUid;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tower::Service;
 
-use super::resolve::Resolve;
+use super::handle::Handle;
 use super::{Operation, Request, Response};
 use crate::error::{Error, ErrorKind};
 use crate::explain::Record;
@@ -150,7 +149,7 @@ impl MultiSearch {
 
 /// Answers a request for several searches.
 pub(super) async fn run(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     multi: &MultiSearch,
 ) -> Result<Response, Error> {
@@ -191,7 +190,7 @@ pub(super) async fn run(
 /// What is decided about each query of a request that is to be explained and not executed, in order,
 /// and how the query ends.
 pub(super) async fn planned(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     multi: &MultiSearch,
 ) -> Result<Vec<(Record, Result<Response, Error>)>, Error> {
@@ -206,7 +205,7 @@ pub(super) async fn planned(
 
 /// The queries, if they can be answered.
 async fn readable<'a>(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     multi: &'a MultiSearch,
 ) -> Result<&'a [SubQuery], Error> {
@@ -261,7 +260,7 @@ impl Asked {
 
 /// Runs searches side by side, answering in their order.
 fn each<'a, I: Iterator<Item = Asked> + Send + 'a>(
-    resolve: &'a Resolve,
+    resolve: &'a Handle,
     request: &'a Request,
     multi: &MultiSearch,
     searches: I,
@@ -284,7 +283,7 @@ fn each<'a, I: Iterator<Item = Asked> + Send + 'a>(
         }
         let deadline = cx.deadline;
         let actions = request.actions;
-        let call = resolve.clone().call(Request { op, actions, original: Arc::new(original), cx });
+        let call = resolve.clone().whole(Request { op, actions, original: Arc::new(original), cx });
         async move { deadline.run(call).await? }
     });
     stream::iter(calls).buffered(IN_FLIGHT)

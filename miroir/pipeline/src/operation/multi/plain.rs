@@ -8,11 +8,11 @@ use http::StatusCode;
 
 use super::{Asked, MultiSearch, SubQuery, each, is_refusal, together, words};
 use crate::error::Error;
-use crate::operation::resolve::Resolve;
+use crate::operation::handle::Handle;
 use crate::operation::{Request, Response};
 
 pub(super) async fn run(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     queries: &[SubQuery],
     multi: &MultiSearch,

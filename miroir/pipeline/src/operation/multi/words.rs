@@ -18,7 +18,7 @@ use crate::node::Call;
 use crate::node_errors as scrub;
 use crate::node_errors::placeholder;
 use crate::operation::Request;
-use crate::operation::resolve::Resolve;
+use crate::operation::handle::Handle;
 use crate::query::RawObject;
 
 /// The indexes a request is about: what the client calls each, and what the node calls it.
@@ -26,7 +26,7 @@ use crate::query::RawObject;
 struct Names(BTreeMap<String, (String, String)>);
 
 impl Names {
-    fn node(&mut self, resolve: &Resolve, index: &str, client: &str) -> String {
+    fn node(&mut self, resolve: &Handle, index: &str, client: &str) -> String {
         if let Some((_, known)) = self.0.get(index) {
             return known.clone();
         }
@@ -56,7 +56,7 @@ impl Names {
 }
 
 fn body(
-    resolve: &Resolve,
+    resolve: &Handle,
     names: &mut Names,
     multi: &MultiSearch,
     federation: Option<&RawObject>,
@@ -89,7 +89,7 @@ fn body(
 }
 
 async fn ask(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     multi: &MultiSearch,
     federation: Option<&RawObject>,
@@ -115,13 +115,13 @@ async fn ask(
 }
 
 /// What a node says of a request that Miroir cannot read.
-pub(super) async fn unreadable(resolve: &Resolve, request: &Request) -> Error {
+pub(super) async fn unreadable(resolve: &Handle, request: &Request) -> Error {
     resolve.refusal(request, "").await
 }
 
 /// What a node says of a request, if it refuses it.
 pub(super) async fn refusal(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     multi: &MultiSearch,
 ) -> Option<Error> {
@@ -130,7 +130,7 @@ pub(super) async fn refusal(
 
 /// What a node says of how the queries of a federation fit together. It looks for no hits.
 pub(super) async fn judgement(
-    resolve: &Resolve,
+    resolve: &Handle,
     request: &Request,
     multi: &MultiSearch,
     federation: &RawObject,

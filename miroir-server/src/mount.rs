@@ -1,5 +1,6 @@
 //! Where the two APIs meet: `/_miroir` goes to the admin router, everything else to the client API.
 
+use crate::paths;
 use std::convert::Infallible;
 use std::task::{self, Poll};
 
@@ -53,7 +54,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match super::template(request.uri().path()) {
+        match paths::template(request.uri().path()) {
             Some(route) => {
                 let admin = self.admin.clone();
                 Box::pin(async move { Ok(ask(admin, request, route).await) })

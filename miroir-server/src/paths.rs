@@ -1,0 +1,78 @@
+//! The paths of the admin API.
+
+/// The readiness probe: without a key.
+pub(crate) const READY: &str = "/_miroir/ready";
+/// The page that errors link to: without a key.
+pub(crate) const ERRORS: &str = "/_miroir/errors";
+pub(crate) const TOPOLOGY: &str = "/_miroir/topology";
+pub(crate) const SHARDS: &str = "/_miroir/shards";
+pub(crate) const METRICS: &str = "/_miroir/metrics";
+pub(crate) const REPLICAS: &str = "/_miroir/replicas";
+pub(crate) const PODS: &str = "/_miroir/pods";
+pub(crate) const ALIASES: &str = "/_miroir/aliases";
+pub(crate) const ALIAS: &str = "/_miroir/aliases/{name}";
+pub(crate) const SHADOW_DIFF: &str = "/_miroir/shadow/diff";
+pub(crate) const STACK: &str = "/_miroir/stack";
+pub(crate) const TENANTS: &str = "/_miroir/tenants";
+pub(crate) const TENANT: &str = "/_miroir/tenants/{api_key_hash}";
+pub(crate) const TASK: &str = "/_miroir/tasks/{uid}";
+/// Everything else below the prefix.
+pub(crate) const UNKNOWN: &str = "/_miroir/unknown";
+
+/// The path's template, if it belongs to the admin API.
+pub(crate) fn template(path: &str) -> Option<&'static str> {
+    let rest = path.trim_start_matches('/').strip_prefix("_miroir")?;
+    if !rest.is_empty() && !rest.starts_with('/') {
+        return None;
+    }
+    let known = [
+        READY,
+        ERRORS,
+        TOPOLOGY,
+        SHARDS,
+        METRICS,
+        REPLICAS,
+        PODS,
+        ALIASES,
+        SHADOW_DIFF,
+        STACK,
+        TENANTS,
+    ];
+    let path = path.trim_end_matches('/');
+    if path.strip_prefix("/_miroir/tasks/").is_some_and(|uid| !uid.contains('/')) {
+        return Some(TASK);
+    }
+    if path.strip_prefix("/_miroir/aliases/").is_some_and(|name| !name.contains('/')) {
+        return Some(ALIAS);
+    }
+    if path.strip_prefix("/_miroir/tenants/").is_some_and(|hash| !hash.contains('/')) {
+        return Some(TENANT);
+    }
+    Some(known.into_iter().find(|known| *known == path).unwrap_or(UNKNOWN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_bounded() {
+        assert_eq!(template("/_miroir/ready"), Some(READY));
+        assert_eq!(template("/_miroir/errors"), Some(ERRORS));
+        assert_eq!(template("/_miroir/shards/"), Some(SHARDS));
+        assert_eq!(template("/_miroir/pods"), Some(PODS));
+        assert_eq!(template("/_miroir/shadow/diff"), Some(SHADOW_DIFF));
+        assert_eq!(template("/_miroir/shadow/x"), Some(UNKNOWN));
+        assert_eq!(template("/_miroir/7f3a"), Some(UNKNOWN));
+        assert_eq!(template("/_miroir/tasks/7"), Some(TASK));
+        assert_eq!(template("/_miroir/aliases/"), Some(ALIASES));
+        assert_eq!(template("/_miroir/aliases/shop"), Some(ALIAS));
+        assert_eq!(template("/_miroir/aliases/shop/x"), Some(UNKNOWN));
+        assert_eq!(template("/_miroir/tasks"), Some(UNKNOWN));
+        assert_eq!(template("/_miroir/tasks/7/x"), Some(UNKNOWN));
+        assert_eq!(template("/_miroir/tenants/2b"), Some(TENANT));
+        assert_eq!(template("/_miroir"), Some(UNKNOWN));
+        assert_eq!(template("/_miroirs"), None);
+        assert_eq!(template("/health"), None);
+    }
+}
