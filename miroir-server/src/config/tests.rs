@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use proptest::prelude::*;
+use serde_yaml_ng::Value;
 
 use super::*;
 
@@ -39,11 +40,64 @@ fn faults_of(variables: &[(&str, &str)], arguments: &[&str]) -> Vec<String> {
     }
 }
 
+/// The lines of a snapshot in the folder of this one, without the module's name.
+macro_rules! pinned {
+    ($name:literal, $text:expr) => {
+        insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!($name, $text);
+        });
+    };
+}
+
 #[test]
 fn documented_defaults() {
-    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
-        insta::assert_snapshot!("config_defaults", Config::default().to_yaml());
-    });
+    pinned!("config_defaults", Config::default().to_yaml());
+}
+
+#[test]
+fn a_file_with_every_key_means_what_it_meant() {
+    let config = Config::from_yaml(include_str!("fixtures/every_key.yaml")).unwrap();
+    assert_eq!(config.validate(), Ok(()));
+    let yaml = config.to_yaml();
+    assert_eq!(yaml.matches(REDACTED).count(), 4, "{yaml}");
+    pinned!("config_every_key", yaml);
+}
+
+#[test]
+fn the_file_with_every_key_leaves_out_none() {
+    fn missing(schema: &Value, given: &Value, path: &str, found: &mut Vec<String>) {
+        match (schema, given) {
+            (Value::Mapping(schema), Value::Mapping(given)) if !schema.contains_key("*") => {
+                for (key, inner) in schema {
+                    let path = format!("{path}.{}", key.as_str().unwrap());
+                    match given.get(key) {
+                        Some(given) => missing(inner, given, &path, found),
+                        None => found.push(path),
+                    }
+                }
+            }
+            (Value::Sequence(schema), Value::Sequence(given)) if !given.is_empty() => {
+                missing(&schema[0], &given[0], path, found);
+            }
+            _ => {}
+        }
+    }
+    let file: Value = serde_yaml_ng::from_str(include_str!("fixtures/every_key.yaml")).unwrap();
+    let mut found = Vec::new();
+    missing(&schema::tree(), &file["miroir"], "miroir", &mut found);
+    assert_eq!(found, [] as [&str; 0]);
+}
+
+#[test]
+fn everything_wrong_with_a_file_is_listed_at_once() {
+    let config = Config::from_yaml(include_str!("fixtures/every_fault.yaml")).unwrap();
+    let mut found: Vec<_> = match config.validate() {
+        Ok(()) => panic!("accepted"),
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+    };
+    // Which of two blocks is checked first is nobody's business.
+    found.sort();
+    pinned!("config_every_fault", found.join("\n"));
 }
 
 #[test]
