@@ -37,6 +37,7 @@ pub mod merge;
 pub mod meta;
 pub mod node;
 pub mod operation;
+pub mod options;
 pub mod pods;
 pub mod quorum;
 pub mod routing;
