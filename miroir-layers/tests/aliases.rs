@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
-use miroir::cluster::MultiSearchTuning;
 use miroir::cluster::aliases::AliasTable;
 use miroir::context::Principal;
 use miroir::http::Decode;
@@ -16,7 +15,7 @@ use miroir::stage::{Next, from_fn};
 use miroir::store::records::{Alias, Target};
 use miroir::store::{IndexEntry, memory};
 use miroir::topology::Node;
-use miroir::{Error, Miroir, Stack, Tuning, clock, operation};
+use miroir::{ClusterOptions, Error, Miroir, MultiSearchOptions, Stack, clock, operation};
 use miroir_api::IndexUid;
 use miroir_layers::operation::AliasLayer;
 use serde_json::{Value, json};
@@ -82,7 +81,7 @@ async fn node_answer(request: node::Request) -> Result<Value, Error> {
 }
 
 /// `shop` is `new`, `both` is `new` and `old`.
-async fn service(multi_search: MultiSearchTuning) -> Decode {
+async fn service(multi_search: MultiSearchOptions) -> Decode {
     let stores = memory::open();
     for name in ["new", "old"] {
         let entry = IndexEntry {
@@ -106,7 +105,7 @@ async fn service(multi_search: MultiSearchTuning) -> Decode {
     ]));
     let miroir = Miroir::builder()
         .node("only", "http://only", 0)
-        .tuning(Tuning { multi_search, ..Tuning::default() })
+        .options(ClusterOptions { multi_search, ..ClusterOptions::default() })
         .stores(stores)
         .node_stack(Arc::new(factory))
         .operations(Arc::new(move |inner| {
@@ -143,7 +142,7 @@ const MERGED: [&str; 4] = ["new-physical0", "old-physical0", "new-physical1", "o
 
 #[tokio::test(start_paused = true)]
 async fn a_query_of_several_indexes_has_an_answer_like_any() {
-    let service = service(MultiSearchTuning::default()).await;
+    let service = service(MultiSearchOptions::default()).await;
     let body = json!({"queries": [
         {"indexUid": "shop", "q": "x"}, {"indexUid": "both", "q": "x", "facets": ["kind"]},
         {"indexUid": "old", "q": "x"},
@@ -169,7 +168,7 @@ async fn a_query_of_several_indexes_has_an_answer_like_any() {
 
 #[tokio::test(start_paused = true)]
 async fn a_federation_has_the_names_that_were_asked() {
-    let service = service(MultiSearchTuning::default()).await;
+    let service = service(MultiSearchOptions::default()).await;
     let body = json!({
         "federation": {"facetsByIndex": {"both": ["kind"]}},
         "queries": [{"indexUid": "both", "q": "x"}],
@@ -203,7 +202,7 @@ async fn a_federation_has_the_names_that_were_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn errors_are_about_the_queries_that_were_asked() {
-    let service = service(MultiSearchTuning::default()).await;
+    let service = service(MultiSearchOptions::default()).await;
     let odd = |name: &str| json!({"indexUid": name, "filter": "odd = 1"});
     let fine = json!({"indexUid": "both"});
     for (body, at) in [
@@ -224,8 +223,8 @@ async fn errors_are_about_the_queries_that_were_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_of_batches_are_about_what_the_client_asks() {
-    let tuning = MultiSearchTuning { max_queries: 1, ..MultiSearchTuning::default() };
-    let two = service(tuning).await;
+    let one = MultiSearchOptions { max_queries_per_batch: 1, ..MultiSearchOptions::default() };
+    let two = service(one).await;
     let query = json!({"indexUid": "both", "q": "x"});
     for federation in [Value::Null, json!({})] {
         let body = json!({"queries": [query], "federation": federation});
@@ -237,7 +236,7 @@ async fn limits_of_batches_are_about_what_the_client_asks() {
         assert!(answer["message"].as_str().unwrap().contains("this one has 2"), "{answer}");
     }
     // One search is no batch, however many indexes it is about.
-    let off = service(MultiSearchTuning { enabled: false, ..MultiSearchTuning::default() }).await;
+    let off = service(MultiSearchOptions { enabled: false, ..MultiSearchOptions::default() }).await;
     let (status, answer) = post(&off, "/indexes/both/search", &json!({"q": "x"})).await;
     assert_eq!((status, ids(&answer)), (200, MERGED.to_vec()));
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use miroir::cluster::Tuning;
+use miroir::ClusterOptions;
 use miroir::{Miroir, Stack};
 use miroir_layers::leaf::failover::FailoverLayer;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ async fn start(copies: u32) -> (Miroir, Api, Vec<miroir_test::engine::EngineNode
     let nodes = nodes(3).await;
     let mut builder = Miroir::builder()
         .node_key(KEY)
-        .tuning(Tuning { shards: 16, ..Tuning::default() })
+        .options(ClusterOptions { shards: 16, ..ClusterOptions::default() })
         .replication_factor(copies)
         .leaves(Arc::new(|base| Stack::new().push(FailoverLayer::default()).build(base)));
     for (at, node) in nodes.iter().enumerate() {

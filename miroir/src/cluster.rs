@@ -42,8 +42,8 @@ use crate::{index, leaf, operation};
 
 pub use stale::StaleMap;
 pub use tuning::{
-    BroadcastStrategy, ExplainTuning, MultiSearchTuning, Tuning, UnavailableShards,
-    VectorSearchTuning,
+    BroadcastStrategy, ClusterOptions, ExplainOptions, FacetingOptions, MultiSearchOptions,
+    ScatterOptions, SettingsBroadcastOptions, UnavailableShardPolicy, VectorSearchOptions,
 };
 
 type Catalogue = BTreeMap<IndexUid, Arc<IndexEntry>>;
@@ -72,7 +72,7 @@ pub struct Shared {
     /// Task numbers of nodes.
     pub numbering: Numbering,
     /// Figures.
-    pub tuning: Tuning,
+    pub tuning: ClusterOptions,
     /// API keys.
     pub keyring: Arc<Keyring>,
     /// Which tenants API keys are of.
@@ -126,7 +126,7 @@ impl Shared {
         stores: Stores,
         pool: Pool,
         scores: Arc<Scores>,
-        tuning: Tuning,
+        tuning: ClusterOptions,
         office: Office,
     ) -> Result<Arc<Self>, StoreError> {
         let outbox = Arc::new(Outbox::default());
@@ -251,14 +251,14 @@ impl Shared {
 
     /// Which groups and replicas a read tries, best first; see [`Route::choose`].
     pub fn route(&self, topology: &Topology, hints: &Hints, sequence: u64) -> Route {
-        let (mut selection, now) = (self.tuning.selection, Instant::now());
+        let (mut selection, now) = (self.tuning.replica_selection, Instant::now());
         let standings = match selection.strategy {
             Strategy::Adaptive => self.scores.standings(topology, &selection, now),
             Strategy::RoundRobin | Strategy::Random => Standings::default(),
         };
         let copies = topology.replication_factor() * topology.groups().len() as u32;
         let (period, needed) = self.pace.step(now, copies, self.scores.half_life());
-        selection.exploration = selection.exploration.min(needed);
+        selection.exploration_epsilon = selection.exploration_epsilon.min(needed);
         // Equal queries draw the same for a while: hits that no rule tells apart come in a node's own
         // order, so that pages of one query have to come from the same replicas.
         let draw = mix(sequence, period);
@@ -361,7 +361,7 @@ impl Shared {
         call: &Call,
         cx: &Context,
     ) -> Result<bytes::Bytes, Error> {
-        self.call_within(node, call, cx, self.tuning.node_timeout).await
+        self.call_within(node, call, cx, self.tuning.scatter.node_timeout).await
     }
 
     /// As [`Shared::call`], with a time of its own.
@@ -409,7 +409,8 @@ impl Shared {
         let total = self.tuning.shards.max(1);
         metrics::gauge!("miroir_shard_coverage").set(f64::from(covered) / f64::from(total));
         metrics::gauge!("miroir_degraded_shards_total").set(f64::from(total - covered));
-        let standings = self.scores.standings(&topology, &self.tuning.selection, Instant::now());
+        let standings =
+            self.scores.standings(&topology, &self.tuning.replica_selection, Instant::now());
         for node in topology.nodes() {
             let id = node.id.to_string();
             if let Some(standing) = standings.of(&node.id) {

@@ -53,8 +53,9 @@ pub mod cluster;
 
 pub use builder::{BuildError, Builder, Miroir, Wrap};
 pub use cluster::{
-    BroadcastStrategy, Cluster, ExplainTuning, MultiSearchTuning, Shared, StaleMap, Tuning,
-    UnavailableShards, VectorSearchTuning,
+    BroadcastStrategy, Cluster, ClusterOptions, ExplainOptions, FacetingOptions,
+    MultiSearchOptions, ScatterOptions, SettingsBroadcastOptions, Shared, StaleMap,
+    UnavailableShardPolicy, VectorSearchOptions,
 };
 pub use context::Context;
 pub use error::{Error, Fault, Retry};

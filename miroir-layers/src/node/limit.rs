@@ -39,26 +39,46 @@ use std::task::{self, Poll};
 
 use miroir::context::Class;
 use miroir::node::{Request, Response};
+use miroir::options::{Capability, Faults, Validate};
 use miroir::stage::{StageFuture, take_ready};
 use miroir::{Error, Placed, StageService};
 use miroir_api::NodeId;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{Layer, Service};
 
 use super::call_of;
 
-/// Calls in flight to one node. 0 counts as 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `node_limit`: calls in flight to one node. 0 counts as 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LimitOptions {
+    /// Whether calls are limited. True by default.
+    pub enabled: bool,
     /// Calls made for clients.
     pub interactive: usize,
-    /// Calls of workers.
+    /// Calls of workers: repairs, moves, checks.
     pub background: usize,
 }
 
 impl Default for LimitOptions {
     fn default() -> Self {
-        Self { interactive: 96, background: 32 }
+        Self { enabled: true, interactive: 96, background: 32 }
+    }
+}
+
+impl Validate for LimitOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[
+            ("interactive", self.enabled && self.interactive == 0),
+            ("background", self.enabled && self.background == 0),
+        ]);
+    }
+}
+
+impl Capability for LimitOptions {
+    fn enabled(&self) -> bool {
+        self.enabled
     }
 }
 

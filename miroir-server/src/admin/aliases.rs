@@ -12,9 +12,9 @@ use miroir::{Shared, clock};
 use miroir_api::IndexUid;
 use miroir_api::admin::{AliasFlip, AliasKind, AliasList, AliasRequest, AliasView};
 use miroir_api::meili::ApiError;
+use miroir_layers::operation::AliasOptions;
 
 use super::Refusal;
-use crate::config::AliasesConfig;
 
 fn split(target: &Target) -> (Option<IndexUid>, Option<Vec<IndexUid>>) {
     match target {
@@ -53,7 +53,7 @@ fn named(name: &str) -> Result<IndexUid, Refusal> {
 fn change(
     name: Option<IndexUid>,
     body: Result<Json<AliasRequest>, JsonRejection>,
-    config: &AliasesConfig,
+    config: &AliasOptions,
 ) -> Result<AliasChange, Refusal> {
     let Json(body) = body.map_err(|error| bad(error.body_text()))?;
     let name = match (name, body.name) {
@@ -103,7 +103,7 @@ pub(super) async fn show(
 
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
-    State(config): State<AliasesConfig>,
+    State(config): State<AliasOptions>,
     body: Result<Json<AliasRequest>, JsonRejection>,
 ) -> Result<(StatusCode, Json<AliasView>), Refusal> {
     let change = change(None, body, &config)?;
@@ -113,7 +113,7 @@ pub(super) async fn create(
 
 pub(super) async fn flip(
     State(shared): State<Arc<Shared>>,
-    State(config): State<AliasesConfig>,
+    State(config): State<AliasOptions>,
     Path(name): Path<String>,
     body: Result<Json<AliasRequest>, JsonRejection>,
 ) -> Result<Json<AliasView>, Refusal> {

@@ -23,7 +23,7 @@ use miroir::routing::ShardSet;
 use miroir::stage::BoxService;
 use miroir::store::{Stores, memory};
 use miroir::worker::{Candidate, Peers, elected};
-use miroir::{Error, Miroir};
+use miroir::{ClusterOptions, Error, Miroir, ScatterOptions, SettingsBroadcastOptions};
 use miroir_api::{NodeId, header};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -208,13 +208,19 @@ async fn start(
         .node_stack(Arc::new(factory))
         .leaves(Arc::new(|inner| Ok(failover(inner))))
         .health(HEALTH)
-        .tuning(miroir::cluster::Tuning {
+        .options(ClusterOptions {
             shards: shape.shards,
             write_quorum: shape.quorum,
-            node_timeout: Duration::from_secs(1),
-            verify_timeout: Duration::from_secs(20),
-            max_repair_retries: 10,
-            ..miroir::cluster::Tuning::default()
+            scatter: ScatterOptions {
+                node_timeout: Duration::from_secs(1),
+                ..ScatterOptions::default()
+            },
+            settings_broadcast: SettingsBroadcastOptions {
+                verify_timeout: Duration::from_secs(20),
+                max_repair_retries: 10,
+                ..SettingsBroadcastOptions::default()
+            },
+            ..ClusterOptions::default()
         });
     for (at, node) in nodes.iter().enumerate() {
         let group = at as u32 / shape.nodes_per_group;

@@ -234,7 +234,8 @@ impl SettingsCache {
                     let value: Value = Call::parse(&node.id, &body)?;
                     let settings = Arc::new(IndexSettings::read(&value, &index.overlay));
                     // A node that has not yet seen the index's own base settings is not cached.
-                    let settled = settings.node_max_values as u64 >= shared.tuning.node_max_values;
+                    let settled =
+                        settings.node_max_values >= shared.tuning.faceting.node_max_values as usize;
                     if !busy && settled {
                         self.0
                             .lock()

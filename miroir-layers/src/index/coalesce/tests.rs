@@ -246,8 +246,11 @@ async fn nobody_joins_after_the_window() {
 #[tokio::test(start_paused = true)]
 async fn subscribers_and_flights_are_bounded() {
     let world = World::new();
-    let options =
-        CoalesceOptions { max_subscribers: 2, max_pending: 2, ..CoalesceOptions::default() };
+    let options = CoalesceOptions {
+        max_subscribers: 2,
+        max_pending_queries: 2,
+        ..CoalesceOptions::default()
+    };
     let (mut service, mut inner) = layered(CoalesceLayer::new(options));
     let calls: Vec<_> = (0..5).map(|_| service.spawn_call(world.shoes())).collect();
     // A leader with two followers, and another one with one.

@@ -124,9 +124,11 @@ impl Shared {
         let answer = inner.call(request).await?;
         if let Some(accepted) = answer.meta.accepted {
             let pin = Pin { task: accepted.task, group: accepted.group };
-            let SessionOptions { ttl, most, .. } = self.options;
-            let stored =
-                self.sessions.pin(session, &index.physical, pin, ttl, most, clock::now()).await;
+            let SessionOptions { ttl, max_sessions, .. } = self.options;
+            let stored = self
+                .sessions
+                .pin(session, &index.physical, pin, ttl, max_sessions, clock::now())
+                .await;
             if let Err(error) = stored {
                 // It was accepted: the client has to know, with or without a session.
                 metrics::counter!("miroir_session_lost_total").increment(1);
@@ -151,11 +153,11 @@ impl Shared {
         if pin.group.is_some() && group.is_none() {
             metrics::counter!("miroir_session_pin_cleared_total").increment(1);
         }
-        let strategy = match self.options.strategy {
+        let strategy = match self.options.wait_strategy {
             WaitStrategy::Block => "block",
             WaitStrategy::RoutePin => "route_pin",
         };
-        let fresh = match self.options.strategy {
+        let fresh = match self.options.wait_strategy {
             WaitStrategy::Block => {
                 let begun = Instant::now();
                 let fresh = self.wait(&request, pin, group).await?;

@@ -178,7 +178,8 @@ async fn a_read_that_waited_in_vain_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pinned_read_does_not_wait() {
-    let options = SessionOptions { strategy: WaitStrategy::RoutePin, ..SessionOptions::default() };
+    let options =
+        SessionOptions { wait_strategy: WaitStrategy::RoutePin, ..SessionOptions::default() };
     let mut bench = Bench::new(options);
     let record = bench.written().await;
     let begun = Instant::now();
@@ -190,7 +191,8 @@ async fn a_pinned_read_does_not_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_group_that_lost_a_shard_pins_nobody() {
-    let options = SessionOptions { strategy: WaitStrategy::RoutePin, ..SessionOptions::default() };
+    let options =
+        SessionOptions { wait_strategy: WaitStrategy::RoutePin, ..SessionOptions::default() };
     let mut bench = Bench::new(options);
     bench.written().await;
     let lost = bench.topology.nodes().find(|node| node.group == GroupId(1)).unwrap().id.clone();

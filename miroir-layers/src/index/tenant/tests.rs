@@ -65,8 +65,8 @@ fn write(tenant: Option<NamedTenant>) -> Request {
 fn options() -> TenantOptions {
     TenantOptions {
         static_map: [("A".to_owned(), GroupId(0)), ("B".to_owned(), GroupId(1))].into(),
-        dedicated: vec![GroupId(0)],
-        header: "x-miroir-tenant".to_owned(),
+        dedicated_groups: vec![GroupId(0)],
+        header_name: "x-miroir-tenant".to_owned(),
         ..TenantOptions::default()
     }
 }
@@ -267,9 +267,9 @@ fn any_options() -> impl Strategy<Value = TenantOptions> {
     let fallback =
         prop_oneof![Just(Fallback::Hash), Just(Fallback::Random), Just(Fallback::Reject)];
     let map = prop::collection::btree_map("[a-d]", (0_u32..6).prop_map(GroupId), 0..4);
-    let dedicated = prop::collection::vec((0_u32..6).prop_map(GroupId), 0..4);
-    (mode, fallback, map, dedicated).prop_map(|(mode, fallback, static_map, dedicated)| {
-        TenantOptions { mode, fallback, static_map, dedicated, header: String::new() }
+    let groups = prop::collection::vec((0_u32..6).prop_map(GroupId), 0..4);
+    (mode, fallback, map, groups).prop_map(|(mode, fallback, static_map, dedicated_groups)| {
+        TenantOptions { mode, fallback, static_map, dedicated_groups, ..TenantOptions::default() }
     })
 }
 
@@ -300,7 +300,7 @@ proptest! {
             Place::Group(group) => {
                 prop_assert!(groups.contains(&group));
                 prop_assert_eq!(choice.given, given == Some(group) && choice.fallback.is_none());
-                prop_assert!(choice.given || !options.dedicated.contains(&group));
+                prop_assert!(choice.given || !options.dedicated_groups.contains(&group));
             }
             Place::Anywhere => prop_assert!(!choice.given),
             Place::Nowhere => {

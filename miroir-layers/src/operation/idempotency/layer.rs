@@ -185,7 +185,7 @@ impl Shared {
         key: &str,
         fingerprint: &str,
     ) -> Result<Response, Error> {
-        let IdempotencyOptions { ttl, most, .. } = self.options;
+        let IdempotencyOptions { ttl, max_keys, .. } = self.options;
         let now = clock::now();
         let mine = Kept {
             request: fingerprint.to_owned(),
@@ -193,7 +193,7 @@ impl Shared {
             began_at: now,
             answer: None,
         };
-        match self.store.begin(key, mine.clone(), ttl, most, now).await? {
+        match self.store.begin(key, mine.clone(), ttl, max_keys, now).await? {
             Began::First => {}
             Began::Known(known) if known.request != fingerprint => return Err(reused()),
             Began::Known(Kept { answer: Some(answer), .. }) => return Ok(again(shown(answer)?)),

@@ -53,7 +53,7 @@ use tower::{Layer, Service};
 
 use crate::edge::rate_limit::{Limiter, Rate, Whose};
 
-/// What is limited.
+/// What is limited: [`RateLimits::operation`](crate::edge::RateLimits::operation).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OperationLimitOptions {
     /// Requests with one API key.

@@ -76,7 +76,7 @@ pub async fn apply(shared: &Arc<Shared>) -> Result<(), Error> {
         return Ok(());
     }
     let set = shared.stores.features.list().await?;
-    let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.tuning.scatter.node_timeout);
     let call = patch(&set);
     let done = join_all(lacking.into_iter().map(|node| {
         let (call, cx, set) = (&call, &cx, &set);

@@ -53,7 +53,7 @@ pub(super) async fn ask(
     node: &NodeId,
     query: &str,
 ) -> Result<Vec<NodeTaskView>, Error> {
-    let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.tuning.scatter.node_timeout);
     let call = Call::get("tasks_get", format!("/tasks?{query}"));
     let body = shared.call(node, &call, &cx).await?;
     Ok(Call::parse::<Page>(node, &body)?.results)

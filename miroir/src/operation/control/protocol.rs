@@ -138,7 +138,7 @@ pub(super) async fn read_settings(
     entry: &IndexEntry,
     node: &NodeId,
 ) -> Result<Value, Error> {
-    let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.tuning.scatter.node_timeout);
     let call = Call::get("settings_get", format!("/indexes/{}/settings", entry.physical));
     let body = shared.call(node, &call, &cx).await?;
     Call::parse(node, &body)
@@ -187,7 +187,7 @@ pub(super) async fn reapply(
     node: &NodeId,
     settings: &Value,
 ) -> Result<(), Untaken> {
-    let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.tuning.scatter.node_timeout);
     let call =
         Call::new(Method::PATCH, "settings_patch", format!("/indexes/{}/settings", entry.physical))
             .json(settings.to_string());
@@ -196,7 +196,7 @@ pub(super) async fn reapply(
         let body = shared.call(node, &call, &cx).await?;
         let task: TaskRef = Call::parse(node, &body)?;
         shared.took(node, before, task.task_uid).await?;
-        wait_for(shared, node, task.task_uid, shared.tuning.verify_timeout).await
+        wait_for(shared, node, task.task_uid, shared.tuning.settings_broadcast.verify_timeout).await
     };
     match answer.await {
         Ok(TaskStatus::Succeeded) => Ok(()),
@@ -327,7 +327,7 @@ async fn step(shared: &Arc<Shared>, record: &mut TaskRecord, attempt: u32) -> Re
     .await;
     let taken = told.iter().filter(|(_, result)| result.is_ok()).count();
     metrics::counter!("miroir_settings_drift_repair_total").increment(taken as u64);
-    if attempt < shared.tuning.max_repair_retries || taken == told.len() {
+    if attempt < shared.tuning.settings_broadcast.max_repair_retries || taken == told.len() {
         return Ok(Step::Repaired);
     }
     if told.iter().any(|(_, result)| *result == Err(Untaken::Refused)) {

@@ -213,7 +213,7 @@ async fn propose(
     physical: &str,
     patch: &Value,
 ) -> Result<u32, Error> {
-    let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.tuning.scatter.node_timeout);
     let path = format!("/indexes/{physical}/settings");
     let call = Call::new(http::Method::PATCH, "settings_patch", path).json(patch.to_string());
     let before = shared.numbering.highest(node);
@@ -225,7 +225,7 @@ async fn propose(
 
 /// Sends the calls that make an index once more; answers the uid of the last.
 async fn remake(shared: &Shared, node: &NodeId, entry: &IndexEntry) -> Result<u32, Error> {
-    let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.tuning.scatter.node_timeout);
     let base = super::node_base_settings(&shared.tuning);
     let mut last = Err(Error::node(node, "garbage"));
     for call in

@@ -49,7 +49,7 @@ pub(super) async fn freeze(
     let why = "its nodes could not be brought to equal settings; see the log, mend the node, and \
                set the settings again";
     tracing::error!(index = %entry.name, "MiroirSettingsDivergence");
-    if shared.tuning.freeze_writes {
+    if shared.tuning.settings_broadcast.freeze_writes_on_unrepairable {
         shared
             .change_index(&entry.name, |old| {
                 old.map(|e| IndexEntry { frozen: Some(why.to_owned()), ..e.clone() })

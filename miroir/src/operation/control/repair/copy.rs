@@ -99,7 +99,8 @@ async fn page_of(
     }
     let path = format!("/indexes/{}/documents/fetch", entry.physical);
     let call = Call::new(Method::POST, "documents_fetch", path).json(body.to_string());
-    let body = shared.call_within(node, &call, &cx(), shared.tuning.node_timeout * 6).await?;
+    let body =
+        shared.call_within(node, &call, &cx(), shared.tuning.scatter.node_timeout * 6).await?;
     Ok(Call::parse::<Listing>(node, &body)?.results)
 }
 

@@ -241,7 +241,8 @@ async fn rebuild(shared: &Arc<Shared>, entry: &Arc<IndexEntry>, row: &Stale) -> 
 /// Sends a call that enqueues a task, and waits for the task.
 async fn perform(shared: &Shared, node: &NodeId, call: &Call) -> Result<TaskStatus, Error> {
     let before = shared.numbering.highest(node);
-    let body = shared.call_within(node, call, &cx(), shared.tuning.node_timeout * 6).await?;
+    let body =
+        shared.call_within(node, call, &cx(), shared.tuning.scatter.node_timeout * 6).await?;
     let task: TaskRef = Call::parse(node, &body)?;
     shared.took(node, before, task.task_uid).await?;
     wait_for(shared, node, task.task_uid, PATIENCE).await
