@@ -19,7 +19,6 @@ pub mod config;
 mod edge;
 mod envelope;
 pub mod metrics;
-mod options;
 mod peers;
 pub mod serve;
 mod shadow;
@@ -199,7 +198,7 @@ impl Server {
     /// # Errors
     /// None today; reserved for listeners that fail while running.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BuildError> {
-        let drain = Duration::from(self.config.server.request_timeout_ms);
+        let drain = self.config.server.request_timeout;
         let shared = self.cluster.state.clone();
         let admin =
             admin::router(&self.config, &self.cluster, self.shadow, &self.readiness, &self.metrics);
@@ -277,8 +276,8 @@ async fn open_stores(config: &Config) -> Result<Stores, StoreError> {
         TaskStoreBackend::Redis => {
             let options = miroir_store_redis::Options {
                 key_prefix: store.key_prefix.clone(),
-                connect_timeout: store.connect_timeout_ms.into(),
-                response_timeout: store.response_timeout_ms.into(),
+                connect_timeout: store.connect_timeout,
+                response_timeout: store.response_timeout,
                 features,
             };
             miroir_store_redis::open(store.url.expose(), options).await

@@ -29,12 +29,12 @@ use miroir::cluster::ClusterState;
 use miroir::context::Principal;
 use miroir_api::admin::StackView;
 use miroir_api::meili::ApiError;
-use miroir_layers::operation::ShadowLog;
+use miroir_layers::operation::{AliasOptions, ShadowLog};
 use std::sync::Arc;
 
 pub(crate) use self::mount::Mount;
 pub(crate) use self::ready::Readiness;
-use crate::config::{AliasesConfig, Config};
+use crate::config::Config;
 use crate::serve::PROMETHEUS;
 
 /// The readiness probe: without a key.
@@ -96,12 +96,12 @@ struct AdminState {
     stack: Arc<StackView>,
     readiness: Readiness,
     metrics: PrometheusHandle,
-    aliases: AliasesConfig,
+    aliases: AliasOptions,
 }
 
-impl FromRef<AdminState> for AliasesConfig {
+impl FromRef<AdminState> for AliasOptions {
     fn from_ref(state: &AdminState) -> Self {
-        state.aliases.clone()
+        state.aliases
     }
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn router(
             stack: Arc::new(stack::view(config)),
             readiness: readiness.clone(),
             metrics: metrics.clone(),
-            aliases: config.aliases.clone(),
+            aliases: config.aliases,
         })
 }
 
