@@ -11,13 +11,12 @@ use miroir_api::IndexUid;
 use miroir_control::Miroir;
 use miroir_core::topology::Node;
 use miroir_layers::operation::AliasLayer;
-use miroir_pipeline::cluster::MultiSearchTuning;
 use miroir_pipeline::cluster::aliases::AliasTable;
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::http::Decode;
 use miroir_pipeline::node;
 use miroir_pipeline::stage::{Next, from_fn};
-use miroir_pipeline::{Error, Stack, Tuning, operation};
+use miroir_pipeline::{ClusterOptions, Error, MultiSearchOptions, Stack, operation};
 use miroir_store::clock;
 use miroir_store::records::{Alias, Target};
 use miroir_store::{IndexEntry, memory};
@@ -84,7 +83,7 @@ async fn node_answer(request: node::Request) -> Result<Value, Error> {
 }
 
 /// `shop` is `new`, `both` is `new` and `old`.
-async fn service(multi_search: MultiSearchTuning) -> Decode {
+async fn service(multi_search: MultiSearchOptions) -> Decode {
     let stores = memory::open();
     for name in ["new", "old"] {
         let entry = IndexEntry {
@@ -108,7 +107,7 @@ async fn service(multi_search: MultiSearchTuning) -> Decode {
     ]));
     let miroir = Miroir::builder()
         .node("only", "http://only", 0)
-        .tuning(Tuning { multi_search, ..Tuning::default() })
+        .options(ClusterOptions { multi_search, ..ClusterOptions::default() })
         .stores(stores)
         .node_stack(Arc::new(factory))
         .operations(Arc::new(move |inner| {
@@ -145,7 +144,7 @@ const MERGED: [&str; 4] = ["new-physical0", "old-physical0", "new-physical1", "o
 
 #[tokio::test(start_paused = true)]
 async fn a_query_of_several_indexes_has_an_answer_like_any() {
-    let service = service(MultiSearchTuning::default()).await;
+    let service = service(MultiSearchOptions::default()).await;
     let body = json!({"queries": [
         {"indexUid": "shop", "q": "x"}, {"indexUid": "both", "q": "x", "facets": ["kind"]},
         {"indexUid": "old", "q": "x"},
@@ -171,7 +170,7 @@ async fn a_query_of_several_indexes_has_an_answer_like_any() {
 
 #[tokio::test(start_paused = true)]
 async fn a_federation_has_the_names_that_were_asked() {
-    let service = service(MultiSearchTuning::default()).await;
+    let service = service(MultiSearchOptions::default()).await;
     let body = json!({
         "federation": {"facetsByIndex": {"both": ["kind"]}},
         "queries": [{"indexUid": "both", "q": "x"}],
@@ -205,7 +204,7 @@ async fn a_federation_has_the_names_that_were_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn errors_are_about_the_queries_that_were_asked() {
-    let service = service(MultiSearchTuning::default()).await;
+    let service = service(MultiSearchOptions::default()).await;
     let odd = |name: &str| json!({"indexUid": name, "filter": "odd = 1"});
     let fine = json!({"indexUid": "both"});
     for (body, at) in [
@@ -226,8 +225,8 @@ async fn errors_are_about_the_queries_that_were_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_of_batches_are_about_what_the_client_asks() {
-    let tuning = MultiSearchTuning { max_queries: 1, ..MultiSearchTuning::default() };
-    let two = service(tuning).await;
+    let one = MultiSearchOptions { max_queries_per_batch: 1, ..MultiSearchOptions::default() };
+    let two = service(one).await;
     let query = json!({"indexUid": "both", "q": "x"});
     for federation in [Value::Null, json!({})] {
         let body = json!({"queries": [query], "federation": federation});
@@ -239,7 +238,7 @@ async fn limits_of_batches_are_about_what_the_client_asks() {
         assert!(answer["message"].as_str().unwrap().contains("this one has 2"), "{answer}");
     }
     // One search is no batch, however many indexes it is about.
-    let off = service(MultiSearchTuning { enabled: false, ..MultiSearchTuning::default() }).await;
+    let off = service(MultiSearchOptions { enabled: false, ..MultiSearchOptions::default() }).await;
     let (status, answer) = post(&off, "/indexes/both/search", &json!({"q": "x"})).await;
     assert_eq!((status, ids(&answer)), (200, MERGED.to_vec()));
 }

@@ -19,7 +19,7 @@ use miroir_pipeline::http::Decode;
 use miroir_pipeline::index;
 use miroir_pipeline::node;
 use miroir_pipeline::stage::{BoxService, Next, from_fn};
-use miroir_pipeline::{ExplainTuning, Stack, Tuning};
+use miroir_pipeline::{ClusterOptions, ExplainOptions, Stack};
 use miroir_store::{IndexEntry, memory};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -38,7 +38,7 @@ struct Service {
 /// Asks for a shard in the manner of a planner.
 type Narrow = Option<u32>;
 
-async fn service(explain: ExplainTuning, narrow: Narrow) -> Service {
+async fn service(explain: ExplainOptions, narrow: Narrow) -> Service {
     let stores = memory::open();
     for name in ["products", "makers"] {
         let then = time::OffsetDateTime::UNIX_EPOCH;
@@ -86,7 +86,7 @@ async fn service(explain: ExplainTuning, narrow: Narrow) -> Service {
     let figures = Arc::clone(&scores);
     let miroir = builder
         .replication_factor(2)
-        .tuning(Tuning { explain, ..Tuning::default() })
+        .options(ClusterOptions { explain, ..ClusterOptions::default() })
         .stores(stores)
         .scores(scores)
         .node_stack(Arc::new(factory))
@@ -144,7 +144,7 @@ fn texts(answer: &Value) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn a_plan_is_made_and_no_node_is_searched() {
-    let service = service(ExplainTuning::default(), None).await;
+    let service = service(ExplainOptions::default(), None).await;
     let answer = service.explain(Principal::Admin, &json!({"q": "shoes"})).await;
     assert_eq!(service.searches(), 0);
     let plan = &answer["plan"];
@@ -167,7 +167,7 @@ async fn a_plan_is_made_and_no_node_is_searched() {
 
 #[tokio::test(start_paused = true)]
 async fn the_plan_is_what_the_search_does() {
-    let service = service(ExplainTuning::default(), None).await;
+    let service = service(ExplainOptions::default(), None).await;
     let body = json!({"q": "shoes", "filter": "brand = a"});
     for _ in 0..30 {
         let (status, _) =
@@ -196,7 +196,7 @@ async fn the_plan_is_what_the_search_does() {
 
 #[tokio::test(start_paused = true)]
 async fn hints_of_layers_show_by_themselves() {
-    let service = service(ExplainTuning::default(), Some(5)).await;
+    let service = service(ExplainOptions::default(), Some(5)).await;
     let answer = service.explain(Principal::Admin, &json!({})).await;
     let plan = &answer["plan"];
     assert_eq!((&plan["narrowed"], &plan["target_shards"]), (&json!(true), &json!([5])));
@@ -214,7 +214,7 @@ async fn hints_of_layers_show_by_themselves() {
 
 #[tokio::test(start_paused = true)]
 async fn clients_see_the_shape_and_no_names() {
-    let service = service(ExplainTuning::default(), Some(5)).await;
+    let service = service(ExplainOptions::default(), Some(5)).await;
     let path = "/indexes/products/explain?execute=true";
     let (_, full) = service.post(path, Principal::Admin, &json!({"facets": ["*"]})).await;
     let (_, less) = service.post(path, Principal::MasterKey, &json!({"facets": ["*"]})).await;
@@ -232,7 +232,7 @@ async fn clients_see_the_shape_and_no_names() {
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_work_is_said() {
-    let service = service(ExplainTuning::default(), None).await;
+    let service = service(ExplainOptions::default(), None).await;
     let body = json!({
         "filter": ["brand = a", "category = b"], "facets": ["size"],
         "offset": 10_000, "limit": 1,
@@ -243,14 +243,14 @@ async fn what_does_not_work_is_said() {
         assert!(warnings.contains(said), "{said}: {warnings}");
     }
     assert!(!warnings.contains("`brand`"));
-    let few = ExplainTuning { max_warnings: 1, ..ExplainTuning::default() };
+    let few = ExplainOptions { max_warnings: 1, ..ExplainOptions::default() };
     let answer = self::service(few, None).await.explain(Principal::MasterKey, &body).await;
     assert_eq!(answer["warnings"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_query_of_several_is_explained() {
-    let service = service(ExplainTuning::default(), None).await;
+    let service = service(ExplainOptions::default(), None).await;
     let queries =
         json!([{"indexUid": "products", "q": "a"}, {"indexUid": "makers", "facets": ["x"]}]);
     for federation in [Value::Null, json!({})] {
@@ -283,17 +283,17 @@ async fn every_query_of_several_is_explained() {
 
 #[tokio::test(start_paused = true)]
 async fn wrong_requests_are_refused_as_searches_are() {
-    let on = service(ExplainTuning::default(), None).await;
+    let on = service(ExplainOptions::default(), None).await;
     let path = "/indexes/products/explain?execute=perhaps";
     let (status, answer) = on.post(path, Principal::Admin, &json!({})).await;
     assert_eq!((status, &answer["code"]), (400, &json!("bad_request")), "{answer}");
-    let never = ExplainTuning { allow_execute: false, ..ExplainTuning::default() };
-    let off = ExplainTuning { enabled: false, ..ExplainTuning::default() };
-    for (tuning, path, key) in [
+    let never = ExplainOptions { allow_execute_parameter: false, ..ExplainOptions::default() };
+    let off = ExplainOptions { enabled: false, ..ExplainOptions::default() };
+    for (options, path, key) in [
         (never, "/indexes/products/explain?execute=true", "explain.allow_execute_parameter"),
         (off, "/indexes/products/explain", "explain.enabled"),
     ] {
-        let service = service(tuning, None).await;
+        let service = service(options, None).await;
         let (status, answer) = service.post(path, Principal::Admin, &json!({})).await;
         assert_eq!((status, &answer["code"]), (501, &json!("miroir_not_supported")), "{answer}");
         assert!(answer["message"].as_str().unwrap().contains(key), "{answer}");

@@ -18,9 +18,9 @@ mod admin;
 pub mod config;
 mod edge;
 mod envelope;
+mod limiter;
 pub mod metrics;
 mod mount;
-mod options;
 mod paths;
 mod peers;
 mod refusal;
@@ -202,7 +202,7 @@ impl Server {
     /// # Errors
     /// None today; reserved for listeners that fail while running.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BuildError> {
-        let drain = Duration::from(self.config.server.request_timeout_ms);
+        let drain = self.config.server.request_timeout;
         let shared = self.cluster.state.clone();
         let admin =
             admin::router(&self.config, &self.cluster, self.shadow, &self.readiness, &self.metrics);
@@ -280,8 +280,8 @@ async fn open_stores(config: &Config) -> Result<Stores, StoreError> {
         TaskStoreBackend::Redis => {
             let options = miroir_store_redis::Options {
                 key_prefix: store.key_prefix.clone(),
-                connect_timeout: store.connect_timeout_ms.into(),
-                response_timeout: store.response_timeout_ms.into(),
+                connect_timeout: store.connect_timeout,
+                response_timeout: store.response_timeout,
                 features,
             };
             miroir_store_redis::open(store.url.expose(), options).await

@@ -12,13 +12,16 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use miroir::Error;
 use miroir::cluster::ClusterState;
 use miroir::operation::{self, Response};
+use miroir::options::Capability;
 use miroir_api::NodeId;
-use miroir_layers::operation::shadow::PrimaryKeys;
-use miroir_layers::operation::{Shadow, ShadowLayer, ShadowLog, ShadowOptions};
+use miroir_layers::operation::shadow::{PrimaryKeys, base_address};
+use miroir_layers::operation::{
+    Shadow, ShadowLayer, ShadowLog, ShadowOptions, ShadowTargetOptions,
+};
 use std::sync::OnceLock;
 
 use crate::BuildError;
-use crate::config::{Config, ShadowTargetConfig, base};
+use crate::config::Config;
 
 type Sender = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
@@ -57,43 +60,25 @@ pub(crate) fn build(
     if !shadow.enabled {
         return Ok(None);
     }
-    let options = options(config);
     let mut shadows = Vec::new();
     for (at, target) in shadow.targets.iter().enumerate() {
         let key = key(at, target, &environment)?;
-        let service = Target::new(target, key, options);
-        let names = target.operations.iter().map(|operation| operation.name());
-        shadows.push(
-            Shadow::new(target.name.as_str(), service)
-                .sample_rate(target.sample_rate)
-                .operations(names),
-        );
+        shadows.push(Shadow::of(target, Target::new(target, key, shadow)));
     }
+    // Pods choose for themselves.
+    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+    let options = ShadowOptions { seed, ..shadow.clone() };
     Ok(Some(ShadowLayer::new(shadows, lookup.keys(), options)))
 }
 
 /// The layer as a description shows it: with nobody to send to.
 pub(crate) fn described(config: &Config) -> Option<ShadowLayer> {
-    let layer = || ShadowLayer::new(Vec::new(), Lookup::default().keys(), options(config)).0;
-    config.shadow.enabled.then(layer)
-}
-
-fn options(config: &Config) -> ShadowOptions {
-    let shadow = &config.shadow;
-    ShadowOptions {
-        max_latency: shadow.max_shadow_latency_ms.into(),
-        max_in_flight: shadow.max_in_flight,
-        latency_tolerance: shadow.latency_tolerance_ms.into(),
-        buffer_size: shadow.diff_buffer_size,
-        // Pods choose for themselves.
-        seed: uuid::Uuid::new_v4().as_u64_pair().0,
-        ..ShadowOptions::default()
-    }
+    config.shadow.layer(|shadow| ShadowLayer::new(Vec::new(), Lookup::default().keys(), shadow).0)
 }
 
 fn key(
     at: usize,
-    target: &ShadowTargetConfig,
+    target: &ShadowTargetOptions,
     environment: &impl Fn(&str) -> Option<String>,
 ) -> Result<Option<HeaderValue>, BuildError> {
     let variable = target.api_key_env.as_str();
@@ -120,11 +105,15 @@ struct Target {
 }
 
 impl Target {
-    fn new(config: &ShadowTargetConfig, key: Option<HeaderValue>, options: ShadowOptions) -> Self {
+    fn new(
+        target: &ShadowTargetOptions,
+        key: Option<HeaderValue>,
+        options: &ShadowOptions,
+    ) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
-        http.set_connect_timeout(Some(options.max_latency));
+        http.set_connect_timeout(Some(options.max_shadow_latency));
         let connector =
             HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1();
         let sender = Client::builder(TokioExecutor::new())
@@ -132,8 +121,8 @@ impl Target {
             .pool_max_idle_per_host(options.max_in_flight)
             .build(connector.wrap_connector(http));
         Self {
-            id: NodeId::new(&config.name).expect("the name was checked with the configuration"),
-            base: base(&config.url).unwrap_or_default().into(),
+            id: NodeId::new(&target.name).expect("the name was checked with the configuration"),
+            base: base_address(&target.url).unwrap_or_default().into(),
             key,
             max_body: options.max_body,
             sender,

@@ -30,10 +30,15 @@ fn request() -> operation::Request {
 }
 
 fn target(url: String, key: Option<&str>) -> Target {
-    let mut config = crate::config::ShadowConfig::example();
-    config.url = url;
+    let target = ShadowTargetOptions {
+        name: "staging".to_owned(),
+        url,
+        api_key_env: String::new(),
+        sample_rate: 1.0,
+        operations: Vec::new(),
+    };
     let key = key.map(|key| HeaderValue::try_from(format!("Bearer {key}")).unwrap());
-    Target::new(&config, key, ShadowOptions { max_body: 20, ..ShadowOptions::default() })
+    Target::new(&target, key, &ShadowOptions { max_body: 20, ..ShadowOptions::default() })
 }
 
 /// A server that answers one request with this text; returns what it was sent.

@@ -14,31 +14,32 @@ use miroir::index::Scatter;
 use miroir::leaf::Dispatch;
 use miroir::node::{Client, Connections, Pool, Scores};
 use miroir::operation::Resolve;
+use miroir::options::Capability;
 use miroir::pods::take_over;
 use miroir::stack::Description;
 use miroir::store::{CachedTasks, Stores, memory};
-use miroir::topology::Node;
+use miroir::topology::{Node, NodeStatus, Topology};
 use miroir::{Cluster, Stack, StageService, index, leaf, node, operation};
-use miroir_api::NodeId;
+use miroir_api::{GroupId, InvalidNodeId, NodeId};
 use miroir_layers::edge::rate_limit::Limiter;
 use miroir_layers::index::{
-    QueryCoalescingLayer, QueryCoalescingOptions, QueryPlannerLayer, QueryPlannerOptions,
-    ReservedFieldsLayer, ReservedFieldsOptions, SessionPinningLayer, SessionPinningOptions,
-    TenantAffinityLayer, WaitStrategy,
+    QueryCoalescingLayer, QueryPlannerLayer, ReservedFieldsLayer, ReservedFieldsOptions,
+    SessionPinningLayer, TenantAffinityLayer,
 };
-use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
+use miroir_layers::leaf::{FailoverLayer, HedgeLayer};
 use miroir_layers::node::{
-    BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
-    LimitOptions, LoadLayer, MetricsLayer,
+    BreakerLayer, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer, LoadLayer,
+    MetricsLayer,
 };
 use miroir_layers::operation::{
-    AliasLayer, AuthorizeLayer, AuthorizeOptions, IdempotencyLayer, IdempotencyOptions,
-    RateLimitLayer, ShadowLayer, ShadowLog,
+    AliasLayer, AuthorizeLayer, AuthorizeOptions, IdempotencyLayer, RateLimitLayer, ShadowLayer,
+    ShadowLog,
 };
 use tower::Layer;
 
-use crate::config::{self, Config, TaskStoreBackend};
-use crate::{BuildError, edge, options, shadow};
+use crate::config::{Config, NodeConfig, TaskStoreBackend};
+use crate::limiter::limiter;
+use crate::{BuildError, edge, shadow};
 
 /// One Meilisearch.
 fn node(
@@ -47,12 +48,13 @@ fn node(
     parts: &NodeParts,
 ) -> Stack<node::Request, impl Layer<Client, Service: StageService<node::Request>> + use<>> {
     let metrics = MetricsLayer::new(id).connections(Arc::clone(&parts.connections));
+    let deadline = DeadlineOptions { fallback: Some(config.scatter.node_timeout) };
     Stack::new()
         .push(metrics)
-        .push_if(breaker(config, id, &parts.scores))
+        .push_if(config.breaker.layer(|breaker| BreakerLayer::new(&parts.scores, id, breaker)))
         .push(LoadLayer::new(&parts.scores, id)) // refusals are not speed
-        .push(DeadlineLayer::new(id, deadline(config)))
-        .push_if(limit(config, id)) // one lane per class
+        .push(DeadlineLayer::new(id, deadline)) // calls say how long; workers may have forgotten
+        .push_if(config.node_limit.layer(|limit| LimitLayer::new(id, limit))) // one lane per class
         .push_if(parts.credentials.clone())
 }
 
@@ -62,8 +64,9 @@ fn leaf(
     scores: &Arc<Scores>,
 ) -> Stack<leaf::Request, impl Layer<Dispatch, Service: StageService<leaf::Request>> + use<>> {
     Stack::new()
-        .push_if(hedge(config, scores)) // watches each node on its own
-        .push_if(failover(config))
+        // Watches each node on its own.
+        .push_if(config.hedging.layer(|hedging| HedgeLayer::new(Arc::clone(scores), hedging)))
+        .push_if(config.failover().layer(FailoverLayer::new))
 }
 
 /// One concrete index.
@@ -73,11 +76,16 @@ fn index(
     scores: &Arc<Scores>,
 ) -> Stack<index::Request, impl Layer<Scatter, Service: StageService<index::Request>> + use<>> {
     Stack::new()
-        .push_if(session(config, stores, scores)) // waits before anybody looks at the index
-        .push_if(tenant(config)) // a session's group counts more
+        // Waits before anybody looks at the index.
+        .push_if(
+            config
+                .session_pinning
+                .layer(|sessions| SessionPinningLayer::new(stores, Arc::clone(scores), sessions)),
+        )
+        .push_if(config.tenant_affinity.layer(TenantAffinityLayer::new)) // a session's group counts more
         .push(ReservedFieldsLayer::new(ReservedFieldsOptions::default()))
-        .push_if(query_planner(config))
-        .push_if(coalesce(config)) // of what is asked in the end
+        .push_if(config.query_planner.layer(QueryPlannerLayer::new))
+        .push_if(config.query_coalescing.layer(QueryCoalescingLayer::new)) // of what is asked in the end
 }
 
 /// What the client asked for.
@@ -89,12 +97,14 @@ fn operation(
     limiter: &Limiter,
 ) -> Stack<operation::Request, impl Layer<Resolve, Service: StageService<operation::Request>> + use<>>
 {
+    let limits = config.rate_limit.operation();
+    let limits = limits.map(|limits| RateLimitLayer::new(limiter.clone(), limits));
     Stack::new()
         .push(AuthorizeLayer::new(AuthorizeOptions::default()))
-        .push_if(rate_limit(config, limiter)) // by key and tenant; by address at the edge
-        .push_if(idempotency(config, stores)) // keys belong to callers
+        .push_if(limits) // by key and tenant; by address at the edge
+        .push_if(config.idempotency.layer(|keys| IdempotencyLayer::new(stores, keys))) // of callers
         .push_if(shadow) // repeats what is allowed, in the client's words
-        .push_if(config.aliases.enabled.then(|| AliasLayer::new(Arc::clone(aliases))))
+        .push_if(config.aliases.layer(|_| AliasLayer::new(Arc::clone(aliases))))
 }
 
 /// Builds the pipeline, innermost stage first: each stands on the one below.
@@ -109,14 +119,14 @@ pub(crate) async fn build(
     }
     let lookup = shadow::Lookup::default();
     let (shadow, log) = shadow::build(config, &lookup, |name| std::env::var(name).ok())?.unzip();
-    let topology = options::topology(config)?;
-    let scores = Arc::new(Scores::new(config.replica_selection.ewma_half_life_ms.into()));
+    let topology = Topology::new(nodes(config)?, config.replication_factor)?;
+    let scores = Arc::new(Scores::new(config.replica_selection.ewma_half_life));
     let credentials = config.node_key().map(CredentialsLayer::new).transpose()?;
 
     let factory = {
         let (config, scores) = (config.clone(), Arc::clone(&scores));
         Arc::new(move |it: &Node| {
-            let client = Client::new(it.id.clone(), &it.address, options::client(&config));
+            let client = Client::new(it.id.clone(), &it.address, config.client());
             let parts = NodeParts {
                 scores: Arc::clone(&scores),
                 connections: client.connections(),
@@ -126,9 +136,9 @@ pub(crate) async fn build(
         })
     };
     let pool = Pool::new(factory, &topology)?;
-    let tuning = options::tuning(config);
-    let timeout = tuning.node_timeout;
-    let state = ClusterState::new(topology, stores, pool.clone(), Arc::clone(&scores), tuning, pod);
+    let (options, timeout) = (config.cluster(), config.scatter.node_timeout);
+    let state =
+        ClusterState::new(topology, stores, pool.clone(), Arc::clone(&scores), options, pod);
     let read =
         if state.leadership.is_shared() { state.reload().await } else { take_over(&state).await };
     read.map_err(|source| crate::store_failed(config, source))?;
@@ -144,7 +154,7 @@ pub(crate) async fn build(
         operation::BoxService::new(Control::clone(&control)),
         control,
     );
-    let limiter = options::limiter(config, stores);
+    let limiter = limiter(config, stores);
     let operations =
         operation(config, stores, state.aliases.table(), shadow, &limiter).build(resolve)?;
     lookup.set(&state);
@@ -185,116 +195,17 @@ struct NodeParts {
     credentials: Option<CredentialsLayer>,
 }
 
-fn query_planner(config: &Config) -> Option<QueryPlannerLayer> {
-    let planner = &config.query_planner;
-    planner.enabled.then(|| {
-        QueryPlannerLayer::new(QueryPlannerOptions {
-            max_literals: planner.max_pk_literals_narrowable,
-            log_plans: planner.log_plans,
+/// The nodes that the configuration lists.
+pub(crate) fn nodes(config: &Config) -> Result<Vec<Node>, InvalidNodeId> {
+    let node = |node: &NodeConfig| {
+        Ok(Node {
+            id: NodeId::new(&node.id)?,
+            address: node.address.clone(),
+            group: GroupId(node.replica_group),
+            status: NodeStatus::Active,
         })
-    })
-}
-
-fn coalesce(config: &Config) -> Option<QueryCoalescingLayer> {
-    let coalescing = &config.query_coalescing;
-    coalescing.enabled.then(|| {
-        QueryCoalescingLayer::new(QueryCoalescingOptions {
-            window: coalescing.window_ms.into(),
-            max_subscribers: coalescing.max_subscribers,
-            max_pending: coalescing.max_pending_queries,
-        })
-    })
-}
-
-fn rate_limit(config: &Config, limiter: &Limiter) -> Option<RateLimitLayer> {
-    let options = config.rate_limit.operations()?;
-    Some(RateLimitLayer::new(limiter.clone(), options))
-}
-
-fn tenant(config: &Config) -> Option<TenantAffinityLayer> {
-    let affinity = &config.tenant_affinity;
-    affinity.enabled.then(|| TenantAffinityLayer::new(affinity.options()))
-}
-
-fn breaker(config: &Config, node: &NodeId, scores: &Scores) -> Option<BreakerLayer> {
-    let breaker = &config.breaker;
-    breaker.enabled.then(|| {
-        let options = BreakerOptions {
-            failure_threshold: breaker.failure_threshold,
-            open: breaker.open_ms.into(),
-            max_open: breaker.max_open_ms.into(),
-            half_open_probes: breaker.half_open_probes,
-        };
-        BreakerLayer::new(scores, node, options)
-    })
-}
-
-/// Every call says how long it may take; this bounds those that a worker forgot to bound.
-fn deadline(config: &Config) -> DeadlineOptions {
-    DeadlineOptions { fallback: Some(config.scatter.node_timeout_ms.into()) }
-}
-
-fn limit(config: &Config, node: &NodeId) -> Option<LimitLayer> {
-    let limit = &config.node_limit;
-    limit.enabled.then(|| {
-        let options = LimitOptions { interactive: limit.interactive, background: limit.background };
-        LimitLayer::new(node, options)
-    })
-}
-
-fn session(config: &Config, stores: &Stores, scores: &Arc<Scores>) -> Option<SessionPinningLayer> {
-    let sessions = &config.session_pinning;
-    sessions.enabled.then(|| {
-        let options = SessionPinningOptions {
-            strategy: match sessions.wait_strategy {
-                config::WaitStrategy::Block => WaitStrategy::Block,
-                config::WaitStrategy::RoutePin => WaitStrategy::RoutePin,
-            },
-            max_wait: sessions.max_wait_ms.into(),
-            ttl: sessions.ttl_seconds.into(),
-            max_sessions: sessions.max_sessions,
-        };
-        SessionPinningLayer::new(stores, Arc::clone(scores), options)
-    })
-}
-
-fn idempotency(config: &Config, stores: &Stores) -> Option<IdempotencyLayer> {
-    let idempotency = &config.idempotency;
-    idempotency.enabled.then(|| {
-        let options = IdempotencyOptions {
-            ttl: idempotency.ttl_seconds.into(),
-            max_keys: idempotency.max_cached_keys,
-            ..IdempotencyOptions::default()
-        };
-        IdempotencyLayer::new(stores, options)
-    })
-}
-
-fn hedge(config: &Config, scores: &Arc<Scores>) -> Option<HedgeLayer> {
-    let hedging = &config.hedging;
-    hedging.enabled.then(|| {
-        let options = HedgeOptions {
-            multiplier: hedging.p95_trigger_multiplier,
-            floor: hedging.min_trigger_ms.into(),
-            max_per_request: hedging.max_hedges_per_query,
-            cross_group: hedging.cross_group_fallback,
-            budget_percent: hedging.budget_percent,
-            ..HedgeOptions::default()
-        };
-        HedgeLayer::new(Arc::clone(scores), options)
-    })
-}
-
-fn failover(config: &Config) -> Option<FailoverLayer> {
-    let failover = &config.failover;
-    failover.enabled.then(|| {
-        FailoverLayer::new(FailoverOptions {
-            max_attempts: failover.max_attempts,
-            retry_timeouts: config.scatter.retry_on_timeout,
-            budget_percent: failover.budget_percent,
-            ..FailoverOptions::default()
-        })
-    })
+    };
+    config.nodes.iter().map(node).collect()
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::admin::Readiness;
 use crate::config::Config;
 use crate::edge::Admission;
 use crate::peers::Identity;
-use crate::{envelope, options, peers, webhooks};
+use crate::{envelope, peers, webhooks};
 
 /// Pause before a worker that panicked is started again.
 const RESTART: Duration = Duration::from_secs(1);
@@ -49,20 +49,20 @@ pub(crate) fn start(
         workers.spawn(worker);
     };
 
-    let (state, options) = (Arc::clone(shared), options::health(config));
+    let (state, options) = (Arc::clone(shared), config.health);
     add(supervise("health", stop, move |stop| health::run(Arc::clone(&state), options, stop)));
 
     let discovery = peers::discovery(config, &pod.me, &shared.stores);
     let peers = peers::unknown_or_alone(discovery.as_ref());
     if let Some(discovery) = discovery {
-        let (list, every) = (Arc::clone(&peers), config.peer_discovery.refresh_interval_s.into());
+        let (list, every) = (Arc::clone(&peers), config.peer_discovery.refresh_interval);
         add(supervise("peers", stop, move |stop| {
             runtime::follow(Arc::clone(&list), Arc::clone(&discovery), every, stop)
         }));
         let lease = &config.leader_election;
         let options = PodOptions {
             address: pod.me.address(config, pod.client),
-            report_ttl: lease.lease_ttl_s.into(),
+            report_ttl: lease.lease_ttl,
             ..PodOptions::default()
         };
         let state = Arc::clone(shared);
@@ -72,8 +72,8 @@ pub(crate) fn start(
         let candidate = Candidate {
             leases: Arc::clone(&shared.stores.leases),
             holder: shared.leadership.process().to_owned(),
-            ttl: lease.lease_ttl_s.into(),
-            renew: lease.renew_interval_s.into(),
+            ttl: lease.lease_ttl,
+            renew: lease.renew_interval,
         };
         let state = Arc::clone(shared);
         let start = Box::new(move |stop: CancellationToken| changing(&state, &stop));
@@ -85,16 +85,14 @@ pub(crate) fn start(
         changing(shared, stop).into_iter().for_each(&mut add);
     }
 
-    let (state, options, list) = (Arc::clone(shared), options::drift(config), Arc::clone(&peers));
+    let (state, options, list) =
+        (Arc::clone(shared), config.settings_drift_check, Arc::clone(&peers));
     add(supervise("settings_drift_check", stop, move |stop| {
         drift::run(Arc::clone(&state), Arc::clone(&list), options, stop)
     }));
 
-    let pruner = Arc::new(Pruner {
-        stores: shared.stores.clone(),
-        keep: Duration::from(config.task_registry.ttl_seconds),
-    });
-    let interval = Duration::from(config.task_registry.prune_interval_s);
+    let pruner = Arc::new(Pruner { stores: shared.stores.clone(), keep: config.task_registry.ttl });
+    let interval = config.task_registry.prune_interval;
     let schedule = Schedule { first: interval.min(FIRST_PRUNING), interval };
     let list = Arc::clone(&peers);
     add(supervise(Pruner::NAME, stop, move |stop| {

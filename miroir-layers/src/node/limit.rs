@@ -37,27 +37,47 @@
 use std::sync::Arc;
 
 use miroir_api::NodeId;
+use miroir_core::options::{Capability, Faults, Validate};
 use miroir_pipeline::context::Class;
 use miroir_pipeline::node::Request;
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{DeadlineLayer, call_of};
 
-/// Calls in flight to one node. 0 counts as 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `node_limit`: calls in flight to one node. 0 counts as 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LimitOptions {
+    /// Whether calls are limited. True by default.
+    pub enabled: bool,
     /// Calls made for clients.
     pub interactive: usize,
-    /// Calls of workers.
+    /// Calls of workers: repairs, moves, checks.
     pub background: usize,
 }
 
 impl Default for LimitOptions {
     fn default() -> Self {
-        Self { interactive: 96, background: 32 }
+        Self { enabled: true, interactive: 96, background: 32 }
+    }
+}
+
+impl Validate for LimitOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[
+            ("interactive", self.enabled && self.interactive == 0),
+            ("background", self.enabled && self.background == 0),
+        ]);
+    }
+}
+
+impl Capability for LimitOptions {
+    fn enabled(&self) -> bool {
+        self.enabled
     }
 }
 

@@ -13,9 +13,9 @@ use miroir::store::records::{Alias, Target};
 use miroir_api::IndexUid;
 use miroir_api::admin::{AliasFlip, AliasKind, AliasList, AliasRequest, AliasView};
 use miroir_api::meili::ApiError;
+use miroir_layers::operation::AliasOptions;
 
 use super::Refusal;
-use crate::config::AliasesConfig;
 
 fn split(target: &Target) -> (Option<IndexUid>, Option<Vec<IndexUid>>) {
     match target {
@@ -54,7 +54,7 @@ fn named(name: &str) -> Result<IndexUid, Refusal> {
 fn change(
     name: Option<IndexUid>,
     body: Result<Json<AliasRequest>, JsonRejection>,
-    config: &AliasesConfig,
+    config: &AliasOptions,
 ) -> Result<AliasChange, Refusal> {
     let Json(body) = body.map_err(|error| bad(error.body_text()))?;
     let name = match (name, body.name) {
@@ -109,7 +109,7 @@ pub(super) async fn show(
 
 pub(super) async fn create(
     State(shared): State<Arc<ClusterState>>,
-    State(config): State<AliasesConfig>,
+    State(config): State<AliasOptions>,
     body: Result<Json<AliasRequest>, JsonRejection>,
 ) -> Result<(StatusCode, Json<AliasView>), Refusal> {
     let change = change(None, body, &config)?;
@@ -119,7 +119,7 @@ pub(super) async fn create(
 
 pub(super) async fn flip(
     State(shared): State<Arc<ClusterState>>,
-    State(config): State<AliasesConfig>,
+    State(config): State<AliasOptions>,
     Path(name): Path<String>,
     body: Result<Json<AliasRequest>, JsonRejection>,
 ) -> Result<Json<AliasView>, Refusal> {

@@ -26,11 +26,11 @@ use miroir::cluster::ClusterState;
 use miroir::context::Principal;
 use miroir_api::admin::StackView;
 use miroir_api::meili::ApiError;
-use miroir_layers::operation::ShadowLog;
+use miroir_layers::operation::{AliasOptions, ShadowLog};
 use std::sync::Arc;
 
 pub(crate) use self::ready::Readiness;
-use crate::config::{AliasesConfig, Config};
+use crate::config::Config;
 use crate::paths::{
     ALIAS, ALIASES, ERRORS, METRICS, PODS, READY, REPLICAS, SHADOW_DIFF, SHARDS, STACK, TASK,
     TENANT, TENANTS, TOPOLOGY,
@@ -46,12 +46,12 @@ struct AdminState {
     stack: Arc<StackView>,
     readiness: Readiness,
     metrics: PrometheusHandle,
-    aliases: AliasesConfig,
+    aliases: AliasOptions,
 }
 
-impl FromRef<AdminState> for AliasesConfig {
+impl FromRef<AdminState> for AliasOptions {
     fn from_ref(state: &AdminState) -> Self {
-        state.aliases.clone()
+        state.aliases
     }
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn router(
             stack: Arc::new(stack::view(config)),
             readiness: readiness.clone(),
             metrics: metrics.clone(),
-            aliases: config.aliases.clone(),
+            aliases: config.aliases,
         })
 }
 

@@ -1,15 +1,17 @@
-//! The blocks of the configuration. Every struct refuses unknown keys and fills absent ones from
-//! its `Default`; a snapshot test holds the documented defaults.
+//! The blocks of the configuration that are the server's own; the others are the options of what
+//! they configure. Every struct refuses unknown keys and fills absent ones from its `Default`; a
+//! snapshot test holds the documented defaults.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use miroir::options::{Faults, Secret, Validate, hours, milliseconds, seconds};
 use miroir_api::meili::DEFAULT_DOCS_BASE;
 use serde::{Deserialize, Serialize};
 
-use super::duration::{Hours, Millis, Seconds};
-use super::secret::Secret;
 use super::switch::Switch;
+use super::text::{is_docs_base, is_window};
 
 /// One Meilisearch node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,19 +24,6 @@ pub struct NodeConfig {
     /// The group this node belongs to, from 0 to `replica_groups` − 1.
     #[serde(default)]
     pub replica_group: u32,
-}
-
-/// How many owners of a shard have to acknowledge a write inside one group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WriteQuorum {
-    /// One at `replication_factor` ≤ 2, the majority above.
-    #[default]
-    Auto,
-    /// `floor(RF / 2) + 1`.
-    Majority,
-    /// One.
-    Any,
 }
 
 /// Which key opens the nodes.
@@ -81,9 +70,11 @@ pub struct TaskStoreConfig {
     /// What the names of all keys in Redis begin with.
     pub key_prefix: String,
     /// How long connecting to Redis may take.
-    pub connect_timeout_ms: Millis,
+    #[serde(rename = "connect_timeout_ms", with = "milliseconds")]
+    pub connect_timeout: Duration,
     /// How long Redis may take to answer one command.
-    pub response_timeout_ms: Millis,
+    #[serde(rename = "response_timeout_ms", with = "milliseconds")]
+    pub response_timeout: Duration,
 }
 
 impl Default for TaskStoreConfig {
@@ -93,9 +84,54 @@ impl Default for TaskStoreConfig {
             path: "miroir.db".into(),
             url: Secret::default(),
             key_prefix: "miroir:".to_owned(),
-            connect_timeout_ms: Millis(2_000),
-            response_timeout_ms: Millis(5_000),
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(5),
         }
+    }
+}
+
+impl Validate for TaskStoreConfig {
+    fn validate(&self, faults: &mut Faults) {
+        if self.backend == TaskStoreBackend::Sqlite {
+            faults.when(
+                self.path.as_os_str().is_empty(),
+                &["path"],
+                "is empty",
+                "name the file that holds the state",
+            );
+            faults.when(
+                self.url.is_set(),
+                &["backend", "url"],
+                "the `sqlite` backend has no address",
+                "set `task_store.backend: redis`, or remove `task_store.url`",
+            );
+            return;
+        }
+        faults.when(
+            !self.url.is_set(),
+            &["backend", "url"],
+            "the `redis` backend has no address",
+            "set `task_store.url` to redis://host:6379, or use the `sqlite` backend",
+        );
+        // The text itself is not shown: it may hold a password.
+        if let Some(Err(problem)) = self.url.get().map(miroir_store_redis::address) {
+            faults.when(
+                true,
+                &["url"],
+                problem.to_string(),
+                "write it as redis://[[user]:password@]host[:port][/database], or rediss:// for TLS",
+            );
+        }
+        faults.when(
+            self.key_prefix.is_empty(),
+            &["key_prefix"],
+            "is empty",
+            "use `miroir:`, or another text that no other user of this Redis begins its keys with",
+        );
+        faults.positive(&[
+            ("connect_timeout_ms", self.connect_timeout.is_zero()),
+            ("response_timeout_ms", self.response_timeout.is_zero()),
+        ]);
     }
 }
 
@@ -115,63 +151,7 @@ impl Default for AdminConfig {
     }
 }
 
-/// `health`: node checks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HealthConfig {
-    /// Time between two checks of a node.
-    pub interval_ms: Millis,
-    /// How long one check may take.
-    pub timeout_ms: Millis,
-    /// Failures in a row after which a node is unhealthy.
-    pub unhealthy_threshold: u32,
-    /// Successes in a row after which it is healthy again.
-    pub recovery_threshold: u32,
-}
-
-impl Default for HealthConfig {
-    fn default() -> Self {
-        Self {
-            interval_ms: Millis(5_000),
-            timeout_ms: Millis(2_000),
-            unhealthy_threshold: 3,
-            recovery_threshold: 2,
-        }
-    }
-}
-
-/// What a search answers when no node can serve one of its shards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UnavailableShardPolicy {
-    /// The other shards' hits, and `X-Miroir-Degraded`.
-    #[default]
-    Partial,
-    /// 503 `miroir_shard_unavailable`.
-    Error,
-}
-
-/// `scatter`: reads over several nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ScatterConfig {
-    /// How long one call to a node may take.
-    pub node_timeout_ms: Millis,
-    /// Whether a read that timed out is asked of another replica.
-    pub retry_on_timeout: bool,
-    /// What is answered when a shard has no replica left.
-    pub unavailable_shard_policy: UnavailableShardPolicy,
-}
-
-impl Default for ScatterConfig {
-    fn default() -> Self {
-        Self {
-            node_timeout_ms: Millis(5_000),
-            retry_on_timeout: true,
-            unavailable_shard_policy: UnavailableShardPolicy::Partial,
-        }
-    }
-}
+impl Validate for AdminConfig {}
 
 /// `rebalancer`: moves of shards between nodes. Not in effect in this version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,7 +162,8 @@ pub struct RebalancerConfig {
     /// Shards moved at one time.
     pub max_concurrent_migrations: u32,
     /// How long the move of one shard may take.
-    pub migration_timeout_s: Seconds,
+    #[serde(rename = "migration_timeout_s", with = "seconds")]
+    pub migration_timeout: Duration,
     /// Documents per page of a move.
     pub migration_batch_size: u32,
 }
@@ -192,9 +173,19 @@ impl Default for RebalancerConfig {
         Self {
             auto_rebalance_on_recovery: true,
             max_concurrent_migrations: 4,
-            migration_timeout_s: Seconds(3_600),
+            migration_timeout: Duration::from_hours(1),
             migration_batch_size: 1_000,
         }
+    }
+}
+
+impl Validate for RebalancerConfig {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[
+            ("max_concurrent_migrations", self.max_concurrent_migrations == 0),
+            ("migration_timeout_s", self.migration_timeout.is_zero()),
+            ("migration_batch_size", self.migration_batch_size == 0),
+        ]);
     }
 }
 
@@ -213,7 +204,8 @@ pub struct ServerConfig {
     /// Requests served at one time; more are refused.
     pub max_concurrent_requests: usize,
     /// How long one request may take.
-    pub request_timeout_ms: Millis,
+    #[serde(rename = "request_timeout_ms", with = "milliseconds")]
+    pub request_timeout: Duration,
     /// Below which address or path Miroir's error codes are explained: errors link to
     /// `<docs_base_url>/errors#<code>`. `/_miroir` is this server's own page.
     pub docs_base_url: String,
@@ -227,27 +219,31 @@ impl Default for ServerConfig {
             metrics_port: 9_090,
             max_body_bytes: 104_857_600,
             max_concurrent_requests: 500,
-            request_timeout_ms: Millis(30_000),
+            request_timeout: Duration::from_secs(30),
             docs_base_url: DEFAULT_DOCS_BASE.to_owned(),
         }
     }
 }
 
-/// `connection_pool_per_node`: the client of each node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ConnectionPoolConfig {
-    /// Idle connections kept.
-    pub max_idle: usize,
-    /// Connections in use at one time; calls beyond that wait.
-    pub max_total: usize,
-    /// How long an idle connection is kept.
-    pub idle_timeout_s: Seconds,
-}
-
-impl Default for ConnectionPoolConfig {
-    fn default() -> Self {
-        Self { max_idle: 32, max_total: 128, idle_timeout_s: Seconds(60) }
+impl Validate for ServerConfig {
+    fn validate(&self, faults: &mut Faults) {
+        faults.when(
+            self.port == self.metrics_port && self.port != 0,
+            &["port", "metrics_port"],
+            format!("both are {}", self.port),
+            "give each listener a port of its own",
+        );
+        faults.positive(&[
+            ("max_body_bytes", self.max_body_bytes == 0),
+            ("max_concurrent_requests", self.max_concurrent_requests == 0),
+            ("request_timeout_ms", self.request_timeout.is_zero()),
+        ]);
+        faults.when(
+            !is_docs_base(&self.docs_base_url),
+            &["docs_base_url"],
+            format!("{:?} is neither an address nor a path", self.docs_base_url),
+            "write https://host/path, or leave it out: this server has the page itself",
+        );
     }
 }
 
@@ -260,9 +256,11 @@ pub struct TaskRegistryConfig {
     /// Connections to the `redis` backend.
     pub redis_pool_max: u32,
     /// How long a finished task is kept.
-    pub ttl_seconds: Seconds,
+    #[serde(rename = "ttl_seconds", with = "seconds")]
+    pub ttl: Duration,
     /// Time between two prunings.
-    pub prune_interval_s: Seconds,
+    #[serde(rename = "prune_interval_s", with = "seconds")]
+    pub prune_interval: Duration,
 }
 
 impl Default for TaskRegistryConfig {
@@ -270,9 +268,19 @@ impl Default for TaskRegistryConfig {
         Self {
             cache_size: 10_000,
             redis_pool_max: 50,
-            ttl_seconds: Seconds(604_800),
-            prune_interval_s: Seconds(300),
+            ttl: Duration::from_hours(7 * 24),
+            prune_interval: Duration::from_mins(5),
         }
+    }
+}
+
+impl Validate for TaskRegistryConfig {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[
+            ("cache_size", self.cache_size == 0),
+            ("ttl_seconds", self.ttl.is_zero()),
+            ("prune_interval_s", self.prune_interval.is_zero()),
+        ]);
     }
 }
 
@@ -291,7 +299,8 @@ pub struct ReshardingConfig {
     /// Whether both indexes are compared before the cut-over.
     pub verify_before_swap: bool,
     /// How long the old index is kept.
-    pub retain_old_index_hours: Hours,
+    #[serde(rename = "retain_old_index_hours", with = "hours")]
+    pub retain_old_index: Duration,
     /// Times of day in which a reshard may start, as `"02:00-06:00 UTC"`; none means always.
     pub allowed_windows: Vec<String>,
 }
@@ -304,8 +313,25 @@ impl Default for ReshardingConfig {
             backfill_batch_size: 1_000,
             throttle_docs_per_sec: 0,
             verify_before_swap: true,
-            retain_old_index_hours: Hours(48),
+            retain_old_index: Duration::from_hours(48),
             allowed_windows: Vec::new(),
+        }
+    }
+}
+
+impl Validate for ReshardingConfig {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[
+            ("backfill_concurrency", self.backfill_concurrency == 0),
+            ("backfill_batch_size", self.backfill_batch_size == 0),
+        ]);
+        for (position, window) in self.allowed_windows.iter().enumerate() {
+            faults.when(
+                !is_window(window),
+                &[&format!("allowed_windows[{position}]")],
+                format!("\"{window}\" is not a window"),
+                "write it as `02:00-06:00 UTC`",
+            );
         }
     }
 }
@@ -317,7 +343,8 @@ pub struct PeerDiscoveryConfig {
     /// Name of the headless service that resolves to the pods.
     pub service_name: String,
     /// Time between two look-ups.
-    pub refresh_interval_s: Seconds,
+    #[serde(rename = "refresh_interval_s", with = "seconds")]
+    pub refresh_interval: Duration,
     /// The names of all pods (`POD_NAME`), this one among them, where there is no such service.
     pub peers: Vec<String>,
     /// Where other pods reach this one, `http://host:port`. Empty: at `POD_IP`, or the address of
@@ -329,10 +356,29 @@ impl Default for PeerDiscoveryConfig {
     fn default() -> Self {
         Self {
             service_name: "miroir-headless".to_owned(),
-            refresh_interval_s: Seconds(15),
+            refresh_interval: Duration::from_secs(15),
             peers: Vec::new(),
             advertise_url: String::new(),
         }
+    }
+}
+
+impl Validate for PeerDiscoveryConfig {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[("refresh_interval_s", self.refresh_interval.is_zero())]);
+        let address = |text: &str| {
+            text.parse::<http::Uri>().is_ok_and(|url| {
+                url.scheme_str() == Some("http")
+                    && url.host().is_some()
+                    && url.path_and_query().is_none_or(|path| path.as_str() == "/")
+            })
+        };
+        faults.when(
+            !self.advertise_url.is_empty() && !address(&self.advertise_url),
+            &["advertise_url"],
+            "is not an address of a pod",
+            "write it as http://host:port, or leave it out",
+        );
     }
 }
 
@@ -345,14 +391,33 @@ pub struct LeaderElectionConfig {
     pub enabled: Switch,
     /// How long a lease lives without renewal. As long a pod answers reads without hearing from the
     /// store, and so long the leader waits for one that died when it changes what all must know.
-    pub lease_ttl_s: Seconds,
+    #[serde(rename = "lease_ttl_s", with = "seconds")]
+    pub lease_ttl: Duration,
     /// Time between two renewals.
-    pub renew_interval_s: Seconds,
+    #[serde(rename = "renew_interval_s", with = "seconds")]
+    pub renew_interval: Duration,
 }
 
 impl Default for LeaderElectionConfig {
     fn default() -> Self {
-        Self { enabled: Switch::Auto, lease_ttl_s: Seconds(10), renew_interval_s: Seconds(3) }
+        Self {
+            enabled: Switch::Auto,
+            lease_ttl: Duration::from_secs(10),
+            renew_interval: Duration::from_secs(3),
+        }
+    }
+}
+
+impl Validate for LeaderElectionConfig {
+    fn validate(&self, faults: &mut Faults) {
+        let (ttl, renew) = (seconds::show(self.lease_ttl), seconds::show(self.renew_interval));
+        faults.when(
+            self.enabled != Switch::Off && self.lease_ttl <= self.renew_interval,
+            &["lease_ttl_s", "renew_interval_s"],
+            format!("a lease of {ttl} ends before it is renewed after {renew}"),
+            "make lease_ttl_s about three times renew_interval_s",
+        );
+        faults.positive(&[("renew_interval_s", self.renew_interval.is_zero())]);
     }
 }
 
@@ -381,68 +446,19 @@ impl Default for TracingConfig {
     }
 }
 
-/// `faceting`: exact facet counts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FacetingConfig {
-    /// Least `maxValuesPerFacet` set on nodes; ten times the client's value where that is more.
-    pub node_max_values: u32,
-}
-
-impl Default for FacetingConfig {
-    fn default() -> Self {
-        Self { node_max_values: 1_000 }
-    }
-}
-
-/// How settings reach the nodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BroadcastStrategy {
-    /// Propose to all nodes, verify on all, then commit.
-    #[default]
-    TwoPhase,
-    /// One node after the other.
-    Sequential,
-}
-
-/// `settings_broadcast`: applying settings on every node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SettingsBroadcastConfig {
-    /// The protocol.
-    pub strategy: BroadcastStrategy,
-    /// How long the nodes may take until they show the new settings.
-    pub verify_timeout_s: Seconds,
-    /// How often diverging nodes are asked again.
-    pub max_repair_retries: u32,
-    /// Whether the index refuses writes when the repair failed.
-    pub freeze_writes_on_unrepairable: bool,
-}
-
-impl Default for SettingsBroadcastConfig {
-    fn default() -> Self {
-        Self {
-            strategy: BroadcastStrategy::TwoPhase,
-            verify_timeout_s: Seconds(60),
-            max_repair_retries: 3,
-            freeze_writes_on_unrepairable: true,
-        }
-    }
-}
-
-/// `settings_drift_check`: finding settings changed behind Miroir's back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SettingsDriftCheckConfig {
-    /// Time between two passes.
-    pub interval_s: Seconds,
-    /// Whether the committed settings are applied again.
-    pub auto_repair: bool,
-}
-
-impl Default for SettingsDriftCheckConfig {
-    fn default() -> Self {
-        Self { interval_s: Seconds(300), auto_repair: true }
+impl Validate for TracingConfig {
+    fn validate(&self, faults: &mut Faults) {
+        faults.when(
+            !(0.0..=1.0).contains(&self.sample_rate),
+            &["sample_rate"],
+            format!("{} is not a share", self.sample_rate),
+            "use 0 to 1",
+        );
+        faults.when(
+            self.enabled,
+            &["enabled"],
+            "export of traces is not available in this version",
+            "set it to false",
+        );
     }
 }

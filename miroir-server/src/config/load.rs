@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_yaml_ng::{Mapping, Value};
 
-use super::error::{ConfigError, ConfigErrors};
-use super::{Config, Flags, schema};
+use super::error::ConfigErrors;
+use super::{Config, ConfigError, Flags, schema};
 
 /// Prefix of variables that override a key.
 const PREFIX: &str = "MIROIR__";

@@ -5,29 +5,17 @@
 //! - The secrets `master_key`, `node_master_key` and `admin.api_key` also come from
 //!   `MIROIR_MASTER_KEY`, `MIROIR_NODE_MASTER_KEY` and `MIROIR_ADMIN_API_KEY`.
 //! - Unknown keys are errors that name the key, wherever they come from.
-//! - [`Config::validate`] holds the rules between keys, [`Config::warnings`] what is allowed but
-//!   probably not meant.
+//! - [`Config::validate`] collects what the blocks say of themselves and holds the rules between them,
+//!   [`Config::warnings`] what is allowed but probably not meant.
+//!
+//! A block is the options of what it configures, which stand beside that; see [`miroir::options`].
 
-mod aliases;
 mod blocks;
-mod duration;
 mod error;
-mod explain;
 mod flags;
-mod idempotency;
 mod load;
-mod query_coalescing;
-mod query_planner;
-mod rate_limit;
-mod replica_selection;
-mod resilience;
 mod schema;
-mod searches;
-mod secret;
-mod session_pinning;
-mod shadow;
 mod switch;
-mod tenant_affinity;
 mod text;
 mod validate;
 
@@ -36,156 +24,144 @@ mod tests;
 #[cfg(test)]
 mod validate_tests;
 
+use miroir::broadcast::drift::DriftOptions;
+use miroir::keys::MasterKey;
+use miroir::node::ClientOptions;
+use miroir::node::HealthOptions;
+use miroir::options::Faults;
+use miroir::quorum::WriteQuorum;
+use miroir::routing::Selection;
+use miroir::{
+    ClusterOptions, ExplainOptions, FacetingOptions, MultiSearchOptions, ScatterOptions,
+    SettingsBroadcastOptions, VectorSearchOptions,
+};
+use miroir_layers::edge::RateLimits;
+use miroir_layers::index::{
+    QueryCoalescingOptions, QueryPlannerOptions, SessionPinningOptions, TenantAffinityOptions,
+};
+use miroir_layers::leaf::{FailoverOptions, HedgeOptions};
+use miroir_layers::node::{BreakerOptions, LimitOptions};
+use miroir_layers::operation::{AliasOptions, IdempotencyOptions, ShadowOptions};
 use serde::{Deserialize, Serialize};
 
-pub use self::aliases::AliasesConfig;
 pub use self::blocks::*;
-pub use self::duration::{Hours, Millis, Seconds};
-pub use self::error::{ConfigError, ConfigErrors};
-pub use self::explain::ExplainConfig;
+pub use self::error::ConfigErrors;
 pub use self::flags::Flags;
-pub use self::idempotency::IdempotencyConfig;
-pub use self::query_coalescing::QueryCoalescingConfig;
-pub use self::query_planner::QueryPlannerConfig;
-pub use self::rate_limit::{Network, RateLimitBackend, RateLimitConfig, RateText};
-pub use self::replica_selection::{ReplicaSelectionConfig, SelectionStrategy};
-pub use self::resilience::{BreakerConfig, FailoverConfig, NodeLimitConfig};
-pub use self::searches::{HedgingConfig, MergeStrategy, MultiSearchConfig, VectorSearchConfig};
-pub use self::secret::{REDACTED, Secret};
-pub use self::session_pinning::{SessionPinningConfig, WaitStrategy};
-pub(crate) use self::shadow::base;
-pub use self::shadow::{ShadowConfig, ShadowOperation, ShadowTargetConfig};
 pub use self::switch::Switch;
-pub use self::tenant_affinity::{TenantAffinityConfig, TenantFallback, TenantMode};
+pub use miroir::options::{ConfigError, REDACTED, Secret};
 
-/// The whole configuration. `Config::default()` holds every documented default; it has no nodes
-/// and no keys, so it does not validate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The key clients use; API keys and tenant tokens are derived from it.
-    pub master_key: Secret,
-    /// The key used on nodes, where `keys.model` is `separate`.
-    pub node_master_key: Secret,
-    /// How the two belong together.
-    pub keys: KeysConfig,
-    /// S: shards of a new index.
-    pub shards: u32,
-    /// RF: copies of a shard inside each replica group.
-    pub replication_factor: u32,
-    /// RG: independent groups, each holding every shard.
-    pub replica_groups: u32,
-    /// The nodes.
-    pub nodes: Vec<NodeConfig>,
-    /// Acknowledgements a write needs.
-    pub write_quorum: WriteQuorum,
-    /// Shared state.
-    pub task_store: TaskStoreConfig,
-    /// The operator's API.
-    pub admin: AdminConfig,
-    /// Node checks.
-    pub health: HealthConfig,
-    /// Reads over several nodes.
-    pub scatter: ScatterConfig,
-    /// Exact facet counts.
-    pub faceting: FacetingConfig,
-    /// Moves of shards.
-    pub rebalancer: RebalancerConfig,
-    /// Listeners and the limits of the edge.
-    pub server: ServerConfig,
-    /// The client of each node.
-    pub connection_pool_per_node: ConnectionPoolConfig,
-    /// Sparing a node that fails.
-    pub breaker: BreakerConfig,
-    /// Calls in flight to one node.
-    pub node_limit: NodeLimitConfig,
-    /// Asking another replica.
-    pub failover: FailoverConfig,
-    /// Asking another replica of a slow node.
-    pub hedging: HedgingConfig,
-    /// Which replica of a shard is asked.
-    pub replica_selection: ReplicaSelectionConfig,
-    /// Asking only the shards that can match.
-    pub query_planner: QueryPlannerConfig,
-    /// One scatter for identical reads.
-    pub query_coalescing: QueryCoalescingConfig,
-    /// Miroir's own tasks.
-    pub task_registry: TaskRegistryConfig,
-    /// Applying settings on every node.
-    pub settings_broadcast: SettingsBroadcastConfig,
-    /// Finding changed settings.
-    pub settings_drift_check: SettingsDriftCheckConfig,
-    /// Several searches in one request.
-    pub multi_search: MultiSearchConfig,
-    /// Searches by vector.
-    pub vector_search: VectorSearchConfig,
-    /// Names that stand for indexes.
-    pub aliases: AliasesConfig,
-    /// Reads of a session show its writes.
-    pub session_pinning: SessionPinningConfig,
-    /// A change that is sent twice is made once.
-    pub idempotency: IdempotencyConfig,
-    /// Showing what a search would do.
-    pub explain: ExplainConfig,
-    /// Repeating reads at other clusters.
-    pub shadow: ShadowConfig,
-    /// A tenant's reads go to one replica group.
-    pub tenant_affinity: TenantAffinityConfig,
-    /// How many requests an address, an API key and a tenant may make.
-    pub rate_limit: RateLimitConfig,
-    /// Changing the number of shards.
-    pub resharding: ReshardingConfig,
-    /// Other pods.
-    pub peer_discovery: PeerDiscoveryConfig,
-    /// Which pod runs the elected workers.
-    pub leader_election: LeaderElectionConfig,
-    /// Export of traces.
-    pub tracing: TracingConfig,
+/// Declares [`Config`]. A block is one line: its key, and the options that are its keys.
+macro_rules! config {
+    (
+        keys { $($(#[$key_doc:meta])+ $key:ident: $key_type:ty = $default:expr;)+ }
+        blocks { $($(#[$doc:meta])+ $block:ident: $options:ty;)+ }
+    ) => {
+        /// The whole configuration. `Config::default()` holds every documented default; it has no
+        /// nodes and no keys, so it does not validate.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Config {
+            $($(#[$key_doc])+ pub $key: $key_type,)+
+            $($(#[$doc])+ pub $block: $options,)+
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($key: $default,)+ $($block: <$options>::default(),)+ }
+            }
+        }
+
+        impl Config {
+            /// What every block says of itself.
+            fn blocks(&self, faults: &mut Faults) {
+                $(faults.block(stringify!($block), &self.$block);)+
+            }
+        }
+    };
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            master_key: Secret::default(),
-            node_master_key: Secret::default(),
-            keys: KeysConfig::default(),
-            shards: 64,
-            replication_factor: 1,
-            replica_groups: 1,
-            nodes: Vec::new(),
-            write_quorum: WriteQuorum::default(),
-            task_store: TaskStoreConfig::default(),
-            admin: AdminConfig::default(),
-            health: HealthConfig::default(),
-            scatter: ScatterConfig::default(),
-            faceting: FacetingConfig::default(),
-            rebalancer: RebalancerConfig::default(),
-            server: ServerConfig::default(),
-            connection_pool_per_node: ConnectionPoolConfig::default(),
-            breaker: BreakerConfig::default(),
-            node_limit: NodeLimitConfig::default(),
-            failover: FailoverConfig::default(),
-            hedging: HedgingConfig::default(),
-            replica_selection: ReplicaSelectionConfig::default(),
-            query_planner: QueryPlannerConfig::default(),
-            query_coalescing: QueryCoalescingConfig::default(),
-            task_registry: TaskRegistryConfig::default(),
-            settings_broadcast: SettingsBroadcastConfig::default(),
-            settings_drift_check: SettingsDriftCheckConfig::default(),
-            multi_search: MultiSearchConfig::default(),
-            vector_search: VectorSearchConfig::default(),
-            aliases: AliasesConfig::default(),
-            session_pinning: SessionPinningConfig::default(),
-            idempotency: IdempotencyConfig::default(),
-            explain: ExplainConfig::default(),
-            shadow: ShadowConfig::default(),
-            tenant_affinity: TenantAffinityConfig::default(),
-            rate_limit: RateLimitConfig::default(),
-            resharding: ReshardingConfig::default(),
-            peer_discovery: PeerDiscoveryConfig::default(),
-            leader_election: LeaderElectionConfig::default(),
-            tracing: TracingConfig::default(),
-        }
+config! {
+    keys {
+        /// The key clients use; API keys and tenant tokens are derived from it.
+        master_key: Secret = <_>::default();
+        /// The key used on nodes, where `keys.model` is `separate`.
+        node_master_key: Secret = <_>::default();
+        /// How the two belong together.
+        keys: KeysConfig = <_>::default();
+        /// Shards of a new index.
+        shards: u32 = 64;
+        /// Copies of a shard inside each replica group.
+        replication_factor: u32 = 1;
+        /// Independent groups, each holding every shard.
+        replica_groups: u32 = 1;
+        /// The nodes.
+        nodes: Vec<NodeConfig> = Vec::new();
+        /// Acknowledgements a write needs.
+        write_quorum: WriteQuorum = <_>::default();
+    }
+    blocks {
+        /// Shared state.
+        task_store: TaskStoreConfig;
+        /// The operator's API.
+        admin: AdminConfig;
+        /// Node checks.
+        health: HealthOptions;
+        /// Reads over several nodes.
+        scatter: ScatterOptions;
+        /// Exact facet counts.
+        faceting: FacetingOptions;
+        /// Moves of shards.
+        rebalancer: RebalancerConfig;
+        /// Listeners and the limits of the edge.
+        server: ServerConfig;
+        /// The client of each node.
+        connection_pool_per_node: ClientOptions;
+        /// Sparing a node that fails.
+        breaker: BreakerOptions;
+        /// Calls in flight to one node.
+        node_limit: LimitOptions;
+        /// Asking another replica.
+        failover: FailoverOptions;
+        /// Asking another replica of a slow node.
+        hedging: HedgeOptions;
+        /// Which replica of a shard is asked.
+        replica_selection: Selection;
+        /// Asking only the shards that can match.
+        query_planner: QueryPlannerOptions;
+        /// One scatter for identical reads.
+        query_coalescing: QueryCoalescingOptions;
+        /// Miroir's own tasks.
+        task_registry: TaskRegistryConfig;
+        /// Applying settings on every node.
+        settings_broadcast: SettingsBroadcastOptions;
+        /// Finding changed settings.
+        settings_drift_check: DriftOptions;
+        /// Several searches in one request.
+        multi_search: MultiSearchOptions;
+        /// Searches by vector.
+        vector_search: VectorSearchOptions;
+        /// Names that stand for indexes.
+        aliases: AliasOptions;
+        /// Reads of a session show its writes.
+        session_pinning: SessionPinningOptions;
+        /// A change that is sent twice is made once.
+        idempotency: IdempotencyOptions;
+        /// Showing what a search would do.
+        explain: ExplainOptions;
+        /// Repeating reads at other clusters.
+        shadow: ShadowOptions;
+        /// A tenant's reads go to one replica group.
+        tenant_affinity: TenantAffinityOptions;
+        /// How many requests an address, an API key and a tenant may make.
+        rate_limit: RateLimits;
+        /// Changing the number of shards.
+        resharding: ReshardingConfig;
+        /// Other pods.
+        peer_discovery: PeerDiscoveryConfig;
+        /// Which pod runs the elected workers.
+        leader_election: LeaderElectionConfig;
+        /// Export of traces.
+        tracing: TracingConfig;
     }
 }
 
@@ -207,6 +183,39 @@ impl Config {
             KeyModel::Separate => self.node_master_key.get(),
             KeyModel::Shared => self.master_key.get(),
         }
+    }
+
+    /// What the stages share.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterOptions {
+        ClusterOptions {
+            shards: self.shards,
+            write_quorum: self.write_quorum,
+            scatter: self.scatter,
+            faceting: self.faceting,
+            replica_selection: self.replica_selection,
+            settings_broadcast: self.settings_broadcast,
+            multi_search: self.multi_search,
+            vector_search: self.vector_search,
+            explain: self.explain,
+            max_body: self.server.max_body_bytes,
+            master_key: self.master_key.get().and_then(MasterKey::new),
+            tenant_map: self.tenant_affinity.is_kept(),
+        }
+    }
+
+    /// The client of a node: opening a connection takes no longer than a whole call may.
+    #[must_use]
+    pub fn client(&self) -> ClientOptions {
+        let pool = self.connection_pool_per_node;
+        let connect_timeout = pool.connect_timeout.min(self.scatter.node_timeout);
+        ClientOptions { connect_timeout, ..pool }
+    }
+
+    /// `failover`, with what `scatter` says about timeouts.
+    #[must_use]
+    pub fn failover(&self) -> FailoverOptions {
+        FailoverOptions { retry_timeouts: self.scatter.retry_on_timeout, ..self.failover }
     }
 
     /// The effective configuration as YAML under `miroir:`, secrets redacted: what

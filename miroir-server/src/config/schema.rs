@@ -2,10 +2,13 @@
 //! written as a YAML tree. Files and overrides are checked against it before serde reads them, so
 //! that all unknown keys are reported at once and with their path.
 
+use miroir_api::GroupId;
+use miroir_layers::edge::RateLimits;
+use miroir_layers::operation::ShadowTargetOptions;
+use miroir_layers::operation::shadow::ShadowOperation;
 use serde_yaml_ng::{Mapping, Value};
 
-use super::error::ConfigError;
-use super::{Config, Network, NodeConfig, RateLimitConfig, RateText, Secret, ShadowConfig};
+use super::{Config, ConfigError, NodeConfig, Secret};
 
 /// Blocks the product knows that this version does not have.
 const UNAVAILABLE: &[&str] = &[
@@ -37,18 +40,24 @@ pub(super) fn tree() -> Value {
     all.admin.api_key = Secret::new("set");
     all.task_store.url = Secret::new("set");
     all.peer_discovery.peers = vec!["miroir-0".to_owned()];
-    all.shadow.targets = vec![ShadowConfig::example()];
-    all.tenant_affinity.static_map.insert(ANY.to_owned(), 0);
-    all.tenant_affinity.dedicated_groups = vec![0];
-    let rate = Some(RateText("1/day".parse().expect("a rate")));
-    let network = Network("10.0.0.0/8".parse().expect("a network"));
-    all.rate_limit = RateLimitConfig {
+    all.shadow.targets = vec![ShadowTargetOptions {
+        name: "staging".to_owned(),
+        url: "http://host".to_owned(),
+        api_key_env: "KEY".to_owned(),
+        sample_rate: 0.5,
+        operations: vec![ShadowOperation::Search],
+    }];
+    all.tenant_affinity.static_map.insert(ANY.to_owned(), GroupId(0));
+    all.tenant_affinity.dedicated_groups = vec![GroupId(0)];
+    let rate = Some("1/day".parse().expect("a rate"));
+    let network = "10.0.0.0/8".parse().expect("a network");
+    all.rate_limit = RateLimits {
         per_ip: rate,
         per_key: rate,
         per_tenant: rate,
         trusted_proxies: vec![network],
         exempt: vec![network],
-        ..RateLimitConfig::default()
+        ..RateLimits::default()
     };
     all.resharding.allowed_windows = vec!["02:00-06:00 UTC".to_owned()];
     serde_yaml_ng::to_value(all).expect("the configuration holds only what YAML can write")

@@ -1,7 +1,11 @@
 //! Defaults, round trips, layers and unknown keys.
 
+use std::time::Duration;
+
 use clap::Parser;
+use miroir::{BroadcastStrategy, UnavailableShardPolicy};
 use proptest::prelude::*;
+use serde_yaml_ng::Value;
 
 use super::*;
 
@@ -39,11 +43,64 @@ fn faults_of(variables: &[(&str, &str)], arguments: &[&str]) -> Vec<String> {
     }
 }
 
+/// The lines of a snapshot in the folder of this one, without the module's name.
+macro_rules! pinned {
+    ($name:literal, $text:expr) => {
+        insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!($name, $text);
+        });
+    };
+}
+
 #[test]
 fn documented_defaults() {
-    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
-        insta::assert_snapshot!("config_defaults", Config::default().to_yaml());
-    });
+    pinned!("config_defaults", Config::default().to_yaml());
+}
+
+#[test]
+fn a_file_with_every_key_means_what_it_meant() {
+    let config = Config::from_yaml(include_str!("fixtures/every_key.yaml")).unwrap();
+    assert_eq!(config.validate(), Ok(()));
+    let yaml = config.to_yaml();
+    assert_eq!(yaml.matches(REDACTED).count(), 4, "{yaml}");
+    pinned!("config_every_key", yaml);
+}
+
+#[test]
+fn the_file_with_every_key_leaves_out_none() {
+    fn missing(schema: &Value, given: &Value, path: &str, found: &mut Vec<String>) {
+        match (schema, given) {
+            (Value::Mapping(schema), Value::Mapping(given)) if !schema.contains_key("*") => {
+                for (key, inner) in schema {
+                    let path = format!("{path}.{}", key.as_str().unwrap());
+                    match given.get(key) {
+                        Some(given) => missing(inner, given, &path, found),
+                        None => found.push(path),
+                    }
+                }
+            }
+            (Value::Sequence(schema), Value::Sequence(given)) if !given.is_empty() => {
+                missing(&schema[0], &given[0], path, found);
+            }
+            _ => {}
+        }
+    }
+    let file: Value = serde_yaml_ng::from_str(include_str!("fixtures/every_key.yaml")).unwrap();
+    let mut found = Vec::new();
+    missing(&schema::tree(), &file["miroir"], "miroir", &mut found);
+    assert_eq!(found, [] as [&str; 0]);
+}
+
+#[test]
+fn everything_wrong_with_a_file_is_listed_at_once() {
+    let config = Config::from_yaml(include_str!("fixtures/every_fault.yaml")).unwrap();
+    let mut found: Vec<_> = match config.validate() {
+        Ok(()) => panic!("accepted"),
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+    };
+    // Which of two blocks is checked first is nobody's business.
+    found.sort();
+    pinned!("config_every_fault", found.join("\n"));
 }
 
 #[test]
@@ -80,12 +137,12 @@ fn a_full_file_is_read() {
     assert_eq!(config.validate(), Ok(()));
     assert_eq!(config.write_quorum, WriteQuorum::Majority);
     assert_eq!(config.nodes[1].replica_group, 0);
-    assert_eq!(config.health.interval_ms, Millis(1_000));
+    assert_eq!(config.health.interval, Duration::from_millis(1_000));
     assert_eq!(config.health.unhealthy_threshold, 3, "the rest of a block keeps its defaults");
     assert_eq!(config.scatter.unavailable_shard_policy, UnavailableShardPolicy::Error);
     assert_eq!(config.settings_broadcast.strategy, BroadcastStrategy::Sequential);
-    assert_eq!(config.settings_broadcast.verify_timeout_s, Seconds(120));
-    assert_eq!(config.resharding.retain_old_index_hours, Hours(48));
+    assert_eq!(config.settings_broadcast.verify_timeout, Duration::from_secs(120));
+    assert_eq!(config.resharding.retain_old_index, Duration::from_hours(48));
     assert_eq!(config.leader_election.enabled, Switch::Off);
     assert_eq!(config.master_key.expose(), "a-long-enough-client-key");
 }
@@ -102,7 +159,7 @@ fn merge_keys_and_anchors_work() {
     )
     .unwrap();
     assert_eq!((config.nodes[1].id.as_str(), config.nodes[1].replica_group), ("b", 1));
-    assert_eq!(config.health.timeout_ms, Millis(3_000));
+    assert_eq!(config.health.timeout, Duration::from_millis(3_000));
 }
 
 #[test]
@@ -209,7 +266,10 @@ fn later_layers_win() {
     let file = layered(yaml, &[], &[]).server;
     assert_eq!((file.port, file.metrics_port), (1, 2));
     let env = layered(yaml, &variables, &[]).server;
-    assert_eq!((env.port, env.metrics_port, env.request_timeout_ms), (11, 12, Millis(9)));
+    assert_eq!(
+        (env.port, env.metrics_port, env.request_timeout),
+        (11, 12, Duration::from_millis(9))
+    );
     let set = layered(yaml, &variables, &["--set", "server.port=21", "--set=miroir.shards=7"]);
     assert_eq!((set.server.port, set.server.metrics_port, set.shards), (21, 12, 7));
     let arguments =
@@ -242,7 +302,7 @@ fn overrides_take_the_kind_of_their_key() {
             "task_store.path=7",
         ],
     );
-    assert_eq!(config.scatter.node_timeout_ms, Millis(2_000));
+    assert_eq!(config.scatter.node_timeout, Duration::from_millis(2_000));
     assert!(!config.scatter.retry_on_timeout);
     assert_eq!(config.node_master_key.expose(), "12345678901234567890");
     assert_eq!(config.tracing.sample_rate, 0.5);
@@ -329,9 +389,9 @@ fn some_config() -> impl Strategy<Value = Config> {
             |((shards, rf, nodes), (ms, s, port, flag), (quorum, switch, text, rate))| {
                 let mut config =
                     Config { shards, replication_factor: rf, nodes, ..Config::default() };
-                config.scatter.node_timeout_ms = Millis(ms);
-                config.task_registry.ttl_seconds = Seconds(s);
-                config.resharding.retain_old_index_hours = Hours(s ^ ms);
+                config.scatter.node_timeout = Duration::from_millis(ms);
+                config.task_registry.ttl = Duration::from_secs(s);
+                config.resharding.retain_old_index = Duration::from_hours((s ^ ms) / 3_600);
                 config.server.port = port;
                 config.admin.enabled = flag;
                 config.write_quorum =

@@ -1,5 +1,9 @@
 //! One case per rule.
 
+use std::time::Duration;
+
+use miroir_layers::edge::rate_limit::RateLimitBackend;
+
 use super::*;
 
 fn node(id: &str, address: &str, replica_group: u32) -> NodeConfig {
@@ -112,12 +116,12 @@ fn rules() {
         (|c| c.shards = 16_385, "`shards`: 16385 shards", "1 to 16384"),
         (|c| c.replication_factor = 0, "`replication_factor`: must not be 0", "at least 1"),
         (
-            |c| c.scatter.node_timeout_ms = Millis(30_001),
+            |c| c.scatter.node_timeout = Duration::from_millis(30_001),
             "`scatter.node_timeout_ms`, `server.request_timeout_ms`: a call to a node may take 30001ms",
             "smaller",
         ),
         (
-            |c| c.health.timeout_ms = Millis(5_001),
+            |c| c.health.timeout = Duration::from_millis(5_001),
             "`health.timeout_ms`, `health.interval_ms`",
             "smaller",
         ),
@@ -147,7 +151,7 @@ fn rules() {
             "MIROIR_ADMIN_API_KEY",
         ),
         (
-            |c| c.leader_election.lease_ttl_s = Seconds(3),
+            |c| c.leader_election.lease_ttl = Duration::from_secs(3),
             "`leader_election.lease_ttl_s`, `leader_election.renew_interval_s`: a lease of 3s",
             "three times",
         ),
@@ -157,7 +161,7 @@ fn rules() {
             "smaller",
         ),
         (
-            |c| c.breaker.open_ms = Millis(30_001),
+            |c| c.breaker.open = Duration::from_millis(30_001),
             "`breaker.max_open_ms`, `breaker.open_ms`",
             "larger",
         ),
@@ -192,7 +196,7 @@ fn rules() {
             "0 to 1",
         ),
         (
-            |c| c.replica_selection.ewma_half_life_ms = Millis(0),
+            |c| c.replica_selection.ewma_half_life = Duration::ZERO,
             "`replica_selection.ewma_half_life_ms`: must not be 0",
             "",
         ),
@@ -244,7 +248,7 @@ fn rules() {
         (
             |c| {
                 redis(c, "redis://r");
-                c.task_store.response_timeout_ms = Millis(0);
+                c.task_store.response_timeout = Duration::ZERO;
             },
             "`task_store.response_timeout_ms`: must not be 0",
             "",
@@ -292,11 +296,11 @@ fn values_at_the_edge_of_a_rule_are_accepted() {
             c.replica_groups = 2;
             c.nodes[1].replica_group = 1;
         },
-        |c| c.scatter.node_timeout_ms = Millis(30_000),
+        |c| c.scatter.node_timeout = Duration::from_millis(30_000),
         |c| c.connection_pool_per_node.max_idle = 128,
-        |c| c.leader_election.lease_ttl_s = Seconds(4),
+        |c| c.leader_election.lease_ttl = Duration::from_secs(4),
         |c| {
-            c.leader_election.lease_ttl_s = Seconds(1);
+            c.leader_election.lease_ttl = Duration::from_secs(1);
             c.leader_election.enabled = Switch::Off;
         },
         |c| {
@@ -319,7 +323,7 @@ fn values_at_the_edge_of_a_rule_are_accepted() {
         },
         |c| {
             c.query_coalescing.enabled = false;
-            c.query_coalescing.window_ms = Millis(0);
+            c.query_coalescing.window = Duration::ZERO;
         },
         |c| redis(c, "redis://r"),
         |c| {
@@ -341,9 +345,9 @@ fn every_zero_that_would_stop_the_server_is_refused() {
         shards: 0,
         replication_factor: 0,
         replica_groups: 0,
-        health: HealthConfig {
-            interval_ms: Millis(0),
-            timeout_ms: Millis(0),
+        health: HealthOptions {
+            interval: Duration::ZERO,
+            timeout: Duration::ZERO,
             unhealthy_threshold: 0,
             recovery_threshold: 0,
         },
@@ -422,4 +426,76 @@ fn the_model_says_which_key_opens_the_nodes() {
     assert!(config.validate().is_ok());
     config.node_master_key = config.master_key.clone();
     assert!(config.validate().is_ok());
+}
+
+/// Limits addresses, over Redis.
+fn limited(config: &mut Config) {
+    redis(config, "redis://r");
+    config.rate_limit.enabled = true;
+    config.rate_limit.per_ip = Some("1/day".parse().unwrap());
+}
+
+#[test]
+fn requests_are_counted_where_all_pods_can_see_it() {
+    let fine: &[Change] = &[
+        limited,
+        |c| {
+            limited(c);
+            c.task_store = TaskStoreConfig::default();
+        },
+        |c| {
+            limited(c);
+            c.rate_limit.backend = RateLimitBackend::Redis;
+        },
+        |c| {
+            limited(c);
+            c.rate_limit.backend = RateLimitBackend::Local;
+            c.leader_election.enabled = Switch::Off;
+        },
+        |c| {
+            limited(c);
+            c.rate_limit.per_tenant = c.rate_limit.per_ip;
+            c.tenant_affinity.enabled = true;
+        },
+        |c| {
+            limited(c);
+            c.rate_limit.backend = RateLimitBackend::Local;
+            c.rate_limit.enabled = false;
+        },
+    ];
+    for (position, change) in fine.iter().enumerate() {
+        assert_eq!(messages(*change), [] as [&str; 0], "case {position}");
+    }
+    let cases: &[(Change, &str, &str)] = &[
+        (
+            |c| {
+                limited(c);
+                c.rate_limit.backend = RateLimitBackend::Local;
+            },
+            "`rate_limit.backend`, `leader_election.enabled`",
+            "backend: redis",
+        ),
+        (
+            |c| {
+                limited(c);
+                c.rate_limit.backend = RateLimitBackend::Redis;
+                c.task_store = TaskStoreConfig::default();
+            },
+            "`rate_limit.backend`, `task_store.backend`",
+            "no Redis",
+        ),
+        (
+            |c| {
+                limited(c);
+                c.rate_limit.per_tenant = c.rate_limit.per_ip;
+            },
+            "`rate_limit.per_tenant`, `tenant_affinity.enabled`",
+            "told apart",
+        ),
+    ];
+    for (change, keys, words) in cases {
+        let found = messages(*change);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with(keys) && found[0].contains(words), "{found:?}");
+    }
 }

@@ -25,7 +25,6 @@ mod panic;
 mod request_id;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
@@ -39,6 +38,7 @@ use miroir::stack::Description;
 use miroir::store::{Stores, memory};
 use miroir_layers::edge::{
     AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions, RateLimitLayer,
+    RateLimitOptions,
 };
 use tower::Layer;
 use tower::layer::util::{Identity, Stack as Pair};
@@ -55,8 +55,8 @@ use self::observe::ObserveLayer;
 use self::panic::catch_panic;
 use self::request_id::RequestIdLayer;
 use crate::config::Config;
+use crate::limiter::limiter;
 use crate::mount::Mount;
-use crate::options;
 
 /// What a listener serves: one request at a time and connection, any number of clones.
 pub(crate) trait Edge:
@@ -121,17 +121,27 @@ fn forward(config: &Config, leadership: Arc<Leadership>) -> ForwardOptions {
     ForwardOptions {
         leads: Arc::new(move || leadership.leads()),
         leader: Arc::new(move || leader.leader()),
-        timeout: config.server.request_timeout_ms.into(),
+        timeout: config.server.request_timeout,
         max_body: config.server.max_body_bytes,
     }
 }
 
 /// How requests of one address are limited, if they are.
 fn limit(config: &Config, stores: &Stores) -> RateLimitLayer {
-    match options::edge_limit(config) {
-        Some(limits) => RateLimitLayer::new(options::limiter(config, stores), limits),
+    match config.rate_limit.edge() {
+        Some(limits) => {
+            let limits = RateLimitOptions { secret: counted(config), ..limits };
+            RateLimitLayer::new(limiter(config, stores), limits)
+        }
         None => RateLimitLayer::off(),
     }
+}
+
+/// What pods show each other so that a request they pass on is counted once: a digest of what only
+/// they know. Nothing where there are no others.
+fn counted(config: &Config) -> Option<String> {
+    let key = config.master_key.get().filter(|_| config.is_shared())?;
+    Some(miroir::cluster::tenants::hash_of(format!("miroir rate_limit counted\0{key}").as_bytes()))
 }
 
 /// How tenants are told apart, if they are.
@@ -165,7 +175,7 @@ pub(crate) fn service(
     let decode = Decode::new(
         operations,
         DecodeOptions {
-            timeout: Duration::from(config.server.request_timeout_ms),
+            timeout: config.server.request_timeout,
             max_body: config.server.max_body_bytes,
         },
     )

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::Method;
 use miroir_engine::EngineNode;
-use miroir_server::config::{Config, NodeConfig, Seconds, Secret, TaskStoreBackend};
+use miroir_server::config::{Config, NodeConfig, Secret, TaskStoreBackend};
 use miroir_test::redis::RedisServer;
 use serde_json::{Value, json};
 
@@ -49,8 +49,8 @@ impl Deployment {
             config.server.max_concurrent_requests = 3_000;
             config.task_store.backend = TaskStoreBackend::Redis;
             config.task_store.url = Secret::new(redis.url());
-            config.leader_election.lease_ttl_s = Seconds(3);
-            config.leader_election.renew_interval_s = Seconds(1);
+            config.leader_election.lease_ttl = Duration::from_secs(3);
+            config.leader_election.renew_interval = Duration::from_secs(1);
         };
         let first = Running::over(Vec::new(), change).await;
         let leads = async |pod: &Running| {

@@ -1,7 +1,7 @@
 //! The edge over real sockets: headers, refusals, probes, limits, the end.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use tokio::io::AsyncWriteExt as _;
@@ -357,8 +357,8 @@ async fn the_end_waits_for_requests_under_way() {
 #[tokio::test]
 async fn a_client_that_hangs_does_not_hold_the_end() {
     let mut server = Running::start(1, |config| {
-        config.scatter.node_timeout_ms = "150ms".parse().unwrap();
-        config.server.request_timeout_ms = "200ms".parse().unwrap();
+        config.scatter.node_timeout = Duration::from_millis(150);
+        config.server.request_timeout = Duration::from_millis(200);
     })
     .await;
     let address = server.base.strip_prefix("http://").unwrap();

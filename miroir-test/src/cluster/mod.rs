@@ -28,6 +28,7 @@ use miroir_pipeline::http::{Router, routes::Route};
 use miroir_pipeline::leaf::{self, Target};
 use miroir_pipeline::node::HealthOptions;
 use miroir_pipeline::stage::BoxService;
+use miroir_pipeline::{ClusterOptions, ScatterOptions, SettingsBroadcastOptions};
 use miroir_store::{Stores, memory};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -212,13 +213,19 @@ async fn start(
         .node_stack(Arc::new(factory))
         .leaves(Arc::new(|inner| Ok(failover(inner))))
         .health(HEALTH)
-        .tuning(miroir_pipeline::cluster::Tuning {
+        .options(ClusterOptions {
             shards: shape.shards,
             write_quorum: shape.quorum,
-            node_timeout: Duration::from_secs(1),
-            verify_timeout: Duration::from_secs(20),
-            max_repair_retries: 10,
-            ..miroir_pipeline::cluster::Tuning::default()
+            scatter: ScatterOptions {
+                node_timeout: Duration::from_secs(1),
+                ..ScatterOptions::default()
+            },
+            settings_broadcast: SettingsBroadcastOptions {
+                verify_timeout: Duration::from_secs(20),
+                max_repair_retries: 10,
+                ..SettingsBroadcastOptions::default()
+            },
+            ..ClusterOptions::default()
         });
     for (at, node) in nodes.iter().enumerate() {
         let group = at as u32 / shape.nodes_per_group;

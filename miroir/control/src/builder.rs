@@ -15,7 +15,7 @@ use crate::runtime::Peers;
 use crate::tasks::poller;
 use crate::topology::health;
 use miroir_core::topology::{Node, NodeStatus, Topology, TopologyError};
-use miroir_pipeline::cluster::{ClusterState, PodName, Tuning};
+use miroir_pipeline::cluster::{ClusterOptions, ClusterState, PodName};
 use miroir_pipeline::http::{Decode, DecodeOptions};
 use miroir_pipeline::index::Scatter;
 use miroir_pipeline::leaf::Dispatch;
@@ -54,7 +54,7 @@ pub struct Builder {
     nodes: Vec<(String, String, u32)>,
     replication_factor: u32,
     node_key: Option<String>,
-    tuning: Tuning,
+    options: ClusterOptions,
     health: HealthOptions,
     drift: DriftOptions,
     peers: Arc<Peers>,
@@ -90,7 +90,7 @@ impl Miroir {
             nodes: Vec::new(),
             replication_factor: 1,
             node_key: None,
-            tuning: Tuning::default(),
+            options: ClusterOptions::default(),
             health: HealthOptions::default(),
             drift: DriftOptions::default(),
             peers: Arc::new(Peers::alone()),
@@ -151,22 +151,22 @@ impl Builder {
     }
 
     /// The key clients use, from which their API keys are derived. Give the same ring to the
-    /// authentication layer: [`Cluster::shared`]'s `keyring`. After [`Builder::tuning`], which
+    /// authentication layer: [`Cluster::shared`]'s `keyring`. After [`Builder::options`], which
     /// replaces it.
     pub fn master_key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.tuning.master_key = miroir_core::keys::MasterKey::new(key);
+        self.options.master_key = miroir_core::keys::MasterKey::new(key);
         self
     }
 
-    /// Figures of the stages.
-    pub fn tuning(mut self, tuning: Tuning) -> Self {
-        self.tuning = tuning;
+    /// What the stages share.
+    pub fn options(mut self, options: ClusterOptions) -> Self {
+        self.options = options;
         self
     }
 
-    /// S of new indexes.
+    /// Number of shards of a new index.
     pub fn shards(mut self, shards: u32) -> Self {
-        self.tuning.shards = shards;
+        self.options.shards = shards;
         self
     }
 
@@ -267,13 +267,13 @@ impl Builder {
         });
         let pool = Pool::new(factory, &topology)?;
         let stores = self.stores.unwrap_or_else(memory::open);
-        let timeout = self.tuning.node_timeout;
+        let timeout = self.options.scatter.node_timeout;
         let state = ClusterState::new(
             topology,
             stores,
             pool.clone(),
             Arc::clone(&self.scores),
-            self.tuning,
+            self.options,
             self.pod,
         );
         if state.leadership.is_shared() {

@@ -18,12 +18,14 @@
 //! | [`quorum`] | whether a write is acknowledged |
 //! | [`hints`] | what layers ask of routing, merged by priority |
 //! | [`keys`] | API keys and tenant tokens, derived and judged |
+//! | [`options`] | how options are written, checked and switched off |
 
 pub mod documents;
 pub mod filter;
 pub mod hints;
 pub mod keys;
 pub mod merge;
+pub mod options;
 pub mod quorum;
 pub mod routing;
 pub mod topology;

@@ -40,8 +40,9 @@ pub mod quota;
 pub mod stack;
 pub mod stage;
 pub use cluster::{
-    BroadcastStrategy, ClusterState, ExplainTuning, MultiSearchTuning, Tuning, UnavailableShards,
-    VectorSearchTuning,
+    BroadcastStrategy, ClusterOptions, ClusterState, ExplainOptions, FacetingOptions,
+    MultiSearchOptions, ScatterOptions, SettingsBroadcastOptions, UnavailableShardPolicy,
+    VectorSearchOptions,
 };
 pub use context::Context;
 pub use error::{Error, Fault, Retry};

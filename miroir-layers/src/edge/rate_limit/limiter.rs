@@ -10,6 +10,8 @@ use std::time::Duration;
 use miroir_pipeline::quota::Quota;
 use miroir_store::clock;
 use miroir_store::records::{Buckets, Limit};
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Serialize, Serializer};
 use tokio::time::{Instant, timeout};
 
 /// How long a store may take. What it decides is not worth more of a client's time.
@@ -81,6 +83,18 @@ impl FromStr for Rate {
         let per = per.trim();
         let found = Span::ALL.into_iter().find(|(_, name, _)| *name == per).ok_or_else(wrong)?;
         Ok(Self { count, per: found.0 })
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -55,6 +55,7 @@
 mod address;
 mod layer;
 mod limiter;
+mod options;
 #[cfg(test)]
 mod tests;
 
@@ -65,11 +66,12 @@ use ipnet::IpNet;
 
 pub use layer::{RateLimit, RateLimitLayer};
 pub use limiter::{Limiter, Rate, Span, Whose};
+pub use options::{RateLimitBackend, RateLimits};
 
 /// Says that another pod has counted a request. Its value is a secret of the pods.
 pub const COUNTED: HeaderName = HeaderName::from_static("x-miroir-counted");
 
-/// What is limited, and whom to believe.
+/// What is limited, and whom to believe: [`RateLimits::edge`].
 #[derive(Clone, Debug)]
 pub struct RateLimitOptions {
     /// Requests of one address.

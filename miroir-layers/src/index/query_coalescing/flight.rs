@@ -90,7 +90,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
     /// Joins a flight that began within the window, or begins one.
     pub(super) fn join(flights: &Arc<Self>, key: K, now: Instant) -> Seat<K, V> {
         let mut listed = lock(&flights.listed);
-        let full = listed.len() >= flights.options.max_pending;
+        let full = listed.len() >= flights.options.max_pending_queries;
         let place = listed.entry(key);
         match &place {
             Entry::Occupied(flight) => {

@@ -68,21 +68,53 @@ mod tests;
 
 use std::time::Duration;
 
+use miroir_core::options::{Capability, Faults, Validate, milliseconds};
+use serde::{Deserialize, Serialize};
+
 pub use layer::QueryCoalescingLayer;
 
-/// How much is shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `query_coalescing`: how much is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct QueryCoalescingOptions {
-    /// How long after its beginning a scatter may be joined.
+    /// Whether identical reads are shared. True by default.
+    pub enabled: bool,
+    /// How long after its beginning a scatter may be joined. 50 ms by default.
+    #[serde(rename = "window_ms", with = "milliseconds")]
     pub window: Duration,
     /// How many may wait for one scatter; the next one begins another.
     pub max_subscribers: usize,
     /// How many different questions may be in flight; others are asked on their own.
-    pub max_pending: usize,
+    pub max_pending_queries: usize,
 }
 
 impl Default for QueryCoalescingOptions {
     fn default() -> Self {
-        Self { window: Duration::from_millis(50), max_subscribers: 1000, max_pending: 10_000 }
+        Self {
+            enabled: true,
+            window: Duration::from_millis(50),
+            max_subscribers: 1000,
+            max_pending_queries: 10_000,
+        }
+    }
+}
+
+impl Validate for QueryCoalescingOptions {
+    /// Values that share nothing although sharing is switched on.
+    fn validate(&self, faults: &mut Faults) {
+        for (key, zero) in [
+            ("window_ms", self.window.is_zero()),
+            ("max_subscribers", self.max_subscribers == 0),
+            ("max_pending_queries", self.max_pending_queries == 0),
+        ] {
+            let remedy = "use at least 1, or set query_coalescing.enabled to false";
+            faults.when(self.enabled && zero, &[key], "must not be 0", remedy);
+        }
+    }
+}
+
+impl Capability for QueryCoalescingOptions {
+    fn enabled(&self) -> bool {
+        self.enabled
     }
 }

@@ -248,7 +248,7 @@ async fn subscribers_and_flights_are_bounded() {
     let world = World::new();
     let options = QueryCoalescingOptions {
         max_subscribers: 2,
-        max_pending: 2,
+        max_pending_queries: 2,
         ..QueryCoalescingOptions::default()
     };
     let (mut service, mut inner) = layered(QueryCoalescingLayer::new(options));

@@ -34,7 +34,7 @@ pub struct QueryPlannerLayer {
 impl QueryPlannerLayer {
     /// Narrows with these options.
     pub fn new(options: QueryPlannerOptions) -> Self {
-        let plans = Plans::new(options.max_literals);
+        let plans = Plans::new(options.max_pk_literals_narrowable);
         let (narrowed, planned) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { shared: Arc::new(Shared { options, plans, narrowed, planned }) }
     }

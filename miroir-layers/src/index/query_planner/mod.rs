@@ -32,7 +32,7 @@
 //! use miroir_pipeline::Stack;
 //! use miroir_layers::index::{QueryPlannerLayer, QueryPlannerOptions};
 //!
-//! let options = QueryPlannerOptions { max_literals: 16, ..QueryPlannerOptions::default() };
+//! let options = QueryPlannerOptions { max_pk_literals_narrowable: 16, ..QueryPlannerOptions::default() };
 //! let planner = QueryPlannerLayer::new(options);
 //! let stack = Stack::<miroir_pipeline::index::Request>::new().push(planner);
 //! assert_eq!(stack.describe().layers, ["query_planner"]);
@@ -45,19 +45,47 @@ mod pipeline_tests;
 #[cfg(test)]
 mod tests;
 
+use miroir_core::options::{Capability, Faults, Validate};
+use serde::{Deserialize, Serialize};
+
 pub use layer::QueryPlannerLayer;
 
-/// How much is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// More ids than this take longer to look at than they save.
+const MOST_LITERALS: usize = 65_536;
+
+/// `query_planner`: how much is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct QueryPlannerOptions {
-    /// A filter that allows more ids than this is not narrowed. Every spelling of a literal counts.
-    pub max_literals: usize,
+    /// Whether reads are narrowed. True by default.
+    pub enabled: bool,
+    /// A filter that allows more ids than this is asked of all shards. Every spelling of a literal
+    /// counts.
+    pub max_pk_literals_narrowable: usize,
     /// Whether every plan is logged, at level `info`.
     pub log_plans: bool,
 }
 
 impl Default for QueryPlannerOptions {
     fn default() -> Self {
-        Self { max_literals: 128, log_plans: false }
+        Self { enabled: true, max_pk_literals_narrowable: 128, log_plans: false }
+    }
+}
+
+impl Validate for QueryPlannerOptions {
+    fn validate(&self, faults: &mut Faults) {
+        let most = self.max_pk_literals_narrowable;
+        faults.when(
+            self.enabled && !(1..=MOST_LITERALS).contains(&most),
+            &["max_pk_literals_narrowable"],
+            format!("{most} is not a number of ids that can be looked at"),
+            "use 1 to 65536, or set query_planner.enabled to false",
+        );
+    }
+}
+
+impl Capability for QueryPlannerOptions {
+    fn enabled(&self) -> bool {
+        self.enabled
     }
 }

@@ -157,7 +157,8 @@ async fn what_is_not_pinned_passes_as_it_came() {
 
 #[tokio::test(start_paused = true)]
 async fn the_number_of_literals_is_bounded() {
-    let options = QueryPlannerOptions { max_literals: 2, ..QueryPlannerOptions::default() };
+    let options =
+        QueryPlannerOptions { max_pk_literals_narrowable: 2, ..QueryPlannerOptions::default() };
     let layer = QueryPlannerLayer::new(options);
     let two = hits("{\"filter\":\"id IN [1, 2, 2]\"}");
     assert_eq!(layer.plan(&two).unwrap().ids, 2);

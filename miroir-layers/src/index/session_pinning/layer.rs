@@ -129,11 +129,11 @@ impl Shared {
         if pin.group.is_some() && group.is_none() {
             metrics::counter!("miroir_session_pin_cleared_total").increment(1);
         }
-        let strategy = match self.options.strategy {
+        let strategy = match self.options.wait_strategy {
             WaitStrategy::Block => "block",
             WaitStrategy::RoutePin => "route_pin",
         };
-        let fresh = match self.options.strategy {
+        let fresh = match self.options.wait_strategy {
             WaitStrategy::Block => {
                 let begun = Instant::now();
                 let fresh = self.wait(&request, pin, group).await?;

@@ -56,10 +56,14 @@ mod tests;
 
 use std::time::Duration;
 
+use miroir_core::options::{Capability, Faults, Validate, milliseconds, seconds};
+use serde::{Deserialize, Serialize};
+
 pub use layer::SessionPinningLayer;
 
 /// What a read does while the session's last write is not done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WaitStrategy {
     /// Waits for it.
     #[default]
@@ -68,27 +72,49 @@ pub enum WaitStrategy {
     RoutePin,
 }
 
-/// How sessions work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `session_pinning`: how sessions work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SessionPinningOptions {
-    /// What a read does while the last write is not done.
-    pub strategy: WaitStrategy,
-    /// How long a read waits at most.
-    pub max_wait: Duration,
-    /// How long a session lives after its last write.
+    /// Whether `X-Miroir-Session` has an effect. True by default.
+    pub enabled: bool,
+    /// How long a session lives after its last write. 15 min by default.
+    #[serde(rename = "ttl_seconds", with = "seconds")]
     pub ttl: Duration,
-    /// How many sessions are remembered at most.
+    /// Sessions remembered; beyond that the oldest are forgotten.
     pub max_sessions: usize,
+    /// What a read does while the session's last write is not done.
+    pub wait_strategy: WaitStrategy,
+    /// How long a read waits at most. 5 s by default.
+    #[serde(rename = "max_wait_ms", with = "milliseconds")]
+    pub max_wait: Duration,
 }
 
 impl Default for SessionPinningOptions {
     /// Waits up to five seconds; 100,000 sessions for a quarter of an hour.
     fn default() -> Self {
         Self {
-            strategy: WaitStrategy::Block,
-            max_wait: Duration::from_secs(5),
+            enabled: true,
             ttl: Duration::from_mins(15),
             max_sessions: 100_000,
+            wait_strategy: WaitStrategy::Block,
+            max_wait: Duration::from_secs(5),
         }
+    }
+}
+
+impl Validate for SessionPinningOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[
+            ("ttl_seconds", self.ttl.is_zero()),
+            ("max_sessions", self.max_sessions == 0),
+            ("max_wait_ms", self.max_wait.is_zero()),
+        ]);
+    }
+}
+
+impl Capability for SessionPinningOptions {
+    fn enabled(&self) -> bool {
+        self.enabled
     }
 }

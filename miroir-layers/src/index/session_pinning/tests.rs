@@ -180,7 +180,7 @@ async fn a_read_that_waited_in_vain_says_so() {
 #[tokio::test(start_paused = true)]
 async fn a_pinned_read_does_not_wait() {
     let options = SessionPinningOptions {
-        strategy: WaitStrategy::RoutePin,
+        wait_strategy: WaitStrategy::RoutePin,
         ..SessionPinningOptions::default()
     };
     let mut bench = Bench::new(options);
@@ -195,7 +195,7 @@ async fn a_pinned_read_does_not_wait() {
 #[tokio::test(start_paused = true)]
 async fn a_group_that_lost_a_shard_pins_nobody() {
     let options = SessionPinningOptions {
-        strategy: WaitStrategy::RoutePin,
+        wait_strategy: WaitStrategy::RoutePin,
         ..SessionPinningOptions::default()
     };
     let mut bench = Bench::new(options);

@@ -57,7 +57,7 @@ pub struct Choice {
 /// One of the groups that are not dedicated, by the XXH64 (seed 0) of the name.
 fn by_hash(options: &TenantAffinityOptions, name: &str, groups: &[GroupId]) -> Place {
     let mut open: Vec<GroupId> =
-        groups.iter().copied().filter(|group| !options.dedicated.contains(group)).collect();
+        groups.iter().copied().filter(|group| !options.dedicated_groups.contains(group)).collect();
     open.sort_unstable();
     match open.len() as u64 {
         0 => Place::Anywhere,

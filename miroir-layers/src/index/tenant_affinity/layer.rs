@@ -102,7 +102,7 @@ impl Shared {
     }
 
     fn refusal(&self, tenant: Option<&NamedTenant>) -> Error {
-        let header = &self.options.header;
+        let header = &self.options.header_name;
         match (self.options.mode, tenant) {
             (Mode::ApiKey, _) => Error::api(
                 "miroir_unmapped_key",
@@ -147,7 +147,9 @@ impl Shared {
         )
         .increment(1);
         let own = group.filter(|_| choice.given);
-        request.hints.bar(self.options.dedicated.iter().copied().filter(|g| Some(*g) != own));
+        request
+            .hints
+            .bar(self.options.dedicated_groups.iter().copied().filter(|g| Some(*g) != own));
         let Some(group) = group else { return Ok(()) };
         let pinned = request.hints.group.as_ref();
         if pinned.is_some_and(|ask| ask.strength == Strength::Must && ask.value != group) {

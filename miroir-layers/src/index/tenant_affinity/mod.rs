@@ -49,7 +49,7 @@
 //!
 //! let options = TenantAffinityOptions {
 //!     static_map: [("enterprise-co".to_owned(), GroupId(0))].into(),
-//!     dedicated: vec![GroupId(0)],
+//!     dedicated_groups: vec![GroupId(0)],
 //!     ..TenantAffinityOptions::default()
 //! };
 //! let stack = Stack::<miroir_pipeline::index::Request>::new().push(TenantAffinityLayer::new(options));
@@ -58,51 +58,10 @@
 
 mod choice;
 mod layer;
+mod options;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
-use miroir_api::GroupId;
-
 pub use choice::{Choice, Place, Reason, choose};
 pub use layer::{MAX_LABELS, TenantAffinityLayer};
-
-/// How tenants are told apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// By a header; every name is a tenant.
-    #[default]
-    Header,
-    /// By the API key, as the store maps it.
-    ApiKey,
-    /// By a header; only names of the static map are tenants.
-    Explicit,
-}
-
-/// Where reads go that are of no tenant with a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fallback {
-    /// By the hash of the tenant's name; in turn without one.
-    #[default]
-    Hash,
-    /// In turn, by query.
-    Random,
-    /// Nowhere.
-    Reject,
-}
-
-/// Who goes where.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TenantAffinityOptions {
-    /// How tenants are told apart.
-    pub mode: Mode,
-    /// Where the others go.
-    pub fallback: Fallback,
-    /// Tenants with a group.
-    pub static_map: BTreeMap<String, GroupId>,
-    /// Groups for nobody else.
-    pub dedicated: Vec<GroupId>,
-    /// The header that names a tenant, for messages.
-    pub header: String,
-}
+pub use options::{Fallback, Mode, TenantAffinityOptions};

@@ -67,8 +67,8 @@ fn write(tenant: Option<NamedTenant>) -> Request {
 fn options() -> TenantAffinityOptions {
     TenantAffinityOptions {
         static_map: [("A".to_owned(), GroupId(0)), ("B".to_owned(), GroupId(1))].into(),
-        dedicated: vec![GroupId(0)],
-        header: "x-miroir-tenant".to_owned(),
+        dedicated_groups: vec![GroupId(0)],
+        header_name: "x-miroir-tenant".to_owned(),
         ..TenantAffinityOptions::default()
     }
 }
@@ -269,9 +269,15 @@ fn any_options() -> impl Strategy<Value = TenantAffinityOptions> {
     let fallback =
         prop_oneof![Just(Fallback::Hash), Just(Fallback::Random), Just(Fallback::Reject)];
     let map = prop::collection::btree_map("[a-d]", (0_u32..6).prop_map(GroupId), 0..4);
-    let dedicated = prop::collection::vec((0_u32..6).prop_map(GroupId), 0..4);
-    (mode, fallback, map, dedicated).prop_map(|(mode, fallback, static_map, dedicated)| {
-        TenantAffinityOptions { mode, fallback, static_map, dedicated, header: String::new() }
+    let groups = prop::collection::vec((0_u32..6).prop_map(GroupId), 0..4);
+    (mode, fallback, map, groups).prop_map(|(mode, fallback, static_map, dedicated_groups)| {
+        TenantAffinityOptions {
+            mode,
+            fallback,
+            static_map,
+            dedicated_groups,
+            ..TenantAffinityOptions::default()
+        }
     })
 }
 
@@ -302,7 +308,7 @@ proptest! {
             Place::Group(group) => {
                 prop_assert!(groups.contains(&group));
                 prop_assert_eq!(choice.given, given == Some(group) && choice.fallback.is_none());
-                prop_assert!(choice.given || !options.dedicated.contains(&group));
+                prop_assert!(choice.given || !options.dedicated_groups.contains(&group));
             }
             Place::Anywhere => prop_assert!(!choice.given),
             Place::Nowhere => {

@@ -44,31 +44,56 @@ mod layer;
 #[cfg(test)]
 mod tests;
 
+use miroir_core::options::{Capability, Faults, Validate};
+use serde::{Deserialize, Serialize};
+
 pub use layer::FailoverLayer;
 
-/// How often, and how much at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `failover`: how often, and how much at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct FailoverOptions {
+    /// Whether a failed read is asked elsewhere. True by default.
+    pub enabled: bool,
     /// Attempts for one leaf, the first included. 1 switches the layer off.
     pub max_attempts: u32,
-    /// Whether shards of a node that did not answer in time are asked of another one.
-    pub retry_timeouts: bool,
-    /// Further attempts allowed, in percent of all leaves.
+    /// Further attempts allowed, in percent of all leaves: bounds the load a failing cluster puts
+    /// on the nodes that are left.
     pub budget_percent: u32,
+    /// Whether shards of a node that did not answer in time are asked of another one. In a
+    /// configuration this is `scatter.retry_on_timeout`.
+    #[serde(skip)]
+    pub retry_timeouts: bool,
     /// Further attempts allowed in every second beside those, for clusters with little traffic.
+    #[serde(skip)]
     pub per_second: u32,
     /// Further attempts that can be saved up. Covers what is in flight at the moment a node dies.
+    #[serde(skip)]
     pub burst: u32,
 }
 
 impl Default for FailoverOptions {
     fn default() -> Self {
         Self {
+            enabled: true,
             max_attempts: 3,
-            retry_timeouts: true,
             budget_percent: 20,
+            retry_timeouts: true,
             per_second: 10,
             burst: 100,
         }
+    }
+}
+
+impl Validate for FailoverOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.percentage("budget_percent", self.budget_percent);
+        faults.positive(&[("max_attempts", self.enabled && self.max_attempts == 0)]);
+    }
+}
+
+impl Capability for FailoverOptions {
+    fn enabled(&self) -> bool {
+        self.enabled
     }
 }

@@ -129,7 +129,7 @@ impl Shared {
             let after = if probed {
                 self.scores.patience(&leaf.node, USUAL)
             } else {
-                self.patience(&leaf.node).map(|usual| usual.max(self.options.floor))
+                self.patience(&leaf.node).map(|usual| usual.max(self.options.min_trigger))
             };
             let mut without = avoid.to_vec();
             without.push(leaf.node.clone());
@@ -158,7 +158,7 @@ impl Shared {
             }
         } else {
             // Most calls are over before anybody has to look at figures.
-            if let Ok(answer) = timeout_at(begun + self.options.floor, &mut first).await {
+            if let Ok(answer) = timeout_at(begun + self.options.min_trigger, &mut first).await {
                 return answer;
             }
             let Some(patience) = self.patience(&leaf.node) else { return first.await };
@@ -184,14 +184,14 @@ impl Shared {
     /// How long to wait for a node; `None` while that is not known.
     fn patience(&self, node: &NodeId) -> Option<Duration> {
         let usual = self.scores.patience(node, self.options.percent)?;
-        Some(usual.mul_f64(self.options.multiplier))
+        Some(usual.mul_f64(self.options.p95_trigger_multiplier))
     }
 
     /// Where the shards of a slow node can be asked for, if that is possible.
     fn way_around(&self, request: &Request, leaf: &Leaf, without: Vec<NodeId>) -> Option<Way> {
         let Request { topology, index, stale, .. } = request;
         let mut route = request.route.clone();
-        if !self.options.cross_group {
+        if !self.options.cross_group_fallback {
             let group = topology.node(&leaf.node)?.group;
             route.groups.retain(|other| *other == group);
         }
@@ -221,7 +221,7 @@ impl Shared {
         let Some(way) = self.way_around(request, leaf, without) else {
             return skipped("others_late");
         };
-        if hedges.fetch_add(1, Ordering::Relaxed) >= self.options.max_per_request {
+        if hedges.fetch_add(1, Ordering::Relaxed) >= self.options.max_hedges_per_query {
             return skipped("limit");
         }
         if !self.budget.withdraw(way.calls, Instant::now()) {

@@ -3,7 +3,7 @@
 //! A search is as slow as its slowest node: one that pauses for its disk or its memory slows every
 //! search that needs it. This layer watches each node of a cover on its own. One that has not
 //! answered within what [`HedgeOptions::percent`] of calls take (of its own, or of the median node's
-//! where that is less), times [`HedgeOptions::multiplier`], has its shards covered once more without
+//! where that is less), times [`HedgeOptions::p95_trigger_multiplier`], has its shards covered once more without
 //! it. The first complete answer is taken and the other call is given up. A node that is slow, and is
 //! asked only to learn whether it still is ([`Route::probed`](miroir_core::view::Route)), is waited for as
 //! long as half of calls take.
@@ -41,7 +41,7 @@
 //!
 //! // The scores that the nodes' `load` layers feed.
 //! let scores = Arc::new(Scores::default());
-//! let hedge = HedgeLayer::new(scores, HedgeOptions { max_per_request: 1, ..Default::default() });
+//! let hedge = HedgeLayer::new(scores, HedgeOptions { max_hedges_per_query: 1, ..Default::default() });
 //! let stack = Stack::<miroir_pipeline::leaf::Request>::new().push(hedge).push(FailoverLayer::default());
 //! assert_eq!(stack.describe().layers, ["hedge", "failover"]);
 //! ```
@@ -52,37 +52,68 @@ mod tests;
 
 use std::time::Duration;
 
+use miroir_core::options::{Capability, Faults, Validate, milliseconds};
+use serde::{Deserialize, Serialize};
+
 pub use layer::HedgeLayer;
 
-/// When, and how often at most.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// `hedging`: when, and how often at most.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct HedgeOptions {
-    /// The share of calls that are over before anybody gets impatient, in percent.
-    pub percent: u32,
-    /// How many times that long is waited.
-    pub multiplier: f64,
-    /// The least time that is waited.
-    pub floor: Duration,
+    /// Whether slow calls are hedged. True by default.
+    pub enabled: bool,
+    /// How many times as long as [`HedgeOptions::percent`] of calls take is waited.
+    pub p95_trigger_multiplier: f64,
+    /// The least time that is waited. 15 ms by default.
+    #[serde(rename = "min_trigger_ms", with = "milliseconds")]
+    pub min_trigger: Duration,
     /// Hedges of one leaf request.
-    pub max_per_request: u32,
+    pub max_hedges_per_query: u32,
     /// Whether replicas of another group may answer.
-    pub cross_group: bool,
+    pub cross_group_fallback: bool,
     /// Calls of hedges in percent of all other calls to nodes.
     pub budget_percent: u32,
+    /// The share of calls that are over before anybody gets impatient, in percent. 95 by default.
+    #[serde(skip)]
+    pub percent: u32,
     /// Calls of hedges that can be saved up. Covers what is in flight when a node becomes slow.
+    #[serde(skip)]
     pub burst: u32,
 }
 
 impl Default for HedgeOptions {
     fn default() -> Self {
         Self {
-            percent: 95,
-            multiplier: 1.2,
-            floor: Duration::from_millis(15),
-            max_per_request: 2,
-            cross_group: true,
+            enabled: true,
+            p95_trigger_multiplier: 1.2,
+            min_trigger: Duration::from_millis(15),
+            max_hedges_per_query: 2,
+            cross_group_fallback: true,
             budget_percent: 5,
+            percent: 95,
             burst: 20,
         }
+    }
+}
+
+impl Validate for HedgeOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.percentage("budget_percent", self.budget_percent);
+        let multiplier = self.p95_trigger_multiplier;
+        faults.when(
+            !(1.0..=100.0).contains(&multiplier),
+            &["p95_trigger_multiplier"],
+            format!("{multiplier} times the usual time is not what a hedge can wait"),
+            "use 1 to 100",
+        );
+        let none = self.enabled && self.max_hedges_per_query == 0;
+        faults.positive(&[("max_hedges_per_query", none)]);
+    }
+}
+
+impl Capability for HedgeOptions {
+    fn enabled(&self) -> bool {
+        self.enabled
     }
 }

@@ -67,7 +67,7 @@ fn usual() -> Arc<Scores> {
 }
 
 fn options() -> HedgeOptions {
-    HedgeOptions { floor: Duration::ZERO, ..HedgeOptions::default() }
+    HedgeOptions { min_trigger: Duration::ZERO, ..HedgeOptions::default() }
 }
 
 fn layer() -> HedgeLayer {
@@ -228,7 +228,7 @@ async fn without_figures_or_without_another_replica_there_is_no_hedge() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_has_only_so_many() {
-    let layer = HedgeLayer::new(usual(), HedgeOptions { max_per_request: 1, ..options() });
+    let layer = HedgeLayer::new(usual(), HedgeOptions { max_hedges_per_query: 1, ..options() });
     let (mut service, mut inner) = layered(layer);
     let call = service.spawn_call(read(2));
     let first = inner.next_request().await;
@@ -245,7 +245,7 @@ async fn a_request_has_only_so_many() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_probed_is_waited_for_half_as_long() {
-    let options = HedgeOptions { floor: Duration::from_secs(1), ..options() };
+    let options = HedgeOptions { min_trigger: Duration::from_secs(1), ..options() };
     let (mut service, mut inner) = layered(HedgeLayer::new(usual(), options));
     let mut probe = read(2);
     probe.route.probed = vec![id("a"), id("b"), id("c")];

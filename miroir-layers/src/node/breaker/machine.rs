@@ -184,6 +184,7 @@ mod tests {
                 open: WAIT,
                 max_open: WAIT * 3,
                 half_open_probes,
+                ..BreakerOptions::default()
             };
             Self { machine: Machine::new(&options), now: Instant::now() }
         }

@@ -56,16 +56,24 @@ mod machine;
 
 use std::time::Duration;
 
+use miroir_core::options::{Capability, Faults, Validate, milliseconds};
+use serde::{Deserialize, Serialize};
+
 pub use layer::BreakerLayer;
 
-/// When to open, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `breaker`: when to open, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct BreakerOptions {
+    /// Whether nodes have a breaker. True by default.
+    pub enabled: bool,
     /// Failures in a row that open it. 0 counts as 1.
     pub failure_threshold: u32,
-    /// How long it stays open the first time; doubles with every trial that fails.
+    /// How long it stays open the first time; doubles with every trial that fails. 1 s by default.
+    #[serde(rename = "open_ms", with = "milliseconds")]
     pub open: Duration,
-    /// Upper bound of that time.
+    /// Upper bound of that time. 30 s by default.
+    #[serde(rename = "max_open_ms", with = "milliseconds")]
     pub max_open: Duration,
     /// Calls let through at a time while half-open, and how many have to succeed. 0 counts as 1.
     pub half_open_probes: u32,
@@ -74,10 +82,37 @@ pub struct BreakerOptions {
 impl Default for BreakerOptions {
     fn default() -> Self {
         Self {
+            enabled: true,
             failure_threshold: 5,
             open: Duration::from_secs(1),
             max_open: Duration::from_secs(30),
             half_open_probes: 1,
         }
+    }
+}
+
+impl Validate for BreakerOptions {
+    fn validate(&self, faults: &mut Faults) {
+        if !self.enabled {
+            return;
+        }
+        let (open, bound) = (milliseconds::show(self.open), milliseconds::show(self.max_open));
+        faults.when(
+            self.max_open < self.open,
+            &["max_open_ms", "open_ms"],
+            format!("the bound {bound} is below the first time {open}"),
+            "make max_open_ms the larger one",
+        );
+        faults.positive(&[
+            ("open_ms", self.open.is_zero()),
+            ("failure_threshold", self.failure_threshold == 0),
+            ("half_open_probes", self.half_open_probes == 0),
+        ]);
+    }
+}
+
+impl Capability for BreakerOptions {
+    fn enabled(&self) -> bool {
+        self.enabled
     }
 }

@@ -71,7 +71,7 @@ fn who_waits_for_a_place_is_counted_until_it_goes() {
         .unwrap();
     ::metrics::with_local_recorder(&recorder, || {
         runtime.block_on(async {
-            let options = LimitOptions { interactive: 1, background: 1 };
+            let options = LimitOptions { interactive: 1, background: 1, ..LimitOptions::default() };
             let (mut service, mut inner) = layered(LimitLayer::new(&node(), options));
             let first = service.spawn_call(interactive());
             let exchange = inner.next_request().await;

@@ -68,7 +68,12 @@ async fn every_layer_keeps_the_contract() {
     let breaker = || BreakerLayer::new(&scores, &id, BreakerOptions::default());
     let load = LoadLayer::new(&scores, &id);
     let deadline = || DeadlineLayer::new(&id, DeadlineOptions::default());
-    let limit = || LimitLayer::new(&id, LimitOptions { interactive: 1, background: 1 });
+    let limit = || {
+        LimitLayer::new(
+            &id,
+            LimitOptions { interactive: 1, background: 1, ..LimitOptions::default() },
+        )
+    };
     let fault = || FaultLayer::new(&id, FaultOptions::default());
     let slow = FaultOptions { delays: 1.0, delay: TIMEOUT..TIMEOUT * 2, ..FaultOptions::default() };
     for make in [interactive, background, probe, bare] {
@@ -137,7 +142,10 @@ async fn the_wait_in_the_queue_is_bounded_too() {
     let (client, mut inner) = mock::<Request>();
     let service = Stack::new()
         .push(DeadlineLayer::new(&id, DeadlineOptions::default()))
-        .push(LimitLayer::new(&id, LimitOptions { interactive: 1, background: 1 }))
+        .push(LimitLayer::new(
+            &id,
+            LimitOptions { interactive: 1, background: 1, ..LimitOptions::default() },
+        ))
         .build(client)
         .unwrap();
     let mut service = Spawned::new(service);
@@ -157,7 +165,7 @@ async fn the_wait_in_the_queue_is_bounded_too() {
 
 #[tokio::test(start_paused = true)]
 async fn each_class_has_its_lane_and_probes_need_none() {
-    let options = LimitOptions { interactive: 2, background: 1 };
+    let options = LimitOptions { interactive: 2, background: 1, ..LimitOptions::default() };
     let (mut service, mut inner) = layered(LimitLayer::new(&node(), options));
     let _a = service.spawn_call(interactive());
     let b = service.spawn_call(interactive());
@@ -184,7 +192,7 @@ async fn each_class_has_its_lane_and_probes_need_none() {
 
 #[tokio::test(start_paused = true)]
 async fn who_leaves_makes_room() {
-    let options = LimitOptions { interactive: 1, background: 1 };
+    let options = LimitOptions { interactive: 1, background: 1, ..LimitOptions::default() };
     let (mut service, mut inner) = layered(LimitLayer::new(&node(), options));
     let first = service.spawn_call(interactive());
     let _held = inner.next_request().await;
@@ -290,6 +298,7 @@ impl Guarded {
             open: Duration::from_secs(1),
             max_open: Duration::from_secs(4),
             half_open_probes: 1,
+            ..BreakerOptions::default()
         };
         let (service, inner) = layered(BreakerLayer::new(&scores, &node(), options));
         Self { scores, service, inner }

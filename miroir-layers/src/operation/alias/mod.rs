@@ -50,4 +50,33 @@ mod names;
 #[cfg(test)]
 mod tests;
 
+use miroir_core::options::{Capability, Validate};
+use serde::{Deserialize, Serialize};
+
 pub use layer::AliasLayer;
+
+/// `aliases`: whether there are any, and what may be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AliasOptions {
+    /// Whether names are looked up among aliases. True by default.
+    pub enabled: bool,
+    /// How many of the things an alias stood for before are kept. 10 by default.
+    pub history_retention: usize,
+    /// Whether an alias may only stand for indexes that exist. True by default.
+    pub require_target_exists: bool,
+}
+
+impl Default for AliasOptions {
+    fn default() -> Self {
+        Self { enabled: true, history_retention: 10, require_target_exists: true }
+    }
+}
+
+impl Validate for AliasOptions {}
+
+impl Capability for AliasOptions {
+    fn enabled(&self) -> bool {
+        self.enabled
+    }
+}

@@ -50,22 +50,46 @@ mod tests;
 
 use std::time::Duration;
 
+use miroir_core::options::{Capability, Faults, Validate, seconds};
+use serde::{Deserialize, Serialize};
+
 pub use layer::IdempotencyLayer;
 
-/// How long, and how many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `idempotency`: how long keys are known, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct IdempotencyOptions {
-    /// How long a key is known.
+    /// Whether `Idempotency-Key` has an effect. True by default.
+    pub enabled: bool,
+    /// How long a key is known. A day by default.
+    #[serde(rename = "ttl_seconds", with = "seconds")]
     pub ttl: Duration,
-    /// How many keys are known at most; beyond that the oldest are forgotten.
+    /// Keys remembered; beyond that the oldest are forgotten.
+    #[serde(rename = "max_cached_keys")]
     pub max_keys: usize,
-    /// How many answers are kept in this process, beside the store.
+    /// How many answers are kept in this process, beside the store. 10,000 by default.
+    #[serde(skip)]
     pub cached: usize,
 }
 
 impl Default for IdempotencyOptions {
     /// A million keys for a day, 10,000 of them in memory.
     fn default() -> Self {
-        Self { ttl: Duration::from_hours(24), max_keys: 1_000_000, cached: 10_000 }
+        Self { enabled: true, ttl: Duration::from_hours(24), max_keys: 1_000_000, cached: 10_000 }
+    }
+}
+
+impl Validate for IdempotencyOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[
+            ("ttl_seconds", self.ttl.is_zero()),
+            ("max_cached_keys", self.max_keys == 0),
+        ]);
+    }
+}
+
+impl Capability for IdempotencyOptions {
+    fn enabled(&self) -> bool {
+        self.enabled
     }
 }

@@ -70,7 +70,7 @@ impl ShadowLayer {
         options: ShadowOptions,
     ) -> (Self, Arc<ShadowLog>) {
         let names = shadows.iter().map(|shadow| shadow.name.as_ref().to_owned());
-        let log = Arc::new(ShadowLog::new(options.buffer_size, names));
+        let log = Arc::new(ShadowLog::new(options.diff_buffer_size, names));
         let targets = shadows.into_iter().enumerate().map(|(at, shadow)| Target {
             sampler: Sampler::new(shadow.sample_rate, options.seed.wrapping_add(at as u64)),
             seats: Arc::new(Semaphore::new(options.max_in_flight)),
@@ -340,19 +340,19 @@ impl Drop for Seat {
 
 impl Seat {
     async fn run(self, mut request: Request, primary: Side) {
-        let options = self.shared.options;
+        let ShadowOptions { max_shadow_latency, max_body, .. } = self.shared.options;
         request.cx.origin = Origin::Shadow;
         request.cx.class = Class::Background;
-        request.cx.deadline = Deadline::after(options.max_latency);
+        request.cx.deadline = Deadline::after(max_shadow_latency);
         let service = self.shared.targets[self.at].shadow.service.clone();
         let started = Instant::now();
-        let answer = timeout(options.max_latency, service.oneshot(request.clone())).await;
+        let answer = timeout(max_shadow_latency, service.oneshot(request.clone())).await;
         let took = started.elapsed();
         let mut shadow = match answer {
             Ok(result) => Side::got(&result, took),
             Err(_) => Side { answer: Err("timeout"), took },
         };
-        if shadow.len() > options.max_body {
+        if shadow.len() > max_body {
             shadow.answer = Err("too_large");
         }
         if primary.len().max(shadow.len()) < LARGE {

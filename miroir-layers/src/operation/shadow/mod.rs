@@ -6,10 +6,10 @@
 //! order (Kendall's tau of those that both have), how long it took, and who failed.
 //!
 //! Nothing a shadow does reaches the client. It is called in a task of its own that ends after
-//! [`ShadowOptions::max_latency`]; there are [`ShadowOptions::max_in_flight`] of them for each
+//! [`ShadowOptions::max_shadow_latency`]; there are [`ShadowOptions::max_in_flight`] of them for each
 //! shadow, and what would be one more is dropped and counted. So what a shadow that hangs can hold is
 //! so many answers of [`ShadowOptions::max_body`] bytes. Differences are kept in a ring of
-//! [`ShadowOptions::buffer_size`], each with the first few ids and the beginning of the request.
+//! [`ShadowOptions::diff_buffer_size`], each with the first few ids and the beginning of the request.
 //!
 //! A shadow is any service of this stage: one that sends [`Request::repeat`] to a server, or another
 //! pipeline of this library.
@@ -93,19 +93,20 @@
 pub mod diff;
 mod layer;
 mod log;
+mod options;
 mod sample;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use miroir_pipeline::StageService;
 use miroir_pipeline::operation::{BoxService, Request};
 
 pub use layer::ShadowLayer;
 pub use log::{ShadowLog, Wanted};
+pub use options::{ShadowOperation, ShadowOptions, ShadowTargetOptions, base_address};
 
 /// The primary key of an index, by the name clients use; `None` where it is not known. Documents are
 /// then known by their contents.
@@ -145,6 +146,13 @@ impl Shadow {
         }
     }
 
+    /// What a configuration calls a target, with the service that asks it.
+    pub fn of(target: &ShadowTargetOptions, service: impl StageService<Request>) -> Self {
+        Self::new(target.name.as_str(), service)
+            .sample_rate(target.sample_rate)
+            .operations(target.operations.iter().map(|operation| operation.name()))
+    }
+
     /// Which share it gets, from 0 to 1.
     pub fn sample_rate(mut self, rate: f64) -> Self {
         self.sample_rate = rate;
@@ -156,35 +164,5 @@ impl Shadow {
     pub fn operations<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         self.operations = names.into_iter().map(Into::into).collect();
         self
-    }
-}
-
-/// How much a shadow may take, and what is a difference.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ShadowOptions {
-    /// How long a shadow may take.
-    pub max_latency: Duration,
-    /// Requests under way at one shadow.
-    pub max_in_flight: usize,
-    /// The largest answer that is compared, in bytes.
-    pub max_body: usize,
-    /// How much longer than the primary a shadow may take before that is a difference.
-    pub latency_tolerance: Duration,
-    /// Differences that are remembered.
-    pub buffer_size: usize,
-    /// Decides which requests are chosen. Pods should have different ones.
-    pub seed: u64,
-}
-
-impl Default for ShadowOptions {
-    fn default() -> Self {
-        Self {
-            max_latency: Duration::from_secs(5),
-            max_in_flight: 16,
-            max_body: 1024 * 1024,
-            latency_tolerance: Duration::from_millis(100),
-            buffer_size: 10_000,
-            seed: 0,
-        }
     }
 }

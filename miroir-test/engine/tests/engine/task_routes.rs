@@ -2,8 +2,8 @@
 
 use miroir_control::Miroir;
 use miroir_layers::leaf::failover::FailoverLayer;
+use miroir_pipeline::ClusterOptions;
 use miroir_pipeline::Stack;
-use miroir_pipeline::cluster::Tuning;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ async fn start(copies: u32) -> (Miroir, Api, Vec<miroir_engine::EngineNode>) {
     let nodes = nodes(3).await;
     let mut builder = Miroir::builder()
         .node_key(KEY)
-        .tuning(Tuning { shards: 16, ..Tuning::default() })
+        .options(ClusterOptions { shards: 16, ..ClusterOptions::default() })
         .replication_factor(copies)
         .leaves(Arc::new(|base| Stack::new().push(FailoverLayer::default()).build(base)));
     for (at, node) in nodes.iter().enumerate() {

@@ -79,7 +79,7 @@ pub async fn apply(shared: &Arc<ClusterState>) -> Result<(), Error> {
         return Ok(());
     }
     let set = shared.stores.features.list().await?;
-    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
     let call = patch(&set);
     let done = join_all(lacking.into_iter().map(|node| {
         let (call, cx, set) = (&call, &cx, &set);

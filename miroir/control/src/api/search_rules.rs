@@ -149,7 +149,7 @@ pub async fn apply(shared: &Arc<ClusterState>) -> Result<(), Error> {
     let print = print(&wanted);
     let lacking: Vec<&NodeId> =
         well.iter().filter(|node| applied.get(*node) != Some(&print)).collect();
-    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
     let done = join_all(lacking.into_iter().map(|node| {
         let (wanted, cx) = (&wanted, &cx);
         async move {

@@ -15,7 +15,7 @@ use crate::api::Control;
 use crate::api::tasks;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::{Stale, StaleKind};
-use miroir_pipeline::cluster::Tuning;
+use miroir_pipeline::cluster::ClusterOptions;
 use miroir_pipeline::error::{Error, ErrorKind, Retry};
 use miroir_pipeline::index::scatter::{Plan, dispatch_write};
 use miroir_pipeline::node::Call;
@@ -58,13 +58,13 @@ const RESET: &[&str] = &[
 /// Least `maxValuesPerFacet` on nodes. Up to 3000 candidates the engine orders numbers as text, beyond
 /// it by value; a leaf of a larger whole must therefore show all values of its 3000 candidates.
 /// A limit below 1000 is somebody's wish to keep answers small, and is taken as it is.
-fn node_values(tuning: &Tuning) -> u64 {
-    let wanted = tuning.node_max_values;
+fn node_values(tuning: &ClusterOptions) -> u64 {
+    let wanted = u64::from(tuning.faceting.node_max_values);
     if wanted < 1000 { wanted } else { wanted.max(3000) }
 }
 
 /// What every index has on nodes from the start.
-pub fn node_base_settings(tuning: &Tuning) -> Value {
+pub fn node_base_settings(tuning: &ClusterOptions) -> Value {
     json!({
         "filterableAttributes": [SHARD],
         "faceting": {"maxValuesPerFacet": node_values(tuning)},
@@ -89,7 +89,7 @@ fn shown(submitted: &Map<String, Value>) -> Map<String, Value> {
 
 /// Turns a client's settings object into the nodes' and the overlay's change. `None`: a value has
 /// an unexpected type, so that a node has to say what is wrong.
-fn to_nodes(submitted: &Map<String, Value>, tuning: &Tuning) -> Option<(Value, Overlay)> {
+fn to_nodes(submitted: &Map<String, Value>, tuning: &ClusterOptions) -> Option<(Value, Overlay)> {
     let mut nodes = submitted.clone();
     let mut overlay = Overlay::new();
     if let Some(displayed) = submitted.get("displayedAttributes") {
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn nodes_keep_what_miroir_needs_and_clients_see_their_own() {
-        let tuning = Tuning::default();
+        let tuning = ClusterOptions::default();
         let submitted = object(json!({
             "displayedAttributes": ["a"], "filterableAttributes": ["g"],
             "pagination": {"maxTotalHits": 5}, "faceting": {"maxValuesPerFacet": 300},
@@ -433,7 +433,7 @@ mod tests {
 
     #[test]
     fn resets_restore_defaults_without_losing_the_shard_attribute() {
-        let tuning = Tuning::default();
+        let tuning = ClusterOptions::default();
         let submitted = object(json!({
             "displayedAttributes": null, "filterableAttributes": null, "pagination": null,
             "faceting": null,

@@ -50,7 +50,7 @@ pub(crate) async fn freeze(
     let why = "its nodes could not be brought to equal settings; see the log, mend the node, and \
                set the settings again";
     tracing::error!(index = %entry.name, "MiroirSettingsDivergence");
-    if shared.options.freeze_writes {
+    if shared.options.settings_broadcast.freeze_writes_on_unrepairable {
         shared
             .catalog
             .change(&entry.name, |old| {

@@ -12,21 +12,25 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use miroir_api::{NodeId, hexadecimal};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::broadcast::verify::{publish_version, read_settings, reapply, settings_hash};
 use crate::replicas::repair;
 use crate::runtime::{Item, Peers, Schedule, Worker, partitioned};
+use miroir_core::options::{Faults, Validate, seconds};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::cluster::leadership::LeaderMessage;
 use miroir_pipeline::error::Error;
 use miroir_store::IndexEntry;
 
-/// How often to look, and whether to mend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `settings_drift_check`: finding settings changed behind Miroir's back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DriftOptions {
-    /// Time between two passes.
+    /// Time between two passes. 5 min by default.
+    #[serde(rename = "interval_s", with = "seconds")]
     pub interval: Duration,
     /// Whether nodes that differ get the committed settings again.
     pub auto_repair: bool,
@@ -35,6 +39,12 @@ pub struct DriftOptions {
 impl Default for DriftOptions {
     fn default() -> Self {
         Self { interval: Duration::from_mins(5), auto_repair: true }
+    }
+}
+
+impl Validate for DriftOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[("interval_s", self.interval.is_zero())]);
     }
 }
 

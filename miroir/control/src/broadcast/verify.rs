@@ -127,7 +127,7 @@ pub(crate) async fn read_settings(
     entry: &IndexEntry,
     node: &NodeId,
 ) -> Result<Value, Error> {
-    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
     let call = Call::get("settings_get", format!("/indexes/{}/settings", entry.physical));
     let body = shared.nodes.call(node, &call, &cx).await?;
     Call::parse(node, &body)
@@ -177,7 +177,7 @@ pub(crate) async fn reapply(
     node: &NodeId,
     settings: &Value,
 ) -> Result<(), Untaken> {
-    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
     let call =
         Call::new(Method::PATCH, "settings_patch", format!("/indexes/{}/settings", entry.physical))
             .json(settings.to_string());
@@ -186,7 +186,8 @@ pub(crate) async fn reapply(
         let body = shared.nodes.call(node, &call, &cx).await?;
         let task: TaskRef = Call::parse(node, &body)?;
         disk_loss::accept_task_uid(&shared, node, before, task.task_uid).await?;
-        wait_for(shared, node, task.task_uid, shared.options.verify_timeout).await
+        wait_for(shared, node, task.task_uid, shared.options.settings_broadcast.verify_timeout)
+            .await
     };
     match answer.await {
         Ok(TaskStatus::Succeeded) => Ok(()),
@@ -319,7 +320,7 @@ async fn step(
     .await;
     let taken = told.iter().filter(|(_, result)| result.is_ok()).count();
     metrics::counter!("miroir_settings_drift_repair_total").increment(taken as u64);
-    if attempt < shared.options.max_repair_retries || taken == told.len() {
+    if attempt < shared.options.settings_broadcast.max_repair_retries || taken == told.len() {
         return Ok(Step::Repaired);
     }
     if told.iter().any(|(_, result)| *result == Err(Untaken::Refused)) {

@@ -243,7 +243,7 @@ async fn forget_on_nodes(shared: &ClusterState, on_nodes: BTreeMap<NodeId, Vec<u
         for chunk in uids.chunks(CHUNK) {
             let path = format!("/tasks?uids={}", uid_list(chunk));
             let call = Call::new(Method::DELETE, "tasks_delete", path);
-            let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+            let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
             if let Err(error) = shared.nodes.call(&node, &call, &cx).await {
                 tracing::warn!(%node, %error, "finished tasks stay on a node");
                 break;
@@ -303,7 +303,7 @@ pub(crate) async fn pass_on(
 async fn cancel_on(shared: &ClusterState, node: &NodeId, uids: &[u32]) -> Result<u32, Error> {
     let path = format!("/tasks/cancel?uids={}", uid_list(uids));
     let call = Call::new(Method::POST, "tasks_cancel", path);
-    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
     let body = shared.nodes.call(node, &call, &cx).await?;
     Ok(Call::parse::<TaskRef>(node, &body)?.task_uid)
 }

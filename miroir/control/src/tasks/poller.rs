@@ -57,7 +57,7 @@ pub(crate) async fn ask(
     node: &NodeId,
     query: &str,
 ) -> Result<Vec<NodeTaskView>, Error> {
-    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
     let call = Call::get("tasks_get", format!("/tasks?{query}"));
     let body = shared.nodes.call(node, &call, &cx).await?;
     Ok(Call::parse::<Page>(node, &body)?.results)

@@ -216,7 +216,7 @@ async fn propose(
     physical: &str,
     patch: &Value,
 ) -> Result<u32, Error> {
-    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
     let path = format!("/indexes/{physical}/settings");
     let call = Call::new(http::Method::PATCH, "settings_patch", path).json(patch.to_string());
     let before = shared.membership.task_uids.highest(node);
@@ -228,7 +228,7 @@ async fn propose(
 
 /// Sends the calls that make an index once more; answers the uid of the last.
 async fn remake(shared: &ClusterState, node: &NodeId, entry: &IndexEntry) -> Result<u32, Error> {
-    let cx = Context::internal(Origin::Settings, shared.options.node_timeout);
+    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
     let base = crate::api::settings::node_base_settings(&shared.options);
     let mut last = Err(Error::node(node, "garbage"));
     for call in

@@ -6,6 +6,8 @@
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::distinct::Seen;
 use super::hits::{HitOptions, MergedHits, Placed};
 use super::order::{distances, sort_values};
@@ -17,18 +19,28 @@ use super::values::{Value, document_id, values};
 const GOOD_ENOUGH: f64 = 0.45;
 
 /// How two lists become one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fusion {
     /// As the engine does: value by value, sort rules included.
     #[default]
     Details,
     /// By `(1 - ratio) * relevancy + ratio * similarity`.
     Convex,
-    /// By the sum of `share / (k + position)` over both lists.
-    Rrf {
-        /// How little the first positions stand out.
-        k: u32,
-    },
+    /// Reciprocal rank fusion: by the sum of `share / (k + position)` over both lists.
+    Rrf,
+}
+
+impl Fusion {
+    /// Its name in the configuration and in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Details => "details",
+            Self::Convex => "convex",
+            Self::Rrf => "rrf",
+        }
+    }
 }
 
 /// What merging the halves needs.
@@ -38,6 +50,8 @@ pub struct HybridOptions {
     pub ratio: f32,
     /// How the lists become one.
     pub fusion: Fusion,
+    /// The `k` of [`Fusion::Rrf`]: how little the first positions stand out.
+    pub rrf_k: u32,
     /// By what documents are told apart.
     pub primary_key: Option<String>,
 }
@@ -134,7 +148,10 @@ fn ordered(halves: [&Page; 2], info: &RankingInfo, options: &HybridOptions) -> V
     let own = |half: usize, at: usize| halves[half].hits[at].score.unwrap_or_default();
     match options.fusion {
         Fusion::Convex => by_score(&|half, at| shares[half] * own(half, at)),
-        Fusion::Rrf { k } => by_score(&|half, at| shares[half] / (f64::from(k) + at as f64 + 1.0)),
+        Fusion::Rrf => {
+            let k = f64::from(options.rrf_k);
+            by_score(&|half, at| shares[half] / (k + at as f64 + 1.0))
+        }
         Fusion::Details => {
             let (left, right) = (read(semantic, info), read(keyword, info));
             let mut out = Vec::with_capacity(left.len() + right.len());

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cost = 1 + latency_weight   * max(0, (latency + 5 ms) / (median latency + 5 ms) - 1)
-//!          + in_flight_weight * max(0, in flight - median) / (median + 8)
+//!          + inflight_weight * max(0, in flight - median) / (median + 8)
 //!          + error_weight     * max(0, error rate - median)
 //! ```
 //!
@@ -19,6 +19,9 @@
 use std::time::Duration;
 
 use miroir_api::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::options::{Faults, Validate, milliseconds};
 
 /// Latencies are compared after this much was added to each, in seconds.
 const SLACK: f64 = 0.005;
@@ -32,7 +35,8 @@ const EXCLUDED: f64 = 5.0;
 const COLD_SHARE: f64 = 1.2;
 
 /// How one of several replicas of a shard is chosen for a read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// In turn among the replicas of the best [`Tier`] that has any.
     #[default]
@@ -43,20 +47,25 @@ pub enum Strategy {
     Random,
 }
 
-/// How replicas are chosen, and what counts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// `replica_selection`: which replica of a shard is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Selection {
     /// Which rule chooses; the other fields count for [`Strategy::Adaptive`] only.
     pub strategy: Strategy,
     /// What a node costs that takes twice as long as the median node, beyond what that one costs.
     pub latency_weight: f64,
     /// What calls in flight cost; see the [module's documentation](self).
-    pub in_flight_weight: f64,
+    pub inflight_weight: f64,
     /// What a node costs that fails every call while the median node fails none.
     pub error_weight: f64,
+    /// How long it takes until half of what is known of a node counts no more: what `Scores` are
+    /// made with. 5 s by default.
+    #[serde(rename = "ewma_half_life_ms", with = "milliseconds")]
+    pub ewma_half_life: Duration,
     /// Share of requests that go to replicas at random while some are spared, so that it is noticed
     /// when those are well again; from 0 to 1.
-    pub exploration: f64,
+    pub exploration_epsilon: f64,
 }
 
 impl Default for Selection {
@@ -64,10 +73,32 @@ impl Default for Selection {
         Self {
             strategy: Strategy::Adaptive,
             latency_weight: 1.0,
-            in_flight_weight: 2.0,
+            inflight_weight: 2.0,
             error_weight: 10.0,
-            exploration: 0.05,
+            ewma_half_life: Duration::from_secs(5),
+            exploration_epsilon: 0.05,
         }
+    }
+}
+
+impl Validate for Selection {
+    fn validate(&self, faults: &mut Faults) {
+        for (key, weight) in [
+            ("latency_weight", self.latency_weight),
+            ("inflight_weight", self.inflight_weight),
+            ("error_weight", self.error_weight),
+        ] {
+            let good = (0.0..=1_000.0).contains(&weight);
+            faults.when(!good, &[key], format!("{weight} is not a weight"), "use 0 to 1000");
+        }
+        let epsilon = self.exploration_epsilon;
+        faults.when(
+            !(0.0..=1.0).contains(&epsilon),
+            &["exploration_epsilon"],
+            format!("{epsilon} is not a share"),
+            "use 0 to 1",
+        );
+        faults.positive(&[("ewma_half_life_ms", self.ewma_half_life.is_zero())]);
     }
 }
 
@@ -148,7 +179,7 @@ impl Standings {
             };
             let longer = (figures.in_flight as f64 - in_flight) / (in_flight + QUEUE);
             *cost += selection.latency_weight * slower.max(0.0)
-                + selection.in_flight_weight * longer.max(0.0)
+                + selection.inflight_weight * longer.max(0.0)
                 + selection.error_weight * (figures.error_rate - errors).max(0.0);
         }
         let usual = median(nodes.iter().map(|node| node.cost)).unwrap_or(1.0);

@@ -73,7 +73,7 @@ impl Route {
         let count = open.len() as u32;
         let explores = selection.strategy == Strategy::Adaptive
             && standings.is_uneven()
-            && unit(mix(draw, 0)) < selection.exploration;
+            && unit(mix(draw, 0)) < selection.exploration_epsilon;
         let sequence = match selection.strategy {
             Strategy::Random => mix(draw, 1),
             Strategy::Adaptive if explores => mix(draw, 1),

@@ -21,7 +21,7 @@ pub fn publish(state: &ClusterState) {
     metrics::gauge!("miroir_shard_coverage").set(f64::from(covered) / f64::from(total));
     metrics::gauge!("miroir_degraded_shards_total").set(f64::from(total - covered));
     let standings =
-        state.nodes.scores.standings(&topology, &state.options.selection, Instant::now());
+        state.nodes.scores.standings(&topology, &state.options.replica_selection, Instant::now());
     for node in topology.nodes() {
         let id = node.id.to_string();
         if let Some(standing) = standings.of(&node.id) {

@@ -26,6 +26,7 @@ mod in_flight;
 pub mod leadership;
 mod membership;
 mod nodes;
+mod options;
 mod reads;
 mod recovery;
 pub mod sequencer;
@@ -33,7 +34,6 @@ pub mod settings;
 mod snapshot;
 mod staleness;
 pub mod tenants;
-mod tuning;
 
 use std::fmt;
 use std::sync::Arc;
@@ -53,6 +53,10 @@ pub use in_flight::{InFlightGuard, InFlightTasks};
 pub use leadership::{Leadership, PodName};
 pub use membership::Membership;
 pub use nodes::Nodes;
+pub use options::{
+    BroadcastStrategy, ClusterOptions, ExplainOptions, FacetingOptions, MultiSearchOptions,
+    ScatterOptions, SettingsBroadcastOptions, UnavailableShardPolicy, VectorSearchOptions,
+};
 pub use reads::ReadRouter;
 pub use recovery::Recovery;
 pub use sequencer::Sequencer;
@@ -60,10 +64,6 @@ pub use settings::{IndexSettings, SettingsCache};
 pub use snapshot::{Snapshot, Writer};
 pub use staleness::Staleness;
 pub use tenants::TenantDirectory;
-pub use tuning::{
-    BroadcastStrategy, ExplainTuning, MultiSearchTuning, Tuning, UnavailableShards,
-    VectorSearchTuning,
-};
 
 use crate::keyring::Keyring;
 use crate::node::{Pool, Scores};
@@ -116,7 +116,7 @@ pub struct ClusterState {
     /// Finished tasks that webhooks are yet to be told of.
     pub outbox: Arc<Outbox>,
     /// How the cluster is run.
-    pub options: Tuning,
+    pub options: ClusterOptions,
     /// What wakes workers.
     pub signals: Signals,
     /// Writes and broadcasts that outlive their client.
@@ -139,7 +139,7 @@ impl ClusterState {
         stores: Stores,
         pool: Pool,
         scores: Arc<Scores>,
-        options: Tuning,
+        options: ClusterOptions,
         pod: Option<PodName>,
     ) -> Arc<Self> {
         let outbox = Arc::new(Outbox::default());
@@ -164,7 +164,7 @@ impl ClusterState {
             Arc::clone(&scores),
             Arc::clone(&membership),
             Arc::clone(&leadership),
-            options.node_timeout,
+            options.scatter.node_timeout,
             options.shards,
         ));
         let broadcasts = Arc::new(Broadcasts::default());
@@ -173,7 +173,7 @@ impl ClusterState {
             Arc::clone(&membership),
             Arc::clone(&staleness),
             Arc::clone(&broadcasts),
-            options.node_max_values,
+            options.faceting.node_max_values,
         );
         let catalog = Arc::new(Catalog::new(Arc::clone(&stores.indexes), Arc::clone(&leadership)));
         let sequencer = Arc::new(Sequencer::default());
@@ -187,7 +187,7 @@ impl ClusterState {
         let tenants = options.tenant_map.then(|| Arc::clone(&stores.tenants));
         let tenants = TenantDirectory::new(tenants, Arc::clone(&leadership));
         Arc::new(Self {
-            reads: ReadRouter::new(scores, options.selection),
+            reads: ReadRouter::new(scores, options.replica_selection),
             catalog,
             aliases,
             membership,

@@ -211,7 +211,7 @@ pub struct SettingsCache {
     staleness: Arc<Staleness>,
     broadcasts: Arc<Broadcasts>,
     /// Least `maxValuesPerFacet` of nodes that have an index's own base settings.
-    node_max_values: u64,
+    node_max_values: u32,
     /// By the index's name on the nodes.
     known: Mutex<BTreeMap<String, (Version, Arc<IndexSettings>)>>,
 }
@@ -224,7 +224,7 @@ impl SettingsCache {
         membership: Arc<Membership>,
         staleness: Arc<Staleness>,
         broadcasts: Arc<Broadcasts>,
-        node_max_values: u64,
+        node_max_values: u32,
     ) -> Self {
         Self { nodes, membership, staleness, broadcasts, node_max_values, known: Mutex::default() }
     }
@@ -262,7 +262,7 @@ impl SettingsCache {
                     let value: Value = Call::parse(&node.id, &body)?;
                     let settings = Arc::new(IndexSettings::read(&value, &index.overlay));
                     // A node that has not yet seen the index's own base settings is not cached.
-                    let settled = settings.node_max_values as u64 >= self.node_max_values;
+                    let settled = settings.node_max_values >= self.node_max_values as usize;
                     if !busy && settled {
                         self.known
                             .lock()

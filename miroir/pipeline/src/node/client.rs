@@ -13,24 +13,30 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client as Hyper, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use miroir_api::NodeId;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tower::Service;
 
 use super::{NodeCall, Request, Response};
 use crate::error::Error;
+use miroir_core::options::{Faults, Validate, seconds};
 
-/// How connections are kept.
-#[derive(Clone, Copy, Debug)]
+/// `connection_pool_per_node`: how connections to one node are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ClientOptions {
     /// Idle connections kept per node.
     pub max_idle: usize,
     /// Connections to a node in use at one time. Requests beyond that wait for one.
     pub max_total: usize,
-    /// How long an idle connection is kept.
+    /// How long an idle connection is kept. A minute by default.
+    #[serde(rename = "idle_timeout_s", with = "seconds")]
     pub idle_timeout: Duration,
-    /// How long a connection may take to open.
+    /// How long a connection may take to open. 2 s by default.
+    #[serde(skip)]
     pub connect_timeout: Duration,
-    /// Largest answer, in bytes.
+    /// Largest answer, in bytes. 1 GiB by default.
+    #[serde(skip)]
     pub max_response: usize,
 }
 
@@ -43,6 +49,18 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(2),
             max_response: 1 << 30,
         }
+    }
+}
+
+impl Validate for ClientOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.when(
+            self.max_idle > self.max_total,
+            &["max_idle", "max_total"],
+            format!("{} idle connections of {} in all", self.max_idle, self.max_total),
+            "make max_idle the smaller one",
+        );
+        faults.positive(&[("max_total", self.max_total == 0)]);
     }
 }
 

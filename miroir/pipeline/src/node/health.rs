@@ -5,15 +5,20 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use miroir_api::NodeId;
+use miroir_core::options::{Faults, Validate, milliseconds};
 use miroir_core::topology::{NodeEvent, NodeStatus};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// When and how often to check.
-#[derive(Clone, Copy, Debug)]
+/// `health`: when and how often nodes are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct HealthOptions {
-    /// Time between checks.
+    /// Time between two checks of a node. 5 s by default.
+    #[serde(rename = "interval_ms", with = "milliseconds")]
     pub interval: Duration,
-    /// Time a check may take.
+    /// How long one check may take, no longer than `interval`. 2 s by default.
+    #[serde(rename = "timeout_ms", with = "milliseconds")]
     pub timeout: Duration,
     /// Failures in a row before a node counts as unhealthy.
     pub unhealthy_threshold: u32,
@@ -29,6 +34,25 @@ impl Default for HealthOptions {
             unhealthy_threshold: 3,
             recovery_threshold: 2,
         }
+    }
+}
+
+impl Validate for HealthOptions {
+    fn validate(&self, faults: &mut Faults) {
+        let (timeout, interval) =
+            (milliseconds::show(self.timeout), milliseconds::show(self.interval));
+        faults.when(
+            self.timeout > self.interval,
+            &["timeout_ms", "interval_ms"],
+            format!("a check may take {timeout}, the next starts after {interval}"),
+            "make timeout_ms the smaller one",
+        );
+        faults.positive(&[
+            ("interval_ms", self.interval.is_zero()),
+            ("timeout_ms", self.timeout.is_zero()),
+            ("unhealthy_threshold", self.unhealthy_threshold == 0),
+            ("recovery_threshold", self.recovery_threshold == 0),
+        ]);
     }
 }
 

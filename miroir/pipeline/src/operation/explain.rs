@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::handle::Handle;
 use super::rules::rewritten;
 use super::{MultiSearch, Operation, Request, Response, multi};
-use crate::cluster::ExplainTuning;
+use crate::cluster::ExplainOptions;
 use crate::context::Principal;
 use crate::error::{Error, ErrorKind};
 use crate::explain::{Audience, Explain, Record, Viewer, render};
@@ -19,7 +19,7 @@ use crate::meta::Meta;
 use crate::query::Original;
 
 /// Whether the search is to be executed.
-fn executes(request: &Request, tuning: &ExplainTuning) -> Result<bool, Error> {
+fn executes(request: &Request, tuning: &ExplainOptions) -> Result<bool, Error> {
     let mut execute = false;
     for (key, value) in
         crate::query::query_pairs(request.original.query.as_deref().unwrap_or_default())
@@ -36,7 +36,7 @@ fn executes(request: &Request, tuning: &ExplainTuning) -> Result<bool, Error> {
             }
         };
     }
-    if execute && !tuning.allow_execute {
+    if execute && !tuning.allow_execute_parameter {
         return Err(Error::api(
             "miroir_not_supported",
             "Explained searches are not executed (`explain.allow_execute_parameter`).",

@@ -9,8 +9,8 @@ use std::time::Duration;
 use miroir_control::Miroir;
 use miroir_engine::EngineNode;
 use miroir_layers::leaf::failover::FailoverLayer;
+use miroir_pipeline::ClusterOptions;
 use miroir_pipeline::Stack;
-use miroir_pipeline::cluster::Tuning;
 use miroir_pipeline::node::HealthOptions;
 use serde_json::{Value, json};
 
@@ -32,19 +32,19 @@ struct Plan {
     groups: u32,
     nodes_per_group: usize,
     copies: u32,
-    tuning: Tuning,
+    options: ClusterOptions,
 }
 
 impl Plan {
     fn new(shards: u32, groups: u32, nodes_per_group: usize, copies: u32) -> Self {
-        Self { shards, groups, nodes_per_group, copies, tuning: Tuning::default() }
+        Self { shards, groups, nodes_per_group, copies, options: ClusterOptions::default() }
     }
 
     async fn build(&self, nodes: &[EngineNode]) -> Miroir {
-        let tuning = Tuning { shards: self.shards, ..self.tuning.clone() };
+        let options = ClusterOptions { shards: self.shards, ..self.options.clone() };
         let mut builder = Miroir::builder()
             .node_key(KEY)
-            .tuning(tuning)
+            .options(options)
             .replication_factor(self.copies)
             .health(HealthOptions {
                 interval: Duration::from_millis(50),
@@ -384,7 +384,7 @@ async fn statistics_count_every_document_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn facet_counts_are_exact_where_nodes_cut_their_lists() {
     let mut plan = Plan::new(16, 1, 3, 1);
-    plan.tuning.node_max_values = 3;
+    plan.options.faceting.node_max_values = 3;
     let pair = plan.start().await;
     let index = "/indexes/books";
     // 30 values of five or six documents each, and one of seven: no node's own first ten are sure

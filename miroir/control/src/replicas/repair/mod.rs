@@ -248,7 +248,10 @@ async fn rebuild(
 /// Sends a call that enqueues a task, and waits for the task.
 async fn perform(shared: &ClusterState, node: &NodeId, call: &Call) -> Result<TaskStatus, Error> {
     let before = shared.membership.task_uids.highest(node);
-    let body = shared.nodes.call_within(node, call, &cx(), shared.options.node_timeout * 6).await?;
+    let body = shared
+        .nodes
+        .call_within(node, call, &cx(), shared.options.scatter.node_timeout * 6)
+        .await?;
     let task: TaskRef = Call::parse(node, &body)?;
     disk_loss::accept_task_uid(&shared, node, before, task.task_uid).await?;
     wait_for(shared, node, task.task_uid, PATIENCE).await

@@ -142,7 +142,7 @@ fn a_hit_says_where_it_comes_from() {
 }
 
 fn hybrid(ratio: f32, fusion: Fusion) -> HybridOptions {
-    HybridOptions { ratio, fusion, primary_key: Some("id".to_owned()) }
+    HybridOptions { ratio, fusion, rrf_k: 60, primary_key: Some("id".to_owned()) }
 }
 
 fn fused(words: &[Value], vectors: &[Value], options: &HybridOptions) -> Vec<(usize, usize)> {
@@ -165,7 +165,7 @@ fn the_halves_of_a_hybrid_search_share_the_list() {
     // 1: 0.45; 2: 0.2 + 0.4; 3: 0.3.
     let convex = hybrid(0.5, Fusion::Convex);
     assert_eq!(fused(&words, &vectors, &convex), [(1, 0), (0, 0), (1, 1)]);
-    let positions = hybrid(0.5, Fusion::Rrf { k: 60 });
+    let positions = hybrid(0.5, Fusion::Rrf);
     assert_eq!(fused(&words, &vectors, &positions), [(1, 0), (0, 0), (1, 1)]);
 }
 

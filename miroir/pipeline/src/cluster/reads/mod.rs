@@ -51,7 +51,7 @@ impl ReadRouter {
         };
         let copies = topology.replication_factor() * topology.groups().len() as u32;
         let (period, needed) = self.exploration.step(now, copies, self.scores.half_life());
-        selection.exploration = selection.exploration.min(needed);
+        selection.exploration_epsilon = selection.exploration_epsilon.min(needed);
         // Equal queries draw the same for a while: hits that no rule tells apart come in a node's own
         // order, so that pages of one query have to come from the same replicas.
         let draw = mix(sequence, period);

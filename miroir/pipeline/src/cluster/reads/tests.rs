@@ -96,8 +96,8 @@ impl Simulation {
             }
             let standings = scores.standings(&self.topology, &self.selection, start + at);
             let (_, needed) = pace.step(start + at, copies, HALF_LIFE);
-            let exploration = self.selection.exploration.min(needed);
-            let selection = Selection { exploration, ..self.selection };
+            let exploration_epsilon = self.selection.exploration_epsilon.min(needed);
+            let selection = Selection { exploration_epsilon, ..self.selection };
             let (sequence, draw) = (mix(self.seed, 2 * n), mix(self.seed, 2 * n + 1));
             let route = Route::choose(
                 &self.topology,
@@ -166,7 +166,7 @@ fn exploration_is_as_much_as_configured_and_only_where_something_is_to_be_learnt
         let share = seen.share(&id(0, 0), 20..seconds) / most * 3.0;
         assert!((0.6..1.4).contains(&share), "{rate}/s: {share}");
     }
-    let selection = Selection { exploration: 0.0, ..Selection::default() };
+    let selection = Selection { exploration_epsilon: 0.0, ..Selection::default() };
     let never = Simulation { selection, ..Simulation::new(topology(1, 3, 3)) }.run(40, always);
     assert_eq!(never.explored, 0);
     assert!(never.share(&id(0, 0), 10..40) < 0.001);

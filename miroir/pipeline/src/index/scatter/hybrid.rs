@@ -8,13 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cluster::VectorSearchTuning;
+use crate::cluster::VectorSearchOptions;
 use crate::error::Error;
 use crate::leaf::{Ask, Page, Scoped, ScopedMany};
 use crate::query::RawObject;
-use miroir_core::merge::{
-    self, Fusion, HitOptions, HybridOptions, MergedHits, merge_hits, merge_hybrid,
-};
+use miroir_core::merge::{self, HitOptions, HybridOptions, MergedHits, merge_hits, merge_hybrid};
 
 /// A share of similarity that leaves nothing to relevancy, but makes the engine look at the query's
 /// words: for what is highlighted, and for what both halves find together.
@@ -32,13 +30,14 @@ pub(super) enum Mode {
 }
 
 /// Which kind a search is, decided as one node does. What is wrong with it a node says.
-pub(super) fn mode(body: &RawObject, tuning: &VectorSearchTuning) -> Result<Mode, Error> {
+pub(super) fn mode(body: &RawObject, tuning: &VectorSearchOptions) -> Result<Mode, Error> {
     let vector = body.has("vector") || body.has("media");
     let hybrid = body.read::<RawObject>("hybrid").ok().flatten();
     let words = body.read::<String>("q").ok().flatten();
     let words = words.is_some_and(|q| !q.trim().is_empty());
     let Some(hybrid) = hybrid else { return Ok(Mode::Keyword) };
-    let ratio = hybrid.read::<f32>("semanticRatio").ok().flatten().unwrap_or(tuning.ratio);
+    let ratio =
+        hybrid.read::<f32>("semanticRatio").ok().flatten().unwrap_or(tuning.hybrid_alpha_default);
     let keyword = ratio == 0.0 || (!words && !vector) || !(0.0..=1.0).contains(&ratio);
     if keyword {
         return Ok(Mode::Keyword);
@@ -58,11 +57,11 @@ pub(super) fn mode(body: &RawObject, tuning: &VectorSearchTuning) -> Result<Mode
 /// A leaf searches its own graph of vectors, and finds more of the nearest the more it is asked for.
 /// Where a threshold or a distinct attribute makes totals depend on the number of hits, it is asked
 /// for no more than one node would be.
-fn factor(over_fetch: Option<u32>, tuning: &VectorSearchTuning, hits: &HitOptions) -> usize {
+fn factor(over_fetch: Option<u32>, tuning: &VectorSearchOptions, hits: &HitOptions) -> usize {
     if hits.score_threshold.is_some() || hits.distinct.is_some() {
         return 1;
     }
-    over_fetch.unwrap_or(tuning.over_fetch).max(1) as usize
+    over_fetch.unwrap_or(tuning.over_fetch_factor).max(1) as usize
 }
 
 /// Raises the number of hits a leaf is asked for.
@@ -80,7 +79,7 @@ pub(super) fn ask(
     mode: &Mode,
     hits: &HitOptions,
     over_fetch: Option<u32>,
-    tuning: &VectorSearchTuning,
+    tuning: &VectorSearchOptions,
 ) -> Ask {
     let body = RawObject::parse(&scoped.body).filter(|_| *mode != Mode::Keyword);
     let Some(mut semantic) = body else { return Ask::Scoped(Arc::new(scoped.clone())) };
@@ -164,7 +163,7 @@ pub(super) fn halves(
     depth: usize,
     ratio: f32,
     primary_key: Option<&str>,
-    tuning: &VectorSearchTuning,
+    tuning: &VectorSearchOptions,
 ) -> Result<Halves, Error> {
     let (mut keyword, mut semantic) = (Vec::new(), Vec::new());
     for answer in answers {
@@ -174,8 +173,12 @@ pub(super) fn halves(
         keyword.push(first);
         semantic.push(second);
     }
-    let options =
-        HybridOptions { ratio, fusion: tuning.fusion, primary_key: primary_key.map(str::to_owned) };
+    let options = HybridOptions {
+        ratio,
+        fusion: tuning.merge_strategy,
+        rrf_k: tuning.rrf_k,
+        primary_key: primary_key.map(str::to_owned),
+    };
     let words = half(&keyword, hits, depth)?;
     if options.good_enough(&words, depth) {
         for page in &mut keyword {
@@ -183,11 +186,7 @@ pub(super) fn halves(
         }
         return Ok(Halves { pages: keyword, merged: None });
     }
-    let strategy = match tuning.fusion {
-        Fusion::Details => "details",
-        Fusion::Convex => "convex",
-        Fusion::Rrf { .. } => "rrf",
-    };
+    let strategy = tuning.merge_strategy.name();
     metrics::gauge!("miroir_vector_merge_strategy", "strategy" => strategy).set(1.0);
     let vectors = half(&semantic, hits, depth)?;
     let merged = merge_hybrid([&words, &vectors], hits, &options);
@@ -209,7 +208,7 @@ mod tests {
     }
 
     fn judged(text: &str) -> Mode {
-        mode(&body(text), &VectorSearchTuning::default()).unwrap()
+        mode(&body(text), &VectorSearchOptions::default()).unwrap()
     }
 
     #[test]
@@ -228,7 +227,7 @@ mod tests {
         ] {
             assert_eq!(judged(text), expected, "{text}");
         }
-        let off = VectorSearchTuning { enabled: false, ..VectorSearchTuning::default() };
+        let off = VectorSearchOptions { enabled: false, ..VectorSearchOptions::default() };
         let wanted = body(r#"{"vector":[1],"hybrid":{"embedder":"e"}}"#);
         assert!(mode(&wanted, &off).is_err());
         assert_eq!(mode(&body(r#"{"q":"a"}"#), &off).unwrap(), Mode::Keyword);
@@ -242,7 +241,7 @@ mod tests {
             operation: "search",
             sort_values: false,
         };
-        let tuning = VectorSearchTuning::default();
+        let tuning = VectorSearchOptions::default();
         let mode = judged(text);
         let text = |body: &Bytes| String::from_utf8(body.to_vec()).unwrap();
         match ask(&mut scoped, &mode, hits, over_fetch, &tuning) {

@@ -7,7 +7,7 @@ use tower::ServiceExt;
 use twox_hash::XxHash64;
 
 use super::{Scatter, explained};
-use crate::cluster::UnavailableShards;
+use crate::cluster::UnavailableShardPolicy;
 use crate::error::{Error, ErrorKind};
 use crate::gather;
 use crate::index::Request;
@@ -135,7 +135,9 @@ async fn gather_once(
             return Err(error.clone());
         }
         metrics::counter!("miroir_scatter_partial_responses_total").increment(1);
-        if shared.options.unavailable == UnavailableShards::Error || out.pages.is_empty() {
+        if shared.options.scatter.unavailable_shard_policy == UnavailableShardPolicy::Error
+            || out.pages.is_empty()
+        {
             tracing::warn!(index = %request.index.name, cause = ?last.map(|e| e.label()), "no replica for some shards");
             return Err(Error::shards_unavailable(out.missing));
         }

@@ -207,7 +207,8 @@ pub(super) async fn run(
         Err(error) => return Err(error),
     };
     let depth = plan.hits.offset.saturating_add(plan.hits.limit);
-    let fetch = depth.saturating_mul(request.cx.over_fetch.unwrap_or(tuning.over_fetch) as usize);
+    let fetch =
+        depth.saturating_mul(request.cx.over_fetch.unwrap_or(tuning.over_fetch_factor) as usize);
     let scoped = |body: RawObject, path| Scoped {
         path,
         body: body.to_bytes(),

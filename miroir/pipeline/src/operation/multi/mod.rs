@@ -219,13 +219,13 @@ async fn readable<'a>(
     let Some(queries) = multi.queries.as_deref().filter(|_| request.original.is_json()) else {
         return Err(words::unreadable(resolve, request).await);
     };
-    if multi.asked > tuning.max_queries {
+    if multi.asked > tuning.max_queries_per_batch {
         return Err(Error::api(
             "miroir_too_many_queries",
             format!(
                 "A multi-search may have {} queries (`multi_search.max_queries_per_batch`), and \
                  this one has {}. Send several requests, or raise the limit.",
-                tuning.max_queries, multi.asked
+                tuning.max_queries_per_batch, multi.asked
             ),
         ));
     }

@@ -1,0 +1,263 @@
+//! Options of what the stages share.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use miroir_core::keys::MasterKey;
+use miroir_core::merge::Fusion;
+use miroir_core::options::{Faults, Validate, milliseconds, seconds};
+use miroir_core::quorum::WriteQuorum;
+use miroir_core::routing::Selection;
+
+/// Options of a cluster: those that several stages and the control plane look at.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// Number of shards of a new index.
+    pub shards: u32,
+    /// Acknowledgements a write needs.
+    pub write_quorum: WriteQuorum,
+    /// Reads over several nodes.
+    pub scatter: ScatterOptions,
+    /// Exact facet counts.
+    pub faceting: FacetingOptions,
+    /// Which replica of a shard is asked.
+    pub replica_selection: Selection,
+    /// Applying settings on every node.
+    pub settings_broadcast: SettingsBroadcastOptions,
+    /// Several searches in one request.
+    pub multi_search: MultiSearchOptions,
+    /// Searches by vector.
+    pub vector_search: VectorSearchOptions,
+    /// Showing what a search would do.
+    pub explain: ExplainOptions,
+    /// Largest documents payload, in bytes.
+    pub max_body: usize,
+    /// What API keys are derived from; without it there are none and the API is open.
+    pub master_key: Option<MasterKey>,
+    /// Whether API keys are of tenants that the store knows. The store must have that table.
+    pub tenant_map: bool,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self {
+            shards: 64,
+            write_quorum: WriteQuorum::default(),
+            scatter: ScatterOptions::default(),
+            faceting: FacetingOptions::default(),
+            replica_selection: Selection::default(),
+            settings_broadcast: SettingsBroadcastOptions::default(),
+            multi_search: MultiSearchOptions::default(),
+            vector_search: VectorSearchOptions::default(),
+            explain: ExplainOptions::default(),
+            max_body: 104_857_600,
+            master_key: None,
+            tenant_map: false,
+        }
+    }
+}
+
+/// What a read does when no node can serve one of its shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnavailableShardPolicy {
+    /// Answers with the other shards' hits, and `X-Miroir-Degraded`.
+    #[default]
+    Partial,
+    /// Fails with 503 `miroir_shard_unavailable`.
+    Error,
+}
+
+/// `scatter`: reads over several nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScatterOptions {
+    /// How long one call to a node may take. 5 s by default.
+    #[serde(rename = "node_timeout_ms", with = "milliseconds")]
+    pub node_timeout: Duration,
+    /// Whether a read that timed out is asked of another replica.
+    pub retry_on_timeout: bool,
+    /// What a read does when a shard has no replica left.
+    pub unavailable_shard_policy: UnavailableShardPolicy,
+}
+
+impl Default for ScatterOptions {
+    fn default() -> Self {
+        Self {
+            node_timeout: Duration::from_secs(5),
+            retry_on_timeout: true,
+            unavailable_shard_policy: UnavailableShardPolicy::Partial,
+        }
+    }
+}
+
+impl Validate for ScatterOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[("node_timeout_ms", self.node_timeout.is_zero())]);
+    }
+}
+
+/// `faceting`: exact facet counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FacetingOptions {
+    /// Least `maxValuesPerFacet` set on nodes; ten times the client's value where that is more.
+    pub node_max_values: u32,
+}
+
+impl Default for FacetingOptions {
+    fn default() -> Self {
+        Self { node_max_values: 1_000 }
+    }
+}
+
+impl Validate for FacetingOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[("node_max_values", self.node_max_values == 0)]);
+    }
+}
+
+/// How settings reach the nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BroadcastStrategy {
+    /// Proposes to all nodes, verifies on all, then commits.
+    #[default]
+    TwoPhase,
+    /// One node after the other.
+    Sequential,
+}
+
+/// `settings_broadcast`: applying settings on every node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SettingsBroadcastOptions {
+    /// The protocol.
+    pub strategy: BroadcastStrategy,
+    /// How long the nodes may take until they show the new settings. A minute by default.
+    #[serde(rename = "verify_timeout_s", with = "seconds")]
+    pub verify_timeout: Duration,
+    /// How often diverging nodes are asked again.
+    pub max_repair_retries: u32,
+    /// Whether the index refuses writes when the repair failed.
+    pub freeze_writes_on_unrepairable: bool,
+}
+
+impl Default for SettingsBroadcastOptions {
+    fn default() -> Self {
+        Self {
+            strategy: BroadcastStrategy::TwoPhase,
+            verify_timeout: Duration::from_mins(1),
+            max_repair_retries: 3,
+            freeze_writes_on_unrepairable: true,
+        }
+    }
+}
+
+impl Validate for SettingsBroadcastOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[("verify_timeout_s", self.verify_timeout.is_zero())]);
+    }
+}
+
+/// `multi_search`: several searches in one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MultiSearchOptions {
+    /// Whether `/multi-search` is served.
+    pub enabled: bool,
+    /// Queries a request may have.
+    pub max_queries_per_batch: usize,
+    /// How long one request may take. 30 s by default.
+    #[serde(rename = "total_timeout_ms", with = "milliseconds")]
+    pub total_timeout: Duration,
+    /// How long one of its queries may take. 30 s by default.
+    #[serde(rename = "per_query_timeout_ms", with = "milliseconds")]
+    pub per_query_timeout: Duration,
+}
+
+impl Default for MultiSearchOptions {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_queries_per_batch: 100,
+            total_timeout: Duration::from_secs(30),
+            per_query_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Validate for MultiSearchOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[
+            ("max_queries_per_batch", self.max_queries_per_batch == 0),
+            ("total_timeout_ms", self.total_timeout.is_zero()),
+            ("per_query_timeout_ms", self.per_query_timeout.is_zero()),
+        ]);
+    }
+}
+
+/// `vector_search`: searches by vector and hybrid searches.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VectorSearchOptions {
+    /// Whether they are served.
+    pub enabled: bool,
+    /// Each node is asked for this many times the hits that are needed.
+    pub over_fetch_factor: u32,
+    /// How the halves of a hybrid search become one list.
+    pub merge_strategy: Fusion,
+    /// `semanticRatio` of a hybrid search that does not say, from 0 to 1.
+    pub hybrid_alpha_default: f32,
+    /// How little the first positions stand out, where `merge_strategy` is `rrf`.
+    pub rrf_k: u32,
+}
+
+impl Default for VectorSearchOptions {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            over_fetch_factor: 3,
+            merge_strategy: Fusion::Details,
+            hybrid_alpha_default: 0.5,
+            rrf_k: 60,
+        }
+    }
+}
+
+impl Validate for VectorSearchOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[
+            ("over_fetch_factor", self.over_fetch_factor == 0),
+            ("rrf_k", self.rrf_k == 0),
+        ]);
+        let ratio = self.hybrid_alpha_default;
+        faults.when(
+            !(0.0..=1.0).contains(&ratio),
+            &["hybrid_alpha_default"],
+            format!("{ratio} is not a share"),
+            "use a number from 0 to 1",
+        );
+    }
+}
+
+/// `explain`: showing what a search would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExplainOptions {
+    /// Whether searches are explained.
+    pub enabled: bool,
+    /// Warnings of one explanation at most.
+    pub max_warnings: usize,
+    /// Whether `?execute=true` is allowed.
+    pub allow_execute_parameter: bool,
+}
+
+impl Default for ExplainOptions {
+    fn default() -> Self {
+        Self { enabled: true, max_warnings: 20, allow_execute_parameter: true }
+    }
+}
+
+impl Validate for ExplainOptions {}
