@@ -32,6 +32,9 @@ pub mod index;
 pub mod leaf;
 pub mod node;
 pub mod operation;
+mod rate_limits;
+
+pub use rate_limits::{RateLimitBackend, RateLimits};
 
 #[cfg(test)]
 mod fixtures;

@@ -6,4 +6,4 @@ pub mod rate_limit;
 
 pub use authenticate::{AuthFailure, AuthenticateLayer, AuthenticateOptions};
 pub use forward::{ForwardLayer, ForwardOptions};
-pub use rate_limit::{RateLimitLayer, RateLimitOptions, RateLimits};
+pub use rate_limit::{RateLimitLayer, RateLimitOptions};

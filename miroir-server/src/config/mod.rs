@@ -35,7 +35,7 @@ use miroir::{
     ClusterOptions, ExplainOptions, FacetingOptions, MultiSearchOptions, ScatterOptions,
     SettingsBroadcastOptions, VectorSearchOptions,
 };
-use miroir_layers::edge::RateLimits;
+use miroir_layers::RateLimits;
 use miroir_layers::index::{
     QueryCoalescingOptions, QueryPlannerOptions, SessionPinningOptions, TenantAffinityOptions,
 };

@@ -3,7 +3,7 @@
 //! that all unknown keys are reported at once and with their path.
 
 use miroir_api::GroupId;
-use miroir_layers::edge::RateLimits;
+use miroir_layers::RateLimits;
 use miroir_layers::operation::ShadowTargetOptions;
 use miroir_layers::operation::shadow::ShadowOperation;
 use serde_yaml_ng::{Mapping, Value};

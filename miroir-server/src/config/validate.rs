@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use miroir::options::{Faults, milliseconds};
 use miroir::quorum::WriteQuorum;
-use miroir_layers::edge::rate_limit::RateLimitBackend;
+use miroir_layers::RateLimitBackend;
 
 use super::text::normal_address;
 use super::{Config, ConfigError, KeyModel, REDACTED, Secret, Switch, TaskStoreBackend};

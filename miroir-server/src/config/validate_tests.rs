@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use miroir_layers::edge::rate_limit::RateLimitBackend;
+use miroir_layers::RateLimitBackend;
 
 use super::*;
 

@@ -55,7 +55,6 @@
 mod address;
 mod layer;
 mod limiter;
-mod options;
 #[cfg(test)]
 mod tests;
 
@@ -66,12 +65,11 @@ use ipnet::IpNet;
 
 pub use layer::{RateLimit, RateLimitLayer};
 pub use limiter::{Limiter, Rate, Span, Whose};
-pub use options::{RateLimitBackend, RateLimits};
 
 /// Says that another pod has counted a request. Its value is a secret of the pods.
 pub const COUNTED: HeaderName = HeaderName::from_static("x-miroir-counted");
 
-/// What is limited, and whom to believe: [`RateLimits::edge`].
+/// What is limited, and whom to believe: [`RateLimits::edge`](crate::RateLimits::edge).
 #[derive(Clone, Debug)]
 pub struct RateLimitOptions {
     /// Requests of one address.

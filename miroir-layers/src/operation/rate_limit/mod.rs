@@ -52,7 +52,7 @@ use miroir_pipeline::{Error, Placed, StageService};
 use crate::edge::rate_limit::{Limiter, Rate, Whose};
 use crate::operation::AuthorizeLayer;
 
-/// What is limited: [`RateLimits::operation`](crate::edge::RateLimits::operation).
+/// What is limited: [`RateLimits::operation`](crate::RateLimits::operation).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RateLimitOptions {
     /// Requests with one API key.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use miroir_core::options::{Faults, Validate};
 use serde::{Deserialize, Serialize};
 
-use super::{Rate, RateLimitOptions};
+use crate::edge::rate_limit::{Rate, RateLimitOptions};
 use crate::operation;
 
 /// Where requests are counted.
