@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 use crate::hints::Hints;
 use crate::index::scatter::{UnderWay, listing};
 use crate::index::sequencer::{Exclusive, Sequencer};
@@ -392,7 +392,7 @@ impl Shared {
             return Ok(());
         }
         lost::declare(self, node).await?;
-        Err(Error::node(node, "lost_disk"))
+        Err(Error::node(node, NodeFailure::LostDisk))
     }
 
     /// Sets the gauges that describe the cluster.

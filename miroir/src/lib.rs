@@ -56,6 +56,6 @@ pub use cluster::{
     UnavailableShards, VectorSearchTuning,
 };
 pub use context::Context;
-pub use error::{Error, Fault, Retry};
+pub use error::{Error, Fault, NodeFailure, Retry};
 pub use stack::{OrderError, Placed, Stack};
 pub use stage::{BoxService, Stage, StageService};

@@ -13,7 +13,7 @@
 //! Reads `NodeCall::deadline`.
 //!
 //! # Errors
-//! `NodeFailed("timeout")`, the node's fault: another replica may answer in time.
+//! `NodeFailed(NodeFailure::Timeout)`, the node's fault: another replica may answer in time.
 //!
 //! # Metrics
 //! None of its own; timeouts show in `miroir_node_errors_total{error_type="timeout"}`.
@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use miroir::node::{Request, Response};
 use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Placed, StageService};
+use miroir::{Error, NodeFailure, Placed, StageService};
 use miroir_api::NodeId;
 use tower::{Layer, Service};
 
@@ -102,7 +102,7 @@ impl<S: StageService<Request>> Service<Request> for Deadline<S> {
         let Some(left) = own.or(self.layer.options.fallback) else {
             return Box::pin(self.inner.call(request));
         };
-        let timeout = Error::node(&self.layer.node, "timeout");
+        let timeout = Error::node(&self.layer.node, NodeFailure::Timeout);
         if left.is_zero() {
             return Box::pin(std::future::ready(Err(timeout)));
         }

@@ -13,7 +13,7 @@
 //! Reads and sets nothing.
 //!
 //! # Errors
-//! `NodeFailed("injected")`, the node's fault.
+//! `NodeFailed(NodeFailure::Injected)`, the node's fault.
 //!
 //! # Metrics
 //! `miroir_faults_injected_total{node_id,fault}`: `delay` or `error`.
@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use miroir::node::{Request, Response};
 use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Placed, StageService};
+use miroir::{Error, NodeFailure, Placed, StageService};
 use miroir_api::NodeId;
 use tower::{Layer, Service};
 
@@ -182,7 +182,7 @@ impl<S: StageService<Request>> Service<Request> for FaultService<S> {
             }
             if fate.error {
                 shared.count("error");
-                return Err(Error::node(&shared.node, "injected"));
+                return Err(Error::node(&shared.node, NodeFailure::Injected));
             }
             inner.call(request).await
         })

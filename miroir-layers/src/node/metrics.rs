@@ -42,15 +42,12 @@ use std::task::{self, Poll};
 
 use miroir::node::{Connections, Request, Response};
 use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Placed, StageService};
+use miroir::{Error, NodeFailure, Placed, StageService};
 use miroir_api::NodeId;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::{call_of, failure};
-
-/// The error that takes no time.
-const REFUSED: &str = super::breaker::REFUSED;
 
 /// See the [module's documentation](self).
 #[derive(Clone, Debug)]
@@ -94,14 +91,14 @@ pub struct Metrics<S> {
 impl MetricsLayer {
     fn record(&self, operation: &'static str, started: Instant, answer: &Result<Response, Error>) {
         let node = &self.node;
-        let failure = failure(answer);
-        if let Some(error_type) = failure {
+        if let Some(error_type) = failure(answer) {
             ::metrics::counter!(
                 "miroir_node_errors_total", "node_id" => Arc::clone(node), "error_type" => error_type
             )
             .increment(1);
         }
-        if failure != Some(REFUSED) {
+        let refused = |error: &Error| error.node_failure() == Some(NodeFailure::BreakerOpen);
+        if !answer.as_ref().is_err_and(refused) {
             ::metrics::histogram!(
                 "miroir_node_request_duration_seconds",
                 "node_id" => Arc::clone(node), "operation" => operation

@@ -23,7 +23,7 @@ use miroir::routing::ShardSet;
 use miroir::stage::BoxService;
 use miroir::store::{Stores, memory};
 use miroir::worker::{Candidate, Peers, elected};
-use miroir::{Error, Miroir};
+use miroir::{Error, Miroir, NodeFailure};
 use miroir_api::{NodeId, header};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -196,7 +196,7 @@ async fn start(
         Ok(BoxService::new(tower::service_fn(move |request: miroir::node::Request| {
             let (process, fake, id) = (process.clone(), fake.clone(), id.clone());
             async move {
-                let fake = fake.ok_or_else(|| Error::node(&id, "unknown"))?;
+                let fake = fake.ok_or_else(|| Error::node(&id, NodeFailure::UnknownNode))?;
                 process.run(fake.oneshot(request)).await
             }
         })))

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use http_body_util::BodyExt;
-use miroir::Error;
 use miroir::node::{NodeCall, Request, Response};
+use miroir::{Error, NodeFailure};
 use miroir_api::NodeId;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -194,15 +194,15 @@ impl FakeNode {
         let exchange = async {
             loop {
                 changed.borrow_and_update();
-                let fail = |what| Err(Error::node(&self.id, what));
+                let fail = |failure| Err(Error::node(&self.id, failure));
                 match self.fate() {
-                    Fate::Refused => return fail("connect"),
-                    Fate::ResetBefore => return fail("reset"),
+                    Fate::Refused => return fail(NodeFailure::Connect),
+                    Fate::ResetBefore => return fail(NodeFailure::Reset),
                     Fate::Waits => {
                         let _ = changed.changed().await;
                         // Connections do not survive the process.
                         if self.with(|state| state.condition == Condition::Crashed) {
-                            return fail("reset");
+                            return fail(NodeFailure::Reset);
                         }
                     }
                     Fate::ServerError => {
@@ -210,7 +210,7 @@ impl FakeNode {
                     }
                     Fate::ResetAfter => {
                         self.with(|state| state.serve(&incoming));
-                        return fail("reset");
+                        return fail(NodeFailure::Reset);
                     }
                     Fate::Garbage => {
                         self.with(|state| state.serve(&incoming));
@@ -222,7 +222,7 @@ impl FakeNode {
                         tokio::time::sleep(way).await;
                         let gone = |c| matches!(c, Condition::Crashed | Condition::Cut);
                         if self.with(|state| gone(state.condition)) {
-                            return fail("reset");
+                            return fail(NodeFailure::Reset);
                         }
                         return Ok(respond(status, body.to_string().into()));
                     }
@@ -238,7 +238,7 @@ impl FakeNode {
                         state.buffered.push(incoming);
                     }
                 });
-                Err(Error::node(&self.id, "timeout"))
+                Err(Error::node(&self.id, NodeFailure::Timeout))
             }
         }
     }

@@ -14,7 +14,7 @@ use tower::Service;
 use super::{Ask, Failed, Page, Request, Response, Route, Scoped, ScopedMany, Target};
 use crate::cluster::StaleMap;
 use crate::documents;
-use crate::error::{Error, ErrorKind, Retry};
+use crate::error::{Error, ErrorKind, NodeFailure, Retry};
 use crate::explain::{Called, Explain};
 use crate::gather;
 use crate::node::{Call, Pool, Scores};
@@ -217,7 +217,7 @@ impl Dispatch {
         };
         // Every answer to a read is a JSON object: garbage must reach another replica, not the client.
         if matches!(request.target, Target::Cover { .. }) && !is_object(&answer) {
-            return Err(Error::node(node, "garbage"));
+            return Err(Error::node(node, NodeFailure::Garbage));
         }
         Ok(answer)
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{Method, header};
 use http_body_util::Full;
 use miroir_api::NodeId;
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::{Request, Response};
 use crate::context::{Class, Context};
 use crate::deadline::Deadline;
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 
 /// What node layers know about a call. Found in the request's extensions.
 #[derive(Clone, Copy, Debug)]
@@ -136,21 +136,11 @@ impl Call {
         if status.is_success() {
             return Ok(response.into_body());
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-            return Err(Error::node(node, "overloaded"));
+        match NodeFailure::of_status(status) {
+            Some(failure) => Err(Error::node(node, failure)),
+            None if status.is_client_error() => Err(Error::verbatim(status, response.into_body())),
+            None => Err(Error::node(node, NodeFailure::ServerError)),
         }
-        // It saw no request in time, again: see `Client`.
-        if status == StatusCode::REQUEST_TIMEOUT {
-            return Err(Error::node(node, "reset"));
-        }
-        // The node key is Miroir's business: a refused key is no client's mistake.
-        if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-            return Err(Error::node(node, "refused_key"));
-        }
-        if status.is_client_error() {
-            return Err(Error::verbatim(status, response.into_body()));
-        }
-        Err(Error::node(node, "server_error"))
     }
 
     /// Reads a JSON answer.
@@ -158,7 +148,7 @@ impl Call {
     /// # Errors
     /// Garbage is the node's fault.
     pub fn parse<T: DeserializeOwned>(node: &NodeId, body: &[u8]) -> Result<T, Error> {
-        serde_json::from_slice(body).map_err(|_| Error::node(node, "garbage"))
+        serde_json::from_slice(body).map_err(|_| Error::node(node, NodeFailure::Garbage))
     }
 }
 

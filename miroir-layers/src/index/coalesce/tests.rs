@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use miroir::Error;
 use miroir::context::{Class, Context};
 use miroir::deadline::Deadline;
 use miroir::error::ErrorKind;
@@ -14,6 +13,7 @@ use miroir::index::{Deletion, Operation, Request, Response, Write};
 use miroir::meta::Meta;
 use miroir::operation::{FetchOne, List, Original, RawObject, Search, SearchKind};
 use miroir::topology::Topology;
+use miroir::{Error, NodeFailure};
 use miroir_api::{GroupId, NodeId};
 use miroir_test::contract::contract;
 use miroir_test::layered;
@@ -329,7 +329,7 @@ async fn one_failure_is_the_leaders_and_two_are_everybodys() {
             match call.await {
                 Ok(answer) => assert_eq!(answer.body, "hits"),
                 Err(error) => {
-                    assert!(matches!(error.kind(), ErrorKind::NodeFailed("timeout")));
+                    assert_eq!(error.node_failure(), Some(NodeFailure::Timeout));
                     failed += 1;
                 }
             }

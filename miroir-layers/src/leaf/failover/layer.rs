@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use miroir::error::ErrorKind;
 use miroir::leaf::{Failed, Request, Response, Target};
 use miroir::routing::ShardSet;
 use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Fault, Placed, Retry, StageService};
+use miroir::{Error, Fault, NodeFailure, Placed, Retry, StageService};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
@@ -87,7 +86,7 @@ impl<S: StageService<Request>> Service<Request> for Failover<S> {
 
 impl Shared {
     fn can_help(&self, error: &Error) -> bool {
-        let timeout = matches!(error.kind(), ErrorKind::NodeFailed("timeout"));
+        let timeout = error.node_failure() == Some(NodeFailure::Timeout);
         error.retry() == Retry::OtherReplica && (self.retry_timeouts || !timeout)
     }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use miroir::Error;
 use miroir::context::Context;
 use miroir::leaf::{Ask, Failed, Page, Request, Response, Route, Target};
 use miroir::node::Call;
 use miroir::routing::ShardSet;
+use miroir::{Error, NodeFailure};
 use miroir_api::{GroupId, NodeId, ShardId};
 use miroir_test::contract::{contract, readiness};
 use miroir_test::layered;
@@ -52,7 +52,11 @@ fn page(node: &str, shards: &[u32]) -> Page {
 }
 
 fn failed(node: &str, shards: &[u32]) -> Failed {
-    Failed { node: id(node), shards: set(shards), error: Error::node(&id(node), "connect") }
+    Failed {
+        node: id(node),
+        shards: set(shards),
+        error: Error::node(&id(node), NodeFailure::Connect),
+    }
 }
 
 fn answer(pages: Vec<Page>, failed: Vec<Failed>, missing: &[u32]) -> Response {

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use miroir::context::{Class, Context, Origin};
-use miroir::error::ErrorKind;
 use miroir::leaf::{Ask, Failed, Page, Request, Response, Route, Target};
 use miroir::node::{Call, Scores};
 use miroir::routing::ShardSet;
-use miroir::{Error, Fault};
+use miroir::{Error, Fault, NodeFailure};
 use miroir_api::{GroupId, NodeId};
 use miroir_test::contract::{cancellation, contract, readiness};
 use miroir_test::layered;
@@ -194,7 +193,7 @@ async fn an_incomplete_answer_does_not_beat_one_that_is_still_to_come() {
     let (shards, _, node) = wanted(&slow);
     let hedge = inner.next_request().await;
     hedge.respond(failure(&shards));
-    slow.fail(Error::node(&node.clone().unwrap(), "reset"));
+    slow.fail(Error::node(&node.clone().unwrap(), NodeFailure::Reset));
     let failed = call.await.unwrap().failed;
     assert_eq!(failed.len(), 1);
     assert_eq!((&failed[0].node, &failed[0].shards), (&node.unwrap(), &shards));
@@ -338,7 +337,7 @@ async fn work_that_nobody_waits_for_passes() {
     inner.assert_idle().await;
     exchange.fail(Error::node(&id("a"), "timeout"));
     let error = call.await.unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::NodeFailed("timeout")));
+    assert_eq!(error.node_failure(), Some(NodeFailure::Timeout));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,13 +5,13 @@ use std::task::{self, Poll};
 
 use miroir::node::{NodeScore, Request, Response, Scores};
 use miroir::stage::{StageFuture, take_ready};
-use miroir::{Error, Placed, StageService};
+use miroir::{Error, NodeFailure, Placed, StageService};
 use miroir_api::NodeId;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
+use super::BreakerOptions;
 use super::machine::{Machine, Phase, Ticket};
-use super::{BreakerOptions, REFUSED};
 use crate::node::{call_of, verdict};
 
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl<S: StageService<Request>> Service<Request> for Breaker<S> {
             let probe = call_of(&request).is_some_and(|call| call.probe);
             // Asked when the call is made and not when its future is.
             let Some(ticket) = shared.change(|machine, now| machine.admit(now, probe)) else {
-                return Err(Error::node(&shared.node, REFUSED));
+                return Err(Error::node(&shared.node, NodeFailure::BreakerOpen));
             };
             let mut guard = Guard { shared, ticket, healthy: None };
             let answer = inner.call(request).await;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::search;
 use super::{Scatter, read, words};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::index::{Request, Response, Union};
 use crate::leaf::{Ask, Page, ScopedMany};
 use crate::merge::{self, Facets, HitOptions, MergeRequest, Pagination, merge_facets};
@@ -20,7 +20,7 @@ use crate::operation::{Search, SearchKind};
 
 /// A leaf's answer in the form of a search without hits.
 fn as_search(page: &Page, index: &str) -> Result<merge::Page, Error> {
-    let garbage = || Error::node(&page.node, "garbage");
+    let garbage = || Error::node(&page.node, NodeFailure::Garbage);
     let value: Value = serde_json::from_slice(&page.body).map_err(|_| garbage())?;
     let total = value.get("totalHits").or_else(|| value.get("estimatedTotalHits"));
     let mut out = json!({"hits": [], "estimatedTotalHits": total.ok_or_else(garbage)?});

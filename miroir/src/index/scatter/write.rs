@@ -20,7 +20,7 @@ use super::{listing, words};
 use crate::clock;
 use crate::cluster::{Shared, StaleMap};
 use crate::context::Context;
-use crate::error::{Error, ErrorKind, Fault};
+use crate::error::{Error, ErrorKind, Fault, NodeFailure};
 use crate::index::Response;
 use crate::index::sequencer::Exclusive;
 use crate::leaf::{self, Ask, Route, Target};
@@ -142,7 +142,10 @@ async fn send_batch(
         };
         let before = shared.numbering.highest(&batch.node);
         let answer = leaves.clone().oneshot(request).await.and_then(|answer| {
-            let page = answer.pages.first().ok_or_else(|| Error::node(&batch.node, "garbage"))?;
+            let page = answer
+                .pages
+                .first()
+                .ok_or_else(|| Error::node(&batch.node, NodeFailure::Garbage))?;
             Ok(Call::parse::<TaskRef>(&batch.node, &page.body)?.task_uid)
         });
         let answer = match answer {

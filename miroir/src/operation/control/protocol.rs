@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use super::verdict::{commit, end, freeze, leave_out, refuse};
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::node::{Call, TaskRef};
 use crate::store::{IndexEntry, TaskRecord};
 
@@ -164,7 +164,7 @@ pub(super) async fn wait_for(
             return Ok(seen.status);
         }
         if cx.deadline.remaining().is_zero() {
-            return Err(Error::node(node, "timeout"));
+            return Err(Error::node(node, NodeFailure::Timeout));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));

@@ -18,7 +18,7 @@ use super::poller::ask;
 use crate::clock;
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 use crate::index::scatter::listing;
 use crate::index::scatter::missed::{self, Fate};
 use crate::index::sequencer::{Exclusive, Sequencer};
@@ -227,7 +227,7 @@ async fn propose(
 async fn remake(shared: &Shared, node: &NodeId, entry: &IndexEntry) -> Result<u32, Error> {
     let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
     let base = super::node_base_settings(&shared.tuning);
-    let mut last = Err(Error::node(node, "garbage"));
+    let mut last = Err(Error::node(node, NodeFailure::Garbage));
     for call in
         super::creation::creation_calls(&entry.physical, entry.primary_key.as_deref(), &base)
     {

@@ -16,7 +16,7 @@ use super::super::read::Gathered;
 use super::ask;
 use super::facets::{exact_facets, joined};
 use super::plan::{Estimate, Plan, SHOWN};
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 use crate::index::Request;
 use crate::leaf::{self, Route, Scoped};
 use crate::merge::{self, Looked, MergedFacets};
@@ -233,7 +233,7 @@ impl Counter<'_> {
         let path = format!("/indexes/{}/search", index.physical);
         let call = Call::new(http::Method::POST, "search", path).json(body);
         let answer = self.scatter.shared.call(&page.node, &call, &self.request.cx).await?;
-        merge::Page::decode(&answer).map_err(|_| Error::node(&page.node, "garbage"))
+        merge::Page::decode(&answer).map_err(|_| Error::node(&page.node, NodeFailure::Garbage))
     }
 
     pub(super) fn scoped(&self, body: &RawObject, condition: Option<&str>) -> Scoped {

@@ -29,7 +29,7 @@ use super::fetch;
 use super::hybrid::{self, Mode};
 use super::read::Gathered;
 use super::{Scatter, explained, read};
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 use crate::index::settings::IndexSettings;
 use crate::index::{Request, Response};
 use crate::leaf::{Ask, Route, Scoped};
@@ -166,8 +166,8 @@ async fn ask(
     let gathered = fetch::gather(scatter, request, shards, ask, route).await?;
     let mut pages = Vec::with_capacity(gathered.pages.len());
     for page in &gathered.pages {
-        let decoded =
-            merge::Page::decode(&page.body).map_err(|_| Error::node(&page.node, "garbage"))?;
+        let decoded = merge::Page::decode(&page.body)
+            .map_err(|_| Error::node(&page.node, NodeFailure::Garbage))?;
         pages.push(decoded);
     }
     Ok((gathered, pages))

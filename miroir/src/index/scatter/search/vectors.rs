@@ -5,7 +5,7 @@ use super::super::fetch::own_words;
 use super::super::hybrid::{self, Mode};
 use super::super::read::{self, refusal};
 use super::{Found, distinct_total, exact_facets, plan::Plan};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::index::Request;
 use crate::index::settings::IndexSettings;
 use crate::leaf::Route;
@@ -48,8 +48,8 @@ pub(super) async fn find(
     } else {
         let mut pages = Vec::with_capacity(gathered.pages.len());
         for page in &gathered.pages {
-            let decoded =
-                merge::Page::decode(&page.body).map_err(|_| Error::node(&page.node, "garbage"))?;
+            let decoded = merge::Page::decode(&page.body)
+                .map_err(|_| Error::node(&page.node, NodeFailure::Garbage))?;
             pages.push(decoded);
         }
         (pages, None)

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{cx, idle_for, perform};
 use crate::cluster::Shared;
 use crate::documents::shard_value;
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 use crate::node::Call;
 use crate::routing::ShardSet;
 use crate::store::IndexEntry;
@@ -44,7 +44,7 @@ pub(super) fn peer_of(
                 && !shared.scores.is_open(id)
         })
         .cloned()
-        .ok_or_else(|| Error::node(node, "no_peer"))
+        .ok_or_else(|| Error::node(node, NodeFailure::NoPeer))
 }
 
 /// How many shards fit into one copy, of a node that holds `owned` shards with so many documents.
@@ -105,13 +105,13 @@ async fn page_of(
 
 /// The id of a document a node showed.
 fn id_of(node: &NodeId, document: &RawValue, key: &str) -> Result<String, Error> {
-    let fields: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_str(document.get()).map_err(|_| Error::node(node, "garbage"))?;
+    let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(document.get())
+        .map_err(|_| Error::node(node, NodeFailure::Garbage))?;
     fields
         .get(key)
         .and_then(|value| crate::documents::parse_id_value(value).ok())
         .map(|id| id.as_str().to_owned())
-        .ok_or_else(|| Error::node(node, "garbage"))
+        .ok_or_else(|| Error::node(node, NodeFailure::Garbage))
 }
 
 /// Puts shards of an index on a node exactly as an up-to-date peer has them. The caller holds back
@@ -156,7 +156,7 @@ pub(super) async fn copy(
         let add = Call::new(Method::POST, "documents_post", format!("{base}{query}"))
             .json(Bytes::from(payload));
         if perform(shared, node, &add).await? != TaskStatus::Succeeded {
-            return Err(Error::node(node, "repair_refused"));
+            return Err(Error::node(node, NodeFailure::RepairRefused));
         }
         if documents.len() < PAGE {
             break;
@@ -183,7 +183,7 @@ pub(super) async fn copy(
     let delete = Call::new(Method::POST, "documents_delete", format!("{base}/delete-batch"))
         .json(serde_json::to_vec(&surplus).map_err(Error::internal)?);
     if perform(shared, node, &delete).await? != TaskStatus::Succeeded {
-        return Err(Error::node(node, "repair_refused"));
+        return Err(Error::node(node, NodeFailure::RepairRefused));
     }
     Ok(())
 }

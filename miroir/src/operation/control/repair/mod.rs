@@ -29,7 +29,7 @@ use super::creation::creation_calls;
 use super::protocol::wait_for;
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 use crate::node::{Call, TaskRef};
 use crate::routing::ShardSet;
 use crate::store::{IndexEntry, Stale, StaleKind};
@@ -170,7 +170,7 @@ async fn settings_of_peer(
         .find(|n| {
             n.id != *node && n.status.is_readable() && !stale.misses_index(&entry.physical, &n.id)
         })
-        .ok_or_else(|| Error::node(node, "no_peer"))?;
+        .ok_or_else(|| Error::node(node, NodeFailure::NoPeer))?;
     idle_for(shared, &peer.id, &entry.physical).await?;
     let path = format!("/indexes/{}/settings", entry.physical);
     let body = shared.call(&peer.id, &Call::get("settings_get", path), &cx()).await?;
@@ -186,7 +186,7 @@ async fn copy_settings(
     let path = format!("/indexes/{}/settings", entry.physical);
     let call = Call::new(Method::PATCH, "settings_patch", path).json(settings.to_string());
     if perform(shared, node, &call).await? != TaskStatus::Succeeded {
-        return Err(Error::node(node, "repair_refused"));
+        return Err(Error::node(node, NodeFailure::RepairRefused));
     }
     shared.stores.settings_versions.set(&entry.physical, node, entry.settings_version).await?;
     Ok(())
@@ -213,7 +213,7 @@ async fn rebuild(shared: &Arc<Shared>, entry: &Arc<IndexEntry>, row: &Stale) -> 
         let status = perform(shared, &row.node, call).await?;
         // The first makes the index, and fails where there is one.
         if status != TaskStatus::Succeeded && at > 0 {
-            return Err(Error::node(&row.node, "repair_refused"));
+            return Err(Error::node(&row.node, NodeFailure::RepairRefused));
         }
     }
     let mut rest = owned;
@@ -260,7 +260,7 @@ async fn idle_for(shared: &Shared, node: &NodeId, index: &str) -> Result<(), Err
     let mut pause = Duration::from_millis(5);
     while !idle(shared, node, index).await? {
         if cx.deadline.remaining().is_zero() {
-            return Err(Error::node(node, "timeout"));
+            return Err(Error::node(node, NodeFailure::Timeout));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));
