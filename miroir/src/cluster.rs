@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
+use crate::effect::Effect;
 use crate::error::{Error, NodeFailure};
 use crate::hints::Hints;
 use crate::index::scatter::{UnderWay, listing};
@@ -375,7 +376,7 @@ impl Shared {
         cx: &Context,
         timeout: Duration,
     ) -> Result<bytes::Bytes, Error> {
-        if call.changes() {
+        if call.effect() == Effect::Change {
             self.office.may_change()?;
         }
         let request = call.request(cx, timeout)?;

@@ -24,6 +24,7 @@ pub mod clock;
 pub mod context;
 pub mod deadline;
 pub mod documents;
+pub mod effect;
 pub mod error;
 pub mod explain;
 pub mod filter;
@@ -56,6 +57,7 @@ pub use cluster::{
     UnavailableShards, VectorSearchTuning,
 };
 pub use context::Context;
+pub use effect::Effect;
 pub use error::{Error, Fault, NodeFailure, Retry};
 pub use stack::{OrderError, Placed, Stack};
 pub use stage::{BoxService, Stage, StageService};

@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use miroir::node::{NodeCall, Request, Response};
-use miroir::{Error, NodeFailure};
+use miroir::{Effect, Error, NodeFailure};
 use miroir_api::NodeId;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -181,7 +181,10 @@ impl FakeNode {
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {
-        let deadline = request.extensions().get::<NodeCall>().map(|call| call.deadline);
+        let call = request.extensions().get::<NodeCall>().copied();
+        let deadline = call.map(|call| call.deadline);
+        // What it is only asked to comment on has no effect where it is asked.
+        let reads = call.is_some_and(|c| c.effect == Effect::Read && c.operation != "replay");
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let incoming = Incoming {
@@ -189,6 +192,7 @@ impl FakeNode {
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
             body,
+            reads,
         };
         let mut changed = self.changed.subscribe();
         let exchange = async {
@@ -266,7 +270,11 @@ impl State {
             let empty = Incoming { body: Bytes::from_static(b"[]"), ..request.clone() };
             return routes::answer(&mut self.disk, &empty, took);
         }
-        routes::answer(&mut self.disk, request, took)
+        let before = (self.disk.tasks.len(), self.disk.has_rules);
+        let answer = routes::answer(&mut self.disk, request, took);
+        let unchanged = before == (self.disk.tasks.len(), self.disk.has_rules);
+        assert!(unchanged || !request.reads, "{request:?} changes something and is called a read");
+        answer
     }
 }
 

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use miroir::Error;
 use miroir::http::query_pairs;
-use miroir::node::{Request, Response};
+use miroir::node::{NodeCall, Request, Response};
+use miroir::{Effect, Error};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -117,6 +117,9 @@ impl StubNode {
         let reads = parts.method == Method::GET
             || path.ends_with("/fetch")
             || (parts.method == Method::POST && path == "/dynamic-search-rules");
+        let call = parts.extensions.get::<NodeCall>().expect("every call says what it is");
+        let effect = if reads { Effect::Read } else { Effect::Change };
+        assert!(call.effect == effect || call.operation == "replay", "{path}: {call:?}");
         if !reads && self.hangs.load(Ordering::Relaxed) {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             return pending().await;

@@ -4,6 +4,7 @@
 //! ([`routes::table`]), and everything a route needs becomes an [`crate::operation::Request`].
 
 mod decode;
+mod operations;
 mod query;
 mod quota;
 mod respond;

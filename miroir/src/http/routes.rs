@@ -3,6 +3,7 @@
 use http::Method;
 
 use super::query::decode;
+use crate::effect::Effect;
 
 pub use super::table::table;
 
@@ -131,7 +132,7 @@ pub enum Action {
     /// Count everything.
     Stats,
     /// Show or change experimental features.
-    Features,
+    Features(Effect),
     /// Known, but not served by this version.
     Unsupported(&'static str),
 }
@@ -191,43 +192,14 @@ pub struct Route {
     pub treatment: Treatment,
     /// What differs from one node; empty for nothing.
     pub note: &'static str,
+    /// What its operation does to the stores and nodes.
+    pub(super) effect: Effect,
 }
 
 impl Route {
-    /// Whether it changes anything, in the stores or on nodes.
+    /// Whether it changes anything, in the stores or on nodes: whether its operation does.
     pub fn changes(&self) -> bool {
-        use Action as A;
-        match self.action {
-            A::Replace
-            | A::Update
-            | A::DeleteOne
-            | A::DeleteBatch
-            | A::DeleteFilter
-            | A::Clear
-            | A::Edit
-            | A::IndexCreate
-            | A::IndexUpdate
-            | A::IndexDelete
-            | A::IndexCompact
-            | A::Swap
-            | A::SettingsChange(_)
-            | A::KeyCreate
-            | A::KeyUpdate
-            | A::KeyDelete
-            | A::TaskCancel
-            | A::TaskDelete
-            | A::RuleUpdate
-            | A::RuleDelete
-            | A::RuleClear
-            | A::WebhookCreate
-            | A::WebhookUpdate
-            | A::WebhookDelete
-            | A::Dump
-            | A::Snapshot
-            | A::Export => true,
-            A::Features => self.method != Method::GET,
-            _ => false,
-        }
+        self.effect == Effect::Change
     }
 }
 
@@ -348,6 +320,59 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for route in table() {
             assert!(seen.insert((route.method.to_string(), route.path)), "{route:?}");
+        }
+    }
+
+    /// What routes change, but those of single settings. A pod that does not lead passes these on.
+    const CHANGES: &[&str] = &[
+        "POST /indexes",
+        "POST /swap-indexes",
+        "PATCH /indexes/{uid}",
+        "DELETE /indexes/{uid}",
+        "POST /indexes/{uid}/compact",
+        "POST /indexes/{uid}/documents",
+        "PUT /indexes/{uid}/documents",
+        "DELETE /indexes/{uid}/documents",
+        "POST /indexes/{uid}/documents/delete-batch",
+        "POST /indexes/{uid}/documents/delete",
+        "POST /indexes/{uid}/documents/edit",
+        "DELETE /indexes/{uid}/documents/{id}",
+        "PATCH /indexes/{uid}/settings",
+        "DELETE /indexes/{uid}/settings",
+        "DELETE /tasks",
+        "POST /tasks/cancel",
+        "POST /keys",
+        "PATCH /keys/{key}",
+        "DELETE /keys/{key}",
+        "POST /dumps",
+        "POST /snapshots",
+        "POST /export",
+        "PATCH /experimental-features",
+        "POST /webhooks",
+        "PATCH /webhooks/{uuid}",
+        "DELETE /webhooks/{uuid}",
+        "DELETE /dynamic-search-rules",
+        "PATCH /dynamic-search-rules/{uid}",
+        "DELETE /dynamic-search-rules/{uid}",
+    ];
+
+    #[test]
+    fn these_routes_and_no_others_change_something() {
+        let setting = |path: &str| path.starts_with("/indexes/{uid}/settings/");
+        for route in table() {
+            let name = format!("{} {}", route.method, route.path);
+            let changes = if setting(route.path) {
+                route.method != Method::GET
+            } else {
+                CHANGES.contains(&name.as_str())
+            };
+            assert_eq!(route.changes(), changes, "{name}");
+        }
+        let router = Router::default();
+        for name in CHANGES {
+            let (method, path) = name.split_once(' ').unwrap();
+            let route = router.route(&method.parse().unwrap(), path);
+            assert!(route.is_some_and(|route| route.path == path), "{name} is a route");
         }
     }
 }

@@ -189,12 +189,13 @@ fn address(request: &Request, node_shards: Option<&ShardSet>) -> Call {
         Ask::Scoped(scoped) => {
             let only = node_shards.map(|shards| (shards, request.index.shards));
             let path = format!("/indexes/{}{}", request.index.physical, scoped.path);
-            let call = Call::new(Method::POST, scoped.operation, path).json(restrict(scoped, only));
+            let call =
+                Call::read(Method::POST, scoped.operation, path).json(restrict(scoped, only));
             if scoped.sort_values { call.with_sort_values() } else { call }
         }
         Ask::Many(many) => {
             let only = node_shards.map(|shards| (shards, request.index.shards));
-            Call::new(Method::POST, many.operation, "/multi-search").json(bundle(
+            Call::read(Method::POST, many.operation, "/multi-search").json(bundle(
                 many,
                 &request.index.physical,
                 only,

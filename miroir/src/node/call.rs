@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::{Request, Response};
 use crate::context::{Class, Context};
 use crate::deadline::Deadline;
+use crate::effect::Effect;
 use crate::error::{Error, NodeFailure};
 
 /// What node layers know about a call. Found in the request's extensions.
@@ -19,6 +20,8 @@ use crate::error::{Error, NodeFailure};
 pub struct NodeCall {
     /// Bounded name for metrics: `search`, `documents_post`, …
     pub operation: &'static str,
+    /// What it does to the node, as its maker says.
+    pub effect: Effect,
     /// When to give up.
     pub deadline: Deadline,
     /// Which lane.
@@ -40,6 +43,7 @@ pub struct Call {
     pub content_type: Option<Cow<'static, str>>,
     /// Bounded name for metrics.
     pub operation: &'static str,
+    effect: Effect,
     /// Asks for sort values on fetched documents.
     pub proxy_search: bool,
 }
@@ -48,45 +52,42 @@ pub struct Call {
 const JSON: &str = "application/json";
 
 impl Call {
-    /// A call without a body.
-    pub fn new(method: Method, operation: &'static str, path: impl Into<String>) -> Self {
+    fn new(
+        effect: Effect,
+        method: Method,
+        operation: &'static str,
+        path: impl Into<String>,
+    ) -> Self {
         Self {
             method,
             path: path.into(),
             body: Bytes::new(),
             content_type: None,
             operation,
+            effect,
             proxy_search: false,
         }
     }
 
-    /// A `GET`.
+    /// A `GET`. It has no body.
     pub fn get(operation: &'static str, path: impl Into<String>) -> Self {
-        Self::new(Method::GET, operation, path)
+        Self::read(Method::GET, operation, path)
     }
 
-    /// Whether it changes something on the node.
-    pub fn changes(&self) -> bool {
-        const READS: [&str; 7] = [
-            "search",
-            "facet-search",
-            "similar",
-            "multi-search",
-            "fetch",
-            "fields",
-            "render-template",
-        ];
-        // What a node is asked to comment on; a pod that does not lead has nothing else to replay.
-        if self.operation == "replay" {
-            return false;
-        }
-        if self.method != Method::POST {
-            return self.method != Method::GET;
-        }
-        let path = self.path.split('?').next().unwrap_or_default();
-        // Rules are listed with this method.
-        !READS.contains(&path.rsplit('/').next().unwrap_or_default())
-            && path != "/dynamic-search-rules"
+    /// A call that changes nothing on the node, whatever its method. It has no body yet.
+    pub fn read(method: Method, operation: &'static str, path: impl Into<String>) -> Self {
+        Self::new(Effect::Read, method, operation, path)
+    }
+
+    /// A call that changes something on the node: only a pod that leads may send it. It has no body
+    /// yet.
+    pub fn change(method: Method, operation: &'static str, path: impl Into<String>) -> Self {
+        Self::new(Effect::Change, method, operation, path)
+    }
+
+    /// What its maker says that it does to the node.
+    pub fn effect(&self) -> Effect {
+        self.effect
     }
 
     /// Adds a JSON body.
@@ -119,6 +120,7 @@ impl Call {
         let mut request = builder.body(Full::new(self.body.clone())).map_err(Error::internal)?;
         request.extensions_mut().insert(NodeCall {
             operation: self.operation,
+            effect: self.effect,
             deadline: cx.deadline.min(timeout),
             class: cx.class,
             probe: false,

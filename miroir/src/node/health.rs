@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::Method;
 use miroir_api::NodeId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -141,11 +140,12 @@ async fn check(
     timeout: Duration,
 ) -> Result<(), CheckFailure> {
     let cx = Context::internal(Origin::Repair, timeout);
-    let call = Call::new(Method::GET, "health", "/health");
+    let call = Call::get("health", "/health");
     let answer = async {
         let mut request = call.request(&cx, timeout)?;
         request.extensions_mut().insert(NodeCall {
-            operation: "health",
+            operation: call.operation,
+            effect: call.effect(),
             deadline: cx.deadline,
             class: cx.class,
             probe: true,

@@ -4,6 +4,7 @@
 //! preserved JSON: what routing needs is a field, the rest travels untouched.
 
 pub mod control;
+mod effect;
 mod explain;
 pub(crate) mod foreign;
 mod multi;
@@ -22,6 +23,7 @@ pub use raw::RawObject;
 pub use resolve::Resolve;
 
 use crate::context::Context;
+use crate::effect::Effect;
 use crate::index::Method;
 use crate::meta::Meta;
 use crate::node::Call;
@@ -63,7 +65,8 @@ impl Original {
             path.push('?');
             path.push_str(query);
         }
-        let mut call = Call::new(self.method.clone(), "replay", path);
+        // Asked where it has no effect; and a pod that does not lead has nothing else to replay.
+        let mut call = Call::read(self.method.clone(), "replay", path);
         call.body = self.body.clone();
         call.content_type = self.content_type.clone().map(Into::into);
         call
@@ -187,8 +190,8 @@ pub struct SettingsOp {
     pub index: String,
     /// Which setting, as in the path; `None`: all.
     pub setting: Option<&'static str>,
-    /// Read or change.
-    pub change: bool,
+    /// Whether it is read or changed.
+    pub effect: Effect,
 }
 
 /// What is done to tasks.
@@ -266,8 +269,8 @@ pub enum SystemOp {
     Version,
     /// `GET /stats`.
     Stats,
-    /// Experimental features; the method says whether they change.
-    Features,
+    /// Experimental features.
+    Features(Effect),
     /// Webhooks.
     Webhook(WebhookOp),
     /// Search rules.
@@ -450,34 +453,6 @@ impl Response {
     /// `200` with a JSON body.
     pub fn ok(body: &impl serde::Serialize) -> Self {
         Self::json(StatusCode::OK, body)
-    }
-}
-
-impl Request {
-    /// Whether it changes anything, in the stores or on nodes.
-    pub fn changes(&self) -> bool {
-        match &self.op {
-            Operation::Search { .. }
-            | Operation::MultiSearch(_)
-            | Operation::Explain(_)
-            | Operation::FetchOne { .. }
-            | Operation::List { .. } => false,
-            Operation::Write { .. } => true,
-            Operation::Index(op) => !matches!(
-                op,
-                IndexOp::List | IndexOp::Get(_) | IndexOp::Stats(_) | IndexOp::Fields(_)
-            ),
-            Operation::Settings(op) => op.change,
-            Operation::Task(op) => matches!(op, TaskOp::Cancel(_) | TaskOp::Delete(_)),
-            Operation::Key(op) => !matches!(op, KeyOp::List | KeyOp::Get(_)),
-            Operation::System(op) => match op {
-                SystemOp::Features => self.original.method != http::Method::GET,
-                SystemOp::Webhook(op) => !matches!(op, WebhookOp::List | WebhookOp::Get(_)),
-                SystemOp::Rule(op) => !matches!(op, RuleOp::List | RuleOp::Get(_)),
-                SystemOp::Dump | SystemOp::Snapshot | SystemOp::Export => true,
-                _ => false,
-            },
-        }
     }
 }
 

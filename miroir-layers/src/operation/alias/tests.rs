@@ -14,7 +14,7 @@ use miroir::operation::{
 };
 use miroir::store::TaskQuery;
 use miroir::store::records::{Alias, Target};
-use miroir::{Error, clock};
+use miroir::{Effect, Error, clock};
 use miroir_api::IndexUid;
 use miroir_test::contract::contract;
 use miroir_test::layered;
@@ -91,7 +91,7 @@ async fn keeps_the_contract() {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_names_an_index_may_name_an_alias() {
-    let settings = |change| SettingsOp { index: "shop".into(), setting: None, change };
+    let settings = |effect| SettingsOp { index: "shop".into(), setting: None, effect };
     let fetch = FetchOne { id: "1".into(), query: None };
     for op in [
         search("shop", &json!({})),
@@ -100,8 +100,8 @@ async fn whatever_names_an_index_may_name_an_alias() {
         Operation::Write { index: "shop".into(), write: Write::Clear },
         Operation::Index(IndexOp::Get("shop".into())),
         Operation::Index(IndexOp::Stats("shop".into())),
-        Operation::Settings(settings(false)),
-        Operation::Settings(settings(true)),
+        Operation::Settings(settings(Effect::Read)),
+        Operation::Settings(settings(Effect::Change)),
     ] {
         let (mut service, mut inner) = begin();
         let call = service.spawn_call(request(op));
@@ -262,15 +262,15 @@ async fn a_list_goes_through_the_indexes_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_about_several_indexes_is_refused() {
-    let settings = |change| SettingsOp { index: "logs".into(), setting: None, change };
+    let settings = |effect| SettingsOp { index: "logs".into(), setting: None, effect };
     let (mut service, mut inner) = begin();
     for (op, expected) in [
         (
             Operation::Write { index: "logs".into(), write: Write::Clear },
             "409 miroir_multi_alias_not_writable",
         ),
-        (Operation::Settings(settings(true)), "409 miroir_multi_alias_not_writable"),
-        (Operation::Settings(settings(false)), "400 miroir_multi_alias_unsupported"),
+        (Operation::Settings(settings(Effect::Change)), "409 miroir_multi_alias_not_writable"),
+        (Operation::Settings(settings(Effect::Read)), "400 miroir_multi_alias_unsupported"),
         (Operation::Index(IndexOp::Stats("logs".into())), "400 miroir_multi_alias_unsupported"),
     ] {
         assert_eq!(code(&service.call(request(op)).await.unwrap_err()), expected);

@@ -197,7 +197,7 @@ async fn add(
             continue;
         }
         let body = documents::payload_for(&prepared, index.shards, &[], |s| shards.contains(s));
-        let call = Call::new(verb.clone(), "documents_post", path.clone()).json(body);
+        let call = Call::change(verb.clone(), "documents_post", path.clone()).json(body);
         batches.push(Batch { node: node.id.clone(), shards, calls: vec![call], parts: Vec::new() });
     }
     let mut new = task(Value::Null);

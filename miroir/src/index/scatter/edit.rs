@@ -50,7 +50,7 @@ pub(super) async fn run(
         if let Some(filter) = filter {
             body["filter"] = filter;
         }
-        Call::new(Verb::POST, "documents_edit", path.clone()).json(body.to_string())
+        Call::change(Verb::POST, "documents_edit", path.clone()).json(body.to_string())
     };
     let mut task = new_task(
         &request,

@@ -49,7 +49,7 @@ impl Control {
 
     async fn ask_all(&self, request: &Request, backup: &Backup) -> Result<Response, Error> {
         let topology = self.shared.topology();
-        let call = Call::new(Method::POST, backup.operation, backup.path);
+        let call = Call::change(Method::POST, backup.operation, backup.path);
         let sent = topology.nodes().map(|node| {
             let call = &call;
             async move {

@@ -237,7 +237,7 @@ async fn forget_on_nodes(shared: &Shared, on_nodes: BTreeMap<NodeId, Vec<u32>>) 
     for (node, uids) in on_nodes {
         for chunk in uids.chunks(CHUNK) {
             let path = format!("/tasks?uids={}", uid_list(chunk));
-            let call = Call::new(Method::DELETE, "tasks_delete", path);
+            let call = Call::change(Method::DELETE, "tasks_delete", path);
             let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
             if let Err(error) = shared.call(&node, &call, &cx).await {
                 tracing::warn!(%node, %error, "finished tasks stay on a node");
@@ -294,7 +294,7 @@ pub(super) async fn pass_on(shared: &Arc<Shared>, record: &mut TaskRecord) -> Re
 
 async fn cancel_on(shared: &Shared, node: &NodeId, uids: &[u32]) -> Result<u32, Error> {
     let path = format!("/tasks/cancel?uids={}", uid_list(uids));
-    let call = Call::new(Method::POST, "tasks_cancel", path);
+    let call = Call::change(Method::POST, "tasks_cancel", path);
     let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
     let body = shared.call(node, &call, &cx).await?;
     Ok(Call::parse::<TaskRef>(node, &body)?.task_uid)

@@ -105,7 +105,7 @@ async fn send(
     };
     let mut record = shared.stores.tasks.insert(task).await?;
     let path = format!("/indexes/{}/compact", entry.physical);
-    let call = Call::new(Method::POST, "indexes_compact", path);
+    let call = Call::change(Method::POST, "indexes_compact", path);
     let answers = join_all(record.nodes.iter().map(|task| {
         let call = &call;
         async move {

@@ -28,8 +28,8 @@ use crate::store::{IndexEntry, Stale, StaleKind};
 pub(super) fn creation_calls(physical: &str, primary_key: Option<&str>, base: &Value) -> Vec<Call> {
     let body = json!({"uid": physical, "primaryKey": primary_key}).to_string();
     vec![
-        Call::new(Method::POST, "indexes_post", "/indexes").json(body),
-        Call::new(Method::PATCH, "settings_patch", format!("/indexes/{physical}/settings"))
+        Call::change(Method::POST, "indexes_post", "/indexes").json(body),
+        Call::change(Method::PATCH, "settings_patch", format!("/indexes/{physical}/settings"))
             .json(base.to_string()),
     ]
 }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::Control;
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
+use crate::effect::Effect;
 use crate::error::{Error, ErrorKind};
 use crate::node::Call;
 use crate::operation::{Request, Response};
@@ -51,7 +52,7 @@ fn overlaid(mut node: Map<String, Value>, set: &[(String, bool)]) -> Map<String,
 
 fn patch(set: &[(String, bool)]) -> Call {
     let body = overlaid(Map::new(), set);
-    Call::new(Method::PATCH, "features_patch", PATH).json(Value::Object(body).to_string())
+    Call::change(Method::PATCH, "features_patch", PATH).json(Value::Object(body).to_string())
 }
 
 /// The switches of a submitted body; `null` leaves one as it is.
@@ -109,8 +110,12 @@ impl Control {
         Call::parse(&node, &body)
     }
 
-    pub(super) async fn features(&self, request: &Request) -> Result<Response, Error> {
-        if request.original.method != Method::PATCH {
+    pub(super) async fn features(
+        &self,
+        request: &Request,
+        effect: Effect,
+    ) -> Result<Response, Error> {
+        if effect == Effect::Read {
             let node = self.node_features(&request.cx).await?;
             let set = self.shared.stores.features.list().await?;
             return Ok(Response::ok(&overlaid(node, &set)));

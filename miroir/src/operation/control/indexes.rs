@@ -212,7 +212,7 @@ impl Control {
                 .await;
         };
         let call =
-            Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));
+            Call::change(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));
         // Where a node is missing, the others' numbers overlap: count before there is nothing left.
         let counted = if self.shared.topology().nodes().all(|node| self.shared.is_well(node)) {
             None
@@ -267,9 +267,12 @@ impl Control {
                 )))
                 .await;
             }
-            let call =
-                Call::new(Method::PATCH, "indexes_patch", format!("/indexes/{}", entry.physical))
-                    .json(json!({"primaryKey": key}).to_string());
+            let call = Call::change(
+                Method::PATCH,
+                "indexes_patch",
+                format!("/indexes/{}", entry.physical),
+            )
+            .json(json!({"primaryKey": key}).to_string());
             self.apply_everywhere(&entry, &[call], &request.cx)
                 .await
                 .map_err(|missed| missed.error)?;

@@ -76,7 +76,7 @@ impl Control {
             Operation::System(SystemOp::Version) => self.version(&request).await,
             Operation::System(SystemOp::Stats) => self.instance_stats(&request).await,
             Operation::System(SystemOp::Rule(op)) => self.rule_op(&request, op.clone()).await,
-            Operation::System(SystemOp::Features) => self.features(&request).await,
+            Operation::System(SystemOp::Features(effect)) => self.features(&request, effect).await,
             Operation::System(SystemOp::Webhook(op)) => self.webhook_op(&request, op).await,
             Operation::System(SystemOp::Dump) => self.back_up(&request, &backups::DUMP).await,
             Operation::System(SystemOp::Snapshot) => {

@@ -188,9 +188,12 @@ pub(super) async fn reapply(
     settings: &Value,
 ) -> Result<(), Untaken> {
     let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
-    let call =
-        Call::new(Method::PATCH, "settings_patch", format!("/indexes/{}/settings", entry.physical))
-            .json(settings.to_string());
+    let call = Call::change(
+        Method::PATCH,
+        "settings_patch",
+        format!("/indexes/{}/settings", entry.physical),
+    )
+    .json(settings.to_string());
     let answer = async {
         let before = shared.numbering.highest(node);
         let body = shared.call(node, &call, &cx).await?;

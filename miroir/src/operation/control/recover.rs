@@ -215,7 +215,7 @@ async fn propose(
 ) -> Result<u32, Error> {
     let cx = Context::internal(Origin::Settings, shared.tuning.node_timeout);
     let path = format!("/indexes/{physical}/settings");
-    let call = Call::new(http::Method::PATCH, "settings_patch", path).json(patch.to_string());
+    let call = Call::change(http::Method::PATCH, "settings_patch", path).json(patch.to_string());
     let before = shared.numbering.highest(node);
     let body = shared.call(node, &call, &cx).await?;
     let uid = Call::parse::<crate::node::TaskRef>(node, &body)?.task_uid;

@@ -118,7 +118,7 @@ fn to_send<'a>(shared: &Shared, rules: &'a Rules) -> BTreeMap<&'a str, Value> {
 }
 
 fn patch(uid: &str, rule: &Value) -> Call {
-    Call::new(Method::PATCH, "rules_patch", format!("{PATH}/{uid}")).json(rule.to_string())
+    Call::change(Method::PATCH, "rules_patch", format!("{PATH}/{uid}")).json(rule.to_string())
 }
 
 /// Brings nodes that may have other rules up to date.
@@ -173,13 +173,13 @@ async fn bring_up(
     wanted: &BTreeMap<&str, Value>,
     cx: &Context,
 ) -> Result<(), Error> {
-    let list = Call::new(Method::POST, "rules_list", PATH).json(json!({"limit": ALL}).to_string());
+    let list = Call::read(Method::POST, "rules_list", PATH).json(json!({"limit": ALL}).to_string());
     let body: Value = Call::parse(node, &shared.call(node, &list, cx).await?)?;
     let rules = body["results"].as_array().cloned().unwrap_or_default();
     let there: BTreeMap<&str, &Value> =
         rules.iter().filter_map(|rule| Some((rule["uid"].as_str()?, rule))).collect();
     for uid in there.keys().filter(|uid| !wanted.contains_key(*uid)) {
-        let call = Call::new(Method::DELETE, "rules_delete", format!("{PATH}/{uid}"));
+        let call = Call::change(Method::DELETE, "rules_delete", format!("{PATH}/{uid}"));
         shared.call(node, &call, cx).await?;
     }
     for (uid, rule) in wanted {
@@ -290,12 +290,12 @@ impl Control {
             Some((uid, None)) => {
                 after.remove(uid);
                 let path = format!("{PATH}/{uid}");
-                (Call::new(Method::DELETE, "rules_delete", path), json!({"updatedRules": 1}))
+                (Call::change(Method::DELETE, "rules_delete", path), json!({"updatedRules": 1}))
             }
             None => {
                 after.clear();
                 let details = json!({"deletedDocuments": null});
-                (Call::new(Method::DELETE, "rules_clear", PATH), details)
+                (Call::change(Method::DELETE, "rules_clear", PATH), details)
             }
         };
         let (old, new) = (print(&to_send(shared, &before)), print(&to_send(shared, &after)));

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{Control, tasks};
 use crate::clock;
 use crate::cluster::Tuning;
+use crate::effect::Effect;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::index::scatter::{Plan, dispatch_write};
 use crate::node::Call;
@@ -207,7 +208,7 @@ impl Control {
         request: &Request,
         op: SettingsOp,
     ) -> Result<Response, Error> {
-        if op.change {
+        if op.effect == Effect::Change {
             self.change_settings(request, op).await
         } else {
             self.show(request, op).await
@@ -265,7 +266,7 @@ impl Control {
         let error = self.refusal(request, NOWHERE).await;
         if matches!(error.kind(), ErrorKind::Internal) {
             // It had no complaint after all, and made an index: take it back.
-            let call = Call::new(Method::DELETE, "indexes_delete", NOWHERE);
+            let call = Call::change(Method::DELETE, "indexes_delete", NOWHERE);
             for node in self.shared.any_nodes() {
                 if let Err(error) = self.shared.call(&node, &call, &request.cx).await {
                     tracing::warn!(%error, "a scratch index could not be deleted");
@@ -336,7 +337,7 @@ impl Control {
                 entry
             }
         };
-        let call = Call::new(
+        let call = Call::change(
             Method::PATCH,
             "settings_patch",
             format!("/indexes/{}/settings", entry.physical),
@@ -377,7 +378,7 @@ impl Control {
     /// Lets a node judge settings in a scratch index. The scratch index is on record before it is
     /// made, so that the repairer takes it away whatever happens.
     async fn validate_elsewhere(&self, request: &Request, nodes: &Value) -> Result<(), Error> {
-        let call = Call::new(Method::PATCH, "settings_patch", format!("{NOWHERE}/settings"))
+        let call = Call::change(Method::PATCH, "settings_patch", format!("{NOWHERE}/settings"))
             .json(nodes.to_string());
         let (shared, cx) = (Arc::clone(&self.shared), request.cx.clone());
         let job = self.shared.tracker.spawn(async move {

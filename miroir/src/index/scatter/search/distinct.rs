@@ -231,7 +231,7 @@ impl Counter<'_> {
         let index = &self.request.index;
         let body = leaf::restrict(&scoped, Some((&page.shards, index.shards)));
         let path = format!("/indexes/{}/search", index.physical);
-        let call = Call::new(http::Method::POST, "search", path).json(body);
+        let call = Call::read(http::Method::POST, "search", path).json(body);
         let answer = self.scatter.shared.call(&page.node, &call, &self.request.cx).await?;
         merge::Page::decode(&answer).map_err(|_| Error::node(&page.node, NodeFailure::Garbage))
     }

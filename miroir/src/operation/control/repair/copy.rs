@@ -98,7 +98,7 @@ async fn page_of(
         _ => body["retrieveVectors"] = json!(true),
     }
     let path = format!("/indexes/{}/documents/fetch", entry.physical);
-    let call = Call::new(Method::POST, "documents_fetch", path).json(body.to_string());
+    let call = Call::read(Method::POST, "documents_fetch", path).json(body.to_string());
     let body = shared.call_within(node, &call, &cx(), shared.tuning.node_timeout * 6).await?;
     Ok(Call::parse::<Listing>(node, &body)?.results)
 }
@@ -153,7 +153,7 @@ pub(super) async fn copy(
             payload.extend_from_slice(document.get().as_bytes());
         }
         payload.push(b']');
-        let add = Call::new(Method::POST, "documents_post", format!("{base}{query}"))
+        let add = Call::change(Method::POST, "documents_post", format!("{base}{query}"))
             .json(Bytes::from(payload));
         if perform(shared, node, &add).await? != TaskStatus::Succeeded {
             return Err(Error::node(node, NodeFailure::RepairRefused));
@@ -180,7 +180,7 @@ pub(super) async fn copy(
     if surplus.is_empty() {
         return Ok(());
     }
-    let delete = Call::new(Method::POST, "documents_delete", format!("{base}/delete-batch"))
+    let delete = Call::change(Method::POST, "documents_delete", format!("{base}/delete-batch"))
         .json(serde_json::to_vec(&surplus).map_err(Error::internal)?);
     if perform(shared, node, &delete).await? != TaskStatus::Succeeded {
         return Err(Error::node(node, NodeFailure::RepairRefused));

@@ -116,7 +116,7 @@ async fn repair(shared: &Arc<Shared>, row: &Stale) -> Result<u64, Error> {
         (None, _, _) => {
             // Whatever was missed, the index is gone: so must it be on the node.
             let call =
-                Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", row.index));
+                Call::change(Method::DELETE, "indexes_delete", format!("/indexes/{}", row.index));
             perform(shared, &row.node, &call).await?;
             shared.clear_stale(row.clone()).await?.into()
         }
@@ -184,7 +184,7 @@ async fn copy_settings(
     settings: &Value,
 ) -> Result<(), Error> {
     let path = format!("/indexes/{}/settings", entry.physical);
-    let call = Call::new(Method::PATCH, "settings_patch", path).json(settings.to_string());
+    let call = Call::change(Method::PATCH, "settings_patch", path).json(settings.to_string());
     if perform(shared, node, &call).await? != TaskStatus::Succeeded {
         return Err(Error::node(node, NodeFailure::RepairRefused));
     }
@@ -205,7 +205,7 @@ async fn rebuild(shared: &Arc<Shared>, entry: &Arc<IndexEntry>, row: &Stale) -> 
     if row.kind == StaleKind::Deleted {
         // What it has is another index of the same name.
         let path = format!("/indexes/{}", entry.physical);
-        let delete = Call::new(Method::DELETE, "indexes_delete", path);
+        let delete = Call::change(Method::DELETE, "indexes_delete", path);
         perform(shared, &row.node, &delete).await?;
     }
     let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &settings);
