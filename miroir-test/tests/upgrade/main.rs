@@ -6,7 +6,9 @@ mod scenario;
 
 use std::path::{Path, PathBuf};
 
+use miroir::store::{TaskRecord, TaskState};
 use scenario::Left;
+use serde_json::Value;
 
 /// What version 0.1 left: a store, the same tasks as lines, and what the nodes kept. Written by
 /// `die` at commit `e62f697`, through its pipeline and its `SQLite` store, with
@@ -45,7 +47,7 @@ fn a_task_in_any_state_is_ended_by_the_next_process() {
     if let Some(directory) = std::env::var_os("MIROIR_WRITE_FIXTURE") {
         run(keep(&path, &left, &PathBuf::from(directory)));
     }
-    run(scenario::serve(&path, &left));
+    run(scenario::serve(&path, &left, &[]));
 }
 
 #[test]
@@ -54,5 +56,37 @@ fn a_store_of_version_0_1_is_served_with_its_tasks_under_way() {
     let path = directory.path().join("store.sqlite");
     std::fs::copy(format!("{OLD}/store.sqlite"), &path).unwrap();
     let left = std::fs::read_to_string(format!("{OLD}/left.json")).unwrap();
-    run(scenario::serve(&path, &serde_json::from_str(&left).unwrap()));
+    run(scenario::serve(&path, &serde_json::from_str(&left).unwrap(), &[]));
+}
+
+/// What version 0.1 wrote of a task is written back as it was, so that version 0.1 can go on from it.
+#[test]
+fn states_keep_the_form_that_version_0_1_reads() {
+    for line in miroir_test::stores::TASKS_OF_0_1.lines() {
+        let mut old: Value = serde_json::from_str(line).unwrap();
+        let task: TaskRecord = serde_json::from_str(line).unwrap();
+        assert!(!matches!(task.protocol.state, Some(TaskState::Unreadable(_))), "{line}");
+        if let Some(Value::Object(proposal)) = old.pointer_mut("/protocol/settings") {
+            // It wrote them and did not read them.
+            proposal.retain(|key, _| key != "step" && key != "attempt");
+        }
+        assert_eq!(serde_json::to_value(&task).unwrap(), old);
+    }
+}
+
+#[test]
+fn a_task_whose_state_cannot_be_read_fails_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let left = run(scenario::die(&path));
+    let names = [
+        "addition",
+        "settings proposed",
+        "rename",
+        "dump",
+        "cancelation passed on",
+        "deletion of tasks",
+    ];
+    run(scenario::garble(&path, &left, &names));
+    run(scenario::serve(&path, &left, &names));
 }

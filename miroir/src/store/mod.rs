@@ -9,6 +9,7 @@ mod fence;
 pub mod memory;
 pub mod migrations;
 pub mod records;
+pub mod task_state;
 mod types;
 pub mod watched;
 
@@ -27,6 +28,7 @@ use crate::keys::request::Change;
 
 pub use cache::CachedTasks;
 pub use fence::Fence;
+pub use task_state::{TaskProtocol, TaskState};
 pub use types::{
     Claim, IndexChange, IndexEntry, Job, Lease, NewJob, NewTask, NodeTask, PodReport, Roster,
     Stale, StaleKind, TaskPage, TaskQuery, TaskRecord, Webhook,

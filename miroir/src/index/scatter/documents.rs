@@ -17,7 +17,7 @@ use crate::index::settings::IndexSettings;
 use crate::index::{Method, Request, Response, Write};
 use crate::node::Call;
 use crate::routing::{ShardSet, shard_of};
-use crate::store::{IndexEntry, NewTask, StaleKind};
+use crate::store::{IndexEntry, NewTask, StaleKind, TaskState};
 
 /// A filter as tasks show it: JSON without insignificant white space.
 pub(crate) fn compact(filter: &RawValue) -> String {
@@ -202,7 +202,7 @@ async fn add(
     }
     let mut new = task(Value::Null);
     // Known now, shown when the task is done.
-    new.protocol = Some(json!({"indexed": prepared.unique_ids}));
+    new.protocol = TaskState::Addition { indexed: prepared.unique_ids }.into();
     finish(scatter, request, index, touched, batches, new).await
 }
 

@@ -19,6 +19,7 @@ use crate::index::{Edition, Request, Response};
 use crate::leaf::narrow;
 use crate::node::Call;
 use crate::routing::ShardSet;
+use crate::store::TaskState;
 
 pub(super) async fn run(
     scatter: Scatter,
@@ -62,7 +63,7 @@ pub(super) async fn run(
             "originalFilter": edit.filter.as_ref().map(Value::to_string),
         }),
     );
-    task.protocol = Some(json!({"linesBefore": wrapped.lines_before}));
+    task.protocol = TaskState::Edition { lines_before: wrapped.lines_before }.into();
     let all = ShardSet::full(index.shards);
     let batches = counted(&scatter.shared, &request, &all, call);
     finish(scatter, request.clone(), index, all, batches, task).await

@@ -5,6 +5,8 @@
 //! own, and one that wrote none is rebuilt from the others. The task succeeds when those who wrote
 //! hold every shard of every index; otherwise it fails and names who wrote nothing.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::join_all;
 use http::Method;
 use miroir_api::NodeId;
@@ -18,7 +20,7 @@ use crate::error::Error;
 use crate::node::{Call, TaskRef};
 use crate::operation::{Request, Response};
 use crate::routing::ShardSet;
-use crate::store::{NewTask, NodeTask, TaskRecord};
+use crate::store::{NewTask, NodeTask, TaskRecord, TaskState};
 
 /// One way of keeping a copy.
 #[derive(Clone, Copy, Debug)]
@@ -80,21 +82,23 @@ impl Control {
 
 /// Remembers what a node called its dump.
 pub(super) fn note(
-    protocol: &mut Option<Value>,
+    state: &mut Option<TaskState>,
     node: &NodeId,
     details: Option<&Map<String, Value>>,
 ) {
-    let Some(dump @ Value::String(_)) = details.and_then(|d| d.get("dumpUid")) else { return };
-    let state = protocol.get_or_insert_with(|| json!({}));
-    if state.get("dumps").is_none() {
-        state["dumps"] = json!({});
+    let Some(Value::String(dump)) = details.and_then(|d| d.get("dumpUid")) else { return };
+    let state = state.get_or_insert_with(|| TaskState::Dump { dumps: BTreeMap::new() });
+    if let TaskState::Dump { dumps } = state {
+        dumps.insert(node.clone(), dump.clone());
     }
-    state["dumps"][node.as_str()] = dump.clone();
 }
 
 /// What a node called its dump.
 pub(super) fn dump_of<'a>(record: &'a TaskRecord, node: &NodeId) -> Option<&'a str> {
-    record.protocol.as_ref()?.get("dumps")?.get(node.as_str())?.as_str()
+    match &record.protocol.state {
+        Some(TaskState::Dump { dumps }) => dumps.get(node).map(String::as_str),
+        _ => None,
+    }
 }
 
 /// Whether some nodes hold every shard of every index.
@@ -168,9 +172,13 @@ mod tests {
             record(&[("a", TaskStatus::Succeeded, false), ("b", TaskStatus::Succeeded, false)]);
         for (node, dump) in [("b", "20240101-000000002"), ("a", "20240101-000000001")] {
             let details = json!({ "dumpUid": dump });
-            note(&mut task.protocol, &NodeId::new(node).unwrap(), details.as_object());
+            note(&mut task.protocol.state, &NodeId::new(node).unwrap(), details.as_object());
         }
-        note(&mut task.protocol, &NodeId::new("a").unwrap(), json!({"dumpUid": null}).as_object());
+        note(
+            &mut task.protocol.state,
+            &NodeId::new("a").unwrap(),
+            json!({"dumpUid": null}).as_object(),
+        );
         conclude(&mut task, |_| panic!("all nodes are everything"));
         assert_eq!(task.status, TaskStatus::Succeeded);
         assert_eq!(task.details.as_ref().unwrap()["dumpUid"], "20240101-000000001");

@@ -20,7 +20,7 @@ use crate::index::sequencer::Exclusive;
 use crate::node::Call;
 use crate::operation::{IndexOp, RawObject, Request, Response};
 use crate::routing::ShardSet;
-use crate::store::{IndexEntry, NewTask, StaleKind};
+use crate::store::{IndexEntry, NewTask, StaleKind, TaskState};
 
 pub(super) fn not_found(name: &str) -> ApiError {
     ApiError::new("index_not_found", format!("Index `{name}` not found."))
@@ -221,7 +221,7 @@ impl Control {
         };
         let plan = self.plan(&entry, &[call], StaleKind::Deleted, gate);
         let mut task = Self::task(&entry, TaskKind::IndexDeletion, details);
-        task.protocol = counted.map(|documents| json!({"documents": documents}));
+        task.protocol.state = counted.map(|documents| TaskState::IndexDeletion { documents });
         let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
         let outcome = dispatch_write(leaves, shared, plan, task, request.cx.clone()).await?;
         Ok(tasks::accepted_with(&outcome.record, outcome.degraded))

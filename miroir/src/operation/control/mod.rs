@@ -24,6 +24,7 @@ pub mod repair;
 pub mod search_rules;
 mod settings;
 mod sizes;
+mod state;
 mod stats;
 mod tasks;
 mod verdict;
@@ -43,7 +44,7 @@ use crate::index::scatter::words;
 use crate::index::{Deletion, Write};
 use crate::leaf;
 use crate::node::Call;
-use crate::store::{IndexEntry, NewTask, TaskRecord};
+use crate::store::{IndexEntry, NewTask, TaskRecord, TaskState};
 
 pub use settings::{client_settings, node_base_settings};
 pub use tasks::task_with_nodes;
@@ -151,7 +152,7 @@ impl Control {
             |record: &TaskRecord| record.physical.as_ref().is_some_and(|p| physical.contains(p));
         if unfinished.iter().any(about) {
             task.status = TaskStatus::Enqueued;
-            task.protocol = Some(json!({"awaits": physical}));
+            task.protocol = TaskState::Rename { awaits: physical }.into();
         }
         let record = self.shared.stores.tasks.insert(task).await?;
         self.follow_names(&record).await?;

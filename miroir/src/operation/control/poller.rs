@@ -15,14 +15,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::{backups, cancel, details, protocol, recover};
+use super::{backups, cancel, details, protocol, recover, state};
 use crate::clock;
 use crate::cluster::{Shared, StaleMap};
 use crate::context::{Context, Origin};
 use crate::error::Error;
 use crate::index::scatter::words;
 use crate::node::Call;
-use crate::store::{NodeTask, Stale, StaleKind, TaskRecord};
+use crate::store::{NodeTask, Stale, StaleKind, TaskProtocol, TaskRecord, TaskState};
 use crate::topology::NodeStatus;
 
 /// Uids per request.
@@ -175,7 +175,7 @@ pub async fn round(shared: &Arc<Shared>) -> Result<Progress, Error> {
             }
             Some(_) => {
                 record.end(TaskStatus::Succeeded, clock::now());
-                record.protocol = None;
+                record.protocol = TaskProtocol::default();
                 shared.stores.tasks.update(record.clone()).await?;
                 true
             }
@@ -187,9 +187,11 @@ pub async fn round(shared: &Arc<Shared>) -> Result<Progress, Error> {
 }
 
 /// The indexes whose tasks before it a task waits for, and does nothing else.
-fn awaited(record: &TaskRecord) -> Option<Vec<String>> {
-    let indexes = record.protocol.as_ref()?.get("awaits")?;
-    serde_json::from_value(indexes.clone()).ok()
+fn awaited(record: &TaskRecord) -> Option<&[String]> {
+    match &record.protocol.state {
+        Some(TaskState::Rename { awaits }) => Some(awaits),
+        _ => None,
+    }
 }
 
 enum Answer {
@@ -208,7 +210,9 @@ async fn advance(
 ) -> Result<bool, Error> {
     let before = record.clone();
     let mut settings = false;
+    let broken = state::broken(record);
     match record.kind {
+        _ if broken.is_some() => {}
         TaskKind::TaskDeletion => cancel::forget(shared, record).await?,
         TaskKind::TaskCancelation if !cancel::is_passed_on(record) => {
             cancel::pass_on(shared, record).await?;
@@ -242,15 +246,10 @@ async fn advance(
                     }
                     note_times(&mut record.started_at, &mut record.finished_at, view);
                     if record.kind == TaskKind::DumpCreation {
-                        backups::note(&mut record.protocol, &task.node, view.details.as_ref());
+                        let state = &mut record.protocol.state;
+                        backups::note(state, &task.node, view.details.as_ref());
                     }
-                    if record.kind == TaskKind::SettingsUpdate && record.protocol.is_some() {
-                        protocol::note_details(
-                            &mut record.details,
-                            &mut record.protocol,
-                            view.details.as_ref(),
-                        );
-                    }
+                    protocol::note_details(record, view.details.as_ref());
                     continue;
                 }
                 None => StaleKind::Index,
@@ -305,6 +304,12 @@ async fn advance(
             record.status = TaskStatus::Processing;
             record.started_at.get_or_insert_with(clock::now);
         }
+    } else if let Some(error) = broken {
+        tracing::error!(task = %record.uid, %error, "a task is given up");
+        finish(shared, record).await?;
+        if record.kind == TaskKind::SettingsUpdate {
+            protocol::end_broadcast(shared, &index);
+        }
     } else if record.kind == TaskKind::TaskCancelation {
         cancel::conclude(shared, record).await?;
     } else if record.kind == TaskKind::TaskDeletion {
@@ -314,7 +319,7 @@ async fn advance(
         if record.kind == TaskKind::SettingsUpdate {
             protocol::end_broadcast(shared, &index);
         }
-    } else if record.protocol.as_ref().is_some_and(|p| p.get("settings").is_some()) {
+    } else if protocol::proposal(record).is_some() {
         settings = true;
     } else if matches!(record.kind, TaskKind::DumpCreation | TaskKind::SnapshotCreation) {
         backups::conclude(record, |nodes| backups::suffice(shared, nodes));
@@ -382,7 +387,10 @@ async fn finish(shared: &Arc<Shared>, record: &mut TaskRecord) -> Result<(), Err
     } else {
         record.status = TaskStatus::Failed;
     }
-    if record.status == TaskStatus::Failed {
+    if let Some(error) = state::broken(record) {
+        record.status = TaskStatus::Failed;
+        record.error = Some(error);
+    } else if record.status == TaskStatus::Failed {
         let topology = shared.topology();
         let groups = topology.groups().len() as u64;
         let copies = groups * u64::from(topology.replication_factor());
@@ -390,10 +398,11 @@ async fn finish(shared: &Arc<Shared>, record: &mut TaskRecord) -> Result<(), Err
         record.error = Some(match (error, named(shared, record)) {
             (Some(mut error), Some(entry)) => {
                 error.message = words::message(&error.message, &entry, false);
-                let before = record.protocol.as_ref().and_then(|p| p.get("linesBefore"));
-                if let Some(lines) = before.and_then(Value::as_u64).filter(|lines| *lines > 0) {
-                    let lines = usize::try_from(lines).unwrap_or_default();
-                    error.message = crate::documents::edition::own_lines(&error.message, lines);
+                if let Some(TaskState::Edition { lines_before }) = record.protocol.state
+                    && lines_before > 0
+                {
+                    let own = crate::documents::edition::own_lines(&error.message, lines_before);
+                    error.message = own;
                 }
                 error
             }

@@ -23,7 +23,8 @@ use crate::cluster::Shared;
 use crate::context::{Context, Origin};
 use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::node::{Call, TaskRef};
-use crate::store::{IndexEntry, TaskRecord};
+use crate::store::task_state::{Broadcast, Proposal};
+use crate::store::{IndexEntry, TaskRecord, TaskState};
 
 /// SHA-256 of settings in canonical form: object keys sorted at every depth, arrays that Meilisearch
 /// treats as sets left as the node prints them (sorted already).
@@ -111,16 +112,17 @@ pub(super) fn end_broadcast(shared: &Shared, physical: &str) {
     }
 }
 
-/// Shows what nodes made of the submitted settings, except where they hold another form.
-pub(super) fn note_details(
-    details: &mut Option<Map<String, Value>>,
-    protocol: &mut Option<Value>,
-    node: Option<&Map<String, Value>>,
-) {
-    let submitted = protocol.as_ref().and_then(|p| p.pointer("/settings/submitted"));
-    let (Some(submitted), Some(node)) = (submitted.and_then(Value::as_object), node) else {
-        return;
-    };
+/// The settings that a task is proposing.
+pub(super) fn proposal(record: &TaskRecord) -> Option<&Proposal> {
+    match &record.protocol.state {
+        Some(TaskState::Settings(Broadcast::Proposed(proposal))) => Some(proposal),
+        _ => None,
+    }
+}
+
+/// Shows what a node made of the submitted settings, except where it holds another form.
+pub(super) fn note_details(record: &mut TaskRecord, node: Option<&Map<String, Value>>) {
+    let (Some(Proposal { submitted, .. }), Some(node)) = (proposal(record), node) else { return };
     let mut shown = Map::new();
     for (key, value) in submitted {
         let own = matches!(
@@ -130,7 +132,7 @@ pub(super) fn note_details(
         let value = if own { value } else { node.get(key).unwrap_or(value) };
         shown.insert(key.clone(), value.clone());
     }
-    *details = Some(shown);
+    record.details = Some(shown);
 }
 
 pub(super) async fn read_settings(

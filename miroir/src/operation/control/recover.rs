@@ -15,6 +15,7 @@ use miroir_api::meili::{TaskKind, TaskStatus};
 use serde_json::Value;
 
 use super::poller::ask;
+use super::protocol::proposal;
 use crate::clock;
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
@@ -194,8 +195,8 @@ pub(super) async fn one(shared: &Arc<Shared>, mut record: TaskRecord) -> Result<
 
 /// The settings of an unfinished proposal, unless newer ones were proposed since.
 async fn open_proposal(shared: &Shared, record: &TaskRecord) -> Result<Option<Value>, Error> {
-    let patch = record.protocol.as_ref().and_then(|p| p.pointer("/settings/patch")).cloned();
-    let (Some(patch), Some(index)) = (patch, &record.index) else { return Ok(None) };
+    let (Some(proposal), Some(index)) = (proposal(record), &record.index) else { return Ok(None) };
+    let patch = Value::Object(proposal.patch.clone());
     let query = TaskQuery {
         limit: 1,
         kinds: Some(vec![TaskKind::SettingsUpdate]),

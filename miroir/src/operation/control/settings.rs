@@ -20,7 +20,8 @@ use crate::index::scatter::{Plan, dispatch_write};
 use crate::node::Call;
 use crate::operation::{Request, Response, SettingsOp, foreign};
 use crate::routing::ShardSet;
-use crate::store::{IndexEntry, NewTask, Stale, StaleKind};
+use crate::store::task_state::{Broadcast, Proposal};
+use crate::store::{IndexEntry, NewTask, Stale, StaleKind, TaskState};
 
 const SHARD: &str = "_miroir_shard";
 /// `maxTotalHits` on nodes: Miroir applies the client's value.
@@ -343,14 +344,13 @@ impl Control {
             format!("/indexes/{}/settings", entry.physical),
         )
         .json(nodes.to_string());
+        let patch = nodes.as_object().cloned().unwrap_or_default();
+        let proposal = Proposal { overlay, submitted: shown(&submitted), patch };
         let task = NewTask {
             index: Some(entry.name.to_string()),
             physical: Some(entry.physical.clone()),
             details: Some(shown(&submitted)),
-            protocol: Some(json!({"settings": {
-                "step": "propose", "attempt": 0, "overlay": overlay, "submitted": shown(&submitted),
-                "patch": nodes,
-            }})),
+            protocol: TaskState::Settings(Broadcast::Proposed(proposal)).into(),
             ..NewTask::new(TaskKind::SettingsUpdate, clock::now())
         };
         let plan = Plan { preflight: true, ..self.plan(&entry, &[call], StaleKind::Index, gate) };

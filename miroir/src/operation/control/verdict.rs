@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use miroir_api::meili::{ApiError, TaskStatus};
 use miroir_api::{NodeId, hexadecimal};
-use serde_json::{Map, Value, json};
 
-use super::protocol::{end_broadcast, phase, publish_version};
+use super::protocol::{end_broadcast, phase, proposal, publish_version};
 use super::settings::apply_overlay;
 use crate::clock;
 use crate::cluster::Shared;
 use crate::error::Error;
 use crate::index::scatter::missed::{self, Fate};
 use crate::index::scatter::words;
-use crate::store::{IndexEntry, TaskRecord};
+use crate::store::task_state::Broadcast;
+use crate::store::{IndexEntry, TaskRecord, TaskState};
 
 /// Takes nodes whose settings nobody could check out of reads until they copied them.
 pub(super) async fn leave_out(
@@ -70,14 +70,7 @@ pub(super) async fn commit(
     hashes: &BTreeMap<NodeId, [u8; 32]>,
 ) -> Result<(), Error> {
     phase(shared, 3);
-    let empty = Map::new();
-    let overlay = record
-        .protocol
-        .as_ref()
-        .and_then(|p| p.pointer("/settings/overlay"))
-        .and_then(Value::as_object)
-        .unwrap_or(&empty)
-        .clone();
+    let overlay = proposal(record).map(|proposal| proposal.overlay.clone()).unwrap_or_default();
     let task = record.uid;
     let hash = hashes.values().next().map(|hash| hexadecimal(hash));
     let stored = shared
@@ -103,7 +96,7 @@ pub(super) async fn commit(
     }
     publish_version(shared);
     record.status = TaskStatus::Succeeded;
-    record.protocol = Some(json!({"done": version}));
+    record.protocol = TaskState::Settings(Broadcast::Committed(version)).into();
     end(shared, record, &entry.physical);
     Ok(())
 }
