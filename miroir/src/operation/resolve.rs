@@ -268,7 +268,7 @@ impl Resolve {
         if creates {
             return Err(Error::index_not_found(name));
         }
-        self.control.deletion_of_nothing(request, name, &write, parameters.custom_metadata).await
+        self.control.deletion_of_nothing(name, &write, parameters.custom_metadata).await
     }
 }
 

@@ -26,8 +26,8 @@ use tower::Service;
 
 pub(crate) use documents::compact;
 pub(crate) use search::project;
-pub(crate) use write::UnderWay;
 pub use write::{Batch, Outcome, Plan, accepted, dispatch_write};
+pub(crate) use write::{UnderWay, tag};
 
 use super::{Operation, Request, Response};
 use crate::cluster::Shared;

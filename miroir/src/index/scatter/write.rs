@@ -88,6 +88,12 @@ pub struct Outcome {
     pub group: Option<GroupId>,
 }
 
+/// By what the nodes' tasks of a write to documents are found whose acknowledgement was lost: their
+/// `customMetadata`.
+pub(crate) fn tag(task: TaskUid) -> String {
+    format!("miroir:{task}")
+}
+
 /// What a write is about.
 #[derive(Debug)]
 pub struct Plan {
@@ -291,7 +297,7 @@ async fn run_write(
         fail(&shared, &mut record, &error).await?;
         return Err(error);
     }
-    let tag = format!("miroir:{}", record.uid);
+    let tag = tag(record.uid);
 
     // The gate stays closed to repairs until it is on record who missed the write.
     let gate;

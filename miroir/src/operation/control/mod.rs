@@ -195,7 +195,6 @@ impl Control {
     /// A deletion in an index that does not exist: accepted, then failed, as on one node.
     pub(super) async fn deletion_of_nothing(
         &self,
-        _request: &Request,
         name: &str,
         write: &Write,
         metadata: Option<String>,

@@ -125,7 +125,7 @@ pub struct Progress {
 pub async fn round(shared: &Arc<Shared>) -> Result<Progress, Error> {
     let mut records: BTreeMap<TaskUid, TaskRecord> =
         shared.stores.tasks.unfinished().await?.into_iter().map(|r| (r.uid, r)).collect();
-    publish(shared, &records);
+    publish(&records);
     let ghosts: Vec<TaskUid> =
         records.values().filter(|r| recover::is_ghost(shared, r)).map(|r| r.uid).collect();
     for uid in ghosts {
@@ -453,11 +453,10 @@ async fn touch(shared: &Arc<Shared>, record: &TaskRecord) -> Result<(), Error> {
     Ok(())
 }
 
-fn publish(shared: &Shared, records: &BTreeMap<TaskUid, TaskRecord>) {
+fn publish(records: &BTreeMap<TaskUid, TaskRecord>) {
     let now = clock::now();
     let oldest =
         records.values().map(|r| (now - r.enqueued_at).as_seconds_f64()).fold(0.0, f64::max);
     metrics::gauge!("miroir_task_processing_age_seconds").set(oldest);
     metrics::gauge!("miroir_task_registry_size").set(records.len() as f64);
-    let _ = shared;
 }

@@ -20,8 +20,8 @@ use crate::clock;
 use crate::cluster::Shared;
 use crate::context::{Context, Origin};
 use crate::error::{Error, NodeFailure};
-use crate::index::scatter::listing;
 use crate::index::scatter::missed::{self, Fate};
+use crate::index::scatter::{listing, tag};
 use crate::index::sequencer::{Exclusive, Sequencer};
 use crate::node::Call;
 use crate::routing::ShardSet;
@@ -91,7 +91,7 @@ pub(super) fn is_ghost(shared: &Shared, record: &TaskRecord) -> bool {
 }
 
 pub(super) async fn one(shared: &Arc<Shared>, mut record: TaskRecord) -> Result<(), Error> {
-    let tag = format!("miroir:{}", record.uid);
+    let tag = tag(record.uid);
     let index = record.physical.clone().unwrap_or_default();
     let entry = shared.indexes().into_iter().find(|entry| entry.physical == index);
     let mut entry = entry.filter(|entry| entry.created_at <= record.enqueued_at);
