@@ -188,11 +188,17 @@ mod tests {
             content_type: None,
             metadata: false,
         };
+        let node = Node {
+            id: NodeId::new("a").unwrap(),
+            address: "http://a".to_owned(),
+            group: GroupId(0),
+            status: NodeStatus::Active,
+        };
         Request {
             op: Operation::Search(Arc::new(search)),
             original: Arc::new(original),
             index: Arc::new(IndexEntry::new(uid, "films".to_owned(), 1, then)),
-            topology: Arc::new(Topology::new(Vec::new(), 1).unwrap()),
+            topology: Arc::new(Topology::new(vec![node], 1).unwrap()),
             stale: Arc::default(),
             hints: Hints::default(),
             cx: Context::client("1", Duration::from_secs(5)),

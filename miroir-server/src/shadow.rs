@@ -9,10 +9,10 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use miroir::Error;
 use miroir::cluster::ClusterState;
 use miroir::operation::{self, Response};
 use miroir::options::Capability;
+use miroir::{Error, NodeFailure};
 use miroir_api::NodeId;
 use miroir_layers::operation::shadow::{PrimaryKeys, base_address};
 use miroir_layers::operation::{
@@ -130,8 +130,8 @@ impl Target {
     }
 
     async fn run(self, request: operation::Request) -> Result<Response, Error> {
-        let failed = |what| Error::node(&self.id, what);
-        let call = request.repeat().ok_or_else(|| failed("not_sent"))?;
+        let failed = |failure| Error::node(&self.id, failure);
+        let call = request.repeat().ok_or_else(|| failed(NodeFailure::NotSent))?;
         let mut sent = Request::builder()
             .method(call.method.clone())
             .uri(format!("{}{}", self.base, call.path));
@@ -141,15 +141,15 @@ impl Target {
         if let Some(kind) = &call.content_type {
             sent = sent.header(header::CONTENT_TYPE, kind.as_ref());
         }
-        let sent = sent.body(Full::new(call.body)).map_err(|_| failed("not_sent"))?;
-        let response =
-            self.sender.request(sent).await.map_err(|error| {
-                failed(if error.is_connect() { "connect" } else { "connection" })
-            })?;
+        let sent = sent.body(Full::new(call.body)).map_err(|_| failed(NodeFailure::NotSent))?;
+        let response = self.sender.request(sent).await.map_err(|error| {
+            failed(if error.is_connect() { NodeFailure::Connect } else { NodeFailure::Connection })
+        })?;
         let status = response.status();
         let body = Limited::new(response.into_body(), self.max_body).collect().await;
         let body = body.map_err(|error| {
-            failed(if error.is::<LengthLimitError>() { "too_large" } else { "connection" })
+            let large = error.is::<LengthLimitError>();
+            failed(if large { NodeFailure::TooLarge } else { NodeFailure::Connection })
         })?;
         let mut answer = Response::json(status, &());
         answer.body = body.to_bytes();

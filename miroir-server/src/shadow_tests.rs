@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use miroir::Context;
-use miroir::error::ErrorKind;
 use miroir::operation::Operation;
 use miroir::query::{Original, Search};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,8 +72,8 @@ async fn the_request_is_sent_as_it_came_with_the_targets_key() {
 async fn failures_have_names() {
     let what = async |url: String| {
         let error = target(url, None).run(request()).await.unwrap_err();
-        let ErrorKind::NodeFailed(what) = error.kind() else { panic!("{error}") };
-        *what
+        let Some(failure) = error.node_failure() else { panic!("{error}") };
+        failure.label()
     };
     let (url, _served) =
         one("HTTP/1.1 200 OK\r\ncontent-length: 21\r\n\r\n{\"hits\":[1,2,3,4,5] }").await;

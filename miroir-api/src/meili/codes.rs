@@ -235,6 +235,14 @@ pub const OWN: &[OwnCode] = &[
         "Miroir's store did not answer. Nothing was acknowledged. Look at the disk of `task_store.path`, or at the Redis of `task_store.url`.",
     ),
     own(
+        "miroir_task_unreadable",
+        500,
+        System,
+        "In a task. What Miroir's store keeps of its state is damaged, or another version wrote it; the \
+         message says what is wrong, and it stays as it is. What nodes did of the task stays too. Ask for \
+         it again.",
+    ),
+    own(
         "miroir_too_many_queries",
         400,
         InvalidRequest,

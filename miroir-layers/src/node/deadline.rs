@@ -13,7 +13,7 @@
 //! Reads `NodeCall::deadline`.
 //!
 //! # Errors
-//! `NodeFailed("timeout")`, the node's fault: another replica may answer in time.
+//! `NodeFailed(NodeFailure::Timeout)`, the node's fault: another replica may answer in time.
 //!
 //! # Metrics
 //! None of its own; timeouts show in `miroir_node_errors_total{error_type="timeout"}`.
@@ -42,7 +42,7 @@ use miroir_api::NodeId;
 use miroir_pipeline::node::Request;
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
-use miroir_pipeline::{Error, Placed, StageService};
+use miroir_pipeline::{Error, NodeFailure, Placed, StageService};
 
 use super::{LoadLayer, call_of};
 
@@ -85,7 +85,7 @@ impl Middleware<Request> for DeadlineLayer {
         let Some(left) = own.or(self.options.fallback) else {
             return next.pass(request);
         };
-        let timeout = Error::node(&self.node, "timeout");
+        let timeout = Error::node(&self.node, NodeFailure::Timeout);
         if left.is_zero() {
             return Reply::refused(timeout);
         }

@@ -13,7 +13,7 @@
 //! Reads and sets nothing.
 //!
 //! # Errors
-//! `NodeFailed("injected")`, the node's fault.
+//! `NodeFailed(NodeFailure::Injected)`, the node's fault.
 //!
 //! # Metrics
 //! `miroir_faults_injected_total{node_id,fault}`: `delay` or `error`.
@@ -47,7 +47,7 @@ use miroir_api::NodeId;
 use miroir_pipeline::node::Request;
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
-use miroir_pipeline::{Error, Placed, StageService};
+use miroir_pipeline::{Error, NodeFailure, Placed, StageService};
 
 use super::CredentialsLayer;
 
@@ -165,7 +165,7 @@ impl Middleware<Request> for FaultLayer {
             }
             if fate.error {
                 shared.count("error");
-                return Err(Error::node(&shared.node, "injected"));
+                return Err(Error::node(&shared.node, NodeFailure::Injected));
             }
             next.run(request).await
         })

@@ -42,10 +42,10 @@ use std::sync::Arc;
 use miroir_api::NodeId;
 use miroir_pipeline::node::{Connections, Request, Response};
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
-use miroir_pipeline::{Error, Placed, StageService};
+use miroir_pipeline::{Error, NodeFailure, Placed, StageService};
 use tokio::time::Instant;
 
-use super::{REFUSED, call_of, failure};
+use super::{call_of, failure};
 
 /// See the [module's documentation](self).
 #[derive(Clone, Debug)]
@@ -77,14 +77,14 @@ miroir_pipeline::layer!(MetricsLayer);
 impl MetricsLayer {
     fn record(&self, operation: &'static str, started: Instant, answer: &Result<Response, Error>) {
         let node = &self.node;
-        let failure = failure(answer);
-        if let Some(error_type) = failure {
+        if let Some(error_type) = failure(answer) {
             ::metrics::counter!(
                 "miroir_node_errors_total", "node_id" => Arc::clone(node), "error_type" => error_type
             )
             .increment(1);
         }
-        if failure != Some(REFUSED) {
+        let refused = |error: &Error| error.node_failure() == Some(NodeFailure::BreakerOpen);
+        if !answer.as_ref().is_err_and(refused) {
             ::metrics::histogram!(
                 "miroir_node_request_duration_seconds",
                 "node_id" => Arc::clone(node), "operation" => operation

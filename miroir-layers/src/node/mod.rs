@@ -19,30 +19,20 @@ pub use limit::{LimitLayer, LimitOptions};
 pub use load::LoadLayer;
 pub use metrics::MetricsLayer;
 
-use ::http::StatusCode;
 use miroir_pipeline::node::{NodeCall, Request, Response};
-use miroir_pipeline::{Error, Fault};
-
-/// The failure that `breaker` answers with: it takes no time, and no node was asked.
-const REFUSED: &str = "breaker_open";
+use miroir_pipeline::{Error, Fault, NodeFailure};
 
 /// What a call is, if its maker said so.
 fn call_of(request: &Request) -> Option<NodeCall> {
     request.extensions().get::<NodeCall>().copied()
 }
 
-/// What kind of failure an answer is, seen from outside of the node, with the labels that
-/// `Call::accept` gives. `None`: the node did its work, even if it refused the request.
+/// The label of the failure that an answer is, seen from outside of the node. `None`: the node did
+/// its work, even if it refused the request.
 fn failure(answer: &Result<Response, Error>) -> Option<&'static str> {
     match answer {
         Err(error) => Some(error.label()),
-        Ok(response) => match response.status() {
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some("overloaded"),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some("refused_key"),
-            StatusCode::REQUEST_TIMEOUT => Some("reset"),
-            status if status.is_server_error() => Some("server_error"),
-            _ => None,
-        },
+        Ok(response) => NodeFailure::of_status(response.status()).map(NodeFailure::label),
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn topology(State(shared): State<Arc<ClusterState>>) -> Json<To
                 replica_group: node.group,
                 shard_count: placement.owned_by(&node.id).len(),
                 last_seen_ms: seen.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
-                error: health.error.map(str::to_owned),
+                error: health.error.map(|error| error.label().to_owned()),
             }
         })
         .collect();

@@ -10,6 +10,7 @@ mod fence;
 pub mod memory;
 pub mod migrations;
 pub mod records;
+pub mod task_state;
 mod types;
 pub mod watched;
 
@@ -29,6 +30,7 @@ use miroir_core::keys::request::Change;
 
 pub use cache::CachedTasks;
 pub use fence::Fence;
+pub use task_state::{TaskProtocol, TaskState};
 pub use types::{
     Claim, IndexChange, IndexEntry, Job, Lease, NewJob, NewTask, NodeTask, PodReport, Roster,
     TaskPage, TaskQuery, TaskRecord, Webhook,

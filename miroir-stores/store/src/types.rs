@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::task_state::{self, TaskProtocol};
 use miroir_core::documents::Letters;
 
 /// A task on one node that belongs to a task of Miroir.
@@ -74,8 +75,8 @@ pub struct NewTask {
     pub custom_metadata: Option<String>,
     /// What is outstanding on nodes.
     pub nodes: Vec<NodeTask>,
-    /// State of a multi-step protocol that must survive a restart; opaque to the store.
-    pub protocol: Option<Value>,
+    /// What survives a restart of the process that carries it out.
+    pub protocol: TaskProtocol,
     /// What makes it the same as one that is sent again.
     pub idempotency: Option<String>,
 }
@@ -93,7 +94,7 @@ impl NewTask {
             enqueued_at,
             custom_metadata: None,
             nodes: Vec::new(),
-            protocol: None,
+            protocol: TaskProtocol::default(),
             idempotency: None,
         }
     }
@@ -101,6 +102,7 @@ impl NewTask {
 
 /// A task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct TaskRecord {
     /// Uid.
     pub uid: TaskUid,
@@ -131,11 +133,27 @@ pub struct TaskRecord {
     pub custom_metadata: Option<String>,
     /// What happens on nodes.
     pub nodes: Vec<NodeTask>,
-    /// State of a multi-step protocol; opaque to the store.
-    pub protocol: Option<Value>,
+    /// What survives a restart of the process that carries it out.
+    #[serde(default, deserialize_with = "task_state::unread")]
+    pub protocol: TaskProtocol,
     /// What makes it the same as one that is sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<String>,
+}
+
+impl Serialize for TaskRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskRecord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut record = Self::deserialize(deserializer)?;
+        // Its kind says what its state is.
+        record.protocol = record.protocol.of(record.kind);
+        Ok(record)
+    }
 }
 
 impl TaskRecord {

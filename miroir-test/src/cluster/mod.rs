@@ -21,7 +21,6 @@ use miroir_control::tasks::poller;
 use miroir_control::topology::health;
 use miroir_core::quorum::WriteQuorum;
 use miroir_core::routing::ShardSet;
-use miroir_pipeline::Error;
 use miroir_pipeline::cluster::PodName;
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::http::{Router, routes::Route};
@@ -29,6 +28,7 @@ use miroir_pipeline::leaf::{self, Target};
 use miroir_pipeline::node::HealthOptions;
 use miroir_pipeline::stage::BoxService;
 use miroir_pipeline::{ClusterOptions, ScatterOptions, SettingsBroadcastOptions};
+use miroir_pipeline::{Error, NodeFailure};
 use miroir_store::{Stores, memory};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -201,7 +201,7 @@ async fn start(
         Ok(BoxService::new(tower::service_fn(move |request: miroir_pipeline::node::Request| {
             let (process, fake, id) = (process.clone(), fake.clone(), id.clone());
             async move {
-                let fake = fake.ok_or_else(|| Error::node(&id, "unknown"))?;
+                let fake = fake.ok_or_else(|| Error::node(&id, NodeFailure::UnknownNode))?;
                 process.run(fake.oneshot(request)).await
             }
         })))

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use miroir_api::NodeId;
-use miroir_pipeline::Error;
 use miroir_pipeline::node::{NodeCall, Request, Response};
+use miroir_pipeline::{Effect, Error, NodeFailure};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -178,7 +178,10 @@ impl FakeNode {
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {
-        let deadline = request.extensions().get::<NodeCall>().map(|call| call.deadline);
+        let call = request.extensions().get::<NodeCall>().copied();
+        let deadline = call.map(|call| call.deadline);
+        // What it is only asked to comment on has no effect where it is asked.
+        let reads = call.is_some_and(|c| c.effect == Effect::Read && c.operation != "replay");
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let incoming = Incoming {
@@ -186,20 +189,21 @@ impl FakeNode {
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
             body,
+            reads,
         };
         let mut changed = self.changed.subscribe();
         let exchange = async {
             loop {
                 changed.borrow_and_update();
-                let fail = |what| Err(Error::node(&self.id, what));
+                let fail = |failure| Err(Error::node(&self.id, failure));
                 match self.fate() {
-                    Fate::Refused => return fail("connect"),
-                    Fate::ResetBefore => return fail("reset"),
+                    Fate::Refused => return fail(NodeFailure::Connect),
+                    Fate::ResetBefore => return fail(NodeFailure::Reset),
                     Fate::Waits => {
                         let _ = changed.changed().await;
                         // Connections do not survive the process.
                         if self.with(|state| state.condition == Condition::Crashed) {
-                            return fail("reset");
+                            return fail(NodeFailure::Reset);
                         }
                     }
                     Fate::ServerError => {
@@ -207,7 +211,7 @@ impl FakeNode {
                     }
                     Fate::ResetAfter => {
                         self.with(|state| state.serve(&incoming));
-                        return fail("reset");
+                        return fail(NodeFailure::Reset);
                     }
                     Fate::Garbage => {
                         self.with(|state| state.serve(&incoming));
@@ -219,7 +223,7 @@ impl FakeNode {
                         tokio::time::sleep(way).await;
                         let gone = |c| matches!(c, Condition::Crashed | Condition::Cut);
                         if self.with(|state| gone(state.condition)) {
-                            return fail("reset");
+                            return fail(NodeFailure::Reset);
                         }
                         return Ok(respond(status, body.to_string().into()));
                     }
@@ -235,7 +239,7 @@ impl FakeNode {
                         state.buffered.push(incoming);
                     }
                 });
-                Err(Error::node(&self.id, "timeout"))
+                Err(Error::node(&self.id, NodeFailure::Timeout))
             }
         }
     }
@@ -263,7 +267,11 @@ impl State {
             let empty = Incoming { body: Bytes::from_static(b"[]"), ..request.clone() };
             return routes::answer(&mut self.disk, &empty, took);
         }
-        routes::answer(&mut self.disk, request, took)
+        let before = (self.disk.tasks.len(), self.disk.has_rules);
+        let answer = routes::answer(&mut self.disk, request, took);
+        let unchanged = before == (self.disk.tasks.len(), self.disk.has_rules);
+        assert!(unchanged || !request.reads, "{request:?} changes something and is called a read");
+        answer
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Incoming {
     pub query: String,
     /// Body.
     pub body: Bytes,
+    /// Whether who sent it says that it changes nothing.
+    pub reads: bool,
 }
 
 /// The feature that switches search rules on.

@@ -34,6 +34,10 @@ use miroir_store::{Stores, TaskQuery};
 
 pub use tape::Tape;
 
+/// Tasks in every state, as version 0.1 stored them: the JSON of a record a line, by uid. How they
+/// came about is in `tests/upgrade/scenario.rs`.
+pub const TASKS_OF_0_1: &str = include_str!("../../fixtures/0.1/tasks.jsonl");
+
 /// What the stores hold of tasks, indexes, replicas and versions, as text.
 ///
 /// # Panics

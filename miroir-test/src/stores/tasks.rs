@@ -6,7 +6,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_api::{NodeId, ShardId, TaskUid};
-use miroir_store::{NewTask, NodeTask, Stores, TaskRecord};
+use miroir_store::task_state::{Broadcast, Proposal, UidRanges};
+use miroir_store::{NewTask, NodeTask, Stores, TaskProtocol, TaskRecord, TaskState};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
@@ -34,6 +35,42 @@ fn node_task(node: &str, uid: Option<u32>) -> NodeTask {
     }
 }
 
+/// Every state that a task can be in, as a store has to give it back.
+fn states() -> Vec<(TaskKind, TaskState)> {
+    let text = |text: &str| vec![text.to_owned(), "a 'quoted' \"name\" \u{e000}".to_owned()];
+    let object = |value: serde_json::Value| value.as_object().cloned().unwrap_or_default();
+    let proposal = Proposal {
+        overlay: object(json!({"maxTotalHits": null})),
+        submitted: object(json!({"z": 1, "a": {"b": [0.1, "é"]}})),
+        patch: object(json!({"pagination": {"maxTotalHits": 1_000_000_000_u64}})),
+    };
+    let ranges = || UidRanges::of(&[0, 1, 2, 9, u32::MAX]);
+    let node = NodeId::new("n-0").expect("a node id");
+    vec![
+        (TaskKind::DocumentAdditionOrUpdate, TaskState::Addition { indexed: 0 }),
+        (TaskKind::DocumentEdition, TaskState::Edition { lines_before: 2 }),
+        (TaskKind::IndexDeletion, TaskState::IndexDeletion { documents: u64::MAX }),
+        (TaskKind::SettingsUpdate, TaskState::Settings(Broadcast::Proposed(proposal))),
+        (TaskKind::SettingsUpdate, TaskState::Settings(Broadcast::Committed(7))),
+        (TaskKind::IndexUpdate, TaskState::Rename { awaits: text("a") }),
+        (TaskKind::IndexSwap, TaskState::Rename { awaits: Vec::new() }),
+        (TaskKind::DumpCreation, TaskState::Dump { dumps: [(node, "x".to_owned())].into() }),
+        (TaskKind::TaskCancelation, TaskState::Cancelation { chosen: ranges(), passed: None }),
+        (
+            TaskKind::TaskCancelation,
+            TaskState::Cancelation { chosen: ranges(), passed: Some(UidRanges::default()) },
+        ),
+        (
+            TaskKind::TaskDeletion,
+            TaskState::Deletion { chosen: ranges(), awaited: None, forgotten: None },
+        ),
+        (
+            TaskKind::TaskDeletion,
+            TaskState::Deletion { chosen: ranges(), awaited: Some(ranges()), forgotten: Some(3) },
+        ),
+    ]
+}
+
 /// Every field of a task comes back, from a new task and from an update.
 pub async fn round_trip(stores: &Stores) {
     let tasks = &stores.tasks;
@@ -45,7 +82,10 @@ pub async fn round_trip(stores: &Stores) {
         enqueued_at: at(0) + Duration::nanoseconds(123_456_789),
         custom_metadata: Some("the client's own 'words'".to_owned()),
         nodes: vec![node_task("a", Some(u32::MAX)), node_task("b", None)],
-        protocol: Some(json!([1, {"step": "copy"}])),
+        protocol: TaskProtocol {
+            state: Some(TaskState::Addition { indexed: u64::MAX }),
+            cancelation: Some(TaskUid(u32::MAX)),
+        },
         physical: Some("movies-7".to_owned()),
         ..new_task("movies")
     };
@@ -58,7 +98,7 @@ pub async fn round_trip(stores: &Stores) {
     task.started_at = Some(at(1));
     task.finished_at = Some(at(2) + Duration::nanoseconds(1));
     task.details = None;
-    task.protocol = None;
+    task.protocol = TaskProtocol::default();
     task.nodes.truncate(1);
     // The index is not an update's business.
     tasks.update(TaskRecord { index: None, ..task.clone() }).await.unwrap();
@@ -74,6 +114,12 @@ pub async fn round_trip(stores: &Stores) {
     let done = tasks.insert(done).await.unwrap();
     assert_eq!((done.started_at, done.finished_at), (Some(at(5)), Some(at(5))));
     assert_eq!(tasks.get(done.uid).await.unwrap(), Some(done));
+
+    for (kind, state) in states() {
+        let new = NewTask { kind, protocol: state.into(), ..new_task("a") };
+        let stored = tasks.insert(new.clone()).await.unwrap();
+        assert_eq!(tasks.get(stored.uid).await.unwrap(), Some(TaskRecord::new(stored.uid, new)));
+    }
 }
 
 /// Concurrent inserts get 0, 1, 2, … without a gap, and each caller's own uids grow.

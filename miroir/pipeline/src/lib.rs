@@ -23,6 +23,7 @@
 pub mod cluster;
 pub mod context;
 pub mod deadline;
+pub mod effect;
 pub mod error;
 pub mod explain;
 pub mod gather;
@@ -45,7 +46,8 @@ pub use cluster::{
     VectorSearchOptions,
 };
 pub use context::Context;
-pub use error::{Error, Fault, Retry};
+pub use effect::Effect;
+pub use error::{Error, Fault, NodeFailure, Retry};
 pub use miroir_store::clock;
 pub use stack::{OrderError, Placed, Stack};
 pub use stage::{BoxService, Stage, StageService};

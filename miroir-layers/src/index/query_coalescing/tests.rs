@@ -8,13 +8,13 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use miroir_api::{GroupId, NodeId};
 use miroir_core::hints::{Hints, Strength};
 use miroir_core::topology::Topology;
-use miroir_pipeline::Error;
 use miroir_pipeline::context::{Class, Context};
 use miroir_pipeline::deadline::Deadline;
 use miroir_pipeline::error::ErrorKind;
 use miroir_pipeline::index::{Deletion, Operation, Request, Response, Write};
 use miroir_pipeline::meta::Meta;
 use miroir_pipeline::query::{FetchOne, List, Original, RawObject, Search, SearchKind};
+use miroir_pipeline::{Error, NodeFailure};
 use miroir_test::contract::contract;
 use miroir_test::layered;
 use miroir_test::mock::{Exchange, MockHandle, Spawned};
@@ -78,7 +78,7 @@ fn answer(text: &str) -> Response {
 }
 
 fn node_error() -> Error {
-    Error::node(&NodeId::new("a").unwrap(), "timeout")
+    Error::node(&NodeId::new("a").unwrap(), NodeFailure::Timeout)
 }
 
 type Service = Spawned<Request>;
@@ -332,7 +332,7 @@ async fn one_failure_is_the_leaders_and_two_are_everybodys() {
             match call.await {
                 Ok(answer) => assert_eq!(answer.body, "hits"),
                 Err(error) => {
-                    assert!(matches!(error.kind(), ErrorKind::NodeFailed("timeout")));
+                    assert_eq!(error.node_failure(), Some(NodeFailure::Timeout));
                     failed += 1;
                 }
             }

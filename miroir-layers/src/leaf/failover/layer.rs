@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use miroir_core::routing::ShardSet;
-use miroir_pipeline::error::ErrorKind;
 use miroir_pipeline::leaf::{Failed, Request, Response, Target};
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Next, Ready, Reply};
-use miroir_pipeline::{Error, Fault, Placed, Retry, StageService};
+use miroir_pipeline::{Error, Fault, NodeFailure, Placed, Retry, StageService};
 use tokio::time::Instant;
 
 use super::FailoverOptions;
@@ -70,7 +69,7 @@ impl Middleware<Request> for FailoverLayer {
 
 impl Shared {
     fn can_help(&self, error: &Error) -> bool {
-        let timeout = matches!(error.kind(), ErrorKind::NodeFailed("timeout"));
+        let timeout = error.node_failure() == Some(NodeFailure::Timeout);
         error.retry() == Retry::OtherReplica && (self.retry_timeouts || !timeout)
     }
 

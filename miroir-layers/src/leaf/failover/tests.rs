@@ -7,10 +7,10 @@ use bytes::Bytes;
 use miroir_api::{GroupId, NodeId, ShardId};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
-use miroir_pipeline::Error;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::leaf::{Ask, Failed, Page, Request, Response, Target};
 use miroir_pipeline::node::Call;
+use miroir_pipeline::{Error, NodeFailure};
 use miroir_test::contract::{contract, readiness};
 use miroir_test::layered;
 use miroir_test::mock::Exchange;
@@ -53,7 +53,11 @@ fn page(node: &str, shards: &[u32]) -> Page {
 }
 
 fn failed(node: &str, shards: &[u32]) -> Failed {
-    Failed { node: id(node), shards: set(shards), error: Error::node(&id(node), "connect") }
+    Failed {
+        node: id(node),
+        shards: set(shards),
+        error: Error::node(&id(node), NodeFailure::Connect),
+    }
 }
 
 fn answer(pages: Vec<Page>, failed: Vec<Failed>, missing: &[u32]) -> Response {
@@ -135,7 +139,8 @@ async fn timeouts_are_asked_elsewhere_unless_that_is_switched_off() {
         let layer = FailoverLayer::new(FailoverOptions { retry_timeouts, ..Default::default() });
         let (mut service, mut inner) = layered(layer);
         let call = service.spawn_call(cover(&[0, 1]));
-        let late = Failed { error: Error::node(&id("a"), "timeout"), ..failed("a", &[0]) };
+        let late =
+            Failed { error: Error::node(&id("a"), NodeFailure::Timeout), ..failed("a", &[0]) };
         inner.next_request().await.respond(answer(vec![], vec![late, failed("b", &[1])], &[]));
         let again = inner.next_request().await;
         let open = if retry_timeouts { set(&[0, 1]) } else { set(&[1]) };
@@ -193,7 +198,7 @@ async fn an_empty_budget_returns_what_there_is() {
 async fn a_write_has_no_alternative_node() {
     let (mut service, mut inner) = layered(FailoverLayer::default());
     let call = service.spawn_call(write());
-    inner.next_request().await.fail(Error::node(&id("a"), "connect"));
+    inner.next_request().await.fail(Error::node(&id("a"), NodeFailure::Connect));
     assert_eq!(call.await.unwrap_err().label(), "connect");
     inner.assert_idle().await;
 }
@@ -202,7 +207,7 @@ async fn a_write_has_no_alternative_node() {
 async fn errors_of_foreign_layers_are_failures_of_every_shard() {
     let (mut service, mut inner) = layered(FailoverLayer::default());
     let call = service.spawn_call(cover(&[0, 1]));
-    inner.next_request().await.fail(Error::node(&id("a"), "reset"));
+    inner.next_request().await.fail(Error::node(&id("a"), NodeFailure::Reset));
     let second = inner.next_request().await;
     assert_eq!(wanted(&second), (set(&[0, 1]), vec!["z".into(), "a".into()]));
     second.respond(answer(vec![page("b", &[0, 1])], vec![], &[]));

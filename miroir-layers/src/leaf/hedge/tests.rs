@@ -8,10 +8,9 @@ use miroir_api::{GroupId, NodeId};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 use miroir_pipeline::context::{Class, Context, Origin};
-use miroir_pipeline::error::ErrorKind;
 use miroir_pipeline::leaf::{Ask, Failed, Page, Request, Response, Target};
 use miroir_pipeline::node::{Call, Scores};
-use miroir_pipeline::{Error, Fault};
+use miroir_pipeline::{Error, Fault, NodeFailure};
 use miroir_test::contract::{cancellation, contract, readiness};
 use miroir_test::layered;
 use miroir_test::mock::{Exchange, MockHandle};
@@ -93,7 +92,7 @@ fn page(node: &str, shards: &ShardSet) -> Response {
 }
 
 fn failure(shards: &ShardSet) -> Response {
-    let error = Error::node(&id("z"), "connect");
+    let error = Error::node(&id("z"), NodeFailure::Connect);
     Response {
         pages: Vec::new(),
         failed: vec![Failed { node: id("z"), shards: shards.clone(), error }],
@@ -195,7 +194,7 @@ async fn an_incomplete_answer_does_not_beat_one_that_is_still_to_come() {
     let (shards, _, node) = wanted(&slow);
     let hedge = inner.next_request().await;
     hedge.respond(failure(&shards));
-    slow.fail(Error::node(&node.clone().unwrap(), "reset"));
+    slow.fail(Error::node(&node.clone().unwrap(), NodeFailure::Reset));
     let failed = call.await.unwrap().failed;
     assert_eq!(failed.len(), 1);
     assert_eq!((&failed[0].node, &failed[0].shards), (&node.unwrap(), &shards));
@@ -337,9 +336,9 @@ async fn work_that_nobody_waits_for_passes() {
     assert_eq!(wanted(&exchange), (ShardSet::full(SHARDS), Vec::new(), None));
     sleep(Duration::from_secs(5)).await;
     inner.assert_idle().await;
-    exchange.fail(Error::node(&id("a"), "timeout"));
+    exchange.fail(Error::node(&id("a"), NodeFailure::Timeout));
     let error = call.await.unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::NodeFailed("timeout")));
+    assert_eq!(error.node_failure(), Some(NodeFailure::Timeout));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,12 +6,12 @@ use miroir_api::NodeId;
 use miroir_pipeline::node::{NodeScore, Request, Scores};
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Layer, Layered, Middleware, Ready, Reply};
-use miroir_pipeline::{Error, Placed, StageService};
+use miroir_pipeline::{Error, NodeFailure, Placed, StageService};
 use tokio::time::Instant;
 
 use super::BreakerOptions;
 use super::machine::{Machine, Phase, Ticket};
-use crate::node::{MetricsLayer, REFUSED, call_of, verdict};
+use crate::node::{MetricsLayer, call_of, verdict};
 
 #[derive(Debug)]
 struct Shared {
@@ -122,7 +122,7 @@ impl Middleware<Request> for BreakerLayer {
             let probe = call_of(&request).is_some_and(|call| call.probe);
             // Asked when the call is made and not when its future is.
             let Some(ticket) = shared.change(|machine, now| machine.admit(now, probe)) else {
-                return Err(Error::node(&shared.node, REFUSED));
+                return Err(Error::node(&shared.node, NodeFailure::BreakerOpen));
             };
             let mut guard = Guard { shared, ticket, healthy: None };
             let answer = next.run(request).await;

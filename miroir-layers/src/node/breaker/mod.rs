@@ -24,14 +24,14 @@
 //! Reads `NodeCall::probe`.
 //!
 //! # Errors
-//! `NodeFailed("breaker_open")`, the node's fault: another replica may answer.
+//! `NodeFailed(NodeFailure::BreakerOpen)`, the node's fault: another replica may answer.
 //!
 //! # Metrics
 //! `miroir_breaker_state{node_id}`: 0 closed, 1 half-open, 2 open.
 //!
 //! # Example
 //! ```
-//! use miroir_pipeline::{Error, node::Scores};
+//! use miroir_pipeline::{Error, NodeFailure, node::Scores};
 //! use miroir_layers::node::{BreakerLayer, BreakerOptions};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -42,7 +42,7 @@
 //!
 //! let get = || http::Request::get("/stats").body(Default::default()).unwrap();
 //! let call = service.spawn_call(get());
-//! inner.next_request().await.fail(Error::node(&node, "connect"));
+//! inner.next_request().await.fail(Error::node(&node, NodeFailure::Connect));
 //! assert!(call.await.is_err());
 //!
 //! assert_eq!(service.call(get()).await.unwrap_err().label(), "breaker_open");

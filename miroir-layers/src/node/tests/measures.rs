@@ -24,13 +24,14 @@ fn calls_are_counted_and_timed() {
     let text = measured(|| async {
         let id = node();
         let (mut service, mut inner) = layered(MetricsLayer::new(&id));
-        for reply in [Ok(200), Ok(404), Ok(500), Ok(503), Ok(401), Err("reset"), Err(REFUSED)] {
+        let (reset, refused) = (NodeFailure::Reset, NodeFailure::BreakerOpen);
+        for reply in [Ok(200), Ok(404), Ok(500), Ok(503), Ok(401), Err(reset), Err(refused)] {
             let call = service.spawn_call(interactive());
             let exchange = inner.next_request().await;
             wait(250).await;
             match reply {
                 Ok(status) => exchange.respond(answer(status)),
-                Err(what) => exchange.fail(Error::node(&id, what)),
+                Err(failure) => exchange.fail(Error::node(&id, failure)),
             }
             let _ = call.await;
         }
@@ -39,11 +40,8 @@ fn calls_are_counted_and_timed() {
         drop(call);
         exchange.cancelled().await;
     });
-    for (error, count) in
-        [("server_error", 1), ("overloaded", 1), ("refused_key", 1), ("reset", 1), (REFUSED, 1)]
-    {
-        let line =
-            format!("miroir_node_errors_total{{node_id=\"a\",error_type=\"{error}\"}} {count}");
+    for error in ["server_error", "overloaded", "refused_key", "reset", "breaker_open"] {
+        let line = format!("miroir_node_errors_total{{node_id=\"a\",error_type=\"{error}\"}} 1");
         assert_metric(&text, &line);
     }
     let name = "miroir_node_request_duration_seconds";
@@ -111,12 +109,10 @@ fn statuses_are_judged_like_the_calls_that_carry_them() {
         let status = StatusCode::from_u16(status).unwrap();
         let response = || HttpResponse::builder().status(status).body(Bytes::new()).unwrap();
         let accepted = Call::accept(&node(), response());
-        let expected = match accepted.as_ref().map_err(|error| error.kind()) {
-            Err(ErrorKind::NodeFailed(what)) => Some(*what),
-            _ => None,
-        };
+        let expected = accepted.err().and_then(|error| error.node_failure());
         // A node never answers 1xx or 3xx; `accept` takes them for failures.
         if !status.is_redirection() {
+            let expected = expected.map(NodeFailure::label);
             assert_eq!(failure(&Ok(response())), expected, "{status}");
         }
     }

@@ -6,9 +6,8 @@ use ::http::{Response as HttpResponse, StatusCode};
 use bytes::Bytes;
 use miroir_api::NodeId;
 use miroir_pipeline::context::{Class, Context};
-use miroir_pipeline::error::ErrorKind;
 use miroir_pipeline::node::{Call, NodeCall, Request, Response, Scores};
-use miroir_pipeline::{Error, Fault, Stack};
+use miroir_pipeline::{Error, Fault, NodeFailure, Stack};
 use miroir_test::contract::{cancellation, contract, readiness};
 use miroir_test::layered;
 use miroir_test::mock::{MockHandle, Spawned, mock};
@@ -237,7 +236,7 @@ async fn errors_are_failures_and_not_quick_answers() {
         (Ok(404), false),
         (Ok(500), true),
         (Ok(429), true),
-        (Err("connect"), true),
+        (Err(NodeFailure::Connect), true),
     ] {
         let (scores, mut service, mut inner) = load();
         let call = service.spawn_call(interactive());
@@ -245,7 +244,7 @@ async fn errors_are_failures_and_not_quick_answers() {
         wait(30).await;
         match reply {
             Ok(status) => exchange.respond(answer(status)),
-            Err(what) => exchange.fail(Error::node(&node(), what)),
+            Err(failure) => exchange.fail(Error::node(&node(), failure)),
         }
         let _ = call.await;
         let score = scores.node(&node());
@@ -319,17 +318,15 @@ impl Guarded {
     }
 
     async fn trip(&mut self) {
-        self.call(interactive(), Err(Error::node(&node(), "connect"))).await;
+        self.call(interactive(), Err(Error::node(&node(), NodeFailure::Connect))).await;
         self.call(interactive(), Ok(502)).await;
         assert!(self.is_open());
     }
 
     async fn assert_refused(&mut self) {
         let answer = self.service.call(interactive()).await;
-        assert!(matches!(
-            answer.as_ref().unwrap_err().kind(),
-            ErrorKind::NodeFailed("breaker_open")
-        ));
+        let failure = answer.as_ref().unwrap_err().node_failure();
+        assert_eq!(failure, Some(NodeFailure::BreakerOpen));
         assert_eq!(answer.unwrap_err().retry(), miroir_pipeline::Retry::OtherReplica);
         self.inner.assert_idle().await;
     }
@@ -375,7 +372,7 @@ async fn it_half_opens_in_time_even_if_nobody_calls() {
     let exchange = guarded.inner.next_request().await;
     assert!(guarded.is_open());
     guarded.assert_refused().await;
-    exchange.fail(Error::node(&node(), "timeout"));
+    exchange.fail(Error::node(&node(), NodeFailure::Timeout));
     let _ = trial.await;
 
     // Twice as long this time.
@@ -410,7 +407,7 @@ async fn a_trial_that_is_given_up_makes_room_for_another() {
 async fn a_health_probe_passes_and_closes_it() {
     let mut guarded = Guarded::new();
     guarded.trip().await;
-    guarded.call(probe(), Err(Error::node(&node(), "connect"))).await;
+    guarded.call(probe(), Err(Error::node(&node(), NodeFailure::Connect))).await;
     assert!(guarded.is_open());
     guarded.call(probe(), Ok(200)).await;
     assert!(!guarded.is_open());

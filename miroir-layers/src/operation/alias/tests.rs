@@ -7,16 +7,15 @@ use bytes::Bytes;
 use http::StatusCode;
 use miroir_api::IndexUid;
 use miroir_core::keys::Scope;
-use miroir_pipeline::Error;
 use miroir_pipeline::cluster::aliases::AliasTable;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::operation::{
     IndexOp, MultiSearch, Operation, Request, Response, SettingsOp, TaskOp, Write,
 };
 use miroir_pipeline::query::{FetchOne, List, Original, RawObject, Search};
-use miroir_store::TaskQuery;
-use miroir_store::clock;
+use miroir_pipeline::{Effect, Error};
 use miroir_store::records::{Alias, Target};
+use miroir_store::{TaskQuery, clock};
 use miroir_test::contract::contract;
 use miroir_test::layered;
 use miroir_test::mock::{Exchange, MockHandle, Spawned};
@@ -92,7 +91,7 @@ async fn keeps_the_contract() {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_names_an_index_may_name_an_alias() {
-    let settings = |change| SettingsOp { index: "shop".into(), setting: None, change };
+    let settings = |effect| SettingsOp { index: "shop".into(), setting: None, effect };
     let fetch = FetchOne { id: "1".into(), query: None };
     for op in [
         search("shop", &json!({})),
@@ -101,8 +100,8 @@ async fn whatever_names_an_index_may_name_an_alias() {
         Operation::Write { index: "shop".into(), write: Write::Clear },
         Operation::Index(IndexOp::Get("shop".into())),
         Operation::Index(IndexOp::Stats("shop".into())),
-        Operation::Settings(settings(false)),
-        Operation::Settings(settings(true)),
+        Operation::Settings(settings(Effect::Read)),
+        Operation::Settings(settings(Effect::Change)),
     ] {
         let (mut service, mut inner) = begin();
         let call = service.spawn_call(request(op));
@@ -263,15 +262,15 @@ async fn a_list_goes_through_the_indexes_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_about_several_indexes_is_refused() {
-    let settings = |change| SettingsOp { index: "logs".into(), setting: None, change };
+    let settings = |effect| SettingsOp { index: "logs".into(), setting: None, effect };
     let (mut service, mut inner) = begin();
     for (op, expected) in [
         (
             Operation::Write { index: "logs".into(), write: Write::Clear },
             "409 miroir_multi_alias_not_writable",
         ),
-        (Operation::Settings(settings(true)), "409 miroir_multi_alias_not_writable"),
-        (Operation::Settings(settings(false)), "400 miroir_multi_alias_unsupported"),
+        (Operation::Settings(settings(Effect::Change)), "409 miroir_multi_alias_not_writable"),
+        (Operation::Settings(settings(Effect::Read)), "400 miroir_multi_alias_unsupported"),
         (Operation::Index(IndexOp::Stats("logs".into())), "400 miroir_multi_alias_unsupported"),
     ] {
         assert_eq!(code(&service.call(request(op)).await.unwrap_err()), expected);

@@ -11,7 +11,7 @@ use miroir_core::keys::{ApiKey, Scope, Tenant};
 use miroir_pipeline::context::{Class, Context, Origin};
 use miroir_pipeline::operation::{MultiSearch, Operation, Request, Response, Write};
 use miroir_pipeline::query::{Original, RawObject, Search, SearchKind};
-use miroir_pipeline::{Error, Stack};
+use miroir_pipeline::{Error, NodeFailure, Stack};
 use miroir_test::contract::{cancellation, contract, readiness};
 use miroir_test::layered;
 use miroir_test::mock::{MockHandle, Spawned, mock};
@@ -177,7 +177,10 @@ async fn errors_are_a_difference_unless_they_are_the_same() {
     let mut rig = Rig::new(ShadowOptions::default());
     let refusal = |code: &str| Response::json(StatusCode::BAD_REQUEST, &json!({ "code": code }));
     rig.ask(search(), hits(&[1])).await;
-    rig.shadow.next_request().await.fail(Error::node(&NodeId::new("s").unwrap(), "connect"));
+    rig.shadow
+        .next_request()
+        .await
+        .fail(Error::node(&NodeId::new("s").unwrap(), NodeFailure::Connect));
     rig.ask(search(), hits(&[1])).await;
     rig.shadow.next_request().await.fail(Error::index_not_found("m"));
     rig.ask(search(), refusal("a")).await;
@@ -270,7 +273,7 @@ async fn a_shadow_that_hangs_holds_its_seats_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn a_shadow_that_refuses_changes_nothing_for_the_client() {
     let mut rig = Rig::new(ShadowOptions::default());
-    rig.shadow.fail_ready(Error::node(&NodeId::new("s").unwrap(), "connect"));
+    rig.shadow.fail_ready(Error::node(&NodeId::new("s").unwrap(), NodeFailure::Connect));
     let start = Instant::now();
     for at in 0..10 {
         assert_eq!(rig.ask(search(), hits(&[at])).await.body, hits(&[at]).body);
@@ -435,7 +438,7 @@ fn metrics_are_those_that_are_documented() {
             rig.shadow
                 .next_request()
                 .await
-                .fail(Error::node(&NodeId::new("s").unwrap(), "connect"));
+                .fail(Error::node(&NodeId::new("s").unwrap(), NodeFailure::Connect));
             rig.ask(search(), hits(&[1, 2, 3, 4, 5, 6, 7])).await;
             rig.compared(2).await;
         });

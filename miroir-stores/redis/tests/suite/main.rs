@@ -12,10 +12,10 @@ use futures_util::future::join_all;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{IndexUid, TaskUid};
 use miroir_store::records::{Alias, Limit, Pin, Target};
-use miroir_store::{Fence, NewTask, StoreError, Stores, TaskQuery, TaskRecord};
+use miroir_store::{Fence, NewTask, StoreError, Stores, TaskQuery, TaskRecord, TaskState};
 use miroir_store_redis::Options;
 use miroir_test::redis::RedisServer;
-use miroir_test::stores::{Fixture, Tape, listing};
+use miroir_test::stores::{Fixture, TASKS_OF_0_1, Tape, listing};
 use proptest::prelude::*;
 use time::OffsetDateTime;
 use tokio::runtime::Runtime;
@@ -92,6 +92,27 @@ async fn a_leader_of_a_former_term_changes_nothing() {
     assert_eq!(new.pods.take_notes().await.unwrap().len(), 1);
 }
 
+/// What version 0.1 wrote of tasks in every state is read.
+#[tokio::test]
+async fn tasks_of_version_0_1_are_read() {
+    let options = own();
+    let prefix = options.key_prefix.clone();
+    let stores = open(options).await;
+    let mut raw = Raw::new(RedisServer::shared()).await;
+    for line in TASKS_OF_0_1.lines() {
+        let old: TaskRecord = serde_json::from_str(line).unwrap();
+        assert!(!matches!(old.protocol.state, Some(TaskState::Unreadable(_))), "{line}");
+        let new = NewTask { kind: old.kind, status: old.status, ..new_task("a") };
+        let uid = stores.tasks.insert(new).await.unwrap().uid;
+        // Uid and index are kept beside the record, which Redis has not to understand.
+        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+        (record["uid"], record["index"]) = (0.into(), serde_json::Value::Null);
+        raw.set_field(&format!("{prefix}tasks:{uid}"), "record", &record.to_string()).await;
+        let read = stores.tasks.get(uid).await.unwrap().unwrap();
+        assert_eq!(TaskRecord { uid: old.uid, index: old.index.clone(), ..read }, old);
+    }
+}
+
 /// Several connections insert, change and prune at once: uids are dense, no change is lost, and
 /// what lists are made of agrees with the tasks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -158,6 +179,7 @@ async fn swaps_race_with_updates_of_swaps() {
         ..new_task("a")
     };
     let swap = handles[0].tasks.insert(swap).await.unwrap();
+    let awaits = |step: u32| TaskState::Rename { awaits: vec![step.to_string()] }.into();
     let swapping = async {
         for _ in 0..15 {
             let (a, b) = ("a".to_owned(), "b".to_owned());
@@ -167,13 +189,13 @@ async fn swaps_race_with_updates_of_swaps() {
     let updating = async {
         for step in 0..15 {
             let mut task = handles[1].tasks.get(swap.uid).await.unwrap().unwrap();
-            task.protocol = Some(step.into());
+            task.protocol = awaits(step);
             handles[1].tasks.update(task).await.unwrap();
         }
     };
     tokio::join!(swapping, updating);
     let task = handles[1].tasks.get(swap.uid).await.unwrap().unwrap();
-    assert_eq!(task.protocol, Some(14.into()));
+    assert_eq!(task.protocol, awaits(14));
     let said = &task.details.unwrap()["swaps"][0]["indexes"];
     assert!(said == &serde_json::json!(["a", "x"]) || said == &serde_json::json!(["b", "x"]));
 }

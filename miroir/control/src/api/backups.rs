@@ -5,21 +5,21 @@
 //! own, and one that wrote none is rebuilt from the others. The task succeeds when those who wrote
 //! hold every shard of every index; otherwise it fails and names who wrote nothing.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::join_all;
 use http::Method;
 use miroir_api::NodeId;
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use serde_json::{Map, Value, json};
 
-use crate::api::Control;
-use crate::api::tasks;
+use crate::api::{Control, tasks};
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::node::{Call, TaskRef};
 use miroir_pipeline::operation::{Request, Response};
-use miroir_store::clock;
-use miroir_store::{NewTask, NodeTask, TaskRecord};
+use miroir_store::{NewTask, NodeTask, TaskRecord, TaskState, clock};
 
 /// One way of keeping a copy.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl Control {
 
     async fn ask_all(&self, request: &Request, backup: &Backup) -> Result<Response, Error> {
         let topology = self.shared.membership.topology();
-        let call = Call::new(Method::POST, backup.operation, backup.path);
+        let call = Call::change(Method::POST, backup.operation, backup.path);
         let sent = topology.nodes().map(|node| {
             let call = &call;
             async move {
@@ -81,21 +81,23 @@ impl Control {
 
 /// Remembers what a node called its dump.
 pub(crate) fn note(
-    protocol: &mut Option<Value>,
+    state: &mut Option<TaskState>,
     node: &NodeId,
     details: Option<&Map<String, Value>>,
 ) {
-    let Some(dump @ Value::String(_)) = details.and_then(|d| d.get("dumpUid")) else { return };
-    let state = protocol.get_or_insert_with(|| json!({}));
-    if state.get("dumps").is_none() {
-        state["dumps"] = json!({});
+    let Some(Value::String(dump)) = details.and_then(|d| d.get("dumpUid")) else { return };
+    let state = state.get_or_insert_with(|| TaskState::Dump { dumps: BTreeMap::new() });
+    if let TaskState::Dump { dumps } = state {
+        dumps.insert(node.clone(), dump.clone());
     }
-    state["dumps"][node.as_str()] = dump.clone();
 }
 
 /// What a node called its dump.
 pub(crate) fn dump_of<'a>(record: &'a TaskRecord, node: &NodeId) -> Option<&'a str> {
-    record.protocol.as_ref()?.get("dumps")?.get(node.as_str())?.as_str()
+    match &record.protocol.state {
+        Some(TaskState::Dump { dumps }) => dumps.get(node).map(String::as_str),
+        _ => None,
+    }
 }
 
 /// Whether some nodes hold every shard of every index.
@@ -169,9 +171,13 @@ mod tests {
             record(&[("a", TaskStatus::Succeeded, false), ("b", TaskStatus::Succeeded, false)]);
         for (node, dump) in [("b", "20240101-000000002"), ("a", "20240101-000000001")] {
             let details = json!({ "dumpUid": dump });
-            note(&mut task.protocol, &NodeId::new(node).unwrap(), details.as_object());
+            note(&mut task.protocol.state, &NodeId::new(node).unwrap(), details.as_object());
         }
-        note(&mut task.protocol, &NodeId::new("a").unwrap(), json!({"dumpUid": null}).as_object());
+        note(
+            &mut task.protocol.state,
+            &NodeId::new("a").unwrap(),
+            json!({"dumpUid": null}).as_object(),
+        );
         conclude(&mut task, |_| panic!("all nodes are everything"));
         assert_eq!(task.status, TaskStatus::Succeeded);
         assert_eq!(task.details.as_ref().unwrap()["dumpUid"], "20240101-000000001");

@@ -9,14 +9,12 @@ use http::Method;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use serde_json::Map;
 
-use crate::api::Control;
-use crate::api::{indexes, tasks};
+use crate::api::{Control, indexes, tasks};
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::node::{Call, TaskRef};
 use miroir_pipeline::operation::{Request, Response};
-use miroir_store::clock;
-use miroir_store::{IndexEntry, NewTask, NodeTask, TaskRecord};
+use miroir_store::{IndexEntry, NewTask, NodeTask, TaskRecord, clock};
 
 /// Units of sizes in tasks.
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -106,7 +104,7 @@ async fn send(
     };
     let mut record = shared.stores.tasks.insert(task).await?;
     let path = format!("/indexes/{}/compact", entry.physical);
-    let call = Call::new(Method::POST, "indexes_compact", path);
+    let call = Call::change(Method::POST, "indexes_compact", path);
     let answers = join_all(record.nodes.iter().map(|task| {
         let call = &call;
         async move {

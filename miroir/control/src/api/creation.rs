@@ -24,15 +24,14 @@ use miroir_pipeline::error::{Error, ErrorKind};
 use miroir_pipeline::index::scatter::listing;
 use miroir_pipeline::index::scatter::missed::Fate;
 use miroir_pipeline::node::{Call, TaskRef};
-use miroir_store::IndexEntry;
-use miroir_store::clock;
+use miroir_store::{IndexEntry, clock};
 
 /// The calls that make an index on a node.
 pub(crate) fn creation_calls(physical: &str, primary_key: Option<&str>, base: &Value) -> Vec<Call> {
     let body = json!({"uid": physical, "primaryKey": primary_key}).to_string();
     vec![
-        Call::new(Method::POST, "indexes_post", "/indexes").json(body),
-        Call::new(Method::PATCH, "settings_patch", format!("/indexes/{physical}/settings"))
+        Call::change(Method::POST, "indexes_post", "/indexes").json(body),
+        Call::change(Method::PATCH, "settings_patch", format!("/indexes/{physical}/settings"))
             .json(base.to_string()),
     ]
 }

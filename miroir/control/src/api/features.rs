@@ -14,6 +14,7 @@ use crate::api::Control;
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::context::{Context, Origin};
+use miroir_pipeline::effect::Effect;
 use miroir_pipeline::error::{Error, ErrorKind};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{Request, Response};
@@ -51,7 +52,7 @@ fn overlaid(mut node: Map<String, Value>, set: &[(String, bool)]) -> Map<String,
 
 fn patch(set: &[(String, bool)]) -> Call {
     let body = overlaid(Map::new(), set);
-    Call::new(Method::PATCH, "features_patch", PATH).json(Value::Object(body).to_string())
+    Call::change(Method::PATCH, "features_patch", PATH).json(Value::Object(body).to_string())
 }
 
 /// The switches of a submitted body; `null` leaves one as it is.
@@ -112,8 +113,12 @@ impl Control {
         Call::parse(&node, &body)
     }
 
-    pub(crate) async fn features(&self, request: &Request) -> Result<Response, Error> {
-        if request.original.method != Method::PATCH {
+    pub(crate) async fn features(
+        &self,
+        request: &Request,
+        effect: Effect,
+    ) -> Result<Response, Error> {
+        if effect == Effect::Read {
             let node = self.node_features(&request.cx).await?;
             let set = self.shared.stores.features.list().await?;
             return Ok(Response::ok(&overlaid(node, &set)));

@@ -69,7 +69,7 @@ impl Control {
 
         let topology = self.shared.membership.topology();
         let call =
-            Call::new(Method::POST, "fields_post", format!("/indexes/{}/fields", entry.physical));
+            Call::read(Method::POST, "fields_post", format!("/indexes/{}/fields", entry.physical));
         let all = ShardSet::full(entry.shards);
         let leaf = leaf::Request {
             target: Target::Cover { shards: all, avoid: Vec::new(), chosen: None },

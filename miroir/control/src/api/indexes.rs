@@ -10,11 +10,10 @@ use miroir_api::IndexUid;
 use miroir_api::meili::{ApiError, TaskKind};
 use serde_json::{Map, Value, json};
 
-use crate::api::Control;
 use crate::api::creation::creation_calls;
 use crate::api::keys::forbidden;
 use crate::api::settings::node_base_settings;
-use crate::api::tasks;
+use crate::api::{Control, tasks};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::StaleKind;
 use miroir_pipeline::cluster::sequencer::Exclusive;
@@ -23,8 +22,7 @@ use miroir_pipeline::index::scatter::{Batch, Plan, dispatch_write};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{IndexOp, Request, Response};
 use miroir_pipeline::query::RawObject;
-use miroir_store::clock;
-use miroir_store::{IndexEntry, NewTask};
+use miroir_store::{IndexEntry, NewTask, TaskState, clock};
 
 pub(crate) fn not_found(name: &str) -> ApiError {
     ApiError::new("index_not_found", format!("Index `{name}` not found."))
@@ -217,7 +215,7 @@ impl Control {
                 .await;
         };
         let call =
-            Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));
+            Call::change(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));
         // Where a node is missing, the others' numbers overlap: count before there is nothing left.
         let counted = if self
             .shared
@@ -232,7 +230,7 @@ impl Control {
         };
         let plan = self.plan(&entry, &[call], StaleKind::Deleted, gate);
         let mut task = Self::task(&entry, TaskKind::IndexDeletion, details);
-        task.protocol = counted.map(|documents| json!({"documents": documents}));
+        task.protocol.state = counted.map(|documents| TaskState::IndexDeletion { documents });
         let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
         let outcome = dispatch_write(leaves, shared, plan, task, request.cx.clone()).await?;
         Ok(tasks::accepted_with(&outcome.record, outcome.degraded))
@@ -278,9 +276,12 @@ impl Control {
                 )))
                 .await;
             }
-            let call =
-                Call::new(Method::PATCH, "indexes_patch", format!("/indexes/{}", entry.physical))
-                    .json(json!({"primaryKey": key}).to_string());
+            let call = Call::change(
+                Method::PATCH,
+                "indexes_patch",
+                format!("/indexes/{}", entry.physical),
+            )
+            .json(json!({"primaryKey": key}).to_string());
             self.apply_everywhere(&entry, &[call], &request.cx)
                 .await
                 .map_err(|missed| missed.error)?;

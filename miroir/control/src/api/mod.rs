@@ -32,7 +32,7 @@ use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{
     ControlPlane, MissingIndex, Operation, Request, Response, SystemOp, refusal,
 };
-use miroir_store::{IndexEntry, NewTask, TaskRecord, clock};
+use miroir_store::{IndexEntry, NewTask, TaskRecord, TaskState, clock};
 use serde_json::{Map, Value, json};
 use tower::Service;
 
@@ -67,7 +67,7 @@ impl Control {
             Operation::System(SystemOp::Version) => self.version(&request).await,
             Operation::System(SystemOp::Stats) => self.instance_stats(&request).await,
             Operation::System(SystemOp::Rule(op)) => self.rule_op(&request, op.clone()).await,
-            Operation::System(SystemOp::Features) => self.features(&request).await,
+            Operation::System(SystemOp::Features(effect)) => self.features(&request, effect).await,
             Operation::System(SystemOp::Webhook(op)) => self.webhook_op(&request, op).await,
             Operation::System(SystemOp::Dump) => self.back_up(&request, &backups::DUMP).await,
             Operation::System(SystemOp::Snapshot) => {
@@ -135,7 +135,7 @@ impl Control {
             |record: &TaskRecord| record.physical.as_ref().is_some_and(|p| physical.contains(p));
         if unfinished.iter().any(about) {
             task.status = TaskStatus::Enqueued;
-            task.protocol = Some(json!({"awaits": physical}));
+            task.protocol = TaskState::Rename { awaits: physical }.into();
         }
         let record = self.shared.stores.tasks.insert(task).await?;
         self.follow_names(&record).await?;

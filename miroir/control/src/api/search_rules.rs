@@ -16,18 +16,15 @@ use miroir_api::meili::TaskKind;
 use miroir_api::{IndexUid, NodeId};
 use serde_json::{Map, Value, json};
 
-use crate::api::Control;
-use crate::api::tasks;
+use crate::api::{Control, tasks};
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, ErrorKind};
 use miroir_pipeline::node::{Call, TaskRef};
 use miroir_pipeline::operation::{Request, Response, RuleOp};
-use miroir_pipeline::query::RawObject;
-use miroir_pipeline::query::query_pairs;
-use miroir_store::clock;
-use miroir_store::{NewTask, NodeTask};
+use miroir_pipeline::query::{RawObject, query_pairs};
+use miroir_store::{NewTask, NodeTask, clock};
 
 const FEATURE: &str = "dynamicSearchRules";
 const PATH: &str = "/dynamic-search-rules";
@@ -120,7 +117,7 @@ fn to_send<'a>(shared: &ClusterState, rules: &'a Rules) -> BTreeMap<&'a str, Val
 }
 
 fn patch(uid: &str, rule: &Value) -> Call {
-    Call::new(Method::PATCH, "rules_patch", format!("{PATH}/{uid}")).json(rule.to_string())
+    Call::change(Method::PATCH, "rules_patch", format!("{PATH}/{uid}")).json(rule.to_string())
 }
 
 /// Brings nodes that may have other rules up to date.
@@ -178,13 +175,13 @@ async fn bring_up(
     wanted: &BTreeMap<&str, Value>,
     cx: &Context,
 ) -> Result<(), Error> {
-    let list = Call::new(Method::POST, "rules_list", PATH).json(json!({"limit": ALL}).to_string());
+    let list = Call::read(Method::POST, "rules_list", PATH).json(json!({"limit": ALL}).to_string());
     let body: Value = Call::parse(node, &shared.nodes.call(node, &list, cx).await?)?;
     let rules = body["results"].as_array().cloned().unwrap_or_default();
     let there: BTreeMap<&str, &Value> =
         rules.iter().filter_map(|rule| Some((rule["uid"].as_str()?, rule))).collect();
     for uid in there.keys().filter(|uid| !wanted.contains_key(*uid)) {
-        let call = Call::new(Method::DELETE, "rules_delete", format!("{PATH}/{uid}"));
+        let call = Call::change(Method::DELETE, "rules_delete", format!("{PATH}/{uid}"));
         shared.nodes.call(node, &call, cx).await?;
     }
     for (uid, rule) in wanted {
@@ -296,12 +293,12 @@ impl Control {
             Some((uid, None)) => {
                 after.remove(uid);
                 let path = format!("{PATH}/{uid}");
-                (Call::new(Method::DELETE, "rules_delete", path), json!({"updatedRules": 1}))
+                (Call::change(Method::DELETE, "rules_delete", path), json!({"updatedRules": 1}))
             }
             None => {
                 after.clear();
                 let details = json!({"deletedDocuments": null});
-                (Call::new(Method::DELETE, "rules_clear", PATH), details)
+                (Call::change(Method::DELETE, "rules_clear", PATH), details)
             }
         };
         let (old, new) = (print(&to_send(shared, &before)), print(&to_send(shared, &after)));

@@ -11,17 +11,17 @@ use http::Method;
 use miroir_api::meili::TaskKind;
 use serde_json::{Map, Value, json};
 
-use crate::api::Control;
-use crate::api::tasks;
+use crate::api::{Control, tasks};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::{Stale, StaleKind};
 use miroir_pipeline::cluster::ClusterOptions;
+use miroir_pipeline::effect::Effect;
 use miroir_pipeline::error::{Error, ErrorKind, Retry};
 use miroir_pipeline::index::scatter::{Plan, dispatch_write};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{Request, Response, SettingsOp, foreign};
-use miroir_store::clock;
-use miroir_store::{IndexEntry, NewTask};
+use miroir_store::task_state::{Broadcast, Proposal};
+use miroir_store::{IndexEntry, NewTask, TaskState, clock};
 
 const SHARD: &str = "_miroir_shard";
 /// `maxTotalHits` on nodes: Miroir applies the client's value.
@@ -209,7 +209,7 @@ impl Control {
         request: &Request,
         op: SettingsOp,
     ) -> Result<Response, Error> {
-        if op.change {
+        if op.effect == Effect::Change {
             self.change_settings(request, op).await
         } else {
             self.show(request, op).await
@@ -267,7 +267,7 @@ impl Control {
         let error = self.refusal(request, NOWHERE).await;
         if matches!(error.kind(), ErrorKind::Internal) {
             // It had no complaint after all, and made an index: take it back.
-            let call = Call::new(Method::DELETE, "indexes_delete", NOWHERE);
+            let call = Call::change(Method::DELETE, "indexes_delete", NOWHERE);
             for node in self.shared.nodes.any() {
                 if let Err(error) = self.shared.nodes.call(&node, &call, &request.cx).await {
                     tracing::warn!(%error, "a scratch index could not be deleted");
@@ -340,20 +340,19 @@ impl Control {
                 entry
             }
         };
-        let call = Call::new(
+        let call = Call::change(
             Method::PATCH,
             "settings_patch",
             format!("/indexes/{}/settings", entry.physical),
         )
         .json(nodes.to_string());
+        let patch = nodes.as_object().cloned().unwrap_or_default();
+        let proposal = Proposal { overlay, submitted: shown(&submitted), patch };
         let task = NewTask {
             index: Some(entry.name.to_string()),
             physical: Some(entry.physical.clone()),
             details: Some(shown(&submitted)),
-            protocol: Some(json!({"settings": {
-                "step": "propose", "attempt": 0, "overlay": overlay, "submitted": shown(&submitted),
-                "patch": nodes,
-            }})),
+            protocol: TaskState::Settings(Broadcast::Proposed(proposal)).into(),
             ..NewTask::new(TaskKind::SettingsUpdate, clock::now())
         };
         let plan = Plan { preflight: true, ..self.plan(&entry, &[call], StaleKind::Index, gate) };
@@ -375,7 +374,7 @@ impl Control {
     /// Lets a node judge settings in a scratch index. The scratch index is on record before it is
     /// made, so that the repairer takes it away whatever happens.
     async fn validate_elsewhere(&self, request: &Request, nodes: &Value) -> Result<(), Error> {
-        let call = Call::new(Method::PATCH, "settings_patch", format!("{NOWHERE}/settings"))
+        let call = Call::change(Method::PATCH, "settings_patch", format!("{NOWHERE}/settings"))
             .json(nodes.to_string());
         let (shared, cx) = (Arc::clone(&self.shared), request.cx.clone());
         let job = self.shared.tracker.spawn(async move {

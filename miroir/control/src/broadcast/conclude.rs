@@ -5,16 +5,15 @@ use std::sync::Arc;
 
 use miroir_api::meili::{ApiError, TaskStatus};
 use miroir_api::{NodeId, hexadecimal};
-use serde_json::{Map, Value, json};
 
 use crate::api::settings::apply_overlay;
-use crate::broadcast::verify::{phase, publish_version};
+use crate::broadcast::verify::{phase, proposal, publish_version};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::index::scatter::missed::{self, Fate};
 use miroir_pipeline::node_errors;
-use miroir_store::clock;
-use miroir_store::{IndexEntry, TaskRecord};
+use miroir_store::task_state::Broadcast;
+use miroir_store::{IndexEntry, TaskRecord, TaskState, clock};
 
 /// Takes nodes whose settings nobody could check out of reads until they copied them.
 pub(crate) async fn leave_out(
@@ -72,14 +71,7 @@ pub(crate) async fn commit(
     hashes: &BTreeMap<NodeId, [u8; 32]>,
 ) -> Result<(), Error> {
     phase(shared, 3);
-    let empty = Map::new();
-    let overlay = record
-        .protocol
-        .as_ref()
-        .and_then(|p| p.pointer("/settings/overlay"))
-        .and_then(Value::as_object)
-        .unwrap_or(&empty)
-        .clone();
+    let overlay = proposal(record).map(|proposal| proposal.overlay.clone()).unwrap_or_default();
     let task = record.uid;
     let hash = hashes.values().next().map(|hash| hexadecimal(hash));
     let stored = shared
@@ -106,7 +98,7 @@ pub(crate) async fn commit(
     }
     publish_version(shared);
     record.status = TaskStatus::Succeeded;
-    record.protocol = Some(json!({"done": version}));
+    record.protocol = TaskState::Settings(Broadcast::Committed(version)).into();
     end(shared, record, &entry.physical);
     Ok(())
 }

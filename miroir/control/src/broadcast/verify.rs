@@ -21,9 +21,10 @@ use sha2::{Digest, Sha256};
 use crate::broadcast::conclude::{commit, end, freeze, leave_out, refuse};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
-use miroir_pipeline::error::{Error, ErrorKind};
+use miroir_pipeline::error::{Error, ErrorKind, NodeFailure};
 use miroir_pipeline::node::{Call, TaskRef};
-use miroir_store::{IndexEntry, TaskRecord};
+use miroir_store::task_state::{Broadcast, Proposal};
+use miroir_store::{IndexEntry, TaskRecord, TaskState};
 
 /// SHA-256 of settings in canonical form: object keys sorted at every depth, arrays that Meilisearch
 /// treats as sets left as the node prints them (sorted already).
@@ -100,16 +101,17 @@ pub fn decide(
     Some(Decision::Repair { reference: reference.clone(), nodes, refused })
 }
 
-/// Shows what nodes made of the submitted settings, except where they hold another form.
-pub(crate) fn note_details(
-    details: &mut Option<Map<String, Value>>,
-    protocol: &mut Option<Value>,
-    node: Option<&Map<String, Value>>,
-) {
-    let submitted = protocol.as_ref().and_then(|p| p.pointer("/settings/submitted"));
-    let (Some(submitted), Some(node)) = (submitted.and_then(Value::as_object), node) else {
-        return;
-    };
+/// The settings that a task is proposing.
+pub(crate) fn proposal(record: &TaskRecord) -> Option<&Proposal> {
+    match &record.protocol.state {
+        Some(TaskState::Settings(Broadcast::Proposed(proposal))) => Some(proposal),
+        _ => None,
+    }
+}
+
+/// Shows what a node made of the submitted settings, except where it holds another form.
+pub(crate) fn note_details(record: &mut TaskRecord, node: Option<&Map<String, Value>>) {
+    let (Some(Proposal { submitted, .. }), Some(node)) = (proposal(record), node) else { return };
     let mut shown = Map::new();
     for (key, value) in submitted {
         let own = matches!(
@@ -119,7 +121,7 @@ pub(crate) fn note_details(
         let value = if own { value } else { node.get(key).unwrap_or(value) };
         shown.insert(key.clone(), value.clone());
     }
-    *details = Some(shown);
+    record.details = Some(shown);
 }
 
 pub(crate) async fn read_settings(
@@ -154,7 +156,7 @@ pub(crate) async fn wait_for(
             return Ok(seen.status);
         }
         if cx.deadline.remaining().is_zero() {
-            return Err(Error::node(node, "timeout"));
+            return Err(Error::node(node, NodeFailure::Timeout));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));
@@ -178,9 +180,12 @@ pub(crate) async fn reapply(
     settings: &Value,
 ) -> Result<(), Untaken> {
     let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
-    let call =
-        Call::new(Method::PATCH, "settings_patch", format!("/indexes/{}/settings", entry.physical))
-            .json(settings.to_string());
+    let call = Call::change(
+        Method::PATCH,
+        "settings_patch",
+        format!("/indexes/{}/settings", entry.physical),
+    )
+    .json(settings.to_string());
     let answer = async {
         let before = shared.membership.task_uids.highest(node);
         let body = shared.nodes.call(node, &call, &cx).await?;

@@ -20,16 +20,17 @@ use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
 use serde_json::{Value, json};
 
-use crate::api::Control;
-use crate::api::tasks;
+use crate::api::{Control, tasks};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
 use miroir_pipeline::node::{Call, TaskRef};
 use miroir_pipeline::operation::{Request, Response};
 use miroir_pipeline::query::Original;
-use miroir_store::clock;
-use miroir_store::{NewTask, NodeTask, StoreError, TaskQuery, TaskRecord};
+use miroir_store::task_state::UidRanges;
+use miroir_store::{
+    NewTask, NodeTask, StoreError, TaskProtocol, TaskQuery, TaskRecord, TaskState, clock,
+};
 
 /// Uids per request to a node.
 const CHUNK: usize = 200;
@@ -37,25 +38,6 @@ const CHUNK: usize = 200;
 const FORGET: usize = 1000;
 /// A uid that no task has: a filter by it chooses nothing.
 const NOBODY: u32 = u32::MAX;
-
-/// Ascending uids as ranges, both ends included.
-fn ranges(uids: &[u32]) -> Vec<[u32; 2]> {
-    let mut out: Vec<[u32; 2]> = Vec::new();
-    for &uid in uids {
-        match out.last_mut() {
-            Some([_, last]) if last.checked_add(1) == Some(uid) => *last = uid,
-            _ => out.push([uid, uid]),
-        }
-    }
-    out
-}
-
-/// The uids in a list of ranges that a task keeps under this name.
-fn kept(record: &TaskRecord, name: &str) -> Vec<u32> {
-    let ranges = record.protocol.as_ref().and_then(|p| p.get(name)).cloned();
-    let ranges: Option<Vec<[u32; 2]>> = ranges.and_then(|r| serde_json::from_value(r).ok());
-    ranges.into_iter().flatten().flat_map(|[first, last]| first..=last).collect()
-}
 
 /// Whether such a task can be canceled on its nodes.
 fn is_cancelable(kind: TaskKind) -> bool {
@@ -86,15 +68,6 @@ fn set(record: &mut TaskRecord, key: &str, value: Value) {
     }
 }
 
-fn keep(record: &mut TaskRecord, key: &str, value: Value) {
-    match &mut record.protocol {
-        Some(Value::Object(state)) => {
-            state.insert(key.to_owned(), value);
-        }
-        other => *other = Some(json!({ key: value })),
-    }
-}
-
 fn end(record: &mut TaskRecord) {
     let now = clock::now();
     record.started_at.get_or_insert(now);
@@ -121,12 +94,18 @@ impl Control {
             self.shared.stores.tasks.uids(query).await?
         };
         uids.sort_unstable();
-        let done = if kind == TaskKind::TaskDeletion { "deletedTasks" } else { "canceledTasks" };
+        let chosen = UidRanges::of(&uids);
+        let (done, state) = match kind {
+            TaskKind::TaskDeletion => {
+                ("deletedTasks", TaskState::Deletion { chosen, awaited: None, forgotten: None })
+            }
+            _ => ("canceledTasks", TaskState::Cancelation { chosen, passed: None }),
+        };
         let filter = format!("?{}", request.original.query.as_deref().unwrap_or_default());
         let details = json!({"matchedTasks": uids.len(), done: null, "originalFilter": filter});
         let task = NewTask {
             details: details.as_object().cloned(),
-            protocol: Some(json!({"chosen": ranges(&uids)})),
+            protocol: state.into(),
             ..NewTask::new(kind, clock::now())
         };
         let record = self.shared.stores.tasks.insert(task).await?;
@@ -170,8 +149,8 @@ fn no_filter(kind: TaskKind) -> Error {
 }
 
 /// Which of the chosen tasks are at work: those with no unfinished task of their index before them.
-fn guard(unfinished: &[TaskRecord], chosen: &[u32]) -> Vec<u32> {
-    let chosen: BTreeSet<u32> = chosen.iter().copied().collect();
+fn at_work(unfinished: &[TaskRecord], chosen: &UidRanges) -> Vec<u32> {
+    let chosen: BTreeSet<u32> = chosen.uids().collect();
     let mut first: BTreeMap<Option<&str>, u32> = BTreeMap::new();
     for task in unfinished.iter().filter(|task| !task.status.is_terminal()) {
         let uid = first.entry(task.physical.as_deref()).or_insert(task.uid.0);
@@ -184,12 +163,14 @@ fn guard(unfinished: &[TaskRecord], chosen: &[u32]) -> Vec<u32> {
 
 /// Whether a deletion still has to wait. What it waits for is fixed when it is first looked at.
 async fn has_to_wait(shared: &ClusterState, record: &mut TaskRecord) -> Result<bool, Error> {
+    let Some(TaskState::Deletion { chosen, awaited, .. }) = &mut record.protocol.state else {
+        return Ok(true);
+    };
     let tasks = &shared.stores.tasks;
-    if record.protocol.as_ref().is_none_or(|p| p.get("awaited").is_none()) {
-        let awaited = guard(&tasks.unfinished().await?, &kept(record, "chosen"));
-        keep(record, "awaited", json!(ranges(&awaited)));
+    if awaited.is_none() {
+        *awaited = Some(UidRanges::of(&at_work(&tasks.unfinished().await?, chosen)));
     }
-    for uid in kept(record, "awaited") {
+    for uid in awaited.iter().flat_map(UidRanges::uids) {
         if tasks.get(TaskUid(uid)).await?.is_some_and(|task| !task.status.is_terminal()) {
             return Ok(true);
         }
@@ -210,10 +191,13 @@ pub(crate) async fn forget(
     record.status = TaskStatus::Processing;
     shared.stores.tasks.update(record.clone()).await?;
     let mut on_nodes: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
+    let Some(TaskState::Deletion { chosen, forgotten, .. }) = &record.protocol.state else {
+        return Ok(());
+    };
+    let chosen: Vec<u32> = chosen.uids().collect();
     // Counted anew after a restart: what was forgotten before it is not there again.
-    let before = record.protocol.as_ref().and_then(|p| p.get("forgotten"));
-    let mut forgotten = before.and_then(Value::as_u64).unwrap_or(0);
-    for chunk in kept(record, "chosen").chunks(FORGET) {
+    let mut forgotten = forgotten.unwrap_or(0);
+    for chunk in chosen.chunks(FORGET) {
         let removed = shared.stores.tasks.remove(chunk.to_vec()).await?;
         if removed.is_empty() {
             continue;
@@ -224,12 +208,14 @@ pub(crate) async fn forget(
                 on_nodes.entry(task.node.clone()).or_default().push(uid);
             }
         }
-        keep(record, "forgotten", forgotten.into());
+        if let Some(TaskState::Deletion { forgotten: noted, .. }) = &mut record.protocol.state {
+            *noted = Some(forgotten);
+        }
         shared.stores.tasks.update(record.clone()).await?;
     }
     set(record, "deletedTasks", forgotten.into());
     record.status = TaskStatus::Succeeded;
-    record.protocol = None;
+    record.protocol = TaskProtocol::default();
     end(record);
     let state = Arc::clone(shared);
     shared.tracker.spawn(async move { forget_on_nodes(&state, on_nodes).await });
@@ -242,7 +228,7 @@ async fn forget_on_nodes(shared: &ClusterState, on_nodes: BTreeMap<NodeId, Vec<u
     for (node, uids) in on_nodes {
         for chunk in uids.chunks(CHUNK) {
             let path = format!("/tasks?uids={}", uid_list(chunk));
-            let call = Call::new(Method::DELETE, "tasks_delete", path);
+            let call = Call::change(Method::DELETE, "tasks_delete", path);
             let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
             if let Err(error) = shared.nodes.call(&node, &call, &cx).await {
                 tracing::warn!(%node, %error, "finished tasks stay on a node");
@@ -254,7 +240,7 @@ async fn forget_on_nodes(shared: &ClusterState, on_nodes: BTreeMap<NodeId, Vec<u
 
 /// Whether a cancelation was passed on already.
 pub(crate) fn is_passed_on(record: &TaskRecord) -> bool {
-    record.protocol.as_ref().is_some_and(|p| p.get("passed").is_some())
+    matches!(record.protocol.state, Some(TaskState::Cancelation { passed: Some(_), .. }))
 }
 
 /// Passes a cancelation on to the nodes.
@@ -262,9 +248,12 @@ pub(crate) async fn pass_on(
     shared: &Arc<ClusterState>,
     record: &mut TaskRecord,
 ) -> Result<(), Error> {
+    let Some(TaskState::Cancelation { chosen, passed: noted }) = &mut record.protocol.state else {
+        return Ok(());
+    };
     record.started_at.get_or_insert_with(clock::now);
     record.status = TaskStatus::Processing;
-    let chosen: BTreeSet<u32> = kept(record, "chosen").into_iter().collect();
+    let chosen: BTreeSet<u32> = chosen.uids().collect();
     let mut passed = Vec::new();
     let mut on_nodes: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
     for mut task in shared.stores.tasks.unfinished().await? {
@@ -280,7 +269,7 @@ pub(crate) async fn pass_on(
             on_nodes.entry(node.node.clone()).or_default().extend(node.uid);
         }
         passed.push(task.uid.0);
-        keep(&mut task, "canceledBy", record.uid.0.into());
+        task.protocol.cancelation = Some(record.uid);
         shared.stores.tasks.update(task).await?;
     }
     for (node, uids) in on_nodes {
@@ -296,13 +285,13 @@ pub(crate) async fn pass_on(
             }
         }
     }
-    keep(record, "passed", json!(ranges(&passed)));
+    *noted = Some(UidRanges::of(&passed));
     Ok(())
 }
 
 async fn cancel_on(shared: &ClusterState, node: &NodeId, uids: &[u32]) -> Result<u32, Error> {
     let path = format!("/tasks/cancel?uids={}", uid_list(uids));
-    let call = Call::new(Method::POST, "tasks_cancel", path);
+    let call = Call::change(Method::POST, "tasks_cancel", path);
     let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
     let body = shared.nodes.call(node, &call, &cx).await?;
     Ok(Call::parse::<TaskRef>(node, &body)?.task_uid)
@@ -317,7 +306,11 @@ pub(crate) async fn conclude(
     let deaf: BTreeSet<&NodeId> =
         record.nodes.iter().filter(|n| n.dropped).map(|n| &n.node).collect();
     let mut canceled = 0_u64;
-    for uid in kept(record, "passed") {
+    let passed = match &record.protocol.state {
+        Some(TaskState::Cancelation { passed, .. }) => passed.clone().unwrap_or_default(),
+        _ => return Ok(()),
+    };
+    for uid in passed.uids() {
         let Some(task) = shared.stores.tasks.get(TaskUid(uid)).await? else { continue };
         let deaf = task.nodes.iter().any(|n| is_queued(n) && deaf.contains(&n.node));
         if !task.status.is_terminal() && !deaf {
@@ -328,15 +321,9 @@ pub(crate) async fn conclude(
     }
     set(record, "canceledTasks", canceled.into());
     record.status = TaskStatus::Succeeded;
-    record.protocol = None;
+    record.protocol = TaskProtocol::default();
     end(record);
     Ok(())
-}
-
-/// The cancelation that a task was chosen by, if it was passed on to nodes.
-fn canceler(record: &TaskRecord) -> Option<TaskUid> {
-    let uid = record.protocol.as_ref()?.get("canceledBy")?.as_u64()?;
-    u32::try_from(uid).ok().map(TaskUid)
 }
 
 /// Whether every node that counts canceled its part.
@@ -353,7 +340,7 @@ pub(crate) fn is_partly_canceled(record: &TaskRecord) -> bool {
 /// Makes a task a canceled one: counts of what it did are zero.
 pub(crate) fn become_canceled(record: &mut TaskRecord) {
     record.status = TaskStatus::Canceled;
-    record.canceled_by = canceler(record);
+    record.canceled_by = record.protocol.cancelation;
     record.error = None;
     for key in ["indexedDocuments", "editedDocuments", "deletedDocuments"] {
         if record.details.as_ref().is_some_and(|details| details.contains_key(key)) {
@@ -387,18 +374,13 @@ mod tests {
             physical: Some("a".to_owned()),
             details: json!({"receivedDocuments": 3, "indexedDocuments": null}).as_object().cloned(),
             nodes: nodes.collect(),
-            protocol: Some(json!({"chosen": ranges(&[1, 2, 3, 7, 9, 10]), "canceledBy": 12})),
+            protocol: TaskProtocol {
+                state: Some(TaskState::Addition { indexed: 3 }),
+                cancelation: Some(TaskUid(12)),
+            },
             ..NewTask::new(TaskKind::DocumentAdditionOrUpdate, time::OffsetDateTime::UNIX_EPOCH)
         };
         TaskRecord::new(TaskUid(4), new)
-    }
-
-    #[test]
-    fn ranges_hold_what_was_chosen() {
-        assert_eq!(ranges(&[]), Vec::<[u32; 2]>::new());
-        assert_eq!(ranges(&[0, 1, 5, u32::MAX]), [[0, 1], [5, 5], [u32::MAX, u32::MAX]]);
-        assert_eq!(kept(&record(&[]), "chosen"), [1, 2, 3, 7, 9, 10]);
-        assert_eq!(kept(&record(&[]), "passed"), Vec::<u32>::new());
     }
 
     #[test]
@@ -415,9 +397,10 @@ mod tests {
             task(4, Some("b"), Enqueued),
             task(5, None, Enqueued),
         ];
-        assert_eq!(guard(&queue, &[1, 2, 3, 4, 5]), [2, 4, 5]);
-        assert_eq!(guard(&queue, &[1, 3]), Vec::<u32>::new(), "3 has to wait for 2");
-        assert_eq!(guard(&[], &[1]), Vec::<u32>::new());
+        let chosen = UidRanges::of;
+        assert_eq!(at_work(&queue, &chosen(&[1, 2, 3, 4, 5])), [2, 4, 5]);
+        assert_eq!(at_work(&queue, &chosen(&[1, 3])), Vec::<u32>::new(), "3 has to wait for 2");
+        assert_eq!(at_work(&[], &chosen(&[1])), Vec::<u32>::new());
     }
 
     #[test]

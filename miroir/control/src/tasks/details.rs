@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::tasks::changed_counts::{self, Answered};
 use miroir_pipeline::cluster::ClusterState;
-use miroir_store::{NodeTask, TaskRecord};
+use miroir_store::{NodeTask, TaskRecord, TaskState};
 
 /// Completes the counts of a finished task.
 pub(crate) fn fill(shared: &ClusterState, record: &mut TaskRecord) {
@@ -25,7 +25,10 @@ pub(crate) fn fill(shared: &ClusterState, record: &mut TaskRecord) {
     let deleted = if ok { count(shared, record, |task| task.deleted) } else { 0 };
     let noted = |task: &NodeTask| task.details.as_ref()?.get("editedDocuments")?.as_u64();
     let edited = if ok { count(shared, record, noted) } else { 0 };
-    let unique = record.protocol.as_ref().and_then(|p| p.get("indexed")).cloned();
+    let unique = match record.protocol.state {
+        Some(TaskState::Addition { indexed }) => indexed,
+        _ => 0,
+    };
     let Some(details) = &mut record.details else { return };
     if details.contains_key("deletedDocuments") {
         // An edition that failed says nothing of deletions.
@@ -37,8 +40,8 @@ pub(crate) fn fill(shared: &ClusterState, record: &mut TaskRecord) {
         details.insert("editedDocuments".into(), edited.into());
     }
     if details.contains_key("indexedDocuments") {
-        let indexed = if ok { unique.unwrap_or(0.into()) } else { 0.into() };
-        details.insert("indexedDocuments".into(), indexed);
+        let indexed = if ok { unique } else { 0 };
+        details.insert("indexedDocuments".into(), indexed.into());
     }
 }
 
@@ -59,8 +62,7 @@ fn count(
             return counts.iter().sum::<u64>() / copies;
         }
     }
-    let before = record.protocol.as_ref().and_then(|state| state.get("documents")?.as_u64());
-    if let Some(documents) = before {
+    if let Some(TaskState::IndexDeletion { documents }) = record.protocol.state {
         return documents;
     }
     let touched = record.nodes.iter().flat_map(|task| task.shards.iter().copied()).collect();

@@ -6,3 +6,4 @@ pub(crate) mod details;
 pub(crate) mod embedding_errors;
 pub mod poller;
 pub mod recover;
+mod state;

@@ -17,17 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::backups;
 use crate::broadcast::verify;
-use crate::tasks::{cancel, details, recover};
+use crate::tasks::{cancel, details, recover, state};
 use miroir_core::topology::NodeStatus;
-use miroir_core::view::StaleMap;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{Stale, StaleKind, StaleMap};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
 use miroir_pipeline::node::Call;
 use miroir_pipeline::node_errors;
-use miroir_store::clock;
-use miroir_store::{NodeTask, TaskRecord};
+use miroir_store::{NodeTask, TaskProtocol, TaskRecord, TaskState, clock};
 
 /// Uids per request.
 const BATCH: usize = 200;
@@ -129,7 +127,7 @@ pub struct Progress {
 pub async fn round(shared: &Arc<ClusterState>) -> Result<Progress, Error> {
     let mut records: BTreeMap<TaskUid, TaskRecord> =
         shared.stores.tasks.unfinished().await?.into_iter().map(|r| (r.uid, r)).collect();
-    publish(shared, &records);
+    publish(&records);
     let ghosts: Vec<TaskUid> =
         records.values().filter(|r| recover::is_ghost(shared, r)).map(|r| r.uid).collect();
     for uid in ghosts {
@@ -179,7 +177,7 @@ pub async fn round(shared: &Arc<ClusterState>) -> Result<Progress, Error> {
             }
             Some(_) => {
                 record.end(TaskStatus::Succeeded, clock::now());
-                record.protocol = None;
+                record.protocol = TaskProtocol::default();
                 shared.stores.tasks.update(record.clone()).await?;
                 true
             }
@@ -191,9 +189,11 @@ pub async fn round(shared: &Arc<ClusterState>) -> Result<Progress, Error> {
 }
 
 /// The indexes whose tasks before it a task waits for, and does nothing else.
-fn awaited(record: &TaskRecord) -> Option<Vec<String>> {
-    let indexes = record.protocol.as_ref()?.get("awaits")?;
-    serde_json::from_value(indexes.clone()).ok()
+fn awaited(record: &TaskRecord) -> Option<&[String]> {
+    match &record.protocol.state {
+        Some(TaskState::Rename { awaits }) => Some(awaits),
+        _ => None,
+    }
 }
 
 enum Answer {
@@ -212,7 +212,9 @@ async fn advance(
 ) -> Result<bool, Error> {
     let before = record.clone();
     let mut settings = false;
+    let broken = state::broken(record);
     match record.kind {
+        _ if broken.is_some() => {}
         TaskKind::TaskDeletion => cancel::forget(shared, record).await?,
         TaskKind::TaskCancelation if !cancel::is_passed_on(record) => {
             cancel::pass_on(shared, record).await?;
@@ -246,15 +248,10 @@ async fn advance(
                     }
                     note_times(&mut record.started_at, &mut record.finished_at, view);
                     if record.kind == TaskKind::DumpCreation {
-                        backups::note(&mut record.protocol, &task.node, view.details.as_ref());
+                        let state = &mut record.protocol.state;
+                        backups::note(state, &task.node, view.details.as_ref());
                     }
-                    if record.kind == TaskKind::SettingsUpdate && record.protocol.is_some() {
-                        verify::note_details(
-                            &mut record.details,
-                            &mut record.protocol,
-                            view.details.as_ref(),
-                        );
-                    }
+                    verify::note_details(record, view.details.as_ref());
                     continue;
                 }
                 None => StaleKind::Index,
@@ -310,6 +307,12 @@ async fn advance(
             record.status = TaskStatus::Processing;
             record.started_at.get_or_insert_with(clock::now);
         }
+    } else if let Some(error) = broken {
+        tracing::error!(task = %record.uid, %error, "a task is given up");
+        finish(shared, record).await?;
+        if record.kind == TaskKind::SettingsUpdate {
+            shared.broadcasts.end(&index);
+        }
     } else if record.kind == TaskKind::TaskCancelation {
         cancel::conclude(shared, record).await?;
     } else if record.kind == TaskKind::TaskDeletion {
@@ -319,7 +322,7 @@ async fn advance(
         if record.kind == TaskKind::SettingsUpdate {
             shared.broadcasts.end(&index);
         }
-    } else if record.protocol.as_ref().is_some_and(|p| p.get("settings").is_some()) {
+    } else if verify::proposal(record).is_some() {
         settings = true;
     } else if matches!(record.kind, TaskKind::DumpCreation | TaskKind::SnapshotCreation) {
         backups::conclude(record, |nodes| backups::suffice(shared, nodes));
@@ -388,7 +391,10 @@ async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(
     } else {
         record.status = TaskStatus::Failed;
     }
-    if record.status == TaskStatus::Failed {
+    if let Some(error) = state::broken(record) {
+        record.status = TaskStatus::Failed;
+        record.error = Some(error);
+    } else if record.status == TaskStatus::Failed {
         let topology = shared.membership.topology();
         let groups = topology.groups().len() as u64;
         let copies = groups * u64::from(topology.replication_factor());
@@ -399,11 +405,12 @@ async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(
         record.error = Some(match (error, named(shared, record)) {
             (Some(mut error), Some(entry)) => {
                 error.message = node_errors::message(&error.message, &entry, false);
-                let before = record.protocol.as_ref().and_then(|p| p.get("linesBefore"));
-                if let Some(lines) = before.and_then(Value::as_u64).filter(|lines| *lines > 0) {
-                    let lines = usize::try_from(lines).unwrap_or_default();
-                    error.message =
-                        miroir_core::documents::edition::own_lines(&error.message, lines);
+                if let Some(TaskState::Edition { lines_before }) = record.protocol.state
+                    && lines_before > 0
+                {
+                    let own =
+                        miroir_core::documents::edition::own_lines(&error.message, lines_before);
+                    error.message = own;
                 }
                 error
             }
@@ -455,11 +462,10 @@ async fn touch(shared: &Arc<ClusterState>, record: &TaskRecord) -> Result<(), Er
     Ok(())
 }
 
-fn publish(shared: &ClusterState, records: &BTreeMap<TaskUid, TaskRecord>) {
+fn publish(records: &BTreeMap<TaskUid, TaskRecord>) {
     let now = clock::now();
     let oldest =
         records.values().map(|r| (now - r.enqueued_at).as_seconds_f64()).fold(0.0, f64::max);
     metrics::gauge!("miroir_task_processing_age_seconds").set(oldest);
     metrics::gauge!("miroir_task_registry_size").set(records.len() as f64);
-    let _ = shared;
 }

@@ -13,18 +13,18 @@ use miroir_api::NodeId;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use serde_json::Value;
 
+use crate::broadcast::verify::proposal;
 use crate::tasks::poller::ask;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::StaleKind;
 use miroir_pipeline::cluster::sequencer::{Exclusive, Sequencer};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
-use miroir_pipeline::error::Error;
-use miroir_pipeline::index::scatter::listing;
+use miroir_pipeline::error::{Error, NodeFailure};
 use miroir_pipeline::index::scatter::missed::{self, Fate};
+use miroir_pipeline::index::scatter::{listing, tag};
 use miroir_pipeline::node::Call;
-use miroir_store::clock;
-use miroir_store::{IndexEntry, StoreError, Stores, TaskQuery, TaskRecord};
+use miroir_store::{IndexEntry, StoreError, Stores, TaskQuery, TaskRecord, clock};
 
 fn is_lost(record: &TaskRecord) -> bool {
     record.nodes.iter().any(|n| n.uid.is_none() && !n.dropped)
@@ -88,7 +88,7 @@ pub(crate) fn is_ghost(shared: &ClusterState, record: &TaskRecord) -> bool {
 }
 
 pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> Result<(), Error> {
-    let tag = format!("miroir:{}", record.uid);
+    let tag = tag(record.uid);
     let index = record.physical.clone().unwrap_or_default();
     let entry = shared.catalog.all().into_iter().find(|entry| entry.physical == index);
     let mut entry = entry.filter(|entry| entry.created_at <= record.enqueued_at);
@@ -197,8 +197,8 @@ pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> R
 
 /// The settings of an unfinished proposal, unless newer ones were proposed since.
 async fn open_proposal(shared: &ClusterState, record: &TaskRecord) -> Result<Option<Value>, Error> {
-    let patch = record.protocol.as_ref().and_then(|p| p.pointer("/settings/patch")).cloned();
-    let (Some(patch), Some(index)) = (patch, &record.index) else { return Ok(None) };
+    let (Some(proposal), Some(index)) = (proposal(record), &record.index) else { return Ok(None) };
+    let patch = Value::Object(proposal.patch.clone());
     let query = TaskQuery {
         limit: 1,
         kinds: Some(vec![TaskKind::SettingsUpdate]),
@@ -218,7 +218,7 @@ async fn propose(
 ) -> Result<u32, Error> {
     let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
     let path = format!("/indexes/{physical}/settings");
-    let call = Call::new(http::Method::PATCH, "settings_patch", path).json(patch.to_string());
+    let call = Call::change(http::Method::PATCH, "settings_patch", path).json(patch.to_string());
     let before = shared.membership.task_uids.highest(node);
     let body = shared.nodes.call(node, &call, &cx).await?;
     let uid = Call::parse::<miroir_pipeline::node::TaskRef>(node, &body)?.task_uid;
@@ -230,7 +230,7 @@ async fn propose(
 async fn remake(shared: &ClusterState, node: &NodeId, entry: &IndexEntry) -> Result<u32, Error> {
     let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
     let base = crate::api::settings::node_base_settings(&shared.options);
-    let mut last = Err(Error::node(node, "garbage"));
+    let mut last = Err(Error::node(node, NodeFailure::Garbage));
     for call in
         crate::api::creation::creation_calls(&entry.physical, entry.primary_key.as_deref(), &base)
     {

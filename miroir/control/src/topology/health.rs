@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use miroir_api::NodeId;
 use tokio_util::sync::CancellationToken;
 
@@ -15,21 +14,22 @@ use crate::replicas::disk_check;
 use miroir_core::topology::NodeStatus;
 use miroir_pipeline::cluster::{ClusterState, gauges};
 use miroir_pipeline::context::{Context, Origin};
-use miroir_pipeline::error::{Error, ErrorKind};
-use miroir_pipeline::node::{Call, HealthOptions, NodeCall};
+use miroir_pipeline::error::Error;
+use miroir_pipeline::node::{Call, CheckFailure, HealthOptions, NodeCall};
 
 async fn check(
     shared: &Arc<ClusterState>,
     node: &NodeId,
     ill: bool,
     timeout: Duration,
-) -> Result<(), &'static str> {
+) -> Result<(), CheckFailure> {
     let cx = Context::internal(Origin::Repair, timeout);
-    let call = Call::new(Method::GET, "health", "/health");
+    let call = Call::get("health", "/health");
     let answer = async {
         let mut request = call.request(&cx, timeout)?;
         request.extensions_mut().insert(NodeCall {
-            operation: "health",
+            operation: call.operation,
+            effect: call.effect(),
             deadline: cx.deadline,
             class: cx.class,
             probe: true,
@@ -41,21 +41,18 @@ async fn check(
         // The leader looks at what the node has, and says so.
         Ok(_) if !shared.leadership.leads() => {
             let reads = shared.leadership.leader_reads(node);
-            if ill && reads != Some(true) { Err("unproven") } else { Ok(()) }
+            if ill && reads != Some(true) { Err(CheckFailure::Unproven) } else { Ok(()) }
         }
         Ok(_) => match disk_check::check(shared, node, timeout).await {
             Ok(()) => Ok(()),
             // A node that was away is not read before it has shown what it still has.
-            Err(_) if ill => Err("unproven"),
+            Err(_) if ill => Err(CheckFailure::Unproven),
             Err(error) => {
                 tracing::debug!(%node, %error, "the node did not show its tasks");
                 Ok(())
             }
         },
-        Err(error) => Err(match error.kind() {
-            ErrorKind::NodeFailed(what) => what,
-            _ => "bad_answer",
-        }),
+        Err(error) => Err(error.node_failure().map_or(CheckFailure::BadAnswer, CheckFailure::Node)),
     }
 }
 

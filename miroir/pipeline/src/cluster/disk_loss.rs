@@ -7,7 +7,7 @@ use miroir_core::view::{Stale, StaleKind};
 use miroir_store::TaskQuery;
 
 use super::ClusterState;
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 
 /// Tasks looked back at for a node's task uids.
 pub const LOOK_BACK: usize = 200;
@@ -26,7 +26,7 @@ pub async fn accept_task_uid(
         return Ok(());
     }
     declare(state, node).await?;
-    Err(Error::node(node, "lost_disk"))
+    Err(Error::node(node, NodeFailure::LostDisk))
 }
 
 /// Records that a node lost what it had: nothing of it is read before it was rebuilt, and its old

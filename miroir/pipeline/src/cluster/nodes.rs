@@ -11,6 +11,7 @@ use miroir_core::topology::Node;
 use super::leadership::Leadership;
 use super::membership::Membership;
 use crate::context::Context;
+use crate::effect::Effect;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::node::{Call, Pool, Scores};
 
@@ -63,7 +64,7 @@ impl Nodes {
         cx: &Context,
         timeout: Duration,
     ) -> Result<Bytes, Error> {
-        if call.changes() {
+        if call.effect() == Effect::Change {
             self.leadership.ensure_leader()?;
         }
         let request = call.request(cx, timeout)?;

@@ -5,6 +5,7 @@
 
 mod decode;
 mod edge;
+mod operations;
 mod query;
 mod respond;
 mod router;

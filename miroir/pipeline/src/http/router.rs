@@ -170,4 +170,57 @@ mod tests {
             assert!(seen.insert((route.method.to_string(), route.path)), "{route:?}");
         }
     }
+
+    /// What routes change, but those of single settings. A pod that does not lead passes these on.
+    const CHANGES: &[&str] = &[
+        "POST /indexes",
+        "POST /swap-indexes",
+        "PATCH /indexes/{uid}",
+        "DELETE /indexes/{uid}",
+        "POST /indexes/{uid}/compact",
+        "POST /indexes/{uid}/documents",
+        "PUT /indexes/{uid}/documents",
+        "DELETE /indexes/{uid}/documents",
+        "POST /indexes/{uid}/documents/delete-batch",
+        "POST /indexes/{uid}/documents/delete",
+        "POST /indexes/{uid}/documents/edit",
+        "DELETE /indexes/{uid}/documents/{id}",
+        "PATCH /indexes/{uid}/settings",
+        "DELETE /indexes/{uid}/settings",
+        "DELETE /tasks",
+        "POST /tasks/cancel",
+        "POST /keys",
+        "PATCH /keys/{key}",
+        "DELETE /keys/{key}",
+        "POST /dumps",
+        "POST /snapshots",
+        "POST /export",
+        "PATCH /experimental-features",
+        "POST /webhooks",
+        "PATCH /webhooks/{uuid}",
+        "DELETE /webhooks/{uuid}",
+        "DELETE /dynamic-search-rules",
+        "PATCH /dynamic-search-rules/{uid}",
+        "DELETE /dynamic-search-rules/{uid}",
+    ];
+
+    #[test]
+    fn these_routes_and_no_others_change_something() {
+        let setting = |path: &str| path.starts_with("/indexes/{uid}/settings/");
+        for route in table() {
+            let name = format!("{} {}", route.method, route.path);
+            let changes = if setting(route.path) {
+                route.method != Method::GET
+            } else {
+                CHANGES.contains(&name.as_str())
+            };
+            assert_eq!(route.changes(), changes, "{name}");
+        }
+        let router = Router::default();
+        for name in CHANGES {
+            let (method, path) = name.split_once(' ').unwrap();
+            let route = router.route(&method.parse().unwrap(), path);
+            assert!(route.is_some_and(|route| route.path == path), "{name} is a route");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use crate::effect::Effect;
 pub use crate::operation::{Actions, Gate};
 
 /// What a route does.
@@ -129,7 +130,7 @@ pub enum Action {
     /// `GET /stats`: counts and sizes of all indexes.
     Stats,
     /// Show or change experimental features.
-    Features,
+    Features(Effect),
     /// Known to Meilisearch and refused with `501 miroir_not_supported`, for this reason.
     Unsupported(&'static str),
 }
@@ -177,42 +178,13 @@ pub struct Route {
     pub treatment: Treatment,
     /// What differs from one node, for the documentation; empty if nothing does.
     pub note: &'static str,
+    /// What its operation does to the stores and nodes.
+    pub(super) effect: Effect,
 }
 
 impl Route {
-    /// Whether it changes anything, in the stores or on nodes.
+    /// Whether it changes anything, in the stores or on nodes: whether its operation does.
     pub fn changes(&self) -> bool {
-        use Action as A;
-        match self.action {
-            A::Replace
-            | A::Update
-            | A::DeleteOne
-            | A::DeleteBatch
-            | A::DeleteFilter
-            | A::Clear
-            | A::Edit
-            | A::IndexCreate
-            | A::IndexUpdate
-            | A::IndexDelete
-            | A::IndexCompact
-            | A::Swap
-            | A::SettingsChange(_)
-            | A::KeyCreate
-            | A::KeyUpdate
-            | A::KeyDelete
-            | A::TaskCancel
-            | A::TaskDelete
-            | A::RuleUpdate
-            | A::RuleDelete
-            | A::RuleClear
-            | A::WebhookCreate
-            | A::WebhookUpdate
-            | A::WebhookDelete
-            | A::Dump
-            | A::Snapshot
-            | A::Export => true,
-            A::Features => self.method != Method::GET,
-            _ => false,
-        }
+        self.effect == Effect::Change
     }
 }

@@ -4,7 +4,9 @@
 
 use http::Method;
 
+use super::operations::effect;
 use super::routes::{Action as A, Actions, Gate, Route, Treatment as T};
+use crate::effect::Effect;
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
@@ -217,8 +219,15 @@ const ROWS: &[Row] = &[
         T::Refused,
         "nodes would export every replica, with Miroir's own fields",
     ),
-    (GET, "/experimental-features", A::Features, &["experimental.get"], T::Own, ""),
-    (PATCH, "/experimental-features", A::Features, &["experimental.update"], T::Broadcast, ""),
+    (GET, "/experimental-features", A::Features(Effect::Read), &["experimental.get"], T::Own, ""),
+    (
+        PATCH,
+        "/experimental-features",
+        A::Features(Effect::Change),
+        &["experimental.update"],
+        T::Broadcast,
+        "",
+    ),
     (GET, "/metrics", A::Gated(&METRICS), &["metrics.get"], T::Refused, METRICS.why),
     (POST, "/logs/stream", A::Gated(&LOGS), &["metrics.get"], T::Refused, LOGS.why),
     (DELETE, "/logs/stream", A::Gated(&LOGS), &["metrics.get"], T::Refused, LOGS.why),
@@ -306,11 +315,13 @@ const ROWS: &[Row] = &[
 pub fn table() -> Vec<Route> {
     let mut out = Vec::with_capacity(ROWS.len() + 3 * SETTINGS.len());
     for (method, path, action, actions, treatment, note) in ROWS.iter().cloned() {
-        out.push(Route { method, path, action, actions, treatment, note });
+        let effect = effect(action, &method);
+        out.push(Route { method, path, action, actions, treatment, note, effect });
     }
     for (path, name, verb) in SETTINGS {
         let mut add = |method: Method, action, actions, treatment| {
-            out.push(Route { method, path, action, actions, treatment, note: "" });
+            let effect = effect(action, &method);
+            out.push(Route { method, path, action, actions, treatment, note: "", effect });
         };
         add(GET, A::SettingsGet(Some(name)), &["settings.get"], T::Own);
         add(verb.clone(), A::SettingsChange(Some(name)), &["settings.update"], T::Broadcast);

@@ -9,15 +9,14 @@ use miroir_api::{NodeId, ShardId};
 use tokio::time::Instant;
 
 use super::{Ask, Failed, Page, Request, Response, Scoped, ScopedMany, Target};
-use crate::error::{Error, ErrorKind, Retry};
+use crate::error::{Error, ErrorKind, NodeFailure, Retry};
 use crate::explain::{Called, Explain};
 use crate::gather;
 use crate::node::{Call, Pool, Scores};
 use miroir_core::documents;
 use miroir_core::routing::{Cover, Leaf, ShardSet, Tier, cover_with_fallback};
 use miroir_core::topology::Topology;
-use miroir_core::view::Route;
-use miroir_core::view::StaleMap;
+use miroir_core::view::{Route, StaleMap};
 use miroir_store::IndexEntry;
 
 /// Writes may carry large bodies; they get this many times a read's patience.
@@ -187,12 +186,13 @@ fn address(request: &Request, node_shards: Option<&ShardSet>) -> Call {
         Ask::Scoped(scoped) => {
             let only = node_shards.map(|shards| (shards, request.index.shards));
             let path = format!("/indexes/{}{}", request.index.physical, scoped.path);
-            let call = Call::new(Method::POST, scoped.operation, path).json(restrict(scoped, only));
+            let call =
+                Call::read(Method::POST, scoped.operation, path).json(restrict(scoped, only));
             if scoped.sort_values { call.with_sort_values() } else { call }
         }
         Ask::Many(many) => {
             let only = node_shards.map(|shards| (shards, request.index.shards));
-            Call::new(Method::POST, many.operation, "/multi-search").json(bundle(
+            Call::read(Method::POST, many.operation, "/multi-search").json(bundle(
                 many,
                 &request.index.physical,
                 only,
@@ -215,7 +215,7 @@ impl Dispatch {
         };
         // Every answer to a read is a JSON object: garbage must reach another replica, not the client.
         if matches!(request.target, Target::Cover { .. }) && !is_object(&answer) {
-            return Err(Error::node(node, "garbage"));
+            return Err(Error::node(node, NodeFailure::Garbage));
         }
         Ok(answer)
     }

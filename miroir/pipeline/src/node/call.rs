@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{Method, header};
 use http_body_util::Full;
 use miroir_api::NodeId;
 use serde::de::DeserializeOwned;
@@ -12,13 +12,16 @@ use serde::de::DeserializeOwned;
 use super::{Request, Response};
 use crate::context::{Class, Context};
 use crate::deadline::Deadline;
-use crate::error::Error;
+use crate::effect::Effect;
+use crate::error::{Error, NodeFailure};
 
 /// What node layers know about a call. Found in the request's extensions.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeCall {
     /// Bounded name for metrics: `search`, `documents_post`, …
     pub operation: &'static str,
+    /// What it does to the node, as its maker says.
+    pub effect: Effect,
     /// When to give up.
     pub deadline: Deadline,
     /// Which lane.
@@ -40,6 +43,7 @@ pub struct Call {
     pub content_type: Option<Cow<'static, str>>,
     /// Bounded name for metrics.
     pub operation: &'static str,
+    effect: Effect,
     /// Asks for sort values on fetched documents.
     pub proxy_search: bool,
 }
@@ -48,45 +52,42 @@ pub struct Call {
 const JSON: &str = "application/json";
 
 impl Call {
-    /// A call without a body.
-    pub fn new(method: Method, operation: &'static str, path: impl Into<String>) -> Self {
+    fn new(
+        effect: Effect,
+        method: Method,
+        operation: &'static str,
+        path: impl Into<String>,
+    ) -> Self {
         Self {
             method,
             path: path.into(),
             body: Bytes::new(),
             content_type: None,
             operation,
+            effect,
             proxy_search: false,
         }
     }
 
-    /// A `GET`.
+    /// A `GET`. It has no body.
     pub fn get(operation: &'static str, path: impl Into<String>) -> Self {
-        Self::new(Method::GET, operation, path)
+        Self::read(Method::GET, operation, path)
     }
 
-    /// Whether it changes something on the node.
-    pub fn changes(&self) -> bool {
-        const READS: [&str; 7] = [
-            "search",
-            "facet-search",
-            "similar",
-            "multi-search",
-            "fetch",
-            "fields",
-            "render-template",
-        ];
-        // What a node is asked to comment on; a pod that does not lead has nothing else to replay.
-        if self.operation == "replay" {
-            return false;
-        }
-        if self.method != Method::POST {
-            return self.method != Method::GET;
-        }
-        let path = self.path.split('?').next().unwrap_or_default();
-        // Rules are listed with this method.
-        !READS.contains(&path.rsplit('/').next().unwrap_or_default())
-            && path != "/dynamic-search-rules"
+    /// A call that changes nothing on the node, whatever its method. It has no body yet.
+    pub fn read(method: Method, operation: &'static str, path: impl Into<String>) -> Self {
+        Self::new(Effect::Read, method, operation, path)
+    }
+
+    /// A call that changes something on the node: only a pod that leads may send it. It has no body
+    /// yet.
+    pub fn change(method: Method, operation: &'static str, path: impl Into<String>) -> Self {
+        Self::new(Effect::Change, method, operation, path)
+    }
+
+    /// What its maker says that it does to the node.
+    pub fn effect(&self) -> Effect {
+        self.effect
     }
 
     /// Adds a JSON body.
@@ -119,6 +120,7 @@ impl Call {
         let mut request = builder.body(Full::new(self.body.clone())).map_err(Error::internal)?;
         request.extensions_mut().insert(NodeCall {
             operation: self.operation,
+            effect: self.effect,
             deadline: cx.deadline.min(timeout),
             class: cx.class,
             probe: false,
@@ -136,21 +138,11 @@ impl Call {
         if status.is_success() {
             return Ok(response.into_body());
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-            return Err(Error::node(node, "overloaded"));
+        match NodeFailure::of_status(status) {
+            Some(failure) => Err(Error::node(node, failure)),
+            None if status.is_client_error() => Err(Error::verbatim(status, response.into_body())),
+            None => Err(Error::node(node, NodeFailure::ServerError)),
         }
-        // It saw no request in time, again: see `Client`.
-        if status == StatusCode::REQUEST_TIMEOUT {
-            return Err(Error::node(node, "reset"));
-        }
-        // The node key is Miroir's business: a refused key is no client's mistake.
-        if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-            return Err(Error::node(node, "refused_key"));
-        }
-        if status.is_client_error() {
-            return Err(Error::verbatim(status, response.into_body()));
-        }
-        Err(Error::node(node, "server_error"))
     }
 
     /// Reads a JSON answer.
@@ -158,7 +150,7 @@ impl Call {
     /// # Errors
     /// Garbage is the node's fault.
     pub fn parse<T: DeserializeOwned>(node: &NodeId, body: &[u8]) -> Result<T, Error> {
-        serde_json::from_slice(body).map_err(|_| Error::node(node, "garbage"))
+        serde_json::from_slice(body).map_err(|_| Error::node(node, NodeFailure::Garbage))
     }
 }
 

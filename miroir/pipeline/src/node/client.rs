@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tower::Service;
 
 use super::{NodeCall, Request, Response};
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 use miroir_core::options::{Faults, Validate, seconds};
 
 /// `connection_pool_per_node`: how connections to one node are kept.
@@ -151,8 +151,8 @@ impl Client {
     }
 }
 
-fn label(error: &HyperError) -> &'static str {
-    if error.is_connect() { "connect" } else { "reset" }
+fn failure(error: &HyperError) -> NodeFailure {
+    if error.is_connect() { NodeFailure::Connect } else { NodeFailure::Reset }
 }
 
 impl Service<Request> for Client {
@@ -176,7 +176,7 @@ impl Service<Request> for Client {
             this.connections.requests.fetch_add(1, Ordering::Relaxed);
             let exchange = async {
                 let _open = this.open.acquire().await.map_err(Error::internal)?;
-                let failed = |error| Error::node(&this.node, label(&error));
+                let failed = |error| Error::node(&this.node, failure(&error));
                 let mut response = this.hyper.request(request.clone()).await.map_err(failed)?;
                 // What a node says on a connection on which it saw no request for five seconds,
                 // before it closes it. The pool may have sent one in this very moment.
@@ -187,13 +187,13 @@ impl Service<Request> for Client {
                 let body = Limited::new(body, this.max_response)
                     .collect()
                     .await
-                    .map_err(|_| Error::node(&this.node, "body"))?;
+                    .map_err(|_| Error::node(&this.node, NodeFailure::Body))?;
                 Ok(Response::from_parts(parts, body.to_bytes()))
             };
             match deadline {
                 Some(deadline) => tokio::time::timeout(deadline.remaining(), exchange)
                     .await
-                    .unwrap_or_else(|_| Err(Error::node(&this.node, "timeout"))),
+                    .unwrap_or_else(|_| Err(Error::node(&this.node, NodeFailure::Timeout))),
                 None => exchange.await,
             }
         })

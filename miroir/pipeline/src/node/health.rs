@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::error::NodeFailure;
 use miroir_api::NodeId;
 use miroir_core::options::{Faults, Validate, milliseconds};
 use miroir_core::topology::{NodeEvent, NodeStatus};
@@ -56,13 +57,43 @@ impl Validate for HealthOptions {
     }
 }
 
+/// Why a node did not pass a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckFailure {
+    /// It failed.
+    Node(NodeFailure),
+    /// It answered something else than that it is well.
+    BadAnswer,
+    /// It was away, and has not shown yet what it still has.
+    Unproven,
+}
+
+impl CheckFailure {
+    /// Its name in the admin API.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Node(failure) => failure.label(),
+            Self::BadAnswer => "bad_answer",
+            Self::Unproven => "unproven",
+        }
+    }
+
+    /// Whether nobody listens at its address, which is not a matter of patience.
+    fn is_absence(self) -> bool {
+        match self {
+            Self::Node(failure) => failure == NodeFailure::Connect,
+            Self::BadAnswer | Self::Unproven => false,
+        }
+    }
+}
+
 /// What is known of one node.
 #[derive(Clone, Debug, Default)]
 pub struct NodeHealth {
     /// When it last answered.
     pub last_seen: Option<Instant>,
     /// Why the last check failed.
-    pub error: Option<&'static str>,
+    pub error: Option<CheckFailure>,
     failures: u32,
     answers: u32,
 }
@@ -84,7 +115,7 @@ impl HealthBoard {
         &self,
         node: &NodeId,
         status: NodeStatus,
-        result: Result<(), &'static str>,
+        result: Result<(), CheckFailure>,
         options: &HealthOptions,
     ) -> Option<NodeEvent> {
         let mut nodes = self.nodes.lock().expect("no panic holds this lock");
@@ -104,7 +135,7 @@ impl HealthBoard {
                 entry.failures = entry.failures.saturating_add(1);
                 if status == NodeStatus::Failed || entry.failures < options.unhealthy_threshold {
                     None
-                } else if why == "connect" || entry.failures >= 2 * options.unhealthy_threshold {
+                } else if why.is_absence() || entry.failures >= 2 * options.unhealthy_threshold {
                     Some(NodeEvent::Fail)
                 } else if status == NodeStatus::Active {
                     Some(NodeEvent::Suspect)
@@ -128,20 +159,22 @@ mod tests {
     async fn thresholds_decide() {
         let board = HealthBoard::default();
         let options = HealthOptions::default();
+        let connect = || Err(CheckFailure::Node(NodeFailure::Connect));
+        let timeout = || Err(CheckFailure::Node(NodeFailure::Timeout));
         let step = |status, result| board.record(&id(), status, result, &options);
         use NodeStatus::{Active, Degraded, Failed};
-        assert_eq!(step(Active, Err("connect")), None);
-        assert_eq!(step(Active, Err("connect")), None);
-        assert_eq!(step(Active, Err("connect")), Some(NodeEvent::Fail));
-        assert_eq!(step(Failed, Err("connect")), None);
+        assert_eq!(step(Active, connect()), None);
+        assert_eq!(step(Active, connect()), None);
+        assert_eq!(step(Active, connect()), Some(NodeEvent::Fail));
+        assert_eq!(step(Failed, connect()), None);
         assert_eq!(step(Failed, Ok(())), None);
         assert_eq!(step(Failed, Ok(())), Some(NodeEvent::Recover));
         for _ in 0..2 {
-            assert_eq!(step(Active, Err("timeout")), None);
+            assert_eq!(step(Active, timeout()), None);
         }
-        assert_eq!(step(Active, Err("timeout")), Some(NodeEvent::Suspect));
-        assert_eq!(step(Degraded, Err("timeout")), None);
-        assert_eq!(step(Degraded, Err("timeout")), None);
-        assert_eq!(step(Degraded, Err("timeout")), Some(NodeEvent::Fail));
+        assert_eq!(step(Active, timeout()), Some(NodeEvent::Suspect));
+        assert_eq!(step(Degraded, timeout()), None);
+        assert_eq!(step(Degraded, timeout()), None);
+        assert_eq!(step(Degraded, timeout()), Some(NodeEvent::Fail));
     }
 }

@@ -19,7 +19,7 @@ use http_body_util::Full;
 
 pub use call::{Call, NodeCall, TaskRef};
 pub use client::{Client, ClientOptions, Connections};
-pub use health::{HealthBoard, HealthOptions, NodeHealth};
+pub use health::{CheckFailure, HealthBoard, HealthOptions, NodeHealth};
 pub use pool::{Factory, Pool};
 pub use scores::{Counted, NodeScore, Scores};
 pub use task_uids::TaskUidTracker;

@@ -9,7 +9,7 @@ use miroir_api::NodeId;
 use tower::ServiceExt;
 
 use super::{BoxService, Request, Response};
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 use crate::stack::OrderError;
 use miroir_core::topology::{Node, Topology};
 
@@ -71,7 +71,7 @@ impl Pool {
         let stack = self.nodes.load().get(node).cloned();
         match stack {
             Some(stack) => stack.oneshot(request).await,
-            None => Err(Error::node(node, "unknown")),
+            None => Err(Error::node(node, NodeFailure::UnknownNode)),
         }
     }
 }

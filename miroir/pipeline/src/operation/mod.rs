@@ -4,6 +4,7 @@
 //! preserved JSON: what routing needs is a field, the rest travels untouched.
 
 mod control_plane;
+mod effect;
 mod explain;
 pub mod foreign;
 mod handle;
@@ -24,6 +25,7 @@ pub use refusal::refusal;
 pub use resolve::Resolve;
 
 use crate::context::Context;
+use crate::effect::Effect;
 use crate::index::Method;
 use crate::meta::Meta;
 use crate::query::{FetchOne, List, Original, Search, SearchKind};
@@ -105,8 +107,8 @@ pub struct SettingsOp {
     pub index: String,
     /// Which setting, as in the path; `None`: all.
     pub setting: Option<&'static str>,
-    /// Read or change.
-    pub change: bool,
+    /// Whether it is read or changed.
+    pub effect: Effect,
 }
 
 /// What is done to tasks.
@@ -184,8 +186,8 @@ pub enum SystemOp {
     Version,
     /// `GET /stats`.
     Stats,
-    /// Experimental features; the method says whether they change.
-    Features,
+    /// Experimental features.
+    Features(Effect),
     /// Webhooks.
     Webhook(WebhookOp),
     /// Search rules.
@@ -368,34 +370,6 @@ impl Response {
     /// `200` with a JSON body.
     pub fn ok(body: &impl serde::Serialize) -> Self {
         Self::json(StatusCode::OK, body)
-    }
-}
-
-impl Request {
-    /// Whether it changes anything, in the stores or on nodes.
-    pub fn changes(&self) -> bool {
-        match &self.op {
-            Operation::Search { .. }
-            | Operation::MultiSearch(_)
-            | Operation::Explain(_)
-            | Operation::FetchOne { .. }
-            | Operation::List { .. } => false,
-            Operation::Write { .. } => true,
-            Operation::Index(op) => !matches!(
-                op,
-                IndexOp::List | IndexOp::Get(_) | IndexOp::Stats(_) | IndexOp::Fields(_)
-            ),
-            Operation::Settings(op) => op.change,
-            Operation::Task(op) => matches!(op, TaskOp::Cancel(_) | TaskOp::Delete(_)),
-            Operation::Key(op) => !matches!(op, KeyOp::List | KeyOp::Get(_)),
-            Operation::System(op) => match op {
-                SystemOp::Features => self.original.method != http::Method::GET,
-                SystemOp::Webhook(op) => !matches!(op, WebhookOp::List | WebhookOp::Get(_)),
-                SystemOp::Rule(op) => !matches!(op, RuleOp::List | RuleOp::Get(_)),
-                SystemOp::Dump | SystemOp::Snapshot | SystemOp::Export => true,
-                _ => false,
-            },
-        }
     }
 }
 

@@ -46,7 +46,8 @@ impl Original {
             path.push('?');
             path.push_str(query);
         }
-        let mut call = Call::new(self.method.clone(), "replay", path);
+        // Asked where it has no effect; and a pod that does not lead has nothing else to replay.
+        let mut call = Call::read(self.method.clone(), "replay", path);
         call.body = self.body.clone();
         call.content_type = self.content_type.clone().map(Into::into);
         call

@@ -14,7 +14,7 @@ use super::{cx, idle_for, perform};
 use miroir_core::documents::shard_value;
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::cluster::ClusterState;
-use miroir_pipeline::error::Error;
+use miroir_pipeline::error::{Error, NodeFailure};
 use miroir_pipeline::node::Call;
 use miroir_store::IndexEntry;
 
@@ -44,7 +44,7 @@ pub(crate) fn peer_of(
                 && !shared.nodes.scores.is_open(id)
         })
         .cloned()
-        .ok_or_else(|| Error::node(node, "no_peer"))
+        .ok_or_else(|| Error::node(node, NodeFailure::NoPeer))
 }
 
 /// How many shards fit into one copy, of a node that holds `owned` shards with so many documents.
@@ -98,23 +98,21 @@ async fn page_of(
         _ => body["retrieveVectors"] = json!(true),
     }
     let path = format!("/indexes/{}/documents/fetch", entry.physical);
-    let call = Call::new(Method::POST, "documents_fetch", path).json(body.to_string());
-    let body = shared
-        .nodes
-        .call_within(node, &call, &cx(), shared.options.scatter.node_timeout * 6)
-        .await?;
+    let call = Call::read(Method::POST, "documents_fetch", path).json(body.to_string());
+    let body =
+        shared.nodes.call_within(node, &call, &cx(), shared.options.scatter.node_timeout * 6).await?;
     Ok(Call::parse::<Listing>(node, &body)?.results)
 }
 
 /// The id of a document a node showed.
 fn id_of(node: &NodeId, document: &RawValue, key: &str) -> Result<String, Error> {
-    let fields: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_str(document.get()).map_err(|_| Error::node(node, "garbage"))?;
+    let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(document.get())
+        .map_err(|_| Error::node(node, NodeFailure::Garbage))?;
     fields
         .get(key)
         .and_then(|value| miroir_core::documents::parse_id_value(value).ok())
         .map(|id| id.as_str().to_owned())
-        .ok_or_else(|| Error::node(node, "garbage"))
+        .ok_or_else(|| Error::node(node, NodeFailure::Garbage))
 }
 
 /// Puts shards of an index on a node exactly as an up-to-date peer has them. The caller holds back
@@ -156,10 +154,10 @@ pub(crate) async fn copy(
             payload.extend_from_slice(document.get().as_bytes());
         }
         payload.push(b']');
-        let add = Call::new(Method::POST, "documents_post", format!("{base}{query}"))
+        let add = Call::change(Method::POST, "documents_post", format!("{base}{query}"))
             .json(Bytes::from(payload));
         if perform(shared, node, &add).await? != TaskStatus::Succeeded {
-            return Err(Error::node(node, "repair_refused"));
+            return Err(Error::node(node, NodeFailure::RepairRefused));
         }
         if documents.len() < PAGE {
             break;
@@ -183,10 +181,10 @@ pub(crate) async fn copy(
     if surplus.is_empty() {
         return Ok(());
     }
-    let delete = Call::new(Method::POST, "documents_delete", format!("{base}/delete-batch"))
+    let delete = Call::change(Method::POST, "documents_delete", format!("{base}/delete-batch"))
         .json(serde_json::to_vec(&surplus).map_err(Error::internal)?);
     if perform(shared, node, &delete).await? != TaskStatus::Succeeded {
-        return Err(Error::node(node, "repair_refused"));
+        return Err(Error::node(node, NodeFailure::RepairRefused));
     }
     Ok(())
 }

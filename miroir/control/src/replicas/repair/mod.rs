@@ -31,7 +31,7 @@ use miroir_core::routing::ShardSet;
 use miroir_core::view::{Stale, StaleKind};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
-use miroir_pipeline::error::Error;
+use miroir_pipeline::error::{Error, NodeFailure};
 use miroir_pipeline::node::{Call, TaskRef};
 use miroir_store::IndexEntry;
 
@@ -117,7 +117,7 @@ async fn repair(shared: &Arc<ClusterState>, row: &Stale) -> Result<u64, Error> {
         (None, _, _) => {
             // Whatever was missed, the index is gone: so must it be on the node.
             let call =
-                Call::new(Method::DELETE, "indexes_delete", format!("/indexes/{}", row.index));
+                Call::change(Method::DELETE, "indexes_delete", format!("/indexes/{}", row.index));
             perform(shared, &row.node, &call).await?;
             shared.staleness.clear(row.clone()).await?.into()
         }
@@ -172,7 +172,7 @@ async fn settings_of_peer(
         .find(|n| {
             n.id != *node && n.status.is_readable() && !stale.misses_index(&entry.physical, &n.id)
         })
-        .ok_or_else(|| Error::node(node, "no_peer"))?;
+        .ok_or_else(|| Error::node(node, NodeFailure::NoPeer))?;
     idle_for(shared, &peer.id, &entry.physical).await?;
     let path = format!("/indexes/{}/settings", entry.physical);
     let body = shared.nodes.call(&peer.id, &Call::get("settings_get", path), &cx()).await?;
@@ -186,9 +186,9 @@ async fn copy_settings(
     settings: &Value,
 ) -> Result<(), Error> {
     let path = format!("/indexes/{}/settings", entry.physical);
-    let call = Call::new(Method::PATCH, "settings_patch", path).json(settings.to_string());
+    let call = Call::change(Method::PATCH, "settings_patch", path).json(settings.to_string());
     if perform(shared, node, &call).await? != TaskStatus::Succeeded {
-        return Err(Error::node(node, "repair_refused"));
+        return Err(Error::node(node, NodeFailure::RepairRefused));
     }
     shared.stores.settings_versions.set(&entry.physical, node, entry.settings_version).await?;
     Ok(())
@@ -211,7 +211,7 @@ async fn rebuild(
     if row.kind == StaleKind::Deleted {
         // What it has is another index of the same name.
         let path = format!("/indexes/{}", entry.physical);
-        let delete = Call::new(Method::DELETE, "indexes_delete", path);
+        let delete = Call::change(Method::DELETE, "indexes_delete", path);
         perform(shared, &row.node, &delete).await?;
     }
     let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &settings);
@@ -219,7 +219,7 @@ async fn rebuild(
         let status = perform(shared, &row.node, call).await?;
         // The first makes the index, and fails where there is one.
         if status != TaskStatus::Succeeded && at > 0 {
-            return Err(Error::node(&row.node, "repair_refused"));
+            return Err(Error::node(&row.node, NodeFailure::RepairRefused));
         }
     }
     let mut rest = owned;
@@ -270,7 +270,7 @@ async fn idle_for(shared: &ClusterState, node: &NodeId, index: &str) -> Result<(
     let mut pause = Duration::from_millis(5);
     while !idle(shared, node, index).await? {
         if cx.deadline.remaining().is_zero() {
-            return Err(Error::node(node, "timeout"));
+            return Err(Error::node(node, NodeFailure::Timeout));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));

@@ -22,7 +22,7 @@ fn by_filter(base: &str, filter: &[u8]) -> Call {
     let mut body = b"{\"filter\":".to_vec();
     body.extend_from_slice(filter);
     body.push(b'}');
-    Call::new(Verb::POST, "documents_delete", format!("{base}/delete")).json(body)
+    Call::change(Verb::POST, "documents_delete", format!("{base}/delete")).json(body)
 }
 
 pub(super) async fn run(
@@ -42,7 +42,7 @@ pub(super) async fn run(
                 if part {
                     by_filter(&base, &narrow(None, shards, index.shards))
                 } else {
-                    Call::new(Verb::DELETE, "documents_clear", base.clone())
+                    Call::change(Verb::DELETE, "documents_clear", base.clone())
                 }
             });
             (touched, batches, task(json!({"deletedDocuments": null})))
@@ -74,7 +74,7 @@ pub(super) async fn run(
             let path = format!("{base}/{}", crate::query::encode(&id));
             let touched = ShardSet::single(shard, index.shards);
             let batches = counted(&scatter.shared, &request, &touched, |_, _| {
-                Call::new(Verb::DELETE, "documents_delete", path.clone())
+                Call::change(Verb::DELETE, "documents_delete", path.clone())
             });
             (touched, batches, task(by_id(1)))
         }
@@ -99,7 +99,7 @@ pub(super) async fn run(
                     .map(|(_, id)| id.as_str())
                     .collect();
                 let body = serde_json::to_vec(&mine).unwrap_or_default();
-                Call::new(Verb::POST, "documents_delete", path.clone()).json(body)
+                Call::change(Verb::POST, "documents_delete", path.clone()).json(body)
             });
             (touched, batches, task(by_id(provided)))
         }

@@ -15,7 +15,7 @@ use crate::index::{Method, Request, Response, Write};
 use crate::node::Call;
 use miroir_core::documents::{self, Checks, RawDocument};
 use miroir_core::routing::{ShardSet, shard_of};
-use miroir_store::IndexEntry;
+use miroir_store::{IndexEntry, TaskState};
 
 pub(super) async fn run(
     scatter: Scatter,
@@ -145,11 +145,11 @@ async fn add(
             continue;
         }
         let body = documents::payload_for(&prepared, index.shards, &[], |s| shards.contains(s));
-        let call = Call::new(verb.clone(), "documents_post", path.clone()).json(body);
+        let call = Call::change(verb.clone(), "documents_post", path.clone()).json(body);
         batches.push(Batch { node: node.id.clone(), shards, calls: vec![call], parts: Vec::new() });
     }
     let mut new = task(Value::Null);
     // Known now, shown when the task is done.
-    new.protocol = Some(json!({"indexed": prepared.unique_ids}));
+    new.protocol = TaskState::Addition { indexed: prepared.unique_ids }.into();
     finish(scatter, request, index, touched, batches, new).await
 }

@@ -20,6 +20,7 @@ use crate::node::Call;
 use crate::node_errors;
 use miroir_core::documents::edition;
 use miroir_core::routing::ShardSet;
+use miroir_store::TaskState;
 
 pub(super) async fn run(
     scatter: Scatter,
@@ -51,7 +52,7 @@ pub(super) async fn run(
         if let Some(filter) = filter {
             body["filter"] = filter;
         }
-        Call::new(Verb::POST, "documents_edit", path.clone()).json(body.to_string())
+        Call::change(Verb::POST, "documents_edit", path.clone()).json(body.to_string())
     };
     let mut task = new_task(
         &request,
@@ -63,7 +64,7 @@ pub(super) async fn run(
             "originalFilter": edit.filter.as_ref().map(Value::to_string),
         }),
     );
-    task.protocol = Some(json!({"linesBefore": wrapped.lines_before}));
+    task.protocol = TaskState::Edition { lines_before: wrapped.lines_before }.into();
     let all = ShardSet::full(index.shards);
     let batches = counted(&scatter.shared, &request, &all, call);
     finish(scatter, request.clone(), index, all, batches, task).await

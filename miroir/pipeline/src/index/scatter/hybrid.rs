@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::cluster::VectorSearchOptions;
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 use crate::leaf::{Ask, Page, Scoped, ScopedMany};
 use crate::query::RawObject;
 use miroir_core::merge::{self, HitOptions, HybridOptions, MergedHits, merge_hits, merge_hybrid};
@@ -118,7 +118,7 @@ fn split(page: &Page) -> Result<[merge::Page; 2], Error> {
         #[serde(borrow)]
         results: Vec<&'a serde_json::value::RawValue>,
     }
-    let garbage = || Error::node(&page.node, "garbage");
+    let garbage = || Error::node(&page.node, NodeFailure::Garbage);
     let answer: Answer<'_> = serde_json::from_slice(&page.body).map_err(|_| garbage())?;
     let [keyword, semantic] = answer.results.as_slice() else { return Err(garbage()) };
     let read = |part: &serde_json::value::RawValue| {

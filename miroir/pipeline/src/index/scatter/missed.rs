@@ -8,8 +8,7 @@ use miroir_api::{NodeId, ShardId};
 
 use crate::error::{Error, ErrorKind};
 use miroir_core::routing::{Placement, ShardSet};
-use miroir_core::view::StaleMap;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{Stale, StaleKind, StaleMap};
 
 /// What became of a write on one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +30,8 @@ impl Fate {
             // It was not sent any more.
             [Err(error)] if error.is_deposed() => Self::Refused,
             [Err(error)] => match error.kind() {
-                ErrorKind::Verbatim { .. }
-                | ErrorKind::NodeFailed("connect" | "overloaded" | "refused_key" | "unknown") => {
-                    Self::Refused
-                }
+                ErrorKind::Verbatim { .. } => Self::Refused,
+                ErrorKind::NodeFailed(failure) if !failure.was_sent() => Self::Refused,
                 _ => Self::Unknown,
             },
             _ => Self::Unknown,
@@ -109,4 +106,31 @@ pub fn whole<'a>(
     fate: impl Fn(&NodeId) -> Fate,
 ) -> Vec<Stale> {
     nodes.filter(|node| fate(node) != Fate::Took).map(|node| row(node, index, None, kind)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::NodeFailure as F;
+
+    #[test]
+    fn a_write_is_refused_only_where_it_certainly_did_not_arrive() {
+        let node = NodeId::new("a").unwrap();
+        let never = [
+            F::Connect,
+            F::Overloaded,
+            F::RefusedKey,
+            F::UnknownNode,
+            F::BreakerOpen,
+            F::Injected,
+            F::NotSent,
+            F::NoPeer,
+        ];
+        for failure in F::ALL {
+            let expected = if never.contains(&failure) { Fate::Refused } else { Fate::Unknown };
+            assert_eq!(Fate::of(&[Err(Error::node(&node, failure))]), expected, "{failure}");
+            // An index is made by several calls: what one of them failed at is not known.
+            assert_eq!(Fate::of(&[Ok(1), Err(Error::node(&node, failure))]), Fate::Unknown);
+        }
+    }
 }

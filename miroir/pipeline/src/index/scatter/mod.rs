@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 pub use document_tasks::compact;
 pub(crate) use search::project;
-pub use write::{Batch, Outcome, Plan, accepted, dispatch_write};
+pub use write::{Batch, Outcome, Plan, accepted, dispatch_write, tag};
 
 use super::{Operation, Request, Response};
 use crate::cluster::ClusterState;

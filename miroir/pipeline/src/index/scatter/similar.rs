@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::search::visible;
 use super::{Scatter, read};
 use crate::cluster::settings::IndexSettings;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::index::{Request, Response};
 use crate::leaf::{self, Ask, Scoped, ScopedMany};
 use crate::node_errors;
@@ -151,8 +151,8 @@ async fn vectors(
     let gathered =
         read::gather(scatter, request, shards, Ask::Scoped(Arc::new(scoped)), &route).await?;
     let page = gathered.pages.first().ok_or_else(|| Error::shards_unavailable(shards.clone()))?;
-    let value: Value =
-        serde_json::from_slice(&page.body).map_err(|_| Error::node(&page.node, "garbage"))?;
+    let value: Value = serde_json::from_slice(&page.body)
+        .map_err(|_| Error::node(&page.node, NodeFailure::Garbage))?;
     let Some(document) = value["results"].get(0) else { return Err(not_found(&plan.id)) };
     let embeddings = &document["_vectors"][&plan.embedder]["embeddings"];
     let list = embeddings.as_array().cloned().unwrap_or_default();
@@ -163,7 +163,7 @@ async fn vectors(
 fn decode(pages: &[leaf::Page], many: bool) -> Result<Vec<merge::Page>, Error> {
     let mut out = Vec::new();
     for page in pages {
-        let garbage = || Error::node(&page.node, "garbage");
+        let garbage = || Error::node(&page.node, NodeFailure::Garbage);
         if !many {
             out.push(merge::Page::decode(&page.body).map_err(|_| garbage())?);
             continue;

@@ -10,9 +10,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::search;
-use super::{Scatter, read};
-use crate::error::{Error, ErrorKind};
+use super::{Scatter, read, search};
+use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::index::{Request, Response, Union};
 use crate::leaf::{Ask, Page, ScopedMany};
 use crate::node_errors;
@@ -21,7 +20,7 @@ use miroir_core::merge::{self, Facets, HitOptions, MergeRequest, Pagination, mer
 
 /// A leaf's answer in the form of a search without hits.
 fn as_search(page: &Page, index: &str) -> Result<merge::Page, Error> {
-    let garbage = || Error::node(&page.node, "garbage");
+    let garbage = || Error::node(&page.node, NodeFailure::Garbage);
     let value: Value = serde_json::from_slice(&page.body).map_err(|_| garbage())?;
     let total = value.get("totalHits").or_else(|| value.get("estimatedTotalHits"));
     let mut out = json!({"hits": [], "estimatedTotalHits": total.ok_or_else(garbage)?});

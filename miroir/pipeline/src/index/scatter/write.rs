@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::StatusCode;
 use miroir_api::meili::{SummarizedTask, TaskKind, TaskStatus};
-use miroir_api::{GroupId, NodeId, ShardId};
+use miroir_api::{GroupId, NodeId, ShardId, TaskUid};
 use tower::ServiceExt;
 
 use super::listing;
@@ -21,7 +21,7 @@ use crate::cluster::leadership::LeaderMessage;
 use crate::cluster::sequencer::Exclusive;
 use crate::cluster::{ClusterState, disk_loss};
 use crate::context::Context;
-use crate::error::{Error, ErrorKind, Fault};
+use crate::error::{Error, ErrorKind, Fault, NodeFailure};
 use crate::index::Response;
 use crate::leaf::{self, Ask, Target};
 use crate::meta::{Accepted, Meta};
@@ -30,11 +30,8 @@ use crate::node_errors;
 use miroir_core::quorum::{self, Verdict};
 use miroir_core::routing::ShardSet;
 use miroir_core::topology::Topology;
-use miroir_core::view::Route;
-use miroir_core::view::StaleKind;
-use miroir_core::view::StaleMap;
-use miroir_store::clock;
-use miroir_store::{IndexEntry, NewTask, NodeTask, TaskRecord};
+use miroir_core::view::{Route, StaleKind, StaleMap};
+use miroir_store::{IndexEntry, NewTask, NodeTask, TaskRecord, clock};
 
 /// Pause before the store is asked again to record what became of a write.
 const STORE_PAUSE: Duration = Duration::from_millis(200);
@@ -61,6 +58,12 @@ pub struct Outcome {
     pub degraded: Vec<GroupId>,
     /// The first group that has all of it on a quorum.
     pub group: Option<GroupId>,
+}
+
+/// By what the nodes' tasks of a write to documents are found whose acknowledgement was lost: their
+/// `customMetadata`.
+pub fn tag(task: TaskUid) -> String {
+    format!("miroir:{task}")
 }
 
 /// What a write is about.
@@ -117,7 +120,10 @@ async fn send_batch(
         };
         let before = shared.membership.task_uids.highest(&batch.node);
         let answer = leaves.clone().oneshot(request).await.and_then(|answer| {
-            let page = answer.pages.first().ok_or_else(|| Error::node(&batch.node, "garbage"))?;
+            let page = answer
+                .pages
+                .first()
+                .ok_or_else(|| Error::node(&batch.node, NodeFailure::Garbage))?;
             Ok(Call::parse::<TaskRef>(&batch.node, &page.body)?.task_uid)
         });
         let answer = match answer {
@@ -266,7 +272,7 @@ async fn run_write(
         fail(&shared, &mut record, &error).await?;
         return Err(error);
     }
-    let tag = format!("miroir:{}", record.uid);
+    let tag = tag(record.uid);
 
     // The gate stays closed to repairs until it is on record who missed the write.
     let gate;

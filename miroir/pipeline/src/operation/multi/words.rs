@@ -96,7 +96,7 @@ async fn ask(
 ) -> Option<Error> {
     let mut names = Names::default();
     let body = body(resolve, &mut names, multi, federation);
-    let mut call = Call::new(Method::POST, "replay", "/multi-search").json(body);
+    let mut call = Call::read(Method::POST, "replay", "/multi-search").json(body);
     let mangled = scrub::hide(&mut call);
     match resolve.shared().nodes.call_any(&call, &request.cx).await {
         Ok(_) => None,

@@ -16,7 +16,7 @@ use super::super::read::Gathered;
 use super::ask;
 use super::facets::{exact_facets, joined};
 use super::plan::{Estimate, Plan, SHOWN};
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 use crate::index::Request;
 use crate::leaf::{self, Scoped};
 use crate::node::Call;
@@ -232,9 +232,9 @@ impl Counter<'_> {
         let index = &self.request.index;
         let body = leaf::restrict(&scoped, Some((&page.shards, index.shards)));
         let path = format!("/indexes/{}/search", index.physical);
-        let call = Call::new(http::Method::POST, "search", path).json(body);
+        let call = Call::read(http::Method::POST, "search", path).json(body);
         let answer = self.scatter.shared.nodes.call(&page.node, &call, &self.request.cx).await?;
-        merge::Page::decode(&answer).map_err(|_| Error::node(&page.node, "garbage"))
+        merge::Page::decode(&answer).map_err(|_| Error::node(&page.node, NodeFailure::Garbage))
     }
 
     pub(super) fn scoped(&self, body: &RawObject, condition: Option<&str>) -> Scoped {

@@ -85,7 +85,7 @@ async fn count_values(
         let body = leaf::restrict(&counted, Some((&page.shards, request.index.shards)));
         queries.push(serde_json::from_slice::<Value>(&body).ok()?);
     }
-    let call = Call::new(http::Method::POST, "multi_search", "/multi-search")
+    let call = Call::read(http::Method::POST, "multi_search", "/multi-search")
         .json(json!({"queries": queries}).to_string());
     let body = scatter.shared.nodes.call(&page.node, &call, &request.cx).await.ok()?;
     let value: Value = serde_json::from_slice(&body).ok()?;

@@ -25,12 +25,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::fetch;
 use super::hybrid::{self, Mode};
 use super::read::Gathered;
-use super::{Scatter, explained, read};
+use super::{Scatter, explained, fetch, read};
 use crate::cluster::settings::IndexSettings;
-use crate::error::Error;
+use crate::error::{Error, NodeFailure};
 use crate::index::{Request, Response};
 use crate::leaf::{Ask, Scoped};
 use crate::meta::{Meta, Part};
@@ -167,8 +166,8 @@ async fn ask(
     let gathered = fetch::gather(scatter, request, shards, ask, route).await?;
     let mut pages = Vec::with_capacity(gathered.pages.len());
     for page in &gathered.pages {
-        let decoded =
-            merge::Page::decode(&page.body).map_err(|_| Error::node(&page.node, "garbage"))?;
+        let decoded = merge::Page::decode(&page.body)
+            .map_err(|_| Error::node(&page.node, NodeFailure::Garbage))?;
         pages.push(decoded);
     }
     Ok((gathered, pages))

@@ -6,7 +6,7 @@ use super::super::hybrid::{self, Mode};
 use super::super::read::{self, refusal};
 use super::{Found, distinct_total, exact_facets, plan::Plan};
 use crate::cluster::settings::IndexSettings;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::index::Request;
 use miroir_core::merge;
 use miroir_core::routing::ShardSet;
@@ -48,8 +48,8 @@ pub(super) async fn find(
     } else {
         let mut pages = Vec::with_capacity(gathered.pages.len());
         for page in &gathered.pages {
-            let decoded =
-                merge::Page::decode(&page.body).map_err(|_| Error::node(&page.node, "garbage"))?;
+            let decoded = merge::Page::decode(&page.body)
+                .map_err(|_| Error::node(&page.node, NodeFailure::Garbage))?;
             pages.push(decoded);
         }
         (pages, None)
