@@ -15,7 +15,8 @@ use miroir_api::{NodeId, hexadecimal};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::broadcast::verify::{publish_version, read_settings, reapply, settings_hash};
+use crate::broadcast::progress::publish_version;
+use crate::broadcast::verify::{read_settings, reapply, settings_hash};
 use crate::replicas::repair;
 use crate::runtime::{Item, Peers, Schedule, Worker, partitioned};
 use miroir_pipeline::cluster::ClusterState;
