@@ -166,8 +166,8 @@ mod tests {
     use miroir::hints::Hints;
     use miroir::query::{Original, RawObject, Search, SearchKind};
     use miroir::store::IndexEntry;
-    use miroir::topology::Topology;
-    use miroir_api::IndexUid;
+    use miroir::topology::{Node, NodeStatus, Topology};
+    use miroir_api::{IndexUid, NodeId};
     use miroir_test::contract::{cancellation, contract, readiness};
     use miroir_test::layered;
 

@@ -14,8 +14,12 @@
 //! [`ControlPlane`](miroir_pipeline::operation::ControlPlane); it imports nothing of this crate.
 
 pub mod api;
+mod applied;
 pub mod broadcast;
 mod builder;
+mod node_setup;
+mod node_tasks;
+mod outcome;
 pub mod pods;
 pub mod replicas;
 pub mod runtime;

@@ -8,12 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use http::Method;
 use miroir_api::{IndexUid, NodeId};
-use serde_json::{Value, json};
 
 use crate::api::Control;
-use crate::api::settings::node_base_settings;
+use crate::node_setup::{creation_calls, node_base_settings};
 use miroir_core::quorum::{self, Verdict};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::{Stale, StaleKind};
@@ -25,16 +23,6 @@ use miroir_pipeline::index::scatter::listing;
 use miroir_pipeline::index::scatter::missed::Fate;
 use miroir_pipeline::node::{Call, TaskRef};
 use miroir_store::{IndexEntry, clock};
-
-/// The calls that make an index on a node.
-pub(crate) fn creation_calls(physical: &str, primary_key: Option<&str>, base: &Value) -> Vec<Call> {
-    let body = json!({"uid": physical, "primaryKey": primary_key}).to_string();
-    vec![
-        Call::change(Method::POST, "indexes_post", "/indexes").json(body),
-        Call::change(Method::PATCH, "settings_patch", format!("/indexes/{physical}/settings"))
-            .json(base.to_string()),
-    ]
-}
 
 /// No quorum took a change.
 #[derive(Debug)]

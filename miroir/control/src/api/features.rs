@@ -1,25 +1,18 @@
 //! Experimental features: one node judges a change, all nodes get it, the store remembers it.
 //!
 //! A node that was away during a change, or joins later, is brought up to date by the repair worker
-//! ([`apply`]). Features that were never set through Miroir are left as the nodes have them.
+//! (`applied::features`). Features that were never set through Miroir are left as the nodes have them.
 
-use std::sync::Arc;
-
-use futures_util::future::join_all;
-use http::Method;
-use miroir_api::NodeId;
 use serde_json::{Map, Value};
 
 use crate::api::Control;
+use crate::applied::features::{PATH, apply, overlaid};
 use miroir_core::routing::ShardSet;
-use miroir_pipeline::cluster::ClusterState;
-use miroir_pipeline::context::{Context, Origin};
+use miroir_pipeline::context::Context;
 use miroir_pipeline::effect::Effect;
 use miroir_pipeline::error::{Error, ErrorKind};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{Request, Response};
-
-const PATH: &str = "/experimental-features";
 
 /// Routes that exist only while a feature is on: first segments of the path, feature.
 const GATES: &[(&str, &str)] = &[
@@ -42,64 +35,10 @@ fn gate(path: &str) -> Option<&'static str> {
     GATES.iter().find(|(prefix, _)| fits(prefix)).map(|(_, feature)| *feature)
 }
 
-/// A node's view with what clients set through Miroir on top.
-fn overlaid(mut node: Map<String, Value>, set: &[(String, bool)]) -> Map<String, Value> {
-    for (name, on) in set {
-        node.insert(name.clone(), (*on).into());
-    }
-    node
-}
-
-fn patch(set: &[(String, bool)]) -> Call {
-    let body = overlaid(Map::new(), set);
-    Call::change(Method::PATCH, "features_patch", PATH).json(Value::Object(body).to_string())
-}
-
 /// The switches of a submitted body; `null` leaves one as it is.
 fn switches(body: &[u8]) -> Vec<(String, bool)> {
     let object = serde_json::from_slice::<Map<String, Value>>(body).unwrap_or_default();
     object.into_iter().filter_map(|(name, value)| Some((name, value.as_bool()?))).collect()
-}
-
-/// Brings nodes that may lack what clients set up to date.
-///
-/// # Errors
-/// When the store fails. Nodes that fail are tried again next time.
-pub async fn apply(shared: &Arc<ClusterState>) -> Result<(), Error> {
-    let mut applied = shared.applied.features.lock().await;
-    let topology = shared.membership.topology();
-    let well: Vec<NodeId> = topology
-        .nodes()
-        .filter(|node| shared.nodes.is_available(node))
-        .map(|node| node.id.clone())
-        .collect();
-    // Whoever went away may come back without them.
-    applied.retain(|node| well.contains(node));
-    let lacking: Vec<&NodeId> = well.iter().filter(|node| !applied.contains(*node)).collect();
-    if lacking.is_empty() {
-        return Ok(());
-    }
-    let set = shared.stores.features.list().await?;
-    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
-    let call = patch(&set);
-    let done = join_all(lacking.into_iter().map(|node| {
-        let (call, cx, set) = (&call, &cx, &set);
-        async move {
-            if set.is_empty() {
-                return Some(node.clone());
-            }
-            match shared.nodes.call(node, call, cx).await {
-                Ok(_) => Some(node.clone()),
-                Err(error) => {
-                    tracing::warn!(%node, %error, "experimental features could not be set");
-                    None
-                }
-            }
-        }
-    }))
-    .await;
-    applied.extend(done.into_iter().flatten());
-    Ok(())
 }
 
 impl Control {

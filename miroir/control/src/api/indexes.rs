@@ -10,10 +10,9 @@ use miroir_api::IndexUid;
 use miroir_api::meili::{ApiError, TaskKind};
 use serde_json::{Map, Value, json};
 
-use crate::api::creation::creation_calls;
 use crate::api::keys::forbidden;
-use crate::api::settings::node_base_settings;
 use crate::api::{Control, tasks};
+use crate::node_setup::{creation_calls, node_base_settings};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::StaleKind;
 use miroir_pipeline::cluster::sequencer::Exclusive;

@@ -6,13 +6,14 @@ pub(crate) mod compact;
 pub(crate) mod creation;
 pub(crate) mod database_sizes;
 pub(crate) mod degraded_stats;
-pub mod features;
+pub(crate) mod features;
 pub(crate) mod fields;
 pub(crate) mod indexes;
 pub(crate) mod keys;
-pub mod search_rules;
+pub(crate) mod search_rules;
 pub(crate) mod settings;
 pub(crate) mod stats;
+mod task_choice;
 pub(crate) mod task_payload;
 pub(crate) mod tasks;
 pub(crate) mod unsupported;
@@ -36,7 +37,8 @@ use miroir_store::{IndexEntry, NewTask, TaskRecord, TaskState, clock};
 use serde_json::{Map, Value, json};
 use tower::Service;
 
-pub use settings::{client_settings, node_base_settings};
+pub use crate::node_setup::node_base_settings;
+pub use settings::client_settings;
 pub use tasks::task_with_nodes;
 
 /// Operations that are not about one index's documents.

@@ -12,6 +12,8 @@ use miroir_api::meili::TaskKind;
 use serde_json::{Map, Value, json};
 
 use crate::api::{Control, tasks};
+use crate::broadcast::progress;
+use crate::node_setup::{NODE_MAX_TOTAL_HITS, SHARD, node_values};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::{Stale, StaleKind};
 use miroir_pipeline::cluster::ClusterOptions;
@@ -23,9 +25,6 @@ use miroir_pipeline::operation::{Request, Response, SettingsOp, foreign};
 use miroir_store::task_state::{Broadcast, Proposal};
 use miroir_store::{IndexEntry, NewTask, TaskState, clock};
 
-const SHARD: &str = "_miroir_shard";
-/// `maxTotalHits` on nodes: Miroir applies the client's value.
-const NODE_MAX_TOTAL_HITS: u64 = 1_000_000;
 /// An index that never exists: nodes judge settings for it, which Miroir then takes back.
 const NOWHERE: &str = "/indexes/miroir-nowhere";
 
@@ -54,23 +53,6 @@ const RESET: &[&str] = &[
     "chat",
     foreign::SETTING,
 ];
-
-/// Least `maxValuesPerFacet` on nodes. Up to 3000 candidates the engine orders numbers as text, beyond
-/// it by value; a leaf of a larger whole must therefore show all values of its 3000 candidates.
-/// A limit below 1000 is somebody's wish to keep answers small, and is taken as it is.
-fn node_values(tuning: &ClusterOptions) -> u64 {
-    let wanted = u64::from(tuning.faceting.node_max_values);
-    if wanted < 1000 { wanted } else { wanted.max(3000) }
-}
-
-/// What every index has on nodes from the start.
-pub fn node_base_settings(tuning: &ClusterOptions) -> Value {
-    json!({
-        "filterableAttributes": [SHARD],
-        "faceting": {"maxValuesPerFacet": node_values(tuning)},
-        "pagination": {"maxTotalHits": NODE_MAX_TOTAL_HITS},
-    })
-}
 
 /// Changes of the overlay that come with a settings update: `null` removes.
 type Overlay = Map<String, Value>;
@@ -190,17 +172,6 @@ pub fn client_settings(node: &Value, overlay: &Map<String, Value>) -> Value {
             overlay.get("maxValuesPerFacet").cloned().unwrap_or_else(|| 100.into());
     }
     out
-}
-
-/// Applies an overlay change to an entry.
-pub(crate) fn apply_overlay(entry: &mut IndexEntry, change: &Overlay) {
-    for (key, value) in change {
-        if value.is_null() {
-            entry.overlay.shift_remove(key);
-        } else {
-            entry.overlay.insert(key.clone(), value.clone());
-        }
-    }
 }
 
 impl Control {
@@ -357,7 +328,7 @@ impl Control {
         };
         let plan = Plan { preflight: true, ..self.plan(&entry, &[call], StaleKind::Index, gate) };
         self.shared.broadcasts.begin(&entry.physical);
-        crate::broadcast::verify::phase(&self.shared, 1);
+        progress::phase(&self.shared, 1);
         let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
         match dispatch_write(leaves, shared, plan, task, request.cx.clone()).await {
             Ok(outcome) => Ok(tasks::accepted_with(&outcome.record, outcome.degraded)),

@@ -6,8 +6,8 @@ use miroir_api::{GroupId, TaskUid};
 use serde_json::{Value, json};
 
 use crate::api::Control;
-use crate::api::backups;
 use crate::api::keys::is_visible;
+use crate::outcome::backups;
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::index::scatter;

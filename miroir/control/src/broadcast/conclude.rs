@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use miroir_api::meili::{ApiError, TaskStatus};
 use miroir_api::{NodeId, hexadecimal};
+use serde_json::{Map, Value};
 
-use crate::api::settings::apply_overlay;
-use crate::broadcast::verify::{phase, proposal, publish_version};
+use crate::broadcast::progress::{phase, proposal, publish_version};
+use crate::outcome::{canceled, embedding_errors};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::index::scatter::missed::{self, Fate};
@@ -64,6 +65,17 @@ pub(crate) async fn freeze(
     Ok(())
 }
 
+/// Applies an overlay change to an entry.
+fn apply_overlay(entry: &mut IndexEntry, change: &Map<String, Value>) {
+    for (key, value) in change {
+        if value.is_null() {
+            entry.overlay.shift_remove(key);
+        } else {
+            entry.overlay.insert(key.clone(), value.clone());
+        }
+    }
+}
+
 pub(crate) async fn commit(
     shared: &Arc<ClusterState>,
     record: &mut TaskRecord,
@@ -108,13 +120,13 @@ pub(crate) fn refuse(shared: &ClusterState, record: &mut TaskRecord, entry: &Ind
     let topology = shared.membership.topology();
     let copies = topology.groups().len() as u64 * u64::from(topology.replication_factor());
     let errors = record.nodes.iter().filter_map(|task| task.error.as_ref());
-    record.error = crate::tasks::embedding_errors::one(errors, copies).map(|mut error| {
+    record.error = embedding_errors::one(errors, copies).map(|mut error| {
         error.message = node_errors::message(&error.message, entry, false);
         error
     });
     // Who took the proposal before it was canceled went back to what the others have.
-    if crate::tasks::cancel::is_partly_canceled(record) {
-        crate::tasks::cancel::become_canceled(record);
+    if canceled::is_partly_canceled(record) {
+        canceled::become_canceled(record);
     }
     end(shared, record, &entry.physical);
 }

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::broadcast::verify::{publish_version, read_settings, reapply, settings_hash};
+use crate::broadcast::progress::publish_version;
+use crate::broadcast::verify::{read_settings, reapply, settings_hash};
 use crate::replicas::repair;
 use crate::runtime::{Item, Peers, Schedule, Worker, partitioned};
 use miroir_core::options::{Faults, Validate, seconds};

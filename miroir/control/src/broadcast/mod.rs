@@ -3,4 +3,5 @@
 
 pub(crate) mod conclude;
 pub mod drift;
+pub(crate) mod progress;
 pub mod verify;

@@ -19,12 +19,14 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::broadcast::conclude::{commit, end, freeze, leave_out, refuse};
+use crate::broadcast::progress::{phase, proposal};
+use crate::node_tasks::wait_for;
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
-use miroir_pipeline::error::{Error, ErrorKind, NodeFailure};
+use miroir_pipeline::error::{Error, ErrorKind};
 use miroir_pipeline::node::{Call, TaskRef};
-use miroir_store::task_state::{Broadcast, Proposal};
-use miroir_store::{IndexEntry, TaskRecord, TaskState};
+use miroir_store::task_state::Proposal;
+use miroir_store::{IndexEntry, TaskRecord};
 
 /// SHA-256 of settings in canonical form: object keys sorted at every depth, arrays that Meilisearch
 /// treats as sets left as the node prints them (sorted already).
@@ -101,14 +103,6 @@ pub fn decide(
     Some(Decision::Repair { reference: reference.clone(), nodes, refused })
 }
 
-/// The settings that a task is proposing.
-pub(crate) fn proposal(record: &TaskRecord) -> Option<&Proposal> {
-    match &record.protocol.state {
-        Some(TaskState::Settings(Broadcast::Proposed(proposal))) => Some(proposal),
-        _ => None,
-    }
-}
-
 /// Shows what a node made of the submitted settings, except where it holds another form.
 pub(crate) fn note_details(record: &mut TaskRecord, node: Option<&Map<String, Value>>) {
     let (Some(Proposal { submitted, .. }), Some(node)) = (proposal(record), node) else { return };
@@ -133,34 +127,6 @@ pub(crate) async fn read_settings(
     let call = Call::get("settings_get", format!("/indexes/{}/settings", entry.physical));
     let body = shared.nodes.call(node, &call, &cx).await?;
     Call::parse(node, &body)
-}
-
-/// Waits for one task of one node.
-pub(crate) async fn wait_for(
-    shared: &ClusterState,
-    node: &NodeId,
-    uid: u32,
-    patience: Duration,
-) -> Result<TaskStatus, Error> {
-    #[derive(serde::Deserialize)]
-    struct Seen {
-        status: TaskStatus,
-    }
-    let cx = Context::internal(Origin::Settings, patience);
-    let mut pause = Duration::from_millis(5);
-    loop {
-        let body =
-            shared.nodes.call(node, &Call::get("tasks_get", format!("/tasks/{uid}")), &cx).await?;
-        let seen: Seen = Call::parse(node, &body)?;
-        if seen.status.is_terminal() {
-            return Ok(seen.status);
-        }
-        if cx.deadline.remaining().is_zero() {
-            return Err(Error::node(node, NodeFailure::Timeout));
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(200));
-    }
 }
 
 /// Why a node did not take settings again.
@@ -344,19 +310,6 @@ async fn step(
         commit(shared, record, &entry, &right).await?;
     }
     Ok(Step::Done)
-}
-
-/// Shows the furthest phase of the broadcast that moved last; nothing once none is under way.
-pub(crate) fn phase(shared: &ClusterState, number: u8) {
-    let idle = shared.broadcasts.is_idle();
-    let number = if idle && number == 0 { 0 } else { number.max(1) };
-    metrics::gauge!("miroir_settings_broadcast_phase").set(f64::from(number));
-}
-
-/// Shows the highest committed version.
-pub(crate) fn publish_version(shared: &ClusterState) {
-    let highest = shared.catalog.all().iter().map(|entry| entry.settings_version).max();
-    metrics::gauge!("miroir_settings_version").set(highest.unwrap_or(0) as f64);
 }
 
 #[cfg(test)]

@@ -15,30 +15,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
-use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use http::Method;
+use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
-use serde_json::{Value, json};
 
-use crate::api::{Control, tasks};
+use crate::outcome::canceled::{end, set};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
 use miroir_pipeline::node::{Call, TaskRef};
-use miroir_pipeline::operation::{Request, Response};
-use miroir_pipeline::query::Original;
 use miroir_store::task_state::UidRanges;
-use miroir_store::{
-    NewTask, NodeTask, StoreError, TaskProtocol, TaskQuery, TaskRecord, TaskState, clock,
-};
+use miroir_store::{NodeTask, StoreError, TaskProtocol, TaskRecord, TaskState, clock};
 
 /// Uids per request to a node.
 const CHUNK: usize = 200;
 /// Tasks forgotten per commit.
 const FORGET: usize = 1000;
-/// A uid that no task has: a filter by it chooses nothing.
-const NOBODY: u32 = u32::MAX;
-
 /// Whether such a task can be canceled on its nodes.
 fn is_cancelable(kind: TaskKind) -> bool {
     matches!(
@@ -60,92 +52,6 @@ fn is_queued(task: &NodeTask) -> bool {
 fn uid_list(uids: &[u32]) -> String {
     let uids: Vec<String> = uids.iter().map(u32::to_string).collect();
     uids.join(",")
-}
-
-fn set(record: &mut TaskRecord, key: &str, value: Value) {
-    if let Some(details) = &mut record.details {
-        details.insert(key.to_owned(), value);
-    }
-}
-
-fn end(record: &mut TaskRecord) {
-    let now = clock::now();
-    record.started_at.get_or_insert(now);
-    record.finished_at.get_or_insert(now);
-}
-
-impl Control {
-    /// `POST /tasks/cancel` and `DELETE /tasks`.
-    pub(crate) async fn choose(
-        &self,
-        request: &Request,
-        choice: Option<Box<(TaskQuery, bool)>>,
-        kind: TaskKind,
-    ) -> Result<Response, Error> {
-        let query = match choice.map(|choice| *choice) {
-            Some((query, true)) => query,
-            Some((_, false)) => return Err(no_filter(kind)),
-            None => return Err(self.refused_choice(request).await),
-        };
-        let query = self.only_visible(&request.cx, query).await?;
-        let mut uids: Vec<u32> = if query.indexes.is_some() {
-            self.task_page(query).await?.tasks.into_iter().map(|task| task.uid.0).collect()
-        } else {
-            self.shared.stores.tasks.uids(query).await?
-        };
-        uids.sort_unstable();
-        let chosen = UidRanges::of(&uids);
-        let (done, state) = match kind {
-            TaskKind::TaskDeletion => {
-                ("deletedTasks", TaskState::Deletion { chosen, awaited: None, forgotten: None })
-            }
-            _ => ("canceledTasks", TaskState::Cancelation { chosen, passed: None }),
-        };
-        let filter = format!("?{}", request.original.query.as_deref().unwrap_or_default());
-        let details = json!({"matchedTasks": uids.len(), done: null, "originalFilter": filter});
-        let task = NewTask {
-            details: details.as_object().cloned(),
-            protocol: state.into(),
-            ..NewTask::new(kind, clock::now())
-        };
-        let record = self.shared.stores.tasks.insert(task).await?;
-        self.shared.signals.tasks.notify_one();
-        Ok(Response { status: StatusCode::OK, ..tasks::accepted(&record) })
-    }
-
-    /// What a node says of the filters, asked so that it chooses nothing whatever it makes of them.
-    async fn refused_choice(&self, request: &Request) -> Error {
-        let query = request.original.query.clone().unwrap_or_default();
-        let free = ["uids", "canceledBy", "batchUids"].into_iter().find(|name| {
-            miroir_pipeline::query::query_pairs(&query).iter().all(|(key, _)| key != name)
-        });
-        let Some(free) = free else {
-            return Error::api(
-                "bad_request",
-                "The filters cannot be read. Give `uids`, `canceledBy` and `batchUids` as lists of \
-                 numbers separated by commas, and no other parameters than filters.",
-            );
-        };
-        let original = Original {
-            query: Some(format!("{query}&{free}={NOBODY}")),
-            ..Original::clone(&request.original)
-        };
-        let judged = Request { original: Arc::new(original), ..request.clone() };
-        self.refusal(&judged, "").await
-    }
-}
-
-fn no_filter(kind: TaskKind) -> Error {
-    let what = if kind == TaskKind::TaskDeletion { "delete" } else { "cancel" };
-    Error::api(
-        "missing_task_filters",
-        format!(
-            "Query parameters to filter the tasks to {what} are missing. Available query parameters \
-             are: `uids`, `indexUids`, `statuses`, `types`, `canceledBy`, `beforeEnqueuedAt`, \
-             `afterEnqueuedAt`, `beforeStartedAt`, `afterStartedAt`, `beforeFinishedAt`, \
-             `afterFinishedAt`."
-        ),
-    )
 }
 
 /// Which of the chosen tasks are at work: those with no unfinished task of their index before them.
@@ -326,69 +232,21 @@ pub(crate) async fn conclude(
     Ok(())
 }
 
-/// Whether every node that counts canceled its part.
-pub(crate) fn is_canceled(record: &TaskRecord) -> bool {
-    let mut alive = record.nodes.iter().filter(|task| !task.dropped).peekable();
-    alive.peek().is_some() && alive.all(|task| task.status == TaskStatus::Canceled)
-}
-
-/// Whether some node canceled its part.
-pub(crate) fn is_partly_canceled(record: &TaskRecord) -> bool {
-    record.nodes.iter().any(|task| !task.dropped && task.status == TaskStatus::Canceled)
-}
-
-/// Makes a task a canceled one: counts of what it did are zero.
-pub(crate) fn become_canceled(record: &mut TaskRecord) {
-    record.status = TaskStatus::Canceled;
-    record.canceled_by = record.protocol.cancelation;
-    record.error = None;
-    for key in ["indexedDocuments", "editedDocuments", "deletedDocuments"] {
-        if record.details.as_ref().is_some_and(|details| details.contains_key(key)) {
-            set(record, key, 0.into());
-        }
-    }
-    end(record);
-}
-
-/// What a task says of which some shards were written when it was canceled, and others not.
-pub(crate) fn in_part() -> ApiError {
-    ApiError::new(
-        "miroir_canceled_in_part",
-        "The task was canceled while nodes were at work: some shards have it and others do not. \
-         Send the write again, or undo it.",
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use miroir_store::NewTask;
 
-    fn record(statuses: &[(TaskStatus, bool)]) -> TaskRecord {
-        let nodes = statuses.iter().map(|(status, dropped)| NodeTask {
-            status: *status,
-            dropped: *dropped,
-            ..NodeTask::new(NodeId::new("n").unwrap(), Some(1))
-        });
-        let new = NewTask {
-            index: Some("a".to_owned()),
-            physical: Some("a".to_owned()),
-            details: json!({"receivedDocuments": 3, "indexedDocuments": null}).as_object().cloned(),
-            nodes: nodes.collect(),
-            protocol: TaskProtocol {
-                state: Some(TaskState::Addition { indexed: 3 }),
-                cancelation: Some(TaskUid(12)),
-            },
-            ..NewTask::new(TaskKind::DocumentAdditionOrUpdate, time::OffsetDateTime::UNIX_EPOCH)
-        };
-        TaskRecord::new(TaskUid(4), new)
-    }
+    use super::*;
 
     #[test]
     fn the_first_unfinished_task_of_an_index_is_at_work() {
         use TaskStatus::{Enqueued, Processing, Succeeded};
+        let new =
+            NewTask::new(TaskKind::DocumentAdditionOrUpdate, time::OffsetDateTime::UNIX_EPOCH);
+        let blank = TaskRecord::new(TaskUid(4), new);
         let task = |uid, index: Option<&str>, status| {
             let physical = index.map(str::to_owned);
-            TaskRecord { uid: TaskUid(uid), physical, status, ..record(&[]) }
+            TaskRecord { uid: TaskUid(uid), physical, status, ..blank.clone() }
         };
         let queue = [
             task(1, Some("a"), Succeeded),
@@ -401,20 +259,5 @@ mod tests {
         assert_eq!(at_work(&queue, &chosen(&[1, 2, 3, 4, 5])), [2, 4, 5]);
         assert_eq!(at_work(&queue, &chosen(&[1, 3])), Vec::<u32>::new(), "3 has to wait for 2");
         assert_eq!(at_work(&[], &chosen(&[1])), Vec::<u32>::new());
-    }
-
-    #[test]
-    fn a_task_is_canceled_when_all_that_count_are() {
-        use TaskStatus::{Canceled, Succeeded};
-        assert!(!is_canceled(&record(&[])));
-        assert!(!is_canceled(&record(&[(Canceled, true)])));
-        assert!(is_canceled(&record(&[(Canceled, false), (Succeeded, true)])));
-        let mixed = record(&[(Canceled, false), (Succeeded, false)]);
-        assert!(!is_canceled(&mixed) && is_partly_canceled(&mixed));
-        let mut task = record(&[(Canceled, false)]);
-        become_canceled(&mut task);
-        assert_eq!((task.status, task.canceled_by), (Canceled, Some(TaskUid(12))));
-        assert_eq!(task.details.as_ref().unwrap()["indexedDocuments"], 0);
-        assert_eq!(task.batch(), Some(12));
     }
 }

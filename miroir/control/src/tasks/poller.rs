@@ -11,19 +11,17 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::backups;
-use crate::broadcast::verify;
-use crate::tasks::{cancel, details, recover, state};
+use crate::broadcast::{progress, verify};
+use crate::node_tasks::{NodeTaskView, ask};
+use crate::outcome::{backups, canceled, details, embedding_errors, unreadable};
+use crate::tasks::{cancel, recover};
 use miroir_core::topology::NodeStatus;
 use miroir_core::view::{Stale, StaleKind, StaleMap};
 use miroir_pipeline::cluster::ClusterState;
-use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
-use miroir_pipeline::node::Call;
 use miroir_pipeline::node_errors;
 use miroir_store::{NodeTask, TaskProtocol, TaskRecord, TaskState, clock};
 
@@ -31,35 +29,6 @@ use miroir_store::{NodeTask, TaskProtocol, TaskRecord, TaskState, clock};
 const BATCH: usize = 200;
 const FASTEST: Duration = Duration::from_millis(4);
 const SLOWEST: Duration = Duration::from_millis(250);
-
-/// A node's view of one of its tasks, as far as it matters.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeTaskView {
-    pub(crate) uid: u32,
-    status: TaskStatus,
-    details: Option<Map<String, Value>>,
-    error: Option<ApiError>,
-    started_at: Option<String>,
-    finished_at: Option<String>,
-    pub(crate) custom_metadata: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    results: Vec<NodeTaskView>,
-}
-
-pub(crate) async fn ask(
-    shared: &ClusterState,
-    node: &NodeId,
-    query: &str,
-) -> Result<Vec<NodeTaskView>, Error> {
-    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
-    let call = Call::get("tasks_get", format!("/tasks?{query}"));
-    let body = shared.nodes.call(node, &call, &cx).await?;
-    Ok(Call::parse::<Page>(node, &body)?.results)
-}
 
 /// Whether another node took what this replica missed.
 fn has_witness(record: &TaskRecord, row: &Stale) -> bool {
@@ -212,7 +181,7 @@ async fn advance(
 ) -> Result<bool, Error> {
     let before = record.clone();
     let mut settings = false;
-    let broken = state::broken(record);
+    let broken = unreadable::broken(record);
     match record.kind {
         _ if broken.is_some() => {}
         TaskKind::TaskDeletion => cancel::forget(shared, record).await?,
@@ -317,12 +286,12 @@ async fn advance(
         cancel::conclude(shared, record).await?;
     } else if record.kind == TaskKind::TaskDeletion {
         // Done above, or it waits.
-    } else if cancel::is_canceled(record) {
-        cancel::become_canceled(record);
+    } else if canceled::is_canceled(record) {
+        canceled::become_canceled(record);
         if record.kind == TaskKind::SettingsUpdate {
             shared.broadcasts.end(&index);
         }
-    } else if verify::proposal(record).is_some() {
+    } else if progress::proposal(record).is_some() {
         settings = true;
     } else if matches!(record.kind, TaskKind::DumpCreation | TaskKind::SnapshotCreation) {
         backups::conclude(record, |nodes| backups::suffice(shared, nodes));
@@ -391,17 +360,14 @@ async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(
     } else {
         record.status = TaskStatus::Failed;
     }
-    if let Some(error) = state::broken(record) {
+    if let Some(error) = unreadable::broken(record) {
         record.status = TaskStatus::Failed;
         record.error = Some(error);
     } else if record.status == TaskStatus::Failed {
         let topology = shared.membership.topology();
         let groups = topology.groups().len() as u64;
         let copies = groups * u64::from(topology.replication_factor());
-        let error = crate::tasks::embedding_errors::one(
-            failed.iter().filter_map(|t| t.error.as_ref()),
-            copies,
-        );
+        let error = embedding_errors::one(failed.iter().filter_map(|t| t.error.as_ref()), copies);
         record.error = Some(match (error, named(shared, record)) {
             (Some(mut error), Some(entry)) => {
                 error.message = node_errors::message(&error.message, &entry, false);
@@ -415,7 +381,7 @@ async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(
                 error
             }
             (Some(error), None) => error,
-            (None, _) if cancel::is_partly_canceled(record) => cancel::in_part(),
+            (None, _) if canceled::is_partly_canceled(record) => canceled::in_part(),
             (None, _) => ApiError::new(
                 "miroir_no_quorum",
                 "Every node that took the write went away before it was done.",

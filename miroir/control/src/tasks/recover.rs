@@ -13,8 +13,9 @@ use miroir_api::NodeId;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use serde_json::Value;
 
-use crate::broadcast::verify::proposal;
-use crate::tasks::poller::ask;
+use crate::broadcast::progress::proposal;
+use crate::node_setup::{creation_calls, node_base_settings};
+use crate::node_tasks::ask;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::StaleKind;
 use miroir_pipeline::cluster::sequencer::{Exclusive, Sequencer};
@@ -229,11 +230,9 @@ async fn propose(
 /// Sends the calls that make an index once more; answers the uid of the last.
 async fn remake(shared: &ClusterState, node: &NodeId, entry: &IndexEntry) -> Result<u32, Error> {
     let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
-    let base = crate::api::settings::node_base_settings(&shared.options);
+    let base = node_base_settings(&shared.options);
     let mut last = Err(Error::node(node, NodeFailure::Garbage));
-    for call in
-        crate::api::creation::creation_calls(&entry.physical, entry.primary_key.as_deref(), &base)
-    {
+    for call in creation_calls(&entry.physical, entry.primary_key.as_deref(), &base) {
         let body = shared.nodes.call(node, &call, &cx).await?;
         last = Ok(Call::parse::<miroir_pipeline::node::TaskRef>(node, &body)?.task_uid);
     }

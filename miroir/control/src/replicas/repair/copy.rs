@@ -99,8 +99,10 @@ async fn page_of(
     }
     let path = format!("/indexes/{}/documents/fetch", entry.physical);
     let call = Call::read(Method::POST, "documents_fetch", path).json(body.to_string());
-    let body =
-        shared.nodes.call_within(node, &call, &cx(), shared.options.scatter.node_timeout * 6).await?;
+    let body = shared
+        .nodes
+        .call_within(node, &call, &cx(), shared.options.scatter.node_timeout * 6)
+        .await?;
     Ok(Call::parse::<Listing>(node, &body)?.results)
 }
 

@@ -25,8 +25,9 @@ use miroir_api::{NodeId, ShardId};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::creation::creation_calls;
-use crate::broadcast::verify::wait_for;
+use crate::applied;
+use crate::node_setup::creation_calls;
+use crate::node_tasks::wait_for;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::{Stale, StaleKind};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
@@ -46,10 +47,10 @@ fn cx() -> Context {
 /// Repairs until cancelled.
 pub async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
     loop {
-        if let Err(error) = crate::api::features::apply(&shared).await {
+        if let Err(error) = applied::features::apply(&shared).await {
             tracing::error!(%error, "experimental features could not be read");
         }
-        if let Err(error) = crate::api::search_rules::apply(&shared).await {
+        if let Err(error) = applied::search_rules::apply(&shared).await {
             tracing::error!(%error, "search rules could not be read");
         }
         let rows: Vec<Stale> = shared.staleness.load().rows().cloned().collect();

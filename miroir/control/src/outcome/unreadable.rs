@@ -6,7 +6,7 @@ use miroir_store::{TaskRecord, TaskState};
 
 /// Why an unfinished task cannot go on from what is stored of it; `None` if it can. Such a task fails
 /// once its nodes have ended their parts, so that replicas which could not do theirs still catch up.
-pub(super) fn broken(record: &TaskRecord) -> Option<ApiError> {
+pub(crate) fn broken(record: &TaskRecord) -> Option<ApiError> {
     let needed = match record.kind {
         TaskKind::SettingsUpdate
         | TaskKind::IndexUpdate

@@ -3,7 +3,7 @@
 use miroir_api::meili::{TaskKind, TaskStatus};
 use serde_json::Value;
 
-use crate::tasks::changed_counts::{self, Answered};
+use crate::outcome::changed_counts::{self, Answered};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_store::{NodeTask, TaskRecord, TaskState};
 
@@ -11,7 +11,7 @@ use miroir_store::{NodeTask, TaskRecord, TaskState};
 pub(crate) fn fill(shared: &ClusterState, record: &mut TaskRecord) {
     let ok = record.status == TaskStatus::Succeeded;
     if record.kind == TaskKind::IndexCompaction && ok {
-        crate::api::compact::sum_sizes(record);
+        crate::outcome::compaction::sum_sizes(record);
         return;
     }
     if record.kind == TaskKind::DsrClear {
