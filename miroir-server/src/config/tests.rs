@@ -137,11 +137,11 @@ fn a_full_file_is_read() {
     assert_eq!(config.validate(), Ok(()));
     assert_eq!(config.write_quorum, WriteQuorum::Majority);
     assert_eq!(config.nodes[1].replica_group, 0);
-    assert_eq!(config.health.interval, Duration::from_millis(1_000));
+    assert_eq!(config.health.interval, Duration::from_secs(1));
     assert_eq!(config.health.unhealthy_threshold, 3, "the rest of a block keeps its defaults");
     assert_eq!(config.scatter.unavailable_shard_policy, UnavailableShardPolicy::Error);
     assert_eq!(config.settings_broadcast.strategy, BroadcastStrategy::Sequential);
-    assert_eq!(config.settings_broadcast.verify_timeout, Duration::from_secs(120));
+    assert_eq!(config.settings_broadcast.verify_timeout, Duration::from_mins(2));
     assert_eq!(config.resharding.retain_old_index, Duration::from_hours(48));
     assert_eq!(config.leader_election.enabled, Switch::Off);
     assert_eq!(config.master_key.expose(), "a-long-enough-client-key");
@@ -159,7 +159,7 @@ fn merge_keys_and_anchors_work() {
     )
     .unwrap();
     assert_eq!((config.nodes[1].id.as_str(), config.nodes[1].replica_group), ("b", 1));
-    assert_eq!(config.health.timeout, Duration::from_millis(3_000));
+    assert_eq!(config.health.timeout, Duration::from_secs(3));
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn overrides_take_the_kind_of_their_key() {
             "task_store.path=7",
         ],
     );
-    assert_eq!(config.scatter.node_timeout, Duration::from_millis(2_000));
+    assert_eq!(config.scatter.node_timeout, Duration::from_secs(2));
     assert!(!config.scatter.retry_on_timeout);
     assert_eq!(config.node_master_key.expose(), "12345678901234567890");
     assert_eq!(config.tracing.sample_rate, 0.5);

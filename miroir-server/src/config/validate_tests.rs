@@ -296,7 +296,7 @@ fn values_at_the_edge_of_a_rule_are_accepted() {
             c.replica_groups = 2;
             c.nodes[1].replica_group = 1;
         },
-        |c| c.scatter.node_timeout = Duration::from_millis(30_000),
+        |c| c.scatter.node_timeout = Duration::from_secs(30),
         |c| c.connection_pool_per_node.max_idle = 128,
         |c| c.leader_election.lease_ttl = Duration::from_secs(4),
         |c| {

@@ -46,7 +46,7 @@ mod tests {
         }));
         for (path, status) in [("/panic", 500), ("/", 200), ("/panic", 500)] {
             let request = Request::get(path).body(()).unwrap();
-            let response = service.clone().oneshot(request).await.unwrap();
+            let response = service.oneshot(request).await.unwrap();
             assert_eq!(response.status(), StatusCode::from_u16(status).unwrap());
             let body = response.into_body().collect().await.unwrap().to_bytes();
             if status == 500 {

@@ -64,7 +64,7 @@ pub struct Proposal {
 pub enum Broadcast {
     /// Nodes were told, or are being told.
     #[serde(rename = "settings")]
-    Proposed(Proposal),
+    Proposed(Box<Proposal>),
     /// All agreed; the settings version it became.
     #[serde(rename = "done")]
     Committed(u64),

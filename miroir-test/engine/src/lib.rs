@@ -77,6 +77,9 @@ pub struct EngineNode {
 
 impl EngineNode {
     /// Starts a node on `127.0.0.1`. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// When the port is taken, or the data directory cannot be used.
     pub async fn start(options: EngineOptions) -> std::io::Result<EngineNode> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
         let address = listener.local_addr()?;
@@ -107,6 +110,9 @@ impl EngineNode {
     }
 
     /// Starts a node on a free port with a data directory of its own, removed with the node.
+    ///
+    /// # Errors
+    /// When the data directory cannot be made or used.
     pub async fn start_temp(master_key: &str) -> std::io::Result<EngineNode> {
         let dir = std::env::temp_dir().join(format!("miroir-engine-{}", uuid::Uuid::new_v4()));
         let options =

@@ -50,7 +50,7 @@ fn states() -> Vec<(TaskKind, TaskState)> {
         (TaskKind::DocumentAdditionOrUpdate, TaskState::Addition { indexed: 0 }),
         (TaskKind::DocumentEdition, TaskState::Edition { lines_before: 2 }),
         (TaskKind::IndexDeletion, TaskState::IndexDeletion { documents: u64::MAX }),
-        (TaskKind::SettingsUpdate, TaskState::Settings(Broadcast::Proposed(proposal))),
+        (TaskKind::SettingsUpdate, TaskState::Settings(Broadcast::Proposed(Box::new(proposal)))),
         (TaskKind::SettingsUpdate, TaskState::Settings(Broadcast::Committed(7))),
         (TaskKind::IndexUpdate, TaskState::Rename { awaits: text("a") }),
         (TaskKind::IndexSwap, TaskState::Rename { awaits: Vec::new() }),

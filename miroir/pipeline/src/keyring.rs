@@ -84,6 +84,9 @@ impl Keyring {
     }
 
     /// Makes the default keys where there is a master key but no other.
+    ///
+    /// # Errors
+    /// When the store fails.
     pub async fn seed(&self) -> Result<(), StoreError> {
         if self.master.is_some() {
             let uids = std::array::from_fn(|_| Uuid::new_v4());
@@ -98,6 +101,9 @@ impl Keyring {
     }
 
     /// Replaces the snapshot by what the store holds now.
+    ///
+    /// # Errors
+    /// When the store fails. The snapshot then stays as it was.
     pub async fn follow(&self) -> Result<(), StoreError> {
         let _guard = self.lock.lock().await;
         let mut next = Snapshot::default();

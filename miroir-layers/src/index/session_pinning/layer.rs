@@ -153,7 +153,7 @@ impl Shared {
                 let _ = self.sessions.release(session, index, pin, clock::now()).await;
             }
             Freshness::Group(group) => {
-                request.hints.group(group, SessionPinningLayer::NAME, Strength::Must)
+                request.hints.group(group, SessionPinningLayer::NAME, Strength::Must);
             }
             Freshness::Late => {
                 metrics::counter!("miroir_session_wait_timeout_total").increment(1);

@@ -323,7 +323,7 @@ impl Control {
             index: Some(entry.name.to_string()),
             physical: Some(entry.physical.clone()),
             details: Some(shown(&submitted)),
-            protocol: TaskState::Settings(Broadcast::Proposed(proposal)).into(),
+            protocol: TaskState::Settings(Broadcast::Proposed(Box::new(proposal))).into(),
             ..NewTask::new(TaskKind::SettingsUpdate, clock::now())
         };
         let plan = Plan { preflight: true, ..self.plan(&entry, &[call], StaleKind::Index, gate) };

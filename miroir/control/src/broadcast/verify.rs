@@ -156,7 +156,7 @@ pub(crate) async fn reapply(
         let before = shared.membership.task_uids.highest(node);
         let body = shared.nodes.call(node, &call, &cx).await?;
         let task: TaskRef = Call::parse(node, &body)?;
-        disk_loss::accept_task_uid(&shared, node, before, task.task_uid).await?;
+        disk_loss::accept_task_uid(shared, node, before, task.task_uid).await?;
         wait_for(shared, node, task.task_uid, shared.options.settings_broadcast.verify_timeout)
             .await
     };

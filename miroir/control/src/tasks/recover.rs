@@ -223,7 +223,7 @@ async fn propose(
     let before = shared.membership.task_uids.highest(node);
     let body = shared.nodes.call(node, &call, &cx).await?;
     let uid = Call::parse::<miroir_pipeline::node::TaskRef>(node, &body)?.task_uid;
-    disk_loss::accept_task_uid(&shared, node, before, uid).await?;
+    disk_loss::accept_task_uid(shared, node, before, uid).await?;
     Ok(uid)
 }
 

@@ -346,7 +346,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_change_waits_for_pods_that_have_not_read_it_and_not_for_silent_ones() {
         let (pods, leader) = shared();
-        leader.hold_lease(1, Instant::now() + Duration::from_secs(3600));
+        leader.hold_lease(1, Instant::now() + Duration::from_hours(1));
         let report = |seen| PodReport {
             name: "b-1".to_owned(),
             pod: "b".to_owned(),

@@ -149,9 +149,8 @@ mod tests {
             .collect();
         for route in table() {
             for literal in &segments {
-                let given = |segment: &'static str| match segment.starts_with('{') {
-                    true => *literal,
-                    false => segment,
+                let given = |segment: &'static str| {
+                    if segment.starts_with('{') { *literal } else { segment }
                 };
                 let path: Vec<&str> = route.path.split('/').map(given).collect();
                 let path = path.join("/");

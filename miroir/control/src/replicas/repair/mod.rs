@@ -254,7 +254,7 @@ async fn perform(shared: &ClusterState, node: &NodeId, call: &Call) -> Result<Ta
         .call_within(node, call, &cx(), shared.options.scatter.node_timeout * 6)
         .await?;
     let task: TaskRef = Call::parse(node, &body)?;
-    disk_loss::accept_task_uid(&shared, node, before, task.task_uid).await?;
+    disk_loss::accept_task_uid(shared, node, before, task.task_uid).await?;
     wait_for(shared, node, task.task_uid, PATIENCE).await
 }
 

@@ -55,6 +55,9 @@ pub(super) async fn take_back<'a>(
 }
 
 /// Takes an index out of the catalogue that was not made, and off the nodes that may have it.
+///
+/// # Errors
+/// When a store fails. It is to be called again then.
 pub async fn unmake<'a>(
     shared: &ClusterState,
     entry: &IndexEntry,

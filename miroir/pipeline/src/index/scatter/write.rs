@@ -128,7 +128,7 @@ async fn send_batch(
         });
         let answer = match answer {
             Ok(uid) => {
-                disk_loss::accept_task_uid(&shared, &batch.node, before, uid).await.map(|()| uid)
+                disk_loss::accept_task_uid(shared, &batch.node, before, uid).await.map(|()| uid)
             }
             failed => failed,
         };
