@@ -17,12 +17,13 @@ use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::index::Scatter;
 use miroir_pipeline::leaf::Dispatch;
 use miroir_pipeline::node::{Client, Pool, Scores};
-use miroir_pipeline::operation::{self, Resolve};
-use miroir_pipeline::stack::{Description, OrderError};
+use miroir_pipeline::operation::Resolve;
+use miroir_pipeline::stack::{BoxLayer, Description, OrderError, Stack};
+use miroir_pipeline::{index, leaf, operation};
 use miroir_store::{StoreError, Stores, memory};
 
 use crate::miroir::Miroir;
-use crate::order::{self, NodeParts, Options, Parts};
+use crate::order::{self, NodeParts, Options, OwnLayers, Parts, stage};
 use crate::pod::Pod;
 
 /// Why a pipeline could not be built.
@@ -71,6 +72,7 @@ pub struct Builder {
     limiter: Option<Limiter>,
     shadow: Option<ShadowLayer>,
     pod: Option<Pod>,
+    own: OwnLayers,
 }
 
 impl fmt::Debug for Builder {
@@ -96,6 +98,7 @@ impl Miroir {
             limiter: None,
             shadow: None,
             pod: None,
+            own: OwnLayers::default(),
         }
     }
 }
@@ -191,6 +194,50 @@ impl Builder {
         self
     }
 
+    /// Layers of one's own in the operation stage, inside of the recommended ones: what they see is
+    /// authorized. The closure adds them to an empty stack, takes what they share of [`Parts`], and
+    /// ends with [`Stack::boxed`].
+    pub fn operation_layers(
+        mut self,
+        layers: impl Fn(
+            Stack<operation::Request>,
+            &Parts,
+        ) -> Stack<operation::Request, BoxLayer<operation::Request>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.own.operations = Some(Arc::new(move |parts| layers(Stack::new(), parts)));
+        self
+    }
+
+    /// As [`Builder::operation_layers`], in the index stage.
+    pub fn index_layers(
+        mut self,
+        layers: impl Fn(
+            Stack<index::Request>,
+            &Parts,
+        ) -> Stack<index::Request, BoxLayer<index::Request>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.own.indexes = Some(Arc::new(move |parts| layers(Stack::new(), parts)));
+        self
+    }
+
+    /// As [`Builder::operation_layers`], in the leaf stage.
+    pub fn leaf_layers(
+        mut self,
+        layers: impl Fn(Stack<leaf::Request>, &Parts) -> Stack<leaf::Request, BoxLayer<leaf::Request>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.own.leaves = Some(Arc::new(move |parts| layers(Stack::new(), parts)));
+        self
+    }
+
     /// What [`Builder::build`] would build: the typed stages with their layers, from the client
     /// inwards. Opens nothing. A node key that cannot be used counts as none.
     pub fn describe(&self) -> Vec<Description> {
@@ -200,7 +247,7 @@ impl Builder {
             limiter: Limiter::new(memory::buckets()),
         };
         let credentials = self.node_key.as_ref().and_then(|key| CredentialsLayer::new(key).ok());
-        order::describe(&self.options, &parts, credentials, self.shadow.clone())
+        order::describe(&self.options, &parts, &self.own, credentials, self.shadow.clone())
     }
 
     fn topology(&self) -> Result<Topology, BuildError> {
@@ -240,7 +287,7 @@ impl Builder {
         self.check()?;
         let topology = self.topology()?;
         let credentials = self.node_key.as_deref().map(CredentialsLayer::new).transpose()?;
-        let Self { options, stores, limiter, shadow, pod, admin_key, timeout, .. } = self;
+        let Self { options, stores, limiter, shadow, pod, admin_key, timeout, own, .. } = self;
 
         let scores = Arc::new(Scores::new(options.cluster.replica_selection.ewma_half_life));
         let factory = {
@@ -279,9 +326,9 @@ impl Builder {
         // The stores of the state: what they refuse, layers must not do either.
         let parts = Parts { scores, stores: state.stores.clone(), limiter };
         let dispatch = Dispatch::new(pool, Arc::clone(&parts.scores), node_timeout);
-        let leaves = order::leaf(&options, &parts.scores).build(dispatch)?;
+        let leaves = stage!(order::leaf(&options, &parts.scores), own.leaves, &parts, dispatch)?;
         let scatter = Scatter::new(leaves.clone(), Arc::clone(&state));
-        let indexes = order::index(&options, &parts).build(scatter)?;
+        let indexes = stage!(order::index(&options, &parts), own.indexes, &parts, scatter)?;
         let control = Arc::new(Control::new(leaves.clone(), Arc::clone(&state)));
         let resolve = Resolve::new(
             indexes.clone(),
@@ -289,8 +336,13 @@ impl Builder {
             operation::BoxService::new(Control::clone(&control)),
             control,
         );
-        let operations =
-            order::operation(&options, &parts, state.aliases.table(), shadow).build(resolve)?;
+        let aliases = state.aliases.table();
+        let operations = stage!(
+            order::operation(&options, &parts, aliases, shadow),
+            own.operations,
+            &parts,
+            resolve
+        )?;
         let cluster = Cluster { operations, indexes, leaves, state };
         Ok(Miroir::new(cluster, options, parts, admin_key, timeout, pod))
     }

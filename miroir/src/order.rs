@@ -26,12 +26,9 @@ use miroir_layers::operation::{
 };
 use miroir_pipeline::cluster::ClusterOptions;
 use miroir_pipeline::cluster::aliases::AliasTable;
-use miroir_pipeline::index::Scatter;
-use miroir_pipeline::leaf::Dispatch;
 use miroir_pipeline::node::{Client, ClientOptions, Connections, HealthOptions, Scores};
-use miroir_pipeline::operation::Resolve;
-use miroir_pipeline::stack::{Description, Stack};
-use miroir_pipeline::stage::StageService;
+use miroir_pipeline::stack::{BoxLayer, Description, Stack};
+use miroir_pipeline::stage::{BoxService, Stage, StageService};
 use miroir_pipeline::{index, leaf, node, operation};
 use miroir_store::Stores;
 use tower::Layer;
@@ -162,10 +159,10 @@ pub(crate) fn node(
 }
 
 /// A set of shards, on any replicas that hold them.
-pub(crate) fn leaf(
+pub(crate) fn leaf<S: StageService<leaf::Request>>(
     options: &Options,
     scores: &Arc<Scores>,
-) -> Stack<leaf::Request, impl Layer<Dispatch, Service: StageService<leaf::Request>> + use<>> {
+) -> Stack<leaf::Request, impl Layer<S, Service: StageService<leaf::Request>> + use<S>> {
     let retry_timeouts = options.cluster.scatter.retry_on_timeout;
     let failover = FailoverOptions { retry_timeouts, ..options.failover };
     Stack::new()
@@ -175,10 +172,10 @@ pub(crate) fn leaf(
 }
 
 /// One concrete index.
-pub(crate) fn index(
+pub(crate) fn index<S: StageService<index::Request>>(
     options: &Options,
     parts: &Parts,
-) -> Stack<index::Request, impl Layer<Scatter, Service: StageService<index::Request>> + use<>> {
+) -> Stack<index::Request, impl Layer<S, Service: StageService<index::Request>> + use<S>> {
     let (stores, scores) = (&parts.stores, &parts.scores);
     Stack::new()
         // Waits before anybody looks at the index.
@@ -194,13 +191,12 @@ pub(crate) fn index(
 }
 
 /// What the client asked for.
-pub(crate) fn operation(
+pub(crate) fn operation<S: StageService<operation::Request>>(
     options: &Options,
     parts: &Parts,
     aliases: &Arc<AliasTable>,
     shadow: Option<ShadowLayer>,
-) -> Stack<operation::Request, impl Layer<Resolve, Service: StageService<operation::Request>> + use<>>
-{
+) -> Stack<operation::Request, impl Layer<S, Service: StageService<operation::Request>> + use<S>> {
     let limits = options.rate_limit.operation();
     let limits = limits.map(|limits| RateLimitLayer::new(parts.limiter.clone(), limits));
     let stores = &parts.stores;
@@ -212,20 +208,53 @@ pub(crate) fn operation(
         .push_if(options.aliases.layer(|_| AliasLayer::new(Arc::clone(aliases))))
 }
 
+/// Layers of somebody else, made of what layers share.
+pub(crate) type Own<R> = Arc<dyn Fn(&Parts) -> Stack<R, BoxLayer<R>> + Send + Sync>;
+
+/// The layers that somebody adds, inside of the recommended ones.
+#[derive(Clone, Default)]
+pub(crate) struct OwnLayers {
+    pub(crate) operations: Option<Own<operation::Request>>,
+    pub(crate) indexes: Option<Own<index::Request>>,
+    pub(crate) leaves: Option<Own<leaf::Request>>,
+}
+
+/// Builds a stage: where nobody adds a layer, no more is boxed than has to be.
+macro_rules! stage {
+    ($stack:expr, $own:expr, $parts:expr, $base:expr) => {
+        match &$own {
+            Some(own) => {
+                $stack.append(own($parts)).build(::miroir_pipeline::BoxService::new($base))
+            }
+            None => $stack.build($base),
+        }
+    };
+}
+pub(crate) use stage;
+
 /// The typed stages with their layers, from the client inwards.
 pub(crate) fn describe(
     options: &Options,
     parts: &Parts,
+    own: &OwnLayers,
     credentials: Option<CredentialsLayer>,
     shadow: Option<ShadowLayer>,
 ) -> Vec<Description> {
+    fn with<R: Stage>(mut own: Description, parts: &Parts, added: Option<&Own<R>>) -> Description {
+        own.layers.extend(added.iter().flat_map(|added| added(parts).describe().layers));
+        own
+    }
     let any = NodeId::new("any").expect("a valid constant");
     let scores = Arc::clone(&parts.scores);
     let of_node = NodeParts { scores, connections: Arc::default(), credentials };
+    let operations =
+        operation::<BoxService<operation::Request>>(options, parts, &Arc::default(), shadow);
+    let indexes = index::<BoxService<index::Request>>(options, parts);
+    let leaves = leaf::<BoxService<leaf::Request>>(options, &parts.scores);
     vec![
-        operation(options, parts, &Arc::default(), shadow).describe(),
-        index(options, parts).describe(),
-        leaf(options, &parts.scores).describe(),
+        with(operations.describe(), parts, own.operations.as_ref()),
+        with(indexes.describe(), parts, own.indexes.as_ref()),
+        with(leaves.describe(), parts, own.leaves.as_ref()),
         node(options, &any, &of_node).describe(),
     ]
 }

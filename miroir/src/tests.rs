@@ -125,6 +125,23 @@ fn what_is_switched_off_is_not_there() {
     assert_eq!(stages[2].layers, ["failover"]);
 }
 
+#[tokio::test]
+async fn layers_of_one_s_own_are_inside_and_their_order_counts() {
+    let added = builder().master_key(MASTER).leaf_layers(|stack, _| {
+        stack.push_named("own", tower::layer::util::Identity::new()).boxed()
+    });
+    assert_eq!(added.describe()[2].layers, ["hedge", "failover", "own"]);
+    added.build().await.unwrap();
+    // A second hedge would be inside of `failover`.
+    let wrong = builder().master_key(MASTER).leaf_layers(|stack, parts| {
+        stack
+            .push(HedgeLayer::new(std::sync::Arc::clone(&parts.scores), HedgeOptions::default()))
+            .boxed()
+    });
+    let text = wrong.build().await.unwrap_err().to_string();
+    assert!(text.contains("`failover` must be inside of `hedge`"), "{text}");
+}
+
 #[test]
 fn the_client_api_has_layers_of_the_edge_in_its_order() {
     let mut edge = order::EDGE.iter();
