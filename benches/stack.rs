@@ -16,7 +16,7 @@ use miroir::node::{self, Scores};
 use miroir::stage::BoxService;
 use miroir::store::records::{Alias, Target};
 use miroir::store::{IndexEntry, memory};
-use miroir::{Miroir, Stack, index, leaf, operation};
+use miroir::{Builder, Stack, index, leaf, operation};
 use miroir_api::IndexUid;
 use miroir_layers::index::{
     QueryCoalescingLayer, QueryPlannerLayer, ReservedFieldsLayer, ReservedFieldsOptions,
@@ -82,7 +82,7 @@ fn instant() -> BoxService<node::Request> {
 }
 
 /// The pipeline over `nodes` instant nodes with the first `layers` of [`LAYERS`].
-async fn pipeline(nodes: u32, layers: usize) -> Miroir {
+async fn pipeline(nodes: u32, layers: usize) -> miroir::bare::Miroir {
     let on = |name: &str| LAYERS.iter().take(layers).any(|layer| *layer == name);
     let scores = Arc::new(Scores::default());
     let switches: Vec<bool> = LAYERS.iter().map(|layer| on(layer)).collect();
@@ -136,7 +136,7 @@ async fn pipeline(nodes: u32, layers: usize) -> Miroir {
         )
     };
     stores.indexes.put(entry, None).await.expect("memory does not fail");
-    let mut builder = Miroir::builder()
+    let mut builder = Builder::bare()
         .stores(stores)
         .scores(scores)
         .node_stack(Arc::new(factory))

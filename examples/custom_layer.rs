@@ -15,7 +15,7 @@ use miroir::hints::Strength;
 use miroir::index::{Operation, Request};
 use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Next, Ready, Reply, from_fn};
-use miroir::{Error, Miroir, Placed, Stack, StageService};
+use miroir::{Builder, Error, Placed, Stack, StageService};
 use miroir_api::GroupId;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -118,7 +118,7 @@ pub(crate) async fn run(arguments: Vec<String>) -> Result<String> {
     let nodes = Nodes::get(arguments).await?;
     let deep_pages = DeepPagesLayer::new(DeepPagesOptions { max_depth: 500, ..Default::default() });
     let mut builder =
-        Miroir::builder().node_key(&nodes.key).shards(8).indexes(Arc::new(move |base| {
+        Builder::bare().node_key(&nodes.key).shards(8).indexes(Arc::new(move |base| {
             // The short form: no type, no options.
             let closed = from_fn(|request: Request, next: Next<Request>| async move {
                 if request.index.name.as_str().starts_with("closed-") {

@@ -11,7 +11,7 @@ use common::{Nodes, Result, call, write};
 use miroir::node::{self, Client, ClientOptions, Scores};
 use miroir::store::memory;
 use miroir::topology::Node;
-use miroir::{Miroir, Stack, index, leaf, operation};
+use miroir::{Builder, Stack, index, leaf, operation};
 use miroir_layers::index::{
     QueryCoalescingLayer, QueryPlannerLayer, SessionPinningLayer, SessionPinningOptions,
 };
@@ -30,7 +30,7 @@ pub(crate) async fn run(arguments: Vec<String>) -> Result<String> {
         (stores.clone(), stores.clone(), Arc::clone(&scores), Arc::clone(&scores));
     let credentials = CredentialsLayer::new(&nodes.key)?;
 
-    let mut builder = Miroir::builder()
+    let mut builder = Builder::bare()
         .shards(8)
         .stores(stores)
         .scores(Arc::clone(&scores))

@@ -3,11 +3,9 @@
 #[path = "common/mod.rs"]
 mod common;
 
-use std::time::Duration;
-
 use axum::Router;
 use axum::routing::get;
-use common::{Nodes, Result, write};
+use common::{MASTER_KEY, Nodes, Result, write};
 use miroir::Miroir;
 use serde_json::json;
 
@@ -15,11 +13,11 @@ use serde_json::json;
 fn application(miroir: &Miroir) -> Router {
     Router::new()
         .route("/", get(|| async { "my shop" }))
-        .nest_service("/search-api", miroir.http(Duration::from_secs(30)))
+        .nest_service("/search-api", miroir.client_api())
 }
 
 async fn start(nodes: &Nodes) -> Result<Miroir> {
-    let mut builder = Miroir::builder().node_key(&nodes.key).shards(8);
+    let mut builder = Miroir::builder().node_key(&nodes.key).master_key(MASTER_KEY).shards(8);
     for (at, url) in nodes.urls.iter().enumerate() {
         builder = builder.node(&format!("node-{at}"), url, 0);
     }
@@ -35,12 +33,14 @@ pub(crate) async fn run(arguments: Vec<String>) -> Result<String> {
 
     let nodes = Nodes::get(arguments).await?;
     let miroir = start(&nodes).await?;
-    let api = miroir.http(Duration::from_secs(30));
+    let api = miroir.client_api();
     write(&api, "POST", "/indexes/shop/documents", &json!([{"id": 1, "name": "lamp"}])).await?;
     let application = application(&miroir);
     let mut said = Vec::new();
     for path in ["/", "/search-api/indexes/shop/documents/1"] {
-        let request = http::Request::get(path).body(axum::body::Body::empty())?;
+        let request = http::Request::get(path)
+            .header("authorization", format!("Bearer {MASTER_KEY}"))
+            .body(axum::body::Body::empty())?;
         let answer = application.clone().oneshot(request).await?;
         let body = answer.into_body().collect().await?.to_bytes();
         said.push(String::from_utf8(body.to_vec())?);

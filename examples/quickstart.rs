@@ -3,23 +3,25 @@
 #[path = "common/mod.rs"]
 mod common;
 
-use std::time::Duration;
-
-use common::{Nodes, Result, call, write};
+use common::{MASTER_KEY, Nodes, Result, call, write};
 use miroir::Miroir;
 use serde_json::json;
 
 /// Runs the example and answers what it prints.
 pub(crate) async fn run(arguments: Vec<String>) -> Result<String> {
     let nodes = Nodes::get(arguments).await?;
-    let mut builder = Miroir::builder().node_key(&nodes.key).shards(16).replication_factor(2);
+    let mut builder = Miroir::builder()
+        .node_key(&nodes.key)
+        .master_key(MASTER_KEY)
+        .shards(16)
+        .replication_factor(2);
     for (at, url) in nodes.urls.iter().enumerate() {
         builder = builder.node(&format!("node-{at}"), url, 0);
     }
     let miroir = builder.build().await?;
     miroir.spawn_workers();
 
-    let api = miroir.http(Duration::from_secs(30));
+    let api = miroir.client_api();
     let movies = json!([
         {"id": 1, "title": "The Third Man"}, {"id": 2, "title": "Man on Wire"},
         {"id": 3, "title": "Metropolis"}, {"id": 4, "title": "The Thin Man"},

@@ -5,8 +5,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use miroir::http::Decode;
+use miroir::error::BoxError;
+use miroir::http::EdgeService;
 use miroir_engine::EngineNode;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -40,19 +42,35 @@ impl Nodes {
     }
 }
 
-/// Sends one request and answers its JSON.
-pub(crate) async fn call(api: &Decode, method: &str, path: &str, body: &Value) -> Result<Value> {
+/// A client API, with a body that can be read.
+pub(crate) trait Api:
+    EdgeService<Full<Bytes>, Body: Body<Data = Bytes, Error: Into<BoxError>>> + Sync
+{
+}
+
+impl<S> Api for S where
+    S: EdgeService<Full<Bytes>, Body: Body<Data = Bytes, Error: Into<BoxError>>> + Sync
+{
+}
+
+/// The key of clients.
+pub(crate) const MASTER_KEY: &str = "example-master-key";
+
+/// Sends one request, with the clients' key, and answers its JSON.
+pub(crate) async fn call(api: &impl Api, method: &str, path: &str, body: &Value) -> Result<Value> {
     let request = http::Request::builder()
         .method(method)
         .uri(path)
+        .header("authorization", format!("Bearer {MASTER_KEY}"))
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(body.to_string())))?;
-    let answer = api.clone().oneshot(request).await?;
-    Ok(serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?)
+    let Ok(answer) = api.clone().oneshot(request).await;
+    let body = answer.into_body().collect().await.map_err(Into::into)?;
+    Ok(serde_json::from_slice(&body.to_bytes())?)
 }
 
 /// Sends a write and waits for its task.
-pub(crate) async fn write(api: &Decode, method: &str, path: &str, body: &Value) -> Result<()> {
+pub(crate) async fn write(api: &impl Api, method: &str, path: &str, body: &Value) -> Result<()> {
     let accepted = call(api, method, path, body).await?;
     let uid = accepted["taskUid"].as_u64().ok_or_else(|| accepted.to_string())?;
     loop {

@@ -12,7 +12,7 @@ const HEAD: &str = "# Layers
 
 <!-- written by `cargo xtask docs` from what the layers declare -->
 
-Every capability is a layer of one stage, in `miroir_layers::<stage>`. A layer can be left out, and put into a stack of your own: `Stack` refuses an order in which a layer stands outside of one it must be inside of, naming both. `miroir-server --describe-stack` and `GET /_miroir/stack` show the server's stacks, outermost first; their order is written in `miroir-server/src/stack.rs`. A layer is inside of what those are inside of that it names, too. Layers of the edge are over HTTP and have no place to declare; the server has more of them (CORS, encodings, load shedding) that are its own. [How to write a layer](write-a-layer.md).
+Every capability is a layer of one stage, in `miroir_layers::<stage>`. A layer can be left out, and put into a stack of your own: `Stack` refuses an order in which a layer stands outside of one it must be inside of, naming both. `miroir-server --describe-stack` and `GET /_miroir/stack` show the server's stacks, outermost first; their order is written in `miroir/src/order.rs`. A layer is inside of what those are inside of that it names, too. Layers of the edge are over HTTP and have no place to declare; the server has more of them (CORS, encodings, load shedding) that are its own. [How to write a layer](write-a-layer.md).
 
 - *required*: without it answers are wrong, or somebody may do what they may not.
 - *recommended*: without it answers are right, and later or less often complete.

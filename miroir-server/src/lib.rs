@@ -18,7 +18,6 @@ mod admin;
 pub mod config;
 mod edge;
 mod envelope;
-mod limiter;
 pub mod metrics;
 mod mount;
 mod paths;
@@ -28,7 +27,6 @@ pub mod serve;
 mod shadow;
 pub mod stack;
 pub mod telemetry;
-mod webhooks;
 mod workers;
 
 use std::fmt;
@@ -39,7 +37,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use miroir::store::{StoreError, Stores};
 use miroir::topology::TopologyError;
-use miroir::{Cluster, OrderError};
+use miroir::{Cluster, Miroir, OrderError};
 use miroir_api::InvalidNodeId;
 use miroir_api::meili::{DEFAULT_DOCS_BASE, set_docs_base};
 use miroir_layers::operation::ShadowLog;
@@ -50,7 +48,6 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Readiness;
 use crate::config::{Config, ConfigErrors, TaskStoreBackend};
 use crate::peers::Identity;
-use crate::workers::Pod;
 
 /// Why a server could not be built or run.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +100,23 @@ pub enum BuildError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The library refuses what it was told, for a reason that no key of the configuration has.
+    #[error("{0}")]
+    Pipeline(miroir::BuildError),
+}
+
+impl BuildError {
+    /// Says of what the library refuses which key to change.
+    fn of_pipeline(config: &Config, error: miroir::BuildError) -> Self {
+        match error {
+            miroir::BuildError::NodeId(error) => Self::NodeId(error),
+            miroir::BuildError::Topology(error) => Self::Topology(error),
+            miroir::BuildError::NodeKey(error) => Self::NodeKey(error),
+            miroir::BuildError::Order(error) => Self::Order(error),
+            miroir::BuildError::Store(source) => store_failed(config, source),
+            other => Self::Pipeline(other),
+        }
+    }
 }
 
 /// Where a server listens.
@@ -117,9 +131,8 @@ pub struct Addresses {
 /// A server that is ready to run: stores open, sockets bound, nothing accepted yet.
 pub struct Server {
     config: Config,
-    cluster: Cluster,
+    miroir: Miroir,
     shadow: Option<Arc<ShadowLog>>,
-    me: Identity,
     readiness: Readiness,
     metrics: PrometheusHandle,
     client: TcpListener,
@@ -163,8 +176,7 @@ impl Server {
             tracing::warn!(kept, "`server.docs_base_url`: another server of this process set it");
         }
         let me = Identity::of_this_pod();
-        let pod = me.pod_name(&config);
-        let (cluster, shadow) = stack::build(&config, stores, pod).await?;
+        let (mut miroir, shadow) = stack::build(&config, stores, &me).await?;
         let server = &config.server;
         let client = bind(server.bind, server.port, "server.port").await?;
         let scrape = bind(server.bind, server.metrics_port, "server.metrics_port").await?;
@@ -179,8 +191,9 @@ impl Server {
             client: address(&client, "server.port")?,
             metrics: address(&scrape, "server.metrics_port")?,
         };
+        stack::advertise(&config, &mut miroir, &me, addresses.client);
         let readiness = Readiness::default();
-        Ok(Self { config, cluster, shadow, me, readiness, metrics, client, scrape, addresses })
+        Ok(Self { config, miroir, shadow, readiness, metrics, client, scrape, addresses })
     }
 
     /// Where the server listens, with the ports the system chose.
@@ -190,7 +203,7 @@ impl Server {
 
     /// Handles to the running stages.
     pub fn cluster(&self) -> &Cluster {
-        &self.cluster
+        self.miroir.cluster()
     }
 
     /// Serves until `shutdown` is done. Then stops accepting, lets requests under way finish, waits
@@ -203,11 +216,12 @@ impl Server {
     /// None today; reserved for listeners that fail while running.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BuildError> {
         let drain = self.config.server.request_timeout;
-        let shared = self.cluster.state.clone();
+        let cluster = self.miroir.cluster();
+        let shared = Arc::clone(&cluster.state);
         let admin =
-            admin::router(&self.config, &self.cluster, self.shadow, &self.readiness, &self.metrics);
+            admin::router(&self.config, cluster, self.shadow, &self.readiness, &self.metrics);
         let admission = edge::Admission::new(self.config.server.max_concurrent_requests);
-        let edge = edge::service(&self.config, &self.cluster, Arc::clone(&admission), admin);
+        let edge = edge::service(&self.miroir, Arc::clone(&admission), admin);
         let accept = CancellationToken::new();
         let scrapes = CancellationToken::new();
 
@@ -216,15 +230,8 @@ impl Server {
         let mut scraper = JoinSet::new();
         let metrics = serve::scrape_service(self.metrics.clone());
         scraper.spawn(serve::serve(self.scrape, metrics, scrapes.clone(), Duration::ZERO));
-        let mut workers = workers::start(
-            &self.config,
-            &self.cluster,
-            &Pod { me: self.me, client: self.addresses.client },
-            &self.readiness,
-            self.metrics,
-            admission,
-        );
-        drop(self.cluster);
+        let mut workers = workers::start(&self.miroir, &self.readiness, self.metrics, admission);
+        drop(self.miroir);
         tracing::info!(
             client = %self.addresses.client,
             metrics = %self.addresses.metrics,

@@ -13,7 +13,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 use miroir::cluster::PodName;
-use miroir::runtime::{Discover, Discovered, Peers, StaticPeers};
+use miroir::runtime::{Discover, Discovered, StaticPeers};
 use miroir::store::{Pods, Stores};
 
 use uuid::Uuid;
@@ -92,11 +92,6 @@ pub(crate) fn discovery(
             pods: Arc::clone(&stores.pods),
         })
     })
-}
-
-/// The list to begin with: a pod that has peers owns nothing until it knows them.
-pub(crate) fn unknown_or_alone(discovery: Option<&Arc<dyn Discover>>) -> Arc<Peers> {
-    Arc::new(if discovery.is_some() { Peers::unknown() } else { Peers::alone() })
 }
 
 /// The pods of a list that are there: a list alone does not tell who died.

@@ -204,20 +204,6 @@ impl Config {
         }
     }
 
-    /// The client of a node: opening a connection takes no longer than a whole call may.
-    #[must_use]
-    pub fn client(&self) -> ClientOptions {
-        let pool = self.connection_pool_per_node;
-        let connect_timeout = pool.connect_timeout.min(self.scatter.node_timeout);
-        ClientOptions { connect_timeout, ..pool }
-    }
-
-    /// `failover`, with what `scatter` says about timeouts.
-    #[must_use]
-    pub fn failover(&self) -> FailoverOptions {
-        FailoverOptions { retry_timeouts: self.scatter.retry_on_timeout, ..self.failover }
-    }
-
     /// The effective configuration as YAML under `miroir:`, secrets redacted: what
     /// `--check-config` prints.
     #[must_use]

@@ -8,7 +8,9 @@
 //! | [`replicas`] | what nodes still have, and bringing replicas up to date |
 //! | [`topology`] | health checks |
 //! | [`pods`] | several processes as one: election, following, messages, taking over |
-//! | [`runtime`] | what runs workers: elected, partitioned, queued |
+//! | [`janitor`] | removing records that are over |
+//! | [`webhooks`] | telling webhooks of finished tasks |
+//! | [`runtime`] | what runs workers: elected, partitioned, queued, supervised |
 //!
 //! The data plane reaches it as a boxed service of operations and one small trait,
 //! [`ControlPlane`](miroir_pipeline::operation::ControlPlane); it imports nothing of this crate.
@@ -17,6 +19,7 @@ pub mod api;
 mod applied;
 pub mod broadcast;
 mod builder;
+pub mod janitor;
 mod node_setup;
 mod node_tasks;
 mod outcome;
@@ -25,6 +28,7 @@ pub mod replicas;
 pub mod runtime;
 pub mod tasks;
 pub mod topology;
+pub mod webhooks;
 
 pub use builder::{BuildError, Builder, Miroir, Wrap};
 

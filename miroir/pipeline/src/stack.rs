@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use tower::Layer;
 use tower::layer::util::{Identity, Stack as Pair};
@@ -164,6 +165,23 @@ impl<R: Stage, L> Stack<R, L> {
         self.add(Some((name, &[])), layer)
     }
 
+    /// Adds the layers of another stack inside of all layers so far.
+    pub fn append<M>(mut self, inner: Stack<R, M>) -> Stack<R, Pair<M, L>> {
+        self.entries.extend(inner.entries);
+        let layers = Pair::new(inner.layers, self.layers);
+        Stack { layers, entries: self.entries, stage: PhantomData }
+    }
+
+    /// Hides the types of the layers, so that stacks of different layers have one type.
+    pub fn boxed(self) -> Stack<R, BoxLayer<R>>
+    where
+        L: Layer<BoxService<R>, Service: StageService<R>> + Send + Sync + 'static,
+    {
+        let layers = self.layers;
+        let layers = BoxLayer(Arc::new(move |base| BoxService::new(layers.layer(base))));
+        Stack { layers, entries: self.entries, stage: PhantomData }
+    }
+
     /// The layers so far, outermost first.
     pub fn describe(&self) -> Description {
         Description { stage: R::NAME, layers: self.entries.iter().map(|(name, _)| *name).collect() }
@@ -186,6 +204,25 @@ impl<R: Stage, L> Stack<R, L> {
             }
         }
         Ok(BoxService::new(self.layers.layer(base)))
+    }
+}
+
+type Wrap<R> = dyn Fn(BoxService<R>) -> BoxService<R> + Send + Sync;
+
+/// Layers of one stage whose types are hidden; see [`Stack::boxed`].
+pub struct BoxLayer<R: Stage>(Arc<Wrap<R>>);
+
+impl<R: Stage> fmt::Debug for BoxLayer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoxLayer").finish_non_exhaustive()
+    }
+}
+
+impl<R: Stage> Layer<BoxService<R>> for BoxLayer<R> {
+    type Service = BoxService<R>;
+
+    fn layer(&self, inner: BoxService<R>) -> BoxService<R> {
+        (self.0)(inner)
     }
 }
 

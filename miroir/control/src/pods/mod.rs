@@ -19,15 +19,18 @@
 //!
 //! # Metrics
 //! `miroir_leader{scope}`, `miroir_leader_terms_total{scope}`, `miroir_pod_epoch`,
-//! `miroir_pod_in_touch`, `miroir_epoch_wait_seconds`, `miroir_late_writes_total`.
+//! `miroir_pod_in_touch`, `miroir_epoch_wait_seconds`, `miroir_late_writes_total`,
+//! `miroir_owned_shards_count`, `miroir_background_queue_depth{job_type}`.
 
 mod follow;
 mod lead;
 mod messages;
+mod shares;
 mod take_over;
 #[cfg(test)]
 mod tests;
 
 pub use follow::{PodOptions, follow};
 pub use lead::{Leader, Start};
+pub use shares::show_shares;
 pub use take_over::take_over;

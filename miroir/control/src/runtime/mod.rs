@@ -23,6 +23,7 @@ mod elected;
 mod partitioned;
 mod peers;
 mod queued;
+mod supervise;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub use elected::{Candidate, Duty, Term, elected};
 pub use partitioned::{Schedule, partitioned, pass};
 pub use peers::{Discover, Discovered, Peers, StaticPeers, follow, owner};
 pub use queued::{Claims, Progress, Queue, queued};
+pub use supervise::supervise;
 
 /// Counts an item, or a job, by how the work on it ended.
 fn count(worker: &'static str, outcome: &'static str) {

@@ -14,6 +14,7 @@ mod resolve;
 mod rules;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -28,7 +29,7 @@ use crate::context::Context;
 use crate::effect::Effect;
 use crate::index::Method;
 use crate::meta::Meta;
-use crate::query::{FetchOne, List, Original, Search, SearchKind};
+use crate::query::{FetchOne, List, Original, RawObject, Search, SearchKind};
 use crate::stage::Stage;
 use miroir_store::TaskQuery;
 
@@ -370,6 +371,30 @@ impl Response {
     /// `200` with a JSON body.
     pub fn ok(body: &impl serde::Serialize) -> Self {
         Self::json(StatusCode::OK, body)
+    }
+}
+
+impl Request {
+    /// A search of an index, as `POST /indexes/{index}/search` with this body: the parameters of
+    /// Meilisearch's search, a JSON object. It has ten seconds and no principal: set
+    /// [`Context::principal`] where keys are judged, and the rest of [`Request::cx`] as needed.
+    pub fn search(index: impl Into<String>, body: &serde_json::Value) -> Self {
+        let text = body.to_string();
+        let search = Search { body: RawObject::parse(text.as_bytes()), ..Search::default() };
+        let original = Original {
+            method: http::Method::POST,
+            path: "/search".to_owned(),
+            query: None,
+            body: text.into(),
+            content_type: Some("application/json".to_owned()),
+            metadata: false,
+        };
+        Self {
+            op: Operation::Search { index: index.into(), search: Arc::new(search) },
+            actions: &["search"],
+            original: Arc::new(original),
+            cx: Context::client("search", Duration::from_secs(10)),
+        }
     }
 }
 

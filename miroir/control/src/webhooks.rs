@@ -2,6 +2,9 @@
 //! everything that finished since the last.
 //!
 //! A request that fails is sent again a few times. One webhook that hangs holds up nobody else.
+//!
+//! # Metrics
+//! `miroir_webhook_requests_total{result}`: `ok` or `failed`.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -16,11 +19,12 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use miroir::api::webhooks::news;
-use miroir::cluster::ClusterState;
-use miroir::store::Webhook;
+use miroir_pipeline::cluster::ClusterState;
+use miroir_store::Webhook;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+use crate::api::webhooks::news;
 
 /// How long one request may take, as on one node.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -83,7 +87,7 @@ async fn deliver(sender: Sender, hook: Webhook, body: Bytes) {
 }
 
 /// Tells webhooks until cancelled.
-pub(crate) async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
+pub async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
     let sender = sender();
     let room = Arc::new(Semaphore::new(AT_ONCE));
     loop {

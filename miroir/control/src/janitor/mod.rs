@@ -1,0 +1,5 @@
+//! JANITOR: removes records that are over.
+
+mod pruning;
+
+pub use pruning::{PruningOptions, prune};

@@ -1,0 +1,349 @@
+//! `Miroir::builder()`: the recommended pipeline, over the nodes and stores that it is given.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use miroir_api::{GroupId, InvalidNodeId, NodeId};
+use miroir_control::Cluster;
+use miroir_control::api::Control;
+use miroir_control::pods::take_over;
+use miroir_core::keys::MasterKey;
+use miroir_core::topology::{Node, NodeStatus, Topology, TopologyError};
+use miroir_layers::edge::rate_limit::Limiter;
+use miroir_layers::node::CredentialsLayer;
+use miroir_layers::operation::ShadowLayer;
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::index::Scatter;
+use miroir_pipeline::leaf::Dispatch;
+use miroir_pipeline::node::{Client, Pool, Scores};
+use miroir_pipeline::operation::Resolve;
+use miroir_pipeline::stack::{BoxLayer, Description, OrderError, Stack};
+use miroir_pipeline::{index, leaf, operation};
+use miroir_store::{StoreError, Stores, memory};
+
+use crate::miroir::Miroir;
+use crate::order::{self, NodeParts, Options, OwnLayers, Parts, stage};
+use crate::pod::Pod;
+
+/// Why a pipeline could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A node id is not valid.
+    #[error("{0}")]
+    NodeId(#[from] InvalidNodeId),
+    /// The nodes do not make a topology.
+    #[error("{0}")]
+    Topology(#[from] TopologyError),
+    /// The node key cannot stand in a header.
+    #[error("the node key has characters that a header cannot carry")]
+    NodeKey(#[from] http::header::InvalidHeaderValue),
+    /// There is no master key, so that everybody could do everything.
+    #[error(
+        "there is no master key, so everybody could do everything: give one with \
+         `Builder::master_key`, or allow it with `Builder::open_to_everybody`"
+    )]
+    NoMasterKey,
+    /// Several pods need stores that they share.
+    #[error("`Builder::pod` needs `Builder::stores`: pods that share no store are no cluster")]
+    PodWithoutStores,
+    /// Layers stand in a wrong order.
+    #[error("{0}")]
+    Order(#[from] OrderError),
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// Collects what a pipeline is made of. What is not given is as recommended: see [`Options`].
+#[must_use]
+pub struct Builder {
+    nodes: Vec<(String, String, u32)>,
+    replication_factor: u32,
+    node_key: Option<String>,
+    master_key: Option<MasterKey>,
+    shards: Option<u32>,
+    open: bool,
+    admin_key: Option<String>,
+    options: Options,
+    timeout: Duration,
+    stores: Option<Stores>,
+    limiter: Option<Limiter>,
+    shadow: Option<ShadowLayer>,
+    pod: Option<Pod>,
+    own: OwnLayers,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("nodes", &self.nodes).finish_non_exhaustive()
+    }
+}
+
+impl Miroir {
+    /// Starts collecting what a pipeline is made of.
+    pub fn builder() -> Builder {
+        Builder {
+            nodes: Vec::new(),
+            replication_factor: 1,
+            node_key: None,
+            master_key: None,
+            shards: None,
+            open: false,
+            admin_key: None,
+            options: Options::default(),
+            timeout: Duration::from_secs(30),
+            stores: None,
+            limiter: None,
+            shadow: None,
+            pod: None,
+            own: OwnLayers::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// A builder without any layer: the stages alone, and whatever is put around them. Nobody is
+    /// authenticated, and nothing is authorized, unless that is put there too.
+    pub fn bare() -> miroir_control::Builder {
+        miroir_control::Miroir::builder()
+    }
+
+    /// Adds a node: a stable id, its address (`http://host:port`), its replica group, from 0.
+    pub fn node(mut self, id: &str, address: &str, group: u32) -> Self {
+        self.nodes.push((id.to_owned(), address.to_owned(), group));
+        self
+    }
+
+    /// Copies of each shard inside a group; 1 by default.
+    pub fn replication_factor(mut self, copies: u32) -> Self {
+        self.replication_factor = copies;
+        self
+    }
+
+    /// The key Miroir uses on nodes; none by default.
+    pub fn node_key(mut self, key: impl Into<String>) -> Self {
+        self.node_key = Some(key.into());
+        self
+    }
+
+    /// The key clients use, from which API keys and tenant tokens are derived. An empty one is none.
+    pub fn master_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.master_key = MasterKey::new(key);
+        self
+    }
+
+    /// Builds without a master key, too: everybody may do everything then, as on a Meilisearch
+    /// without one.
+    pub fn open_to_everybody(mut self) -> Self {
+        self.open = true;
+        self
+    }
+
+    /// The operator's key, which shows more of how a search is done. None by default: nobody is an
+    /// operator.
+    pub fn admin_key(mut self, key: impl Into<String>) -> Self {
+        self.admin_key = Some(key.into());
+        self
+    }
+
+    /// Number of shards of a new index; [`Options::cluster`] says otherwise.
+    pub fn shards(mut self, shards: u32) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    /// What capabilities and stages are told. Whether the store keeps tenants
+    /// ([`ClusterOptions::tenant_map`](crate::ClusterOptions::tenant_map)) follows from
+    /// [`Options::tenant_affinity`].
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// How long a request of a client may take; 30 s by default.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Where state is kept; in memory by default, and gone with the process.
+    pub fn stores(mut self, stores: Stores) -> Self {
+        self.stores = Some(stores);
+        self
+    }
+
+    /// Where requests are counted for rate limits; by default in the stores of several pods, and in
+    /// memory otherwise.
+    pub fn limiter(mut self, limiter: Limiter) -> Self {
+        self.limiter = Some(limiter);
+        self
+    }
+
+    /// Repeats reads at other clusters.
+    pub fn shadow(mut self, shadow: ShadowLayer) -> Self {
+        self.shadow = Some(shadow);
+        self
+    }
+
+    /// One of several processes over stores that they share; alone by default. It answers and changes
+    /// nothing before [`Miroir::spawn_workers`].
+    pub fn pod(mut self, pod: Pod) -> Self {
+        self.pod = Some(pod);
+        self
+    }
+
+    /// Layers of one's own in the operation stage, inside of the recommended ones: what they see is
+    /// authorized. The closure adds them to an empty stack, takes what they share of [`Parts`], and
+    /// ends with [`Stack::boxed`].
+    pub fn operation_layers(
+        mut self,
+        layers: impl Fn(
+            Stack<operation::Request>,
+            &Parts,
+        ) -> Stack<operation::Request, BoxLayer<operation::Request>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.own.operations = Some(Arc::new(move |parts| layers(Stack::new(), parts)));
+        self
+    }
+
+    /// As [`Builder::operation_layers`], in the index stage.
+    pub fn index_layers(
+        mut self,
+        layers: impl Fn(
+            Stack<index::Request>,
+            &Parts,
+        ) -> Stack<index::Request, BoxLayer<index::Request>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.own.indexes = Some(Arc::new(move |parts| layers(Stack::new(), parts)));
+        self
+    }
+
+    /// As [`Builder::operation_layers`], in the leaf stage.
+    pub fn leaf_layers(
+        mut self,
+        layers: impl Fn(Stack<leaf::Request>, &Parts) -> Stack<leaf::Request, BoxLayer<leaf::Request>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.own.leaves = Some(Arc::new(move |parts| layers(Stack::new(), parts)));
+        self
+    }
+
+    /// What [`Builder::build`] would build: the typed stages with their layers, from the client
+    /// inwards. Opens nothing. A node key that cannot be used counts as none.
+    pub fn describe(&self) -> Vec<Description> {
+        let parts = Parts {
+            scores: Arc::default(),
+            stores: memory::open(),
+            limiter: Limiter::new(memory::buckets()),
+        };
+        let credentials = self.node_key.as_ref().and_then(|key| CredentialsLayer::new(key).ok());
+        order::describe(&self.options, &parts, &self.own, credentials, self.shadow.clone())
+    }
+
+    fn topology(&self) -> Result<Topology, BuildError> {
+        let node = |(id, address, group): &(String, String, u32)| {
+            Ok(Node {
+                id: NodeId::new(id)?,
+                address: address.clone(),
+                group: GroupId(*group),
+                status: NodeStatus::Active,
+            })
+        };
+        let nodes = self.nodes.iter().map(node).collect::<Result<Vec<_>, InvalidNodeId>>()?;
+        Ok(Topology::new(nodes, self.replication_factor)?)
+    }
+
+    /// Refuses what could be built and would be wrong.
+    fn check(&self) -> Result<(), BuildError> {
+        if self.options.cluster.master_key.is_none() && !self.open {
+            return Err(BuildError::NoMasterKey);
+        }
+        if self.pod.is_some() && self.stores.is_none() {
+            return Err(BuildError::PodWithoutStores);
+        }
+        Ok(())
+    }
+
+    /// Builds the pipeline, innermost stage first, and reads the stores. Nothing runs yet: see
+    /// [`Miroir::spawn_workers`].
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub async fn build(mut self) -> Result<Miroir, BuildError> {
+        let cluster = &mut self.options.cluster;
+        cluster.master_key = self.master_key.take().or_else(|| cluster.master_key.take());
+        cluster.shards = self.shards.unwrap_or(cluster.shards);
+        cluster.tenant_map = self.options.tenant_affinity.is_kept();
+        self.check()?;
+        let topology = self.topology()?;
+        let credentials = self.node_key.as_deref().map(CredentialsLayer::new).transpose()?;
+        let Self { options, stores, limiter, shadow, pod, admin_key, timeout, own, .. } = self;
+
+        let scores = Arc::new(Scores::new(options.cluster.replica_selection.ewma_half_life));
+        let factory = {
+            let (options, scores) = (options.clone(), Arc::clone(&scores));
+            Arc::new(move |it: &Node| {
+                let client = Client::new(it.id.clone(), &it.address, options.node_client());
+                let parts = NodeParts {
+                    scores: Arc::clone(&scores),
+                    connections: client.connections(),
+                    credentials: credentials.clone(),
+                };
+                order::node(&options, &it.id, &parts).build(client)
+            })
+        };
+        let pool = Pool::new(factory, &topology)?;
+        let node_timeout = options.cluster.scatter.node_timeout;
+        let state = ClusterState::new(
+            topology,
+            stores.unwrap_or_else(memory::open),
+            pool.clone(),
+            Arc::clone(&scores),
+            options.cluster.clone(),
+            pod.as_ref().map(|pod| pod.name.clone()),
+        );
+        if state.leadership.is_shared() {
+            state.reload().await?;
+        } else {
+            take_over(&state).await?;
+        }
+
+        let limiter = limiter.unwrap_or_else(|| {
+            let local = options.rate_limit.is_local(pod.is_some());
+            let shared = || Arc::clone(&state.stores.buckets);
+            Limiter::new(if local { memory::buckets() } else { shared() })
+        });
+        // The stores of the state: what they refuse, layers must not do either.
+        let parts = Parts { scores, stores: state.stores.clone(), limiter };
+        let dispatch = Dispatch::new(pool, Arc::clone(&parts.scores), node_timeout);
+        let leaves = stage!(order::leaf(&options, &parts.scores), own.leaves, &parts, dispatch)?;
+        let scatter = Scatter::new(leaves.clone(), Arc::clone(&state));
+        let indexes = stage!(order::index(&options, &parts), own.indexes, &parts, scatter)?;
+        let control = Arc::new(Control::new(leaves.clone(), Arc::clone(&state)));
+        let resolve = Resolve::new(
+            indexes.clone(),
+            Arc::clone(&state),
+            operation::BoxService::new(Control::clone(&control)),
+            control,
+        );
+        let aliases = state.aliases.table();
+        let operations = stage!(
+            order::operation(&options, &parts, aliases, shadow),
+            own.operations,
+            &parts,
+            resolve
+        )?;
+        let cluster = Cluster { operations, indexes, leaves, state };
+        Ok(Miroir::new(cluster, options, parts, admin_key, timeout, pod))
+    }
+}

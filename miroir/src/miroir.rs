@@ -1,0 +1,166 @@
+//! A pipeline that was built: its stages, its client API, its workers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use miroir_control::Cluster;
+use miroir_layers::edge::{
+    AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions, RateLimitLayer,
+    RateLimitOptions,
+};
+use miroir_pipeline::cluster::tenants::hash_of;
+use miroir_pipeline::http::{Decode, DecodeOptions, TenantSource};
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+use tower::Layer;
+
+use crate::order::{Options, Parts};
+use crate::pod::Pod;
+use crate::workers;
+
+/// A pipeline, its workers, and its HTTP service. Cheap enough to clone; clones are the same
+/// pipeline.
+#[derive(Clone, Debug)]
+pub struct Miroir {
+    cluster: Cluster,
+    options: Arc<Options>,
+    parts: Parts,
+    admin_key: Option<Arc<str>>,
+    timeout: Duration,
+    pod: Option<Pod>,
+    workers: TaskTracker,
+}
+
+/// Meilisearch's API as a tower service over `http::Request<B>`: see [`Miroir::client_api`].
+pub type ClientApi = <RateLimitLayer as Layer<Authenticated>>::Service;
+
+type Authenticated = <AuthenticateLayer as Layer<Forwarded>>::Service;
+type Forwarded = <ForwardLayer as Layer<Decode>>::Service;
+
+impl Miroir {
+    pub(crate) fn new(
+        cluster: Cluster,
+        options: Options,
+        parts: Parts,
+        admin_key: Option<String>,
+        timeout: Duration,
+        pod: Option<Pod>,
+    ) -> Self {
+        let (options, admin_key) = (Arc::new(options), admin_key.map(Into::into));
+        Self { cluster, options, parts, admin_key, timeout, pod, workers: TaskTracker::new() }
+    }
+
+    /// Handles to the running stages. The operation stage is inside of authentication: who asks it
+    /// says in [`Context::principal`](crate::Context) on whose behalf, and an anonymous request is
+    /// refused.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// What layers share with the stages.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The client API: serve it with hyper, mount it in axum, or wrap it in layers. It limits, knows
+    /// and passes on requests as the server does ([`order::CLIENT_API`](crate::order::CLIENT_API)),
+    /// and refuses who has no key.
+    ///
+    /// Addresses are limited where a request has a [`Peer`](crate::quota::Peer) in its extensions.
+    #[must_use]
+    pub fn client_api(&self) -> ClientApi {
+        let inner = self.authenticate().layer(self.forward().layer(self.decode()));
+        self.rate_limit().layer(inner)
+    }
+
+    /// Decode alone: a layer outside of it has to say who asks. For an edge of one's own.
+    #[must_use]
+    pub fn decode(&self) -> Decode {
+        let options =
+            DecodeOptions { timeout: self.timeout, max_body: self.options.cluster.max_body };
+        Decode::new(self.cluster.operations.clone(), options).tenants(self.tenants())
+    }
+
+    /// The layer that says who asks, with the keys of this cluster.
+    pub fn authenticate(&self) -> AuthenticateLayer {
+        AuthenticateLayer::new(&AuthenticateOptions {
+            keyring: Arc::clone(&self.cluster.state.keyring),
+            admin_key: self.admin_key.as_deref().map(str::to_owned),
+        })
+    }
+
+    /// The layer that passes changes on to the pod that leads.
+    #[must_use]
+    pub fn forward(&self) -> ForwardLayer {
+        let leadership = Arc::clone(&self.cluster.state.leadership);
+        let leader = Arc::clone(&leadership);
+        ForwardLayer::new(ForwardOptions {
+            leads: Arc::new(move || leadership.leads()),
+            leader: Arc::new(move || leader.leader()),
+            timeout: self.timeout,
+            max_body: self.options.cluster.max_body,
+        })
+    }
+
+    /// The layer that limits the requests of an address, if they are limited.
+    pub fn rate_limit(&self) -> RateLimitLayer {
+        match self.options.rate_limit.edge() {
+            Some(limits) => {
+                let limits = RateLimitOptions { secret: self.counted(), ..limits };
+                RateLimitLayer::new(self.parts.limiter.clone(), limits)
+            }
+            None => RateLimitLayer::off(),
+        }
+    }
+
+    /// What pods show each other so that a request they pass on is counted once: a digest of what
+    /// only they know. Nothing where there are no others.
+    fn counted(&self) -> Option<String> {
+        let key = self.options.cluster.master_key.as_ref().filter(|_| self.pod.is_some())?;
+        let text = [b"miroir rate_limit counted\0", key.expose()].concat();
+        Some(hash_of(&text))
+    }
+
+    /// How tenants are told apart, if they are.
+    fn tenants(&self) -> Option<TenantSource> {
+        if self.options.tenant_affinity.is_kept() {
+            let directory = Arc::clone(&self.cluster.state.tenants);
+            let keyring = Arc::clone(&self.cluster.state.keyring);
+            return Some(TenantSource::ApiKey { directory, keyring });
+        }
+        self.options.tenant_affinity.header().map(TenantSource::Header)
+    }
+
+    /// From now on other pods are told to reach this one at `address`, `http://host:port`. Before
+    /// the workers start; nothing for a pod that is alone.
+    pub fn advertise(&mut self, address: impl Into<String>) {
+        if let Some(pod) = &mut self.pod {
+            pod.address = address.into();
+        }
+    }
+
+    /// Starts the workers: health checks, task polling, repair, the drift check, pruning, webhooks,
+    /// and among several pods election and following. Call it once. They end with
+    /// [`Miroir::shutdown`].
+    pub fn spawn_workers(&self) {
+        let mut workers = self.workers();
+        self.workers.spawn(async move { while workers.join_next().await.is_some() {} });
+    }
+
+    /// As [`Miroir::spawn_workers`], for who has to cut workers off: dropping the set does.
+    /// They end by themselves when [`Cluster::state`]'s `stop` is cancelled.
+    #[must_use]
+    pub fn workers(&self) -> JoinSet<()> {
+        workers::start(&self.cluster.state, &self.options, self.pod.as_ref())
+    }
+
+    /// Stops the workers, and waits for them and for writes that are under way.
+    pub async fn shutdown(&self) {
+        let state = &self.cluster.state;
+        state.stop.cancel();
+        state.tracker.close();
+        state.tracker.wait().await;
+        self.workers.close();
+        self.workers.wait().await;
+    }
+}

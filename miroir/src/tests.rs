@@ -1,0 +1,156 @@
+//! What `Miroir::builder()` builds, and what it refuses.
+
+use std::time::Duration;
+
+use ::http::StatusCode;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use miroir_control::runtime::StaticPeers;
+use miroir_core::options::Capability;
+use miroir_layers::leaf::{FailoverLayer, HedgeLayer, HedgeOptions};
+use miroir_pipeline::cluster::PodName;
+use miroir_pipeline::{Context, Stack, leaf};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::*;
+
+const MASTER: &str = "a master key of 20 b";
+
+/// One node where nobody listens.
+fn builder() -> Builder {
+    Miroir::builder().node("a", "http://127.0.0.1:9", 0).node_key("node key")
+}
+
+async fn ask(miroir: &Miroir, path: &str, key: Option<&str>) -> (StatusCode, Value) {
+    let mut request = ::http::Request::get(path);
+    if let Some(key) = key {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    let request = request.body(Full::<Bytes>::default()).unwrap();
+    let answer = miroir.client_api().oneshot(request).await.unwrap();
+    let status = answer.status();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+#[tokio::test]
+async fn who_has_no_key_is_refused_in_meilisearch_s_words() {
+    let miroir = builder().master_key(MASTER).build().await.unwrap();
+    for path in ["/indexes", "/indexes/films/search?q=a", "/keys", "/stats"] {
+        let (status, body) = ask(&miroir, path, None).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(body["code"], "missing_authorization_header");
+        assert_eq!(body["type"], "auth");
+        assert!(body["link"].as_str().is_some_and(|link| link.contains("errors#")), "{body}");
+        let (status, body) = ask(&miroir, path, Some("another key")).await;
+        assert_eq!((status, &body["code"]), (StatusCode::FORBIDDEN, &json!("invalid_api_key")));
+    }
+    let (status, body) = ask(&miroir, "/indexes", Some(MASTER)).await;
+    assert_eq!((status, &body["total"]), (StatusCode::OK, &json!(0)));
+}
+
+#[tokio::test]
+async fn without_a_principal_nothing_is_allowed() {
+    let miroir = builder().master_key(MASTER).build().await.unwrap();
+    let operations = || miroir.cluster().operations.clone();
+    let mut search = operation::Request::search("films", &json!({"q": "a"}));
+    let error = operations().oneshot(search.clone()).await.unwrap_err();
+    assert_eq!(error.render().0, StatusCode::UNAUTHORIZED);
+    // It is the key that was missing.
+    search.cx = Context::client("1", Duration::from_secs(1));
+    search.cx.principal = context::Principal::MasterKey;
+    let error = operations().oneshot(search).await.unwrap_err();
+    let body: Value = serde_json::from_slice(&error.render().1.unwrap()).unwrap();
+    assert_eq!(body["code"], "index_not_found");
+}
+
+#[tokio::test]
+async fn a_pipeline_without_a_master_key_is_built_only_if_it_is_asked_for() {
+    let refused = builder().build().await.unwrap_err();
+    assert!(matches!(refused, BuildError::NoMasterKey), "{refused}");
+    let text = refused.to_string();
+    assert!(text.contains("master_key") && text.contains("open_to_everybody"), "{text}");
+    let open = builder().open_to_everybody().build().await.unwrap();
+    assert_eq!(ask(&open, "/indexes", None).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_key_that_no_header_can_carry_is_refused() {
+    let built = builder().master_key(MASTER).node_key("two\nlines").build().await;
+    assert!(matches!(built, Err(BuildError::NodeKey(_))));
+}
+
+#[tokio::test]
+async fn pods_without_stores_are_refused() {
+    let name = PodName { process: "a-1".into(), pod: "a".into() };
+    let peers = std::sync::Arc::new(StaticPeers::new(vec!["a".into()], "a"));
+    let pod = Pod::new(name, "http://127.0.0.1:9", peers);
+    let built = builder().master_key(MASTER).pod(pod).build().await;
+    assert!(matches!(built, Err(BuildError::PodWithoutStores)));
+}
+
+#[test]
+fn a_wrong_order_is_named() {
+    let scores = std::sync::Arc::default();
+    let wrong = Stack::<leaf::Request>::new()
+        .push(FailoverLayer::default())
+        .push(HedgeLayer::new(scores, HedgeOptions::default()))
+        .build(tower::service_fn(|_: leaf::Request| async {
+            Err::<leaf::Response, _>(Error::overloaded())
+        }));
+    let text = BuildError::from(wrong.unwrap_err()).to_string();
+    assert_eq!(
+        text,
+        "in the leaf stage, layer `failover` must be inside of `hedge`: push `hedge` first"
+    );
+}
+
+#[test]
+fn the_stack_is_the_server_s() {
+    let server = include_str!(
+        "../../miroir-server/src/snapshots/miroir_server__stack__tests__default_stack.snap"
+    );
+    let (_, typed) = server.split_once("\noperation\n").expect("the server's operation stage");
+    let own: String = Miroir::builder().describe().iter().map(ToString::to_string).collect();
+    assert_eq!(own.trim_end(), format!("operation\n{typed}").trim_end());
+}
+
+#[test]
+fn what_is_switched_off_is_not_there() {
+    let mut options = Options::default();
+    assert!(options.hedging.enabled());
+    options.hedging.enabled = false;
+    let stages = Miroir::builder().options(options).describe();
+    assert_eq!(stages[2].layers, ["failover"]);
+}
+
+#[tokio::test]
+async fn layers_of_one_s_own_are_inside_and_their_order_counts() {
+    let added = builder().master_key(MASTER).leaf_layers(|stack, _| {
+        stack.push_named("own", tower::layer::util::Identity::new()).boxed()
+    });
+    assert_eq!(added.describe()[2].layers, ["hedge", "failover", "own"]);
+    added.build().await.unwrap();
+    // A second hedge would be inside of `failover`.
+    let wrong = builder().master_key(MASTER).leaf_layers(|stack, parts| {
+        stack
+            .push(HedgeLayer::new(std::sync::Arc::clone(&parts.scores), HedgeOptions::default()))
+            .boxed()
+    });
+    let text = wrong.build().await.unwrap_err().to_string();
+    assert!(text.contains("`failover` must be inside of `hedge`"), "{text}");
+}
+
+#[test]
+fn the_client_api_has_layers_of_the_edge_in_its_order() {
+    let mut edge = order::EDGE.iter();
+    assert!(order::CLIENT_API.iter().all(|name| edge.any(|layer| layer == name)));
+}
+
+#[tokio::test]
+async fn workers_end_with_the_pipeline() {
+    let miroir = builder().master_key(MASTER).build().await.unwrap();
+    miroir.spawn_workers();
+    tokio::time::timeout(Duration::from_secs(20), miroir.shutdown()).await.unwrap();
+}
