@@ -117,7 +117,7 @@ impl From<Unknown> for AuthFailure {
 /// The keys.
 #[derive(Clone)]
 pub struct AuthenticateOptions {
-    /// Opens the client API: the ring of the cluster (`Shared::keyring`), or one with a master key
+    /// Opens the client API: the ring of the cluster (`ClusterState::keyring`), or one with a master key
     /// alone. Without a master key the client API is open to everybody, as on a node.
     pub keyring: Arc<Keyring>,
     /// Opens the admin API. `None` or empty: the admin API is closed to everybody.

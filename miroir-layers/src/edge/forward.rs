@@ -1,6 +1,6 @@
 //! Passes on what changes something to the pod that leads.
 //!
-//! Of several pods over one store only the elected one changes anything ([`miroir_control::pods`]). With this
+//! Of several pods over one store only the elected one changes anything (`miroir_control::pods`). With this
 //! layer clients need not know which: a request that changes something is sent on as it came, the
 //! client's key included, and the leader's answer is the answer. While nobody leads, or nobody can
 //! be reached, it waits for the next leader as long as the request may take.

@@ -18,7 +18,7 @@
 //! Adds none.
 //!
 //! # Metrics
-//! None of its own; `Shared::publish_gauges` publishes the scores.
+//! None of its own; `cluster::gauges::publish` publishes the scores.
 //!
 //! # Example
 //! ```

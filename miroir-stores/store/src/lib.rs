@@ -120,7 +120,7 @@ pub trait Replicas: Send + Sync + fmt::Debug {
     /// Forgets one row if its generation is still the given one. Returns whether it did, so that a
     /// repair that raced with a new miss does not clear it.
     fn clear(&self, stale: Stale) -> Answer<'_, bool>;
-    /// Forgets everything about an index, for all nodes, except [`StaleKind::Deleted`] rows.
+    /// Forgets everything about an index, for all nodes, except [`miroir_core::view::StaleKind::Deleted`] rows.
     fn forget_index(&self, index: &str) -> Answer<'_, ()>;
 }
 

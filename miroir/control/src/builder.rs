@@ -151,7 +151,7 @@ impl Builder {
     }
 
     /// The key clients use, from which their API keys are derived. Give the same ring to the
-    /// authentication layer: [`Cluster::shared`]'s `keyring`. After [`Builder::options`], which
+    /// authentication layer: the `keyring` of [`Cluster::state`]. After [`Builder::options`], which
     /// replaces it.
     pub fn master_key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.options.master_key = miroir_core::keys::MasterKey::new(key);

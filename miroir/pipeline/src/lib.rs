@@ -1,24 +1,16 @@
-//! Sharding and replication for Meilisearch as composable tower services.
+//! Miroir's data plane: five *stages*, each with one request type and a [`Stack`] of tower layers,
+//! joined by four *boundaries*. `ARCHITECTURE.md` in the repository has the picture of them.
 //!
-//! Miroir turns unmodified Meilisearch nodes into one search cluster behind one
-//! Meilisearch-compatible endpoint. This crate is the library: five *stages*, each with one request
-//! type and a [`Stack`] of tower layers, joined by four *boundaries*.
+//! | stage | request | boundary to the next |
+//! | --- | --- | --- |
+//! | edge | `::http::Request<B>` | [`http::Decode`] |
+//! | operation | [`operation::Request`] | [`operation::Resolve`] |
+//! | index | [`index::Request`] | [`index::Scatter`] |
+//! | leaf | [`leaf::Request`] | [`leaf::Dispatch`] |
+//! | node | `::http::Request<Full<Bytes>>` | none: [`node::Client`] sends it |
 //!
-//! ```text
-//!  client ─ http::Request
-//!    EDGE       bytes            http::Request<B>
-//!      └ Decode                  route table, JSON, headers -> Context
-//!    OPERATION  what was asked   operation::Request
-//!      └ Resolve                 name -> index, snapshots; control plane beside it
-//!    INDEX      one index        index::Request
-//!      └ Scatter                 plan -> leaves -> merge | quorum
-//!    LEAF       a set of shards  leaf::Request
-//!      └ Dispatch                shards -> nodes
-//!    NODE       one Meilisearch  http::Request<Full<Bytes>>
-//! ```
-//!
-//! The pure core ([`topology`], [`routing`], [`filter`], [`documents`], [`merge`], [`quorum`]) takes values and
-//! returns values: no I/O, no clock, no randomness.
+//! What decides takes values and returns values and stands in `miroir-core`; what answers operations
+//! that are not about one index's documents stands in `miroir-control`.
 
 pub mod cluster;
 pub mod context;
