@@ -46,7 +46,8 @@
 //! ```
 //! use std::sync::Arc;
 //! use miroir_pipeline::context::Principal;
-//! use miroir_core::keys::{Keyring, MasterKey};
+//! use miroir_core::keys::MasterKey;
+//! use miroir_pipeline::keyring::Keyring;
 //! use miroir_layers::edge::{AuthenticateLayer, AuthenticateOptions};
 //! use tower::{ServiceBuilder, ServiceExt};
 //!

@@ -32,7 +32,6 @@
 //! ```
 //! use std::sync::Arc;
 //! use std::time::Duration;
-//! use miroir_pipeline::cluster::Leadership;
 //! use miroir_layers::edge::{ForwardLayer, ForwardOptions};
 //! use tower::{ServiceBuilder, ServiceExt};
 //!
@@ -48,7 +47,6 @@
 //!     .service_fn(|_: http::Request<http_body_util::Full<bytes::Bytes>>| async move {
 //!         Ok::<_, std::convert::Infallible>(http::Response::new(http_body_util::Full::default()))
 //!     });
-//! # let _ = Office::default();
 //! let request = http::Request::post("/indexes").body(Default::default()).unwrap();
 //! assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
 //! # }

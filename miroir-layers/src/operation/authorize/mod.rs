@@ -29,7 +29,8 @@
 //! # Example
 //! ```
 //! use std::{sync::Arc, time::Duration};
-//! use miroir_pipeline::{Context, context::Principal, operation::{Operation, Original, Request, SystemOp}};
+//! use miroir_pipeline::{Context, context::Principal, query::Original};
+//! use miroir_pipeline::operation::{Operation, Request, SystemOp};
 //! use miroir_layers::operation::AuthorizeLayer;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {

@@ -46,7 +46,8 @@
 //! use bytes::Bytes;
 //! use http::StatusCode;
 //! use miroir_pipeline::Context;
-//! use miroir_pipeline::operation::{FetchOne, Operation, Original, Request, Response};
+//! use miroir_pipeline::operation::{Operation, Request, Response};
+//! use miroir_pipeline::query::{FetchOne, Original};
 //! use miroir_layers::operation::shadow::{Shadow, ShadowLayer, ShadowOptions, Wanted};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
