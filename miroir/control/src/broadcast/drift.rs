@@ -189,7 +189,7 @@ pub(crate) async fn check(
     }
     // What differs may be settings on their way: looked at again while nobody changes any.
     let gate = shared.sequencer.exclusive(&entry.physical).await;
-    let listed = shared.catalog.all().into_iter().find(|now| now.physical == entry.physical);
+    let listed = shared.catalog.by_physical(&entry.physical);
     let Some(entry) = listed.filter(|now| !busy(shared, now)) else { return Ok(()) };
     let settings = read(shared, &entry).await;
     let hashes = hash(&settings);

@@ -237,7 +237,7 @@ async fn step(
     attempt: u32,
 ) -> Result<Step, Error> {
     let physical = record.physical.clone().unwrap_or_default();
-    let Some(entry) = shared.catalog.all().into_iter().find(|e| e.physical == physical) else {
+    let Some(entry) = shared.catalog.by_physical(&physical) else {
         record.status = TaskStatus::Failed;
         record.error = Some(ApiError::new("index_not_found", "The index was deleted meanwhile."));
         end(shared, record, &physical);

@@ -409,7 +409,7 @@ fn witnessed(record: &TaskRecord, stale: &StaleMap, row: &Stale) -> bool {
 
 fn named(shared: &ClusterState, record: &TaskRecord) -> Option<Arc<miroir_store::IndexEntry>> {
     let physical = record.physical.as_deref()?;
-    shared.catalog.all().into_iter().find(|entry| entry.physical == physical)
+    shared.catalog.by_physical(physical)
 }
 
 async fn touch(shared: &Arc<ClusterState>, record: &TaskRecord) -> Result<(), Error> {

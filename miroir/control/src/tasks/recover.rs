@@ -91,7 +91,7 @@ pub(crate) fn is_ghost(shared: &ClusterState, record: &TaskRecord) -> bool {
 pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> Result<(), Error> {
     let tag = tag(record.uid);
     let index = record.physical.clone().unwrap_or_default();
-    let entry = shared.catalog.all().into_iter().find(|entry| entry.physical == index);
+    let entry = shared.catalog.by_physical(&index);
     let mut entry = entry.filter(|entry| entry.created_at <= record.enqueued_at);
     // A creation that was being taken back when the process died is taken back now. Nobody can
     // have written to the index: its gate was closed all the time.

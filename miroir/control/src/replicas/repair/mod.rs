@@ -113,7 +113,7 @@ async fn repair(shared: &Arc<ClusterState>, row: &Stale) -> Result<u64, Error> {
     if !shared.staleness.load().rows().any(|now| now == row) {
         return Ok(0);
     }
-    let entry = shared.catalog.all().into_iter().find(|entry| entry.physical == row.index);
+    let entry = shared.catalog.by_physical(&row.index);
     let cleared = match (entry, row.kind, row.shard) {
         (None, _, _) => {
             // Whatever was missed, the index is gone: so must it be on the node.
