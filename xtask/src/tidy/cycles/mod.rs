@@ -22,10 +22,6 @@ use super::workspace::Package;
 use graph::{Component, Graph};
 use tree::{Read, Tree};
 
-/// Crates that still have cycles, or come from one that has: warnings there. To be emptied, and
-/// deleted then.
-const CYCLES_LEFT: &[&str] = &[];
-
 /// Uses named for each edge.
 const SITES: usize = 3;
 
@@ -45,7 +41,6 @@ pub(super) struct Row {
 /// Checks a crate; `files` are the lines of all its Rust files.
 pub(super) fn check(package: &Package, all: usize, read: Read<'_>, found: &mut Findings) -> Row {
     let mut row = Row { name: package.name.clone(), lines: (0, all), ..Row::default() };
-    let left = CYCLES_LEFT.contains(&package.name.as_str());
     // Examples share files.
     let mut files = BTreeMap::new();
     for root in &package.roots {
@@ -61,17 +56,10 @@ pub(super) fn check(package: &Package, all: usize, read: Read<'_>, found: &mut F
             let size = (first.modules.len(), first.files, first.lines);
             row.largest = row.largest.filter(|other| other.2 >= size.2).or(Some(size));
         }
-        let out = if left { &mut found.warnings } else { &mut found.errors };
-        out.extend(cycles.iter().map(|cycle| describe(&package.name, &tree, &graph, cycle)));
+        let described = cycles.iter().map(|cycle| describe(&package.name, &tree, &graph, cycle));
+        found.errors.extend(described);
     }
     row.lines.0 = files.values().sum();
-    if left && row.cycles == 0 {
-        found.warnings.push(format!(
-            "{}: has no cycle of modules: take it off `CYCLES_LEFT` in {}",
-            package.name,
-            file!()
-        ));
-    }
     row
 }
 
