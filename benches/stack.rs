@@ -140,13 +140,13 @@ async fn pipeline(nodes: u32, layers: usize) -> miroir::bare::Miroir {
         .stores(stores)
         .scores(scores)
         .node_stack(Arc::new(factory))
-        .leaves(Arc::new(move |inner| {
+        .leaves({
             let layer = failover.then(|| FailoverLayer::new(FailoverOptions::default()));
             let hedge =
                 hedge.then(|| HedgeLayer::new(Arc::clone(&leaf_scores), HedgeOptions::default()));
-            Stack::<leaf::Request>::new().push_if(hedge).push_if(layer).build(inner)
-        }))
-        .indexes(Arc::new(move |inner| {
+            Stack::<leaf::Request>::new().push_if(hedge).push_if(layer).boxed()
+        })
+        .indexes({
             let layer = stamp.then(|| ReservedFieldsLayer::new(ReservedFieldsOptions::default()));
             let session = session.then(|| {
                 SessionPinningLayer::new(
@@ -161,9 +161,9 @@ async fn pipeline(nodes: u32, layers: usize) -> miroir::bare::Miroir {
                 .push_if(layer)
                 .push_if(planner.then(QueryPlannerLayer::default))
                 .push_if(coalesce.then(QueryCoalescingLayer::default))
-                .build(inner)
-        }))
-        .operations(Arc::new(move |inner| {
+                .boxed()
+        })
+        .operations({
             let layer = authorize.then(|| AuthorizeLayer::new(AuthorizeOptions::default()));
             let keys = idempotency
                 .then(|| IdempotencyLayer::new(&operations, IdempotencyOptions::default()));
@@ -171,8 +171,8 @@ async fn pipeline(nodes: u32, layers: usize) -> miroir::bare::Miroir {
                 .push_if(layer)
                 .push_if(keys)
                 .push_if(alias.then(|| AliasLayer::new(Arc::clone(&table))))
-                .build(inner)
-        }));
+                .boxed()
+        });
     for at in 0..nodes {
         builder = builder.node(&format!("n{at}"), &format!("http://instant-{at}"), 0);
     }

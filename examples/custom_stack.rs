@@ -26,36 +26,35 @@ pub(crate) async fn run(arguments: Vec<String>) -> Result<String> {
     let nodes = Nodes::get(arguments).await?;
     // What layers share: stores, and how nodes are doing.
     let (stores, scores) = (memory::open(), Arc::new(Scores::default()));
-    let (kept, sessions, hedged, fed) =
-        (stores.clone(), stores.clone(), Arc::clone(&scores), Arc::clone(&scores));
+    let fed = Arc::clone(&scores);
+    let pinned = SessionPinningOptions::default();
     let credentials = CredentialsLayer::new(&nodes.key)?;
 
     let mut builder = Builder::bare()
         .shards(8)
-        .stores(stores)
+        .stores(stores.clone())
         .scores(Arc::clone(&scores))
-        .operations(Arc::new(move |base| {
+        .operations(
             Stack::<operation::Request>::new()
                 .push_named("at_most_64", ConcurrencyLimitLayer::new(64))
-                .push(IdempotencyLayer::new(&kept, IdempotencyOptions::default()))
-                .build(base)
-        }))
-        .indexes(Arc::new(move |base| {
-            let scores = Arc::clone(&scores);
+                .push(IdempotencyLayer::new(&stores, IdempotencyOptions::default()))
+                .boxed(),
+        )
+        .indexes(
             Stack::<index::Request>::new()
                 .push_named("at_most_32", ConcurrencyLimitLayer::new(32))
-                .push(SessionPinningLayer::new(&sessions, scores, SessionPinningOptions::default()))
+                .push(SessionPinningLayer::new(&stores, Arc::clone(&scores), pinned))
                 .push(QueryPlannerLayer::default())
                 .push(QueryCoalescingLayer::default())
-                .build(base)
-        }))
-        .leaves(Arc::new(move |base| {
+                .boxed(),
+        )
+        .leaves(
             Stack::<leaf::Request>::new()
                 .push_named("at_most_256", ConcurrencyLimitLayer::new(256))
-                .push(HedgeLayer::new(Arc::clone(&hedged), HedgeOptions::default()))
+                .push(HedgeLayer::new(Arc::clone(&scores), HedgeOptions::default()))
                 .push(FailoverLayer::default())
-                .build(base)
-        }))
+                .boxed(),
+        )
         .node_stack(Arc::new(move |node: &Node| {
             let client = Client::new(node.id.clone(), &node.address, ClientOptions::default());
             Stack::<node::Request>::new()

@@ -1,7 +1,7 @@
 //! Three nodes, sixteen shards, two copies of each: one search endpoint.
 
 #[path = "common/mod.rs"]
-mod common;
+pub(crate) mod common;
 
 use common::{MASTER_KEY, Nodes, Result, call, write};
 use miroir::Miroir;

@@ -110,11 +110,9 @@ async fn service(multi_search: MultiSearchOptions) -> Decode {
         .options(ClusterOptions { multi_search, ..ClusterOptions::default() })
         .stores(stores)
         .node_stack(Arc::new(factory))
-        .operations(Arc::new(move |inner| {
-            Stack::<operation::Request>::new()
-                .push(AliasLayer::new(Arc::clone(&table)))
-                .build(inner)
-        }))
+        .operations({
+            Stack::<operation::Request>::new().push(AliasLayer::new(Arc::clone(&table))).boxed()
+        })
         .build()
         .await
         .unwrap();

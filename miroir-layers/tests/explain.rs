@@ -18,7 +18,7 @@ use miroir_pipeline::context::Principal;
 use miroir_pipeline::http::Decode;
 use miroir_pipeline::index;
 use miroir_pipeline::node;
-use miroir_pipeline::stage::{BoxService, Next, from_fn};
+use miroir_pipeline::stage::{Next, from_fn};
 use miroir_pipeline::{ClusterOptions, ExplainOptions, Stack};
 use miroir_store::{IndexEntry, memory};
 use serde_json::{Value, json};
@@ -90,11 +90,11 @@ async fn service(explain: ExplainOptions, narrow: Narrow) -> Service {
         .stores(stores)
         .scores(scores)
         .node_stack(Arc::new(factory))
-        .leaves(Arc::new(move |inner| {
+        .leaves({
             let hedge = HedgeLayer::new(Arc::clone(&figures), HedgeOptions::default());
-            Stack::new().push(hedge).push(FailoverLayer::default()).build(inner)
-        }))
-        .indexes(Arc::new(move |inner: BoxService<index::Request>| {
+            Stack::new().push(hedge).push(FailoverLayer::default()).boxed()
+        })
+        .indexes({
             let planner = from_fn(move |mut request: index::Request, next: Next<_>| async move {
                 if let Some(shard) = narrow {
                     let only = ShardSet::single(ShardId(shard), request.index.shards);
@@ -104,8 +104,8 @@ async fn service(explain: ExplainOptions, narrow: Narrow) -> Service {
                 }
                 next.run(request).await
             });
-            Stack::new().push_named("query_planner", planner).build(inner)
-        }))
+            Stack::new().push_named("query_planner", planner).boxed()
+        })
         .build()
         .await
         .unwrap();

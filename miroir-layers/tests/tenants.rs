@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::Full;
 use miroir_api::{GroupId, IndexUid};
 use miroir_control::Miroir;
@@ -15,7 +15,6 @@ use miroir_layers::leaf::{FailoverLayer, HedgeLayer, HedgeOptions};
 use miroir_layers::node::LoadLayer;
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::http::Decode;
-use miroir_pipeline::http::TenantSource;
 use miroir_pipeline::node::Scores;
 use miroir_pipeline::stage::{Next, from_fn};
 use miroir_pipeline::{Stack, index, leaf, node};
@@ -76,19 +75,18 @@ async fn service(affinity: bool) -> Decode {
         .stores(stores)
         .scores(scores)
         .node_stack(Arc::new(factory))
-        .leaves(Arc::new(move |inner| {
+        .leaves({
             let hedge = HedgeLayer::new(Arc::clone(&figures), HedgeOptions::default());
-            Stack::<leaf::Request>::new().push(hedge).push(FailoverLayer::default()).build(inner)
-        }))
-        .indexes(Arc::new(move |inner| {
+            Stack::<leaf::Request>::new().push(hedge).push(FailoverLayer::default()).boxed()
+        })
+        .indexes({
             let tenants = affinity.then(|| TenantAffinityLayer::new(tenants.clone()));
-            Stack::<index::Request>::new().push_if(tenants).build(inner)
-        }))
+            Stack::<index::Request>::new().push_if(tenants).boxed()
+        })
         .build()
         .await
         .unwrap();
-    let header = HeaderName::from_static("x-miroir-tenant");
-    miroir.http(Duration::from_secs(30)).tenants(Some(TenantSource::Header(header)))
+    miroir.http(Duration::from_secs(30))
 }
 
 /// How long a search took.

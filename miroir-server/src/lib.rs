@@ -15,6 +15,7 @@
 //! ```
 
 mod admin;
+mod command;
 pub mod config;
 mod edge;
 mod envelope;
@@ -44,6 +45,8 @@ use miroir_layers::operation::ShadowLog;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+pub use crate::command::run;
 
 use crate::admin::Readiness;
 use crate::config::{Config, ConfigErrors, TaskStoreBackend};
@@ -219,7 +222,7 @@ impl Server {
         let cluster = self.miroir.cluster();
         let shared = Arc::clone(&cluster.state);
         let admin =
-            admin::router(&self.config, cluster, self.shadow, &self.readiness, &self.metrics);
+            admin::router(&self.config, &self.miroir, self.shadow, &self.readiness, &self.metrics);
         let admission = edge::Admission::new(self.config.server.max_concurrent_requests);
         let edge = edge::service(&self.miroir, Arc::clone(&admission), admin);
         let accept = CancellationToken::new();

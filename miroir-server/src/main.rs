@@ -1,56 +1,13 @@
-//! Miroir server: reads the configuration, then serves until SIGTERM or SIGINT.
+//! Miroir server: see [`miroir_server::run`].
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use miroir_server::config::{Config, Flags, NOT_IN_EFFECT};
-use miroir_server::{Server, serve, stack, telemetry};
+use miroir_server::config::Capabilities;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Sharding and replication for Meilisearch behind one Meilisearch-compatible endpoint.
-#[derive(Debug, Parser)]
-#[command(name = "miroir-server", version)]
-struct Cli {
-    #[command(flatten)]
-    flags: Flags,
-}
-
-/// Exit code for a configuration that cannot be used.
-const BAD_CONFIG: u8 = 2;
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Cli { flags } = Cli::parse();
-    let config = match Config::load(&flags) {
-        Ok(config) => config,
-        Err(errors) => {
-            eprintln!("{errors}");
-            return ExitCode::from(BAD_CONFIG);
-        }
-    };
-    if flags.check_config {
-        print!("{}", config.to_yaml());
-        println!("# Read, but not in effect in this version: {}.", NOT_IN_EFFECT.join(", "));
-        for warning in config.warnings() {
-            eprintln!("warning: {warning}");
-        }
-        return ExitCode::SUCCESS;
-    }
-    if flags.describe_stack {
-        for stage in stack::describe(&config) {
-            print!("{stage}");
-        }
-        return ExitCode::SUCCESS;
-    }
-    telemetry::init();
-    let failure = match Server::build(config).await {
-        Ok(server) => server.run(serve::terminated()).await.err(),
-        Err(error) => Some(error),
-    };
-    let Some(error) = failure else { return ExitCode::SUCCESS };
-    tracing::error!(error = &error as &dyn std::error::Error, "miroir-server cannot run");
-    eprintln!("miroir-server cannot run: {error}");
-    ExitCode::FAILURE
+    miroir_server::run(Capabilities::default()).await
 }

@@ -53,6 +53,7 @@ fn builder(config: &Config) -> Builder {
     if let Some(key) = config.admin.api_key.get() {
         builder = builder.admin_key(key);
     }
+    builder = config.capabilities.mount(builder);
     // As a Meilisearch without a master key; a warning says so.
     if config.master_key.is_set() { builder } else { builder.open_to_everybody() }
 }

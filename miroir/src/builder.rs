@@ -11,10 +11,12 @@ use miroir_control::pods::take_over;
 use miroir_core::keys::MasterKey;
 use miroir_core::topology::{Node, NodeStatus, Topology, TopologyError};
 use miroir_layers::edge::rate_limit::Limiter;
+use miroir_layers::index::tenant_affinity::TenantDirectory;
 use miroir_layers::node::CredentialsLayer;
 use miroir_layers::operation::ShadowLayer;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::index::Scatter;
+use miroir_pipeline::index::scatter::codecs;
 use miroir_pipeline::leaf::Dispatch;
 use miroir_pipeline::node::{Client, Pool, Scores};
 use miroir_pipeline::operation::Resolve;
@@ -23,7 +25,9 @@ use miroir_pipeline::{index, leaf, operation};
 use miroir_store::{StoreError, Stores, memory};
 
 use crate::miroir::Miroir;
-use crate::order::{self, NodeParts, Options, OwnLayers, Parts, stage};
+use crate::mount::{Layers, Mount, OwnLayers};
+use crate::order::{self, NodeParts, Options, stage};
+use crate::parts::Parts;
 use crate::pod::Pod;
 
 /// Why a pipeline could not be built.
@@ -154,9 +158,7 @@ impl Builder {
         self
     }
 
-    /// What capabilities and stages are told. Whether the store keeps tenants
-    /// ([`ClusterOptions::tenant_map`](crate::ClusterOptions::tenant_map)) follows from
-    /// [`Options::tenant_affinity`].
+    /// What capabilities and stages are told.
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
         self
@@ -194,6 +196,16 @@ impl Builder {
         self
     }
 
+    /// Adds a capability of one's own: the layers its options make, inside of the recommended ones.
+    pub fn mount(mut self, options: impl Mount) -> Self {
+        self.own.push(move |parts| {
+            let mut layers = Layers::default();
+            options.clone().mount(&mut layers, parts);
+            layers
+        });
+        self
+    }
+
     /// Layers of one's own in the operation stage, inside of the recommended ones: what they see is
     /// authorized. The closure adds them to an empty stack, takes what they share of [`Parts`], and
     /// ends with [`Stack::boxed`].
@@ -207,7 +219,10 @@ impl Builder {
         + Sync
         + 'static,
     ) -> Self {
-        self.own.operations = Some(Arc::new(move |parts| layers(Stack::new(), parts)));
+        self.own.push(move |parts| Layers {
+            operations: Some(layers(Stack::new(), parts)),
+            ..Layers::default()
+        });
         self
     }
 
@@ -222,7 +237,10 @@ impl Builder {
         + Sync
         + 'static,
     ) -> Self {
-        self.own.indexes = Some(Arc::new(move |parts| layers(Stack::new(), parts)));
+        self.own.push(move |parts| Layers {
+            indexes: Some(layers(Stack::new(), parts)),
+            ..Layers::default()
+        });
         self
     }
 
@@ -234,18 +252,17 @@ impl Builder {
         + Sync
         + 'static,
     ) -> Self {
-        self.own.leaves = Some(Arc::new(move |parts| layers(Stack::new(), parts)));
+        self.own.push(move |parts| Layers {
+            leaves: Some(layers(Stack::new(), parts)),
+            ..Layers::default()
+        });
         self
     }
 
     /// What [`Builder::build`] would build: the typed stages with their layers, from the client
     /// inwards. Opens nothing. A node key that cannot be used counts as none.
     pub fn describe(&self) -> Vec<Description> {
-        let parts = Parts {
-            scores: Arc::default(),
-            stores: memory::open(),
-            limiter: Limiter::new(memory::buckets()),
-        };
+        let parts = Parts::of_nobody();
         let credentials = self.node_key.as_ref().and_then(|key| CredentialsLayer::new(key).ok());
         order::describe(&self.options, &parts, &self.own, credentials, self.shadow.clone())
     }
@@ -283,7 +300,6 @@ impl Builder {
         let cluster = &mut self.options.cluster;
         cluster.master_key = self.master_key.take().or_else(|| cluster.master_key.take());
         cluster.shards = self.shards.unwrap_or(cluster.shards);
-        cluster.tenant_map = self.options.tenant_affinity.is_kept();
         self.check()?;
         let topology = self.topology()?;
         let credentials = self.node_key.as_deref().map(CredentialsLayer::new).transpose()?;
@@ -312,6 +328,9 @@ impl Builder {
             options.cluster.clone(),
             pod.as_ref().map(|pod| pod.name.clone()),
         );
+        let kept = options.tenant_affinity.is_kept().then(|| Arc::clone(&state.stores.tenants));
+        let tenants = Arc::new(TenantDirectory::new(kept, Arc::clone(&state.leadership)));
+        state.followers.register(Arc::clone(&tenants) as _);
         if state.leadership.is_shared() {
             state.reload().await?;
         } else {
@@ -324,11 +343,14 @@ impl Builder {
             Limiter::new(if local { memory::buckets() } else { shared() })
         });
         // The stores of the state: what they refuse, layers must not do either.
-        let parts = Parts { scores, stores: state.stores.clone(), limiter };
+        let (stores, keyring) = (state.stores.clone(), Arc::clone(&state.keyring));
+        let parts = Parts { scores, stores, limiter, keyring, tenants };
+        let own = own.make(&parts);
+        let mut codecs = codecs();
         let dispatch = Dispatch::new(pool, Arc::clone(&parts.scores), node_timeout);
-        let leaves = stage!(order::leaf(&options, &parts.scores), own.leaves, &parts, dispatch)?;
+        let leaves = stage!(order::leaf(&options, &parts.scores), own.leaves, dispatch, codecs)?;
         let scatter = Scatter::new(leaves.clone(), Arc::clone(&state));
-        let indexes = stage!(order::index(&options, &parts), own.indexes, &parts, scatter)?;
+        let indexes = stage!(order::index(&options, &parts), own.indexes, scatter, codecs)?;
         let control = Arc::new(Control::new(leaves.clone(), Arc::clone(&state)));
         let resolve = Resolve::new(
             indexes.clone(),
@@ -340,10 +362,10 @@ impl Builder {
         let operations = stage!(
             order::operation(&options, &parts, aliases, shadow),
             own.operations,
-            &parts,
-            resolve
+            resolve,
+            codecs
         )?;
         let cluster = Cluster { operations, indexes, leaves, state };
-        Ok(Miroir::new(cluster, options, parts, admin_key, timeout, pod))
+        Ok(Miroir::new(cluster, options, parts, codecs, admin_key, timeout, pod))
     }
 }

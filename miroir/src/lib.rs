@@ -57,7 +57,9 @@
 
 mod builder;
 mod miroir;
+mod mount;
 pub mod order;
+mod parts;
 mod pod;
 pub mod prelude;
 #[cfg(test)]
@@ -66,7 +68,9 @@ mod workers;
 
 pub use crate::builder::{BuildError, Builder};
 pub use crate::miroir::{ClientApi, Miroir};
-pub use crate::order::{Options, Parts};
+pub use crate::mount::{Layers, Mount};
+pub use crate::order::Options;
+pub use crate::parts::Parts;
 pub use crate::pod::Pod;
 pub use miroir_control::Cluster;
 pub use miroir_control::topology::health;
@@ -80,5 +84,5 @@ pub use miroir_store as store;
 
 /// The builder without layers: what [`Builder::bare`] gives, and what it builds.
 pub mod bare {
-    pub use miroir_control::{BuildError, Builder, Miroir, Wrap};
+    pub use miroir_control::{BuildError, Builder, Miroir};
 }

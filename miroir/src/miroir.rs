@@ -8,13 +8,15 @@ use miroir_layers::edge::{
     AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions, RateLimitLayer,
     RateLimitOptions,
 };
-use miroir_pipeline::cluster::tenants::hash_of;
-use miroir_pipeline::http::{Decode, DecodeOptions, TenantSource};
+use miroir_layers::index::tenant_affinity::hash_of;
+use miroir_pipeline::codec::Codecs;
+use miroir_pipeline::http::{Decode, DecodeOptions};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 use tower::Layer;
 
-use crate::order::{Options, Parts};
+use crate::order::Options;
+use crate::parts::Parts;
 use crate::pod::Pod;
 use crate::workers;
 
@@ -25,6 +27,7 @@ pub struct Miroir {
     cluster: Cluster,
     options: Arc<Options>,
     parts: Parts,
+    codecs: Codecs,
     admin_key: Option<Arc<str>>,
     timeout: Duration,
     pod: Option<Pod>,
@@ -42,12 +45,14 @@ impl Miroir {
         cluster: Cluster,
         options: Options,
         parts: Parts,
+        codecs: Codecs,
         admin_key: Option<String>,
         timeout: Duration,
         pod: Option<Pod>,
     ) -> Self {
         let (options, admin_key) = (Arc::new(options), admin_key.map(Into::into));
-        Self { cluster, options, parts, admin_key, timeout, pod, workers: TaskTracker::new() }
+        let workers = TaskTracker::new();
+        Self { cluster, options, parts, codecs, admin_key, timeout, pod, workers }
     }
 
     /// Handles to the running stages. The operation stage is inside of authentication: who asks it
@@ -66,7 +71,7 @@ impl Miroir {
     /// and passes on requests as the server does ([`order::CLIENT_API`](crate::order::CLIENT_API)),
     /// and refuses who has no key.
     ///
-    /// Addresses are limited where a request has a [`Peer`](crate::quota::Peer) in its extensions.
+    /// Addresses are limited where a request has a [`Peer`](crate::http::Peer) in its extensions.
     #[must_use]
     pub fn client_api(&self) -> ClientApi {
         let inner = self.authenticate().layer(self.forward().layer(self.decode()));
@@ -78,7 +83,7 @@ impl Miroir {
     pub fn decode(&self) -> Decode {
         let options =
             DecodeOptions { timeout: self.timeout, max_body: self.options.cluster.max_body };
-        Decode::new(self.cluster.operations.clone(), options).tenants(self.tenants())
+        Decode::new(self.cluster.operations.clone(), options).codecs(self.codecs.clone())
     }
 
     /// The layer that says who asks, with the keys of this cluster.
@@ -119,16 +124,6 @@ impl Miroir {
         let key = self.options.cluster.master_key.as_ref().filter(|_| self.pod.is_some())?;
         let text = [b"miroir rate_limit counted\0", key.expose()].concat();
         Some(hash_of(&text))
-    }
-
-    /// How tenants are told apart, if they are.
-    fn tenants(&self) -> Option<TenantSource> {
-        if self.options.tenant_affinity.is_kept() {
-            let directory = Arc::clone(&self.cluster.state.tenants);
-            let keyring = Arc::clone(&self.cluster.state.keyring);
-            return Some(TenantSource::ApiKey { directory, keyring });
-        }
-        self.options.tenant_affinity.header().map(TenantSource::Header)
     }
 
     /// From now on other pods are told to reach this one at `address`, `http://host:port`. Before

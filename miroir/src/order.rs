@@ -9,7 +9,6 @@ use miroir_api::NodeId;
 use miroir_control::janitor::PruningOptions;
 use miroir_core::options::Capability;
 use miroir_layers::RateLimits;
-use miroir_layers::edge::rate_limit::Limiter;
 use miroir_layers::index::{
     QueryCoalescingLayer, QueryCoalescingOptions, QueryPlannerLayer, QueryPlannerOptions,
     ReservedFieldsLayer, ReservedFieldsOptions, SessionPinningLayer, SessionPinningOptions,
@@ -27,12 +26,13 @@ use miroir_layers::operation::{
 use miroir_pipeline::cluster::ClusterOptions;
 use miroir_pipeline::cluster::aliases::AliasTable;
 use miroir_pipeline::node::{Client, ClientOptions, Connections, HealthOptions, Scores};
-use miroir_pipeline::stack::{BoxLayer, Description, Stack};
+use miroir_pipeline::stack::{Description, Stack};
 use miroir_pipeline::stage::{BoxService, Stage, StageService};
 use miroir_pipeline::{index, leaf, node, operation};
-use miroir_store::Stores;
 use tower::Layer;
 
+use crate::mount::{Added, OwnLayers};
+use crate::parts::Parts;
 use miroir_control::broadcast::drift::DriftOptions;
 
 /// The layers of the edge, outermost first. They are over HTTP and not over a stage, and most are
@@ -122,18 +122,6 @@ impl Options {
     }
 }
 
-/// What layers share with each other and with the stages.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Parts {
-    /// How nodes are doing.
-    pub scores: Arc<Scores>,
-    /// Where state is kept.
-    pub stores: Stores,
-    /// Where requests are counted.
-    pub limiter: Limiter,
-}
-
 /// What the layers of one node share with others.
 pub(crate) struct NodeParts {
     pub(crate) scores: Arc<Scores>,
@@ -184,7 +172,10 @@ pub(crate) fn index<S: StageService<index::Request>>(
                 .session_pinning
                 .layer(|sessions| SessionPinningLayer::new(stores, Arc::clone(scores), sessions)),
         )
-        .push_if(options.tenant_affinity.layer(TenantAffinityLayer::new)) // a session's group counts more
+        // A session's group counts more.
+        .push_if(options.tenant_affinity.layer(|tenants| {
+            TenantAffinityLayer::new(tenants).keys(&parts.tenants, &parts.keyring)
+        }))
         .push(ReservedFieldsLayer::new(ReservedFieldsOptions::default()))
         .push_if(options.query_planner.layer(QueryPlannerLayer::new))
         .push_if(options.query_coalescing.layer(QueryCoalescingLayer::new)) // of what is asked in the end
@@ -208,25 +199,21 @@ pub(crate) fn operation<S: StageService<operation::Request>>(
         .push_if(options.aliases.layer(|_| AliasLayer::new(Arc::clone(aliases))))
 }
 
-/// Layers of somebody else, made of what layers share.
-pub(crate) type Own<R> = Arc<dyn Fn(&Parts) -> Stack<R, BoxLayer<R>> + Send + Sync>;
-
-/// The layers that somebody adds, inside of the recommended ones.
-#[derive(Clone, Default)]
-pub(crate) struct OwnLayers {
-    pub(crate) operations: Option<Own<operation::Request>>,
-    pub(crate) indexes: Option<Own<index::Request>>,
-    pub(crate) leaves: Option<Own<leaf::Request>>,
-}
-
-/// Builds a stage: where nobody adds a layer, no more is boxed than has to be.
+/// Builds a stage, and notes the headers of its layers: where nobody adds a layer, no more is boxed
+/// than has to be.
 macro_rules! stage {
-    ($stack:expr, $own:expr, $parts:expr, $base:expr) => {
-        match &$own {
+    ($stack:expr, $own:expr, $base:expr, $codecs:expr) => {
+        match $own {
             Some(own) => {
-                $stack.append(own($parts)).build(::miroir_pipeline::BoxService::new($base))
+                let stack = $stack.append(own);
+                $codecs.extend(stack.codecs());
+                stack.build(::miroir_pipeline::BoxService::new($base))
             }
-            None => $stack.build($base),
+            None => {
+                let stack = $stack;
+                $codecs.extend(stack.codecs());
+                stack.build($base)
+            }
         }
     };
 }
@@ -240,10 +227,11 @@ pub(crate) fn describe(
     credentials: Option<CredentialsLayer>,
     shadow: Option<ShadowLayer>,
 ) -> Vec<Description> {
-    fn with<R: Stage>(mut own: Description, parts: &Parts, added: Option<&Own<R>>) -> Description {
-        own.layers.extend(added.iter().flat_map(|added| added(parts).describe().layers));
+    fn with<R: Stage>(mut own: Description, added: Added<R>) -> Description {
+        own.layers.extend(added.iter().flat_map(|added| added.describe().layers));
         own
     }
+    let own = own.make(parts);
     let any = NodeId::new("any").expect("a valid constant");
     let scores = Arc::clone(&parts.scores);
     let of_node = NodeParts { scores, connections: Arc::default(), credentials };
@@ -252,9 +240,9 @@ pub(crate) fn describe(
     let indexes = index::<BoxService<index::Request>>(options, parts);
     let leaves = leaf::<BoxService<leaf::Request>>(options, &parts.scores);
     vec![
-        with(operations.describe(), parts, own.operations.as_ref()),
-        with(indexes.describe(), parts, own.indexes.as_ref()),
-        with(leaves.describe(), parts, own.leaves.as_ref()),
+        with(operations.describe(), own.operations),
+        with(indexes.describe(), own.indexes),
+        with(leaves.describe(), own.leaves),
         node(options, &any, &of_node).describe(),
     ]
 }

@@ -21,11 +21,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use http::{StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
-use miroir::Cluster;
+use miroir::Miroir;
 use miroir::cluster::ClusterState;
 use miroir::context::Principal;
 use miroir_api::admin::StackView;
 use miroir_api::meili::ApiError;
+use miroir_layers::index::tenant_affinity::TenantDirectory;
 use miroir_layers::operation::{AliasOptions, ShadowLog};
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ use crate::serve::PROMETHEUS;
 #[derive(Clone)]
 struct AdminState {
     shared: Arc<ClusterState>,
+    tenants: Arc<TenantDirectory>,
     shadow: Option<Arc<ShadowLog>>,
     stack: Arc<StackView>,
     readiness: Readiness,
@@ -61,6 +63,12 @@ impl FromRef<AdminState> for Arc<ClusterState> {
     }
 }
 
+impl FromRef<AdminState> for Arc<TenantDirectory> {
+    fn from_ref(state: &AdminState) -> Self {
+        Arc::clone(&state.tenants)
+    }
+}
+
 impl FromRef<AdminState> for Option<Arc<ShadowLog>> {
     fn from_ref(state: &AdminState) -> Self {
         state.shadow.clone()
@@ -76,7 +84,7 @@ impl FromRef<AdminState> for Arc<StackView> {
 /// The routes. With `admin.enabled: false` only the readiness probe and the page of errors are left.
 pub(crate) fn router(
     config: &Config,
-    cluster: &Cluster,
+    miroir: &Miroir,
     shadow: Option<Arc<ShadowLog>>,
     readiness: &Readiness,
     metrics: &PrometheusHandle,
@@ -106,7 +114,8 @@ pub(crate) fn router(
         .route(ERRORS, get(errors::page))
         .fallback(async || StatusCode::NOT_FOUND)
         .with_state(AdminState {
-            shared: Arc::clone(&cluster.state),
+            shared: Arc::clone(&miroir.cluster().state),
+            tenants: Arc::clone(&miroir.parts().tenants),
             shadow,
             stack: Arc::new(stack::view(config)),
             readiness: readiness.clone(),

@@ -8,10 +8,10 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use miroir::Error;
 use miroir::cluster::ClusterState;
-use miroir::cluster::tenants::{MAX_NAME, hash_of, is_name};
 use miroir::store::records::TenantMapping;
 use miroir_api::admin::{NewTenantMapping, TenantMappingView, TenantMappingsView};
 use miroir_api::meili::ApiError;
+use miroir_layers::index::tenant_affinity::{MAX_NAME, TenantDirectory, hash_of, is_name};
 
 use super::Refusal;
 
@@ -25,8 +25,8 @@ fn view(mapping: TenantMapping) -> TenantMappingView {
 }
 
 /// Refuses where no tenants are kept.
-fn kept(shared: &ClusterState) -> Result<(), Refusal> {
-    if shared.tenants.is_kept() {
+fn kept(tenants: &TenantDirectory) -> Result<(), Refusal> {
+    if tenants.is_kept() {
         return Ok(());
     }
     Err(bad("API keys are of no tenants here. Set `tenant_affinity.enabled: true` and \
@@ -41,17 +41,18 @@ fn failed(error: &Error) -> Refusal {
 }
 
 pub(super) async fn list(
-    State(shared): State<Arc<ClusterState>>,
+    State(tenants): State<Arc<TenantDirectory>>,
 ) -> Result<Json<TenantMappingsView>, Refusal> {
-    kept(&shared)?;
-    Ok(Json(TenantMappingsView { results: shared.tenants.list().into_iter().map(view).collect() }))
+    kept(&tenants)?;
+    Ok(Json(TenantMappingsView { results: tenants.list().into_iter().map(view).collect() }))
 }
 
 pub(super) async fn put(
     State(shared): State<Arc<ClusterState>>,
+    State(tenants): State<Arc<TenantDirectory>>,
     body: Result<Json<NewTenantMapping>, JsonRejection>,
 ) -> Result<Json<TenantMappingView>, Refusal> {
-    kept(&shared)?;
+    kept(&tenants)?;
     let Json(NewTenantMapping { api_key, tenant, group }) =
         body.map_err(|error| bad(error.body_text()))?;
     if api_key.is_empty() {
@@ -70,17 +71,17 @@ pub(super) async fn put(
         )));
     }
     let mapping = TenantMapping { api_key_hash: hash_of(api_key.as_bytes()), tenant, group };
-    shared.tenants.put(mapping.clone()).await.map_err(|error| failed(&error))?;
+    tenants.put(mapping.clone()).await.map_err(|error| failed(&error))?;
     Ok(Json(view(mapping)))
 }
 
 pub(super) async fn delete(
-    State(shared): State<Arc<ClusterState>>,
+    State(tenants): State<Arc<TenantDirectory>>,
     Path(hash): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    kept(&shared)?;
+    kept(&tenants)?;
     let hash = hash.to_ascii_lowercase();
-    if shared.tenants.delete(&hash).await.map_err(|error| failed(&error))? {
+    if tenants.delete(&hash).await.map_err(|error| failed(&error))? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Refusal(ApiError::new(

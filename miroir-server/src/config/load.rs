@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_yaml_ng::{Mapping, Value};
 
 use super::error::ConfigErrors;
-use super::{Config, ConfigError, Flags, schema};
+use super::read::deserialize;
+use super::{Capabilities, Config, ConfigError, Flags, schema};
 
 /// Prefix of variables that override a key.
 const PREFIX: &str = "MIROIR__";
@@ -24,11 +25,19 @@ impl Config {
     /// # Errors
     /// Every unknown key, unreadable value and broken rule.
     pub fn load(flags: &Flags) -> Result<Self, ConfigErrors> {
+        Self::load_with(flags, &Capabilities::default())
+    }
+
+    /// As [`Config::load`], for a server with more capabilities.
+    ///
+    /// # Errors
+    /// Every unknown key, unreadable value and broken rule.
+    pub fn load_with(flags: &Flags, more: &Capabilities) -> Result<Self, ConfigErrors> {
         let environment = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
         let file = flags.config.as_deref().map(read).transpose()?;
-        let config = Self::from_sources(file.as_deref(), environment, flags)?;
+        let config = Self::from_sources_with(more, file.as_deref(), environment, flags)?;
         config.validate()?;
         Ok(config)
     }
@@ -51,7 +60,23 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: &Flags,
     ) -> Result<Self, ConfigErrors> {
-        let schema = schema::tree();
+        Self::from_sources_with(&Capabilities::default(), yaml, environment, flags)
+    }
+
+    /// As [`Config::from_sources`], for a server with more capabilities.
+    ///
+    /// # Errors
+    /// Every unknown key and unreadable value.
+    pub fn from_sources_with(
+        more: &Capabilities,
+        yaml: Option<&str>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &Flags,
+    ) -> Result<Self, ConfigErrors> {
+        let mut schema = schema::tree();
+        if let Value::Mapping(known) = &mut schema {
+            more.write(known)?;
+        }
         let mut errors = Vec::new();
         let mut tree = yaml.map_or(Ok(empty()), |text| parse(text, &mut errors))?;
         schema::check(&mut tree, &schema, &mut errors);
@@ -67,9 +92,13 @@ impl Config {
             errors.extend(applied.err());
         }
 
-        let config = deserialize(tree, &mut errors);
+        let capabilities = match &mut tree {
+            Value::Mapping(tree) => more.read(tree, &mut errors),
+            _ => more.clone(),
+        };
+        let config = deserialize::<Self>(tree, "", &mut errors);
         match config {
-            Some(config) if errors.is_empty() => Ok(config),
+            Some(config) if errors.is_empty() => Ok(Self { capabilities, ..config }),
             _ => Err(ConfigErrors(errors)),
         }
     }
@@ -143,46 +172,4 @@ fn environment_overrides(
     secrets.sort();
     keys.append(&mut secrets);
     keys
-}
-
-/// Reads the tree; after an unreadable value goes on without it, to report the others too.
-fn deserialize(mut tree: Value, errors: &mut Vec<ConfigError>) -> Option<Config> {
-    loop {
-        let error = match serde_path_to_error::deserialize::<_, Config>(tree.clone()) {
-            Ok(config) => return Some(config),
-            Err(error) => error,
-        };
-        let path = error.path().to_string();
-        // serde_yaml_ng repeats the path it knows in front of the message.
-        let message = error.inner().to_string();
-        let message = message.strip_prefix(&format!("{path}: ")).unwrap_or(&message).to_owned();
-        let keys: &[&str] = if path == "." { &["miroir"] } else { &[&path] };
-        errors.push(ConfigError::new(keys.iter().copied(), message, ""));
-        if !forget(&mut tree, error.path()) {
-            return None;
-        }
-    }
-}
-
-/// Removes the value at `path`; `false` when that is not possible.
-fn forget(tree: &mut Value, path: &serde_path_to_error::Path) -> bool {
-    use serde_path_to_error::Segment;
-
-    let segments: Vec<_> = path.iter().collect();
-    let Some((last, parents)) = segments.split_last() else { return false };
-    let mut at = tree;
-    for segment in parents {
-        let inner = match segment {
-            Segment::Map { key } => at.get_mut(key.as_str()),
-            Segment::Seq { index } => at.get_mut(*index),
-            _ => None,
-        };
-        let Some(inner) = inner else { return false };
-        at = inner;
-    }
-    match (last, at) {
-        (Segment::Map { key }, Value::Mapping(map)) => map.remove(key.as_str()).is_some(),
-        // Without the whole element the positions of the next would be wrong.
-        _ => false,
-    }
 }

@@ -11,9 +11,11 @@
 //! A block is the options of what it configures, which stand beside that; see [`miroir::options`].
 
 mod blocks;
+mod capabilities;
 mod error;
 mod flags;
 mod load;
+mod read;
 mod schema;
 mod switch;
 mod text;
@@ -43,8 +45,10 @@ use miroir_layers::leaf::{FailoverOptions, HedgeOptions};
 use miroir_layers::node::{BreakerOptions, LimitOptions};
 use miroir_layers::operation::{AliasOptions, IdempotencyOptions, ShadowOptions};
 use serde::{Deserialize, Serialize};
+use serde_yaml_ng::{Mapping, Value};
 
 pub use self::blocks::*;
+pub use self::capabilities::Capabilities;
 pub use self::error::ConfigErrors;
 pub use self::flags::Flags;
 pub use self::switch::Switch;
@@ -63,11 +67,18 @@ macro_rules! config {
         pub struct Config {
             $($(#[$key_doc])+ pub $key: $key_type,)+
             $($(#[$doc])+ pub $block: $options,)+
+            /// Those of capabilities that this program has beside Miroir's; none by default.
+            #[serde(skip)]
+            pub capabilities: Capabilities,
         }
 
         impl Default for Config {
             fn default() -> Self {
-                Self { $($key: $default,)+ $($block: <$options>::default(),)+ }
+                Self {
+                    $($key: $default,)+
+                    $($block: <$options>::default(),)+
+                    capabilities: Capabilities::default(),
+                }
             }
         }
 
@@ -75,6 +86,7 @@ macro_rules! config {
             /// What every block says of itself.
             fn blocks(&self, faults: &mut Faults) {
                 $(faults.block(stringify!($block), &self.$block);)+
+                self.capabilities.validate(faults);
             }
         }
     };
@@ -200,7 +212,6 @@ impl Config {
             explain: self.explain,
             max_body: self.server.max_body_bytes,
             master_key: self.master_key.get().and_then(MasterKey::new),
-            tenant_map: self.tenant_affinity.is_kept(),
         }
     }
 
@@ -208,11 +219,12 @@ impl Config {
     /// `--check-config` prints.
     #[must_use]
     pub fn to_yaml(&self) -> String {
-        #[derive(Serialize)]
-        struct File<'a> {
-            miroir: &'a Config,
+        let written = "the configuration holds only what YAML can write";
+        let mut tree = serde_yaml_ng::to_value(self).expect(written);
+        if let Value::Mapping(tree) = &mut tree {
+            self.capabilities.write(tree).expect("it was read with these blocks");
         }
-        serde_yaml_ng::to_string(&File { miroir: self })
-            .expect("the configuration holds only what YAML can write")
+        let file = Mapping::from_iter([(Value::from("miroir"), tree)]);
+        serde_yaml_ng::to_string(&file).expect(written)
     }
 }

@@ -16,13 +16,15 @@ use crate::tasks::poller;
 use crate::topology::health;
 use miroir_core::topology::{Node, NodeStatus, Topology, TopologyError};
 use miroir_pipeline::cluster::{ClusterOptions, ClusterState, PodName};
+use miroir_pipeline::codec::Codecs;
 use miroir_pipeline::http::{Decode, DecodeOptions};
 use miroir_pipeline::index::Scatter;
+use miroir_pipeline::index::scatter::codecs;
 use miroir_pipeline::leaf::Dispatch;
 use miroir_pipeline::node::HealthOptions;
 use miroir_pipeline::node::{self, Client, ClientOptions, Factory, Pool, Scores};
 use miroir_pipeline::operation::Resolve;
-use miroir_pipeline::stack::{OrderError, Stack};
+use miroir_pipeline::stack::{BoxLayer, OrderError, Stack};
 use miroir_pipeline::stage::BoxService;
 use miroir_pipeline::{index, leaf, operation};
 use miroir_store::{StoreError, Stores, memory};
@@ -45,8 +47,8 @@ pub enum BuildError {
     Store(#[from] StoreError),
 }
 
-/// Puts layers around the base service of a stage.
-pub type Wrap<R> = Arc<dyn Fn(BoxService<R>) -> Result<BoxService<R>, OrderError> + Send + Sync>;
+/// The layers of a stage.
+type Layers<R> = Stack<R, BoxLayer<R>>;
 
 /// Collects what a pipeline is made of.
 #[must_use]
@@ -61,9 +63,9 @@ pub struct Builder {
     pod: Option<PodName>,
     stores: Option<Stores>,
     factory: Option<Arc<Factory>>,
-    operations: Option<Wrap<operation::Request>>,
-    indexes: Option<Wrap<index::Request>>,
-    leaves: Option<Wrap<leaf::Request>>,
+    operations: Layers<operation::Request>,
+    indexes: Layers<index::Request>,
+    leaves: Layers<leaf::Request>,
     scores: Arc<Scores>,
 }
 
@@ -81,6 +83,7 @@ pub struct Miroir {
     health: HealthOptions,
     drift: DriftOptions,
     peers: Arc<Peers>,
+    codecs: Codecs,
 }
 
 impl Miroir {
@@ -97,9 +100,9 @@ impl Miroir {
             pod: None,
             stores: None,
             factory: None,
-            operations: None,
-            indexes: None,
-            leaves: None,
+            operations: Stack::new().boxed(),
+            indexes: Stack::new().boxed(),
+            leaves: Stack::new().boxed(),
             scores: Arc::new(Scores::default()),
         }
     }
@@ -109,6 +112,7 @@ impl Miroir {
     pub fn http(&self, timeout: Duration) -> Decode {
         let max_body = self.cluster.state.options.max_body;
         Decode::new(self.cluster.operations.clone(), DecodeOptions { timeout, max_body })
+            .codecs(self.codecs.clone())
     }
 
     /// Starts health checks, task polling, repair and the drift check. They end with [`Miroir::shutdown`].
@@ -213,21 +217,24 @@ impl Builder {
         self
     }
 
-    /// Layers of the operation stage.
-    pub fn operations(mut self, wrap: Wrap<operation::Request>) -> Self {
-        self.operations = Some(wrap);
+    /// The layers of the operation stage; none by default.
+    pub fn operations(
+        mut self,
+        layers: Stack<operation::Request, BoxLayer<operation::Request>>,
+    ) -> Self {
+        self.operations = layers;
         self
     }
 
-    /// Layers of the index stage.
-    pub fn indexes(mut self, wrap: Wrap<index::Request>) -> Self {
-        self.indexes = Some(wrap);
+    /// The layers of the index stage; none by default.
+    pub fn indexes(mut self, layers: Stack<index::Request, BoxLayer<index::Request>>) -> Self {
+        self.indexes = layers;
         self
     }
 
-    /// Layers of the leaf stage.
-    pub fn leaves(mut self, wrap: Wrap<leaf::Request>) -> Self {
-        self.leaves = Some(wrap);
+    /// The layers of the leaf stage; none by default.
+    pub fn leaves(mut self, layers: Stack<leaf::Request, BoxLayer<leaf::Request>>) -> Self {
+        self.leaves = layers;
         self
     }
 
@@ -281,25 +288,24 @@ impl Builder {
         } else {
             take_over(&state).await?;
         }
-        let wrap_leaves = self.leaves.unwrap_or_else(|| Arc::new(Ok));
-        let leaves = wrap_leaves(BoxService::<leaf::Request>::new(Dispatch::new(
-            pool,
-            self.scores,
-            timeout,
-        )))?;
-        let wrap_indexes = self.indexes.unwrap_or_else(|| Arc::new(Ok));
+        let mut codecs = codecs();
+        codecs.extend(self.operations.codecs());
+        codecs.extend(self.indexes.codecs());
+        codecs.extend(self.leaves.codecs());
+        let dispatch = Dispatch::new(pool, self.scores, timeout);
+        let leaves = self.leaves.build(BoxService::new(dispatch))?;
         let scatter = Scatter::new(leaves.clone(), Arc::clone(&state));
-        let indexes = wrap_indexes(BoxService::<index::Request>::new(scatter))?;
+        let indexes = self.indexes.build(BoxService::new(scatter))?;
         let control = Arc::new(Control::new(leaves.clone(), Arc::clone(&state)));
-        let wrap_operations = self.operations.unwrap_or_else(|| Arc::new(Ok));
         let resolve = Resolve::new(
             indexes.clone(),
             Arc::clone(&state),
-            BoxService::<operation::Request>::new(Control::clone(&control)),
+            operation::BoxService::new(Control::clone(&control)),
             control,
         );
-        let operations = wrap_operations(BoxService::<operation::Request>::new(resolve))?;
+        let operations = self.operations.build(BoxService::new(resolve))?;
         let cluster = Cluster { operations, indexes, leaves, state };
-        Ok(Miroir { cluster, health: self.health, drift: self.drift, peers: self.peers })
+        let Self { health, drift, peers, .. } = self;
+        Ok(Miroir { cluster, health, drift, peers, codecs })
     }
 }

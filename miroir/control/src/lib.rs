@@ -30,7 +30,7 @@ pub mod tasks;
 pub mod topology;
 pub mod webhooks;
 
-pub use builder::{BuildError, Builder, Miroir, Wrap};
+pub use builder::{BuildError, Builder, Miroir};
 
 use std::fmt;
 use std::sync::Arc;

@@ -7,38 +7,38 @@
 //! | `principal` | `Authorization` | edge `authenticate` | `authorize` |
 //! | `scope` | the principal | `authorize` | Resolve and the control plane |
 //! | `origin`, `class` | never a header | whoever starts the request | node limit, metrics |
-//! | `min_settings_version` | `X-Miroir-Min-Settings-Version` | Decode | Scatter |
-//! | `tenant` | `X-Miroir-Tenant`, or the API key | Decode | `tenant_affinity`, `rate_limit` |
-//! | `over_fetch` | `X-Miroir-Over-Fetch` | Decode | Scatter |
-//! | `session` | `X-Miroir-Session` | Decode | `session_pinning` |
-//! | `idempotency` | `Idempotency-Key` | Decode | `idempotency`, whoever makes a task |
-//! | `alias` | the catalogue | `alias` | explanations |
 //! | `explain` | the route | the operation `explain` | whoever decides something: Scatter, `hedge`, Dispatch; see [`crate::explain`] |
-//! | `extensions` | layers of third parties | anybody | anybody |
+//! | `http` | extensions of the HTTP request | the edge | anybody |
+//! | `extensions` | headers, layers | codecs and layers of capabilities | whoever knows the type |
 //!
 //! The resolved index, its settings version and the topology are *not* context: they are fields of
 //! [`crate::index::Request`]. Group, shards and nodes to avoid are [`miroir_core::hints::Hints`].
+//! What a capability lets travel, such as the name of a session, is an [`Extension`] of its own:
+//!
+//! | extension | comes from | read by |
+//! | --- | --- | --- |
+//! | [`MinSettingsVersion`](crate::index::scatter::MinSettingsVersion) | `X-Miroir-Min-Settings-Version` | Scatter |
+//! | [`OverFetch`](crate::index::scatter::OverFetch) | `X-Miroir-Over-Fetch` | Scatter |
+//! | [`TaskKey`] | the layer `idempotency` | whoever makes a task |
+//! | [`Facts`](crate::explain::Facts) | layers outside of Resolve | the operation `explain` |
+//!
+//! Those of layers stand in the documentation of the layer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::explain::Explain;
-use miroir_api::GroupId;
+use crate::extension::{Extension, Extensions};
 use miroir_core::keys::Scope;
 
 pub use crate::principal::Principal;
 
-/// The tenant of a request.
+/// The key by which the task that a change makes can be found again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedTenant {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Whether the operator named it for this key; a header is whatever the client wrote.
-    pub listed: bool,
-    /// The group its reads go to, where the operator said which.
-    pub group: Option<GroupId>,
-}
+pub struct TaskKey(pub Arc<str>);
+
+impl Extension for TaskKey {}
 
 /// Why a request was made: for a client, or for work of Miroir's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,30 +79,16 @@ pub struct Context {
     pub origin: Origin,
     /// Which lane of the node limit its calls take.
     pub class: Class,
-    /// Oldest settings version the client accepts answers under; `None` accepts any.
-    pub min_settings_version: Option<u64>,
-    /// Factor, from 1 to 100, by which a search by vector asks every leaf for more hits than it
-    /// needs; `None` takes `vector_search.over_fetch_factor`.
-    pub over_fetch: Option<u32>,
-    /// Name of the session whose writes its reads must show; `None` without one.
-    pub session: Option<Arc<str>>,
-    /// The `Idempotency-Key`: a change with a key that was used before is not made again. `None`
-    /// without one.
-    pub idempotency: Option<Arc<str>>,
-    /// Alias by which the client named the index; `None` where it named the index itself.
-    pub alias: Option<Arc<str>>,
     /// Where stages and layers note what they decide; `None` unless the request is explained.
     pub explain: Option<Arc<Explain>>,
-    /// Tenant the request belongs to; `None` where tenants are not told apart, or it belongs to
-    /// none.
-    pub tenant: Option<NamedTenant>,
     /// Behind a pointer: a context is copied for every call to a node.
-    extensions: Arc<::http::Extensions>,
+    http: Arc<::http::Extensions>,
+    extensions: Extensions,
 }
 
 impl Context {
     /// The context of a client's request that ends `timeout` from now: anonymous, interactive,
-    /// without any of the optional headers.
+    /// without any extension.
     pub fn client(request_id: impl Into<Arc<str>>, timeout: Duration) -> Self {
         Self {
             request_id: request_id.into(),
@@ -111,27 +97,42 @@ impl Context {
             scope: Scope::default(),
             origin: Origin::Client,
             class: Class::Interactive,
-            min_settings_version: None,
-            over_fetch: None,
-            session: None,
-            idempotency: None,
-            alias: None,
             explain: None,
-            tenant: None,
-            extensions: Arc::default(),
+            http: Arc::default(),
+            extensions: Extensions::default(),
         }
     }
 
-    /// What layers of third parties have left here, and what came in the extensions of the HTTP
-    /// request. Copies of a context share it.
-    pub fn extensions(&self) -> &::http::Extensions {
+    /// What the edge left in the extensions of the HTTP request. Copies of a context share it.
+    pub fn http(&self) -> &::http::Extensions {
+        &self.http
+    }
+
+    /// The same context with these extensions of an HTTP request, in place of any others.
+    #[must_use]
+    pub fn with_http(self, extensions: ::http::Extensions) -> Self {
+        Self { http: Arc::new(extensions), ..self }
+    }
+
+    /// What capabilities have left here.
+    pub fn extensions(&self) -> &Extensions {
         &self.extensions
     }
 
-    /// For layers of third parties: what they leave here reaches all layers inside of them. A copy
-    /// that was made before does not see it.
-    pub fn extensions_mut(&mut self) -> &mut ::http::Extensions {
-        Arc::make_mut(&mut self.extensions)
+    /// The extension of this type, if there is one.
+    pub fn get<T: Extension>(&self) -> Option<&T> {
+        self.extensions.get()
+    }
+
+    /// Leaves a value for all layers and stages inside of this one. A copy of the context that was
+    /// made before does not see it.
+    pub fn insert<T: Extension>(&mut self, value: T) {
+        self.extensions.insert(value);
+    }
+
+    /// The key by which the task of this change is found again; `None` without one.
+    pub fn task_key(&self) -> Option<String> {
+        self.get::<TaskKey>().map(|key| key.0.as_ref().to_owned())
     }
 
     /// The context of a request that Miroir sends on its own account and that ends `timeout` from

@@ -11,7 +11,7 @@ use http::StatusCode;
 use miroir_api::NodeId;
 use miroir_api::meili::ApiError;
 
-use crate::quota::Quota;
+use crate::extension::{Extension, Extensions};
 use miroir_core::routing::ShardSet;
 
 /// Any error, as tower's layers and HTTP bodies have it.
@@ -199,8 +199,6 @@ pub enum ErrorKind {
     Overloaded,
     /// Nothing: the request was only to be explained, and Dispatch stopped here.
     Explained,
-    /// More than a limit allows.
-    RateLimited(ApiError, Quota),
     /// A wrong path; an empty 404, as Meilisearch answers.
     NotFound,
     /// A wrong method on a right path; an empty 405. The value of `Allow`.
@@ -219,11 +217,34 @@ struct Inner {
     fault: Fault,
     retry: Retry,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    label: Option<&'static str>,
+    extensions: Extensions,
 }
 
 impl Error {
     fn with(kind: ErrorKind, fault: Fault, retry: Retry) -> Self {
-        Self(Box::new(Inner { kind, fault, retry, source: None }))
+        let (source, label, extensions) = (None, None, Extensions::default());
+        Self(Box::new(Inner { kind, fault, retry, source, label, extensions }))
+    }
+
+    /// The same error under a label of its own in metrics, one of a few; see [`Error::label`].
+    #[must_use]
+    pub fn labelled(mut self, label: &'static str) -> Self {
+        self.0.label = Some(label);
+        self
+    }
+
+    /// The same error with something more to say, in headers that the capability it belongs to
+    /// writes.
+    #[must_use]
+    pub fn and<T: Extension>(mut self, value: T) -> Self {
+        self.0.extensions.insert(value);
+        self
+    }
+
+    /// The extension of this type, if there is one.
+    pub fn get<T: Extension>(&self) -> Option<&T> {
+        self.0.extensions.get()
     }
 
     /// The client's mistake, in Meilisearch's shape.
@@ -271,12 +292,6 @@ impl Error {
     /// Too many requests at once.
     pub fn overloaded() -> Self {
         Self::with(ErrorKind::Overloaded, Fault::Miroir, Retry::Never)
-    }
-
-    /// More than a limit allows, with what is left of it.
-    pub fn rate_limited(message: impl Into<String>, quota: Quota) -> Self {
-        let error = ApiError::new("miroir_rate_limited", message);
-        Self::with(ErrorKind::RateLimited(error, quota), Fault::Client, Retry::Never)
     }
 
     /// No group took the write for these shards.
@@ -371,7 +386,7 @@ impl Error {
             (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Some(Bytes::from(text)))
         };
         match &self.0.kind {
-            ErrorKind::Api(error) | ErrorKind::RateLimited(error, _) => body(error),
+            ErrorKind::Api(error) => body(error),
             ErrorKind::Verbatim { status, body } => (*status, Some(body.clone())),
             ErrorKind::NotFound => (StatusCode::NOT_FOUND, None),
             ErrorKind::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, None),
@@ -408,8 +423,11 @@ impl Error {
         }
     }
 
-    /// A bounded label for metrics.
+    /// A bounded label for metrics: that of its kind, unless it was given another one.
     pub fn label(&self) -> &'static str {
+        if let Some(label) = self.0.label {
+            return label;
+        }
         match &self.0.kind {
             ErrorKind::Api(_) => "api",
             ErrorKind::Verbatim { .. } => "node_answer",
@@ -419,7 +437,6 @@ impl Error {
             ErrorKind::DeadlineExceeded => "deadline",
             ErrorKind::Overloaded => "overloaded",
             ErrorKind::Explained => "explained",
-            ErrorKind::RateLimited(..) => "rate_limited",
             ErrorKind::NotFound => "not_found",
             ErrorKind::MethodNotAllowed(_) => "method_not_allowed",
             ErrorKind::Internal => "internal",
@@ -436,7 +453,7 @@ pub fn list(shards: &ShardSet) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.kind {
-            ErrorKind::Api(error) | ErrorKind::RateLimited(error, _) => error.fmt(f),
+            ErrorKind::Api(error) => error.fmt(f),
             _ => write!(f, "{} (fault: {:?})", self.label(), self.0.fault),
         }
     }

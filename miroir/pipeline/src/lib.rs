@@ -13,11 +13,13 @@
 //! that are not about one index's documents stands in `miroir-control`.
 
 pub mod cluster;
+pub mod codec;
 pub mod context;
 pub mod deadline;
 pub mod effect;
 pub mod error;
 pub mod explain;
+pub mod extension;
 pub mod gather;
 pub mod http;
 pub mod index;
@@ -29,7 +31,6 @@ pub mod node_errors;
 pub mod operation;
 pub mod principal;
 pub mod query;
-pub mod quota;
 pub mod stack;
 pub mod stage;
 pub use cluster::{

@@ -1,27 +1,10 @@
 //! What travels up with every answer.
 
-use std::sync::Arc;
-
 use miroir_api::{GroupId, TaskUid};
 use uuid::Uuid;
 
-use crate::cluster::settings::IndexSettings;
-use crate::quota::Quota;
-use miroir_core::merge::HitOptions;
+use crate::extension::{Extension, Extensions};
 use miroir_core::routing::ShardSet;
-
-/// What the client sees of the hits of one query of a federated search.
-#[derive(Clone, Debug)]
-pub struct Part {
-    /// Paging, scores and fields, as the client asked for them.
-    pub hits: HitOptions,
-    /// Primary key of the index; `None` while it has none.
-    pub primary_key: Option<String>,
-    /// Settings of the index, as of the version the query was answered under.
-    pub settings: Arc<IndexSettings>,
-    /// Whether hits hold attributes that the client may not see, so that they are taken out.
-    pub project: bool,
-}
 
 /// A change that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +15,8 @@ pub struct Accepted {
     pub group: Option<GroupId>,
 }
 
-/// Facts about how an answer came about. Rendered as response headers by the edge.
+/// Facts about how an answer came about. What capabilities say of it is an [`Extension`] each;
+/// [`HeaderCodec`](crate::codec::HeaderCodec)s render it as headers.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Meta {
@@ -40,34 +24,59 @@ pub struct Meta {
     pub missing_shards: Option<ShardSet>,
     /// Groups in which a write missed its quorum or a replica, ascending; empty for reads.
     pub degraded_groups: Vec<GroupId>,
-    /// Settings version of the index the answer was made under; `None` where no one index is
-    /// concerned.
-    pub settings_version: Option<u64>,
-    /// Whether a settings broadcast was in flight.
-    pub settings_in_flight: bool,
     /// What was accepted, for a change; `None` for a read.
     pub accepted: Option<Accepted>,
-    /// Whether the wait for a session's last write ended without it, so that it may be missing.
-    pub session_stale: bool,
-    /// Whether this is the stored answer to an earlier request with the same `Idempotency-Key`.
-    pub replayed: bool,
-    /// Whether settings were being changed while the search was explained.
-    pub settings_pending: bool,
     /// Number of nodes that were asked; 0 for what Miroir answers itself.
     pub nodes: usize,
-    /// What the client sees of the hits, for one query of a federated search; `None` otherwise.
-    pub part: Option<Arc<Part>>,
-    /// The query that each hit belongs to, for a federated search; `None` otherwise.
-    pub origins: Option<Arc<[usize]>>,
     /// Uids in the body that belong to this answer alone; a copy of the answer needs others.
     pub uids: Vec<Uuid>,
     /// `Content-Type` of the body; `None` for `application/json`.
     pub content_type: Option<&'static str>,
-    /// What is left of the rate limit the request was counted by; `None` without one.
-    pub quota: Option<Quota>,
+    /// What capabilities say of it.
+    pub(crate) extensions: Extensions,
 }
 
 impl Meta {
+    /// What capabilities have left here.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// The extension of this type, if there is one.
+    pub fn get<T: Extension>(&self) -> Option<&T> {
+        self.extensions.get()
+    }
+
+    /// Whether there is an extension of this type.
+    pub fn has<T: Extension>(&self) -> bool {
+        self.extensions.has::<T>()
+    }
+
+    /// Leaves a value for layers outside of this one, and for the codecs.
+    pub fn insert<T: Extension>(&mut self, value: T) {
+        self.extensions.insert(value);
+    }
+
+    /// The same facts, and this one where `holds`.
+    #[must_use]
+    pub fn mark<T: Extension>(mut self, holds: bool, value: T) -> Self {
+        if holds {
+            self.insert(value);
+        }
+        self
+    }
+
+    /// Adds the facts about a part that hold for the whole, which this is about.
+    pub fn join(&mut self, part: &Self) {
+        self.nodes = self.nodes.max(part.nodes);
+        self.extensions.join(&part.extensions);
+        match (&mut self.missing_shards, &part.missing_shards) {
+            (Some(all), Some(more)) => all.union_with(more),
+            (all @ None, Some(more)) => *all = Some(more.clone()),
+            (_, None) => {}
+        }
+    }
+
     /// The value of `X-Miroir-Degraded`; `None` when nothing is missing.
     pub fn degraded(&self) -> Option<String> {
         let mut parts = Vec::new();

@@ -8,6 +8,7 @@ use tower::Layer;
 use tower::layer::util::{Identity, Stack as Pair};
 use tower::util::Either;
 
+use crate::codec::{Codecs, HeaderCodec};
 use crate::stage::{BoxService, Stage, StageService};
 
 /// Where a layer may stand.
@@ -17,6 +18,12 @@ pub trait Placed {
     /// Layers of the same stage that must be outside of this one where both are present. What they
     /// must be inside of, this one must be too: the nearest ones are enough.
     const INSIDE_OF: &'static [LayerName] = &[];
+
+    /// The headers of the layer, if it has any: [`Decode`](crate::http::Decode) reads and writes them
+    /// while the layer is in its stack.
+    fn codec(&self) -> Option<Arc<dyn HeaderCodec>> {
+        None
+    }
 }
 
 /// The name of a layer that exists: there is no way to one but by the layer's type. So a name that
@@ -121,6 +128,7 @@ type Entry = (&'static str, &'static [LayerName]);
 pub struct Stack<R, L = Identity> {
     layers: L,
     entries: Vec<Entry>,
+    codecs: Codecs,
     stage: PhantomData<fn(R)>,
 }
 
@@ -133,7 +141,8 @@ impl<R, L> fmt::Debug for Stack<R, L> {
 impl<R: Stage> Stack<R> {
     /// An empty stack.
     pub fn new() -> Self {
-        Self { layers: Identity::new(), entries: Vec::new(), stage: PhantomData }
+        let (entries, codecs) = (Vec::new(), Codecs::new());
+        Self { layers: Identity::new(), entries, codecs, stage: PhantomData }
     }
 }
 
@@ -144,32 +153,40 @@ impl<R: Stage> Default for Stack<R> {
 }
 
 impl<R: Stage, L> Stack<R, L> {
-    fn add<N>(mut self, entry: Option<Entry>, layer: N) -> Stack<R, Pair<N, L>> {
-        self.entries.extend(entry);
-        Stack { layers: Pair::new(layer, self.layers), entries: self.entries, stage: PhantomData }
+    /// The same stack around other layers.
+    fn map<N>(self, layers: impl FnOnce(L) -> N) -> Stack<R, N> {
+        let Self { entries, codecs, stage, .. } = self;
+        Stack { layers: layers(self.layers), entries, codecs, stage }
     }
 
     /// Adds a layer inside of all layers so far.
-    pub fn push<N: Placed>(self, layer: N) -> Stack<R, Pair<N, L>> {
-        self.add(Some((N::NAME, N::INSIDE_OF)), layer)
+    pub fn push<N: Placed>(mut self, layer: N) -> Stack<R, Pair<N, L>> {
+        self.entries.push((N::NAME, N::INSIDE_OF));
+        self.codecs.extend(layer.codec());
+        self.map(|outer| Pair::new(layer, outer))
     }
 
     /// Adds a layer if there is one.
-    pub fn push_if<N: Placed>(self, layer: Option<N>) -> Stack<R, Pair<Either<N, Identity>, L>> {
-        let entry = layer.is_some().then_some((N::NAME, N::INSIDE_OF));
-        self.add(entry, tower::util::option_layer(layer))
+    pub fn push_if<N: Placed>(
+        mut self,
+        layer: Option<N>,
+    ) -> Stack<R, Pair<Either<N, Identity>, L>> {
+        self.entries.extend(layer.is_some().then_some((N::NAME, N::INSIDE_OF)));
+        self.codecs.extend(layer.as_ref().and_then(Placed::codec));
+        self.map(|outer| Pair::new(tower::util::option_layer(layer), outer))
     }
 
     /// Adds a layer that does not know Miroir, under a name.
-    pub fn push_named<N>(self, name: &'static str, layer: N) -> Stack<R, Pair<N, L>> {
-        self.add(Some((name, &[])), layer)
+    pub fn push_named<N>(mut self, name: &'static str, layer: N) -> Stack<R, Pair<N, L>> {
+        self.entries.push((name, &[]));
+        self.map(|outer| Pair::new(layer, outer))
     }
 
     /// Adds the layers of another stack inside of all layers so far.
     pub fn append<M>(mut self, inner: Stack<R, M>) -> Stack<R, Pair<M, L>> {
         self.entries.extend(inner.entries);
-        let layers = Pair::new(inner.layers, self.layers);
-        Stack { layers, entries: self.entries, stage: PhantomData }
+        self.codecs.extend(inner.codecs);
+        self.map(|outer| Pair::new(inner.layers, outer))
     }
 
     /// Hides the types of the layers, so that stacks of different layers have one type.
@@ -177,14 +194,17 @@ impl<R: Stage, L> Stack<R, L> {
     where
         L: Layer<BoxService<R>, Service: StageService<R>> + Send + Sync + 'static,
     {
-        let layers = self.layers;
-        let layers = BoxLayer(Arc::new(move |base| BoxService::new(layers.layer(base))));
-        Stack { layers, entries: self.entries, stage: PhantomData }
+        self.map(|layers| BoxLayer(Arc::new(move |base| BoxService::new(layers.layer(base)))))
     }
 
     /// The layers so far, outermost first.
     pub fn describe(&self) -> Description {
         Description { stage: R::NAME, layers: self.entries.iter().map(|(name, _)| *name).collect() }
+    }
+
+    /// The headers of the layers so far, for [`Decode::codecs`](crate::http::Decode::codecs).
+    pub fn codecs(&self) -> Codecs {
+        self.codecs.clone()
     }
 
     /// Checks the order and puts the layers around a service.

@@ -7,6 +7,9 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use miroir_api::GroupId;
 use miroir_pipeline::http::{Decode, DecodeOptions};
+use miroir_pipeline::index::scatter::{
+    MinSettingsVersion, OverFetch, SettingsInFlight, SettingsVersion, codecs,
+};
 use miroir_pipeline::operation;
 use tower::ServiceExt;
 
@@ -20,7 +23,7 @@ async fn send(
         async move { Ok::<_, miroir_pipeline::Error>(answer) }
     });
     let options = DecodeOptions { timeout: Duration::from_secs(1), max_body: 64 };
-    let decode = Decode::new(operation::BoxService::new(operations), options);
+    let decode = Decode::new(operation::BoxService::new(operations), options).codecs(codecs());
     let mut request = Request::post("/indexes/a/search").header("content-type", "application/json");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -33,7 +36,8 @@ async fn send(
 /// Answers with what the context holds, as text.
 fn echo(request: operation::Request) -> operation::Response {
     let cx = &request.cx;
-    operation::Response::ok(&(cx.min_settings_version, cx.over_fetch))
+    let (version, factor) = (cx.get::<MinSettingsVersion>(), cx.get::<OverFetch>());
+    operation::Response::ok(&(version.map(|it| it.0), factor.map(|it| it.0)))
 }
 
 fn plain(_: operation::Request) -> operation::Response {
@@ -79,8 +83,8 @@ async fn response_headers_are_there_when_they_say_something() {
     let said = send(&[], |_| {
         let mut answer = operation::Response::ok(&"fine");
         answer.meta.degraded_groups.push(GroupId(1));
-        answer.meta.settings_version = Some(4);
-        answer.meta.settings_in_flight = true;
+        answer.meta.insert(SettingsVersion(4));
+        answer.meta.insert(SettingsInFlight);
         answer
     })
     .await;

@@ -8,13 +8,12 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
 use miroir_pipeline::Placed;
-use miroir_pipeline::http::{EdgeFuture, EdgeService, refuse};
-use miroir_pipeline::quota::{Peer, Quota};
+use miroir_pipeline::http::{EdgeFuture, EdgeService, Peer, refuse};
 use miroir_pipeline::stage::take_ready;
 use subtle::ConstantTimeEq;
 use tower::{Layer, Service};
 
-use super::{COUNTED, Limiter, RateLimitOptions, Whose, address};
+use super::{COUNTED, Limiter, Quota, RateLimitOptions, Whose, address};
 
 #[derive(Debug)]
 struct Shared {
@@ -121,7 +120,9 @@ impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for RateLimit<S> 
                 quota = shared.limiter.take(Whose::Ip, &bucket, rate).await;
                 if let Some(quota) = quota.filter(|quota| quota.retry_after.is_some()) {
                     let error = Limiter::refusal(Whose::Ip, rate, quota);
-                    return Ok(refuse(&error).map(Either::Left));
+                    let mut refusal = refuse(&error);
+                    quota.tell(refusal.headers_mut());
+                    return Ok(refusal.map(Either::Left));
                 }
             }
             shared.mark(&mut request);

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use miroir_pipeline::quota::Quota;
 use miroir_store::clock;
 use miroir_store::records::{Buckets, Limit};
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 use tokio::time::{Instant, timeout};
+
+use super::quota::Quota;
 
 /// How long a store may take. What it decides is not worth more of a client's time.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -193,7 +194,9 @@ impl Limiter {
             whose.words(),
             whose.as_str(),
         );
-        miroir_pipeline::Error::rate_limited(message, quota)
+        miroir_pipeline::Error::api("miroir_rate_limited", message)
+            .labelled("rate_limited")
+            .and(quota)
     }
 }
 

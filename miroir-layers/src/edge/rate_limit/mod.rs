@@ -4,7 +4,7 @@
 //! in a store that all pods share. Health checks and the admin API are never limited.
 //!
 //! The address is that of the connection, in the request's extensions as
-//! [`Peer`](miroir_pipeline::quota::Peer); or, where that is a proxy that is believed, the last address in
+//! [`Peer`](miroir_pipeline::http::Peer); or, where that is a proxy that is believed, the last address in
 //! `X-Forwarded-For` that is not one. IPv6 addresses count by their /64.
 //!
 //! # Stage
@@ -29,7 +29,7 @@
 //! # Example
 //! ```
 //! use std::net::Ipv4Addr;
-//! use miroir_pipeline::quota::Peer;
+//! use miroir_pipeline::http::Peer;
 //! use miroir_store::memory;
 //! use miroir_layers::edge::rate_limit::{Limiter, RateLimitLayer, RateLimitOptions};
 //! use tower::{Service, ServiceBuilder, ServiceExt};
@@ -55,6 +55,7 @@
 mod address;
 mod layer;
 mod limiter;
+mod quota;
 #[cfg(test)]
 mod tests;
 
@@ -65,6 +66,8 @@ use ipnet::IpNet;
 
 pub use layer::{RateLimit, RateLimitLayer};
 pub use limiter::{Limiter, Rate, Span, Whose};
+pub use quota::Quota;
+pub(crate) use quota::codec;
 
 /// Says that another pod has counted a request. Its value is a secret of the pods.
 pub const COUNTED: HeaderName = HeaderName::from_static("x-miroir-counted");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use http::Request;
 use http_body_util::{BodyExt, Empty};
-use miroir_pipeline::quota::Peer;
+use miroir_pipeline::http::Peer;
 use miroir_store::memory;
 use tower::{Layer, ServiceExt};
 

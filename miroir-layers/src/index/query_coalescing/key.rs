@@ -24,20 +24,23 @@ struct Question {
     topology: Arc<Topology>,
     stale: Arc<StaleMap>,
     hints: Hints,
-    min_settings_version: Option<u64>,
-    over_fetch: Option<u32>,
+    /// What capabilities say is part of the answer.
+    parts: Vec<Vec<u8>>,
     metadata: bool,
 }
 
 impl Key {
     /// Whether a request is one of those that are shared, were it not to be explained.
     pub(super) fn would_be(request: &Request) -> bool {
+        request.cx.extensions().answer_parts().is_some() && Self::is_plain(request)
+    }
+
+    /// Whether everything but its extensions allows a request to be shared.
+    fn is_plain(request: &Request) -> bool {
         let must = |hints: &Hints| {
             hints.group.as_ref().is_some_and(|group| group.strength == Strength::Must)
         };
-        // A session may not see less than its own writes.
-        request.cx.session.is_none()
-            && request.cx.class == Class::Interactive
+        request.cx.class == Class::Interactive
             && !must(&request.hints)
             && !matches!(request.op, Operation::Write { .. })
     }
@@ -45,17 +48,17 @@ impl Key {
     /// `None` for what is not shared.
     pub(super) fn of(request: &Request) -> Option<Self> {
         // An explanation is about one request.
-        if request.cx.explain.is_some() || !Self::would_be(request) {
+        if request.cx.explain.is_some() || !Self::is_plain(request) {
             return None;
         }
+        let parts = request.cx.extensions().answer_parts()?;
         Some(Self(Arc::new(Question {
             words: words(&request.op)?,
             index: Arc::clone(&request.index),
             topology: Arc::clone(&request.topology),
             stale: Arc::clone(&request.stale),
             hints: request.hints.clone(),
-            min_settings_version: request.cx.min_settings_version,
-            over_fetch: request.cx.over_fetch,
+            parts,
             metadata: request.original.metadata,
         })))
     }
@@ -68,8 +71,7 @@ impl PartialEq for Key {
             && Arc::ptr_eq(&a.topology, &b.topology)
             && Arc::ptr_eq(&a.stale, &b.stale)
             && a.hints == b.hints
-            && a.min_settings_version == b.min_settings_version
-            && a.over_fetch == b.over_fetch
+            && a.parts == b.parts
             && a.metadata == b.metadata
             && (Arc::ptr_eq(&a.index, &b.index) || a.index == b.index)
     }

@@ -7,8 +7,9 @@
 //! # What is the same question
 //! The operation with its body, whose keys may stand in any order; the index as the catalogue has it
 //! (name, settings, and everything else of the entry); the topology and the stale replicas it is
-//! judged by; the hints; the settings version and the over-fetch the client asks for. Who asks is no
-//! part of it: whatever a key may not see was made part of the question before (tenant rules are
+//! judged by; the hints; the extensions that say they are
+//! [part of the answer](miroir_pipeline::extension::Extension::answer_key), such as the settings version
+//! and the over-fetch the client asks for. Who asks is no part of it: whatever a key may not see was made part of the question before (tenant rules are
 //! filters by now).
 //!
 //! # Never older than what a client knows
@@ -28,8 +29,8 @@
 //! `query_planner`.
 //!
 //! # Context
-//! Reads `class`, `deadline`, `session`, `explain`, `min_settings_version` and `over_fetch`. Not `extensions`: layers whose
-//! extensions change an answer belong outside, with a hint for it.
+//! Reads `class`, `deadline`, `explain`, and of every extension what it says of its part in the answer;
+//! one that must not be shared, such as a session, keeps its request alone.
 //!
 //! # Errors
 //! Adds none, except that who waits gives up at its own deadline. A leader that vanishes (its client

@@ -11,6 +11,8 @@ use miroir_core::topology::Topology;
 use miroir_pipeline::context::{Class, Context};
 use miroir_pipeline::deadline::Deadline;
 use miroir_pipeline::error::ErrorKind;
+use miroir_pipeline::extension::{AnswerKey, Extension};
+use miroir_pipeline::index::scatter::{MinSettingsVersion, OverFetch};
 use miroir_pipeline::index::{Deletion, Operation, Request, Response, Write};
 use miroir_pipeline::meta::Meta;
 use miroir_pipeline::query::{FetchOne, List, Original, RawObject, Search, SearchKind};
@@ -130,6 +132,16 @@ async fn uids_are_of_one_answer() {
     assert_eq!(first.len(), second.len());
 }
 
+/// What a layer of somebody else leaves in the context.
+#[derive(Debug)]
+struct Tag(AnswerKey);
+
+impl Extension for Tag {
+    fn answer_key(&self) -> AnswerKey {
+        self.0.clone()
+    }
+}
+
 /// What comes out once everybody has had their turn.
 async fn settled(inner: &mut Inner) -> Option<Exchange<Request>> {
     for _ in 0..64 {
@@ -195,8 +207,8 @@ async fn only_the_same_question_is_shared() {
         ("stale", |r| r.stale = Arc::default()),
         ("avoid", |r| r.hints.avoid.push(NodeId::new("a").unwrap())),
         ("group", |r| r.hints.group(GroupId(0), "tenant_affinity", Strength::Prefer)),
-        ("floor", |r| r.cx.min_settings_version = Some(1)),
-        ("over-fetch", |r| r.cx.over_fetch = Some(2)),
+        ("floor", |r| r.cx.insert(MinSettingsVersion(1))),
+        ("over-fetch", |r| r.cx.insert(OverFetch(2))),
         ("metadata", |r| Arc::make_mut(&mut r.original).metadata = true),
         ("class", |r| r.cx.class = Class::Background),
     ];
@@ -209,6 +221,17 @@ async fn only_the_same_question_is_shared() {
     let mut pinned = world.shoes();
     pinned.hints.group(GroupId(0), "session_pinning", Strength::Must);
     assert!(!joins(pinned.clone(), pinned).await);
+    // Layers of somebody else say themselves whether they change the answer.
+    let with = |tag| {
+        let mut request = world.shoes();
+        request.cx.insert(tag);
+        request
+    };
+    assert!(joins(with(Tag(AnswerKey::Irrelevant)), world.shoes()).await);
+    let french = || with(Tag(AnswerKey::Part(b"language:fr".to_vec())));
+    assert!(joins(french(), french()).await);
+    assert!(!joins(french(), world.shoes()).await);
+    assert!(!joins(with(Tag(AnswerKey::Unshared)), with(Tag(AnswerKey::Unshared))).await);
     // Who asks, and when they give up, is nobody's business.
     let mut other = world.shoes();
     other.cx.request_id = "2".into();

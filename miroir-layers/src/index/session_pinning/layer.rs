@@ -8,6 +8,7 @@ use miroir_api::GroupId;
 use miroir_core::hints::Strength;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
+use miroir_pipeline::codec::HeaderCodec;
 use miroir_pipeline::index::{Operation, Request, Response};
 use miroir_pipeline::leaf::choose;
 use miroir_pipeline::node::Scores;
@@ -18,6 +19,7 @@ use miroir_store::records::{Pin, Sessions};
 use miroir_store::{StoreError, Stores, Tasks};
 use tokio::time::{Instant, sleep};
 
+use super::headers::{Session, SessionStale, codec};
 use super::{SessionPinningOptions, WaitStrategy};
 
 /// The first pause between two looks at a task. They double, up to [`PAUSE`].
@@ -55,6 +57,10 @@ impl SessionPinningLayer {
 
 impl Placed for SessionPinningLayer {
     const NAME: &'static str = "session_pinning";
+
+    fn codec(&self) -> Option<Arc<dyn HeaderCodec>> {
+        Some(Arc::new(codec()))
+    }
 }
 
 miroir_pipeline::layer!(SessionPinningLayer);
@@ -65,7 +71,7 @@ impl Middleware<Request> for SessionPinningLayer {
         request: Request,
         next: Ready<'_, S>,
     ) -> Reply<Request, S> {
-        let Some(session) = request.cx.session.clone() else {
+        let Some(Session(session)) = request.cx.get().cloned() else {
             return next.pass(request);
         };
         let (shared, next) = (Arc::clone(&self.shared), next.take());
@@ -164,7 +170,7 @@ impl Shared {
             }
         }
         let mut answer = next.run(request).await?;
-        answer.meta.session_stale |= stale;
+        answer.meta = answer.meta.mark(stale, SessionStale);
         Ok(answer)
     }
 

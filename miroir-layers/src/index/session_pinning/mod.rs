@@ -23,8 +23,9 @@
 //! Outside of `tenant_affinity` and `query_coalescing`: its hint decides what is shared.
 //!
 //! # Context
-//! Reads `session`. Writes the hint `group` (as `session_pinning`, `Must`). A read that may miss the session's last write says so in
-//! [`Meta::session_stale`](miroir_pipeline::meta::Meta::session_stale).
+//! Reads [`Session`], which its codec takes from `X-Miroir-Session`. Writes the hint `group` (as
+//! `session_pinning`, `Must`). A read that may miss the session's last write has [`SessionStale`] in
+//! its `Meta`, which the codec shows as `X-Miroir-Session-Stale`.
 //!
 //! # Errors
 //! A store that fails fails the read: nobody knows what the session wrote. A write whose session
@@ -50,6 +51,7 @@
 //! assert_eq!(stack.describe().layers, ["session_pinning"]);
 //! ```
 
+mod headers;
 mod layer;
 #[cfg(test)]
 mod tests;
@@ -59,6 +61,7 @@ use std::time::Duration;
 use miroir_core::options::{Capability, Faults, Validate, milliseconds, seconds};
 use serde::{Deserialize, Serialize};
 
+pub use headers::{Session, SessionStale};
 pub use layer::SessionPinningLayer;
 
 /// What a read does while the session's last write is not done.

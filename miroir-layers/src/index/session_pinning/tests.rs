@@ -33,7 +33,9 @@ fn request(op: Operation, session: Option<&str>, topology: &Arc<Topology>) -> Re
         metadata: false,
     };
     let mut cx = Context::client("1", Duration::from_mins(1));
-    cx.session = session.map(Arc::from);
+    if let Some(session) = session {
+        cx.insert(Session(Arc::from(session)));
+    }
     Request {
         op,
         original: Arc::new(original),
@@ -109,7 +111,7 @@ impl Bench {
             assert_eq!(ask.by, SessionPinningLayer::NAME);
         }
         exchange.respond(answer(Meta::default()));
-        let stale = call.await.unwrap().meta.session_stale;
+        let stale = call.await.unwrap().meta.has::<SessionStale>();
         (group.map(|ask| (ask.value, ask.strength)), stale)
     }
 }
@@ -150,7 +152,7 @@ async fn a_read_waits_for_the_write_of_its_session_and_of_no_other() {
     assert!(begun.elapsed() < Duration::from_millis(1_200), "{:?}", begun.elapsed());
     assert!(exchange.request().hints.group.is_none(), "everybody has it");
     exchange.respond(answer(Meta::default()));
-    assert!(!call.await.unwrap().meta.session_stale);
+    assert!(!call.await.unwrap().meta.has::<SessionStale>());
     // Nothing is left to wait for.
     assert_eq!(bench.stores.sessions.get("s", clock()).await.unwrap(), None);
 }

@@ -1,10 +1,9 @@
 //! The decision: a function of its arguments.
 
 use miroir_api::GroupId;
-use miroir_pipeline::context::NamedTenant;
 use twox_hash::XxHash64;
 
-use super::{Fallback, Mode, TenantAffinityOptions};
+use super::{Fallback, Mode, NamedTenant, TenantAffinityOptions};
 
 /// Where a read goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,16 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use miroir_api::{GroupId, ShardId};
 use miroir_core::hints::Strength;
-use miroir_pipeline::context::NamedTenant;
+use miroir_pipeline::codec::HeaderCodec;
 use miroir_pipeline::context::Origin;
 use miroir_pipeline::explain::Audience;
 use miroir_pipeline::index::{Operation, Request};
+use miroir_pipeline::keyring::Keyring;
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
 use serde_json::json;
 
-use super::{Mode, Place, Reason, TenantAffinityOptions, choose};
+use super::{
+    Mode, NamedTenant, Place, Reason, TenantAffinityOptions, TenantDirectory, TenantSource, choose,
+};
 use crate::index::SessionPinningLayer;
 
 /// Most tenants of API keys that metrics show by name.
@@ -60,19 +63,35 @@ struct Shared {
 #[must_use]
 pub struct TenantAffinityLayer {
     shared: Arc<Shared>,
+    source: Option<Arc<TenantSource>>,
 }
 
 impl TenantAffinityLayer {
-    /// Sends tenants where these options say.
+    /// Sends tenants where these options say. Where they are told by their API keys, there are none
+    /// without [`TenantAffinityLayer::keys`].
     pub fn new(options: TenantAffinityOptions) -> Self {
         let labels = Labels::new(&options);
-        Self { shared: Arc::new(Shared { options, labels }) }
+        let source = options.header().map(|header| Arc::new(TenantSource::Header(header)));
+        Self { shared: Arc::new(Shared { options, labels }), source }
+    }
+
+    /// Where the options tell tenants by their API keys: which keys there are, and of whom.
+    pub fn keys(mut self, directory: &Arc<TenantDirectory>, keyring: &Arc<Keyring>) -> Self {
+        if self.shared.options.mode == Mode::ApiKey {
+            let (directory, keyring) = (Arc::clone(directory), Arc::clone(keyring));
+            self.source = Some(Arc::new(TenantSource::ApiKey { directory, keyring }));
+        }
+        self
     }
 }
 
 impl Placed for TenantAffinityLayer {
     const NAME: &'static str = "tenant_affinity";
     const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<SessionPinningLayer>()];
+
+    fn codec(&self) -> Option<Arc<dyn HeaderCodec>> {
+        self.source.clone().map(|source| source as _)
+    }
 }
 
 miroir_pipeline::layer!(TenantAffinityLayer);
@@ -125,7 +144,8 @@ impl Shared {
     }
 
     fn place(&self, request: &mut Request) -> Result<(), Error> {
-        let tenant = request.cx.tenant.as_ref();
+        let tenant = request.cx.extensions().share::<NamedTenant>();
+        let tenant = tenant.as_deref();
         let groups: Vec<GroupId> = request.topology.groups().iter().map(|g| g.id).collect();
         let choice = choose(&self.options, tenant, &groups);
         let group = match choice.place {

@@ -25,7 +25,9 @@
 //! and whatever else compares hints belongs inside.
 //!
 //! # Context
-//! Reads `origin` and `tenant`. Writes the hints `group` (as `tenant_affinity`, `Pin`; `Prefer` while
+//! Reads `origin` and [`NamedTenant`], which its codec leaves there: from the header of
+//! [`TenantAffinityOptions::header_name`], or from the API key
+//! ([`TenantAffinityLayer::keys`]). Writes the hints `group` (as `tenant_affinity`, `Pin`; `Prefer` while
 //! the group lacks a shard) and `barred`.
 //!
 //! # Errors
@@ -57,11 +59,17 @@
 //! ```
 
 mod choice;
+mod directory;
 mod layer;
 mod options;
+mod source;
+mod tenant;
 #[cfg(test)]
 mod tests;
 
 pub use choice::{Choice, Place, Reason, choose};
+pub use directory::{MAX_NAME, TenantDirectory, hash_of, is_name};
 pub use layer::{MAX_LABELS, TenantAffinityLayer};
 pub use options::{Fallback, Mode, TenantAffinityOptions};
+pub use source::TenantSource;
+pub use tenant::NamedTenant;

@@ -71,10 +71,10 @@ impl TenantAffinityOptions {
         self.enabled && self.mode == Mode::ApiKey
     }
 
-    /// The header that names the tenant, if one does.
+    /// The header that names the tenant; `None` where its API key does.
     #[must_use]
     pub fn header(&self) -> Option<HeaderName> {
-        let named = self.enabled && self.mode != Mode::ApiKey;
+        let named = self.mode != Mode::ApiKey;
         named.then(|| HeaderName::from_bytes(self.header_name.as_bytes()).ok())?
     }
 
@@ -124,7 +124,7 @@ impl Validate for TenantAffinityOptions {
         );
         for name in self.static_map.keys() {
             faults.when(
-                !miroir_pipeline::cluster::tenants::is_name(name),
+                !super::is_name(name),
                 &[&format!("static_map.{name}")],
                 "is not a name that a header can carry",
                 "use 1 to 128 visible ASCII characters",

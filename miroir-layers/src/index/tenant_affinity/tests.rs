@@ -10,7 +10,6 @@ use miroir_api::{GroupId, NodeId};
 use miroir_core::hints::{Hints, Strength};
 use miroir_core::topology::NodeEvent;
 use miroir_pipeline::Placed;
-use miroir_pipeline::context::NamedTenant;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::index::{Deletion, Operation, Request, Write};
 use miroir_pipeline::query::{Original, Search};
@@ -34,7 +33,9 @@ fn mapped(name: &str, group: Option<u32>) -> Option<NamedTenant> {
 
 fn request(op: Operation, tenant: Option<NamedTenant>) -> Request {
     let mut cx = Context::client("1", Duration::from_secs(1));
-    cx.tenant = tenant;
+    if let Some(tenant) = tenant {
+        cx.insert(tenant);
+    }
     let original = Original {
         method: http::Method::POST,
         path: "/search".into(),

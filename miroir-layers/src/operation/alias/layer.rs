@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use miroir_pipeline::cluster::aliases::{AliasTable, not_writable};
+use miroir_pipeline::explain::{Audience, Facts};
 use miroir_pipeline::operation::{MultiSearch, Operation, Request};
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Placed, StageService};
 use miroir_store::records::{Alias, Target};
+use serde_json::json;
 
 use super::many;
 use super::names::{Aliases, choose, named, one, widen};
@@ -65,7 +67,12 @@ impl Middleware<Request> for AliasLayer {
         });
         let Some(alias) = alias else { return next.pass(request) };
         count(&alias);
-        request.cx.alias = Some(Arc::from(alias.name.as_str()));
+        if matches!(request.op, Operation::Explain(_)) {
+            let mut facts = request.cx.get::<Facts>().cloned().unwrap_or_default();
+            let name = json!(alias.name.as_str());
+            facts.0.insert("alias_resolution", (name, Audience::Everybody));
+            request.cx.insert(facts);
+        }
         match &alias.target {
             Target::One(_) => next.pass(request),
             Target::Many(_) if request.changes() => Reply::refused(not_writable(&alias)),

@@ -22,7 +22,7 @@
 //!
 //! # Context
 //! Widens `scope`: who may see an alias may see what it stands for, in answers that name it. Writes
-//! `alias`.
+//! [`Facts`](miroir_pipeline::explain::Facts) of a search that is to be explained: `alias_resolution`.
 //!
 //! # Errors
 //! 409 `miroir_multi_alias_not_writable`, 400 `miroir_multi_alias_unsupported`.

@@ -21,6 +21,8 @@ use miroir_test::layered;
 use miroir_test::mock::{Exchange, MockHandle, Spawned};
 use serde_json::{Value, json};
 
+use miroir_pipeline::explain::{Audience, Facts};
+
 use super::*;
 
 fn uid(name: &str) -> IndexUid {
@@ -128,7 +130,8 @@ async fn explanations_are_of_what_an_alias_stands_for() {
     let call = service.spawn_call(request(explained("shop")));
     let exchange = inner.next_request().await;
     assert_eq!(exchange.request().op.index(), Some("shop_v1"));
-    assert_eq!(exchange.request().cx.alias.as_deref(), Some("shop"));
+    let Facts(facts) = exchange.request().cx.get().unwrap();
+    assert_eq!(facts["alias_resolution"], (json!("shop"), Audience::Everybody));
     exchange.respond(answer(&json!({"plan": 1})));
     assert_eq!(body(&call.await.unwrap()), json!({"plan": 1}));
 

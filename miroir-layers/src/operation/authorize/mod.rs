@@ -18,7 +18,7 @@
 //!
 //! # Context
 //! Reads `principal`, and the [`AuthFailure`] that [`authenticate`](crate::edge::authenticate) left
-//! in `extensions`; without one the key counts as missing. Writes `scope`.
+//! in the extensions of the HTTP request; without one the key counts as missing. Writes `scope`.
 //!
 //! # Errors
 //! 401 `missing_authorization_header` and 403 `invalid_api_key`.
@@ -142,7 +142,7 @@ fn judge(request: &Request) -> Result<Scope, ApiError> {
         Principal::Tenant(_) => Err(invalid()),
         // Whoever is not known yet may do nothing yet.
         _ => {
-            let failure = request.cx.extensions().get::<AuthFailure>().cloned();
+            let failure = request.cx.http().get::<AuthFailure>().cloned();
             Err(refusal(failure.unwrap_or(AuthFailure::Missing), request))
         }
     }

@@ -29,10 +29,17 @@ fn ask(op: Operation, actions: &'static [&'static str], principal: Principal) ->
     Request { op, actions, original: Arc::new(original), cx }
 }
 
+/// Notes why a credential was not taken, as the edge does.
+fn failed(request: &mut Request, failure: AuthFailure) {
+    let mut extensions = ::http::Extensions::new();
+    extensions.insert(failure);
+    request.cx = request.cx.clone().with_http(extensions);
+}
+
 fn list(principal: Principal, failure: Option<AuthFailure>) -> Request {
     let mut request = ask(Operation::Index(IndexOp::List), &["indexes.get"], principal);
     if let Some(failure) = failure {
-        request.cx.extensions_mut().insert(failure);
+        failed(&mut request, failure);
     }
     request
 }
@@ -124,7 +131,7 @@ async fn the_anonymous_are_refused_in_meilisearchs_words() {
 async fn a_faulty_token_is_explained_to_searches_only() {
     let fault = AuthFailure::Token("Could not decode tenant token, InvalidSignature.".into());
     let mut request = search("a", &json!({}), Principal::Anonymous);
-    request.cx.extensions_mut().insert(fault.clone());
+    failed(&mut request, fault.clone());
     let expected = (403, "Could not decode tenant token, InvalidSignature.".to_owned());
     assert_eq!(refused(request).await, expected);
     assert_eq!(refused(list(Principal::Anonymous, Some(fault))).await, (403, INVALID.to_owned()));

@@ -32,5 +32,9 @@ pub(super) fn fingerprint(request: &Request) -> String {
         hash.update(part);
     }
     hash.update(&original.body);
+    for part in request.cx.extensions().answer_parts().into_iter().flatten() {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
     hexadecimal(&hash.finalize())
 }

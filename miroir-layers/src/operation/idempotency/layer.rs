@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use miroir_pipeline::codec::HeaderCodec;
+use miroir_pipeline::context::TaskKey;
 use miroir_pipeline::error::ErrorKind;
 use miroir_pipeline::index::scatter::accepted;
 use miroir_pipeline::meta::Meta;
@@ -20,6 +22,7 @@ use uuid::Uuid;
 
 use super::IdempotencyOptions;
 use super::flights::{Flight, Flights, Found};
+use super::headers::{IdempotencyKey, Replayed, codec};
 use super::key::{fingerprint, scoped};
 use crate::operation::AuthorizeLayer;
 
@@ -61,6 +64,10 @@ impl IdempotencyLayer {
 impl Placed for IdempotencyLayer {
     const NAME: &'static str = "idempotency";
     const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<AuthorizeLayer>()];
+
+    fn codec(&self) -> Option<Arc<dyn HeaderCodec>> {
+        Some(Arc::new(codec()))
+    }
 }
 
 miroir_pipeline::layer!(IdempotencyLayer);
@@ -71,11 +78,11 @@ impl Middleware<Request> for IdempotencyLayer {
         mut request: Request,
         next: Ready<'_, S>,
     ) -> Reply<Request, S> {
-        let key = request.cx.idempotency.clone().filter(|_| request.changes());
-        let Some(key) = key else { return next.pass(request) };
+        let key = request.cx.get().filter(|_| request.changes());
+        let Some(IdempotencyKey(key)) = key else { return next.pass(request) };
         let shared = Arc::clone(&self.shared);
-        let (key, fingerprint) = (scoped(&request, &key), fingerprint(&request));
-        request.cx.idempotency = Some(Arc::from(key.as_str()));
+        let (key, fingerprint) = (scoped(&request, key), fingerprint(&request));
+        request.cx.insert(TaskKey(Arc::from(key.as_str())));
         Reply::boxed(shared.run(next.take(), request, key, fingerprint))
     }
 }
@@ -95,7 +102,7 @@ fn reused() -> Error {
 
 fn again(mut answer: Response) -> Response {
     count("dedup");
-    answer.meta.replayed = true;
+    answer.meta.insert(Replayed);
     answer
 }
 

@@ -19,8 +19,11 @@
 //! else when the change is sent again.
 //!
 //! # Context
-//! Reads `idempotency` and `principal`. Writes `idempotency`: the key as the store knows it, so that
-//! tasks carry it.
+//! Reads [`IdempotencyKey`], which its codec takes from `Idempotency-Key`, `principal`, and the
+//! extensions that are [part of the answer](miroir_pipeline::extension::Extension::answer_key): a
+//! request that differs in one is another request. Writes
+//! [`TaskKey`](miroir_pipeline::context::TaskKey), the key as the store knows it, so that tasks carry
+//! it; [`Replayed`] in the `Meta`, which the codec shows as `X-Miroir-Idempotency-Replayed`.
 //!
 //! # Errors
 //! 409 `miroir_idempotency_key_reused`, and the store's own: what cannot be remembered is not done.
@@ -43,6 +46,7 @@
 //! ```
 
 mod flights;
+mod headers;
 mod key;
 mod layer;
 #[cfg(test)]
@@ -53,6 +57,7 @@ use std::time::Duration;
 use miroir_core::options::{Capability, Faults, Validate, seconds};
 use serde::{Deserialize, Serialize};
 
+pub use headers::{IdempotencyKey, Replayed};
 pub use layer::IdempotencyLayer;
 
 /// `idempotency`: how long keys are known, and how many.

@@ -18,6 +18,8 @@ use miroir_test::contract::contract;
 use miroir_test::mock::{MockHandle, Spawned};
 use miroir_test::{layered, mock};
 
+use miroir_pipeline::index::scatter::OverFetch;
+
 use super::*;
 
 fn write(key: Option<&str>, body: &'static str) -> Request {
@@ -31,7 +33,9 @@ fn write(key: Option<&str>, body: &'static str) -> Request {
     };
     let mut cx = Context::client("1", Duration::from_secs(30));
     cx.principal = Principal::MasterKey;
-    cx.idempotency = key.map(Arc::from);
+    if let Some(key) = key {
+        cx.insert(IdempotencyKey(Arc::from(key)));
+    }
     Request {
         op: Operation::Write { index: "a".into(), write: Write::Clear },
         actions: &[],
@@ -77,20 +81,20 @@ async fn a_change_that_is_sent_again_gets_the_first_answer() {
     let (mut service, mut inner) = begin(&stores);
     let call = service.spawn_call(write(Some("k"), "[1]"));
     let exchange = inner.next_request().await;
-    let carried = exchange.request().cx.idempotency.clone().unwrap();
+    let carried = exchange.request().cx.task_key().unwrap();
     assert!(carried.ends_with(":k") && carried.len() > 20, "the caller is part of it: {carried}");
     exchange.respond(accepted("{\"taskUid\":7}"));
     let first = call.await.unwrap();
-    assert!(!first.meta.replayed);
+    assert!(!first.meta.has::<Replayed>());
 
     let again = service.call(write(Some("k"), "[1]")).await.unwrap();
     assert_eq!((again.status, &again.body), (first.status, &first.body));
-    assert!(again.meta.replayed);
+    assert!(again.meta.has::<Replayed>());
     // Another process, or this one after a restart.
     let (mut other, mut other_inner) = begin(&stores);
     let again = other.call(write(Some("k"), "[1]")).await.unwrap();
     assert_eq!((again.status, &again.body), (first.status, &first.body));
-    assert!(again.meta.replayed);
+    assert!(again.meta.has::<Replayed>());
     inner.assert_idle().await;
     other_inner.assert_idle().await;
 }
@@ -113,13 +117,17 @@ async fn a_used_key_is_refused_for_something_else() {
     }
     other_inner.assert_idle().await;
     // What came first is still known.
-    assert!(other.call(write(Some("k"), "[1]")).await.unwrap().meta.replayed);
+    assert!(other.call(write(Some("k"), "[1]")).await.unwrap().meta.has::<Replayed>());
+    // So is the same body, where an extension says that it asks for something else.
+    let mut request = write(Some("k"), "[1]");
+    request.cx.insert(OverFetch(2));
+    assert_eq!(code(&service.call(request).await.unwrap_err()), reused);
     // Another caller's key of that name is another key.
     let mut request = write(Some("k"), "[2]");
     request.cx.principal = Principal::Admin;
     let call = service.spawn_call(request);
     inner.next_request().await.respond(accepted("{}"));
-    assert!(!call.await.unwrap().meta.replayed);
+    assert!(!call.await.unwrap().meta.has::<Replayed>());
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,7 +142,7 @@ async fn a_thousand_at_once_are_one() {
     for call in calls {
         let answer = call.await.unwrap();
         assert_eq!(answer.body, "{\"taskUid\":7}");
-        replayed += u32::from(answer.meta.replayed);
+        replayed += u32::from(answer.meta.has::<Replayed>());
     }
     assert_eq!(replayed, 999);
     inner.assert_idle().await;
@@ -164,7 +172,7 @@ async fn what_failed_can_be_tried_again() {
     }
     let call = service.spawn_call(write(Some("k"), "[1]"));
     inner.next_request().await.respond(accepted("{}"));
-    assert!(!call.await.unwrap().meta.replayed);
+    assert!(!call.await.unwrap().meta.has::<Replayed>());
 }
 
 /// A process ended between making a change and answering it.
@@ -200,7 +208,7 @@ async fn the_task_tells_what_a_dead_process_has_done() {
         let answer = next.call(write(Some("k"), "[1]")).await.unwrap();
         let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(body["taskUid"], task.uid.0);
-        assert!(answer.meta.replayed);
+        assert!(answer.meta.has::<Replayed>());
     }
     assert_eq!(task.uid, TaskUid(0));
     next_inner.assert_idle().await;
@@ -219,7 +227,7 @@ async fn answers_in_memory_are_bounded_and_end() {
     }
     // The store still knows what memory has forgotten.
     for key in ["a", "b", "c"] {
-        assert!(service.call(write(Some(key), "[1]")).await.unwrap().meta.replayed);
+        assert!(service.call(write(Some(key), "[1]")).await.unwrap().meta.has::<Replayed>());
     }
     inner.assert_idle().await;
 }

@@ -13,10 +13,11 @@
 //! Inside of `authorize`. Whatever answers from memory belongs inside.
 //!
 //! # Context
-//! Reads `origin`, `principal` and `tenant`.
+//! Reads `origin`, `principal` and [`NamedTenant`].
 //!
 //! # Errors
-//! 429 `miroir_rate_limited`. `Meta::quota` of an answer says what is left of the tighter limit.
+//! 429 `miroir_rate_limited`. A [`Quota`] in the `Meta` of an answer says what is left of the tighter
+//! limit; its codec writes `RateLimit-Limit`, `-Remaining`, `-Reset`, and `Retry-After`.
 //!
 //! # Metrics
 //! `miroir_rate_limited_total{limit}`: refused, `key` or `tenant`. `miroir_rate_limit_errors_total`:
@@ -42,14 +43,17 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
+use miroir_pipeline::codec::HeaderCodec;
 use miroir_pipeline::context::{Origin, Principal};
 use miroir_pipeline::operation::Request;
-use miroir_pipeline::quota::Quota;
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
 
-use crate::edge::rate_limit::{Limiter, Rate, Whose};
+use crate::edge::rate_limit::{Limiter, Quota, Rate, Whose, codec};
+use crate::index::tenant_affinity::NamedTenant;
 use crate::operation::AuthorizeLayer;
 
 /// What is limited: [`RateLimits::operation`](crate::RateLimits::operation).
@@ -79,6 +83,10 @@ impl RateLimitLayer {
 impl Placed for RateLimitLayer {
     const NAME: &'static str = "rate_limit";
     const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<AuthorizeLayer>()];
+
+    fn codec(&self) -> Option<Arc<dyn HeaderCodec>> {
+        Some(codec())
+    }
 }
 
 miroir_pipeline::layer!(RateLimitLayer);
@@ -98,7 +106,9 @@ impl RateLimitLayer {
         if let (Some(uid), Some(rate)) = (key, self.options.per_key) {
             buckets.push((Whose::Key, uid.to_string(), rate));
         }
-        if let (Some(tenant), Some(rate)) = (&request.cx.tenant, self.options.per_tenant) {
+        if let (Some(tenant), Some(rate)) =
+            (request.cx.get::<NamedTenant>(), self.options.per_tenant)
+        {
             buckets.push((Whose::Tenant, tenant.name.to_string(), rate));
         }
         buckets
@@ -132,7 +142,9 @@ impl Middleware<Request> for RateLimitLayer {
         Reply::boxed(async move {
             let quota = layer.count(buckets).await?;
             let mut response = next.run(request).await?;
-            response.meta.quota = quota;
+            if let Some(quota) = quota {
+                response.meta.insert(quota);
+            }
             Ok(response)
         })
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use miroir_core::keys::{ApiKey, SearchRules, Tenant};
 use miroir_pipeline::context::Context;
-use miroir_pipeline::context::NamedTenant;
 use miroir_pipeline::meta::Meta;
 use miroir_pipeline::operation::{Operation, Response, SystemOp};
 use miroir_pipeline::query::Original;
@@ -21,8 +20,9 @@ use super::*;
 fn request(op: SystemOp, principal: Principal, tenant: Option<&str>) -> Request {
     let mut cx = Context::client("1", Duration::from_secs(1));
     cx.principal = principal;
-    cx.tenant =
-        tenant.map(|name| NamedTenant { name: Arc::from(name), listed: false, group: None });
+    if let Some(name) = tenant {
+        cx.insert(NamedTenant { name: Arc::from(name), listed: false, group: None });
+    }
     let original = Original {
         method: http::Method::GET,
         path: "/version".into(),
@@ -64,7 +64,7 @@ async fn left(
         }
     }
     match call.await {
-        Ok(response) => Ok(response.meta.quota.map(|quota| quota.remaining)),
+        Ok(response) => Ok(response.meta.get::<Quota>().map(|quota| quota.remaining)),
         Err(error) => {
             let (status, body) = error.render();
             assert_eq!(status.as_u16(), 429);

@@ -19,7 +19,7 @@ use miroir_core::view::{Stale, StaleKind};
 use miroir_pipeline::cluster::ClusterOptions;
 use miroir_pipeline::effect::Effect;
 use miroir_pipeline::error::{Error, ErrorKind, Retry};
-use miroir_pipeline::index::scatter::{Plan, dispatch_write};
+use miroir_pipeline::index::scatter::{Plan, SettingsVersion, dispatch_write};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{Request, Response, SettingsOp, foreign};
 use miroir_store::task_state::{Broadcast, Proposal};
@@ -204,7 +204,7 @@ impl Control {
             }
         };
         let mut answer = Response::ok(&value);
-        answer.meta.settings_version = Some(entry.settings_version);
+        answer.meta.insert(SettingsVersion(entry.settings_version));
         Ok(answer)
     }
 

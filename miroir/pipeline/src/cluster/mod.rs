@@ -12,6 +12,7 @@
 //! | [`SettingsCache`], [`Broadcasts`] | settings of indexes, and those on their way |
 //! | [`Sequencer`], [`InFlightTasks`], [`Recovery`] | the order of writes, and those that were left |
 //! | [`AppliedState`] | instance-wide state that nodes are known to have |
+//! | [`Followers`] | what capabilities keep in memory of the stores |
 //!
 //! [`ClusterState`] is only the bundle: a part that needs another one is given it when it is made, and a
 //! function takes the part it needs.
@@ -21,6 +22,7 @@ mod applied;
 mod broadcasts;
 mod catalog;
 pub mod disk_loss;
+mod followers;
 pub mod gauges;
 mod in_flight;
 pub mod leadership;
@@ -33,7 +35,6 @@ pub mod sequencer;
 pub mod settings;
 mod snapshot;
 mod staleness;
-pub mod tenants;
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub use aliases::Aliases;
 pub use applied::AppliedState;
 pub use broadcasts::Broadcasts;
 pub use catalog::Catalog;
+pub use followers::{Follow, Followers};
 pub use in_flight::{InFlightGuard, InFlightTasks};
 pub use leadership::{Leadership, PodName};
 pub use membership::Membership;
@@ -63,7 +65,6 @@ pub use sequencer::Sequencer;
 pub use settings::{IndexSettings, SettingsCache};
 pub use snapshot::{Snapshot, Writer};
 pub use staleness::Staleness;
-pub use tenants::TenantDirectory;
 
 use crate::keyring::Keyring;
 use crate::node::{Pool, Scores};
@@ -109,8 +110,8 @@ pub struct ClusterState {
     pub applied: AppliedState,
     /// API keys.
     pub keyring: Arc<Keyring>,
-    /// The tenants that API keys belong to.
-    pub tenants: Arc<TenantDirectory>,
+    /// What capabilities keep in memory of the stores.
+    pub followers: Followers,
     /// Everything durable.
     pub stores: Stores,
     /// Finished tasks that webhooks are yet to be told of.
@@ -184,8 +185,6 @@ impl ClusterState {
             Arc::clone(&leadership),
         );
         let keyring = Keyring::over(options.master_key.clone(), Arc::clone(&stores.keys));
-        let tenants = options.tenant_map.then(|| Arc::clone(&stores.tenants));
-        let tenants = TenantDirectory::new(tenants, Arc::clone(&leadership));
         Arc::new(Self {
             reads: ReadRouter::new(scores, options.replica_selection),
             catalog,
@@ -202,7 +201,7 @@ impl ClusterState {
             recovery: Recovery::default(),
             applied: AppliedState::default(),
             keyring: Arc::new(keyring),
-            tenants: Arc::new(tenants),
+            followers: Followers::default(),
             stores,
             outbox,
             options,
@@ -220,7 +219,7 @@ impl ClusterState {
         self.catalog.reload().await?;
         self.aliases.reload().await?;
         self.staleness.reload().await?;
-        self.tenants.follow().await?;
+        self.followers.follow().await?;
         self.keyring.follow().await
     }
 }

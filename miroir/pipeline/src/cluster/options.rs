@@ -35,8 +35,6 @@ pub struct ClusterOptions {
     pub max_body: usize,
     /// What API keys are derived from; without it there are none and the API is open.
     pub master_key: Option<MasterKey>,
-    /// Whether API keys are of tenants that the store knows. The store must have that table.
-    pub tenant_map: bool,
 }
 
 impl Default for ClusterOptions {
@@ -53,7 +51,6 @@ impl Default for ClusterOptions {
             explain: ExplainOptions::default(),
             max_body: 104_857_600,
             master_key: None,
-            tenant_map: false,
         }
     }
 }

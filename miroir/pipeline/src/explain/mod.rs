@@ -28,6 +28,7 @@ use serde_json::Value;
 
 pub use render::{Viewer, render};
 
+use crate::extension::Extension;
 use crate::principal::Principal;
 use miroir_core::hints::Hints;
 use miroir_core::routing::{Cover, ShardSet};
@@ -93,6 +94,20 @@ impl Audience {
         }
     }
 }
+
+/// Members of the plan that are known before anything is explained: what layers outside of Resolve
+/// leave in the [`Context`](crate::Context) of an [`Explain`](crate::operation::Operation::Explain).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts(pub BTreeMap<&'static str, (Value, Audience)>);
+
+impl Extension for Facts {}
+
+/// Set while settings of the index that is explained were on their way; in a
+/// [`Meta`](crate::meta::Meta).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettingsPending;
+
+impl Extension for SettingsPending {}
 
 /// Something that makes the search slow, incomplete or other than meant.
 #[derive(Clone, Debug, PartialEq, Eq)]

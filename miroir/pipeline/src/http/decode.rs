@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use miroir_api::header as names;
 use tower::{Service, ServiceExt};
@@ -18,16 +18,11 @@ use super::operations::operation;
 use super::respond::{refuse, render};
 use super::router::Router;
 use super::routes::Action;
+use crate::codec::Codecs;
 use crate::context::{Context, Principal};
 use crate::error::{BoxError, Error};
-use crate::http::TenantSource;
 use crate::operation;
 use crate::query::{Original, decode};
-
-/// Longest name of a session or key of idempotency.
-const MAX_NAME: usize = 255;
-/// Largest value of `X-Miroir-Over-Fetch`.
-const MAX_OVER_FETCH: u32 = 100;
 
 /// Limits of the client API.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +55,7 @@ pub struct Decode {
     operations: operation::BoxService,
     options: DecodeOptions,
     router: Arc<Router>,
-    tenants: Option<Arc<TenantSource>>,
+    codecs: Arc<Codecs>,
 }
 
 impl fmt::Debug for Decode {
@@ -70,15 +65,18 @@ impl fmt::Debug for Decode {
 }
 
 impl Decode {
-    /// The client API over `operations`, the service of the operation stage.
+    /// The client API over `operations`, the service of the operation stage, without headers of
+    /// capabilities.
     pub fn new(operations: operation::BoxService, options: DecodeOptions) -> Self {
-        Self { operations, options, router: Arc::default(), tenants: None }
+        Self { operations, options, router: Arc::default(), codecs: Arc::default() }
     }
 
-    /// Tells tenants apart by `source`; `None`, the default, does not.
+    /// The same with these headers, beside any it has: those of the
+    /// [stages](crate::index::scatter::codecs) and of every [stack](crate::Stack::codecs).
     #[must_use]
-    pub fn tenants(self, source: Option<TenantSource>) -> Self {
-        Self { tenants: source.map(Arc::new), ..self }
+    pub fn codecs(mut self, codecs: Codecs) -> Self {
+        Arc::make_mut(&mut self.codecs).extend(codecs);
+        self
     }
 
     async fn run<B>(self, request: Request<B>) -> Response<Full<Bytes>>
@@ -93,11 +91,19 @@ impl Decode {
             Ok(answer) => {
                 answered.degraded = answer.meta.degraded().is_some();
                 answered.nodes = answer.meta.nodes;
-                render(answer)
+                let mut response = render(&answer);
+                for codec in self.codecs.iter() {
+                    codec.encode(&answer.meta, response.headers_mut());
+                }
+                response
             }
             Err(error) => {
                 answered.label = Some(error.label());
-                refuse(&error)
+                let mut response = refuse(&error);
+                for codec in self.codecs.iter() {
+                    codec.encode_error(&error, response.headers_mut());
+                }
+                response
             }
         };
         response.extensions_mut().insert(answered);
@@ -136,12 +142,8 @@ impl Decode {
             .map_or_else(|| Arc::from("-"), |id| Arc::clone(&id.0));
         let mut cx = Context::client(id, self.options.timeout);
         cx.principal = parts.extensions.get::<Principal>().cloned().unwrap_or(Principal::Anonymous);
-        cx.min_settings_version = number(&parts.headers, names::MIN_SETTINGS_VERSION)?;
-        cx.over_fetch = over_fetch(&parts.headers)?;
-        cx.session = name(&parts.headers, names::SESSION)?;
-        cx.idempotency = name(&parts.headers, names::IDEMPOTENCY_KEY)?;
-        if let Some(source) = &self.tenants {
-            cx.tenant = source.of(&parts.headers, &cx.principal)?;
+        for codec in self.codecs.iter() {
+            codec.decode(&parts.headers, &mut cx)?;
         }
         let suffix = if named {
             let skip = path.match_indices('/').nth(2).map_or(path.len(), |(at, _)| at);
@@ -162,7 +164,7 @@ impl Decode {
             documents: matches!(route.action, Action::Replace | Action::Update),
             length: text(header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok()),
         };
-        *cx.extensions_mut() = std::mem::take(&mut parts.extensions);
+        let cx = cx.with_http(std::mem::take(&mut parts.extensions));
         original.body = self.collect(body, &payload, cx.clone()).await?;
         let op = operation(route.action, parameters, &original);
         let request =
@@ -229,46 +231,6 @@ fn human(bytes: usize) -> String {
         unit += 1;
     }
     format!("{value} {}", units[unit])
-}
-
-fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Error> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    number.map(Some).ok_or_else(|| {
-        Error::api(
-            "invalid_header_value",
-            format!("Header `{name}` must be a non-negative integer."),
-        )
-    })
-}
-
-fn over_fetch(headers: &HeaderMap) -> Result<Option<u32>, Error> {
-    let Some(value) = headers.get(names::OVER_FETCH) else { return Ok(None) };
-    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    number.filter(|number| (1..=MAX_OVER_FETCH).contains(number)).map(Some).ok_or_else(|| {
-        Error::api(
-            "invalid_header_value",
-            format!(
-                "Header `{}` must be an integer from 1 to {MAX_OVER_FETCH}.",
-                names::OVER_FETCH
-            ),
-        )
-    })
-}
-
-/// A header that names something: 1 to [`MAX_NAME`] visible characters of ASCII.
-fn name(headers: &HeaderMap, name: &'static str) -> Result<Option<Arc<str>>, Error> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    let text = value.to_str().ok().map(str::trim);
-    let text = text.filter(|text| (1..=MAX_NAME).contains(&text.len()));
-    let text = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
-    text.map(|text| Some(Arc::from(text))).ok_or_else(|| {
-        let message = format!(
-            "Header `{name}` must be 1 to {MAX_NAME} letters, digits or punctuation characters of \
-             ASCII, without spaces."
-        );
-        Error::api("invalid_header_value", message)
-    })
 }
 
 impl<B> Service<Request<B>> for Decode

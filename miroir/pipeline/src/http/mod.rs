@@ -12,8 +12,8 @@ mod router;
 pub mod routes;
 mod table;
 mod task_query;
-mod tenants;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use decode::{Answered, Decode, DecodeOptions};
@@ -21,7 +21,10 @@ pub use edge::{EdgeFuture, EdgeService};
 pub use respond::refuse;
 pub use router::{Matched, Router};
 pub use table::table;
-pub use tenants::TenantSource;
+
+/// Address at the other end of the connection, put into the request's extensions by the listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
 
 /// The request's id, put into the request's extensions by the edge.
 #[derive(Clone, Debug)]

@@ -19,9 +19,9 @@ fn json(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
     response
 }
 
-/// The response of an answer.
-pub(super) fn render(answer: operation::Response) -> Response<Full<Bytes>> {
-    let mut response = json(answer.status, answer.body);
+/// The response of an answer, without the headers of capabilities.
+pub(super) fn render(answer: &operation::Response) -> Response<Full<Bytes>> {
+    let mut response = json(answer.status, answer.body.clone());
     let headers = response.headers_mut();
     if let Some(kind) = answer.meta.content_type {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -29,28 +29,10 @@ pub(super) fn render(answer: operation::Response) -> Response<Full<Bytes>> {
     if let Some(value) = answer.meta.degraded().and_then(|text| HeaderValue::from_str(&text).ok()) {
         headers.insert(names::DEGRADED, value);
     }
-    if let Some(version) = answer.meta.settings_version {
-        headers.insert(names::SETTINGS_VERSION, version.into());
-    }
-    if answer.meta.settings_in_flight {
-        headers.insert(names::SETTINGS_INCONSISTENT, HeaderValue::from_static("true"));
-    }
-    if answer.meta.session_stale {
-        headers.insert(names::SESSION_STALE, HeaderValue::from_static("true"));
-    }
-    if answer.meta.replayed {
-        headers.insert(names::IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
-    }
-    if answer.meta.settings_pending {
-        headers.insert(names::SETTINGS_PENDING, HeaderValue::from_static("true"));
-    }
-    if let Some(quota) = answer.meta.quota {
-        quota.tell(headers);
-    }
     response
 }
 
-/// The response of an error.
+/// The response of an error, without the headers of capabilities.
 pub fn refuse(error: &Error) -> Response<Full<Bytes>> {
     let (status, body) = error.render();
     let mut response = json(status, body.unwrap_or_default());
@@ -58,9 +40,6 @@ pub fn refuse(error: &Error) -> Response<Full<Bytes>> {
         && let Ok(allow) = HeaderValue::from_str(allow)
     {
         response.headers_mut().insert(header::ALLOW, allow);
-    }
-    if let ErrorKind::RateLimited(_, quota) = error.kind() {
-        quota.tell(response.headers_mut());
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));

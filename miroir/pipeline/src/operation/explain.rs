@@ -14,7 +14,7 @@ use super::{MultiSearch, Operation, Request, Response, multi};
 use crate::cluster::ExplainOptions;
 use crate::context::Principal;
 use crate::error::{Error, ErrorKind};
-use crate::explain::{Audience, Explain, Record, Viewer, render};
+use crate::explain::{Explain, Facts, Record, SettingsPending, Viewer, render};
 use crate::meta::Meta;
 use crate::query::Original;
 
@@ -67,8 +67,8 @@ pub(super) async fn run(
     let viewer = if operator { Viewer::Operator } else { Viewer::Client };
     let show = Show { viewer, execute, max_warnings: tuning.max_warnings };
     let explain = Explain::new(execute);
-    if let Some(alias) = &request.cx.alias {
-        explain.fact("alias_resolution", json!(alias), Audience::Everybody);
+    if let Some(Facts(facts)) = request.cx.get() {
+        explain.note(|record| record.facts.extend(facts.clone()));
     }
     let mut inner = Request { op: op.clone(), ..request.clone() };
     if let Operation::MultiSearch(several) = &mut inner.op {
@@ -141,7 +141,7 @@ impl Show {
             if let Some(error) = failed {
                 out["error"] = error;
             }
-            meta.settings_pending |= pending(&record);
+            meta = meta.mark(pending(&record), SettingsPending);
             results.push(out);
         }
         let body = json!({"results": results}).to_string();
@@ -187,7 +187,7 @@ impl Show {
             return Err(error);
         }
         let body = Bytes::from(self.explanation(record).to_string());
-        let meta = Meta { settings_pending: pending(record), ..Meta::default() };
+        let meta = Meta::default().mark(pending(record), SettingsPending);
         Ok(Response { status: StatusCode::OK, body, meta })
     }
 }
@@ -218,14 +218,14 @@ fn with_result(
     settings_pending: bool,
 ) -> Response {
     explanation["took_ms"] = json!(begun.elapsed().as_secs_f64() * 1e3);
-    let (result, mut meta) = match answer {
+    let (result, meta) = match answer {
         Ok(answer) => (answer.body, answer.meta),
         Err(error) => {
             explanation["error"] = error_json(&error).unwrap_or_default();
             (Bytes::from_static(b"null"), Meta::default())
         }
     };
-    meta.settings_pending = settings_pending;
+    let meta = meta.mark(settings_pending, SettingsPending);
     let mut body = explanation.to_string().into_bytes();
     body.pop();
     body.extend_from_slice(b",\"result\":");

@@ -59,7 +59,7 @@ pub(super) async fn decided(
             task.error = Some(error);
         }
     }
-    task.idempotency = cx.idempotency.as_deref().map(str::to_owned);
+    task.idempotency = cx.task_key();
     // The task is over at once: so must be the creation of the index it may have caused.
     if let Some(physical) = &task.physical {
         scatter.shared.nodes.await_index(physical, cx).await;

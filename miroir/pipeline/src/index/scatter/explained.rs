@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Scatter;
+use super::freshness::MinSettingsVersion;
 use crate::cluster::settings::IndexSettings;
 use crate::explain::{Audience, Explain, Plan, WarningKind};
 use crate::index::Request;
@@ -133,7 +134,9 @@ fn warn(
     if let Some(why) = &index.frozen {
         operators(Kind::Settings, format!("nodes differ in their settings: {why}"));
     }
-    if let Some(floor) = request.cx.min_settings_version.filter(|_| !hints.avoid.is_empty()) {
+    if let Some(MinSettingsVersion(floor)) = request.cx.get()
+        && !hints.avoid.is_empty()
+    {
         let nodes: Vec<&str> = hints.avoid.iter().map(|node| node.as_str()).collect();
         let text = format!(
             "nodes {} are left out: they are not known to have settings version {floor} \

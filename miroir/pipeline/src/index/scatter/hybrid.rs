@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::over_fetch::OverFetch;
 use crate::cluster::VectorSearchOptions;
 use crate::error::{Error, NodeFailure};
 use crate::leaf::{Ask, Page, Scoped, ScopedMany};
@@ -57,11 +58,11 @@ pub(super) fn mode(body: &RawObject, tuning: &VectorSearchOptions) -> Result<Mod
 /// A leaf searches its own graph of vectors, and finds more of the nearest the more it is asked for.
 /// Where a threshold or a distinct attribute makes totals depend on the number of hits, it is asked
 /// for no more than one node would be.
-fn factor(over_fetch: Option<u32>, tuning: &VectorSearchOptions, hits: &HitOptions) -> usize {
+fn factor(over_fetch: Option<OverFetch>, tuning: &VectorSearchOptions, hits: &HitOptions) -> usize {
     if hits.score_threshold.is_some() || hits.distinct.is_some() {
         return 1;
     }
-    over_fetch.unwrap_or(tuning.over_fetch_factor).max(1) as usize
+    over_fetch.map_or(tuning.over_fetch_factor, |OverFetch(factor)| factor).max(1) as usize
 }
 
 /// Raises the number of hits a leaf is asked for.
@@ -78,7 +79,7 @@ pub(super) fn ask(
     scoped: &mut Scoped,
     mode: &Mode,
     hits: &HitOptions,
-    over_fetch: Option<u32>,
+    over_fetch: Option<OverFetch>,
     tuning: &VectorSearchOptions,
 ) -> Ask {
     let body = RawObject::parse(&scoped.body).filter(|_| *mode != Mode::Keyword);
@@ -244,7 +245,7 @@ mod tests {
         let tuning = VectorSearchOptions::default();
         let mode = judged(text);
         let text = |body: &Bytes| String::from_utf8(body.to_vec()).unwrap();
-        match ask(&mut scoped, &mode, hits, over_fetch, &tuning) {
+        match ask(&mut scoped, &mode, hits, over_fetch.map(OverFetch), &tuning) {
             Ask::Scoped(scoped) => vec![text(&scoped.body)],
             Ask::Many(many) => many.queries.iter().map(|query| text(&query.body)).collect(),
             Ask::Plain(_) => unreachable!("searches are scoped"),

@@ -12,6 +12,7 @@ mod freshness;
 mod hybrid;
 pub mod listing;
 pub mod missed;
+mod over_fetch;
 pub mod read;
 mod search;
 mod similar;
@@ -21,14 +22,30 @@ mod write;
 use std::sync::Arc;
 
 pub use document_tasks::compact;
+pub use freshness::{MinSettingsVersion, SettingsInFlight, SettingsVersion};
+pub use over_fetch::OverFetch;
+pub use search::Part;
 pub(crate) use search::project;
 pub use write::{Batch, Outcome, Plan, accepted, dispatch_write, tag};
 
+use miroir_api::header::SETTINGS_PENDING;
+
 use super::{Operation, Request, Response};
 use crate::cluster::ClusterState;
+use crate::codec::{Codecs, Headers};
 use crate::error::Error;
+use crate::explain::SettingsPending;
 use crate::leaf;
 use crate::query::SearchKind;
+
+/// The headers of reads and explanations, which no layer has.
+pub fn codecs() -> Codecs {
+    vec![
+        Arc::new(freshness::headers()),
+        Arc::new(over_fetch::headers()),
+        Arc::new(Headers::new().mark::<SettingsPending>(SETTINGS_PENDING)),
+    ]
+}
 
 /// The base service of the index stage. Always ready; waiting happens in `call`.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use miroir_api::NodeId;
 use tower::ServiceExt;
 use twox_hash::XxHash64;
 
+use super::freshness::{SettingsInFlight, SettingsVersion};
 use super::{Scatter, explained};
 use crate::cluster::UnavailableShardPolicy;
 use crate::error::{Error, ErrorKind};
@@ -163,13 +164,13 @@ pub fn whole(scatter: &Scatter, request: &Request, shards: &ShardSet, route: &Ro
 /// The facts about a read that travel up.
 pub fn meta(scatter: &Scatter, request: &Request, gathered: &Gathered) -> Meta {
     let in_flight = scatter.shared.broadcasts.is_in_flight(&request.index.physical);
-    Meta {
+    let mut meta = Meta {
         missing_shards: (!gathered.missing.is_empty()).then(|| gathered.missing.clone()),
-        settings_version: Some(request.index.settings_version),
-        settings_in_flight: in_flight,
         nodes: gathered.pages.len(),
         ..Meta::default()
-    }
+    };
+    meta.insert(SettingsVersion(request.index.settings_version));
+    meta.mark(in_flight, SettingsInFlight)
 }
 
 /// Asks one node the client's own question, for its words about it.

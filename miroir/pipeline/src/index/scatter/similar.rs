@@ -11,6 +11,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::over_fetch::OverFetch;
 use super::search::visible;
 use super::{Scatter, read};
 use crate::cluster::settings::IndexSettings;
@@ -207,8 +208,8 @@ pub(super) async fn run(
         Err(error) => return Err(error),
     };
     let depth = plan.hits.offset.saturating_add(plan.hits.limit);
-    let fetch =
-        depth.saturating_mul(request.cx.over_fetch.unwrap_or(tuning.over_fetch_factor) as usize);
+    let factor = request.cx.get().map_or(tuning.over_fetch_factor, |OverFetch(factor)| *factor);
+    let fetch = depth.saturating_mul(factor as usize);
     let scoped = |body: RawObject, path| Scoped {
         path,
         body: body.to_bytes(),

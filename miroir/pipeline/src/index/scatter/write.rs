@@ -210,7 +210,7 @@ async fn run_write(
     mut task: NewTask,
     cx: Context,
 ) -> Result<Outcome, Error> {
-    task.idempotency = cx.idempotency.as_deref().map(str::to_owned);
+    task.idempotency = cx.task_key();
     let reachable: Vec<NodeId> = plan
         .batches
         .iter()

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use self::filter::{Call, Rewritten};
 use super::handle::Handle;
-use super::multi::inside;
+use super::multi::{HitQueries, inside};
 use super::rules::rewritten;
 use super::{Operation, Request, Response};
 use crate::cluster::settings::is_displayed;
@@ -90,10 +90,11 @@ pub(super) async fn run(
         }
         // The queries of a plain one come through here one by one.
         Operation::MultiSearch(multi) if multi.is_federated() => {
-            let origins = answer.meta.origins.clone().unwrap_or_default();
+            let queries = answer.meta.extensions().share::<HitQueries>();
+            let queries = queries.as_deref().map_or(&[][..], |HitQueries(queries)| queries);
             let none = Keys::new();
             let of =
-                |at: usize| origins.get(at).and_then(|query| joins.0.get(*query)).unwrap_or(&none);
+                |at: usize| queries.get(at).and_then(|query| joins.0.get(*query)).unwrap_or(&none);
             hydrated(&resolve, &request, answer, of).await
         }
         _ => Ok(answer),

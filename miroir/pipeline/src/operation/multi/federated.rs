@@ -17,9 +17,10 @@ use super::facets;
 use super::federation::{Federation, Query};
 use super::{Asked, MultiSearch, SubQuery, each, is_refusal, together, words};
 use crate::error::{Error, ErrorKind};
+use crate::extension::Extension;
 use crate::index::Union;
+use crate::index::scatter::Part;
 use crate::index::scatter::project;
-use crate::meta::Part;
 use crate::operation::handle::Handle;
 use crate::operation::{Request, Response};
 use crate::query::{RawObject, SearchKind};
@@ -130,7 +131,7 @@ async fn parts(
     let mut out = Vec::with_capacity(federation.queries.len());
     while let Some(answer) = answers.next().await {
         let response = answer.map_err(|error| (out.len(), error))?;
-        let Some(part) = response.meta.part.clone() else {
+        let Some(part) = response.meta.extensions().share::<Part>() else {
             return Err((
                 out.len(),
                 Error::internal("a query's answer does not say how to merge it"),
@@ -311,9 +312,16 @@ fn answer(
     out.push(b'}');
     let metas = parts.iter().map(|part| &part.response.meta);
     let mut meta = together(metas.chain(unions.values().map(|union| &union.meta)));
-    meta.origins = Some(merged.placed.iter().map(|(at, _)| queries[*at].position).collect());
+    let of = merged.placed.iter().map(|(at, _)| queries[*at].position);
+    meta.insert(HitQueries(of.collect()));
     Ok(Response { status: StatusCode::OK, body: Bytes::from(out), meta })
 }
+
+/// The position of the query that each hit of a federated search belongs to; in its [`Meta`].
+#[derive(Debug)]
+pub(in crate::operation) struct HitQueries(pub Vec<usize>);
+
+impl Extension for HitQueries {}
 
 fn metadata(query: &Query, part: &Answered) -> Value {
     let mut value = json!({"queryUid": Uuid::now_v7(), "indexUid": query.name});

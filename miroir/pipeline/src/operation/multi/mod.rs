@@ -25,6 +25,8 @@ use miroir_api::IndexUid;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+pub(super) use federated::HitQueries;
+
 use super::handle::Handle;
 use super::{Operation, Request, Response};
 use crate::error::{Error, ErrorKind};
@@ -333,13 +335,7 @@ pub(super) fn inside(error: &Error, position: usize, index: &str) -> Error {
 fn together<'a>(metas: impl Iterator<Item = &'a Meta>) -> Meta {
     let mut out = Meta::default();
     for meta in metas {
-        out.nodes = out.nodes.max(meta.nodes);
-        out.settings_in_flight |= meta.settings_in_flight;
-        match (&mut out.missing_shards, &meta.missing_shards) {
-            (Some(all), Some(more)) => all.union_with(more),
-            (all @ None, Some(more)) => *all = Some(more.clone()),
-            (_, None) => {}
-        }
+        out.join(meta);
     }
     out
 }

@@ -30,13 +30,14 @@ use super::read::Gathered;
 use super::{Scatter, explained, fetch, read};
 use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, NodeFailure};
+use crate::extension::Extension;
 use crate::index::{Request, Response};
 use crate::leaf::{Ask, Scoped};
-use crate::meta::{Meta, Part};
+use crate::meta::Meta;
 use crate::query::{Search, SearchKind};
 use distinct::Counter;
 use facets::exact_facets;
-use miroir_core::merge::{self, Facets, MergeRequest, MergedHits};
+use miroir_core::merge::{self, Facets, HitOptions, MergeRequest, MergedHits};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 use plan::Plan;
@@ -132,7 +133,10 @@ pub(super) async fn run(
         let spent = format!("{:.2?}", started.elapsed());
         body = append(&body, "performanceDetails", &json!({"search": spent}));
     }
-    let meta = Meta { part, uids, ..read::meta(scatter, request, &found.gathered) };
+    let mut meta = Meta { uids, ..read::meta(scatter, request, &found.gathered) };
+    if let Some(part) = part {
+        meta.insert(part);
+    }
     Ok(Response { status: StatusCode::OK, body, meta })
 }
 
@@ -213,9 +217,25 @@ fn distinct_total(plan: &Plan, settings: &IndexSettings, pages: &[merge::Page]) 
     merge::distinct_total(pages, name, settings.node_max_values)
 }
 
+/// What the client sees of the hits of one query of a federated search; in the [`Meta`] of its
+/// answer.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Paging, scores and fields, as the client asked for them.
+    pub hits: HitOptions,
+    /// Primary key of the index; `None` while it has none.
+    pub primary_key: Option<String>,
+    /// Settings of the index, as of the version the query was answered under.
+    pub settings: Arc<IndexSettings>,
+    /// Whether hits hold attributes that the client may not see, so that they are taken out.
+    pub project: bool,
+}
+
+impl Extension for Part {}
+
 /// Keeps what the client is to see of the hits for whoever merges them further, and has them come
 /// with everything.
-fn part(plan: &mut Plan, settings: &Arc<IndexSettings>, primary_key: Option<&String>) -> Arc<Part> {
+fn part(plan: &mut Plan, settings: &Arc<IndexSettings>, primary_key: Option<&String>) -> Part {
     let part = Part {
         hits: plan.hits.clone(),
         primary_key: primary_key.cloned(),
@@ -226,7 +246,7 @@ fn part(plan: &mut Plan, settings: &Arc<IndexSettings>, primary_key: Option<&Str
     plan.hits.show_details = true;
     plan.hits.drop_fields.clear();
     plan.hits.drop_formatted.clear();
-    Arc::new(part)
+    part
 }
 
 /// The keyword half of a hybrid search as the whole of it.

@@ -25,7 +25,7 @@ pub(super) async fn find(
 ) -> Result<Option<Found>, Error> {
     let tuning = &scatter.shared.options.vector_search;
     let mut scoped = plan.scoped.clone();
-    let ask = hybrid::ask(&mut scoped, mode, &plan.hits, request.cx.over_fetch, tuning);
+    let ask = hybrid::ask(&mut scoped, mode, &plan.hits, request.cx.get().copied(), tuning);
     let gathered = match read::gather(scatter, request, shards, ask, route).await {
         Ok(gathered) => gathered,
         Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {

@@ -12,13 +12,15 @@ use std::sync::Arc;
 use miroir_api::hexadecimal;
 use sha2::{Digest, Sha256};
 
-use super::leadership::Leadership;
-use super::snapshot::Snapshot;
-use crate::context::{NamedTenant, Principal};
-use crate::error::Error;
-use crate::keyring::Keyring;
+use futures_util::future::BoxFuture;
+use miroir_pipeline::Error;
+use miroir_pipeline::cluster::{Follow, Leadership, Snapshot};
+use miroir_pipeline::context::Principal;
+use miroir_pipeline::keyring::Keyring;
 use miroir_store::StoreError;
 use miroir_store::records::{TenantMapping, Tenants};
+
+use super::NamedTenant;
 
 /// Longest name of a tenant, in bytes.
 pub const MAX_NAME: usize = 128;
@@ -56,11 +58,7 @@ impl TenantDirectory {
         self.store.is_some()
     }
 
-    /// Reads the store anew.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn follow(&self) -> Result<(), StoreError> {
+    async fn read(&self) -> Result<(), StoreError> {
         let Some(store) = &self.store else { return Ok(()) };
         let writer = self.known.write().await;
         let row = |row: TenantMapping| {
@@ -107,7 +105,7 @@ impl TenantDirectory {
         self.leadership.ensure_leader()?;
         let Some(store) = &self.store else { return Ok(()) };
         store.put(mapping).await?;
-        self.follow().await?;
+        self.read().await?;
         Ok(self.leadership.publish_and_wait().await?)
     }
 
@@ -120,9 +118,15 @@ impl TenantDirectory {
         self.leadership.ensure_leader()?;
         let Some(store) = &self.store else { return Ok(false) };
         let was_there = store.delete(api_key_hash).await?;
-        self.follow().await?;
+        self.read().await?;
         self.leadership.publish_and_wait().await?;
         Ok(was_there)
+    }
+}
+
+impl Follow for TenantDirectory {
+    fn follow(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.read())
     }
 }
 

@@ -2,22 +2,22 @@
 //! `-Reset` after the IETF's `draft-ietf-httpapi-ratelimit-headers` (up to version 06, which named
 //! them so), and `Retry-After`.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use miroir_pipeline::Error;
+use miroir_pipeline::codec::HeaderCodec;
+use miroir_pipeline::extension::Extension;
+use miroir_pipeline::meta::Meta;
 use miroir_store::records::{Limit, Verdict};
 
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
-/// Who is at the other end of the connection; in a request's extensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub IpAddr);
-
-/// What is left of one limit.
+/// What is left of one limit; in the [`Meta`] of an answer, and in an [`Error`] that refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Requests within the limit's time.
@@ -28,6 +28,31 @@ pub struct Quota {
     pub reset: u64,
     /// Seconds until one would be, where this one was not.
     pub retry_after: Option<u64>,
+}
+
+impl Extension for Quota {}
+
+/// Shows the quotas of answers and refusals.
+#[derive(Clone, Copy, Debug)]
+struct QuotaHeaders;
+
+impl HeaderCodec for QuotaHeaders {
+    fn encode(&self, meta: &Meta, headers: &mut HeaderMap) {
+        if let Some(quota) = meta.get::<Quota>() {
+            quota.tell(headers);
+        }
+    }
+
+    fn encode_error(&self, error: &Error, headers: &mut HeaderMap) {
+        if let Some(quota) = error.get::<Quota>() {
+            quota.tell(headers);
+        }
+    }
+}
+
+/// The headers of limits.
+pub(crate) fn codec() -> Arc<dyn HeaderCodec> {
+    Arc::new(QuotaHeaders)
 }
 
 fn seconds(span: Duration) -> u64 {

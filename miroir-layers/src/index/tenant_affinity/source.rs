@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::cluster::tenants::{MAX_NAME, TenantDirectory, is_name};
-use crate::context::{NamedTenant, Principal};
-use crate::error::Error;
-use crate::keyring::Keyring;
+use miroir_pipeline::codec::HeaderCodec;
+use miroir_pipeline::context::Principal;
+use miroir_pipeline::keyring::Keyring;
+use miroir_pipeline::{Context, Error};
+
+use super::NamedTenant;
+use super::directory::{MAX_NAME, TenantDirectory, is_name};
 
 /// Where the name of a tenant comes from.
 #[derive(Clone, Debug)]
@@ -53,6 +56,15 @@ impl TenantSource {
                 }
             }
         }
+    }
+}
+
+impl HeaderCodec for TenantSource {
+    fn decode(&self, headers: &HeaderMap, cx: &mut Context) -> Result<(), Error> {
+        if let Some(tenant) = self.of(headers, &cx.principal)? {
+            cx.insert(tenant);
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,39 @@
+//! What layers share.
+
+use std::sync::Arc;
+
+use miroir_layers::edge::rate_limit::Limiter;
+use miroir_layers::index::tenant_affinity::TenantDirectory;
+use miroir_pipeline::keyring::Keyring;
+use miroir_pipeline::node::Scores;
+use miroir_store::{Stores, memory};
+
+/// What layers share with each other and with the stages.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Parts {
+    /// How nodes are doing.
+    pub scores: Arc<Scores>,
+    /// Where state is kept.
+    pub stores: Stores,
+    /// Where requests are counted.
+    pub limiter: Limiter,
+    /// The API keys, from which their holders are known.
+    pub keyring: Arc<Keyring>,
+    /// Which tenants API keys are of; nobody's while
+    /// [`Options::tenant_affinity`](crate::Options::tenant_affinity) does not ask for it.
+    pub tenants: Arc<TenantDirectory>,
+}
+
+impl Parts {
+    /// Parts that share nothing with a cluster: to look at stacks that nothing is built of.
+    pub(crate) fn of_nobody() -> Self {
+        Self {
+            scores: Arc::default(),
+            stores: memory::open(),
+            limiter: Limiter::new(memory::buckets()),
+            keyring: Arc::new(Keyring::new(None)),
+            tenants: Arc::default(),
+        }
+    }
+}
