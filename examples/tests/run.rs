@@ -1,6 +1,8 @@
 //! Every example runs and says what it should.
 #![allow(clippy::duplicate_mod, reason = "each example is a program with its own copy of `common`")]
 
+#[path = "../slow_queries/capability.rs"]
+mod capability;
 #[allow(dead_code, unreachable_pub, reason = "a program of its own, with its `main`")]
 #[path = "../custom_layer.rs"]
 mod custom_layer;
@@ -19,6 +21,8 @@ mod operations_only;
 #[allow(dead_code, reason = "the example's `main`")]
 #[path = "../quickstart.rs"]
 mod quickstart;
+#[path = "../slow_queries/tests.rs"]
+mod slow_queries;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn quickstart_finds_the_film() {
@@ -38,7 +42,8 @@ async fn custom_layers_see_what_they_should() {
 fn the_guide_to_layers_quotes_the_example() {
     let guide = include_str!("../../docs/write-a-layer.md");
     let lines = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
-    let example = lines(include_str!("../custom_layer.rs"));
+    let code = [include_str!("../custom_layer.rs"), include_str!("../slow_queries/main.rs")];
+    let example = lines(&code.concat());
     let blocks: Vec<&str> = guide
         .split("```rust\n")
         .skip(1)
