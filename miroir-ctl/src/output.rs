@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 
 use crate::client::Answer;
-use crate::trouble::{Code, Trouble};
+use crate::error::{Code, CtlError};
 
 /// Where it is printed, and how.
 pub struct Output {
@@ -192,8 +192,8 @@ impl Output {
         let _ = writeln!(self.err, "note: {text}");
     }
 
-    pub(crate) fn complain(&mut self, trouble: &Trouble) {
-        let _ = writeln!(self.err, "{trouble}");
+    pub(crate) fn complain(&mut self, error: &CtlError) {
+        let _ = writeln!(self.err, "{error}");
     }
 
     /// How the program ends; a reader that has gone is no fault.

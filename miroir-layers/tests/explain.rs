@@ -9,7 +9,7 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use miroir_api::{GroupId, IndexUid, ShardId};
 use miroir_control::Miroir;
-use miroir_core::hints::Strength;
+use miroir_core::hints::Priority;
 use miroir_core::routing::ShardSet;
 use miroir_core::topology::Node;
 use miroir_layers::leaf::{FailoverLayer, HedgeLayer, HedgeOptions};
@@ -98,9 +98,9 @@ async fn service(explain: ExplainOptions, narrow: Narrow) -> Service {
             let planner = from_fn(move |mut request: index::Request, next: Next<_>| async move {
                 if let Some(shard) = narrow {
                     let only = ShardSet::single(ShardId(shard), request.index.shards);
-                    request.hints.shards(only, "query_planner", Strength::Must);
-                    request.hints.group(GroupId(1), "tenant_affinity", Strength::Prefer);
-                    request.hints.group(GroupId(0), "session_pinning", Strength::Must);
+                    request.hints.shards(only, "query_planner", Priority::Must);
+                    request.hints.group(GroupId(1), "tenant_affinity", Priority::Prefer);
+                    request.hints.group(GroupId(0), "session_pinning", Priority::Must);
                 }
                 next.run(request).await
             });

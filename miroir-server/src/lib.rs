@@ -17,12 +17,12 @@
 mod admin;
 pub mod config;
 mod edge;
-mod envelope;
 pub mod metrics;
 mod mount;
 mod paths;
 mod peers;
 mod refusal;
+mod resources;
 pub mod serve;
 mod shadow;
 pub mod stack;

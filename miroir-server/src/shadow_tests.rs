@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use miroir::Context;
 use miroir::operation::Operation;
-use miroir::query::{Original, Search};
+use miroir::query::{ClientRequest, Search};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
 
 fn request() -> operation::Request {
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: "/search".to_owned(),
         query: None,

@@ -66,7 +66,7 @@ pub struct FaultOptions {
 
 /// What happens to one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Fate {
+struct Injected {
     delay: Option<Duration>,
     error: bool,
 }
@@ -85,13 +85,13 @@ fn unit(input: u64) -> f64 {
 }
 
 impl FaultOptions {
-    fn fate(&self, call: u64) -> Fate {
+    fn injected(&self, call: u64) -> Injected {
         let base = mix(self.seed ^ mix(call));
         let delay = (unit(base ^ 1) < self.delays).then(|| {
             let span = self.delay.end.saturating_sub(self.delay.start);
             self.delay.start + span.mul_f64(unit(base ^ 2))
         });
-        Fate { delay, error: unit(base ^ 3) < self.errors }
+        Injected { delay, error: unit(base ^ 3) < self.errors }
     }
 }
 
@@ -103,9 +103,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn fate(&self) -> Fate {
+    fn injected(&self) -> Injected {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        self.options.lock().expect("no panic holds this lock").fate(call)
+        self.options.lock().expect("no panic holds this lock").injected(call)
     }
 
     fn count(&self, fault: &'static str) {
@@ -153,17 +153,17 @@ impl Middleware<Request> for FaultLayer {
         request: Request,
         next: Ready<'_, S>,
     ) -> Reply<Request, S> {
-        let fate = self.shared.fate();
-        if fate == Fate::default() {
+        let injected = self.shared.injected();
+        if injected == Injected::default() {
             return next.pass(request);
         }
         let (shared, next) = (Arc::clone(&self.shared), next.take());
         Reply::boxed(async move {
-            if let Some(delay) = fate.delay {
+            if let Some(delay) = injected.delay {
                 shared.count("delay");
                 tokio::time::sleep(delay).await;
             }
-            if fate.error {
+            if injected.error {
                 shared.count("error");
                 return Err(Error::node(&shared.node, NodeFailure::Injected));
             }

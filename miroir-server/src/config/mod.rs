@@ -10,12 +10,12 @@
 //!
 //! A block is the options of what it configures, which stand beside that; see [`miroir::options`].
 
+mod auto_bool;
 mod blocks;
 mod error;
 mod flags;
 mod load;
 mod schema;
-mod switch;
 mod text;
 mod validate;
 
@@ -44,10 +44,10 @@ use miroir_layers::node::{BreakerOptions, LimitOptions};
 use miroir_layers::operation::{AliasOptions, IdempotencyOptions, ShadowOptions};
 use serde::{Deserialize, Serialize};
 
+pub use self::auto_bool::AutoBool;
 pub use self::blocks::*;
 pub use self::error::ConfigErrors;
 pub use self::flags::Flags;
-pub use self::switch::Switch;
 pub use miroir::options::{ConfigError, REDACTED, Secret};
 
 /// Declares [`Config`]. A block is one line: its key, and the options that are its keys.
@@ -173,7 +173,7 @@ impl Config {
     /// Whether other pods may use the same store.
     pub fn is_shared(&self) -> bool {
         self.task_store.backend == TaskStoreBackend::Redis
-            && self.leader_election.enabled != Switch::Off
+            && self.leader_election.enabled != AutoBool::Off
     }
 
     /// The key nodes are called with.

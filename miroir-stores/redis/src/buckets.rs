@@ -7,12 +7,12 @@ use miroir_store::Answer;
 use miroir_store::records::{Buckets, Limit, Verdict};
 use time::OffsetDateTime;
 
-use crate::link::{Args, Link};
+use crate::connection::{Args, SharedConnection};
+use crate::error::RedisFailure;
 use crate::scripts::BUCKETS_TAKE;
-use crate::trouble::Trouble;
 
 #[derive(Debug)]
-pub(crate) struct RedisBuckets(pub(crate) Arc<Link>);
+pub(crate) struct RedisBuckets(pub(crate) Arc<SharedConnection>);
 
 impl Buckets for RedisBuckets {
     fn take(&self, key: &str, limit: Limit, _: OffsetDateTime) -> Answer<'_, Verdict> {
@@ -20,7 +20,7 @@ impl Buckets for RedisBuckets {
         Box::pin(async move {
             let value = self.0.script(&BUCKETS_TAKE, args).await?;
             let (allowed, remaining, retry, reset): (u8, u32, u64, u64) =
-                redis::from_redis_value(value).map_err(Trouble::odd)?;
+                redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             Ok(Verdict {
                 allowed: allowed == 1,
                 remaining,

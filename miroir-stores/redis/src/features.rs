@@ -6,19 +6,19 @@ use std::sync::Arc;
 use miroir_store::{Answer, Features};
 use redis::cmd;
 
-use crate::link::{Args, Link};
+use crate::connection::{Args, SharedConnection};
+use crate::error::RedisFailure;
 use crate::scripts::FEATURES_SET;
-use crate::trouble::Trouble;
 
 #[derive(Debug)]
-pub(crate) struct RedisFeatures(pub(crate) Arc<Link>);
+pub(crate) struct RedisFeatures(pub(crate) Arc<SharedConnection>);
 
 impl Features for RedisFeatures {
     fn list(&self) -> Answer<'_, Vec<(String, bool)>> {
         Box::pin(async move {
             let value = self.0.read(cmd("HGETALL").arg(self.0.key("features"))).await?;
             let features: BTreeMap<String, bool> =
-                redis::from_redis_value(value).map_err(Trouble::odd)?;
+                redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             Ok(features.into_iter().collect())
         })
     }

@@ -6,11 +6,11 @@ use miroir_api::IndexUid;
 use miroir_store::{Answer, IndexChange, IndexEntry, Indexes, StoreError};
 use redis::cmd;
 
-use crate::link::{Args, Link, decode, encode, number, text, texts};
+use crate::connection::{Args, SharedConnection, decode, encode, number, text, texts};
 use crate::scripts::{INDEXES_CHANGE, INDEXES_LIST};
 
 #[derive(Debug)]
-pub(crate) struct RedisIndexes(pub(crate) Arc<Link>);
+pub(crate) struct RedisIndexes(pub(crate) Arc<SharedConnection>);
 
 impl RedisIndexes {
     async fn write(&self, changes: Vec<IndexChange>) -> Result<bool, StoreError> {

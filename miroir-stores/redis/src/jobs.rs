@@ -8,14 +8,14 @@ use redis::Value;
 use serde_json::Value as Json;
 use time::OffsetDateTime;
 
-use crate::link::{Args, Link, decode, number};
+use crate::connection::{Args, SharedConnection, decode, number};
+use crate::error::RedisFailure;
 use crate::scripts::{
     JOBS_ADVANCE, JOBS_CLAIM, JOBS_FAIL, JOBS_FINISH, JOBS_LIST, JOBS_PUT, JOBS_REMOVE,
 };
-use crate::trouble::Trouble;
 
 #[derive(Debug)]
-pub(crate) struct RedisJobs(pub(crate) Arc<Link>);
+pub(crate) struct RedisJobs(pub(crate) Arc<SharedConnection>);
 
 fn push(args: &mut Args, jobs: &[NewJob]) {
     for job in jobs {
@@ -27,14 +27,14 @@ fn push(args: &mut Args, jobs: &[NewJob]) {
 
 fn job(row: &[String]) -> Result<Job, StoreError> {
     let [id, kind, payload, cursor, attempt, error] = row else {
-        return Err(Trouble::odd("a job with other fields").into());
+        return Err(RedisFailure::odd("a job with other fields").into());
     };
     Ok(Job {
         id: id.clone(),
         kind: kind.clone(),
         payload: decode(payload)?,
         cursor: decode(cursor)?,
-        attempt: attempt.parse().map_err(Trouble::odd)?,
+        attempt: attempt.parse().map_err(RedisFailure::odd)?,
         error: (!error.is_empty()).then(|| error.clone()),
     })
 }
@@ -55,7 +55,7 @@ impl Jobs for RedisJobs {
     fn claim(&self, kind: &str, _: OffsetDateTime, ttl: Duration) -> Answer<'_, Option<Job>> {
         let args = Args::new().with(kind).with(ttl.as_millis());
         Box::pin(async move {
-            let row = crate::link::texts(self.0.script(&JOBS_CLAIM, args).await?)?;
+            let row = crate::connection::texts(self.0.script(&JOBS_CLAIM, args).await?)?;
             if row.is_empty() { Ok(None) } else { job(&row).map(Some) }
         })
     }
@@ -94,7 +94,8 @@ impl Jobs for RedisJobs {
         let args = Args::new().with(kind);
         Box::pin(async move {
             let value: Value = self.0.script(&JOBS_LIST, args).await?;
-            let rows: Vec<Vec<String>> = redis::from_redis_value(value).map_err(Trouble::odd)?;
+            let rows: Vec<Vec<String>> =
+                redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             rows.iter().map(|row| job(row)).collect()
         })
     }

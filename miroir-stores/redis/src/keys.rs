@@ -10,14 +10,14 @@ use redis::cmd;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::link::{Args, Link, decode, encode, number, text, texts};
+use crate::connection::{Args, SharedConnection, decode, encode, number, text, texts};
 use crate::scripts::{KEYS_DELETE, KEYS_INSERT, KEYS_LIST, KEYS_UPDATE};
 
 /// How often a change is tried on what others change meanwhile.
 const ATTEMPTS: usize = 100;
 
 #[derive(Debug)]
-pub(crate) struct RedisKeys(pub(crate) Arc<Link>);
+pub(crate) struct RedisKeys(pub(crate) Arc<SharedConnection>);
 
 impl RedisKeys {
     async fn write(&self, how: &str, keys: Vec<ApiKey>) -> Result<bool, StoreError> {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use miroir_store::{Answer, Lease, Leases, StoreError};
 use time::OffsetDateTime;
 
-use crate::link::{Args, Link, number};
+use crate::connection::{Args, SharedConnection, number};
 use crate::scripts::{LEASES_ACQUIRE, LEASES_END};
 
 #[derive(Debug)]
-pub(crate) struct RedisLeases(pub(crate) Arc<Link>);
+pub(crate) struct RedisLeases(pub(crate) Arc<SharedConnection>);
 
 impl RedisLeases {
     async fn end(&self, lease: Lease, more: Duration) -> Result<bool, StoreError> {

@@ -8,17 +8,17 @@ use redis::Value;
 use serde_json::Value as Json;
 use time::OffsetDateTime;
 
-use crate::link::{Args, Link, decode, encode, number, texts};
+use crate::connection::{Args, SharedConnection, decode, encode, number, texts};
+use crate::error::RedisFailure;
 use crate::scripts::{NOTES_PUT, NOTES_TAKE, PODS_LEAVE, PODS_RAISE, PODS_REPORT, PODS_ROSTER};
-use crate::trouble::Trouble;
 
 #[derive(Debug)]
-pub(crate) struct RedisPods(pub(crate) Arc<Link>);
+pub(crate) struct RedisPods(pub(crate) Arc<SharedConnection>);
 
 fn roster(value: Value) -> Result<Roster, StoreError> {
     let mut lines = texts(value)?.into_iter();
-    let epoch = lines.next().ok_or_else(|| Trouble::odd("no epoch"))?;
-    let epoch = epoch.parse().map_err(Trouble::odd)?;
+    let epoch = lines.next().ok_or_else(|| RedisFailure::odd("no epoch"))?;
+    let epoch = epoch.parse().map_err(RedisFailure::odd)?;
     let mut pods: Vec<PodReport> = lines.map(|report| decode(&report)).collect::<Result<_, _>>()?;
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Roster { epoch, pods })
@@ -37,7 +37,7 @@ impl Pods for RedisPods {
         Box::pin(async move { roster(self.0.script(&PODS_ROSTER, Args::new()).await?) })
     }
 
-    fn raise(&self) -> Answer<'_, u64> {
+    fn bump_epoch(&self) -> Answer<'_, u64> {
         Box::pin(async move { number(self.0.script(&PODS_RAISE, Args::new()).await?) })
     }
 

@@ -7,19 +7,19 @@ use miroir_store::{Answer, Rules};
 use redis::cmd;
 use serde_json::Value;
 
-use crate::link::{Args, Link, decode};
+use crate::connection::{Args, SharedConnection, decode};
+use crate::error::RedisFailure;
 use crate::scripts::{RULES_DELETE, RULES_PUT};
-use crate::trouble::Trouble;
 
 #[derive(Debug)]
-pub(crate) struct RedisRules(pub(crate) Arc<Link>);
+pub(crate) struct RedisRules(pub(crate) Arc<SharedConnection>);
 
 impl Rules for RedisRules {
     fn list(&self) -> Answer<'_, Vec<(String, Value)>> {
         Box::pin(async move {
             let value = self.0.read(cmd("HGETALL").arg(self.0.key("rules"))).await?;
             let records: BTreeMap<String, String> =
-                redis::from_redis_value(value).map_err(Trouble::odd)?;
+                redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             records.into_iter().map(|(uid, record)| Ok((uid, decode(&record)?))).collect()
         })
     }

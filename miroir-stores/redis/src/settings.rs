@@ -7,12 +7,12 @@ use miroir_api::NodeId;
 use miroir_store::{Answer, SettingsVersions, StoreError};
 use redis::cmd;
 
-use crate::link::{Args, Link};
+use crate::connection::{Args, SharedConnection};
+use crate::error::RedisFailure;
 use crate::scripts::{SETTINGS_FORGET, SETTINGS_SET};
-use crate::trouble::Trouble;
 
 #[derive(Debug)]
-pub(crate) struct RedisSettingsVersions(pub(crate) Arc<Link>);
+pub(crate) struct RedisSettingsVersions(pub(crate) Arc<SharedConnection>);
 
 impl SettingsVersions for RedisSettingsVersions {
     fn set(&self, index: &str, node: &NodeId, version: u64) -> Answer<'_, ()> {
@@ -28,9 +28,9 @@ impl SettingsVersions for RedisSettingsVersions {
         Box::pin(async move {
             let value = self.0.read(cmd("HGETALL").arg(key)).await?;
             let versions: BTreeMap<String, u64> =
-                redis::from_redis_value(value).map_err(Trouble::odd)?;
+                redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             let node = |(node, version): (String, u64)| {
-                Ok((NodeId::new(&node).map_err(Trouble::odd)?, version))
+                Ok((NodeId::new(&node).map_err(RedisFailure::odd)?, version))
             };
             let mut versions: Vec<_> =
                 versions.into_iter().map(node).collect::<Result<_, StoreError>>()?;

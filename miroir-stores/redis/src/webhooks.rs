@@ -7,19 +7,19 @@ use miroir_store::{Answer, Webhook, Webhooks};
 use redis::cmd;
 use uuid::Uuid;
 
-use crate::link::{Args, Link, decode, encode, number};
+use crate::connection::{Args, SharedConnection, decode, encode, number};
+use crate::error::RedisFailure;
 use crate::scripts::{WEBHOOKS_DELETE, WEBHOOKS_PUT};
-use crate::trouble::Trouble;
 
 #[derive(Debug)]
-pub(crate) struct RedisWebhooks(pub(crate) Arc<Link>);
+pub(crate) struct RedisWebhooks(pub(crate) Arc<SharedConnection>);
 
 impl Webhooks for RedisWebhooks {
     fn list(&self) -> Answer<'_, Vec<Webhook>> {
         Box::pin(async move {
             let value = self.0.read(cmd("HGETALL").arg(self.0.key("webhooks"))).await?;
             let records: BTreeMap<String, String> =
-                redis::from_redis_value(value).map_err(Trouble::odd)?;
+                redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             records.values().map(|record| decode(record)).collect()
         })
     }

@@ -14,7 +14,7 @@ pub mod task_state;
 mod types;
 pub mod watched;
 
-use miroir_core::view::Stale;
+use miroir_core::view::StaleReplica;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,13 +114,13 @@ pub trait Indexes: Send + Sync + fmt::Debug {
 pub trait Replicas: Send + Sync + fmt::Debug {
     /// Remembers, all or nothing. A stronger kind replaces a weaker one for the same key
     /// (`node`, `index`, `shard`); marking again raises the row's `generation`.
-    fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()>;
+    fn mark(&self, stale: Vec<StaleReplica>) -> Answer<'_, ()>;
     /// Everything remembered, ordered by node, index, shard.
-    fn list(&self) -> Answer<'_, Vec<Stale>>;
+    fn list(&self) -> Answer<'_, Vec<StaleReplica>>;
     /// Forgets one row if its generation is still the given one. Returns whether it did, so that a
     /// repair that raced with a new miss does not clear it.
-    fn clear(&self, stale: Stale) -> Answer<'_, bool>;
-    /// Forgets everything about an index, for all nodes, except [`miroir_core::view::StaleKind::Deleted`] rows.
+    fn clear(&self, stale: StaleReplica) -> Answer<'_, bool>;
+    /// Forgets everything about an index, for all nodes, except [`miroir_core::view::CatchUp::Deleted`] rows.
     fn forget_index(&self, index: &str) -> Answer<'_, ()>;
 }
 
@@ -221,7 +221,7 @@ pub trait Pods: Send + Sync + fmt::Debug {
     /// The newest epoch, and the pods whose word still counts, by name.
     fn roster(&self, now: OffsetDateTime) -> Answer<'_, Roster>;
     /// Raises the epoch by one; returns the new one.
-    fn raise(&self) -> Answer<'_, u64>;
+    fn bump_epoch(&self) -> Answer<'_, u64>;
     /// Takes back a pod's word.
     fn leave(&self, name: &str) -> Answer<'_, ()>;
     /// Leaves a note for whoever leads. Anybody may.

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::task_state::{self, TaskProtocol};
-use miroir_core::documents::Letters;
+use miroir_core::documents::IdCase;
 
 /// A task on one node that belongs to a task of Miroir.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -361,9 +361,9 @@ pub struct IndexEntry {
     /// Hash of the committed settings as nodes show them, in hexadecimal, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings_hash: Option<String>,
-    /// The letters its ids have had.
-    #[serde(default = "Letters::any", skip_serializing_if = "Letters::is_any")]
-    pub letters: Letters,
+    /// Case of the letters that ids have had; both where nobody watched. Stored as `letters`.
+    #[serde(rename = "letters", default = "IdCase::any", skip_serializing_if = "IdCase::is_any")]
+    pub id_case: IdCase,
     /// For compare-and-set.
     pub version: u64,
 }
@@ -384,7 +384,7 @@ impl IndexEntry {
             making: false,
             committed_by: None,
             settings_hash: None,
-            letters: Letters::NONE,
+            id_case: IdCase::NONE,
             version: 0,
         }
     }

@@ -10,7 +10,7 @@ use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
 use miroir_core::keys::ApiKey;
 use miroir_core::keys::request::Change;
-use miroir_core::view::Stale;
+use miroir_core::view::StaleReplica;
 use miroir_store::{
     Answer, Features, Fence, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask,
     PodReport, Pods, Replicas, Roster, Rules, SettingsVersions, StoreError, Stores, TaskPage,
@@ -275,8 +275,8 @@ impl Pods for Mortal<dyn Pods> {
     fn roster(&self, _: OffsetDateTime) -> Answer<'_, Roster> {
         self.life.guard(move || self.inner.roster(self.life.common.now()))
     }
-    fn raise(&self) -> Answer<'_, u64> {
-        self.life.change(move || self.inner.raise())
+    fn bump_epoch(&self) -> Answer<'_, u64> {
+        self.life.change(move || self.inner.bump_epoch())
     }
     fn leave(&self, name: &str) -> Answer<'_, ()> {
         let name = name.to_owned();
@@ -311,16 +311,16 @@ impl Indexes for Mortal<dyn Indexes> {
 }
 
 impl Replicas for Mortal<dyn Replicas> {
-    fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()> {
+    fn mark(&self, stale: Vec<StaleReplica>) -> Answer<'_, ()> {
         if self.life.loses_marks.load(Ordering::Relaxed) {
             return Box::pin(async { Ok(()) });
         }
         self.life.change(move || self.inner.mark(stale))
     }
-    fn list(&self) -> Answer<'_, Vec<Stale>> {
+    fn list(&self) -> Answer<'_, Vec<StaleReplica>> {
         self.life.guard(move || self.inner.list())
     }
-    fn clear(&self, stale: Stale) -> Answer<'_, bool> {
+    fn clear(&self, stale: StaleReplica) -> Answer<'_, bool> {
         self.life.change(move || self.inner.clear(stale))
     }
     fn forget_index(&self, index: &str) -> Answer<'_, ()> {

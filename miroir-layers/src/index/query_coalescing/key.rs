@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use miroir_core::hints::{Hints, Strength};
+use miroir_core::hints::{Hints, Priority};
 use miroir_core::topology::Topology;
 use miroir_core::view::StaleMap;
 use miroir_pipeline::context::Class;
@@ -33,7 +33,7 @@ impl Key {
     /// Whether a request is one of those that are shared, were it not to be explained.
     pub(super) fn would_be(request: &Request) -> bool {
         let must = |hints: &Hints| {
-            hints.group.as_ref().is_some_and(|group| group.strength == Strength::Must)
+            hints.group.as_ref().is_some_and(|group| group.priority == Priority::Must)
         };
         // A session may not see less than its own writes.
         request.cx.session.is_none()

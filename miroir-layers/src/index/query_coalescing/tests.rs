@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use miroir_api::{GroupId, NodeId};
-use miroir_core::hints::{Hints, Strength};
+use miroir_core::hints::{Hints, Priority};
 use miroir_core::topology::Topology;
 use miroir_pipeline::context::{Class, Context};
 use miroir_pipeline::deadline::Deadline;
 use miroir_pipeline::error::ErrorKind;
 use miroir_pipeline::index::{Deletion, Operation, Request, Response, Write};
 use miroir_pipeline::meta::Meta;
-use miroir_pipeline::query::{FetchOne, List, Original, RawObject, Search, SearchKind};
+use miroir_pipeline::query::{ClientRequest, FetchOne, List, RawObject, Search, SearchKind};
 use miroir_pipeline::{Error, NodeFailure};
 use miroir_test::contract::contract;
 use miroir_test::layered;
@@ -37,7 +37,7 @@ impl World {
     }
 
     fn request(&self, op: Operation, body: &str) -> Request {
-        let original = Original {
+        let original = ClientRequest {
             method: http::Method::POST,
             path: "/search".into(),
             query: None,
@@ -194,7 +194,7 @@ async fn only_the_same_question_is_shared() {
         ("topology", |r| r.topology = Arc::new(topology(2, 1))),
         ("stale", |r| r.stale = Arc::default()),
         ("avoid", |r| r.hints.avoid.push(NodeId::new("a").unwrap())),
-        ("group", |r| r.hints.group(GroupId(0), "tenant_affinity", Strength::Prefer)),
+        ("group", |r| r.hints.group(GroupId(0), "tenant_affinity", Priority::Prefer)),
         ("floor", |r| r.cx.min_settings_version = Some(1)),
         ("over-fetch", |r| r.cx.over_fetch = Some(2)),
         ("metadata", |r| Arc::make_mut(&mut r.original).metadata = true),
@@ -207,7 +207,7 @@ async fn only_the_same_question_is_shared() {
         assert_eq!(joins(other.clone(), other).await, *what != "class", "{what}");
     }
     let mut pinned = world.shoes();
-    pinned.hints.group(GroupId(0), "session_pinning", Strength::Must);
+    pinned.hints.group(GroupId(0), "session_pinning", Priority::Must);
     assert!(!joins(pinned.clone(), pinned).await);
     // Who asks, and when they give up, is nobody's business.
     let mut other = world.shoes();

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use miroir_core::documents::Letters;
-use miroir_core::filter::Wide;
-use miroir_core::hints::{Ask, Hints, Strength};
+use miroir_core::documents::IdCase;
+use miroir_core::filter::NotNarrowed;
+use miroir_core::hints::{Hint, Hints, Priority};
 use miroir_core::routing::{ShardSet, shard_of};
 use miroir_pipeline::Placed;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::explain::{Explain, WarningKind};
 use miroir_pipeline::index::{Deletion, Operation, Request, Response, Union, Write};
 use miroir_pipeline::meta::Meta;
-use miroir_pipeline::query::{FetchOne, List, Original, RawObject, Search, SearchKind};
+use miroir_pipeline::query::{ClientRequest, FetchOne, List, RawObject, Search, SearchKind};
 use miroir_test::contract::contract;
 use miroir_test::layered;
 
@@ -25,7 +25,7 @@ use crate::fixtures::{entry, topology};
 const SHARDS: u32 = 64;
 
 fn request(op: Operation) -> Request {
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: "/search".into(),
         query: None,
@@ -34,7 +34,7 @@ fn request(op: Operation) -> Request {
         metadata: false,
     };
     let index = miroir_store::IndexEntry {
-        letters: Letters { lower: true, upper: false },
+        id_case: IdCase { lower: true, upper: false },
         ..entry("a", SHARDS)
     };
     Request {
@@ -120,7 +120,7 @@ async fn whatever_reads_by_filter_is_narrowed() {
         let value = of(&["1", "ab"]);
         assert_eq!(
             asked,
-            Some(Ask { value, by: QueryPlannerLayer::NAME, strength: Strength::Must }),
+            Some(Hint { value, by: QueryPlannerLayer::NAME, priority: Priority::Must }),
             "{kind}"
         );
     }
@@ -136,18 +136,18 @@ async fn what_is_not_pinned_passes_as_it_came() {
     let fetch = FetchOne { id: "1".to_owned(), query: None };
     let unread = Search { kind: SearchKind::Hits, body: None, rules: None };
     for (read, why) in [
-        (hits("{\"q\":\"a\"}"), Wide::NoFilter),
-        (hits("{\"filter\":null}"), Wide::NoFilter),
-        (hits("{\"filter\":[]}"), Wide::NoFilter),
-        (hits("{\"filter\":\"id = 1 OR color = red\"}"), Wide::NotPinned),
-        (hits("{\"filter\":\"id = 1 and id = 1\"}"), Wide::Unread),
-        (hits("{\"filter\":7}"), Wide::Unread),
-        (keyless, Wide::NoKey),
-        (nested, Wide::NestedKey),
-        (union(&["{\"filter\":\"id = 1\"}", "{\"q\":\"b\"}"]), Wide::NoFilter),
-        (union(&["{\"filter\":\"id = 1\"}", "{\"filter\":\"b = 1\"}"]), Wide::NotPinned),
-        (request(Operation::FetchOne(Arc::new(fetch))), Wide::NoFilter),
-        (request(Operation::Search(Arc::new(unread))), Wide::NoFilter),
+        (hits("{\"q\":\"a\"}"), NotNarrowed::NoFilter),
+        (hits("{\"filter\":null}"), NotNarrowed::NoFilter),
+        (hits("{\"filter\":[]}"), NotNarrowed::NoFilter),
+        (hits("{\"filter\":\"id = 1 OR color = red\"}"), NotNarrowed::NotPinned),
+        (hits("{\"filter\":\"id = 1 and id = 1\"}"), NotNarrowed::Unread),
+        (hits("{\"filter\":7}"), NotNarrowed::Unread),
+        (keyless, NotNarrowed::NoKey),
+        (nested, NotNarrowed::NestedKey),
+        (union(&["{\"filter\":\"id = 1\"}", "{\"q\":\"b\"}"]), NotNarrowed::NoFilter),
+        (union(&["{\"filter\":\"id = 1\"}", "{\"filter\":\"b = 1\"}"]), NotNarrowed::NotPinned),
+        (request(Operation::FetchOne(Arc::new(fetch))), NotNarrowed::NoFilter),
+        (request(Operation::Search(Arc::new(unread))), NotNarrowed::NoFilter),
     ] {
         assert_eq!(layer.plan(&read), Err(why));
         assert!(!why.to_string().is_empty());
@@ -163,13 +163,13 @@ async fn the_number_of_literals_is_bounded() {
     let two = hits("{\"filter\":\"id IN [1, 2, 2]\"}");
     assert_eq!(layer.plan(&two).unwrap().ids, 2);
     let three = hits("{\"filter\":\"id IN [1, 2, 3]\"}");
-    assert_eq!(layer.plan(&three), Err(Wide::TooMany));
+    assert_eq!(layer.plan(&three), Err(NotNarrowed::TooMany));
 }
 
 #[tokio::test(start_paused = true)]
 async fn shards_that_another_layer_asked_for_stay() {
     let mut read = hits("{\"filter\":\"id = 1\"}");
-    read.hints.shards(of(&["9"]), "other", Strength::Prefer);
+    read.hints.shards(of(&["9"]), "other", Priority::Prefer);
     let asked = hints(&QueryPlannerLayer::default(), read).await.shards.unwrap();
     assert_eq!((asked.value, asked.by), (of(&["9"]), "other"));
 }
@@ -207,18 +207,18 @@ async fn all_shards_are_no_hint() {
 #[test]
 fn plans_are_kept_and_bounded() {
     let keys =
-        |letters, shards| miroir_core::filter::Keys { primary_key: Some("id"), letters, shards };
+        |id_case, shards| miroir_core::filter::Keys { primary_key: Some("id"), id_case, shards };
     let plans = Plans::new(8);
-    let first = plans.plan("\"id = a\"", &keys(Letters::ANY, 64));
-    assert!(Arc::ptr_eq(&first, &plans.plan("\"id = a\"", &keys(Letters::ANY, 64))));
+    let first = plans.plan("\"id = a\"", &keys(IdCase::ANY, 64));
+    assert!(Arc::ptr_eq(&first, &plans.plan("\"id = a\"", &keys(IdCase::ANY, 64))));
     // Another number of shards, or what is known of ids, is another plan.
-    for keys in [keys(Letters::NONE, 64), keys(Letters::ANY, 63)] {
+    for keys in [keys(IdCase::NONE, 64), keys(IdCase::ANY, 63)] {
         assert_ne!(first, plans.plan("\"id = a\"", &keys));
     }
     assert_eq!(plans.size().0, 3);
     for at in 0..4000 {
         let filter = format!("\"id = {at} AND b = '{}'\"", "x".repeat(10_000));
-        plans.plan(&filter, &keys(Letters::ANY, 16_384));
+        plans.plan(&filter, &keys(IdCase::ANY, 16_384));
     }
     let (count, bytes) = plans.size();
     assert!(count > 500 && bytes <= 16 * 1024 * 1024, "{count} plans, {bytes} bytes");

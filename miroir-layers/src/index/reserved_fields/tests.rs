@@ -9,7 +9,7 @@ use miroir_core::hints::Hints;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::index::{Deletion, Method, Response};
 use miroir_pipeline::meta::Meta;
-use miroir_pipeline::query::Original;
+use miroir_pipeline::query::ClientRequest;
 use miroir_test::contract::contract;
 use miroir_test::layered;
 
@@ -19,7 +19,7 @@ use crate::fixtures::{entry, topology};
 fn request(write: Write, origin: Origin) -> Request {
     let mut cx = Context::client("1", Duration::from_secs(1));
     cx.origin = origin;
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: "/documents".into(),
         query: None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use miroir_api::{GroupId, ShardId};
-use miroir_core::hints::Strength;
+use miroir_core::hints::Priority;
 use miroir_pipeline::context::NamedTenant;
 use miroir_pipeline::context::Origin;
 use miroir_pipeline::explain::Audience;
@@ -149,18 +149,18 @@ impl Shared {
         let own = group.filter(|_| choice.given);
         request
             .hints
-            .bar(self.options.dedicated_groups.iter().copied().filter(|g| Some(*g) != own));
+            .exclude(self.options.dedicated_groups.iter().copied().filter(|g| Some(*g) != own));
         let Some(group) = group else { return Ok(()) };
         let pinned = request.hints.group.as_ref();
-        if pinned.is_some_and(|ask| ask.strength == Strength::Must && ask.value != group) {
+        if pinned.is_some_and(|hint| hint.priority == Priority::Must && hint.value != group) {
             metrics::counter!(
                 "miroir_tenant_session_pin_override_total", "tenant" => label.to_string()
             )
             .increment(1);
             return Ok(());
         }
-        let strength = if is_whole(request, group) { Strength::Pin } else { Strength::Prefer };
-        if strength == Strength::Prefer {
+        let strength = if is_whole(request, group) { Priority::Pin } else { Priority::Prefer };
+        if strength == Priority::Prefer {
             fallback(Reason::GroupDown);
         }
         if let Some(explain) = &request.cx.explain {

@@ -26,7 +26,7 @@
 //!
 //! # Context
 //! Reads `origin` and `tenant`. Writes the hints `group` (as `tenant_affinity`, `Pin`; `Prefer` while
-//! the group lacks a shard) and `barred`.
+//! the group lacks a shard) and `excluded`.
 //!
 //! # Errors
 //! With `Fallback::Reject`: 400 `miroir_unknown_tenant`, or 401 `miroir_unmapped_key` where tenants

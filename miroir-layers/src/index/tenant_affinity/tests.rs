@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use miroir_api::{GroupId, NodeId};
-use miroir_core::hints::{Hints, Strength};
+use miroir_core::hints::{Hints, Priority};
 use miroir_core::topology::NodeEvent;
 use miroir_pipeline::Placed;
 use miroir_pipeline::context::NamedTenant;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::index::{Deletion, Operation, Request, Write};
-use miroir_pipeline::query::{Original, Search};
+use miroir_pipeline::query::{ClientRequest, Search};
 use miroir_test::contract::contract;
 use miroir_test::layered;
 use proptest::prelude::*;
@@ -35,7 +35,7 @@ fn mapped(name: &str, group: Option<u32>) -> Option<NamedTenant> {
 fn request(op: Operation, tenant: Option<NamedTenant>) -> Request {
     let mut cx = Context::client("1", Duration::from_secs(1));
     cx.tenant = tenant;
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: "/search".into(),
         query: None,
@@ -111,8 +111,8 @@ async fn tenants_stay_in_their_groups() {
     for _ in 0..3 {
         for (tenant, group) in [("A", 0), ("B", 1)] {
             let hints = hints(&options(), read(named(tenant))).await.unwrap();
-            let ask = hints.group.clone().unwrap();
-            assert_eq!((ask.by, ask.strength), (TenantAffinityLayer::NAME, Strength::Pin));
+            let hint = hints.group.clone().unwrap();
+            assert_eq!((hint.by, hint.priority), (TenantAffinityLayer::NAME, Priority::Pin));
             for turn in 0..6 {
                 assert_eq!(order(&hints, turn), [group]);
             }
@@ -148,7 +148,7 @@ async fn a_dedicated_group_is_for_nobody_else() {
     let gone = request.topology.with_event(&NodeId::new("b").unwrap(), NodeEvent::Fail).unwrap();
     request.topology = Arc::new(gone);
     let hints = hints(&options(), request).await.unwrap();
-    assert_eq!(hints.group.clone().unwrap().strength, Strength::Prefer);
+    assert_eq!(hints.group.clone().unwrap().priority, Priority::Prefer);
     assert_eq!(order(&hints, 0), [1, 2]);
 }
 
@@ -191,7 +191,7 @@ async fn a_session_wins_and_is_counted() {
     let _guard = metrics::set_default_local_recorder(&recorder);
     let pinned = |tenant, group| {
         let mut read = read(named(tenant));
-        read.hints.group(GroupId(group), SessionPinningLayer::NAME, Strength::Must);
+        read.hints.group(GroupId(group), SessionPinningLayer::NAME, Priority::Must);
         read
     };
     let found = hints(&options(), pinned("B", 2)).await.unwrap();

@@ -485,6 +485,9 @@ async fn faults_follow_from_the_seed() {
     assert!(delays.iter().all(|took| bounds.contains(took)), "{delays:?}");
 
     assert!(
-        fates(FaultOptions::default()).await.iter().all(|fate| *fate == (false, Duration::ZERO))
+        fates(FaultOptions::default())
+            .await
+            .iter()
+            .all(|injected| *injected == (false, Duration::ZERO))
     );
 }

@@ -53,7 +53,7 @@ impl Middleware<Request> for AliasLayer {
         widen(&mut request, &aliases);
         choose(&mut request.op, &aliases);
         if let Some(multi) = several(&mut request.op) {
-            stand(multi, &aliases);
+            resolve_aliases(multi, &aliases);
             return next.pass(request);
         }
         let alias = named(&mut request.op).and_then(|name| {
@@ -84,13 +84,14 @@ fn several(op: &mut Operation) -> Option<&mut Arc<MultiSearch>> {
 }
 
 /// Has queries ask what the aliases they name stand for.
-fn stand(multi: &mut Arc<MultiSearch>, aliases: &Aliases) {
+fn resolve_aliases(multi: &mut Arc<MultiSearch>, aliases: &Aliases) {
     let mut any = false;
     for alias in multi.queries().filter_map(|query| aliases.get(&query.index)) {
         count(alias);
         any = true;
     }
     if any {
-        Arc::make_mut(multi).stand(|name| aliases.get(name).map(|alias| many::names(alias)));
+        Arc::make_mut(multi)
+            .resolve_aliases(|name| aliases.get(name).map(|alias| many::names(alias)));
     }
 }

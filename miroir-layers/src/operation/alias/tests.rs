@@ -12,7 +12,7 @@ use miroir_pipeline::context::Context;
 use miroir_pipeline::operation::{
     IndexOp, MultiSearch, Operation, Request, Response, SettingsOp, TaskOp, Write,
 };
-use miroir_pipeline::query::{FetchOne, List, Original, RawObject, Search};
+use miroir_pipeline::query::{ClientRequest, FetchOne, List, RawObject, Search};
 use miroir_pipeline::{Effect, Error};
 use miroir_store::records::{Alias, Target};
 use miroir_store::{TaskQuery, clock};
@@ -47,7 +47,7 @@ fn begin() -> (Spawned<Request>, MockHandle<Request>) {
 }
 
 fn request(op: Operation) -> Request {
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: "/search".into(),
         query: None,

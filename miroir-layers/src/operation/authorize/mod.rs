@@ -29,12 +29,12 @@
 //! # Example
 //! ```
 //! use std::{sync::Arc, time::Duration};
-//! use miroir_pipeline::{Context, context::Principal, query::Original};
+//! use miroir_pipeline::{Context, context::Principal, query::ClientRequest};
 //! use miroir_pipeline::operation::{Operation, Request, SystemOp};
 //! use miroir_layers::operation::AuthorizeLayer;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
-//! let original = Original {
+//! let original = ClientRequest {
 //!     method: http::Method::GET,
 //!     path: "/version".into(),
 //!     query: None,

@@ -10,7 +10,7 @@ use miroir_api::meili::TaskKind;
 use miroir_pipeline::Error;
 use miroir_pipeline::context::{Context, Principal};
 use miroir_pipeline::operation::{Operation, Request, Response, Write};
-use miroir_pipeline::query::Original;
+use miroir_pipeline::query::ClientRequest;
 use miroir_store::clock;
 use miroir_store::records::{Began, Kept};
 use miroir_store::{NewTask, Stores, memory};
@@ -21,7 +21,7 @@ use miroir_test::{layered, mock};
 use super::*;
 
 fn write(key: Option<&str>, body: &'static str) -> Request {
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: "/documents".into(),
         query: None,

@@ -9,7 +9,7 @@ use miroir_pipeline::context::Context;
 use miroir_pipeline::context::NamedTenant;
 use miroir_pipeline::meta::Meta;
 use miroir_pipeline::operation::{Operation, Response, SystemOp};
-use miroir_pipeline::query::Original;
+use miroir_pipeline::query::ClientRequest;
 use miroir_store::memory;
 use miroir_test::contract::{cancellation, contract, readiness};
 use miroir_test::layered;
@@ -23,7 +23,7 @@ fn request(op: SystemOp, principal: Principal, tenant: Option<&str>) -> Request 
     cx.principal = principal;
     cx.tenant =
         tenant.map(|name| NamedTenant { name: Arc::from(name), listed: false, group: None });
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::GET,
         path: "/version".into(),
         query: None,

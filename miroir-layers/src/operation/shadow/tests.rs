@@ -10,7 +10,7 @@ use miroir_api::admin::{ShadowDiffs, ShadowKind, ShadowTarget};
 use miroir_core::keys::{ApiKey, Scope, Tenant};
 use miroir_pipeline::context::{Class, Context, Origin};
 use miroir_pipeline::operation::{MultiSearch, Operation, Request, Response, Write};
-use miroir_pipeline::query::{Original, RawObject, Search, SearchKind};
+use miroir_pipeline::query::{ClientRequest, RawObject, Search, SearchKind};
 use miroir_pipeline::{Error, NodeFailure, Stack};
 use miroir_test::contract::{cancellation, contract, readiness};
 use miroir_test::layered;
@@ -21,8 +21,8 @@ use tokio::time::{Instant, advance};
 use super::*;
 use crate::operation::AuthorizeLayer;
 
-fn original(method: Method, path: &str, body: &Value) -> Arc<Original> {
-    Arc::new(Original {
+fn original(method: Method, path: &str, body: &Value) -> Arc<ClientRequest> {
+    Arc::new(ClientRequest {
         method,
         path: path.to_owned(),
         query: None,

@@ -10,11 +10,11 @@ use miroir_store::{Answer, NewTask, StoreError, TaskPage, TaskQuery, TaskRecord,
 use redis::cmd;
 use time::OffsetDateTime;
 
-use crate::link::{Args, Link, decode, encode, number, texts};
+use crate::connection::{Args, SharedConnection, decode, encode, number, texts};
+use crate::error::RedisFailure;
 use crate::scripts::{
     TASKS_COUNTS, TASKS_INSERT, TASKS_LIST, TASKS_PRUNE, TASKS_REMOVE, TASKS_SWAP, TASKS_UPDATE,
 };
-use crate::trouble::Trouble;
 use list::{Found, Query};
 
 /// Most tasks one script of a pruning looks at, so that other calls do not wait for long.
@@ -24,7 +24,7 @@ const PRUNE_BATCH: usize = 1000;
 const ATTEMPTS: usize = 100;
 
 #[derive(Debug)]
-pub(crate) struct RedisTasks(pub(crate) Arc<Link>);
+pub(crate) struct RedisTasks(pub(crate) Arc<SharedConnection>);
 
 /// An instant as 22 digits that are ordered as instants are: nanoseconds, 0 long before the first
 /// year that can be written.
@@ -96,7 +96,7 @@ impl Tasks for RedisTasks {
             let task = TaskRecord::new(TaskUid(0), task);
             let args = Args::new().with(row(&task)).with(record(&task)?);
             let value = self.0.script(&TASKS_INSERT, args).await?;
-            let uid: i64 = redis::from_redis_value(value).map_err(Trouble::odd)?;
+            let uid: i64 = redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             let uid = u32::try_from(uid).map_err(|_| {
                 StoreError::Backend("all task uids of 32 bits have been used".into())
             })?;
@@ -117,7 +117,7 @@ impl Tasks for RedisTasks {
             let key = self.0.key(format_args!("tasks:{uid}"));
             let value = self.0.read(cmd("HMGET").arg(key).arg("row").arg("record")).await?;
             let (row, record): (Option<String>, Option<String>) =
-                redis::from_redis_value(value).map_err(Trouble::odd)?;
+                redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             let (Some(row), Some(record)) = (row, record) else { return Ok(None) };
             let index = row.splitn(7, ' ').nth(6).unwrap_or_default();
             task(uid.0, index, &record).map(Some)
@@ -186,7 +186,8 @@ impl Tasks for RedisTasks {
     fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
         Box::pin(async move {
             let value = self.0.script(&TASKS_COUNTS, Args::new()).await?;
-            let found: Vec<(String, u64)> = redis::from_redis_value(value).map_err(Trouble::odd)?;
+            let found: Vec<(String, u64)> =
+                redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             let count = |status: TaskStatus| {
                 let of = found.iter().find(|(name, _)| name == status.as_str());
                 (status, of.map_or(0, |(_, count)| *count))
@@ -205,7 +206,7 @@ impl Tasks for RedisTasks {
                 let args = Args::new().with(&before).with(&after).with(PRUNE_BATCH);
                 let value = self.0.script(&TASKS_PRUNE, args).await?;
                 let (forgotten, seen, last): (u64, usize, String) =
-                    redis::from_redis_value(value).map_err(Trouble::odd)?;
+                    redis::from_redis_value(value).map_err(RedisFailure::odd)?;
                 pruned += forgotten;
                 if seen < PRUNE_BATCH {
                     return Ok(pruned);

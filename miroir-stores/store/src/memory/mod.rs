@@ -23,7 +23,7 @@ use super::{
 };
 use miroir_core::keys::ApiKey;
 use miroir_core::keys::request::Change;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 
 /// New, empty stores.
 #[must_use]
@@ -281,16 +281,16 @@ struct StaleRows {
     /// The last generation given. One counter for all rows: a row that was cleared and marked again
     /// must not meet a generation that an old repair still holds.
     generation: u64,
-    rows: BTreeMap<(NodeId, String, Option<ShardId>), (StaleKind, u64)>,
+    rows: BTreeMap<(NodeId, String, Option<ShardId>), (CatchUp, u64)>,
 }
 
 #[derive(Debug, Default)]
 struct StaleMap(Shared<StaleRows>);
 
 impl Replicas for StaleMap {
-    fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()> {
+    fn mark(&self, stale: Vec<StaleReplica>) -> Answer<'_, ()> {
         self.0.answer(move |state| {
-            for Stale { node, index, shard, kind, .. } in stale {
+            for StaleReplica { node, index, shard, kind, .. } in stale {
                 state.generation += 1;
                 let row = state.rows.entry((node, index, shard)).or_insert((kind, 0));
                 *row = (row.0.max(kind), state.generation);
@@ -298,10 +298,10 @@ impl Replicas for StaleMap {
         })
     }
 
-    fn list(&self) -> Answer<'_, Vec<Stale>> {
+    fn list(&self) -> Answer<'_, Vec<StaleReplica>> {
         self.0.answer(|state| {
             let rows = state.rows.iter();
-            rows.map(|((node, index, shard), (kind, generation))| Stale {
+            rows.map(|((node, index, shard), (kind, generation))| StaleReplica {
                 node: node.clone(),
                 index: index.clone(),
                 shard: *shard,
@@ -312,7 +312,7 @@ impl Replicas for StaleMap {
         })
     }
 
-    fn clear(&self, stale: Stale) -> Answer<'_, bool> {
+    fn clear(&self, stale: StaleReplica) -> Answer<'_, bool> {
         self.0.answer(move |state| {
             let key = (stale.node, stale.index, stale.shard);
             let same = state.rows.get(&key).is_some_and(|row| row.1 == stale.generation);
@@ -326,7 +326,7 @@ impl Replicas for StaleMap {
     fn forget_index(&self, index: &str) -> Answer<'_, ()> {
         let index = index.to_owned();
         self.0.answer(move |state| {
-            state.rows.retain(|key, row| key.1 != index || row.0 == StaleKind::Deleted);
+            state.rows.retain(|key, row| key.1 != index || row.0 == CatchUp::Deleted);
         })
     }
 }

@@ -95,7 +95,7 @@ impl Pods for PodMap {
         self.0.answer(move |all| all.roster(now))
     }
 
-    fn raise(&self) -> Answer<'_, u64> {
+    fn bump_epoch(&self) -> Answer<'_, u64> {
         self.0.answer(|all| {
             all.epoch += 1;
             all.epoch

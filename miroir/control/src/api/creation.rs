@@ -14,13 +14,13 @@ use crate::api::Control;
 use crate::node_setup::{creation_calls, node_base_settings};
 use miroir_core::quorum::{self, Verdict};
 use miroir_core::routing::ShardSet;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::disk_loss;
 use miroir_pipeline::cluster::sequencer::Exclusive;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::error::{Error, ErrorKind};
-use miroir_pipeline::index::scatter::listing;
-use miroir_pipeline::index::scatter::missed::Fate;
+use miroir_pipeline::index::scatter::catalog_sync;
+use miroir_pipeline::index::scatter::stale_marks::WriteOutcome;
 use miroir_pipeline::node::{Call, TaskRef};
 use miroir_store::{IndexEntry, clock};
 
@@ -67,7 +67,7 @@ impl Control {
         let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &base);
         self.shared.catalog.change(name, |_| Some(IndexEntry::clone(&entry))).await?;
         if let Err(missed) = self.apply_everywhere(&entry, &calls, cx).await {
-            listing::unmake(&self.shared, &entry, missed.may_have.iter()).await?;
+            catalog_sync::unmake(&self.shared, &entry, missed.may_have.iter()).await?;
             return Err(missed.error);
         }
         let made = |old: Option<&IndexEntry>| {
@@ -129,30 +129,38 @@ impl Control {
         });
         let sent: BTreeMap<NodeId, Vec<Result<u32, Error>>> =
             join_all(jobs).await.into_iter().collect();
-        let fate = |node: &NodeId| sent.get(node).map_or(Fate::Refused, |sent| Fate::of(sent));
+        let outcome_of = |node: &NodeId| {
+            sent.get(node).map_or(WriteOutcome::Rejected, |sent| WriteOutcome::of(sent))
+        };
         let stale = self.shared.staleness.load();
         let verdict = quorum::evaluate(
             &topology.placement(entry.shards),
             topology.replication_factor(),
             self.shared.options.write_quorum,
             &ShardSet::full(entry.shards),
-            |node, _| fate(node) == Fate::Took && !stale.lacks_index(&entry.physical, node),
+            |node, _| {
+                outcome_of(node) == WriteOutcome::Accepted
+                    && !stale.lacks_index(&entry.physical, node)
+            },
         );
         match verdict {
             Verdict::Met { missed, .. } => {
-                let behind = missed.into_iter().filter(|(node, _)| fate(node) != Fate::Took);
-                let rows = behind.map(|(node, _)| Stale {
+                let behind = missed
+                    .into_iter()
+                    .filter(|(node, _)| outcome_of(node) != WriteOutcome::Accepted);
+                let rows = behind.map(|(node, _)| StaleReplica {
                     node,
                     index: entry.physical.clone(),
                     shard: None,
-                    kind: StaleKind::Index,
+                    kind: CatchUp::Index,
                     generation: 0,
                 });
                 self.shared.staleness.mark(rows.collect()).await?;
                 Ok(())
             }
             Verdict::NoQuorum { shards, .. } => {
-                let may_have = sent.keys().filter(|node| fate(node) != Fate::Refused).cloned();
+                let may_have =
+                    sent.keys().filter(|node| outcome_of(node) != WriteOutcome::Rejected).cloned();
                 let may_have = may_have.collect();
                 let refused = sent.into_values().flatten().filter_map(Result::err);
                 let refused =

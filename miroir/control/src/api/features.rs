@@ -68,8 +68,11 @@ impl Control {
         let mut last = self.none();
         for judge in nodes.map(|node| &node.id) {
             // The client's own words, so that a node can say what is wrong with them.
-            let answer =
-                self.shared.nodes.call(judge, &request.original.replay(""), &request.cx).await;
+            let answer = self
+                .shared
+                .nodes
+                .call(judge, &request.original.to_node_call(""), &request.cx)
+                .await;
             let view: Map<String, Value> = match answer {
                 Ok(body) => Call::parse(judge, &body)?,
                 Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {

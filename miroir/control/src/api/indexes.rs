@@ -14,7 +14,7 @@ use crate::api::keys::forbidden;
 use crate::api::{Control, tasks};
 use crate::node_setup::{creation_calls, node_base_settings};
 use miroir_core::routing::ShardSet;
-use miroir_core::view::StaleKind;
+use miroir_core::view::CatchUp;
 use miroir_pipeline::cluster::sequencer::Exclusive;
 use miroir_pipeline::error::{Error, ErrorKind};
 use miroir_pipeline::index::scatter::{Batch, Plan, dispatch_write};
@@ -133,7 +133,7 @@ impl Control {
         &self,
         entry: &Arc<IndexEntry>,
         calls: &[Call],
-        missed: StaleKind,
+        missed: CatchUp,
         gate: Exclusive,
     ) -> Plan {
         Plan {
@@ -184,7 +184,7 @@ impl Control {
         let base = node_base_settings(&self.shared.options);
         let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &base);
         let task = Self::task(&entry, TaskKind::IndexCreation, details);
-        let plan = self.plan(&entry, &calls, StaleKind::Index, gate);
+        let plan = self.plan(&entry, &calls, CatchUp::Index, gate);
         let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
         let outcome = dispatch_write(leaves, shared, plan, task, request.cx.clone()).await?;
         Ok(tasks::accepted_with(&outcome.record, outcome.degraded))
@@ -227,7 +227,7 @@ impl Control {
         } else {
             self.count(request, &entry).await.ok()
         };
-        let plan = self.plan(&entry, &[call], StaleKind::Deleted, gate);
+        let plan = self.plan(&entry, &[call], CatchUp::Deleted, gate);
         let mut task = Self::task(&entry, TaskKind::IndexDeletion, details);
         task.protocol.state = counted.map(|documents| TaskState::IndexDeletion { documents });
         let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));

@@ -12,7 +12,7 @@ use miroir_core::keys::{MasterKey, request};
 use miroir_pipeline::context::Context;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::operation::{KeyOp, Request, Response};
-use miroir_pipeline::query::Original;
+use miroir_pipeline::query::ClientRequest;
 use miroir_store::clock;
 use miroir_store::{StoreError, TaskPage, TaskQuery, TaskRecord};
 
@@ -100,7 +100,8 @@ impl Control {
                 // Not under a client's key: the path would show it to the node.
                 let post = request.original.method == http::Method::POST;
                 let path = if post { "/keys" } else { "/keys/miroir-nowhere" };
-                let original = Original { path: path.to_owned(), ..(*request.original).clone() };
+                let original =
+                    ClientRequest { path: path.to_owned(), ..(*request.original).clone() };
                 let request = Request { original: Arc::new(original), ..request.clone() };
                 Err(self.refusal(&request, "").await)
             }

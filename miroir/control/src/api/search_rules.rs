@@ -110,7 +110,7 @@ impl Control {
     /// What any node finds, in the words of the rules as clients know them.
     async fn list_rules(&self, request: &Request) -> Result<Response, Error> {
         let (node, body) =
-            self.shared.nodes.call_any(&request.original.replay(""), &request.cx).await?;
+            self.shared.nodes.call_any(&request.original.to_node_call(""), &request.cx).await?;
         let mut list: Value = Call::parse(&node, &body)?;
         let known: Rules = self.shared.stores.rules.list().await?.into_iter().collect();
         for rule in list["results"].as_array_mut().into_iter().flatten() {

@@ -15,7 +15,7 @@ use crate::api::{Control, tasks};
 use crate::broadcast::progress;
 use crate::node_setup::{NODE_MAX_TOTAL_HITS, SHARD, node_values};
 use miroir_core::routing::ShardSet;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::ClusterOptions;
 use miroir_pipeline::effect::Effect;
 use miroir_pipeline::error::{Error, ErrorKind, Retry};
@@ -326,7 +326,7 @@ impl Control {
             protocol: TaskState::Settings(Broadcast::Proposed(Box::new(proposal))).into(),
             ..NewTask::new(TaskKind::SettingsUpdate, clock::now())
         };
-        let plan = Plan { preflight: true, ..self.plan(&entry, &[call], StaleKind::Index, gate) };
+        let plan = Plan { preflight: true, ..self.plan(&entry, &[call], CatchUp::Index, gate) };
         self.shared.broadcasts.begin(&entry.physical);
         progress::phase(&self.shared, 1);
         let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
@@ -354,11 +354,11 @@ impl Control {
             let gate = shared.sequencer.exclusive(index).await;
             let mut answer = Err(Error::no_quorum(ShardSet::full(shared.options.shards)));
             for node in shared.nodes.any() {
-                let row = Stale {
+                let row = StaleReplica {
                     node: node.clone(),
                     index: index.to_owned(),
                     shard: None,
-                    kind: StaleKind::Deleted,
+                    kind: CatchUp::Deleted,
                     generation: 0,
                 };
                 shared.staleness.mark(vec![row]).await?;

@@ -6,7 +6,7 @@ use http::StatusCode;
 use miroir_api::meili::TaskKind;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::operation::{Request, Response};
-use miroir_pipeline::query::Original;
+use miroir_pipeline::query::ClientRequest;
 use miroir_store::task_state::UidRanges;
 use miroir_store::{NewTask, TaskQuery, TaskState, clock};
 use serde_json::json;
@@ -68,9 +68,9 @@ impl Control {
                  numbers separated by commas, and no other parameters than filters.",
             );
         };
-        let original = Original {
+        let original = ClientRequest {
             query: Some(format!("{query}&{free}={NOBODY}")),
-            ..Original::clone(&request.original)
+            ..ClientRequest::clone(&request.original)
         };
         let judged = Request { original: Arc::new(original), ..request.clone() };
         self.refusal(&judged, "").await

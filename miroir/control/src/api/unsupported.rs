@@ -14,7 +14,7 @@ use miroir_pipeline::error::Error;
 use miroir_pipeline::http::routes::Gate;
 use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{Request, Response};
-use miroir_pipeline::query::{Original, RawObject};
+use miroir_pipeline::query::{ClientRequest, RawObject};
 
 /// Whether a request to render names an index, whose documents no single node has.
 fn names_an_index(body: &[u8]) -> bool {
@@ -48,7 +48,7 @@ impl Control {
         if request.original.is_json() && names_an_index(&request.original.body) {
             return Err(self.gated(request, gate).await);
         }
-        let call = request.original.replay("");
+        let call = request.original.to_node_call("");
         let (_, body) = self.shared.nodes.call_any(&call, &request.cx).await?;
         Ok(Response { status: StatusCode::OK, body, meta: Default::default() })
     }
@@ -57,7 +57,8 @@ impl Control {
     pub(crate) async fn judge(&self, request: &Request, mut body: RawObject) -> Result<(), Error> {
         // What no node takes, after everything it may have to say.
         body.set(PROBE, &true);
-        let original = Original { body: body.to_bytes(), ..Original::clone(&request.original) };
+        let original =
+            ClientRequest { body: body.to_bytes(), ..ClientRequest::clone(&request.original) };
         let judged = Request { original: Arc::new(original), ..request.clone() };
         let error = self.refusal(&judged, "").await;
         let about_the_probe = error

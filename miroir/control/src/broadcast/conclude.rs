@@ -11,7 +11,7 @@ use crate::broadcast::progress::{phase, proposal, publish_version};
 use crate::outcome::{canceled, embedding_errors};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
-use miroir_pipeline::index::scatter::missed::{self, Fate};
+use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
 use miroir_pipeline::node_errors;
 use miroir_store::task_state::Broadcast;
 use miroir_store::{IndexEntry, TaskRecord, TaskState, clock};
@@ -23,7 +23,9 @@ pub(crate) async fn leave_out(
     took: &BTreeMap<NodeId, bool>,
     checked: &BTreeSet<NodeId>,
 ) -> Result<(), Error> {
-    let fate = |node: &NodeId| if checked.contains(node) { Fate::Took } else { Fate::Refused };
+    let outcome_of = |node: &NodeId| {
+        if checked.contains(node) { WriteOutcome::Accepted } else { WriteOutcome::Rejected }
+    };
     shared
         .staleness
         .mark_by(|stale| {
@@ -31,7 +33,7 @@ pub(crate) async fn leave_out(
             let sound = checked.iter().any(|node| !stale.misses_index(physical, node));
             (
                 if sound {
-                    missed::settings(stale, physical, took.keys(), fate)
+                    stale_marks::settings(stale, physical, took.keys(), outcome_of)
                 } else {
                     Vec::new()
                 },

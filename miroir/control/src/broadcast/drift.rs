@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broadcast::progress::publish_version;
 use crate::broadcast::verify::{read_settings, reapply, settings_hash};
 use crate::replicas::repair;
-use crate::runtime::{Item, Peers, Schedule, Worker, partitioned};
+use crate::runtime::{Item, PartitionedTask, Peers, Schedule, partitioned};
 use miroir_core::options::{Faults, Validate, seconds};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::cluster::leadership::LeaderMessage;
@@ -104,7 +104,7 @@ impl DriftCheck {
     }
 }
 
-impl Worker for DriftCheck {
+impl PartitionedTask for DriftCheck {
     const NAME: &'static str = "settings_drift_check";
     type Item = Arc<IndexEntry>;
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::messages;
 use super::take_over::take_over;
-use crate::runtime::{Duty, Term};
+use crate::runtime::{ElectedTask, Term};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
 use miroir_store::Fence;
@@ -55,7 +55,7 @@ impl Leader {
     }
 }
 
-impl Duty for Leader {
+impl ElectedTask for Leader {
     const SCOPE: &'static str = Fence::SCOPE;
 
     async fn perform(self: Arc<Self>, term: Term) {

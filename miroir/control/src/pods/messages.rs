@@ -11,7 +11,7 @@ use miroir_core::routing::ShardSet;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::cluster::leadership::LeaderMessage;
 use miroir_pipeline::error::Error;
-use miroir_pipeline::index::scatter::missed::{self, Fate};
+use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
 
 /// Does what a message asks for. One that cannot be handled now is left again.
 pub(super) async fn handle(shared: &Arc<ClusterState>, note: Value) {
@@ -52,33 +52,33 @@ async fn late(shared: &Arc<ClusterState>, task: TaskUid, nodes: &[NodeId]) -> Re
         return Ok(());
     };
     // What its successor found out; of the nodes in question, that nobody knows.
-    let mut fates: BTreeMap<NodeId, Fate> = BTreeMap::new();
+    let mut outcomes: BTreeMap<NodeId, WriteOutcome> = BTreeMap::new();
     for on_node in &record.nodes {
-        let fate = match (on_node.dropped, nodes.contains(&on_node.node)) {
-            (true, true) => Fate::Unknown,
-            (true, false) => Fate::Refused,
-            (false, _) => Fate::Took,
+        let outcome = match (on_node.dropped, nodes.contains(&on_node.node)) {
+            (true, true) => WriteOutcome::Unknown,
+            (true, false) => WriteOutcome::Rejected,
+            (false, _) => WriteOutcome::Accepted,
         };
-        fates
+        outcomes
             .entry(on_node.node.clone())
             .and_modify(|f| {
-                if fate != Fate::Took {
-                    *f = fate;
+                if outcome != WriteOutcome::Accepted {
+                    *f = outcome;
                 }
             })
-            .or_insert(fate);
+            .or_insert(outcome);
     }
-    let fate = |node: &NodeId| fates.get(node).copied().unwrap_or(Fate::Refused);
+    let outcome_of = |node: &NodeId| outcomes.get(node).copied().unwrap_or(WriteOutcome::Rejected);
     let touched = record.nodes.iter().flat_map(|n| n.shards.iter().copied());
     let touched = ShardSet::from_iter(touched, entry.shards);
     shared
         .staleness
         .mark_by(|stale| {
             let rows = if touched.is_empty() {
-                missed::settings(stale, &physical, fates.keys(), fate)
+                stale_marks::settings(stale, &physical, outcomes.keys(), outcome_of)
             } else {
                 let placement = shared.membership.topology().placement(entry.shards);
-                missed::documents(stale, &placement, &physical, &touched, fate)
+                stale_marks::documents(stale, &placement, &physical, &touched, outcome_of)
             };
             (rows, ())
         })

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::follow::step;
 use super::*;
 use crate::Miroir;
-use crate::runtime::{Candidate, Duty, Term, elected};
-use miroir_core::view::{Stale, StaleKind};
+use crate::runtime::{Candidate, ElectedTask, Term, elected};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::leadership::LeaderMessage;
 use miroir_pipeline::cluster::{ClusterState, PodName};
 use miroir_pipeline::error::Error;
@@ -69,8 +69,8 @@ impl Pods for Virtual<dyn Pods> {
     fn roster(&self, _: OffsetDateTime) -> Answer<'_, Roster> {
         self.call(self.inner.roster(self.now()))
     }
-    fn raise(&self) -> Answer<'_, u64> {
-        self.call(self.inner.raise())
+    fn bump_epoch(&self) -> Answer<'_, u64> {
+        self.call(self.inner.bump_epoch())
     }
     fn leave(&self, name: &str) -> Answer<'_, ()> {
         self.call(self.inner.leave(name))
@@ -162,12 +162,12 @@ fn entry(name: &str) -> IndexEntry {
     IndexEntry::new(IndexUid::new(name).unwrap(), name.to_owned(), 4, at)
 }
 
-fn missed(index: &str) -> Stale {
-    Stale {
+fn missed(index: &str) -> StaleReplica {
+    StaleReplica {
         node: NodeId::new("n").unwrap(),
         index: index.to_owned(),
         shard: None,
-        kind: StaleKind::Shard,
+        kind: CatchUp::Shard,
         generation: 0,
     }
 }
@@ -334,7 +334,7 @@ async fn a_term_waits_for_what_this_process_still_does() {
 
 struct Panicking(AtomicU32);
 
-impl Duty for Panicking {
+impl ElectedTask for Panicking {
     const SCOPE: &'static str = "panicking";
     async fn perform(self: Arc<Self>, _: Term) {
         assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "as a test wants it");
@@ -346,15 +346,15 @@ impl Duty for Panicking {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_panics_is_elected_anew() {
-    let duty = Arc::new(Panicking(AtomicU32::new(0)));
+    let task = Arc::new(Panicking(AtomicU32::new(0)));
     let stop = CancellationToken::new();
     let candidate =
         Candidate { leases: memory::open().leases, holder: "a".to_owned(), ttl: TTL, renew: RENEW };
-    let runner = tokio::spawn(elected(candidate, Arc::clone(&duty), stop.clone()));
+    let runner = tokio::spawn(elected(candidate, Arc::clone(&task), stop.clone()));
     sleep(RENEW * 2).await;
     stop.cancel();
     runner.await.unwrap();
-    assert_eq!(duty.0.load(Ordering::Relaxed), 2);
+    assert_eq!(task.0.load(Ordering::Relaxed), 2);
 }
 
 #[test]

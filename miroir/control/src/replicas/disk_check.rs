@@ -14,11 +14,11 @@ use miroir_api::meili::{TaskKind, TaskStatus};
 use serde::Deserialize;
 
 use crate::replicas::repair;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
-use miroir_pipeline::index::scatter::missed::{self, Fate};
+use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
 use miroir_pipeline::node::Call;
 use miroir_store::{Stores, TaskQuery};
 
@@ -131,11 +131,11 @@ async fn find_missing(
         missing.retain(|physical| !held.contains(physical));
     }
     let one = std::iter::once(node);
-    let mut rows: Vec<Stale> = missing
+    let mut rows: Vec<StaleReplica> = missing
         .iter()
         .flat_map(|physical| {
             tracing::error!(%node, index = %physical, "the node lacks an index: rebuilding it");
-            missed::whole(physical, StaleKind::Index, one.clone(), |_| Fate::Refused)
+            stale_marks::whole(physical, CatchUp::Index, one.clone(), |_| WriteOutcome::Rejected)
         })
         .collect();
     let listed: BTreeSet<String> =
@@ -153,8 +153,8 @@ async fn find_missing(
             deletions.into_iter().filter_map(|task| task.physical).collect();
         for stranger in strangers.into_iter().filter(|name| deleted.contains(*name)) {
             tracing::warn!(%node, index = %stranger, "the node has an index that was deleted");
-            rows.extend(missed::whole(stranger, StaleKind::Deleted, one.clone(), |_| {
-                Fate::Refused
+            rows.extend(stale_marks::whole(stranger, CatchUp::Deleted, one.clone(), |_| {
+                WriteOutcome::Rejected
             }));
         }
     }

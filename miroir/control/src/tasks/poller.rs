@@ -19,7 +19,7 @@ use crate::node_tasks::{NodeTaskView, ask};
 use crate::outcome::{backups, canceled, details, embedding_errors, unreadable};
 use crate::tasks::{cancel, recover};
 use miroir_core::topology::NodeStatus;
-use miroir_core::view::{Stale, StaleKind, StaleMap};
+use miroir_core::view::{CatchUp, StaleMap, StaleReplica};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::node_errors;
@@ -31,7 +31,7 @@ const FASTEST: Duration = Duration::from_millis(4);
 const SLOWEST: Duration = Duration::from_millis(250);
 
 /// Whether another node took what this replica missed.
-fn has_witness(record: &TaskRecord, row: &Stale) -> bool {
+fn has_witness(record: &TaskRecord, row: &StaleReplica) -> bool {
     record.nodes.iter().any(|n| {
         !n.dropped && n.node != row.node && row.shard.is_none_or(|s| n.shards.contains(&s))
     })
@@ -223,10 +223,10 @@ async fn advance(
                     verify::note_details(record, view.details.as_ref());
                     continue;
                 }
-                None => StaleKind::Index,
+                None => CatchUp::Index,
             },
             Some(Answer::Gone) if alone => continue,
-            Some(Answer::Gone) => StaleKind::Pending,
+            Some(Answer::Gone) => CatchUp::Pending,
             Some(Answer::Later) | None => continue,
         };
         task.dropped = true;
@@ -234,19 +234,17 @@ async fn advance(
             continue;
         }
         let kind = match (deletes_index, lost) {
-            (true, _) => StaleKind::Deleted,
+            (true, _) => CatchUp::Deleted,
             // A settings proposal may be taken back before the node works on it.
-            (false, StaleKind::Pending) if record.kind == TaskKind::SettingsUpdate => {
-                StaleKind::Shard
-            }
+            (false, CatchUp::Pending) if record.kind == TaskKind::SettingsUpdate => CatchUp::Shard,
             (false, kind) => kind,
         };
-        let shards: Vec<Option<_>> = if kind == StaleKind::Pending && !task.shards.is_empty() {
+        let shards: Vec<Option<_>> = if kind == CatchUp::Pending && !task.shards.is_empty() {
             task.shards.iter().map(|s| Some(*s)).collect()
         } else {
             vec![None]
         };
-        rows.extend(shards.into_iter().map(|shard| Stale {
+        rows.extend(shards.into_iter().map(|shard| StaleReplica {
             node: task.node.clone(),
             index: index.clone(),
             shard,
@@ -259,12 +257,12 @@ async fn advance(
         .staleness
         .mark_by(|stale| {
             // Somebody has to keep settings to copy from.
-            let sound = |row: &Stale| {
+            let sound = |row: &StaleReplica| {
                 record.nodes.iter().any(|n| {
                     !n.dropped && n.node != row.node && !stale.misses_index(&index, &n.node)
                 })
             };
-            rows.retain(|row| row.kind != StaleKind::Shard || row.shard.is_some() || sound(row));
+            rows.retain(|row| row.kind != CatchUp::Shard || row.shard.is_some() || sound(row));
             (rows, ())
         })
         .await?;
@@ -331,15 +329,15 @@ async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(
         let index = record.physical.clone().unwrap_or_default();
         let rows = failed.iter().flat_map(|task| {
             let index = index.clone();
-            task.shards.iter().map(move |shard| Stale {
+            task.shards.iter().map(move |shard| StaleReplica {
                 node: task.node.clone(),
                 index: index.clone(),
                 shard: Some(*shard),
-                kind: StaleKind::Shard,
+                kind: CatchUp::Shard,
                 generation: 0,
             })
         });
-        let mut rows: Vec<Stale> = rows.collect();
+        let mut rows: Vec<StaleReplica> = rows.collect();
         let covered = failed.iter().all(|task| {
             task.shards.iter().all(|s| {
                 record.nodes.iter().any(|o| {
@@ -374,8 +372,10 @@ async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(
                 if let Some(TaskState::Edition { lines_before }) = record.protocol.state
                     && lines_before > 0
                 {
-                    let own =
-                        miroir_core::documents::edition::own_lines(&error.message, lines_before);
+                    let own = miroir_core::documents::edit_function::own_lines(
+                        &error.message,
+                        lines_before,
+                    );
                     error.message = own;
                 }
                 error
@@ -396,7 +396,7 @@ async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(
 }
 
 /// Whether another replica did what this one could not, and can be copied from.
-fn witnessed(record: &TaskRecord, stale: &StaleMap, row: &Stale) -> bool {
+fn witnessed(record: &TaskRecord, stale: &StaleMap, row: &StaleReplica) -> bool {
     record.nodes.iter().any(|n| {
         !n.dropped
             && n.status == TaskStatus::Succeeded

@@ -17,13 +17,13 @@ use crate::broadcast::progress::proposal;
 use crate::node_setup::{creation_calls, node_base_settings};
 use crate::node_tasks::ask;
 use miroir_core::routing::ShardSet;
-use miroir_core::view::StaleKind;
+use miroir_core::view::CatchUp;
 use miroir_pipeline::cluster::sequencer::{Exclusive, Sequencer};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, NodeFailure};
-use miroir_pipeline::index::scatter::missed::{self, Fate};
-use miroir_pipeline::index::scatter::{listing, tag};
+use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
+use miroir_pipeline::index::scatter::{catalog_sync, tag};
 use miroir_pipeline::node::Call;
 use miroir_store::{IndexEntry, StoreError, Stores, TaskQuery, TaskRecord, clock};
 
@@ -100,25 +100,26 @@ pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> R
             .staleness
             .load()
             .rows()
-            .any(|row| row.index == index && row.kind == StaleKind::Deleted);
+            .any(|row| row.index == index && row.kind == CatchUp::Deleted);
     if let Some(gone) = entry.take_if(|_| unmade || record.kind == TaskKind::IndexDeletion) {
         if unmade {
             let topology = shared.membership.topology();
-            listing::unmake(shared, &gone, topology.nodes().map(|node| &node.id)).await?;
+            catalog_sync::unmake(shared, &gone, topology.nodes().map(|node| &node.id)).await?;
         } else {
             shared.catalog.change(&gone.name, |_| None).await?;
         }
     }
     let proposal = open_proposal(shared, &record).await?;
-    let mut fates: BTreeMap<NodeId, Fate> = BTreeMap::new();
+    let mut outcomes: BTreeMap<NodeId, WriteOutcome> = BTreeMap::new();
     for node_task in &mut record.nodes {
         if node_task.dropped || node_task.uid.is_some() {
-            let took = if node_task.dropped { Fate::Refused } else { Fate::Took };
-            fates.entry(node_task.node.clone()).or_insert(took);
+            let took =
+                if node_task.dropped { WriteOutcome::Rejected } else { WriteOutcome::Accepted };
+            outcomes.entry(node_task.node.clone()).or_insert(took);
             continue;
         }
         let node = &node_task.node;
-        let (uid, fate) = match record.kind {
+        let (uid, outcome) = match record.kind {
             TaskKind::DocumentAdditionOrUpdate
             | TaskKind::DocumentDeletion
             | TaskKind::DocumentEdition => {
@@ -126,37 +127,40 @@ pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> R
                     Ok(tasks) => {
                         let mut tasks = tasks.into_iter();
                         let found = tasks.find(|t| t.custom_metadata.as_deref() == Some(&tag));
-                        (found.as_ref().map(|t| t.uid), found.map_or(Fate::Refused, |_| Fate::Took))
+                        (
+                            found.as_ref().map(|t| t.uid),
+                            found.map_or(WriteOutcome::Rejected, |_| WriteOutcome::Accepted),
+                        )
                     }
-                    Err(_) => (None, Fate::Unknown),
+                    Err(_) => (None, WriteOutcome::Unknown),
                 }
             }
             // Made again, which does no harm where it was made.
             TaskKind::IndexCreation => match &entry {
                 Some(entry) => match remake(shared, node, entry).await {
-                    Ok(uid) => (Some(uid), Fate::Took),
-                    Err(_) => (None, Fate::Unknown),
+                    Ok(uid) => (Some(uid), WriteOutcome::Accepted),
+                    Err(_) => (None, WriteOutcome::Unknown),
                 },
-                None => (None, Fate::Unknown),
+                None => (None, WriteOutcome::Unknown),
             },
             // Proposed again, which does no harm where it was taken.
             TaskKind::SettingsUpdate => match (&entry, &proposal) {
                 (Some(entry), Some(patch)) => {
                     match propose(shared, node, &entry.physical, patch).await {
-                        Ok(uid) => (Some(uid), Fate::Took),
-                        Err(_) => (None, Fate::Unknown),
+                        Ok(uid) => (Some(uid), WriteOutcome::Accepted),
+                        Err(_) => (None, WriteOutcome::Unknown),
                     }
                 }
-                _ => (None, Fate::Unknown),
+                _ => (None, WriteOutcome::Unknown),
             },
-            _ => (None, Fate::Unknown),
+            _ => (None, WriteOutcome::Unknown),
         };
         node_task.uid = uid;
         node_task.dropped = uid.is_none();
-        fates.insert(node.clone(), fate);
+        outcomes.insert(node.clone(), outcome);
     }
-    let fate = |node: &NodeId| fates.get(node).copied().unwrap_or(Fate::Refused);
-    let took = fates.values().any(|fate| *fate == Fate::Took);
+    let outcome_of = |node: &NodeId| outcomes.get(node).copied().unwrap_or(WriteOutcome::Rejected);
+    let took = outcomes.values().any(|outcome| *outcome == WriteOutcome::Accepted);
     if record.kind == TaskKind::IndexCreation && entry.is_some() && !took {
         return Err(Error::internal("no node makes the index of an unfinished task"));
     }
@@ -173,16 +177,16 @@ pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> R
                 ) => {
                     let placement = shared.membership.topology().placement(entry.shards);
                     let touched = ShardSet::from_iter(touched, entry.shards);
-                    missed::documents(stale, &placement, &index, &touched, fate)
+                    stale_marks::documents(stale, &placement, &index, &touched, outcome_of)
                 }
                 (TaskKind::SettingsUpdate, Some(_)) => {
-                    missed::settings(stale, &index, fates.keys(), fate)
+                    stale_marks::settings(stale, &index, outcomes.keys(), outcome_of)
                 }
                 (TaskKind::IndexCreation, Some(_)) => {
-                    missed::whole(&index, StaleKind::Index, fates.keys(), fate)
+                    stale_marks::whole(&index, CatchUp::Index, outcomes.keys(), outcome_of)
                 }
                 (TaskKind::IndexDeletion, None) => {
-                    missed::whole(&index, StaleKind::Deleted, fates.keys(), fate)
+                    stale_marks::whole(&index, CatchUp::Deleted, outcomes.keys(), outcome_of)
                 }
                 _ => Vec::new(),
             };

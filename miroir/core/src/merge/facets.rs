@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use indexmap::IndexMap;
 
 use super::facet_tree;
-use super::normal;
+use super::normalize;
 use super::page::{LeafFacet, Page};
 use super::scan::{write_int, write_json};
 
@@ -184,7 +184,7 @@ impl Facet {
                 numbers += 1;
                 Key::Number(ordered(number))
             } else {
-                Key::Text(normal::facet(display))
+                Key::Text(normalize::facet(display))
             };
             let value = self.values.entry(key).or_insert_with(|| Value {
                 display: display.clone(),
@@ -350,7 +350,7 @@ impl MergedFacets {
             let number = as_number(value).map(|number| Key::Number(ordered(number)));
             let key = number
                 .filter(|key| facet.values.contains_key(key))
-                .unwrap_or_else(|| Key::Text(normal::facet(value)));
+                .unwrap_or_else(|| Key::Text(normalize::facet(value)));
             let Some(value) = facet.values.get_mut(&key) else { continue };
             if *leaf < facet.cuts.len()
                 && let Err(at) = value.known.binary_search(&(*leaf as u32))

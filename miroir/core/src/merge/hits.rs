@@ -6,8 +6,8 @@ use super::details::{Kind, Rule};
 use super::distinct::Seen;
 use super::order::{Digest, Side, Tournament, compare, compare_rule};
 use super::page::Page;
+use super::query_shape::QueryShape;
 use super::score::{self, Ranked, RankingInfo, Ranks, Terms};
-use super::shape::Shape;
 
 /// What the client asked for, as far as hits are concerned.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,7 +34,7 @@ pub struct HitOptions {
     /// The same for `_formatted` and `_matchesPosition`.
     pub drop_formatted: Vec<String>,
     /// How the words of the query hang together.
-    pub shape: Shape,
+    pub shape: QueryShape,
     /// What recovering absolute costs needs.
     pub ranking: RankingInfo,
 }
@@ -288,7 +288,7 @@ pub(super) enum Step {
 pub(super) struct Heads<'a> {
     pages: &'a [Page],
     info: &'a RankingInfo,
-    shape: &'a Shape,
+    shape: &'a QueryShape,
     required: Option<u32>,
     heads: Vec<LeafHead<'a>>,
 }

@@ -22,7 +22,7 @@ use crate::context::{Context, Principal};
 use crate::error::{BoxError, Error};
 use crate::http::TenantSource;
 use crate::operation;
-use crate::query::{Original, decode};
+use crate::query::{ClientRequest, decode};
 
 /// Longest name of a session or key of idempotency.
 const MAX_NAME: usize = 255;
@@ -150,7 +150,7 @@ impl Decode {
             path.to_owned()
         };
         let text = |name| parts.headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
-        let mut original = Original {
+        let mut original = ClientRequest {
             method: parts.method.clone(),
             path: suffix,
             query: parts.uri.query().map(str::to_owned),

@@ -17,7 +17,7 @@ pub use scatter::Scatter;
 
 use crate::context::Context;
 use crate::meta::Meta;
-use crate::query::{FetchOne, List, Original, RawObject, Search};
+use crate::query::{ClientRequest, FetchOne, List, RawObject, Search};
 use crate::stage::Stage;
 use miroir_core::documents::RawDocument;
 use miroir_core::hints::Hints;
@@ -67,7 +67,7 @@ pub enum Write {
     /// Delete documents.
     Delete(Deletion),
     /// Edit documents by function.
-    Edit(Arc<Edition>),
+    Edit(Arc<EditByFunction>),
 }
 
 impl Write {
@@ -108,7 +108,7 @@ impl Deletion {
 
 /// An edition of documents by function, as the client wrote it.
 #[derive(Clone, Debug)]
-pub struct Edition {
+pub struct EditByFunction {
     /// The function.
     pub function: String,
     /// An object, or `null`.
@@ -158,7 +158,7 @@ pub struct Request {
     /// What.
     pub op: Operation,
     /// The request as it came, to be asked again of one node when nodes refuse it.
-    pub original: Arc<Original>,
+    pub original: Arc<ClientRequest>,
     /// Of which index.
     pub index: Arc<IndexEntry>,
     /// Under which topology.
@@ -185,7 +185,7 @@ pub struct Response {
 impl Response {
     /// The same answer to another request: with uids of its own.
     #[must_use]
-    pub fn again(&self) -> Self {
+    pub fn with_fresh_uids(&self) -> Self {
         if self.meta.uids.is_empty() {
             return self.clone();
         }
@@ -222,7 +222,7 @@ mod tests {
         let body = format!("{{\"hits\":[\"é\"],\"requestUid\":\"{one}\",\"queryUid\":\"{two}\"}}");
         let meta = Meta { uids: vec![one, two], ..Meta::default() };
         let answer = Response { status: http::StatusCode::OK, body: body.clone().into(), meta };
-        let again = answer.again();
+        let again = answer.with_fresh_uids();
         let [first, second] = again.meta.uids[..] else { panic!("two uids") };
         assert!([first, second].iter().all(|uid| ![one, two].contains(uid)) && first != second);
         let back = body.replace(&one.to_string(), &first.to_string());

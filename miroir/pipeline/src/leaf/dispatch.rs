@@ -209,7 +209,7 @@ impl Dispatch {
         let answer = match Call::accept(node, self.pool.send(node, http).await?) {
             Err(error) if lacks_index(&error) && matches!(request.target, Target::Cover { .. }) => {
                 // The catalogue has it: another replica may, too.
-                return Err(error.elsewhere());
+                return Err(error.retryable());
             }
             answer => answer?,
         };

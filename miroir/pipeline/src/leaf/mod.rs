@@ -99,7 +99,7 @@ pub struct Request {
 impl Request {
     /// The same question to others.
     #[must_use]
-    pub fn about(&self, target: Target) -> Self {
+    pub fn with_target(&self, target: Target) -> Self {
         Self {
             target,
             ask: self.ask.clone(),

@@ -11,7 +11,7 @@ mod handle;
 mod multi;
 mod refusal;
 mod resolve;
-mod rules;
+mod token_filters;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ use crate::context::Context;
 use crate::effect::Effect;
 use crate::index::Method;
 use crate::meta::Meta;
-use crate::query::{FetchOne, List, Original, RawObject, Search, SearchKind};
+use crate::query::{ClientRequest, FetchOne, List, RawObject, Search, SearchKind};
 use crate::stage::Stage;
 use miroir_store::TaskQuery;
 
@@ -345,7 +345,7 @@ pub struct Request {
     /// Meilisearch's names of the actions a key must hold for it; none: no key is needed.
     pub actions: Actions,
     /// The request as it came.
-    pub original: Arc<Original>,
+    pub original: Arc<ClientRequest>,
     /// On whose behalf.
     pub cx: Context,
 }
@@ -381,7 +381,7 @@ impl Request {
     pub fn search(index: impl Into<String>, body: &serde_json::Value) -> Self {
         let text = body.to_string();
         let search = Search { body: RawObject::parse(text.as_bytes()), ..Search::default() };
-        let original = Original {
+        let original = ClientRequest {
             method: http::Method::POST,
             path: "/search".to_owned(),
             query: None,

@@ -16,7 +16,7 @@ use super::{
 use crate::cluster::ClusterState;
 use crate::error::{Error, ErrorKind};
 use crate::index::{self, Deletion};
-use crate::query::{Original, RawObject};
+use crate::query::{ClientRequest, RawObject};
 use miroir_core::documents::{self, Format};
 
 /// An index that never exists: nodes judge the body of a write to it without effect.
@@ -106,7 +106,7 @@ impl Resolve {
     /// What a node says of this write's parameters and content type. The empty body makes sure
     /// that no node takes it.
     async fn refused_parameters(&self, request: &Request) -> Error {
-        let mut original = Original::clone(&request.original);
+        let mut original = ClientRequest::clone(&request.original);
         original.body = Bytes::new();
         let request = Request { original: Arc::new(original), ..request.clone() };
         self.0.refusal(&request, NOWHERE).await
@@ -188,7 +188,7 @@ impl Resolve {
                 let function = object.read("function").map_err(unread)?.unwrap_or_default();
                 let context = object.read("context").map_err(unread)?.unwrap_or_default();
                 let filter = object.read("filter").map_err(unread)?;
-                index::Write::Edit(Arc::new(index::Edition { function, context, filter }))
+                index::Write::Edit(Arc::new(index::EditByFunction { function, context, filter }))
             }
             Write::DeleteFilter => {
                 let object = RawObject::parse(body).filter(|_| request.original.is_json());

@@ -13,7 +13,7 @@ use crate::node::Call;
 
 /// A request as it came, relative to its index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Original {
+pub struct ClientRequest {
     /// Method.
     pub method: http::Method,
     /// What follows `/indexes/{uid}`, or the whole path where there is no index.
@@ -28,7 +28,7 @@ pub struct Original {
     pub metadata: bool,
 }
 
-impl Original {
+impl ClientRequest {
     /// Whether the body is declared as JSON, whatever its parameters, as long as they are some.
     pub fn is_json(&self) -> bool {
         self.content_type.as_deref().is_some_and(|text| {
@@ -40,7 +40,7 @@ impl Original {
     }
 
     /// The request to a node that stands for this one, for the node's own words about it.
-    pub fn replay(&self, prefix: &str) -> Call {
+    pub fn to_node_call(&self, prefix: &str) -> Call {
         let mut path = format!("{prefix}{}", self.path);
         if let Some(query) = &self.query {
             path.push('?');

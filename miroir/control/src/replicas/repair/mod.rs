@@ -29,7 +29,7 @@ use crate::applied;
 use crate::node_setup::creation_calls;
 use crate::node_tasks::wait_for;
 use miroir_core::routing::ShardSet;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, NodeFailure};
@@ -53,7 +53,7 @@ pub async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
         if let Err(error) = applied::search_rules::apply(&shared).await {
             tracing::error!(%error, "search rules could not be read");
         }
-        let rows: Vec<Stale> = shared.staleness.load().rows().cloned().collect();
+        let rows: Vec<StaleReplica> = shared.staleness.load().rows().cloned().collect();
         if !rows.is_empty() {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -70,7 +70,7 @@ pub async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
 }
 
 /// Works on every row whose node is well. Failures are logged and tried again in the next round.
-pub async fn round(shared: &Arc<ClusterState>, rows: Vec<Stale>) {
+pub async fn round(shared: &Arc<ClusterState>, rows: Vec<StaleReplica>) {
     for row in rows {
         let topology = shared.membership.topology();
         if !topology.node(&row.node).is_some_and(|node| shared.nodes.is_available(node)) {
@@ -90,18 +90,18 @@ pub async fn round(shared: &Arc<ClusterState>, rows: Vec<Stale>) {
     }
 }
 
-fn label(kind: StaleKind) -> &'static str {
+fn label(kind: CatchUp) -> &'static str {
     match kind {
-        StaleKind::Pending => "pending",
-        StaleKind::Shard => "shard",
-        StaleKind::Index => "index",
-        StaleKind::Deleted => "deleted",
+        CatchUp::Pending => "pending",
+        CatchUp::Shard => "shard",
+        CatchUp::Index => "index",
+        CatchUp::Deleted => "deleted",
     }
 }
 
 /// Repairs what a row is about, and other rows if that goes in one. Returns how many.
-async fn repair(shared: &Arc<ClusterState>, row: &Stale) -> Result<u64, Error> {
-    if row.kind == StaleKind::Pending {
+async fn repair(shared: &Arc<ClusterState>, row: &StaleReplica) -> Result<u64, Error> {
+    if row.kind == CatchUp::Pending {
         if !idle(shared, &row.node, &row.index).await? {
             return Ok(0);
         }
@@ -122,10 +122,10 @@ async fn repair(shared: &Arc<ClusterState>, row: &Stale) -> Result<u64, Error> {
             perform(shared, &row.node, &call).await?;
             shared.staleness.clear(row.clone()).await?.into()
         }
-        (Some(entry), StaleKind::Shard, Some(shard)) => {
+        (Some(entry), CatchUp::Shard, Some(shard)) => {
             copy_shards(shared, &entry, row, shard).await?
         }
-        (Some(entry), StaleKind::Shard, None) => {
+        (Some(entry), CatchUp::Shard, None) => {
             let settings = settings_of_peer(shared, &entry, &row.node).await?;
             copy_settings(shared, &entry, &row.node, &settings).await?;
             shared.staleness.clear(row.clone()).await?.into()
@@ -140,14 +140,14 @@ async fn repair(shared: &Arc<ClusterState>, row: &Stale) -> Result<u64, Error> {
 async fn copy_shards(
     shared: &Arc<ClusterState>,
     entry: &Arc<IndexEntry>,
-    row: &Stale,
+    row: &StaleReplica,
     shard: ShardId,
 ) -> Result<u64, Error> {
-    let rows: Vec<Stale> = shared
+    let rows: Vec<StaleReplica> = shared
         .staleness
         .load()
         .rows()
-        .filter(|r| r.node == row.node && r.index == row.index && r.kind == StaleKind::Shard)
+        .filter(|r| r.node == row.node && r.index == row.index && r.kind == CatchUp::Shard)
         .cloned()
         .collect();
     let needed = ShardSet::from_iter(rows.iter().filter_map(|row| row.shard), entry.shards);
@@ -199,7 +199,7 @@ async fn copy_settings(
 async fn rebuild(
     shared: &Arc<ClusterState>,
     entry: &Arc<IndexEntry>,
-    row: &Stale,
+    row: &StaleReplica,
 ) -> Result<u64, Error> {
     let topology = shared.membership.topology();
     let placement = topology.placement(entry.shards);
@@ -209,7 +209,7 @@ async fn rebuild(
         copy::peer_of(shared, entry, &row.node, shard)?;
     }
     let settings = settings_of_peer(shared, entry, &row.node).await?;
-    if row.kind == StaleKind::Deleted {
+    if row.kind == CatchUp::Deleted {
         // What it has is another index of the same name.
         let path = format!("/indexes/{}", entry.physical);
         let delete = Call::change(Method::DELETE, "indexes_delete", path);
@@ -232,7 +232,7 @@ async fn rebuild(
         rest = rest.difference(&some);
     }
     let mut cleared = 0;
-    let rows: Vec<Stale> = shared
+    let rows: Vec<StaleReplica> = shared
         .staleness
         .load()
         .rows()

@@ -83,8 +83,8 @@ impl Terms {
     #[must_use]
     pub fn parse(text: &str, stop_words: &[String]) -> Option<Self> {
         let is_stop = |word: &str| {
-            let word = super::normal::facet(word);
-            stop_words.iter().any(|stop| super::normal::facet(stop) == word)
+            let word = super::normalize::facet(word);
+            stop_words.iter().any(|stop| super::normalize::facet(stop) == word)
         };
         let mut terms: Vec<Term> = Vec::new();
         let (mut at, mut place) = (0, 0);

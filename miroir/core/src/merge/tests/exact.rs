@@ -24,7 +24,7 @@ fn a_phrase_counts_as_one_term() {
     let pages = [leaf(&[hit(1, 2, (11, 11))]), leaf(&[hit(2, 2, (10, 11))])];
     let mut request = request();
     (request.hits.show_score, request.hits.show_details) = (true, true);
-    request.hits.shape = Shape::of("\"quick brown\"", &[]);
+    request.hits.shape = QueryShape::of("\"quick brown\"", &[]);
     let answer = value(&pages, &request);
     assert_eq!(ids(&answer), [1, 2]);
     let place = &answer["hits"][1]["_rankingScoreDetails"]["wordPosition"]["score"];

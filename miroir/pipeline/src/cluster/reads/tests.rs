@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::leaf::choose;
 use crate::node::{Counted, Scores};
-use miroir_core::hints::{Hints, Strength};
+use miroir_core::hints::{Hints, Priority};
 use miroir_core::routing::ShardSet;
 use miroir_core::routing::standing::{mix, unit};
 use miroir_core::routing::{Selection, Strategy};
@@ -210,7 +210,7 @@ fn a_group_with_a_slow_node_that_is_needed_is_passed_over() {
     assert!((group - 0.5).abs() < 0.06, "{group}");
 }
 
-fn route(wish: Option<(u32, Strength)>, slow: Option<NodeId>, sequence: u64) -> Route {
+fn route(wish: Option<(u32, Priority)>, slow: Option<NodeId>, sequence: u64) -> Route {
     let (topology, selection) = (topology(3, 2, 1), Selection::default());
     let (scores, start) = (Scores::new(HALF_LIFE), Instant::now());
     for node in topology.nodes() {
@@ -241,9 +241,9 @@ fn wishes_win_over_costs_and_costs_over_turns() {
         "{:?}",
         slow.reason
     );
-    let wished = route(Some((1, Strength::Prefer)), Some(id(1, 0)), 0);
+    let wished = route(Some((1, Priority::Prefer)), Some(id(1, 0)), 0);
     assert_eq!((groups(&wished), wished.reason), (vec![1, 2, 0], Reason::Asked("tenant_affinity")));
-    let must = route(Some((1, Strength::Must)), Some(id(1, 0)), 0);
+    let must = route(Some((1, Priority::Must)), Some(id(1, 0)), 0);
     assert_eq!((groups(&must), must.reason), (vec![1], Reason::Asked("tenant_affinity")));
 }
 
@@ -252,7 +252,7 @@ fn wishes_win_over_costs_and_costs_over_turns() {
 fn what_is_excluded_is_asked_across_groups() {
     let (topology, index, scores) = (topology(3, 2, 1), index(), Scores::default());
     let all = ShardSet::full(SHARDS);
-    for (strength, leaves_group) in [(Strength::Prefer, true), (Strength::Must, false)] {
+    for (strength, leaves_group) in [(Priority::Prefer, true), (Priority::Must, false)] {
         let route = route(Some((1, strength)), Some(id(1, 0)), 0);
         let cover = choose(&topology, &index, &StaleMap::default(), &route, &all, &[], &scores);
         assert!(cover.missing.is_empty());

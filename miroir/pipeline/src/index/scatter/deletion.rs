@@ -8,7 +8,7 @@ use miroir_api::meili::TaskKind;
 use serde_json::json;
 
 use super::Scatter;
-use super::apart::counted;
+use super::disjoint_counts::counted;
 use super::document_tasks::{compact, decided, finish, new_task};
 use crate::error::Error;
 use crate::index::{Deletion, Request, Response};
@@ -50,7 +50,7 @@ pub(super) async fn run(
         Deletion::Filter(filter) => {
             // A body that no node would take must not reach some of them: an index that does not
             // exist checks it without effect.
-            let mut probe = request.original.replay("/indexes/miroir-filter-check");
+            let mut probe = request.original.to_node_call("/indexes/miroir-filter-check");
             node_errors::hide(&mut probe);
             if let Err(error) = scatter.shared.nodes.call_any(&probe, &request.cx).await {
                 return Err(node_errors::scrub(error, &index, true));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_core::routing::ShardSet;
-use miroir_core::view::StaleKind;
+use miroir_core::view::CatchUp;
 use miroir_store::{IndexEntry, NewTask, clock};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -81,7 +81,7 @@ pub(super) async fn finish(
         index,
         topology: Arc::clone(&request.topology),
         touched,
-        missed: StaleKind::Shard,
+        missed: CatchUp::Shard,
         batches,
         exclusive: None,
         preflight: false,

@@ -142,7 +142,7 @@ fn warn(
         );
         operators(Kind::Settings, text);
     }
-    for it in &hints.overruled {
+    for it in &hints.conflicts {
         let text = format!(
             "the {} that `{}` wished for does not count: `{}` did",
             it.what, it.by, it.winner

@@ -1,7 +1,8 @@
 //! Scatter, the boundary from one index to its shards: plan, fan out, merge or count the quorum.
 
-mod apart;
+pub mod catalog_sync;
 mod deletion;
+mod disjoint_counts;
 mod document_tasks;
 mod documents;
 mod edit;
@@ -10,11 +11,10 @@ mod facet_search;
 mod fetch;
 mod freshness;
 mod hybrid;
-pub mod listing;
-pub mod missed;
 pub mod read;
 mod search;
 mod similar;
+pub mod stale_marks;
 mod union;
 mod write;
 

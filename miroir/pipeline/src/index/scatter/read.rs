@@ -44,7 +44,7 @@ pub fn fingerprint(index: &str, parts: &[&[u8]]) -> u64 {
 /// The shards a read is about: all that can match, as far as layers know.
 pub fn shards(request: &Request) -> ShardSet {
     let hint = request.hints.shards.as_ref();
-    hint.map_or_else(|| ShardSet::full(request.index.shards), |ask| ask.value.clone())
+    hint.map_or_else(|| ShardSet::full(request.index.shards), |hint| hint.value.clone())
 }
 
 /// Which groups and replicas to try, best first. `sequence` is equal for equal queries.
@@ -178,7 +178,7 @@ pub fn meta(scatter: &Scatter, request: &Request, gathered: &Gathered) -> Meta {
 /// Always: the node's answer if it refuses, an internal error if it does not.
 pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
     let prefix = format!("/indexes/{}", request.index.physical);
-    let mut call = request.original.replay(&prefix);
+    let mut call = request.original.to_node_call(&prefix);
     let mangled = node_errors::hide(&mut call);
     // A node of a group that is not for this request is not asked either.
     let groups = request.topology.groups().iter().map(|group| group.id);
@@ -197,7 +197,7 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
 /// is left to find, so that one may take what another one refuses: they are asked in turn.
 pub async fn complaint(scatter: &Scatter, request: &Request) -> Option<Error> {
     let shared = &scatter.shared;
-    let mut call = request.original.replay(&format!("/indexes/{}", request.index.physical));
+    let mut call = request.original.to_node_call(&format!("/indexes/{}", request.index.physical));
     let mangled = node_errors::hide(&mut call);
     for node in shared.nodes.any() {
         if let Err(error) = shared.nodes.call(&node, &call, &request.cx).await

@@ -115,7 +115,7 @@ async fn refusal(scatter: &Scatter, request: &Request, search: &Search) -> Error
     let id = identify(search).unwrap_or_default();
     let shards =
         ShardSet::single(shard_of(id.as_bytes(), request.index.shards), request.index.shards);
-    let mut call = request.original.replay(&format!("/indexes/{}", request.index.physical));
+    let mut call = request.original.to_node_call(&format!("/indexes/{}", request.index.physical));
     let mangled = node_errors::hide(&mut call);
     let route = read::route(scatter, request, scatter.shared.reads.next_sequence());
     match read::gather(scatter, request, &shards, Ask::Plain(Arc::new(call)), &route).await {

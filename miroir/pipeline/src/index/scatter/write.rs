@@ -15,8 +15,8 @@ use miroir_api::meili::{SummarizedTask, TaskKind, TaskStatus};
 use miroir_api::{GroupId, NodeId, ShardId, TaskUid};
 use tower::ServiceExt;
 
-use super::listing;
-use super::missed::{self, Fate};
+use super::catalog_sync;
+use super::stale_marks::{self, WriteOutcome};
 use crate::cluster::leadership::LeaderMessage;
 use crate::cluster::sequencer::Exclusive;
 use crate::cluster::{ClusterState, disk_loss};
@@ -30,7 +30,7 @@ use crate::node_errors;
 use miroir_core::quorum::{self, Verdict};
 use miroir_core::routing::ShardSet;
 use miroir_core::topology::Topology;
-use miroir_core::view::{Route, StaleKind, StaleMap};
+use miroir_core::view::{CatchUp, Route, StaleMap};
 use miroir_store::{IndexEntry, NewTask, NodeTask, TaskRecord, clock};
 
 /// Pause before the store is asked again to record what became of a write.
@@ -76,7 +76,7 @@ pub struct Plan {
     /// Shards whose quorum decides.
     pub touched: ShardSet,
     /// What a replica that misses it needs.
-    pub missed: StaleKind,
+    pub missed: CatchUp,
     /// Calls, one entry a node.
     pub batches: Vec<Batch>,
     /// Held until all calls are sent, if the write excludes others.
@@ -146,12 +146,11 @@ pub(super) fn writable(
     shared: &ClusterState,
     topology: &Topology,
     index: &IndexEntry,
-    missed: StaleKind,
+    missed: CatchUp,
     node: &NodeId,
 ) -> bool {
     topology.node(node).is_some_and(|node| shared.nodes.is_available(node))
-        && (missed != StaleKind::Shard
-            || !shared.staleness.load().lacks_index(&index.physical, node))
+        && (missed != CatchUp::Shard || !shared.staleness.load().lacks_index(&index.physical, node))
 }
 
 fn judge(
@@ -172,8 +171,8 @@ fn judge(
             // A replica that is to be replaced by a copy keeps nothing for sure.
             acked(node)
                 && match (plan.missed, kind) {
-                    (StaleKind::Deleted, _) => true,
-                    (StaleKind::Shard, _) => stale.is_authority(index, node, shard),
+                    (CatchUp::Deleted, _) => true,
+                    (CatchUp::Shard, _) => stale.is_authority(index, node, shard),
                     (_, TaskKind::SettingsUpdate) => !stale.misses_index(index, node),
                     _ => !stale.lacks_index(index, node),
                 }
@@ -227,7 +226,7 @@ async fn run_write(
         .batches
         .iter()
         .flat_map(|batch| {
-            let documents = plan.missed == StaleKind::Shard;
+            let documents = plan.missed == CatchUp::Shard;
             let shards = move |call| -> Vec<ShardId> {
                 let all = if documents { Some(&batch.shards) } else { None };
                 batch.parts.get(call).or(all).map(|set| set.iter().collect()).unwrap_or_default()
@@ -242,11 +241,11 @@ async fn run_write(
         .collect();
     let exclusive = plan.exclusive.take();
     // Exclusive work came first if there was any, and it may have taken the index away.
-    let passage = match &exclusive {
+    let shared_gate = match &exclusive {
         Some(_) => None,
-        None => Some(shared.sequencer.pass(&plan.index.physical).await),
+        None => Some(shared.sequencer.enter(&plan.index.physical).await),
     };
-    if passage.is_some() && !shared.catalog.is_listed(&plan.index) {
+    if shared_gate.is_some() && !shared.catalog.is_listed(&plan.index) {
         return Err(Error::index_not_found(plan.index.name.as_str()));
     }
     let mut first = None;
@@ -268,7 +267,7 @@ async fn run_write(
     }
     let mut record = shared.stores.tasks.insert(task).await?;
     let _sending = shared.sending.begin(record.uid);
-    if let Err(error) = listing::follow(&shared, &plan.index, record.kind).await {
+    if let Err(error) = catalog_sync::follow(&shared, &plan.index, record.kind).await {
         fail(&shared, &mut record, &error).await?;
         return Err(error);
     }
@@ -277,7 +276,7 @@ async fn run_write(
     // The gate stays closed to repairs until it is on record who missed the write.
     let gate;
     let answers: BTreeMap<NodeId, Sent> = {
-        let mut turns = passage.map(|passage| passage.turns(&reachable));
+        let mut turns = shared_gate.map(|gate| gate.tickets(&reachable));
         let tickets = turns.as_mut().map(|t| std::mem::take(&mut t.tickets)).unwrap_or_default();
         let mut tickets = tickets.into_iter();
         gate = turns.map(|turns| turns.gate);
@@ -322,7 +321,8 @@ async fn run_write(
 
 /// Tells the next leader of nodes that may have got what it took for certain had not arrived.
 async fn late(shared: &ClusterState, record: &TaskRecord, answers: &BTreeMap<NodeId, Sent>) {
-    let arrived = answers.iter().filter(|(_, sent)| Fate::of(sent) != Fate::Refused);
+    let arrived =
+        answers.iter().filter(|(_, sent)| WriteOutcome::of(sent) != WriteOutcome::Rejected);
     let nodes = arrived.map(|(node, _)| node.clone()).collect();
     let message = LeaderMessage::Late { task: record.uid, nodes };
     if let Err(error) = shared.leadership.send(&message).await {
@@ -345,8 +345,10 @@ async fn settle(
         }
         *position += 1;
     }
-    let fate = |node: &NodeId| answers.get(node).map_or(Fate::Refused, |sent| Fate::of(sent));
-    let acked = |node: &NodeId| fate(node) == Fate::Took;
+    let outcome_of = |node: &NodeId| {
+        answers.get(node).map_or(WriteOutcome::Rejected, |sent| WriteOutcome::of(sent))
+    };
+    let acked = |node: &NodeId| outcome_of(node) == WriteOutcome::Accepted;
     let kind = record.kind;
     let placement = plan.topology.placement(plan.index.shards);
     let physical = &plan.index.physical;
@@ -357,16 +359,20 @@ async fn settle(
             let verdict = judge(shared, plan, kind, stale, acked);
             let met = matches!(verdict, Verdict::Met { .. });
             let rows = match (plan.missed, kind) {
-                (StaleKind::Shard, _) => {
-                    missed::documents(stale, &placement, physical, &plan.touched, fate)
+                (CatchUp::Shard, _) => {
+                    stale_marks::documents(stale, &placement, physical, &plan.touched, outcome_of)
                 }
-                (_, TaskKind::SettingsUpdate) => missed::settings(stale, physical, nodes(), fate),
+                (_, TaskKind::SettingsUpdate) => {
+                    stale_marks::settings(stale, physical, nodes(), outcome_of)
+                }
                 // Where one node may have deleted the index, all have to.
-                (StaleKind::Deleted, _) if nodes().any(|node| fate(node) != Fate::Refused) => {
-                    missed::whole(physical, plan.missed, nodes(), fate)
+                (CatchUp::Deleted, _)
+                    if nodes().any(|node| outcome_of(node) != WriteOutcome::Rejected) =>
+                {
+                    stale_marks::whole(physical, plan.missed, nodes(), outcome_of)
                 }
                 // Without a quorum the caller takes it back.
-                (kind, _) if met => missed::whole(physical, kind, nodes(), fate),
+                (kind, _) if met => stale_marks::whole(physical, kind, nodes(), outcome_of),
                 _ => Vec::new(),
             };
             (rows, verdict)
@@ -377,8 +383,8 @@ async fn settle(
             Ok((degraded_groups, complete.first().copied()))
         }
         Verdict::NoQuorum { .. }
-            if plan.missed == StaleKind::Deleted
-                && nodes().any(|node| fate(node) != Fate::Refused) =>
+            if plan.missed == CatchUp::Deleted
+                && nodes().any(|node| outcome_of(node) != WriteOutcome::Rejected) =>
         {
             if !nodes().any(acked) {
                 // Nobody is left to wait for: the repairer sees to it.
@@ -413,8 +419,8 @@ async fn settle(
                 }
                 _ => no_quorum,
             };
-            let may_have = nodes().filter(|node| fate(node) != Fate::Refused);
-            listing::take_back(shared, &plan.index, kind, may_have).await?;
+            let may_have = nodes().filter(|node| outcome_of(node) != WriteOutcome::Rejected);
+            catalog_sync::take_back(shared, &plan.index, kind, may_have).await?;
             fail(shared, record, &error).await?;
             Err(error)
         }

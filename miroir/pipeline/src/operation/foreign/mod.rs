@@ -24,11 +24,11 @@ use serde_json::{Value, json};
 use self::filter::{Call, Rewritten};
 use super::handle::Handle;
 use super::multi::inside;
-use super::rules::rewritten;
+use super::token_filters::rewritten;
 use super::{Operation, Request, Response};
 use crate::cluster::settings::is_displayed;
 use crate::error::{Error, ErrorKind};
-use crate::query::{List, Original, RawObject, SearchKind};
+use crate::query::{ClientRequest, List, RawObject, SearchKind};
 use miroir_store::IndexEntry;
 
 /// The name of the setting, and of its feature.
@@ -173,8 +173,8 @@ async fn filters(
         _ => Some(request.original.path.clone()),
     };
     if let (Some(path), [body]) = (path, &bodies(&mut op)[..]) {
-        let original = Original::clone(&rewritten(&request.original, body));
-        request.original = Arc::new(Original { path, ..original });
+        let original = ClientRequest::clone(&rewritten(&request.original, body));
+        request.original = Arc::new(ClientRequest { path, ..original });
     }
     request.op = op;
     Ok(texts)
@@ -250,7 +250,7 @@ async fn list(
     index: &str,
     body: RawObject,
 ) -> Result<Vec<Box<RawValue>>, Error> {
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: "/documents/fetch".to_owned(),
         query: None,

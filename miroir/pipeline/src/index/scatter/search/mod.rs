@@ -10,11 +10,11 @@
 //! | `several` | hits under a distinct attribute with several values per document |
 
 mod distinct;
+mod distinct_multi_value;
 mod facets;
 mod frequency;
 mod plan;
-mod present;
-mod several;
+mod project;
 mod vectors;
 
 use std::sync::Arc;
@@ -41,8 +41,8 @@ use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 use plan::Plan;
 pub(super) use plan::{plan, visible};
-pub(super) use present::append;
-pub(crate) use present::project;
+pub(super) use project::append;
+pub(crate) use project::project;
 
 /// What one node says to `facets: ["*"]` on an index without filterable attributes.
 pub(super) const NO_FACETS: &str = "Invalid facet distribution: Pattern `*` is not filterable. This index does \

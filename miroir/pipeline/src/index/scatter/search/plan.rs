@@ -8,7 +8,7 @@ use crate::leaf::Scoped;
 use crate::node_errors;
 use crate::query::{RawObject, Search, SearchKind};
 use miroir_core::documents;
-use miroir_core::merge::{FacetOptions, HitOptions, Pagination, Shape, Terms};
+use miroir_core::merge::{FacetOptions, HitOptions, Pagination, QueryShape, Terms};
 use miroir_store::IndexEntry;
 
 /// Parameters Miroir lets through; a node comments on any other.
@@ -238,7 +238,10 @@ pub(in crate::index::scatter) fn plan(
         distinct: body.read("distinct").ok()?.or_else(|| settings.distinct.clone()),
         distinct_shown: body.read::<String>("distinct").ok()?.is_some(),
         ranking: settings.ranking.clone(),
-        shape: Shape::of(&body.read::<String>("q").ok()?.unwrap_or_default(), &settings.stop_words),
+        shape: QueryShape::of(
+            &body.read::<String>("q").ok()?.unwrap_or_default(),
+            &settings.stop_words,
+        ),
         ..HitOptions::default()
     };
     let frequency = frequent(&body, settings, index);

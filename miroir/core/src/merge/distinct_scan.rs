@@ -10,14 +10,14 @@ use std::collections::HashMap;
 
 use super::distinct::{Key, Seen};
 use super::hits::{Heads, HitOptions, Step};
-use super::normal;
+use super::normalize;
 use super::order::{Side, compare};
 use super::page::Page;
 use super::score::Ranks;
 
 /// What one node holding everything looks at to fill a page under a distinct attribute.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Looked {
+pub struct ScannedHits {
     /// How many hits it keeps and shows.
     pub shown: usize,
     /// How many hits without an indexed value it drops because they show what an earlier one shows.
@@ -38,7 +38,7 @@ pub struct Looked {
     pub unfinished: bool,
 }
 
-impl Looked {
+impl ScannedHits {
     /// All values, as a filter names them.
     #[must_use]
     pub fn literals(&self) -> Vec<&str> {
@@ -59,19 +59,19 @@ impl Looked {
 /// `asked` is how many hits each leaf was asked for; a shorter list is a whole one. With `wanted + 1`
 /// hits the end of the ties is in sight unless there are any.
 #[must_use]
-pub fn looked_at(pages: &[Page], options: &HitOptions, wanted: usize, asked: usize) -> Looked {
-    let mut looked = Looked {
+pub fn scan_hits(pages: &[Page], options: &HitOptions, wanted: usize, asked: usize) -> ScannedHits {
+    let mut scanned = ScannedHits {
         values: vec![Vec::new(); pages.len()],
         valued: vec![0; pages.len()],
-        ..Looked::default()
+        ..ScannedHits::default()
     };
-    let Some(attribute) = options.distinct.as_deref() else { return looked };
+    let Some(attribute) = options.distinct.as_deref() else { return scanned };
     let mut seen = Seen::new(attribute);
     let mut shown = Some(Seen::shown(attribute)).filter(|_| options.distinct_shown);
     let mut last: Option<(u32, u32, Vec<Ranks>)> = None;
     let mut kept = 0;
     let mut taken = vec![0; pages.len()];
-    looked.everything = true;
+    scanned.everything = true;
     Heads::new(pages, options).run(|head| {
         let page = &pages[head.leaf as usize];
         let hit = &page.hits[head.hit as usize];
@@ -81,7 +81,7 @@ pub fn looked_at(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
             let end = Side { rules: end.rules(end_hit), ranks, score: end_hit.score };
             let next = Side { rules: page.rules(hit), ranks: head.ranks, score: hit.score };
             if end.rules.is_empty() || compare(end, next).is_ne() {
-                looked.everything = false;
+                scanned.everything = false;
                 return Step::Stop;
             }
         }
@@ -93,28 +93,28 @@ pub fn looked_at(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
             }
             let leaf = head.leaf as usize;
             let values = seen.last();
-            looked.several |= values.len() > 1;
+            scanned.several |= values.len() > 1;
             let literals = values.iter().map(Key::literal);
             if let Some(shown) = &mut shown {
                 if !shown.admit(page, hit) {
-                    looked.dropped += usize::from(values.is_empty());
-                    looked.hidden.extend(literals);
+                    scanned.dropped += usize::from(values.is_empty());
+                    scanned.hidden.extend(literals);
                     return Step::Next;
                 }
                 if values.is_empty() && !shown.last().is_empty() {
-                    looked.empty = Some(leaf);
+                    scanned.empty = Some(leaf);
                 }
             }
-            looked.shown += 1;
-            looked.valued[leaf] += usize::from(!values.is_empty());
-            looked.values[leaf].extend(literals);
+            scanned.shown += 1;
+            scanned.valued[leaf] += usize::from(!values.is_empty());
+            scanned.values[leaf].extend(literals);
         }
         Step::Next
     });
-    looked.unfinished =
+    scanned.unfinished =
         pages.iter().zip(&taken).any(|(page, taken)| *taken >= asked && *taken == page.hits.len());
-    looked.everything &= !looked.unfinished;
-    looked
+    scanned.everything &= !scanned.unfinished;
+    scanned
 }
 
 /// The values each leaf should have left out, where a hit with several values was dropped.
@@ -158,14 +158,18 @@ pub fn hidden_behind(
 /// value is on one leaf only, that of the hit that was kept. The leaves must have been asked for the
 /// attribute as a facet. `None` when they were not, and when hits have several values.
 #[must_use]
-pub fn apportion(pages: &[Page], attribute: &str, looked: &Looked) -> Option<Vec<Vec<String>>> {
-    let name = |display: &str| Key::Text(normal::facet(display)).literal();
+pub fn apportion(
+    pages: &[Page],
+    attribute: &str,
+    scanned: &ScannedHits,
+) -> Option<Vec<Vec<String>>> {
+    let name = |display: &str| Key::Text(normalize::facet(display)).literal();
     // A filter takes a number for the text it is written as, and the other way round.
     let text = |literal: &String| {
         if literal.starts_with('"') { literal.clone() } else { format!("\"{literal}\"") }
     };
     let mut owners: HashMap<String, usize> = HashMap::new();
-    for (leaf, values) in looked.values.iter().enumerate() {
+    for (leaf, values) in scanned.values.iter().enumerate() {
         owners.extend(values.iter().map(|literal| (text(literal), leaf)));
     }
     let mut without = vec![Vec::new(); pages.len()];

@@ -33,13 +33,13 @@ impl From<Code> for ExitCode {
 
 /// A problem and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
+pub(crate) struct CtlError {
     code: Code,
     problem: String,
     remedy: String,
 }
 
-impl Trouble {
+impl CtlError {
     pub(crate) fn new(code: Code, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { code, problem: problem.into(), remedy: remedy.into() }
     }
@@ -75,7 +75,7 @@ impl Trouble {
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for CtlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.problem)?;
         if !self.remedy.is_empty() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use miroir_api::IndexUid;
-use miroir_core::documents::Letters;
+use miroir_core::documents::IdCase;
 use miroir_core::quorum::WriteQuorum;
 use miroir_test::cluster::{Shape, SimCluster};
 use miroir_test::faults::Fault;
@@ -14,9 +14,9 @@ const DOCUMENTS: &str = "/indexes/main/documents";
 const SHAPE: Shape =
     Shape { shards: 6, groups: 1, rf: 1, nodes_per_group: 3, quorum: WriteQuorum::Auto };
 
-async fn letters(cluster: &SimCluster) -> Option<Letters> {
+async fn id_case(cluster: &SimCluster) -> Option<IdCase> {
     let name = IndexUid::new("main").unwrap();
-    cluster.stores.indexes.get(&name).await.unwrap().map(|entry| entry.letters)
+    cluster.stores.indexes.get(&name).await.unwrap().map(|entry| entry.id_case)
 }
 
 async fn add(cluster: &SimCluster, ids: Value) -> u16 {
@@ -32,22 +32,22 @@ async fn letters_are_noted_and_stay() {
     let made = cluster.request(Method::POST, "/indexes", Some(made)).await;
     let task = made.body["taskUid"].as_u64().unwrap();
     cluster.wait(task, Duration::from_secs(30)).await;
-    assert_eq!(letters(&cluster).await, Some(Letters::NONE));
-    let lower = Letters { lower: true, upper: false };
+    assert_eq!(id_case(&cluster).await, Some(IdCase::NONE));
+    let lower = IdCase { lower: true, upper: false };
     for (ids, noted) in [
-        (json!([1, "2", "-3_"]), Letters::NONE),
+        (json!([1, "2", "-3_"]), IdCase::NONE),
         (json!([4, "b", "5"]), lower),
         // A payload of which no document is taken.
         (json!(["C", "not an id"]), lower),
         (json!(["d", 6]), lower),
-        (json!(["E"]), Letters::ANY),
-        (json!([7]), Letters::ANY),
+        (json!(["E"]), IdCase::ANY),
+        (json!([7]), IdCase::ANY),
     ] {
         assert_eq!(add(&cluster, ids.clone()).await, 202, "{ids}");
-        assert_eq!(letters(&cluster).await, Some(noted), "{ids}");
+        assert_eq!(id_case(&cluster).await, Some(noted), "{ids}");
     }
     let cleared = cluster.request(Method::DELETE, DOCUMENTS, None).await;
-    assert_eq!((cleared.status, letters(&cluster).await), (202, Some(Letters::ANY)));
+    assert_eq!((cleared.status, id_case(&cluster).await), (202, Some(IdCase::ANY)));
 }
 
 /// Whether a node took the write or not is not waited for.
@@ -60,11 +60,11 @@ async fn letters_are_noted_before_nodes_are_asked() {
     cluster.wait(task, Duration::from_secs(30)).await;
     // The index's settings are known from now on.
     assert_eq!(add(&cluster, json!([1, 2, 3])).await, 202);
-    assert_eq!(letters(&cluster).await, Some(Letters::NONE));
+    assert_eq!(id_case(&cluster).await, Some(IdCase::NONE));
     for node in &cluster.nodes {
         node.suffer(Fault::Crash);
     }
     let ids: Value = (0..50).map(|at| json!(format!("x{at}"))).collect();
     assert_ne!(add(&cluster, ids).await, 202);
-    assert_eq!(letters(&cluster).await, Some(Letters { lower: true, upper: false }));
+    assert_eq!(id_case(&cluster).await, Some(IdCase { lower: true, upper: false }));
 }

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 /// The cases of the letters that some id of an index has had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Letters {
+pub struct IdCase {
     /// Some id has had a small letter of ASCII.
     pub lower: bool,
     /// Some id has had a capital letter of ASCII.
     pub upper: bool,
 }
 
-impl Letters {
+impl IdCase {
     /// No id has had a letter.
     pub const NONE: Self = Self { lower: false, upper: false };
     /// Ids may have letters of both cases.

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::facets::{self, ByIndex, Settings};
 use super::federation::MergeFacets;
 use super::{MultiSearch, SubQuery};
-use crate::query::{Original, RawObject};
+use crate::query::{ClientRequest, RawObject};
 
 /// Parameters of a search that are about its hits as a whole.
 const WHOLE: &[&str] = &["offset", "limit", "page", "hitsPerPage", "distinct"];
@@ -22,14 +22,14 @@ const WHOLE: &[&str] = &["offset", "limit", "page", "hitsPerPage", "distinct"];
 impl MultiSearch {
     /// Asks queries of the indexes that `names` answers for the one they name, where it answers any.
     /// Limits, answers and errors stay about the queries and names of the client.
-    pub fn stand(&mut self, names: impl Fn(&str) -> Option<Vec<String>>) {
+    pub fn resolve_aliases(&mut self, names: impl Fn(&str) -> Option<Vec<String>>) {
         let federated = self.is_federated();
         for query in self.queries.iter_mut().flatten() {
             let Some(indexes) = names(&query.index) else { continue };
             let Some(first) = indexes.first() else { continue };
             query.alias = Some(Arc::from(std::mem::replace(&mut query.index, first.clone())));
             if indexes.len() > 1 {
-                query.several = indexes;
+                query.indexes = indexes;
             }
         }
         if federated {
@@ -54,7 +54,7 @@ impl MultiSearch {
         let Some(queries) = self.queries.take() else { return };
         let mut all = Vec::with_capacity(queries.len());
         for mut query in queries {
-            match std::mem::take(&mut query.several) {
+            match std::mem::take(&mut query.indexes) {
                 none if none.is_empty() => all.push(query),
                 indexes => {
                     all.extend(
@@ -86,7 +86,7 @@ impl MultiSearch {
             body: body.clone(),
             options: None,
             alias: Some(Arc::clone(&alias)),
-            several: Vec::new(),
+            indexes: Vec::new(),
             position: 0,
         });
         Self {
@@ -99,8 +99,8 @@ impl MultiSearch {
     }
 
     /// The request it would be if it had come by itself.
-    pub fn original(&self, metadata: bool) -> Original {
-        Original {
+    pub fn original(&self, metadata: bool) -> ClientRequest {
+        ClientRequest {
             method: http::Method::POST,
             path: "/multi-search".to_owned(),
             query: None,

@@ -8,11 +8,11 @@
 use miroir_api::NodeId;
 use miroir_api::meili::TaskKind;
 
-use super::missed;
+use super::stale_marks;
 use crate::cluster::ClusterState;
 use crate::error::Error;
-use crate::index::scatter::missed::Fate;
-use miroir_core::view::StaleKind;
+use crate::index::scatter::stale_marks::WriteOutcome;
+use miroir_core::view::CatchUp;
 use miroir_store::{IndexEntry, StoreError, Stores};
 
 /// Lists or unlists an index whose task was just stored.
@@ -63,7 +63,8 @@ pub async fn unmake<'a>(
     entry: &IndexEntry,
     may_have: impl Iterator<Item = &'a NodeId>,
 ) -> Result<(), Error> {
-    let rows = missed::whole(&entry.physical, StaleKind::Deleted, may_have, |_| Fate::Unknown);
+    let rows =
+        stale_marks::whole(&entry.physical, CatchUp::Deleted, may_have, |_| WriteOutcome::Unknown);
     shared.staleness.mark(rows).await?;
     shared.catalog.change(&entry.name, |_| None).await?;
     shared.staleness.forget_index(&entry.physical).await?;
@@ -78,8 +79,9 @@ pub async fn unmake<'a>(
 pub async fn undo_makings(stores: &Stores, nodes: &[NodeId]) -> Result<(), StoreError> {
     for entry in stores.indexes.list().await?.into_iter().filter(|entry| entry.making) {
         tracing::warn!(index = %entry.name, "an index was being made when the process ended: undone");
-        let rows =
-            missed::whole(&entry.physical, StaleKind::Deleted, nodes.iter(), |_| Fate::Unknown);
+        let rows = stale_marks::whole(&entry.physical, CatchUp::Deleted, nodes.iter(), |_| {
+            WriteOutcome::Unknown
+        });
         stores.replicas.mark(rows).await?;
         stores.indexes.delete(&entry.name, entry.version).await?;
     }

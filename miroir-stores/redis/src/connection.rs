@@ -14,14 +14,14 @@ use redis::{
 use tokio::time::timeout;
 
 use crate::Options;
+use crate::error::{FailureKind, RedisFailure};
 use crate::scripts::Script;
-use crate::trouble::{Kind, Trouble};
 
 /// How long a comparison of clocks is believed.
 const CLOCK_AGE: Duration = Duration::from_mins(1);
 
 /// A Redis and the way to it.
-pub(crate) struct Link {
+pub(crate) struct SharedConnection {
     client: Client,
     address: String,
     options: Options,
@@ -36,7 +36,7 @@ pub(crate) struct Link {
 /// An attempt to connect that failed.
 struct Failed {
     began: Instant,
-    trouble: Trouble,
+    failure: RedisFailure,
 }
 
 /// A connection.
@@ -56,14 +56,14 @@ struct Clock {
 }
 
 /// A call, to be sent as often as need be.
-enum Ask<'a> {
+enum Invocation<'a> {
     Command(&'a Cmd),
     Script(&'a Script, &'a [Vec<u8>]),
     /// A script that writes and that Redis does not keep.
     Once(&'a str, &'a [Vec<u8>]),
 }
 
-impl Ask<'_> {
+impl Invocation<'_> {
     fn writes(&self) -> bool {
         match self {
             Self::Command(_) => false,
@@ -77,9 +77,9 @@ impl Ask<'_> {
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for SharedConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("SharedConnection").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -87,7 +87,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Link {
+impl SharedConnection {
     /// Connects to nothing yet.
     pub(crate) fn new(info: ConnectionInfo, options: Options) -> Result<Self, StoreError> {
         let address = info.addr().to_string();
@@ -98,7 +98,7 @@ impl Link {
         // The third version tells when the connection ends, also while nobody waits for an answer.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(settings))
-            .map_err(|error| Trouble::away(&address, error))?;
+            .map_err(|error| RedisFailure::away(&address, error))?;
         Ok(Self {
             client,
             address,
@@ -122,84 +122,90 @@ impl Link {
 
     /// Runs a command that only reads.
     pub(crate) async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.run(&Ask::Command(command)).await
+        self.run(&Invocation::Command(command)).await
     }
 
     /// Runs a script. Of one that writes, the first argument in Lua is its deadline, and `args`
     /// follow.
     pub(crate) async fn script(&self, script: &Script, args: Args) -> Result<Value, StoreError> {
-        self.run(&Ask::Script(script, &args.0)).await
+        self.run(&Invocation::Script(script, &args.0)).await
     }
 
     /// Runs a script that writes and is not worth keeping.
     pub(crate) async fn once(&self, text: &str, args: Args) -> Result<Value, StoreError> {
-        self.run(&Ask::Once(text, &args.0)).await
+        self.run(&Invocation::Once(text, &args.0)).await
     }
 
     /// Listens to a channel, on a connection of its own.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<PubSubStream, StoreError> {
-        let away = |error: redis::RedisError| Trouble::away(&self.address, error);
+        let away = |error: redis::RedisError| RedisFailure::away(&self.address, error);
         let limit = self.options.connect_timeout;
         let subscribing = timeout(limit, async {
             let mut listening = self.client.get_async_pubsub().await.map_err(away)?;
             listening.subscribe(channel).await.map_err(away)?;
-            Ok::<_, Trouble>(listening.into_on_message())
+            Ok::<_, RedisFailure>(listening.into_on_message())
         });
-        let late = || Trouble::away(&self.address, format!("no subscription within {limit:?}"));
+        let late =
+            || RedisFailure::away(&self.address, format!("no subscription within {limit:?}"));
         Ok(subscribing.await.map_err(|_| late())??)
     }
 
     /// Remembers which store this is: connections that lead to another are refused from now on.
     pub(crate) async fn recognise(&self) -> Result<(), StoreError> {
         let value = self.read(cmd("GET").arg(self.key("store_id"))).await?;
-        let id = text(value)?.ok_or_else(|| Trouble::odd("the store has no `store_id`"))?;
+        let id = text(value)?.ok_or_else(|| RedisFailure::odd("the store has no `store_id`"))?;
         let _ = self.store.set(id);
         Ok(())
     }
 
-    async fn run(&self, ask: &Ask<'_>) -> Result<Value, StoreError> {
-        let fence = if ask.is_fenced() { self.fence.current()? } else { None };
+    async fn run(&self, call: &Invocation<'_>) -> Result<Value, StoreError> {
+        let fence = if call.is_fenced() { self.fence.current()? } else { None };
         let mut first = true;
         loop {
             let live = self.live().await?;
-            let trouble = match self.send(&live, ask, fence).await {
+            let failure = match self.send(&live, call, fence).await {
                 Ok(value) => return Ok(value),
-                Err(trouble) => trouble,
+                Err(failure) => failure,
             };
-            if trouble.broken {
+            if failure.broken {
                 self.drop_live(&live);
             }
-            let harmless = match trouble.kind {
-                Kind::Late => true,
-                Kind::Lost => !ask.writes(),
-                Kind::Deposed => return Err(StoreError::Deposed),
-                Kind::Away | Kind::Slow | Kind::Refused => false,
+            let harmless = match failure.kind {
+                FailureKind::Late => true,
+                FailureKind::Lost => !call.writes(),
+                FailureKind::Deposed => return Err(StoreError::Deposed),
+                FailureKind::Away | FailureKind::Slow | FailureKind::Refused => false,
             };
             if !(harmless && std::mem::take(&mut first)) {
-                return Err(trouble.into());
+                return Err(failure.into());
             }
-            tracing::debug!(%trouble, "asking Redis once more");
+            tracing::debug!(%failure, "asking Redis once more");
         }
     }
 
     /// Sends a call once.
-    async fn send(&self, live: &Live, ask: &Ask<'_>, fence: Option<u64>) -> Result<Value, Trouble> {
+    async fn send(
+        &self,
+        live: &Live,
+        call: &Invocation<'_>,
+        fence: Option<u64>,
+    ) -> Result<Value, RedisFailure> {
         let limit = self.options.response_timeout;
         let answered = timeout(limit, async {
             let mut connection = live.connection.clone();
-            let deadline = if ask.writes() { self.deadline(live).await? } else { 0 };
+            let deadline = if call.writes() { self.deadline(live).await? } else { 0 };
             let deadline = match fence {
                 Some(fence) => format!("{deadline}:{fence}"),
                 None => deadline.to_string(),
             };
             let deadline = &deadline;
-            let script = match ask {
-                Ask::Command(command) => return command.query_async(&mut connection).await,
-                Ask::Once(text, args) => {
+            let script = match call {
+                Invocation::Command(command) => return command.query_async(&mut connection).await,
+                Invocation::Once(text, args) => {
                     let command = self.eval("EVAL", text, true, deadline, args);
                     return command.query_async(&mut connection).await;
                 }
-                Ask::Script(script, args) => (script, args),
+                Invocation::Script(script, args) => (script, args),
             };
             let (script, args) = script;
             let (known, whole) =
@@ -214,8 +220,8 @@ impl Link {
             }
         });
         match answered.await {
-            Ok(answer) => answer.map_err(|error| Trouble::of(&self.address, &error)),
-            Err(_) => Err(Trouble::slow(&self.address, limit)),
+            Ok(answer) => answer.map_err(|error| RedisFailure::of(&self.address, &error)),
+            Err(_) => Err(RedisFailure::slow(&self.address, limit)),
         }
     }
 
@@ -256,7 +262,7 @@ impl Link {
 
     /// The connection, made if need be. Callers that wait for the same attempt share its outcome, so
     /// that nobody waits for more than two.
-    async fn live(&self) -> Result<Arc<Live>, Trouble> {
+    async fn live(&self) -> Result<Arc<Live>, RedisFailure> {
         if let Some(live) = self.current() {
             return Ok(live);
         }
@@ -266,12 +272,12 @@ impl Link {
             return Ok(live);
         }
         if let Some(failed) = failed.as_ref().filter(|failed| failed.began >= arrived) {
-            return Err(failed.trouble.clone());
+            return Err(failed.failure.clone());
         }
         let began = Instant::now();
         let limit = self.options.connect_timeout;
         let dialed = timeout(limit, self.connect()).await.unwrap_or_else(|_| {
-            Err(Trouble::away(&self.address, format!("no connection within {limit:?}")))
+            Err(RedisFailure::away(&self.address, format!("no connection within {limit:?}")))
         });
         match dialed {
             Ok(live) => {
@@ -279,16 +285,16 @@ impl Link {
                 *lock(&self.live) = Some(Arc::clone(&live));
                 Ok(live)
             }
-            Err(trouble) => {
-                tracing::warn!(%trouble, "no connection to the store");
-                *failed = Some(Failed { began, trouble: trouble.clone() });
-                Err(trouble)
+            Err(failure) => {
+                tracing::warn!(%failure, "no connection to the store");
+                *failed = Some(Failed { began, failure: failure.clone() });
+                Err(failure)
             }
         }
     }
 
-    async fn connect(&self) -> Result<Live, Trouble> {
-        let away = |error: redis::RedisError| Trouble::away(&self.address, error);
+    async fn connect(&self) -> Result<Live, RedisFailure> {
+        let away = |error: redis::RedisError| RedisFailure::away(&self.address, error);
         let lost = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&lost);
         let config = AsyncConnectionConfig::new()
@@ -304,7 +310,7 @@ impl Link {
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         let mut connection = connecting.await.map_err(away)?;
         let info: String = cmd("INFO").query_async(&mut connection).await.map_err(away)?;
-        judge(&info).map_err(|reason| Trouble::away(&self.address, reason))?;
+        judge(&info).map_err(|reason| RedisFailure::away(&self.address, reason))?;
         if let Some(expected) = self.store.get() {
             let found: Option<String> = cmd("GET")
                 .arg(self.key("store_id"))
@@ -315,7 +321,7 @@ impl Link {
                 let reason = "it does not hold the store that was opened. Either it lost its data \
                               or the address leads elsewhere; restore it, or start Miroir again to \
                               use it as it is";
-                return Err(Trouble::away(&self.address, reason));
+                return Err(RedisFailure::away(&self.address, reason));
             }
         } else if field(&info, "aof_enabled") == Some("0") {
             tracing::warn!(
@@ -383,22 +389,22 @@ impl Args {
 
 /// An answer that is a number of at least 0.
 pub(crate) fn number(value: Value) -> Result<u64, StoreError> {
-    Ok(redis::from_redis_value(value).map_err(Trouble::odd)?)
+    Ok(redis::from_redis_value(value).map_err(RedisFailure::odd)?)
 }
 
 /// An answer that is a text, or nothing.
 pub(crate) fn text(value: Value) -> Result<Option<String>, StoreError> {
-    Ok(redis::from_redis_value(value).map_err(Trouble::odd)?)
+    Ok(redis::from_redis_value(value).map_err(RedisFailure::odd)?)
 }
 
 /// An answer that is a list of texts.
 pub(crate) fn texts(value: Value) -> Result<Vec<String>, StoreError> {
-    Ok(redis::from_redis_value(value).map_err(Trouble::odd)?)
+    Ok(redis::from_redis_value(value).map_err(RedisFailure::odd)?)
 }
 
 /// A record as it was stored.
 pub(crate) fn decode<T: serde::de::DeserializeOwned>(record: &str) -> Result<T, StoreError> {
-    Ok(serde_json::from_str(record).map_err(Trouble::odd)?)
+    Ok(serde_json::from_str(record).map_err(RedisFailure::odd)?)
 }
 
 /// A record as it is stored.
@@ -418,22 +424,26 @@ mod tests {
     async fn clocks_that_moved_are_compared_again() {
         let info = crate::info(&RedisServer::shared().url()).unwrap();
         let options = Options { key_prefix: "clocks:".to_owned(), ..Options::default() };
-        let link = Link::new(info, options).unwrap();
-        let put =
-            |uuid: &str| link.script(&WEBHOOKS_PUT, Args::new().with(uuid).with("{}").with(20));
+        let connection = SharedConnection::new(info, options).unwrap();
+        let put = |uuid: &str| {
+            connection.script(&WEBHOOKS_PUT, Args::new().with(uuid).with("{}").with(20))
+        };
         assert_eq!(number(put("a").await.unwrap()).unwrap(), 1);
-        let live = link.current().unwrap();
+        let live = connection.current().unwrap();
         let honest = *lock(&live.clock);
         *lock(&live.clock) = Clock { shown: honest.shown - 60_000, ..honest };
         assert_eq!(number(put("b").await.unwrap()).unwrap(), 1, "it was too late by that clock");
-        let anew = link.current().unwrap();
+        let anew = connection.current().unwrap();
         assert!(!Arc::ptr_eq(&live, &anew));
         assert!(lock(&anew.clock).shown >= honest.shown);
 
         let Some(long_ago) = honest.heard.checked_sub(CLOCK_AGE * 2) else { return };
         *lock(&anew.clock) = Clock { shown: honest.shown - 60_000, heard: long_ago };
         assert_eq!(number(put("c").await.unwrap()).unwrap(), 1);
-        assert!(Arc::ptr_eq(&anew, &link.current().unwrap()), "an old clock is just read again");
+        assert!(
+            Arc::ptr_eq(&anew, &connection.current().unwrap()),
+            "an old clock is just read again"
+        );
     }
 
     #[test]

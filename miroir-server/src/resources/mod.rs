@@ -1,4 +1,4 @@
-//! The envelope this process lives in: how much of its memory is used, and how often it had to wait
+//! The resources this process has: how much of its memory is used, and how often it had to wait
 //! for the processor. Near the limit fewer requests are admitted, before the kernel ends the process.
 //!
 //! | `miroir_memory_pressure` | memory in use | what happens |

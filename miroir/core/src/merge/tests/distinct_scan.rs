@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::merge::{HitOptions, Looked, hidden_behind, looked_at};
+use crate::merge::{HitOptions, ScannedHits, hidden_behind, scan_hits};
 
 fn leaf(hits: &[String]) -> Page {
     page(&format!(r#"{{"hits":[{}],"estimatedTotalHits":9}}"#, hits.join(",")))
@@ -24,8 +24,8 @@ fn options() -> HitOptions {
     HitOptions { distinct: Some("g".to_owned()), ..HitOptions::default() }
 }
 
-fn sorted(looked: &Looked) -> Vec<&str> {
-    let mut values = looked.literals();
+fn sorted(scanned: &ScannedHits) -> Vec<&str> {
+    let mut values = scanned.literals();
     values.sort_unstable();
     values
 }
@@ -36,7 +36,7 @@ fn hits_tied_with_the_last_are_looked_at() {
         leaf(&[hit(1, r#""a""#, 1), hit(2, r#""b""#, 2), hit(5, "7", 3)]),
         leaf(&[hit(3, r#""A""#, 2), hit(4, r#""c\"d""#, 2), hit(6, "[]", 4)]),
     ];
-    let look = |wanted| looked_at(&pages, &options(), wanted, 4);
+    let look = |wanted| scan_hits(&pages, &options(), wanted, 4);
     // One hit, alone at its place.
     let one = look(1);
     assert_eq!((sorted(&one), one.shown), (vec![r#""a""#], 1));
@@ -54,10 +54,10 @@ fn hits_tied_with_the_last_are_looked_at() {
 #[test]
 fn a_full_list_that_ends_in_the_ties_is_unfinished() {
     let pages = [leaf(&[hit(1, r#""a""#, 1), hit(2, r#""b""#, 1)]), leaf(&[hit(3, r#""c""#, 2)])];
-    let full = looked_at(&pages, &options(), 1, 2);
+    let full = scan_hits(&pages, &options(), 1, 2);
     assert!(full.unfinished && !full.everything, "{full:?}");
     // A list of two out of three is a whole one.
-    let whole = looked_at(&pages, &options(), 1, 3);
+    let whole = scan_hits(&pages, &options(), 1, 3);
     assert!(!whole.unfinished && !whole.everything, "{whole:?}");
     assert_eq!(whole.shown, 2);
 }
@@ -65,8 +65,8 @@ fn a_full_list_that_ends_in_the_ties_is_unfinished() {
 #[test]
 fn without_rules_one_hit_is_looked_at_after_the_other() {
     let pages = [leaf(&[plain(1, r#""a""#), plain(2, r#""b""#)]), leaf(&[plain(3, r#""c""#)])];
-    let looked = looked_at(&pages, &options(), 1, 2);
-    assert_eq!((sorted(&looked), looked.everything), (vec![r#""a""#], false));
+    let scanned = scan_hits(&pages, &options(), 1, 2);
+    assert_eq!((sorted(&scanned), scanned.everything), (vec![r#""a""#], false));
 }
 
 #[test]
@@ -75,10 +75,10 @@ fn empty_strings_are_values_of_shown_hits_only() {
         leaf(&[hit(1, r#""""#, 1), hit(3, r#""""#, 3)]),
         leaf(&[hit(2, r#""x""#, 2), hit(4, r#"" ""#, 4)]),
     ];
-    let setting = looked_at(&pages, &options(), 9, 10);
+    let setting = scan_hits(&pages, &options(), 9, 10);
     assert_eq!((setting.shown, setting.dropped, setting.empty), (4, 0, None));
     let shown = HitOptions { distinct_shown: true, ..options() };
-    let query = looked_at(&pages, &shown, 9, 10);
+    let query = scan_hits(&pages, &shown, 9, 10);
     assert_eq!((query.shown, query.dropped, query.empty), (2, 1, Some(0)));
     assert_eq!(query.hidden, [r#""""#]);
     // The places of what is dropped stay empty.
@@ -133,18 +133,18 @@ proptest! {
                     leaf(&hits)
                 })
                 .collect();
-            let looked = looked_at(&pages, &options(), wanted, asked);
-            if looked.unfinished {
+            let scanned = scan_hits(&pages, &options(), wanted, asked);
+            if scanned.unfinished {
                 asked *= 2;
                 continue;
             }
-            let names = looked.literals();
+            let names = scanned.literals();
             let named = |value: &u8| names.contains(&format!("\"v{value}\"").as_str());
             let rest = all.iter().filter(|(_, value)| !value.as_ref().is_some_and(named)).count();
-            let valued: usize = looked.valued.iter().sum();
+            let valued: usize = scanned.valued.iter().sum();
             prop_assert_eq!(rest + valued, node(&all, wanted));
-            if looked.everything {
-                prop_assert_eq!(looked.shown, node(&all, wanted));
+            if scanned.everything {
+                prop_assert_eq!(scanned.shown, node(&all, wanted));
             }
             break;
         }

@@ -74,11 +74,11 @@ impl MergedHits {
                 out.extend_from_slice(extra);
             }
             match decide(field, body, options, placed) {
-                Fate::Keep => {
+                FieldAction::Keep => {
                     run = Some((run.map_or(field.key.start, |run| run.0), field.value.end));
                 }
-                Fate::Drop => flush(&mut run, out),
-                Fate::Rewrite => {
+                FieldAction::Drop => flush(&mut run, out),
+                FieldAction::Rewrite => {
                     flush(&mut run, out);
                     comma(out);
                     out.extend_from_slice(field.key.of(body));
@@ -178,28 +178,28 @@ fn spell(value: &mut Value) {
     }
 }
 
-enum Fate {
+enum FieldAction {
     Keep,
     Drop,
     Rewrite,
 }
 
-fn decide(field: &Field, body: &[u8], options: &HitOptions, placed: &Placed) -> Fate {
+fn decide(field: &Field, body: &[u8], options: &HitOptions, placed: &Placed) -> FieldAction {
     match field.kind {
-        FieldKind::Reserved => Fate::Drop,
-        FieldKind::Score if !options.show_score => Fate::Drop,
-        FieldKind::Score if placed.score.is_some() => Fate::Rewrite,
-        FieldKind::Details if !options.show_details => Fate::Drop,
-        FieldKind::Details => Fate::Rewrite,
+        FieldKind::Reserved => FieldAction::Drop,
+        FieldKind::Score if !options.show_score => FieldAction::Drop,
+        FieldKind::Score if placed.score.is_some() => FieldAction::Rewrite,
+        FieldKind::Details if !options.show_details => FieldAction::Drop,
+        FieldKind::Details => FieldAction::Rewrite,
         FieldKind::Mirror { reserved } if reserved || !options.drop_formatted.is_empty() => {
-            Fate::Rewrite
+            FieldAction::Rewrite
         }
         FieldKind::Plain
             if options.drop_fields.iter().any(|drop| drop.as_bytes() == field.key.inner(body)) =>
         {
-            Fate::Drop
+            FieldAction::Drop
         }
-        _ => Fate::Keep,
+        _ => FieldAction::Keep,
     }
 }
 

@@ -13,7 +13,7 @@ const DEPOSED: &str = "MIROIRDEPOSED";
 
 /// What happened to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FailureKind {
     /// There was no connection: nothing was sent.
     Away,
     /// The connection broke: a write may have taken effect.
@@ -30,74 +30,74 @@ pub(crate) enum Kind {
 
 /// A call that failed.
 #[derive(Clone, Debug)]
-pub(crate) struct Trouble {
-    pub(crate) kind: Kind,
+pub(crate) struct RedisFailure {
+    pub(crate) kind: FailureKind,
     /// Whether the connection is of no use any more.
     pub(crate) broken: bool,
     text: String,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for RedisFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl std::error::Error for Trouble {}
+impl std::error::Error for RedisFailure {}
 
-impl From<Trouble> for StoreError {
-    fn from(trouble: Trouble) -> Self {
-        Self::Backend(trouble.into())
+impl From<RedisFailure> for StoreError {
+    fn from(failure: RedisFailure) -> Self {
+        Self::Backend(failure.into())
     }
 }
 
-impl Trouble {
+impl RedisFailure {
     pub(crate) fn away(address: &str, reason: impl fmt::Display) -> Self {
         let text = format!("Redis at {address} cannot be used: {reason}");
-        Self { kind: Kind::Away, broken: true, text }
+        Self { kind: FailureKind::Away, broken: true, text }
     }
 
     pub(crate) fn slow(address: &str, limit: Duration) -> Self {
         let text = format!("Redis at {address} did not answer within {limit:?}");
-        Self { kind: Kind::Slow, broken: true, text }
+        Self { kind: FailureKind::Slow, broken: true, text }
     }
 
     /// Something that should not be in the store or in an answer.
     pub(crate) fn odd(reason: impl fmt::Display) -> Self {
         let text = format!("Redis holds what Miroir does not understand: {reason}");
-        Self { kind: Kind::Refused, broken: false, text }
+        Self { kind: FailureKind::Refused, broken: false, text }
     }
 
     pub(crate) fn of(address: &str, error: &RedisError) -> Self {
         match error.code() {
             Some(LATE) => Self {
-                kind: Kind::Late,
+                kind: FailureKind::Late,
                 broken: true,
                 text: format!("Redis at {address} was asked too late"),
             },
             Some(DEPOSED) => Self {
-                kind: Kind::Deposed,
+                kind: FailureKind::Deposed,
                 broken: false,
                 text: "another pod leads by now".to_owned(),
             },
             // No longer the primary, or not yet ready: the next connection may lead elsewhere.
             Some(code @ ("READONLY" | "MASTERDOWN" | "LOADING")) => Self {
-                kind: Kind::Refused,
+                kind: FailureKind::Refused,
                 broken: true,
                 text: format!("Redis at {address} refused: {code} {}", detail(error)),
             },
             _ if error.is_io_error() || error.is_unrecoverable_error() => Self {
-                kind: Kind::Lost,
+                kind: FailureKind::Lost,
                 broken: true,
                 text: format!("the connection to Redis at {address} broke: {error}"),
             },
             Some(code) => Self {
-                kind: Kind::Refused,
+                kind: FailureKind::Refused,
                 broken: false,
                 text: format!("Redis at {address} refused: {code} {}", detail(error)),
             },
             None => Self {
-                kind: Kind::Refused,
+                kind: FailureKind::Refused,
                 broken: false,
                 text: format!("Redis at {address} failed: {error}"),
             },

@@ -8,12 +8,12 @@ use serde_json::value::to_raw_value;
 
 use super::{Operation, Request};
 use crate::node::Call;
-use crate::query::{Original, RawObject};
+use crate::query::{ClientRequest, RawObject};
 
 /// The same request in its `POST` form with another body. Nodes are asked to comment on the request
 /// as the client sent it; what they comment on must not be wider than what is answered.
-pub(super) fn rewritten(original: &Original, body: &RawObject) -> Arc<Original> {
-    Arc::new(Original {
+pub(super) fn rewritten(original: &ClientRequest, body: &RawObject) -> Arc<ClientRequest> {
+    Arc::new(ClientRequest {
         method: http::Method::POST,
         query: None,
         body: body.to_bytes(),
@@ -30,7 +30,7 @@ impl Request {
             Some(index) => format!("/indexes/{}", IndexUid::new(index).ok()?),
             None => String::new(),
         };
-        let mut call = self.original.replay(&prefix);
+        let mut call = self.original.to_node_call(&prefix);
         // Of one search the request itself was rewritten.
         if let Operation::MultiSearch(multi) = &self.op
             && !self.cx.scope.is_unlimited()

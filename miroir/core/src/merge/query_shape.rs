@@ -3,14 +3,14 @@
 /// How words of a query hang together. Costs count terms, where a phrase is one term; the words rule
 /// counts words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shape {
+pub struct QueryShape {
     /// How many words more than terms there are, because of phrases.
     phrased: u32,
     /// For each term, how many terms up to it do not directly follow the one before.
     gaps: Vec<u32>,
 }
 
-impl Shape {
+impl QueryShape {
     /// Reads a query, roughly as the tokenizer does: where it is wrong, costs are recovered by
     /// trying, as they are for every query it says nothing of.
     #[must_use]
@@ -28,8 +28,8 @@ impl Shape {
             gap_list.push(gaps);
         };
         let stop = |word: &str| {
-            let word = super::normal::facet(word);
-            stop_words.iter().any(|stop| super::normal::facet(stop) == word)
+            let word = super::normalize::facet(word);
+            stop_words.iter().any(|stop| super::normalize::facet(stop) == word)
         };
         for (at, part) in text.split('"').enumerate() {
             let quoted = at % 2 == 1;
@@ -81,19 +81,19 @@ mod tests {
 
     #[test]
     fn phrases_count_as_one_term() {
-        let shape = Shape::of("\"quick brown fox\" jumps", &[]);
+        let shape = QueryShape::of("\"quick brown fox\" jumps", &[]);
         assert_eq!(shape.terms(4), 2);
         assert_eq!(shape.gaps(2), 0);
-        assert_eq!(Shape::of("quick brown", &[]), Shape::default());
-        assert_eq!(Shape::of("-\"quick brown\" fox", &[]).terms(1), 1);
+        assert_eq!(QueryShape::of("quick brown", &[]), QueryShape::default());
+        assert_eq!(QueryShape::of("-\"quick brown\" fox", &[]).terms(1), 1);
     }
 
     #[test]
     fn what_stands_between_two_terms_parts_them() {
         let stop = ["the".to_owned()];
-        let shape = Shape::of("over the lazy -cat dog", &stop);
+        let shape = QueryShape::of("over the lazy -cat dog", &stop);
         assert_eq!((shape.gaps(1), shape.gaps(2), shape.gaps(3)), (0, 1, 2));
-        assert_eq!(Shape::of("dark. knight", &[]).gaps(2), 1);
-        assert_eq!(Shape::of("love-story", &[]).gaps(2), 0);
+        assert_eq!(QueryShape::of("dark. knight", &[]).gaps(2), 1);
+        assert_eq!(QueryShape::of("love-story", &[]).gaps(2), 0);
     }
 }

@@ -14,7 +14,7 @@ use crate::cluster::ClusterState;
 use crate::index::Request;
 use crate::node::Call;
 use miroir_core::routing::{Placement, ShardSet};
-use miroir_core::view::StaleKind;
+use miroir_core::view::CatchUp;
 
 /// The calls of a write that nodes count, one entry a node that holds some of `touched`. `call`
 /// makes the call about some shards of a node, and is told whether the node has others.
@@ -26,7 +26,7 @@ pub(super) fn counted(
 ) -> Vec<Batch> {
     let topology = &request.topology;
     let placement = topology.placement(request.index.shards);
-    let there = |node: &NodeId| writable(shared, topology, &request.index, StaleKind::Shard, node);
+    let there = |node: &NodeId| writable(shared, topology, &request.index, CatchUp::Shard, node);
     let groups: Vec<Vec<&NodeId>> =
         topology.groups().iter().map(|group| group.nodes.iter().map(|n| &n.id).collect()).collect();
     let counters = counters(&groups, &placement, touched, there);
