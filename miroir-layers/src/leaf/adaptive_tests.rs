@@ -13,7 +13,7 @@ use miroir_core::routing::standing::{mix, unit};
 use miroir_core::routing::{Selection, ShardSet, Strategy};
 use miroir_core::topology::{Node, Topology};
 use miroir_core::view::Route;
-use miroir_pipeline::leaf::{Ask, Dispatch, Request, Target};
+use miroir_pipeline::leaf::{Dispatch, Question, Request, Target};
 use miroir_pipeline::node::{Call, Pool, Scores};
 use miroir_pipeline::stage::{BoxService, Next, from_fn};
 use miroir_pipeline::{Context, Stack, node};
@@ -109,7 +109,7 @@ impl Cluster {
                 Target::Cover { shards: ShardSet::full(SHARDS), avoid: Vec::new(), chosen: None };
             let request = Request {
                 target,
-                ask: Ask::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
+                question: Question::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
                 index: Arc::new(entry("a", SHARDS)),
                 topology: Arc::clone(&self.topology),
                 stale: Arc::default(),

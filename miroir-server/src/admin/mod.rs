@@ -41,7 +41,7 @@ use crate::serve::PROMETHEUS;
 /// What handlers ask.
 #[derive(Clone)]
 struct AdminState {
-    shared: Arc<ClusterState>,
+    cluster: Arc<ClusterState>,
     shadow: Option<Arc<ShadowLog>>,
     stack: Arc<StackView>,
     readiness: Readiness,
@@ -57,7 +57,7 @@ impl FromRef<AdminState> for AliasOptions {
 
 impl FromRef<AdminState> for Arc<ClusterState> {
     fn from_ref(state: &AdminState) -> Self {
-        Arc::clone(&state.shared)
+        Arc::clone(&state.cluster)
     }
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn router(
         .route(ERRORS, get(errors::page))
         .fallback(async || StatusCode::NOT_FOUND)
         .with_state(AdminState {
-            shared: Arc::clone(&cluster.state),
+            cluster: Arc::clone(&cluster.state),
             shadow,
             stack: Arc::new(stack::view(config)),
             readiness: readiness.clone(),

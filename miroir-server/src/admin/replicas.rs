@@ -17,8 +17,8 @@ fn name(kind: CatchUp) -> &'static str {
     }
 }
 
-pub(super) async fn list(State(shared): State<Arc<ClusterState>>) -> Json<ReplicasView> {
-    let stale = shared.staleness.load();
+pub(super) async fn list(State(state): State<Arc<ClusterState>>) -> Json<ReplicasView> {
+    let stale = state.staleness.load();
     let mut rows: Vec<StaleView> = stale
         .rows()
         .map(|row| StaleView {

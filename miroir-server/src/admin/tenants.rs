@@ -25,8 +25,8 @@ fn view(mapping: TenantMapping) -> TenantMappingView {
 }
 
 /// Refuses where no tenants are kept.
-fn kept(shared: &ClusterState) -> Result<(), Refusal> {
-    if shared.tenants.is_kept() {
+fn kept(state: &ClusterState) -> Result<(), Refusal> {
+    if state.tenants.is_kept() {
         return Ok(());
     }
     Err(bad("API keys are of no tenants here. Set `tenant_affinity.enabled: true` and \
@@ -41,17 +41,17 @@ fn failed(error: &Error) -> Refusal {
 }
 
 pub(super) async fn list(
-    State(shared): State<Arc<ClusterState>>,
+    State(state): State<Arc<ClusterState>>,
 ) -> Result<Json<TenantMappingsView>, Refusal> {
-    kept(&shared)?;
-    Ok(Json(TenantMappingsView { results: shared.tenants.list().into_iter().map(view).collect() }))
+    kept(&state)?;
+    Ok(Json(TenantMappingsView { results: state.tenants.list().into_iter().map(view).collect() }))
 }
 
 pub(super) async fn put(
-    State(shared): State<Arc<ClusterState>>,
+    State(state): State<Arc<ClusterState>>,
     body: Result<Json<NewTenantMapping>, JsonRejection>,
 ) -> Result<Json<TenantMappingView>, Refusal> {
-    kept(&shared)?;
+    kept(&state)?;
     let Json(NewTenantMapping { api_key, tenant, group }) =
         body.map_err(|error| bad(error.body_text()))?;
     if api_key.is_empty() {
@@ -61,26 +61,26 @@ pub(super) async fn put(
         return Err(bad(format!("`tenant` must be 1 to {MAX_NAME} visible ASCII characters.")));
     }
     if let Some(group) = group
-        && shared.membership.topology().group(group).is_none()
+        && state.membership.topology().group(group).is_none()
     {
-        let count = shared.membership.topology().groups().len();
+        let count = state.membership.topology().groups().len();
         return Err(bad(format!(
             "There is no group {group}. Use 0 to {}, or leave `group` out.",
             count.saturating_sub(1)
         )));
     }
     let mapping = TenantMapping { api_key_hash: hash_of(api_key.as_bytes()), tenant, group };
-    shared.tenants.put(mapping.clone()).await.map_err(|error| failed(&error))?;
+    state.tenants.put(mapping.clone()).await.map_err(|error| failed(&error))?;
     Ok(Json(view(mapping)))
 }
 
 pub(super) async fn delete(
-    State(shared): State<Arc<ClusterState>>,
+    State(state): State<Arc<ClusterState>>,
     Path(hash): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    kept(&shared)?;
+    kept(&state)?;
     let hash = hash.to_ascii_lowercase();
-    if shared.tenants.delete(&hash).await.map_err(|error| failed(&error))? {
+    if state.tenants.delete(&hash).await.map_err(|error| failed(&error))? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Refusal(ApiError::new(

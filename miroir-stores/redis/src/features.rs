@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use miroir_store::{Answer, Features};
+use miroir_store::{Features, StoreFuture};
 use redis::cmd;
 
 use crate::connection::{Args, SharedConnection};
@@ -14,7 +14,7 @@ use crate::scripts::FEATURES_SET;
 pub(crate) struct RedisFeatures(pub(crate) Arc<SharedConnection>);
 
 impl Features for RedisFeatures {
-    fn list(&self) -> Answer<'_, Vec<(String, bool)>> {
+    fn list(&self) -> StoreFuture<'_, Vec<(String, bool)>> {
         Box::pin(async move {
             let value = self.0.read(cmd("HGETALL").arg(self.0.key("features"))).await?;
             let features: BTreeMap<String, bool> =
@@ -23,7 +23,7 @@ impl Features for RedisFeatures {
         })
     }
 
-    fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()> {
+    fn set(&self, features: Vec<(String, bool)>) -> StoreFuture<'_, ()> {
         let mut args = Args::new();
         for (name, on) in features {
             args.push(name);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use miroir_store::records::{Bound, Log, Logs, Size, expect_feature};
-use miroir_store::{Answer, StoreError};
+use miroir_store::{StoreError, StoreFuture};
 
 use crate::connection::{Args, SharedConnection, number};
 use crate::error::RedisFailure;
@@ -50,7 +50,7 @@ impl RedisLogs {
 }
 
 impl Logs for RedisLogs {
-    fn append(&self, log: Log, key: &str, entry: String, bound: Bound) -> Answer<'_, u64> {
+    fn append(&self, log: Log, key: &str, entry: String, bound: Bound) -> StoreFuture<'_, u64> {
         let args = Args::new().with(stem(log)).with(key).with(entry);
         let args = args.with(bound.entries).with(bound.bytes);
         Box::pin(async move {
@@ -65,19 +65,19 @@ impl Logs for RedisLogs {
         key: &str,
         number: u64,
         limit: usize,
-    ) -> Answer<'_, Vec<(u64, String)>> {
+    ) -> StoreFuture<'_, Vec<(u64, String)>> {
         Box::pin(self.rows(log, key.to_owned(), number.to_string(), limit))
     }
 
-    fn newest(&self, log: Log, key: &str, limit: usize) -> Answer<'_, Vec<(u64, String)>> {
+    fn newest(&self, log: Log, key: &str, limit: usize) -> StoreFuture<'_, Vec<(u64, String)>> {
         Box::pin(self.rows(log, key.to_owned(), String::new(), limit))
     }
 
-    fn trim(&self, log: Log, key: &str, number: u64) -> Answer<'_, u64> {
+    fn trim(&self, log: Log, key: &str, number: u64) -> StoreFuture<'_, u64> {
         Box::pin(self.cut(log, key.to_owned(), number.to_string()))
     }
 
-    fn size(&self, log: Log, key: &str) -> Answer<'_, Size> {
+    fn size(&self, log: Log, key: &str) -> StoreFuture<'_, Size> {
         let args = Args::new().with(stem(log)).with(key);
         Box::pin(async move {
             expect_feature(&self.features, log.feature())?;
@@ -87,7 +87,7 @@ impl Logs for RedisLogs {
         })
     }
 
-    fn clear(&self, log: Log, key: &str) -> Answer<'_, ()> {
+    fn clear(&self, log: Log, key: &str) -> StoreFuture<'_, ()> {
         let key = key.to_owned();
         Box::pin(async move { self.cut(log, key, String::new()).await.map(drop) })
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use miroir_store::records::{Expected, Record, Records, Table, Terms, expect_feature};
-use miroir_store::{Answer, StoreError};
+use miroir_store::records::{Expected, PutOptions, Record, Records, Table, expect_feature};
+use miroir_store::{StoreError, StoreFuture};
 use redis::cmd;
 use time::OffsetDateTime;
 
@@ -40,7 +40,7 @@ fn record(key: String, version: &str, value: &str) -> Result<Record, StoreError>
 }
 
 impl Records for RedisRecords {
-    fn get(&self, table: Table, key: &str, _: OffsetDateTime) -> Answer<'_, Option<Record>> {
+    fn get(&self, table: Table, key: &str, _: OffsetDateTime) -> StoreFuture<'_, Option<Record>> {
         let key = key.to_owned();
         Box::pin(async move {
             expect_feature(&self.features, table.feature())?;
@@ -54,7 +54,7 @@ impl Records for RedisRecords {
         })
     }
 
-    fn list(&self, table: Table, _: OffsetDateTime) -> Answer<'_, Vec<Record>> {
+    fn list(&self, table: Table, _: OffsetDateTime) -> StoreFuture<'_, Vec<Record>> {
         Box::pin(async move {
             expect_feature(&self.features, table.feature())?;
             let value =
@@ -75,9 +75,9 @@ impl Records for RedisRecords {
         table: Table,
         key: &str,
         value: serde_json::Value,
-        terms: Terms,
+        terms: PutOptions,
         _: OffsetDateTime,
-    ) -> Answer<'_, Option<u64>> {
+    ) -> StoreFuture<'_, Option<u64>> {
         let mut args = Args::new().with(stem(table)).with(key).with(value);
         args.push(match terms.expected {
             Expected::Anything => String::new(),
@@ -101,7 +101,7 @@ impl Records for RedisRecords {
         key: &str,
         version: Option<u64>,
         _: OffsetDateTime,
-    ) -> Answer<'_, bool> {
+    ) -> StoreFuture<'_, bool> {
         let mut args = Args::new().with(stem(table)).with(key);
         args.push(version.map_or_else(String::new, |version| version.to_string()));
         let script = if table.is_the_leaders() { &RECORDS_DELETE } else { &RECORDS_DELETE_ANY };
@@ -111,7 +111,7 @@ impl Records for RedisRecords {
         })
     }
 
-    fn count(&self, table: Table, _: OffsetDateTime) -> Answer<'_, u64> {
+    fn count(&self, table: Table, _: OffsetDateTime) -> StoreFuture<'_, u64> {
         let args = Args::new().with(stem(table));
         Box::pin(async move {
             expect_feature(&self.features, table.feature())?;
@@ -119,7 +119,7 @@ impl Records for RedisRecords {
         })
     }
 
-    fn prune(&self, table: Table, _: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, table: Table, _: OffsetDateTime) -> StoreFuture<'_, u64> {
         let args = Args::new().with(stem(table));
         Box::pin(async move {
             expect_feature(&self.features, table.feature())?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use miroir_api::{NodeId, ShardId};
 use miroir_core::view::{CatchUp, StaleReplica};
-use miroir_store::{Answer, Replicas, StoreError};
+use miroir_store::{Replicas, StoreError, StoreFuture};
 
 use crate::connection::{Args, SharedConnection, number, texts};
 use crate::error::RedisFailure;
@@ -46,7 +46,7 @@ fn row(index: &str, field: &str, value: &str) -> Option<StaleReplica> {
 }
 
 impl Replicas for RedisReplicas {
-    fn mark(&self, stale: Vec<StaleReplica>) -> Answer<'_, ()> {
+    fn mark(&self, stale: Vec<StaleReplica>) -> StoreFuture<'_, ()> {
         let mut args = Args::new();
         for row in &stale {
             args.push(&row.index);
@@ -59,7 +59,7 @@ impl Replicas for RedisReplicas {
         })
     }
 
-    fn list(&self) -> Answer<'_, Vec<StaleReplica>> {
+    fn list(&self) -> StoreFuture<'_, Vec<StaleReplica>> {
         Box::pin(async move {
             let rows = texts(self.0.script(&REPLICAS_LIST, Args::new()).await?)?;
             let (rows, rest) = rows.as_chunks::<3>();
@@ -76,12 +76,12 @@ impl Replicas for RedisReplicas {
         })
     }
 
-    fn clear(&self, stale: StaleReplica) -> Answer<'_, bool> {
+    fn clear(&self, stale: StaleReplica) -> StoreFuture<'_, bool> {
         let args = Args::new().with(&stale.index).with(field(&stale)).with(stale.generation);
         Box::pin(async move { Ok(number(self.0.script(&REPLICAS_CLEAR, args).await?)? == 1) })
     }
 
-    fn forget_index(&self, index: &str) -> Answer<'_, ()> {
+    fn forget_index(&self, index: &str) -> StoreFuture<'_, ()> {
         let args = Args::new().with(index).with(strength(CatchUp::Deleted));
         Box::pin(async move {
             self.0.script(&REPLICAS_FORGET, args).await?;

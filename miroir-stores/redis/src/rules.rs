@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use miroir_store::{Answer, Rules};
+use miroir_store::{Rules, StoreFuture};
 use redis::cmd;
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ use crate::scripts::{RULES_DELETE, RULES_PUT};
 pub(crate) struct RedisRules(pub(crate) Arc<SharedConnection>);
 
 impl Rules for RedisRules {
-    fn list(&self) -> Answer<'_, Vec<(String, Value)>> {
+    fn list(&self) -> StoreFuture<'_, Vec<(String, Value)>> {
         Box::pin(async move {
             let value = self.0.read(cmd("HGETALL").arg(self.0.key("rules"))).await?;
             let records: BTreeMap<String, String> =
@@ -24,7 +24,7 @@ impl Rules for RedisRules {
         })
     }
 
-    fn put(&self, uid: String, rule: Value) -> Answer<'_, ()> {
+    fn put(&self, uid: String, rule: Value) -> StoreFuture<'_, ()> {
         let args = Args::new().with(uid).with(rule.to_string());
         Box::pin(async move {
             self.0.script(&RULES_PUT, args).await?;
@@ -32,7 +32,7 @@ impl Rules for RedisRules {
         })
     }
 
-    fn delete(&self, uid: String) -> Answer<'_, ()> {
+    fn delete(&self, uid: String) -> StoreFuture<'_, ()> {
         let args = Args::new().with(uid);
         Box::pin(async move {
             self.0.script(&RULES_DELETE, args).await?;
@@ -40,7 +40,7 @@ impl Rules for RedisRules {
         })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             self.0.script(&RULES_DELETE, Args::new()).await?;
             Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use miroir_api::NodeId;
-use miroir_store::{Answer, SettingsVersions, StoreError};
+use miroir_store::{SettingsVersions, StoreError, StoreFuture};
 use redis::cmd;
 
 use crate::connection::{Args, SharedConnection};
@@ -15,7 +15,7 @@ use crate::scripts::{SETTINGS_FORGET, SETTINGS_SET};
 pub(crate) struct RedisSettingsVersions(pub(crate) Arc<SharedConnection>);
 
 impl SettingsVersions for RedisSettingsVersions {
-    fn set(&self, index: &str, node: &NodeId, version: u64) -> Answer<'_, ()> {
+    fn set(&self, index: &str, node: &NodeId, version: u64) -> StoreFuture<'_, ()> {
         let args = Args::new().with(index).with(node).with(version);
         Box::pin(async move {
             self.0.script(&SETTINGS_SET, args).await?;
@@ -23,7 +23,7 @@ impl SettingsVersions for RedisSettingsVersions {
         })
     }
 
-    fn list(&self, index: &str) -> Answer<'_, Vec<(NodeId, u64)>> {
+    fn list(&self, index: &str) -> StoreFuture<'_, Vec<(NodeId, u64)>> {
         let key = self.0.key(format_args!("node_settings_version:{index}"));
         Box::pin(async move {
             let value = self.0.read(cmd("HGETALL").arg(key)).await?;
@@ -39,7 +39,7 @@ impl SettingsVersions for RedisSettingsVersions {
         })
     }
 
-    fn forget(&self, index: &str) -> Answer<'_, ()> {
+    fn forget(&self, index: &str) -> StoreFuture<'_, ()> {
         let args = Args::new().with(index);
         Box::pin(async move {
             self.0.script(&SETTINGS_FORGET, args).await?;

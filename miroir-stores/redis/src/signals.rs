@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use miroir_store::Answer;
+use miroir_store::StoreFuture;
 use miroir_store::records::{Signal, Signals};
 use redis::aio::PubSubStream;
 use redis::cmd;
@@ -51,7 +51,7 @@ impl Listener {
 }
 
 impl Signals for RedisSignals {
-    fn say(&self, channel: &str, text: &str) -> Answer<'_, ()> {
+    fn say(&self, channel: &str, text: &str) -> StoreFuture<'_, ()> {
         let (channel, text) = (self.0.key(channel), text.to_owned());
         Box::pin(async move {
             // To say it twice does no harm.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use miroir_api::{NodeId, ShardId};
 use miroir_core::view::{CatchUp, StaleReplica};
-use miroir_store::{Answer, Replicas};
+use miroir_store::{Replicas, StoreFuture};
 
 use crate::database::{Database, Fault};
 
@@ -34,7 +34,7 @@ fn kind(strength: i64) -> Result<CatchUp, Fault> {
 }
 
 impl Replicas for SqliteReplicas {
-    fn mark(&self, stale: Vec<StaleReplica>) -> Answer<'_, ()> {
+    fn mark(&self, stale: Vec<StaleReplica>) -> StoreFuture<'_, ()> {
         Box::pin(self.0.write(move |connection| {
             // Generations are never given twice: a row that was cleared and marked again must not
             // meet a generation that an old repair still holds.
@@ -62,7 +62,7 @@ impl Replicas for SqliteReplicas {
         }))
     }
 
-    fn list(&self) -> Answer<'_, Vec<StaleReplica>> {
+    fn list(&self) -> StoreFuture<'_, Vec<StaleReplica>> {
         Box::pin(self.0.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT node_id, index_uid, shard, kind, generation FROM stale_replicas
@@ -85,7 +85,7 @@ impl Replicas for SqliteReplicas {
         }))
     }
 
-    fn clear(&self, stale: StaleReplica) -> Answer<'_, bool> {
+    fn clear(&self, stale: StaleReplica) -> StoreFuture<'_, bool> {
         Box::pin(self.0.write(move |connection| {
             let Ok(generation) = i64::try_from(stale.generation) else { return Ok(false) };
             let cleared = connection
@@ -98,7 +98,7 @@ impl Replicas for SqliteReplicas {
         }))
     }
 
-    fn forget_index(&self, index: &str) -> Answer<'_, ()> {
+    fn forget_index(&self, index: &str) -> StoreFuture<'_, ()> {
         let index = index.to_owned();
         Box::pin(self.0.write(move |connection| {
             connection

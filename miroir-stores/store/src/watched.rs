@@ -9,7 +9,7 @@ use miroir_api::meili::TaskStatus;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use super::{Answer, NewTask, TaskPage, TaskQuery, TaskRecord, Tasks};
+use super::{NewTask, StoreFuture, TaskPage, TaskQuery, TaskRecord, Tasks};
 
 /// Tasks that finished and that webhooks are yet to be told of. Kept in memory: what is in it when the
 /// process ends is not told, as with one node.
@@ -66,7 +66,7 @@ impl Watched {
 }
 
 impl Tasks for Watched {
-    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
         Box::pin(async move {
             let record = self.inner.insert(task).await?;
             if record.status.is_terminal() {
@@ -77,7 +77,7 @@ impl Tasks for Watched {
     }
 
     /// Nobody changes a task that is over, so one that is now has just finished.
-    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+    fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let finished = task.status.is_terminal().then_some(task.uid);
             self.inner.update(task).await?;
@@ -88,39 +88,39 @@ impl Tasks for Watched {
         })
     }
 
-    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+    fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
         self.inner.get(uid)
     }
 
-    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+    fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage> {
         self.inner.list(query)
     }
 
-    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+    fn uids(&self, query: TaskQuery) -> StoreFuture<'_, Vec<u32>> {
         self.inner.uids(query)
     }
 
-    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+    fn remove(&self, uids: Vec<u32>) -> StoreFuture<'_, Vec<TaskRecord>> {
         self.inner.remove(uids)
     }
 
-    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> StoreFuture<'_, ()> {
         self.inner.swap_indexes(first, second, before)
     }
 
-    fn index_names(&self) -> Answer<'_, Vec<String>> {
+    fn index_names(&self) -> StoreFuture<'_, Vec<String>> {
         self.inner.index_names()
     }
 
-    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+    fn unfinished(&self) -> StoreFuture<'_, Vec<TaskRecord>> {
         self.inner.unfinished()
     }
 
-    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+    fn counts(&self) -> StoreFuture<'_, Vec<(TaskStatus, u64)>> {
         self.inner.counts()
     }
 
-    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, finished_before: OffsetDateTime) -> StoreFuture<'_, u64> {
         self.inner.prune(finished_before)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use miroir_store::records::{Limit, Verdict};
+use miroir_store::records::{Limit, RateDecision};
 
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
@@ -37,7 +37,7 @@ fn seconds(span: Duration) -> u64 {
 impl Quota {
     /// The quota that follows from what a bucket of the limiter said.
     #[must_use]
-    pub fn new(limit: Limit, verdict: &Verdict) -> Self {
+    pub fn new(limit: Limit, verdict: &RateDecision) -> Self {
         Self {
             limit: limit.count,
             remaining: verdict.remaining,
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn spans_are_rounded_up() {
-        let verdict = Verdict {
+        let verdict = RateDecision {
             allowed: false,
             remaining: 0,
             retry_after: Duration::from_millis(1),
@@ -87,7 +87,7 @@ mod tests {
         let limit = Limit { count: 5, per: Duration::from_secs(1) };
         let quota = Quota::new(limit, &verdict);
         assert_eq!((quota.retry_after, quota.reset), (Some(1), 3));
-        let allowed = Verdict { allowed: true, remaining: 4, ..verdict };
+        let allowed = RateDecision { allowed: true, remaining: 4, ..verdict };
         assert_eq!(Quota::new(limit, &allowed).retry_after, None);
     }
 

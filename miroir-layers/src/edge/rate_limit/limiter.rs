@@ -201,8 +201,8 @@ impl Limiter {
 mod tests {
     use std::sync::atomic::AtomicU32;
 
-    use miroir_store::records::Verdict;
-    use miroir_store::{Answer, StoreError, memory};
+    use miroir_store::records::RateDecision;
+    use miroir_store::{StoreError, StoreFuture, memory};
     use proptest::prelude::*;
     use time::OffsetDateTime;
 
@@ -219,13 +219,13 @@ mod tests {
     }
 
     impl Buckets for Trouble {
-        fn take(&self, _: &str, _: Limit, _: OffsetDateTime) -> Answer<'_, Verdict> {
+        fn take(&self, _: &str, _: Limit, _: OffsetDateTime) -> StoreFuture<'_, RateDecision> {
             self.asked.fetch_add(1, Ordering::Relaxed);
             Box::pin(async move {
                 if self.well.load(Ordering::Relaxed) {
                     let zero = Duration::ZERO;
                     let (allowed, remaining) = (true, 1);
-                    return Ok(Verdict {
+                    return Ok(RateDecision {
                         allowed,
                         remaining,
                         retry_after: zero,

@@ -14,7 +14,7 @@ const USUAL: usize = 256;
 /// What a plan takes besides its texts and shards.
 const OVERHEAD: usize = 160;
 
-pub(super) type Plan = Result<Narrowed, NotNarrowed>;
+pub(super) type Narrowing = Result<Narrowed, NotNarrowed>;
 
 /// What a plan depends on. The index's name is not among it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,8 +46,8 @@ impl Equivalent<Key> for Asked<'_> {
 #[derive(Clone, Debug)]
 struct Weights;
 
-impl Weighter<Key, Arc<Plan>> for Weights {
-    fn weight(&self, key: &Key, _: &Arc<Plan>) -> u64 {
+impl Weighter<Key, Arc<Narrowing>> for Weights {
+    fn weight(&self, key: &Key, _: &Arc<Narrowing>) -> u64 {
         let shards = key.shards as usize / 8;
         (key.filter.len() + key.primary_key.len() + shards + OVERHEAD) as u64
     }
@@ -56,7 +56,7 @@ impl Weighter<Key, Arc<Plan>> for Weights {
 #[derive(Debug)]
 pub(super) struct Plans {
     most: usize,
-    cache: Cache<Key, Arc<Plan>, Weights>,
+    cache: Cache<Key, Arc<Narrowing>, Weights>,
 }
 
 impl Plans {
@@ -66,7 +66,7 @@ impl Plans {
     }
 
     /// The plan of a filter, from the cache if it is there.
-    pub(super) fn plan(&self, filter: &str, keys: &Keys<'_>) -> Arc<Plan> {
+    pub(super) fn plan(&self, filter: &str, keys: &Keys<'_>) -> Arc<Narrowing> {
         let &Keys { primary_key: Some(primary_key), id_case, shards } = keys else {
             return Arc::new(Err(NotNarrowed::NoKey));
         };

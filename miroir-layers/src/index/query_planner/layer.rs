@@ -13,7 +13,7 @@ use miroir_pipeline::{Placed, StageService};
 use serde_json::json;
 
 use super::QueryPlannerOptions;
-use super::cache::{Plan, Plans};
+use super::cache::{Narrowing, Plans};
 
 #[derive(Debug)]
 struct Shared {
@@ -78,13 +78,13 @@ fn names_key(request: &Request) -> Option<&str> {
 }
 
 impl Shared {
-    fn plan(&self, request: &Request) -> Plan {
+    fn plan(&self, request: &Request) -> Narrowing {
         let index = &request.index;
         let primary_key = index.primary_key.as_deref();
         let keys = Keys { primary_key, id_case: index.id_case, shards: index.shards };
         let one = |body| {
             let filter = filter(body).ok_or(NotNarrowed::NoFilter)?;
-            Plan::clone(&self.plans.plan(filter, &keys))
+            Narrowing::clone(&self.plans.plan(filter, &keys))
         };
         match &request.op {
             Operation::Search(search) => one(search.body.as_ref()),

@@ -8,7 +8,7 @@ use miroir_api::{GroupId, NodeId, ShardId};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 use miroir_pipeline::context::Context;
-use miroir_pipeline::leaf::{Ask, Failed, Page, Request, Response, Target};
+use miroir_pipeline::leaf::{Failed, Page, Question, Request, Response, Target};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::{Error, NodeFailure};
 use miroir_test::contract::{contract, readiness};
@@ -31,7 +31,7 @@ fn set(shards: &[u32]) -> ShardSet {
 fn request(target: Target) -> Request {
     Request {
         target,
-        ask: Ask::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
+        question: Question::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
         index: Arc::new(entry("a", SHARDS)),
         topology: Arc::new(topology(3, 2)),
         stale: Arc::default(),

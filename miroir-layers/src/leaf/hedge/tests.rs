@@ -8,7 +8,7 @@ use miroir_api::{GroupId, NodeId};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 use miroir_pipeline::context::{Class, Context, Origin};
-use miroir_pipeline::leaf::{Ask, Failed, Page, Request, Response, Target};
+use miroir_pipeline::leaf::{Failed, Page, Question, Request, Response, Target};
 use miroir_pipeline::node::{Call, Scores};
 use miroir_pipeline::{Error, Fault, NodeFailure};
 use miroir_test::contract::{cancellation, contract, readiness};
@@ -32,7 +32,7 @@ fn id(name: &str) -> NodeId {
 fn request(target: Target, copies: u32) -> Request {
     Request {
         target,
-        ask: Ask::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
+        question: Question::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
         index: Arc::new(entry("a", SHARDS)),
         topology: Arc::new(topology(3, copies)),
         stale: Arc::default(),

@@ -7,7 +7,7 @@ use miroir_pipeline::operation::{MultiSearch, Operation, Request};
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Placed, StageService};
-use miroir_store::records::{Alias, Target};
+use miroir_store::records::{Alias, AliasTarget};
 
 use super::many;
 use super::names::{Aliases, choose, named, one, widen};
@@ -67,9 +67,9 @@ impl Middleware<Request> for AliasLayer {
         count(&alias);
         request.cx.alias = Some(Arc::from(alias.name.as_str()));
         match &alias.target {
-            Target::One(_) => next.pass(request),
-            Target::Many(_) if request.changes() => Reply::refused(not_writable(&alias)),
-            Target::Many(_) => Reply::boxed(many::read(next.take(), request, alias)),
+            AliasTarget::One(_) => next.pass(request),
+            AliasTarget::Many(_) if request.changes() => Reply::refused(not_writable(&alias)),
+            AliasTarget::Many(_) => Reply::boxed(many::read(next.take(), request, alias)),
         }
     }
 }

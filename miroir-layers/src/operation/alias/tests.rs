@@ -14,7 +14,7 @@ use miroir_pipeline::operation::{
 };
 use miroir_pipeline::query::{ClientRequest, FetchOne, List, RawObject, Search};
 use miroir_pipeline::{Effect, Error};
-use miroir_store::records::{Alias, Target};
+use miroir_store::records::{Alias, AliasTarget};
 use miroir_store::{TaskQuery, clock};
 use miroir_test::contract::contract;
 use miroir_test::layered;
@@ -27,18 +27,18 @@ fn uid(name: &str) -> IndexUid {
     IndexUid::new(name).unwrap()
 }
 
-fn alias(name: &str, target: Target) -> Alias {
+fn alias(name: &str, target: AliasTarget) -> Alias {
     let (owner, history) = (None, Vec::new());
     Alias { name: uid(name), target, version: 1, owner, created_at: clock::now(), history }
 }
 
 fn single(index: &str) -> Alias {
-    alias("shop", Target::One(uid(index)))
+    alias("shop", AliasTarget::One(uid(index)))
 }
 
 /// `shop` is `shop_v1`, `logs` is `logs2` and `logs1`.
 fn table() -> Arc<AliasTable> {
-    let logs = alias("logs", Target::Many(vec![uid("logs2"), uid("logs1")]));
+    let logs = alias("logs", AliasTarget::Many(vec![uid("logs2"), uid("logs1")]));
     Arc::new(AliasTable::of([single("shop_v1"), logs]))
 }
 

@@ -238,7 +238,7 @@ async fn nothing_is_done_that_cannot_be_remembered() {
 #[derive(Debug)]
 struct Away;
 
-fn away<'a, T>() -> miroir_store::Answer<'a, T> {
+fn away<'a, T>() -> miroir_store::StoreFuture<'a, T> {
     Box::pin(async { Err(miroir_store::StoreError::Backend("away".into())) })
 }
 
@@ -250,7 +250,7 @@ impl miroir_store::records::Idempotency for Away {
         _: Duration,
         _: usize,
         _: time::OffsetDateTime,
-    ) -> miroir_store::Answer<'_, Began> {
+    ) -> miroir_store::StoreFuture<'_, Began> {
         away()
     }
     fn replace(
@@ -260,16 +260,21 @@ impl miroir_store::records::Idempotency for Away {
         _: Kept,
         _: Duration,
         _: time::OffsetDateTime,
-    ) -> miroir_store::Answer<'_, bool> {
+    ) -> miroir_store::StoreFuture<'_, bool> {
         away()
     }
-    fn drop_key(&self, _: &str, _: &Kept, _: time::OffsetDateTime) -> miroir_store::Answer<'_, ()> {
+    fn drop_key(
+        &self,
+        _: &str,
+        _: &Kept,
+        _: time::OffsetDateTime,
+    ) -> miroir_store::StoreFuture<'_, ()> {
         away()
     }
-    fn count(&self, _: time::OffsetDateTime) -> miroir_store::Answer<'_, u64> {
+    fn count(&self, _: time::OffsetDateTime) -> miroir_store::StoreFuture<'_, u64> {
         away()
     }
-    fn prune(&self, _: time::OffsetDateTime) -> miroir_store::Answer<'_, u64> {
+    fn prune(&self, _: time::OffsetDateTime) -> miroir_store::StoreFuture<'_, u64> {
         away()
     }
 }

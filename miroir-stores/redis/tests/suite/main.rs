@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{IndexUid, TaskUid};
-use miroir_store::records::{Alias, Limit, Pin, Target};
+use miroir_store::records::{Alias, AliasTarget, Limit, Pin};
 use miroir_store::{Fence, NewTask, StoreError, Stores, TaskQuery, TaskRecord, TaskState};
 use miroir_store_redis::Options;
 use miroir_test::redis::RedisServer;
@@ -67,7 +67,7 @@ async fn a_leader_of_a_former_term_changes_nothing() {
     refused(old.features.set(vec![("metrics".to_owned(), true)]).await.unwrap_err());
     let alias = Alias {
         name: IndexUid::new("shop").unwrap(),
-        target: Target::One(IndexUid::new("movies").unwrap()),
+        target: AliasTarget::One(IndexUid::new("movies").unwrap()),
         version: 1,
         owner: None,
         created_at: instant(),

@@ -33,14 +33,14 @@ pub(crate) fn is_visible(cx: &Context, task: &TaskRecord) -> bool {
 
 impl Control {
     pub(crate) async fn key_op(&self, request: &Request, op: KeyOp) -> Result<Response, Error> {
-        let Some(master) = self.shared.keyring.master().cloned() else {
+        let Some(master) = self.state.keyring.master().cloned() else {
             return Err(Error::api(
                 "missing_master_key",
                 "Meilisearch is running without a master key. To access this API endpoint, you \
                  must have set a master key at launch.",
             ));
         };
-        let ring = &self.shared.keyring;
+        let ring = &self.state.keyring;
         match op {
             KeyOp::List => self.list_keys(request, &master).await,
             KeyOp::Create => {
@@ -49,7 +49,7 @@ impl Control {
                 let new = request::create(&body, now).map_err(Error::client)?;
                 let key = new.into_key(Uuid::new_v4(), now);
                 let inserted = ring.insert(key.clone()).await?;
-                self.shared.leadership.publish_and_wait().await?;
+                self.state.leadership.publish_and_wait().await?;
                 if !inserted {
                     return Err(Error::api(
                         "api_key_already_exists",
@@ -67,14 +67,14 @@ impl Control {
                 let change = request::change(&self.json(request).await?).map_err(Error::client)?;
                 let uid = self.key_uid(&name)?;
                 let key = ring.update(uid, change).await?;
-                self.shared.leadership.publish_and_wait().await?;
+                self.state.leadership.publish_and_wait().await?;
                 let key = key.ok_or_else(|| not_found(&uid.to_string()))?;
                 Ok(Response::ok(&key.view(&master)))
             }
             KeyOp::Delete(name) => {
                 let uid = self.key_uid(&name)?;
                 let deleted = ring.delete(uid).await?;
-                self.shared.leadership.publish_and_wait().await?;
+                self.state.leadership.publish_and_wait().await?;
                 if !deleted {
                     return Err(not_found(&uid.to_string()));
                 }
@@ -86,7 +86,7 @@ impl Control {
 
     /// The uid of a key that is named by its uid or by itself.
     fn key_uid(&self, name: &str) -> Result<Uuid, Error> {
-        let uid = Uuid::parse_str(name).ok().or_else(|| self.shared.keyring.find(name));
+        let uid = Uuid::parse_str(name).ok().or_else(|| self.state.keyring.find(name));
         uid.ok_or_else(|| not_found(name))
     }
 
@@ -123,7 +123,7 @@ impl Control {
             }
         }
         let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(20));
-        let keys = self.shared.keyring.list().await?;
+        let keys = self.state.keyring.list().await?;
         let page: Vec<_> = keys.iter().skip(offset).take(limit).map(|k| k.view(master)).collect();
         Ok(Response::ok(&json!({
             "results": page, "offset": offset, "limit": limit, "total": keys.len(),
@@ -157,7 +157,7 @@ impl Control {
         }
         let mut names: std::collections::BTreeSet<String> = match query.indexes.take() {
             Some(names) => names,
-            None => self.shared.stores.tasks.index_names().await?.into_iter().collect(),
+            None => self.state.stores.tasks.index_names().await?.into_iter().collect(),
         };
         names.retain(|name| cx.scope.allows(name));
         query.indexes = Some(names);

@@ -33,11 +33,11 @@ impl Control {
         let mut uids: Vec<u32> = if query.indexes.is_some() {
             self.task_page(query).await?.tasks.into_iter().map(|task| task.uid.0).collect()
         } else {
-            self.shared.stores.tasks.uids(query).await?
+            self.state.stores.tasks.uids(query).await?
         };
         uids.sort_unstable();
         let chosen = UidRanges::of(&uids);
-        let (done, state) = match kind {
+        let (done, task_state) = match kind {
             TaskKind::TaskDeletion => {
                 ("deletedTasks", TaskState::Deletion { chosen, awaited: None, forgotten: None })
             }
@@ -47,11 +47,11 @@ impl Control {
         let details = json!({"matchedTasks": uids.len(), done: null, "originalFilter": filter});
         let task = NewTask {
             details: details.as_object().cloned(),
-            protocol: state.into(),
+            protocol: task_state.into(),
             ..NewTask::new(kind, clock::now())
         };
-        let record = self.shared.stores.tasks.insert(task).await?;
-        self.shared.signals.tasks.notify_one();
+        let record = self.state.stores.tasks.insert(task).await?;
+        self.state.signals.tasks.notify_one();
         Ok(Response { status: StatusCode::OK, ..tasks::accepted(&record) })
     }
 

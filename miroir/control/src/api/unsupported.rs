@@ -29,7 +29,7 @@ impl Control {
     /// Whether the nodes have an experimental feature switched on.
     pub(crate) async fn has_feature(&self, request: &Request, name: &str) -> Result<bool, Error> {
         let call = Call::get("features_get", "/experimental-features");
-        let (node, body) = self.shared.nodes.call_any(&call, &request.cx).await?;
+        let (node, body) = self.state.nodes.call_any(&call, &request.cx).await?;
         let features: Value = Call::parse(&node, &body)?;
         Ok(features.get(name).and_then(Value::as_bool) == Some(true))
     }
@@ -49,7 +49,7 @@ impl Control {
             return Err(self.gated(request, gate).await);
         }
         let call = request.original.to_node_call("");
-        let (_, body) = self.shared.nodes.call_any(&call, &request.cx).await?;
+        let (_, body) = self.state.nodes.call_any(&call, &request.cx).await?;
         Ok(Response { status: StatusCode::OK, body, meta: Default::default() })
     }
 

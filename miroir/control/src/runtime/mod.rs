@@ -34,7 +34,7 @@ use miroir_pipeline::error::Error;
 pub use elected::{Candidate, ElectedTask, Term, elected};
 pub use partitioned::{Schedule, partitioned, pass};
 pub use peers::{Discover, Discovered, Peers, StaticPeers, follow, owner};
-pub use queued::{Claims, JobHandler, Progress, queued};
+pub use queued::{Claims, JobHandler, JobProgress, queued};
 pub use supervise::supervise;
 
 /// Counts an item, or a job, by how the work on it ended.

@@ -24,15 +24,15 @@ pub trait JobHandler: Send + Sync + 'static {
     fn run(
         &self,
         job: Job,
-        progress: &Progress,
+        progress: &JobProgress,
     ) -> impl Future<Output = Result<Vec<NewJob>, Error>> + Send;
 }
 
 /// How far the work on a job has come.
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<Option<Value>>);
+pub struct JobProgress(Mutex<Option<Value>>);
 
-impl Progress {
+impl JobProgress {
     /// Whoever goes on with the job begins here. Stored with the next heartbeat.
     pub fn at(&self, cursor: Value) {
         *self.0.lock().expect("no panic holds this lock") = Some(cursor);
@@ -121,7 +121,7 @@ impl<H: JobHandler> Work<'_, H> {
     async fn perform(&self, job: Job, until: Instant, stop: &CancellationToken) {
         publish::<H>(self.jobs).await;
         let attempt = job.attempt;
-        let progress = Progress::default();
+        let progress = JobProgress::default();
         progress.at(job.cursor.clone());
         let end = {
             let work = AssertUnwindSafe(self.handler.run(job, &progress)).catch_unwind();
@@ -160,7 +160,7 @@ impl<H: JobHandler> Work<'_, H> {
 
     async fn give_back(
         &self,
-        progress: &Progress,
+        progress: &JobProgress,
         reason: String,
         attempt: u64,
     ) -> Result<bool, miroir_store::StoreError> {
@@ -171,7 +171,7 @@ impl<H: JobHandler> Work<'_, H> {
     }
 
     /// Sends heartbeats; done when the claim does not count any more.
-    async fn lost(&self, progress: &Progress, mut until: Instant) {
+    async fn lost(&self, progress: &JobProgress, mut until: Instant) {
         loop {
             sleep_until(until.min(Instant::now() + self.claims.heartbeat)).await;
             let begun = Instant::now();

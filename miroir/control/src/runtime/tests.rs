@@ -193,7 +193,7 @@ struct Adding {
 impl JobHandler for Adding {
     const KIND: &'static str = "adding";
 
-    async fn run(&self, job: Job, progress: &Progress) -> Result<Vec<NewJob>, Error> {
+    async fn run(&self, job: Job, progress: &JobProgress) -> Result<Vec<NewJob>, Error> {
         let (from, to) =
             (job.payload["from"].as_u64().unwrap(), job.payload["to"].as_u64().unwrap());
         if to - from > 10 {
@@ -255,7 +255,7 @@ async fn what_never_works_is_not_tried_for_ever() {
     struct Failing;
     impl JobHandler for Failing {
         const KIND: &'static str = "adding";
-        async fn run(&self, _: Job, _: &Progress) -> Result<Vec<NewJob>, Error> {
+        async fn run(&self, _: Job, _: &JobProgress) -> Result<Vec<NewJob>, Error> {
             Err(Error::internal("never"))
         }
     }

@@ -58,58 +58,58 @@ pub(crate) async fn hold(
 /// # Errors
 /// When the store fails, or when no node can say what became of the making of an index. The gate of
 /// that index stays closed, and the others are open.
-pub(crate) async fn all(shared: &Arc<ClusterState>) -> Result<(), Error> {
+pub(crate) async fn all(state: &Arc<ClusterState>) -> Result<(), Error> {
     let mut failed = BTreeMap::new();
-    for record in shared.stores.tasks.unfinished().await? {
+    for record in state.stores.tasks.unfinished().await? {
         let index = record.physical.clone().unwrap_or_default();
         // What this process itself has under way is not lost. What comes after an unfinished look
         // at an index waits for it.
-        let mine = shared.recovery.is_own(record.uid);
+        let mine = state.recovery.is_own(record.uid);
         if mine || !is_lost(&record) || failed.contains_key(&index) {
             continue;
         }
-        if let Err(error) = one(shared, record).await {
+        if let Err(error) = one(state, record).await {
             failed.insert(index, error);
         }
     }
-    shared.recovery.open_all_but(|index| failed.contains_key(index));
+    state.recovery.open_all_but(|index| failed.contains_key(index));
     failed.into_values().next().map_or(Ok(()), Err)
 }
 
 /// Whether this process stored a task of which it was told that it could not be stored, so that
 /// nobody makes its calls.
-pub(crate) fn is_ghost(shared: &ClusterState, record: &TaskRecord) -> bool {
+pub(crate) fn is_ghost(state: &ClusterState, record: &TaskRecord) -> bool {
     /// Longer than it takes to hear from a store.
     const AGE: Duration = Duration::from_secs(30);
     is_lost(record)
         && record.kind != TaskKind::IndexCompaction
-        && shared.recovery.is_own(record.uid)
-        && !shared.sending.contains(record.uid)
+        && state.recovery.is_own(record.uid)
+        && !state.writes_in_flight.contains(record.uid)
         && clock::now() - record.enqueued_at > AGE
 }
 
-pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> Result<(), Error> {
+pub(crate) async fn one(state: &Arc<ClusterState>, mut record: TaskRecord) -> Result<(), Error> {
     let tag = tag(record.uid);
     let index = record.physical.clone().unwrap_or_default();
-    let entry = shared.catalog.by_physical(&index);
+    let entry = state.catalog.by_physical(&index);
     let mut entry = entry.filter(|entry| entry.created_at <= record.enqueued_at);
     // A creation that was being taken back when the process died is taken back now. Nobody can
     // have written to the index: its gate was closed all the time.
     let unmade = record.kind == TaskKind::IndexCreation
-        && shared
+        && state
             .staleness
             .load()
             .rows()
             .any(|row| row.index == index && row.kind == CatchUp::Deleted);
     if let Some(gone) = entry.take_if(|_| unmade || record.kind == TaskKind::IndexDeletion) {
         if unmade {
-            let topology = shared.membership.topology();
-            catalog_sync::unmake(shared, &gone, topology.nodes().map(|node| &node.id)).await?;
+            let topology = state.membership.topology();
+            catalog_sync::unmake(state, &gone, topology.nodes().map(|node| &node.id)).await?;
         } else {
-            shared.catalog.change(&gone.name, |_| None).await?;
+            state.catalog.change(&gone.name, |_| None).await?;
         }
     }
-    let proposal = open_proposal(shared, &record).await?;
+    let proposal = open_proposal(state, &record).await?;
     let mut outcomes: BTreeMap<NodeId, WriteOutcome> = BTreeMap::new();
     for node_task in &mut record.nodes {
         if node_task.dropped || node_task.uid.is_some() {
@@ -123,7 +123,7 @@ pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> R
             TaskKind::DocumentAdditionOrUpdate
             | TaskKind::DocumentDeletion
             | TaskKind::DocumentEdition => {
-                match ask(shared, node, &format!("indexUids={index}&limit=1000")).await {
+                match ask(state, node, &format!("indexUids={index}&limit=1000")).await {
                     Ok(tasks) => {
                         let mut tasks = tasks.into_iter();
                         let found = tasks.find(|t| t.custom_metadata.as_deref() == Some(&tag));
@@ -137,7 +137,7 @@ pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> R
             }
             // Made again, which does no harm where it was made.
             TaskKind::IndexCreation => match &entry {
-                Some(entry) => match remake(shared, node, entry).await {
+                Some(entry) => match remake(state, node, entry).await {
                     Ok(uid) => (Some(uid), WriteOutcome::Accepted),
                     Err(_) => (None, WriteOutcome::Unknown),
                 },
@@ -146,7 +146,7 @@ pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> R
             // Proposed again, which does no harm where it was taken.
             TaskKind::SettingsUpdate => match (&entry, &proposal) {
                 (Some(entry), Some(patch)) => {
-                    match propose(shared, node, &entry.physical, patch).await {
+                    match propose(state, node, &entry.physical, patch).await {
                         Ok(uid) => (Some(uid), WriteOutcome::Accepted),
                         Err(_) => (None, WriteOutcome::Unknown),
                     }
@@ -165,7 +165,7 @@ pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> R
         return Err(Error::internal("no node makes the index of an unfinished task"));
     }
     let touched: Vec<_> = record.nodes.iter().flat_map(|n| n.shards.iter().copied()).collect();
-    shared
+    state
         .staleness
         .mark_by(|stale| {
             let rows = match (record.kind, &entry) {
@@ -175,7 +175,7 @@ pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> R
                     | TaskKind::DocumentEdition,
                     Some(entry),
                 ) => {
-                    let placement = shared.membership.topology().placement(entry.shards);
+                    let placement = state.membership.topology().placement(entry.shards);
                     let touched = ShardSet::from_iter(touched, entry.shards);
                     stale_marks::documents(stale, &placement, &index, &touched, outcome_of)
                 }
@@ -197,11 +197,11 @@ pub(crate) async fn one(shared: &Arc<ClusterState>, mut record: TaskRecord) -> R
         // The catalogue has it already; the repairer sees to the nodes.
         record.end(TaskStatus::Succeeded, clock::now());
     }
-    Ok(shared.stores.tasks.update(record).await?)
+    Ok(state.stores.tasks.update(record).await?)
 }
 
 /// The settings of an unfinished proposal, unless newer ones were proposed since.
-async fn open_proposal(shared: &ClusterState, record: &TaskRecord) -> Result<Option<Value>, Error> {
+async fn open_proposal(state: &ClusterState, record: &TaskRecord) -> Result<Option<Value>, Error> {
     let (Some(proposal), Some(index)) = (proposal(record), &record.index) else { return Ok(None) };
     let patch = Value::Object(proposal.patch.clone());
     let query = TaskQuery {
@@ -210,34 +210,34 @@ async fn open_proposal(shared: &ClusterState, record: &TaskRecord) -> Result<Opt
         indexes: Some([index.clone()].into()),
         ..TaskQuery::default()
     };
-    let newest = shared.stores.tasks.list(query).await?.tasks;
+    let newest = state.stores.tasks.list(query).await?.tasks;
     Ok(newest.first().is_some_and(|newest| newest.uid == record.uid).then_some(patch))
 }
 
 /// Sends a settings proposal once more; answers its uid.
 async fn propose(
-    shared: &ClusterState,
+    state: &ClusterState,
     node: &NodeId,
     physical: &str,
     patch: &Value,
 ) -> Result<u32, Error> {
-    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
     let path = format!("/indexes/{physical}/settings");
     let call = Call::change(http::Method::PATCH, "settings_patch", path).json(patch.to_string());
-    let before = shared.membership.task_uids.highest(node);
-    let body = shared.nodes.call(node, &call, &cx).await?;
+    let before = state.membership.task_uids.highest(node);
+    let body = state.nodes.call(node, &call, &cx).await?;
     let uid = Call::parse::<miroir_pipeline::node::TaskRef>(node, &body)?.task_uid;
-    disk_loss::accept_task_uid(shared, node, before, uid).await?;
+    disk_loss::accept_task_uid(state, node, before, uid).await?;
     Ok(uid)
 }
 
 /// Sends the calls that make an index once more; answers the uid of the last.
-async fn remake(shared: &ClusterState, node: &NodeId, entry: &IndexEntry) -> Result<u32, Error> {
-    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
-    let base = node_base_settings(&shared.options);
+async fn remake(state: &ClusterState, node: &NodeId, entry: &IndexEntry) -> Result<u32, Error> {
+    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let base = node_base_settings(&state.options);
     let mut last = Err(Error::node(node, NodeFailure::Garbage));
     for call in creation_calls(&entry.physical, entry.primary_key.as_deref(), &base) {
-        let body = shared.nodes.call(node, &call, &cx).await?;
+        let body = state.nodes.call(node, &call, &cx).await?;
         last = Ok(Call::parse::<miroir_pipeline::node::TaskRef>(node, &body)?.task_uid);
     }
     last

@@ -43,7 +43,7 @@ pub(crate) fn values<'a>(page: &'a Page, hit: &Hit, info: &RankingInfo) -> Vec<V
     let mut ranks = Vec::new();
     if runs > 1 {
         // One run is the hit's whole score; of several, each has to be computed.
-        score::recover(rules, hit.score, info, score::Terms::default(), &mut ranks);
+        score::recover(rules, hit.score, info, score::TermCounts::default(), &mut ranks);
     }
     let mut out = Vec::with_capacity(rules.len());
     let mut at = 0;

@@ -57,7 +57,7 @@ pub struct OpenValue {
 }
 
 /// A count a leaf gave when asked for an [`OpenValue`]: (leaf, facet, value, count).
-pub type Answer = (usize, String, String, u64);
+pub type ClosedCount = (usize, String, String, u64);
 
 /// Facets of all leaves as one list each, and the counts that are still open.
 #[derive(Debug, Clone, Default)]
@@ -342,7 +342,7 @@ impl MergedFacets {
     /// Takes the counts asked for and orders and cuts again. Answers nobody asked for, and second
     /// answers for the same leaf and value, change nothing.
     #[must_use]
-    pub fn complete(mut self, answers: &[Answer]) -> Self {
+    pub fn complete(mut self, answers: &[ClosedCount]) -> Self {
         for (leaf, facet, value, count) in answers {
             let Some(facet) = self.state.iter_mut().find(|state| state.name == *facet) else {
                 continue;

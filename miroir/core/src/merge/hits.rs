@@ -7,7 +7,7 @@ use super::distinct::Seen;
 use super::order::{Digest, Side, Tournament, compare, compare_rule};
 use super::page::Page;
 use super::query_shape::QueryShape;
-use super::score::{self, Ranked, RankingInfo, Ranks, Terms};
+use super::score::{self, Ranked, RankingInfo, Ranks, TermCounts};
 
 /// What the client asked for, as far as hits are concerned.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -347,7 +347,7 @@ impl<'a> Heads<'a> {
             let terms = page.terms.unwrap_or_else(|| {
                 let words = score::counted_words(head.rules, self.info);
                 let terms = words.map(|words| self.shape.terms(words)).or(self.required);
-                Terms { gaps: self.shape.gaps(terms.unwrap_or_default()), terms }
+                TermCounts { gaps: self.shape.gaps(terms.unwrap_or_default()), terms }
             });
             head.confirmed =
                 score::recover(head.rules, hit.score, self.info, terms, &mut head.ranks);

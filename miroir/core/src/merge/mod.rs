@@ -45,11 +45,11 @@ pub use distinct::quoted;
 pub use distinct_scan::{ScannedHits, apportion, hidden_behind, scan_hits};
 pub use documents::{DocumentOptions, merge_documents, strip_reserved};
 pub use facet_search::{FacetSearchOptions, merge_facet_search};
-pub use facets::{Answer, FacetOptions, FacetOrder, MergedFacets, OpenValue, merge_facets};
+pub use facets::{ClosedCount, FacetOptions, FacetOrder, MergedFacets, OpenValue, merge_facets};
 pub use federated::{
     FederatedHits, FederatedOptions, FederatedQuery, merge_federated, write_federated_hit,
 };
-pub use frequency::{Count, Level, Terms, frequencies, relevel};
+pub use frequency::{Count, Level, QueryTerms, frequencies, relevel};
 pub use hits::{HitOptions, MergedHits, Placed, merge_hits};
 pub use hybrid::{Fusion, HybridOptions, merge_hybrid};
 #[cfg(test)]

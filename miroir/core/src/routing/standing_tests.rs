@@ -42,7 +42,7 @@ fn nodes_that_differ_a_little_are_equally_good() {
 #[test]
 fn slow_busy_and_failing_nodes_are_spared() {
     let queue = Figures { in_flight: 20, ..quick(2) };
-    for (ill, tier) in [
+    for (unhealthy, tier) in [
         (quick(40), Tier::Excluded),
         (quick(20), Tier::Poor),
         (queue, Tier::Excluded),
@@ -51,7 +51,11 @@ fn slow_busy_and_failing_nodes_are_spared() {
         (Figures { error_rate: 0.9, ..Figures::default() }, Tier::Excluded),
         (Figures { error_rate: 0.2, ..quick(0) }, Tier::Poor),
     ] {
-        assert_eq!(tiers(&[quick(2), ill, quick(2)]), [Tier::Good, tier, Tier::Good], "{ill:?}");
+        assert_eq!(
+            tiers(&[quick(2), unhealthy, quick(2)]),
+            [Tier::Good, tier, Tier::Good],
+            "{unhealthy:?}"
+        );
     }
     // A node nobody knows is like the median one.
     let cold = Figures::default();

@@ -60,10 +60,10 @@ fn usable(seed: u64, percent: u64) -> impl Fn(&NodeId, ShardId) -> bool {
     }
 }
 
-/// Standings of nodes of which some are slow; two bits of `ill` a node.
-fn standings(shape: &Shape, ill: u64) -> Standings {
+/// Standings of nodes of which some are slow; two bits of `unhealthy` a node.
+fn standings(shape: &Shape, unhealthy: u64) -> Standings {
     let figures = shape.groups.iter().flatten().enumerate().map(|(at, node)| {
-        let latency = [10, 10, 40, 400][(ill >> (2 * (at % 32)) & 3) as usize];
+        let latency = [10, 10, 40, 400][(unhealthy >> (2 * (at % 32)) & 3) as usize];
         let latency = Some(std::time::Duration::from_millis(latency));
         (node.clone(), Figures { latency, ..Figures::default() })
     });
@@ -141,10 +141,10 @@ proptest! {
         wanted in prop_oneof![Just(u128::MAX), any::<u128>()],
         seed in any::<u64>(),
         percent in prop_oneof![Just(100_u64), 0_u64..=100],
-        ill in prop_oneof![Just(0_u64), any::<u64>()],
+        unhealthy in prop_oneof![Just(0_u64), any::<u64>()],
     ) {
         let placement = shape.placement();
-        let standings = standings(&shape, ill);
+        let standings = standings(&shape, unhealthy);
         let usable = usable(seed, percent);
         let wanted = ShardSet::from_iter(
             all(shape.shards).filter(|s| wanted >> (s.0 % 128) & 1 == 1), shape.shards);

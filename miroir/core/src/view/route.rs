@@ -95,8 +95,8 @@ impl Route {
         };
         let mut probed = Vec::new();
         if explores {
-            let ill = standings.nodes().iter().filter(|node| node.tier > Tier::Good);
-            probed.extend(ill.map(|standing| standing.node.clone()));
+            let unhealthy = standings.nodes().iter().filter(|node| node.tier > Tier::Good);
+            probed.extend(unhealthy.map(|standing| standing.node.clone()));
             standings = Standings::default();
         } else if adapts {
             if let Some(group) = groups.first().and_then(|group| topology.group(*group)) {

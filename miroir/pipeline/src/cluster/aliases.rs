@@ -7,7 +7,7 @@ use std::sync::Arc;
 use miroir_api::IndexUid;
 use miroir_api::meili::ApiError;
 
-use miroir_store::records::{self, Alias, Target};
+use miroir_store::records::{self, Alias, AliasTarget};
 use miroir_store::{StoreError, clock};
 
 use super::catalog::Catalog;
@@ -73,7 +73,7 @@ pub struct AliasChange {
     /// Its name.
     pub name: IndexUid,
     /// What it stands for.
-    pub target: Target,
+    pub target: AliasTarget,
     /// Who makes it: a rollover policy, or nobody in particular. Only the owner of an alias changes
     /// it.
     pub owner: Option<String>,
@@ -212,7 +212,7 @@ impl Aliases {
                 if old.owner != change.owner {
                     return Err(not_writable(old));
                 }
-                let kinds = [&old.target, &change.target].map(|t| matches!(t, Target::One(_)));
+                let kinds = [&old.target, &change.target].map(|t| matches!(t, AliasTarget::One(_)));
                 if kinds[0] != kinds[1] {
                     return Err(conflict(format!(
                         "Alias `{name}` stands for {}, and an alias keeps its kind. Delete it and \

@@ -100,7 +100,7 @@ pub struct ClusterState {
     /// The order of writes.
     pub sequencer: Arc<Sequencer>,
     /// Writes whose calls this process is making.
-    pub sending: InFlightTasks,
+    pub writes_in_flight: InFlightTasks,
     /// Settings broadcasts that this process is verifying.
     pub verifying: InFlightTasks,
     /// Writes that a process before this one left.
@@ -197,7 +197,7 @@ impl ClusterState {
             settings,
             broadcasts,
             sequencer,
-            sending: InFlightTasks::default(),
+            writes_in_flight: InFlightTasks::default(),
             verifying: InFlightTasks::default(),
             recovery: Recovery::default(),
             applied: AppliedState::default(),

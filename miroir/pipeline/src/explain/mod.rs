@@ -107,7 +107,7 @@ pub struct Warning {
 
 /// What was decided before any node is asked.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct RequestPlan {
     /// The shards that can match.
     pub wanted: ShardSet,
     /// The wishes of index layers, with those that did not count.
@@ -152,7 +152,7 @@ pub struct Record {
     /// The index that was searched; `None` until the name is resolved.
     pub index: Option<Arc<IndexEntry>>,
     /// What was decided for the first question to nodes; later ones go to the same.
-    pub plan: Option<Plan>,
+    pub plan: Option<RequestPlan>,
     /// How long each node is waited for; empty without hedging.
     pub hedges: BTreeMap<NodeId, Patience>,
     /// Calls that have ended, in the order in which they did.

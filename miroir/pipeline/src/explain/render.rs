@@ -7,7 +7,7 @@ use std::time::Duration;
 use miroir_api::NodeId;
 use serde_json::{Map, Value, json};
 
-use super::{Audience, Plan, Record};
+use super::{Audience, Record, RequestPlan};
 use miroir_core::hints::{Hint, Priority};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Reason;
@@ -82,7 +82,7 @@ fn hint_json<T>(what: &str, hint: &Hint<T>, value: Value, effective: bool) -> Va
     })
 }
 
-fn hints(plan: &Plan, names: &mut Names) -> Value {
+fn hints(plan: &RequestPlan, names: &mut Names) -> Value {
     let (hints, mut out) = (&plan.hints, Vec::new());
     if let Some(hint) = &hints.group {
         let effective = plan.route.groups.first() == Some(&hint.value);
@@ -105,7 +105,7 @@ fn hints(plan: &Plan, names: &mut Names) -> Value {
     out.into()
 }
 
-fn narrowing(plan: &Plan, shards: u32) -> (bool, String) {
+fn narrowing(plan: &RequestPlan, shards: u32) -> (bool, String) {
     match &plan.hints.shards {
         Some(hint) if plan.wanted.len() < shards as usize => {
             (true, format!("`{}` says that no other shard can match", hint.by))
@@ -114,7 +114,7 @@ fn narrowing(plan: &Plan, shards: u32) -> (bool, String) {
     }
 }
 
-fn plan(plan: &Plan, record: &Record, names: &mut Names) -> Map<String, Value> {
+fn plan(plan: &RequestPlan, record: &Record, names: &mut Names) -> Map<String, Value> {
     let shards = plan.wanted.universe();
     let (narrowed, why) = narrowing(plan, shards);
     let group = plan.route.groups.first().map(|group| group.0);

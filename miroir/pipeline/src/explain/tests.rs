@@ -36,7 +36,7 @@ fn noted() -> Record {
     route.standings = Arc::new(Standings::default());
     explain.note(|record| {
         record.index = Some(Arc::new(index));
-        record.plan = Some(Plan {
+        record.plan = Some(RequestPlan {
             wanted,
             hints,
             route,

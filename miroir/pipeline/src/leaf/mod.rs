@@ -68,7 +68,7 @@ pub struct ScopedMany {
 
 /// What to ask.
 #[derive(Clone, Debug)]
-pub enum Ask {
+pub enum Question {
     /// A read whose leaf adds its shards to the filter.
     Scoped(Arc<Scoped>),
     /// Several such searches, answered by one multi-search.
@@ -83,7 +83,7 @@ pub struct Request {
     /// Whom.
     pub target: Target,
     /// What.
-    pub ask: Ask,
+    pub question: Question,
     /// Of which index.
     pub index: Arc<IndexEntry>,
     /// Under which topology.
@@ -102,7 +102,7 @@ impl Request {
     pub fn with_target(&self, target: Target) -> Self {
         Self {
             target,
-            ask: self.ask.clone(),
+            question: self.question.clone(),
             index: Arc::clone(&self.index),
             topology: Arc::clone(&self.topology),
             stale: Arc::clone(&self.stale),

@@ -65,7 +65,7 @@ pub enum CheckFailure {
     /// It answered something else than that it is well.
     BadAnswer,
     /// It was away, and has not shown yet what it still has.
-    Unproven,
+    Unverified,
 }
 
 impl CheckFailure {
@@ -74,7 +74,7 @@ impl CheckFailure {
         match self {
             Self::Node(failure) => failure.label(),
             Self::BadAnswer => "bad_answer",
-            Self::Unproven => "unproven",
+            Self::Unverified => "unproven",
         }
     }
 
@@ -82,7 +82,7 @@ impl CheckFailure {
     fn is_absence(self) -> bool {
         match self {
             Self::Node(failure) => failure == NodeFailure::Connect,
-            Self::BadAnswer | Self::Unproven => false,
+            Self::BadAnswer | Self::Unverified => false,
         }
     }
 }
@@ -126,8 +126,9 @@ impl HealthBoard {
                 entry.error = None;
                 entry.failures = 0;
                 entry.answers = entry.answers.saturating_add(1);
-                let ill = matches!(status, NodeStatus::Failed | NodeStatus::Degraded);
-                (ill && entry.answers >= options.recovery_threshold).then_some(NodeEvent::Recover)
+                let unhealthy = matches!(status, NodeStatus::Failed | NodeStatus::Degraded);
+                (unhealthy && entry.answers >= options.recovery_threshold)
+                    .then_some(NodeEvent::Recover)
             }
             Err(why) => {
                 entry.error = Some(why);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use miroir_api::NodeId;
 use tokio::time::Instant;
 
-use super::estimate::{Estimate, Outcome};
+use super::estimate::{CallOutcome, Estimate};
 use super::latencies::Latencies;
 use miroir_core::routing::{Figures, Selection, Standings};
 use miroir_core::topology::Topology;
@@ -28,7 +28,7 @@ pub struct NodeScore {
     half_life: Duration,
     in_flight: AtomicU64,
     late: AtomicU64,
-    closed_out: AtomicBool,
+    breaker_open: AtomicBool,
     past: Mutex<Past>,
 }
 
@@ -44,16 +44,16 @@ impl NodeScore {
             half_life,
             in_flight: AtomicU64::new(0),
             late: AtomicU64::new(0),
-            closed_out: AtomicBool::new(false),
+            breaker_open: AtomicBool::new(false),
             past: Mutex::default(),
         }
     }
 
-    fn learn(&self, took: Duration, outcome: Outcome, now: Instant) {
+    fn learn(&self, took: Duration, outcome: CallOutcome, now: Instant) {
         let micros = took.as_secs_f64() * 1e6;
         let mut past = self.past.lock().expect("no panic holds this lock");
         // What failed or was given up early says nothing of how long calls take.
-        if outcome == Outcome::Answered || micros > past.estimate.micros() {
+        if outcome == CallOutcome::Answered || micros > past.estimate.micros() {
             past.latencies.add(micros);
         }
         past.estimate.learn(micros, outcome, now, self.half_life);
@@ -61,17 +61,17 @@ impl NodeScore {
 
     /// A call was answered.
     pub fn answered(&self, took: Duration, now: Instant) {
-        self.learn(took, Outcome::Answered, now);
+        self.learn(took, CallOutcome::Answered, now);
     }
 
     /// A call failed, or the node said that it cannot answer.
     pub fn failed(&self, took: Duration, now: Instant) {
-        self.learn(took, Outcome::Failed, now);
+        self.learn(took, CallOutcome::Failed, now);
     }
 
     /// A call was given up, after that long without an answer.
     pub fn given_up(&self, waited: Duration, now: Instant) {
-        self.learn(waited, Outcome::GivenUp, now);
+        self.learn(waited, CallOutcome::GivenUp, now);
     }
 
     /// What replicas are chosen by.
@@ -118,7 +118,7 @@ impl NodeScore {
     /// Says whether the node's breaker lets requests through. One that closes again knows nothing of
     /// how the node is now: it is cold.
     pub fn set_open(&self, open: bool) {
-        let was_open = self.closed_out.swap(open, Ordering::Relaxed);
+        let was_open = self.breaker_open.swap(open, Ordering::Relaxed);
         if was_open && !open {
             self.past.lock().expect("no panic holds this lock").estimate = Estimate::default();
         }
@@ -126,7 +126,7 @@ impl NodeScore {
 
     /// Whether the breaker refuses requests.
     pub fn is_open(&self) -> bool {
-        self.closed_out.load(Ordering::Relaxed)
+        self.breaker_open.load(Ordering::Relaxed)
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn run(
     request: &Request,
     op: &Operation,
 ) -> Result<Response, Error> {
-    let tuning = resolve.shared().options.explain;
+    let tuning = resolve.state().options.explain;
     if !tuning.enabled {
         return Err(Error::api(
             "miroir_not_supported",

@@ -41,7 +41,7 @@ impl fmt::Debug for Entries {
 #[derive(Clone, Debug)]
 pub(super) struct Handle {
     pub(super) indexes: index::BoxService,
-    pub(super) shared: Arc<ClusterState>,
+    pub(super) state: Arc<ClusterState>,
     pub(super) control: BoxService,
     pub(super) plane: Arc<dyn ControlPlane>,
     pub(super) entries: Entries,
@@ -71,19 +71,19 @@ impl Handle {
         union: index::Union,
     ) -> Result<Response, Error> {
         let uid = IndexUid::new(name).ok();
-        let entry = uid.and_then(|uid| self.shared.catalog.get(&uid));
+        let entry = uid.and_then(|uid| self.state.catalog.get(&uid));
         let entry = entry.ok_or_else(|| Error::index_not_found(name))?;
         self.index(request, entry, index::Operation::Union(Arc::new(union))).await
     }
 
     /// What all stages share.
-    pub(super) fn shared(&self) -> &Arc<ClusterState> {
-        &self.shared
+    pub(super) fn state(&self) -> &Arc<ClusterState> {
+        &self.state
     }
 
     /// What a node says of the request as it came, under another prefix.
     pub(super) async fn refusal(&self, request: &Request, prefix: &str) -> Error {
-        refusal(&self.shared.nodes, request, prefix).await
+        refusal(&self.state.nodes, request, prefix).await
     }
 
     /// Asks the index stage, with the catalogue and the topology as they are now.
@@ -97,8 +97,8 @@ impl Handle {
             op,
             original: Arc::clone(&request.original),
             index: entry,
-            topology: self.shared.membership.topology(),
-            stale: self.shared.staleness.load(),
+            topology: self.state.membership.topology(),
+            stale: self.state.staleness.load(),
             hints: Hints::default(),
             cx: request.cx.clone(),
         };

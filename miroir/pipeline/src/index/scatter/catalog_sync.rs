@@ -17,16 +17,16 @@ use miroir_store::{IndexEntry, StoreError, Stores};
 
 /// Lists or unlists an index whose task was just stored.
 pub(super) async fn follow(
-    shared: &ClusterState,
+    state: &ClusterState,
     entry: &IndexEntry,
     kind: TaskKind,
 ) -> Result<(), Error> {
     match kind {
         TaskKind::IndexCreation => {
-            shared.catalog.change(&entry.name, |_| Some(entry.clone())).await?;
+            state.catalog.change(&entry.name, |_| Some(entry.clone())).await?;
         }
         TaskKind::IndexDeletion => {
-            shared.catalog.change(&entry.name, |_| None).await?;
+            state.catalog.change(&entry.name, |_| None).await?;
         }
         _ => {}
     }
@@ -36,18 +36,18 @@ pub(super) async fn follow(
 /// Restores the catalogue after a task that no quorum took. Nodes that may have made the index
 /// delete it; that is on record before the entry goes.
 pub(super) async fn take_back<'a>(
-    shared: &ClusterState,
+    state: &ClusterState,
     entry: &IndexEntry,
     kind: TaskKind,
     may_have: impl Iterator<Item = &'a NodeId>,
 ) -> Result<(), Error> {
     match kind {
-        TaskKind::IndexCreation => unmake(shared, entry, may_have).await?,
+        TaskKind::IndexCreation => unmake(state, entry, may_have).await?,
         TaskKind::IndexDeletion => {
             let back = |old: Option<&IndexEntry>| {
                 Some(old.cloned().unwrap_or_else(|| IndexEntry::clone(entry)))
             };
-            shared.catalog.change(&entry.name, back).await?;
+            state.catalog.change(&entry.name, back).await?;
         }
         _ => {}
     }
@@ -59,15 +59,15 @@ pub(super) async fn take_back<'a>(
 /// # Errors
 /// When a store fails. It is to be called again then.
 pub async fn unmake<'a>(
-    shared: &ClusterState,
+    state: &ClusterState,
     entry: &IndexEntry,
     may_have: impl Iterator<Item = &'a NodeId>,
 ) -> Result<(), Error> {
     let rows =
         stale_marks::whole(&entry.physical, CatchUp::Deleted, may_have, |_| WriteOutcome::Unknown);
-    shared.staleness.mark(rows).await?;
-    shared.catalog.change(&entry.name, |_| None).await?;
-    shared.staleness.forget_index(&entry.physical).await?;
+    state.staleness.mark(rows).await?;
+    state.catalog.change(&entry.name, |_| None).await?;
+    state.staleness.forget_index(&entry.physical).await?;
     Ok(())
 }
 

@@ -19,14 +19,14 @@ use miroir_core::view::CatchUp;
 /// The calls of a write that nodes count, one entry a node that holds some of `touched`. `call`
 /// makes the call about some shards of a node, and is told whether the node has others.
 pub(super) fn counted(
-    shared: &ClusterState,
+    state: &ClusterState,
     request: &Request,
     touched: &ShardSet,
     call: impl Fn(&ShardSet, bool) -> Call,
 ) -> Vec<Batch> {
     let topology = &request.topology;
     let placement = topology.placement(request.index.shards);
-    let there = |node: &NodeId| writable(shared, topology, &request.index, CatchUp::Shard, node);
+    let there = |node: &NodeId| writable(state, topology, &request.index, CatchUp::Shard, node);
     let groups: Vec<Vec<&NodeId>> =
         topology.groups().iter().map(|group| group.nodes.iter().map(|n| &n.id).collect()).collect();
     let counters = counters(&groups, &placement, touched, there);

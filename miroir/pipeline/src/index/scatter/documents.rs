@@ -92,7 +92,7 @@ async fn add(
     }
     let mut index = Arc::clone(&request.index);
     let (key, prepared) = loop {
-        let settings = scatter.shared.settings.get(&index, &request.cx).await?;
+        let settings = scatter.state.settings.get(&index, &request.cx).await?;
         let (entry, docs, wanted) = (Arc::clone(&index), Arc::clone(&documents), given.clone());
         let work = move || prepare(&entry, &settings, &docs, method, wanted.as_deref());
         // Large payloads would hold up everybody else on this thread.
@@ -115,7 +115,7 @@ async fn add(
         // Before any node has a document of the kind: whoever reads by what was known sees none.
         let name = index.name.clone();
         let entry = scatter
-            .shared
+            .state
             .catalog
             .change(&name, |entry| {
                 let mut entry = entry?.clone();

@@ -66,6 +66,6 @@ pub(super) async fn run(
     );
     task.protocol = TaskState::Edition { lines_before: wrapped.lines_before }.into();
     let all = ShardSet::full(index.shards);
-    let batches = counted(&scatter.shared, &request, &all, call);
+    let batches = counted(&scatter.state, &request, &all, call);
     finish(scatter, request.clone(), index, all, batches, task).await
 }

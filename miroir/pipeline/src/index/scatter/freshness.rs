@@ -14,12 +14,12 @@ use miroir_core::view::Route;
 /// `miroir_settings_version_stale` if what is left does not hold every shard, though all nodes
 /// together do.
 pub(super) async fn apply(scatter: &Scatter, mut request: Request) -> Result<Request, Error> {
-    let shared = &scatter.shared;
+    let state = &scatter.state;
     // Every index begins at 0.
     let Some(floor) = request.cx.min_settings_version.filter(|floor| *floor > 0) else {
         return Ok(request);
     };
-    let known = shared.stores.settings_versions.list(&request.index.physical).await?;
+    let known = state.stores.settings_versions.list(&request.index.physical).await?;
     let fresh = |node: &miroir_api::NodeId| {
         known.iter().any(|(known, version)| known == node && *version >= floor)
     };
@@ -38,7 +38,7 @@ pub(super) async fn apply(scatter: &Scatter, mut request: Request) -> Result<Req
             &route,
             &ShardSet::full(request.index.shards),
             avoid,
-            &shared.nodes.scores,
+            &state.nodes.scores,
         )
         .missing
     };

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 pub use document_tasks::compact;
 pub(crate) use search::project;
-pub use write::{Batch, Outcome, Plan, accepted, dispatch_write, tag};
+pub use write::{AcceptedWrite, Batch, WritePlan, accepted, dispatch_write, tag};
 
 use super::{Operation, Request, Response};
 use crate::cluster::ClusterState;
@@ -34,13 +34,13 @@ use crate::query::SearchKind;
 #[derive(Clone, Debug)]
 pub struct Scatter {
     leaves: leaf::BoxService,
-    shared: Arc<ClusterState>,
+    state: Arc<ClusterState>,
 }
 
 impl Scatter {
     /// Scatters over these leaves.
-    pub fn new(leaves: leaf::BoxService, shared: Arc<ClusterState>) -> Self {
-        Self { leaves, shared }
+    pub fn new(leaves: leaf::BoxService, state: Arc<ClusterState>) -> Self {
+        Self { leaves, state }
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {

@@ -11,7 +11,7 @@ use crate::cluster::UnavailableShardPolicy;
 use crate::error::{Error, ErrorKind};
 use crate::gather;
 use crate::index::Request;
-use crate::leaf::{self, Ask, Page, Target};
+use crate::leaf::{self, Page, Question, Target};
 use crate::meta::Meta;
 use crate::node_errors;
 use miroir_core::routing::ShardSet;
@@ -49,7 +49,7 @@ pub fn shards(request: &Request) -> ShardSet {
 
 /// Which groups and replicas to try, best first. `sequence` is equal for equal queries.
 pub fn route(scatter: &Scatter, request: &Request, sequence: u64) -> Route {
-    scatter.shared.reads.route(&request.topology, &request.hints, sequence)
+    scatter.state.reads.route(&request.topology, &request.hints, sequence)
 }
 
 /// Asks for these shards, each exactly once, with one leaf per planned node.
@@ -62,13 +62,13 @@ pub async fn gather(
     scatter: &Scatter,
     request: &Request,
     shards: &ShardSet,
-    ask: Ask,
+    question: Question,
     route: &Route,
 ) -> Result<Gathered, Error> {
-    match gather_once(scatter, request, shards, ask.clone(), route).await {
+    match gather_once(scatter, request, shards, question.clone(), route).await {
         Err(error) if node_errors::is_unprepared(&error) => {
-            scatter.shared.nodes.await_index(&request.index.physical, &request.cx).await;
-            match gather_once(scatter, request, shards, ask, route).await {
+            scatter.state.nodes.await_index(&request.index.physical, &request.cx).await;
+            match gather_once(scatter, request, shards, question, route).await {
                 Err(error) if node_errors::is_unprepared(&error) => {
                     Err(Error::shards_unavailable(shards.clone()))
                 }
@@ -83,10 +83,10 @@ async fn gather_once(
     scatter: &Scatter,
     request: &Request,
     shards: &ShardSet,
-    ask: Ask,
+    question: Question,
     route: &Route,
 ) -> Result<Gathered, Error> {
-    let shared = &scatter.shared;
+    let state = &scatter.state;
     let plan = leaf::choose(
         &request.topology,
         &request.index,
@@ -94,7 +94,7 @@ async fn gather_once(
         route,
         shards,
         &request.hints.avoid,
-        &shared.nodes.scores,
+        &state.nodes.scores,
     );
     if let Some(explain) = &request.cx.explain {
         explained::planned(explain, scatter, request, shards, route, &plan);
@@ -107,7 +107,7 @@ async fn gather_once(
                 avoid: request.hints.avoid.clone(),
                 chosen: Some(planned),
             },
-            ask: ask.clone(),
+            question: question.clone(),
             index: Arc::clone(&request.index),
             topology: Arc::clone(&request.topology),
             stale: Arc::clone(&request.stale),
@@ -135,7 +135,7 @@ async fn gather_once(
             return Err(error.clone());
         }
         metrics::counter!("miroir_scatter_partial_responses_total").increment(1);
-        if shared.options.scatter.unavailable_shard_policy == UnavailableShardPolicy::Error
+        if state.options.scatter.unavailable_shard_policy == UnavailableShardPolicy::Error
             || out.pages.is_empty()
         {
             tracing::warn!(index = %request.index.name, cause = ?last.map(|e| e.label()), "no replica for some shards");
@@ -155,14 +155,14 @@ pub fn whole(scatter: &Scatter, request: &Request, shards: &ShardSet, route: &Ro
         route,
         shards,
         &request.hints.avoid,
-        &scatter.shared.nodes.scores,
+        &scatter.state.nodes.scores,
     );
     plan.leaves.len() == 1 && shards.len() == request.index.shards as usize
 }
 
 /// The facts about a read that travel up.
 pub fn meta(scatter: &Scatter, request: &Request, gathered: &Gathered) -> Meta {
-    let in_flight = scatter.shared.broadcasts.is_in_flight(&request.index.physical);
+    let in_flight = scatter.state.broadcasts.is_in_flight(&request.index.physical);
     Meta {
         missing_shards: (!gathered.missing.is_empty()).then(|| gathered.missing.clone()),
         settings_version: Some(request.index.settings_version),
@@ -184,7 +184,7 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
     let groups = request.topology.groups().iter().map(|group| group.id);
     let open = request.hints.order(groups, 0);
     let of = |node: &NodeId| request.topology.node(node).is_some_and(|n| open.contains(&n.group));
-    match scatter.shared.nodes.call_any_of(of, &call, &request.cx).await {
+    match scatter.state.nodes.call_any_of(of, &call, &request.cx).await {
         Ok(_) => {
             tracing::error!(path = %request.original.path, "a node takes what Miroir cannot read");
             Error::internal("a node takes what Miroir cannot read")
@@ -196,11 +196,11 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
 /// What a node complains of in the client's own question. Nodes stop reading a filter where nothing
 /// is left to find, so that one may take what another one refuses: they are asked in turn.
 pub async fn complaint(scatter: &Scatter, request: &Request) -> Option<Error> {
-    let shared = &scatter.shared;
+    let state = &scatter.state;
     let mut call = request.original.to_node_call(&format!("/indexes/{}", request.index.physical));
     let mangled = node_errors::hide(&mut call);
-    for node in shared.nodes.any() {
-        if let Err(error) = shared.nodes.call(&node, &call, &request.cx).await
+    for node in state.nodes.any() {
+        if let Err(error) = state.nodes.call(&node, &call, &request.cx).await
             && matches!(error.kind(), ErrorKind::Verbatim { .. })
         {
             return Some(node_errors::scrub(error, &request.index, mangled));

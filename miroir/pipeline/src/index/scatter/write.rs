@@ -23,11 +23,11 @@ use crate::cluster::{ClusterState, disk_loss};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Fault, NodeFailure};
 use crate::index::Response;
-use crate::leaf::{self, Ask, Target};
+use crate::leaf::{self, Question, Target};
 use crate::meta::{Accepted, Meta};
 use crate::node::{Call, TaskRef};
 use crate::node_errors;
-use miroir_core::quorum::{self, Verdict};
+use miroir_core::quorum::{self, QuorumDecision};
 use miroir_core::routing::ShardSet;
 use miroir_core::topology::Topology;
 use miroir_core::view::{CatchUp, Route, StaleMap};
@@ -51,7 +51,7 @@ pub struct Batch {
 
 /// An accepted write.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct AcceptedWrite {
     /// The task.
     pub record: TaskRecord,
     /// Groups in which a replica missed it.
@@ -68,7 +68,7 @@ pub fn tag(task: TaskUid) -> String {
 
 /// What a write is about.
 #[derive(Debug)]
-pub struct Plan {
+pub struct WritePlan {
     /// The index.
     pub index: Arc<IndexEntry>,
     /// The topology it is planned under.
@@ -90,8 +90,8 @@ type Sent = Vec<Result<u32, Error>>;
 
 async fn send_batch(
     leaves: leaf::BoxService,
-    plan: &Plan,
-    shared: &ClusterState,
+    plan: &WritePlan,
+    state: &ClusterState,
     batch: &Batch,
     tag: &str,
     cx: &Context,
@@ -99,7 +99,7 @@ async fn send_batch(
     let mut sent = Sent::new();
     for call in &batch.calls {
         // It may have been held up on the way here.
-        if let Err(error) = shared.leadership.ensure_leader() {
+        if let Err(error) = state.leadership.ensure_leader() {
             sent.push(Err(error));
             break;
         }
@@ -111,14 +111,14 @@ async fn send_batch(
         }
         let request = leaf::Request {
             target: Target::Exactly(batch.node.clone()),
-            ask: Ask::Plain(Arc::new(call)),
+            question: Question::Plain(Arc::new(call)),
             index: Arc::clone(&plan.index),
             topology: Arc::clone(&plan.topology),
-            stale: shared.staleness.load(),
+            stale: state.staleness.load(),
             route: Route::in_turn(Vec::new(), 0),
             cx: cx.clone(),
         };
-        let before = shared.membership.task_uids.highest(&batch.node);
+        let before = state.membership.task_uids.highest(&batch.node);
         let answer = leaves.clone().oneshot(request).await.and_then(|answer| {
             let page = answer
                 .pages
@@ -128,7 +128,7 @@ async fn send_batch(
         });
         let answer = match answer {
             Ok(uid) => {
-                disk_loss::accept_task_uid(shared, &batch.node, before, uid).await.map(|()| uid)
+                disk_loss::accept_task_uid(state, &batch.node, before, uid).await.map(|()| uid)
             }
             failed => failed,
         };
@@ -143,29 +143,29 @@ async fn send_batch(
 
 /// Whether a node is there to take a write.
 pub(super) fn writable(
-    shared: &ClusterState,
+    state: &ClusterState,
     topology: &Topology,
     index: &IndexEntry,
     missed: CatchUp,
     node: &NodeId,
 ) -> bool {
-    topology.node(node).is_some_and(|node| shared.nodes.is_available(node))
-        && (missed != CatchUp::Shard || !shared.staleness.load().lacks_index(&index.physical, node))
+    topology.node(node).is_some_and(|node| state.nodes.is_available(node))
+        && (missed != CatchUp::Shard || !state.staleness.load().lacks_index(&index.physical, node))
 }
 
 fn judge(
-    shared: &ClusterState,
-    plan: &Plan,
+    state: &ClusterState,
+    plan: &WritePlan,
     kind: TaskKind,
     stale: &StaleMap,
     acked: impl Fn(&NodeId) -> bool,
-) -> Verdict {
+) -> QuorumDecision {
     let placement = plan.topology.placement(plan.index.shards);
     let index = &plan.index.physical;
     quorum::evaluate(
         &placement,
         plan.topology.replication_factor(),
-        shared.options.write_quorum,
+        state.options.write_quorum,
         &plan.touched,
         |node, shard| {
             // A replica that is to be replaced by a copy keeps nothing for sure.
@@ -187,15 +187,15 @@ fn judge(
 /// `miroir_no_quorum`, a node's own refusal when no node took the write, or a store error.
 pub async fn dispatch_write(
     leaves: leaf::BoxService,
-    shared: Arc<ClusterState>,
-    plan: Plan,
+    state: Arc<ClusterState>,
+    plan: WritePlan,
     task: NewTask,
     cx: Context,
-) -> Result<Outcome, Error> {
-    let tracker = shared.tracker.clone();
-    let guard = shared.leadership.begin_change();
+) -> Result<AcceptedWrite, Error> {
+    let tracker = state.tracker.clone();
+    let guard = state.leadership.begin_change();
     let job = tracker.spawn(async move {
-        let outcome = run_write(leaves, shared, plan, task, cx).await;
+        let outcome = run_write(leaves, state, plan, task, cx).await;
         drop(guard);
         outcome
     });
@@ -204,21 +204,21 @@ pub async fn dispatch_write(
 
 async fn run_write(
     leaves: leaf::BoxService,
-    shared: Arc<ClusterState>,
-    mut plan: Plan,
+    state: Arc<ClusterState>,
+    mut plan: WritePlan,
     mut task: NewTask,
     cx: Context,
-) -> Result<Outcome, Error> {
+) -> Result<AcceptedWrite, Error> {
     task.idempotency = cx.idempotency.as_deref().map(str::to_owned);
     let reachable: Vec<NodeId> = plan
         .batches
         .iter()
-        .filter(|batch| writable(&shared, &plan.topology, &plan.index, plan.missed, &batch.node))
+        .filter(|batch| writable(&state, &plan.topology, &plan.index, plan.missed, &batch.node))
         .map(|batch| batch.node.clone())
         .collect();
-    let stale = shared.staleness.load();
-    if let Verdict::NoQuorum { shards, .. } =
-        judge(&shared, &plan, task.kind, &stale, |node| reachable.contains(node))
+    let stale = state.staleness.load();
+    if let QuorumDecision::NoQuorum { shards, .. } =
+        judge(&state, &plan, task.kind, &stale, |node| reachable.contains(node))
     {
         return Err(Error::no_quorum(shards));
     }
@@ -243,15 +243,15 @@ async fn run_write(
     // Exclusive work came first if there was any, and it may have taken the index away.
     let shared_gate = match &exclusive {
         Some(_) => None,
-        None => Some(shared.sequencer.enter(&plan.index.physical).await),
+        None => Some(state.sequencer.enter(&plan.index.physical).await),
     };
-    if shared_gate.is_some() && !shared.catalog.is_listed(&plan.index) {
+    if shared_gate.is_some() && !state.catalog.is_listed(&plan.index) {
         return Err(Error::index_not_found(plan.index.name.as_str()));
     }
     let mut first = None;
     if plan.preflight {
         for batch in plan.batches.iter().filter(|batch| reachable.contains(&batch.node)) {
-            let sent = send_batch(leaves.clone(), &plan, &shared, batch, "preflight", &cx).await;
+            let sent = send_batch(leaves.clone(), &plan, &state, batch, "preflight", &cx).await;
             match sent.iter().find_map(|r| r.as_ref().err()) {
                 Some(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
                     return Err(node_errors::scrub(error.clone(), &plan.index, false));
@@ -265,10 +265,10 @@ async fn run_write(
             }
         }
     }
-    let mut record = shared.stores.tasks.insert(task).await?;
-    let _sending = shared.sending.begin(record.uid);
-    if let Err(error) = catalog_sync::follow(&shared, &plan.index, record.kind).await {
-        fail(&shared, &mut record, &error).await?;
+    let mut record = state.stores.tasks.insert(task).await?;
+    let _in_flight = state.writes_in_flight.begin(record.uid);
+    if let Err(error) = catalog_sync::follow(&state, &plan.index, record.kind).await {
+        fail(&state, &mut record, &error).await?;
         return Err(error);
     }
     let tag = tag(record.uid);
@@ -287,13 +287,13 @@ async fn run_write(
             .filter(|batch| first.as_ref().is_none_or(|(node, _)| *node != batch.node))
             .map(|batch| {
                 let ticket = tickets.next();
-                let (leaves, plan, shared, cx, tag) = (leaves.clone(), &plan, &shared, &cx, &tag);
+                let (leaves, plan, state, cx, tag) = (leaves.clone(), &plan, &state, &cx, &tag);
                 async move {
                     let mut ticket = ticket;
                     if let Some(ticket) = &mut ticket {
                         ticket.turn().await;
                     }
-                    let sent = send_batch(leaves, plan, shared, batch, tag, cx).await;
+                    let sent = send_batch(leaves, plan, state, batch, tag, cx).await;
                     (batch.node.clone(), sent)
                 }
             })
@@ -301,9 +301,9 @@ async fn run_write(
         join_all(calls).await.into_iter().chain(first).collect()
     };
     let outcome = loop {
-        match settle(&shared, &plan, &mut record, &answers).await {
+        match settle(&state, &plan, &mut record, &answers).await {
             // Nodes may have it: it is not left half recorded.
-            Err(error) if *error.fault() == Fault::Store && !shared.stop.is_cancelled() => {
+            Err(error) if *error.fault() == Fault::Store && !state.stop.is_cancelled() => {
                 tracing::warn!(task = %record.uid, %error, "what became of a write is recorded later");
                 tokio::time::sleep(STORE_PAUSE).await;
             }
@@ -313,29 +313,29 @@ async fn run_write(
     if let Err(error) = &outcome
         && error.is_deposed()
     {
-        late(&shared, &record, &answers).await;
+        late(&state, &record, &answers).await;
     }
     drop((gate, exclusive));
     outcome
 }
 
 /// Tells the next leader of nodes that may have got what it took for certain had not arrived.
-async fn late(shared: &ClusterState, record: &TaskRecord, answers: &BTreeMap<NodeId, Sent>) {
+async fn late(state: &ClusterState, record: &TaskRecord, answers: &BTreeMap<NodeId, Sent>) {
     let arrived =
         answers.iter().filter(|(_, sent)| WriteOutcome::of(sent) != WriteOutcome::Rejected);
     let nodes = arrived.map(|(node, _)| node.clone()).collect();
     let message = LeaderMessage::Late { task: record.uid, nodes };
-    if let Err(error) = shared.leadership.send(&message).await {
+    if let Err(error) = state.leadership.send(&message).await {
         tracing::error!(task = %record.uid, %error, "a late write is on no record");
     }
 }
 
 async fn settle(
-    shared: &ClusterState,
-    plan: &Plan,
+    state: &ClusterState,
+    plan: &WritePlan,
     record: &mut TaskRecord,
     answers: &BTreeMap<NodeId, Sent>,
-) -> Result<Outcome, Error> {
+) -> Result<AcceptedWrite, Error> {
     let mut at: BTreeMap<NodeId, usize> = BTreeMap::new();
     for node_task in &mut record.nodes {
         let position = at.entry(node_task.node.clone()).or_default();
@@ -353,11 +353,11 @@ async fn settle(
     let placement = plan.topology.placement(plan.index.shards);
     let physical = &plan.index.physical;
     let nodes = || plan.batches.iter().map(|batch| &batch.node);
-    let outcome = shared
+    let outcome = state
         .staleness
         .mark_by(|stale| {
-            let verdict = judge(shared, plan, kind, stale, acked);
-            let met = matches!(verdict, Verdict::Met { .. });
+            let verdict = judge(state, plan, kind, stale, acked);
+            let met = matches!(verdict, QuorumDecision::Met { .. });
             let rows = match (plan.missed, kind) {
                 (CatchUp::Shard, _) => {
                     stale_marks::documents(stale, &placement, physical, &plan.touched, outcome_of)
@@ -379,10 +379,10 @@ async fn settle(
         })
         .await?;
     let outcome = match outcome {
-        Verdict::Met { complete, degraded_groups, .. } => {
+        QuorumDecision::Met { complete, degraded_groups, .. } => {
             Ok((degraded_groups, complete.first().copied()))
         }
-        Verdict::NoQuorum { .. }
+        QuorumDecision::NoQuorum { .. }
             if plan.missed == CatchUp::Deleted
                 && nodes().any(|node| outcome_of(node) != WriteOutcome::Rejected) =>
         {
@@ -392,20 +392,20 @@ async fn settle(
             }
             Ok((plan.topology.groups().iter().map(|group| group.id).collect(), None))
         }
-        Verdict::NoQuorum { shards, .. } => Err(Error::no_quorum(shards)),
+        QuorumDecision::NoQuorum { shards, .. } => Err(Error::no_quorum(shards)),
     };
     match outcome {
         Ok((degraded, group)) => {
             if kind == TaskKind::IndexDeletion {
-                shared.staleness.forget_index(physical).await?;
-                shared.stores.settings_versions.forget(physical).await?;
+                state.staleness.forget_index(physical).await?;
+                state.stores.settings_versions.forget(physical).await?;
             }
-            shared.stores.tasks.update(record.clone()).await?;
-            shared.signals.tasks.notify_one();
+            state.stores.tasks.update(record.clone()).await?;
+            state.signals.tasks.notify_one();
             if !degraded.is_empty() {
                 metrics::counter!("miroir_writes_degraded_total").increment(1);
             }
-            Ok(Outcome { record: record.clone(), degraded, group })
+            Ok(AcceptedWrite { record: record.clone(), degraded, group })
         }
         Err(no_quorum) => {
             let refused = answers
@@ -420,19 +420,19 @@ async fn settle(
                 _ => no_quorum,
             };
             let may_have = nodes().filter(|node| outcome_of(node) != WriteOutcome::Rejected);
-            catalog_sync::take_back(shared, &plan.index, kind, may_have).await?;
-            fail(shared, record, &error).await?;
+            catalog_sync::take_back(state, &plan.index, kind, may_have).await?;
+            fail(state, record, &error).await?;
             Err(error)
         }
     }
 }
 
 /// Ends a task that nobody was told of.
-async fn fail(shared: &ClusterState, record: &mut TaskRecord, error: &Error) -> Result<(), Error> {
+async fn fail(state: &ClusterState, record: &mut TaskRecord, error: &Error) -> Result<(), Error> {
     let text = error.render().1.unwrap_or_default();
     record.end(TaskStatus::Failed, clock::now());
     record.error = serde_json::from_slice(&text).ok();
-    Ok(shared.stores.tasks.update(record.clone()).await?)
+    Ok(state.stores.tasks.update(record.clone()).await?)
 }
 
 /// The `202` of an accepted task; `group` is the first that has it on a quorum.

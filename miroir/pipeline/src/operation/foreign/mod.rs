@@ -54,7 +54,7 @@ fn keys(entry: &IndexEntry) -> Keys {
 }
 
 fn entry(resolve: &Handle, name: &str) -> Option<Arc<IndexEntry>> {
-    IndexUid::new(name).ok().and_then(|uid| resolve.shared().catalog.get(&uid))
+    IndexUid::new(name).ok().and_then(|uid| resolve.state().catalog.get(&uid))
 }
 
 /// What there is to join for a request; `None`: nothing.
@@ -70,7 +70,7 @@ pub(super) async fn joins(resolve: &Handle, request: &Request) -> Result<Option<
     if keys.iter().all(Vec::is_empty) {
         return Ok(None);
     }
-    let features = resolve.shared().stores.features.list().await?;
+    let features = resolve.state().stores.features.list().await?;
     let on = features.iter().any(|(name, on)| name == SETTING && *on);
     Ok(on.then_some(Joins(keys)))
 }

@@ -53,10 +53,7 @@ pub(super) async fn run(
         }));
     };
     let missing = federation.queries.iter().position(|query| {
-        IndexUid::new(&query.index)
-            .ok()
-            .and_then(|uid| resolve.shared().catalog.get(&uid))
-            .is_none()
+        IndexUid::new(&query.index).ok().and_then(|uid| resolve.state().catalog.get(&uid)).is_none()
     });
     if federation.doubtful || federation.remote || missing.is_some() {
         if let Some(error) = node_errors::refusal(resolve, request, multi).await {

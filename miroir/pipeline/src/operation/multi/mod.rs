@@ -153,7 +153,7 @@ pub(super) async fn run(
     request: &Request,
     multi: &MultiSearch,
 ) -> Result<Response, Error> {
-    let tuning = &resolve.shared().options.multi_search;
+    let tuning = &resolve.state().options.multi_search;
     let queries = readable(resolve, request, multi).await?;
     if !multi.is_search {
         metrics::counter!("miroir_multisearch_batches_total").increment(1);
@@ -209,7 +209,7 @@ async fn readable<'a>(
     request: &Request,
     multi: &'a MultiSearch,
 ) -> Result<&'a [SubQuery], Error> {
-    let tuning = &resolve.shared().options.multi_search;
+    let tuning = &resolve.state().options.multi_search;
     if !tuning.enabled && !multi.is_search {
         return Err(Error::api(
             "miroir_not_supported",
@@ -265,7 +265,7 @@ fn each<'a, I: Iterator<Item = Asked> + Send + 'a>(
     multi: &MultiSearch,
     searches: I,
 ) -> impl Stream<Item = Result<Response, Error>> + Send + use<'a, I> {
-    let patience = resolve.shared().options.multi_search.per_query_timeout;
+    let patience = resolve.state().options.multi_search.per_query_timeout;
     let patience = (!multi.is_search).then_some(patience);
     let calls = searches.map(move |Asked { op, path, body }| {
         let original = ClientRequest {

@@ -30,11 +30,11 @@ impl Names {
         if let Some((_, known)) = self.0.get(index) {
             return known.clone();
         }
-        let entry = IndexUid::new(index).ok().and_then(|uid| resolve.shared().catalog.get(&uid));
+        let entry = IndexUid::new(index).ok().and_then(|uid| resolve.state().catalog.get(&uid));
         let name = match entry {
             Some(entry) => entry.physical.clone(),
             // What the client's name stands for on the node may belong to another of its names.
-            None if resolve.shared().catalog.all().iter().any(|other| other.physical == index) => {
+            None if resolve.state().catalog.all().iter().any(|other| other.physical == index) => {
                 format!("miroir-nowhere-{}", self.0.len())
             }
             None => index.to_owned(),
@@ -98,7 +98,7 @@ async fn ask(
     let body = body(resolve, &mut names, multi, federation);
     let mut call = Call::read(Method::POST, "replay", "/multi-search").json(body);
     let mangled = scrub::hide(&mut call);
-    match resolve.shared().nodes.call_any(&call, &request.cx).await {
+    match resolve.state().nodes.call_any(&call, &request.cx).await {
         Ok(_) => None,
         Err(error) => {
             let ErrorKind::Verbatim { status, body } = error.kind() else { return Some(error) };

@@ -15,7 +15,7 @@ use super::super::Scatter;
 use super::super::read::Gathered;
 use super::ask;
 use super::facets::{exact_facets, joined};
-use super::plan::{Estimate, Plan, SHOWN};
+use super::plan::{Estimate, SHOWN, SearchPlan};
 use crate::error::{Error, NodeFailure};
 use crate::index::Request;
 use crate::leaf::{self, Scoped};
@@ -45,7 +45,7 @@ pub(super) struct Counted {
 pub(super) struct Counter<'a> {
     pub(super) scatter: &'a Scatter,
     pub(super) request: &'a Request,
-    pub(super) plan: &'a Plan,
+    pub(super) plan: &'a SearchPlan,
     pub(super) shards: &'a ShardSet,
     pub(super) route: &'a Route,
 }
@@ -233,7 +233,7 @@ impl Counter<'_> {
         let body = leaf::restrict(&scoped, Some((&page.shards, index.shards)));
         let path = format!("/indexes/{}/search", index.physical);
         let call = Call::read(http::Method::POST, "search", path).json(body);
-        let answer = self.scatter.shared.nodes.call(&page.node, &call, &self.request.cx).await?;
+        let answer = self.scatter.state.nodes.call(&page.node, &call, &self.request.cx).await?;
         merge::Page::decode(&answer).map_err(|_| Error::node(&page.node, NodeFailure::Garbage))
     }
 

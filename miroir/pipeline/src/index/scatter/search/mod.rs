@@ -31,7 +31,7 @@ use super::{Scatter, explained, fetch, read};
 use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, NodeFailure};
 use crate::index::{Request, Response};
-use crate::leaf::{Ask, Scoped};
+use crate::leaf::{Question, Scoped};
 use crate::meta::{Meta, Part};
 use crate::query::{Search, SearchKind};
 use distinct::Counter;
@@ -39,7 +39,7 @@ use facets::exact_facets;
 use miroir_core::merge::{self, Facets, MergeRequest, MergedHits};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
-use plan::Plan;
+use plan::SearchPlan;
 pub(super) use plan::{plan, visible};
 pub(super) use project::append;
 pub(crate) use project::project;
@@ -65,7 +65,7 @@ pub(super) async fn run(
     search: &Search,
 ) -> Result<Response, Error> {
     let started = Instant::now();
-    let settings = scatter.shared.settings.get(&request.index, &request.cx).await?;
+    let settings = scatter.state.settings.get(&request.index, &request.cx).await?;
     let Some(mut plan) = plan(search, &settings, &request.index) else {
         return Err(read::refusal(scatter, request).await);
     };
@@ -77,7 +77,7 @@ pub(super) async fn run(
     }
     let part = (search.kind == SearchKind::Part)
         .then(|| part(&mut plan, &settings, request.index.primary_key.as_ref()));
-    let tuning = &scatter.shared.options.vector_search;
+    let tuning = &scatter.state.options.vector_search;
     let mode = match &search.body {
         Some(body) => hybrid::mode(body, tuning)?,
         None => Mode::Keyword,
@@ -138,7 +138,7 @@ pub(super) async fn run(
 
 fn metadata(
     request: &Request,
-    plan: &Plan,
+    plan: &SearchPlan,
     query_uid: Uuid,
 ) -> Result<Option<Box<RawValue>>, Error> {
     let metadata = request.original.metadata.then(|| {
@@ -162,8 +162,8 @@ async fn ask(
     shards: &ShardSet,
     route: &Route,
 ) -> Result<(Gathered, Vec<merge::Page>), Error> {
-    let ask = Ask::Scoped(Arc::new(scoped));
-    let gathered = fetch::gather(scatter, request, shards, ask, route).await?;
+    let question = Question::Scoped(Arc::new(scoped));
+    let gathered = fetch::gather(scatter, request, shards, question, route).await?;
     let mut pages = Vec::with_capacity(gathered.pages.len());
     for page in &gathered.pages {
         let decoded = merge::Page::decode(&page.body)
@@ -177,7 +177,7 @@ async fn ask(
 async fn find(
     scatter: &Scatter,
     request: &Request,
-    plan: &Plan,
+    plan: &SearchPlan,
     settings: &IndexSettings,
     shards: &ShardSet,
     route: &Route,
@@ -208,14 +208,22 @@ async fn find(
 }
 
 /// How many hits there are over all leaves where a value may be on several of them.
-fn distinct_total(plan: &Plan, settings: &IndexSettings, pages: &[merge::Page]) -> Option<u64> {
+fn distinct_total(
+    plan: &SearchPlan,
+    settings: &IndexSettings,
+    pages: &[merge::Page],
+) -> Option<u64> {
     let name = plan.count_distinct.as_deref().filter(|_| pages.len() > 1)?;
     merge::distinct_total(pages, name, settings.node_max_values)
 }
 
 /// Keeps what the client is to see of the hits for whoever merges them further, and has them come
 /// with everything.
-fn part(plan: &mut Plan, settings: &Arc<IndexSettings>, primary_key: Option<&String>) -> Arc<Part> {
+fn part(
+    plan: &mut SearchPlan,
+    settings: &Arc<IndexSettings>,
+    primary_key: Option<&String>,
+) -> Arc<Part> {
     let part = Part {
         hits: plan.hits.clone(),
         primary_key: primary_key.cloned(),
