@@ -39,11 +39,12 @@
 //! ```
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use miroir_api::NodeId;
+use miroir_core::lock::Lock;
 use miroir_pipeline::node::Request;
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
@@ -99,13 +100,13 @@ impl FaultOptions {
 struct Shared {
     node: NodeId,
     calls: AtomicU64,
-    options: Mutex<FaultOptions>,
+    options: Lock<FaultOptions>,
 }
 
 impl Shared {
     fn injected(&self) -> Injected {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        self.options.lock().expect("no panic holds this lock").injected(call)
+        self.options.lock().injected(call)
     }
 
     fn count(&self, fault: &'static str) {
@@ -129,13 +130,13 @@ impl FaultLayer {
     /// Plagues calls to this node.
     pub fn new(node: &NodeId, options: FaultOptions) -> Self {
         let shared =
-            Shared { node: node.clone(), calls: AtomicU64::new(0), options: Mutex::new(options) };
+            Shared { node: node.clone(), calls: AtomicU64::new(0), options: Lock::new(options) };
         Self { shared: Arc::new(shared) }
     }
 
     /// Changes the faults of all clones and starts their sequence anew.
     pub fn set(&self, options: FaultOptions) {
-        *self.shared.options.lock().expect("no panic holds this lock") = options;
+        *self.shared.options.lock() = options;
         self.shared.calls.store(0, Ordering::Relaxed);
     }
 }

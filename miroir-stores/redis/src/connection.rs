@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use miroir_core::lock::Lock;
 use miroir_store::{Fence, StoreError};
 use redis::aio::{MultiplexedConnection, PubSubStream};
 use redis::{
@@ -25,7 +26,7 @@ pub(crate) struct SharedConnection {
     client: Client,
     address: String,
     options: Options,
-    live: Mutex<Option<Arc<Live>>>,
+    live: Lock<Option<Arc<Live>>>,
     /// Held by who connects.
     dial: tokio::sync::Mutex<Option<Failed>>,
     /// The name of the store that was opened.
@@ -44,7 +45,7 @@ struct Live {
     connection: MultiplexedConnection,
     /// Set when its end was seen.
     lost: Arc<AtomicBool>,
-    clock: Mutex<Clock>,
+    clock: Lock<Clock>,
 }
 
 /// What Redis' clock showed, and when that was heard.
@@ -83,10 +84,6 @@ impl fmt::Debug for SharedConnection {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl SharedConnection {
     /// Connects to nothing yet.
     pub(crate) fn new(info: ConnectionInfo, options: Options) -> Result<Self, StoreError> {
@@ -103,7 +100,7 @@ impl SharedConnection {
             client,
             address,
             options,
-            live: Mutex::new(None),
+            live: Lock::new(None),
             dial: tokio::sync::Mutex::new(None),
             store: OnceLock::new(),
             fence: Arc::default(),
@@ -238,10 +235,10 @@ impl SharedConnection {
     /// Until when a caller that begins to wait now will wait, on Redis' clock. Rather too early than
     /// too late: an answer to the question for the time is on its way for a while.
     async fn deadline(&self, live: &Live) -> redis::RedisResult<u64> {
-        let mut clock = *lock(&live.clock);
+        let mut clock = *live.clock.lock();
         if clock.heard.elapsed() > CLOCK_AGE {
             clock = read_clock(&mut live.connection.clone()).await?;
-            *lock(&live.clock) = clock;
+            *live.clock.lock() = clock;
         }
         let waited = clock.heard.elapsed() + self.options.response_timeout;
         Ok(clock.shown.saturating_add(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)))
@@ -249,12 +246,12 @@ impl SharedConnection {
 
     /// The connection that is there, if there is one.
     fn current(&self) -> Option<Arc<Live>> {
-        let live = lock(&self.live);
+        let live = self.live.lock();
         live.as_ref().filter(|live| !live.lost.load(Ordering::Acquire)).cloned()
     }
 
     fn drop_live(&self, broken: &Arc<Live>) {
-        let mut live = lock(&self.live);
+        let mut live = self.live.lock();
         if live.as_ref().is_some_and(|live| Arc::ptr_eq(live, broken)) {
             *live = None;
         }
@@ -282,7 +279,7 @@ impl SharedConnection {
         match dialed {
             Ok(live) => {
                 let live = Arc::new(live);
-                *lock(&self.live) = Some(Arc::clone(&live));
+                *self.live.lock() = Some(Arc::clone(&live));
                 Ok(live)
             }
             Err(failure) => {
@@ -331,7 +328,7 @@ impl SharedConnection {
             );
         }
         let clock = read_clock(&mut connection).await.map_err(away)?;
-        Ok(Live { connection, lost, clock: Mutex::new(clock) })
+        Ok(Live { connection, lost, clock: Lock::new(clock) })
     }
 }
 
@@ -430,15 +427,15 @@ mod tests {
         };
         assert_eq!(number(put("a").await.unwrap()).unwrap(), 1);
         let live = connection.current().unwrap();
-        let honest = *lock(&live.clock);
-        *lock(&live.clock) = Clock { shown: honest.shown - 60_000, ..honest };
+        let honest = *live.clock.lock();
+        *live.clock.lock() = Clock { shown: honest.shown - 60_000, ..honest };
         assert_eq!(number(put("b").await.unwrap()).unwrap(), 1, "it was too late by that clock");
         let anew = connection.current().unwrap();
         assert!(!Arc::ptr_eq(&live, &anew));
-        assert!(lock(&anew.clock).shown >= honest.shown);
+        assert!(anew.clock.lock().shown >= honest.shown);
 
         let Some(long_ago) = honest.heard.checked_sub(CLOCK_AGE * 2) else { return };
-        *lock(&anew.clock) = Clock { shown: honest.shown - 60_000, heard: long_ago };
+        *anew.clock.lock() = Clock { shown: honest.shown - 60_000, heard: long_ago };
         assert_eq!(number(put("c").await.unwrap()).unwrap(), 1);
         assert!(
             Arc::ptr_eq(&anew, &connection.current().unwrap()),

@@ -10,10 +10,11 @@
 //! happened costs as much as asking it for the task, so with such a store there is nothing to keep.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use miroir_api::TaskUid;
 use miroir_api::meili::TaskStatus;
+use miroir_core::lock::Lock;
 use time::OffsetDateTime;
 
 use super::{NewTask, StoreFuture, TaskPage, TaskQuery, TaskRecord, Tasks};
@@ -30,17 +31,17 @@ struct Kept {
 pub struct CachedTasks {
     inner: Arc<dyn Tasks>,
     size: usize,
-    kept: Mutex<Kept>,
+    kept: Lock<Kept>,
 }
 
 impl CachedTasks {
     /// Keeps at most `size` finished tasks of this store.
     pub fn new(inner: Arc<dyn Tasks>, size: usize) -> Self {
-        Self { inner, size, kept: Mutex::default() }
+        Self { inner, size, kept: Lock::default() }
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Kept) -> T) -> T {
-        f(&mut self.kept.lock().expect("no panic holds this lock"))
+        f(&mut self.kept.lock())
     }
 
     fn keep(&self, task: &TaskRecord) {

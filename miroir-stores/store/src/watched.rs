@@ -1,11 +1,12 @@
 //! The task registry with an ear for tasks that finish, for webhooks.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use miroir_api::TaskUid;
 use miroir_api::meili::TaskStatus;
+use miroir_core::lock::Lock;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
@@ -16,7 +17,7 @@ use super::{NewTask, StoreFuture, TaskPage, TaskQuery, TaskRecord, Tasks};
 #[derive(Debug, Default)]
 pub struct Outbox {
     wanted: AtomicBool,
-    uids: Mutex<BTreeSet<TaskUid>>,
+    uids: Lock<BTreeSet<TaskUid>>,
     changed: Notify,
 }
 
@@ -25,13 +26,13 @@ impl Outbox {
     pub fn want(&self, wanted: bool) {
         self.wanted.store(wanted, Ordering::Relaxed);
         if !wanted {
-            self.uids.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.uids.lock().clear();
         }
     }
 
     fn add(&self, uid: TaskUid) {
         if self.wanted.load(Ordering::Relaxed) {
-            self.uids.lock().unwrap_or_else(PoisonError::into_inner).insert(uid);
+            self.uids.lock().insert(uid);
             self.changed.notify_one();
         }
     }
@@ -40,7 +41,7 @@ impl Outbox {
     pub async fn take(&self) -> Vec<TaskUid> {
         loop {
             let uids = {
-                let mut uids = self.uids.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut uids = self.uids.lock();
                 std::mem::take(&mut *uids)
             };
             if !uids.is_empty() {

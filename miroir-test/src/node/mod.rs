@@ -10,13 +10,14 @@ mod filter;
 mod routes;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use miroir_api::NodeId;
+use miroir_core::lock::Lock;
 use miroir_pipeline::node::{NodeCall, Request, Response};
 use miroir_pipeline::{Effect, Error, NodeFailure};
 use serde_json::Value;
@@ -52,7 +53,7 @@ struct State {
 #[derive(Clone)]
 pub struct FakeNode {
     id: NodeId,
-    state: Arc<Mutex<State>>,
+    state: Arc<Lock<State>>,
     changed: watch::Sender<()>,
 }
 
@@ -89,7 +90,7 @@ impl FakeNode {
             buffered: Vec::new(),
             forgetful: 0,
         };
-        Self { id, state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(()) }
+        Self { id, state: Arc::new(Lock::new(state)), changed: watch::Sender::new(()) }
     }
 
     /// Its id.
@@ -98,7 +99,7 @@ impl FakeNode {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.state.lock().expect("no panic holds this lock"))
+        f(&mut self.state.lock())
     }
 
     /// Something happens to the node. A new fault replaces the one before.

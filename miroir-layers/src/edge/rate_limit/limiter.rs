@@ -4,9 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::Duration;
 
+use miroir_core::lock::Lock;
 use miroir_pipeline::quota::Quota;
 use miroir_store::clock;
 use miroir_store::records::{Buckets, Limit};
@@ -133,7 +134,7 @@ impl Whose {
 struct State {
     buckets: Arc<dyn Buckets>,
     /// Until when the store is not asked.
-    paused: Mutex<Option<Instant>>,
+    paused: Lock<Option<Instant>>,
     well: AtomicBool,
 }
 
@@ -146,14 +147,14 @@ impl Limiter {
     /// Counts in these buckets.
     #[must_use]
     pub fn new(buckets: Arc<dyn Buckets>) -> Self {
-        let (paused, well) = (Mutex::default(), AtomicBool::new(true));
+        let (paused, well) = (Lock::default(), AtomicBool::new(true));
         Self(Arc::new(State { buckets, paused, well }))
     }
 
     /// Counts one request; `None` if the store does not say.
     pub async fn take(&self, whose: Whose, name: &str, rate: Rate) -> Option<Quota> {
         let state = &self.0;
-        let paused = *state.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let paused = *state.paused.lock();
         if paused.is_some_and(|until| Instant::now() < until) {
             metrics::counter!("miroir_rate_limit_errors_total").increment(1);
             return None;
@@ -179,7 +180,7 @@ impl Limiter {
             tracing::warn!(problem, "the store of rate limits does not answer: no limits");
         }
         let until = Instant::now() + PAUSE;
-        *state.paused.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        *state.paused.lock() = Some(until);
         None
     }
 

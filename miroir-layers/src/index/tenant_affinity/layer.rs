@@ -1,10 +1,11 @@
 //! The layer and its service.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use miroir_api::{GroupId, ShardId};
 use miroir_core::hints::Priority;
+use miroir_core::lock::Lock;
 use miroir_pipeline::context::NamedTenant;
 use miroir_pipeline::context::Origin;
 use miroir_pipeline::explain::Audience;
@@ -22,7 +23,7 @@ pub const MAX_LABELS: usize = 100;
 
 /// The tenants that metrics show by name, each with the groups it was sent to.
 #[derive(Debug, Default)]
-struct Labels(Mutex<BTreeMap<Arc<str>, BTreeSet<GroupId>>>);
+struct Labels(Lock<BTreeMap<Arc<str>, BTreeSet<GroupId>>>);
 
 impl Labels {
     fn new(options: &TenantAffinityOptions) -> Self {
@@ -34,7 +35,7 @@ impl Labels {
     }
 
     fn note(&self, name: Arc<str>, most: usize, group: Option<GroupId>) -> Arc<str> {
-        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.0.lock();
         if !shown.contains_key(&name) && shown.len() >= most {
             return Arc::from("other");
         }

@@ -8,10 +8,11 @@ mod records;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
+use miroir_core::lock::Lock;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -80,11 +81,11 @@ pub fn signals() -> Arc<dyn Signals> {
 
 /// A mutex whose data stays usable after a panic: every call leaves it consistent.
 #[derive(Debug, Default)]
-struct Shared<T>(Mutex<T>);
+struct Shared<T>(Lock<T>);
 
 impl<T: Send> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Runs one call when it is awaited, as a backend with I/O would.

@@ -1,7 +1,7 @@
 //! The runner for long work that is cut into jobs, which any pod does.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::count;
+use miroir_core::lock::Lock;
 use miroir_pipeline::error::Error;
 use miroir_store::clock;
 use miroir_store::{Claim, Job, Jobs, NewJob};
@@ -30,16 +31,16 @@ pub trait JobHandler: Send + Sync + 'static {
 
 /// How far the work on a job has come.
 #[derive(Debug, Default)]
-pub struct JobProgress(Mutex<Option<Value>>);
+pub struct JobProgress(Lock<Option<Value>>);
 
 impl JobProgress {
     /// Whoever goes on with the job begins here. Stored with the next heartbeat.
     pub fn at(&self, cursor: Value) {
-        *self.0.lock().expect("no panic holds this lock") = Some(cursor);
+        *self.0.lock() = Some(cursor);
     }
 
     fn get(&self) -> Option<Value> {
-        self.0.lock().expect("no panic holds this lock").clone()
+        self.0.lock().clone()
     }
 }
 

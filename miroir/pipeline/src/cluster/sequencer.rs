@@ -9,21 +9,22 @@
 //! writes before it and holds back those after it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use miroir_api::NodeId;
+use miroir_core::lock::Lock;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, oneshot};
 
 #[derive(Debug, Default)]
 struct Lane {
     gate: Arc<RwLock<()>>,
-    tails: Mutex<HashMap<NodeId, oneshot::Receiver<()>>>,
+    tails: Lock<HashMap<NodeId, oneshot::Receiver<()>>>,
 }
 
 /// Hands out tickets. See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Sequencer {
-    lanes: Mutex<BTreeMap<String, Arc<Lane>>>,
+    lanes: Lock<BTreeMap<String, Arc<Lane>>>,
 }
 
 /// A turn at one node. Dropping it lets the successor go, whatever happened.
@@ -65,7 +66,7 @@ pub struct SharedGate {
 
 impl Sequencer {
     fn lane(&self, index: &str) -> Arc<Lane> {
-        let mut lanes = self.lanes.lock().expect("no panic holds this lock");
+        let mut lanes = self.lanes.lock();
         if let Some(lane) = lanes.get(index) {
             return Arc::clone(lane);
         }
@@ -103,7 +104,7 @@ impl Sequencer {
 impl SharedGate {
     /// Takes a turn at each of these nodes.
     pub fn tickets(&self, nodes: &[NodeId]) -> Tickets {
-        let mut tails = self.lane.tails.lock().expect("no panic holds this lock");
+        let mut tails = self.lane.tails.lock();
         let tickets = nodes
             .iter()
             .map(|node| {

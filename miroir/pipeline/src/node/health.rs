@@ -1,11 +1,11 @@
 //! What health checks have shown of nodes, and the status changes that follow.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::error::NodeFailure;
 use miroir_api::NodeId;
+use miroir_core::lock::Lock;
 use miroir_core::options::{Faults, Validate, milliseconds};
 use miroir_core::topology::{NodeEvent, NodeStatus};
 use serde::{Deserialize, Serialize};
@@ -101,13 +101,13 @@ pub struct NodeHealth {
 /// What is known of all nodes.
 #[derive(Debug, Default)]
 pub struct HealthBoard {
-    nodes: Mutex<BTreeMap<NodeId, NodeHealth>>,
+    nodes: Lock<BTreeMap<NodeId, NodeHealth>>,
 }
 
 impl HealthBoard {
     /// What is known of one node.
     pub fn get(&self, node: &NodeId) -> NodeHealth {
-        self.nodes.lock().expect("no panic holds this lock").get(node).cloned().unwrap_or_default()
+        self.nodes.lock().get(node).cloned().unwrap_or_default()
     }
 
     /// Records a check and says which event it causes, if any. Pure but for the board itself.
@@ -118,7 +118,7 @@ impl HealthBoard {
         result: Result<(), CheckFailure>,
         options: &HealthOptions,
     ) -> Option<NodeEvent> {
-        let mut nodes = self.nodes.lock().expect("no panic holds this lock");
+        let mut nodes = self.nodes.lock();
         let entry = nodes.entry(node.clone()).or_default();
         match result {
             Ok(()) => {
