@@ -163,7 +163,6 @@ async fn main() -> Result<()> {
 mod tests {
     use bytes::Bytes;
     use miroir::Context;
-    use miroir::hints::Hints;
     use miroir::query::{ClientRequest, RawObject, Search, SearchKind};
     use miroir::store::IndexEntry;
     use miroir::topology::{Node, NodeStatus, Topology};
@@ -194,15 +193,14 @@ mod tests {
             group: GroupId(0),
             status: NodeStatus::Active,
         };
-        Request {
-            op: Operation::Search(Arc::new(search)),
-            original: Arc::new(original),
-            index: Arc::new(IndexEntry::new(uid, "films".to_owned(), 1, then)),
-            topology: Arc::new(Topology::new(vec![node], 1).unwrap()),
-            stale: Arc::default(),
-            hints: Hints::default(),
-            cx: Context::client("1", Duration::from_secs(5)),
-        }
+        Request::new(
+            Operation::Search(Arc::new(search)),
+            Arc::new(original),
+            Arc::new(IndexEntry::new(uid, "films".to_owned(), 1, then)),
+            Arc::new(Topology::new(vec![node], 1).unwrap()),
+            Arc::default(),
+            Context::client("1", Duration::from_secs(5)),
+        )
     }
 
     fn layer() -> DeepPagesLayer {

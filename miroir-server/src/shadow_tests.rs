@@ -20,12 +20,12 @@ fn request() -> operation::Request {
         metadata: false,
     };
     let search = Arc::new(Search::default());
-    operation::Request {
-        op: Operation::Search { index: "m".to_owned(), search },
-        actions: &["search"],
-        original: Arc::new(original),
-        cx: Context::client("1", Duration::from_secs(5)),
-    }
+    operation::Request::new(
+        Operation::Search { index: "m".to_owned(), search },
+        &["search"],
+        original,
+        Context::client("1", Duration::from_secs(5)),
+    )
 }
 
 fn target(url: String, key: Option<&str>) -> Target {

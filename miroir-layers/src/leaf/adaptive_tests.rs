@@ -107,15 +107,15 @@ impl Cluster {
             );
             let target =
                 Target::Cover { shards: ShardSet::full(SHARDS), avoid: Vec::new(), chosen: None };
-            let request = Request {
+            let request = Request::new(
                 target,
-                question: Question::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
-                index: Arc::new(entry("a", SHARDS)),
-                topology: Arc::clone(&self.topology),
-                stale: Arc::default(),
+                Question::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
+                Arc::new(entry("a", SHARDS)),
+                Arc::clone(&self.topology),
+                Arc::default(),
                 route,
-                cx: Context::client("1", Duration::from_secs(10)),
-            };
+                Context::client("1", Duration::from_secs(10)),
+            );
             let leaves = self.leaves.clone();
             searches.push(tokio::spawn(async move {
                 let answer = leaves.oneshot(request).await.unwrap();

@@ -139,7 +139,7 @@ fn failover(inner: BoxService<leaf::Request>) -> BoxService<leaf::Request> {
                     avoid.push(failed.node.clone());
                 }
                 let target = Target::Cover { shards, avoid: avoid.clone(), chosen: None };
-                let again = leaf::Request { target, ..request.clone() };
+                let again = request.with_target(target);
                 let more = inner.clone().oneshot(again).await?;
                 answer.pages.extend(more.pages);
                 answer.failed.extend(more.failed);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use miroir_api::{GroupId, NodeId};
-use miroir_core::hints::{Hints, Priority};
+use miroir_core::hints::Priority;
 use miroir_core::topology::Topology;
 use miroir_pipeline::context::{Class, Context};
 use miroir_pipeline::deadline::Deadline;
@@ -45,15 +45,14 @@ impl World {
             content_type: None,
             metadata: false,
         };
-        Request {
+        Request::new(
             op,
-            original: Arc::new(original),
-            index: Arc::clone(&self.index),
-            topology: Arc::clone(&self.topology),
-            stale: Arc::clone(&self.stale),
-            hints: Hints::default(),
-            cx: Context::client("1", Duration::from_secs(10)),
-        }
+            Arc::new(original),
+            Arc::clone(&self.index),
+            Arc::clone(&self.topology),
+            Arc::clone(&self.stale),
+            Context::client("1", Duration::from_secs(10)),
+        )
     }
 
     fn search(&self, body: &str) -> Request {

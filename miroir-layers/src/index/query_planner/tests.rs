@@ -37,15 +37,14 @@ fn request(op: Operation) -> Request {
         id_case: IdCase { lower: true, upper: false },
         ..entry("a", SHARDS)
     };
-    Request {
+    Request::new(
         op,
-        original: Arc::new(original),
-        index: Arc::new(index),
-        topology: Arc::new(topology(3, 1)),
-        stale: Arc::default(),
-        hints: Hints::default(),
-        cx: Context::client("1", Duration::from_secs(1)),
-    }
+        Arc::new(original),
+        Arc::new(index),
+        Arc::new(topology(3, 1)),
+        Arc::default(),
+        Context::client("1", Duration::from_secs(1)),
+    )
 }
 
 fn body(json: &str) -> RawObject {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{GroupId, NodeId};
-use miroir_core::hints::{Hints, Priority};
+use miroir_core::hints::Priority;
 use miroir_core::topology::{NodeEvent, Topology};
 use miroir_pipeline::Placed;
 use miroir_pipeline::context::Context;
@@ -34,15 +34,14 @@ fn request(op: Operation, session: Option<&str>, topology: &Arc<Topology>) -> Re
     };
     let mut cx = Context::client("1", Duration::from_mins(1));
     cx.session = session.map(Arc::from);
-    Request {
+    Request::new(
         op,
-        original: Arc::new(original),
-        index: Arc::new(entry("a", 4)),
-        topology: Arc::clone(topology),
-        stale: Arc::default(),
-        hints: Hints::default(),
+        Arc::new(original),
+        Arc::new(entry("a", 4)),
+        Arc::clone(topology),
+        Arc::default(),
         cx,
-    }
+    )
 }
 
 fn search(session: Option<&str>, topology: &Arc<Topology>) -> Request {

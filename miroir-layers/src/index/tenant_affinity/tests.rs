@@ -43,15 +43,14 @@ fn request(op: Operation, tenant: Option<NamedTenant>) -> Request {
         content_type: None,
         metadata: false,
     };
-    Request {
+    Request::new(
         op,
-        original: Arc::new(original),
-        index: Arc::new(entry("a", 8)),
-        topology: Arc::new(groups(3)),
-        stale: Arc::default(),
-        hints: Hints::default(),
+        Arc::new(original),
+        Arc::new(entry("a", 8)),
+        Arc::new(groups(3)),
+        Arc::default(),
         cx,
-    }
+    )
 }
 
 fn read(tenant: Option<NamedTenant>) -> Request {

@@ -173,7 +173,8 @@ impl Shared {
             return first.await;
         };
         let Way { route, without, .. } = way;
-        let again = Request { route, ..request.with_target(target(without, None)) };
+        let mut again = request.with_target(target(without, None));
+        again.route = route;
         let second = async { or_failed(next.run(again).await, &leaf.shards) };
         let (answer, won) = race(first, std::pin::pin!(second)).await;
         let outcome = if won { "winner" } else { "loser" };

@@ -30,15 +30,15 @@ fn id(name: &str) -> NodeId {
 }
 
 fn request(target: Target, copies: u32) -> Request {
-    Request {
+    Request::new(
         target,
-        question: Question::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
-        index: Arc::new(entry("a", SHARDS)),
-        topology: Arc::new(topology(3, copies)),
-        stale: Arc::default(),
-        route: Route::in_turn(vec![GroupId(0)], 0),
-        cx: Context::client("1", Duration::from_secs(10)),
-    }
+        Question::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
+        Arc::new(entry("a", SHARDS)),
+        Arc::new(topology(3, copies)),
+        Arc::default(),
+        Route::in_turn(vec![GroupId(0)], 0),
+        Context::client("1", Duration::from_secs(10)),
+    )
 }
 
 fn read(copies: u32) -> Request {

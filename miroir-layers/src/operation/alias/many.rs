@@ -179,5 +179,7 @@ async fn searched<S: StageService<Request>>(
     };
     let op = Operation::MultiSearch(Arc::new(multi));
     let op = if explains { Operation::Explain(Box::new(op)) } else { op };
-    next.run(Request { op, original: Arc::new(original), ..request }).await
+    let mut request = request.with_original(original);
+    request.op = op;
+    next.run(request).await
 }

@@ -56,7 +56,7 @@ fn request(op: Operation) -> Request {
         metadata: false,
     };
     let cx = Context::client("1", Duration::from_secs(5));
-    Request { op, actions: &[], original: Arc::new(original), cx }
+    Request::new(op, &[], original, cx)
 }
 
 fn object(value: &Value) -> RawObject {

@@ -26,7 +26,7 @@ fn ask(op: Operation, actions: &'static [&'static str], principal: Principal) ->
         content_type: None,
         metadata: false,
     };
-    Request { op, actions, original: Arc::new(original), cx }
+    Request::new(op, actions, original, cx)
 }
 
 fn list(principal: Principal, failure: Option<AuthFailure>) -> Request {

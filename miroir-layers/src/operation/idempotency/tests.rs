@@ -32,17 +32,14 @@ fn write(key: Option<&str>, body: &'static str) -> Request {
     let mut cx = Context::client("1", Duration::from_secs(30));
     cx.principal = Principal::MasterKey;
     cx.idempotency = key.map(Arc::from);
-    Request {
-        op: Operation::Write { index: "a".into(), write: Write::Clear },
-        actions: &[],
-        original: Arc::new(original),
-        cx,
-    }
+    Request::new(Operation::Write { index: "a".into(), write: Write::Clear }, &[], original, cx)
 }
 
 fn read() -> Request {
     let search = Operation::Search { index: "a".into(), search: Arc::default() };
-    Request { op: search, ..write(Some("k"), "") }
+    let mut request = write(Some("k"), "");
+    request.op = search;
+    request
 }
 
 fn accepted(body: &'static str) -> Response {

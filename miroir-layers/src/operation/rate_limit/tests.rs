@@ -31,7 +31,7 @@ fn request(op: SystemOp, principal: Principal, tenant: Option<&str>) -> Request 
         content_type: None,
         metadata: false,
     };
-    Request { op: Operation::System(op), actions: &["version"], original: Arc::new(original), cx }
+    Request::new(Operation::System(op), &["version"], original, cx)
 }
 
 fn key(number: u128) -> Arc<ApiKey> {

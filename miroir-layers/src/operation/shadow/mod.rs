@@ -70,12 +70,7 @@
 //!     metadata: false,
 //! };
 //! let fetch = Arc::new(FetchOne { id: "1".into(), query: None });
-//! let request = Request {
-//!     op: Operation::FetchOne { index: "shoes".into(), fetch },
-//!     actions: &["documents.get"],
-//!     original: Arc::new(original),
-//!     cx: Context::client("1", Duration::from_secs(1)),
-//! };
+//! let request = Request::new(Operation::FetchOne { index: "shoes".into(), fetch }, &["documents.get"], original, Context::client("1", Duration::from_secs(1)));
 //! let (mut service, mut primary) = miroir_test::layered(layer);
 //! let call = service.spawn_call(request);
 //! let mut answer = Response::json(StatusCode::OK, &());

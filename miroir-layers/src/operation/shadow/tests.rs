@@ -34,7 +34,7 @@ fn original(method: Method, path: &str, body: &Value) -> Arc<ClientRequest> {
 
 fn request(op: Operation, path: &str, body: &Value) -> Request {
     let cx = Context::client("1", Duration::from_secs(30));
-    Request { op, actions: &["search"], original: original(Method::POST, path, body), cx }
+    Request::new(op, &["search"], original(Method::POST, path, body), cx)
 }
 
 fn search() -> Request {

@@ -42,21 +42,18 @@ impl Control {
         let topology = self.state.membership.topology();
         let route =
             self.state.reads.route(&topology, &Hints::default(), self.state.reads.next_sequence());
-        let leaf = leaf::Request {
-            target: Target::Cover { shards, avoid: Vec::new(), chosen: None },
-            question: Question::Scoped(Arc::new(Scoped {
-                path: "/documents/fetch",
-                body: body.to_string().into(),
-                filter: None,
-                operation: "documents_fetch",
-                sort_values: false,
-            })),
-            index: Arc::clone(entry),
-            topology,
-            stale: self.state.staleness.load(),
-            route,
-            cx: request.cx.clone(),
-        };
+        let target = Target::Cover { shards, avoid: Vec::new(), chosen: None };
+        let question = Question::Scoped(Arc::new(Scoped {
+            path: "/documents/fetch",
+            body: body.to_string().into(),
+            filter: None,
+            operation: "documents_fetch",
+            sort_values: false,
+        }));
+        let stale = self.state.staleness.load();
+        let cx = request.cx.clone();
+        let leaf =
+            leaf::Request::new(target, question, Arc::clone(entry), topology, stale, route, cx);
         self.leaves.clone().oneshot(leaf).await
     }
 

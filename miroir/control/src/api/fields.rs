@@ -71,19 +71,14 @@ impl Control {
         let call =
             Call::read(Method::POST, "fields_post", format!("/indexes/{}/fields", entry.physical));
         let all = ShardSet::full(entry.shards);
-        let leaf = leaf::Request {
-            target: Target::Cover { shards: all, avoid: Vec::new(), chosen: None },
-            question: Question::Plain(Arc::new(call.json(body.to_bytes()))),
-            index: Arc::clone(entry),
-            route: self.state.reads.route(
-                &topology,
-                &Hints::default(),
-                self.state.reads.next_sequence(),
-            ),
-            topology,
-            stale: self.state.staleness.load(),
-            cx: request.cx.clone(),
-        };
+        let target = Target::Cover { shards: all, avoid: Vec::new(), chosen: None };
+        let question = Question::Plain(Arc::new(call.json(body.to_bytes())));
+        let sequence = self.state.reads.next_sequence();
+        let route = self.state.reads.route(&topology, &Hints::default(), sequence);
+        let stale = self.state.staleness.load();
+        let cx = request.cx.clone();
+        let leaf =
+            leaf::Request::new(target, question, Arc::clone(entry), topology, stale, route, cx);
         let answer = self.leaves.clone().oneshot(leaf).await?;
         let mut missing = answer.missing;
         answer.failed.iter().for_each(|failed| missing.union_with(&failed.shards));

@@ -1,7 +1,5 @@
 //! API keys, and what a limited key or a tenant token sees of tasks.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use miroir_api::meili::ApiError;
 use serde_json::{Value, json};
@@ -102,7 +100,7 @@ impl Control {
                 let path = if post { "/keys" } else { "/keys/miroir-nowhere" };
                 let original =
                     ClientRequest { path: path.to_owned(), ..(*request.original).clone() };
-                let request = Request { original: Arc::new(original), ..request.clone() };
+                let request = request.clone().with_original(original);
                 Err(self.refusal(&request, "").await)
             }
         }

@@ -1,7 +1,5 @@
 //! `POST /tasks/cancel` and `DELETE /tasks`: which tasks are meant. The poller does the rest.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use miroir_api::meili::TaskKind;
 use miroir_pipeline::error::Error;
@@ -72,7 +70,7 @@ impl Control {
             query: Some(format!("{query}&{free}={NOBODY}")),
             ..ClientRequest::clone(&request.original)
         };
-        let judged = Request { original: Arc::new(original), ..request.clone() };
+        let judged = request.clone().with_original(original);
         self.refusal(&judged, "").await
     }
 }

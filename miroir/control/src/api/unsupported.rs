@@ -3,8 +3,6 @@
 //! While the experimental feature of such a route is off, a node says so in its own words. Once it is
 //! on, Miroir says why it does not serve the route.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use miroir_api::meili::{ApiError, TaskKind};
 use serde_json::{Map, Value, json};
@@ -59,7 +57,7 @@ impl Control {
         body.set(PROBE, &true);
         let original =
             ClientRequest { body: body.to_bytes(), ..ClientRequest::clone(&request.original) };
-        let judged = Request { original: Arc::new(original), ..request.clone() };
+        let judged = request.clone().with_original(original);
         let error = self.refusal(&judged, "").await;
         let about_the_probe = error
             .render()

@@ -154,6 +154,7 @@ pub enum Operation {
 
 /// A request of the index stage.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request {
     /// What.
     pub op: Operation,
@@ -201,6 +202,29 @@ impl Response {
         }
         out.body = Bytes::from(body);
         out
+    }
+}
+
+impl Request {
+    /// A request without hints. `index`, `topology` and `stale` are what it is judged by from now on:
+    /// replicas that are not in `stale` are read.
+    pub fn new(
+        op: Operation,
+        original: impl Into<Arc<ClientRequest>>,
+        index: impl Into<Arc<IndexEntry>>,
+        topology: impl Into<Arc<Topology>>,
+        stale: Arc<StaleMap>,
+        cx: Context,
+    ) -> Self {
+        Self {
+            op,
+            original: original.into(),
+            index: index.into(),
+            topology: topology.into(),
+            stale,
+            hints: Hints::default(),
+            cx,
+        }
     }
 }
 

@@ -79,6 +79,7 @@ pub enum Question {
 
 /// A request of the leaf stage.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request {
     /// Whom.
     pub target: Target,
@@ -97,6 +98,21 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request that asks `question` of `target`. Replicas in `stale` are not read, and those that
+    /// `route` puts first are preferred.
+    pub fn new(
+        target: Target,
+        question: Question,
+        index: impl Into<Arc<IndexEntry>>,
+        topology: impl Into<Arc<Topology>>,
+        stale: Arc<StaleMap>,
+        route: Route,
+        cx: Context,
+    ) -> Self {
+        let (index, topology) = (index.into(), topology.into());
+        Self { target, question, index, topology, stale, route, cx }
+    }
+
     /// The same question to others.
     #[must_use]
     pub fn with_target(&self, target: Target) -> Self {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use miroir_api::IndexUid;
-use miroir_core::hints::Hints;
 use miroir_store::IndexEntry;
 use tower::ServiceExt;
 
@@ -93,15 +92,14 @@ impl Handle {
         entry: Arc<IndexEntry>,
         op: index::Operation,
     ) -> Result<Response, Error> {
-        let inner = index::Request {
+        let inner = index::Request::new(
             op,
-            original: Arc::clone(&request.original),
-            index: entry,
-            topology: self.state.membership.topology(),
-            stale: self.state.staleness.load(),
-            hints: Hints::default(),
-            cx: request.cx.clone(),
-        };
+            Arc::clone(&request.original),
+            entry,
+            self.state.membership.topology(),
+            self.state.staleness.load(),
+            request.cx.clone(),
+        );
         let answer = self.indexes.clone().oneshot(inner).await?;
         Ok(Response { status: answer.status, body: answer.body, meta: answer.meta })
     }

@@ -339,6 +339,7 @@ impl Operation {
 
 /// A request of the operation stage.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request {
     /// What was asked.
     pub op: Operation,
@@ -375,6 +376,24 @@ impl Response {
 }
 
 impl Request {
+    /// A request that asks for `op` on behalf of the principal in `cx`, who needs a key with one of
+    /// `actions`. `original` is what nodes are shown when they have to judge it.
+    pub fn new(
+        op: Operation,
+        actions: Actions,
+        original: impl Into<Arc<ClientRequest>>,
+        cx: Context,
+    ) -> Self {
+        Self { op, actions, original: original.into(), cx }
+    }
+
+    /// The same request as if the client had sent `original`.
+    #[must_use]
+    pub fn with_original(mut self, original: impl Into<Arc<ClientRequest>>) -> Self {
+        self.original = original.into();
+        self
+    }
+
     /// A search of an index, as `POST /indexes/{index}/search` with this body: the parameters of
     /// Meilisearch's search, a JSON object. It has ten seconds and no principal: set
     /// [`Context::principal`] where keys are judged, and the rest of [`Request::cx`] as needed.

@@ -108,7 +108,7 @@ impl Resolve {
     async fn refused_parameters(&self, request: &Request) -> Error {
         let mut original = ClientRequest::clone(&request.original);
         original.body = Bytes::new();
-        let request = Request { original: Arc::new(original), ..request.clone() };
+        let request = request.clone().with_original(original);
         self.0.refusal(&request, NOWHERE).await
     }
 

@@ -101,19 +101,20 @@ async fn gather_once(
     }
     metrics::histogram!("miroir_scatter_fan_out_size").record(plan.leaves.len() as f64);
     let calls = plan.leaves.into_iter().map(|planned| {
-        let leaf = leaf::Request {
-            target: Target::Cover {
-                shards: planned.shards.clone(),
-                avoid: request.hints.avoid.clone(),
-                chosen: Some(planned),
-            },
-            question: question.clone(),
-            index: Arc::clone(&request.index),
-            topology: Arc::clone(&request.topology),
-            stale: Arc::clone(&request.stale),
-            route: route.clone(),
-            cx: request.cx.clone(),
+        let target = Target::Cover {
+            shards: planned.shards.clone(),
+            avoid: request.hints.avoid.clone(),
+            chosen: Some(planned),
         };
+        let leaf = leaf::Request::new(
+            target,
+            question.clone(),
+            Arc::clone(&request.index),
+            Arc::clone(&request.topology),
+            Arc::clone(&request.stale),
+            route.clone(),
+            request.cx.clone(),
+        );
         scatter.leaves.clone().oneshot(leaf)
     });
     let mut out = Gathered { pages: Vec::new(), missing: plan.missing };

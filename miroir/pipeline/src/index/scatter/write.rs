@@ -109,15 +109,15 @@ async fn send_batch(
             call.path.push_str("customMetadata=");
             call.path.push_str(tag);
         }
-        let request = leaf::Request {
-            target: Target::Exactly(batch.node.clone()),
-            question: Question::Plain(Arc::new(call)),
-            index: Arc::clone(&plan.index),
-            topology: Arc::clone(&plan.topology),
-            stale: state.staleness.load(),
-            route: Route::in_turn(Vec::new(), 0),
-            cx: cx.clone(),
-        };
+        let request = leaf::Request::new(
+            Target::Exactly(batch.node.clone()),
+            Question::Plain(Arc::new(call)),
+            Arc::clone(&plan.index),
+            Arc::clone(&plan.topology),
+            state.staleness.load(),
+            Route::in_turn(Vec::new(), 0),
+            cx.clone(),
+        );
         let before = state.membership.task_uids.highest(&batch.node);
         let answer = leaves.clone().oneshot(request).await.and_then(|answer| {
             let page = answer
