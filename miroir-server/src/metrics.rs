@@ -441,5 +441,4 @@ fn touch(recorder: &dyn Recorder, family: &Family, named: &[&str]) {
 }
 
 #[cfg(test)]
-#[path = "metrics_tests.rs"]
 mod tests;

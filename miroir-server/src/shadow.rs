@@ -160,5 +160,4 @@ impl Target {
 miroir::service!(Target: operation::Request);
 
 #[cfg(test)]
-#[path = "shadow_tests.rs"]
 mod tests;

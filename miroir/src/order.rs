@@ -126,11 +126,11 @@ impl Options {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Parts {
-    /// How nodes are doing.
+    /// Figures of nodes: `load` and `breaker` feed them, routing, `hedge` and `session_pinning` read them.
     pub scores: Arc<Scores>,
-    /// Where state is kept.
+    /// The stores of the cluster's state.
     pub stores: Stores,
-    /// Where requests are counted.
+    /// Where requests are counted against rate limits.
     pub limiter: Limiter,
 }
 

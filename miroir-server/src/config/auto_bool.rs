@@ -8,12 +8,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// `auto`, `true` or `false`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AutoBool {
-    /// On where it is needed.
+    /// `auto`: on where something else that is configured needs it.
     #[default]
     Auto,
-    /// On.
+    /// `true`.
     On,
-    /// Off.
+    /// `false`.
     Off,
 }
 

@@ -60,7 +60,7 @@ pub enum TaskStoreBackend {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TaskStoreConfig {
-    /// The backend.
+    /// Kind of store; `sqlite` by default.
     pub backend: TaskStoreBackend,
     /// File of the `sqlite` backend; a relative path starts at the working directory.
     pub path: PathBuf,

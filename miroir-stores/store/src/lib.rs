@@ -284,31 +284,31 @@ pub trait Jobs: Send + Sync + fmt::Debug {
 /// What a backend returns.
 #[derive(Clone, Debug)]
 pub struct Stores {
-    /// Task registry.
+    /// Tasks that clients see, and what nodes do of them.
     pub tasks: Arc<dyn Tasks>,
-    /// Index catalogue.
+    /// The catalogue: which indexes there are, and under which names.
     pub indexes: Arc<dyn Indexes>,
-    /// Stale replicas.
+    /// Replicas that must not be read until they caught up.
     pub replicas: Arc<dyn Replicas>,
-    /// Settings versions.
+    /// Which version of its settings each node has.
     pub settings_versions: Arc<dyn SettingsVersions>,
-    /// API keys.
+    /// API keys; their secrets are derived, never stored.
     pub keys: Arc<dyn Keys>,
-    /// Experimental features.
+    /// Experimental features as clients set them.
     pub features: Arc<dyn Features>,
-    /// Search rules.
+    /// Dynamic search rules as clients set them.
     pub rules: Arc<dyn Rules>,
-    /// Webhooks.
+    /// Where finished tasks are posted to.
     pub webhooks: Arc<dyn Webhooks>,
-    /// Leases.
+    /// Who of several pods does what alone.
     pub leases: Arc<dyn Leases>,
-    /// Queues.
+    /// Queues of long work that is cut into jobs.
     pub jobs: Arc<dyn Jobs>,
-    /// Pods.
+    /// The pods that are there, and how far each has read.
     pub pods: Arc<dyn Pods>,
     /// What changes carry with them, where a backend checks it.
     pub fence: Arc<Fence>,
-    /// Rate limits.
+    /// Token buckets of rate limits.
     pub buckets: Arc<dyn records::Buckets>,
     /// Names that stand for indexes.
     pub aliases: Arc<dyn records::Aliases>,
@@ -316,18 +316,18 @@ pub struct Stores {
     pub sessions: Arc<dyn records::Sessions>,
     /// Answers to writes with a key.
     pub idempotency: Arc<dyn records::Idempotency>,
-    /// Canaries.
+    /// Canaries and their last runs.
     pub canaries: Arc<dyn records::Canaries>,
-    /// Cursors of sinks.
+    /// How far each sink of changes has read.
     pub cursors: Arc<dyn records::Cursors>,
     /// Tenants of API keys.
     pub tenants: Arc<dyn records::Tenants>,
-    /// Rollover policies.
+    /// Policies by which an alias moves on to a new index.
     pub rollovers: Arc<dyn records::Rollovers>,
-    /// Search pages.
+    /// Configurations and keys of search pages.
     pub search_ui: Arc<dyn records::SearchUi>,
-    /// Sessions of the console.
+    /// Sessions of the console, and failed logins.
     pub admin_sessions: Arc<dyn records::AdminSessions>,
-    /// Changes that wait for sinks.
+    /// Changes that a sink has not taken yet.
     pub overflow: Arc<dyn records::Overflow>,
 }

@@ -15,14 +15,14 @@ const REVOKED: &str = "admin_session:revoked";
 /// A session of the console.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdminSession {
-    /// Its id.
+    /// Id, unique among sessions.
     pub id: String,
     /// SHA-256 of the token that guards its changes, in hexadecimal.
     pub csrf: String,
-    /// When somebody logged in.
+    /// When its owner logged in.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// From which address.
+    /// Address of the client that logged in.
     pub source: String,
     /// Whether it was ended before its time.
     #[serde(default)]
@@ -32,7 +32,7 @@ pub struct AdminSession {
 /// Failed logins from one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginFailures {
-    /// How many in a row.
+    /// Failed attempts in a row, from one address.
     pub count: u32,
     /// When the next attempt is looked at.
     #[serde(with = "time::serde::rfc3339")]

@@ -31,11 +31,11 @@ impl AliasTarget {
 /// What an alias stood for before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flip {
-    /// What.
+    /// What the alias stood for.
     pub target: AliasTarget,
-    /// In which version.
+    /// Version of the alias that stood for it.
     pub version: u64,
-    /// Until when.
+    /// When it was flipped away from it.
     #[serde(with = "time::serde::rfc3339")]
     pub until: OffsetDateTime,
 }
@@ -43,7 +43,7 @@ pub struct Flip {
 /// A name that stands for one index or several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alias {
-    /// The name.
+    /// Name that clients use in place of an index's.
     pub name: IndexUid,
     /// What it stands for.
     pub target: AliasTarget,
@@ -52,7 +52,7 @@ pub struct Alias {
     /// The rollover policy that alone may change it.
     #[serde(default)]
     pub owner: Option<String>,
-    /// When it was made.
+    /// When it was made; flips leave it as it is.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// What it stood for before, newest first, as many as are kept.

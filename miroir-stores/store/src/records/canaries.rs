@@ -10,7 +10,7 @@ use crate::{StoreError, StoreFuture};
 /// A query that is asked again and again, and what its answer should be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Canary {
-    /// Its name.
+    /// Name, unique among canaries.
     pub name: String,
     /// The rest of its definition; opaque to the store.
     pub definition: Value,
@@ -19,7 +19,7 @@ pub struct Canary {
 /// One run of a canary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CanaryRun {
-    /// When.
+    /// When the run began.
     #[serde(with = "time::serde::rfc3339")]
     pub ran_at: OffsetDateTime,
     /// Whether everything was as it should be.

@@ -11,9 +11,9 @@ use crate::StoreFuture;
 /// What was answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptAnswer {
-    /// The status.
+    /// HTTP status.
     pub status: u16,
-    /// The body, JSON.
+    /// JSON body; empty for none.
     pub body: String,
 }
 
@@ -25,7 +25,7 @@ pub struct Kept {
     /// Who asked the cluster to do it: a pod's name and term. A write of somebody who is gone is not
     /// under way any more.
     pub holder: String,
-    /// When it began.
+    /// When the request with the key began.
     #[serde(with = "time::serde::rfc3339")]
     pub began_at: OffsetDateTime,
     /// The answer, once there is one.

@@ -144,21 +144,21 @@ pub const FEATURES: [&str; 6] = ["canaries", "cdc", "tenant_map", "ilm", "search
 /// A record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// Its key.
+    /// Key, unique in its table.
     pub key: String,
     /// Grows by one with every change; the first is 1.
     pub version: u64,
-    /// The record.
+    /// What is kept, as JSON of the table's type.
     pub value: Value,
 }
 
 /// What is expected to be there before a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expected {
-    /// Whatever it is.
+    /// Any record, or none.
     #[default]
     Anything,
-    /// Nothing.
+    /// No record of the key.
     Nothing,
     /// A record of this version.
     Version(u64),
@@ -279,7 +279,7 @@ pub struct Bound {
 /// What a list holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Entries.
+    /// Number of entries.
     pub entries: u64,
     /// Bytes of all entries.
     pub bytes: u64,
@@ -313,7 +313,7 @@ pub trait Logs: Send + Sync + fmt::Debug {
 pub struct Limit {
     /// How many, at once or spread.
     pub count: u32,
-    /// Within how long.
+    /// Time in which `count` requests become available again.
     pub per: Duration,
 }
 

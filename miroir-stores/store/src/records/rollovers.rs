@@ -9,7 +9,7 @@ use crate::StoreFuture;
 /// A policy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rollover {
-    /// Its name.
+    /// Name, unique among policies.
     pub name: String,
     /// Grows by one with every change; the first is 1.
     pub version: u64,

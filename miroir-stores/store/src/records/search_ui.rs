@@ -13,9 +13,9 @@ use crate::StoreFuture;
 /// The key that the search page of an index uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopedKey {
-    /// The key in use.
+    /// Uid of the API key in use.
     pub primary_uid: Uuid,
-    /// The one before, while pods may still use it.
+    /// Uid of the key before, while pods may still use it; `None` once none does.
     pub previous_uid: Option<Uuid>,
     /// When the key in use was made.
     #[serde(with = "time::serde::rfc3339")]

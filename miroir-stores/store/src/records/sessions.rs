@@ -13,7 +13,7 @@ use crate::StoreFuture;
 /// The last write of a session to one index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
-    /// Its task.
+    /// Uid of the write's task.
     pub task: TaskUid,
     /// The first group that had it on a quorum; `None` if none had.
     pub group: Option<GroupId>,

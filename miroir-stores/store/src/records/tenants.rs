@@ -11,7 +11,7 @@ use crate::StoreFuture;
 pub struct TenantMapping {
     /// SHA-256 of the API key, in hexadecimal: the key itself is not stored.
     pub api_key_hash: String,
-    /// The tenant.
+    /// Name of the tenant that the key's holder is.
     pub tenant: String,
     /// The group it reads from; by the hash of its name without.
     #[serde(default)]

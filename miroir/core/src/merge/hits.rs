@@ -55,7 +55,7 @@ pub struct Placed {
 /// The merged page: which hits, in which order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MergedHits {
-    /// The hits of the page.
+    /// Where the hits of the page are, best first.
     pub placed: Vec<Placed>,
     /// How many hits were dropped because their distinct value was already there.
     pub duplicates: u64,

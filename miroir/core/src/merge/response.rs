@@ -75,7 +75,7 @@ pub struct MergeRequest<'a> {
     pub max_total_hits: usize,
     /// What to do with hits; its `offset` and `limit` are replaced by those of `pagination`.
     pub hits: HitOptions,
-    /// What to do with facets.
+    /// Where the facets of the answer come from.
     pub facets: Facets<'a>,
     /// The total, where the caller knows better than the sum (distinct with pages, hybrid).
     pub total: Option<u64>,

@@ -203,7 +203,6 @@ impl Topology {
     /// Who owns what in an index with this many shards, whatever the nodes' status. Computed once
     /// a number.
     pub fn placement(&self, shards: u32) -> Arc<Placement> {
-        // A panic under the lock cannot leave a half-made entry behind: poison does not matter.
         let known = self.placements.read();
         if let Some(known) = known.get(&shards) {
             return Arc::clone(known);

@@ -23,13 +23,13 @@ pub enum CatchUp {
 /// A replica that must not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StaleReplica {
-    /// The node.
+    /// Id of the node that has the replica.
     pub node: NodeId,
     /// Name of the index on the nodes.
     pub index: String,
     /// The shard; `None` for the index as a whole.
     pub shard: Option<ShardId>,
-    /// What it needs.
+    /// What it needs before it may be read.
     pub kind: CatchUp,
     /// Raised by each miss; 0 in what callers of `mark` pass.
     pub generation: u64,

@@ -70,9 +70,9 @@ pub enum AliasRule {
 /// What an alias is to be.
 #[derive(Clone, Debug)]
 pub struct AliasChange {
-    /// Its name.
+    /// Name of the alias.
     pub name: IndexUid,
-    /// What it stands for.
+    /// What it stands for from now on.
     pub target: AliasTarget,
     /// Who makes it: a rollover policy, or nobody in particular. Only the owner of an alias changes
     /// it.

@@ -102,7 +102,7 @@ pub struct Warning {
     pub kind: WarningKind,
     /// One sentence that says what is the matter and what to do.
     pub text: String,
-    /// Who may read it.
+    /// Whether clients see it, or operators only.
     pub audience: Audience,
 }
 
@@ -135,7 +135,7 @@ pub struct Patience {
 /// A call to a node that has ended.
 #[derive(Clone, Debug)]
 pub struct Called {
-    /// Id of the node.
+    /// Id of the node that was asked.
     pub node: NodeId,
     /// The shards it was asked for.
     pub shards: ShardSet,

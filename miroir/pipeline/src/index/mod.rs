@@ -37,36 +37,36 @@ pub enum Method {
 /// Which documents to delete.
 #[derive(Clone, Debug)]
 pub enum Deletion {
-    /// One, by id.
+    /// The document with this id, decoded from the path.
     One(String),
-    /// Several, by id, in canonical form.
+    /// The documents with these ids.
     Ids {
         /// The ids.
         ids: Vec<String>,
     },
     /// All that match a filter, as JSON.
     Filter(Box<RawValue>),
-    /// All.
+    /// Every document of the index.
     All,
 }
 
 /// A write to documents.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Add documents.
+    /// Add documents, or change those of the same id.
     Add {
-        /// How.
+        /// Whether documents are replaced or their fields merged.
         method: Method,
         /// The documents, split but untouched.
         documents: Arc<Vec<RawDocument>>,
-        /// `?primaryKey=`.
+        /// `?primaryKey=`: the primary key that an index without one gets.
         primary_key: Option<String>,
-        /// `?skipCreation=`.
+        /// `?skipCreation=`: documents of unknown ids are left out.
         skip_creation: bool,
     },
-    /// Delete documents.
+    /// Delete documents; what is not there is no fault.
     Delete(Deletion),
-    /// Edit documents by function.
+    /// Change or delete documents by a function.
     Edit(Arc<EditByFunction>),
 }
 
@@ -106,14 +106,14 @@ impl Deletion {
     }
 }
 
-/// An edition of documents by function, as the client wrote it.
+/// An edit of documents by a function, as the client wrote it.
 #[derive(Clone, Debug)]
 pub struct EditByFunction {
-    /// The function.
+    /// Text of the function, in the nodes' language (Rhai).
     pub function: String,
-    /// An object, or `null`.
+    /// What the function sees as `context`: an object, or `null`.
     pub context: Value,
-    /// Which documents; all without.
+    /// Filter of the documents it is applied to; all of the index without one.
     pub filter: Option<Value>,
 }
 
@@ -135,19 +135,19 @@ pub struct Union {
 /// What is done to the index.
 #[derive(Clone, Debug)]
 pub enum Operation {
-    /// A ranked read.
+    /// A ranked read: hits, facet values or similar documents.
     Search(Arc<Search>),
     /// How much several searches find together, and its facets: a search answer without hits.
     Union(Arc<Union>),
-    /// One document.
+    /// Fetches one document by its id, from a replica that holds its shard.
     FetchOne(Arc<FetchOne>),
-    /// A list of documents.
+    /// Lists documents by filter and page.
     List(Arc<List>),
-    /// A write.
+    /// Changes documents, as one task.
     Write {
-        /// What.
+        /// What is done to which documents.
         write: Write,
-        /// The client's own words.
+        /// `?customMetadata=`: the client's own text, shown with the task.
         custom_metadata: Option<String>,
     },
 }
@@ -156,19 +156,19 @@ pub enum Operation {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Request {
-    /// What.
+    /// What is done to the index.
     pub op: Operation,
     /// The request as it came, to be asked again of one node when nodes refuse it.
     pub original: Arc<ClientRequest>,
-    /// Of which index.
+    /// Snapshot of the index's entry in the catalogue.
     pub index: Arc<IndexEntry>,
-    /// Under which topology.
+    /// Snapshot of the topology by which shards are placed.
     pub topology: Arc<Topology>,
-    /// Without which replicas.
+    /// Snapshot of the replicas that must not be read.
     pub stale: Arc<StaleMap>,
-    /// What layers wish.
+    /// Hints of the layers so far about where to read.
     pub hints: Hints,
-    /// On whose behalf.
+    /// Who asks, until when, and what layers know of it.
     pub cx: Context,
 }
 
@@ -177,9 +177,9 @@ pub struct Request {
 pub struct Response {
     /// Status: 200, or 202 for accepted writes.
     pub status: http::StatusCode,
-    /// JSON.
+    /// The answer as JSON.
     pub body: Bytes,
-    /// How it came about.
+    /// What the headers of the answer say: missing shards, versions, uids.
     pub meta: Meta,
 }
 

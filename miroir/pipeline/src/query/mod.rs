@@ -14,15 +14,15 @@ use crate::node::Call;
 /// A request as it came, relative to its index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientRequest {
-    /// Method.
+    /// HTTP method.
     pub method: http::Method,
     /// What follows `/indexes/{uid}`, or the whole path where there is no index.
     pub path: String,
     /// Query string, without `?`.
     pub query: Option<String>,
-    /// Body.
+    /// The body as it came, decompressed; empty for none.
     pub body: Bytes,
-    /// `Content-Type`.
+    /// `Content-Type` with its parameters, as it came.
     pub content_type: Option<String>,
     /// Whether the client asked for the `metadata` object.
     pub metadata: bool,
@@ -57,7 +57,7 @@ impl ClientRequest {
 /// Which of the ranked reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SearchKind {
-    /// Hits.
+    /// Documents that match (`/search`).
     #[default]
     Hits,
     /// Values of one facet (`/facet-search`).
@@ -72,7 +72,7 @@ pub enum SearchKind {
 /// A ranked read.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
-    /// Which.
+    /// What is searched for.
     pub kind: SearchKind,
     /// The query in its `POST` form. `None`: the request could not be read; a node says why.
     pub body: Option<RawObject>,

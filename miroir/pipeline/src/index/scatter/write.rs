@@ -39,9 +39,9 @@ const STORE_PAUSE: Duration = Duration::from_millis(200);
 /// What one node has to be told, in order.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The node.
+    /// Id of the node that gets the calls.
     pub node: NodeId,
-    /// Shards it is about.
+    /// The shards of the node that the calls are about.
     pub shards: ShardSet,
     /// The calls, each of which enqueues a task.
     pub calls: Vec<Call>,
@@ -52,7 +52,7 @@ pub struct Batch {
 /// An accepted write.
 #[derive(Debug)]
 pub struct AcceptedWrite {
-    /// The task.
+    /// The task as stored, with what each node said.
     pub record: TaskRecord,
     /// Groups in which a replica missed it.
     pub degraded: Vec<GroupId>,
@@ -69,7 +69,7 @@ pub fn tag(task: TaskUid) -> String {
 /// What a write is about.
 #[derive(Debug)]
 pub struct WritePlan {
-    /// The index.
+    /// Snapshot of the index's entry when the write was planned.
     pub index: Arc<IndexEntry>,
     /// The topology it is planned under.
     pub topology: Arc<Topology>,

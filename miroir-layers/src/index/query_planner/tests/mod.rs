@@ -1,5 +1,7 @@
 //! Tests, with mocks.
 
+mod pipeline;
+
 use std::sync::Arc;
 use std::time::Duration;
 

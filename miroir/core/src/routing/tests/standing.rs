@@ -5,8 +5,8 @@ use std::time::Duration;
 use miroir_api::NodeId;
 use proptest::prelude::*;
 
-use super::standing::{allowed, mix, unit};
-use super::*;
+use super::super::standing::{allowed, mix, unit};
+use super::super::*;
 
 fn id(at: usize) -> NodeId {
     NodeId::new(&format!("n{at:02}")).unwrap()

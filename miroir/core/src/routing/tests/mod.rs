@@ -1,5 +1,8 @@
 //! Properties of placement, covers and sets.
 
+mod golden;
+mod standing;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use miroir_api::{GroupId, NodeId, ShardId};

@@ -3,11 +3,11 @@
 use miroir_api::{NodeId, ShardId};
 use serde_json::Value;
 
-use super::*;
+use super::super::*;
 
 fn vectors(part: &str) -> Vec<Value> {
     let file: Value =
-        serde_json::from_str(include_str!("../../tests/golden/placement.json")).unwrap();
+        serde_json::from_str(include_str!("../../../tests/golden/placement.json")).unwrap();
     let vectors = file[part].as_array().unwrap().clone();
     assert!(vectors.len() >= 30, "{part}: only {} vectors", vectors.len());
     vectors

@@ -15,7 +15,7 @@ use miroir_pipeline::{Stack, node};
 use miroir_store::memory;
 use tower::ServiceExt;
 
-use super::QueryPlannerLayer;
+use super::super::QueryPlannerLayer;
 use crate::fixtures::entry;
 
 const SHARDS: u32 = 64;

@@ -4,9 +4,9 @@
 mod sync {
     pub(super) use loom::sync::{Arc, Mutex};
 }
-use super::QueryCoalescingOptions;
+use super::super::QueryCoalescingOptions;
 #[allow(clippy::duplicate_mod, reason = "the same code over loom's types")]
-#[path = "flight.rs"]
+#[path = "../flight.rs"]
 mod flight;
 
 use std::time::Duration;

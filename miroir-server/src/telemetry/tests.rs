@@ -274,7 +274,7 @@ fn panics_are_logged() {
     assert_eq!(lines[0]["level"], "error");
     assert_eq!(lines[0]["target"], "panic");
     assert_eq!(lines[0]["request_id"], "r");
-    assert!(lines[0]["location"].as_str().unwrap().contains("telemetry_tests.rs:"));
+    assert!(lines[0]["location"].as_str().unwrap().contains("telemetry/tests.rs:"));
     assert!(lines[1]["message"].as_str().unwrap().contains("not text"));
 }
 

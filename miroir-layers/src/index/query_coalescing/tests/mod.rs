@@ -1,5 +1,7 @@
 //! Tests, with mocks and paused time.
 
+mod loom;
+
 use std::sync::Arc;
 use std::time::Duration;
 
