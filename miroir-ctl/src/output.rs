@@ -236,14 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_a_server_says_moves_the_cursor() {
+    fn text_of_a_server_cannot_move_the_cursor() {
         let mut table = Table::plain();
         table.row([Cell::new("a\n\x1b[2Jb", Tone::Plain)]);
         assert_eq!(table.render(false), "a\u{fffd}\u{fffd}[2Jb\n");
     }
 
     #[test]
-    fn times_are_short() {
+    fn times_have_two_or_three_digits_and_a_unit() {
         assert_eq!([millis(1.23), millis(123.4), millis(12_345.0)], ["1.2 ms", "123 ms", "12.3 s"]);
     }
 }

@@ -231,7 +231,7 @@ async fn clients_see_the_shape_and_no_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_work_is_said() {
+async fn filters_facets_and_pages_that_cannot_work_are_warned_of() {
     let service = service(ExplainOptions::default(), None).await;
     let body = json!({
         "filter": ["brand = a", "category = b"], "facets": ["size"],

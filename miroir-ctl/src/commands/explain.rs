@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_are_short() {
+    fn shards_in_a_row_are_shown_as_a_range() {
         let list = json!([3, 1, 2, 7, 9, 10]);
         assert_eq!(ranges(list.as_array().unwrap()), "1-3, 7, 9-10");
         assert_eq!(ranges(&[]), "");

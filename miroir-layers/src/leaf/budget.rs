@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn so_does_time() {
+    async fn time_pays_for_attempts_up_to_the_capacity() {
         let start = Instant::now();
         let budget = Budget::new(0, 10, 5);
         assert_eq!(drain(&budget, start), 5);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_comes_of_nothing() {
+    async fn a_budget_of_nothing_allows_no_attempt() {
         let now = Instant::now();
         let budget = Budget::new(100, 100, 0);
         budget.deposit();

@@ -175,7 +175,7 @@ async fn where_all_are_slow_nobody_is_asked_more_than_the_budget_allows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_turn_means_in_turn() {
+async fn round_robin_gives_a_slow_node_its_equal_share() {
     let cluster = Cluster::new(3, Strategy::RoundRobin);
     cluster.take(200, 4);
     let (_, share, _) = cluster.search(Duration::from_secs(20), 1).await;

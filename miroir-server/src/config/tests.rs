@@ -53,7 +53,7 @@ macro_rules! pinned {
 }
 
 #[test]
-fn documented_defaults() {
+fn defaults_are_those_documented() {
     pinned!("config_defaults", Config::default().to_yaml());
 }
 

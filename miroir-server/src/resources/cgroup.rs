@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn without_groups_nothing_is_known() {
+    fn without_control_groups_there_are_no_figures() {
         let root = tree(&[]);
         let group = Cgroup::under(root.path(), "");
         assert_eq!(group, Cgroup::default());

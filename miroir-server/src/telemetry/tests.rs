@@ -59,7 +59,7 @@ fn one(body: impl FnOnce()) -> Value {
 }
 
 #[test]
-fn a_line_is_exactly_this() {
+fn a_log_line_has_the_documented_form() {
     let sink = Sink::default();
     let writer = sink.clone();
     let layer = JsonLayer::new(move || writer.clone())

@@ -26,7 +26,7 @@ async fn add(cluster: &SimCluster, ids: Value) -> u16 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn letters_are_noted_and_stay() {
+async fn the_case_of_ids_is_noted_and_stays() {
     let cluster = SimCluster::new(1, SHAPE).await;
     let made = json!({"uid": "main", "primaryKey": "id"});
     let made = cluster.request(Method::POST, "/indexes", Some(made)).await;
@@ -52,7 +52,7 @@ async fn letters_are_noted_and_stay() {
 
 /// Whether a node took the write or not is not waited for.
 #[tokio::test(start_paused = true)]
-async fn letters_are_noted_before_nodes_are_asked() {
+async fn the_case_of_ids_is_noted_before_nodes_are_asked() {
     let cluster = SimCluster::new(2, SHAPE).await;
     let made = json!({"uid": "main", "primaryKey": "id"});
     let made = cluster.request(Method::POST, "/indexes", Some(made)).await;

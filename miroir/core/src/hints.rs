@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn barred_groups_are_in_no_order_unless_somebody_must() {
+    fn excluded_groups_are_read_only_by_a_must() {
         let mut hints = Hints::default();
         assert_eq!(hints.order(groups(&[0, 1, 2]), 4), groups(&[1, 2, 0]));
         hints.exclude([GroupId(0)]);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_are_barred_there_is_none() {
+    fn where_all_groups_are_excluded_none_is_left() {
         let mut hints = Hints::default();
         hints.exclude(groups(&[0, 1]));
         hints.group(GroupId(0), "tenant_affinity", Priority::Prefer);

@@ -238,7 +238,7 @@ async fn metrics_name_what_the_operator_named() {
 /// Fixed for ever within a version: another hash moves every tenant. Computed with Python's
 /// `xxhash`: xxh64 of the name, modulo the number of groups that are not dedicated.
 #[test]
-fn golden_groups() {
+fn names_have_their_recorded_groups() {
     let open: Vec<GroupId> = (0..4).map(GroupId).collect();
     let options = TenantAffinityOptions::default();
     for (name, group) in GOLDEN {
@@ -293,7 +293,7 @@ proptest! {
     /// Whatever is configured: a dedicated group is for those alone that were given it, everybody
     /// with a group gets it, and equal tenants go to one place.
     #[test]
-    fn choices_are_right(options in any_options(), tenant in any_tenant(), count in 1_u32..6) {
+    fn a_choice_is_deterministic_and_keeps_to_its_group(options in any_options(), tenant in any_tenant(), count in 1_u32..6) {
         let groups: Vec<GroupId> = (0..count).map(GroupId).collect();
         let choice = choose(&options, tenant.as_ref(), &groups);
         prop_assert_eq!(choice, choose(&options, tenant.as_ref(), &groups));

@@ -458,7 +458,7 @@ fn metrics_are_those_that_are_documented() {
 
 /// However much is asked and found, what one difference takes is bounded.
 #[tokio::test(start_paused = true)]
-async fn what_is_remembered_is_short() {
+async fn a_kept_difference_is_cut_to_a_bounded_size() {
     let mut rig = Rig::new(ShadowOptions::default());
     let mut long = search();
     long.original = original(Method::POST, "/search", &json!({ "q": "ä".repeat(5_000) }));

@@ -116,7 +116,7 @@ async fn tasks_of_version_0_1_are_read() {
 /// Several connections insert, change and prune at once: uids are dense, no change is lost, and
 /// what lists are made of agrees with the tasks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn connections_race() {
+async fn handles_that_race_lose_no_update_and_give_no_uid_twice() {
     let options = own();
     let opening = (0..4).map(|_| open(options.clone()));
     let handles = join_all(opening).await;
@@ -217,7 +217,7 @@ async fn two_handles_see_each_other_at_once() {
 
 /// Deployments that differ by prefix share a database and nothing else.
 #[tokio::test]
-async fn prefixes_are_apart() {
+async fn stores_of_different_prefixes_share_nothing() {
     let (one, two) = (open(own()).await, open(own()).await);
     one.tasks.insert(new_task("a")).await.unwrap();
     one.replicas.mark(vec![stale("n")]).await.unwrap();

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn one_call_decides_nothing() {
+    fn one_slow_call_does_not_move_the_estimate() {
         let mut node = Node::new();
         node.calls(50, 2.0, CallOutcome::Answered);
         node.calls(1, 1_000.0, CallOutcome::Answered);

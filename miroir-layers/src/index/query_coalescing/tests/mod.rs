@@ -115,7 +115,7 @@ async fn a_thousand_identical_searches_are_one_scatter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn uids_are_of_one_answer() {
+async fn each_of_several_that_share_an_answer_gets_uids_of_its_own() {
     let world = World::new();
     let (mut service, mut inner) = layer();
     let calls = [(); 2].map(|()| service.spawn_call(world.shoes()));

@@ -108,7 +108,7 @@ proptest! {
     /// Whatever leaf documents are on: what is left of all when the duplicates of the values looked
     /// at are taken out is what one node says.
     #[test]
-    fn as_many_are_left_as_on_one_node(
+    fn distinct_totals_are_those_of_one_node(
         documents in prop::collection::vec((0_u32..12, prop::option::of(0_u8..9), 0_usize..3), 0..60),
         wanted in 1_usize..12,
     ) {

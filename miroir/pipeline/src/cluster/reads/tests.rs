@@ -230,7 +230,7 @@ fn route(wish: Option<(u32, Priority)>, slow: Option<NodeId>, sequence: u64) -> 
 }
 
 #[test]
-fn wishes_win_over_costs_and_costs_over_turns() {
+fn hints_win_over_costs_and_costs_over_turns() {
     let groups = |route: &Route| route.groups.iter().map(|group| group.0).collect::<Vec<_>>();
     let even = route(None, None, 4);
     assert_eq!((groups(&even), even.reason, even.rotation), (vec![1, 2, 0], Reason::Turn, 1));

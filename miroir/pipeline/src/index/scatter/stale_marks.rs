@@ -128,7 +128,7 @@ mod tests {
     use crate::error::NodeFailure as F;
 
     #[test]
-    fn a_write_is_refused_only_where_it_certainly_did_not_arrive() {
+    fn a_write_is_rejected_only_where_it_certainly_did_not_arrive() {
         let node = NodeId::new("a").unwrap();
         let never = [
             F::Connect,
