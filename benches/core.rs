@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use miroir::documents::{Format, Letters, split};
+use miroir::documents::{Format, IdCase, split};
 use miroir::filter::{Keys, narrow};
 use miroir::hints::Hints;
 use miroir::leaf::choose;
@@ -61,8 +61,8 @@ fn routing(c: &mut Criterion) {
 
 /// Filters that the planner reads, as JSON, and what it finds.
 fn planning(c: &mut Criterion) {
-    let letters = Letters { lower: true, upper: false };
-    let keys = Keys { primary_key: Some("id"), letters, shards: 64 };
+    let id_case = IdCase { lower: true, upper: false };
+    let keys = Keys { primary_key: Some("id"), id_case, shards: 64 };
     let ids: Vec<String> = (0..100).map(|at| format!("\\\"product-{at}\\\"")).collect();
     let mut group = c.benchmark_group("narrow");
     for (name, filter) in [

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
-use miroir::store::records::{Alias, Began, FEATURES, Kept, KeptAnswer, Limit, Pin, Target};
+use miroir::store::records::{Alias, AliasTarget, Began, FEATURES, Kept, KeptAnswer, Limit, Pin};
 use miroir::store::{NewJob, NewTask, NodeTask, Stores, TaskRecord};
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{GroupId, IndexUid, NodeId, TaskUid};
@@ -68,7 +68,8 @@ async fn session(stores: &Stores, number: usize) {
 }
 
 async fn alias(stores: &Stores, number: usize) {
-    let target = |at: usize| Target::One(IndexUid::new(&format!("movies-{at}")).expect("valid"));
+    let target =
+        |at: usize| AliasTarget::One(IndexUid::new(&format!("movies-{at}")).expect("valid"));
     let name = IndexUid::new(&format!("alias-{number}")).expect("valid");
     let owner = None;
     let mut alias =

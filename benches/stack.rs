@@ -14,7 +14,7 @@ use miroir::context::Principal;
 use miroir::http::Decode;
 use miroir::node::{self, Scores};
 use miroir::stage::BoxService;
-use miroir::store::records::{Alias, Target};
+use miroir::store::records::{Alias, AliasTarget};
 use miroir::store::{IndexEntry, memory};
 use miroir::{Builder, Stack, index, leaf, operation};
 use miroir_api::IndexUid;
@@ -117,7 +117,7 @@ async fn pipeline(nodes: u32, layers: usize) -> miroir::bare::Miroir {
     // Some alias is there, though not the one that is asked for.
     let other = Alias {
         name: IndexUid::new("other").expect("a valid name"),
-        target: Target::One(IndexUid::new("bench").expect("a valid name")),
+        target: AliasTarget::One(IndexUid::new("bench").expect("a valid name")),
         version: 1,
         owner: None,
         created_at: time::OffsetDateTime::UNIX_EPOCH,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{Nodes, Result, call, write};
 use miroir::context::Origin;
 use miroir::explain::Audience;
-use miroir::hints::Strength;
+use miroir::hints::Priority;
 use miroir::index::{Operation, Request};
 use miroir::stack::LayerName;
 use miroir::stage::{Middleware, Next, Ready, Reply, from_fn};
@@ -77,7 +77,7 @@ impl Middleware<Request> for DeepPagesLayer {
             return Reply::refused(too_deep(self.options.max_depth));
         }
         if let Some(group) = self.options.group {
-            request.hints.group(group, Self::NAME, Strength::Prefer);
+            request.hints.group(group, Self::NAME, Priority::Prefer);
         }
         if let Some(explain) = &request.cx.explain {
             explain.fact("deep_page", json!(depth), Audience::Everybody);
@@ -158,8 +158,7 @@ async fn main() -> Result<()> {
 mod tests {
     use bytes::Bytes;
     use miroir::Context;
-    use miroir::hints::Hints;
-    use miroir::query::{Original, RawObject, Search, SearchKind};
+    use miroir::query::{ClientRequest, RawObject, Search, SearchKind};
     use miroir::store::IndexEntry;
     use miroir::topology::{Node, NodeStatus, Topology};
     use miroir_api::{IndexUid, NodeId};
@@ -175,7 +174,7 @@ mod tests {
         let mut body = RawObject::default();
         body.set("offset", &offset);
         let search = Search { kind: SearchKind::Hits, body: Some(body), rules: None };
-        let original = Original {
+        let original = ClientRequest {
             method: http::Method::POST,
             path: "/search".into(),
             query: None,
@@ -189,15 +188,14 @@ mod tests {
             group: GroupId(0),
             status: NodeStatus::Active,
         };
-        Request {
-            op: Operation::Search(Arc::new(search)),
-            original: Arc::new(original),
-            index: Arc::new(IndexEntry::new(uid, "films".to_owned(), 1, then)),
-            topology: Arc::new(Topology::new(vec![node], 1).unwrap()),
-            stale: Arc::default(),
-            hints: Hints::default(),
-            cx: Context::client("1", Duration::from_secs(5)),
-        }
+        Request::new(
+            Operation::Search(Arc::new(search)),
+            Arc::new(original),
+            Arc::new(IndexEntry::new(uid, "films".to_owned(), 1, then)),
+            Arc::new(Topology::new(vec![node], 1).unwrap()),
+            Arc::default(),
+            Context::client("1", Duration::from_secs(5)),
+        )
     }
 
     fn layer() -> DeepPagesLayer {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use common::Result;
-use miroir::store::{Answer, Rules, StoreError, Stores, memory};
+use miroir::store::{Rules, StoreError, StoreFuture, Stores, memory};
 use serde_json::Value;
 
 /// Search rules as one JSON object in a file. One process at a time.
@@ -47,11 +47,11 @@ impl FileRules {
 }
 
 impl Rules for FileRules {
-    fn list(&self) -> Answer<'_, Vec<(String, Value)>> {
+    fn list(&self) -> StoreFuture<'_, Vec<(String, Value)>> {
         Box::pin(async { self.change(|all| all.clone().into_iter().collect()) })
     }
 
-    fn put(&self, uid: String, rule: Value) -> Answer<'_, ()> {
+    fn put(&self, uid: String, rule: Value) -> StoreFuture<'_, ()> {
         Box::pin(async {
             self.change(|all| {
                 all.insert(uid, rule);
@@ -59,7 +59,7 @@ impl Rules for FileRules {
         })
     }
 
-    fn delete(&self, uid: String) -> Answer<'_, ()> {
+    fn delete(&self, uid: String) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             self.change(|all| {
                 all.remove(&uid);
@@ -67,7 +67,7 @@ impl Rules for FileRules {
         })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreFuture<'_, ()> {
         Box::pin(async { self.change(All::clear) })
     }
 }

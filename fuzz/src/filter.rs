@@ -6,7 +6,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use http::Method;
-use miroir_core::documents::Letters;
+use miroir_core::documents::IdCase;
 use miroir_core::filter::{Filter, Keys, narrow};
 use miroir_pipeline::query::encode;
 use miroir_pipeline::operation::Operation;
@@ -32,7 +32,7 @@ fn read(own: &str) {
         let written = filter.to_string();
         assert_eq!(Filter::parse(&written), Ok(filter), "{written}");
     }
-    let keys = Keys { primary_key: Some("id"), letters: Letters::ANY, shards: 8 };
+    let keys = Keys { primary_key: Some("id"), id_case: IdCase::ANY, shards: 8 };
     if let Ok(narrowed) = narrow(Some(own), &keys, 16) {
         assert!(!narrowed.shards.is_empty());
     }

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::cli::Connection;
 use crate::credentials::{Credentials, Source};
-use crate::trouble::{Code, Trouble};
+use crate::error::{Code, CtlError};
 
 const READY: &str = "/_miroir/ready";
 /// What the operators' key opens; all else is a client's.
@@ -50,9 +50,9 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Trouble> {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, CtlError> {
         serde_json::from_slice(&self.body).map_err(|error| {
-            Trouble::new(
+            CtlError::new(
                 Code::Refused,
                 format!("the server's answer is not understood: {error}"),
                 "use a miroir-ctl of the server's version, or --json to see the answer",
@@ -66,7 +66,7 @@ impl Answer {
 }
 
 impl Client {
-    pub(crate) fn new(connection: &Connection, credentials: Credentials) -> Result<Self, Trouble> {
+    pub(crate) fn new(connection: &Connection, credentials: Credentials) -> Result<Self, CtlError> {
         let base = base(&credentials.url)?;
         let (admin, client) = (header(credentials.admin)?, header(credentials.client)?);
         let mut http = HttpConnector::new();
@@ -91,7 +91,7 @@ impl Client {
     }
 
     /// A `GET` that has to succeed.
-    pub(crate) async fn get(&self, path: &str) -> Result<Answer, Trouble> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer, CtlError> {
         self.ask(Method::GET, path, None).await
     }
 
@@ -101,13 +101,13 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Answer, CtlError> {
         let answer = self.send(method, path, body).await?;
         if answer.succeeded() { Ok(answer) } else { Err(self.refused(path, &answer).await) }
     }
 
     /// Whether the cluster is ready, whatever the key.
-    pub(crate) async fn ready(&self) -> Result<Answer, Trouble> {
+    pub(crate) async fn ready(&self) -> Result<Answer, CtlError> {
         let answer = self.send(Method::GET, READY, None).await?;
         if is_ready(&answer) { Ok(answer) } else { Err(self.no_miroir()) }
     }
@@ -118,7 +118,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Answer, CtlError> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some((key, _)) = self.key(path) {
             request = request.header(header::AUTHORIZATION, bearer(key));
@@ -132,7 +132,7 @@ impl Client {
             bytes = body.to_string().into();
         }
         let request = request.body(Full::new(bytes)).map_err(|error| {
-            Trouble::usage(format!("{path} cannot be asked for: {error}"), "check the names given")
+            CtlError::usage(format!("{path} cannot be asked for: {error}"), "check the names given")
         })?;
         let exchange = async {
             let response = self.sender.request(request).await.map_err(|error| self.lost(&error))?;
@@ -142,7 +142,7 @@ impl Client {
         };
         match tokio::time::timeout(self.timeout, exchange).await {
             Ok(answer) => answer,
-            Err(_) => Err(Trouble::connection(
+            Err(_) => Err(CtlError::connection(
                 format!("{} did not answer within {:?}", self.base, self.timeout),
                 "see whether the server is overloaded or a firewall drops packets, or raise --timeout",
             )),
@@ -150,7 +150,7 @@ impl Client {
     }
 
     /// Why there is no connection.
-    fn lost(&self, error: &(dyn StdError + 'static)) -> Trouble {
+    fn lost(&self, error: &(dyn StdError + 'static)) -> CtlError {
         let base = &self.base;
         let mut chain = Vec::new();
         let mut next = Some(error);
@@ -171,7 +171,7 @@ impl Client {
                 }
                 _ => "check the TLS settings of what stands in front of Miroir",
             };
-            return Trouble::connection(format!("no TLS with {base}: {tls}"), remedy);
+            return CtlError::connection(format!("no TLS with {base}: {tls}"), remedy);
         }
         let kinds: Vec<_> = chain
             .iter()
@@ -179,7 +179,7 @@ impl Client {
             .map(std::io::Error::kind)
             .collect();
         if kinds.contains(&std::io::ErrorKind::ConnectionRefused) {
-            return Trouble::connection(
+            return CtlError::connection(
                 format!("{base} refuses connections"),
                 "start miroir-server, or give its address with --url or MIROIR_URL",
             );
@@ -187,42 +187,42 @@ impl Client {
         let last = chain.last().map_or_else(String::new, ToString::to_string);
         let text = chain.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         if text.contains("dns error") || text.contains("lookup address") {
-            return Trouble::connection(
+            return CtlError::connection(
                 format!("the host of {base} is not known: {last}"),
                 "check the name in --url, and the name server",
             );
         }
         let plain = self.base.starts_with("http://");
         if plain && text.contains("invalid HTTP version") {
-            return Trouble::connection(
+            return CtlError::connection(
                 format!("{base} does not speak HTTP"),
                 "check the port; where TLS is spoken write https:// in --url",
             );
         }
-        Trouble::connection(
+        CtlError::connection(
             format!("{base} cannot be reached: {last}"),
             "check --url, and that nothing between here and the server cuts connections",
         )
     }
 
     /// Why a request was refused.
-    async fn refused(&self, path: &str, answer: &Answer) -> Trouble {
+    async fn refused(&self, path: &str, answer: &Answer) -> CtlError {
         let error = serde_json::from_slice::<ApiError>(&answer.body).ok();
         if matches!(answer.status, 401 | 403) {
             return self.key_refused(path, answer.status, error.as_ref());
         }
         if let Some(error) = &error {
-            return Trouble::refusal(answer.status, error, &self.base);
+            return CtlError::refusal(answer.status, error, &self.base);
         }
         if answer.status != 404 {
-            return Trouble::new(
+            return CtlError::new(
                 Code::Refused,
                 format!("{} answered {} to {path}", self.base, answer.status),
                 "look at the log of the server, and at what stands in front of it",
             );
         }
         match self.send(Method::GET, READY, None).await {
-            Ok(ready) if is_ready(&ready) => Trouble::new(
+            Ok(ready) if is_ready(&ready) => CtlError::new(
                 Code::Refused,
                 format!("{} has no {}", self.base, path.split('?').next().unwrap_or(path)),
                 "the admin API is off (`admin.enabled: false`), or this server, by its version, does not \
@@ -246,7 +246,7 @@ impl Client {
         self.client.is_some()
     }
 
-    fn key_refused(&self, path: &str, status: u16, error: Option<&ApiError>) -> Trouble {
+    fn key_refused(&self, path: &str, status: u16, error: Option<&ApiError>) -> CtlError {
         let said = error.map_or_else(String::new, |error| format!(": {}", error.message));
         let remedy = if path.starts_with(ADMIN) {
             "set MIROIR_ADMIN_API_KEY to the server's `admin.api_key` (MIROIR_ADMIN_API_KEY there); \
@@ -259,11 +259,11 @@ impl Client {
             None => "a key is needed, and none was given".to_owned(),
             Some((_, source)) => format!("the key of {source} is not accepted ({status}){said}"),
         };
-        Trouble::new(Code::Key, problem, remedy)
+        CtlError::new(Code::Key, problem, remedy)
     }
 
-    fn no_miroir(&self) -> Trouble {
-        Trouble::connection(
+    fn no_miroir(&self) -> CtlError {
+        CtlError::connection(
             format!("what answers at {} is not a Miroir", self.base),
             "check host, port and path of --url: it is the client API's port (7700), not that of \
              the metrics or of a node",
@@ -272,11 +272,11 @@ impl Client {
 }
 
 /// A key that can stand in a header.
-fn header(key: Option<(String, Source)>) -> Result<Key, Trouble> {
+fn header(key: Option<(String, Source)>) -> Result<Key, CtlError> {
     let Some((key, source)) = key else { return Ok(None) };
     let mut value = HeaderValue::try_from(key.trim()).map_err(|_| {
         let problem = format!("the key of {source} has characters no key has");
-        Trouble::usage(problem, "check it for line breaks and control characters")
+        CtlError::usage(problem, "check it for line breaks and control characters")
     })?;
     value.set_sensitive(true);
     Ok(Some((value, source)))
@@ -299,10 +299,10 @@ fn is_ready(answer: &Answer) -> bool {
         && body.is_some_and(|body| matches!(body["status"].as_str(), Some("ready" | "starting")))
 }
 
-fn base(url: &str) -> Result<String, Trouble> {
+fn base(url: &str) -> Result<String, CtlError> {
     let wrong = |problem: &str| {
         // The address is not shown: it may hold a password.
-        Trouble::usage(
+        CtlError::usage(
             format!("the address of the server {problem}"),
             "write it as http://host:7700",
         )
@@ -320,9 +320,9 @@ fn base(url: &str) -> Result<String, Trouble> {
     Ok(url.trim_end_matches('/').to_owned())
 }
 
-fn tls(path: &Path) -> Result<ClientConfig, Trouble> {
+fn tls(path: &Path) -> Result<ClientConfig, CtlError> {
     let wrong = |problem: String| {
-        Trouble::usage(
+        CtlError::usage(
             format!("{} {problem}", path.display()),
             "give --ca-file a file with certificates in PEM form",
         )
@@ -377,9 +377,9 @@ mod tests {
     fn addresses_are_checked() {
         assert_eq!(base("http://a:1/x/").unwrap(), "http://a:1/x");
         for url in ["a:7700", "ftp://a", "http://u:secret@a", "http://a?b", "/x", ""] {
-            let trouble = base(url).unwrap_err();
-            assert_eq!(trouble.code(), Code::Usage, "{url}");
-            assert!(!trouble.to_string().contains("secret"), "{trouble}");
+            let error = base(url).unwrap_err();
+            assert_eq!(error.code(), Code::Usage, "{url}");
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
     }
 }

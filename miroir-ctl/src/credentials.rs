@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::cli::Connection;
-use crate::trouble::Trouble;
+use crate::error::CtlError;
 
 /// The variables that hold the operators' key, and a client's.
 const ADMIN: &[&str] = &["MIROIR_ADMIN_API_KEY"];
@@ -67,7 +67,7 @@ struct File {
 pub(crate) fn find(
     connection: &Connection,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<Credentials, Trouble> {
+) -> Result<Credentials, CtlError> {
     let named = connection.credentials.clone();
     let usual = || {
         let home = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -104,14 +104,14 @@ pub(crate) fn find(
     Ok(Credentials { url, admin, client, notes })
 }
 
-fn read(path: &Path, required: bool, notes: &mut Vec<String>) -> Result<File, Trouble> {
+fn read(path: &Path, required: bool, notes: &mut Vec<String>) -> Result<File, CtlError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => {
             return Ok(File::default());
         }
         Err(error) => {
-            return Err(Trouble::usage(
+            return Err(CtlError::usage(
                 format!("the credentials file {} cannot be read: {error}", path.display()),
                 "check --credentials, MIROIR_CREDENTIALS and the file's permissions",
             ));
@@ -122,7 +122,7 @@ fn read(path: &Path, required: bool, notes: &mut Vec<String>) -> Result<File, Tr
     }
     toml::from_str(&text).map_err(|error| {
         // The text around the fault is not shown: it may be the key.
-        Trouble::usage(
+        CtlError::usage(
             format!("the credentials file {} is not valid: {}", path.display(), error.message()),
             "it has lines such as `admin_api_key = \"…\"`, `client_key = \"…\"` and `url = \"http://host:7700\"`",
         )
@@ -146,9 +146,9 @@ mod tests {
 
     use super::*;
     use crate::Cli;
-    use crate::trouble::Code;
+    use crate::error::Code;
 
-    fn found(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Credentials, Trouble> {
+    fn found(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Credentials, CtlError> {
         let cli = Cli::parse_from([&["miroir-ctl"], arguments, &["status"]].concat());
         let variables: std::collections::HashMap<_, _> = variables.iter().copied().collect();
         find(&cli.connection, |name| variables.get(name).map(|value| (*value).to_owned()))
@@ -223,13 +223,13 @@ mod tests {
     #[test]
     fn what_is_wrong_with_the_file_is_said_without_its_content() {
         let (_keep, home) = file("admin_api_key = secret-without-quotes");
-        let trouble = found(&[], &[("HOME", &home)]).unwrap_err();
-        assert_eq!(trouble.code(), Code::Usage);
-        assert!(!trouble.to_string().contains("secret-without"), "{trouble}");
+        let error = found(&[], &[("HOME", &home)]).unwrap_err();
+        assert_eq!(error.code(), Code::Usage);
+        assert!(!error.to_string().contains("secret-without"), "{error}");
         let (_keep, home) = file("adminkey = \"x\"");
         assert!(found(&[], &[("HOME", &home)]).unwrap_err().to_string().contains("adminkey"));
-        let trouble = found(&["--credentials", "/nowhere/at-all"], &[]).unwrap_err();
-        assert!(trouble.to_string().contains("/nowhere/at-all"), "{trouble}");
+        let error = found(&["--credentials", "/nowhere/at-all"], &[]).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/at-all"), "{error}");
     }
 
     #[cfg(unix)]

@@ -5,7 +5,7 @@
 //! | `cli` | commands and flags |
 //! | `credentials` | where the key comes from |
 //! | `client` | one request and its answer |
-//! | `trouble` | what can go wrong, what to do about it, and the exit codes |
+//! | `error` | what can go wrong, what to do about it, and the exit codes |
 //! | `output` | tables for people, JSON for programs |
 //! | `commands` | a file each |
 //!
@@ -15,16 +15,16 @@ mod cli;
 mod client;
 mod commands;
 mod credentials;
+mod error;
 mod output;
-mod trouble;
 
 pub use cli::Cli;
+pub use error::Code;
 pub use output::Output;
-pub use trouble::Code;
 
 use cli::Command;
 use client::Client;
-use trouble::Trouble;
+use error::CtlError;
 
 /// Runs one command. `environment` finds variables.
 pub async fn run(
@@ -35,9 +35,9 @@ pub async fn run(
     output.set_json(cli.connection.json);
     match execute(cli, output, environment).await {
         Ok(code) => output.finish(code),
-        Err(trouble) => {
-            output.complain(&trouble);
-            output.finish(trouble.code())
+        Err(error) => {
+            output.complain(&error);
+            output.finish(error.code())
         }
     }
 }
@@ -46,7 +46,7 @@ async fn execute(
     cli: Cli,
     output: &mut Output,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<Code, Trouble> {
+) -> Result<Code, CtlError> {
     // These need no server.
     match &cli.command {
         Command::Completions { shell } => return Ok(commands::shell::completions(*shell, output)),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 
 use crate::client::Answer;
-use crate::trouble::{Code, Trouble};
+use crate::error::{Code, CtlError};
 
 /// Where it is printed, and how.
 pub struct Output {
@@ -192,8 +192,8 @@ impl Output {
         let _ = writeln!(self.err, "note: {text}");
     }
 
-    pub(crate) fn complain(&mut self, trouble: &Trouble) {
-        let _ = writeln!(self.err, "{trouble}");
+    pub(crate) fn complain(&mut self, error: &CtlError) {
+        let _ = writeln!(self.err, "{error}");
     }
 
     /// How the program ends; a reader that has gone is no fault.
@@ -236,14 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_a_server_says_moves_the_cursor() {
+    fn text_of_a_server_cannot_move_the_cursor() {
         let mut table = Table::plain();
         table.row([Cell::new("a\n\x1b[2Jb", Tone::Plain)]);
         assert_eq!(table.render(false), "a\u{fffd}\u{fffd}[2Jb\n");
     }
 
     #[test]
-    fn times_are_short() {
+    fn times_have_two_or_three_digits_and_a_unit() {
         assert_eq!([millis(1.23), millis(123.4), millis(12_345.0)], ["1.2 ms", "123 ms", "12.3 s"]);
     }
 }

@@ -18,7 +18,7 @@ use miroir_pipeline::node;
 use miroir_pipeline::stage::{Next, from_fn};
 use miroir_pipeline::{ClusterOptions, Error, MultiSearchOptions, Stack, operation};
 use miroir_store::clock;
-use miroir_store::records::{Alias, Target};
+use miroir_store::records::{Alias, AliasTarget};
 use miroir_store::{IndexEntry, memory};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -27,7 +27,7 @@ fn uid(name: &str) -> IndexUid {
     IndexUid::new(name).unwrap()
 }
 
-fn alias(name: &str, target: Target) -> Alias {
+fn alias(name: &str, target: AliasTarget) -> Alias {
     let (owner, history) = (None, Vec::new());
     Alias { name: uid(name), target, version: 1, owner, created_at: clock::now(), history }
 }
@@ -102,8 +102,8 @@ async fn service(multi_search: MultiSearchOptions) -> Decode {
         Stack::new().push_named("answers", answers).build(nobody)
     };
     let table = Arc::new(AliasTable::of([
-        alias("shop", Target::One(uid("new"))),
-        alias("both", Target::Many(vec![uid("new"), uid("old")])),
+        alias("shop", AliasTarget::One(uid("new"))),
+        alias("both", AliasTarget::Many(vec![uid("new"), uid("old")])),
     ]));
     let miroir = Miroir::builder()
         .node("only", "http://only", 0)

@@ -9,7 +9,7 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use miroir_api::{GroupId, IndexUid, ShardId};
 use miroir_control::Miroir;
-use miroir_core::hints::Strength;
+use miroir_core::hints::Priority;
 use miroir_core::routing::ShardSet;
 use miroir_core::topology::Node;
 use miroir_layers::leaf::{FailoverLayer, HedgeLayer, HedgeOptions};
@@ -98,9 +98,9 @@ async fn service(explain: ExplainOptions, narrow: Narrow) -> Service {
             let planner = from_fn(move |mut request: index::Request, next: Next<_>| async move {
                 if let Some(shard) = narrow {
                     let only = ShardSet::single(ShardId(shard), request.index.shards);
-                    request.hints.shards(only, "query_planner", Strength::Must);
-                    request.hints.group(GroupId(1), "tenant_affinity", Strength::Prefer);
-                    request.hints.group(GroupId(0), "session_pinning", Strength::Must);
+                    request.hints.shards(only, "query_planner", Priority::Must);
+                    request.hints.group(GroupId(1), "tenant_affinity", Priority::Prefer);
+                    request.hints.group(GroupId(0), "session_pinning", Priority::Must);
                 }
                 next.run(request).await
             });
@@ -231,7 +231,7 @@ async fn clients_see_the_shape_and_no_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_work_is_said() {
+async fn filters_facets_and_pages_that_cannot_work_are_warned_of() {
     let service = service(ExplainOptions::default(), None).await;
     let body = json!({
         "filter": ["brand = a", "category = b"], "facets": ["size"],

@@ -18,12 +18,12 @@ mod admin;
 mod command;
 pub mod config;
 mod edge;
-mod envelope;
 pub mod metrics;
 mod mount;
 mod paths;
 mod peers;
 mod refusal;
+mod resources;
 pub mod serve;
 mod shadow;
 pub mod stack;
@@ -220,7 +220,7 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), BuildError> {
         let drain = self.config.server.request_timeout;
         let cluster = self.miroir.cluster();
-        let shared = Arc::clone(&cluster.state);
+        let state = Arc::clone(&cluster.state);
         let admin =
             admin::router(&self.config, &self.miroir, self.shadow, &self.readiness, &self.metrics);
         let admission = edge::Admission::new(self.config.server.max_concurrent_requests);
@@ -247,12 +247,12 @@ impl Server {
         tracing::info!("shutting down: no new requests");
         accept.cancel();
         while listeners.join_next().await.is_some() {}
-        shared.tracker.close();
-        if tokio::time::timeout(drain, shared.tracker.wait()).await.is_err() {
+        state.tracker.close();
+        if tokio::time::timeout(drain, state.tracker.wait()).await.is_err() {
             // What they were doing is in the store; the next start picks it up.
-            tracing::warn!(left = shared.tracker.len(), "writes were still under way");
+            tracing::warn!(left = state.tracker.len(), "writes were still under way");
         }
-        shared.stop.cancel();
+        state.stop.cancel();
         while workers.join_next().await.is_some() {}
         scrapes.cancel();
         while scraper.join_next().await.is_some() {}

@@ -265,7 +265,7 @@ pub const FAMILIES: &[Family] = &[
         "Requests refused because of a rate limit."),
     family("miroir_rate_limit_errors_total", Counter, Count, &[],
         "Requests let in uncounted because the store of rate limits did not answer."),
-    // The envelope of this process.
+    // The resources of this process.
     family("miroir_memory_pressure", Gauge, Count, &[],
         "How near the limit of memory is: 0 not, 1 above 75 %, 2 above 90 %."),
     family("miroir_memory_used_bytes", Gauge, Bytes, &[],
@@ -441,5 +441,4 @@ fn touch(recorder: &dyn Recorder, family: &Family, named: &[&str]) {
 }
 
 #[cfg(test)]
-#[path = "metrics_tests.rs"]
 mod tests;

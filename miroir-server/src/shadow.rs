@@ -34,8 +34,8 @@ pub(crate) struct Lookup(Arc<OnceLock<Arc<ClusterState>>>);
 
 impl Lookup {
     /// From now on keys are those of this cluster's indexes.
-    pub(crate) fn set(&self, shared: &Arc<ClusterState>) {
-        let _ = self.0.set(Arc::clone(shared));
+    pub(crate) fn set(&self, state: &Arc<ClusterState>) {
+        let _ = self.0.set(Arc::clone(state));
     }
 
     fn keys(&self) -> PrimaryKeys {
@@ -160,5 +160,4 @@ impl Target {
 miroir::service!(Target: operation::Request);
 
 #[cfg(test)]
-#[path = "shadow_tests.rs"]
 mod tests;

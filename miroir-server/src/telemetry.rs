@@ -307,5 +307,4 @@ where
 }
 
 #[cfg(test)]
-#[path = "telemetry_tests.rs"]
 mod tests;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
 use crate::edge::Admission;
-use crate::envelope;
+use crate::resources;
 
 /// Time between two looks at readiness.
 const LOOK: Duration = Duration::from_millis(500);
@@ -29,8 +29,8 @@ pub(crate) fn start(
     let stop = &shared.stop;
     let mut workers = miroir.workers();
 
-    workers.spawn(supervise("envelope", stop, move |stop| {
-        envelope::run(Arc::clone(&admission), stop)
+    workers.spawn(supervise("resources", stop, move |stop| {
+        resources::run(Arc::clone(&admission), stop)
     }));
 
     workers.spawn(supervise("metrics", stop, move |stop| {

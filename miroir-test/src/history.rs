@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::Mutex;
 
+use miroir_core::lock::Lock;
 use miroir_core::routing::shard_of;
 use serde_json::Value;
 
@@ -92,7 +92,7 @@ struct State {
 /// Records and judges. See the module's documentation.
 #[derive(Debug, Default)]
 pub struct History {
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 /// What each node did with a document, or with settings, oldest first.
@@ -108,7 +108,7 @@ fn story(cluster: &SimCluster, id: Option<&str>) -> String {
 
 impl History {
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.state.lock().expect("no panic holds this lock"))
+        f(&mut self.state.lock())
     }
 
     /// A client is about to write one value to some ids.

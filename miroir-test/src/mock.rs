@@ -30,12 +30,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use miroir_core::lock::Lock;
 use miroir_pipeline::Error;
 use miroir_pipeline::stage::{BoxService, Stage, StageService};
 use tokio::sync::{mpsc, oneshot};
@@ -80,17 +81,17 @@ enum Readiness {
 #[derive(Debug, Default)]
 struct State {
     /// What `poll_ready` answers, and who waits for it to change.
-    readiness: Mutex<(Readiness, Vec<Waker>)>,
+    readiness: Lock<(Readiness, Vec<Waker>)>,
     /// Ids of clones.
     clones: AtomicU64,
     /// Which clone last answered that it is ready.
-    polled: Mutex<Option<u64>>,
+    polled: Lock<Option<u64>>,
 }
 
 impl State {
     fn set(&self, readiness: Readiness) {
         let wakers = {
-            let mut guard = self.readiness.lock().expect("no panic holds this lock");
+            let mut guard = self.readiness.lock();
             guard.0 = readiness;
             std::mem::take(&mut guard.1)
         };
@@ -132,11 +133,11 @@ impl<R: Stage> Service<R> for MockService<R> {
     type Future = BoxFuture<'static, Answer<R>>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        let mut guard = self.state.readiness.lock().expect("no panic holds this lock");
+        let mut guard = self.state.readiness.lock();
         match &guard.0 {
             Readiness::Ready => {
                 self.polled = true;
-                *self.state.polled.lock().expect("no panic holds this lock") = Some(self.id);
+                *self.state.polled.lock() = Some(self.id);
                 Poll::Ready(Ok(()))
             }
             Readiness::Failed(error) => Poll::Ready(Err(error.clone())),
@@ -266,7 +267,7 @@ impl<R: Stage> MockHandle<R> {
 
     /// Which clone last answered that it is ready.
     pub(crate) fn last_polled(&self) -> Option<u64> {
-        *self.state.polled.lock().expect("no panic holds this lock")
+        *self.state.polled.lock()
     }
 
     /// Makes `poll_ready` answer with an error until [`MockHandle::set_ready`].

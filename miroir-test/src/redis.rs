@@ -14,8 +14,10 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
+use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
+
+use miroir_core::lock::Lock;
 
 /// How long a server may take to start or to do what it is told.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -41,7 +43,7 @@ rm -rf -- "$dir"
 pub struct RedisServer {
     port: u16,
     directory: PathBuf,
-    guard: Mutex<Guard>,
+    guard: Lock<Guard>,
 }
 
 struct Guard {
@@ -76,7 +78,7 @@ impl RedisServer {
             let directory = tempfile::tempdir().expect("a temporary directory").keep();
             let mut guard = Guard::new(&program, port, &directory, options);
             if guard.begin() {
-                return Self { port, directory, guard: Mutex::new(guard) };
+                return Self { port, directory, guard: Lock::new(guard) };
             }
         }
         panic!("{} found no port to listen on", program.display());
@@ -124,7 +126,7 @@ impl RedisServer {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Guard) -> T) -> T {
-        f(&mut self.guard.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.guard.lock())
     }
 }
 

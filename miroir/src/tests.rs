@@ -107,7 +107,7 @@ fn a_wrong_order_is_named() {
 }
 
 #[test]
-fn the_stack_is_the_server_s() {
+fn the_stack_equals_the_servers_snapshot() {
     let server = include_str!(
         "../../miroir-server/src/snapshots/miroir_server__stack__tests__default_stack.snap"
     );

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::cli::Alias;
 use crate::client::{Client, encode};
+use crate::error::{Code, CtlError};
 use crate::output::{Cell, Output, Table};
-use crate::trouble::{Code, Trouble};
 
 const PATH: &str = "/_miroir/aliases";
 
@@ -14,7 +14,7 @@ pub(crate) async fn run(
     alias: Alias,
     client: &Client,
     output: &mut Output,
-) -> Result<Code, Trouble> {
+) -> Result<Code, CtlError> {
     let named = |name: &str| format!("{PATH}/{}", encode(name));
     let (answer, said) = match &alias {
         Alias::List => (client.get(PATH).await?, None),

@@ -9,8 +9,8 @@ use time::format_description::well_known::{Rfc2822, Rfc3339};
 use super::scrape::{Scrape, quoted};
 use super::{count, pods, replicas, status, topology};
 use crate::client::{Answer, Client};
+use crate::error::{Code, CtlError};
 use crate::output::{Output, Tone};
-use crate::trouble::{Code, Trouble};
 
 /// The Meilisearch that Miroir is compared with.
 const ENGINE: &str = "1.50.";
@@ -49,7 +49,7 @@ impl Report {
     }
 }
 
-pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Code, Trouble> {
+pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Code, CtlError> {
     let mut report = Report::default();
     let ready = client.ready().await?;
     if ready.status != 200 {
@@ -97,15 +97,15 @@ pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Code, Tr
 }
 
 /// Asks what needs a client's key; says why not where there is none, or one that may not.
-async fn client_api(client: &Client, path: &str) -> Result<Result<Answer, &'static str>, Trouble> {
+async fn client_api(client: &Client, path: &str) -> Result<Result<Answer, &'static str>, CtlError> {
     if !client.has_client_key() {
         return Ok(Err("needs a client's key: set MIROIR_MASTER_KEY or MIROIR_CLIENT_KEY"));
     }
     match client.get(path).await {
         Ok(answer) => Ok(Ok(answer)),
-        Err(trouble) if trouble.code() == Code::Key => Ok(Err("the client's key may not ask")),
-        Err(trouble) if trouble.code() == Code::Refused => Ok(Err("no node answers")),
-        Err(trouble) => Err(trouble),
+        Err(error) if error.code() == Code::Key => Ok(Err("the client's key may not ask")),
+        Err(error) if error.code() == Code::Refused => Ok(Err("no node answers")),
+        Err(error) => Err(error),
     }
 }
 
@@ -131,7 +131,7 @@ async fn versions(
     client: &Client,
     scrape: &Scrape<'_>,
     report: &mut Report,
-) -> Result<(), Trouble> {
+) -> Result<(), CtlError> {
     let own = env!("CARGO_PKG_VERSION");
     let minor = |version: &str| version.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
     let server = scrape.label("miroir_build_info", "version").unwrap_or_default();

@@ -7,13 +7,13 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::cli::{Config, ConfigFile};
+use crate::error::{Code, CtlError};
 use crate::output::{Output, Tone};
-use crate::trouble::{Code, Trouble};
 
 /// The server's program.
 const SERVER: &str = "miroir-server";
 
-pub(crate) async fn run(config: &Config, output: &mut Output) -> Result<Code, Trouble> {
+pub(crate) async fn run(config: &Config, output: &mut Output) -> Result<Code, CtlError> {
     let (file, show) = match config {
         Config::Check(file) => (file, false),
         Config::Show(file) => (file, true),
@@ -27,7 +27,7 @@ pub(crate) async fn run(config: &Config, output: &mut Output) -> Result<Code, Tr
         .output()
         .await;
     let ran = ran.map_err(|error| {
-        Trouble::usage(
+        CtlError::usage(
             format!("{} cannot be run: {error}", program.display()),
             "install miroir-server beside miroir-ctl, or name it with --server or MIROIR_SERVER",
         )
@@ -48,7 +48,7 @@ pub(crate) async fn run(config: &Config, output: &mut Output) -> Result<Code, Tr
     if !ran.status.success() {
         let remedy = "each line names the key and the remedy; secrets come from MIROIR_MASTER_KEY, \
                       MIROIR_NODE_MASTER_KEY and MIROIR_ADMIN_API_KEY, as for the server";
-        return Err(Trouble::finding(format!("{name}: {complaints}"), remedy));
+        return Err(CtlError::finding(format!("{name}: {complaints}"), remedy));
     }
     for line in complaints.lines() {
         output.note(line);

@@ -8,14 +8,14 @@ use serde_json::{Map, Value};
 
 use crate::cli::Explain;
 use crate::client::{Client, encode};
+use crate::error::{Code, CtlError};
 use crate::output::{Cell, Output, Table, Tone};
-use crate::trouble::{Code, Trouble};
 
 pub(crate) async fn run(
     explain: Explain,
     client: &Client,
     output: &mut Output,
-) -> Result<Code, Trouble> {
+) -> Result<Code, CtlError> {
     let mut body = explain.body.as_deref().map(read).transpose()?.unwrap_or_default();
     if let Some(query) = &explain.query {
         body.insert("q".to_owned(), query.as_str().into());
@@ -34,7 +34,7 @@ pub(crate) async fn run(
     Ok(Code::Done)
 }
 
-fn read(path: &Path) -> Result<Map<String, Value>, Trouble> {
+fn read(path: &Path) -> Result<Map<String, Value>, CtlError> {
     let text = if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)
@@ -43,10 +43,10 @@ fn read(path: &Path) -> Result<Map<String, Value>, Trouble> {
     };
     let remedy = "give --body a file with the JSON of a search, or - for standard input";
     let text = text.map_err(|error| {
-        Trouble::usage(format!("{} cannot be read: {error}", path.display()), remedy)
+        CtlError::usage(format!("{} cannot be read: {error}", path.display()), remedy)
     })?;
     serde_json::from_str(&text).map_err(|error| {
-        Trouble::usage(format!("{} is no JSON object: {error}", path.display()), remedy)
+        CtlError::usage(format!("{} is no JSON object: {error}", path.display()), remedy)
     })
 }
 
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_are_short() {
+    fn shards_in_a_row_are_shown_as_a_range() {
         let list = json!([3, 1, 2, 7, 9, 10]);
         assert_eq!(ranges(list.as_array().unwrap()), "1-3, 7, 9-10");
         assert_eq!(ranges(&[]), "");

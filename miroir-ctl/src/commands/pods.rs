@@ -3,12 +3,12 @@
 use miroir_api::admin::PodsView;
 
 use crate::client::Client;
+use crate::error::{Code, CtlError};
 use crate::output::{Cell, Output, Table, Tone};
-use crate::trouble::{Code, Trouble};
 
 pub(super) const PATH: &str = "/_miroir/pods";
 
-pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Code, Trouble> {
+pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Code, CtlError> {
     let answer = client.get(PATH).await?;
     if output.json() {
         output.raw(&answer);

@@ -7,8 +7,8 @@ use tokio::time::sleep;
 
 use crate::cli::{Shadow, ShadowDiff as Arguments};
 use crate::client::{Client, with_query};
+use crate::error::{Code, CtlError};
 use crate::output::{Cell, Output, Table, Tone, millis};
-use crate::trouble::{Code, Trouble};
 
 /// Between two looks with `--follow`.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ pub(crate) async fn run(
     shadow: Shadow,
     client: &Client,
     output: &mut Output,
-) -> Result<Code, Trouble> {
+) -> Result<Code, CtlError> {
     let Shadow::Diff(arguments) = shadow;
     let mut since = arguments.since;
     loop {

@@ -6,8 +6,8 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::cli::Cli;
+use crate::error::{Code, CtlError};
 use crate::output::Output;
-use crate::trouble::{Code, Trouble};
 
 pub(crate) fn completions(shell: Shell, output: &mut Output) -> Code {
     let mut text = Vec::new();
@@ -16,7 +16,7 @@ pub(crate) fn completions(shell: Shell, output: &mut Output) -> Code {
     Code::Done
 }
 
-pub(crate) fn man(directory: Option<&Path>, output: &mut Output) -> Result<Code, Trouble> {
+pub(crate) fn man(directory: Option<&Path>, output: &mut Output) -> Result<Code, CtlError> {
     let Some(directory) = directory else {
         let mut text = Vec::new();
         let rendered = clap_mangen::Man::new(Cli::command()).render(&mut text);
@@ -30,8 +30,8 @@ pub(crate) fn man(directory: Option<&Path>, output: &mut Output) -> Result<Code,
     Ok(Code::Done)
 }
 
-fn failed(why: &str) -> Trouble {
-    Trouble::usage(
+fn failed(why: &str) -> CtlError {
+    CtlError::usage(
         format!("the manual {why}"),
         "give --directory a directory that can be written to",
     )

@@ -3,10 +3,10 @@
 use miroir_api::admin::StackView;
 
 use crate::client::Client;
+use crate::error::{Code, CtlError};
 use crate::output::{Output, Tone};
-use crate::trouble::{Code, Trouble};
 
-pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Code, Trouble> {
+pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Code, CtlError> {
     let answer = client.get("/_miroir/stack").await?;
     if output.json() {
         output.raw(&answer);

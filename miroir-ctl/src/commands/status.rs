@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use super::scrape::Scrape;
 use super::{count, pods, replicas, topology};
 use crate::client::Client;
+use crate::error::{Code, CtlError};
 use crate::output::{Cell, Output, Table, Tone};
-use crate::trouble::{Code, Trouble};
 
 pub(super) const METRICS: &str = "/_miroir/metrics";
 
-pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Code, Trouble> {
+pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Code, CtlError> {
     let ready = client.ready().await?;
     let topology = client.get(topology::PATH).await?;
     let replicas = client.get(replicas::PATH).await?;

@@ -10,14 +10,18 @@ use tokio::time::{Instant, sleep};
 
 use crate::cli::{Task, TaskFilter, Uid};
 use crate::client::{Client, with_query};
+use crate::error::{Code, CtlError};
 use crate::output::{Cell, Output, Table, Tone};
-use crate::trouble::{Code, Trouble};
 
 /// Pauses between two looks at a task.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-pub(crate) async fn run(task: Task, client: &Client, output: &mut Output) -> Result<Code, Trouble> {
+pub(crate) async fn run(
+    task: Task,
+    client: &Client,
+    output: &mut Output,
+) -> Result<Code, CtlError> {
     match task {
         Task::Get { uid } => get(uid, client, output).await,
         Task::List(filter) => list(&filter, client, output).await,
@@ -38,7 +42,7 @@ fn ended(status: TaskStatus) -> bool {
     matches!(status, TaskStatus::Succeeded | TaskStatus::Failed | TaskStatus::Canceled)
 }
 
-async fn get(uid: Uid, client: &Client, output: &mut Output) -> Result<Code, Trouble> {
+async fn get(uid: Uid, client: &Client, output: &mut Output) -> Result<Code, CtlError> {
     let answer = client.get(&format!("/_miroir/tasks/{}", uid.0)).await?;
     if output.json() {
         output.raw(&answer);
@@ -119,7 +123,7 @@ struct Page {
     next: Option<u32>,
 }
 
-async fn list(filter: &TaskFilter, client: &Client, output: &mut Output) -> Result<Code, Trouble> {
+async fn list(filter: &TaskFilter, client: &Client, output: &mut Output) -> Result<Code, CtlError> {
     let joined = |list: Vec<&str>| (!list.is_empty()).then(|| list.join(","));
     let path = with_query(
         "/tasks",
@@ -166,7 +170,7 @@ async fn wait(
     patience: Duration,
     client: &Client,
     output: &mut Output,
-) -> Result<Code, Trouble> {
+) -> Result<Code, CtlError> {
     let end = Instant::now() + patience;
     let mut code = Code::Done;
     for uid in uids {
@@ -189,7 +193,7 @@ async fn wait(
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Trouble::new(
+                return Err(CtlError::new(
                     Code::Unfinished,
                     format!("task {} is still {} after {patience:?}", uid.0, task.status.as_str()),
                     format!("wait longer with --for, or see `miroir-ctl task get {}`", uid.0),
@@ -202,7 +206,7 @@ async fn wait(
     Ok(code)
 }
 
-async fn cancel(uids: &[Uid], client: &Client, output: &mut Output) -> Result<Code, Trouble> {
+async fn cancel(uids: &[Uid], client: &Client, output: &mut Output) -> Result<Code, CtlError> {
     let list: Vec<String> = uids.iter().map(|uid| uid.0.to_string()).collect();
     let path = with_query("/tasks/cancel", &[("uids", Some(list.join(",")))]);
     let answer = client.ask(Method::POST, &path, Some(&json!({}))).await?;

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use super::alias::rows;
 use crate::cli::Tenant;
 use crate::client::{Client, encode};
+use crate::error::{Code, CtlError};
 use crate::output::{Cell, Output, Table};
-use crate::trouble::{Code, Trouble};
 
 const PATH: &str = "/_miroir/tenants";
 
@@ -19,7 +19,7 @@ pub(crate) async fn run(
     tenant: Tenant,
     client: &Client,
     output: &mut Output,
-) -> Result<Code, Trouble> {
+) -> Result<Code, CtlError> {
     let (answer, said) = match tenant {
         Tenant::List => (client.get(PATH).await?, None),
         Tenant::Add { api_key, tenant, group } => {
@@ -52,15 +52,15 @@ pub(crate) async fn run(
     Ok(Code::Done)
 }
 
-fn no_key() -> Trouble {
-    Trouble::usage(
+fn no_key() -> CtlError {
+    CtlError::usage(
         "the API key is empty",
         "give --api-key KEY, or --api-key - and the key on standard input",
     )
 }
 
 /// The key itself, or what standard input holds.
-fn key(given: String) -> Result<String, Trouble> {
+fn key(given: String) -> Result<String, CtlError> {
     if given != "-" {
         return if given.is_empty() { Err(no_key()) } else { Ok(given) };
     }

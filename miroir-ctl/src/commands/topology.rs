@@ -4,12 +4,12 @@ use miroir_api::admin::TopologyView;
 
 use super::node_tone;
 use crate::client::Client;
+use crate::error::{Code, CtlError};
 use crate::output::{Cell, Output, Table, Tone, millis};
-use crate::trouble::{Code, Trouble};
 
 pub(super) const PATH: &str = "/_miroir/topology";
 
-pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Code, Trouble> {
+pub(crate) async fn run(client: &Client, output: &mut Output) -> Result<Code, CtlError> {
     let answer = client.get(PATH).await?;
     if output.json() {
         output.raw(&answer);

@@ -1,9 +1,9 @@
 //! The budget of further attempts: a token bucket that leaves fill and attempts empty, after
 //! Finagle's `RetryBudget`.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
+use miroir_core::lock::Lock;
 use tokio::time::Instant;
 
 /// One further attempt.
@@ -15,7 +15,7 @@ pub(super) struct Budget {
     percent: u64,
     per_second: u64,
     capacity: u64,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Debug)]
@@ -33,19 +33,19 @@ impl Budget {
             percent: u64::from(percent),
             per_second: u64::from(per_second),
             capacity,
-            state: Mutex::new(State { tokens: capacity, refilled: None }),
+            state: Lock::new(State { tokens: capacity, refilled: None }),
         }
     }
 
     /// A leaf was asked.
     pub(super) fn deposit(&self) {
-        let mut state = self.state.lock().expect("no panic holds this lock");
+        let mut state = self.state.lock();
         state.tokens = (state.tokens + self.percent).min(self.capacity);
     }
 
     /// May that many more attempts be made?
     pub(super) fn withdraw(&self, attempts: usize, now: Instant) -> bool {
-        let mut state = self.state.lock().expect("no panic holds this lock");
+        let mut state = self.state.lock();
         let since =
             state.refilled.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         // Whole hundredths only; what is left of the time counts next time.
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn so_does_time() {
+    async fn time_pays_for_attempts_up_to_the_capacity() {
         let start = Instant::now();
         let budget = Budget::new(0, 10, 5);
         assert_eq!(drain(&budget, start), 5);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_comes_of_nothing() {
+    async fn a_budget_of_nothing_allows_no_attempt() {
         let now = Instant::now();
         let budget = Budget::new(100, 100, 0);
         budget.deposit();

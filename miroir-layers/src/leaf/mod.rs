@@ -9,4 +9,4 @@ pub use failover::{FailoverLayer, FailoverOptions};
 pub use hedge::{HedgeLayer, HedgeOptions};
 
 #[cfg(test)]
-mod adaptive_tests;
+mod tests;

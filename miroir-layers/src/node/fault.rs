@@ -39,11 +39,12 @@
 //! ```
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use miroir_api::NodeId;
+use miroir_core::lock::Lock;
 use miroir_pipeline::node::Request;
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
@@ -66,7 +67,7 @@ pub struct FaultOptions {
 
 /// What happens to one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Fate {
+struct Injected {
     delay: Option<Duration>,
     error: bool,
 }
@@ -85,13 +86,13 @@ fn unit(input: u64) -> f64 {
 }
 
 impl FaultOptions {
-    fn fate(&self, call: u64) -> Fate {
+    fn injected(&self, call: u64) -> Injected {
         let base = mix(self.seed ^ mix(call));
         let delay = (unit(base ^ 1) < self.delays).then(|| {
             let span = self.delay.end.saturating_sub(self.delay.start);
             self.delay.start + span.mul_f64(unit(base ^ 2))
         });
-        Fate { delay, error: unit(base ^ 3) < self.errors }
+        Injected { delay, error: unit(base ^ 3) < self.errors }
     }
 }
 
@@ -99,13 +100,13 @@ impl FaultOptions {
 struct Shared {
     node: NodeId,
     calls: AtomicU64,
-    options: Mutex<FaultOptions>,
+    options: Lock<FaultOptions>,
 }
 
 impl Shared {
-    fn fate(&self) -> Fate {
+    fn injected(&self) -> Injected {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        self.options.lock().expect("no panic holds this lock").fate(call)
+        self.options.lock().injected(call)
     }
 
     fn count(&self, fault: &'static str) {
@@ -129,13 +130,13 @@ impl FaultLayer {
     /// Plagues calls to this node.
     pub fn new(node: &NodeId, options: FaultOptions) -> Self {
         let shared =
-            Shared { node: node.clone(), calls: AtomicU64::new(0), options: Mutex::new(options) };
+            Shared { node: node.clone(), calls: AtomicU64::new(0), options: Lock::new(options) };
         Self { shared: Arc::new(shared) }
     }
 
     /// Changes the faults of all clones and starts their sequence anew.
     pub fn set(&self, options: FaultOptions) {
-        *self.shared.options.lock().expect("no panic holds this lock") = options;
+        *self.shared.options.lock() = options;
         self.shared.calls.store(0, Ordering::Relaxed);
     }
 }
@@ -153,17 +154,17 @@ impl Middleware<Request> for FaultLayer {
         request: Request,
         next: Ready<'_, S>,
     ) -> Reply<Request, S> {
-        let fate = self.shared.fate();
-        if fate == Fate::default() {
+        let injected = self.shared.injected();
+        if injected == Injected::default() {
             return next.pass(request);
         }
         let (shared, next) = (Arc::clone(&self.shared), next.take());
         Reply::boxed(async move {
-            if let Some(delay) = fate.delay {
+            if let Some(delay) = injected.delay {
                 shared.count("delay");
                 tokio::time::sleep(delay).await;
             }
-            if fate.error {
+            if injected.error {
                 shared.count("error");
                 return Err(Error::node(&shared.node, NodeFailure::Injected));
             }

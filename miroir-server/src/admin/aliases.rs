@@ -9,7 +9,7 @@ use http::StatusCode;
 use miroir::clock;
 use miroir::cluster::ClusterState;
 use miroir::cluster::aliases::{AliasChange, AliasRule};
-use miroir::store::records::{Alias, Target};
+use miroir::store::records::{Alias, AliasTarget};
 use miroir_api::IndexUid;
 use miroir_api::admin::{AliasFlip, AliasKind, AliasList, AliasRequest, AliasView};
 use miroir_api::meili::ApiError;
@@ -17,10 +17,10 @@ use miroir_layers::operation::AliasOptions;
 
 use super::Refusal;
 
-fn split(target: &Target) -> (Option<IndexUid>, Option<Vec<IndexUid>>) {
+fn split(target: &AliasTarget) -> (Option<IndexUid>, Option<Vec<IndexUid>>) {
     match target {
-        Target::One(index) => (Some(index.clone()), None),
-        Target::Many(indexes) => (None, Some(indexes.clone())),
+        AliasTarget::One(index) => (Some(index.clone()), None),
+        AliasTarget::Many(indexes) => (None, Some(indexes.clone())),
     }
 }
 
@@ -65,8 +65,8 @@ fn change(
         (None, None) => return Err(bad("`name` is missing: what the alias is called.")),
     };
     let target = match (body.target, body.targets) {
-        (Some(index), None) => Target::One(index),
-        (None, Some(indexes)) => Target::Many(indexes),
+        (Some(index), None) => AliasTarget::One(index),
+        (None, Some(indexes)) => AliasTarget::Many(indexes),
         _ => {
             return Err(bad(
                 "Give either `target`, the index it stands for, or `targets`, several for reading.",
@@ -89,17 +89,17 @@ fn refused(error: &miroir::Error) -> Refusal {
     Refusal(said.unwrap_or_else(|| ApiError::new("internal", "Something went wrong.")))
 }
 
-pub(super) async fn list(State(shared): State<Arc<ClusterState>>) -> Json<AliasList> {
-    let aliases = shared.aliases.table().snapshot();
+pub(super) async fn list(State(state): State<Arc<ClusterState>>) -> Json<AliasList> {
+    let aliases = state.aliases.table().snapshot();
     Json(AliasList { aliases: aliases.values().map(|alias| view(alias)).collect() })
 }
 
 pub(super) async fn show(
-    State(shared): State<Arc<ClusterState>>,
+    State(state): State<Arc<ClusterState>>,
     Path(name): Path<String>,
 ) -> Result<Json<AliasView>, Refusal> {
     let missing = || ApiError::new("miroir_alias_not_found", format!("Alias `{name}` not found."));
-    shared
+    state
         .aliases
         .table()
         .get(&name)
@@ -108,30 +108,30 @@ pub(super) async fn show(
 }
 
 pub(super) async fn create(
-    State(shared): State<Arc<ClusterState>>,
+    State(state): State<Arc<ClusterState>>,
     State(config): State<AliasOptions>,
     body: Result<Json<AliasRequest>, JsonRejection>,
 ) -> Result<(StatusCode, Json<AliasView>), Refusal> {
     let change = change(None, body, &config)?;
-    let made = shared.aliases.set(change, AliasRule::Create).await.map_err(|e| refused(&e))?;
+    let made = state.aliases.set(change, AliasRule::Create).await.map_err(|e| refused(&e))?;
     Ok((StatusCode::CREATED, Json(view(&made))))
 }
 
 pub(super) async fn flip(
-    State(shared): State<Arc<ClusterState>>,
+    State(state): State<Arc<ClusterState>>,
     State(config): State<AliasOptions>,
     Path(name): Path<String>,
     body: Result<Json<AliasRequest>, JsonRejection>,
 ) -> Result<Json<AliasView>, Refusal> {
     let change = change(Some(named(&name)?), body, &config)?;
-    let flipped = shared.aliases.set(change, AliasRule::Flip).await.map_err(|e| refused(&e))?;
+    let flipped = state.aliases.set(change, AliasRule::Flip).await.map_err(|e| refused(&e))?;
     Ok(Json(view(&flipped)))
 }
 
 pub(super) async fn delete(
-    State(shared): State<Arc<ClusterState>>,
+    State(state): State<Arc<ClusterState>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    shared.aliases.delete(&named(&name)?, None).await.map_err(|e| refused(&e))?;
+    state.aliases.delete(&named(&name)?, None).await.map_err(|e| refused(&e))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -42,7 +42,7 @@ use crate::serve::PROMETHEUS;
 /// What handlers ask.
 #[derive(Clone)]
 struct AdminState {
-    shared: Arc<ClusterState>,
+    cluster: Arc<ClusterState>,
     tenants: Arc<TenantDirectory>,
     shadow: Option<Arc<ShadowLog>>,
     stack: Arc<StackView>,
@@ -59,7 +59,7 @@ impl FromRef<AdminState> for AliasOptions {
 
 impl FromRef<AdminState> for Arc<ClusterState> {
     fn from_ref(state: &AdminState) -> Self {
-        Arc::clone(&state.shared)
+        Arc::clone(&state.cluster)
     }
 }
 
@@ -114,7 +114,7 @@ pub(crate) fn router(
         .route(ERRORS, get(errors::page))
         .fallback(async || StatusCode::NOT_FOUND)
         .with_state(AdminState {
-            shared: Arc::clone(&miroir.cluster().state),
+            cluster: Arc::clone(&miroir.cluster().state),
             tenants: Arc::clone(&miroir.parts().tenants),
             shadow,
             stack: Arc::new(stack::view(config)),

@@ -12,9 +12,9 @@ use miroir_api::meili::ApiError;
 use super::Refusal;
 
 pub(super) async fn list(
-    State(shared): State<Arc<ClusterState>>,
+    State(state): State<Arc<ClusterState>>,
 ) -> Result<Json<PodsView>, Refusal> {
-    let roster = shared.stores.pods.roster(clock::now()).await.map_err(|error| {
+    let roster = state.stores.pods.roster(clock::now()).await.map_err(|error| {
         tracing::warn!(%error, "pods could not be listed");
         Refusal(ApiError::new("miroir_store_failed", "Miroir's store did not answer. Retry later."))
     })?;
@@ -35,5 +35,5 @@ pub(super) async fn list(
             }
         })
         .collect();
-    Ok(Json(PodsView { me: shared.leadership.process().to_owned(), epoch: roster.epoch, pods }))
+    Ok(Json(PodsView { me: state.leadership.process().to_owned(), epoch: roster.epoch, pods }))
 }

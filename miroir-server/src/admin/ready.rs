@@ -21,11 +21,11 @@ pub(crate) struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
     /// Looks at the cluster; once complete, complete for good.
-    pub(crate) fn look(&self, shared: &ClusterState) -> bool {
+    pub(crate) fn look(&self, state: &ClusterState) -> bool {
         if self.0.load(Ordering::Relaxed) {
             return true;
         }
-        let ready = shared.nodes.fully_covered();
+        let ready = state.nodes.fully_covered();
         if ready && !self.0.swap(true, Ordering::Relaxed) {
             tracing::info!("ready: every shard can be answered for");
         }
@@ -34,7 +34,7 @@ impl Readiness {
 }
 
 pub(super) async fn probe(State(state): State<AdminState>) -> Response {
-    if state.readiness.look(&state.shared) {
+    if state.readiness.look(&state.cluster) {
         return Json(json!({"status": "ready"})).into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "starting"}))).into_response()

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use miroir::cluster::ClusterState;
-use miroir::view::StaleKind;
+use miroir::view::CatchUp;
 use miroir_api::admin::{ReplicasView, StaleView};
 
-fn name(kind: StaleKind) -> &'static str {
+fn name(kind: CatchUp) -> &'static str {
     match kind {
-        StaleKind::Pending => "pending",
-        StaleKind::Shard => "shard",
-        StaleKind::Index => "index",
-        StaleKind::Deleted => "deleted",
+        CatchUp::Pending => "pending",
+        CatchUp::Shard => "shard",
+        CatchUp::Index => "index",
+        CatchUp::Deleted => "deleted",
     }
 }
 
-pub(super) async fn list(State(shared): State<Arc<ClusterState>>) -> Json<ReplicasView> {
-    let stale = shared.staleness.load();
+pub(super) async fn list(State(state): State<Arc<ClusterState>>) -> Json<ReplicasView> {
+    let stale = state.staleness.load();
     let mut rows: Vec<StaleView> = stale
         .rows()
         .map(|row| StaleView {

@@ -16,12 +16,12 @@ fn not_found(text: &str) -> Refusal {
 }
 
 pub(super) async fn show(
-    State(shared): State<Arc<ClusterState>>,
+    State(state): State<Arc<ClusterState>>,
     Path(text): Path<String>,
 ) -> Result<Json<TaskView>, Refusal> {
     let number = text.strip_prefix("mtask-").unwrap_or(&text).parse::<u32>();
     let uid = number.map(TaskUid).map_err(|_| not_found(&text))?;
-    let found = shared.stores.tasks.get(uid).await.map_err(|error| {
+    let found = state.stores.tasks.get(uid).await.map_err(|error| {
         tracing::error!(%error, "a task could not be read");
         Refusal(ApiError::new("miroir_store_failed", "Miroir's store did not answer. Retry later."))
     })?;

@@ -48,7 +48,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn put(
-    State(shared): State<Arc<ClusterState>>,
+    State(state): State<Arc<ClusterState>>,
     State(tenants): State<Arc<TenantDirectory>>,
     body: Result<Json<NewTenantMapping>, JsonRejection>,
 ) -> Result<Json<TenantMappingView>, Refusal> {
@@ -62,9 +62,9 @@ pub(super) async fn put(
         return Err(bad(format!("`tenant` must be 1 to {MAX_NAME} visible ASCII characters.")));
     }
     if let Some(group) = group
-        && shared.membership.topology().group(group).is_none()
+        && state.membership.topology().group(group).is_none()
     {
-        let count = shared.membership.topology().groups().len();
+        let count = state.membership.topology().groups().len();
         return Err(bad(format!(
             "There is no group {group}. Use 0 to {}, or leave `group` out.",
             count.saturating_sub(1)

@@ -17,14 +17,14 @@ use super::Refusal;
 /// Most shards one may ask about: what `shards` in the configuration allows.
 const MAX_SHARDS: u32 = 16_384;
 
-pub(super) async fn topology(State(shared): State<Arc<ClusterState>>) -> Json<TopologyView> {
-    let topology = shared.membership.topology();
-    let shards = shared.options.shards;
+pub(super) async fn topology(State(state): State<Arc<ClusterState>>) -> Json<TopologyView> {
+    let topology = state.membership.topology();
+    let shards = state.options.shards;
     let placement = topology.placement(shards);
     let nodes: Vec<NodeView> = topology
         .nodes()
         .map(|node| {
-            let health = shared.membership.health.get(&node.id);
+            let health = state.membership.health.get(&node.id);
             let seen = health.last_seen.map(|seen| seen.elapsed().as_millis());
             NodeView {
                 id: node.id.clone(),
@@ -44,7 +44,7 @@ pub(super) async fn topology(State(shared): State<Arc<ClusterState>>) -> Json<To
         degraded_node_count: degraded,
         // This version moves no shards.
         rebalance_in_progress: false,
-        fully_covered: shared.nodes.fully_covered(),
+        fully_covered: state.nodes.fully_covered(),
     })
 }
 
@@ -58,7 +58,7 @@ pub(super) struct ShardsQuery {
 }
 
 pub(super) async fn shards(
-    State(shared): State<Arc<ClusterState>>,
+    State(state): State<Arc<ClusterState>>,
     query: Result<Query<ShardsQuery>, QueryRejection>,
 ) -> Result<Json<ShardsView>, Refusal> {
     let bad = |message: String| Refusal(ApiError::new("bad_request", message));
@@ -72,13 +72,13 @@ pub(super) async fn shards(
             return Err(bad(format!("`shards` must be between 1 and {MAX_SHARDS}.")));
         }
         (None, Some(name)) => {
-            let entry = IndexUid::new(&name).ok().and_then(|uid| shared.catalog.get(&uid));
+            let entry = IndexUid::new(&name).ok().and_then(|uid| state.catalog.get(&uid));
             let missing = || ApiError::new("index_not_found", format!("Index `{name}` not found."));
             entry.ok_or_else(|| Refusal(missing()))?.shards
         }
-        (None, None) => shared.options.shards,
+        (None, None) => state.options.shards,
     };
-    let placement = shared.membership.topology().placement(shards);
+    let placement = state.membership.topology().placement(shards);
     let groups: Vec<_> = placement.groups().collect();
     let owners = |shard| {
         groups.iter().map(|group| placement.owners(*group, shard).cloned().collect()).collect()

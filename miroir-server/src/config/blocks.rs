@@ -10,7 +10,7 @@ use miroir::options::{Faults, Secret, Validate, hours, milliseconds, seconds};
 use miroir_api::meili::DEFAULT_DOCS_BASE;
 use serde::{Deserialize, Serialize};
 
-use super::switch::Switch;
+use super::auto_bool::AutoBool;
 use super::text::{is_docs_base, is_window};
 
 /// One Meilisearch node.
@@ -60,7 +60,7 @@ pub enum TaskStoreBackend {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TaskStoreConfig {
-    /// The backend.
+    /// Kind of store; `sqlite` by default.
     pub backend: TaskStoreBackend,
     /// File of the `sqlite` backend; a relative path starts at the working directory.
     pub path: PathBuf,
@@ -388,7 +388,7 @@ impl Validate for PeerDiscoveryConfig {
 pub struct LeaderElectionConfig {
     /// Whether a pod is elected; `auto` elects one where the store is shared. `false` is for a single
     /// pod over a store of its own.
-    pub enabled: Switch,
+    pub enabled: AutoBool,
     /// How long a lease lives without renewal. As long a pod answers reads without hearing from the
     /// store, and so long the leader waits for one that died when it changes what all must know.
     #[serde(rename = "lease_ttl_s", with = "seconds")]
@@ -401,7 +401,7 @@ pub struct LeaderElectionConfig {
 impl Default for LeaderElectionConfig {
     fn default() -> Self {
         Self {
-            enabled: Switch::Auto,
+            enabled: AutoBool::Auto,
             lease_ttl: Duration::from_secs(10),
             renew_interval: Duration::from_secs(3),
         }
@@ -412,7 +412,7 @@ impl Validate for LeaderElectionConfig {
     fn validate(&self, faults: &mut Faults) {
         let (ttl, renew) = (seconds::show(self.lease_ttl), seconds::show(self.renew_interval));
         faults.when(
-            self.enabled != Switch::Off && self.lease_ttl <= self.renew_interval,
+            self.enabled != AutoBool::Off && self.lease_ttl <= self.renew_interval,
             &["lease_ttl_s", "renew_interval_s"],
             format!("a lease of {ttl} ends before it is renewed after {renew}"),
             "make lease_ttl_s about three times renew_interval_s",

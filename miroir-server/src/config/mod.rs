@@ -10,6 +10,7 @@
 //!
 //! A block is the options of what it configures, which stand beside that; see [`miroir::options`].
 
+mod auto_bool;
 mod blocks;
 mod capabilities;
 mod error;
@@ -17,7 +18,6 @@ mod flags;
 mod load;
 mod read;
 mod schema;
-mod switch;
 mod text;
 mod validate;
 
@@ -47,11 +47,11 @@ use miroir_layers::operation::{AliasOptions, IdempotencyOptions, ShadowOptions};
 use serde::{Deserialize, Serialize};
 use serde_yaml_ng::{Mapping, Value};
 
+pub use self::auto_bool::AutoBool;
 pub use self::blocks::*;
 pub use self::capabilities::Capabilities;
 pub use self::error::ConfigErrors;
 pub use self::flags::Flags;
-pub use self::switch::Switch;
 pub use miroir::options::{ConfigError, REDACTED, Secret};
 
 /// Declares [`Config`]. A block is one line: its key, and the options that are its keys.
@@ -185,7 +185,7 @@ impl Config {
     /// Whether other pods may use the same store.
     pub fn is_shared(&self) -> bool {
         self.task_store.backend == TaskStoreBackend::Redis
-            && self.leader_election.enabled != Switch::Off
+            && self.leader_election.enabled != AutoBool::Off
     }
 
     /// The key nodes are called with.

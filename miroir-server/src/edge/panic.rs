@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn so_is_a_panic_before_there_is_a_future() {
+    async fn a_panic_before_there_is_a_future_is_answered() {
         let panics =
             |_: Request<()>| -> std::future::Ready<Result<Response<Full<Bytes>>, Infallible>> {
                 panic!("as a test wants it")

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sane_ids_are_taken() {
+    fn only_short_printable_ids_are_taken() {
         let take = |bytes: &[u8]| {
             let value = HeaderValue::from_bytes(bytes).unwrap();
             taken(&value).map(str::to_owned)

@@ -351,7 +351,7 @@ async fn one_bad_replica_is_not_seen_where_another_group_has_a_copy() {
 /// Where nothing covers it, the answer says what is missing; and a timeout is not asked elsewhere
 /// when that is switched off.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nothing_covers_is_named() {
+async fn shards_that_nothing_covers_are_named() {
     let server = Running::start(1, 2, 1).await;
     server.fill().await;
     server.nodes[1].set(Mode::Resets).await;

@@ -3,27 +3,27 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use miroir_store::{Answer, Features};
+use miroir_store::{Features, StoreFuture};
 use redis::cmd;
 
-use crate::link::{Args, Link};
+use crate::connection::{Args, SharedConnection};
+use crate::error::RedisFailure;
 use crate::scripts::FEATURES_SET;
-use crate::trouble::Trouble;
 
 #[derive(Debug)]
-pub(crate) struct RedisFeatures(pub(crate) Arc<Link>);
+pub(crate) struct RedisFeatures(pub(crate) Arc<SharedConnection>);
 
 impl Features for RedisFeatures {
-    fn list(&self) -> Answer<'_, Vec<(String, bool)>> {
+    fn list(&self) -> StoreFuture<'_, Vec<(String, bool)>> {
         Box::pin(async move {
             let value = self.0.read(cmd("HGETALL").arg(self.0.key("features"))).await?;
             let features: BTreeMap<String, bool> =
-                redis::from_redis_value(value).map_err(Trouble::odd)?;
+                redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             Ok(features.into_iter().collect())
         })
     }
 
-    fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()> {
+    fn set(&self, features: Vec<(String, bool)>) -> StoreFuture<'_, ()> {
         let mut args = Args::new();
         for (name, on) in features {
             args.push(name);

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use miroir_core::keys::ApiKey;
 use miroir_core::keys::request::Change;
-use miroir_store::{Answer, Keys, StoreError};
+use miroir_store::{Keys, StoreError, StoreFuture};
 use redis::cmd;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::link::{Args, Link, decode, encode, number, text, texts};
+use crate::connection::{Args, SharedConnection, decode, encode, number, text, texts};
 use crate::scripts::{KEYS_DELETE, KEYS_INSERT, KEYS_LIST, KEYS_UPDATE};
 
 /// How often a change is tried on what others change meanwhile.
 const ATTEMPTS: usize = 100;
 
 #[derive(Debug)]
-pub(crate) struct RedisKeys(pub(crate) Arc<Link>);
+pub(crate) struct RedisKeys(pub(crate) Arc<SharedConnection>);
 
 impl RedisKeys {
     async fn write(&self, how: &str, keys: Vec<ApiKey>) -> Result<bool, StoreError> {
@@ -31,15 +31,20 @@ impl RedisKeys {
 }
 
 impl Keys for RedisKeys {
-    fn seed(&self, keys: Vec<ApiKey>) -> Answer<'_, bool> {
+    fn seed(&self, keys: Vec<ApiKey>) -> StoreFuture<'_, bool> {
         Box::pin(self.write("seed", keys))
     }
 
-    fn insert(&self, key: ApiKey) -> Answer<'_, bool> {
+    fn insert(&self, key: ApiKey) -> StoreFuture<'_, bool> {
         Box::pin(self.write("insert", vec![key]))
     }
 
-    fn update(&self, uid: Uuid, change: Change, now: OffsetDateTime) -> Answer<'_, Option<ApiKey>> {
+    fn update(
+        &self,
+        uid: Uuid,
+        change: Change,
+        now: OffsetDateTime,
+    ) -> StoreFuture<'_, Option<ApiKey>> {
         Box::pin(async move {
             let mut read = cmd("HGET");
             read.arg(self.0.key(format_args!("api_key:{uid}"))).arg("record");
@@ -56,12 +61,12 @@ impl Keys for RedisKeys {
         })
     }
 
-    fn delete(&self, uid: Uuid) -> Answer<'_, bool> {
+    fn delete(&self, uid: Uuid) -> StoreFuture<'_, bool> {
         let args = Args::new().with(uid);
         Box::pin(async move { Ok(number(self.0.script(&KEYS_DELETE, args).await?)? == 1) })
     }
 
-    fn list(&self) -> Answer<'_, Vec<ApiKey>> {
+    fn list(&self) -> StoreFuture<'_, Vec<ApiKey>> {
         Box::pin(async move {
             let records = texts(self.0.script(&KEYS_LIST, Args::new()).await?)?;
             let mut keys: Vec<ApiKey> =

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_store::{Answer, Lease, Leases, StoreError};
+use miroir_store::{Lease, Leases, StoreError, StoreFuture};
 use time::OffsetDateTime;
 
-use crate::link::{Args, Link, number};
+use crate::connection::{Args, SharedConnection, number};
 use crate::scripts::{LEASES_ACQUIRE, LEASES_END};
 
 #[derive(Debug)]
-pub(crate) struct RedisLeases(pub(crate) Arc<Link>);
+pub(crate) struct RedisLeases(pub(crate) Arc<SharedConnection>);
 
 impl RedisLeases {
     async fn end(&self, lease: Lease, more: Duration) -> Result<bool, StoreError> {
@@ -30,7 +30,7 @@ impl Leases for RedisLeases {
         holder: &str,
         _now: OffsetDateTime,
         ttl: Duration,
-    ) -> Answer<'_, Option<Lease>> {
+    ) -> StoreFuture<'_, Option<Lease>> {
         let (scope, holder) = (scope.to_owned(), holder.to_owned());
         Box::pin(async move {
             let args = Args::new().with(&scope).with(&holder).with(ttl.as_millis());
@@ -39,11 +39,11 @@ impl Leases for RedisLeases {
         })
     }
 
-    fn renew(&self, lease: &Lease, _now: OffsetDateTime, ttl: Duration) -> Answer<'_, bool> {
+    fn renew(&self, lease: &Lease, _now: OffsetDateTime, ttl: Duration) -> StoreFuture<'_, bool> {
         Box::pin(self.end(lease.clone(), ttl))
     }
 
-    fn release(&self, lease: &Lease, _now: OffsetDateTime) -> Answer<'_, bool> {
+    fn release(&self, lease: &Lease, _now: OffsetDateTime) -> StoreFuture<'_, bool> {
         Box::pin(self.end(lease.clone(), Duration::ZERO))
     }
 }

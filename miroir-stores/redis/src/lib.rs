@@ -35,12 +35,13 @@
 //! supported, and neither are reads from replicas, which may be behind.
 
 mod buckets;
+mod connection;
+mod error;
 mod features;
 mod indexes;
 mod jobs;
 mod keys;
 mod leases;
-mod link;
 mod logs;
 mod migrations;
 mod pods;
@@ -51,7 +52,6 @@ mod scripts;
 mod settings;
 mod signals;
 mod tasks;
-mod trouble;
 mod webhooks;
 
 use std::sync::Arc;
@@ -60,7 +60,7 @@ use std::time::Duration;
 use miroir_store::records::Typed;
 use miroir_store::{StoreError, Stores};
 
-use link::Link;
+use connection::SharedConnection;
 
 /// How to use a Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,28 +121,34 @@ fn info(url: &str) -> Result<redis::ConnectionInfo, InvalidUrl> {
 /// [`StoreError::Backend`] with the reason, never with the credentials.
 pub async fn open(url: &str, options: Options) -> Result<Stores, StoreError> {
     let features = options.features.clone();
-    let link = Arc::new(Link::new(info(url).map_err(|e| StoreError::Backend(e.into()))?, options)?);
-    migrations::migrate(&link, migrations::ALL, &features).await?;
-    link.recognise().await?;
+    let connection = Arc::new(SharedConnection::new(
+        info(url).map_err(|e| StoreError::Backend(e.into()))?,
+        options,
+    )?);
+    migrations::migrate(&connection, migrations::ALL, &features).await?;
+    connection.recognise().await?;
     let typed = Typed::new(
-        Arc::new(records::RedisRecords { link: Arc::clone(&link), features: features.clone() }),
-        Arc::new(logs::RedisLogs { link: Arc::clone(&link), features }),
-        Arc::new(signals::RedisSignals(Arc::clone(&link))),
+        Arc::new(records::RedisRecords {
+            connection: Arc::clone(&connection),
+            features: features.clone(),
+        }),
+        Arc::new(logs::RedisLogs { connection: Arc::clone(&connection), features }),
+        Arc::new(signals::RedisSignals(Arc::clone(&connection))),
     );
     Ok(Stores {
-        tasks: Arc::new(tasks::RedisTasks(Arc::clone(&link))),
-        indexes: Arc::new(indexes::RedisIndexes(Arc::clone(&link))),
-        replicas: Arc::new(replicas::RedisReplicas(Arc::clone(&link))),
-        settings_versions: Arc::new(settings::RedisSettingsVersions(Arc::clone(&link))),
-        keys: Arc::new(keys::RedisKeys(Arc::clone(&link))),
-        features: Arc::new(features::RedisFeatures(Arc::clone(&link))),
-        rules: Arc::new(rules::RedisRules(Arc::clone(&link))),
-        webhooks: Arc::new(webhooks::RedisWebhooks(Arc::clone(&link))),
-        leases: Arc::new(leases::RedisLeases(Arc::clone(&link))),
-        fence: link.fence(),
-        jobs: Arc::new(jobs::RedisJobs(Arc::clone(&link))),
-        buckets: Arc::new(buckets::RedisBuckets(Arc::clone(&link))),
-        pods: Arc::new(pods::RedisPods(link)),
+        tasks: Arc::new(tasks::RedisTasks(Arc::clone(&connection))),
+        indexes: Arc::new(indexes::RedisIndexes(Arc::clone(&connection))),
+        replicas: Arc::new(replicas::RedisReplicas(Arc::clone(&connection))),
+        settings_versions: Arc::new(settings::RedisSettingsVersions(Arc::clone(&connection))),
+        keys: Arc::new(keys::RedisKeys(Arc::clone(&connection))),
+        features: Arc::new(features::RedisFeatures(Arc::clone(&connection))),
+        rules: Arc::new(rules::RedisRules(Arc::clone(&connection))),
+        webhooks: Arc::new(webhooks::RedisWebhooks(Arc::clone(&connection))),
+        leases: Arc::new(leases::RedisLeases(Arc::clone(&connection))),
+        fence: connection.fence(),
+        jobs: Arc::new(jobs::RedisJobs(Arc::clone(&connection))),
+        buckets: Arc::new(buckets::RedisBuckets(Arc::clone(&connection))),
+        pods: Arc::new(pods::RedisPods(connection)),
         aliases: typed.clone(),
         sessions: typed.clone(),
         idempotency: typed.clone(),

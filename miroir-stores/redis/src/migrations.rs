@@ -12,9 +12,9 @@ use miroir_store::migrations::{Migration, missing};
 use redis::cmd;
 use uuid::Uuid;
 
-use crate::link::{Args, Link, number, texts};
+use crate::connection::{Args, SharedConnection, number, texts};
+use crate::error::RedisFailure;
 use crate::scripts::MIGRATE;
-use crate::trouble::Trouble;
 
 /// All migrations, by number. Each runs behind `scripts/migrate.lua`.
 pub(crate) const ALL: &[Migration] = &[Migration {
@@ -26,16 +26,19 @@ pub(crate) const ALL: &[Migration] = &[Migration {
 
 /// Applies what is missing, in one step.
 pub(crate) async fn migrate(
-    link: &Link,
+    connection: &SharedConnection,
     known: &[Migration],
     features: &[&str],
 ) -> Result<(), StoreError> {
     // Each round somebody else may have been faster; there are not more rounds than migrations.
     for _ in 0..=known.len() {
-        let applied = texts(link.read(cmd("HKEYS").arg(link.key("schema_versions"))).await?)?;
+        let applied =
+            texts(connection.read(cmd("HKEYS").arg(connection.key("schema_versions"))).await?)?;
         let applied = applied.iter().map(|version| version.parse());
-        let applied: BTreeSet<u32> =
-            applied.collect::<Result<_, _>>().map_err(Trouble::odd).map_err(StoreError::from)?;
+        let applied: BTreeSet<u32> = applied
+            .collect::<Result<_, _>>()
+            .map_err(RedisFailure::odd)
+            .map_err(StoreError::from)?;
         let missing = missing(known, &applied, features)?;
         if missing.is_empty() {
             return Ok(());
@@ -48,7 +51,7 @@ pub(crate) async fn migrate(
             .with(applied.join(","))
             .with(clock::now().unix_timestamp())
             .with(Uuid::new_v4());
-        if number(link.once(&script(&missing), args).await?)? == 1 {
+        if number(connection.once(&script(&missing), args).await?)? == 1 {
             return Ok(());
         }
     }

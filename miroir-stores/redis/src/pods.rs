@@ -3,29 +3,34 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_store::{Answer, PodReport, Pods, Roster, StoreError};
+use miroir_store::{PodReport, Pods, Roster, StoreError, StoreFuture};
 use redis::Value;
 use serde_json::Value as Json;
 use time::OffsetDateTime;
 
-use crate::link::{Args, Link, decode, encode, number, texts};
+use crate::connection::{Args, SharedConnection, decode, encode, number, texts};
+use crate::error::RedisFailure;
 use crate::scripts::{NOTES_PUT, NOTES_TAKE, PODS_LEAVE, PODS_RAISE, PODS_REPORT, PODS_ROSTER};
-use crate::trouble::Trouble;
 
 #[derive(Debug)]
-pub(crate) struct RedisPods(pub(crate) Arc<Link>);
+pub(crate) struct RedisPods(pub(crate) Arc<SharedConnection>);
 
 fn roster(value: Value) -> Result<Roster, StoreError> {
     let mut lines = texts(value)?.into_iter();
-    let epoch = lines.next().ok_or_else(|| Trouble::odd("no epoch"))?;
-    let epoch = epoch.parse().map_err(Trouble::odd)?;
+    let epoch = lines.next().ok_or_else(|| RedisFailure::odd("no epoch"))?;
+    let epoch = epoch.parse().map_err(RedisFailure::odd)?;
     let mut pods: Vec<PodReport> = lines.map(|report| decode(&report)).collect::<Result<_, _>>()?;
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Roster { epoch, pods })
 }
 
 impl Pods for RedisPods {
-    fn report(&self, pod: PodReport, _now: OffsetDateTime, ttl: Duration) -> Answer<'_, Roster> {
+    fn report(
+        &self,
+        pod: PodReport,
+        _now: OffsetDateTime,
+        ttl: Duration,
+    ) -> StoreFuture<'_, Roster> {
         Box::pin(async move {
             let seen = pod.seen.map(|seen| seen.to_string()).unwrap_or_default();
             let args = Args::new().with(&pod.name).with(encode(&pod)?).with(seen);
@@ -33,25 +38,25 @@ impl Pods for RedisPods {
         })
     }
 
-    fn roster(&self, _now: OffsetDateTime) -> Answer<'_, Roster> {
+    fn roster(&self, _now: OffsetDateTime) -> StoreFuture<'_, Roster> {
         Box::pin(async move { roster(self.0.script(&PODS_ROSTER, Args::new()).await?) })
     }
 
-    fn raise(&self) -> Answer<'_, u64> {
+    fn bump_epoch(&self) -> StoreFuture<'_, u64> {
         Box::pin(async move { number(self.0.script(&PODS_RAISE, Args::new()).await?) })
     }
 
-    fn leave(&self, name: &str) -> Answer<'_, ()> {
+    fn leave(&self, name: &str) -> StoreFuture<'_, ()> {
         let args = Args::new().with(name);
         Box::pin(async move { self.0.script(&PODS_LEAVE, args).await.map(|_| ()) })
     }
 
-    fn note(&self, note: Json) -> Answer<'_, ()> {
+    fn note(&self, note: Json) -> StoreFuture<'_, ()> {
         let args = Args::new().with(note);
         Box::pin(async move { self.0.script(&NOTES_PUT, args).await.map(|_| ()) })
     }
 
-    fn take_notes(&self) -> Answer<'_, Vec<Json>> {
+    fn take_notes(&self) -> StoreFuture<'_, Vec<Json>> {
         Box::pin(async move {
             let notes = texts(self.0.script(&NOTES_TAKE, Args::new()).await?)?;
             notes.iter().map(|note| decode(note)).collect()

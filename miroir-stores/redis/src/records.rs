@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use miroir_store::records::{Expected, Record, Records, Table, Terms, expect_feature};
-use miroir_store::{Answer, StoreError};
+use miroir_store::records::{Expected, PutOptions, Record, Records, Table, expect_feature};
+use miroir_store::{StoreError, StoreFuture};
 use redis::cmd;
 use time::OffsetDateTime;
 
-use crate::link::{Args, Link, decode, number, text};
+use crate::connection::{Args, SharedConnection, decode, number, text};
+use crate::error::RedisFailure;
 use crate::scripts::{
     RECORDS_COUNT, RECORDS_DELETE, RECORDS_DELETE_ANY, RECORDS_LIST, RECORDS_PRUNE, RECORDS_PUT,
     RECORDS_PUT_ANY,
 };
-use crate::trouble::Trouble;
 
 #[derive(Debug)]
 pub(crate) struct RedisRecords {
-    pub(crate) link: Arc<Link>,
+    pub(crate) connection: Arc<SharedConnection>,
     /// The features whose tables are there.
     pub(crate) features: Vec<&'static str>,
 }
@@ -36,30 +36,31 @@ fn stem(table: Table) -> &'static str {
 }
 
 fn record(key: String, version: &str, value: &str) -> Result<Record, StoreError> {
-    Ok(Record { key, version: version.parse().map_err(Trouble::odd)?, value: decode(value)? })
+    Ok(Record { key, version: version.parse().map_err(RedisFailure::odd)?, value: decode(value)? })
 }
 
 impl Records for RedisRecords {
-    fn get(&self, table: Table, key: &str, _: OffsetDateTime) -> Answer<'_, Option<Record>> {
+    fn get(&self, table: Table, key: &str, _: OffsetDateTime) -> StoreFuture<'_, Option<Record>> {
         let key = key.to_owned();
         Box::pin(async move {
             expect_feature(&self.features, table.feature())?;
-            let name = self.link.key(format_args!("{}:{key}", stem(table)));
-            let Some(stored) = text(self.link.read(cmd("GET").arg(name)).await?)? else {
+            let name = self.connection.key(format_args!("{}:{key}", stem(table)));
+            let Some(stored) = text(self.connection.read(cmd("GET").arg(name)).await?)? else {
                 return Ok(None);
             };
-            let odd = || Trouble::odd("a record without a version");
+            let odd = || RedisFailure::odd("a record without a version");
             let (version, value) = stored.split_once(' ').ok_or_else(odd)?;
             record(key, version, value).map(Some)
         })
     }
 
-    fn list(&self, table: Table, _: OffsetDateTime) -> Answer<'_, Vec<Record>> {
+    fn list(&self, table: Table, _: OffsetDateTime) -> StoreFuture<'_, Vec<Record>> {
         Box::pin(async move {
             expect_feature(&self.features, table.feature())?;
-            let value = self.link.script(&RECORDS_LIST, Args::new().with(stem(table))).await?;
+            let value =
+                self.connection.script(&RECORDS_LIST, Args::new().with(stem(table))).await?;
             let rows: Vec<(String, String, String)> =
-                redis::from_redis_value(value).map_err(Trouble::odd)?;
+                redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             let mut records = rows
                 .into_iter()
                 .map(|(key, version, value)| record(key, &version, &value))
@@ -74,9 +75,9 @@ impl Records for RedisRecords {
         table: Table,
         key: &str,
         value: serde_json::Value,
-        terms: Terms,
+        terms: PutOptions,
         _: OffsetDateTime,
-    ) -> Answer<'_, Option<u64>> {
+    ) -> StoreFuture<'_, Option<u64>> {
         let mut args = Args::new().with(stem(table)).with(key).with(value);
         args.push(match terms.expected {
             Expected::Anything => String::new(),
@@ -89,7 +90,7 @@ impl Records for RedisRecords {
         let script = if table.is_the_leaders() { &RECORDS_PUT } else { &RECORDS_PUT_ANY };
         Box::pin(async move {
             expect_feature(&self.features, table.feature())?;
-            let version = number(self.link.script(script, args).await?)?;
+            let version = number(self.connection.script(script, args).await?)?;
             Ok((version > 0).then_some(version))
         })
     }
@@ -100,29 +101,29 @@ impl Records for RedisRecords {
         key: &str,
         version: Option<u64>,
         _: OffsetDateTime,
-    ) -> Answer<'_, bool> {
+    ) -> StoreFuture<'_, bool> {
         let mut args = Args::new().with(stem(table)).with(key);
         args.push(version.map_or_else(String::new, |version| version.to_string()));
         let script = if table.is_the_leaders() { &RECORDS_DELETE } else { &RECORDS_DELETE_ANY };
         Box::pin(async move {
             expect_feature(&self.features, table.feature())?;
-            Ok(number(self.link.script(script, args).await?)? == 1)
+            Ok(number(self.connection.script(script, args).await?)? == 1)
         })
     }
 
-    fn count(&self, table: Table, _: OffsetDateTime) -> Answer<'_, u64> {
+    fn count(&self, table: Table, _: OffsetDateTime) -> StoreFuture<'_, u64> {
         let args = Args::new().with(stem(table));
         Box::pin(async move {
             expect_feature(&self.features, table.feature())?;
-            number(self.link.script(&RECORDS_COUNT, args).await?)
+            number(self.connection.script(&RECORDS_COUNT, args).await?)
         })
     }
 
-    fn prune(&self, table: Table, _: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, table: Table, _: OffsetDateTime) -> StoreFuture<'_, u64> {
         let args = Args::new().with(stem(table));
         Box::pin(async move {
             expect_feature(&self.features, table.feature())?;
-            number(self.link.script(&RECORDS_PRUNE, args).await?)
+            number(self.connection.script(&RECORDS_PRUNE, args).await?)
         })
     }
 }

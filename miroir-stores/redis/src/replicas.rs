@@ -3,42 +3,42 @@
 use std::sync::Arc;
 
 use miroir_api::{NodeId, ShardId};
-use miroir_core::view::{Stale, StaleKind};
-use miroir_store::{Answer, Replicas, StoreError};
+use miroir_core::view::{CatchUp, StaleReplica};
+use miroir_store::{Replicas, StoreError, StoreFuture};
 
-use crate::link::{Args, Link, number, texts};
+use crate::connection::{Args, SharedConnection, number, texts};
+use crate::error::RedisFailure;
 use crate::scripts::{REPLICAS_CLEAR, REPLICAS_FORGET, REPLICAS_LIST, REPLICAS_MARK};
-use crate::trouble::Trouble;
 
 #[derive(Debug)]
-pub(crate) struct RedisReplicas(pub(crate) Arc<Link>);
+pub(crate) struct RedisReplicas(pub(crate) Arc<SharedConnection>);
 
 /// The field of a row: shard, -1 for the index as a whole, and node.
-fn field(stale: &Stale) -> String {
+fn field(stale: &StaleReplica) -> String {
     let shard = stale.shard.map_or(-1, |shard| i64::from(shard.0));
     format!("{shard}:{}", stale.node)
 }
 
 /// Kinds are ordered by strength, with room between.
-fn strength(kind: StaleKind) -> u32 {
+fn strength(kind: CatchUp) -> u32 {
     match kind {
-        StaleKind::Pending => 10,
-        StaleKind::Shard => 20,
-        StaleKind::Index => 30,
-        StaleKind::Deleted => 40,
+        CatchUp::Pending => 10,
+        CatchUp::Shard => 20,
+        CatchUp::Index => 30,
+        CatchUp::Deleted => 40,
     }
 }
 
 /// A row; `None` if it is none.
-fn row(index: &str, field: &str, value: &str) -> Option<Stale> {
+fn row(index: &str, field: &str, value: &str) -> Option<StaleReplica> {
     let (shard, node) = field.split_once(':')?;
     let (strength, generation) = value.split_once(':')?;
     let strength: u32 = strength.parse().ok()?;
-    Some(Stale {
+    Some(StaleReplica {
         node: NodeId::new(node).ok()?,
         index: index.to_owned(),
         shard: if shard == "-1" { None } else { Some(ShardId(shard.parse().ok()?)) },
-        kind: [StaleKind::Pending, StaleKind::Shard, StaleKind::Index, StaleKind::Deleted]
+        kind: [CatchUp::Pending, CatchUp::Shard, CatchUp::Index, CatchUp::Deleted]
             .into_iter()
             .find(|kind| self::strength(*kind) == strength)?,
         generation: generation.parse().ok()?,
@@ -46,7 +46,7 @@ fn row(index: &str, field: &str, value: &str) -> Option<Stale> {
 }
 
 impl Replicas for RedisReplicas {
-    fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()> {
+    fn mark(&self, stale: Vec<StaleReplica>) -> StoreFuture<'_, ()> {
         let mut args = Args::new();
         for row in &stale {
             args.push(&row.index);
@@ -59,7 +59,7 @@ impl Replicas for RedisReplicas {
         })
     }
 
-    fn list(&self) -> Answer<'_, Vec<Stale>> {
+    fn list(&self) -> StoreFuture<'_, Vec<StaleReplica>> {
         Box::pin(async move {
             let rows = texts(self.0.script(&REPLICAS_LIST, Args::new()).await?)?;
             let (rows, rest) = rows.as_chunks::<3>();
@@ -69,20 +69,20 @@ impl Replicas for RedisReplicas {
                 .collect::<Option<_>>()
                 .filter(|_| rest.is_empty())
                 .ok_or_else(|| {
-                    StoreError::from(Trouble::odd(format_args!("the stale replicas {rows:?}")))
+                    StoreError::from(RedisFailure::odd(format_args!("the stale replicas {rows:?}")))
                 })?;
             stale.sort_by(|a, b| (&a.node, &a.index, a.shard).cmp(&(&b.node, &b.index, b.shard)));
             Ok(stale)
         })
     }
 
-    fn clear(&self, stale: Stale) -> Answer<'_, bool> {
+    fn clear(&self, stale: StaleReplica) -> StoreFuture<'_, bool> {
         let args = Args::new().with(&stale.index).with(field(&stale)).with(stale.generation);
         Box::pin(async move { Ok(number(self.0.script(&REPLICAS_CLEAR, args).await?)? == 1) })
     }
 
-    fn forget_index(&self, index: &str) -> Answer<'_, ()> {
-        let args = Args::new().with(index).with(strength(StaleKind::Deleted));
+    fn forget_index(&self, index: &str) -> StoreFuture<'_, ()> {
+        let args = Args::new().with(index).with(strength(CatchUp::Deleted));
         Box::pin(async move {
             self.0.script(&REPLICAS_FORGET, args).await?;
             Ok(())
@@ -96,14 +96,19 @@ mod tests {
 
     #[test]
     fn strengths_follow_the_order_of_kinds_and_rows_come_back() {
-        let kinds = [StaleKind::Pending, StaleKind::Shard, StaleKind::Index, StaleKind::Deleted];
+        let kinds = [CatchUp::Pending, CatchUp::Shard, CatchUp::Index, CatchUp::Deleted];
         assert!(kinds.is_sorted());
         assert!(kinds.map(strength).is_sorted_by(|a, b| a < b));
         for kind in kinds {
             for shard in [None, Some(ShardId(0)), Some(ShardId(u32::MAX))] {
                 let node = NodeId::new("n-1.x").unwrap();
-                let stale =
-                    Stale { node, index: "a:b".to_owned(), shard, kind, generation: u64::MAX };
+                let stale = StaleReplica {
+                    node,
+                    index: "a:b".to_owned(),
+                    shard,
+                    kind,
+                    generation: u64::MAX,
+                };
                 let value = format!("{}:{}", strength(kind), stale.generation);
                 assert_eq!(row("a:b", &field(&stale), &value), Some(stale));
             }

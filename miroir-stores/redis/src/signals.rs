@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use miroir_store::Answer;
+use miroir_store::StoreFuture;
 use miroir_store::records::{Signal, Signals};
 use redis::aio::PubSubStream;
 use redis::cmd;
 
-use crate::link::Link;
+use crate::connection::SharedConnection;
 
 /// Time between two attempts to listen again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(crate) struct RedisSignals(pub(crate) Arc<Link>);
+pub(crate) struct RedisSignals(pub(crate) Arc<SharedConnection>);
 
 struct Listener {
-    link: Arc<Link>,
+    connection: Arc<SharedConnection>,
     channel: String,
     heard: Option<PubSubStream>,
     first: bool,
@@ -39,7 +39,7 @@ impl Listener {
             if !std::mem::take(&mut self.first) {
                 tokio::time::sleep(PAUSE).await;
             }
-            match self.link.subscribe(&self.channel).await {
+            match self.connection.subscribe(&self.channel).await {
                 Ok(heard) => {
                     self.heard = Some(heard);
                     return Signal::Gap;
@@ -51,7 +51,7 @@ impl Listener {
 }
 
 impl Signals for RedisSignals {
-    fn say(&self, channel: &str, text: &str) -> Answer<'_, ()> {
+    fn say(&self, channel: &str, text: &str) -> StoreFuture<'_, ()> {
         let (channel, text) = (self.0.key(channel), text.to_owned());
         Box::pin(async move {
             // To say it twice does no harm.
@@ -60,9 +60,9 @@ impl Signals for RedisSignals {
     }
 
     fn listen(&self, channel: &str) -> BoxStream<'static, Signal> {
-        let link = Arc::clone(&self.0);
-        let channel = link.key(channel);
-        let listener = Listener { link, channel, heard: None, first: true };
+        let connection = Arc::clone(&self.0);
+        let channel = connection.key(channel);
+        let listener = Listener { connection, channel, heard: None, first: true };
         stream::unfold(
             listener,
             |mut listener| async move { Some((listener.next().await, listener)) },

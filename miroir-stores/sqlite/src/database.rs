@@ -3,9 +3,10 @@
 use std::error::Error;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use miroir_core::lock::Lock;
 use miroir_store::StoreError;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -50,7 +51,7 @@ impl Database {
             .collect::<Result<Vec<_>, _>>()?;
         let readers = Arc::new(Readers {
             permits: Arc::new(Semaphore::new(readers.len())),
-            idle: Mutex::new(readers),
+            idle: Lock::new(readers),
         });
 
         let (writer, queue) = mpsc::channel(options.queue.max(1));
@@ -136,12 +137,12 @@ fn connect(
 struct Readers {
     /// As many as there are connections.
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<Connection>>,
+    idle: Lock<Vec<Connection>>,
 }
 
 impl Readers {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock()
     }
 
     fn lease(self: Arc<Self>, permit: OwnedSemaphorePermit) -> Option<Lease> {

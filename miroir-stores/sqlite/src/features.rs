@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use miroir_store::{Answer, Features};
+use miroir_store::{Features, StoreFuture};
 
 use crate::database::Database;
 
@@ -10,7 +10,7 @@ use crate::database::Database;
 pub(crate) struct SqliteFeatures(pub(crate) Arc<Database>);
 
 impl Features for SqliteFeatures {
-    fn list(&self) -> Answer<'_, Vec<(String, bool)>> {
+    fn list(&self) -> StoreFuture<'_, Vec<(String, bool)>> {
         Box::pin(self.0.read(move |connection| {
             let mut statement =
                 connection.prepare_cached("SELECT name, enabled FROM features ORDER BY name")?;
@@ -23,7 +23,7 @@ impl Features for SqliteFeatures {
         }))
     }
 
-    fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()> {
+    fn set(&self, features: Vec<(String, bool)>) -> StoreFuture<'_, ()> {
         Box::pin(self.0.write(move |connection| {
             let mut statement = connection.prepare_cached(
                 "INSERT INTO features (name, enabled, updated_at) VALUES (?, ?, unixepoch())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use miroir_api::IndexUid;
-use miroir_store::{Answer, IndexChange, IndexEntry, Indexes};
+use miroir_store::{IndexChange, IndexEntry, Indexes, StoreFuture};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::database::{Database, Fault};
@@ -16,7 +16,7 @@ fn decode(record: String) -> Result<IndexEntry, Fault> {
 }
 
 impl Indexes for SqliteIndexes {
-    fn get(&self, name: &IndexUid) -> Answer<'_, Option<IndexEntry>> {
+    fn get(&self, name: &IndexUid) -> StoreFuture<'_, Option<IndexEntry>> {
         let name = name.clone();
         Box::pin(self.0.read(move |connection| {
             let mut statement =
@@ -26,7 +26,7 @@ impl Indexes for SqliteIndexes {
         }))
     }
 
-    fn list(&self) -> Answer<'_, Vec<IndexEntry>> {
+    fn list(&self) -> StoreFuture<'_, Vec<IndexEntry>> {
         Box::pin(self.0.read(|connection| {
             let mut statement =
                 connection.prepare_cached("SELECT record FROM indexes ORDER BY name")?;
@@ -34,16 +34,16 @@ impl Indexes for SqliteIndexes {
         }))
     }
 
-    fn put(&self, entry: IndexEntry, expected: Option<u64>) -> Answer<'_, bool> {
+    fn put(&self, entry: IndexEntry, expected: Option<u64>) -> StoreFuture<'_, bool> {
         Box::pin(self.0.write(move |connection| write(connection, &entry, expected)))
     }
 
-    fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool> {
+    fn delete(&self, name: &IndexUid, expected: u64) -> StoreFuture<'_, bool> {
         let name = name.clone();
         Box::pin(self.0.write(move |connection| erase(connection, &name, expected)))
     }
 
-    fn change(&self, changes: Vec<IndexChange>) -> Answer<'_, bool> {
+    fn change(&self, changes: Vec<IndexChange>) -> StoreFuture<'_, bool> {
         Box::pin(self.0.write(move |connection| {
             // Looked at first: a call that answers `false` has changed nothing.
             for change in &changes {

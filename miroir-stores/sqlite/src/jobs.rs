@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_store::{Answer, Claim, Job, Jobs, NewJob};
+use miroir_store::{Claim, Job, Jobs, NewJob, StoreFuture};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -39,11 +39,16 @@ fn add(connection: &Connection, jobs: &[NewJob]) -> Result<u64, Fault> {
 }
 
 impl Jobs for SqliteJobs {
-    fn put(&self, jobs: Vec<NewJob>) -> Answer<'_, u64> {
+    fn put(&self, jobs: Vec<NewJob>) -> StoreFuture<'_, u64> {
         Box::pin(self.0.write(move |connection| add(connection, &jobs)))
     }
 
-    fn claim(&self, kind: &str, now: OffsetDateTime, ttl: Duration) -> Answer<'_, Option<Job>> {
+    fn claim(
+        &self,
+        kind: &str,
+        now: OffsetDateTime,
+        ttl: Duration,
+    ) -> StoreFuture<'_, Option<Job>> {
         let kind = kind.to_owned();
         Box::pin(self.0.write(move |connection| {
             let sql = format!(
@@ -70,7 +75,7 @@ impl Jobs for SqliteJobs {
         cursor: Value,
         now: OffsetDateTime,
         ttl: Duration,
-    ) -> Answer<'_, bool> {
+    ) -> StoreFuture<'_, bool> {
         let claim = claim.clone();
         Box::pin(self.0.write(move |connection| {
             let changed = connection
@@ -89,7 +94,12 @@ impl Jobs for SqliteJobs {
         }))
     }
 
-    fn finish(&self, claim: &Claim, follow: Vec<NewJob>, now: OffsetDateTime) -> Answer<'_, bool> {
+    fn finish(
+        &self,
+        claim: &Claim,
+        follow: Vec<NewJob>,
+        now: OffsetDateTime,
+    ) -> StoreFuture<'_, bool> {
         let claim = claim.clone();
         Box::pin(self.0.write(move |connection| {
             let deleted = connection
@@ -110,7 +120,7 @@ impl Jobs for SqliteJobs {
         reason: String,
         for_good: bool,
         now: OffsetDateTime,
-    ) -> Answer<'_, bool> {
+    ) -> StoreFuture<'_, bool> {
         let claim = claim.clone();
         Box::pin(self.0.write(move |connection| {
             let changed = connection
@@ -128,7 +138,7 @@ impl Jobs for SqliteJobs {
         }))
     }
 
-    fn list(&self, kind: &str) -> Answer<'_, Vec<Job>> {
+    fn list(&self, kind: &str) -> StoreFuture<'_, Vec<Job>> {
         let kind = kind.to_owned();
         Box::pin(self.0.read(move |connection| {
             let sql = format!("SELECT {COLUMNS} FROM jobs WHERE kind = ? ORDER BY number");
@@ -138,7 +148,7 @@ impl Jobs for SqliteJobs {
         }))
     }
 
-    fn remove(&self, id: &str) -> Answer<'_, bool> {
+    fn remove(&self, id: &str) -> StoreFuture<'_, bool> {
         let id = id.to_owned();
         Box::pin(self.0.write(move |connection| {
             let deleted =

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use miroir_core::keys::ApiKey;
 use miroir_core::keys::request::Change;
-use miroir_store::{Answer, Keys};
+use miroir_store::{Keys, StoreFuture};
 use rusqlite::{Connection, OptionalExtension};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -30,7 +30,7 @@ fn insert(connection: &Connection, key: &ApiKey) -> Result<bool, Fault> {
 }
 
 impl Keys for SqliteKeys {
-    fn seed(&self, keys: Vec<ApiKey>) -> Answer<'_, bool> {
+    fn seed(&self, keys: Vec<ApiKey>) -> StoreFuture<'_, bool> {
         Box::pin(self.0.write(move |connection| {
             let mut any = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM api_keys)")?;
             if any.query_row([], |row| row.get(0))? {
@@ -43,11 +43,16 @@ impl Keys for SqliteKeys {
         }))
     }
 
-    fn insert(&self, key: ApiKey) -> Answer<'_, bool> {
+    fn insert(&self, key: ApiKey) -> StoreFuture<'_, bool> {
         Box::pin(self.0.write(move |connection| insert(connection, &key)))
     }
 
-    fn update(&self, uid: Uuid, change: Change, now: OffsetDateTime) -> Answer<'_, Option<ApiKey>> {
+    fn update(
+        &self,
+        uid: Uuid,
+        change: Change,
+        now: OffsetDateTime,
+    ) -> StoreFuture<'_, Option<ApiKey>> {
         Box::pin(self.0.write(move |connection| {
             let uid = uid.to_string();
             let record = connection
@@ -63,7 +68,7 @@ impl Keys for SqliteKeys {
         }))
     }
 
-    fn delete(&self, uid: Uuid) -> Answer<'_, bool> {
+    fn delete(&self, uid: Uuid) -> StoreFuture<'_, bool> {
         Box::pin(self.0.write(move |connection| {
             let deleted = connection
                 .prepare_cached("DELETE FROM api_keys WHERE uid = ?")?
@@ -72,7 +77,7 @@ impl Keys for SqliteKeys {
         }))
     }
 
-    fn list(&self) -> Answer<'_, Vec<ApiKey>> {
+    fn list(&self) -> StoreFuture<'_, Vec<ApiKey>> {
         Box::pin(self.0.read(|connection| {
             let mut statement = connection
                 .prepare_cached("SELECT record FROM api_keys ORDER BY created_at DESC, id DESC")?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_store::{Answer, Lease, Leases};
+use miroir_store::{Lease, Leases, StoreFuture};
 use rusqlite::OptionalExtension;
 use time::OffsetDateTime;
 
@@ -19,7 +19,7 @@ impl Leases for SqliteLeases {
         holder: &str,
         now: OffsetDateTime,
         ttl: Duration,
-    ) -> Answer<'_, Option<Lease>> {
+    ) -> StoreFuture<'_, Option<Lease>> {
         let (scope, holder) = (scope.to_owned(), holder.to_owned());
         Box::pin(self.0.write(move |connection| {
             let fence = connection
@@ -41,7 +41,7 @@ impl Leases for SqliteLeases {
         }))
     }
 
-    fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> Answer<'_, bool> {
+    fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> StoreFuture<'_, bool> {
         let lease = lease.clone();
         Box::pin(self.0.write(move |connection| {
             let renewed = connection
@@ -60,7 +60,7 @@ impl Leases for SqliteLeases {
         }))
     }
 
-    fn release(&self, lease: &Lease, now: OffsetDateTime) -> Answer<'_, bool> {
+    fn release(&self, lease: &Lease, now: OffsetDateTime) -> StoreFuture<'_, bool> {
         let lease = lease.clone();
         Box::pin(self.0.write(move |connection| {
             let released = connection

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use miroir_store::Answer;
+use miroir_store::StoreFuture;
 use miroir_store::records::{Bound, Log, Logs, Size};
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -43,7 +43,7 @@ fn trim(connection: &Connection, name: &str, key: &str, number: i64) -> Result<u
 }
 
 impl Logs for SqliteLogs {
-    fn append(&self, log: Log, key: &str, entry: String, bound: Bound) -> Answer<'_, u64> {
+    fn append(&self, log: Log, key: &str, entry: String, bound: Bound) -> StoreFuture<'_, u64> {
         let key = key.to_owned();
         Box::pin(async move {
             self.0.expect(log.feature())?;
@@ -90,7 +90,7 @@ impl Logs for SqliteLogs {
         key: &str,
         number: u64,
         limit: usize,
-    ) -> Answer<'_, Vec<(u64, String)>> {
+    ) -> StoreFuture<'_, Vec<(u64, String)>> {
         let key = key.to_owned();
         Box::pin(async move {
             self.0.expect(log.feature())?;
@@ -106,7 +106,7 @@ impl Logs for SqliteLogs {
         })
     }
 
-    fn newest(&self, log: Log, key: &str, limit: usize) -> Answer<'_, Vec<(u64, String)>> {
+    fn newest(&self, log: Log, key: &str, limit: usize) -> StoreFuture<'_, Vec<(u64, String)>> {
         let key = key.to_owned();
         Box::pin(async move {
             self.0.expect(log.feature())?;
@@ -122,7 +122,7 @@ impl Logs for SqliteLogs {
         })
     }
 
-    fn trim(&self, log: Log, key: &str, number: u64) -> Answer<'_, u64> {
+    fn trim(&self, log: Log, key: &str, number: u64) -> StoreFuture<'_, u64> {
         let key = key.to_owned();
         Box::pin(async move {
             self.0.expect(log.feature())?;
@@ -130,7 +130,7 @@ impl Logs for SqliteLogs {
         })
     }
 
-    fn size(&self, log: Log, key: &str) -> Answer<'_, Size> {
+    fn size(&self, log: Log, key: &str) -> StoreFuture<'_, Size> {
         let key = key.to_owned();
         Box::pin(async move {
             self.0.expect(log.feature())?;
@@ -151,7 +151,7 @@ impl Logs for SqliteLogs {
         })
     }
 
-    fn clear(&self, log: Log, key: &str) -> Answer<'_, ()> {
+    fn clear(&self, log: Log, key: &str) -> StoreFuture<'_, ()> {
         let key = key.to_owned();
         Box::pin(async move {
             self.0.expect(log.feature())?;

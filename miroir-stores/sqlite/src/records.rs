@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use miroir_store::Answer;
-use miroir_store::records::{Expected, Record, Records, Table, Terms};
+use miroir_store::StoreFuture;
+use miroir_store::records::{Expected, PutOptions, Record, Records, Table};
 use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -58,7 +58,7 @@ fn number(version: u64) -> Result<i64, Fault> {
 }
 
 impl Records for SqliteRecords {
-    fn get(&self, table: Table, key: &str, now: OffsetDateTime) -> Answer<'_, Option<Record>> {
+    fn get(&self, table: Table, key: &str, now: OffsetDateTime) -> StoreFuture<'_, Option<Record>> {
         let key = key.to_owned();
         Box::pin(async move {
             self.0.expect(table.feature())?;
@@ -79,7 +79,7 @@ impl Records for SqliteRecords {
         })
     }
 
-    fn list(&self, table: Table, now: OffsetDateTime) -> Answer<'_, Vec<Record>> {
+    fn list(&self, table: Table, now: OffsetDateTime) -> StoreFuture<'_, Vec<Record>> {
         Box::pin(async move {
             self.0.expect(table.feature())?;
             let read = self.0.read(move |connection| {
@@ -107,9 +107,9 @@ impl Records for SqliteRecords {
         table: Table,
         key: &str,
         value: Value,
-        terms: Terms,
+        terms: PutOptions,
         now: OffsetDateTime,
-    ) -> Answer<'_, Option<u64>> {
+    ) -> StoreFuture<'_, Option<u64>> {
         let key = key.to_owned();
         Box::pin(async move {
             self.0.expect(table.feature())?;
@@ -152,7 +152,7 @@ impl Records for SqliteRecords {
         key: &str,
         version: Option<u64>,
         now: OffsetDateTime,
-    ) -> Answer<'_, bool> {
+    ) -> StoreFuture<'_, bool> {
         let key = key.to_owned();
         Box::pin(async move {
             self.0.expect(table.feature())?;
@@ -170,7 +170,7 @@ impl Records for SqliteRecords {
         })
     }
 
-    fn count(&self, table: Table, now: OffsetDateTime) -> Answer<'_, u64> {
+    fn count(&self, table: Table, now: OffsetDateTime) -> StoreFuture<'_, u64> {
         Box::pin(async move {
             self.0.expect(table.feature())?;
             let read = self.0.read(move |connection| {
@@ -184,7 +184,7 @@ impl Records for SqliteRecords {
         })
     }
 
-    fn prune(&self, table: Table, now: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, table: Table, now: OffsetDateTime) -> StoreFuture<'_, u64> {
         Box::pin(async move {
             self.0.expect(table.feature())?;
             let write = self.0.write(move |connection| {

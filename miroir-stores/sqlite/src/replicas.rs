@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use miroir_api::{NodeId, ShardId};
-use miroir_core::view::{Stale, StaleKind};
-use miroir_store::{Answer, Replicas};
+use miroir_core::view::{CatchUp, StaleReplica};
+use miroir_store::{Replicas, StoreFuture};
 
 use crate::database::{Database, Fault};
 
@@ -17,24 +17,24 @@ fn shard(shard: Option<ShardId>) -> i64 {
 }
 
 /// The column `kind`: ordered by strength, with room between.
-fn strength(kind: StaleKind) -> i64 {
+fn strength(kind: CatchUp) -> i64 {
     match kind {
-        StaleKind::Pending => 10,
-        StaleKind::Shard => 20,
-        StaleKind::Index => 30,
-        StaleKind::Deleted => 40,
+        CatchUp::Pending => 10,
+        CatchUp::Shard => 20,
+        CatchUp::Index => 30,
+        CatchUp::Deleted => 40,
     }
 }
 
-fn kind(strength: i64) -> Result<StaleKind, Fault> {
-    [StaleKind::Pending, StaleKind::Shard, StaleKind::Index, StaleKind::Deleted]
+fn kind(strength: i64) -> Result<CatchUp, Fault> {
+    [CatchUp::Pending, CatchUp::Shard, CatchUp::Index, CatchUp::Deleted]
         .into_iter()
         .find(|kind| self::strength(*kind) == strength)
         .ok_or_else(|| format!("stale_replicas has the unknown kind {strength}").into())
 }
 
 impl Replicas for SqliteReplicas {
-    fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()> {
+    fn mark(&self, stale: Vec<StaleReplica>) -> StoreFuture<'_, ()> {
         Box::pin(self.0.write(move |connection| {
             // Generations are never given twice: a row that was cleared and marked again must not
             // meet a generation that an old repair still holds.
@@ -62,7 +62,7 @@ impl Replicas for SqliteReplicas {
         }))
     }
 
-    fn list(&self) -> Answer<'_, Vec<Stale>> {
+    fn list(&self) -> StoreFuture<'_, Vec<StaleReplica>> {
         Box::pin(self.0.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT node_id, index_uid, shard, kind, generation FROM stale_replicas
@@ -73,7 +73,7 @@ impl Replicas for SqliteReplicas {
             while let Some(row) = rows.next()? {
                 let node: String = row.get(0)?;
                 let shard: i64 = row.get(2)?;
-                stale.push(Stale {
+                stale.push(StaleReplica {
                     node: NodeId::new(&node)?,
                     index: row.get(1)?,
                     shard: if shard < 0 { None } else { Some(ShardId(u32::try_from(shard)?)) },
@@ -85,7 +85,7 @@ impl Replicas for SqliteReplicas {
         }))
     }
 
-    fn clear(&self, stale: Stale) -> Answer<'_, bool> {
+    fn clear(&self, stale: StaleReplica) -> StoreFuture<'_, bool> {
         Box::pin(self.0.write(move |connection| {
             let Ok(generation) = i64::try_from(stale.generation) else { return Ok(false) };
             let cleared = connection
@@ -98,12 +98,12 @@ impl Replicas for SqliteReplicas {
         }))
     }
 
-    fn forget_index(&self, index: &str) -> Answer<'_, ()> {
+    fn forget_index(&self, index: &str) -> StoreFuture<'_, ()> {
         let index = index.to_owned();
         Box::pin(self.0.write(move |connection| {
             connection
                 .prepare_cached("DELETE FROM stale_replicas WHERE index_uid = ? AND kind <> ?")?
-                .execute((index, strength(StaleKind::Deleted)))?;
+                .execute((index, strength(CatchUp::Deleted)))?;
             Ok(())
         }))
     }
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn strengths_follow_the_order_of_kinds() {
-        let kinds = [StaleKind::Pending, StaleKind::Shard, StaleKind::Index, StaleKind::Deleted];
+        let kinds = [CatchUp::Pending, CatchUp::Shard, CatchUp::Index, CatchUp::Deleted];
         assert!(kinds.is_sorted());
         assert!(kinds.map(strength).is_sorted_by(|a, b| a < b));
         for one in kinds {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use miroir_store::{Answer, Rules};
+use miroir_store::{Rules, StoreFuture};
 use serde_json::Value;
 
 use crate::database::Database;
@@ -11,7 +11,7 @@ use crate::database::Database;
 pub(crate) struct SqliteRules(pub(crate) Arc<Database>);
 
 impl Rules for SqliteRules {
-    fn list(&self) -> Answer<'_, Vec<(String, Value)>> {
+    fn list(&self) -> StoreFuture<'_, Vec<(String, Value)>> {
         Box::pin(self.0.read(|connection| {
             let mut statement =
                 connection.prepare_cached("SELECT uid, record FROM rules ORDER BY uid")?;
@@ -22,7 +22,7 @@ impl Rules for SqliteRules {
         }))
     }
 
-    fn put(&self, uid: String, rule: Value) -> Answer<'_, ()> {
+    fn put(&self, uid: String, rule: Value) -> StoreFuture<'_, ()> {
         Box::pin(self.0.write(move |connection| {
             connection
                 .prepare_cached(
@@ -34,14 +34,14 @@ impl Rules for SqliteRules {
         }))
     }
 
-    fn delete(&self, uid: String) -> Answer<'_, ()> {
+    fn delete(&self, uid: String) -> StoreFuture<'_, ()> {
         Box::pin(self.0.write(move |connection| {
             connection.prepare_cached("DELETE FROM rules WHERE uid = ?")?.execute([uid])?;
             Ok(())
         }))
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreFuture<'_, ()> {
         Box::pin(self.0.write(|connection| {
             connection.execute("DELETE FROM rules", [])?;
             Ok(())

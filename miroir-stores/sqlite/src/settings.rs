@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use miroir_api::NodeId;
-use miroir_store::{Answer, SettingsVersions};
+use miroir_store::{SettingsVersions, StoreFuture};
 
 use crate::database::Database;
 
@@ -11,7 +11,7 @@ use crate::database::Database;
 pub(crate) struct SqliteSettingsVersions(pub(crate) Arc<Database>);
 
 impl SettingsVersions for SqliteSettingsVersions {
-    fn set(&self, index: &str, node: &NodeId, version: u64) -> Answer<'_, ()> {
+    fn set(&self, index: &str, node: &NodeId, version: u64) -> StoreFuture<'_, ()> {
         let (index, node) = (index.to_owned(), node.clone());
         Box::pin(self.0.write(move |connection| {
             connection
@@ -27,7 +27,7 @@ impl SettingsVersions for SqliteSettingsVersions {
         }))
     }
 
-    fn list(&self, index: &str) -> Answer<'_, Vec<(NodeId, u64)>> {
+    fn list(&self, index: &str) -> StoreFuture<'_, Vec<(NodeId, u64)>> {
         let index = index.to_owned();
         Box::pin(self.0.read(move |connection| {
             let mut statement = connection.prepare_cached(
@@ -44,7 +44,7 @@ impl SettingsVersions for SqliteSettingsVersions {
         }))
     }
 
-    fn forget(&self, index: &str) -> Answer<'_, ()> {
+    fn forget(&self, index: &str) -> StoreFuture<'_, ()> {
         let index = index.to_owned();
         Box::pin(self.0.write(move |connection| {
             connection

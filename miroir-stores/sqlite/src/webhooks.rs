@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use miroir_store::{Answer, Webhook, Webhooks};
+use miroir_store::{StoreFuture, Webhook, Webhooks};
 use uuid::Uuid;
 
 use crate::database::Database;
@@ -11,7 +11,7 @@ use crate::database::Database;
 pub(crate) struct SqliteWebhooks(pub(crate) Arc<Database>);
 
 impl Webhooks for SqliteWebhooks {
-    fn list(&self) -> Answer<'_, Vec<Webhook>> {
+    fn list(&self) -> StoreFuture<'_, Vec<Webhook>> {
         Box::pin(self.0.read(|connection| {
             let mut statement =
                 connection.prepare_cached("SELECT record FROM webhooks ORDER BY uuid")?;
@@ -20,7 +20,7 @@ impl Webhooks for SqliteWebhooks {
         }))
     }
 
-    fn put(&self, hook: Webhook, most: usize) -> Answer<'_, bool> {
+    fn put(&self, hook: Webhook, most: usize) -> StoreFuture<'_, bool> {
         Box::pin(self.0.write(move |connection| {
             let written = connection
                 .prepare_cached(
@@ -38,7 +38,7 @@ impl Webhooks for SqliteWebhooks {
         }))
     }
 
-    fn delete(&self, uuid: Uuid) -> Answer<'_, bool> {
+    fn delete(&self, uuid: Uuid) -> StoreFuture<'_, bool> {
         Box::pin(self.0.write(move |connection| {
             let deleted = connection
                 .prepare_cached("DELETE FROM webhooks WHERE uuid = ?")?

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use futures_util::future::join_all;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
-use miroir_core::documents::Letters;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::documents::IdCase;
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_store::records::{FEATURES, Pin, Table, TenantMapping};
 use miroir_store::{IndexEntry, NewTask, StoreError, Stores, TaskQuery};
 use miroir_store_sqlite::{Durability, Options};
@@ -77,12 +77,12 @@ fn entry(name: &str) -> IndexEntry {
     }
 }
 
-fn stale(node: &str) -> Stale {
-    Stale {
+fn stale(node: &str) -> StaleReplica {
+    StaleReplica {
         node: NodeId::new(node).unwrap(),
         index: "movies".to_owned(),
         shard: Some(ShardId(3)),
-        kind: StaleKind::Shard,
+        kind: CatchUp::Shard,
         generation: 0,
     }
 }
@@ -230,10 +230,13 @@ async fn a_database_of_version_1_is_migrated() {
     assert_eq!(task.finished_at, Some(instant()));
     let counts: Vec<_> = stores.tasks.counts().await.unwrap().into_iter().map(|c| c.1).collect();
     assert_eq!(counts, [1, 0, 0, 1, 0]);
-    // Nobody wrote down which letters its ids have.
-    let unknown = IndexEntry { letters: Letters::any(), ..entry("movies") };
+    // Nobody wrote down the case of the letters its ids have.
+    let unknown = IndexEntry { id_case: IdCase::any(), ..entry("movies") };
     assert_eq!(stores.indexes.list().await.unwrap(), [unknown]);
-    assert_eq!(stores.replicas.list().await.unwrap(), [Stale { generation: 1, ..stale("n1") }]);
+    assert_eq!(
+        stores.replicas.list().await.unwrap(),
+        [StaleReplica { generation: 1, ..stale("n1") }]
+    );
     let versions = stores.settings_versions.list("movies").await.unwrap();
     assert_eq!(versions, [(NodeId::new("n1").unwrap(), 3)]);
     assert_eq!(stores.tasks.insert(new_task("movies")).await.unwrap().uid, TaskUid(7));

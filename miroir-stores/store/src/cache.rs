@@ -10,13 +10,14 @@
 //! happened costs as much as asking it for the task, so with such a store there is nothing to keep.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use miroir_api::TaskUid;
 use miroir_api::meili::TaskStatus;
+use miroir_core::lock::Lock;
 use time::OffsetDateTime;
 
-use super::{Answer, NewTask, TaskPage, TaskQuery, TaskRecord, Tasks};
+use super::{NewTask, StoreFuture, TaskPage, TaskQuery, TaskRecord, Tasks};
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -30,17 +31,17 @@ struct Kept {
 pub struct CachedTasks {
     inner: Arc<dyn Tasks>,
     size: usize,
-    kept: Mutex<Kept>,
+    kept: Lock<Kept>,
 }
 
 impl CachedTasks {
     /// Keeps at most `size` finished tasks of this store.
     pub fn new(inner: Arc<dyn Tasks>, size: usize) -> Self {
-        Self { inner, size, kept: Mutex::default() }
+        Self { inner, size, kept: Lock::default() }
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Kept) -> T) -> T {
-        f(&mut self.kept.lock().expect("no panic holds this lock"))
+        f(&mut self.kept.lock())
     }
 
     fn keep(&self, task: &TaskRecord) {
@@ -72,11 +73,11 @@ impl CachedTasks {
 }
 
 impl Tasks for CachedTasks {
-    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
         self.inner.insert(task)
     }
 
-    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+    fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             // Out first: a reader in between asks the store.
             self.with(|kept| kept.tasks.remove(&task.uid));
@@ -84,7 +85,7 @@ impl Tasks for CachedTasks {
         })
     }
 
-    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+    fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
         Box::pin(async move {
             if let Some(task) = self.with(|kept| kept.tasks.get(&uid).cloned()) {
                 return Ok(Some(task));
@@ -97,15 +98,15 @@ impl Tasks for CachedTasks {
         })
     }
 
-    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+    fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage> {
         self.inner.list(query)
     }
 
-    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+    fn uids(&self, query: TaskQuery) -> StoreFuture<'_, Vec<u32>> {
         self.inner.uids(query)
     }
 
-    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+    fn remove(&self, uids: Vec<u32>) -> StoreFuture<'_, Vec<TaskRecord>> {
         Box::pin(async move {
             let removed = self.inner.remove(uids).await?;
             self.with(|kept| {
@@ -119,7 +120,7 @@ impl Tasks for CachedTasks {
         })
     }
 
-    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             self.inner.swap_indexes(first, second, before).await?;
             self.with(|kept| *kept = Kept::default());
@@ -127,19 +128,19 @@ impl Tasks for CachedTasks {
         })
     }
 
-    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+    fn unfinished(&self) -> StoreFuture<'_, Vec<TaskRecord>> {
         self.inner.unfinished()
     }
 
-    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+    fn counts(&self) -> StoreFuture<'_, Vec<(TaskStatus, u64)>> {
         self.inner.counts()
     }
 
-    fn index_names(&self) -> Answer<'_, Vec<String>> {
+    fn index_names(&self) -> StoreFuture<'_, Vec<String>> {
         self.inner.index_names()
     }
 
-    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, finished_before: OffsetDateTime) -> StoreFuture<'_, u64> {
         Box::pin(async move {
             let pruned = self.inner.prune(finished_before).await?;
             self.with(|kept| {

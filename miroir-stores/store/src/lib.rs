@@ -14,7 +14,7 @@ pub mod task_state;
 mod types;
 pub mod watched;
 
-use miroir_core::view::Stale;
+use miroir_core::view::StaleReplica;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,121 +63,126 @@ pub enum StoreError {
 }
 
 /// Result of a store call.
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The task registry. Allocates the integer uids clients see.
 pub trait Tasks: Send + Sync + fmt::Debug {
     /// Allocates the next uid and inserts the task, in one step. Uids are unique, start at 0 and
     /// grow by one.
-    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord>;
+    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord>;
     /// Replaces a task, whole but for its index, which only [`Tasks::swap_indexes`] changes: who
     /// advances a task does not undo a swap of names meanwhile. Nothing happens if it does not exist.
-    fn update(&self, task: TaskRecord) -> Answer<'_, ()>;
+    fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()>;
     /// One task.
-    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>>;
+    fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>>;
     /// Tasks that match, newest first unless `reverse`; see [`TaskQuery`].
-    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage>;
+    fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage>;
     /// Uids of all tasks that match, ascending, whatever `from`, `limit` and `reverse` say.
-    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>>;
+    fn uids(&self, query: TaskQuery) -> StoreFuture<'_, Vec<u32>>;
     /// Forgets those of these tasks that are terminal, in one step, and answers them as they were,
     /// by uid. Their uids are not given again.
-    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>>;
+    fn remove(&self, uids: Vec<u32>) -> StoreFuture<'_, Vec<TaskRecord>>;
     /// Exchanges two names in every task before `before`, in one step; see [`TaskRecord::rename`].
-    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()>;
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> StoreFuture<'_, ()>;
     /// All tasks that are not terminal, oldest first.
-    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>>;
+    fn unfinished(&self) -> StoreFuture<'_, Vec<TaskRecord>>;
     /// The names of the indexes that tasks are about, in order.
-    fn index_names(&self) -> Answer<'_, Vec<String>>;
+    fn index_names(&self) -> StoreFuture<'_, Vec<String>>;
     /// How many tasks have each status.
-    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>>;
+    fn counts(&self) -> StoreFuture<'_, Vec<(TaskStatus, u64)>>;
     /// Forgets terminal tasks that finished before the instant; returns how many.
-    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64>;
+    fn prune(&self, finished_before: OffsetDateTime) -> StoreFuture<'_, u64>;
 }
 
 /// The index catalogue.
 pub trait Indexes: Send + Sync + fmt::Debug {
     /// One entry, by client-visible name.
-    fn get(&self, name: &IndexUid) -> Answer<'_, Option<IndexEntry>>;
+    fn get(&self, name: &IndexUid) -> StoreFuture<'_, Option<IndexEntry>>;
     /// All entries, by name.
-    fn list(&self) -> Answer<'_, Vec<IndexEntry>>;
+    fn list(&self) -> StoreFuture<'_, Vec<IndexEntry>>;
     /// Compare-and-set: writes the entry if the stored `version` is `expected` (`None`: there is no
     /// entry). The stored version becomes `entry.version`. Returns whether it was written.
-    fn put(&self, entry: IndexEntry, expected: Option<u64>) -> Answer<'_, bool>;
+    fn put(&self, entry: IndexEntry, expected: Option<u64>) -> StoreFuture<'_, bool>;
     /// Deletes the entry if its version is `expected`. Returns whether it did.
-    fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool>;
+    fn delete(&self, name: &IndexUid, expected: u64) -> StoreFuture<'_, bool>;
     /// Several changes as by `put` and `delete`, all or nothing: none is made unless every entry has
     /// the version it is expected to have. Returns whether they were made.
-    fn change(&self, changes: Vec<IndexChange>) -> Answer<'_, bool>;
+    fn change(&self, changes: Vec<IndexChange>) -> StoreFuture<'_, bool>;
 }
 
 /// Replicas that missed something and must not be read until they caught up.
 pub trait Replicas: Send + Sync + fmt::Debug {
     /// Remembers, all or nothing. A stronger kind replaces a weaker one for the same key
     /// (`node`, `index`, `shard`); marking again raises the row's `generation`.
-    fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()>;
+    fn mark(&self, stale: Vec<StaleReplica>) -> StoreFuture<'_, ()>;
     /// Everything remembered, ordered by node, index, shard.
-    fn list(&self) -> Answer<'_, Vec<Stale>>;
+    fn list(&self) -> StoreFuture<'_, Vec<StaleReplica>>;
     /// Forgets one row if its generation is still the given one. Returns whether it did, so that a
     /// repair that raced with a new miss does not clear it.
-    fn clear(&self, stale: Stale) -> Answer<'_, bool>;
-    /// Forgets everything about an index, for all nodes, except [`miroir_core::view::StaleKind::Deleted`] rows.
-    fn forget_index(&self, index: &str) -> Answer<'_, ()>;
+    fn clear(&self, stale: StaleReplica) -> StoreFuture<'_, bool>;
+    /// Forgets everything about an index, for all nodes, except [`miroir_core::view::CatchUp::Deleted`] rows.
+    fn forget_index(&self, index: &str) -> StoreFuture<'_, ()>;
 }
 
 /// Which settings version each node is known to have.
 pub trait SettingsVersions: Send + Sync + fmt::Debug {
     /// Records a verified version for one node of one physical index. Never goes backwards.
-    fn set(&self, index: &str, node: &NodeId, version: u64) -> Answer<'_, ()>;
+    fn set(&self, index: &str, node: &NodeId, version: u64) -> StoreFuture<'_, ()>;
     /// Versions of all nodes of one physical index, by node.
-    fn list(&self, index: &str) -> Answer<'_, Vec<(NodeId, u64)>>;
+    fn list(&self, index: &str) -> StoreFuture<'_, Vec<(NodeId, u64)>>;
     /// Forgets an index.
-    fn forget(&self, index: &str) -> Answer<'_, ()>;
+    fn forget(&self, index: &str) -> StoreFuture<'_, ()>;
 }
 
 /// API keys. Their secrets are derived, never stored.
 pub trait Keys: Send + Sync + fmt::Debug {
     /// Inserts all of these if there is no key at all, in one step. Returns whether it did.
-    fn seed(&self, keys: Vec<ApiKey>) -> Answer<'_, bool>;
+    fn seed(&self, keys: Vec<ApiKey>) -> StoreFuture<'_, bool>;
     /// Inserts the key if none has its uid, in one step. Returns whether it did.
-    fn insert(&self, key: ApiKey) -> Answer<'_, bool>;
+    fn insert(&self, key: ApiKey) -> StoreFuture<'_, bool>;
     /// Changes what a key is called and when it was updated, in one step with reading it, so that
     /// of two changes none is lost. The key as it is then; `None` if there is none.
-    fn update(&self, uid: Uuid, change: Change, now: OffsetDateTime) -> Answer<'_, Option<ApiKey>>;
+    fn update(
+        &self,
+        uid: Uuid,
+        change: Change,
+        now: OffsetDateTime,
+    ) -> StoreFuture<'_, Option<ApiKey>>;
     /// Deletes a key. Returns whether there was one.
-    fn delete(&self, uid: Uuid) -> Answer<'_, bool>;
+    fn delete(&self, uid: Uuid) -> StoreFuture<'_, bool>;
     /// All keys, newest first: by `created_at`, and of the same instant the one inserted last.
-    fn list(&self) -> Answer<'_, Vec<ApiKey>>;
+    fn list(&self) -> StoreFuture<'_, Vec<ApiKey>>;
 }
 
 /// Experimental features as clients set them, so that a node that missed the change gets them.
 pub trait Features: Send + Sync + fmt::Debug {
     /// Everything set so far, by name.
-    fn list(&self) -> Answer<'_, Vec<(String, bool)>>;
+    fn list(&self) -> StoreFuture<'_, Vec<(String, bool)>>;
     /// Sets these and leaves the others, all or nothing. The last of two concurrent calls stays.
-    fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()>;
+    fn set(&self, features: Vec<(String, bool)>) -> StoreFuture<'_, ()>;
 }
 
 /// Search rules, each a JSON object as clients see it.
 pub trait Rules: Send + Sync + fmt::Debug {
     /// All of them, by uid.
-    fn list(&self) -> Answer<'_, Vec<(String, serde_json::Value)>>;
+    fn list(&self) -> StoreFuture<'_, Vec<(String, serde_json::Value)>>;
     /// Inserts or replaces one. The last of two concurrent calls stays.
-    fn put(&self, uid: String, rule: serde_json::Value) -> Answer<'_, ()>;
+    fn put(&self, uid: String, rule: serde_json::Value) -> StoreFuture<'_, ()>;
     /// Deletes one, if there is one.
-    fn delete(&self, uid: String) -> Answer<'_, ()>;
+    fn delete(&self, uid: String) -> StoreFuture<'_, ()>;
     /// Deletes all of them.
-    fn clear(&self) -> Answer<'_, ()>;
+    fn clear(&self) -> StoreFuture<'_, ()>;
 }
 
 /// Where to tell of finished tasks.
 pub trait Webhooks: Send + Sync + fmt::Debug {
     /// All of them, by uuid.
-    fn list(&self) -> Answer<'_, Vec<Webhook>>;
+    fn list(&self) -> StoreFuture<'_, Vec<Webhook>>;
     /// Inserts or replaces one, in one step with counting: not if it is new and there are `most`
     /// already. Returns whether it was written.
-    fn put(&self, hook: Webhook, most: usize) -> Answer<'_, bool>;
+    fn put(&self, hook: Webhook, most: usize) -> StoreFuture<'_, bool>;
     /// Deletes one. Returns whether there was one.
-    fn delete(&self, uuid: Uuid) -> Answer<'_, bool>;
+    fn delete(&self, uuid: Uuid) -> StoreFuture<'_, bool>;
 }
 
 /// Leases: what one of several processes does at a time.
@@ -200,12 +205,12 @@ pub trait Leases: Send + Sync + fmt::Debug {
         holder: &str,
         now: OffsetDateTime,
         ttl: Duration,
-    ) -> Answer<'_, Option<Lease>>;
+    ) -> StoreFuture<'_, Option<Lease>>;
     /// Prolongs a lease to `ttl` from now if it is in force, in one step. Returns whether it was: one
     /// that ended is not revived, even if nobody took it.
-    fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> Answer<'_, bool>;
+    fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> StoreFuture<'_, bool>;
     /// Ends a lease if it is in force, in one step. Returns whether it was.
-    fn release(&self, lease: &Lease, now: OffsetDateTime) -> Answer<'_, bool>;
+    fn release(&self, lease: &Lease, now: OffsetDateTime) -> StoreFuture<'_, bool>;
 }
 
 /// The pods of one deployment: who is there, and how far each has read.
@@ -217,17 +222,18 @@ pub trait Pods: Send + Sync + fmt::Debug {
     /// Says that a pod is there, in one step with reading who else is. Its word counts for `ttl`
     /// if it has seen the newest epoch; otherwise what is left of its last word does, so that a pod
     /// that cannot follow delays the others for a bounded time.
-    fn report(&self, pod: PodReport, now: OffsetDateTime, ttl: Duration) -> Answer<'_, Roster>;
+    fn report(&self, pod: PodReport, now: OffsetDateTime, ttl: Duration)
+    -> StoreFuture<'_, Roster>;
     /// The newest epoch, and the pods whose word still counts, by name.
-    fn roster(&self, now: OffsetDateTime) -> Answer<'_, Roster>;
+    fn roster(&self, now: OffsetDateTime) -> StoreFuture<'_, Roster>;
     /// Raises the epoch by one; returns the new one.
-    fn raise(&self) -> Answer<'_, u64>;
+    fn bump_epoch(&self) -> StoreFuture<'_, u64>;
     /// Takes back a pod's word.
-    fn leave(&self, name: &str) -> Answer<'_, ()>;
+    fn leave(&self, name: &str) -> StoreFuture<'_, ()>;
     /// Leaves a note for whoever leads. Anybody may.
-    fn note(&self, note: serde_json::Value) -> Answer<'_, ()>;
+    fn note(&self, note: serde_json::Value) -> StoreFuture<'_, ()>;
     /// Takes all notes, oldest first, in one step: each is taken once.
-    fn take_notes(&self) -> Answer<'_, Vec<serde_json::Value>>;
+    fn take_notes(&self) -> StoreFuture<'_, Vec<serde_json::Value>>;
 }
 
 /// Queues of work that any pod may do, a job at a time.
@@ -238,10 +244,11 @@ pub trait Pods: Send + Sync + fmt::Debug {
 pub trait Jobs: Send + Sync + fmt::Debug {
     /// Adds jobs in their order, all or nothing. A job whose id is there already stays as it is.
     /// Returns how many were new.
-    fn put(&self, jobs: Vec<NewJob>) -> Answer<'_, u64>;
+    fn put(&self, jobs: Vec<NewJob>) -> StoreFuture<'_, u64>;
     /// Claims the oldest job of a queue that nobody has claimed and that did not fail, in one step;
     /// if there is none, the one whose claim ran out first.
-    fn claim(&self, kind: &str, now: OffsetDateTime, ttl: Duration) -> Answer<'_, Option<Job>>;
+    fn claim(&self, kind: &str, now: OffsetDateTime, ttl: Duration)
+    -> StoreFuture<'_, Option<Job>>;
     /// Prolongs a claim to `ttl` from now and remembers how far the work has come, in one step.
     /// Returns whether the claim still counted.
     fn advance(
@@ -250,10 +257,15 @@ pub trait Jobs: Send + Sync + fmt::Debug {
         cursor: serde_json::Value,
         now: OffsetDateTime,
         ttl: Duration,
-    ) -> Answer<'_, bool>;
+    ) -> StoreFuture<'_, bool>;
     /// Takes a job out of its queue and adds what follows from it, as by `put`, in one step. Answers
     /// whether the claim still counted; nothing is added otherwise.
-    fn finish(&self, claim: &Claim, follow: Vec<NewJob>, now: OffsetDateTime) -> Answer<'_, bool>;
+    fn finish(
+        &self,
+        claim: &Claim,
+        follow: Vec<NewJob>,
+        now: OffsetDateTime,
+    ) -> StoreFuture<'_, bool>;
     /// Gives a job back, to be tried again from where it is; or, with `for_good`, never again: then
     /// it stays, with the reason. Returns whether the claim still counted.
     fn fail(
@@ -262,41 +274,41 @@ pub trait Jobs: Send + Sync + fmt::Debug {
         reason: String,
         for_good: bool,
         now: OffsetDateTime,
-    ) -> Answer<'_, bool>;
+    ) -> StoreFuture<'_, bool>;
     /// All jobs of a queue, oldest first, failed ones included.
-    fn list(&self, kind: &str) -> Answer<'_, Vec<Job>>;
+    fn list(&self, kind: &str) -> StoreFuture<'_, Vec<Job>>;
     /// Takes a job out, whatever its state. Returns whether there was one.
-    fn remove(&self, id: &str) -> Answer<'_, bool>;
+    fn remove(&self, id: &str) -> StoreFuture<'_, bool>;
 }
 
 /// What a backend returns.
 #[derive(Clone, Debug)]
 pub struct Stores {
-    /// Task registry.
+    /// Tasks that clients see, and what nodes do of them.
     pub tasks: Arc<dyn Tasks>,
-    /// Index catalogue.
+    /// The catalogue: which indexes there are, and under which names.
     pub indexes: Arc<dyn Indexes>,
-    /// Stale replicas.
+    /// Replicas that must not be read until they caught up.
     pub replicas: Arc<dyn Replicas>,
-    /// Settings versions.
+    /// Which version of its settings each node has.
     pub settings_versions: Arc<dyn SettingsVersions>,
-    /// API keys.
+    /// API keys; their secrets are derived, never stored.
     pub keys: Arc<dyn Keys>,
-    /// Experimental features.
+    /// Experimental features as clients set them.
     pub features: Arc<dyn Features>,
-    /// Search rules.
+    /// Dynamic search rules as clients set them.
     pub rules: Arc<dyn Rules>,
-    /// Webhooks.
+    /// Where finished tasks are posted to.
     pub webhooks: Arc<dyn Webhooks>,
-    /// Leases.
+    /// Who of several pods does what alone.
     pub leases: Arc<dyn Leases>,
-    /// Queues.
+    /// Queues of long work that is cut into jobs.
     pub jobs: Arc<dyn Jobs>,
-    /// Pods.
+    /// The pods that are there, and how far each has read.
     pub pods: Arc<dyn Pods>,
     /// What changes carry with them, where a backend checks it.
     pub fence: Arc<Fence>,
-    /// Rate limits.
+    /// Token buckets of rate limits.
     pub buckets: Arc<dyn records::Buckets>,
     /// Names that stand for indexes.
     pub aliases: Arc<dyn records::Aliases>,
@@ -304,18 +316,18 @@ pub struct Stores {
     pub sessions: Arc<dyn records::Sessions>,
     /// Answers to writes with a key.
     pub idempotency: Arc<dyn records::Idempotency>,
-    /// Canaries.
+    /// Canaries and their last runs.
     pub canaries: Arc<dyn records::Canaries>,
-    /// Cursors of sinks.
+    /// How far each sink of changes has read.
     pub cursors: Arc<dyn records::Cursors>,
     /// Tenants of API keys.
     pub tenants: Arc<dyn records::Tenants>,
-    /// Rollover policies.
+    /// Policies by which an alias moves on to a new index.
     pub rollovers: Arc<dyn records::Rollovers>,
-    /// Search pages.
+    /// Configurations and keys of search pages.
     pub search_ui: Arc<dyn records::SearchUi>,
-    /// Sessions of the console.
+    /// Sessions of the console, and failed logins.
     pub admin_sessions: Arc<dyn records::AdminSessions>,
-    /// Changes that wait for sinks.
+    /// Changes that a sink has not taken yet.
     pub overflow: Arc<dyn records::Overflow>,
 }

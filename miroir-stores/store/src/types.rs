@@ -10,16 +10,16 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::task_state::{self, TaskProtocol};
-use miroir_core::documents::Letters;
+use miroir_core::documents::IdCase;
 
 /// A task on one node that belongs to a task of Miroir.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeTask {
-    /// The node.
+    /// Id of the node that carries it out.
     pub node: NodeId,
     /// Its task's uid; `None` while the acknowledgement is outstanding or when it never came.
     pub uid: Option<u32>,
-    /// Last status seen.
+    /// Status when the node was last asked.
     pub status: TaskStatus,
     /// Documents it deleted, once known.
     #[serde(default)]
@@ -27,7 +27,7 @@ pub struct NodeTask {
     /// The node's own details, where they become part of Miroir's.
     #[serde(default)]
     pub details: Option<Map<String, Value>>,
-    /// Why it failed.
+    /// The node's error, if the task failed there.
     #[serde(default)]
     pub error: Option<ApiError>,
     /// Set when the node no longer counts for this task: it missed the write or lost its queue.
@@ -61,19 +61,19 @@ pub struct NewTask {
     pub index: Option<String>,
     /// Name of the index on the nodes.
     pub physical: Option<String>,
-    /// What it does.
+    /// What the task does, as clients see it in `type`.
     pub kind: TaskKind,
     /// First status: `Enqueued`, or a terminal one for tasks that are decided at once.
     pub status: TaskStatus,
     /// Details as far as they are known.
     pub details: Option<Map<String, Value>>,
-    /// Why it failed, if it did.
+    /// Error of a task that is stored as failed.
     pub error: Option<ApiError>,
-    /// When it was accepted.
+    /// When Miroir accepted it; `enqueuedAt`.
     pub enqueued_at: OffsetDateTime,
-    /// The client's own words.
+    /// `customMetadata`: the client's own text, shown with the task.
     pub custom_metadata: Option<String>,
-    /// What is outstanding on nodes.
+    /// The tasks of nodes that it waits for.
     pub nodes: Vec<NodeTask>,
     /// What survives a restart of the process that carries it out.
     pub protocol: TaskProtocol,
@@ -104,34 +104,34 @@ impl NewTask {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct TaskRecord {
-    /// Uid.
+    /// `uid`: from 0, growing by one with every task.
     pub uid: TaskUid,
     /// Client-visible index name, if the task is about one index.
     pub index: Option<String>,
     /// Name of the index on the nodes.
     pub physical: Option<String>,
-    /// What it does.
+    /// What the task does, as clients see it in `type`.
     pub kind: TaskKind,
-    /// Status.
+    /// Status over all nodes, as clients see it.
     pub status: TaskStatus,
     /// Details as far as they are known.
     pub details: Option<Map<String, Value>>,
-    /// Why it failed.
+    /// Error of a failed task, as clients see it.
     pub error: Option<ApiError>,
     /// The cancelation that canceled it.
     pub canceled_by: Option<TaskUid>,
-    /// When it was accepted.
+    /// When Miroir accepted it; `enqueuedAt`.
     #[serde(with = "time::serde::rfc3339")]
     pub enqueued_at: OffsetDateTime,
-    /// When the first node began.
+    /// When the first node began with it; `None` before.
     #[serde(with = "time::serde::rfc3339::option")]
     pub started_at: Option<OffsetDateTime>,
-    /// When the last node ended.
+    /// When the last node ended it; `None` before.
     #[serde(with = "time::serde::rfc3339::option")]
     pub finished_at: Option<OffsetDateTime>,
-    /// The client's own words.
+    /// `customMetadata`: the client's own text, shown with the task.
     pub custom_metadata: Option<String>,
-    /// What happens on nodes.
+    /// The tasks of nodes that it waits for, with what they said last.
     pub nodes: Vec<NodeTask>,
     /// What survives a restart of the process that carries it out.
     #[serde(default, deserialize_with = "task_state::unread")]
@@ -241,9 +241,9 @@ fn exchanged(name: String, first: &str, second: &str) -> String {
 /// Where to tell of finished tasks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhook {
-    /// Who it is.
+    /// Id that clients name it by.
     pub uuid: Uuid,
-    /// Where tasks are sent to.
+    /// URL that finished tasks are posted to.
     pub url: String,
     /// Headers of the request, by name as the client wrote it.
     pub headers: BTreeMap<String, String>,
@@ -252,35 +252,35 @@ pub struct Webhook {
 /// Which tasks to list. `None` means no restriction. Bounds are exclusive.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskQuery {
-    /// At most this many.
+    /// Tasks on the page at most; 0 returns totals only.
     pub limit: usize,
     /// Begin at this uid, inclusive.
     pub from: Option<TaskUid>,
-    /// Oldest first.
+    /// Oldest first; newest first without.
     pub reverse: bool,
-    /// Only these.
+    /// Uids of tasks; others are left out.
     pub uids: Option<BTreeSet<u32>>,
     /// Only tasks of these batches.
     pub batches: Option<BTreeSet<u32>>,
-    /// Only these statuses.
+    /// Statuses; tasks of others are left out.
     pub statuses: Option<Vec<TaskStatus>>,
-    /// Only these kinds.
+    /// Kinds; tasks of others are left out.
     pub kinds: Option<Vec<TaskKind>>,
-    /// Only these indexes.
+    /// Names of indexes as clients see them; tasks about none of them are left out.
     pub indexes: Option<BTreeSet<String>>,
-    /// Only tasks canceled by these.
+    /// Uids of cancelations; tasks that none of them canceled are left out.
     pub canceled_by: Option<BTreeSet<u32>>,
-    /// Enqueued after.
+    /// Enqueued after this instant.
     pub after_enqueued: Option<OffsetDateTime>,
-    /// Enqueued before.
+    /// Enqueued before this instant.
     pub before_enqueued: Option<OffsetDateTime>,
-    /// Started after.
+    /// Started after this instant; those that have not started are left out.
     pub after_started: Option<OffsetDateTime>,
-    /// Started before.
+    /// Started before this instant; those that have not started are left out.
     pub before_started: Option<OffsetDateTime>,
-    /// Finished after.
+    /// Finished after this instant; those that have not finished are left out.
     pub after_finished: Option<OffsetDateTime>,
-    /// Finished before.
+    /// Finished before this instant; those that have not finished are left out.
     pub before_finished: Option<OffsetDateTime>,
 }
 
@@ -324,25 +324,25 @@ pub struct TaskPage {
     pub tasks: Vec<TaskRecord>,
     /// All that match, ignoring `from` and `limit`.
     pub total: u64,
-    /// Where the next page begins.
+    /// Uid with which the next page begins; `None` on the last page.
     pub next: Option<TaskUid>,
 }
 
 /// One index of the catalogue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IndexEntry {
-    /// Name clients use.
+    /// Name by which clients know it, the key of the catalogue.
     pub name: IndexUid,
-    /// Name on the nodes.
+    /// Name on the nodes; a swap or rename leaves it as it is.
     pub physical: String,
-    /// S: fixed when the index is created.
+    /// Number of shards, at least 1; fixed when the index is created.
     pub shards: u32,
-    /// Primary key, once known.
+    /// Primary key; `None` until the first documents or the client name one.
     pub primary_key: Option<String>,
-    /// When it was created.
+    /// `createdAt`, as clients see it.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When it last changed.
+    /// `updatedAt`, as clients see it.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
     /// Committed settings version, from 0.
@@ -361,10 +361,10 @@ pub struct IndexEntry {
     /// Hash of the committed settings as nodes show them, in hexadecimal, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings_hash: Option<String>,
-    /// The letters its ids have had.
-    #[serde(default = "Letters::any", skip_serializing_if = "Letters::is_any")]
-    pub letters: Letters,
-    /// For compare-and-set.
+    /// Case of the letters that ids have had; both where nobody watched. Stored as `letters`.
+    #[serde(rename = "letters", default = "IdCase::any", skip_serializing_if = "IdCase::is_any")]
+    pub id_case: IdCase,
+    /// Grows by one with every change; compared by `put` and `change`.
     pub version: u64,
 }
 
@@ -384,7 +384,7 @@ impl IndexEntry {
             making: false,
             committed_by: None,
             settings_hash: None,
-            letters: Letters::NONE,
+            id_case: IdCase::NONE,
             version: 0,
         }
     }
@@ -393,7 +393,7 @@ impl IndexEntry {
 /// One of several changes of the catalogue that are made together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IndexChange {
-    /// Whose entry.
+    /// Name of the entry that changes.
     pub name: IndexUid,
     /// Its version now; `None`: there is no entry.
     pub expected: Option<u64>,
@@ -417,20 +417,20 @@ pub struct Lease {
 pub struct NewJob {
     /// Names the job: a second one of the same id is not taken.
     pub id: String,
-    /// Which queue.
+    /// Name of the queue.
     pub kind: String,
-    /// What is to be done.
+    /// What is to be done; opaque to the store.
     pub payload: serde_json::Value,
 }
 
 /// A job of a queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Its id.
+    /// Id, unique over all queues.
     pub id: String,
-    /// Which queue.
+    /// Name of the queue.
     pub kind: String,
-    /// What is to be done.
+    /// What is to be done; opaque to the store.
     pub payload: serde_json::Value,
     /// How far somebody has come with it; `null` at first.
     pub cursor: serde_json::Value,
@@ -443,9 +443,9 @@ pub struct Job {
 /// The right to work on a job for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The job's id.
+    /// Id of the claimed job.
     pub id: String,
-    /// The attempt it is.
+    /// [`Job::attempt`] when it was claimed: a later claim has a higher one.
     pub attempt: u64,
 }
 
@@ -476,7 +476,7 @@ pub struct PodReport {
 /// Who is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
-    /// The newest epoch.
+    /// Newest epoch; a pod that has seen an older one is behind.
     pub epoch: u64,
     /// Pods whose word still counts, by name.
     pub pods: Vec<PodReport>,

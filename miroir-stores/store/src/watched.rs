@@ -1,22 +1,23 @@
 //! The task registry with an ear for tasks that finish, for webhooks.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use miroir_api::TaskUid;
 use miroir_api::meili::TaskStatus;
+use miroir_core::lock::Lock;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use super::{Answer, NewTask, TaskPage, TaskQuery, TaskRecord, Tasks};
+use super::{NewTask, StoreFuture, TaskPage, TaskQuery, TaskRecord, Tasks};
 
 /// Tasks that finished and that webhooks are yet to be told of. Kept in memory: what is in it when the
 /// process ends is not told, as with one node.
 #[derive(Debug, Default)]
 pub struct Outbox {
     wanted: AtomicBool,
-    uids: Mutex<BTreeSet<TaskUid>>,
+    uids: Lock<BTreeSet<TaskUid>>,
     changed: Notify,
 }
 
@@ -25,13 +26,13 @@ impl Outbox {
     pub fn want(&self, wanted: bool) {
         self.wanted.store(wanted, Ordering::Relaxed);
         if !wanted {
-            self.uids.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.uids.lock().clear();
         }
     }
 
     fn add(&self, uid: TaskUid) {
         if self.wanted.load(Ordering::Relaxed) {
-            self.uids.lock().unwrap_or_else(PoisonError::into_inner).insert(uid);
+            self.uids.lock().insert(uid);
             self.changed.notify_one();
         }
     }
@@ -40,7 +41,7 @@ impl Outbox {
     pub async fn take(&self) -> Vec<TaskUid> {
         loop {
             let uids = {
-                let mut uids = self.uids.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut uids = self.uids.lock();
                 std::mem::take(&mut *uids)
             };
             if !uids.is_empty() {
@@ -66,7 +67,7 @@ impl Watched {
 }
 
 impl Tasks for Watched {
-    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
         Box::pin(async move {
             let record = self.inner.insert(task).await?;
             if record.status.is_terminal() {
@@ -77,7 +78,7 @@ impl Tasks for Watched {
     }
 
     /// Nobody changes a task that is over, so one that is now has just finished.
-    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+    fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let finished = task.status.is_terminal().then_some(task.uid);
             self.inner.update(task).await?;
@@ -88,39 +89,39 @@ impl Tasks for Watched {
         })
     }
 
-    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+    fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
         self.inner.get(uid)
     }
 
-    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+    fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage> {
         self.inner.list(query)
     }
 
-    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+    fn uids(&self, query: TaskQuery) -> StoreFuture<'_, Vec<u32>> {
         self.inner.uids(query)
     }
 
-    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+    fn remove(&self, uids: Vec<u32>) -> StoreFuture<'_, Vec<TaskRecord>> {
         self.inner.remove(uids)
     }
 
-    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> StoreFuture<'_, ()> {
         self.inner.swap_indexes(first, second, before)
     }
 
-    fn index_names(&self) -> Answer<'_, Vec<String>> {
+    fn index_names(&self) -> StoreFuture<'_, Vec<String>> {
         self.inner.index_names()
     }
 
-    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+    fn unfinished(&self) -> StoreFuture<'_, Vec<TaskRecord>> {
         self.inner.unfinished()
     }
 
-    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+    fn counts(&self) -> StoreFuture<'_, Vec<(TaskStatus, u64)>> {
         self.inner.counts()
     }
 
-    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, finished_before: OffsetDateTime) -> StoreFuture<'_, u64> {
         self.inner.prune(finished_before)
     }
 }

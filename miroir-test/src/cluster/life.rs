@@ -10,10 +10,10 @@ use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
 use miroir_core::keys::ApiKey;
 use miroir_core::keys::request::Change;
-use miroir_core::view::Stale;
+use miroir_core::view::StaleReplica;
 use miroir_store::{
-    Answer, Features, Fence, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask,
-    PodReport, Pods, Replicas, Roster, Rules, SettingsVersions, StoreError, Stores, TaskPage,
+    Features, Fence, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask, PodReport,
+    Pods, Replicas, Roster, Rules, SettingsVersions, StoreError, StoreFuture, Stores, TaskPage,
     TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
 };
 use std::sync::Arc;
@@ -134,8 +134,8 @@ impl Life {
 
     fn guard<'a, T: Send + 'a>(
         &'a self,
-        call: impl FnOnce() -> Answer<'a, T> + Send + 'a,
-    ) -> Answer<'a, T> {
+        call: impl FnOnce() -> StoreFuture<'a, T> + Send + 'a,
+    ) -> StoreFuture<'a, T> {
         Box::pin(async move {
             self.goes_on().await;
             if *self.dead.borrow() {
@@ -148,8 +148,8 @@ impl Life {
     /// As `guard`, for what only a leader may do.
     fn change<'a, T: Send + 'a>(
         &'a self,
-        call: impl FnOnce() -> Answer<'a, T> + Send + 'a,
-    ) -> Answer<'a, T> {
+        call: impl FnOnce() -> StoreFuture<'a, T> + Send + 'a,
+    ) -> StoreFuture<'a, T> {
         let fence = self.fence.current();
         self.guard(move || {
             let newest = self.common.newest.load(Ordering::Relaxed);
@@ -191,49 +191,49 @@ struct Mortal<T: ?Sized> {
 }
 
 impl Tasks for Mortal<dyn Tasks> {
-    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
         self.life.change(move || self.inner.insert(task))
     }
-    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+    fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
         self.life.change(move || self.inner.update(task))
     }
-    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+    fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
         self.life.guard(move || self.inner.get(uid))
     }
-    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+    fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage> {
         self.life.guard(move || self.inner.list(query))
     }
-    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+    fn uids(&self, query: TaskQuery) -> StoreFuture<'_, Vec<u32>> {
         self.life.guard(move || self.inner.uids(query))
     }
-    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+    fn remove(&self, uids: Vec<u32>) -> StoreFuture<'_, Vec<TaskRecord>> {
         self.life.change(move || self.inner.remove(uids))
     }
-    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> StoreFuture<'_, ()> {
         self.life.change(move || self.inner.swap_indexes(first, second, before))
     }
-    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+    fn unfinished(&self) -> StoreFuture<'_, Vec<TaskRecord>> {
         self.life.guard(move || self.inner.unfinished())
     }
-    fn index_names(&self) -> Answer<'_, Vec<String>> {
+    fn index_names(&self) -> StoreFuture<'_, Vec<String>> {
         self.life.guard(move || self.inner.index_names())
     }
-    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+    fn counts(&self) -> StoreFuture<'_, Vec<(TaskStatus, u64)>> {
         self.life.guard(move || self.inner.counts())
     }
-    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, finished_before: OffsetDateTime) -> StoreFuture<'_, u64> {
         self.life.guard(move || self.inner.prune(finished_before))
     }
 }
 
 impl Webhooks for Mortal<dyn Webhooks> {
-    fn list(&self) -> Answer<'_, Vec<Webhook>> {
+    fn list(&self) -> StoreFuture<'_, Vec<Webhook>> {
         self.life.guard(move || self.inner.list())
     }
-    fn put(&self, hook: Webhook, most: usize) -> Answer<'_, bool> {
+    fn put(&self, hook: Webhook, most: usize) -> StoreFuture<'_, bool> {
         self.life.change(move || self.inner.put(hook, most))
     }
-    fn delete(&self, uuid: Uuid) -> Answer<'_, bool> {
+    fn delete(&self, uuid: Uuid) -> StoreFuture<'_, bool> {
         self.life.change(move || self.inner.delete(uuid))
     }
 }
@@ -245,7 +245,7 @@ impl Leases for Mortal<dyn Leases> {
         holder: &str,
         _: OffsetDateTime,
         ttl: Duration,
-    ) -> Answer<'_, Option<Lease>> {
+    ) -> StoreFuture<'_, Option<Lease>> {
         let (scope, holder) = (scope.to_owned(), holder.to_owned());
         let common = &self.life.common;
         self.life.guard(move || {
@@ -258,130 +258,135 @@ impl Leases for Mortal<dyn Leases> {
             })
         })
     }
-    fn renew(&self, lease: &Lease, _: OffsetDateTime, ttl: Duration) -> Answer<'_, bool> {
+    fn renew(&self, lease: &Lease, _: OffsetDateTime, ttl: Duration) -> StoreFuture<'_, bool> {
         let lease = lease.clone();
         self.life.guard(move || self.inner.renew(&lease, self.life.common.now(), ttl))
     }
-    fn release(&self, lease: &Lease, _: OffsetDateTime) -> Answer<'_, bool> {
+    fn release(&self, lease: &Lease, _: OffsetDateTime) -> StoreFuture<'_, bool> {
         let lease = lease.clone();
         self.life.guard(move || self.inner.release(&lease, self.life.common.now()))
     }
 }
 
 impl Pods for Mortal<dyn Pods> {
-    fn report(&self, pod: PodReport, _: OffsetDateTime, ttl: Duration) -> Answer<'_, Roster> {
+    fn report(&self, pod: PodReport, _: OffsetDateTime, ttl: Duration) -> StoreFuture<'_, Roster> {
         self.life.guard(move || self.inner.report(pod, self.life.common.now(), ttl))
     }
-    fn roster(&self, _: OffsetDateTime) -> Answer<'_, Roster> {
+    fn roster(&self, _: OffsetDateTime) -> StoreFuture<'_, Roster> {
         self.life.guard(move || self.inner.roster(self.life.common.now()))
     }
-    fn raise(&self) -> Answer<'_, u64> {
-        self.life.change(move || self.inner.raise())
+    fn bump_epoch(&self) -> StoreFuture<'_, u64> {
+        self.life.change(move || self.inner.bump_epoch())
     }
-    fn leave(&self, name: &str) -> Answer<'_, ()> {
+    fn leave(&self, name: &str) -> StoreFuture<'_, ()> {
         let name = name.to_owned();
         self.life.guard(move || self.inner.leave(&name))
     }
-    fn note(&self, note: serde_json::Value) -> Answer<'_, ()> {
+    fn note(&self, note: serde_json::Value) -> StoreFuture<'_, ()> {
         self.life.guard(move || self.inner.note(note))
     }
-    fn take_notes(&self) -> Answer<'_, Vec<serde_json::Value>> {
+    fn take_notes(&self) -> StoreFuture<'_, Vec<serde_json::Value>> {
         self.life.change(move || self.inner.take_notes())
     }
 }
 
 impl Indexes for Mortal<dyn Indexes> {
-    fn get(&self, name: &IndexUid) -> Answer<'_, Option<IndexEntry>> {
+    fn get(&self, name: &IndexUid) -> StoreFuture<'_, Option<IndexEntry>> {
         let name = name.clone();
         self.life.guard(move || self.inner.get(&name))
     }
-    fn list(&self) -> Answer<'_, Vec<IndexEntry>> {
+    fn list(&self) -> StoreFuture<'_, Vec<IndexEntry>> {
         self.life.guard(move || self.inner.list())
     }
-    fn put(&self, entry: IndexEntry, expected: Option<u64>) -> Answer<'_, bool> {
+    fn put(&self, entry: IndexEntry, expected: Option<u64>) -> StoreFuture<'_, bool> {
         self.life.change(move || self.inner.put(entry, expected))
     }
-    fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool> {
+    fn delete(&self, name: &IndexUid, expected: u64) -> StoreFuture<'_, bool> {
         let name = name.clone();
         self.life.change(move || self.inner.delete(&name, expected))
     }
-    fn change(&self, changes: Vec<IndexChange>) -> Answer<'_, bool> {
+    fn change(&self, changes: Vec<IndexChange>) -> StoreFuture<'_, bool> {
         self.life.change(move || self.inner.change(changes))
     }
 }
 
 impl Replicas for Mortal<dyn Replicas> {
-    fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()> {
+    fn mark(&self, stale: Vec<StaleReplica>) -> StoreFuture<'_, ()> {
         if self.life.loses_marks.load(Ordering::Relaxed) {
             return Box::pin(async { Ok(()) });
         }
         self.life.change(move || self.inner.mark(stale))
     }
-    fn list(&self) -> Answer<'_, Vec<Stale>> {
+    fn list(&self) -> StoreFuture<'_, Vec<StaleReplica>> {
         self.life.guard(move || self.inner.list())
     }
-    fn clear(&self, stale: Stale) -> Answer<'_, bool> {
+    fn clear(&self, stale: StaleReplica) -> StoreFuture<'_, bool> {
         self.life.change(move || self.inner.clear(stale))
     }
-    fn forget_index(&self, index: &str) -> Answer<'_, ()> {
+    fn forget_index(&self, index: &str) -> StoreFuture<'_, ()> {
         let index = index.to_owned();
         self.life.change(move || self.inner.forget_index(&index))
     }
 }
 
 impl SettingsVersions for Mortal<dyn SettingsVersions> {
-    fn set(&self, index: &str, node: &NodeId, version: u64) -> Answer<'_, ()> {
+    fn set(&self, index: &str, node: &NodeId, version: u64) -> StoreFuture<'_, ()> {
         let (index, node) = (index.to_owned(), node.clone());
         self.life.change(move || self.inner.set(&index, &node, version))
     }
-    fn list(&self, index: &str) -> Answer<'_, Vec<(NodeId, u64)>> {
+    fn list(&self, index: &str) -> StoreFuture<'_, Vec<(NodeId, u64)>> {
         let index = index.to_owned();
         self.life.guard(move || self.inner.list(&index))
     }
-    fn forget(&self, index: &str) -> Answer<'_, ()> {
+    fn forget(&self, index: &str) -> StoreFuture<'_, ()> {
         let index = index.to_owned();
         self.life.change(move || self.inner.forget(&index))
     }
 }
 
 impl Keys for Mortal<dyn Keys> {
-    fn seed(&self, keys: Vec<ApiKey>) -> Answer<'_, bool> {
+    fn seed(&self, keys: Vec<ApiKey>) -> StoreFuture<'_, bool> {
         self.life.change(move || self.inner.seed(keys))
     }
-    fn insert(&self, key: ApiKey) -> Answer<'_, bool> {
+    fn insert(&self, key: ApiKey) -> StoreFuture<'_, bool> {
         self.life.change(move || self.inner.insert(key))
     }
-    fn update(&self, uid: Uuid, change: Change, now: OffsetDateTime) -> Answer<'_, Option<ApiKey>> {
+    fn update(
+        &self,
+        uid: Uuid,
+        change: Change,
+        now: OffsetDateTime,
+    ) -> StoreFuture<'_, Option<ApiKey>> {
         self.life.change(move || self.inner.update(uid, change, now))
     }
-    fn delete(&self, uid: Uuid) -> Answer<'_, bool> {
+    fn delete(&self, uid: Uuid) -> StoreFuture<'_, bool> {
         self.life.change(move || self.inner.delete(uid))
     }
-    fn list(&self) -> Answer<'_, Vec<ApiKey>> {
+    fn list(&self) -> StoreFuture<'_, Vec<ApiKey>> {
         self.life.guard(move || self.inner.list())
     }
 }
 
 impl Rules for Mortal<dyn Rules> {
-    fn list(&self) -> Answer<'_, Vec<(String, serde_json::Value)>> {
+    fn list(&self) -> StoreFuture<'_, Vec<(String, serde_json::Value)>> {
         self.life.guard(move || self.inner.list())
     }
-    fn put(&self, uid: String, rule: serde_json::Value) -> Answer<'_, ()> {
+    fn put(&self, uid: String, rule: serde_json::Value) -> StoreFuture<'_, ()> {
         self.life.change(move || self.inner.put(uid, rule))
     }
-    fn delete(&self, uid: String) -> Answer<'_, ()> {
+    fn delete(&self, uid: String) -> StoreFuture<'_, ()> {
         self.life.change(move || self.inner.delete(uid))
     }
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreFuture<'_, ()> {
         self.life.change(move || self.inner.clear())
     }
 }
 
 impl Features for Mortal<dyn Features> {
-    fn list(&self) -> Answer<'_, Vec<(String, bool)>> {
+    fn list(&self) -> StoreFuture<'_, Vec<(String, bool)>> {
         self.life.guard(move || self.inner.list())
     }
-    fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()> {
+    fn set(&self, features: Vec<(String, bool)>) -> StoreFuture<'_, ()> {
         self.life.change(move || self.inner.set(features))
     }
 }

@@ -3,8 +3,8 @@
 
 mod life;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use miroir_control::replicas::repair;
 use miroir_control::runtime::{Candidate, Peers, elected};
 use miroir_control::tasks::poller;
 use miroir_control::topology::health;
+use miroir_core::lock::Lock;
 use miroir_core::quorum::WriteQuorum;
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::cluster::PodName;
@@ -100,7 +101,7 @@ pub struct SimCluster {
     pub stores: Stores,
     /// Its shape.
     pub shape: Shape,
-    running: Mutex<Vec<Running>>,
+    running: Lock<Vec<Running>>,
     common: Common,
     /// The pod that the next client asks.
     turn: AtomicUsize,
@@ -140,7 +141,7 @@ fn failover(inner: BoxService<leaf::Request>) -> BoxService<leaf::Request> {
                     avoid.push(failed.node.clone());
                 }
                 let target = Target::Cover { shards, avoid: avoid.clone(), chosen: None };
-                let again = leaf::Request { target, ..request.clone() };
+                let again = request.with_target(target);
                 let more = inner.clone().oneshot(again).await?;
                 answer.pages.extend(more.pages);
                 answer.failed.extend(more.failed);
@@ -302,7 +303,7 @@ impl SimCluster {
             nodes,
             stores: memory::open(),
             shape,
-            running: Mutex::default(),
+            running: Lock::default(),
             common: Common::default(),
             turn: AtomicUsize::new(0),
             router: Router::default(),
@@ -310,7 +311,7 @@ impl SimCluster {
         let numbers = if pods == 0 { vec![None] } else { (0..pods).map(Some).collect() };
         for number in numbers {
             let running = this.process(number).await;
-            this.running.lock().expect("no panic holds this lock").push(running);
+            this.running.lock().push(running);
         }
         this
     }
@@ -321,7 +322,7 @@ impl SimCluster {
     }
 
     fn all(&self) -> Vec<Running> {
-        self.running.lock().expect("no panic holds this lock").clone()
+        self.running.lock().clone()
     }
 
     /// How many pods there are.
@@ -377,7 +378,7 @@ impl SimCluster {
         old.miroir.cluster.state.stop.cancel();
         let several = old.miroir.cluster.state.leadership.is_shared();
         let new = self.process(several.then_some(pod)).await;
-        self.running.lock().expect("no panic holds this lock")[pod] = new;
+        self.running.lock()[pod] = new;
     }
 
     /// Whether a request changes something.

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters() {
+    fn a_filter_matches_as_on_a_node() {
         let document = json!({"a": "x", "n": 3, "l": ["p", "q"]});
         let document = document.as_object().unwrap();
         for (filter, expected) in [

@@ -10,13 +10,14 @@ mod filter;
 mod routes;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use miroir_api::NodeId;
+use miroir_core::lock::Lock;
 use miroir_pipeline::node::{NodeCall, Request, Response};
 use miroir_pipeline::{Effect, Error, NodeFailure};
 use serde_json::Value;
@@ -52,7 +53,7 @@ struct State {
 #[derive(Clone)]
 pub struct FakeNode {
     id: NodeId,
-    state: Arc<Mutex<State>>,
+    state: Arc<Lock<State>>,
     changed: watch::Sender<()>,
 }
 
@@ -63,7 +64,7 @@ impl fmt::Debug for FakeNode {
 }
 
 /// What becomes of one request.
-enum Fate {
+enum Reaction {
     Served(Duration),
     Refused,
     Waits,
@@ -89,7 +90,7 @@ impl FakeNode {
             buffered: Vec::new(),
             forgetful: 0,
         };
-        Self { id, state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(()) }
+        Self { id, state: Arc::new(Lock::new(state)), changed: watch::Sender::new(()) }
     }
 
     /// Its id.
@@ -98,7 +99,7 @@ impl FakeNode {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.state.lock().expect("no panic holds this lock"))
+        f(&mut self.state.lock())
     }
 
     /// Something happens to the node. A new fault replaces the one before.
@@ -150,27 +151,27 @@ impl FakeNode {
         })
     }
 
-    fn fate(&self) -> Fate {
+    fn reaction(&self) -> Reaction {
         self.with(|state| {
             let way = state.rng.between(SHORTEST_WAY, LONGEST_WAY);
             match state.condition {
-                Condition::Well => Fate::Served(way),
-                Condition::Crashed | Condition::Cut => Fate::Refused,
-                Condition::Hung => Fate::Waits,
+                Condition::Well => Reaction::Served(way),
+                Condition::Crashed | Condition::Cut => Reaction::Refused,
+                Condition::Hung => Reaction::Waits,
                 Condition::Flaky(flaky) => {
                     let rng = &mut state.rng;
                     if rng.per_mille(flaky.reset_before) {
-                        Fate::ResetBefore
+                        Reaction::ResetBefore
                     } else if rng.per_mille(flaky.reset_after) {
-                        Fate::ResetAfter
+                        Reaction::ResetAfter
                     } else if rng.per_mille(flaky.server_error) {
-                        Fate::ServerError
+                        Reaction::ServerError
                     } else if rng.per_mille(flaky.garbage) {
-                        Fate::Garbage
+                        Reaction::Garbage
                     } else if rng.per_mille(flaky.slow) {
-                        Fate::Served(rng.between(way, SLOW))
+                        Reaction::Served(rng.between(way, SLOW))
                     } else {
-                        Fate::Served(way)
+                        Reaction::Served(way)
                     }
                 }
             }
@@ -196,28 +197,28 @@ impl FakeNode {
             loop {
                 changed.borrow_and_update();
                 let fail = |failure| Err(Error::node(&self.id, failure));
-                match self.fate() {
-                    Fate::Refused => return fail(NodeFailure::Connect),
-                    Fate::ResetBefore => return fail(NodeFailure::Reset),
-                    Fate::Waits => {
+                match self.reaction() {
+                    Reaction::Refused => return fail(NodeFailure::Connect),
+                    Reaction::ResetBefore => return fail(NodeFailure::Reset),
+                    Reaction::Waits => {
                         let _ = changed.changed().await;
                         // Connections do not survive the process.
                         if self.with(|state| state.condition == Condition::Crashed) {
                             return fail(NodeFailure::Reset);
                         }
                     }
-                    Fate::ServerError => {
+                    Reaction::ServerError => {
                         return Ok(respond(StatusCode::INTERNAL_SERVER_ERROR, "{}".into()));
                     }
-                    Fate::ResetAfter => {
+                    Reaction::ResetAfter => {
                         self.with(|state| state.serve(&incoming));
                         return fail(NodeFailure::Reset);
                     }
-                    Fate::Garbage => {
+                    Reaction::Garbage => {
                         self.with(|state| state.serve(&incoming));
                         return Ok(respond(StatusCode::OK, "<html>".into()));
                     }
-                    Fate::Served(way) => {
+                    Reaction::Served(way) => {
                         // Applied when it arrives; the answer takes its time.
                         let (status, body) = self.with(|state| state.serve(&incoming));
                         tokio::time::sleep(way).await;

@@ -33,7 +33,7 @@ pub async fn a_word_needs_the_newest_epoch(stores: &Stores) {
     assert_eq!(roster.epoch, 0);
     assert_eq!(names(roster), [seen("a", Some(0)), seen("b", Some(0))]);
 
-    assert_eq!(pods.raise().await.unwrap(), 1);
+    assert_eq!(pods.bump_epoch().await.unwrap(), 1);
     // What is left of its word counts on, with what it says now.
     let roster = pods.report(pod("a", Some(0)), at(0), LONG).await.unwrap();
     assert_eq!(roster.epoch, 1);

@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use miroir_api::{GroupId, IndexUid, TaskUid};
 use miroir_store::Stores;
 use miroir_store::records::{
-    AdminSession, Alias, Began, Canary, CanaryRun, Kept, KeptAnswer, Limit, LoginFailures, Pin,
-    Rollover, ScopedKey, Session, Signal, Size, Target, TenantMapping,
+    AdminSession, Alias, AliasTarget, Began, Canary, CanaryRun, Kept, KeptAnswer, Limit,
+    LoginFailures, Pin, Rollover, ScopedKey, Session, Signal, Size, TenantMapping,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -24,11 +24,11 @@ fn name(name: &str) -> IndexUid {
     IndexUid::new(name).unwrap()
 }
 
-fn one(index: &str) -> Target {
-    Target::One(name(index))
+fn one(index: &str) -> AliasTarget {
+    AliasTarget::One(name(index))
 }
 
-fn alias(of: &str, target: Target) -> Alias {
+fn alias(of: &str, target: AliasTarget) -> Alias {
     let (owner, history) = (None, Vec::new());
     Alias { name: name(of), target, version: 1, owner, created_at: at(0), history }
 }
@@ -48,7 +48,7 @@ pub async fn aliases_flip(stores: &Stores) {
     let aliases = &stores.aliases;
     let first = alias("shop", one("a"));
     // A name that is special in no backend.
-    let odd = alias("_index", Target::Many(vec![name("a"), name("b")]));
+    let odd = alias("_index", AliasTarget::Many(vec![name("a"), name("b")]));
     assert!(aliases.put(first.clone(), 0).await.unwrap());
     assert!(!aliases.put(first.clone(), 0).await.unwrap(), "there is one");
     assert!(aliases.put(odd.clone(), 0).await.unwrap());

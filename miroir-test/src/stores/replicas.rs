@@ -2,11 +2,11 @@
 
 use futures_util::future::join_all;
 use miroir_api::{NodeId, ShardId};
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_store::Stores;
 
-fn stale(node: &str, index: &str, shard: Option<u32>, kind: StaleKind) -> Stale {
-    Stale {
+fn stale(node: &str, index: &str, shard: Option<u32>, kind: CatchUp) -> StaleReplica {
+    StaleReplica {
         node: NodeId::new(node).expect("a node id"),
         index: index.to_owned(),
         shard: shard.map(ShardId),
@@ -16,22 +16,22 @@ fn stale(node: &str, index: &str, shard: Option<u32>, kind: StaleKind) -> Stale 
 }
 
 /// Rows without what the store chose.
-async fn rows(stores: &Stores) -> Vec<Stale> {
+async fn rows(stores: &Stores) -> Vec<StaleReplica> {
     let rows = stores.replicas.list().await.unwrap();
-    rows.into_iter().map(|row| Stale { generation: 0, ..row }).collect()
+    rows.into_iter().map(|row| StaleReplica { generation: 0, ..row }).collect()
 }
 
 /// What was marked is listed, ordered by node, index and shard, the index as a whole first.
 pub async fn round_trip(stores: &Stores) {
     assert_eq!(rows(stores).await, []);
     let ordered = vec![
-        stale("n1", "a", None, StaleKind::Index),
-        stale("n1", "a", Some(0), StaleKind::Pending),
-        stale("n1", "a", Some(2), StaleKind::Shard),
-        stale("n1", "a", Some(10), StaleKind::Shard),
-        stale("n1", "b", Some(u32::MAX), StaleKind::Shard),
-        stale("n10", "a", None, StaleKind::Deleted),
-        stale("n2", "a", Some(0), StaleKind::Shard),
+        stale("n1", "a", None, CatchUp::Index),
+        stale("n1", "a", Some(0), CatchUp::Pending),
+        stale("n1", "a", Some(2), CatchUp::Shard),
+        stale("n1", "a", Some(10), CatchUp::Shard),
+        stale("n1", "b", Some(u32::MAX), CatchUp::Shard),
+        stale("n10", "a", None, CatchUp::Deleted),
+        stale("n2", "a", Some(0), CatchUp::Shard),
     ];
     let mut shuffled = ordered.clone();
     shuffled.reverse();
@@ -45,11 +45,11 @@ pub async fn round_trip(stores: &Stores) {
 pub async fn the_stronger_kind_stays(stores: &Stores) {
     let mut last = 0;
     for (marked, kept) in [
-        (StaleKind::Pending, StaleKind::Pending),
-        (StaleKind::Shard, StaleKind::Shard),
-        (StaleKind::Pending, StaleKind::Shard),
-        (StaleKind::Deleted, StaleKind::Deleted),
-        (StaleKind::Index, StaleKind::Deleted),
+        (CatchUp::Pending, CatchUp::Pending),
+        (CatchUp::Shard, CatchUp::Shard),
+        (CatchUp::Pending, CatchUp::Shard),
+        (CatchUp::Deleted, CatchUp::Deleted),
+        (CatchUp::Index, CatchUp::Deleted),
     ] {
         stores.replicas.mark(vec![stale("n", "a", Some(1), marked)]).await.unwrap();
         let rows = stores.replicas.list().await.unwrap();
@@ -63,7 +63,7 @@ pub async fn the_stronger_kind_stays(stores: &Stores) {
 /// A repair that raced with a new miss does not clear it, even if the row was gone in between.
 pub async fn a_repair_spares_a_new_miss(stores: &Stores) {
     let replicas = &stores.replicas;
-    let miss = stale("n", "a", Some(1), StaleKind::Shard);
+    let miss = stale("n", "a", Some(1), CatchUp::Shard);
     assert!(!replicas.clear(miss.clone()).await.unwrap());
     replicas.mark(vec![miss.clone()]).await.unwrap();
     let first = replicas.list().await.unwrap().remove(0);
@@ -72,7 +72,7 @@ pub async fn a_repair_spares_a_new_miss(stores: &Stores) {
     assert!(!replicas.clear(first.clone()).await.unwrap());
     assert_eq!(replicas.list().await.unwrap(), std::slice::from_ref(&second));
 
-    let other = Stale { shard: None, ..second.clone() };
+    let other = StaleReplica { shard: None, ..second.clone() };
     assert!(!replicas.clear(other).await.unwrap());
     assert!(replicas.clear(second.clone()).await.unwrap());
     assert_eq!(replicas.list().await.unwrap(), []);
@@ -86,7 +86,7 @@ pub async fn a_repair_spares_a_new_miss(stores: &Stores) {
 
 /// Of many repairs of one row, one clears it.
 pub async fn one_repair_clears(stores: &Stores) {
-    stores.replicas.mark(vec![stale("n", "a", None, StaleKind::Index)]).await.unwrap();
+    stores.replicas.mark(vec![stale("n", "a", None, CatchUp::Index)]).await.unwrap();
     let row = stores.replicas.list().await.unwrap().remove(0);
     let repairs = (0..20).map(|_| {
         let (replicas, row) = (stores.replicas.clone(), row.clone());
@@ -103,8 +103,8 @@ pub async fn marks_are_all_or_nothing(stores: &Stores) {
             let replicas = stores.replicas.clone();
             tokio::spawn(async move {
                 let index = format!("index{caller}");
-                let pair = [0, 1].map(|shard| stale("n", &index, Some(shard), StaleKind::Shard));
-                let shared = stale("n", "shared", None, StaleKind::Index);
+                let pair = [0, 1].map(|shard| stale("n", &index, Some(shard), CatchUp::Shard));
+                let shared = stale("n", "shared", None, CatchUp::Index);
                 replicas.mark([pair.as_slice(), &[shared]].concat()).await.unwrap();
             })
         })
@@ -131,15 +131,15 @@ pub async fn marks_are_all_or_nothing(stores: &Stores) {
 /// Forgetting an index keeps deletions, which are still owed, and other indexes.
 pub async fn forgetting_spares_deletions(stores: &Stores) {
     let kept = vec![
-        stale("n1", "a", None, StaleKind::Deleted),
-        stale("n1", "ab", None, StaleKind::Index),
-        stale("n2", "b", Some(0), StaleKind::Shard),
+        stale("n1", "a", None, CatchUp::Deleted),
+        stale("n1", "ab", None, CatchUp::Index),
+        stale("n2", "b", Some(0), CatchUp::Shard),
     ];
     let mut all = kept.clone();
     all.extend([
-        stale("n1", "a", Some(0), StaleKind::Pending),
-        stale("n2", "a", Some(0), StaleKind::Shard),
-        stale("n2", "a", None, StaleKind::Index),
+        stale("n1", "a", Some(0), CatchUp::Pending),
+        stale("n2", "a", Some(0), CatchUp::Shard),
+        stale("n2", "a", None, CatchUp::Index),
     ]);
     stores.replicas.mark(all).await.unwrap();
     stores.replicas.forget_index("a").await.unwrap();

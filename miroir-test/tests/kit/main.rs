@@ -3,8 +3,8 @@
 
 mod contract;
 mod failures;
+mod id_case;
 mod keys;
-mod letters;
 mod rules;
 mod simulation;
 mod stores;

@@ -318,13 +318,13 @@ fn in_virtual_time<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn seeds() {
+fn no_seed_breaks_a_promise() {
     try_all(number("MIROIR_SIM_SEEDS", 60), Options::new);
 }
 
 /// Several pods: `MIROIR_SIM_POD_SEEDS` seeds, 24 by default.
 #[test]
-fn seeds_of_pods() {
+fn no_seed_with_several_pods_breaks_a_promise() {
     try_all(number("MIROIR_SIM_POD_SEEDS", 24), Options::pods);
 }
 

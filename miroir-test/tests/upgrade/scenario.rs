@@ -16,7 +16,7 @@ use miroir_core::topology::NodeEvent;
 use miroir_pipeline::cluster::ClusterOptions;
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::stage::BoxService;
-use miroir_store::{Answer, NewTask, Stores, TaskPage, TaskQuery, TaskRecord, Tasks};
+use miroir_store::{NewTask, StoreFuture, Stores, TaskPage, TaskQuery, TaskRecord, Tasks};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -125,10 +125,10 @@ struct Breaks {
 }
 
 impl Tasks for Breaks {
-    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
         self.inner.insert(task)
     }
-    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+    fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
         let stored = serde_json::to_string(&task).unwrap();
         let last = task.kind == TaskKind::TaskDeletion && stored.contains("forgotten");
         Box::pin(async move {
@@ -140,31 +140,31 @@ impl Tasks for Breaks {
             Ok(())
         })
     }
-    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+    fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
         self.inner.get(uid)
     }
-    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+    fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage> {
         self.inner.list(query)
     }
-    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+    fn uids(&self, query: TaskQuery) -> StoreFuture<'_, Vec<u32>> {
         self.inner.uids(query)
     }
-    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+    fn remove(&self, uids: Vec<u32>) -> StoreFuture<'_, Vec<TaskRecord>> {
         self.inner.remove(uids)
     }
-    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> StoreFuture<'_, ()> {
         self.inner.swap_indexes(first, second, before)
     }
-    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+    fn unfinished(&self) -> StoreFuture<'_, Vec<TaskRecord>> {
         self.inner.unfinished()
     }
-    fn index_names(&self) -> Answer<'_, Vec<String>> {
+    fn index_names(&self) -> StoreFuture<'_, Vec<String>> {
         self.inner.index_names()
     }
-    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+    fn counts(&self) -> StoreFuture<'_, Vec<(TaskStatus, u64)>> {
         self.inner.counts()
     }
-    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, finished_before: OffsetDateTime) -> StoreFuture<'_, u64> {
         self.inner.prune(finished_before)
     }
 }

@@ -31,19 +31,19 @@ struct Page {
 
 /// The tasks of a node that a query string chooses.
 pub(crate) async fn ask(
-    shared: &ClusterState,
+    state: &ClusterState,
     node: &NodeId,
     query: &str,
 ) -> Result<Vec<NodeTaskView>, Error> {
-    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
     let call = Call::get("tasks_get", format!("/tasks?{query}"));
-    let body = shared.nodes.call(node, &call, &cx).await?;
+    let body = state.nodes.call(node, &call, &cx).await?;
     Ok(Call::parse::<Page>(node, &body)?.results)
 }
 
 /// Waits for one task of one node.
 pub(crate) async fn wait_for(
-    shared: &ClusterState,
+    state: &ClusterState,
     node: &NodeId,
     uid: u32,
     patience: Duration,
@@ -56,7 +56,7 @@ pub(crate) async fn wait_for(
     let mut pause = Duration::from_millis(5);
     loop {
         let body =
-            shared.nodes.call(node, &Call::get("tasks_get", format!("/tasks/{uid}")), &cx).await?;
+            state.nodes.call(node, &Call::get("tasks_get", format!("/tasks/{uid}")), &cx).await?;
         let seen: Seen = Call::parse(node, &body)?;
         if seen.status.is_terminal() {
             return Ok(seen.status);

@@ -87,13 +87,13 @@ async fn deliver(sender: Sender, hook: Webhook, body: Bytes) {
 }
 
 /// Tells webhooks until cancelled.
-pub async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
+pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
     let sender = sender();
     let room = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let news = tokio::select! {
             () = stop.cancelled() => return,
-            news = news(&shared) => news,
+            news = news(&state) => news,
         };
         let (hooks, body) = match news {
             Ok((hooks, text)) if !text.is_empty() => match gzip(&text) {
@@ -113,7 +113,7 @@ pub async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             let delivery = deliver(sender.clone(), hook, body.clone());
             let stop = stop.clone();
-            shared.tracker.spawn(async move {
+            state.tracker.spawn(async move {
                 // The end of the process waits for nobody's webhook.
                 tokio::select! {
                     () = stop.cancelled() => {}

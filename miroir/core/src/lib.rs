@@ -19,11 +19,13 @@
 //! | [`hints`] | what layers ask of routing, merged by priority |
 //! | [`keys`] | API keys and tenant tokens, derived and judged |
 //! | [`options`] | how options are written, checked and switched off |
+//! | [`lock`] | nothing: the locks that all crates use |
 
 pub mod documents;
 pub mod filter;
 pub mod hints;
 pub mod keys;
+pub mod lock;
 pub mod merge;
 pub mod options;
 pub mod quorum;

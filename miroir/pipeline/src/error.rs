@@ -274,7 +274,7 @@ impl Error {
 
     /// The same error, where another replica may do better.
     #[must_use]
-    pub fn elsewhere(mut self) -> Self {
+    pub fn retryable(mut self) -> Self {
         self.0.retry = Retry::OtherReplica;
         self
     }

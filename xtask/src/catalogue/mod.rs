@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn dates() {
+    fn days_since_1970_become_iso_dates() {
         assert_eq!(iso_date(0), "1970-01-01");
         assert_eq!(iso_date(FIRST_DAY / DAY), "2015-01-01");
         assert_eq!(iso_date(19_782), "2024-02-29");

@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use miroir_core::lock::Lock;
 use miroir_store::clock;
 use miroir_store::records::{Buckets, Limit};
 use serde::de::{Deserialize, Deserializer, Error as _};
@@ -134,7 +134,7 @@ impl Whose {
 struct State {
     buckets: Arc<dyn Buckets>,
     /// Until when the store is not asked.
-    paused: Mutex<Option<Instant>>,
+    paused: Lock<Option<Instant>>,
     well: AtomicBool,
 }
 
@@ -147,14 +147,14 @@ impl Limiter {
     /// Counts in these buckets.
     #[must_use]
     pub fn new(buckets: Arc<dyn Buckets>) -> Self {
-        let (paused, well) = (Mutex::default(), AtomicBool::new(true));
+        let (paused, well) = (Lock::default(), AtomicBool::new(true));
         Self(Arc::new(State { buckets, paused, well }))
     }
 
     /// Counts one request; `None` if the store does not say.
     pub async fn take(&self, whose: Whose, name: &str, rate: Rate) -> Option<Quota> {
         let state = &self.0;
-        let paused = *state.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let paused = *state.paused.lock();
         if paused.is_some_and(|until| Instant::now() < until) {
             metrics::counter!("miroir_rate_limit_errors_total").increment(1);
             return None;
@@ -180,7 +180,7 @@ impl Limiter {
             tracing::warn!(problem, "the store of rate limits does not answer: no limits");
         }
         let until = Instant::now() + PAUSE;
-        *state.paused.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        *state.paused.lock() = Some(until);
         None
     }
 
@@ -204,8 +204,8 @@ impl Limiter {
 mod tests {
     use std::sync::atomic::AtomicU32;
 
-    use miroir_store::records::Verdict;
-    use miroir_store::{Answer, StoreError, memory};
+    use miroir_store::records::RateDecision;
+    use miroir_store::{StoreError, StoreFuture, memory};
     use proptest::prelude::*;
     use time::OffsetDateTime;
 
@@ -222,13 +222,13 @@ mod tests {
     }
 
     impl Buckets for Trouble {
-        fn take(&self, _: &str, _: Limit, _: OffsetDateTime) -> Answer<'_, Verdict> {
+        fn take(&self, _: &str, _: Limit, _: OffsetDateTime) -> StoreFuture<'_, RateDecision> {
             self.asked.fetch_add(1, Ordering::Relaxed);
             Box::pin(async move {
                 if self.well.load(Ordering::Relaxed) {
                     let zero = Duration::ZERO;
                     let (allowed, remaining) = (true, 1);
-                    return Ok(Verdict {
+                    return Ok(RateDecision {
                         allowed,
                         remaining,
                         retry_after: zero,

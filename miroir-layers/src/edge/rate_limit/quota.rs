@@ -11,7 +11,7 @@ use miroir_pipeline::Error;
 use miroir_pipeline::codec::HeaderCodec;
 use miroir_pipeline::extension::Extension;
 use miroir_pipeline::meta::Meta;
-use miroir_store::records::{Limit, Verdict};
+use miroir_store::records::{Limit, RateDecision};
 
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
@@ -62,7 +62,7 @@ fn seconds(span: Duration) -> u64 {
 impl Quota {
     /// The quota that follows from what a bucket of the limiter said.
     #[must_use]
-    pub fn new(limit: Limit, verdict: &Verdict) -> Self {
+    pub fn new(limit: Limit, verdict: &RateDecision) -> Self {
         Self {
             limit: limit.count,
             remaining: verdict.remaining,
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn spans_are_rounded_up() {
-        let verdict = Verdict {
+        let verdict = RateDecision {
             allowed: false,
             remaining: 0,
             retry_after: Duration::from_millis(1),
@@ -112,7 +112,7 @@ mod tests {
         let limit = Limit { count: 5, per: Duration::from_secs(1) };
         let quota = Quota::new(limit, &verdict);
         assert_eq!((quota.retry_after, quota.reset), (Some(1), 3));
-        let allowed = Verdict { allowed: true, remaining: 4, ..verdict };
+        let allowed = RateDecision { allowed: true, remaining: 4, ..verdict };
         assert_eq!(Quota::new(limit, &allowed).retry_after, None);
     }
 

@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use miroir_core::hints::{Hints, Strength};
+use miroir_core::hints::{Hints, Priority};
 use miroir_core::topology::Topology;
 use miroir_core::view::StaleMap;
 use miroir_pipeline::context::Class;
@@ -38,7 +38,7 @@ impl Key {
     /// Whether everything but its extensions allows a request to be shared.
     fn is_plain(request: &Request) -> bool {
         let must = |hints: &Hints| {
-            hints.group.as_ref().is_some_and(|group| group.strength == Strength::Must)
+            hints.group.as_ref().is_some_and(|group| group.priority == Priority::Must)
         };
         request.cx.class == Class::Interactive
             && !must(&request.hints)

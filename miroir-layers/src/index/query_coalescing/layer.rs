@@ -2,7 +2,7 @@
 
 use miroir_pipeline::explain::Audience;
 use miroir_pipeline::index::{Request, Response};
-use miroir_pipeline::query::Original;
+use miroir_pipeline::query::ClientRequest;
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Next, Ready, Reply};
 use miroir_pipeline::{Error, Fault, Placed, StageService};
@@ -19,7 +19,7 @@ use crate::index::{QueryPlannerLayer, TenantAffinityLayer};
 #[derive(Clone, Debug)]
 struct Found {
     answer: Result<Response, Error>,
-    of: Arc<Original>,
+    of: Arc<ClientRequest>,
 }
 
 type Shared = Arc<Flights<Key, Found>>;
@@ -97,7 +97,7 @@ async fn answer<S: StageService<Request>>(
         Ok(Turn::Landed(found)) => match found.answer {
             Ok(answer) => {
                 metrics::counter!("miroir_query_coalesce_hits_total").increment(1);
-                Ok(answer.again())
+                Ok(answer.with_fresh_uids())
             }
             // A complaint names what it complains about, in the order in which it was written.
             Err(error) if *error.fault() == Fault::Client && *found.of != *request.original => {

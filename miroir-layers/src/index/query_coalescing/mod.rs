@@ -63,8 +63,6 @@ mod sync {
     pub(super) use std::sync::{Arc, Mutex};
 }
 #[cfg(test)]
-mod loom_tests;
-#[cfg(test)]
 mod tests;
 
 use std::time::Duration;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use miroir_core::documents::Letters;
-use miroir_core::filter::{Keys, Narrowed, Wide, narrow};
+use miroir_core::documents::IdCase;
+use miroir_core::filter::{Keys, Narrowed, NotNarrowed, narrow};
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
@@ -14,14 +14,14 @@ const USUAL: usize = 256;
 /// What a plan takes besides its texts and shards.
 const OVERHEAD: usize = 160;
 
-pub(super) type Plan = Result<Narrowed, Wide>;
+pub(super) type Narrowing = Result<Narrowed, NotNarrowed>;
 
 /// What a plan depends on. The index's name is not among it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     filter: Box<str>,
     primary_key: Box<str>,
-    letters: Letters,
+    id_case: IdCase,
     shards: u32,
 }
 
@@ -30,14 +30,14 @@ struct Key {
 struct Asked<'a> {
     filter: &'a str,
     primary_key: &'a str,
-    letters: Letters,
+    id_case: IdCase,
     shards: u32,
 }
 
 impl Equivalent<Key> for Asked<'_> {
     fn equivalent(&self, key: &Key) -> bool {
         self.shards == key.shards
-            && self.letters == key.letters
+            && self.id_case == key.id_case
             && *self.filter == *key.filter
             && *self.primary_key == *key.primary_key
     }
@@ -46,8 +46,8 @@ impl Equivalent<Key> for Asked<'_> {
 #[derive(Clone, Debug)]
 struct Weights;
 
-impl Weighter<Key, Arc<Plan>> for Weights {
-    fn weight(&self, key: &Key, _: &Arc<Plan>) -> u64 {
+impl Weighter<Key, Arc<Narrowing>> for Weights {
+    fn weight(&self, key: &Key, _: &Arc<Narrowing>) -> u64 {
         let shards = key.shards as usize / 8;
         (key.filter.len() + key.primary_key.len() + shards + OVERHEAD) as u64
     }
@@ -56,7 +56,7 @@ impl Weighter<Key, Arc<Plan>> for Weights {
 #[derive(Debug)]
 pub(super) struct Plans {
     most: usize,
-    cache: Cache<Key, Arc<Plan>, Weights>,
+    cache: Cache<Key, Arc<Narrowing>, Weights>,
 }
 
 impl Plans {
@@ -66,15 +66,15 @@ impl Plans {
     }
 
     /// The plan of a filter, from the cache if it is there.
-    pub(super) fn plan(&self, filter: &str, keys: &Keys<'_>) -> Arc<Plan> {
-        let &Keys { primary_key: Some(primary_key), letters, shards } = keys else {
-            return Arc::new(Err(Wide::NoKey));
+    pub(super) fn plan(&self, filter: &str, keys: &Keys<'_>) -> Arc<Narrowing> {
+        let &Keys { primary_key: Some(primary_key), id_case, shards } = keys else {
+            return Arc::new(Err(NotNarrowed::NoKey));
         };
-        if let Some(plan) = self.cache.get(&Asked { filter, primary_key, letters, shards }) {
+        if let Some(plan) = self.cache.get(&Asked { filter, primary_key, id_case, shards }) {
             return plan;
         }
         let plan = Arc::new(narrow(Some(filter), keys, self.most));
-        let key = Key { filter: filter.into(), primary_key: primary_key.into(), letters, shards };
+        let key = Key { filter: filter.into(), primary_key: primary_key.into(), id_case, shards };
         self.cache.insert(key, Arc::clone(&plan));
         plan
     }

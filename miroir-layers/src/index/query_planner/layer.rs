@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use miroir_core::filter::{Filter, Keys, Narrowed, Wide};
-use miroir_core::hints::Strength;
+use miroir_core::filter::{Filter, Keys, Narrowed, NotNarrowed};
+use miroir_core::hints::Priority;
 use miroir_pipeline::explain::{Audience, WarningKind};
 use miroir_pipeline::index::{Operation, Request};
 use miroir_pipeline::query::RawObject;
@@ -13,7 +13,7 @@ use miroir_pipeline::{Placed, StageService};
 use serde_json::json;
 
 use super::QueryPlannerOptions;
-use super::cache::{Plan, Plans};
+use super::cache::{Narrowing, Plans};
 
 #[derive(Debug)]
 struct Shared {
@@ -43,7 +43,7 @@ impl QueryPlannerLayer {
     ///
     /// # Errors
     /// Why it is not.
-    pub fn plan(&self, request: &Request) -> Result<Narrowed, Wide> {
+    pub fn plan(&self, request: &Request) -> Result<Narrowed, NotNarrowed> {
         self.shared.plan(request)
     }
 }
@@ -78,20 +78,20 @@ fn names_key(request: &Request) -> Option<&str> {
 }
 
 impl Shared {
-    fn plan(&self, request: &Request) -> Plan {
+    fn plan(&self, request: &Request) -> Narrowing {
         let index = &request.index;
         let primary_key = index.primary_key.as_deref();
-        let keys = Keys { primary_key, letters: index.letters, shards: index.shards };
+        let keys = Keys { primary_key, id_case: index.id_case, shards: index.shards };
         let one = |body| {
-            let filter = filter(body).ok_or(Wide::NoFilter)?;
-            Plan::clone(&self.plans.plan(filter, &keys))
+            let filter = filter(body).ok_or(NotNarrowed::NoFilter)?;
+            Narrowing::clone(&self.plans.plan(filter, &keys))
         };
         match &request.op {
             Operation::Search(search) => one(search.body.as_ref()),
             Operation::List(list) => one(list.body.as_ref()),
             Operation::Union(union) => {
                 let mut queries = union.queries.iter().map(|body| one(Some(body)));
-                let first = queries.next().ok_or(Wide::NoFilter)??;
+                let first = queries.next().ok_or(NotNarrowed::NoFilter)??;
                 queries.try_fold(first, |mut all, more| {
                     let more = more?;
                     all.shards.union_with(&more.shards);
@@ -99,7 +99,7 @@ impl Shared {
                     Ok(all)
                 })
             }
-            Operation::FetchOne(_) | Operation::Write { .. } => Err(Wide::NoFilter),
+            Operation::FetchOne(_) | Operation::Write { .. } => Err(NotNarrowed::NoFilter),
         }
     }
 
@@ -120,7 +120,7 @@ impl Shared {
             }
             explain.fact("narrowing_reason", json!(why), Audience::Everybody);
         }
-        if let Err(Wide::NoFilter) = plan {
+        if let Err(NotNarrowed::NoFilter) = plan {
             return false;
         }
         let fewer = plan.as_ref().is_ok_and(|to| to.shards.len() < request.index.shards as usize);
@@ -141,7 +141,7 @@ impl Shared {
             && fewer
             && request.hints.shards.is_none()
         {
-            request.hints.shards(to.shards, QueryPlannerLayer::NAME, Strength::Must);
+            request.hints.shards(to.shards, QueryPlannerLayer::NAME, Priority::Must);
         }
         true
     }

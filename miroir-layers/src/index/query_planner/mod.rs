@@ -41,8 +41,6 @@
 mod cache;
 mod layer;
 #[cfg(test)]
-mod pipeline_tests;
-#[cfg(test)]
 mod tests;
 
 use miroir_core::options::{Capability, Faults, Validate};

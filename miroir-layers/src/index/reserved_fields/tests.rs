@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use miroir_core::documents::{EXPIRES_AT, RawDocument, SHARD, UPDATED_AT};
-use miroir_core::hints::Hints;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::index::{Deletion, Method, Response};
 use miroir_pipeline::meta::Meta;
-use miroir_pipeline::query::Original;
+use miroir_pipeline::query::ClientRequest;
 use miroir_test::contract::contract;
 use miroir_test::layered;
 
@@ -19,7 +18,7 @@ use crate::fixtures::{entry, topology};
 fn request(write: Write, origin: Origin) -> Request {
     let mut cx = Context::client("1", Duration::from_secs(1));
     cx.origin = origin;
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: "/documents".into(),
         query: None,
@@ -27,15 +26,14 @@ fn request(write: Write, origin: Origin) -> Request {
         content_type: None,
         metadata: false,
     };
-    Request {
-        op: Operation::Write { write, custom_metadata: None },
-        original: Arc::new(original),
-        index: Arc::new(entry("a", 4)),
-        topology: Arc::new(topology(1, 1)),
-        stale: Arc::default(),
-        hints: Hints::default(),
+    Request::new(
+        Operation::Write { write, custom_metadata: None },
+        Arc::new(original),
+        Arc::new(entry("a", 4)),
+        Arc::new(topology(1, 1)),
+        Arc::default(),
         cx,
-    }
+    )
 }
 
 fn add(documents: &[&'static str], origin: Origin) -> Request {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use miroir_api::GroupId;
-use miroir_core::hints::Strength;
+use miroir_core::hints::Priority;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 use miroir_pipeline::codec::HeaderCodec;
@@ -159,13 +159,13 @@ impl Shared {
                 let _ = self.sessions.release(session, index, pin, clock::now()).await;
             }
             Freshness::Group(group) => {
-                request.hints.group(group, SessionPinningLayer::NAME, Strength::Must);
+                request.hints.group(group, SessionPinningLayer::NAME, Priority::Must);
             }
             Freshness::Late => {
                 metrics::counter!("miroir_session_wait_timeout_total").increment(1);
                 stale = true;
                 if let Some(group) = group {
-                    request.hints.group(group, SessionPinningLayer::NAME, Strength::Must);
+                    request.hints.group(group, SessionPinningLayer::NAME, Priority::Must);
                 }
             }
         }

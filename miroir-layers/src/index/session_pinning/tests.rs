@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{GroupId, NodeId};
-use miroir_core::hints::{Hints, Strength};
+use miroir_core::hints::Priority;
 use miroir_core::topology::{NodeEvent, Topology};
 use miroir_pipeline::Placed;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::index::{Deletion, Operation, Request, Response, Write};
 use miroir_pipeline::meta::{Accepted, Meta};
 use miroir_pipeline::node::Scores;
-use miroir_pipeline::query::{Original, Search};
+use miroir_pipeline::query::{ClientRequest, Search};
 use miroir_store::{NewTask, NodeTask, Stores, TaskRecord, memory};
 use miroir_test::contract::contract;
 use miroir_test::layered;
@@ -24,7 +24,7 @@ use super::*;
 use crate::fixtures::{entry, grouped};
 
 fn request(op: Operation, session: Option<&str>, topology: &Arc<Topology>) -> Request {
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: String::new(),
         query: None,
@@ -36,15 +36,14 @@ fn request(op: Operation, session: Option<&str>, topology: &Arc<Topology>) -> Re
     if let Some(session) = session {
         cx.insert(Session(Arc::from(session)));
     }
-    Request {
+    Request::new(
         op,
-        original: Arc::new(original),
-        index: Arc::new(entry("a", 4)),
-        topology: Arc::clone(topology),
-        stale: Arc::default(),
-        hints: Hints::default(),
+        Arc::new(original),
+        Arc::new(entry("a", 4)),
+        Arc::clone(topology),
+        Arc::default(),
         cx,
-    }
+    )
 }
 
 fn search(session: Option<&str>, topology: &Arc<Topology>) -> Request {
@@ -103,16 +102,16 @@ impl Bench {
     }
 
     /// A read of the session: which group it went to, and whether it may miss something.
-    async fn read(&mut self) -> (Option<(GroupId, Strength)>, bool) {
+    async fn read(&mut self) -> (Option<(GroupId, Priority)>, bool) {
         let call = self.service.spawn_call(search(Some("s"), &self.topology));
         let exchange = self.inner.next_request().await;
         let group = exchange.request().hints.group.clone();
-        if let Some(ask) = &group {
-            assert_eq!(ask.by, SessionPinningLayer::NAME);
+        if let Some(hint) = &group {
+            assert_eq!(hint.by, SessionPinningLayer::NAME);
         }
         exchange.respond(answer(Meta::default()));
         let stale = call.await.unwrap().meta.has::<SessionStale>();
-        (group.map(|ask| (ask.value, ask.strength)), stale)
+        (group.map(|hint| (hint.value, hint.priority)), stale)
     }
 }
 
@@ -167,7 +166,7 @@ async fn the_group_that_has_it_answers_before_the_others_have_it() {
         }
     }
     bench.stores.tasks.update(record).await.unwrap();
-    assert_eq!(bench.read().await, (Some((GroupId(1), Strength::Must)), false));
+    assert_eq!(bench.read().await, (Some((GroupId(1), Priority::Must)), false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +174,7 @@ async fn a_read_that_waited_in_vain_says_so() {
     let mut bench = Bench::new(SessionPinningOptions::default());
     bench.written().await;
     let begun = Instant::now();
-    assert_eq!(bench.read().await, (Some((GroupId(1), Strength::Must)), true));
+    assert_eq!(bench.read().await, (Some((GroupId(1), Priority::Must)), true));
     assert_eq!(begun.elapsed(), SessionPinningOptions::default().max_wait);
 }
 
@@ -188,7 +187,7 @@ async fn a_pinned_read_does_not_wait() {
     let mut bench = Bench::new(options);
     let record = bench.written().await;
     let begun = Instant::now();
-    assert_eq!(bench.read().await, (Some((GroupId(1), Strength::Must)), false));
+    assert_eq!(bench.read().await, (Some((GroupId(1), Priority::Must)), false));
     bench.end(&record).await;
     assert_eq!(bench.read().await, (None, false));
     assert_eq!(begun.elapsed(), Duration::ZERO);

@@ -1,10 +1,11 @@
 //! The layer and its service.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use miroir_api::{GroupId, ShardId};
-use miroir_core::hints::Strength;
+use miroir_core::hints::Priority;
+use miroir_core::lock::Lock;
 use miroir_pipeline::codec::HeaderCodec;
 use miroir_pipeline::context::Origin;
 use miroir_pipeline::explain::Audience;
@@ -25,7 +26,7 @@ pub const MAX_LABELS: usize = 100;
 
 /// The tenants that metrics show by name, each with the groups it was sent to.
 #[derive(Debug, Default)]
-struct Labels(Mutex<BTreeMap<Arc<str>, BTreeSet<GroupId>>>);
+struct Labels(Lock<BTreeMap<Arc<str>, BTreeSet<GroupId>>>);
 
 impl Labels {
     fn new(options: &TenantAffinityOptions) -> Self {
@@ -37,7 +38,7 @@ impl Labels {
     }
 
     fn note(&self, name: Arc<str>, most: usize, group: Option<GroupId>) -> Arc<str> {
-        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.0.lock();
         if !shown.contains_key(&name) && shown.len() >= most {
             return Arc::from("other");
         }
@@ -169,18 +170,18 @@ impl Shared {
         let own = group.filter(|_| choice.given);
         request
             .hints
-            .bar(self.options.dedicated_groups.iter().copied().filter(|g| Some(*g) != own));
+            .exclude(self.options.dedicated_groups.iter().copied().filter(|g| Some(*g) != own));
         let Some(group) = group else { return Ok(()) };
         let pinned = request.hints.group.as_ref();
-        if pinned.is_some_and(|ask| ask.strength == Strength::Must && ask.value != group) {
+        if pinned.is_some_and(|hint| hint.priority == Priority::Must && hint.value != group) {
             metrics::counter!(
                 "miroir_tenant_session_pin_override_total", "tenant" => label.to_string()
             )
             .increment(1);
             return Ok(());
         }
-        let strength = if is_whole(request, group) { Strength::Pin } else { Strength::Prefer };
-        if strength == Strength::Prefer {
+        let strength = if is_whole(request, group) { Priority::Pin } else { Priority::Prefer };
+        if strength == Priority::Prefer {
             fallback(Reason::GroupDown);
         }
         if let Some(explain) = &request.cx.explain {

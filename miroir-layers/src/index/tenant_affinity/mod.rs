@@ -28,7 +28,7 @@
 //! Reads `origin` and [`NamedTenant`], which its codec leaves there: from the header of
 //! [`TenantAffinityOptions::header_name`], or from the API key
 //! ([`TenantAffinityLayer::keys`]). Writes the hints `group` (as `tenant_affinity`, `Pin`; `Prefer` while
-//! the group lacks a shard) and `barred`.
+//! the group lacks a shard) and `excluded`.
 //!
 //! # Errors
 //! With `Fallback::Reject`: 400 `miroir_unknown_tenant`, or 401 `miroir_unmapped_key` where tenants

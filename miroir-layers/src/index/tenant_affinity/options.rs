@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_sense_is_accepted() {
+    fn sensible_options_are_accepted() {
         let cases: &[Change] = &[
             |_| (),
             |o| o.dedicated_groups = vec![GroupId(1)],
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_names_the_keys_and_the_remedy() {
+    fn senseless_options_name_their_keys_and_the_remedy() {
         let cases: &[(Change, &str, &str)] = &[
             (|o| o.header_name = "a b".into(), "`tenant_affinity.header_name`: \"a b\"", "dashes"),
             (|o| o.header_name = "authorization".into(), "`tenant_affinity.header_name`", "use"),

@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use miroir_api::{GroupId, NodeId};
-use miroir_core::hints::{Hints, Strength};
+use miroir_core::hints::{Hints, Priority};
 use miroir_core::topology::NodeEvent;
 use miroir_pipeline::Placed;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::index::{Deletion, Operation, Request, Write};
-use miroir_pipeline::query::{Original, Search};
+use miroir_pipeline::query::{ClientRequest, Search};
 use miroir_test::contract::contract;
 use miroir_test::layered;
 use proptest::prelude::*;
@@ -36,7 +36,7 @@ fn request(op: Operation, tenant: Option<NamedTenant>) -> Request {
     if let Some(tenant) = tenant {
         cx.insert(tenant);
     }
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: "/search".into(),
         query: None,
@@ -44,15 +44,14 @@ fn request(op: Operation, tenant: Option<NamedTenant>) -> Request {
         content_type: None,
         metadata: false,
     };
-    Request {
+    Request::new(
         op,
-        original: Arc::new(original),
-        index: Arc::new(entry("a", 8)),
-        topology: Arc::new(groups(3)),
-        stale: Arc::default(),
-        hints: Hints::default(),
+        Arc::new(original),
+        Arc::new(entry("a", 8)),
+        Arc::new(groups(3)),
+        Arc::default(),
         cx,
-    }
+    )
 }
 
 fn read(tenant: Option<NamedTenant>) -> Request {
@@ -112,8 +111,8 @@ async fn tenants_stay_in_their_groups() {
     for _ in 0..3 {
         for (tenant, group) in [("A", 0), ("B", 1)] {
             let hints = hints(&options(), read(named(tenant))).await.unwrap();
-            let ask = hints.group.clone().unwrap();
-            assert_eq!((ask.by, ask.strength), (TenantAffinityLayer::NAME, Strength::Pin));
+            let hint = hints.group.clone().unwrap();
+            assert_eq!((hint.by, hint.priority), (TenantAffinityLayer::NAME, Priority::Pin));
             for turn in 0..6 {
                 assert_eq!(order(&hints, turn), [group]);
             }
@@ -149,7 +148,7 @@ async fn a_dedicated_group_is_for_nobody_else() {
     let gone = request.topology.with_event(&NodeId::new("b").unwrap(), NodeEvent::Fail).unwrap();
     request.topology = Arc::new(gone);
     let hints = hints(&options(), request).await.unwrap();
-    assert_eq!(hints.group.clone().unwrap().strength, Strength::Prefer);
+    assert_eq!(hints.group.clone().unwrap().priority, Priority::Prefer);
     assert_eq!(order(&hints, 0), [1, 2]);
 }
 
@@ -192,7 +191,7 @@ async fn a_session_wins_and_is_counted() {
     let _guard = metrics::set_default_local_recorder(&recorder);
     let pinned = |tenant, group| {
         let mut read = read(named(tenant));
-        read.hints.group(GroupId(group), SessionPinningLayer::NAME, Strength::Must);
+        read.hints.group(GroupId(group), SessionPinningLayer::NAME, Priority::Must);
         read
     };
     let found = hints(&options(), pinned("B", 2)).await.unwrap();
@@ -240,7 +239,7 @@ async fn metrics_name_what_the_operator_named() {
 /// Fixed for ever within a version: another hash moves every tenant. Computed with Python's
 /// `xxhash`: xxh64 of the name, modulo the number of groups that are not dedicated.
 #[test]
-fn golden_groups() {
+fn names_have_their_recorded_groups() {
     let open: Vec<GroupId> = (0..4).map(GroupId).collect();
     let options = TenantAffinityOptions::default();
     for (name, group) in GOLDEN {
@@ -295,7 +294,7 @@ proptest! {
     /// Whatever is configured: a dedicated group is for those alone that were given it, everybody
     /// with a group gets it, and equal tenants go to one place.
     #[test]
-    fn choices_are_right(options in any_options(), tenant in any_tenant(), count in 1_u32..6) {
+    fn a_choice_is_deterministic_and_keeps_to_its_group(options in any_options(), tenant in any_tenant(), count in 1_u32..6) {
         let groups: Vec<GroupId> = (0..count).map(GroupId).collect();
         let choice = choose(&options, tenant.as_ref(), &groups);
         prop_assert_eq!(choice, choose(&options, tenant.as_ref(), &groups));

@@ -116,7 +116,7 @@ impl Shared {
                     avoid.push(failed.node.clone());
                 }
             }
-            let again = request.about(Target::Cover {
+            let again = request.with_target(Target::Cover {
                 shards: wanted.clone(),
                 avoid: avoid.clone(),
                 chosen: None,

@@ -8,7 +8,7 @@ use miroir_api::{GroupId, NodeId, ShardId};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 use miroir_pipeline::context::Context;
-use miroir_pipeline::leaf::{Ask, Failed, Page, Request, Response, Target};
+use miroir_pipeline::leaf::{Failed, Page, Question, Request, Response, Target};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::{Error, NodeFailure};
 use miroir_test::contract::{contract, readiness};
@@ -29,15 +29,15 @@ fn set(shards: &[u32]) -> ShardSet {
 }
 
 fn request(target: Target) -> Request {
-    Request {
+    Request::new(
         target,
-        ask: Ask::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
-        index: Arc::new(entry("a", SHARDS)),
-        topology: Arc::new(topology(3, 2)),
-        stale: Arc::default(),
-        route: Route::in_turn(vec![GroupId(0)], 0),
-        cx: Context::client("1", Duration::from_secs(10)),
-    }
+        Question::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
+        Arc::new(entry("a", SHARDS)),
+        Arc::new(topology(3, 2)),
+        Arc::default(),
+        Route::in_turn(vec![GroupId(0)], 0),
+        Context::client("1", Duration::from_secs(10)),
+    )
 }
 
 fn cover(shards: &[u32]) -> Request {

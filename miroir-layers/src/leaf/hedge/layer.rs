@@ -143,7 +143,7 @@ impl Shared {
             avoid,
             chosen,
         };
-        let asked = request.about(target(avoid.to_vec(), Some(leaf.clone())));
+        let asked = request.with_target(target(avoid.to_vec(), Some(leaf.clone())));
         let (call, next) = match next.ready().await {
             Ok(next) => next.start(asked),
             Err(error) => return or_failed(Err(error), &leaf.shards),
@@ -173,7 +173,8 @@ impl Shared {
             return first.await;
         };
         let Way { route, without, .. } = way;
-        let again = Request { route, ..request.about(target(without, None)) };
+        let mut again = request.with_target(target(without, None));
+        again.route = route;
         let second = async { or_failed(next.run(again).await, &leaf.shards) };
         let (answer, won) = race(first, std::pin::pin!(second)).await;
         let outcome = if won { "winner" } else { "loser" };

@@ -8,7 +8,7 @@ use miroir_api::{GroupId, NodeId};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 use miroir_pipeline::context::{Class, Context, Origin};
-use miroir_pipeline::leaf::{Ask, Failed, Page, Request, Response, Target};
+use miroir_pipeline::leaf::{Failed, Page, Question, Request, Response, Target};
 use miroir_pipeline::node::{Call, Scores};
 use miroir_pipeline::{Error, Fault, NodeFailure};
 use miroir_test::contract::{cancellation, contract, readiness};
@@ -30,15 +30,15 @@ fn id(name: &str) -> NodeId {
 }
 
 fn request(target: Target, copies: u32) -> Request {
-    Request {
+    Request::new(
         target,
-        ask: Ask::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
-        index: Arc::new(entry("a", SHARDS)),
-        topology: Arc::new(topology(3, copies)),
-        stale: Arc::default(),
-        route: Route::in_turn(vec![GroupId(0)], 0),
-        cx: Context::client("1", Duration::from_secs(10)),
-    }
+        Question::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
+        Arc::new(entry("a", SHARDS)),
+        Arc::new(topology(3, copies)),
+        Arc::default(),
+        Route::in_turn(vec![GroupId(0)], 0),
+        Context::client("1", Duration::from_secs(10)),
+    )
 }
 
 fn read(copies: u32) -> Request {

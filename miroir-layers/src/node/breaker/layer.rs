@@ -1,8 +1,9 @@
 //! The layer and its service.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use miroir_api::NodeId;
+use miroir_core::lock::Lock;
 use miroir_pipeline::node::{NodeScore, Request, Scores};
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Layer, Layered, Middleware, Ready, Reply};
@@ -17,7 +18,7 @@ use crate::node::{MetricsLayer, call_of, verdict};
 struct Shared {
     node: NodeId,
     score: Arc<NodeScore>,
-    machine: Mutex<Machine>,
+    machine: Lock<Machine>,
 }
 
 /// See the [module's documentation](super). Clones share one state: make one for each node.
@@ -30,7 +31,7 @@ pub struct BreakerLayer {
 impl BreakerLayer {
     /// Guards this node and says in its score whether it is open.
     pub fn new(scores: &Scores, node: &NodeId, options: BreakerOptions) -> Self {
-        let machine = Mutex::new(Machine::new(&options));
+        let machine = Lock::new(Machine::new(&options));
         let shared = Shared { node: node.clone(), score: scores.node(node), machine };
         Self { shared: Arc::new(shared) }
     }
@@ -56,7 +57,7 @@ impl<S> Layer<S> for BreakerLayer {
 impl Shared {
     /// Changes the state and tells the outside, under one lock so that the last word is the latest.
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Machine, Instant) -> T) -> T {
-        let mut machine = self.machine.lock().expect("no panic holds this lock");
+        let mut machine = self.machine.lock();
         let (before, refused) = (machine.phase(), machine.refuses());
         let out = change(&mut machine, Instant::now());
         let after = machine.phase();

@@ -190,7 +190,7 @@ async fn each_class_has_its_lane_and_probes_need_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_leaves_makes_room() {
+async fn a_request_that_is_given_up_frees_its_place() {
     let options = LimitOptions { interactive: 1, background: 1, ..LimitOptions::default() };
     let (mut service, mut inner) = layered(LimitLayer::new(&node(), options));
     let first = service.spawn_call(interactive());
@@ -341,7 +341,7 @@ async fn failures_open_the_breaker_and_the_score_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_the_nodes_fault_does_not() {
+async fn answers_and_abandoned_calls_leave_the_breaker_closed() {
     let mut guarded = Guarded::new();
     for _ in 0..5 {
         for status in [200, 404, 429] {
@@ -485,6 +485,9 @@ async fn faults_follow_from_the_seed() {
     assert!(delays.iter().all(|took| bounds.contains(took)), "{delays:?}");
 
     assert!(
-        fates(FaultOptions::default()).await.iter().all(|fate| *fate == (false, Duration::ZERO))
+        fates(FaultOptions::default())
+            .await
+            .iter()
+            .all(|injected| *injected == (false, Duration::ZERO))
     );
 }

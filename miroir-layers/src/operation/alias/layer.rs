@@ -8,7 +8,7 @@ use miroir_pipeline::operation::{MultiSearch, Operation, Request};
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Placed, StageService};
-use miroir_store::records::{Alias, Target};
+use miroir_store::records::{Alias, AliasTarget};
 use serde_json::json;
 
 use super::many;
@@ -55,7 +55,7 @@ impl Middleware<Request> for AliasLayer {
         widen(&mut request, &aliases);
         choose(&mut request.op, &aliases);
         if let Some(multi) = several(&mut request.op) {
-            stand(multi, &aliases);
+            resolve_aliases(multi, &aliases);
             return next.pass(request);
         }
         let alias = named(&mut request.op).and_then(|name| {
@@ -74,9 +74,9 @@ impl Middleware<Request> for AliasLayer {
             request.cx.insert(facts);
         }
         match &alias.target {
-            Target::One(_) => next.pass(request),
-            Target::Many(_) if request.changes() => Reply::refused(not_writable(&alias)),
-            Target::Many(_) => Reply::boxed(many::read(next.take(), request, alias)),
+            AliasTarget::One(_) => next.pass(request),
+            AliasTarget::Many(_) if request.changes() => Reply::refused(not_writable(&alias)),
+            AliasTarget::Many(_) => Reply::boxed(many::read(next.take(), request, alias)),
         }
     }
 }
@@ -91,13 +91,14 @@ fn several(op: &mut Operation) -> Option<&mut Arc<MultiSearch>> {
 }
 
 /// Has queries ask what the aliases they name stand for.
-fn stand(multi: &mut Arc<MultiSearch>, aliases: &Aliases) {
+fn resolve_aliases(multi: &mut Arc<MultiSearch>, aliases: &Aliases) {
     let mut any = false;
     for alias in multi.queries().filter_map(|query| aliases.get(&query.index)) {
         count(alias);
         any = true;
     }
     if any {
-        Arc::make_mut(multi).stand(|name| aliases.get(name).map(|alias| many::names(alias)));
+        Arc::make_mut(multi)
+            .resolve_aliases(|name| aliases.get(name).map(|alias| many::names(alias)));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use miroir_pipeline::error::ErrorKind;
 use miroir_pipeline::operation::{MultiSearch, Operation, Request, Response};
-use miroir_pipeline::query::{List, Original, RawObject, SearchKind};
+use miroir_pipeline::query::{ClientRequest, List, RawObject, SearchKind};
 use miroir_pipeline::stage::Next;
 use miroir_pipeline::{Error, StageService};
 use miroir_store::records::Alias;
@@ -173,11 +173,13 @@ async fn searched<S: StageService<Request>>(
 ) -> Result<Response, Error> {
     let multi = MultiSearch::of_one_search(alias.name.as_str(), body, &names(alias));
     let explains = matches!(request.op, Operation::Explain(_));
-    let original = Original {
+    let original = ClientRequest {
         query: request.original.query.clone().filter(|_| explains),
         ..multi.original(request.original.metadata)
     };
     let op = Operation::MultiSearch(Arc::new(multi));
     let op = if explains { Operation::Explain(Box::new(op)) } else { op };
-    next.run(Request { op, original: Arc::new(original), ..request }).await
+    let mut request = request.with_original(original);
+    request.op = op;
+    next.run(request).await
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use miroir_pipeline::operation::{IndexOp, Operation, Request, TaskOp};
-use miroir_store::records::{Alias, Target};
+use miroir_store::records::{Alias, AliasTarget};
 
 /// All aliases, as they are for one request.
 pub(super) type Aliases = BTreeMap<String, Arc<Alias>>;
@@ -12,8 +12,8 @@ pub(super) type Aliases = BTreeMap<String, Arc<Alias>>;
 /// The one index an alias stands for.
 pub(super) fn one(alias: &Alias) -> Option<&str> {
     match &alias.target {
-        Target::One(index) => Some(index.as_str()),
-        Target::Many(_) => None,
+        AliasTarget::One(index) => Some(index.as_str()),
+        AliasTarget::Many(_) => None,
     }
 }
 

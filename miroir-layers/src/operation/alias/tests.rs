@@ -12,9 +12,9 @@ use miroir_pipeline::context::Context;
 use miroir_pipeline::operation::{
     IndexOp, MultiSearch, Operation, Request, Response, SettingsOp, TaskOp, Write,
 };
-use miroir_pipeline::query::{FetchOne, List, Original, RawObject, Search};
+use miroir_pipeline::query::{ClientRequest, FetchOne, List, RawObject, Search};
 use miroir_pipeline::{Effect, Error};
-use miroir_store::records::{Alias, Target};
+use miroir_store::records::{Alias, AliasTarget};
 use miroir_store::{TaskQuery, clock};
 use miroir_test::contract::contract;
 use miroir_test::layered;
@@ -29,18 +29,18 @@ fn uid(name: &str) -> IndexUid {
     IndexUid::new(name).unwrap()
 }
 
-fn alias(name: &str, target: Target) -> Alias {
+fn alias(name: &str, target: AliasTarget) -> Alias {
     let (owner, history) = (None, Vec::new());
     Alias { name: uid(name), target, version: 1, owner, created_at: clock::now(), history }
 }
 
 fn single(index: &str) -> Alias {
-    alias("shop", Target::One(uid(index)))
+    alias("shop", AliasTarget::One(uid(index)))
 }
 
 /// `shop` is `shop_v1`, `logs` is `logs2` and `logs1`.
 fn table() -> Arc<AliasTable> {
-    let logs = alias("logs", Target::Many(vec![uid("logs2"), uid("logs1")]));
+    let logs = alias("logs", AliasTarget::Many(vec![uid("logs2"), uid("logs1")]));
     Arc::new(AliasTable::of([single("shop_v1"), logs]))
 }
 
@@ -49,7 +49,7 @@ fn begin() -> (Spawned<Request>, MockHandle<Request>) {
 }
 
 fn request(op: Operation) -> Request {
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: "/search".into(),
         query: None,
@@ -58,7 +58,7 @@ fn request(op: Operation) -> Request {
         metadata: false,
     };
     let cx = Context::client("1", Duration::from_secs(5));
-    Request { op, actions: &[], original: Arc::new(original), cx }
+    Request::new(op, &[], original, cx)
 }
 
 fn object(value: &Value) -> RawObject {

@@ -29,12 +29,12 @@
 //! # Example
 //! ```
 //! use std::{sync::Arc, time::Duration};
-//! use miroir_pipeline::{Context, context::Principal, query::Original};
+//! use miroir_pipeline::{Context, context::Principal, query::ClientRequest};
 //! use miroir_pipeline::operation::{Operation, Request, SystemOp};
 //! use miroir_layers::operation::AuthorizeLayer;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
-//! let original = Original {
+//! let original = ClientRequest {
 //!     method: http::Method::GET,
 //!     path: "/version".into(),
 //!     query: None,
@@ -42,12 +42,7 @@
 //!     content_type: None,
 //!     metadata: false,
 //! };
-//! let request = Request {
-//!     op: Operation::System(SystemOp::Version),
-//!     actions: &["version"],
-//!     original: Arc::new(original),
-//!     cx: Context::client("1", Duration::from_secs(1)),
-//! };
+//! let request = Request::new(Operation::System(SystemOp::Version), &["version"], original, Context::client("1", Duration::from_secs(1)));
 //! assert_eq!(request.cx.principal, Principal::Anonymous);
 //! let (mut service, mut inner) = miroir_test::layered(AuthorizeLayer::default());
 //! let error = service.call(request).await.unwrap_err();

@@ -7,7 +7,7 @@ use miroir_api::meili::{IndexPattern, KeyAction};
 use miroir_core::keys::{ApiKey, Tenant};
 use miroir_pipeline::context::{Context, Principal};
 use miroir_pipeline::operation::{IndexOp, MultiSearch, Operation, Request, Response, SystemOp};
-use miroir_pipeline::query::{List, Original, RawObject, Search, SearchKind};
+use miroir_pipeline::query::{ClientRequest, List, RawObject, Search, SearchKind};
 use miroir_store::clock;
 use miroir_test::contract::contract;
 use miroir_test::layered;
@@ -18,7 +18,7 @@ use super::*;
 fn ask(op: Operation, actions: &'static [&'static str], principal: Principal) -> Request {
     let mut cx = Context::client("1", Duration::from_secs(1));
     cx.principal = principal;
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::GET,
         path: "/search".into(),
         query: Some("q=x".into()),
@@ -26,7 +26,7 @@ fn ask(op: Operation, actions: &'static [&'static str], principal: Principal) ->
         content_type: None,
         metadata: false,
     };
-    Request { op, actions, original: Arc::new(original), cx }
+    Request::new(op, actions, original, cx)
 }
 
 /// Notes why a credential was not taken, as the edge does.

@@ -1,8 +1,9 @@
 //! Changes under way in this process, and the last answers.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use miroir_core::lock::Lock;
 use miroir_pipeline::Error;
 use miroir_pipeline::operation::Response;
 use tokio::sync::watch;
@@ -28,7 +29,7 @@ struct Slots {
 
 /// All of them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Flights(Arc<Mutex<Slots>>);
+pub(super) struct Flights(Arc<Lock<Slots>>);
 
 /// What a caller finds.
 pub(super) enum Found {
@@ -53,7 +54,7 @@ pub(super) struct Flight {
 
 impl Flights {
     fn lock(&self) -> std::sync::MutexGuard<'_, Slots> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Looks for a change, and takes it on if nobody has. `cached` answers are kept.

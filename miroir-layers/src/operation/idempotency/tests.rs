@@ -10,7 +10,7 @@ use miroir_api::meili::TaskKind;
 use miroir_pipeline::Error;
 use miroir_pipeline::context::{Context, Principal};
 use miroir_pipeline::operation::{Operation, Request, Response, Write};
-use miroir_pipeline::query::Original;
+use miroir_pipeline::query::ClientRequest;
 use miroir_store::clock;
 use miroir_store::records::{Began, Kept};
 use miroir_store::{NewTask, Stores, memory};
@@ -23,7 +23,7 @@ use miroir_pipeline::index::scatter::OverFetch;
 use super::*;
 
 fn write(key: Option<&str>, body: &'static str) -> Request {
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: "/documents".into(),
         query: None,
@@ -36,17 +36,14 @@ fn write(key: Option<&str>, body: &'static str) -> Request {
     if let Some(key) = key {
         cx.insert(IdempotencyKey(Arc::from(key)));
     }
-    Request {
-        op: Operation::Write { index: "a".into(), write: Write::Clear },
-        actions: &[],
-        original: Arc::new(original),
-        cx,
-    }
+    Request::new(Operation::Write { index: "a".into(), write: Write::Clear }, &[], original, cx)
 }
 
 fn read() -> Request {
     let search = Operation::Search { index: "a".into(), search: Arc::default() };
-    Request { op: search, ..write(Some("k"), "") }
+    let mut request = write(Some("k"), "");
+    request.op = search;
+    request
 }
 
 fn accepted(body: &'static str) -> Response {
@@ -246,7 +243,7 @@ async fn nothing_is_done_that_cannot_be_remembered() {
 #[derive(Debug)]
 struct Away;
 
-fn away<'a, T>() -> miroir_store::Answer<'a, T> {
+fn away<'a, T>() -> miroir_store::StoreFuture<'a, T> {
     Box::pin(async { Err(miroir_store::StoreError::Backend("away".into())) })
 }
 
@@ -258,7 +255,7 @@ impl miroir_store::records::Idempotency for Away {
         _: Duration,
         _: usize,
         _: time::OffsetDateTime,
-    ) -> miroir_store::Answer<'_, Began> {
+    ) -> miroir_store::StoreFuture<'_, Began> {
         away()
     }
     fn replace(
@@ -268,16 +265,21 @@ impl miroir_store::records::Idempotency for Away {
         _: Kept,
         _: Duration,
         _: time::OffsetDateTime,
-    ) -> miroir_store::Answer<'_, bool> {
+    ) -> miroir_store::StoreFuture<'_, bool> {
         away()
     }
-    fn drop_key(&self, _: &str, _: &Kept, _: time::OffsetDateTime) -> miroir_store::Answer<'_, ()> {
+    fn drop_key(
+        &self,
+        _: &str,
+        _: &Kept,
+        _: time::OffsetDateTime,
+    ) -> miroir_store::StoreFuture<'_, ()> {
         away()
     }
-    fn count(&self, _: time::OffsetDateTime) -> miroir_store::Answer<'_, u64> {
+    fn count(&self, _: time::OffsetDateTime) -> miroir_store::StoreFuture<'_, u64> {
         away()
     }
-    fn prune(&self, _: time::OffsetDateTime) -> miroir_store::Answer<'_, u64> {
+    fn prune(&self, _: time::OffsetDateTime) -> miroir_store::StoreFuture<'_, u64> {
         away()
     }
 }

@@ -8,7 +8,7 @@ use miroir_core::keys::{ApiKey, SearchRules, Tenant};
 use miroir_pipeline::context::Context;
 use miroir_pipeline::meta::Meta;
 use miroir_pipeline::operation::{Operation, Response, SystemOp};
-use miroir_pipeline::query::Original;
+use miroir_pipeline::query::ClientRequest;
 use miroir_store::memory;
 use miroir_test::contract::{cancellation, contract, readiness};
 use miroir_test::layered;
@@ -23,7 +23,7 @@ fn request(op: SystemOp, principal: Principal, tenant: Option<&str>) -> Request 
     if let Some(name) = tenant {
         cx.insert(NamedTenant { name: Arc::from(name), listed: false, group: None });
     }
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::GET,
         path: "/version".into(),
         query: None,
@@ -31,7 +31,7 @@ fn request(op: SystemOp, principal: Principal, tenant: Option<&str>) -> Request 
         content_type: None,
         metadata: false,
     };
-    Request { op: Operation::System(op), actions: &["version"], original: Arc::new(original), cx }
+    Request::new(Operation::System(op), &["version"], original, cx)
 }
 
 fn key(number: u128) -> Arc<ApiKey> {

@@ -270,5 +270,4 @@ fn canonical(value: &Value, top: bool, out: &mut String) {
 }
 
 #[cfg(test)]
-#[path = "diff_tests.rs"]
 mod tests;

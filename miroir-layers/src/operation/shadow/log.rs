@@ -1,10 +1,10 @@
 //! What was found, in memory: the last differences, and counts.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use miroir_api::admin::{ShadowDiff, ShadowDiffs, ShadowKind, ShadowTarget};
+use miroir_core::lock::Lock;
 
 /// Which differences are wanted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +30,7 @@ struct Ring {
 #[derive(Debug)]
 pub struct ShadowLog {
     capacity: usize,
-    ring: Mutex<Ring>,
+    ring: Lock<Ring>,
     counts: Vec<Counts>,
 }
 
@@ -50,7 +50,7 @@ impl ShadowLog {
     /// Remembers so many differences of these targets.
     pub(super) fn new(capacity: usize, targets: impl Iterator<Item = String>) -> Self {
         let counts = targets.map(|name| Counts { name, ..Counts::default() }).collect();
-        Self { capacity, ring: Mutex::default(), counts }
+        Self { capacity, ring: Lock::default(), counts }
     }
 
     pub(super) fn counts(&self, target: usize) -> &Counts {
@@ -64,7 +64,7 @@ impl ShadowLog {
         for kind in &diff.kinds {
             counts.kinds[*kind as usize].fetch_add(1, Ordering::Relaxed);
         }
-        let mut ring = self.ring.lock().expect("no panic holds this lock");
+        let mut ring = self.ring.lock();
         ring.last_id += 1;
         diff.id = ring.last_id;
         if ring.diffs.len() >= self.capacity {
@@ -78,7 +78,7 @@ impl ShadowLog {
     /// What was found, in the order it was.
     pub fn read(&self, wanted: &Wanted<'_>) -> ShadowDiffs {
         let (diffs, last_id) = {
-            let ring = self.ring.lock().expect("no panic holds this lock");
+            let ring = self.ring.lock();
             let fits = |diff: &&ShadowDiff| {
                 wanted.target.is_none_or(|target| diff.target == target)
                     && wanted.kind.is_none_or(|kind| diff.kinds.contains(&kind))

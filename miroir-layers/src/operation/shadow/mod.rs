@@ -47,7 +47,7 @@
 //! use http::StatusCode;
 //! use miroir_pipeline::Context;
 //! use miroir_pipeline::operation::{Operation, Request, Response};
-//! use miroir_pipeline::query::{FetchOne, Original};
+//! use miroir_pipeline::query::{FetchOne, ClientRequest};
 //! use miroir_layers::operation::shadow::{Shadow, ShadowLayer, ShadowOptions, Wanted};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -61,7 +61,7 @@
 //! let key = Arc::new(|_: &str| Some("id".to_owned()));
 //! let (layer, log) = ShadowLayer::new(vec![shadow], key, ShadowOptions::default());
 //!
-//! let original = Original {
+//! let original = ClientRequest {
 //!     method: http::Method::GET,
 //!     path: "/documents/1".into(),
 //!     query: None,
@@ -70,12 +70,7 @@
 //!     metadata: false,
 //! };
 //! let fetch = Arc::new(FetchOne { id: "1".into(), query: None });
-//! let request = Request {
-//!     op: Operation::FetchOne { index: "shoes".into(), fetch },
-//!     actions: &["documents.get"],
-//!     original: Arc::new(original),
-//!     cx: Context::client("1", Duration::from_secs(1)),
-//! };
+//! let request = Request::new(Operation::FetchOne { index: "shoes".into(), fetch }, &["documents.get"], original, Context::client("1", Duration::from_secs(1)));
 //! let (mut service, mut primary) = miroir_test::layered(layer);
 //! let call = service.spawn_call(request);
 //! let mut answer = Response::json(StatusCode::OK, &());

@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_decides() {
+    fn equal_seeds_sample_the_same_requests() {
         let draw = |seed| {
             let sampler = Sampler::new(0.5, seed);
             (0..64).map(|_| sampler.choose()).collect::<Vec<_>>()

@@ -10,7 +10,7 @@ use miroir_api::admin::{ShadowDiffs, ShadowKind, ShadowTarget};
 use miroir_core::keys::{ApiKey, Scope, Tenant};
 use miroir_pipeline::context::{Class, Context, Origin};
 use miroir_pipeline::operation::{MultiSearch, Operation, Request, Response, Write};
-use miroir_pipeline::query::{Original, RawObject, Search, SearchKind};
+use miroir_pipeline::query::{ClientRequest, RawObject, Search, SearchKind};
 use miroir_pipeline::{Error, NodeFailure, Stack};
 use miroir_test::contract::{cancellation, contract, readiness};
 use miroir_test::layered;
@@ -21,8 +21,8 @@ use tokio::time::{Instant, advance};
 use super::*;
 use crate::operation::AuthorizeLayer;
 
-fn original(method: Method, path: &str, body: &Value) -> Arc<Original> {
-    Arc::new(Original {
+fn original(method: Method, path: &str, body: &Value) -> Arc<ClientRequest> {
+    Arc::new(ClientRequest {
         method,
         path: path.to_owned(),
         query: None,
@@ -34,7 +34,7 @@ fn original(method: Method, path: &str, body: &Value) -> Arc<Original> {
 
 fn request(op: Operation, path: &str, body: &Value) -> Request {
     let cx = Context::client("1", Duration::from_secs(30));
-    Request { op, actions: &["search"], original: original(Method::POST, path, body), cx }
+    Request::new(op, &["search"], original(Method::POST, path, body), cx)
 }
 
 fn search() -> Request {
@@ -458,7 +458,7 @@ fn metrics_are_those_that_are_documented() {
 
 /// However much is asked and found, what one difference takes is bounded.
 #[tokio::test(start_paused = true)]
-async fn what_is_remembered_is_short() {
+async fn a_kept_difference_is_cut_to_a_bounded_size() {
     let mut rig = Rig::new(ShadowOptions::default());
     let mut long = search();
     long.original = original(Method::POST, "/search", &json!({ "q": "ä".repeat(5_000) }));

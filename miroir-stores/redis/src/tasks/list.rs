@@ -8,7 +8,7 @@ use redis::Value;
 use serde::Serialize;
 
 use super::digits;
-use crate::trouble::Trouble;
+use crate::error::RedisFailure;
 
 /// A question. What is absent is no restriction; an empty list matches nothing.
 #[derive(Debug, Serialize)]
@@ -114,11 +114,11 @@ impl Found {
 fn items(value: Value) -> Result<Vec<Value>, StoreError> {
     match value {
         Value::Array(values) => Ok(values),
-        other => Err(Trouble::odd(format_args!("the answer {other:?}")).into()),
+        other => Err(RedisFailure::odd(format_args!("the answer {other:?}")).into()),
     }
 }
 
 fn one<T: redis::FromRedisValue>(value: Option<Value>) -> Result<T, StoreError> {
-    let value = value.ok_or_else(|| Trouble::odd("an answer that ends too soon"))?;
-    Ok(redis::from_redis_value(value).map_err(Trouble::odd)?)
+    let value = value.ok_or_else(|| RedisFailure::odd("an answer that ends too soon"))?;
+    Ok(redis::from_redis_value(value).map_err(RedisFailure::odd)?)
 }

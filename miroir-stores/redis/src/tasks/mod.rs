@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use miroir_api::TaskUid;
 use miroir_api::meili::{TaskKind, TaskStatus};
-use miroir_store::{Answer, NewTask, StoreError, TaskPage, TaskQuery, TaskRecord, Tasks};
+use miroir_store::{NewTask, StoreError, StoreFuture, TaskPage, TaskQuery, TaskRecord, Tasks};
 use redis::cmd;
 use time::OffsetDateTime;
 
-use crate::link::{Args, Link, decode, encode, number, texts};
+use crate::connection::{Args, SharedConnection, decode, encode, number, texts};
+use crate::error::RedisFailure;
 use crate::scripts::{
     TASKS_COUNTS, TASKS_INSERT, TASKS_LIST, TASKS_PRUNE, TASKS_REMOVE, TASKS_SWAP, TASKS_UPDATE,
 };
-use crate::trouble::Trouble;
 use list::{Found, Query};
 
 /// Most tasks one script of a pruning looks at, so that other calls do not wait for long.
@@ -24,7 +24,7 @@ const PRUNE_BATCH: usize = 1000;
 const ATTEMPTS: usize = 100;
 
 #[derive(Debug)]
-pub(crate) struct RedisTasks(pub(crate) Arc<Link>);
+pub(crate) struct RedisTasks(pub(crate) Arc<SharedConnection>);
 
 /// An instant as 22 digits that are ordered as instants are: nanoseconds, 0 long before the first
 /// year that can be written.
@@ -91,12 +91,12 @@ impl RedisTasks {
 }
 
 impl Tasks for RedisTasks {
-    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
         Box::pin(async move {
             let task = TaskRecord::new(TaskUid(0), task);
             let args = Args::new().with(row(&task)).with(record(&task)?);
             let value = self.0.script(&TASKS_INSERT, args).await?;
-            let uid: i64 = redis::from_redis_value(value).map_err(Trouble::odd)?;
+            let uid: i64 = redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             let uid = u32::try_from(uid).map_err(|_| {
                 StoreError::Backend("all task uids of 32 bits have been used".into())
             })?;
@@ -104,7 +104,7 @@ impl Tasks for RedisTasks {
         })
     }
 
-    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+    fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let args = Args::new().with(task.uid).with(row(&task)).with(record(&task)?);
             self.0.script(&TASKS_UPDATE, args).await?;
@@ -112,19 +112,19 @@ impl Tasks for RedisTasks {
         })
     }
 
-    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+    fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
         Box::pin(async move {
             let key = self.0.key(format_args!("tasks:{uid}"));
             let value = self.0.read(cmd("HMGET").arg(key).arg("row").arg("record")).await?;
             let (row, record): (Option<String>, Option<String>) =
-                redis::from_redis_value(value).map_err(Trouble::odd)?;
+                redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             let (Some(row), Some(record)) = (row, record) else { return Ok(None) };
             let index = row.splitn(7, ' ').nth(6).unwrap_or_default();
             task(uid.0, index, &record).map(Some)
         })
     }
 
-    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+    fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage> {
         Box::pin(async move {
             let Found { total, records, rest } = self.find(&query, true).await?;
             let tasks = records.iter().map(|(uid, index, record)| task(*uid, index, record));
@@ -136,12 +136,12 @@ impl Tasks for RedisTasks {
         })
     }
 
-    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+    fn uids(&self, query: TaskQuery) -> StoreFuture<'_, Vec<u32>> {
         let query = TaskQuery { from: None, reverse: true, limit: usize::MAX, ..query };
         Box::pin(async move { Ok(self.find(&query, false).await?.rest) })
     }
 
-    fn remove(&self, mut uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+    fn remove(&self, mut uids: Vec<u32>) -> StoreFuture<'_, Vec<TaskRecord>> {
         uids.sort_unstable();
         uids.dedup();
         Box::pin(async move {
@@ -151,7 +151,7 @@ impl Tasks for RedisTasks {
         })
     }
 
-    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             if first == second {
                 return Ok(());
@@ -165,7 +165,7 @@ impl Tasks for RedisTasks {
         })
     }
 
-    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+    fn unfinished(&self) -> StoreFuture<'_, Vec<TaskRecord>> {
         let statuses = TaskStatus::ALL.into_iter().filter(|status| !status.is_terminal());
         let query = TaskQuery {
             statuses: Some(statuses.collect()),
@@ -176,17 +176,18 @@ impl Tasks for RedisTasks {
         Box::pin(async move { Ok(self.list(query).await?.tasks) })
     }
 
-    fn index_names(&self) -> Answer<'_, Vec<String>> {
+    fn index_names(&self) -> StoreFuture<'_, Vec<String>> {
         Box::pin(async move {
             let names = self.0.key("tasks:_names");
             texts(self.0.read(cmd("ZRANGE").arg(names).arg(0).arg(-1)).await?)
         })
     }
 
-    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+    fn counts(&self) -> StoreFuture<'_, Vec<(TaskStatus, u64)>> {
         Box::pin(async move {
             let value = self.0.script(&TASKS_COUNTS, Args::new()).await?;
-            let found: Vec<(String, u64)> = redis::from_redis_value(value).map_err(Trouble::odd)?;
+            let found: Vec<(String, u64)> =
+                redis::from_redis_value(value).map_err(RedisFailure::odd)?;
             let count = |status: TaskStatus| {
                 let of = found.iter().find(|(name, _)| name == status.as_str());
                 (status, of.map_or(0, |(_, count)| *count))
@@ -197,7 +198,7 @@ impl Tasks for RedisTasks {
 
     /// In scripts that look at a thousand tasks each, so this one call is not atomic: a crash keeps
     /// some.
-    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, finished_before: OffsetDateTime) -> StoreFuture<'_, u64> {
         Box::pin(async move {
             let before = digits(finished_before);
             let (mut pruned, mut after) = (0, String::new());
@@ -205,7 +206,7 @@ impl Tasks for RedisTasks {
                 let args = Args::new().with(&before).with(&after).with(PRUNE_BATCH);
                 let value = self.0.script(&TASKS_PRUNE, args).await?;
                 let (forgotten, seen, last): (u64, usize, String) =
-                    redis::from_redis_value(value).map_err(Trouble::odd)?;
+                    redis::from_redis_value(value).map_err(RedisFailure::odd)?;
                 pruned += forgotten;
                 if seen < PRUNE_BATCH {
                     return Ok(pruned);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{IndexUid, TaskUid};
-use miroir_store::records::{Alias, Limit, Pin, Target};
+use miroir_store::records::{Alias, AliasTarget, Limit, Pin};
 use miroir_store::{Fence, NewTask, StoreError, Stores, TaskQuery, TaskRecord, TaskState};
 use miroir_store_redis::Options;
 use miroir_test::redis::RedisServer;
@@ -67,14 +67,14 @@ async fn a_leader_of_a_former_term_changes_nothing() {
     refused(old.features.set(vec![("metrics".to_owned(), true)]).await.unwrap_err());
     let alias = Alias {
         name: IndexUid::new("shop").unwrap(),
-        target: Target::One(IndexUid::new("movies").unwrap()),
+        target: AliasTarget::One(IndexUid::new("movies").unwrap()),
         version: 1,
         owner: None,
         created_at: instant(),
         history: Vec::new(),
     };
     refused(old.aliases.put(alias, 0).await.unwrap_err());
-    refused(old.pods.raise().await.unwrap_err());
+    refused(old.pods.bump_epoch().await.unwrap_err());
     refused(old.pods.take_notes().await.unwrap_err());
     assert_eq!(new.tasks.get(task.uid).await.unwrap().unwrap(), task);
     assert_eq!(new.indexes.list().await.unwrap().len(), 1);
@@ -116,7 +116,7 @@ async fn tasks_of_version_0_1_are_read() {
 /// Several connections insert, change and prune at once: uids are dense, no change is lost, and
 /// what lists are made of agrees with the tasks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn connections_race() {
+async fn handles_that_race_lose_no_update_and_give_no_uid_twice() {
     let options = own();
     let opening = (0..4).map(|_| open(options.clone()));
     let handles = join_all(opening).await;
@@ -217,7 +217,7 @@ async fn two_handles_see_each_other_at_once() {
 
 /// Deployments that differ by prefix share a database and nothing else.
 #[tokio::test]
-async fn prefixes_are_apart() {
+async fn stores_of_different_prefixes_share_nothing() {
     let (one, two) = (open(own()).await, open(own()).await);
     one.tasks.insert(new_task("a")).await.unwrap();
     one.replicas.mark(vec![stale("n")]).await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use miroir_api::meili::TaskKind;
 use miroir_api::{IndexUid, NodeId, ShardId};
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_store::records::FEATURES;
 use miroir_store::{IndexEntry, NewTask, Stores};
 use miroir_store_redis::Options;
@@ -52,12 +52,12 @@ pub(crate) fn entry(name: &str) -> IndexEntry {
     }
 }
 
-pub(crate) fn stale(node: &str) -> Stale {
-    Stale {
+pub(crate) fn stale(node: &str) -> StaleReplica {
+    StaleReplica {
         node: NodeId::new(node).unwrap(),
         index: "movies".to_owned(),
         shard: Some(ShardId(3)),
-        kind: StaleKind::Shard,
+        kind: CatchUp::Shard,
         generation: 0,
     }
 }

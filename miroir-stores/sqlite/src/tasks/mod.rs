@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use miroir_api::TaskUid;
 use miroir_api::meili::TaskStatus;
-use miroir_store::{Answer, NewTask, TaskPage, TaskQuery, TaskRecord, Tasks};
+use miroir_store::{NewTask, StoreFuture, TaskPage, TaskQuery, TaskRecord, Tasks};
 use rusqlite::{Connection, OptionalExtension};
 use time::OffsetDateTime;
 
@@ -52,7 +52,7 @@ fn store(connection: &Connection, sql: &str, task: &TaskRecord) -> Result<(), Fa
 }
 
 impl Tasks for SqliteTasks {
-    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
         Box::pin(self.0.write(move |connection| {
             let uid: i64 = connection
                 .prepare_cached(
@@ -73,7 +73,7 @@ impl Tasks for SqliteTasks {
         }))
     }
 
-    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+    fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
         Box::pin(self.0.write(move |connection| {
             // The index stays what it is, in its column and in the record.
             store(
@@ -87,19 +87,19 @@ impl Tasks for SqliteTasks {
         }))
     }
 
-    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+    fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
         Box::pin(self.0.read(move |connection| get(connection, uid.0)))
     }
 
-    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+    fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage> {
         Box::pin(self.0.read(move |connection| list::list(connection, &query)))
     }
 
-    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+    fn uids(&self, query: TaskQuery) -> StoreFuture<'_, Vec<u32>> {
         Box::pin(self.0.read(move |connection| list::all(connection, query)))
     }
 
-    fn remove(&self, uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+    fn remove(&self, uids: Vec<u32>) -> StoreFuture<'_, Vec<TaskRecord>> {
         Box::pin(self.0.write(move |connection| {
             let uids = serde_json::to_string(&uids)?;
             let mut statement = connection.prepare_cached(
@@ -114,7 +114,7 @@ impl Tasks for SqliteTasks {
         }))
     }
 
-    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> StoreFuture<'_, ()> {
         Box::pin(self.0.write(move |connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT record FROM tasks INDEXED BY tasks_by_status
@@ -144,7 +144,7 @@ impl Tasks for SqliteTasks {
         }))
     }
 
-    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+    fn unfinished(&self) -> StoreFuture<'_, Vec<TaskRecord>> {
         Box::pin(self.0.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT record FROM tasks WHERE status IN ('enqueued', 'processing') ORDER BY uid",
@@ -153,7 +153,7 @@ impl Tasks for SqliteTasks {
         }))
     }
 
-    fn index_names(&self) -> Answer<'_, Vec<String>> {
+    fn index_names(&self) -> StoreFuture<'_, Vec<String>> {
         Box::pin(self.0.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT DISTINCT index_uid FROM index_task_totals WHERE n > 0 ORDER BY index_uid",
@@ -162,7 +162,7 @@ impl Tasks for SqliteTasks {
         }))
     }
 
-    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+    fn counts(&self) -> StoreFuture<'_, Vec<(TaskStatus, u64)>> {
         Box::pin(self.0.read(|connection| {
             let mut statement = connection
                 .prepare_cached("SELECT coalesce(sum(n), 0) FROM task_totals WHERE status = ?")?;
@@ -176,7 +176,7 @@ impl Tasks for SqliteTasks {
     }
 
     /// In commits of a thousand tasks, so this one call is not atomic: a crash keeps some.
-    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, finished_before: OffsetDateTime) -> StoreFuture<'_, u64> {
         let before = nanoseconds(finished_before);
         Box::pin(async move {
             let mut pruned = 0;

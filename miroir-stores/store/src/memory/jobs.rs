@@ -7,7 +7,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::Shared;
-use crate::{Answer, Claim, Job, Jobs, NewJob};
+use crate::{Claim, Job, Jobs, NewJob, StoreFuture};
 
 #[derive(Debug)]
 struct Row {
@@ -52,11 +52,16 @@ impl Rows {
 pub(super) struct JobQueue(Shared<Rows>);
 
 impl Jobs for JobQueue {
-    fn put(&self, jobs: Vec<NewJob>) -> Answer<'_, u64> {
+    fn put(&self, jobs: Vec<NewJob>) -> StoreFuture<'_, u64> {
         self.0.answer(|rows| rows.add(jobs))
     }
 
-    fn claim(&self, kind: &str, now: OffsetDateTime, ttl: Duration) -> Answer<'_, Option<Job>> {
+    fn claim(
+        &self,
+        kind: &str,
+        now: OffsetDateTime,
+        ttl: Duration,
+    ) -> StoreFuture<'_, Option<Job>> {
         let kind = kind.to_owned();
         self.0.answer(move |rows| {
             let open = rows.rows.iter_mut().filter(|(_, row)| {
@@ -77,7 +82,7 @@ impl Jobs for JobQueue {
         cursor: Value,
         now: OffsetDateTime,
         ttl: Duration,
-    ) -> Answer<'_, bool> {
+    ) -> StoreFuture<'_, bool> {
         let claim = claim.clone();
         self.0.answer(move |rows| {
             let Some((_, row)) = rows.claimed(&claim, now) else { return false };
@@ -87,7 +92,12 @@ impl Jobs for JobQueue {
         })
     }
 
-    fn finish(&self, claim: &Claim, follow: Vec<NewJob>, now: OffsetDateTime) -> Answer<'_, bool> {
+    fn finish(
+        &self,
+        claim: &Claim,
+        follow: Vec<NewJob>,
+        now: OffsetDateTime,
+    ) -> StoreFuture<'_, bool> {
         let claim = claim.clone();
         self.0.answer(move |rows| {
             let Some((at, _)) = rows.claimed(&claim, now) else { return false };
@@ -103,7 +113,7 @@ impl Jobs for JobQueue {
         reason: String,
         for_good: bool,
         now: OffsetDateTime,
-    ) -> Answer<'_, bool> {
+    ) -> StoreFuture<'_, bool> {
         let claim = claim.clone();
         self.0.answer(move |rows| {
             let Some((_, row)) = rows.claimed(&claim, now) else { return false };
@@ -113,7 +123,7 @@ impl Jobs for JobQueue {
         })
     }
 
-    fn list(&self, kind: &str) -> Answer<'_, Vec<Job>> {
+    fn list(&self, kind: &str) -> StoreFuture<'_, Vec<Job>> {
         let kind = kind.to_owned();
         self.0.answer(move |rows| {
             let own = rows.rows.values().filter(|row| row.job.kind == kind);
@@ -121,7 +131,7 @@ impl Jobs for JobQueue {
         })
     }
 
-    fn remove(&self, id: &str) -> Answer<'_, bool> {
+    fn remove(&self, id: &str) -> StoreFuture<'_, bool> {
         let id = id.to_owned();
         self.0.answer(move |rows| {
             let before = rows.rows.len();

@@ -8,22 +8,23 @@ mod records;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
+use miroir_core::lock::Lock;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::records::{Buckets, Signals, Typed};
 use super::{
-    Answer, Features, IndexChange, IndexEntry, Indexes, Keys, NewTask, Pods, Replicas, Rules,
-    SettingsVersions, StoreError, Stores, TaskPage, TaskQuery, TaskRecord, Tasks, Webhook,
-    Webhooks,
+    Features, IndexChange, IndexEntry, Indexes, Keys, NewTask, Pods, Replicas, Rules,
+    SettingsVersions, StoreError, StoreFuture, Stores, TaskPage, TaskQuery, TaskRecord, Tasks,
+    Webhook, Webhooks,
 };
 use miroir_core::keys::ApiKey;
 use miroir_core::keys::request::Change;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 
 /// New, empty stores.
 #[must_use]
@@ -80,18 +81,18 @@ pub fn signals() -> Arc<dyn Signals> {
 
 /// A mutex whose data stays usable after a panic: every call leaves it consistent.
 #[derive(Debug, Default)]
-struct Shared<T>(Mutex<T>);
+struct Shared<T>(Lock<T>);
 
 impl<T: Send> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Runs one call when it is awaited, as a backend with I/O would.
     fn answer<'a, A: Send + 'a>(
         &'a self,
         call: impl FnOnce(&mut T) -> A + Send + 'a,
-    ) -> Answer<'a, A> {
+    ) -> StoreFuture<'a, A> {
         Box::pin(async move { Ok(call(&mut self.lock())) })
     }
 }
@@ -136,7 +137,7 @@ impl TaskRows {
 struct TaskMap(Shared<TaskRows>);
 
 impl Tasks for TaskMap {
-    fn insert(&self, task: NewTask) -> Answer<'_, TaskRecord> {
+    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
         Box::pin(async move {
             let mut tasks = self.0.lock();
             let uid = tasks.next;
@@ -149,7 +150,7 @@ impl Tasks for TaskMap {
         })
     }
 
-    fn update(&self, task: TaskRecord) -> Answer<'_, ()> {
+    fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
         self.0.answer(move |tasks| {
             if let Some(row) = tasks.rows.get_mut(&task.uid.0) {
                 *row = TaskRecord { index: row.index.take(), ..task };
@@ -157,21 +158,21 @@ impl Tasks for TaskMap {
         })
     }
 
-    fn get(&self, uid: TaskUid) -> Answer<'_, Option<TaskRecord>> {
+    fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
         self.0.answer(move |tasks| tasks.rows.get(&uid.0).cloned())
     }
 
-    fn list(&self, query: TaskQuery) -> Answer<'_, TaskPage> {
+    fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage> {
         self.0.answer(move |tasks| tasks.page(&query))
     }
 
-    fn uids(&self, query: TaskQuery) -> Answer<'_, Vec<u32>> {
+    fn uids(&self, query: TaskQuery) -> StoreFuture<'_, Vec<u32>> {
         self.0.answer(move |tasks| {
             tasks.rows.values().filter(|task| query.matches(task)).map(|t| t.uid.0).collect()
         })
     }
 
-    fn remove(&self, mut uids: Vec<u32>) -> Answer<'_, Vec<TaskRecord>> {
+    fn remove(&self, mut uids: Vec<u32>) -> StoreFuture<'_, Vec<TaskRecord>> {
         self.0.answer(move |tasks| {
             uids.sort_unstable();
             uids.dedup();
@@ -180,7 +181,7 @@ impl Tasks for TaskMap {
         })
     }
 
-    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> Answer<'_, ()> {
+    fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> StoreFuture<'_, ()> {
         self.0.answer(move |tasks| {
             for (_, task) in tasks.rows.range_mut(..before.0) {
                 task.rename(&first, &second);
@@ -188,13 +189,13 @@ impl Tasks for TaskMap {
         })
     }
 
-    fn unfinished(&self) -> Answer<'_, Vec<TaskRecord>> {
+    fn unfinished(&self) -> StoreFuture<'_, Vec<TaskRecord>> {
         self.0.answer(|tasks| {
             tasks.rows.values().filter(|task| !task.status.is_terminal()).cloned().collect()
         })
     }
 
-    fn index_names(&self) -> Answer<'_, Vec<String>> {
+    fn index_names(&self) -> StoreFuture<'_, Vec<String>> {
         self.0.answer(|tasks| {
             let names: BTreeSet<_> =
                 tasks.rows.values().filter_map(|task| task.index.clone()).collect();
@@ -202,7 +203,7 @@ impl Tasks for TaskMap {
         })
     }
 
-    fn counts(&self) -> Answer<'_, Vec<(TaskStatus, u64)>> {
+    fn counts(&self) -> StoreFuture<'_, Vec<(TaskStatus, u64)>> {
         self.0.answer(|tasks| {
             let mut counts = TaskStatus::ALL.map(|status| (status, 0));
             for task in tasks.rows.values() {
@@ -214,7 +215,7 @@ impl Tasks for TaskMap {
         })
     }
 
-    fn prune(&self, finished_before: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, finished_before: OffsetDateTime) -> StoreFuture<'_, u64> {
         self.0.answer(move |tasks| {
             let before = tasks.rows.len();
             tasks.rows.retain(|_, task| {
@@ -230,16 +231,16 @@ impl Tasks for TaskMap {
 struct IndexMap(Shared<BTreeMap<IndexUid, IndexEntry>>);
 
 impl Indexes for IndexMap {
-    fn get(&self, name: &IndexUid) -> Answer<'_, Option<IndexEntry>> {
+    fn get(&self, name: &IndexUid) -> StoreFuture<'_, Option<IndexEntry>> {
         let name = name.clone();
         self.0.answer(move |entries| entries.get(&name).cloned())
     }
 
-    fn list(&self) -> Answer<'_, Vec<IndexEntry>> {
+    fn list(&self) -> StoreFuture<'_, Vec<IndexEntry>> {
         self.0.answer(|entries| entries.values().cloned().collect())
     }
 
-    fn put(&self, entry: IndexEntry, expected: Option<u64>) -> Answer<'_, bool> {
+    fn put(&self, entry: IndexEntry, expected: Option<u64>) -> StoreFuture<'_, bool> {
         self.0.answer(move |entries| {
             let fits = entries.get(&entry.name).map(|stored| stored.version) == expected;
             if fits {
@@ -249,7 +250,7 @@ impl Indexes for IndexMap {
         })
     }
 
-    fn delete(&self, name: &IndexUid, expected: u64) -> Answer<'_, bool> {
+    fn delete(&self, name: &IndexUid, expected: u64) -> StoreFuture<'_, bool> {
         let name = name.clone();
         self.0.answer(move |entries| {
             let fits = entries.get(&name).is_some_and(|stored| stored.version == expected);
@@ -260,7 +261,7 @@ impl Indexes for IndexMap {
         })
     }
 
-    fn change(&self, changes: Vec<IndexChange>) -> Answer<'_, bool> {
+    fn change(&self, changes: Vec<IndexChange>) -> StoreFuture<'_, bool> {
         self.0.answer(move |entries| {
             let fits = changes.iter().all(|change| {
                 entries.get(&change.name).map(|stored| stored.version) == change.expected
@@ -281,16 +282,16 @@ struct StaleRows {
     /// The last generation given. One counter for all rows: a row that was cleared and marked again
     /// must not meet a generation that an old repair still holds.
     generation: u64,
-    rows: BTreeMap<(NodeId, String, Option<ShardId>), (StaleKind, u64)>,
+    rows: BTreeMap<(NodeId, String, Option<ShardId>), (CatchUp, u64)>,
 }
 
 #[derive(Debug, Default)]
 struct StaleMap(Shared<StaleRows>);
 
 impl Replicas for StaleMap {
-    fn mark(&self, stale: Vec<Stale>) -> Answer<'_, ()> {
+    fn mark(&self, stale: Vec<StaleReplica>) -> StoreFuture<'_, ()> {
         self.0.answer(move |state| {
-            for Stale { node, index, shard, kind, .. } in stale {
+            for StaleReplica { node, index, shard, kind, .. } in stale {
                 state.generation += 1;
                 let row = state.rows.entry((node, index, shard)).or_insert((kind, 0));
                 *row = (row.0.max(kind), state.generation);
@@ -298,10 +299,10 @@ impl Replicas for StaleMap {
         })
     }
 
-    fn list(&self) -> Answer<'_, Vec<Stale>> {
+    fn list(&self) -> StoreFuture<'_, Vec<StaleReplica>> {
         self.0.answer(|state| {
             let rows = state.rows.iter();
-            rows.map(|((node, index, shard), (kind, generation))| Stale {
+            rows.map(|((node, index, shard), (kind, generation))| StaleReplica {
                 node: node.clone(),
                 index: index.clone(),
                 shard: *shard,
@@ -312,7 +313,7 @@ impl Replicas for StaleMap {
         })
     }
 
-    fn clear(&self, stale: Stale) -> Answer<'_, bool> {
+    fn clear(&self, stale: StaleReplica) -> StoreFuture<'_, bool> {
         self.0.answer(move |state| {
             let key = (stale.node, stale.index, stale.shard);
             let same = state.rows.get(&key).is_some_and(|row| row.1 == stale.generation);
@@ -323,10 +324,10 @@ impl Replicas for StaleMap {
         })
     }
 
-    fn forget_index(&self, index: &str) -> Answer<'_, ()> {
+    fn forget_index(&self, index: &str) -> StoreFuture<'_, ()> {
         let index = index.to_owned();
         self.0.answer(move |state| {
-            state.rows.retain(|key, row| key.1 != index || row.0 == StaleKind::Deleted);
+            state.rows.retain(|key, row| key.1 != index || row.0 == CatchUp::Deleted);
         })
     }
 }
@@ -335,7 +336,7 @@ impl Replicas for StaleMap {
 struct VersionMap(Shared<BTreeMap<String, BTreeMap<NodeId, u64>>>);
 
 impl SettingsVersions for VersionMap {
-    fn set(&self, index: &str, node: &NodeId, version: u64) -> Answer<'_, ()> {
+    fn set(&self, index: &str, node: &NodeId, version: u64) -> StoreFuture<'_, ()> {
         let (index, node) = (index.to_owned(), node.clone());
         self.0.answer(move |indexes| {
             let stored = indexes.entry(index).or_default().entry(node).or_insert(version);
@@ -343,7 +344,7 @@ impl SettingsVersions for VersionMap {
         })
     }
 
-    fn list(&self, index: &str) -> Answer<'_, Vec<(NodeId, u64)>> {
+    fn list(&self, index: &str) -> StoreFuture<'_, Vec<(NodeId, u64)>> {
         let index = index.to_owned();
         self.0.answer(move |indexes| {
             let nodes = indexes.get(&index).into_iter().flatten();
@@ -351,7 +352,7 @@ impl SettingsVersions for VersionMap {
         })
     }
 
-    fn forget(&self, index: &str) -> Answer<'_, ()> {
+    fn forget(&self, index: &str) -> StoreFuture<'_, ()> {
         let index = index.to_owned();
         self.0.answer(move |indexes| {
             indexes.remove(&index);
@@ -364,7 +365,7 @@ impl SettingsVersions for VersionMap {
 struct KeyList(Shared<Vec<ApiKey>>);
 
 impl Keys for KeyList {
-    fn seed(&self, keys: Vec<ApiKey>) -> Answer<'_, bool> {
+    fn seed(&self, keys: Vec<ApiKey>) -> StoreFuture<'_, bool> {
         self.0.answer(move |rows| {
             let empty = rows.is_empty();
             if empty {
@@ -374,7 +375,7 @@ impl Keys for KeyList {
         })
     }
 
-    fn insert(&self, key: ApiKey) -> Answer<'_, bool> {
+    fn insert(&self, key: ApiKey) -> StoreFuture<'_, bool> {
         self.0.answer(move |rows| {
             let free = rows.iter().all(|row| row.uid != key.uid);
             if free {
@@ -384,7 +385,12 @@ impl Keys for KeyList {
         })
     }
 
-    fn update(&self, uid: Uuid, change: Change, now: OffsetDateTime) -> Answer<'_, Option<ApiKey>> {
+    fn update(
+        &self,
+        uid: Uuid,
+        change: Change,
+        now: OffsetDateTime,
+    ) -> StoreFuture<'_, Option<ApiKey>> {
         self.0.answer(move |rows| {
             let row = rows.iter_mut().find(|row| row.uid == uid)?;
             change.apply(row, now);
@@ -392,7 +398,7 @@ impl Keys for KeyList {
         })
     }
 
-    fn delete(&self, uid: Uuid) -> Answer<'_, bool> {
+    fn delete(&self, uid: Uuid) -> StoreFuture<'_, bool> {
         self.0.answer(move |rows| {
             let before = rows.len();
             rows.retain(|row| row.uid != uid);
@@ -400,7 +406,7 @@ impl Keys for KeyList {
         })
     }
 
-    fn list(&self) -> Answer<'_, Vec<ApiKey>> {
+    fn list(&self) -> StoreFuture<'_, Vec<ApiKey>> {
         self.0.answer(|rows| {
             let mut keys: Vec<_> = rows.iter().rev().cloned().collect();
             keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
@@ -413,11 +419,11 @@ impl Keys for KeyList {
 struct FeatureMap(Shared<BTreeMap<String, bool>>);
 
 impl Features for FeatureMap {
-    fn list(&self) -> Answer<'_, Vec<(String, bool)>> {
+    fn list(&self) -> StoreFuture<'_, Vec<(String, bool)>> {
         self.0.answer(|rows| rows.iter().map(|(name, on)| (name.clone(), *on)).collect())
     }
 
-    fn set(&self, features: Vec<(String, bool)>) -> Answer<'_, ()> {
+    fn set(&self, features: Vec<(String, bool)>) -> StoreFuture<'_, ()> {
         self.0.answer(|rows| rows.extend(features))
     }
 }
@@ -426,23 +432,23 @@ impl Features for FeatureMap {
 struct RuleMap(Shared<BTreeMap<String, serde_json::Value>>);
 
 impl Rules for RuleMap {
-    fn list(&self) -> Answer<'_, Vec<(String, serde_json::Value)>> {
+    fn list(&self) -> StoreFuture<'_, Vec<(String, serde_json::Value)>> {
         self.0.answer(|rules| rules.clone().into_iter().collect())
     }
 
-    fn put(&self, uid: String, rule: serde_json::Value) -> Answer<'_, ()> {
+    fn put(&self, uid: String, rule: serde_json::Value) -> StoreFuture<'_, ()> {
         self.0.answer(move |rules| {
             rules.insert(uid, rule);
         })
     }
 
-    fn delete(&self, uid: String) -> Answer<'_, ()> {
+    fn delete(&self, uid: String) -> StoreFuture<'_, ()> {
         self.0.answer(move |rules| {
             rules.remove(&uid);
         })
     }
 
-    fn clear(&self) -> Answer<'_, ()> {
+    fn clear(&self) -> StoreFuture<'_, ()> {
         self.0.answer(BTreeMap::clear)
     }
 }
@@ -451,11 +457,11 @@ impl Rules for RuleMap {
 struct HookMap(Shared<BTreeMap<Uuid, Webhook>>);
 
 impl Webhooks for HookMap {
-    fn list(&self) -> Answer<'_, Vec<Webhook>> {
+    fn list(&self) -> StoreFuture<'_, Vec<Webhook>> {
         self.0.answer(|hooks| hooks.values().cloned().collect())
     }
 
-    fn put(&self, hook: Webhook, most: usize) -> Answer<'_, bool> {
+    fn put(&self, hook: Webhook, most: usize) -> StoreFuture<'_, bool> {
         self.0.answer(move |hooks| {
             let room = hooks.contains_key(&hook.uuid) || hooks.len() < most;
             if room {
@@ -465,7 +471,7 @@ impl Webhooks for HookMap {
         })
     }
 
-    fn delete(&self, uuid: Uuid) -> Answer<'_, bool> {
+    fn delete(&self, uuid: Uuid) -> StoreFuture<'_, bool> {
         self.0.answer(move |hooks| hooks.remove(&uuid).is_some())
     }
 }

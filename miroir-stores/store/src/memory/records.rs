@@ -10,10 +10,10 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Shared;
-use crate::Answer;
+use crate::StoreFuture;
 use crate::records::{
-    Bound, Buckets, Expected, Limit, Log, Logs, Record, Records, Signal, Signals, Size, Table,
-    Terms, Verdict, step,
+    Bound, Buckets, Expected, Limit, Log, Logs, PutOptions, RateDecision, Record, Records, Signal,
+    Signals, Size, Table, step,
 };
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ fn bound(rows: &mut Rows, most: usize, spared: &str) {
 pub(super) struct RecordMap(Shared<BTreeMap<Table, Rows>>);
 
 impl Records for RecordMap {
-    fn get(&self, table: Table, key: &str, now: OffsetDateTime) -> Answer<'_, Option<Record>> {
+    fn get(&self, table: Table, key: &str, now: OffsetDateTime) -> StoreFuture<'_, Option<Record>> {
         let key = key.to_owned();
         self.0.answer(move |tables| {
             let row = tables.get(&table)?.get(&key).filter(|row| row.lives(now))?;
@@ -57,7 +57,7 @@ impl Records for RecordMap {
         })
     }
 
-    fn list(&self, table: Table, now: OffsetDateTime) -> Answer<'_, Vec<Record>> {
+    fn list(&self, table: Table, now: OffsetDateTime) -> StoreFuture<'_, Vec<Record>> {
         self.0.answer(move |tables| {
             let rows = tables.get(&table).into_iter().flatten();
             rows.filter(|(_, row)| row.lives(now)).map(|(key, row)| row.show(key)).collect()
@@ -69,9 +69,9 @@ impl Records for RecordMap {
         table: Table,
         key: &str,
         value: Value,
-        terms: Terms,
+        terms: PutOptions,
         now: OffsetDateTime,
-    ) -> Answer<'_, Option<u64>> {
+    ) -> StoreFuture<'_, Option<u64>> {
         let key = key.to_owned();
         self.0.answer(move |tables| {
             let rows = tables.entry(table).or_default();
@@ -101,7 +101,7 @@ impl Records for RecordMap {
         key: &str,
         version: Option<u64>,
         now: OffsetDateTime,
-    ) -> Answer<'_, bool> {
+    ) -> StoreFuture<'_, bool> {
         let key = key.to_owned();
         self.0.answer(move |tables| {
             let Some(rows) = tables.get_mut(&table) else { return false };
@@ -115,14 +115,14 @@ impl Records for RecordMap {
         })
     }
 
-    fn count(&self, table: Table, now: OffsetDateTime) -> Answer<'_, u64> {
+    fn count(&self, table: Table, now: OffsetDateTime) -> StoreFuture<'_, u64> {
         self.0.answer(move |tables| {
             let rows = tables.get(&table).into_iter().flatten();
             rows.filter(|(_, row)| row.lives(now)).count() as u64
         })
     }
 
-    fn prune(&self, table: Table, now: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, table: Table, now: OffsetDateTime) -> StoreFuture<'_, u64> {
         self.0.answer(move |tables| {
             let Some(rows) = tables.get_mut(&table) else { return 0 };
             let before = rows.len();
@@ -155,7 +155,7 @@ impl List {
 pub(super) struct LogMap(Shared<BTreeMap<(Log, String), List>>);
 
 impl Logs for LogMap {
-    fn append(&self, log: Log, key: &str, entry: String, bound: Bound) -> Answer<'_, u64> {
+    fn append(&self, log: Log, key: &str, entry: String, bound: Bound) -> StoreFuture<'_, u64> {
         let key = (log, key.to_owned());
         self.0.answer(move |lists| {
             let list = lists.entry(key).or_default();
@@ -179,7 +179,7 @@ impl Logs for LogMap {
         key: &str,
         number: u64,
         limit: usize,
-    ) -> Answer<'_, Vec<(u64, String)>> {
+    ) -> StoreFuture<'_, Vec<(u64, String)>> {
         let key = (log, key.to_owned());
         self.0.answer(move |lists| {
             let Some(list) = lists.get(&key) else { return Vec::new() };
@@ -188,7 +188,7 @@ impl Logs for LogMap {
         })
     }
 
-    fn newest(&self, log: Log, key: &str, limit: usize) -> Answer<'_, Vec<(u64, String)>> {
+    fn newest(&self, log: Log, key: &str, limit: usize) -> StoreFuture<'_, Vec<(u64, String)>> {
         let key = (log, key.to_owned());
         self.0.answer(move |lists| {
             let Some(list) = lists.get(&key) else { return Vec::new() };
@@ -197,7 +197,7 @@ impl Logs for LogMap {
         })
     }
 
-    fn trim(&self, log: Log, key: &str, number: u64) -> Answer<'_, u64> {
+    fn trim(&self, log: Log, key: &str, number: u64) -> StoreFuture<'_, u64> {
         let key = (log, key.to_owned());
         self.0.answer(move |lists| {
             let Some(list) = lists.get_mut(&key) else { return 0 };
@@ -210,7 +210,7 @@ impl Logs for LogMap {
         })
     }
 
-    fn size(&self, log: Log, key: &str) -> Answer<'_, Size> {
+    fn size(&self, log: Log, key: &str) -> StoreFuture<'_, Size> {
         let key = (log, key.to_owned());
         self.0.answer(move |lists| {
             let list = lists.get(&key);
@@ -221,7 +221,7 @@ impl Logs for LogMap {
         })
     }
 
-    fn clear(&self, log: Log, key: &str) -> Answer<'_, ()> {
+    fn clear(&self, log: Log, key: &str) -> StoreFuture<'_, ()> {
         let key = (log, key.to_owned());
         self.0.answer(move |lists| {
             if let Some(list) = lists.get_mut(&key) {
@@ -258,7 +258,7 @@ impl Generations {
 pub(super) struct BucketMap(Shared<Generations>);
 
 impl Buckets for BucketMap {
-    fn take(&self, key: &str, limit: Limit, now: OffsetDateTime) -> Answer<'_, Verdict> {
+    fn take(&self, key: &str, limit: Limit, now: OffsetDateTime) -> StoreFuture<'_, RateDecision> {
         let key = key.to_owned();
         self.0.answer(move |buckets| {
             let now = u64::try_from(now.unix_timestamp_nanos() / 1000).unwrap_or(0);
@@ -277,7 +277,7 @@ const BACKLOG: usize = 1024;
 pub(super) struct Channels(Shared<BTreeMap<String, broadcast::Sender<String>>>);
 
 impl Signals for Channels {
-    fn say(&self, channel: &str, text: &str) -> Answer<'_, ()> {
+    fn say(&self, channel: &str, text: &str) -> StoreFuture<'_, ()> {
         let (channel, text) = (channel.to_owned(), text.to_owned());
         self.0.answer(move |channels| {
             if let Some(sender) = channels.get(&channel) {

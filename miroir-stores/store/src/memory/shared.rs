@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::Shared;
-use crate::{Answer, Lease, Leases, PodReport, Pods, Roster};
+use crate::{Lease, Leases, PodReport, Pods, Roster, StoreFuture};
 
 /// The last lease of a scope, which may have ended.
 #[derive(Debug)]
@@ -20,7 +20,12 @@ pub(super) struct LeaseMap(Shared<BTreeMap<String, Held>>);
 
 impl LeaseMap {
     /// Sets the end of a lease if it is in force; whether it was.
-    fn end(&self, lease: &Lease, now: OffsetDateTime, until: OffsetDateTime) -> Answer<'_, bool> {
+    fn end(
+        &self,
+        lease: &Lease,
+        now: OffsetDateTime,
+        until: OffsetDateTime,
+    ) -> StoreFuture<'_, bool> {
         let lease = lease.clone();
         self.0.answer(move |leases| {
             let held = leases.get_mut(&lease.scope);
@@ -37,7 +42,7 @@ impl Leases for LeaseMap {
         holder: &str,
         now: OffsetDateTime,
         ttl: Duration,
-    ) -> Answer<'_, Option<Lease>> {
+    ) -> StoreFuture<'_, Option<Lease>> {
         let (scope, holder) = (scope.to_owned(), holder.to_owned());
         self.0.answer(move |leases| {
             let last = leases.get(&scope);
@@ -53,11 +58,11 @@ impl Leases for LeaseMap {
         })
     }
 
-    fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> Answer<'_, bool> {
+    fn renew(&self, lease: &Lease, now: OffsetDateTime, ttl: Duration) -> StoreFuture<'_, bool> {
         self.end(lease, now, now + ttl)
     }
 
-    fn release(&self, lease: &Lease, now: OffsetDateTime) -> Answer<'_, bool> {
+    fn release(&self, lease: &Lease, now: OffsetDateTime) -> StoreFuture<'_, bool> {
         self.end(lease, now, now)
     }
 }
@@ -82,7 +87,12 @@ impl Deployment {
 pub(super) struct PodMap(Shared<Deployment>);
 
 impl Pods for PodMap {
-    fn report(&self, pod: PodReport, now: OffsetDateTime, ttl: Duration) -> Answer<'_, Roster> {
+    fn report(
+        &self,
+        pod: PodReport,
+        now: OffsetDateTime,
+        ttl: Duration,
+    ) -> StoreFuture<'_, Roster> {
         self.0.answer(move |all| {
             let last = all.pods.get(&pod.name).map_or(now, |(_, until)| *until);
             let until = if pod.seen == Some(all.epoch) { now + ttl } else { last };
@@ -91,29 +101,29 @@ impl Pods for PodMap {
         })
     }
 
-    fn roster(&self, now: OffsetDateTime) -> Answer<'_, Roster> {
+    fn roster(&self, now: OffsetDateTime) -> StoreFuture<'_, Roster> {
         self.0.answer(move |all| all.roster(now))
     }
 
-    fn raise(&self) -> Answer<'_, u64> {
+    fn bump_epoch(&self) -> StoreFuture<'_, u64> {
         self.0.answer(|all| {
             all.epoch += 1;
             all.epoch
         })
     }
 
-    fn leave(&self, name: &str) -> Answer<'_, ()> {
+    fn leave(&self, name: &str) -> StoreFuture<'_, ()> {
         let name = name.to_owned();
         self.0.answer(move |all| {
             all.pods.remove(&name);
         })
     }
 
-    fn note(&self, note: serde_json::Value) -> Answer<'_, ()> {
+    fn note(&self, note: serde_json::Value) -> StoreFuture<'_, ()> {
         self.0.answer(move |all| all.notes.push_back(note))
     }
 
-    fn take_notes(&self) -> Answer<'_, Vec<serde_json::Value>> {
+    fn take_notes(&self) -> StoreFuture<'_, Vec<serde_json::Value>> {
         self.0.answer(|all| all.notes.drain(..).collect())
     }
 }

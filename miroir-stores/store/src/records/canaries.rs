@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{ALWAYS, Bound, Log, Table, Terms, Typed, encode};
-use crate::{Answer, StoreError};
+use super::{ALWAYS, Bound, Log, PutOptions, Table, Typed, encode};
+use crate::{StoreError, StoreFuture};
 
 /// A query that is asked again and again, and what its answer should be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Canary {
-    /// Its name.
+    /// Name, unique among canaries.
     pub name: String,
     /// The rest of its definition; opaque to the store.
     pub definition: Value,
@@ -19,7 +19,7 @@ pub struct Canary {
 /// One run of a canary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CanaryRun {
-    /// When.
+    /// When the run began.
     #[serde(with = "time::serde::rfc3339")]
     pub ran_at: OffsetDateTime,
     /// Whether everything was as it should be.
@@ -34,32 +34,37 @@ pub struct CanaryRun {
 /// Canaries and the last runs of each.
 pub trait Canaries: Send + Sync + std::fmt::Debug {
     /// All of them, by name.
-    fn list(&self) -> Answer<'_, Vec<Canary>>;
+    fn list(&self) -> StoreFuture<'_, Vec<Canary>>;
     /// Inserts or replaces one. The last of two concurrent calls stays.
-    fn put(&self, canary: Canary) -> Answer<'_, ()>;
+    fn put(&self, canary: Canary) -> StoreFuture<'_, ()>;
     /// Deletes one with its runs. Returns whether there was one.
-    fn delete(&self, name: &str) -> Answer<'_, bool>;
+    fn delete(&self, name: &str) -> StoreFuture<'_, bool>;
     /// Adds a run, and forgets the oldest beyond `most`, in one step.
-    fn record(&self, name: &str, run: CanaryRun, most: u64) -> Answer<'_, ()>;
+    fn record(&self, name: &str, run: CanaryRun, most: u64) -> StoreFuture<'_, ()>;
     /// The newest runs, newest first.
-    fn runs(&self, name: &str, limit: usize) -> Answer<'_, Vec<CanaryRun>>;
+    fn runs(&self, name: &str, limit: usize) -> StoreFuture<'_, Vec<CanaryRun>>;
 }
 
 impl Canaries for Typed {
-    fn list(&self) -> Answer<'_, Vec<Canary>> {
+    fn list(&self) -> StoreFuture<'_, Vec<Canary>> {
         Box::pin(self.all(Table::Canaries, ALWAYS))
     }
 
-    fn put(&self, canary: Canary) -> Answer<'_, ()> {
+    fn put(&self, canary: Canary) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let value = encode(&canary)?;
-            let put =
-                self.records.put(Table::Canaries, &canary.name, value, Terms::default(), ALWAYS);
+            let put = self.records.put(
+                Table::Canaries,
+                &canary.name,
+                value,
+                PutOptions::default(),
+                ALWAYS,
+            );
             put.await.map(drop)
         })
     }
 
-    fn delete(&self, name: &str) -> Answer<'_, bool> {
+    fn delete(&self, name: &str) -> StoreFuture<'_, bool> {
         let name = name.to_owned();
         Box::pin(async move {
             let deleted = self.records.delete(Table::Canaries, &name, None, ALWAYS).await?;
@@ -68,7 +73,7 @@ impl Canaries for Typed {
         })
     }
 
-    fn record(&self, name: &str, run: CanaryRun, most: u64) -> Answer<'_, ()> {
+    fn record(&self, name: &str, run: CanaryRun, most: u64) -> StoreFuture<'_, ()> {
         let name = name.to_owned();
         Box::pin(async move {
             let bound = Bound { entries: most, bytes: u64::MAX };
@@ -77,7 +82,7 @@ impl Canaries for Typed {
         })
     }
 
-    fn runs(&self, name: &str, limit: usize) -> Answer<'_, Vec<CanaryRun>> {
+    fn runs(&self, name: &str, limit: usize) -> StoreFuture<'_, Vec<CanaryRun>> {
         let name = name.to_owned();
         Box::pin(async move {
             let runs = self.logs.newest(Log::CanaryRuns, &name, limit).await?;

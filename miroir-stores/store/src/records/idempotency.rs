@@ -5,15 +5,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{Expected, Table, Terms, Typed, decode};
-use crate::Answer;
+use super::{Expected, PutOptions, Table, Typed, decode};
+use crate::StoreFuture;
 
 /// What was answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptAnswer {
-    /// The status.
+    /// HTTP status.
     pub status: u16,
-    /// The body, JSON.
+    /// JSON body; empty for none.
     pub body: String,
 }
 
@@ -25,7 +25,7 @@ pub struct Kept {
     /// Who asked the cluster to do it: a pod's name and term. A write of somebody who is gone is not
     /// under way any more.
     pub holder: String,
-    /// When it began.
+    /// When the request with the key began.
     #[serde(with = "time::serde::rfc3339")]
     pub began_at: OffsetDateTime,
     /// The answer, once there is one.
@@ -52,7 +52,7 @@ pub trait Idempotency: Send + Sync + std::fmt::Debug {
         ttl: Duration,
         most: usize,
         now: OffsetDateTime,
-    ) -> Answer<'_, Began>;
+    ) -> StoreFuture<'_, Began>;
     /// Replaces what is known of a key if it is still `known`, in one step: to settle one's own
     /// write, or to take over one whose holder is gone. Returns whether it was.
     fn replace(
@@ -62,13 +62,13 @@ pub trait Idempotency: Send + Sync + std::fmt::Debug {
         new: Kept,
         ttl: Duration,
         now: OffsetDateTime,
-    ) -> Answer<'_, bool>;
+    ) -> StoreFuture<'_, bool>;
     /// Forgets a write that had no effect, if it is still `known`, so that the key can be used again.
-    fn drop_key(&self, key: &str, known: &Kept, now: OffsetDateTime) -> Answer<'_, ()>;
+    fn drop_key(&self, key: &str, known: &Kept, now: OffsetDateTime) -> StoreFuture<'_, ()>;
     /// How many keys are known.
-    fn count(&self, now: OffsetDateTime) -> Answer<'_, u64>;
+    fn count(&self, now: OffsetDateTime) -> StoreFuture<'_, u64>;
     /// Forgets those that ended; returns how many.
-    fn prune(&self, now: OffsetDateTime) -> Answer<'_, u64>;
+    fn prune(&self, now: OffsetDateTime) -> StoreFuture<'_, u64>;
 }
 
 impl Typed {
@@ -95,10 +95,11 @@ impl Idempotency for Typed {
         ttl: Duration,
         most: usize,
         now: OffsetDateTime,
-    ) -> Answer<'_, Began> {
+    ) -> StoreFuture<'_, Began> {
         let key = key.to_owned();
         Box::pin(async move {
-            let terms = Terms { expected: Expected::Nothing, ttl: Some(ttl), most: Some(most) };
+            let terms =
+                PutOptions { expected: Expected::Nothing, ttl: Some(ttl), most: Some(most) };
             loop {
                 let put = self.write(Table::Idempotency, &key, &write, terms, now).await?;
                 if put.is_some() {
@@ -119,19 +120,19 @@ impl Idempotency for Typed {
         new: Kept,
         ttl: Duration,
         now: OffsetDateTime,
-    ) -> Answer<'_, bool> {
+    ) -> StoreFuture<'_, bool> {
         let (key, known) = (key.to_owned(), known.clone());
         Box::pin(async move {
             let Some(version) = self.version_of(&key, &known, now).await? else {
                 return Ok(false);
             };
             let expected = Expected::Version(version);
-            let terms = Terms { expected, ttl: Some(ttl), most: None };
+            let terms = PutOptions { expected, ttl: Some(ttl), most: None };
             Ok(self.write(Table::Idempotency, &key, &new, terms, now).await?.is_some())
         })
     }
 
-    fn drop_key(&self, key: &str, known: &Kept, now: OffsetDateTime) -> Answer<'_, ()> {
+    fn drop_key(&self, key: &str, known: &Kept, now: OffsetDateTime) -> StoreFuture<'_, ()> {
         let (key, known) = (key.to_owned(), known.clone());
         Box::pin(async move {
             if let Some(version) = self.version_of(&key, &known, now).await? {
@@ -141,11 +142,11 @@ impl Idempotency for Typed {
         })
     }
 
-    fn count(&self, now: OffsetDateTime) -> Answer<'_, u64> {
+    fn count(&self, now: OffsetDateTime) -> StoreFuture<'_, u64> {
         self.records.count(Table::Idempotency, now)
     }
 
-    fn prune(&self, now: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, now: OffsetDateTime) -> StoreFuture<'_, u64> {
         self.records.prune(Table::Idempotency, now)
     }
 }

@@ -26,10 +26,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Answer, StoreError};
+use super::{StoreError, StoreFuture};
 
 pub use admin_sessions::{AdminSession, AdminSessions, LoginFailures};
-pub use aliases::{Alias, Aliases, Flip, Target};
+pub use aliases::{Alias, AliasTarget, Aliases, Flip};
 pub use canaries::{Canaries, Canary, CanaryRun};
 pub use cursors::Cursors;
 pub use idempotency::{Began, Idempotency, Kept, KeptAnswer};
@@ -144,21 +144,21 @@ pub const FEATURES: [&str; 6] = ["canaries", "cdc", "tenant_map", "ilm", "search
 /// A record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// Its key.
+    /// Key, unique in its table.
     pub key: String,
     /// Grows by one with every change; the first is 1.
     pub version: u64,
-    /// The record.
+    /// What is kept, as JSON of the table's type.
     pub value: Value,
 }
 
 /// What is expected to be there before a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expected {
-    /// Whatever it is.
+    /// Any record, or none.
     #[default]
     Anything,
-    /// Nothing.
+    /// No record of the key.
     Nothing,
     /// A record of this version.
     Version(u64),
@@ -194,7 +194,7 @@ pub fn expect_feature(
 
 /// How a record is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
+pub struct PutOptions {
     /// What has to be there; nothing is written otherwise.
     pub expected: Expected,
     /// How long it lives; for ever without.
@@ -208,9 +208,9 @@ pub struct Terms {
 /// As with [`Leases`](super::Leases), a shared backend goes by a clock of its own and ignores `now`.
 pub trait Records: Send + Sync + fmt::Debug {
     /// One record.
-    fn get(&self, table: Table, key: &str, now: OffsetDateTime) -> Answer<'_, Option<Record>>;
+    fn get(&self, table: Table, key: &str, now: OffsetDateTime) -> StoreFuture<'_, Option<Record>>;
     /// All records of a table, by key.
-    fn list(&self, table: Table, now: OffsetDateTime) -> Answer<'_, Vec<Record>>;
+    fn list(&self, table: Table, now: OffsetDateTime) -> StoreFuture<'_, Vec<Record>>;
     /// Writes a record if what is there is what is expected, in one step with comparing. Answers its
     /// version, or `None` if nothing was written.
     fn put(
@@ -218,9 +218,9 @@ pub trait Records: Send + Sync + fmt::Debug {
         table: Table,
         key: &str,
         value: Value,
-        terms: Terms,
+        terms: PutOptions,
         now: OffsetDateTime,
-    ) -> Answer<'_, Option<u64>>;
+    ) -> StoreFuture<'_, Option<u64>>;
     /// Deletes a record, if it is there and of that version where one is given, in one step. Answers
     /// whether it did.
     fn delete(
@@ -229,12 +229,12 @@ pub trait Records: Send + Sync + fmt::Debug {
         key: &str,
         version: Option<u64>,
         now: OffsetDateTime,
-    ) -> Answer<'_, bool>;
+    ) -> StoreFuture<'_, bool>;
     /// How many records a table has.
-    fn count(&self, table: Table, now: OffsetDateTime) -> Answer<'_, u64>;
+    fn count(&self, table: Table, now: OffsetDateTime) -> StoreFuture<'_, u64>;
     /// Forgets expired records of a table; returns how many. Those that a backend forgets by itself
     /// do not count.
-    fn prune(&self, table: Table, now: OffsetDateTime) -> Answer<'_, u64>;
+    fn prune(&self, table: Table, now: OffsetDateTime) -> StoreFuture<'_, u64>;
 }
 
 /// A kind of bounded lists.
@@ -279,7 +279,7 @@ pub struct Bound {
 /// What a list holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Entries.
+    /// Number of entries.
     pub entries: u64,
     /// Bytes of all entries.
     pub bytes: u64,
@@ -289,7 +289,7 @@ pub struct Size {
 pub trait Logs: Send + Sync + fmt::Debug {
     /// Adds an entry and lets the oldest go where it is too many, in one step. The newest stays
     /// whatever its size. Returns how many went.
-    fn append(&self, log: Log, key: &str, entry: String, bound: Bound) -> Answer<'_, u64>;
+    fn append(&self, log: Log, key: &str, entry: String, bound: Bound) -> StoreFuture<'_, u64>;
     /// At most `limit` entries after a number, oldest first.
     fn after(
         &self,
@@ -297,15 +297,15 @@ pub trait Logs: Send + Sync + fmt::Debug {
         key: &str,
         number: u64,
         limit: usize,
-    ) -> Answer<'_, Vec<(u64, String)>>;
+    ) -> StoreFuture<'_, Vec<(u64, String)>>;
     /// The newest `limit` entries, newest first.
-    fn newest(&self, log: Log, key: &str, limit: usize) -> Answer<'_, Vec<(u64, String)>>;
+    fn newest(&self, log: Log, key: &str, limit: usize) -> StoreFuture<'_, Vec<(u64, String)>>;
     /// Forgets entries up to and with a number. Returns how many there were.
-    fn trim(&self, log: Log, key: &str, number: u64) -> Answer<'_, u64>;
+    fn trim(&self, log: Log, key: &str, number: u64) -> StoreFuture<'_, u64>;
     /// What a list holds.
-    fn size(&self, log: Log, key: &str) -> Answer<'_, Size>;
+    fn size(&self, log: Log, key: &str) -> StoreFuture<'_, Size>;
     /// Forgets a list, but not which numbers it has given.
-    fn clear(&self, log: Log, key: &str) -> Answer<'_, ()>;
+    fn clear(&self, log: Log, key: &str) -> StoreFuture<'_, ()>;
 }
 
 /// So many within so long.
@@ -313,13 +313,13 @@ pub trait Logs: Send + Sync + fmt::Debug {
 pub struct Limit {
     /// How many, at once or spread.
     pub count: u32,
-    /// Within how long.
+    /// Time in which `count` requests become available again.
     pub per: Duration,
 }
 
 /// What a bucket says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct RateDecision {
     /// Whether this one is within the limit.
     pub allowed: bool,
     /// How many more would be, at once.
@@ -334,13 +334,13 @@ pub struct Verdict {
 /// *theoretical arrival time* of GCRA, ITU-T I.371).
 pub trait Buckets: Send + Sync + fmt::Debug {
     /// Takes one from a bucket, in one step with looking. A refusal takes nothing.
-    fn take(&self, key: &str, limit: Limit, now: OffsetDateTime) -> Answer<'_, Verdict>;
+    fn take(&self, key: &str, limit: Limit, now: OffsetDateTime) -> StoreFuture<'_, RateDecision>;
 }
 
 /// One step of a bucket: when it will be full again, in microseconds, and what it says of taking one
 /// at `now`. Pure; backends that cannot call it do the same sums.
 #[must_use]
-pub fn step(full_at: u64, limit: Limit, now: u64) -> (u64, Verdict) {
+pub fn step(full_at: u64, limit: Limit, now: u64) -> (u64, RateDecision) {
     let count = u64::from(limit.count.max(1));
     let per = u64::try_from(limit.per.as_micros()).unwrap_or(u64::MAX).max(count);
     let each = per / count;
@@ -349,7 +349,7 @@ pub fn step(full_at: u64, limit: Limit, now: u64) -> (u64, Verdict) {
     let after = full_at + each;
     let micros = Duration::from_micros;
     if after > now + whole {
-        let verdict = Verdict {
+        let verdict = RateDecision {
             allowed: false,
             remaining: 0,
             retry_after: micros(after - now - whole),
@@ -359,7 +359,7 @@ pub fn step(full_at: u64, limit: Limit, now: u64) -> (u64, Verdict) {
     }
     let left = now + whole - after;
     let remaining = u32::try_from(left / each).unwrap_or(u32::MAX);
-    let verdict = Verdict {
+    let verdict = RateDecision {
         allowed: true,
         remaining,
         retry_after: if remaining > 0 { Duration::ZERO } else { micros(each - left % each) },
@@ -381,7 +381,7 @@ pub enum Signal {
 /// is said while nobody listens is lost.
 pub trait Signals: Send + Sync + fmt::Debug {
     /// Says something.
-    fn say(&self, channel: &str, text: &str) -> Answer<'_, ()>;
+    fn say(&self, channel: &str, text: &str) -> StoreFuture<'_, ()>;
     /// Listens from now on, until the stream is dropped. It begins with [`Signal::Gap`] once it
     /// listens, and has another wherever it may have missed something.
     fn listen(&self, channel: &str) -> BoxStream<'static, Signal>;
@@ -428,7 +428,7 @@ impl Typed {
         table: Table,
         key: &str,
         value: &T,
-        terms: Terms,
+        terms: PutOptions,
         now: OffsetDateTime,
     ) -> Result<Option<u64>, StoreError> {
         self.records.put(table, key, encode(value)?, terms, now).await
@@ -440,7 +440,7 @@ impl Typed {
         &self,
         table: Table,
         key: &str,
-        terms: Terms,
+        terms: PutOptions,
         now: OffsetDateTime,
         decide: impl Fn(Option<T>) -> Option<T> + Send,
     ) -> Result<(), StoreError> {
@@ -449,7 +449,7 @@ impl Typed {
             let expected =
                 found.as_ref().map_or(Expected::Nothing, |r| Expected::Version(r.version));
             let Some(new) = decide(found.map(decode).transpose()?) else { return Ok(()) };
-            let terms = Terms { expected, ..terms };
+            let terms = PutOptions { expected, ..terms };
             if self.write(table, key, &new, terms, now).await?.is_some() {
                 return Ok(());
             }

@@ -7,15 +7,15 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{ALWAYS, Expected, Table, Terms, Typed};
-use crate::Answer;
+use super::{ALWAYS, Expected, PutOptions, Table, Typed};
+use crate::StoreFuture;
 
 /// The key that the search page of an index uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopedKey {
-    /// The key in use.
+    /// Uid of the API key in use.
     pub primary_uid: Uuid,
-    /// The one before, while pods may still use it.
+    /// Uid of the key before, while pods may still use it; `None` once none does.
     pub previous_uid: Option<Uuid>,
     /// When the key in use was made.
     #[serde(with = "time::serde::rfc3339")]
@@ -27,18 +27,18 @@ pub struct ScopedKey {
 /// Search pages, by the index's client-visible name.
 pub trait SearchUi: Send + Sync + std::fmt::Debug {
     /// How the page of an index is made; opaque to the store.
-    fn config(&self, index: &str) -> Answer<'_, Option<Value>>;
+    fn config(&self, index: &str) -> StoreFuture<'_, Option<Value>>;
     /// All of them, by index.
-    fn configs(&self) -> Answer<'_, Vec<(String, Value)>>;
+    fn configs(&self) -> StoreFuture<'_, Vec<(String, Value)>>;
     /// Inserts or replaces one. The last of two concurrent calls stays.
-    fn set_config(&self, index: &str, config: Value) -> Answer<'_, ()>;
+    fn set_config(&self, index: &str, config: Value) -> StoreFuture<'_, ()>;
     /// Deletes one. Returns whether there was one.
-    fn delete_config(&self, index: &str) -> Answer<'_, bool>;
+    fn delete_config(&self, index: &str) -> StoreFuture<'_, bool>;
     /// The key of an index.
-    fn key(&self, index: &str) -> Answer<'_, Option<ScopedKey>>;
+    fn key(&self, index: &str) -> StoreFuture<'_, Option<ScopedKey>>;
     /// Compare-and-set: writes the key, whose generation is one more than `expected`, if that is the
     /// stored generation (0: there is none). Returns whether it was written.
-    fn rotate(&self, index: &str, key: ScopedKey, expected: u64) -> Answer<'_, bool>;
+    fn rotate(&self, index: &str, key: ScopedKey, expected: u64) -> StoreFuture<'_, bool>;
     /// Says which generation a pod uses; that counts for `ttl`.
     fn observe(
         &self,
@@ -47,9 +47,9 @@ pub trait SearchUi: Send + Sync + std::fmt::Debug {
         generation: u64,
         ttl: Duration,
         now: OffsetDateTime,
-    ) -> Answer<'_, ()>;
+    ) -> StoreFuture<'_, ()>;
     /// The generations of an index that pods say they use, by pod.
-    fn observed(&self, index: &str, now: OffsetDateTime) -> Answer<'_, Vec<(String, u64)>>;
+    fn observed(&self, index: &str, now: OffsetDateTime) -> StoreFuture<'_, Vec<(String, u64)>>;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,41 +60,41 @@ struct Observed {
 }
 
 impl SearchUi for Typed {
-    fn config(&self, index: &str) -> Answer<'_, Option<Value>> {
+    fn config(&self, index: &str) -> StoreFuture<'_, Option<Value>> {
         let index = index.to_owned();
         Box::pin(async move { self.one(Table::SearchUiConfig, &index, ALWAYS).await })
     }
 
-    fn configs(&self) -> Answer<'_, Vec<(String, Value)>> {
+    fn configs(&self) -> StoreFuture<'_, Vec<(String, Value)>> {
         Box::pin(async move {
             let records = self.records.list(Table::SearchUiConfig, ALWAYS).await?;
             Ok(records.into_iter().map(|record| (record.key, record.value)).collect())
         })
     }
 
-    fn set_config(&self, index: &str, config: Value) -> Answer<'_, ()> {
+    fn set_config(&self, index: &str, config: Value) -> StoreFuture<'_, ()> {
         let index = index.to_owned();
         Box::pin(async move {
-            let terms = Terms::default();
+            let terms = PutOptions::default();
             let put = self.records.put(Table::SearchUiConfig, &index, config, terms, ALWAYS);
             put.await.map(drop)
         })
     }
 
-    fn delete_config(&self, index: &str) -> Answer<'_, bool> {
+    fn delete_config(&self, index: &str) -> StoreFuture<'_, bool> {
         self.records.delete(Table::SearchUiConfig, index, None, ALWAYS)
     }
 
-    fn key(&self, index: &str) -> Answer<'_, Option<ScopedKey>> {
+    fn key(&self, index: &str) -> StoreFuture<'_, Option<ScopedKey>> {
         let index = index.to_owned();
         Box::pin(async move { self.one(Table::SearchUiScopedKey, &index, ALWAYS).await })
     }
 
-    fn rotate(&self, index: &str, key: ScopedKey, expected: u64) -> Answer<'_, bool> {
+    fn rotate(&self, index: &str, key: ScopedKey, expected: u64) -> StoreFuture<'_, bool> {
         let index = index.to_owned();
         Box::pin(async move {
             let expected = Expected::of(expected);
-            let terms = Terms { expected, ..Terms::default() };
+            let terms = PutOptions { expected, ..PutOptions::default() };
             let put = self.write(Table::SearchUiScopedKey, &index, &key, terms, ALWAYS);
             Ok(put.await?.is_some())
         })
@@ -107,16 +107,16 @@ impl SearchUi for Typed {
         generation: u64,
         ttl: Duration,
         now: OffsetDateTime,
-    ) -> Answer<'_, ()> {
+    ) -> StoreFuture<'_, ()> {
         let row = Observed { pod: pod.to_owned(), index: index.to_owned(), generation };
         Box::pin(async move {
             let key = format!("{}:{}", row.pod, row.index);
-            let terms = Terms { ttl: Some(ttl), ..Terms::default() };
+            let terms = PutOptions { ttl: Some(ttl), ..PutOptions::default() };
             self.write(Table::SearchUiScopedKeyObserved, &key, &row, terms, now).await.map(drop)
         })
     }
 
-    fn observed(&self, index: &str, now: OffsetDateTime) -> Answer<'_, Vec<(String, u64)>> {
+    fn observed(&self, index: &str, now: OffsetDateTime) -> StoreFuture<'_, Vec<(String, u64)>> {
         let index = index.to_owned();
         Box::pin(async move {
             let rows: Vec<Observed> = self.all(Table::SearchUiScopedKeyObserved, now).await?;

@@ -7,13 +7,13 @@ use miroir_api::{GroupId, TaskUid};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{Table, Terms, Typed};
-use crate::Answer;
+use super::{PutOptions, Table, Typed};
+use crate::StoreFuture;
 
 /// The last write of a session to one index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
-    /// Its task.
+    /// Uid of the write's task.
     pub task: TaskUid,
     /// The first group that had it on a quorum; `None` if none had.
     pub group: Option<GroupId>,
@@ -29,7 +29,7 @@ pub struct Session {
 /// Sessions of clients. They end `ttl` after their last write.
 pub trait Sessions: Send + Sync + std::fmt::Debug {
     /// What a session has written.
-    fn get(&self, id: &str, now: OffsetDateTime) -> Answer<'_, Option<Session>>;
+    fn get(&self, id: &str, now: OffsetDateTime) -> StoreFuture<'_, Option<Session>>;
     /// Remembers a write. Of two writes to one index that of the later task stays, in whatever order
     /// they are told. With more than `most` sessions those that end first are forgotten.
     fn pin(
@@ -40,17 +40,17 @@ pub trait Sessions: Send + Sync + std::fmt::Debug {
         ttl: Duration,
         most: usize,
         now: OffsetDateTime,
-    ) -> Answer<'_, ()>;
+    ) -> StoreFuture<'_, ()>;
     /// Forgets the write to an index that is this one or an earlier one.
-    fn release(&self, id: &str, index: &str, pin: Pin, now: OffsetDateTime) -> Answer<'_, ()>;
+    fn release(&self, id: &str, index: &str, pin: Pin, now: OffsetDateTime) -> StoreFuture<'_, ()>;
     /// How many there are.
-    fn count(&self, now: OffsetDateTime) -> Answer<'_, u64>;
+    fn count(&self, now: OffsetDateTime) -> StoreFuture<'_, u64>;
     /// Forgets those that ended; returns how many.
-    fn prune(&self, now: OffsetDateTime) -> Answer<'_, u64>;
+    fn prune(&self, now: OffsetDateTime) -> StoreFuture<'_, u64>;
 }
 
 impl Sessions for Typed {
-    fn get(&self, id: &str, now: OffsetDateTime) -> Answer<'_, Option<Session>> {
+    fn get(&self, id: &str, now: OffsetDateTime) -> StoreFuture<'_, Option<Session>> {
         let id = id.to_owned();
         Box::pin(async move { self.one(Table::Sessions, &id, now).await })
     }
@@ -63,10 +63,10 @@ impl Sessions for Typed {
         ttl: Duration,
         most: usize,
         now: OffsetDateTime,
-    ) -> Answer<'_, ()> {
+    ) -> StoreFuture<'_, ()> {
         let (id, index) = (id.to_owned(), index.to_owned());
         Box::pin(async move {
-            let terms = Terms { ttl: Some(ttl), most: Some(most), ..Terms::default() };
+            let terms = PutOptions { ttl: Some(ttl), most: Some(most), ..PutOptions::default() };
             let decide = |found: Option<Session>| {
                 let mut session = found.unwrap_or_default();
                 let known = session.pins.entry(index.clone()).or_insert(pin);
@@ -79,7 +79,7 @@ impl Sessions for Typed {
         })
     }
 
-    fn release(&self, id: &str, index: &str, pin: Pin, now: OffsetDateTime) -> Answer<'_, ()> {
+    fn release(&self, id: &str, index: &str, pin: Pin, now: OffsetDateTime) -> StoreFuture<'_, ()> {
         let (id, index) = (id.to_owned(), index.to_owned());
         Box::pin(async move {
             loop {
@@ -104,11 +104,11 @@ impl Sessions for Typed {
         })
     }
 
-    fn count(&self, now: OffsetDateTime) -> Answer<'_, u64> {
+    fn count(&self, now: OffsetDateTime) -> StoreFuture<'_, u64> {
         self.records.count(Table::Sessions, now)
     }
 
-    fn prune(&self, now: OffsetDateTime) -> Answer<'_, u64> {
+    fn prune(&self, now: OffsetDateTime) -> StoreFuture<'_, u64> {
         self.records.prune(Table::Sessions, now)
     }
 }

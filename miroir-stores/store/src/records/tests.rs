@@ -32,7 +32,7 @@ proptest! {
     /// Whatever the times between calls, no window as long as the limit's sees more than twice as many
     /// (a full bucket and what flows in meanwhile), and whoever waits as long as they are told to is let in.
     #[test]
-    fn no_more_than_allowed(
+    fn a_bucket_allows_no_more_than_its_limit(
         count in 1_u32..20,
         gaps in prop::collection::vec(0_u64..400_000, 1..200),
     ) {

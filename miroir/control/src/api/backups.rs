@@ -42,22 +42,22 @@ impl Control {
         // Goes on without its client: nodes must not write what no task speaks of.
         let (this, request) = (self.clone(), request.clone());
         let work = async move { this.ask_all(&request, backup).await };
-        self.shared.tracker.spawn(work).await.map_err(Error::internal)?
+        self.state.tracker.spawn(work).await.map_err(Error::internal)?
     }
 
     async fn ask_all(&self, request: &Request, backup: &Backup) -> Result<Response, Error> {
-        let topology = self.shared.membership.topology();
+        let topology = self.state.membership.topology();
         let call = Call::change(Method::POST, backup.operation, backup.path);
         let sent = topology.nodes().map(|node| {
             let call = &call;
             async move {
-                let body = self.shared.nodes.call(&node.id, call, &request.cx).await?;
+                let body = self.state.nodes.call(&node.id, call, &request.cx).await?;
                 Ok((node.id.clone(), Call::parse::<TaskRef>(&node.id, &body)?.task_uid))
             }
         });
         let sent: Vec<Result<(NodeId, u32), Error>> = join_all(sent).await;
         if sent.iter().all(Result::is_err) {
-            let none = || Error::shards_unavailable(ShardSet::full(self.shared.options.shards));
+            let none = || Error::shards_unavailable(ShardSet::full(self.state.options.shards));
             return Err(sent.into_iter().find_map(Result::err).unwrap_or_else(none));
         }
         let nodes = topology.nodes().zip(sent).map(|(node, sent)| NodeTask {
@@ -70,8 +70,8 @@ impl Control {
         };
         let task =
             NewTask { details, nodes: nodes.collect(), ..NewTask::new(backup.kind, clock::now()) };
-        let record = self.shared.stores.tasks.insert(task).await?;
-        self.shared.signals.tasks.notify_one();
+        let record = self.state.stores.tasks.insert(task).await?;
+        self.state.signals.tasks.notify_one();
         Ok(tasks::accepted(&record))
     }
 }

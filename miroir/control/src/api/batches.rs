@@ -129,7 +129,7 @@ fn batched(query: &TaskQuery) -> Vec<TaskStatus> {
 impl Control {
     /// Tasks of one batch, the one it is named after first.
     async fn members(&self, uid: u32) -> Result<Vec<TaskRecord>, StoreError> {
-        let tasks = &self.shared.stores.tasks;
+        let tasks = &self.state.stores.tasks;
         let Some(first) = tasks.get(TaskUid(uid)).await? else { return Ok(Vec::new()) };
         if first.batch() != Some(uid) {
             return Ok(Vec::new());
@@ -160,7 +160,7 @@ impl Control {
             statuses: Some(vec![TaskStatus::Canceled]),
             ..query.clone()
         };
-        let tasks = self.shared.stores.tasks.list(canceled).await?.tasks;
+        let tasks = self.state.stores.tasks.list(canceled).await?.tasks;
         Ok(tasks.into_iter().filter_map(|task| task.canceled_by.map(|by| by.0)).collect())
     }
 
@@ -170,7 +170,7 @@ impl Control {
         query: Option<Box<TaskQuery>>,
     ) -> Result<Response, Error> {
         let Some(mut query) = query else { return Err(self.refusal(request, "").await) };
-        let tasks = &self.shared.stores.tasks;
+        let tasks = &self.state.stores.tasks;
         if let Some(by) = &query.canceled_by {
             // A filter of batches: those of the cancelations themselves.
             let own = TaskQuery {
@@ -209,7 +209,7 @@ impl Control {
         for uid in &uids {
             batches.push(self.members(*uid).await?);
         }
-        let sizes = Sizes::ask(&self.shared, cx, batches.iter().flatten()).await;
+        let sizes = Sizes::ask(&self.state, cx, batches.iter().flatten()).await;
         let results: Vec<Value> = batches.iter().filter_map(|batch| view(batch, &sizes)).collect();
         Ok(Response::ok(&json!({
             "results": results, "total": total, "limit": query.limit, "from": uids.first(),
@@ -221,7 +221,7 @@ impl Control {
         let Ok(uid) = text.parse::<u32>() else { return Err(self.refusal(request, "").await) };
         let members = self.members(uid).await?;
         let visible = members.iter().any(|task| is_visible(&request.cx, task));
-        let sizes = Sizes::ask(&self.shared, &request.cx, members.iter()).await;
+        let sizes = Sizes::ask(&self.state, &request.cx, members.iter()).await;
         match view(&members, &sizes).filter(|_| visible) {
             Some(batch) => Ok(Response::ok(&batch)),
             None => Err(Error::api("batch_not_found", format!("Batch `{uid}` not found."))),

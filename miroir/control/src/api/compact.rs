@@ -20,30 +20,30 @@ impl Control {
     pub(crate) async fn compact(&self, request: &Request, name: &str) -> Result<Response, Error> {
         let uid = miroir_api::IndexUid::new(name)
             .map_err(|error| Error::api("invalid_index_uid", error.to_string()))?;
-        let Some(entry) = self.shared.catalog.get(&uid) else {
+        let Some(entry) = self.state.catalog.get(&uid) else {
             let error = Err(indexes::not_found(name));
             return self
                 .decided(Some(name), TaskKind::IndexCompaction, Some(Map::new()), None, error)
                 .await;
         };
-        let shared = Arc::clone(&self.shared);
+        let state = Arc::clone(&self.state);
         let cx = request.cx.clone();
         // A task that is stored is also sent, whether or not somebody still waits.
-        let job = self.shared.tracker.spawn(async move { send(&shared, &entry, &cx).await });
+        let job = self.state.tracker.spawn(async move { send(&state, &entry, &cx).await });
         let record = job.await.map_err(Error::internal)??;
         Ok(tasks::accepted(&record))
     }
 }
 
 async fn send(
-    shared: &miroir_pipeline::cluster::ClusterState,
+    state: &miroir_pipeline::cluster::ClusterState,
     entry: &IndexEntry,
     cx: &miroir_pipeline::Context,
 ) -> Result<TaskRecord, Error> {
-    let topology = shared.membership.topology();
+    let topology = state.membership.topology();
     let nodes: Vec<NodeTask> = topology
         .nodes()
-        .filter(|node| shared.nodes.is_available(node))
+        .filter(|node| state.nodes.is_available(node))
         .map(|node| NodeTask::new(node.id.clone(), None))
         .collect();
     if nodes.is_empty() {
@@ -56,13 +56,13 @@ async fn send(
         nodes,
         ..NewTask::new(TaskKind::IndexCompaction, clock::now())
     };
-    let mut record = shared.stores.tasks.insert(task).await?;
+    let mut record = state.stores.tasks.insert(task).await?;
     let path = format!("/indexes/{}/compact", entry.physical);
     let call = Call::change(Method::POST, "indexes_compact", path);
     let answers = join_all(record.nodes.iter().map(|task| {
         let call = &call;
         async move {
-            let body = shared.nodes.call(&task.node, call, cx).await?;
+            let body = state.nodes.call(&task.node, call, cx).await?;
             Ok(Call::parse::<TaskRef>(&task.node, &body)?.task_uid)
         }
     }))
@@ -83,10 +83,10 @@ async fn send(
         let (_, body) = error.render();
         record.end(TaskStatus::Failed, clock::now());
         record.error = serde_json::from_slice(&body.unwrap_or_default()).ok();
-        shared.stores.tasks.update(record).await?;
+        state.stores.tasks.update(record).await?;
         return Err(error);
     }
-    shared.stores.tasks.update(record.clone()).await?;
-    shared.signals.tasks.notify_one();
+    state.stores.tasks.update(record.clone()).await?;
+    state.signals.tasks.notify_one();
     Ok(record)
 }

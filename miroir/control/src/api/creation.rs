@@ -12,15 +12,15 @@ use miroir_api::{IndexUid, NodeId};
 
 use crate::api::Control;
 use crate::node_setup::{creation_calls, node_base_settings};
-use miroir_core::quorum::{self, Verdict};
+use miroir_core::quorum::{self, QuorumDecision};
 use miroir_core::routing::ShardSet;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::disk_loss;
 use miroir_pipeline::cluster::sequencer::Exclusive;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::error::{Error, ErrorKind};
-use miroir_pipeline::index::scatter::listing;
-use miroir_pipeline::index::scatter::missed::Fate;
+use miroir_pipeline::index::scatter::catalog_sync;
+use miroir_pipeline::index::scatter::stale_marks::WriteOutcome;
 use miroir_pipeline::node::{Call, TaskRef};
 use miroir_store::{IndexEntry, clock};
 
@@ -49,7 +49,7 @@ impl Control {
         cx: &Context,
     ) -> Result<(Arc<IndexEntry>, Exclusive), Error> {
         let (this, name, cx) = (self.clone(), name.clone(), cx.clone());
-        let job = self.shared.tracker.spawn(async move { this.make(&name, gate, &cx).await });
+        let job = self.state.tracker.spawn(async move { this.make(&name, gate, &cx).await });
         job.await.map_err(Error::internal)?
     }
 
@@ -61,19 +61,19 @@ impl Control {
     ) -> Result<(Arc<IndexEntry>, Exclusive), Error> {
         let entry = Arc::new(IndexEntry { making: true, ..self.new_entry(name, None) });
         if entry.physical != name.as_str() {
-            self.shared.sequencer.exclusive_too(&mut gate, &entry.physical).await;
+            self.state.sequencer.exclusive_too(&mut gate, &entry.physical).await;
         }
-        let base = node_base_settings(&self.shared.options);
+        let base = node_base_settings(&self.state.options);
         let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &base);
-        self.shared.catalog.change(name, |_| Some(IndexEntry::clone(&entry))).await?;
+        self.state.catalog.change(name, |_| Some(IndexEntry::clone(&entry))).await?;
         if let Err(missed) = self.apply_everywhere(&entry, &calls, cx).await {
-            listing::unmake(&self.shared, &entry, missed.may_have.iter()).await?;
+            catalog_sync::unmake(&self.state, &entry, missed.may_have.iter()).await?;
             return Err(missed.error);
         }
         let made = |old: Option<&IndexEntry>| {
             old.map(|entry| IndexEntry { making: false, ..entry.clone() })
         };
-        let stored = self.shared.catalog.change(name, made).await?;
+        let stored = self.state.catalog.change(name, made).await?;
         let stored = stored.ok_or_else(|| Error::index_not_found(name.as_str()))?;
         Ok((stored, gate))
     }
@@ -85,7 +85,7 @@ impl Control {
             ..IndexEntry::new(
                 name.clone(),
                 self.free_physical(name),
-                self.shared.options.shards,
+                self.state.options.shards,
                 now,
             )
         }
@@ -94,7 +94,7 @@ impl Control {
     /// The name itself, unless another index lives under it on the nodes since a rename or swap.
     fn free_physical(&self, name: &IndexUid) -> String {
         let taken: Vec<String> =
-            self.shared.catalog.all().iter().map(|entry| entry.physical.clone()).collect();
+            self.state.catalog.all().iter().map(|entry| entry.physical.clone()).collect();
         let mut candidate = name.to_string();
         let mut number = 2;
         while taken.contains(&candidate) {
@@ -112,10 +112,10 @@ impl Control {
         calls: &[Call],
         cx: &Context,
     ) -> Result<(), NotTaken> {
-        let topology = self.shared.membership.topology();
+        let topology = self.state.membership.topology();
         let jobs = topology.nodes().map(|node| async {
             let mut sent = Vec::new();
-            if self.shared.nodes.is_available(node) {
+            if self.state.nodes.is_available(node) {
                 for call in calls {
                     let answer = self.enqueue(&node.id, call, cx).await;
                     let failed = answer.is_err();
@@ -129,30 +129,38 @@ impl Control {
         });
         let sent: BTreeMap<NodeId, Vec<Result<u32, Error>>> =
             join_all(jobs).await.into_iter().collect();
-        let fate = |node: &NodeId| sent.get(node).map_or(Fate::Refused, |sent| Fate::of(sent));
-        let stale = self.shared.staleness.load();
+        let outcome_of = |node: &NodeId| {
+            sent.get(node).map_or(WriteOutcome::Rejected, |sent| WriteOutcome::of(sent))
+        };
+        let stale = self.state.staleness.load();
         let verdict = quorum::evaluate(
             &topology.placement(entry.shards),
             topology.replication_factor(),
-            self.shared.options.write_quorum,
+            self.state.options.write_quorum,
             &ShardSet::full(entry.shards),
-            |node, _| fate(node) == Fate::Took && !stale.lacks_index(&entry.physical, node),
+            |node, _| {
+                outcome_of(node) == WriteOutcome::Accepted
+                    && !stale.lacks_index(&entry.physical, node)
+            },
         );
         match verdict {
-            Verdict::Met { missed, .. } => {
-                let behind = missed.into_iter().filter(|(node, _)| fate(node) != Fate::Took);
-                let rows = behind.map(|(node, _)| Stale {
+            QuorumDecision::Met { missed, .. } => {
+                let behind = missed
+                    .into_iter()
+                    .filter(|(node, _)| outcome_of(node) != WriteOutcome::Accepted);
+                let rows = behind.map(|(node, _)| StaleReplica {
                     node,
                     index: entry.physical.clone(),
                     shard: None,
-                    kind: StaleKind::Index,
+                    kind: CatchUp::Index,
                     generation: 0,
                 });
-                self.shared.staleness.mark(rows.collect()).await?;
+                self.state.staleness.mark(rows.collect()).await?;
                 Ok(())
             }
-            Verdict::NoQuorum { shards, .. } => {
-                let may_have = sent.keys().filter(|node| fate(node) != Fate::Refused).cloned();
+            QuorumDecision::NoQuorum { shards, .. } => {
+                let may_have =
+                    sent.keys().filter(|node| outcome_of(node) != WriteOutcome::Rejected).cloned();
                 let may_have = may_have.collect();
                 let refused = sent.into_values().flatten().filter_map(Result::err);
                 let refused =
@@ -164,10 +172,10 @@ impl Control {
     }
 
     async fn enqueue(&self, node: &NodeId, call: &Call, cx: &Context) -> Result<u32, Error> {
-        let before = self.shared.membership.task_uids.highest(node);
-        let body = self.shared.nodes.call(node, call, cx).await?;
+        let before = self.state.membership.task_uids.highest(node);
+        let body = self.state.nodes.call(node, call, cx).await?;
         let uid = Call::parse::<TaskRef>(node, &body)?.task_uid;
-        disk_loss::accept_task_uid(&self.shared, node, before, uid).await?;
+        disk_loss::accept_task_uid(&self.state, node, before, uid).await?;
         Ok(uid)
     }
 }

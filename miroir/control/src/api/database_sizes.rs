@@ -71,7 +71,7 @@ pub(crate) struct Sizes(Found);
 impl Sizes {
     /// Asks the nodes that worked on these tasks.
     pub(crate) async fn ask(
-        shared: &ClusterState,
+        state: &ClusterState,
         cx: &Context,
         tasks: impl Iterator<Item = &TaskRecord>,
     ) -> Self {
@@ -85,7 +85,7 @@ impl Sizes {
         let mut asked = Vec::new();
         for (node, uids) in wanted {
             for chunk in uids.chunks(CHUNK) {
-                asked.push(of_node(shared, cx, node.clone(), chunk.to_vec()));
+                asked.push(of_node(state, cx, node.clone(), chunk.to_vec()));
             }
         }
         let found = join_all(asked).await;
@@ -110,7 +110,7 @@ impl Sizes {
 
 /// The sizes of one node, by its task.
 async fn of_node(
-    shared: &ClusterState,
+    state: &ClusterState,
     cx: &Context,
     node: NodeId,
     uids: Vec<u32>,
@@ -141,7 +141,7 @@ async fn of_node(
         numbers.join(",")
     };
     let path = format!("/tasks?uids={}&limit={}", list(&uids), uids.len());
-    let body = shared.nodes.call(&node, &Call::get("tasks_get", path), cx).await?;
+    let body = state.nodes.call(&node, &Call::get("tasks_get", path), cx).await?;
     let tasks = Call::parse::<Page<Batched>>(&node, &body)?.results;
     let mut batches: Vec<u32> = tasks.iter().filter_map(|task| task.batch_uid).collect();
     batches.sort_unstable();
@@ -150,7 +150,7 @@ async fn of_node(
         return Ok(Found::new());
     }
     let path = format!("/batches?batchUids={}&limit={}", list(&batches), batches.len());
-    let body = shared.nodes.call(&node, &Call::get("batches_get", path), cx).await?;
+    let body = state.nodes.call(&node, &Call::get("batches_get", path), cx).await?;
     let batches = Call::parse::<Page<Batch>>(&node, &body)?.results;
     let mut out = Found::new();
     for task in tasks {

@@ -17,7 +17,7 @@ use miroir_core::hints::Hints;
 use miroir_core::merge::{IndexStats, merge_stats};
 use miroir_core::routing::{Placement, ShardSet};
 use miroir_pipeline::error::Error;
-use miroir_pipeline::leaf::{self, Ask, Scoped, Target};
+use miroir_pipeline::leaf::{self, Question, Scoped, Target};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::Request;
 use miroir_store::IndexEntry;
@@ -39,27 +39,21 @@ impl Control {
         shards: ShardSet,
         body: &Value,
     ) -> Result<leaf::Response, Error> {
-        let topology = self.shared.membership.topology();
-        let route = self.shared.reads.route(
-            &topology,
-            &Hints::default(),
-            self.shared.reads.next_sequence(),
-        );
-        let leaf = leaf::Request {
-            target: Target::Cover { shards, avoid: Vec::new(), chosen: None },
-            ask: Ask::Scoped(Arc::new(Scoped {
-                path: "/documents/fetch",
-                body: body.to_string().into(),
-                filter: None,
-                operation: "documents_fetch",
-                sort_values: false,
-            })),
-            index: Arc::clone(entry),
-            topology,
-            stale: self.shared.staleness.load(),
-            route,
-            cx: request.cx.clone(),
-        };
+        let topology = self.state.membership.topology();
+        let route =
+            self.state.reads.route(&topology, &Hints::default(), self.state.reads.next_sequence());
+        let target = Target::Cover { shards, avoid: Vec::new(), chosen: None };
+        let question = Question::Scoped(Arc::new(Scoped {
+            path: "/documents/fetch",
+            body: body.to_string().into(),
+            filter: None,
+            operation: "documents_fetch",
+            sort_values: false,
+        }));
+        let stale = self.state.staleness.load();
+        let cx = request.cx.clone();
+        let leaf =
+            leaf::Request::new(target, question, Arc::clone(entry), topology, stale, route, cx);
         self.leaves.clone().oneshot(leaf).await
     }
 
@@ -71,7 +65,7 @@ impl Control {
         known: &[(&NodeId, &IndexStats)],
         documents: u64,
     ) -> IndexStats {
-        let placement = self.shared.membership.topology().placement(entry.shards);
+        let placement = self.state.membership.topology().placement(entry.shards);
         let (apart, left) = disjoint(known, &placement);
         let mut sum = merge_stats(apart.iter().copied(), 1);
         let missing = documents.saturating_sub(sum.number_of_documents);

@@ -43,12 +43,12 @@ fn switches(body: &[u8]) -> Vec<(String, bool)> {
 
 impl Control {
     fn none(&self) -> Error {
-        Error::shards_unavailable(ShardSet::full(self.shared.options.shards))
+        Error::shards_unavailable(ShardSet::full(self.state.options.shards))
     }
 
     async fn node_features(&self, cx: &Context) -> Result<Map<String, Value>, Error> {
         let call = Call::get("features_get", PATH);
-        let (node, body) = self.shared.nodes.call_any(&call, cx).await?;
+        let (node, body) = self.state.nodes.call_any(&call, cx).await?;
         Call::parse(&node, &body)
     }
 
@@ -59,17 +59,17 @@ impl Control {
     ) -> Result<Response, Error> {
         if effect == Effect::Read {
             let node = self.node_features(&request.cx).await?;
-            let set = self.shared.stores.features.list().await?;
+            let set = self.state.stores.features.list().await?;
             return Ok(Response::ok(&overlaid(node, &set)));
         }
-        let mut applied = self.shared.applied.features.lock().await;
-        let topology = self.shared.membership.topology();
+        let mut applied = self.state.applied.features.lock().await;
+        let topology = self.state.membership.topology();
         let nodes = topology.nodes().filter(|node| node.status.is_writable());
         let mut last = self.none();
         for judge in nodes.map(|node| &node.id) {
             // The client's own words, so that a node can say what is wrong with them.
             let answer =
-                self.shared.nodes.call(judge, &request.original.replay(""), &request.cx).await;
+                self.state.nodes.call(judge, &request.original.to_node_call(""), &request.cx).await;
             let view: Map<String, Value> = match answer {
                 Ok(body) => Call::parse(judge, &body)?,
                 Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
@@ -82,12 +82,12 @@ impl Control {
             };
             let submitted = switches(&request.original.body);
             applied.clear();
-            self.shared.stores.features.set(submitted).await?;
-            let set = self.shared.stores.features.list().await?;
+            self.state.stores.features.set(submitted).await?;
+            let set = self.state.stores.features.list().await?;
             drop(applied);
-            apply(&self.shared).await?;
+            apply(&self.state).await?;
             // Whoever could not be reached is told later.
-            self.shared.signals.repairs.notify_waiters();
+            self.state.signals.repairs.notify_waiters();
             return Ok(Response::ok(&overlaid(view, &set)));
         }
         Err(last)

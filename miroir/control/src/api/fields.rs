@@ -16,7 +16,7 @@ use miroir_core::documents::is_reserved;
 use miroir_core::hints::Hints;
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::error::{Error, ErrorKind};
-use miroir_pipeline::leaf::{self, Ask, Target};
+use miroir_pipeline::leaf::{self, Question, Target};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{Request, Response};
 use miroir_pipeline::query::RawObject;
@@ -67,23 +67,18 @@ impl Control {
         body.set("limit", &i32::MAX);
         body.set("filter", &filter);
 
-        let topology = self.shared.membership.topology();
+        let topology = self.state.membership.topology();
         let call =
             Call::read(Method::POST, "fields_post", format!("/indexes/{}/fields", entry.physical));
         let all = ShardSet::full(entry.shards);
-        let leaf = leaf::Request {
-            target: Target::Cover { shards: all, avoid: Vec::new(), chosen: None },
-            ask: Ask::Plain(Arc::new(call.json(body.to_bytes()))),
-            index: Arc::clone(entry),
-            route: self.shared.reads.route(
-                &topology,
-                &Hints::default(),
-                self.shared.reads.next_sequence(),
-            ),
-            topology,
-            stale: self.shared.staleness.load(),
-            cx: request.cx.clone(),
-        };
+        let target = Target::Cover { shards: all, avoid: Vec::new(), chosen: None };
+        let question = Question::Plain(Arc::new(call.json(body.to_bytes())));
+        let sequence = self.state.reads.next_sequence();
+        let route = self.state.reads.route(&topology, &Hints::default(), sequence);
+        let stale = self.state.staleness.load();
+        let cx = request.cx.clone();
+        let leaf =
+            leaf::Request::new(target, question, Arc::clone(entry), topology, stale, route, cx);
         let answer = self.leaves.clone().oneshot(leaf).await?;
         let mut missing = answer.missing;
         answer.failed.iter().for_each(|failed| missing.union_with(&failed.shards));

@@ -14,10 +14,10 @@ use crate::api::keys::forbidden;
 use crate::api::{Control, tasks};
 use crate::node_setup::{creation_calls, node_base_settings};
 use miroir_core::routing::ShardSet;
-use miroir_core::view::StaleKind;
+use miroir_core::view::CatchUp;
 use miroir_pipeline::cluster::sequencer::Exclusive;
 use miroir_pipeline::error::{Error, ErrorKind};
-use miroir_pipeline::index::scatter::{Batch, Plan, dispatch_write};
+use miroir_pipeline::index::scatter::{Batch, WritePlan, dispatch_write};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{IndexOp, Request, Response};
 use miroir_pipeline::query::RawObject;
@@ -69,7 +69,7 @@ impl Control {
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<IndexEntry>> {
-        IndexUid::new(name).ok().and_then(|uid| self.shared.catalog.get(&uid))
+        IndexUid::new(name).ok().and_then(|uid| self.state.catalog.get(&uid))
     }
 
     pub(crate) async fn missing(&self, request: &Request, name: &str) -> Error {
@@ -97,7 +97,7 @@ impl Control {
                 Err(_) => return Err(self.refusal(request, "").await),
             }
         }
-        let mut all = self.shared.catalog.all();
+        let mut all = self.state.catalog.all();
         all.retain(|entry| request.cx.scope.allows(entry.name.as_str()));
         let results: Vec<Value> = all.iter().skip(offset).take(limit).map(|e| view(e)).collect();
         Ok(Response::ok(&json!({
@@ -106,7 +106,7 @@ impl Control {
     }
 
     fn batches(&self, entry: &IndexEntry, calls: &[Call]) -> Vec<Batch> {
-        let topology = self.shared.membership.topology();
+        let topology = self.state.membership.topology();
         let placement = topology.placement(entry.shards);
         topology
             .nodes()
@@ -133,12 +133,12 @@ impl Control {
         &self,
         entry: &Arc<IndexEntry>,
         calls: &[Call],
-        missed: StaleKind,
+        missed: CatchUp,
         gate: Exclusive,
-    ) -> Plan {
-        Plan {
+    ) -> WritePlan {
+        WritePlan {
             index: Arc::clone(entry),
-            topology: self.shared.membership.topology(),
+            topology: self.state.membership.topology(),
             touched: ShardSet::full(entry.shards),
             missed,
             batches: self.batches(entry, calls),
@@ -149,8 +149,8 @@ impl Control {
 
     /// Whether a name stands for an index already.
     fn is_taken(&self, name: &IndexUid) -> bool {
-        self.shared.catalog.get(name).is_some()
-            || self.shared.aliases.table().get(name.as_str()).is_some()
+        self.state.catalog.get(name).is_some()
+            || self.state.aliases.table().get(name.as_str()).is_some()
     }
 
     async fn create(&self, request: &Request) -> Result<Response, Error> {
@@ -168,7 +168,7 @@ impl Control {
         if !request.cx.scope.may_create(name.as_str()) {
             return Err(forbidden());
         }
-        let mut gate = self.shared.sequencer.exclusive(name.as_str()).await;
+        let mut gate = self.state.sequencer.exclusive(name.as_str()).await;
         let details = json!({"primaryKey": key});
         if self.is_taken(&name) {
             let error = Err(already_exists(name.as_str()));
@@ -179,23 +179,23 @@ impl Control {
         }
         let entry = Arc::new(self.new_entry(&name, key));
         if entry.physical != name.as_str() {
-            self.shared.sequencer.exclusive_too(&mut gate, &entry.physical).await;
+            self.state.sequencer.exclusive_too(&mut gate, &entry.physical).await;
         }
-        let base = node_base_settings(&self.shared.options);
+        let base = node_base_settings(&self.state.options);
         let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &base);
         let task = Self::task(&entry, TaskKind::IndexCreation, details);
-        let plan = self.plan(&entry, &calls, StaleKind::Index, gate);
-        let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
-        let outcome = dispatch_write(leaves, shared, plan, task, request.cx.clone()).await?;
+        let plan = self.plan(&entry, &calls, CatchUp::Index, gate);
+        let (leaves, state) = (self.leaves.clone(), Arc::clone(&self.state));
+        let outcome = dispatch_write(leaves, state, plan, task, request.cx.clone()).await?;
         Ok(tasks::accepted_with(&outcome.record, outcome.degraded))
     }
 
     /// The index of a name with its gate closed: nobody else changes it or writes to it.
     pub(crate) async fn closed(&self, name: &IndexUid) -> Option<(Arc<IndexEntry>, Exclusive)> {
         loop {
-            let before = self.shared.catalog.get(name)?;
-            let gate = self.shared.sequencer.exclusive(&before.physical).await;
-            match self.shared.catalog.get(name) {
+            let before = self.state.catalog.get(name)?;
+            let gate = self.state.sequencer.exclusive(&before.physical).await;
+            match self.state.catalog.get(name) {
                 Some(entry) if entry.physical == before.physical => return Some((entry, gate)),
                 Some(_) => {}
                 None => return None,
@@ -217,21 +217,21 @@ impl Control {
             Call::change(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));
         // Where a node is missing, the others' numbers overlap: count before there is nothing left.
         let counted = if self
-            .shared
+            .state
             .membership
             .topology()
             .nodes()
-            .all(|node| self.shared.nodes.is_available(node))
+            .all(|node| self.state.nodes.is_available(node))
         {
             None
         } else {
             self.count(request, &entry).await.ok()
         };
-        let plan = self.plan(&entry, &[call], StaleKind::Deleted, gate);
+        let plan = self.plan(&entry, &[call], CatchUp::Deleted, gate);
         let mut task = Self::task(&entry, TaskKind::IndexDeletion, details);
         task.protocol.state = counted.map(|documents| TaskState::IndexDeletion { documents });
-        let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
-        let outcome = dispatch_write(leaves, shared, plan, task, request.cx.clone()).await?;
+        let (leaves, state) = (self.leaves.clone(), Arc::clone(&self.state));
+        let outcome = dispatch_write(leaves, state, plan, task, request.cx.clone()).await?;
         Ok(tasks::accepted_with(&outcome.record, outcome.degraded))
     }
 
@@ -292,9 +292,9 @@ impl Control {
         moved.name = renamed.clone();
         if renamed != uid {
             let both = [(renamed.clone(), Some(moved.clone())), (uid.clone(), None)];
-            self.shared.catalog.change_many(|_| both.clone().into()).await?;
+            self.state.catalog.change_many(|_| both.clone().into()).await?;
         } else {
-            self.shared.catalog.change(&uid, |_| Some(moved.clone())).await?;
+            self.state.catalog.change(&uid, |_| Some(moved.clone())).await?;
         }
         drop(gate);
         let physical = vec![entry.physical.clone()];
@@ -357,7 +357,7 @@ impl Control {
             }
         }
         let mut physical = Vec::new();
-        self.shared
+        self.state
             .catalog
             .change_many(|old| {
                 let named = swaps.iter().flat_map(|swap| &swap.indexes);

@@ -1,7 +1,5 @@
 //! API keys, and what a limited key or a tenant token sees of tasks.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use miroir_api::meili::ApiError;
 use serde_json::{Value, json};
@@ -12,7 +10,7 @@ use miroir_core::keys::{MasterKey, request};
 use miroir_pipeline::context::Context;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::operation::{KeyOp, Request, Response};
-use miroir_pipeline::query::Original;
+use miroir_pipeline::query::ClientRequest;
 use miroir_store::clock;
 use miroir_store::{StoreError, TaskPage, TaskQuery, TaskRecord};
 
@@ -33,14 +31,14 @@ pub(crate) fn is_visible(cx: &Context, task: &TaskRecord) -> bool {
 
 impl Control {
     pub(crate) async fn key_op(&self, request: &Request, op: KeyOp) -> Result<Response, Error> {
-        let Some(master) = self.shared.keyring.master().cloned() else {
+        let Some(master) = self.state.keyring.master().cloned() else {
             return Err(Error::api(
                 "missing_master_key",
                 "Meilisearch is running without a master key. To access this API endpoint, you \
                  must have set a master key at launch.",
             ));
         };
-        let ring = &self.shared.keyring;
+        let ring = &self.state.keyring;
         match op {
             KeyOp::List => self.list_keys(request, &master).await,
             KeyOp::Create => {
@@ -49,7 +47,7 @@ impl Control {
                 let new = request::create(&body, now).map_err(Error::client)?;
                 let key = new.into_key(Uuid::new_v4(), now);
                 let inserted = ring.insert(key.clone()).await?;
-                self.shared.leadership.publish_and_wait().await?;
+                self.state.leadership.publish_and_wait().await?;
                 if !inserted {
                     return Err(Error::api(
                         "api_key_already_exists",
@@ -67,14 +65,14 @@ impl Control {
                 let change = request::change(&self.json(request).await?).map_err(Error::client)?;
                 let uid = self.key_uid(&name)?;
                 let key = ring.update(uid, change).await?;
-                self.shared.leadership.publish_and_wait().await?;
+                self.state.leadership.publish_and_wait().await?;
                 let key = key.ok_or_else(|| not_found(&uid.to_string()))?;
                 Ok(Response::ok(&key.view(&master)))
             }
             KeyOp::Delete(name) => {
                 let uid = self.key_uid(&name)?;
                 let deleted = ring.delete(uid).await?;
-                self.shared.leadership.publish_and_wait().await?;
+                self.state.leadership.publish_and_wait().await?;
                 if !deleted {
                     return Err(not_found(&uid.to_string()));
                 }
@@ -86,7 +84,7 @@ impl Control {
 
     /// The uid of a key that is named by its uid or by itself.
     fn key_uid(&self, name: &str) -> Result<Uuid, Error> {
-        let uid = Uuid::parse_str(name).ok().or_else(|| self.shared.keyring.find(name));
+        let uid = Uuid::parse_str(name).ok().or_else(|| self.state.keyring.find(name));
         uid.ok_or_else(|| not_found(name))
     }
 
@@ -100,8 +98,9 @@ impl Control {
                 // Not under a client's key: the path would show it to the node.
                 let post = request.original.method == http::Method::POST;
                 let path = if post { "/keys" } else { "/keys/miroir-nowhere" };
-                let original = Original { path: path.to_owned(), ..(*request.original).clone() };
-                let request = Request { original: Arc::new(original), ..request.clone() };
+                let original =
+                    ClientRequest { path: path.to_owned(), ..(*request.original).clone() };
+                let request = request.clone().with_original(original);
                 Err(self.refusal(&request, "").await)
             }
         }
@@ -122,7 +121,7 @@ impl Control {
             }
         }
         let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(20));
-        let keys = self.shared.keyring.list().await?;
+        let keys = self.state.keyring.list().await?;
         let page: Vec<_> = keys.iter().skip(offset).take(limit).map(|k| k.view(master)).collect();
         Ok(Response::ok(&json!({
             "results": page, "offset": offset, "limit": limit, "total": keys.len(),
@@ -156,7 +155,7 @@ impl Control {
         }
         let mut names: std::collections::BTreeSet<String> = match query.indexes.take() {
             Some(names) => names,
-            None => self.shared.stores.tasks.index_names().await?.into_iter().collect(),
+            None => self.state.stores.tasks.index_names().await?.into_iter().collect(),
         };
         names.retain(|name| cx.scope.allows(name));
         query.indexes = Some(names);

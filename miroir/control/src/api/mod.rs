@@ -45,13 +45,13 @@ pub use tasks::task_with_nodes;
 #[derive(Clone, Debug)]
 pub struct Control {
     pub(crate) leaves: leaf::BoxService,
-    pub(crate) shared: Arc<ClusterState>,
+    pub(crate) state: Arc<ClusterState>,
 }
 
 impl Control {
     /// The control plane over these leaves.
-    pub fn new(leaves: leaf::BoxService, shared: Arc<ClusterState>) -> Self {
-        Self { leaves, shared }
+    pub fn new(leaves: leaf::BoxService, state: Arc<ClusterState>) -> Self {
+        Self { leaves, state }
     }
 
     async fn run(&self, request: Request) -> Result<Response, Error> {
@@ -87,12 +87,12 @@ impl Control {
 
     /// What a node says of the request as it came, under another prefix.
     pub(crate) async fn refusal(&self, request: &Request, prefix: &str) -> Error {
-        refusal(&self.shared.nodes, request, prefix).await
+        refusal(&self.state.nodes, request, prefix).await
     }
 
     async fn version(&self, request: &Request) -> Result<Response, Error> {
         let call = Call::get("version", "/version");
-        let (_, body) = self.shared.nodes.call_any(&call, &request.cx).await?;
+        let (_, body) = self.state.nodes.call_any(&call, &request.cx).await?;
         Ok(Response { status: ::http::StatusCode::OK, body, meta: Default::default() })
     }
 
@@ -113,7 +113,7 @@ impl Control {
             custom_metadata: metadata,
             ..NewTask::new(kind, clock::now())
         };
-        let record = self.shared.stores.tasks.insert(task).await?;
+        let record = self.state.stores.tasks.insert(task).await?;
         Ok(tasks::accepted(&record))
     }
 
@@ -132,16 +132,16 @@ impl Control {
             details,
             ..NewTask::new(kind, clock::now())
         };
-        let unfinished = self.shared.stores.tasks.unfinished().await?;
+        let unfinished = self.state.stores.tasks.unfinished().await?;
         let about =
             |record: &TaskRecord| record.physical.as_ref().is_some_and(|p| physical.contains(p));
         if unfinished.iter().any(about) {
             task.status = TaskStatus::Enqueued;
             task.protocol = TaskState::Rename { awaits: physical }.into();
         }
-        let record = self.shared.stores.tasks.insert(task).await?;
+        let record = self.state.stores.tasks.insert(task).await?;
         self.follow_names(&record).await?;
-        self.shared.signals.tasks.notify_one();
+        self.state.signals.tasks.notify_one();
         Ok(tasks::accepted(&record))
     }
 
@@ -178,7 +178,7 @@ impl Control {
             pairs.extend(text(old).zip(text(new)).filter(|(old, new)| old != new));
         }
         for (first, second) in pairs {
-            self.shared.stores.tasks.swap_indexes(first, second, record.uid).await?;
+            self.state.stores.tasks.swap_indexes(first, second, record.uid).await?;
         }
         Ok(())
     }
@@ -191,8 +191,8 @@ impl ControlPlane for Control {
         cx: &'a Context,
     ) -> BoxFuture<'a, Result<Arc<IndexEntry>, Error>> {
         Box::pin(async move {
-            let gate = self.shared.sequencer.exclusive(name.as_str()).await;
-            if let Some(entry) = self.shared.catalog.get(name) {
+            let gate = self.state.sequencer.exclusive(name.as_str()).await;
+            if let Some(entry) = self.state.catalog.get(name) {
                 return Ok(entry);
             }
             Ok(self.create_on_nodes(name, gate, cx).await?.0)

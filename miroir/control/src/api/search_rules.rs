@@ -88,7 +88,7 @@ impl Control {
         match op {
             RuleOp::List => self.list_rules(request).await,
             RuleOp::Get(uid) => {
-                let known = self.shared.stores.rules.list().await?;
+                let known = self.state.stores.rules.list().await?;
                 let rule = known.into_iter().find(|(known, _)| *known == uid);
                 let (_, rule) = rule.ok_or_else(|| {
                     let text = format!("Dynamic search rule `{uid}` not found.");
@@ -110,9 +110,9 @@ impl Control {
     /// What any node finds, in the words of the rules as clients know them.
     async fn list_rules(&self, request: &Request) -> Result<Response, Error> {
         let (node, body) =
-            self.shared.nodes.call_any(&request.original.replay(""), &request.cx).await?;
+            self.state.nodes.call_any(&request.original.to_node_call(""), &request.cx).await?;
         let mut list: Value = Call::parse(&node, &body)?;
-        let known: Rules = self.shared.stores.rules.list().await?.into_iter().collect();
+        let known: Rules = self.state.stores.rules.list().await?.into_iter().collect();
         for rule in list["results"].as_array_mut().into_iter().flatten() {
             if let Some(own) = rule["uid"].as_str().and_then(|uid| known.get(uid)) {
                 *rule = own.clone();
@@ -145,7 +145,7 @@ impl Control {
         // Goes on without its client: nodes must not have what no task speaks of.
         let (this, cx) = (self.clone(), request.cx.clone());
         let work = async move { this.change_rules_now(cx, kind, change, metadata).await };
-        self.shared.tracker.spawn(work).await.map_err(Error::internal)?
+        self.state.tracker.spawn(work).await.map_err(Error::internal)?
     }
 
     async fn change_rules_now(
@@ -155,15 +155,15 @@ impl Control {
         change: Option<(String, Option<Map<String, Value>>)>,
         metadata: Option<String>,
     ) -> Result<Response, Error> {
-        let shared = &self.shared;
-        let mut applied = shared.applied.rules.lock().await;
-        let before: Rules = shared.stores.rules.list().await?.into_iter().collect();
+        let state = &self.state;
+        let mut applied = state.applied.rules.lock().await;
+        let before: Rules = state.stores.rules.list().await?.into_iter().collect();
         let mut after = before.clone();
         let (call, details) = match &change {
             Some((uid, Some(update))) => {
                 let now = clock::rfc3339(clock::now());
                 let rule = changed(before.get(uid), uid, update, &now);
-                let call = patch(uid, &for_nodes(shared, &rule));
+                let call = patch(uid, &for_nodes(state, &rule));
                 after.insert(uid.clone(), rule);
                 (call, json!({"rule": update, "updatedRules": 1}))
             }
@@ -178,19 +178,19 @@ impl Control {
                 (Call::change(Method::DELETE, "rules_clear", PATH), details)
             }
         };
-        let (old, new) = (print(&to_send(shared, &before)), print(&to_send(shared, &after)));
-        let topology = shared.membership.topology();
+        let (old, new) = (print(&to_send(state, &before)), print(&to_send(state, &after)));
+        let topology = state.membership.topology();
         let nodes = topology.nodes().filter(|node| node.status.is_writable());
         let sent = join_all(nodes.map(|node| {
             let (call, cx) = (&call, &cx);
             async move {
-                let body = shared.nodes.call(&node.id, call, cx).await?;
+                let body = state.nodes.call(&node.id, call, cx).await?;
                 Ok((node.id.clone(), Call::parse::<TaskRef>(&node.id, &body)?.task_uid))
             }
         }))
         .await;
         let mut took = Vec::new();
-        let mut last = Error::shards_unavailable(ShardSet::full(shared.options.shards));
+        let mut last = Error::shards_unavailable(ShardSet::full(state.options.shards));
         for answer in sent {
             match answer {
                 Ok(node) => took.push(node),
@@ -205,10 +205,10 @@ impl Control {
         }
         match change {
             Some((uid, _)) => match after.remove(&uid) {
-                Some(rule) => shared.stores.rules.put(uid, rule).await?,
-                None => shared.stores.rules.delete(uid).await?,
+                Some(rule) => state.stores.rules.put(uid, rule).await?,
+                None => state.stores.rules.delete(uid).await?,
             },
-            None => shared.stores.rules.clear().await?,
+            None => state.stores.rules.clear().await?,
         }
         let task = NewTask {
             index: Some(INDEX.to_owned()),
@@ -217,10 +217,10 @@ impl Control {
             custom_metadata: metadata,
             ..NewTask::new(kind, clock::now())
         };
-        let record = shared.stores.tasks.insert(task).await?;
+        let record = state.stores.tasks.insert(task).await?;
         drop(applied);
-        shared.signals.tasks.notify_one();
-        shared.signals.repairs.notify_waiters();
+        state.signals.tasks.notify_one();
+        state.signals.repairs.notify_waiters();
         Ok(tasks::accepted(&record))
     }
 }

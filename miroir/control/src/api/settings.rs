@@ -15,11 +15,11 @@ use crate::api::{Control, tasks};
 use crate::broadcast::progress;
 use crate::node_setup::{NODE_MAX_TOTAL_HITS, SHARD, node_values};
 use miroir_core::routing::ShardSet;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::ClusterOptions;
 use miroir_pipeline::effect::Effect;
 use miroir_pipeline::error::{Error, ErrorKind, Retry};
-use miroir_pipeline::index::scatter::{Plan, SettingsVersion, dispatch_write};
+use miroir_pipeline::index::scatter::{SettingsVersion, WritePlan, dispatch_write};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{Request, Response, SettingsOp, foreign};
 use miroir_store::task_state::{Broadcast, Proposal};
@@ -214,15 +214,15 @@ impl Control {
         entry: &IndexEntry,
         path: &str,
     ) -> Result<Value, Error> {
-        let stale = self.shared.staleness.load();
-        let topology = self.shared.membership.topology();
+        let stale = self.state.staleness.load();
+        let topology = self.state.membership.topology();
         let call = Call::get("settings_get", format!("/indexes/{}{path}", entry.physical));
         let mut last = Error::shards_unavailable(ShardSet::full(entry.shards));
         for node in topology.nodes() {
             if !node.status.is_readable() || stale.misses_index(&entry.physical, &node.id) {
                 continue;
             }
-            match self.shared.nodes.call(&node.id, &call, &request.cx).await {
+            match self.state.nodes.call(&node.id, &call, &request.cx).await {
                 Ok(body) => {
                     let value: Value = Call::parse(&node.id, &body)?;
                     return Ok(client_settings(&value, &entry.overlay));
@@ -239,8 +239,8 @@ impl Control {
         if matches!(error.kind(), ErrorKind::Internal) {
             // It had no complaint after all, and made an index: take it back.
             let call = Call::change(Method::DELETE, "indexes_delete", NOWHERE);
-            for node in self.shared.nodes.any() {
-                if let Err(error) = self.shared.nodes.call(&node, &call, &request.cx).await {
+            for node in self.state.nodes.any() {
+                if let Err(error) = self.state.nodes.call(&node, &call, &request.cx).await {
                     tracing::warn!(%error, "a scratch index could not be deleted");
                 }
             }
@@ -272,7 +272,7 @@ impl Control {
         let Some(submitted) = Self::submitted(request, &op) else {
             return Err(self.refused_settings(request).await);
         };
-        let Some((nodes, overlay)) = to_nodes(&submitted, &self.shared.options) else {
+        let Some((nodes, overlay)) = to_nodes(&submitted, &self.state.options) else {
             return Err(self.refused_settings(request).await);
         };
         if submitted.get(foreign::SETTING).is_some_and(|keys| !keys.is_null()) {
@@ -284,10 +284,10 @@ impl Control {
         }
         let (listed, mut gate) = match self.closed(&uid).await {
             Some((entry, gate)) => (Some(entry), gate),
-            None => (None, self.shared.sequencer.exclusive(uid.as_str()).await),
+            None => (None, self.state.sequencer.exclusive(uid.as_str()).await),
         };
         // Somebody may have made it while this waited for the gate of the name.
-        let entry = match listed.or_else(|| self.shared.catalog.get(&uid)) {
+        let entry = match listed.or_else(|| self.state.catalog.get(&uid)) {
             Some(entry) => entry,
             None if request.original.method == Method::DELETE => {
                 let details = Some(shown(&submitted));
@@ -326,14 +326,15 @@ impl Control {
             protocol: TaskState::Settings(Broadcast::Proposed(Box::new(proposal))).into(),
             ..NewTask::new(TaskKind::SettingsUpdate, clock::now())
         };
-        let plan = Plan { preflight: true, ..self.plan(&entry, &[call], StaleKind::Index, gate) };
-        self.shared.broadcasts.begin(&entry.physical);
-        progress::phase(&self.shared, 1);
-        let (leaves, shared) = (self.leaves.clone(), Arc::clone(&self.shared));
-        match dispatch_write(leaves, shared, plan, task, request.cx.clone()).await {
+        let plan =
+            WritePlan { preflight: true, ..self.plan(&entry, &[call], CatchUp::Index, gate) };
+        self.state.broadcasts.begin(&entry.physical);
+        progress::phase(&self.state, 1);
+        let (leaves, state) = (self.leaves.clone(), Arc::clone(&self.state));
+        match dispatch_write(leaves, state, plan, task, request.cx.clone()).await {
             Ok(outcome) => Ok(tasks::accepted_with(&outcome.record, outcome.degraded)),
             Err(error) => {
-                self.shared.broadcasts.end(&entry.physical);
+                self.state.broadcasts.end(&entry.physical);
                 match error.kind() {
                     ErrorKind::Verbatim { .. } => Err(self.refused_settings(request).await),
                     _ => Err(error),
@@ -347,29 +348,29 @@ impl Control {
     async fn validate_elsewhere(&self, request: &Request, nodes: &Value) -> Result<(), Error> {
         let call = Call::change(Method::PATCH, "settings_patch", format!("{NOWHERE}/settings"))
             .json(nodes.to_string());
-        let (shared, cx) = (Arc::clone(&self.shared), request.cx.clone());
-        let job = self.shared.tracker.spawn(async move {
+        let (state, cx) = (Arc::clone(&self.state), request.cx.clone());
+        let job = self.state.tracker.spawn(async move {
             let index = NOWHERE.trim_start_matches("/indexes/");
             // The repairer waits at this gate.
-            let gate = shared.sequencer.exclusive(index).await;
-            let mut answer = Err(Error::no_quorum(ShardSet::full(shared.options.shards)));
-            for node in shared.nodes.any() {
-                let row = Stale {
+            let gate = state.sequencer.exclusive(index).await;
+            let mut answer = Err(Error::no_quorum(ShardSet::full(state.options.shards)));
+            for node in state.nodes.any() {
+                let row = StaleReplica {
                     node: node.clone(),
                     index: index.to_owned(),
                     shard: None,
-                    kind: StaleKind::Deleted,
+                    kind: CatchUp::Deleted,
                     generation: 0,
                 };
-                shared.staleness.mark(vec![row]).await?;
-                answer = shared.nodes.call(&node, &call, &cx).await;
+                state.staleness.mark(vec![row]).await?;
+                answer = state.nodes.call(&node, &call, &cx).await;
                 // One that fails to answer judges nothing.
                 if !answer.as_ref().is_err_and(|error| error.retry() == Retry::OtherReplica) {
                     break;
                 }
             }
             drop(gate);
-            shared.signals.repairs.notify_waiters();
+            state.signals.repairs.notify_waiters();
             answer.map(|_| ())
         });
         job.await.map_err(Error::internal)?

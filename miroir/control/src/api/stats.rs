@@ -74,8 +74,8 @@ impl Control {
         entry: &Arc<IndexEntry>,
         nodes: &BTreeMap<miroir_api::NodeId, NodeStats>,
     ) -> Result<IndexStats, Error> {
-        let topology = self.shared.membership.topology();
-        let stale = self.shared.staleness.load();
+        let topology = self.state.membership.topology();
+        let stale = self.state.staleness.load();
         let touched = |node: &miroir_api::NodeId| {
             stale.rows().any(|row| row.index == entry.physical && row.node == *node)
         };
@@ -109,14 +109,14 @@ impl Control {
     }
 
     async fn node_stats(&self, request: &Request) -> BTreeMap<miroir_api::NodeId, NodeStats> {
-        let topology = self.shared.membership.topology();
+        let topology = self.state.membership.topology();
         let path =
             if wants_sizes(request) { "/stats?showInternalDatabaseSizes=true" } else { "/stats" };
         let call = Call::get("stats_get", path);
         let answers = join_all(topology.nodes().filter(|n| n.status.is_readable()).map(|node| {
             let call = &call;
             async move {
-                let body = self.shared.nodes.call(&node.id, call, &request.cx).await.ok()?;
+                let body = self.state.nodes.call(&node.id, call, &request.cx).await.ok()?;
                 Some((node.id.clone(), Call::parse::<NodeStats>(&node.id, &body).ok()?))
             }
         }))
@@ -153,7 +153,7 @@ impl Control {
         let nodes = self.node_stats(request).await;
         let mut indexes = serde_json::Map::new();
         let mut last = None;
-        for entry in self.shared.catalog.all() {
+        for entry in self.state.catalog.all() {
             if !request.cx.scope.allows(entry.name.as_str()) {
                 continue;
             }

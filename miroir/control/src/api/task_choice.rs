@@ -1,12 +1,10 @@
 //! `POST /tasks/cancel` and `DELETE /tasks`: which tasks are meant. The poller does the rest.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use miroir_api::meili::TaskKind;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::operation::{Request, Response};
-use miroir_pipeline::query::Original;
+use miroir_pipeline::query::ClientRequest;
 use miroir_store::task_state::UidRanges;
 use miroir_store::{NewTask, TaskQuery, TaskState, clock};
 use serde_json::json;
@@ -33,11 +31,11 @@ impl Control {
         let mut uids: Vec<u32> = if query.indexes.is_some() {
             self.task_page(query).await?.tasks.into_iter().map(|task| task.uid.0).collect()
         } else {
-            self.shared.stores.tasks.uids(query).await?
+            self.state.stores.tasks.uids(query).await?
         };
         uids.sort_unstable();
         let chosen = UidRanges::of(&uids);
-        let (done, state) = match kind {
+        let (done, task_state) = match kind {
             TaskKind::TaskDeletion => {
                 ("deletedTasks", TaskState::Deletion { chosen, awaited: None, forgotten: None })
             }
@@ -47,11 +45,11 @@ impl Control {
         let details = json!({"matchedTasks": uids.len(), done: null, "originalFilter": filter});
         let task = NewTask {
             details: details.as_object().cloned(),
-            protocol: state.into(),
+            protocol: task_state.into(),
             ..NewTask::new(kind, clock::now())
         };
-        let record = self.shared.stores.tasks.insert(task).await?;
-        self.shared.signals.tasks.notify_one();
+        let record = self.state.stores.tasks.insert(task).await?;
+        self.state.signals.tasks.notify_one();
         Ok(Response { status: StatusCode::OK, ..tasks::accepted(&record) })
     }
 
@@ -68,11 +66,11 @@ impl Control {
                  numbers separated by commas, and no other parameters than filters.",
             );
         };
-        let original = Original {
+        let original = ClientRequest {
             query: Some(format!("{query}&{free}={NOBODY}")),
-            ..Original::clone(&request.original)
+            ..ClientRequest::clone(&request.original)
         };
-        let judged = Request { original: Arc::new(original), ..request.clone() };
+        let judged = request.clone().with_original(original);
         self.refusal(&judged, "").await
     }
 }

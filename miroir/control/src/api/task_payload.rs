@@ -72,7 +72,7 @@ impl Control {
                 continue;
             }
             let call = Call::get("task_documents", format!("/tasks/{uid}/documents"));
-            let payload = self.shared.nodes.call(&node.node, &call, &request.cx).await.ok();
+            let payload = self.state.nodes.call(&node.node, &call, &request.cx).await.ok();
             if let Some(documents) = payload.and_then(|payload| of_shards(&payload, &own)) {
                 out.extend(documents);
                 left.retain(|shard| !own.contains(shard));

@@ -103,7 +103,7 @@ impl Control {
     ) -> Result<TaskRecord, Error> {
         let number = text.strip_prefix("mtask-").unwrap_or(text).parse::<u32>();
         let Ok(uid) = number else { return Err(self.refusal(request, "").await) };
-        let record = self.shared.stores.tasks.get(TaskUid(uid)).await?;
+        let record = self.state.stores.tasks.get(TaskUid(uid)).await?;
         let record = record.filter(|record| is_visible(&request.cx, record));
         record.ok_or_else(|| Error::api("task_not_found", format!("Task `{uid}` not found.")))
     }
@@ -111,7 +111,7 @@ impl Control {
     /// A page of tasks, with a node's ways of counting: tasks that are about several indexes match
     /// a filter by index, fill their place on the page, and are not shown.
     pub(crate) async fn task_page(&self, query: TaskQuery) -> Result<TaskPage, StoreError> {
-        let tasks = &self.shared.stores.tasks;
+        let tasks = &self.state.stores.tasks;
         let Some(indexes) = &query.indexes else { return tasks.list(query).await };
         let mut kinds = vec![TaskKind::IndexSwap, TaskKind::IndexUpdate];
         kinds.retain(|kind| query.kinds.as_ref().is_none_or(|wanted| wanted.contains(kind)));

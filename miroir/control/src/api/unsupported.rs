@@ -3,8 +3,6 @@
 //! While the experimental feature of such a route is off, a node says so in its own words. Once it is
 //! on, Miroir says why it does not serve the route.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use miroir_api::meili::{ApiError, TaskKind};
 use serde_json::{Map, Value, json};
@@ -14,7 +12,7 @@ use miroir_pipeline::error::Error;
 use miroir_pipeline::http::routes::Gate;
 use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{Request, Response};
-use miroir_pipeline::query::{Original, RawObject};
+use miroir_pipeline::query::{ClientRequest, RawObject};
 
 /// Whether a request to render names an index, whose documents no single node has.
 fn names_an_index(body: &[u8]) -> bool {
@@ -29,7 +27,7 @@ impl Control {
     /// Whether the nodes have an experimental feature switched on.
     pub(crate) async fn has_feature(&self, request: &Request, name: &str) -> Result<bool, Error> {
         let call = Call::get("features_get", "/experimental-features");
-        let (node, body) = self.shared.nodes.call_any(&call, &request.cx).await?;
+        let (node, body) = self.state.nodes.call_any(&call, &request.cx).await?;
         let features: Value = Call::parse(&node, &body)?;
         Ok(features.get(name).and_then(Value::as_bool) == Some(true))
     }
@@ -48,8 +46,8 @@ impl Control {
         if request.original.is_json() && names_an_index(&request.original.body) {
             return Err(self.gated(request, gate).await);
         }
-        let call = request.original.replay("");
-        let (_, body) = self.shared.nodes.call_any(&call, &request.cx).await?;
+        let call = request.original.to_node_call("");
+        let (_, body) = self.state.nodes.call_any(&call, &request.cx).await?;
         Ok(Response { status: StatusCode::OK, body, meta: Default::default() })
     }
 
@@ -57,8 +55,9 @@ impl Control {
     pub(crate) async fn judge(&self, request: &Request, mut body: RawObject) -> Result<(), Error> {
         // What no node takes, after everything it may have to say.
         body.set(PROBE, &true);
-        let original = Original { body: body.to_bytes(), ..Original::clone(&request.original) };
-        let judged = Request { original: Arc::new(original), ..request.clone() };
+        let original =
+            ClientRequest { body: body.to_bytes(), ..ClientRequest::clone(&request.original) };
+        let judged = request.clone().with_original(original);
         let error = self.refusal(&judged, "").await;
         let about_the_probe = error
             .render()

@@ -164,7 +164,7 @@ impl Control {
         request: &Request,
         op: WebhookOp,
     ) -> Result<Response, Error> {
-        let store = &self.shared.stores.webhooks;
+        let store = &self.state.stores.webhooks;
         match op {
             WebhookOp::List => {
                 let hooks: Vec<Value> = store.list().await?.iter().map(view).collect();
@@ -176,7 +176,7 @@ impl Control {
                 if !store.put(hook.clone(), MOST).await? {
                     return Err(too_many());
                 }
-                self.shared.outbox.want(true);
+                self.state.outbox.want(true);
                 Ok(Response::json(StatusCode::CREATED, &view(&hook)))
             }
             WebhookOp::Get(name) => {
@@ -195,7 +195,7 @@ impl Control {
                 if !store.delete(uuid).await? {
                     return Err(not_found(uuid));
                 }
-                self.shared.outbox.want(!store.list().await?.is_empty());
+                self.state.outbox.want(!store.list().await?.is_empty());
                 let meta = miroir_pipeline::meta::Meta::default();
                 Ok(Response { status: StatusCode::NO_CONTENT, body: Bytes::new(), meta })
             }
@@ -232,7 +232,7 @@ impl Control {
     }
 
     async fn hook(&self, uuid: Uuid) -> Result<Webhook, Error> {
-        let hooks = self.shared.stores.webhooks.list().await?;
+        let hooks = self.state.stores.webhooks.list().await?;
         hooks.into_iter().find(|hook| hook.uuid == uuid).ok_or_else(|| not_found(uuid))
     }
 }
@@ -241,12 +241,12 @@ impl Control {
 ///
 /// # Errors
 /// When the store fails; what was to be told is lost then.
-pub async fn news(shared: &Arc<ClusterState>) -> Result<(Vec<Webhook>, Bytes), StoreError> {
-    let uids: Vec<TaskUid> = shared.outbox.take().await;
-    let hooks = shared.stores.webhooks.list().await?;
+pub async fn news(state: &Arc<ClusterState>) -> Result<(Vec<Webhook>, Bytes), StoreError> {
+    let uids: Vec<TaskUid> = state.outbox.take().await;
+    let hooks = state.stores.webhooks.list().await?;
     let mut lines = Vec::new();
     for uid in uids {
-        let Some(record) = shared.stores.tasks.get(uid).await? else { continue };
+        let Some(record) = state.stores.tasks.get(uid).await? else { continue };
         if serde_json::to_writer(&mut lines, &tasks::view(&record, false)).is_ok() {
             lines.push(b'\n');
         }

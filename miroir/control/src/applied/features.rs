@@ -30,12 +30,12 @@ fn patch(set: &[(String, bool)]) -> Call {
 ///
 /// # Errors
 /// When the store fails. Nodes that fail are tried again next time.
-pub(crate) async fn apply(shared: &Arc<ClusterState>) -> Result<(), Error> {
-    let mut applied = shared.applied.features.lock().await;
-    let topology = shared.membership.topology();
+pub(crate) async fn apply(state: &Arc<ClusterState>) -> Result<(), Error> {
+    let mut applied = state.applied.features.lock().await;
+    let topology = state.membership.topology();
     let well: Vec<NodeId> = topology
         .nodes()
-        .filter(|node| shared.nodes.is_available(node))
+        .filter(|node| state.nodes.is_available(node))
         .map(|node| node.id.clone())
         .collect();
     // Whoever went away may come back without them.
@@ -44,8 +44,8 @@ pub(crate) async fn apply(shared: &Arc<ClusterState>) -> Result<(), Error> {
     if lacking.is_empty() {
         return Ok(());
     }
-    let set = shared.stores.features.list().await?;
-    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
+    let set = state.stores.features.list().await?;
+    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
     let call = patch(&set);
     let done = join_all(lacking.into_iter().map(|node| {
         let (call, cx, set) = (&call, &cx, &set);
@@ -53,7 +53,7 @@ pub(crate) async fn apply(shared: &Arc<ClusterState>) -> Result<(), Error> {
             if set.is_empty() {
                 return Some(node.clone());
             }
-            match shared.nodes.call(node, call, cx).await {
+            match state.nodes.call(node, call, cx).await {
                 Ok(_) => Some(node.clone()),
                 Err(error) => {
                     tracing::warn!(%node, %error, "experimental features could not be set");

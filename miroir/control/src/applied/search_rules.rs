@@ -25,7 +25,7 @@ const ALL: usize = 1_000_000;
 pub(crate) type Rules = BTreeMap<String, Value>;
 
 /// A rule as nodes get it: every member, and indexes by the names they have there.
-pub(crate) fn for_nodes(shared: &ClusterState, rule: &Value) -> Value {
+pub(crate) fn for_nodes(state: &ClusterState, rule: &Value) -> Value {
     let mut out = json!({
         "description": rule.get("description"), "precedence": rule.get("precedence"),
         "active": rule["active"], "conditions": rule["conditions"], "actions": rule["actions"],
@@ -33,7 +33,7 @@ pub(crate) fn for_nodes(shared: &ClusterState, rule: &Value) -> Value {
     for action in out["actions"].as_array_mut().into_iter().flatten() {
         let Some(uid) = action.pointer_mut("/selector/indexUid") else { continue };
         let name = uid.as_str().and_then(|name| IndexUid::new(name).ok());
-        if let Some(entry) = name.and_then(|name| shared.catalog.get(&name)) {
+        if let Some(entry) = name.and_then(|name| state.catalog.get(&name)) {
             *uid = entry.physical.as_str().into();
         }
     }
@@ -48,8 +48,8 @@ pub(crate) fn print(rules: &BTreeMap<&str, Value>) -> u64 {
     hasher.finish()
 }
 
-pub(crate) fn to_send<'a>(shared: &ClusterState, rules: &'a Rules) -> BTreeMap<&'a str, Value> {
-    rules.iter().map(|(uid, rule)| (uid.as_str(), for_nodes(shared, rule))).collect()
+pub(crate) fn to_send<'a>(state: &ClusterState, rules: &'a Rules) -> BTreeMap<&'a str, Value> {
+    rules.iter().map(|(uid, rule)| (uid.as_str(), for_nodes(state, rule))).collect()
 }
 
 pub(crate) fn patch(uid: &str, rule: &Value) -> Call {
@@ -60,33 +60,33 @@ pub(crate) fn patch(uid: &str, rule: &Value) -> Call {
 ///
 /// # Errors
 /// When the store fails. Nodes that fail are tried again next time.
-pub(crate) async fn apply(shared: &Arc<ClusterState>) -> Result<(), Error> {
-    let mut applied = shared.applied.rules.lock().await;
-    let topology = shared.membership.topology();
+pub(crate) async fn apply(state: &Arc<ClusterState>) -> Result<(), Error> {
+    let mut applied = state.applied.rules.lock().await;
+    let topology = state.membership.topology();
     let well: BTreeSet<NodeId> = topology
         .nodes()
-        .filter(|node| shared.nodes.is_available(node))
+        .filter(|node| state.nodes.is_available(node))
         .map(|node| node.id.clone())
         .collect();
     // Whoever went away may come back with others.
     applied.retain(|node, _| well.contains(node));
-    let known: Rules = shared.stores.rules.list().await?.into_iter().collect();
+    let known: Rules = state.stores.rules.list().await?.into_iter().collect();
     if !known.is_empty() {
-        let features = shared.stores.features.list().await?;
+        let features = state.stores.features.list().await?;
         // Nodes take no rules while they are switched off.
         if !features.iter().any(|(name, on)| name == FEATURE && *on) {
             return Ok(());
         }
     }
-    let wanted = to_send(shared, &known);
+    let wanted = to_send(state, &known);
     let print = print(&wanted);
     let lacking: Vec<&NodeId> =
         well.iter().filter(|node| applied.get(*node) != Some(&print)).collect();
-    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
     let done = join_all(lacking.into_iter().map(|node| {
         let (wanted, cx) = (&wanted, &cx);
         async move {
-            match bring_up(shared, node, wanted, cx).await {
+            match bring_up(state, node, wanted, cx).await {
                 Ok(()) => Some(node.clone()),
                 // Without the feature a node has no rules that count.
                 Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
@@ -106,19 +106,19 @@ pub(crate) async fn apply(shared: &Arc<ClusterState>) -> Result<(), Error> {
 
 /// Sends a node the rules that it lacks or has in another form, and deletes those that are gone.
 async fn bring_up(
-    shared: &ClusterState,
+    state: &ClusterState,
     node: &NodeId,
     wanted: &BTreeMap<&str, Value>,
     cx: &Context,
 ) -> Result<(), Error> {
     let list = Call::read(Method::POST, "rules_list", PATH).json(json!({"limit": ALL}).to_string());
-    let body: Value = Call::parse(node, &shared.nodes.call(node, &list, cx).await?)?;
+    let body: Value = Call::parse(node, &state.nodes.call(node, &list, cx).await?)?;
     let rules = body["results"].as_array().cloned().unwrap_or_default();
     let there: BTreeMap<&str, &Value> =
         rules.iter().filter_map(|rule| Some((rule["uid"].as_str()?, rule))).collect();
     for uid in there.keys().filter(|uid| !wanted.contains_key(*uid)) {
         let call = Call::change(Method::DELETE, "rules_delete", format!("{PATH}/{uid}"));
-        shared.nodes.call(node, &call, cx).await?;
+        state.nodes.call(node, &call, cx).await?;
     }
     for (uid, rule) in wanted {
         let same = there.get(uid).is_some_and(|there| {
@@ -128,7 +128,7 @@ async fn bring_up(
                 .all(|(name, value)| there.get(name.as_str()).unwrap_or(&Value::Null) == value)
         });
         if !same {
-            shared.nodes.call(node, &patch(uid, rule), cx).await?;
+            state.nodes.call(node, &patch(uid, rule), cx).await?;
         }
     }
     Ok(())

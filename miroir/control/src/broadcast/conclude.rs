@@ -11,27 +11,29 @@ use crate::broadcast::progress::{phase, proposal, publish_version};
 use crate::outcome::{canceled, embedding_errors};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
-use miroir_pipeline::index::scatter::missed::{self, Fate};
+use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
 use miroir_pipeline::node_errors;
 use miroir_store::task_state::Broadcast;
 use miroir_store::{IndexEntry, TaskRecord, TaskState, clock};
 
 /// Takes nodes whose settings nobody could check out of reads until they copied them.
 pub(crate) async fn leave_out(
-    shared: &ClusterState,
+    state: &ClusterState,
     physical: &str,
     took: &BTreeMap<NodeId, bool>,
     checked: &BTreeSet<NodeId>,
 ) -> Result<(), Error> {
-    let fate = |node: &NodeId| if checked.contains(node) { Fate::Took } else { Fate::Refused };
-    shared
+    let outcome_of = |node: &NodeId| {
+        if checked.contains(node) { WriteOutcome::Accepted } else { WriteOutcome::Rejected }
+    };
+    state
         .staleness
         .mark_by(|stale| {
             // Somebody has to keep settings to copy from.
             let sound = checked.iter().any(|node| !stale.misses_index(physical, node));
             (
                 if sound {
-                    missed::settings(stale, physical, took.keys(), fate)
+                    stale_marks::settings(stale, physical, took.keys(), outcome_of)
                 } else {
                     Vec::new()
                 },
@@ -43,15 +45,15 @@ pub(crate) async fn leave_out(
 }
 
 pub(crate) async fn freeze(
-    shared: &Arc<ClusterState>,
+    state: &Arc<ClusterState>,
     record: &mut TaskRecord,
     entry: &IndexEntry,
 ) -> Result<(), Error> {
     let why = "its nodes could not be brought to equal settings; see the log, mend the node, and \
                set the settings again";
     tracing::error!(index = %entry.name, "MiroirSettingsDivergence");
-    if shared.options.settings_broadcast.freeze_writes_on_unrepairable {
-        shared
+    if state.options.settings_broadcast.freeze_writes_on_unrepairable {
+        state
             .catalog
             .change(&entry.name, |old| {
                 old.map(|e| IndexEntry { frozen: Some(why.to_owned()), ..e.clone() })
@@ -61,7 +63,7 @@ pub(crate) async fn freeze(
     record.status = TaskStatus::Failed;
     record.error =
         Some(ApiError::new("miroir_index_frozen", format!("Index `{}`: {why}.", entry.name)));
-    end(shared, record, &entry.physical);
+    end(state, record, &entry.physical);
     Ok(())
 }
 
@@ -77,16 +79,16 @@ fn apply_overlay(entry: &mut IndexEntry, change: &Map<String, Value>) {
 }
 
 pub(crate) async fn commit(
-    shared: &Arc<ClusterState>,
+    state: &Arc<ClusterState>,
     record: &mut TaskRecord,
     entry: &IndexEntry,
     hashes: &BTreeMap<NodeId, [u8; 32]>,
 ) -> Result<(), Error> {
-    phase(shared, 3);
+    phase(state, 3);
     let overlay = proposal(record).map(|proposal| proposal.overlay.clone()).unwrap_or_default();
     let task = record.uid;
     let hash = hashes.values().next().map(|hash| hexadecimal(hash));
-    let stored = shared
+    let stored = state
         .catalog
         .change(&entry.name, |old| {
             old.map(|old| {
@@ -106,18 +108,18 @@ pub(crate) async fn commit(
         .await?;
     let version = stored.map_or(0, |entry| entry.settings_version);
     for node in hashes.keys() {
-        shared.stores.settings_versions.set(&entry.physical, node, version).await?;
+        state.stores.settings_versions.set(&entry.physical, node, version).await?;
     }
-    publish_version(shared);
+    publish_version(state);
     record.status = TaskStatus::Succeeded;
     record.protocol = TaskState::Settings(Broadcast::Committed(version)).into();
-    end(shared, record, &entry.physical);
+    end(state, record, &entry.physical);
     Ok(())
 }
 
-pub(crate) fn refuse(shared: &ClusterState, record: &mut TaskRecord, entry: &IndexEntry) {
+pub(crate) fn refuse(state: &ClusterState, record: &mut TaskRecord, entry: &IndexEntry) {
     record.status = TaskStatus::Failed;
-    let topology = shared.membership.topology();
+    let topology = state.membership.topology();
     let copies = topology.groups().len() as u64 * u64::from(topology.replication_factor());
     let errors = record.nodes.iter().filter_map(|task| task.error.as_ref());
     record.error = embedding_errors::one(errors, copies).map(|mut error| {
@@ -128,12 +130,12 @@ pub(crate) fn refuse(shared: &ClusterState, record: &mut TaskRecord, entry: &Ind
     if canceled::is_partly_canceled(record) {
         canceled::become_canceled(record);
     }
-    end(shared, record, &entry.physical);
+    end(state, record, &entry.physical);
 }
 
-pub(crate) fn end(shared: &ClusterState, record: &mut TaskRecord, physical: &str) {
+pub(crate) fn end(state: &ClusterState, record: &mut TaskRecord, physical: &str) {
     let now = clock::now();
     record.started_at.get_or_insert(now);
     record.finished_at = Some(now);
-    shared.broadcasts.end(physical);
+    state.broadcasts.end(physical);
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broadcast::progress::publish_version;
 use crate::broadcast::verify::{read_settings, reapply, settings_hash};
 use crate::replicas::repair;
-use crate::runtime::{Item, Peers, Schedule, Worker, partitioned};
+use crate::runtime::{Item, PartitionedTask, Peers, Schedule, partitioned};
 use miroir_core::options::{Faults, Validate, seconds};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::cluster::leadership::LeaderMessage;
@@ -51,7 +51,7 @@ impl Validate for DriftOptions {
 
 /// Whose settings are right.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SettingsAgreement {
     /// Those of all: they agree.
     Agree,
     /// Those of this node; the others listed differ.
@@ -69,20 +69,23 @@ pub enum Verdict {
 ///
 /// The committed hash decides where a node has it. Otherwise more than half of the nodes do.
 #[must_use]
-pub fn judge(hashes: &BTreeMap<NodeId, String>, committed: Option<&str>) -> Verdict {
-    let Some(first) = hashes.values().next() else { return Verdict::Open };
+pub fn judge(hashes: &BTreeMap<NodeId, String>, committed: Option<&str>) -> SettingsAgreement {
+    let Some(first) = hashes.values().next() else { return SettingsAgreement::Open };
     if hashes.values().all(|hash| hash == first) {
-        return Verdict::Agree;
+        return SettingsAgreement::Agree;
     }
     let count = |wanted: &str| hashes.values().filter(|hash| *hash == wanted).count();
     let known = committed.filter(|hash| count(hash) > 0);
     let majority = || hashes.values().find(|hash| 2 * count(hash) > hashes.len());
     let Some(right) = known.or_else(|| majority().map(String::as_str)) else {
-        return Verdict::Open;
+        return SettingsAgreement::Open;
     };
     let (same, other): (Vec<_>, Vec<_>) = hashes.iter().partition(|(_, hash)| *hash == right);
     let right = same[0].0.clone();
-    Verdict::Differ { right, wrong: other.into_iter().map(|(node, _)| node.clone()).collect() }
+    SettingsAgreement::Differ {
+        right,
+        wrong: other.into_iter().map(|(node, _)| node.clone()).collect(),
+    }
 }
 
 /// When a process looks for the first time, at the latest: the one before may have died while it
@@ -92,29 +95,29 @@ const FIRST: Duration = Duration::from_secs(30);
 /// Compares the settings of one index after the other, as [`crate::runtime::partitioned`] has it.
 #[derive(Debug)]
 pub struct DriftCheck {
-    shared: Arc<ClusterState>,
+    state: Arc<ClusterState>,
     auto_repair: bool,
 }
 
 impl DriftCheck {
     /// A check that mends what it finds, or only tells of it.
     #[must_use]
-    pub fn new(shared: Arc<ClusterState>, auto_repair: bool) -> Self {
-        Self { shared, auto_repair }
+    pub fn new(state: Arc<ClusterState>, auto_repair: bool) -> Self {
+        Self { state, auto_repair }
     }
 }
 
-impl Worker for DriftCheck {
+impl PartitionedTask for DriftCheck {
     const NAME: &'static str = "settings_drift_check";
     type Item = Arc<IndexEntry>;
 
     async fn items(&self) -> Result<Vec<Arc<IndexEntry>>, Error> {
-        publish_version(&self.shared);
-        Ok(self.shared.catalog.all())
+        publish_version(&self.state);
+        Ok(self.state.catalog.all())
     }
 
     async fn run(&self, entry: Arc<IndexEntry>) -> Result<(), Error> {
-        check(&self.shared, &entry, self.auto_repair).await
+        check(&self.state, &entry, self.auto_repair).await
     }
 }
 
@@ -126,33 +129,33 @@ impl Item for Arc<IndexEntry> {
 
 /// Checks this pod's share of the indexes at the interval until cancelled.
 pub async fn run(
-    shared: Arc<ClusterState>,
+    state: Arc<ClusterState>,
     peers: Arc<Peers>,
     options: DriftOptions,
     stop: CancellationToken,
 ) {
     let schedule = Schedule { first: options.interval.min(FIRST), interval: options.interval };
-    let worker = Arc::new(DriftCheck::new(shared, options.auto_repair));
+    let worker = Arc::new(DriftCheck::new(state, options.auto_repair));
     partitioned(worker, peers, schedule, stop).await;
 }
 
-fn busy(shared: &ClusterState, entry: &IndexEntry) -> bool {
-    entry.making || shared.broadcasts.is_in_flight(&entry.physical)
+fn busy(state: &ClusterState, entry: &IndexEntry) -> bool {
+    entry.making || state.broadcasts.is_in_flight(&entry.physical)
 }
 
 /// The settings of the nodes that should have the committed ones and have nothing in their queues.
-async fn read(shared: &ClusterState, entry: &IndexEntry) -> BTreeMap<NodeId, Value> {
-    let (topology, stale) = (shared.membership.topology(), shared.staleness.load());
+async fn read(state: &ClusterState, entry: &IndexEntry) -> BTreeMap<NodeId, Value> {
+    let (topology, stale) = (state.membership.topology(), state.staleness.load());
     let nodes = topology.nodes().filter(|node| {
         node.status.is_readable()
-            && !shared.nodes.scores.is_open(&node.id)
+            && !state.nodes.scores.is_open(&node.id)
             && !stale.misses_index(&entry.physical, &node.id)
     });
     let answers = join_all(nodes.map(|node| async {
-        if !repair::idle(shared, &node.id, &entry.physical).await.ok()? {
+        if !repair::idle(state, &node.id, &entry.physical).await.ok()? {
             return None;
         }
-        let settings = read_settings(shared, entry, &node.id).await.ok()?;
+        let settings = read_settings(state, entry, &node.id).await.ok()?;
         Some((node.id.clone(), settings))
     }))
     .await;
@@ -167,36 +170,36 @@ fn hash(settings: &BTreeMap<NodeId, Value>) -> BTreeMap<NodeId, String> {
 }
 
 pub(crate) async fn check(
-    shared: &Arc<ClusterState>,
+    state: &Arc<ClusterState>,
     entry: &Arc<IndexEntry>,
     auto_repair: bool,
 ) -> Result<(), Error> {
-    if busy(shared, entry) {
+    if busy(state, entry) {
         return Ok(());
     }
-    let hashes = hash(&read(shared, entry).await);
-    if judge(&hashes, entry.settings_hash.as_deref()) == Verdict::Agree {
-        return agreed(shared, entry, &hashes).await;
+    let hashes = hash(&read(state, entry).await);
+    if judge(&hashes, entry.settings_hash.as_deref()) == SettingsAgreement::Agree {
+        return agreed(state, entry, &hashes).await;
     }
     if hashes.is_empty() {
         return Ok(());
     }
-    if !shared.leadership.leads() {
-        return shared
+    if !state.leadership.leads() {
+        return state
             .leadership
             .send(&LeaderMessage::Drift { index: entry.physical.clone() })
             .await;
     }
     // What differs may be settings on their way: looked at again while nobody changes any.
-    let gate = shared.sequencer.exclusive(&entry.physical).await;
-    let listed = shared.catalog.by_physical(&entry.physical);
-    let Some(entry) = listed.filter(|now| !busy(shared, now)) else { return Ok(()) };
-    let settings = read(shared, &entry).await;
+    let gate = state.sequencer.exclusive(&entry.physical).await;
+    let listed = state.catalog.by_physical(&entry.physical);
+    let Some(entry) = listed.filter(|now| !busy(state, now)) else { return Ok(()) };
+    let settings = read(state, &entry).await;
     let hashes = hash(&settings);
     let (right, wrong) = match judge(&hashes, entry.settings_hash.as_deref()) {
-        Verdict::Agree => return agreed(shared, &entry, &hashes).await,
-        Verdict::Differ { right, wrong } => (right, wrong),
-        Verdict::Open => {
+        SettingsAgreement::Agree => return agreed(state, &entry, &hashes).await,
+        SettingsAgreement::Differ { right, wrong } => (right, wrong),
+        SettingsAgreement::Open => {
             metrics::counter!("miroir_settings_hash_mismatch_total").increment(hashes.len() as u64);
             tracing::error!(
                 index = %entry.name,
@@ -213,12 +216,12 @@ pub(crate) async fn check(
     if !auto_repair {
         return Ok(());
     }
-    let told = join_all(wrong.iter().map(|node| reapply(shared, &entry, node, &settings[&right])));
+    let told = join_all(wrong.iter().map(|node| reapply(state, &entry, node, &settings[&right])));
     let taken = told.await.into_iter().flatten().count();
     metrics::counter!("miroir_settings_drift_repair_total").increment(taken as u64);
-    let hashes = hash(&read(shared, &entry).await);
-    if judge(&hashes, entry.settings_hash.as_deref()) == Verdict::Agree {
-        agreed(shared, &entry, &hashes).await?;
+    let hashes = hash(&read(state, &entry).await);
+    if judge(&hashes, entry.settings_hash.as_deref()) == SettingsAgreement::Agree {
+        agreed(state, &entry, &hashes).await?;
     }
     drop(gate);
     Ok(())
@@ -227,22 +230,22 @@ pub(crate) async fn check(
 /// All nodes that answer have equal settings: that is on record, and an index that was frozen
 /// because they had not takes writes again.
 async fn agreed(
-    shared: &ClusterState,
+    state: &ClusterState,
     entry: &IndexEntry,
     hashes: &BTreeMap<NodeId, String>,
 ) -> Result<(), Error> {
     let Some(hash) = hashes.values().next() else { return Ok(()) };
-    let complete = shared.membership.topology().nodes().all(|node| hashes.contains_key(&node.id));
+    let complete = state.membership.topology().nodes().all(|node| hashes.contains_key(&node.id));
     let thaw = entry.frozen.is_some() && complete;
     let adopt = complete && entry.settings_hash.as_ref() != Some(hash);
-    if !shared.leadership.leads() {
+    if !state.leadership.leads() {
         if thaw || adopt {
-            shared.leadership.send(&LeaderMessage::Drift { index: entry.physical.clone() }).await?;
+            state.leadership.send(&LeaderMessage::Drift { index: entry.physical.clone() }).await?;
         }
         return Ok(());
     }
     if thaw || adopt {
-        shared
+        state
             .catalog
             .change(&entry.name, |old| {
                 old.map(|old| {
@@ -258,7 +261,7 @@ async fn agreed(
     }
     if entry.settings_hash.as_ref() == Some(hash) {
         for node in hashes.keys() {
-            let versions = &shared.stores.settings_versions;
+            let versions = &state.stores.settings_versions;
             versions.set(&entry.physical, node, entry.settings_version).await?;
         }
     }
@@ -273,8 +276,8 @@ mod tests {
         list.iter().map(|(n, h)| (NodeId::new(n).unwrap(), (*h).to_owned())).collect()
     }
 
-    fn differ(right: &str, wrong: &[&str]) -> Verdict {
-        Verdict::Differ {
+    fn differ(right: &str, wrong: &[&str]) -> SettingsAgreement {
+        SettingsAgreement::Differ {
             right: NodeId::new(right).unwrap(),
             wrong: wrong.iter().map(|n| NodeId::new(n).unwrap()).collect(),
         }
@@ -288,8 +291,8 @@ mod tests {
         assert_eq!(judge(&odd, None), differ("b", &["a"]));
         let torn = hashes(&[("a", "x"), ("b", "y")]);
         assert_eq!(judge(&torn, Some("y")), differ("b", &["a"]));
-        assert_eq!(judge(&torn, None), Verdict::Open);
-        assert_eq!(judge(&hashes(&[("a", "x"), ("b", "x")]), Some("y")), Verdict::Agree);
-        assert_eq!(judge(&hashes(&[]), Some("y")), Verdict::Open);
+        assert_eq!(judge(&torn, None), SettingsAgreement::Open);
+        assert_eq!(judge(&hashes(&[("a", "x"), ("b", "x")]), Some("y")), SettingsAgreement::Agree);
+        assert_eq!(judge(&hashes(&[]), Some("y")), SettingsAgreement::Open);
     }
 }

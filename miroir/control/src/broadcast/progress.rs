@@ -13,14 +13,14 @@ pub(crate) fn proposal(record: &TaskRecord) -> Option<&Proposal> {
 }
 
 /// Shows the furthest phase of the broadcast that moved last; nothing once none is under way.
-pub(crate) fn phase(shared: &ClusterState, number: u8) {
-    let idle = shared.broadcasts.is_idle();
+pub(crate) fn phase(state: &ClusterState, number: u8) {
+    let idle = state.broadcasts.is_idle();
     let number = if idle && number == 0 { 0 } else { number.max(1) };
     metrics::gauge!("miroir_settings_broadcast_phase").set(f64::from(number));
 }
 
 /// Shows the highest committed version.
-pub(crate) fn publish_version(shared: &ClusterState) {
-    let highest = shared.catalog.all().iter().map(|entry| entry.settings_version).max();
+pub(crate) fn publish_version(state: &ClusterState) {
+    let highest = state.catalog.all().iter().map(|entry| entry.settings_version).max();
     metrics::gauge!("miroir_settings_version").set(highest.unwrap_or(0) as f64);
 }

@@ -119,13 +119,13 @@ pub(crate) fn note_details(record: &mut TaskRecord, node: Option<&Map<String, Va
 }
 
 pub(crate) async fn read_settings(
-    shared: &ClusterState,
+    state: &ClusterState,
     entry: &IndexEntry,
     node: &NodeId,
 ) -> Result<Value, Error> {
-    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
     let call = Call::get("settings_get", format!("/indexes/{}/settings", entry.physical));
-    let body = shared.nodes.call(node, &call, &cx).await?;
+    let body = state.nodes.call(node, &call, &cx).await?;
     Call::parse(node, &body)
 }
 
@@ -140,12 +140,12 @@ pub(crate) enum Untaken {
 
 /// Gives a node another one's settings, and waits until it has them.
 pub(crate) async fn reapply(
-    shared: &ClusterState,
+    state: &ClusterState,
     entry: &IndexEntry,
     node: &NodeId,
     settings: &Value,
 ) -> Result<(), Untaken> {
-    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
     let call = Call::change(
         Method::PATCH,
         "settings_patch",
@@ -153,12 +153,11 @@ pub(crate) async fn reapply(
     )
     .json(settings.to_string());
     let answer = async {
-        let before = shared.membership.task_uids.highest(node);
-        let body = shared.nodes.call(node, &call, &cx).await?;
+        let before = state.membership.task_uids.highest(node);
+        let body = state.nodes.call(node, &call, &cx).await?;
         let task: TaskRef = Call::parse(node, &body)?;
-        disk_loss::accept_task_uid(shared, node, before, task.task_uid).await?;
-        wait_for(shared, node, task.task_uid, shared.options.settings_broadcast.verify_timeout)
-            .await
+        disk_loss::accept_task_uid(state, node, before, task.task_uid).await?;
+        wait_for(state, node, task.task_uid, state.options.settings_broadcast.verify_timeout).await
     };
     match answer.await {
         Ok(TaskStatus::Succeeded) => Ok(()),
@@ -177,39 +176,39 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Ends a broadcast whose node tasks have all ended, beside the poller. Does nothing while that is
 /// under way already. The task stays unfinished until it is done, so a restart begins it again.
-pub(crate) fn settle(shared: &Arc<ClusterState>, uid: TaskUid) {
-    let Some(guard) = shared.verifying.begin(uid) else { return };
-    let shared = Arc::clone(shared);
-    let (stop, term) = (shared.stop.clone(), shared.leadership.term());
+pub(crate) fn settle(state: &Arc<ClusterState>, uid: TaskUid) {
+    let Some(guard) = state.verifying.begin(uid) else { return };
+    let state = Arc::clone(state);
+    let (stop, term) = (state.stop.clone(), state.leadership.term());
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
             () = term.cancelled() => {}
-            result = verify(&shared, uid) => {
+            result = verify(&state, uid) => {
                 if let Err(error) = result {
                     tracing::error!(task = %uid, %error, "a settings broadcast is begun again");
                 }
             }
         }
         drop(guard);
-        shared.signals.tasks.notify_one();
+        state.signals.tasks.notify_one();
     });
 }
 
-async fn verify(shared: &Arc<ClusterState>, uid: TaskUid) -> Result<(), Error> {
+async fn verify(state: &Arc<ClusterState>, uid: TaskUid) -> Result<(), Error> {
     // The poller may have decided on a copy that is older than the end of the task.
-    let stored = shared.stores.tasks.get(uid).await?;
+    let stored = state.stores.tasks.get(uid).await?;
     let Some(mut record) = stored.filter(|record| !record.status.is_terminal()) else {
         return Ok(());
     };
     let record = &mut record;
     let (mut attempt, mut pause) = (0, FIRST_PAUSE);
     loop {
-        phase(shared, 2);
-        match step(shared, record, attempt).await? {
+        phase(state, 2);
+        match step(state, record, attempt).await? {
             Step::Done => {
-                phase(shared, 0);
-                shared.stores.tasks.update(record.clone()).await?;
+                phase(state, 0);
+                state.stores.tasks.update(record.clone()).await?;
                 return Ok(());
             }
             Step::Repaired => attempt += 1,
@@ -232,15 +231,15 @@ enum Step {
 }
 
 async fn step(
-    shared: &Arc<ClusterState>,
+    state: &Arc<ClusterState>,
     record: &mut TaskRecord,
     attempt: u32,
 ) -> Result<Step, Error> {
     let physical = record.physical.clone().unwrap_or_default();
-    let Some(entry) = shared.catalog.by_physical(&physical) else {
+    let Some(entry) = state.catalog.by_physical(&physical) else {
         record.status = TaskStatus::Failed;
         record.error = Some(ApiError::new("index_not_found", "The index was deleted meanwhile."));
-        end(shared, record, &physical);
+        end(state, record, &physical);
         return Ok(Step::Done);
     };
     let took: BTreeMap<NodeId, bool> = record
@@ -255,11 +254,11 @@ async fn step(
             "miroir_no_quorum",
             "Every node that took the settings went away before it was done. Set them again.",
         ));
-        end(shared, record, &physical);
+        end(state, record, &physical);
         return Ok(Step::Done);
     }
     let read = join_all(
-        took.keys().map(|node| async { (node.clone(), read_settings(shared, &entry, node).await) }),
+        took.keys().map(|node| async { (node.clone(), read_settings(state, &entry, node).await) }),
     )
     .await;
     let settings: BTreeMap<NodeId, Value> =
@@ -269,11 +268,11 @@ async fn step(
     let (reference, nodes, refused) = match decide(&took, &hashes) {
         None => return Ok(Step::Nobody),
         Some(Decision::Commit) => {
-            leave_out(shared, &physical, &took, &hashes.keys().cloned().collect()).await?;
-            return commit(shared, record, &entry, &hashes).await.map(|()| Step::Done);
+            leave_out(state, &physical, &took, &hashes.keys().cloned().collect()).await?;
+            return commit(state, record, &entry, &hashes).await.map(|()| Step::Done);
         }
         Some(Decision::Refuse) => {
-            refuse(shared, record, &entry);
+            refuse(state, record, &entry);
             return Ok(Step::Done);
         }
         Some(Decision::Repair { reference, nodes, refused }) => (reference, nodes, refused),
@@ -286,16 +285,16 @@ async fn step(
     let told = join_all(
         nodes
             .iter()
-            .map(|node| async { (node.clone(), reapply(shared, &entry, node, right).await) }),
+            .map(|node| async { (node.clone(), reapply(state, &entry, node, right).await) }),
     )
     .await;
     let taken = told.iter().filter(|(_, result)| result.is_ok()).count();
     metrics::counter!("miroir_settings_drift_repair_total").increment(taken as u64);
-    if attempt < shared.options.settings_broadcast.max_repair_retries || taken == told.len() {
+    if attempt < state.options.settings_broadcast.max_repair_retries || taken == told.len() {
         return Ok(Step::Repaired);
     }
     if told.iter().any(|(_, result)| *result == Err(Untaken::Refused)) {
-        freeze(shared, record, &entry).await?;
+        freeze(state, record, &entry).await?;
         return Ok(Step::Done);
     }
     // A node that cannot be reached is left out of reads until it has copied the settings; the
@@ -303,11 +302,11 @@ async fn step(
     let wrong: BTreeSet<NodeId> = told.into_iter().map(|(node, _)| node).collect();
     let right: BTreeMap<_, _> =
         hashes.into_iter().filter(|(node, _)| !wrong.contains(node)).collect();
-    leave_out(shared, &physical, &took, &right.keys().cloned().collect()).await?;
+    leave_out(state, &physical, &took, &right.keys().cloned().collect()).await?;
     if refused {
-        refuse(shared, record, &entry);
+        refuse(state, record, &entry);
     } else {
-        commit(shared, record, &entry, &right).await?;
+        commit(state, record, &entry, &right).await?;
     }
     Ok(Step::Done)
 }

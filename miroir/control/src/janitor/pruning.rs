@@ -11,7 +11,7 @@ use miroir_pipeline::error::Error;
 use miroir_store::{Stores, clock};
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::{Item, Peers, Schedule, Worker, partitioned};
+use crate::runtime::{Item, PartitionedTask, Peers, Schedule, partitioned};
 
 /// From the start to the first pass, at most.
 const FIRST: Duration = Duration::from_secs(10);
@@ -70,7 +70,7 @@ impl Item for Registry {
     }
 }
 
-impl Worker for Pruner {
+impl PartitionedTask for Pruner {
     const NAME: &'static str = "task_pruner";
     type Item = Registry;
 

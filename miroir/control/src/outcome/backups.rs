@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 
 /// Remembers what a node called its dump.
 pub(crate) fn note(
-    state: &mut Option<TaskState>,
+    task_state: &mut Option<TaskState>,
     node: &NodeId,
     details: Option<&Map<String, Value>>,
 ) {
     let Some(Value::String(dump)) = details.and_then(|d| d.get("dumpUid")) else { return };
-    let state = state.get_or_insert_with(|| TaskState::Dump { dumps: BTreeMap::new() });
-    if let TaskState::Dump { dumps } = state {
+    let task_state = task_state.get_or_insert_with(|| TaskState::Dump { dumps: BTreeMap::new() });
+    if let TaskState::Dump { dumps } = task_state {
         dumps.insert(node.clone(), dump.clone());
     }
 }
@@ -31,9 +31,9 @@ pub(crate) fn dump_of<'a>(record: &'a TaskRecord, node: &NodeId) -> Option<&'a s
 }
 
 /// Whether some nodes hold every shard of every index.
-pub(crate) fn suffice(shared: &ClusterState, nodes: &[&NodeId]) -> bool {
-    let (topology, stale) = (shared.membership.topology(), shared.staleness.load());
-    shared.catalog.all().iter().all(|entry| {
+pub(crate) fn suffice(state: &ClusterState, nodes: &[&NodeId]) -> bool {
+    let (topology, stale) = (state.membership.topology(), state.staleness.load());
+    state.catalog.all().iter().all(|entry| {
         let placement = topology.placement(entry.shards);
         ShardSet::full(entry.shards).iter().all(|shard| {
             placement.write_targets(shard).any(|(_, node)| {

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn without_them_the_number_is_estimated() {
+    fn overlapping_nodes_give_an_estimate() {
         let all = set(&[0, 1, 2, 3, 4, 5]);
         // Ten documents in each shard; three shards are there twice and three once.
         let overlapping = [answered(&[0, 1, 2, 3], 40), answered(&[0, 1, 2, 4, 5], 50)];

@@ -8,7 +8,7 @@ use miroir_pipeline::cluster::ClusterState;
 use miroir_store::{NodeTask, TaskRecord, TaskState};
 
 /// Completes the counts of a finished task.
-pub(crate) fn fill(shared: &ClusterState, record: &mut TaskRecord) {
+pub(crate) fn fill(state: &ClusterState, record: &mut TaskRecord) {
     let ok = record.status == TaskStatus::Succeeded;
     if record.kind == TaskKind::IndexCompaction && ok {
         crate::outcome::compaction::sum_sizes(record);
@@ -22,9 +22,9 @@ pub(crate) fn fill(shared: &ClusterState, record: &mut TaskRecord) {
         }
         return;
     }
-    let deleted = if ok { count(shared, record, |task| task.deleted) } else { 0 };
+    let deleted = if ok { count(state, record, |task| task.deleted) } else { 0 };
     let noted = |task: &NodeTask| task.details.as_ref()?.get("editedDocuments")?.as_u64();
-    let edited = if ok { count(shared, record, noted) } else { 0 };
+    let edited = if ok { count(state, record, noted) } else { 0 };
     let unique = match record.protocol.state {
         Some(TaskState::Addition { indexed }) => indexed,
         _ => 0,
@@ -47,11 +47,11 @@ pub(crate) fn fill(shared: &ClusterState, record: &mut TaskRecord) {
 
 /// Documents that nodes count, each once.
 fn count(
-    shared: &ClusterState,
+    state: &ClusterState,
     record: &TaskRecord,
     read: impl Fn(&NodeTask) -> Option<u64>,
 ) -> u64 {
-    let topology = shared.membership.topology();
+    let topology = state.membership.topology();
     let copies = u64::from(topology.replication_factor().max(1));
     for group in topology.groups() {
         let of_group = |task: &&NodeTask| group.nodes.iter().any(|n| n.id == task.node);

@@ -33,10 +33,10 @@ impl Default for PodOptions {
     }
 }
 
-async fn report(shared: &ClusterState, options: &PodOptions) -> Result<Roster, Error> {
-    let leadership = &shared.leadership;
+async fn report(state: &ClusterState, options: &PodOptions) -> Result<Roster, Error> {
+    let leadership = &state.leadership;
     let leads = leadership.fence().filter(|_| leadership.leads());
-    let topology = shared.membership.topology();
+    let topology = state.membership.topology();
     let readable = topology.nodes().filter(|node| node.status.is_readable());
     let report = PodReport {
         name: leadership.process().to_owned(),
@@ -46,7 +46,7 @@ async fn report(shared: &ClusterState, options: &PodOptions) -> Result<Roster, E
         leads,
         readable: leads.map(|_| readable.map(|n| n.id.clone()).collect()).unwrap_or_default(),
     };
-    let answer = shared.stores.pods.report(report, clock::now(), options.report_ttl);
+    let answer = state.stores.pods.report(report, clock::now(), options.report_ttl);
     match timeout(options.report_ttl, answer).await {
         Ok(roster) => Ok(roster?),
         Err(_) => Err(Error::deadline()),
@@ -54,12 +54,12 @@ async fn report(shared: &ClusterState, options: &PodOptions) -> Result<Roster, E
 }
 
 /// One report, and what follows from the answer.
-pub(super) async fn step(shared: &Arc<ClusterState>, options: &PodOptions) -> Result<(), Error> {
-    let leadership = &shared.leadership;
+pub(super) async fn step(state: &Arc<ClusterState>, options: &PodOptions) -> Result<(), Error> {
+    let leadership = &state.leadership;
     // Twice where there was something new: a report counts only once the pod has read it.
     for _ in 0..2 {
         let begun = Instant::now();
-        let roster = report(shared, options).await?;
+        let roster = report(state, options).await?;
         let leader = roster.pods.into_iter().filter(|pod| pod.leads.is_some());
         leadership.note_leader(leader.max_by_key(|pod| pod.leads));
         if leadership.is_elected() {
@@ -74,14 +74,14 @@ pub(super) async fn step(shared: &Arc<ClusterState>, options: &PodOptions) -> Re
             leadership.trust_until(begun + options.report_ttl);
             return Ok(());
         }
-        shared.reload().await?;
+        state.reload().await?;
         leadership.note_seen(Some(roster.epoch));
     }
     Ok(())
 }
 
 /// Reports at the interval until cancelled, and takes the pod off the roster then.
-pub async fn follow(shared: Arc<ClusterState>, options: PodOptions, stop: CancellationToken) {
+pub async fn follow(state: Arc<ClusterState>, options: PodOptions, stop: CancellationToken) {
     let mut tick = interval(options.interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut well = true;
@@ -90,7 +90,7 @@ pub async fn follow(shared: Arc<ClusterState>, options: PodOptions, stop: Cancel
             () = stop.cancelled() => break,
             _ = tick.tick() => {}
         }
-        let done = step(&shared, &options).await;
+        let done = step(&state, &options).await;
         if let Err(error) = &done
             && well
         {
@@ -99,12 +99,12 @@ pub async fn follow(shared: Arc<ClusterState>, options: PodOptions, stop: Cancel
             tracing::info!("the pod is in touch with the store again");
         }
         well = done.is_ok();
-        let in_touch = shared.leadership.ensure_fresh().is_ok();
+        let in_touch = state.leadership.ensure_fresh().is_ok();
         metrics::gauge!("miroir_pod_in_touch").set(if in_touch { 1.0 } else { 0.0 });
-        if let Some(epoch) = shared.leadership.seen() {
+        if let Some(epoch) = state.leadership.seen() {
             metrics::gauge!("miroir_pod_epoch").set(epoch as f64);
         }
     }
     let _ =
-        timeout(options.interval * 10, shared.stores.pods.leave(shared.leadership.process())).await;
+        timeout(options.interval * 10, state.stores.pods.leave(state.leadership.process())).await;
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::messages;
 use super::take_over::take_over;
-use crate::runtime::{Duty, Term};
+use crate::runtime::{ElectedTask, Term};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
 use miroir_store::Fence;
@@ -26,14 +26,14 @@ pub type Start = Box<dyn Fn(CancellationToken) -> Vec<BoxFuture<'static, ()>> + 
 
 /// Changes, for all pods.
 pub struct Leader {
-    shared: Arc<ClusterState>,
+    state: Arc<ClusterState>,
     start: Start,
 }
 
 impl std::fmt::Debug for Leader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Leader")
-            .field("pod", &self.shared.leadership.process())
+            .field("pod", &self.state.leadership.process())
             .finish_non_exhaustive()
     }
 }
@@ -41,25 +41,25 @@ impl std::fmt::Debug for Leader {
 impl Leader {
     /// Runs the workers that `start` answers in every term.
     #[must_use]
-    pub fn new(shared: Arc<ClusterState>, start: Start) -> Self {
-        Self { shared, start }
+    pub fn new(state: Arc<ClusterState>, start: Start) -> Self {
+        Self { state, start }
     }
 
     async fn take_over(&self, fence: u64) -> Result<(), Error> {
-        let shared = &self.shared;
-        shared.stores.fence.carry(fence);
-        take_over(shared).await?;
+        let state = &self.state;
+        state.stores.fence.carry(fence);
+        take_over(state).await?;
         // Whatever the one before changed and could not announce.
-        shared.leadership.publish_and_wait().await?;
+        state.leadership.publish_and_wait().await?;
         Ok(())
     }
 }
 
-impl Duty for Leader {
+impl ElectedTask for Leader {
     const SCOPE: &'static str = Fence::SCOPE;
 
     async fn perform(self: Arc<Self>, term: Term) {
-        let leadership = &self.shared.leadership;
+        let leadership = &self.state.leadership;
         // Nothing of a former term may act with the token of this one.
         let begun = Instant::now();
         while leadership.has_changes() {
@@ -84,10 +84,10 @@ impl Duty for Leader {
                 () = term.stop.cancelled() => break,
                 () = sleep(MESSAGES) => {}
             }
-            match self.shared.stores.pods.take_notes().await {
+            match self.state.stores.pods.take_notes().await {
                 Ok(notes) => {
                     for note in notes {
-                        messages::handle(&self.shared, note).await;
+                        messages::handle(&self.state, note).await;
                     }
                 }
                 Err(error) => tracing::warn!(%error, "messages could not be read"),
@@ -98,14 +98,14 @@ impl Duty for Leader {
     }
 
     fn renewed(&self, fence: u64, until: Instant) {
-        self.shared.leadership.hold_lease(fence, until);
+        self.state.leadership.hold_lease(fence, until);
     }
 
     fn ended(&self) {
-        let shared = &self.shared;
-        shared.stores.fence.close();
+        let state = &self.state;
+        state.stores.fence.close();
         // Who waits at these gates has to notice.
-        shared.recovery.open_all_but(|_| false);
-        shared.leadership.end_term();
+        state.recovery.open_all_but(|_| false);
+        state.leadership.end_term();
     }
 }

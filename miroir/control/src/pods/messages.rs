@@ -11,13 +11,13 @@ use miroir_core::routing::ShardSet;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::cluster::leadership::LeaderMessage;
 use miroir_pipeline::error::Error;
-use miroir_pipeline::index::scatter::missed::{self, Fate};
+use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
 
 /// Does what a message asks for. One that cannot be handled now is left again.
-pub(super) async fn handle(shared: &Arc<ClusterState>, note: Value) {
+pub(super) async fn handle(state: &Arc<ClusterState>, note: Value) {
     let done = match serde_json::from_value(note.clone()) {
-        Ok(LeaderMessage::Late { task, nodes }) => late(shared, task, &nodes).await,
-        Ok(LeaderMessage::Drift { index }) => mend(shared, &index).await,
+        Ok(LeaderMessage::Late { task, nodes }) => late(state, task, &nodes).await,
+        Ok(LeaderMessage::Drift { index }) => mend(state, &index).await,
         Err(error) => {
             tracing::warn!(%error, %note, "a message of another version is dropped");
             Ok(())
@@ -25,60 +25,60 @@ pub(super) async fn handle(shared: &Arc<ClusterState>, note: Value) {
     };
     if let Err(error) = done {
         tracing::warn!(%error, %note, "a message is looked at again");
-        if let Err(error) = shared.stores.pods.note(note).await {
+        if let Err(error) = state.stores.pods.note(note).await {
             tracing::error!(%error, "a message is lost");
         }
     }
 }
 
-async fn mend(shared: &Arc<ClusterState>, index: &str) -> Result<(), Error> {
-    let entry = shared.catalog.by_physical(index);
+async fn mend(state: &Arc<ClusterState>, index: &str) -> Result<(), Error> {
+    let entry = state.catalog.by_physical(index);
     match entry {
-        Some(entry) => drift::check(shared, &entry, true).await,
+        Some(entry) => drift::check(state, &entry, true).await,
         None => Ok(()),
     }
 }
 
 /// Has replicas catch up that got a write after it was settled that they had not.
-async fn late(shared: &Arc<ClusterState>, task: TaskUid, nodes: &[NodeId]) -> Result<(), Error> {
+async fn late(state: &Arc<ClusterState>, task: TaskUid, nodes: &[NodeId]) -> Result<(), Error> {
     metrics::counter!("miroir_late_writes_total").increment(nodes.len() as u64);
     // Indexes that were made or deleted late show when the nodes are looked through again.
     for node in nodes {
-        shared.membership.task_uids.mark_unverified(node);
+        state.membership.task_uids.mark_unverified(node);
     }
-    let Some(record) = shared.stores.tasks.get(task).await? else { return Ok(()) };
+    let Some(record) = state.stores.tasks.get(task).await? else { return Ok(()) };
     let physical = record.physical.clone().unwrap_or_default();
-    let Some(entry) = shared.catalog.by_physical(&physical) else {
+    let Some(entry) = state.catalog.by_physical(&physical) else {
         return Ok(());
     };
     // What its successor found out; of the nodes in question, that nobody knows.
-    let mut fates: BTreeMap<NodeId, Fate> = BTreeMap::new();
+    let mut outcomes: BTreeMap<NodeId, WriteOutcome> = BTreeMap::new();
     for on_node in &record.nodes {
-        let fate = match (on_node.dropped, nodes.contains(&on_node.node)) {
-            (true, true) => Fate::Unknown,
-            (true, false) => Fate::Refused,
-            (false, _) => Fate::Took,
+        let outcome = match (on_node.dropped, nodes.contains(&on_node.node)) {
+            (true, true) => WriteOutcome::Unknown,
+            (true, false) => WriteOutcome::Rejected,
+            (false, _) => WriteOutcome::Accepted,
         };
-        fates
+        outcomes
             .entry(on_node.node.clone())
             .and_modify(|f| {
-                if fate != Fate::Took {
-                    *f = fate;
+                if outcome != WriteOutcome::Accepted {
+                    *f = outcome;
                 }
             })
-            .or_insert(fate);
+            .or_insert(outcome);
     }
-    let fate = |node: &NodeId| fates.get(node).copied().unwrap_or(Fate::Refused);
+    let outcome_of = |node: &NodeId| outcomes.get(node).copied().unwrap_or(WriteOutcome::Rejected);
     let touched = record.nodes.iter().flat_map(|n| n.shards.iter().copied());
     let touched = ShardSet::from_iter(touched, entry.shards);
-    shared
+    state
         .staleness
         .mark_by(|stale| {
             let rows = if touched.is_empty() {
-                missed::settings(stale, &physical, fates.keys(), fate)
+                stale_marks::settings(stale, &physical, outcomes.keys(), outcome_of)
             } else {
-                let placement = shared.membership.topology().placement(entry.shards);
-                missed::documents(stale, &placement, &physical, &touched, fate)
+                let placement = state.membership.topology().placement(entry.shards);
+                stale_marks::documents(stale, &placement, &physical, &touched, outcome_of)
             };
             (rows, ())
         })

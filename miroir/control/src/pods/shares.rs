@@ -16,17 +16,17 @@ const QUEUES: [&str; 2] = ["dump_import", "reshard_backfill"];
 const LOOK_AT_QUEUES: Duration = Duration::from_secs(15);
 
 /// Sets both gauges every 15 seconds until cancelled.
-pub async fn show_shares(shared: Arc<ClusterState>, peers: Arc<Peers>, stop: CancellationToken) {
+pub async fn show_shares(state: Arc<ClusterState>, peers: Arc<Peers>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_AT_QUEUES);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let own = (0..shared.options.shards).filter(|shard| peers.owns(&format!("shard:{shard}")));
+        let own = (0..state.options.shards).filter(|shard| peers.owns(&format!("shard:{shard}")));
         metrics::gauge!("miroir_owned_shards_count").set(own.count() as f64);
         for kind in QUEUES {
-            match shared.stores.jobs.list(kind).await {
+            match state.stores.jobs.list(kind).await {
                 Ok(jobs) => metrics::gauge!("miroir_background_queue_depth", "job_type" => kind)
                     .set(jobs.len() as f64),
                 Err(error) => tracing::debug!(%error, "a queue could not be looked at"),

@@ -3,7 +3,7 @@
 
 use miroir_api::{NodeId, TaskUid};
 use miroir_pipeline::cluster::ClusterState;
-use miroir_pipeline::index::scatter::listing;
+use miroir_pipeline::index::scatter::catalog_sync;
 use miroir_store::{StoreError, TaskQuery};
 
 use crate::replicas::disk_check;
@@ -20,7 +20,7 @@ pub async fn take_over(state: &ClusterState) -> Result<(), StoreError> {
     state.recovery.begin_at(TaskUid(newest.map_or(0, |uid| uid + 1)));
     let topology = state.membership.topology();
     let nodes: Vec<NodeId> = topology.nodes().map(|node| node.id.clone()).collect();
-    listing::undo_makings(&state.stores, &nodes).await?;
+    catalog_sync::undo_makings(&state.stores, &nodes).await?;
     state.recovery.open_all_but(|_| false);
     state.recovery.hold(recover::hold(&state.stores, &state.sequencer).await?);
     state.keyring.seed().await?;

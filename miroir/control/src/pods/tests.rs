@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 use super::follow::step;
 use super::*;
 use crate::Miroir;
-use crate::runtime::{Candidate, Duty, Term, elected};
-use miroir_core::view::{Stale, StaleKind};
+use crate::runtime::{Candidate, ElectedTask, Term, elected};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::leadership::LeaderMessage;
 use miroir_pipeline::cluster::{ClusterState, PodName};
 use miroir_pipeline::error::Error;
 use miroir_store::{
-    Answer, Fence, IndexEntry, Lease, Leases, PodReport, Pods, Roster, StoreError, Stores, memory,
+    Fence, IndexEntry, Lease, Leases, PodReport, Pods, Roster, StoreError, StoreFuture, Stores,
+    memory,
 };
 
 /// Time as the tests' runtime has it.
@@ -36,7 +37,7 @@ impl<T: ?Sized> Virtual<T> {
         OffsetDateTime::UNIX_EPOCH + self.begin.elapsed()
     }
 
-    fn call<'a, A: Send + 'a>(&self, answer: Answer<'a, A>) -> Answer<'a, A> {
+    fn call<'a, A: Send + 'a>(&self, answer: StoreFuture<'a, A>) -> StoreFuture<'a, A> {
         if self.away.load(Ordering::Relaxed) {
             return Box::pin(async { Err(StoreError::Backend("away".into())) });
         }
@@ -51,41 +52,41 @@ impl Leases for Virtual<dyn Leases> {
         holder: &str,
         _: OffsetDateTime,
         ttl: Duration,
-    ) -> Answer<'_, Option<Lease>> {
+    ) -> StoreFuture<'_, Option<Lease>> {
         self.call(self.inner.acquire(scope, holder, self.now(), ttl))
     }
-    fn renew(&self, lease: &Lease, _: OffsetDateTime, ttl: Duration) -> Answer<'_, bool> {
+    fn renew(&self, lease: &Lease, _: OffsetDateTime, ttl: Duration) -> StoreFuture<'_, bool> {
         self.call(self.inner.renew(lease, self.now(), ttl))
     }
-    fn release(&self, lease: &Lease, _: OffsetDateTime) -> Answer<'_, bool> {
+    fn release(&self, lease: &Lease, _: OffsetDateTime) -> StoreFuture<'_, bool> {
         self.call(self.inner.release(lease, self.now()))
     }
 }
 
 impl Pods for Virtual<dyn Pods> {
-    fn report(&self, pod: PodReport, _: OffsetDateTime, ttl: Duration) -> Answer<'_, Roster> {
+    fn report(&self, pod: PodReport, _: OffsetDateTime, ttl: Duration) -> StoreFuture<'_, Roster> {
         self.call(self.inner.report(pod, self.now(), ttl))
     }
-    fn roster(&self, _: OffsetDateTime) -> Answer<'_, Roster> {
+    fn roster(&self, _: OffsetDateTime) -> StoreFuture<'_, Roster> {
         self.call(self.inner.roster(self.now()))
     }
-    fn raise(&self) -> Answer<'_, u64> {
-        self.call(self.inner.raise())
+    fn bump_epoch(&self) -> StoreFuture<'_, u64> {
+        self.call(self.inner.bump_epoch())
     }
-    fn leave(&self, name: &str) -> Answer<'_, ()> {
+    fn leave(&self, name: &str) -> StoreFuture<'_, ()> {
         self.call(self.inner.leave(name))
     }
-    fn note(&self, note: Value) -> Answer<'_, ()> {
+    fn note(&self, note: Value) -> StoreFuture<'_, ()> {
         self.call(self.inner.note(note))
     }
-    fn take_notes(&self) -> Answer<'_, Vec<Value>> {
+    fn take_notes(&self) -> StoreFuture<'_, Vec<Value>> {
         self.call(self.inner.take_notes())
     }
 }
 
 /// One pod.
 struct Pod {
-    shared: Arc<ClusterState>,
+    state: Arc<ClusterState>,
     /// Whether its store can be reached.
     away: Arc<AtomicBool>,
     options: PodOptions,
@@ -122,21 +123,21 @@ impl Pod {
             .unwrap();
         let address = format!("http://{name}");
         let options = PodOptions { address, report_ttl: TTL, ..PodOptions::default() };
-        Self { shared: miroir.cluster.state, away, options }
+        Self { state: miroir.cluster.state, away, options }
     }
 
     async fn step(&self) {
-        step(&self.shared, &self.options).await.unwrap();
+        step(&self.state, &self.options).await.unwrap();
     }
 
     fn stand(&self, stop: &CancellationToken) -> JoinHandle<()> {
         let candidate = Candidate {
-            leases: Arc::clone(&self.shared.stores.leases),
-            holder: self.shared.leadership.process().to_owned(),
+            leases: Arc::clone(&self.state.stores.leases),
+            holder: self.state.leadership.process().to_owned(),
             ttl: TTL,
             renew: RENEW,
         };
-        let leader = Arc::new(Leader::new(Arc::clone(&self.shared), Box::new(|_| Vec::new())));
+        let leader = Arc::new(Leader::new(Arc::clone(&self.state), Box::new(|_| Vec::new())));
         tokio::spawn(elected(candidate, leader, stop.clone()))
     }
 }
@@ -162,12 +163,12 @@ fn entry(name: &str) -> IndexEntry {
     IndexEntry::new(IndexUid::new(name).unwrap(), name.to_owned(), 4, at)
 }
 
-fn missed(index: &str) -> Stale {
-    Stale {
+fn missed(index: &str) -> StaleReplica {
+    StaleReplica {
         node: NodeId::new("n").unwrap(),
         index: index.to_owned(),
         shard: None,
-        kind: StaleKind::Shard,
+        kind: CatchUp::Shard,
         generation: 0,
     }
 }
@@ -175,7 +176,7 @@ fn missed(index: &str) -> Stale {
 #[tokio::test(start_paused = true)]
 async fn one_leads_and_another_follows_it() {
     let all = pods(&["a", "b"]).await;
-    let (a, b) = (&all[0].shared.leadership, &all[1].shared.leadership);
+    let (a, b) = (&all[0].state.leadership, &all[1].state.leadership);
     assert_eq!(code(a.ensure_leader()), "miroir_no_leader");
     assert_eq!(code(a.ensure_fresh()), "miroir_out_of_touch");
     let stop = CancellationToken::new();
@@ -192,12 +193,12 @@ async fn one_leads_and_another_follows_it() {
     let _ = first.await;
     assert!(!a.leads());
     assert_eq!(code(a.ensure_leader()), "miroir_no_leader");
-    assert!(matches!(all[0].shared.stores.fence.current(), Err(StoreError::Deposed)));
+    assert!(matches!(all[0].state.stores.fence.current(), Err(StoreError::Deposed)));
     sleep(BARELY).await;
     assert!(!b.leads());
     sleep(RENEW * 2).await;
     assert_eq!((b.leads(), b.fence()), (true, Some(2)));
-    assert_eq!(all[1].shared.stores.fence.current().unwrap(), Some(2));
+    assert_eq!(all[1].state.stores.fence.current().unwrap(), Some(2));
     stop.cancel();
 }
 
@@ -212,14 +213,14 @@ async fn who_stops_gives_the_lease_back() {
     stop.cancel();
     first.await.unwrap();
     sleep(RENEW).await;
-    assert!(all[1].shared.leadership.leads());
+    assert!(all[1].state.leadership.leads());
     later.cancel();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_without_a_store_ends_before_its_lease_does() {
     let all = pods(&["a"]).await;
-    let leadership = &all[0].shared.leadership;
+    let leadership = &all[0].state.leadership;
     let stop = CancellationToken::new();
     let runner = all[0].stand(&stop);
     sleep(Duration::from_secs(1)).await;
@@ -245,11 +246,11 @@ async fn nobody_is_told_of_a_change_that_some_pod_does_not_know() {
     sleep(Duration::from_secs(1)).await;
     all[0].step().await;
     all[1].step().await;
-    assert!(all[1].shared.leadership.ensure_fresh().is_ok());
+    assert!(all[1].state.leadership.ensure_fresh().is_ok());
     all[1].step().await;
-    assert_eq!(all[1].shared.leadership.leader().as_deref(), Some("http://a"));
+    assert_eq!(all[1].state.leadership.leader().as_deref(), Some("http://a"));
 
-    let leader = Arc::clone(&all[0].shared);
+    let leader = Arc::clone(&all[0].state);
     let name = IndexUid::new("movies").unwrap();
     let change = tokio::spawn(async move {
         leader.catalog.change(&name, |_| Some(entry("movies"))).await.unwrap();
@@ -257,7 +258,7 @@ async fn nobody_is_told_of_a_change_that_some_pod_does_not_know() {
     });
     sleep(Duration::from_secs(1)).await;
     assert!(!change.is_finished(), "the other pod has not read it");
-    let knows = || all[1].shared.catalog.get(&IndexUid::new("movies").unwrap()).is_some();
+    let knows = || all[1].state.catalog.get(&IndexUid::new("movies").unwrap()).is_some();
     assert!(!knows());
     all[1].step().await;
     assert!(knows());
@@ -265,7 +266,7 @@ async fn nobody_is_told_of_a_change_that_some_pod_does_not_know() {
     assert!(!change.is_finished(), "nor the second change");
     all[1].step().await;
     change.await.unwrap();
-    assert_eq!(all[1].shared.staleness.load().len(), 1);
+    assert_eq!(all[1].state.staleness.load().len(), 1);
     stop.cancel();
 }
 
@@ -277,13 +278,13 @@ async fn a_silent_pod_is_waited_for_until_it_answers_nobody() {
     sleep(Duration::from_secs(1)).await;
     all[1].step().await;
     let begun = Instant::now();
-    all[0].shared.staleness.mark(vec![missed("x")]).await.unwrap();
+    all[0].state.staleness.mark(vec![missed("x")]).await.unwrap();
     assert!(begun.elapsed() >= TTL && begun.elapsed() < TTL + Duration::from_secs(1));
-    assert_eq!(code(all[1].shared.leadership.ensure_fresh()), "miroir_out_of_touch");
+    assert_eq!(code(all[1].state.leadership.ensure_fresh()), "miroir_out_of_touch");
     // What does not change an answer waits for nobody.
     all[1].step().await;
     let begun = Instant::now();
-    all[0].shared.staleness.forget_index("x").await.unwrap();
+    all[0].state.staleness.forget_index("x").await.unwrap();
     assert_eq!(begun.elapsed(), Duration::ZERO);
     stop.cancel();
 }
@@ -296,7 +297,7 @@ async fn a_word_is_not_prolonged_by_who_does_not_follow() {
     let _runner = all[0].stand(&stop);
     sleep(Duration::from_secs(1)).await;
     all[1].step().await;
-    let b = Arc::clone(&all[1].shared);
+    let b = Arc::clone(&all[1].state);
     let behind = PodReport {
         name: b.leadership.process().to_owned(),
         seen: b.leadership.seen(),
@@ -309,7 +310,7 @@ async fn a_word_is_not_prolonged_by_who_does_not_follow() {
         }
     });
     let begun = Instant::now();
-    all[0].shared.staleness.mark(vec![missed("x")]).await.unwrap();
+    all[0].state.staleness.mark(vec![missed("x")]).await.unwrap();
     assert!(begun.elapsed() < TTL + Duration::from_secs(1));
     talking.abort();
     stop.cancel();
@@ -319,13 +320,13 @@ async fn a_word_is_not_prolonged_by_who_does_not_follow() {
 #[tokio::test(start_paused = true)]
 async fn a_term_waits_for_what_this_process_still_does() {
     let all = pods(&["a"]).await;
-    let leadership = &all[0].shared.leadership;
+    let leadership = &all[0].state.leadership;
     let guard = leadership.begin_change();
     let stop = CancellationToken::new();
     let _runner = all[0].stand(&stop);
     sleep(Duration::from_secs(20)).await;
     assert!(!leadership.leads() && leadership.fence().is_some());
-    assert!(matches!(all[0].shared.stores.fence.current(), Err(StoreError::Deposed)));
+    assert!(matches!(all[0].state.stores.fence.current(), Err(StoreError::Deposed)));
     drop(guard);
     sleep(Duration::from_secs(1)).await;
     assert!(leadership.leads());
@@ -334,7 +335,7 @@ async fn a_term_waits_for_what_this_process_still_does() {
 
 struct Panicking(AtomicU32);
 
-impl Duty for Panicking {
+impl ElectedTask for Panicking {
     const SCOPE: &'static str = "panicking";
     async fn perform(self: Arc<Self>, _: Term) {
         assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "as a test wants it");
@@ -346,15 +347,15 @@ impl Duty for Panicking {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_panics_is_elected_anew() {
-    let duty = Arc::new(Panicking(AtomicU32::new(0)));
+    let task = Arc::new(Panicking(AtomicU32::new(0)));
     let stop = CancellationToken::new();
     let candidate =
         Candidate { leases: memory::open().leases, holder: "a".to_owned(), ttl: TTL, renew: RENEW };
-    let runner = tokio::spawn(elected(candidate, Arc::clone(&duty), stop.clone()));
+    let runner = tokio::spawn(elected(candidate, Arc::clone(&task), stop.clone()));
     sleep(RENEW * 2).await;
     stop.cancel();
     runner.await.unwrap();
-    assert_eq!(duty.0.load(Ordering::Relaxed), 2);
+    assert_eq!(task.0.load(Ordering::Relaxed), 2);
 }
 
 #[test]
@@ -372,17 +373,17 @@ async fn messages_of_another_version_are_dropped() {
     let all = pods(&["a"]).await;
     let stop = CancellationToken::new();
     let _runner = all[0].stand(&stop);
-    let store = &all[0].shared.stores.pods;
+    let store = &all[0].state.stores.pods;
     store.note(json!({"unheard": 1})).await.unwrap();
     let late = LeaderMessage::Late {
         task: miroir_api::TaskUid(7),
         nodes: vec![NodeId::new("n").unwrap()],
     };
-    all[0].shared.leadership.send(&late).await.unwrap();
-    all[0].shared.membership.task_uids.mark_verified(&NodeId::new("n").unwrap());
+    all[0].state.leadership.send(&late).await.unwrap();
+    all[0].state.membership.task_uids.mark_verified(&NodeId::new("n").unwrap());
     sleep(Duration::from_secs(2)).await;
     assert!(store.take_notes().await.unwrap().is_empty());
     // The node is looked through again, though nobody knows the task.
-    assert!(!all[0].shared.membership.task_uids.is_verified(&NodeId::new("n").unwrap()));
+    assert!(!all[0].state.membership.task_uids.is_verified(&NodeId::new("n").unwrap()));
     stop.cancel();
 }

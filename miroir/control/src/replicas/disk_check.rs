@@ -14,11 +14,11 @@ use miroir_api::meili::{TaskKind, TaskStatus};
 use serde::Deserialize;
 
 use crate::replicas::repair;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
-use miroir_pipeline::index::scatter::missed::{self, Fate};
+use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
 use miroir_pipeline::node::Call;
 use miroir_store::{Stores, TaskQuery};
 
@@ -54,7 +54,7 @@ pub(crate) async fn remember(
 /// # Errors
 /// When the node does not say, or the store fails.
 pub(crate) async fn check(
-    shared: &Arc<ClusterState>,
+    state: &Arc<ClusterState>,
     node: &NodeId,
     timeout: Duration,
 ) -> Result<(), Error> {
@@ -67,24 +67,24 @@ pub(crate) async fn check(
         results: Vec<Newest>,
     }
     let cx = Context::internal(Origin::Repair, timeout);
-    let before = shared.membership.task_uids.highest(node);
-    let body = shared.nodes.call(node, &Call::get("tasks_get", "/tasks?limit=1"), &cx).await?;
+    let before = state.membership.task_uids.highest(node);
+    let body = state.nodes.call(node, &Call::get("tasks_get", "/tasks?limit=1"), &cx).await?;
     let newest = Call::parse::<Page>(node, &body)?.results.first().map(|task| task.uid);
     if before.is_some_and(|before| newest.is_none_or(|newest| newest < before)) {
-        disk_loss::declare(shared, node).await?;
+        disk_loss::declare(state, node).await?;
     }
     if let Some(newest) = newest {
-        shared.membership.task_uids.saw(node, newest);
+        state.membership.task_uids.saw(node, newest);
     }
-    if !shared.membership.task_uids.is_verified(node) {
-        find_missing(shared, node, &cx).await?;
-        shared.membership.task_uids.mark_verified(node);
+    if !state.membership.task_uids.is_verified(node) {
+        find_missing(state, node, &cx).await?;
+        state.membership.task_uids.mark_verified(node);
     }
     Ok(())
 }
 
 async fn names(
-    shared: &ClusterState,
+    state: &ClusterState,
     node: &NodeId,
     cx: &Context,
 ) -> Result<BTreeSet<String>, Error> {
@@ -97,49 +97,45 @@ async fn names(
         results: Vec<Index>,
     }
     let call = Call::get("indexes_get", "/indexes?limit=1000000");
-    let body = shared.nodes.call(node, &call, cx).await?;
+    let body = state.nodes.call(node, &call, cx).await?;
     let page = Call::parse::<Page>(node, &body)?;
     Ok(page.results.into_iter().map(|index| index.uid).collect())
 }
 
 /// Marks indexes that the node should have and has not, and those it should have deleted.
-async fn find_missing(
-    shared: &Arc<ClusterState>,
-    node: &NodeId,
-    cx: &Context,
-) -> Result<(), Error> {
-    let held = names(shared, node, cx).await?;
-    let unfinished = shared.stores.tasks.unfinished().await?;
+async fn find_missing(state: &Arc<ClusterState>, node: &NodeId, cx: &Context) -> Result<(), Error> {
+    let held = names(state, node, cx).await?;
+    let unfinished = state.stores.tasks.unfinished().await?;
     let making = |physical: &str| {
         unfinished.iter().any(|task| {
             task.kind == TaskKind::IndexCreation && task.physical.as_deref() == Some(physical)
         })
     };
     let mut missing = Vec::new();
-    for entry in shared.catalog.all() {
+    for entry in state.catalog.all() {
         let physical = &entry.physical;
-        let known = held.contains(physical) || shared.staleness.load().lacks_index(physical, node);
+        let known = held.contains(physical) || state.staleness.load().lacks_index(physical, node);
         // What is still in the node's queue is on its disk.
         let awaited = entry.making || making(physical);
-        if !known && !awaited && repair::idle(shared, node, physical).await? {
+        if !known && !awaited && repair::idle(state, node, physical).await? {
             missing.push(physical.clone());
         }
     }
     if !missing.is_empty() {
         // Made meanwhile, perhaps: only what is missing in both looks is.
-        let held = names(shared, node, cx).await?;
+        let held = names(state, node, cx).await?;
         missing.retain(|physical| !held.contains(physical));
     }
     let one = std::iter::once(node);
-    let mut rows: Vec<Stale> = missing
+    let mut rows: Vec<StaleReplica> = missing
         .iter()
         .flat_map(|physical| {
             tracing::error!(%node, index = %physical, "the node lacks an index: rebuilding it");
-            missed::whole(physical, StaleKind::Index, one.clone(), |_| Fate::Refused)
+            stale_marks::whole(physical, CatchUp::Index, one.clone(), |_| WriteOutcome::Rejected)
         })
         .collect();
     let listed: BTreeSet<String> =
-        shared.catalog.all().iter().map(|entry| entry.physical.clone()).collect();
+        state.catalog.all().iter().map(|entry| entry.physical.clone()).collect();
     let strangers: BTreeSet<&String> = held.difference(&listed).collect();
     if !strangers.is_empty() {
         let query = TaskQuery {
@@ -148,15 +144,15 @@ async fn find_missing(
             statuses: Some(vec![TaskStatus::Succeeded]),
             ..TaskQuery::default()
         };
-        let deletions = shared.stores.tasks.list(query).await?.tasks;
+        let deletions = state.stores.tasks.list(query).await?.tasks;
         let deleted: BTreeSet<String> =
             deletions.into_iter().filter_map(|task| task.physical).collect();
         for stranger in strangers.into_iter().filter(|name| deleted.contains(*name)) {
             tracing::warn!(%node, index = %stranger, "the node has an index that was deleted");
-            rows.extend(missed::whole(stranger, StaleKind::Deleted, one.clone(), |_| {
-                Fate::Refused
+            rows.extend(stale_marks::whole(stranger, CatchUp::Deleted, one.clone(), |_| {
+                WriteOutcome::Rejected
             }));
         }
     }
-    Ok(shared.staleness.mark(rows).await?)
+    Ok(state.staleness.mark(rows).await?)
 }

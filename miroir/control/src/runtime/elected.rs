@@ -11,10 +11,10 @@ use miroir_store::clock;
 use miroir_store::{Lease, Leases};
 
 /// Work of whoever is elected.
-pub trait Duty: Send + Sync + 'static {
+pub trait ElectedTask: Send + Sync + 'static {
     /// What is elected, as the store and `miroir_leader` name it.
     const SCOPE: &'static str;
-    /// Does the work until the term ends; it is cut off then. A duty that returns gives the lease
+    /// Does the work until the term ends; it is cut off then. A task that returns gives the lease
     /// back.
     fn perform(self: Arc<Self>, term: Term) -> impl Future<Output = ()> + Send;
     /// The lease is good until `until`: said when the term begins and whenever it is renewed.
@@ -46,33 +46,33 @@ pub struct Candidate {
 }
 
 /// Ends the work of a term whatever ends the runner.
-struct AtWork<'a, D: Duty> {
-    duty: &'a D,
+struct TermGuard<'a, D: ElectedTask> {
+    task: &'a D,
     stop: CancellationToken,
     work: AbortHandle,
 }
 
-impl<D: Duty> Drop for AtWork<'_, D> {
+impl<D: ElectedTask> Drop for TermGuard<'_, D> {
     fn drop(&mut self) {
-        self.duty.ended();
+        self.task.ended();
         self.stop.cancel();
         self.work.abort();
         metrics::gauge!("miroir_leader", "scope" => D::SCOPE).set(0.0);
     }
 }
 
-/// Stands for election until cancelled, and does the duty in every term won.
+/// Stands for election until cancelled, and does the task in every term won.
 ///
 /// A lease is believed from the moment its request was *sent*, by a clock that does not jump: a pod
 /// that is held up finds its term over when it goes on, before it does anything else.
-pub async fn elected<D: Duty>(candidate: Candidate, duty: Arc<D>, stop: CancellationToken) {
+pub async fn elected<D: ElectedTask>(candidate: Candidate, task: Arc<D>, stop: CancellationToken) {
     metrics::gauge!("miroir_leader", "scope" => D::SCOPE).set(0.0);
     while !stop.is_cancelled() {
         let begun = Instant::now();
         let acquire =
             candidate.leases.acquire(D::SCOPE, &candidate.holder, clock::now(), candidate.ttl);
         match timeout(candidate.ttl, acquire).await {
-            Ok(Ok(Some(lease))) => serve(&candidate, &duty, lease, begun, &stop).await,
+            Ok(Ok(Some(lease))) => serve(&candidate, &task, lease, begun, &stop).await,
             Ok(Ok(None)) => {}
             Ok(Err(error)) => tracing::warn!(scope = D::SCOPE, %error, "no election"),
             Err(_) => tracing::warn!(scope = D::SCOPE, "no election: the store does not answer"),
@@ -84,9 +84,9 @@ pub async fn elected<D: Duty>(candidate: Candidate, duty: Arc<D>, stop: Cancella
     }
 }
 
-async fn serve<D: Duty>(
+async fn serve<D: ElectedTask>(
     candidate: &Candidate,
-    duty: &Arc<D>,
+    task: &Arc<D>,
     lease: Lease,
     begun: Instant,
     stop: &CancellationToken,
@@ -96,9 +96,9 @@ async fn serve<D: Duty>(
     tracing::info!(scope = D::SCOPE, fence = lease.fence, "this pod leads");
     metrics::gauge!("miroir_leader", "scope" => D::SCOPE).set(1.0);
     metrics::counter!("miroir_leader_terms_total", "scope" => D::SCOPE).increment(1);
-    duty.renewed(lease.fence, until);
-    let mut work = tokio::spawn(Arc::clone(duty).perform(term.clone()));
-    let guard = AtWork { duty: &**duty, stop: term.stop, work: work.abort_handle() };
+    task.renewed(lease.fence, until);
+    let mut work = tokio::spawn(Arc::clone(task).perform(term.clone()));
+    let guard = TermGuard { task: &**task, stop: term.stop, work: work.abort_handle() };
     let mut next = Instant::now() + candidate.renew;
     // Whether the lease is given back, and its work is over already.
     let (gives_back, over) = loop {
@@ -118,7 +118,7 @@ async fn serve<D: Duty>(
         match timeout_at(until, candidate.leases.renew(&lease, clock::now(), candidate.ttl)).await {
             Ok(Ok(true)) => {
                 until = begun + candidate.ttl;
-                duty.renewed(lease.fence, until);
+                task.renewed(lease.fence, until);
             }
             Ok(Ok(false)) => break (false, false),
             Ok(Err(error)) => tracing::warn!(scope = D::SCOPE, %error, "the lease is not renewed"),

@@ -1,12 +1,12 @@
-//! Background work: what is to be done is a [`Worker`]; who does it, and when, is a runner's business.
+//! Background work: what is to be done is an [`ElectedTask`], a [`PartitionedTask`] or a [`JobHandler`]; who does it, and when, is a runner's business.
 //!
 //! Every pod runs the same workers. A runner decides whose turn it is:
 //!
 //! | runner | an item is worked on by | if a pod dies |
 //! | --- | --- | --- |
 //! | [`partitioned`] | the pod that rendezvous hashing over the [`Peers`] names | the others take its share once it is off the list |
-//! | [`elected`] | the pod that holds a lease; what it does is a [`Duty`] | another is elected when the lease ends |
-//! | [`queued`] | any pod that claims it ([`Queue`]) | another claims it when the claim runs out, and goes on from the last heartbeat |
+//! | [`elected`] | the pod that holds a lease; what it does is an [`ElectedTask`] | another is elected when the lease ends |
+//! | [`queued`] | any pod that claims it ([`JobHandler`]) | another claims it when the claim runs out, and goes on from the last heartbeat |
 //!
 //! A runner owns ticks, cancellation, panics and metrics, so that a worker knows nothing of time,
 //! of other pods or of its own end. While pods do not agree yet on who is there, two may work on one
@@ -31,10 +31,10 @@ use std::borrow::Cow;
 
 use miroir_pipeline::error::Error;
 
-pub use elected::{Candidate, Duty, Term, elected};
+pub use elected::{Candidate, ElectedTask, Term, elected};
 pub use partitioned::{Schedule, partitioned, pass};
 pub use peers::{Discover, Discovered, Peers, StaticPeers, follow, owner};
-pub use queued::{Claims, Progress, Queue, queued};
+pub use queued::{Claims, JobHandler, JobProgress, queued};
 pub use supervise::supervise;
 
 /// Counts an item, or a job, by how the work on it ended.
@@ -44,7 +44,7 @@ fn count(worker: &'static str, outcome: &'static str) {
 }
 
 /// Work on items, one at a time. It holds handles to the running stages, never an address or a client.
-pub trait Worker: Send + Sync + 'static {
+pub trait PartitionedTask: Send + Sync + 'static {
     /// What it is called in logs and metrics.
     const NAME: &'static str;
     /// What is worked on in one step.

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use twox_hash::XxHash64;
 
-use super::{Item as _, Peers, Worker, count};
+use super::{Item as _, PartitionedTask, Peers, count};
 
 /// When a worker's turn comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Schedule {
 ///
 /// A pass asks for the items, and before each item whose it is now: a pod that came meanwhile has
 /// its share at once. What panics or fails does not keep the others from their turn.
-pub async fn partitioned<W: Worker>(
+pub async fn partitioned<W: PartitionedTask>(
     worker: Arc<W>,
     peers: Arc<Peers>,
     schedule: Schedule,
@@ -58,7 +58,7 @@ fn jittered(interval: Duration, pod: Option<&str>, worker: &str, number: u64) ->
 }
 
 /// One pass over what is this pod's, now.
-pub async fn pass<W: Worker>(worker: &W, peers: &Peers) {
+pub async fn pass<W: PartitionedTask>(worker: &W, peers: &Peers) {
     let name = W::NAME;
     metrics::gauge!("miroir_peer_pod_count").set(peers.count() as f64);
     let begin = Instant::now();

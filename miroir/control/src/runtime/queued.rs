@@ -1,7 +1,7 @@
 //! The runner for long work that is cut into jobs, which any pod does.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -10,12 +10,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::count;
+use miroir_core::lock::Lock;
 use miroir_pipeline::error::Error;
 use miroir_store::clock;
 use miroir_store::{Claim, Job, Jobs, NewJob};
 
 /// Work on the jobs of one queue.
-pub trait Queue: Send + Sync + 'static {
+pub trait JobHandler: Send + Sync + 'static {
     /// The queue, as stores and metrics name it.
     const KIND: &'static str;
     /// Works on a job from its cursor on, and answers the jobs that follow from it: a large one may
@@ -24,22 +25,22 @@ pub trait Queue: Send + Sync + 'static {
     fn run(
         &self,
         job: Job,
-        progress: &Progress,
+        progress: &JobProgress,
     ) -> impl Future<Output = Result<Vec<NewJob>, Error>> + Send;
 }
 
 /// How far the work on a job has come.
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<Option<Value>>);
+pub struct JobProgress(Lock<Option<Value>>);
 
-impl Progress {
+impl JobProgress {
     /// Whoever goes on with the job begins here. Stored with the next heartbeat.
     pub fn at(&self, cursor: Value) {
-        *self.0.lock().expect("no panic holds this lock") = Some(cursor);
+        *self.0.lock() = Some(cursor);
     }
 
     fn get(&self) -> Option<Value> {
-        self.0.lock().expect("no panic holds this lock").clone()
+        self.0.lock().clone()
     }
 }
 
@@ -68,24 +69,24 @@ impl Default for Claims {
 }
 
 /// Works on one job after the other until cancelled. What is under way then is given back.
-pub async fn queued<Q: Queue>(
-    queue: Arc<Q>,
+pub async fn queued<H: JobHandler>(
+    handler: Arc<H>,
     jobs: Arc<dyn Jobs>,
     claims: Claims,
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
         let begun = Instant::now();
-        match jobs.claim(Q::KIND, clock::now(), claims.ttl).await {
+        match jobs.claim(H::KIND, clock::now(), claims.ttl).await {
             Ok(Some(job)) => {
-                let work = Work { queue: &*queue, jobs: &*jobs, claims, claim: job.claim() };
+                let work = Work { handler: &*handler, jobs: &*jobs, claims, claim: job.claim() };
                 work.perform(job, begun + claims.ttl, &stop).await;
                 continue;
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(queue = Q::KIND, %error, "no job could be claimed"),
+            Err(error) => tracing::warn!(queue = H::KIND, %error, "no job could be claimed"),
         }
-        publish::<Q>(&*jobs).await;
+        publish::<H>(&*jobs).await;
         tokio::select! {
             () = stop.cancelled() => return,
             () = sleep(claims.idle) => {}
@@ -94,15 +95,15 @@ pub async fn queued<Q: Queue>(
 }
 
 /// How many jobs wait or are under way.
-async fn publish<Q: Queue>(jobs: &dyn Jobs) {
-    if let Ok(all) = jobs.list(Q::KIND).await {
+async fn publish<H: JobHandler>(jobs: &dyn Jobs) {
+    if let Ok(all) = jobs.list(H::KIND).await {
         let open = all.iter().filter(|job| job.error.is_none()).count();
-        metrics::gauge!("miroir_background_queue_depth", "job_type" => Q::KIND).set(open as f64);
+        metrics::gauge!("miroir_background_queue_depth", "job_type" => H::KIND).set(open as f64);
     }
 }
 
-struct Work<'a, Q> {
-    queue: &'a Q,
+struct Work<'a, H> {
+    handler: &'a H,
     jobs: &'a dyn Jobs,
     claims: Claims,
     claim: Claim,
@@ -117,14 +118,14 @@ enum End {
     Stopped,
 }
 
-impl<Q: Queue> Work<'_, Q> {
+impl<H: JobHandler> Work<'_, H> {
     async fn perform(&self, job: Job, until: Instant, stop: &CancellationToken) {
-        publish::<Q>(self.jobs).await;
+        publish::<H>(self.jobs).await;
         let attempt = job.attempt;
-        let progress = Progress::default();
+        let progress = JobProgress::default();
         progress.at(job.cursor.clone());
         let end = {
-            let work = AssertUnwindSafe(self.queue.run(job, &progress)).catch_unwind();
+            let work = AssertUnwindSafe(self.handler.run(job, &progress)).catch_unwind();
             tokio::select! {
                 biased;
                 () = self.lost(&progress, until) => End::Lost,
@@ -138,11 +139,11 @@ impl<Q: Queue> Work<'_, Q> {
                 ("ok", self.jobs.finish(&self.claim, follow, clock::now()).await)
             }
             End::Done(Err(error)) => {
-                tracing::warn!(queue = Q::KIND, job = id, attempt, %error, "a job failed");
+                tracing::warn!(queue = H::KIND, job = id, attempt, %error, "a job failed");
                 ("error", self.give_back(&progress, error.to_string(), attempt).await)
             }
             End::Panicked => {
-                tracing::error!(queue = Q::KIND, job = id, attempt, "the work on a job panicked");
+                tracing::error!(queue = H::KIND, job = id, attempt, "the work on a job panicked");
                 ("panic", self.give_back(&progress, "a panic".to_owned(), attempt).await)
             }
             End::Stopped => {
@@ -151,16 +152,16 @@ impl<Q: Queue> Work<'_, Q> {
             }
             End::Lost => ("lost", Ok(true)),
         };
-        count(Q::KIND, outcome);
+        count(H::KIND, outcome);
         if !matches!(ended, Ok(true)) {
             // Its claim runs out, and another pod goes on from the last heartbeat.
-            tracing::warn!(queue = Q::KIND, job = id, "the end of a job could not be recorded");
+            tracing::warn!(queue = H::KIND, job = id, "the end of a job could not be recorded");
         }
     }
 
     async fn give_back(
         &self,
-        progress: &Progress,
+        progress: &JobProgress,
         reason: String,
         attempt: u64,
     ) -> Result<bool, miroir_store::StoreError> {
@@ -171,7 +172,7 @@ impl<Q: Queue> Work<'_, Q> {
     }
 
     /// Sends heartbeats; done when the claim does not count any more.
-    async fn lost(&self, progress: &Progress, mut until: Instant) {
+    async fn lost(&self, progress: &JobProgress, mut until: Instant) {
         loop {
             sleep_until(until.min(Instant::now() + self.claims.heartbeat)).await;
             let begun = Instant::now();
@@ -184,7 +185,7 @@ impl<Q: Queue> Work<'_, Q> {
                 Ok(Ok(true)) => until = begun + self.claims.ttl,
                 Ok(Ok(false)) | Err(_) => return,
                 Ok(Err(error)) => {
-                    tracing::warn!(queue = Q::KIND, job = self.claim.id, %error, "no heartbeat");
+                    tracing::warn!(queue = H::KIND, job = self.claim.id, %error, "no heartbeat");
                 }
             }
         }

@@ -89,7 +89,7 @@ impl Item for Named {
 
 const ITEMS: [&str; 6] = ["a", "b", "c", "fails", "panics", "z"];
 
-impl Worker for Counting {
+impl PartitionedTask for Counting {
     const NAME: &'static str = "counting";
     type Item = Named;
 
@@ -190,10 +190,10 @@ struct Adding {
     seen: Mutex<Vec<u64>>,
 }
 
-impl Queue for Adding {
+impl JobHandler for Adding {
     const KIND: &'static str = "adding";
 
-    async fn run(&self, job: Job, progress: &Progress) -> Result<Vec<NewJob>, Error> {
+    async fn run(&self, job: Job, progress: &JobProgress) -> Result<Vec<NewJob>, Error> {
         let (from, to) =
             (job.payload["from"].as_u64().unwrap(), job.payload["to"].as_u64().unwrap());
         if to - from > 10 {
@@ -253,9 +253,9 @@ async fn jobs_are_cut_shared_and_resumed_where_they_were() {
 #[tokio::test(start_paused = true)]
 async fn what_never_works_is_not_tried_for_ever() {
     struct Failing;
-    impl Queue for Failing {
+    impl JobHandler for Failing {
         const KIND: &'static str = "adding";
-        async fn run(&self, _: Job, _: &Progress) -> Result<Vec<NewJob>, Error> {
+        async fn run(&self, _: Job, _: &JobProgress) -> Result<Vec<NewJob>, Error> {
             Err(Error::internal("never"))
         }
     }

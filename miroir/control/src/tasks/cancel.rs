@@ -68,11 +68,11 @@ fn at_work(unfinished: &[TaskRecord], chosen: &UidRanges) -> Vec<u32> {
 }
 
 /// Whether a deletion still has to wait. What it waits for is fixed when it is first looked at.
-async fn has_to_wait(shared: &ClusterState, record: &mut TaskRecord) -> Result<bool, Error> {
+async fn has_to_wait(state: &ClusterState, record: &mut TaskRecord) -> Result<bool, Error> {
     let Some(TaskState::Deletion { chosen, awaited, .. }) = &mut record.protocol.state else {
         return Ok(true);
     };
-    let tasks = &shared.stores.tasks;
+    let tasks = &state.stores.tasks;
     if awaited.is_none() {
         *awaited = Some(UidRanges::of(&at_work(&tasks.unfinished().await?, chosen)));
     }
@@ -86,16 +86,16 @@ async fn has_to_wait(shared: &ClusterState, record: &mut TaskRecord) -> Result<b
 
 /// Carries out a deletion, unless it has to wait.
 pub(crate) async fn forget(
-    shared: &Arc<ClusterState>,
+    state: &Arc<ClusterState>,
     record: &mut TaskRecord,
 ) -> Result<(), Error> {
-    if has_to_wait(shared, record).await? {
+    if has_to_wait(state, record).await? {
         return Ok(());
     }
     // Seen as at work before anything is gone: some batch is always there.
     record.started_at.get_or_insert_with(clock::now);
     record.status = TaskStatus::Processing;
-    shared.stores.tasks.update(record.clone()).await?;
+    state.stores.tasks.update(record.clone()).await?;
     let mut on_nodes: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
     let Some(TaskState::Deletion { chosen, forgotten, .. }) = &record.protocol.state else {
         return Ok(());
@@ -104,7 +104,7 @@ pub(crate) async fn forget(
     // Counted anew after a restart: what was forgotten before it is not there again.
     let mut forgotten = forgotten.unwrap_or(0);
     for chunk in chosen.chunks(FORGET) {
-        let removed = shared.stores.tasks.remove(chunk.to_vec()).await?;
+        let removed = state.stores.tasks.remove(chunk.to_vec()).await?;
         if removed.is_empty() {
             continue;
         }
@@ -117,26 +117,26 @@ pub(crate) async fn forget(
         if let Some(TaskState::Deletion { forgotten: noted, .. }) = &mut record.protocol.state {
             *noted = Some(forgotten);
         }
-        shared.stores.tasks.update(record.clone()).await?;
+        state.stores.tasks.update(record.clone()).await?;
     }
     set(record, "deletedTasks", forgotten.into());
     record.status = TaskStatus::Succeeded;
     record.protocol = TaskProtocol::default();
     end(record);
-    let state = Arc::clone(shared);
-    shared.tracker.spawn(async move { forget_on_nodes(&state, on_nodes).await });
+    let own = Arc::clone(state);
+    state.tracker.spawn(async move { forget_on_nodes(&own, on_nodes).await });
     Ok(())
 }
 
 /// Nodes forget what belonged to tasks that were forgotten. One that cannot be asked keeps it until
 /// its queue is full and it tidies up by itself.
-async fn forget_on_nodes(shared: &ClusterState, on_nodes: BTreeMap<NodeId, Vec<u32>>) {
+async fn forget_on_nodes(state: &ClusterState, on_nodes: BTreeMap<NodeId, Vec<u32>>) {
     for (node, uids) in on_nodes {
         for chunk in uids.chunks(CHUNK) {
             let path = format!("/tasks?uids={}", uid_list(chunk));
             let call = Call::change(Method::DELETE, "tasks_delete", path);
-            let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
-            if let Err(error) = shared.nodes.call(&node, &call, &cx).await {
+            let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+            if let Err(error) = state.nodes.call(&node, &call, &cx).await {
                 tracing::warn!(%node, %error, "finished tasks stay on a node");
                 break;
             }
@@ -151,7 +151,7 @@ pub(crate) fn is_passed_on(record: &TaskRecord) -> bool {
 
 /// Passes a cancelation on to the nodes.
 pub(crate) async fn pass_on(
-    shared: &Arc<ClusterState>,
+    state: &Arc<ClusterState>,
     record: &mut TaskRecord,
 ) -> Result<(), Error> {
     let Some(TaskState::Cancelation { chosen, passed: noted }) = &mut record.protocol.state else {
@@ -162,7 +162,7 @@ pub(crate) async fn pass_on(
     let chosen: BTreeSet<u32> = chosen.uids().collect();
     let mut passed = Vec::new();
     let mut on_nodes: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
-    for mut task in shared.stores.tasks.unfinished().await? {
+    for mut task in state.stores.tasks.unfinished().await? {
         let acknowledged = task.nodes.iter().all(|node| node.dropped || node.uid.is_some());
         if !chosen.contains(&task.uid.0) || !is_cancelable(task.kind) || !acknowledged {
             continue;
@@ -176,11 +176,11 @@ pub(crate) async fn pass_on(
         }
         passed.push(task.uid.0);
         task.protocol.cancelation = Some(record.uid);
-        shared.stores.tasks.update(task).await?;
+        state.stores.tasks.update(task).await?;
     }
     for (node, uids) in on_nodes {
         for chunk in uids.chunks(CHUNK) {
-            let sent = cancel_on(shared, &node, chunk).await;
+            let sent = cancel_on(state, &node, chunk).await;
             record.nodes.push(NodeTask {
                 dropped: sent.is_err(),
                 ..NodeTask::new(node.clone(), sent.as_ref().ok().copied())
@@ -195,18 +195,18 @@ pub(crate) async fn pass_on(
     Ok(())
 }
 
-async fn cancel_on(shared: &ClusterState, node: &NodeId, uids: &[u32]) -> Result<u32, Error> {
+async fn cancel_on(state: &ClusterState, node: &NodeId, uids: &[u32]) -> Result<u32, Error> {
     let path = format!("/tasks/cancel?uids={}", uid_list(uids));
     let call = Call::change(Method::POST, "tasks_cancel", path);
-    let cx = Context::internal(Origin::Settings, shared.options.scatter.node_timeout);
-    let body = shared.nodes.call(node, &call, &cx).await?;
+    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let body = state.nodes.call(node, &call, &cx).await?;
     Ok(Call::parse::<TaskRef>(node, &body)?.task_uid)
 }
 
 /// Ends a cancelation once the nodes did theirs and every task it was passed on for has ended, or
 /// waits for a node that did not hear of it.
 pub(crate) async fn conclude(
-    shared: &ClusterState,
+    state: &ClusterState,
     record: &mut TaskRecord,
 ) -> Result<(), StoreError> {
     let deaf: BTreeSet<&NodeId> =
@@ -217,7 +217,7 @@ pub(crate) async fn conclude(
         _ => return Ok(()),
     };
     for uid in passed.uids() {
-        let Some(task) = shared.stores.tasks.get(TaskUid(uid)).await? else { continue };
+        let Some(task) = state.stores.tasks.get(TaskUid(uid)).await? else { continue };
         let deaf = task.nodes.iter().any(|n| is_queued(n) && deaf.contains(&n.node));
         if !task.status.is_terminal() && !deaf {
             return Ok(());

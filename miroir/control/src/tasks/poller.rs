@@ -19,7 +19,7 @@ use crate::node_tasks::{NodeTaskView, ask};
 use crate::outcome::{backups, canceled, details, embedding_errors, unreadable};
 use crate::tasks::{cancel, recover};
 use miroir_core::topology::NodeStatus;
-use miroir_core::view::{Stale, StaleKind, StaleMap};
+use miroir_core::view::{CatchUp, StaleMap, StaleReplica};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::node_errors;
@@ -31,7 +31,7 @@ const FASTEST: Duration = Duration::from_millis(4);
 const SLOWEST: Duration = Duration::from_millis(250);
 
 /// Whether another node took what this replica missed.
-fn has_witness(record: &TaskRecord, row: &Stale) -> bool {
+fn has_witness(record: &TaskRecord, row: &StaleReplica) -> bool {
     record.nodes.iter().any(|n| {
         !n.dropped && n.node != row.node && row.shard.is_none_or(|s| n.shards.contains(&s))
     })
@@ -51,8 +51,8 @@ fn others_took(record: &TaskRecord, task: &NodeTask) -> bool {
 }
 
 /// Polls until cancelled.
-pub async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
-    while let Err(error) = recover::all(&shared).await {
+pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
+    while let Err(error) = recover::all(&state).await {
         tracing::error!(%error, "unfinished tasks could not be read");
         tokio::select! {
             () = stop.cancelled() => return,
@@ -61,7 +61,7 @@ pub async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
     }
     let mut pause = FASTEST;
     loop {
-        let outstanding = match round(&shared).await {
+        let outstanding = match round(&state).await {
             Ok(progress) => {
                 pause = if progress.changed { FASTEST } else { (pause * 2).min(SLOWEST) };
                 progress.outstanding
@@ -74,7 +74,7 @@ pub async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
         };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = shared.signals.tasks.notified() => pause = FASTEST,
+            () = state.signals.tasks.notified() => pause = FASTEST,
             () = tokio::time::sleep(pause), if outstanding => {}
         }
     }
@@ -82,7 +82,7 @@ pub async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
 
 /// What one round achieved.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub struct PollRound {
     /// Whether some task moved.
     pub changed: bool,
     /// Whether some task is not terminal.
@@ -93,19 +93,19 @@ pub struct Progress {
 ///
 /// # Errors
 /// When the store fails. Nodes that fail are asked again in the next round.
-pub async fn round(shared: &Arc<ClusterState>) -> Result<Progress, Error> {
+pub async fn round(state: &Arc<ClusterState>) -> Result<PollRound, Error> {
     let mut records: BTreeMap<TaskUid, TaskRecord> =
-        shared.stores.tasks.unfinished().await?.into_iter().map(|r| (r.uid, r)).collect();
+        state.stores.tasks.unfinished().await?.into_iter().map(|r| (r.uid, r)).collect();
     publish(&records);
     let ghosts: Vec<TaskUid> =
-        records.values().filter(|r| recover::is_ghost(shared, r)).map(|r| r.uid).collect();
+        records.values().filter(|r| recover::is_ghost(state, r)).map(|r| r.uid).collect();
     for uid in ghosts {
         if let Some(record) = records.remove(&uid) {
-            recover::one(shared, record).await?;
+            recover::one(state, record).await?;
         }
     }
     if records.is_empty() {
-        return Ok(Progress { changed: false, outstanding: false });
+        return Ok(PollRound { changed: false, outstanding: false });
     }
     let mut wanted: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
     for record in records.values() {
@@ -117,23 +117,23 @@ pub async fn round(shared: &Arc<ClusterState>) -> Result<Progress, Error> {
     }
     let answers = join_all(wanted.into_iter().map(|(node, uids)| async move {
         let mut seen = BTreeMap::new();
-        let topology = shared.membership.topology();
+        let topology = state.membership.topology();
         let gone = topology.node(&node).is_none_or(|n| n.status == NodeStatus::Failed);
         if gone {
-            return (node, Answer::Gone);
+            return (node, NodeAnswer::Gone);
         }
         for chunk in uids.chunks(BATCH) {
             let list: Vec<String> = chunk.iter().map(u32::to_string).collect();
             let query = format!("uids={}&limit={}", list.join(","), chunk.len());
-            match ask(shared, &node, &query).await {
+            match ask(state, &node, &query).await {
                 Ok(tasks) => seen.extend(tasks.into_iter().map(|task| (task.uid, task))),
-                Err(_) => return (node, Answer::Later),
+                Err(_) => return (node, NodeAnswer::Later),
             }
         }
-        (node, Answer::Seen(seen))
+        (node, NodeAnswer::Seen(seen))
     }))
     .await;
-    let answers: BTreeMap<NodeId, Answer> = answers.into_iter().collect();
+    let answers: BTreeMap<NodeId, NodeAnswer> = answers.into_iter().collect();
     let mut changed = false;
     let open: Vec<(TaskUid, String)> =
         records.values().filter_map(|r| Some((r.uid, r.physical.clone()?))).collect();
@@ -147,14 +147,14 @@ pub async fn round(shared: &Arc<ClusterState>) -> Result<Progress, Error> {
             Some(_) => {
                 record.end(TaskStatus::Succeeded, clock::now());
                 record.protocol = TaskProtocol::default();
-                shared.stores.tasks.update(record.clone()).await?;
+                state.stores.tasks.update(record.clone()).await?;
                 true
             }
-            None => advance(shared, record, &answers).await?,
+            None => advance(state, record, &answers).await?,
         };
     }
     let outstanding = records.values().any(|r| !r.status.is_terminal());
-    Ok(Progress { changed, outstanding })
+    Ok(PollRound { changed, outstanding })
 }
 
 /// The indexes whose tasks before it a task waits for, and does nothing else.
@@ -165,7 +165,7 @@ fn awaited(record: &TaskRecord) -> Option<&[String]> {
     }
 }
 
-enum Answer {
+enum NodeAnswer {
     /// The node answered; a task it does not know is lost.
     Seen(BTreeMap<u32, NodeTaskView>),
     /// Ask again.
@@ -175,20 +175,20 @@ enum Answer {
 }
 
 async fn advance(
-    shared: &Arc<ClusterState>,
+    state: &Arc<ClusterState>,
     record: &mut TaskRecord,
-    answers: &BTreeMap<NodeId, Answer>,
+    answers: &BTreeMap<NodeId, NodeAnswer>,
 ) -> Result<bool, Error> {
     let before = record.clone();
     let mut settings = false;
     let broken = unreadable::broken(record);
     match record.kind {
         _ if broken.is_some() => {}
-        TaskKind::TaskDeletion => cancel::forget(shared, record).await?,
+        TaskKind::TaskDeletion => cancel::forget(state, record).await?,
         TaskKind::TaskCancelation if !cancel::is_passed_on(record) => {
-            cancel::pass_on(shared, record).await?;
+            cancel::pass_on(state, record).await?;
             // Nobody was asked about what the nodes have only got now.
-            shared.stores.tasks.update(record.clone()).await?;
+            state.stores.tasks.update(record.clone()).await?;
             return Ok(true);
         }
         _ => {}
@@ -205,7 +205,7 @@ async fn advance(
             continue;
         };
         let lost = match answers.get(&task.node) {
-            Some(Answer::Seen(seen)) => match seen.get(&uid) {
+            Some(NodeAnswer::Seen(seen)) => match seen.get(&uid) {
                 Some(view) => {
                     task.status = view.status;
                     task.error.clone_from(&view.error);
@@ -217,36 +217,34 @@ async fn advance(
                     }
                     note_times(&mut record.started_at, &mut record.finished_at, view);
                     if record.kind == TaskKind::DumpCreation {
-                        let state = &mut record.protocol.state;
-                        backups::note(state, &task.node, view.details.as_ref());
+                        let task_state = &mut record.protocol.state;
+                        backups::note(task_state, &task.node, view.details.as_ref());
                     }
                     verify::note_details(record, view.details.as_ref());
                     continue;
                 }
-                None => StaleKind::Index,
+                None => CatchUp::Index,
             },
-            Some(Answer::Gone) if alone => continue,
-            Some(Answer::Gone) => StaleKind::Pending,
-            Some(Answer::Later) | None => continue,
+            Some(NodeAnswer::Gone) if alone => continue,
+            Some(NodeAnswer::Gone) => CatchUp::Pending,
+            Some(NodeAnswer::Later) | None => continue,
         };
         task.dropped = true;
         if record.physical.is_none() || record.kind == TaskKind::IndexCompaction {
             continue;
         }
         let kind = match (deletes_index, lost) {
-            (true, _) => StaleKind::Deleted,
+            (true, _) => CatchUp::Deleted,
             // A settings proposal may be taken back before the node works on it.
-            (false, StaleKind::Pending) if record.kind == TaskKind::SettingsUpdate => {
-                StaleKind::Shard
-            }
+            (false, CatchUp::Pending) if record.kind == TaskKind::SettingsUpdate => CatchUp::Shard,
             (false, kind) => kind,
         };
-        let shards: Vec<Option<_>> = if kind == StaleKind::Pending && !task.shards.is_empty() {
+        let shards: Vec<Option<_>> = if kind == CatchUp::Pending && !task.shards.is_empty() {
             task.shards.iter().map(|s| Some(*s)).collect()
         } else {
             vec![None]
         };
-        rows.extend(shards.into_iter().map(|shard| Stale {
+        rows.extend(shards.into_iter().map(|shard| StaleReplica {
             node: task.node.clone(),
             index: index.clone(),
             shard,
@@ -255,16 +253,16 @@ async fn advance(
         }));
     }
     rows.retain(|row| has_witness(record, row));
-    shared
+    state
         .staleness
         .mark_by(|stale| {
             // Somebody has to keep settings to copy from.
-            let sound = |row: &Stale| {
+            let sound = |row: &StaleReplica| {
                 record.nodes.iter().any(|n| {
                     !n.dropped && n.node != row.node && !stale.misses_index(&index, &n.node)
                 })
             };
-            rows.retain(|row| row.kind != StaleKind::Shard || row.shard.is_some() || sound(row));
+            rows.retain(|row| row.kind != CatchUp::Shard || row.shard.is_some() || sound(row));
             (rows, ())
         })
         .await?;
@@ -278,32 +276,32 @@ async fn advance(
         }
     } else if let Some(error) = broken {
         tracing::error!(task = %record.uid, %error, "a task is given up");
-        finish(shared, record).await?;
+        finish(state, record).await?;
         if record.kind == TaskKind::SettingsUpdate {
-            shared.broadcasts.end(&index);
+            state.broadcasts.end(&index);
         }
     } else if record.kind == TaskKind::TaskCancelation {
-        cancel::conclude(shared, record).await?;
+        cancel::conclude(state, record).await?;
     } else if record.kind == TaskKind::TaskDeletion {
         // Done above, or it waits.
     } else if canceled::is_canceled(record) {
         canceled::become_canceled(record);
         if record.kind == TaskKind::SettingsUpdate {
-            shared.broadcasts.end(&index);
+            state.broadcasts.end(&index);
         }
     } else if progress::proposal(record).is_some() {
         settings = true;
     } else if matches!(record.kind, TaskKind::DumpCreation | TaskKind::SnapshotCreation) {
-        backups::conclude(record, |nodes| backups::suffice(shared, nodes));
+        backups::conclude(record, |nodes| backups::suffice(state, nodes));
     } else {
-        finish(shared, record).await?;
+        finish(state, record).await?;
     }
     let changed = *record != before;
     if changed {
-        shared.stores.tasks.update(record.clone()).await?;
+        state.stores.tasks.update(record.clone()).await?;
     }
     if settings {
-        verify::settle(shared, record.uid);
+        verify::settle(state, record.uid);
     }
     Ok(changed)
 }
@@ -322,7 +320,7 @@ fn note_times(
 }
 
 /// Ends a task whose node tasks have all ended.
-async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(), Error> {
+async fn finish(state: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(), Error> {
     let alive = || record.nodes.iter().filter(|t| !t.dropped);
     let failed: Vec<_> = alive().filter(|t| t.status != TaskStatus::Succeeded).cloned().collect();
     let succeeded = alive().any(|t| t.status == TaskStatus::Succeeded);
@@ -331,15 +329,15 @@ async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(
         let index = record.physical.clone().unwrap_or_default();
         let rows = failed.iter().flat_map(|task| {
             let index = index.clone();
-            task.shards.iter().map(move |shard| Stale {
+            task.shards.iter().map(move |shard| StaleReplica {
                 node: task.node.clone(),
                 index: index.clone(),
                 shard: Some(*shard),
-                kind: StaleKind::Shard,
+                kind: CatchUp::Shard,
                 generation: 0,
             })
         });
-        let mut rows: Vec<Stale> = rows.collect();
+        let mut rows: Vec<StaleReplica> = rows.collect();
         let covered = failed.iter().all(|task| {
             task.shards.iter().all(|s| {
                 record.nodes.iter().any(|o| {
@@ -347,7 +345,7 @@ async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(
                 })
             })
         });
-        shared
+        state
             .staleness
             .mark_by(|stale| {
                 rows.retain(|row| witnessed(record, stale, row));
@@ -364,18 +362,20 @@ async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(
         record.status = TaskStatus::Failed;
         record.error = Some(error);
     } else if record.status == TaskStatus::Failed {
-        let topology = shared.membership.topology();
+        let topology = state.membership.topology();
         let groups = topology.groups().len() as u64;
         let copies = groups * u64::from(topology.replication_factor());
         let error = embedding_errors::one(failed.iter().filter_map(|t| t.error.as_ref()), copies);
-        record.error = Some(match (error, named(shared, record)) {
+        record.error = Some(match (error, named(state, record)) {
             (Some(mut error), Some(entry)) => {
                 error.message = node_errors::message(&error.message, &entry, false);
                 if let Some(TaskState::Edition { lines_before }) = record.protocol.state
                     && lines_before > 0
                 {
-                    let own =
-                        miroir_core::documents::edition::own_lines(&error.message, lines_before);
+                    let own = miroir_core::documents::edit_function::own_lines(
+                        &error.message,
+                        lines_before,
+                    );
                     error.message = own;
                 }
                 error
@@ -388,15 +388,15 @@ async fn finish(shared: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(
             ),
         });
     }
-    details::fill(shared, record);
+    details::fill(state, record);
     let now = clock::now();
     record.started_at.get_or_insert(now);
     record.finished_at.get_or_insert(now);
-    touch(shared, record).await
+    touch(state, record).await
 }
 
 /// Whether another replica did what this one could not, and can be copied from.
-fn witnessed(record: &TaskRecord, stale: &StaleMap, row: &Stale) -> bool {
+fn witnessed(record: &TaskRecord, stale: &StaleMap, row: &StaleReplica) -> bool {
     record.nodes.iter().any(|n| {
         !n.dropped
             && n.status == TaskStatus::Succeeded
@@ -407,15 +407,15 @@ fn witnessed(record: &TaskRecord, stale: &StaleMap, row: &Stale) -> bool {
     })
 }
 
-fn named(shared: &ClusterState, record: &TaskRecord) -> Option<Arc<miroir_store::IndexEntry>> {
+fn named(state: &ClusterState, record: &TaskRecord) -> Option<Arc<miroir_store::IndexEntry>> {
     let physical = record.physical.as_deref()?;
-    shared.catalog.by_physical(physical)
+    state.catalog.by_physical(physical)
 }
 
-async fn touch(shared: &Arc<ClusterState>, record: &TaskRecord) -> Result<(), Error> {
-    let Some(entry) = named(shared, record) else { return Ok(()) };
+async fn touch(state: &Arc<ClusterState>, record: &TaskRecord) -> Result<(), Error> {
+    let Some(entry) = named(state, record) else { return Ok(()) };
     let at = record.finished_at.unwrap_or_else(clock::now);
-    shared
+    state
         .catalog
         .change(&entry.name, |old| {
             old.map(|entry| {

@@ -18,9 +18,9 @@ use miroir_pipeline::error::Error;
 use miroir_pipeline::node::{Call, CheckFailure, HealthOptions, NodeCall};
 
 async fn check(
-    shared: &Arc<ClusterState>,
+    state: &Arc<ClusterState>,
     node: &NodeId,
-    ill: bool,
+    unhealthy: bool,
     timeout: Duration,
 ) -> Result<(), CheckFailure> {
     let cx = Context::internal(Origin::Repair, timeout);
@@ -34,19 +34,19 @@ async fn check(
             class: cx.class,
             probe: true,
         });
-        Call::accept(node, shared.nodes.pool.send(node, request).await?)
+        Call::accept(node, state.nodes.pool.send(node, request).await?)
     };
     let result: Result<_, Error> = answer.await;
     match result {
         // The leader looks at what the node has, and says so.
-        Ok(_) if !shared.leadership.leads() => {
-            let reads = shared.leadership.leader_reads(node);
-            if ill && reads != Some(true) { Err(CheckFailure::Unproven) } else { Ok(()) }
+        Ok(_) if !state.leadership.leads() => {
+            let reads = state.leadership.leader_reads(node);
+            if unhealthy && reads != Some(true) { Err(CheckFailure::Unverified) } else { Ok(()) }
         }
-        Ok(_) => match disk_check::check(shared, node, timeout).await {
+        Ok(_) => match disk_check::check(state, node, timeout).await {
             Ok(()) => Ok(()),
             // A node that was away is not read before it has shown what it still has.
-            Err(_) if ill => Err(CheckFailure::Unproven),
+            Err(_) if unhealthy => Err(CheckFailure::Unverified),
             Err(error) => {
                 tracing::debug!(%node, %error, "the node did not show its tasks");
                 Ok(())
@@ -57,24 +57,24 @@ async fn check(
 }
 
 /// Checks all nodes once and applies what follows.
-pub async fn check_all(shared: &Arc<ClusterState>, options: &HealthOptions) {
-    let topology = shared.membership.topology();
+pub async fn check_all(state: &Arc<ClusterState>, options: &HealthOptions) {
+    let topology = state.membership.topology();
     let checks = topology.nodes().map(|node| async {
-        let ill = matches!(node.status, NodeStatus::Failed | NodeStatus::Degraded);
-        let result = check(shared, &node.id, ill, options.timeout).await;
+        let unhealthy = matches!(node.status, NodeStatus::Failed | NodeStatus::Degraded);
+        let result = check(state, &node.id, unhealthy, options.timeout).await;
         (node.id.clone(), result)
     });
     for (node, result) in futures_util::future::join_all(checks).await {
-        let Some(status) = shared.membership.topology().node(&node).map(|n| n.status) else {
+        let Some(status) = state.membership.topology().node(&node).map(|n| n.status) else {
             continue;
         };
-        let event = shared.membership.health.record(&node, status, result, options);
+        let event = state.membership.health.record(&node, status, result, options);
         if let Some(event) = event {
-            shared.membership.apply(&node, event);
+            state.membership.apply(&node, event);
         }
     }
-    gauges::publish(shared);
-    match shared.stores.tasks.counts().await {
+    gauges::publish(state);
+    match state.stores.tasks.counts().await {
         Ok(counts) => {
             for (status, count) in counts {
                 metrics::counter!("miroir_tasks_total", "status" => status.as_str())
@@ -86,13 +86,13 @@ pub async fn check_all(shared: &Arc<ClusterState>, options: &HealthOptions) {
 }
 
 /// Checks at the interval until cancelled.
-pub async fn run(shared: Arc<ClusterState>, options: HealthOptions, stop: CancellationToken) {
+pub async fn run(state: Arc<ClusterState>, options: HealthOptions, stop: CancellationToken) {
     let mut tick = tokio::time::interval(options.interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = tick.tick() => check_all(&shared, &options).await,
+            _ = tick.tick() => check_all(&state, &options).await,
         }
     }
 }

@@ -8,8 +8,8 @@ use miroir_api::meili::ApiError;
 use twox_hash::XxHash64;
 
 use super::check::{self, MAX_FIELDS, TaskFault};
+use super::id_case::IdCase;
 use super::ids::{DocumentId, Flat, extract_id};
-use super::letters::Letters;
 use super::payload::RawDocument;
 use super::vectors::{self, Embedder};
 use super::{geojson, reserved, scan};
@@ -60,8 +60,8 @@ pub struct Prepared {
     pub unique_ids: u64,
     /// Number of documents: the task's `receivedDocuments`.
     pub received: u64,
-    /// The letters of all ids.
-    pub letters: Letters,
+    /// Case of the letters in the documents' ids.
+    pub id_case: IdCase,
 }
 
 /// What one walk over a document leaves to look at.
@@ -106,8 +106,8 @@ pub fn prepare(
         }
     }
     let unique_ids = unique(&routed);
-    let letters =
-        routed.iter().fold(Letters::NONE, |all, (_, id)| all.with(Letters::of(id.as_str())));
+    let id_case =
+        routed.iter().fold(IdCase::NONE, |all, (_, id)| all.with(IdCase::of(id.as_str())));
     if !suspects.is_empty() {
         examine(&documents, &routed, &suspects, checks)
             .map_err(|fault| fault.into_error(checks.index))?;
@@ -117,7 +117,7 @@ pub fn prepare(
         .zip(routed)
         .map(|(document, (shard, id))| PreparedDocument { shard, id, document })
         .collect();
-    Ok(Prepared { documents, unique_ids, received: received as u64, letters })
+    Ok(Prepared { documents, unique_ids, received: received as u64, id_case })
 }
 
 fn walk<'a>(

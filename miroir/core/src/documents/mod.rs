@@ -14,11 +14,11 @@
 mod batch;
 mod check;
 mod csv;
-pub mod edition;
+pub mod edit_function;
 mod formats;
 mod geojson;
+mod id_case;
 mod ids;
-mod letters;
 mod payload;
 mod primary_key;
 mod reserved;
@@ -32,8 +32,8 @@ pub use batch::{Checks, Method, Prepared, PreparedDocument, payload_for, prepare
 pub use check::{TaskFault, check_fields, check_geo, check_values};
 pub use formats::{CONTENT_TYPE, split};
 pub use geojson::check_geojson;
+pub use id_case::IdCase;
 pub use ids::{DocumentError, DocumentId, extract_id, parse_id_value};
-pub use letters::Letters;
 pub use payload::{Format, FormatError, RawDocument, Repeated};
 pub use primary_key::{Inference, infer};
 pub use reserved::{

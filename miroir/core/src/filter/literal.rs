@@ -1,24 +1,24 @@
 //! Which ids a literal finds.
 
 use super::Text;
-use crate::documents::Letters;
+use crate::documents::IdCase;
 
 /// Values are compared up to here, in bytes of their normal form.
 const CUT: usize = 468;
 
 impl Text {
-    /// Every id that `primary key = this` can find in an index whose ids have these letters, in no
+    /// Every id that `primary key = this` can find in an index whose ids have letters of these cases, in no
     /// order. `None` if that cannot be told, or if there are more than `most`.
     ///
     /// Strings are compared by their normal form: trimmed, lower case (and decomposed; what is not
     /// ASCII is left alone here, ids are). Numbers are compared as `f64`, with documents whose id is
     /// a JSON number: an integer of 64 bits, with sign or without.
-    pub fn ids(&self, letters: Letters, most: usize) -> Option<Vec<String>> {
+    pub fn ids(&self, id_case: IdCase, most: usize) -> Option<Vec<String>> {
         let text = self.plain()?.trim();
         if text.len() >= CUT || !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             return None;
         }
-        let mut ids = spellings(text, letters, most)?;
+        let mut ids = spellings(text, id_case, most)?;
         if let Some(number) = text.parse::<f64>().ok().filter(|number| number.is_finite()) {
             ids.extend(integers(number, most)?);
         }
@@ -28,18 +28,18 @@ impl Text {
 
 /// The ids that differ from a text in the case of letters only, itself included; none if it is no
 /// id.
-fn spellings(text: &str, letters: Letters, most: usize) -> Option<Vec<String>> {
+fn spellings(text: &str, id_case: IdCase, most: usize) -> Option<Vec<String>> {
     let is_id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if text.is_empty() || !text.bytes().all(is_id) {
         return Some(Vec::new());
     }
     let count = text.bytes().filter(u8::is_ascii_alphabetic).count();
-    match letters {
+    match id_case {
         _ if count == 0 => return Some(vec![text.to_owned()]),
-        Letters { lower: false, upper: false } => return Some(Vec::new()),
-        Letters { lower: true, upper: false } => return Some(vec![text.to_ascii_lowercase()]),
-        Letters { lower: false, upper: true } => return Some(vec![text.to_ascii_uppercase()]),
-        Letters { lower: true, upper: true } => {}
+        IdCase { lower: false, upper: false } => return Some(Vec::new()),
+        IdCase { lower: true, upper: false } => return Some(vec![text.to_ascii_lowercase()]),
+        IdCase { lower: false, upper: true } => return Some(vec![text.to_ascii_uppercase()]),
+        IdCase { lower: true, upper: true } => {}
     }
     if count >= usize::BITS as usize || 1_usize << count > most {
         return None;

@@ -10,7 +10,7 @@
 //! stands for several ids ([`Text::ids`]):
 //!
 //! - Letters are compared without case: `id = "ab"` finds `ab`, `Ab`, `aB` and `AB`. All spellings
-//!   that ids of the index may have ([`Letters`](crate::documents::Letters)) are hashed.
+//!   that ids of the index may have ([`IdCase`](crate::documents::IdCase)) are hashed.
 //! - A literal that is a number finds the document whose id is that *integer*, too: `id = "07"` finds
 //!   the string `07` and the number 7. Numbers are compared as `f64`: above 2^53 one literal finds
 //!   several integers.
@@ -34,7 +34,7 @@ use std::fmt;
 use serde_json::Value;
 
 pub use cursor::{Cursor, is_word};
-pub use narrow::{Keys, Narrowed, Wide, narrow};
+pub use narrow::{Keys, Narrowed, NotNarrowed, narrow};
 
 /// An attribute or a literal, as it is written: with its quotes, if it has any.
 #[derive(Clone, Debug, PartialEq, Eq)]

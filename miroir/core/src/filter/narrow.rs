@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Comparison, Filter, Test, Text};
-use crate::documents::Letters;
+use crate::documents::IdCase;
 use crate::routing::{ShardSet, shard_of};
 
 /// What narrowing needs to know of an index.
@@ -12,8 +12,8 @@ use crate::routing::{ShardSet, shard_of};
 pub struct Keys<'a> {
     /// The primary key, once known.
     pub primary_key: Option<&'a str>,
-    /// The letters that ids have had.
-    pub letters: Letters,
+    /// Case of the letters that ids have had.
+    pub id_case: IdCase,
     /// Number of shards of the index.
     pub shards: u32,
 }
@@ -30,7 +30,7 @@ pub struct Narrowed {
 
 /// Why a filter is not narrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wide {
+pub enum NotNarrowed {
     /// The search has no filter.
     NoFilter,
     /// It cannot be read; a node says why.
@@ -52,7 +52,7 @@ impl fmt::Display for Narrowed {
     }
 }
 
-impl fmt::Display for Wide {
+impl fmt::Display for NotNarrowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoFilter => "there is no filter",
@@ -76,15 +76,16 @@ impl fmt::Display for Wide {
 ///
 /// # Panics
 /// When there are 0 shards.
-pub fn narrow(filter: Option<&str>, keys: &Keys<'_>, most: usize) -> Result<Narrowed, Wide> {
-    let text = filter.ok_or(Wide::NoFilter)?;
-    let Keys { primary_key, letters, shards } = *keys;
-    let primary_key = primary_key.ok_or(Wide::NoKey)?;
+pub fn narrow(filter: Option<&str>, keys: &Keys<'_>, most: usize) -> Result<Narrowed, NotNarrowed> {
+    let text = filter.ok_or(NotNarrowed::NoFilter)?;
+    let Keys { primary_key, id_case, shards } = *keys;
+    let primary_key = primary_key.ok_or(NotNarrowed::NoKey)?;
     if primary_key.contains('.') {
-        return Err(Wide::NestedKey);
+        return Err(NotNarrowed::NestedKey);
     }
-    let filter = Filter::from_json(text).map_err(|_| Wide::Unread)?.ok_or(Wide::NoFilter)?;
-    let ids = Pins { primary_key, letters, most }.of(&filter)?;
+    let filter =
+        Filter::from_json(text).map_err(|_| NotNarrowed::Unread)?.ok_or(NotNarrowed::NoFilter)?;
+    let ids = Pins { primary_key, id_case, most }.of(&filter)?;
     let mut found: ShardSet =
         ShardSet::from_iter(ids.iter().map(|id| shard_of(id.as_bytes(), shards)), shards);
     if found.is_empty() {
@@ -95,17 +96,17 @@ pub fn narrow(filter: Option<&str>, keys: &Keys<'_>, most: usize) -> Result<Narr
 
 struct Pins<'a> {
     primary_key: &'a str,
-    letters: Letters,
+    id_case: IdCase,
     most: usize,
 }
 
 impl Pins<'_> {
     /// The ids that a filter allows.
-    fn of(&self, filter: &Filter) -> Result<BTreeSet<String>, Wide> {
+    fn of(&self, filter: &Filter) -> Result<BTreeSet<String>, NotNarrowed> {
         match filter {
             Filter::And(members) => {
                 let mut out: Option<BTreeSet<String>> = None;
-                let mut why = Wide::NotPinned;
+                let mut why = NotNarrowed::NotPinned;
                 for member in members {
                     match self.of(member) {
                         Ok(ids) => {
@@ -114,7 +115,7 @@ impl Pins<'_> {
                                 None => ids,
                             });
                         }
-                        Err(Wide::TooMany) => why = Wide::TooMany,
+                        Err(NotNarrowed::TooMany) => why = NotNarrowed::TooMany,
                         Err(_) => {}
                     }
                 }
@@ -136,23 +137,23 @@ impl Pins<'_> {
                         self.literals(std::slice::from_ref(literal))
                     }
                     Test::In(literals) => self.literals(literals),
-                    _ => Err(Wide::NotPinned),
+                    _ => Err(NotNarrowed::NotPinned),
                 }
             }
-            _ => Err(Wide::NotPinned),
+            _ => Err(NotNarrowed::NotPinned),
         }
     }
 
-    fn literals(&self, literals: &[Text]) -> Result<BTreeSet<String>, Wide> {
+    fn literals(&self, literals: &[Text]) -> Result<BTreeSet<String>, NotNarrowed> {
         let mut out = BTreeSet::new();
         for literal in literals {
-            out.extend(literal.ids(self.letters, self.most).ok_or(Wide::TooMany)?);
+            out.extend(literal.ids(self.id_case, self.most).ok_or(NotNarrowed::TooMany)?);
             self.bounded(&out)?;
         }
         Ok(out)
     }
 
-    fn bounded(&self, ids: &BTreeSet<String>) -> Result<(), Wide> {
-        if ids.len() > self.most { Err(Wide::TooMany) } else { Ok(()) }
+    fn bounded(&self, ids: &BTreeSet<String>) -> Result<(), NotNarrowed> {
+        if ids.len() > self.most { Err(NotNarrowed::TooMany) } else { Ok(()) }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::normal;
+use super::normalize;
 use super::page::{Hit, Page};
 
 /// How many hits one node holding everything would find in pages numbered over a distinct
@@ -25,7 +25,7 @@ pub fn distinct_total(pages: &[Page], attribute: &str, limit: usize) -> Option<u
             return None;
         }
         without += page.total.checked_sub(listed.len() as u64)?;
-        values.extend(listed.iter().map(|(value, _)| normal::facet(value)));
+        values.extend(listed.iter().map(|(value, _)| normalize::facet(value)));
     }
     Some(without + values.len() as u64)
 }
@@ -121,7 +121,7 @@ fn collect(value: &Value, path: &str, empty: bool, keys: &mut Vec<Key>) {
             keys.extend(number.as_f64().map(|number| Key::Number((number + 0.0).to_bits())));
         }
         Value::String(text) if path.is_empty() && (empty || !text.is_empty()) => {
-            keys.push(Key::Text(normal::facet(text)));
+            keys.push(Key::Text(normalize::facet(text)));
         }
         Value::Bool(flag) if path.is_empty() => keys.push(Key::Text(flag.to_string())),
         _ => {}

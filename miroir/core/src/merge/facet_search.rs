@@ -4,7 +4,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 
 use super::facets::FacetOrder;
-use super::normal;
+use super::normalize;
 use super::scan::{Result, Scanner, text, write_int, write_json};
 
 /// What the merge of a facet search needs to know.
@@ -38,7 +38,7 @@ pub fn merge_facet_search(bodies: &[Bytes], options: &FacetSearchOptions) -> Res
                     scanner.enter(b'[')?;
                     while scanner.element()? {
                         let (value, count) = facet_hit(&mut scanner)?;
-                        let entry = values.entry(normal::facet(&value)).or_insert((value, 0));
+                        let entry = values.entry(normalize::facet(&value)).or_insert((value, 0));
                         entry.1 = entry.1.saturating_add(count);
                     }
                 }
@@ -62,8 +62,9 @@ pub fn merge_facet_search(bodies: &[Bytes], options: &FacetSearchOptions) -> Res
             values.sort_by(|(_, a), (_, b)| b.1.cmp(&a.1).then_with(|| b.0.cmp(&a.0)));
         }
         FacetOrder::Alpha if options.query => {
-            values
-                .sort_by_cached_key(|(normal, (value, _))| (normal::loose(value), normal.clone()));
+            values.sort_by_cached_key(|(normal, (value, _))| {
+                (normalize::loose(value), normal.clone())
+            });
         }
         FacetOrder::Alpha => values.sort_by(|a, b| a.0.cmp(&b.0)),
     }

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use indexmap::IndexMap;
 
 use super::facet_tree;
-use super::normal;
+use super::normalize;
 use super::page::{LeafFacet, Page};
 use super::scan::{write_int, write_json};
 
@@ -57,7 +57,7 @@ pub struct OpenValue {
 }
 
 /// A count a leaf gave when asked for an [`OpenValue`]: (leaf, facet, value, count).
-pub type Answer = (usize, String, String, u64);
+pub type ClosedCount = (usize, String, String, u64);
 
 /// Facets of all leaves as one list each, and the counts that are still open.
 #[derive(Debug, Clone, Default)]
@@ -184,7 +184,7 @@ impl Facet {
                 numbers += 1;
                 Key::Number(ordered(number))
             } else {
-                Key::Text(normal::facet(display))
+                Key::Text(normalize::facet(display))
             };
             let value = self.values.entry(key).or_insert_with(|| Value {
                 display: display.clone(),
@@ -342,7 +342,7 @@ impl MergedFacets {
     /// Takes the counts asked for and orders and cuts again. Answers nobody asked for, and second
     /// answers for the same leaf and value, change nothing.
     #[must_use]
-    pub fn complete(mut self, answers: &[Answer]) -> Self {
+    pub fn complete(mut self, answers: &[ClosedCount]) -> Self {
         for (leaf, facet, value, count) in answers {
             let Some(facet) = self.state.iter_mut().find(|state| state.name == *facet) else {
                 continue;
@@ -350,7 +350,7 @@ impl MergedFacets {
             let number = as_number(value).map(|number| Key::Number(ordered(number)));
             let key = number
                 .filter(|key| facet.values.contains_key(key))
-                .unwrap_or_else(|| Key::Text(normal::facet(value)));
+                .unwrap_or_else(|| Key::Text(normalize::facet(value)));
             let Some(value) = facet.values.get_mut(&key) else { continue };
             if *leaf < facet.cuts.len()
                 && let Err(at) = value.known.binary_search(&(*leaf as u32))

@@ -5,13 +5,13 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
+use super::cross_query::{Heap, Value, document_id, values};
 use super::distinct::Seen;
 use super::hits::{HitOptions, MergedHits, Placed};
 use super::order::sort_values;
 use super::page::Page;
 use super::scan::{write_int, write_json};
 use super::score::RankingInfo;
-use super::values::{Heap, Value, document_id, values};
 
 /// The hits of one query, merged over its leaves, with scores and details.
 #[derive(Debug, Clone)]

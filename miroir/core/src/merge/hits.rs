@@ -6,8 +6,8 @@ use super::details::{Kind, Rule};
 use super::distinct::Seen;
 use super::order::{Digest, Side, Tournament, compare, compare_rule};
 use super::page::Page;
-use super::score::{self, Ranked, RankingInfo, Ranks, Terms};
-use super::shape::Shape;
+use super::query_shape::QueryShape;
+use super::score::{self, Ranked, RankingInfo, Ranks, TermCounts};
 
 /// What the client asked for, as far as hits are concerned.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,7 +34,7 @@ pub struct HitOptions {
     /// The same for `_formatted` and `_matchesPosition`.
     pub drop_formatted: Vec<String>,
     /// How the words of the query hang together.
-    pub shape: Shape,
+    pub shape: QueryShape,
     /// What recovering absolute costs needs.
     pub ranking: RankingInfo,
 }
@@ -55,7 +55,7 @@ pub struct Placed {
 /// The merged page: which hits, in which order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MergedHits {
-    /// The hits of the page.
+    /// Where the hits of the page are, best first.
     pub placed: Vec<Placed>,
     /// How many hits were dropped because their distinct value was already there.
     pub duplicates: u64,
@@ -288,7 +288,7 @@ pub(super) enum Step {
 pub(super) struct Heads<'a> {
     pages: &'a [Page],
     info: &'a RankingInfo,
-    shape: &'a Shape,
+    shape: &'a QueryShape,
     required: Option<u32>,
     heads: Vec<LeafHead<'a>>,
 }
@@ -347,7 +347,7 @@ impl<'a> Heads<'a> {
             let terms = page.terms.unwrap_or_else(|| {
                 let words = score::counted_words(head.rules, self.info);
                 let terms = words.map(|words| self.shape.terms(words)).or(self.required);
-                Terms { gaps: self.shape.gaps(terms.unwrap_or_default()), terms }
+                TermCounts { gaps: self.shape.gaps(terms.unwrap_or_default()), terms }
             });
             head.confirmed =
                 score::recover(head.rules, hit.score, self.info, terms, &mut head.ranks);

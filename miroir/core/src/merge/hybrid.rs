@@ -8,12 +8,12 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::cross_query::{Value, document_id, values};
 use super::distinct::Seen;
 use super::hits::{HitOptions, MergedHits, Placed};
 use super::order::{distances, sort_values};
 use super::page::Page;
 use super::score::RankingInfo;
-use super::values::{Value, document_id, values};
 
 /// A keyword hit with this much of its score left is good enough for the whole list.
 const GOOD_ENOUGH: f64 = 0.45;

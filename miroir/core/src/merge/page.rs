@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::details::{self, Kind, Rule};
 use super::scan::{Result, Scanner, Span, is_reserved, number, text};
-use super::score::Terms;
+use super::score::TermCounts;
 
 /// One leaf's answer to a search, decoded as far as a merge needs.
 ///
@@ -30,7 +30,7 @@ pub struct Page {
     /// `processingTimeMs`: what the leaf says it took, in milliseconds.
     pub processing_time_ms: u64,
     /// The terms its hits' costs count, where the words rule says another number.
-    pub(crate) terms: Option<Terms>,
+    pub(crate) terms: Option<TermCounts>,
     pub(crate) fields: Vec<Field>,
     pub(crate) rules: Vec<Rule>,
 }

@@ -74,7 +74,7 @@ pub(crate) struct Ranks {
 
 /// What costs count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub(crate) struct TermCounts {
     /// How many terms.
     pub(crate) terms: Option<u32>,
     /// How many of them do not directly follow the one before.
@@ -90,7 +90,7 @@ pub(crate) fn recover(
     rules: &[Rule],
     score: Option<f64>,
     info: &RankingInfo,
-    terms: Terms,
+    terms: TermCounts,
     out: &mut Vec<Ranks>,
 ) -> bool {
     out.clear();

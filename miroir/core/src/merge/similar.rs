@@ -7,11 +7,11 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
+use super::cross_query::document_id;
 use super::details::Kind;
 use super::hits::{HitOptions, MergedHits, Placed};
 use super::page::{Hit, Page};
 use super::scan::{write_int, write_json};
-use super::values::document_id;
 
 /// What the client asked for.
 #[derive(Debug, Clone, Default)]

@@ -10,7 +10,7 @@ pub struct ConfigError {
     /// Paths of keys, such as `server.port` or `nodes[1].id`; where a fault has no key, the place it
     /// was met (a file, a variable, a flag). May be empty.
     pub keys: Vec<String>,
-    /// What is wrong.
+    /// What is wrong, as the rest of a sentence after the keys.
     pub problem: String,
     /// What to do about it; may be empty where the problem says it all.
     pub remedy: String,

@@ -41,7 +41,7 @@ impl WriteQuorum {
 
 /// What became of a write to one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ShardQuorum {
     /// The shard that was written to.
     pub shard: ShardId,
     /// Groups that met their quorum, ascending. The write is accepted if there is one.
@@ -52,7 +52,7 @@ pub struct Outcome {
 
 /// What became of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum QuorumDecision {
     /// Accepted: for each shard at least one group met its quorum.
     Met {
         /// Groups that met their quorum for every shard, ascending.
@@ -80,9 +80,9 @@ pub fn outcome(
     rule: WriteQuorum,
     shard: ShardId,
     acked: impl Fn(&NodeId, ShardId) -> bool,
-) -> Outcome {
+) -> ShardQuorum {
     let needed = rule.needed(rf);
-    let mut out = Outcome { shard, met: Vec::new(), missed: Vec::new() };
+    let mut out = ShardQuorum { shard, met: Vec::new(), missed: Vec::new() };
     for group in placement.groups() {
         let mut acks = 0;
         for node in placement.owners(group, shard) {
@@ -108,7 +108,7 @@ pub fn evaluate(
     rule: WriteQuorum,
     touched: &ShardSet,
     acked: impl Fn(&NodeId, ShardId) -> bool,
-) -> Verdict {
+) -> QuorumDecision {
     let mut lost = ShardSet::empty(touched.universe());
     let mut degraded = BTreeSet::new();
     let mut complete: Vec<GroupId> = placement.groups().collect();
@@ -127,8 +127,8 @@ pub fn evaluate(
     }
     let missed = missed.into_iter().collect();
     if lost.is_empty() {
-        Verdict::Met { complete, degraded_groups: degraded.into_iter().collect(), missed }
+        QuorumDecision::Met { complete, degraded_groups: degraded.into_iter().collect(), missed }
     } else {
-        Verdict::NoQuorum { shards: lost, missed }
+        QuorumDecision::NoQuorum { shards: lost, missed }
     }
 }

@@ -60,9 +60,9 @@ fn a_write_is_accepted_once_one_group_meets_its_quorum() {
             let needed = rule.needed(rf) as usize;
             let met = (0..).zip(acks).filter(|(_, acks)| **acks >= needed);
             let complete = met.map(|(group, _)| GroupId(group)).collect();
-            Verdict::Met { complete, degraded_groups, missed }
+            QuorumDecision::Met { complete, degraded_groups, missed }
         } else {
-            Verdict::NoQuorum { shards: touched.clone(), missed }
+            QuorumDecision::NoQuorum { shards: touched.clone(), missed }
         };
         let verdict = evaluate(&placement, rf, rule, &touched, |n, _| acked.contains(n));
         assert_eq!(verdict, expected, "RF {rf} {rule:?} {acks:?}");
@@ -76,7 +76,7 @@ fn nothing_touched_and_unknown_shards() {
     let nothing = evaluate(&placement, 2, rule, &ShardSet::empty(8), |_, _| false);
     assert_eq!(
         nothing,
-        Verdict::Met {
+        QuorumDecision::Met {
             complete: vec![GroupId(0), GroupId(1)],
             degraded_groups: vec![],
             missed: vec![]
@@ -84,7 +84,7 @@ fn nothing_touched_and_unknown_shards() {
     );
     let beyond = ShardSet::single(ShardId(8), 9);
     let lost = evaluate(&placement, 2, rule, &beyond, |_, _| true);
-    assert_eq!(lost, Verdict::NoQuorum { shards: beyond, missed: vec![] });
+    assert_eq!(lost, QuorumDecision::NoQuorum { shards: beyond, missed: vec![] });
 }
 
 proptest! {
@@ -112,7 +112,7 @@ proptest! {
             8,
         );
         let (got_lost, missed) = match evaluate(&placement, rf, rule, &touched, acked) {
-            Verdict::Met { complete, degraded_groups, missed } => {
+            QuorumDecision::Met { complete, degraded_groups, missed } => {
                 let whole = |g: &GroupId| {
                     touched.iter().all(|s| acks(*g, s) as u32 >= rule.needed(rf))
                 };
@@ -124,7 +124,7 @@ proptest! {
                 prop_assert_eq!(degraded_groups, expected);
                 (ShardSet::empty(8), missed)
             }
-            Verdict::NoQuorum { shards, missed } => {
+            QuorumDecision::NoQuorum { shards, missed } => {
                 prop_assert!(!shards.is_empty());
                 (shards, missed)
             }

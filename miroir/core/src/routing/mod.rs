@@ -35,10 +35,6 @@ pub use shards::ShardSet;
 pub use standing::{Figures, Selection, Standing, Standings, Strategy, Tier};
 
 #[cfg(test)]
-mod golden_tests;
-#[cfg(test)]
-mod standing_tests;
-#[cfg(test)]
 mod tests;
 
 /// Fixed for ever: another seed is another placement of every document.

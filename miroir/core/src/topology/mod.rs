@@ -9,12 +9,9 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use crate::lock::ReadWriteLock;
 use miroir_api::{GroupId, NodeId};
 
 pub use self::status::{IllegalTransition, NodeEvent, NodeStatus};
@@ -94,7 +91,7 @@ pub enum TopologyError {
 }
 
 /// Placements by number of shards; indexes of one cluster use only a few different numbers.
-type Placements = RwLock<BTreeMap<u32, Arc<Placement>>>;
+type Placements = ReadWriteLock<BTreeMap<u32, Arc<Placement>>>;
 
 /// The cluster at one moment. Cheap enough to clone when something changes; share it in an `Arc`
 /// otherwise.
@@ -206,13 +203,12 @@ impl Topology {
     /// Who owns what in an index with this many shards, whatever the nodes' status. Computed once
     /// a number.
     pub fn placement(&self, shards: u32) -> Arc<Placement> {
-        // A panic under the lock cannot leave a half-made entry behind: poison does not matter.
-        let known = self.placements.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.placements.read();
         if let Some(known) = known.get(&shards) {
             return Arc::clone(known);
         }
         drop(known);
-        let mut known = self.placements.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.placements.write();
         let placement = known.entry(shards).or_insert_with(|| {
             let groups: Vec<Vec<NodeId>> = self
                 .groups

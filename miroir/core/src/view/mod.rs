@@ -4,4 +4,4 @@ mod route;
 mod staleness;
 
 pub use route::{Reason, Route};
-pub use staleness::{Stale, StaleKind, StaleMap};
+pub use staleness::{CatchUp, StaleMap, StaleReplica};

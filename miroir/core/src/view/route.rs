@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use miroir_api::{GroupId, NodeId};
 
-use crate::hints::{Hints, Strength};
+use crate::hints::{Hints, Priority};
 use crate::routing::standing::{allowed, is_near, mix, unit};
 use crate::routing::{Selection, Standings, Strategy, Tier, query_group};
 use crate::topology::Topology;
@@ -14,7 +14,7 @@ use crate::topology::Topology;
 pub enum Reason {
     /// It was its turn.
     Turn,
-    /// A layer wished for it.
+    /// A layer gave a hint at it.
     Asked(&'static str),
     /// It was another one's turn, which costs more.
     Cheaper {
@@ -63,13 +63,13 @@ impl Route {
         sequence: u64,
         draw: u64,
     ) -> Self {
-        let wish = hints.group.as_ref();
-        let must = wish.is_some_and(|ask| ask.strength > Strength::Prefer);
+        let hint = hints.group.as_ref();
+        let must = hint.is_some_and(|hint| hint.priority > Priority::Prefer);
         // Only a group that must be read from is read from though it is for others.
-        let barred = |group: &GroupId| !must && hints.barred.contains(group);
+        let excluded = |group: &GroupId| !must && hints.excluded.contains(group);
         let open: Vec<GroupId> =
-            topology.groups().iter().map(|group| group.id).filter(|id| !barred(id)).collect();
-        let wish = wish.filter(|wish| open.contains(&wish.value));
+            topology.groups().iter().map(|group| group.id).filter(|id| !excluded(id)).collect();
+        let hint = hint.filter(|hint| open.contains(&hint.value));
         let count = open.len() as u32;
         let explores = selection.strategy == Strategy::Adaptive
             && standings.is_uneven()
@@ -82,21 +82,21 @@ impl Route {
         let adapts = selection.strategy == Strategy::Adaptive && !explores;
         let turn = open.get(query_group(sequence, count.max(1)).0 as usize).copied();
         let turn = turn.unwrap_or(GroupId(0));
-        let (groups, reason) = match wish {
-            Some(wish) => {
-                let mut groups = after(wish.value, &open);
-                if wish.strength > Strength::Prefer {
+        let (groups, reason) = match hint {
+            Some(hint) => {
+                let mut groups = after(hint.value, &open);
+                if hint.priority > Priority::Prefer {
                     groups.truncate(1);
                 }
-                (groups, Reason::Asked(wish.by))
+                (groups, Reason::Asked(hint.by))
             }
             None if adapts && count > 1 => by_cost(topology, &standings, &open, turn, mix(draw, 2)),
             None => (after(turn, &open), if explores { Reason::Explored } else { Reason::Turn }),
         };
         let mut probed = Vec::new();
         if explores {
-            let ill = standings.nodes().iter().filter(|node| node.tier > Tier::Good);
-            probed.extend(ill.map(|standing| standing.node.clone()));
+            let unhealthy = standings.nodes().iter().filter(|node| node.tier > Tier::Good);
+            probed.extend(unhealthy.map(|standing| standing.node.clone()));
             standings = Standings::default();
         } else if adapts {
             if let Some(group) = groups.first().and_then(|group| topology.group(*group)) {

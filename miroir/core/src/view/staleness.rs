@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// What a replica needs before it may be read again. Ordered by strength.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum StaleKind {
+pub enum CatchUp {
     /// It has the write in its queue but had not finished it when it went away.
     Pending,
     /// It missed a write to the shard: copy the shard from a peer.
@@ -22,15 +22,15 @@ pub enum StaleKind {
 
 /// A replica that must not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Stale {
-    /// The node.
+pub struct StaleReplica {
+    /// Id of the node that has the replica.
     pub node: NodeId,
     /// Name of the index on the nodes.
     pub index: String,
     /// The shard; `None` for the index as a whole.
     pub shard: Option<ShardId>,
-    /// What it needs.
-    pub kind: StaleKind,
+    /// What it needs before it may be read.
+    pub kind: CatchUp,
     /// Raised by each miss; 0 in what callers of `mark` pass.
     pub generation: u64,
 }
@@ -38,13 +38,13 @@ pub struct Stale {
 /// Which replicas must not be read, by physical index.
 #[derive(Debug, Default)]
 pub struct StaleMap {
-    rows: BTreeMap<String, Vec<Stale>>,
+    rows: BTreeMap<String, Vec<StaleReplica>>,
     total: usize,
 }
 
 impl StaleMap {
     /// The map of these rows.
-    pub fn new(rows: Vec<Stale>) -> Self {
+    pub fn new(rows: Vec<StaleReplica>) -> Self {
         let total = rows.len();
         let mut map = Self { rows: BTreeMap::new(), total };
         for row in rows {
@@ -71,8 +71,8 @@ impl StaleMap {
             rows.iter().any(|row| {
                 row.node == *node
                     && match row.shard {
-                        Some(missed) => missed == shard && row.kind >= StaleKind::Shard,
-                        None => row.kind >= StaleKind::Index,
+                        Some(missed) => missed == shard && row.kind >= CatchUp::Shard,
+                        None => row.kind >= CatchUp::Index,
                     }
             })
         })
@@ -83,7 +83,7 @@ impl StaleMap {
     pub fn misses_index(&self, index: &str, node: &NodeId) -> bool {
         self.rows.get(index).is_some_and(|rows| {
             rows.iter().any(|row| {
-                let about_all = row.shard.is_none() && row.kind >= StaleKind::Shard;
+                let about_all = row.shard.is_none() && row.kind >= CatchUp::Shard;
                 row.node == *node && about_all
             })
         })
@@ -92,12 +92,12 @@ impl StaleMap {
     /// Whether the index has to be created again on the node before it can take anything.
     pub fn lacks_index(&self, index: &str, node: &NodeId) -> bool {
         self.rows.get(index).is_some_and(|rows| {
-            rows.iter().any(|row| row.node == *node && row.kind >= StaleKind::Index)
+            rows.iter().any(|row| row.node == *node && row.kind >= CatchUp::Index)
         })
     }
 
     /// Rows of all indexes.
-    pub fn rows(&self) -> impl Iterator<Item = &Stale> {
+    pub fn rows(&self) -> impl Iterator<Item = &StaleReplica> {
         self.rows.values().flatten()
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use miroir_api::IndexUid;
 use miroir_api::meili::ApiError;
 
-use miroir_store::records::{self, Alias, Target};
+use miroir_store::records::{self, Alias, AliasTarget};
 use miroir_store::{StoreError, clock};
 
 use super::catalog::Catalog;
@@ -70,10 +70,10 @@ pub enum AliasRule {
 /// What an alias is to be.
 #[derive(Clone, Debug)]
 pub struct AliasChange {
-    /// Its name.
+    /// Name of the alias.
     pub name: IndexUid,
-    /// What it stands for.
-    pub target: Target,
+    /// What it stands for from now on.
+    pub target: AliasTarget,
     /// Who makes it: a rollover policy, or nobody in particular. Only the owner of an alias changes
     /// it.
     pub owner: Option<String>,
@@ -212,7 +212,7 @@ impl Aliases {
                 if old.owner != change.owner {
                     return Err(not_writable(old));
                 }
-                let kinds = [&old.target, &change.target].map(|t| matches!(t, Target::One(_)));
+                let kinds = [&old.target, &change.target].map(|t| matches!(t, AliasTarget::One(_)));
                 if kinds[0] != kinds[1] {
                     return Err(conflict(format!(
                         "Alias `{name}` stands for {}, and an alias keeps its kind. Delete it and \

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use miroir_api::NodeId;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_store::TaskQuery;
 
 use super::ClusterState;
@@ -37,13 +37,14 @@ pub async fn accept_task_uid(
 pub async fn declare(state: &ClusterState, node: &NodeId) -> Result<(), Error> {
     tracing::error!(%node, "the node lost its disk, or came back with an older copy: rebuilding it");
     metrics::counter!("miroir_nodes_lost_total").increment(1);
-    let rows = state.catalog.all().into_iter().filter(|entry| !entry.making).map(|entry| Stale {
-        node: node.clone(),
-        index: entry.physical.clone(),
-        shard: None,
-        kind: StaleKind::Index,
-        generation: 0,
-    });
+    let rows =
+        state.catalog.all().into_iter().filter(|entry| !entry.making).map(|entry| StaleReplica {
+            node: node.clone(),
+            index: entry.physical.clone(),
+            shard: None,
+            kind: CatchUp::Index,
+            generation: 0,
+        });
     state.staleness.mark(rows.collect()).await?;
     state.membership.task_uids.forget(node);
     state.applied.forget(node).await;

@@ -249,7 +249,7 @@ impl Leadership {
     pub async fn publish_and_wait(&self) -> Result<(), StoreError> {
         let Some(pods) = &self.pods else { return Ok(()) };
         let begun = Instant::now();
-        let epoch = pods.raise().await?;
+        let epoch = pods.bump_epoch().await?;
         loop {
             let roster = pods.roster(clock::now()).await?;
             let me = self.process();
@@ -273,7 +273,7 @@ impl Leadership {
     /// When the store fails.
     pub async fn publish(&self) -> Result<(), StoreError> {
         if let Some(pods) = &self.pods {
-            pods.raise().await?;
+            pods.bump_epoch().await?;
         }
         Ok(())
     }

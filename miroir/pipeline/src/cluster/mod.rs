@@ -82,7 +82,7 @@ pub struct Signals {
 pub struct ClusterState {
     /// Which indexes there are.
     pub catalog: Arc<Catalog>,
-    /// Names that stand for indexes.
+    /// Aliases: names that stand for one index, or for several.
     pub aliases: Aliases,
     /// The topology, health, task uids of nodes.
     pub membership: Arc<Membership>,
@@ -94,21 +94,21 @@ pub struct ClusterState {
     pub nodes: Arc<Nodes>,
     /// Which replicas a read tries first.
     pub reads: ReadRouter,
-    /// Settings of indexes.
+    /// Settings of indexes that reads need, kept by version.
     pub settings: SettingsCache,
-    /// Settings on their way to nodes.
+    /// Which indexes have settings on their way to nodes.
     pub broadcasts: Arc<Broadcasts>,
-    /// The order of writes.
+    /// Gives writes one order per index and node.
     pub sequencer: Arc<Sequencer>,
     /// Writes whose calls this process is making.
-    pub sending: InFlightTasks,
+    pub writes_in_flight: InFlightTasks,
     /// Settings broadcasts that this process is verifying.
     pub verifying: InFlightTasks,
     /// Writes that a process before this one left.
     pub recovery: Recovery,
     /// Instance-wide state that nodes are known to have.
     pub applied: AppliedState,
-    /// API keys.
+    /// API keys, by the secrets derived from the master key.
     pub keyring: Arc<Keyring>,
     /// What capabilities keep in memory of the stores.
     pub followers: Followers,
@@ -116,13 +116,13 @@ pub struct ClusterState {
     pub stores: Stores,
     /// Finished tasks that webhooks are yet to be told of.
     pub outbox: Arc<Outbox>,
-    /// How the cluster is run.
+    /// How the cluster is run; fixed for the life of the process.
     pub options: ClusterOptions,
-    /// What wakes workers.
+    /// Wakes workers before their next tick.
     pub signals: Signals,
     /// Writes and broadcasts that outlive their client.
     pub tracker: TaskTracker,
-    /// Ends workers.
+    /// Cancelled when the process ends: workers return.
     pub stop: CancellationToken,
 }
 
@@ -196,7 +196,7 @@ impl ClusterState {
             settings,
             broadcasts,
             sequencer,
-            sending: InFlightTasks::default(),
+            writes_in_flight: InFlightTasks::default(),
             verifying: InFlightTasks::default(),
             recovery: Recovery::default(),
             applied: AppliedState::default(),

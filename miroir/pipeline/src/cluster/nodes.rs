@@ -19,7 +19,7 @@ use crate::node::{Call, Pool, Scores};
 /// leader only.
 #[derive(Debug)]
 pub struct Nodes {
-    /// One stack per node.
+    /// One stack of layers per node of the topology.
     pub pool: Pool,
     /// How nodes are doing, as their answers show.
     pub scores: Arc<Scores>,

@@ -1,10 +1,10 @@
 //! What this process knows of writes that a process before it left in the middle.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use miroir_api::TaskUid;
+use miroir_core::lock::Lock;
 
 use super::sequencer::Exclusive;
 
@@ -15,7 +15,7 @@ pub struct Recovery {
     first: AtomicU32,
     /// Gates by the index's name on the nodes: no write, copy or change of the index goes through
     /// before somebody has looked into the writes that were left.
-    gates: Mutex<BTreeMap<String, Exclusive>>,
+    gates: Lock<BTreeMap<String, Exclusive>>,
 }
 
 impl Recovery {
@@ -32,12 +32,12 @@ impl Recovery {
 
     /// Keeps these gates closed, and those it held before no longer.
     pub fn hold(&self, gates: BTreeMap<String, Exclusive>) {
-        *self.gates.lock().expect("no panic holds this lock") = gates;
+        *self.gates.lock() = gates;
     }
 
     /// Opens all gates but those of some indexes, which still cannot be looked into.
     pub fn open_all_but(&self, closed: impl Fn(&str) -> bool) {
-        self.gates.lock().expect("no panic holds this lock").retain(|index, _| closed(index));
+        self.gates.lock().retain(|index, _| closed(index));
     }
 }
 

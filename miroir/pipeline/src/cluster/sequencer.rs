@@ -9,21 +9,22 @@
 //! writes before it and holds back those after it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use miroir_api::NodeId;
+use miroir_core::lock::Lock;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, oneshot};
 
 #[derive(Debug, Default)]
 struct Lane {
     gate: Arc<RwLock<()>>,
-    tails: Mutex<HashMap<NodeId, oneshot::Receiver<()>>>,
+    tails: Lock<HashMap<NodeId, oneshot::Receiver<()>>>,
 }
 
 /// Hands out tickets. See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Sequencer {
-    lanes: Mutex<BTreeMap<String, Arc<Lane>>>,
+    lanes: Lock<BTreeMap<String, Arc<Lane>>>,
 }
 
 /// A turn at one node. Dropping it lets the successor go, whatever happened.
@@ -45,7 +46,7 @@ impl Ticket {
 
 /// A write's turns at its nodes.
 #[derive(Debug)]
-pub struct Turns {
+pub struct Tickets {
     /// Keeps exclusive work out while the write is being sent.
     pub gate: Arc<OwnedRwLockReadGuard<()>>,
     /// One ticket per node, in the order asked for.
@@ -58,14 +59,14 @@ pub struct Exclusive(Vec<OwnedRwLockWriteGuard<()>>);
 
 /// While this lives, exclusive work on the index waits.
 #[derive(Clone, Debug)]
-pub struct Passage {
+pub struct SharedGate {
     lane: Arc<Lane>,
     gate: Arc<OwnedRwLockReadGuard<()>>,
 }
 
 impl Sequencer {
     fn lane(&self, index: &str) -> Arc<Lane> {
-        let mut lanes = self.lanes.lock().expect("no panic holds this lock");
+        let mut lanes = self.lanes.lock();
         if let Some(lane) = lanes.get(index) {
             return Arc::clone(lane);
         }
@@ -75,15 +76,15 @@ impl Sequencer {
     }
 
     /// Waits for exclusive work on the index to end, and keeps more of it out.
-    pub async fn pass(&self, index: &str) -> Passage {
+    pub async fn enter(&self, index: &str) -> SharedGate {
         let lane = self.lane(index);
         let gate = Arc::new(Arc::clone(&lane.gate).read_owned().await);
-        Passage { lane, gate }
+        SharedGate { lane, gate }
     }
 
     /// Takes a turn at each of these nodes.
-    pub async fn turns(&self, index: &str, nodes: &[NodeId]) -> Turns {
-        self.pass(index).await.turns(nodes)
+    pub async fn tickets(&self, index: &str, nodes: &[NodeId]) -> Tickets {
+        self.enter(index).await.tickets(nodes)
     }
 
     /// Waits until no write is being sent, and holds back new ones.
@@ -100,10 +101,10 @@ impl Sequencer {
     }
 }
 
-impl Passage {
+impl SharedGate {
     /// Takes a turn at each of these nodes.
-    pub fn turns(&self, nodes: &[NodeId]) -> Turns {
-        let mut tails = self.lane.tails.lock().expect("no panic holds this lock");
+    pub fn tickets(&self, nodes: &[NodeId]) -> Tickets {
+        let mut tails = self.lane.tails.lock();
         let tickets = nodes
             .iter()
             .map(|node| {
@@ -111,7 +112,7 @@ impl Passage {
                 Ticket { before: tails.insert(node.clone(), after), _done: done }
             })
             .collect();
-        Turns { gate: Arc::clone(&self.gate), tickets }
+        Tickets { gate: Arc::clone(&self.gate), tickets }
     }
 }
 
@@ -126,8 +127,8 @@ mod tests {
     #[tokio::test]
     async fn two_writes_keep_their_order_on_a_shared_node() {
         let sequencer = Sequencer::default();
-        let mut first = sequencer.turns("i", &[node("a"), node("b")]).await;
-        let mut second = sequencer.turns("i", &[node("b"), node("c")]).await;
+        let mut first = sequencer.tickets("i", &[node("a"), node("b")]).await;
+        let mut second = sequencer.tickets("i", &[node("b"), node("c")]).await;
         second.tickets[1].turn().await; // nobody before it at c
         let mut waiting = Box::pin(second.tickets[0].turn());
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
@@ -139,13 +140,13 @@ mod tests {
     #[tokio::test]
     async fn exclusive_work_waits_and_holds_back() {
         let sequencer = Sequencer::default();
-        let write = sequencer.turns("i", &[node("a")]).await;
+        let write = sequencer.tickets("i", &[node("a")]).await;
         let mut exclusive = Box::pin(sequencer.exclusive("i"));
         assert!(futures_util::poll!(exclusive.as_mut()).is_pending());
         drop(write);
         let held = exclusive.await;
         let nodes = [node("a")];
-        let mut next = Box::pin(sequencer.turns("i", &nodes));
+        let mut next = Box::pin(sequencer.tickets("i", &nodes));
         assert!(futures_util::poll!(next.as_mut()).is_pending());
         drop(sequencer.exclusive("other").await);
         drop(held);

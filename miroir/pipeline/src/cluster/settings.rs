@@ -1,13 +1,14 @@
 //! What reads and writes need of an index's settings.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use miroir_core::documents::Embedder;
+use miroir_core::lock::Lock;
 use miroir_core::merge::{FacetOrder, RankingInfo};
 use miroir_core::routing::ShardSet;
 use miroir_store::IndexEntry;
@@ -213,7 +214,7 @@ pub struct SettingsCache {
     /// Least `maxValuesPerFacet` of nodes that have an index's own base settings.
     node_max_values: u32,
     /// By the index's name on the nodes.
-    known: Mutex<BTreeMap<String, (Version, Arc<IndexSettings>)>>,
+    known: Lock<BTreeMap<String, (Version, Arc<IndexSettings>)>>,
 }
 
 impl SettingsCache {
@@ -226,7 +227,7 @@ impl SettingsCache {
         broadcasts: Arc<Broadcasts>,
         node_max_values: u32,
     ) -> Self {
-        Self { nodes, membership, staleness, broadcasts, node_max_values, known: Mutex::default() }
+        Self { nodes, membership, staleness, broadcasts, node_max_values, known: Lock::default() }
     }
 
     /// What reads and writes need of an index's settings: those of the entry's version, from memory
@@ -238,7 +239,7 @@ impl SettingsCache {
         let busy = self.broadcasts.is_in_flight(&index.physical);
         let wanted = (index.created_at, index.settings_version);
         {
-            let known = self.known.lock().expect("no panic holds this lock");
+            let known = self.known.lock();
             if let Some((version, settings)) = known.get(&index.physical) {
                 // While settings are in flight a node may already have the next ones.
                 if *version == wanted && !busy {
@@ -266,7 +267,6 @@ impl SettingsCache {
                     if !busy && settled {
                         self.known
                             .lock()
-                            .expect("no panic holds this lock")
                             .insert(index.physical.clone(), (wanted, Arc::clone(&settings)));
                     }
                     return Ok(settings);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use miroir_core::view::{Stale, StaleMap};
+use miroir_core::view::{StaleMap, StaleReplica};
 use miroir_store::{Replicas, StoreError};
 use tokio::sync::Notify;
 
@@ -54,7 +54,7 @@ impl Staleness {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn mark(&self, rows: Vec<Stale>) -> Result<(), StoreError> {
+    pub async fn mark(&self, rows: Vec<StaleReplica>) -> Result<(), StoreError> {
         self.mark_by(|_| (rows, ())).await
     }
 
@@ -66,7 +66,7 @@ impl Staleness {
     /// When the store fails.
     pub async fn mark_by<T>(
         &self,
-        decide: impl FnOnce(&StaleMap) -> (Vec<Stale>, T),
+        decide: impl FnOnce(&StaleMap) -> (Vec<StaleReplica>, T),
     ) -> Result<T, StoreError> {
         let writer = self.map.write().await;
         let (rows, out) = decide(&writer.current());
@@ -85,7 +85,7 @@ impl Staleness {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn clear(&self, row: Stale) -> Result<bool, StoreError> {
+    pub async fn clear(&self, row: StaleReplica) -> Result<bool, StoreError> {
         let writer = self.map.write().await;
         let cleared = self.store.clear(row).await?;
         self.follow(&writer).await?;
@@ -108,17 +108,17 @@ impl Staleness {
 #[cfg(test)]
 mod tests {
     use miroir_api::{NodeId, ShardId};
-    use miroir_core::view::StaleKind;
+    use miroir_core::view::CatchUp;
     use miroir_store::memory;
 
     use super::*;
 
-    fn row(node: &str) -> Stale {
-        Stale {
+    fn row(node: &str) -> StaleReplica {
+        StaleReplica {
             node: NodeId::new(node).unwrap(),
             index: "films".to_owned(),
             shard: Some(ShardId(1)),
-            kind: StaleKind::Shard,
+            kind: CatchUp::Shard,
             generation: 0,
         }
     }

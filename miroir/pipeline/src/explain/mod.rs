@@ -20,10 +20,11 @@ mod render;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use miroir_api::NodeId;
+use miroir_core::lock::Lock;
 use serde_json::Value;
 
 pub use render::{Viewer, render};
@@ -116,13 +117,13 @@ pub struct Warning {
     pub kind: WarningKind,
     /// One sentence that says what is the matter and what to do.
     pub text: String,
-    /// Who may read it.
+    /// Whether clients see it, or operators only.
     pub audience: Audience,
 }
 
 /// What was decided before any node is asked.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct RequestPlan {
     /// The shards that can match.
     pub wanted: ShardSet,
     /// The wishes of index layers, with those that did not count.
@@ -149,7 +150,7 @@ pub struct Patience {
 /// A call to a node that has ended.
 #[derive(Clone, Debug)]
 pub struct Called {
-    /// Id of the node.
+    /// Id of the node that was asked.
     pub node: NodeId,
     /// The shards it was asked for.
     pub shards: ShardSet,
@@ -167,7 +168,7 @@ pub struct Record {
     /// The index that was searched; `None` until the name is resolved.
     pub index: Option<Arc<IndexEntry>>,
     /// What was decided for the first question to nodes; later ones go to the same.
-    pub plan: Option<Plan>,
+    pub plan: Option<RequestPlan>,
     /// How long each node is waited for; empty without hedging.
     pub hedges: BTreeMap<NodeId, Patience>,
     /// Calls that have ended, in the order in which they did.
@@ -182,14 +183,14 @@ pub struct Record {
 #[derive(Debug)]
 pub struct Explain {
     executes: bool,
-    record: Mutex<Record>,
-    parts: Mutex<Vec<Arc<Explain>>>,
+    record: Lock<Record>,
+    parts: Lock<Vec<Arc<Explain>>>,
 }
 
 impl Explain {
     /// A sink for one request. `executes`: nodes are asked, too.
     pub fn new(executes: bool) -> Arc<Self> {
-        Arc::new(Self { executes, record: Mutex::default(), parts: Mutex::default() })
+        Arc::new(Self { executes, record: Lock::default(), parts: Lock::default() })
     }
 
     /// Whether the request is carried out, so that nodes are asked.
@@ -200,18 +201,18 @@ impl Explain {
     /// A new sink for the next query of a multi-search.
     pub fn part(&self) -> Arc<Self> {
         let part = Self::new(self.executes);
-        self.parts.lock().expect("no panic holds this lock").push(Arc::clone(&part));
+        self.parts.lock().push(Arc::clone(&part));
         part
     }
 
     /// The sinks of the queries of a multi-search, in order; empty for one search.
     pub fn parts(&self) -> Vec<Arc<Self>> {
-        self.parts.lock().expect("no panic holds this lock").clone()
+        self.parts.lock().clone()
     }
 
     /// Changes the record under its lock; `write` should be short.
     pub fn note(&self, write: impl FnOnce(&mut Record)) {
-        write(&mut self.record.lock().expect("no panic holds this lock"));
+        write(&mut self.record.lock());
     }
 
     /// Adds a member to the plan, or replaces it. To those who may not read it, it is `null`.
@@ -233,6 +234,6 @@ impl Explain {
 
     /// What has been noted so far.
     pub fn record(&self) -> Record {
-        self.record.lock().expect("no panic holds this lock").clone()
+        self.record.lock().clone()
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use miroir_api::NodeId;
 use serde_json::{Map, Value, json};
 
-use super::{Audience, Plan, Record};
-use miroir_core::hints::{Ask, Strength};
+use super::{Audience, Record, RequestPlan};
+use miroir_core::hints::{Hint, Priority};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Reason;
 
@@ -71,27 +71,27 @@ fn reason(reason: &Reason) -> String {
     }
 }
 
-fn wish<T>(what: &str, ask: &Ask<T>, value: Value, effective: bool) -> Value {
-    let strength = match ask.strength {
-        Strength::Prefer => "prefer",
-        Strength::Pin => "pin",
-        Strength::Must => "must",
+fn hint_json<T>(what: &str, hint: &Hint<T>, value: Value, effective: bool) -> Value {
+    let strength = match hint.priority {
+        Priority::Prefer => "prefer",
+        Priority::Pin => "pin",
+        Priority::Must => "must",
     };
     json!({
-        "what": what, "value": value, "by": ask.by, "strength": strength, "effective": effective,
+        "what": what, "value": value, "by": hint.by, "strength": strength, "effective": effective,
     })
 }
 
-fn hints(plan: &Plan, names: &mut Names) -> Value {
+fn hints(plan: &RequestPlan, names: &mut Names) -> Value {
     let (hints, mut out) = (&plan.hints, Vec::new());
-    if let Some(ask) = &hints.group {
-        let effective = plan.route.groups.first() == Some(&ask.value);
-        out.push(wish("group", ask, ask.value.0.into(), effective));
+    if let Some(hint) = &hints.group {
+        let effective = plan.route.groups.first() == Some(&hint.value);
+        out.push(hint_json("group", hint, hint.value.0.into(), effective));
     }
-    if let Some(ask) = &hints.shards {
-        out.push(wish("shards", ask, list(&ask.value), plan.wanted == ask.value));
+    if let Some(hint) = &hints.shards {
+        out.push(hint_json("shards", hint, list(&hint.value), plan.wanted == hint.value));
     }
-    for it in &hints.overruled {
+    for it in &hints.conflicts {
         out.push(json!({
             "what": it.what, "value": null, "by": it.by, "strength": null, "effective": false,
         }));
@@ -105,16 +105,16 @@ fn hints(plan: &Plan, names: &mut Names) -> Value {
     out.into()
 }
 
-fn narrowing(plan: &Plan, shards: u32) -> (bool, String) {
+fn narrowing(plan: &RequestPlan, shards: u32) -> (bool, String) {
     match &plan.hints.shards {
-        Some(ask) if plan.wanted.len() < shards as usize => {
-            (true, format!("`{}` says that no other shard can match", ask.by))
+        Some(hint) if plan.wanted.len() < shards as usize => {
+            (true, format!("`{}` says that no other shard can match", hint.by))
         }
         _ => (false, "nothing in the search says that only some shards can match".to_owned()),
     }
 }
 
-fn plan(plan: &Plan, record: &Record, names: &mut Names) -> Map<String, Value> {
+fn plan(plan: &RequestPlan, record: &Record, names: &mut Names) -> Map<String, Value> {
     let shards = plan.wanted.universe();
     let (narrowed, why) = narrowing(plan, shards);
     let group = plan.route.groups.first().map(|group| group.0);

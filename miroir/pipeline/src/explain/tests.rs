@@ -6,7 +6,7 @@ use miroir_api::{GroupId, IndexUid, NodeId, ShardId};
 use serde_json::{Value, json};
 
 use super::*;
-use miroir_core::hints::Strength;
+use miroir_core::hints::Priority;
 use miroir_core::routing::{Leaf, Standings};
 use miroir_core::view::Reason;
 
@@ -21,9 +21,9 @@ fn noted() -> Record {
     let index =
         IndexEntry { settings_version: 42, ..IndexEntry::new(uid, "products-v4".into(), 4, then) };
     let mut hints = Hints::default();
-    hints.shards(ShardSet::from_iter([0, 2, 3].map(ShardId), 4), "query_planner", Strength::Must);
-    hints.group(GroupId(1), "tenant_affinity", Strength::Prefer);
-    hints.group(GroupId(0), "session_pinning", Strength::Must);
+    hints.shards(ShardSet::from_iter([0, 2, 3].map(ShardId), 4), "query_planner", Priority::Must);
+    hints.group(GroupId(1), "tenant_affinity", Priority::Prefer);
+    hints.group(GroupId(0), "session_pinning", Priority::Must);
     hints.avoid.push(id("secret-c"));
     let leaf = |node, shards: &[u32]| Leaf {
         node: id(node),
@@ -36,7 +36,7 @@ fn noted() -> Record {
     route.standings = Arc::new(Standings::default());
     explain.note(|record| {
         record.index = Some(Arc::new(index));
-        record.plan = Some(Plan {
+        record.plan = Some(RequestPlan {
             wanted,
             hints,
             route,

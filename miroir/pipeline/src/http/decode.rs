@@ -22,7 +22,7 @@ use crate::codec::Codecs;
 use crate::context::{Context, Principal};
 use crate::error::{BoxError, Error};
 use crate::operation;
-use crate::query::{Original, decode};
+use crate::query::{ClientRequest, decode};
 
 /// Limits of the client API.
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +152,7 @@ impl Decode {
             path.to_owned()
         };
         let text = |name| parts.headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
-        let mut original = Original {
+        let mut original = ClientRequest {
             method: parts.method.clone(),
             path: suffix,
             query: parts.uri.query().map(str::to_owned),

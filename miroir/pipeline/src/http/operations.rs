@@ -14,13 +14,13 @@ use crate::operation::{
     IndexOp, KeyOp, MultiSearch, Operation, PayloadFormat, RuleOp, SettingsOp, SystemOp, TaskOp,
     WebhookOp, Write,
 };
-use crate::query::{FetchOne, List, Original, RawObject, Search, SearchKind};
+use crate::query::{ClientRequest, FetchOne, List, RawObject, Search, SearchKind};
 
-fn json_body(original: &Original) -> Option<RawObject> {
+fn json_body(original: &ClientRequest) -> Option<RawObject> {
     original.is_json().then(|| RawObject::parse(&original.body)).flatten()
 }
 
-fn format(original: &Original) -> Option<PayloadFormat> {
+fn format(original: &ClientRequest) -> Option<PayloadFormat> {
     let text = original.content_type.as_deref()?.split(';').next()?.trim().to_ascii_lowercase();
     match text.as_str() {
         "application/json" => Some(PayloadFormat::Json),
@@ -31,7 +31,11 @@ fn format(original: &Original) -> Option<PayloadFormat> {
 }
 
 /// What a request to a route asks for. The parameters are decoded, in the order of the path.
-pub(super) fn operation(action: Action, parameters: Vec<String>, original: &Original) -> Operation {
+pub(super) fn operation(
+    action: Action,
+    parameters: Vec<String>,
+    original: &ClientRequest,
+) -> Operation {
     let mut parameters = parameters.into_iter();
     let mut next = || parameters.next().unwrap_or_default();
     let query = original.query.as_deref().unwrap_or_default();
@@ -144,7 +148,7 @@ pub(super) fn operation(action: Action, parameters: Vec<String>, original: &Orig
 
 /// What the operation of a route does to the stores and nodes.
 pub(super) fn effect(action: Action, method: &Method) -> Effect {
-    let original = Original {
+    let original = ClientRequest {
         method: method.clone(),
         path: String::new(),
         query: None,

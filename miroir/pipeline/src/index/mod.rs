@@ -17,7 +17,7 @@ pub use scatter::Scatter;
 
 use crate::context::Context;
 use crate::meta::Meta;
-use crate::query::{FetchOne, List, Original, RawObject, Search};
+use crate::query::{ClientRequest, FetchOne, List, RawObject, Search};
 use crate::stage::Stage;
 use miroir_core::documents::RawDocument;
 use miroir_core::hints::Hints;
@@ -37,37 +37,37 @@ pub enum Method {
 /// Which documents to delete.
 #[derive(Clone, Debug)]
 pub enum Deletion {
-    /// One, by id.
+    /// The document with this id, decoded from the path.
     One(String),
-    /// Several, by id, in canonical form.
+    /// The documents with these ids.
     Ids {
         /// The ids.
         ids: Vec<String>,
     },
     /// All that match a filter, as JSON.
     Filter(Box<RawValue>),
-    /// All.
+    /// Every document of the index.
     All,
 }
 
 /// A write to documents.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Add documents.
+    /// Add documents, or change those of the same id.
     Add {
-        /// How.
+        /// Whether documents are replaced or their fields merged.
         method: Method,
         /// The documents, split but untouched.
         documents: Arc<Vec<RawDocument>>,
-        /// `?primaryKey=`.
+        /// `?primaryKey=`: the primary key that an index without one gets.
         primary_key: Option<String>,
-        /// `?skipCreation=`.
+        /// `?skipCreation=`: documents of unknown ids are left out.
         skip_creation: bool,
     },
-    /// Delete documents.
+    /// Delete documents; what is not there is no fault.
     Delete(Deletion),
-    /// Edit documents by function.
-    Edit(Arc<Edition>),
+    /// Change or delete documents by a function.
+    Edit(Arc<EditByFunction>),
 }
 
 impl Write {
@@ -106,14 +106,14 @@ impl Deletion {
     }
 }
 
-/// An edition of documents by function, as the client wrote it.
+/// An edit of documents by a function, as the client wrote it.
 #[derive(Clone, Debug)]
-pub struct Edition {
-    /// The function.
+pub struct EditByFunction {
+    /// Text of the function, in the nodes' language (Rhai).
     pub function: String,
-    /// An object, or `null`.
+    /// What the function sees as `context`: an object, or `null`.
     pub context: Value,
-    /// Which documents; all without.
+    /// Filter of the documents it is applied to; all of the index without one.
     pub filter: Option<Value>,
 }
 
@@ -135,39 +135,40 @@ pub struct Union {
 /// What is done to the index.
 #[derive(Clone, Debug)]
 pub enum Operation {
-    /// A ranked read.
+    /// A ranked read: hits, facet values or similar documents.
     Search(Arc<Search>),
     /// How much several searches find together, and its facets: a search answer without hits.
     Union(Arc<Union>),
-    /// One document.
+    /// Fetches one document by its id, from a replica that holds its shard.
     FetchOne(Arc<FetchOne>),
-    /// A list of documents.
+    /// Lists documents by filter and page.
     List(Arc<List>),
-    /// A write.
+    /// Changes documents, as one task.
     Write {
-        /// What.
+        /// What is done to which documents.
         write: Write,
-        /// The client's own words.
+        /// `?customMetadata=`: the client's own text, shown with the task.
         custom_metadata: Option<String>,
     },
 }
 
 /// A request of the index stage.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request {
-    /// What.
+    /// What is done to the index.
     pub op: Operation,
     /// The request as it came, to be asked again of one node when nodes refuse it.
-    pub original: Arc<Original>,
-    /// Of which index.
+    pub original: Arc<ClientRequest>,
+    /// Snapshot of the index's entry in the catalogue.
     pub index: Arc<IndexEntry>,
-    /// Under which topology.
+    /// Snapshot of the topology by which shards are placed.
     pub topology: Arc<Topology>,
-    /// Without which replicas.
+    /// Snapshot of the replicas that must not be read.
     pub stale: Arc<StaleMap>,
-    /// What layers wish.
+    /// Hints of the layers so far about where to read.
     pub hints: Hints,
-    /// On whose behalf.
+    /// Who asks, until when, and what layers know of it.
     pub cx: Context,
 }
 
@@ -176,16 +177,16 @@ pub struct Request {
 pub struct Response {
     /// Status: 200, or 202 for accepted writes.
     pub status: http::StatusCode,
-    /// JSON.
+    /// The answer as JSON.
     pub body: Bytes,
-    /// How it came about.
+    /// What the headers of the answer say: missing shards, versions, uids.
     pub meta: Meta,
 }
 
 impl Response {
     /// The same answer to another request: with uids of its own.
     #[must_use]
-    pub fn again(&self) -> Self {
+    pub fn with_fresh_uids(&self) -> Self {
         if self.meta.uids.is_empty() {
             return self.clone();
         }
@@ -201,6 +202,29 @@ impl Response {
         }
         out.body = Bytes::from(body);
         out
+    }
+}
+
+impl Request {
+    /// A request without hints. `index`, `topology` and `stale` are what it is judged by from now on:
+    /// replicas that are not in `stale` are read.
+    pub fn new(
+        op: Operation,
+        original: impl Into<Arc<ClientRequest>>,
+        index: impl Into<Arc<IndexEntry>>,
+        topology: impl Into<Arc<Topology>>,
+        stale: Arc<StaleMap>,
+        cx: Context,
+    ) -> Self {
+        Self {
+            op,
+            original: original.into(),
+            index: index.into(),
+            topology: topology.into(),
+            stale,
+            hints: Hints::default(),
+            cx,
+        }
     }
 }
 
@@ -222,7 +246,7 @@ mod tests {
         let body = format!("{{\"hits\":[\"é\"],\"requestUid\":\"{one}\",\"queryUid\":\"{two}\"}}");
         let meta = Meta { uids: vec![one, two], ..Meta::default() };
         let answer = Response { status: http::StatusCode::OK, body: body.clone().into(), meta };
-        let again = answer.again();
+        let again = answer.with_fresh_uids();
         let [first, second] = again.meta.uids[..] else { panic!("two uids") };
         assert!([first, second].iter().all(|uid| ![one, two].contains(uid)) && first != second);
         let back = body.replace(&one.to_string(), &first.to_string());

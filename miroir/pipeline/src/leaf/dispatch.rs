@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use miroir_api::{NodeId, ShardId};
 use tokio::time::Instant;
 
-use super::{Ask, Failed, Page, Request, Response, Scoped, ScopedMany, Target};
+use super::{Failed, Page, Question, Request, Response, Scoped, ScopedMany, Target};
 use crate::error::{Error, ErrorKind, NodeFailure, Retry};
 use crate::explain::{Called, Explain};
 use crate::gather;
@@ -181,16 +181,16 @@ pub fn lacks_index(error: &Error) -> bool {
 }
 
 fn address(request: &Request, node_shards: Option<&ShardSet>) -> Call {
-    match &request.ask {
-        Ask::Plain(call) => Call::clone(call),
-        Ask::Scoped(scoped) => {
+    match &request.question {
+        Question::Plain(call) => Call::clone(call),
+        Question::Scoped(scoped) => {
             let only = node_shards.map(|shards| (shards, request.index.shards));
             let path = format!("/indexes/{}{}", request.index.physical, scoped.path);
             let call =
                 Call::read(Method::POST, scoped.operation, path).json(restrict(scoped, only));
             if scoped.sort_values { call.with_sort_values() } else { call }
         }
-        Ask::Many(many) => {
+        Question::Many(many) => {
             let only = node_shards.map(|shards| (shards, request.index.shards));
             Call::read(Method::POST, many.operation, "/multi-search").json(bundle(
                 many,
@@ -209,7 +209,7 @@ impl Dispatch {
         let answer = match Call::accept(node, self.pool.send(node, http).await?) {
             Err(error) if lacks_index(&error) && matches!(request.target, Target::Cover { .. }) => {
                 // The catalogue has it: another replica may, too.
-                return Err(error.elsewhere());
+                return Err(error.retryable());
             }
             answer => answer?,
         };

@@ -23,7 +23,7 @@ use miroir_core::topology::Topology;
 use miroir_core::view::{Route, StaleMap};
 use miroir_store::IndexEntry;
 
-/// Whom to ask.
+/// Which nodes are asked.
 #[derive(Clone, Debug)]
 pub enum Target {
     /// Any replicas that together hold these shards, avoiding those nodes. Reads.
@@ -49,7 +49,7 @@ pub struct Scoped {
     pub body: Bytes,
     /// The client's filter, as JSON.
     pub filter: Option<Bytes>,
-    /// Name for metrics.
+    /// Bounded name for metrics of nodes: `search`, `documents_fetch`, ….
     pub operation: &'static str,
     /// Asks for sort values on fetched documents.
     pub sort_values: bool,
@@ -62,13 +62,13 @@ pub struct ScopedMany {
     pub queries: Vec<Scoped>,
     /// The `federation` object, as JSON.
     pub federation: Option<Bytes>,
-    /// Name for metrics.
+    /// Bounded name for metrics of nodes: `search`, `similar`, ….
     pub operation: &'static str,
 }
 
-/// What to ask.
+/// What a leaf's nodes are asked.
 #[derive(Clone, Debug)]
-pub enum Ask {
+pub enum Question {
     /// A read whose leaf adds its shards to the filter.
     Scoped(Arc<Scoped>),
     /// Several such searches, answered by one multi-search.
@@ -79,30 +79,46 @@ pub enum Ask {
 
 /// A request of the leaf stage.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request {
-    /// Whom.
+    /// Which nodes may be asked, and about which shards.
     pub target: Target,
-    /// What.
-    pub ask: Ask,
-    /// Of which index.
+    /// What the nodes are asked.
+    pub question: Question,
+    /// Snapshot of the index's entry; its `physical` name is the one on nodes.
     pub index: Arc<IndexEntry>,
-    /// Under which topology.
+    /// Snapshot of the topology by which shards are placed.
     pub topology: Arc<Topology>,
-    /// Without which replicas.
+    /// Snapshot of the replicas that must not be read.
     pub stale: Arc<StaleMap>,
-    /// Which replicas first.
+    /// Which groups and replicas are preferred, decided once for all leaves of a request.
     pub route: Route,
-    /// On whose behalf.
+    /// Who asks, until when, and what layers know of it.
     pub cx: Context,
 }
 
 impl Request {
-    /// The same question to others.
+    /// A request that asks `question` of `target`. Replicas in `stale` are not read, and those that
+    /// `route` puts first are preferred.
+    pub fn new(
+        target: Target,
+        question: Question,
+        index: impl Into<Arc<IndexEntry>>,
+        topology: impl Into<Arc<Topology>>,
+        stale: Arc<StaleMap>,
+        route: Route,
+        cx: Context,
+    ) -> Self {
+        let (index, topology) = (index.into(), topology.into());
+        Self { target, question, index, topology, stale, route, cx }
+    }
+
+    /// The same question to other nodes.
     #[must_use]
-    pub fn about(&self, target: Target) -> Self {
+    pub fn with_target(&self, target: Target) -> Self {
         Self {
             target,
-            ask: self.ask.clone(),
+            question: self.question.clone(),
             index: Arc::clone(&self.index),
             topology: Arc::clone(&self.topology),
             stale: Arc::clone(&self.stale),
@@ -115,22 +131,22 @@ impl Request {
 /// One node's answer.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// Who answered.
+    /// Id of the node that answered.
     pub node: NodeId,
-    /// For which shards.
+    /// The shards that the answer covers, each in no other page.
     pub shards: ShardSet,
-    /// What.
+    /// The node's answer, JSON as it came.
     pub body: Bytes,
 }
 
 /// A part of a leaf that was not answered.
 #[derive(Clone, Debug)]
 pub struct Failed {
-    /// Who failed.
+    /// Id of the node that failed.
     pub node: NodeId,
-    /// For which shards.
+    /// The shards that it was asked for.
     pub shards: ShardSet,
-    /// How.
+    /// Why it failed.
     pub error: Error,
 }
 
@@ -138,11 +154,11 @@ pub struct Failed {
 /// what was asked for.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// What was answered.
+    /// Answers of nodes, a shard in at most one of them.
     pub pages: Vec<Page>,
-    /// What a node failed to answer.
+    /// Shards whose node failed, with the node and the reason.
     pub failed: Vec<Failed>,
-    /// What no node could be asked for.
+    /// Shards of which no replica could be asked.
     pub missing: ShardSet,
 }
 

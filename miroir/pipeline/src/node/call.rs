@@ -22,9 +22,9 @@ pub struct NodeCall {
     pub operation: &'static str,
     /// What it does to the node, as its maker says.
     pub effect: Effect,
-    /// When to give up.
+    /// When the caller gives up; a layer gives the call no more time than is left.
     pub deadline: Deadline,
-    /// Which lane.
+    /// Which lane of the concurrency limit it takes.
     pub class: Class,
     /// A health probe passes an open breaker, and closes it when it succeeds.
     pub probe: bool,
@@ -33,11 +33,11 @@ pub struct NodeCall {
 /// One request to Meilisearch, before it is addressed.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Method.
+    /// HTTP method.
     pub method: Method,
     /// Path and query, from the first `/`.
     pub path: String,
-    /// Body; empty for none.
+    /// Bytes of the body; empty for none.
     pub body: Bytes,
     /// `Content-Type`, if there is a body.
     pub content_type: Option<Cow<'static, str>>,

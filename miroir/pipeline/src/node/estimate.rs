@@ -30,7 +30,7 @@ const FORGOTTEN: f64 = 8.0;
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum CallOutcome {
     Answered,
     Failed,
     GivenUp,
@@ -56,7 +56,7 @@ impl Estimate {
     pub(super) fn learn(
         &mut self,
         micros: f64,
-        outcome: Outcome,
+        outcome: CallOutcome,
         now: Instant,
         half_life: Duration,
     ) {
@@ -66,13 +66,13 @@ impl Estimate {
         }
         self.last = Some(now);
         let gain = |speed: f64| 1.0 - (-speed * passed).exp2();
-        let micros = if outcome == Outcome::GivenUp { 2.0 * micros } else { micros };
+        let micros = if outcome == CallOutcome::GivenUp { 2.0 * micros } else { micros };
         let log = micros.max(1.0).ln();
         let tells = match outcome {
-            Outcome::Answered => true,
-            Outcome::Failed | Outcome::GivenUp => self.samples == 0 || log > self.log,
+            CallOutcome::Answered => true,
+            CallOutcome::Failed | CallOutcome::GivenUp => self.samples == 0 || log > self.log,
         };
-        if tells && (outcome != Outcome::Failed || self.samples > 0) {
+        if tells && (outcome != CallOutcome::Failed || self.samples > 0) {
             let by = if self.samples < LEARNING {
                 1.0 / f64::from(self.samples + 1)
             } else if log > self.log {
@@ -84,13 +84,13 @@ impl Estimate {
             self.samples = self.samples.saturating_add(1);
         }
         match outcome {
-            Outcome::Answered => self.failed -= gain(1.0) * self.failed,
-            Outcome::Failed => {
+            CallOutcome::Answered => self.failed -= gain(1.0) * self.failed,
+            CallOutcome::Failed => {
                 // A first failure is as heavy as any.
                 let by = if passed > FORGOTTEN { MOST_FAILED } else { gain(ALARM) };
                 self.failed += by.min(MOST_FAILED) * (1.0 - self.failed);
             }
-            Outcome::GivenUp => {}
+            CallOutcome::GivenUp => {}
         }
     }
 
@@ -126,7 +126,7 @@ mod tests {
             Self { estimate: Estimate::default(), now: Instant::now() }
         }
 
-        fn calls(&mut self, count: u32, millis: f64, outcome: Outcome) -> &mut Self {
+        fn calls(&mut self, count: u32, millis: f64, outcome: CallOutcome) -> &mut Self {
             for _ in 0..count {
                 self.now += Duration::from_millis(100);
                 self.estimate.learn(millis * 1e3, outcome, self.now, HALF_LIFE);
@@ -146,68 +146,68 @@ mod tests {
     #[test]
     fn half_of_what_is_known_is_forgotten_in_a_half_life() {
         let mut node = Node::new();
-        node.calls(100, 400.0, Outcome::Answered);
+        node.calls(100, 400.0, CallOutcome::Answered);
         assert!((node.millis() - 400.0).abs() < 1e-6);
         // Half way down the logarithms: from 400 to 4 by way of 40.
-        node.calls(50, 4.0, Outcome::Answered);
+        node.calls(50, 4.0, CallOutcome::Answered);
         assert!((node.millis() - 40.0).abs() < 0.1, "{}", node.millis());
         // Four times as fast up.
-        node.calls(100, 4.0, Outcome::Answered);
+        node.calls(100, 4.0, CallOutcome::Answered);
         let before = node.millis();
-        node.calls(25, 400.0, Outcome::Answered);
+        node.calls(25, 400.0, CallOutcome::Answered);
         let expected = before * (400.0 / before).powf(0.75);
         assert!((node.millis() / expected - 1.0).abs() < 0.01, "{}", node.millis());
     }
 
     #[test]
-    fn one_call_decides_nothing() {
+    fn one_slow_call_does_not_move_the_estimate() {
         let mut node = Node::new();
-        node.calls(50, 2.0, Outcome::Answered);
-        node.calls(1, 1_000.0, Outcome::Answered);
+        node.calls(50, 2.0, CallOutcome::Answered);
+        node.calls(1, 1_000.0, CallOutcome::Answered);
         assert!(node.millis() < 3.0, "{}", node.millis());
         // Not even after a long silence.
         node.now += 7 * HALF_LIFE;
-        node.calls(1, 1_000.0, Outcome::Answered).calls(1, 2.0, Outcome::Failed);
+        node.calls(1, 1_000.0, CallOutcome::Answered).calls(1, 2.0, CallOutcome::Failed);
         assert!(node.millis() < 15.0 && node.known().1 <= 0.1, "{}", node.millis());
     }
 
     #[test]
     fn failures_are_counted_and_tell_no_speed() {
         let mut node = Node::new();
-        node.calls(50, 20.0, Outcome::Answered).calls(50, 0.1, Outcome::Failed);
+        node.calls(50, 20.0, CallOutcome::Answered).calls(50, 0.1, CallOutcome::Failed);
         assert!((node.millis() - 20.0).abs() < 1e-6);
         assert!(node.known().1 > 0.9, "{:?}", node.known());
-        node.calls(100, 20.0, Outcome::Answered);
+        node.calls(100, 20.0, CallOutcome::Answered);
         assert!(node.known().1 < 0.25, "{:?}", node.known());
-        node.calls(30, 5_000.0, Outcome::Failed);
+        node.calls(30, 5_000.0, CallOutcome::Failed);
         assert!(node.millis() > 1_000.0);
         let mut unknown = Node::new();
-        unknown.calls(50, 0.1, Outcome::Failed);
+        unknown.calls(50, 0.1, CallOutcome::Failed);
         assert_eq!(unknown.known().0, None);
     }
 
     #[test]
     fn calls_given_up_take_longer_and_never_make_a_node_quick() {
         let mut node = Node::new();
-        node.calls(50, 2.0, Outcome::Answered).calls(50, 20.0, Outcome::GivenUp);
+        node.calls(50, 2.0, CallOutcome::Answered).calls(50, 20.0, CallOutcome::GivenUp);
         assert!((25.0..40.0).contains(&node.millis()), "{}", node.millis());
         let before = node.millis();
-        node.calls(50, 1.0, Outcome::GivenUp);
+        node.calls(50, 1.0, CallOutcome::GivenUp);
         assert!((node.millis() - before).abs() < 1e-6);
     }
 
     #[test]
     fn a_node_is_cold_until_it_answered_some_times_and_after_a_long_silence() {
         let mut node = Node::new();
-        node.calls(7, 2.0, Outcome::Answered);
+        node.calls(7, 2.0, CallOutcome::Answered);
         assert_eq!(node.known().0, None);
-        node.calls(1, 2.0, Outcome::Answered);
+        node.calls(1, 2.0, CallOutcome::Answered);
         assert!(node.known().0.is_some());
         node.now += 8 * HALF_LIFE;
         assert!(node.known().0.is_some());
         node.now += Duration::from_secs(1);
         assert_eq!(node.known(), (None, 0.0));
-        node.calls(1, 2.0, Outcome::Answered);
+        node.calls(1, 2.0, CallOutcome::Answered);
         assert_eq!(node.known().0, None);
     }
 }

@@ -1,11 +1,11 @@
 //! What health checks have shown of nodes, and the status changes that follow.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::error::NodeFailure;
 use miroir_api::NodeId;
+use miroir_core::lock::Lock;
 use miroir_core::options::{Faults, Validate, milliseconds};
 use miroir_core::topology::{NodeEvent, NodeStatus};
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ pub enum CheckFailure {
     /// It answered something else than that it is well.
     BadAnswer,
     /// It was away, and has not shown yet what it still has.
-    Unproven,
+    Unverified,
 }
 
 impl CheckFailure {
@@ -74,7 +74,7 @@ impl CheckFailure {
         match self {
             Self::Node(failure) => failure.label(),
             Self::BadAnswer => "bad_answer",
-            Self::Unproven => "unproven",
+            Self::Unverified => "unproven",
         }
     }
 
@@ -82,7 +82,7 @@ impl CheckFailure {
     fn is_absence(self) -> bool {
         match self {
             Self::Node(failure) => failure == NodeFailure::Connect,
-            Self::BadAnswer | Self::Unproven => false,
+            Self::BadAnswer | Self::Unverified => false,
         }
     }
 }
@@ -101,13 +101,13 @@ pub struct NodeHealth {
 /// What is known of all nodes.
 #[derive(Debug, Default)]
 pub struct HealthBoard {
-    nodes: Mutex<BTreeMap<NodeId, NodeHealth>>,
+    nodes: Lock<BTreeMap<NodeId, NodeHealth>>,
 }
 
 impl HealthBoard {
     /// What is known of one node.
     pub fn get(&self, node: &NodeId) -> NodeHealth {
-        self.nodes.lock().expect("no panic holds this lock").get(node).cloned().unwrap_or_default()
+        self.nodes.lock().get(node).cloned().unwrap_or_default()
     }
 
     /// Records a check and says which event it causes, if any. Pure but for the board itself.
@@ -118,7 +118,7 @@ impl HealthBoard {
         result: Result<(), CheckFailure>,
         options: &HealthOptions,
     ) -> Option<NodeEvent> {
-        let mut nodes = self.nodes.lock().expect("no panic holds this lock");
+        let mut nodes = self.nodes.lock();
         let entry = nodes.entry(node.clone()).or_default();
         match result {
             Ok(()) => {
@@ -126,8 +126,9 @@ impl HealthBoard {
                 entry.error = None;
                 entry.failures = 0;
                 entry.answers = entry.answers.saturating_add(1);
-                let ill = matches!(status, NodeStatus::Failed | NodeStatus::Degraded);
-                (ill && entry.answers >= options.recovery_threshold).then_some(NodeEvent::Recover)
+                let unhealthy = matches!(status, NodeStatus::Failed | NodeStatus::Degraded);
+                (unhealthy && entry.answers >= options.recovery_threshold)
+                    .then_some(NodeEvent::Recover)
             }
             Err(why) => {
                 entry.error = Some(why);

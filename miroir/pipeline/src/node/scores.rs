@@ -1,14 +1,15 @@
 //! How each node has been doing: latency, failures, requests in flight, breaker state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use miroir_api::NodeId;
+use miroir_core::lock::{Lock, ReadWriteLock};
 use tokio::time::Instant;
 
-use super::estimate::{Estimate, Outcome};
+use super::estimate::{CallOutcome, Estimate};
 use super::latencies::Latencies;
 use miroir_core::routing::{Figures, Selection, Standings};
 use miroir_core::topology::Topology;
@@ -28,8 +29,8 @@ pub struct NodeScore {
     half_life: Duration,
     in_flight: AtomicU64,
     late: AtomicU64,
-    closed_out: AtomicBool,
-    past: Mutex<Past>,
+    breaker_open: AtomicBool,
+    past: Lock<Past>,
 }
 
 impl Default for NodeScore {
@@ -44,16 +45,16 @@ impl NodeScore {
             half_life,
             in_flight: AtomicU64::new(0),
             late: AtomicU64::new(0),
-            closed_out: AtomicBool::new(false),
-            past: Mutex::default(),
+            breaker_open: AtomicBool::new(false),
+            past: Lock::default(),
         }
     }
 
-    fn learn(&self, took: Duration, outcome: Outcome, now: Instant) {
+    fn learn(&self, took: Duration, outcome: CallOutcome, now: Instant) {
         let micros = took.as_secs_f64() * 1e6;
-        let mut past = self.past.lock().expect("no panic holds this lock");
+        let mut past = self.past.lock();
         // What failed or was given up early says nothing of how long calls take.
-        if outcome == Outcome::Answered || micros > past.estimate.micros() {
+        if outcome == CallOutcome::Answered || micros > past.estimate.micros() {
             past.latencies.add(micros);
         }
         past.estimate.learn(micros, outcome, now, self.half_life);
@@ -61,36 +62,36 @@ impl NodeScore {
 
     /// A call was answered.
     pub fn answered(&self, took: Duration, now: Instant) {
-        self.learn(took, Outcome::Answered, now);
+        self.learn(took, CallOutcome::Answered, now);
     }
 
     /// A call failed, or the node said that it cannot answer.
     pub fn failed(&self, took: Duration, now: Instant) {
-        self.learn(took, Outcome::Failed, now);
+        self.learn(took, CallOutcome::Failed, now);
     }
 
     /// A call was given up, after that long without an answer.
     pub fn given_up(&self, waited: Duration, now: Instant) {
-        self.learn(waited, Outcome::GivenUp, now);
+        self.learn(waited, CallOutcome::GivenUp, now);
     }
 
     /// What replicas are chosen by.
     pub fn figures(&self, now: Instant) -> Figures {
-        let past = self.past.lock().expect("no panic holds this lock");
+        let past = self.past.lock();
         let (latency, error_rate) = past.estimate.at(now, self.half_life);
         Figures { latency, in_flight: self.in_flight(), error_rate }
     }
 
     /// What `percent` of the last calls, some 256 to 512, took at most; `None` before the 20th.
     pub fn quantile(&self, percent: u32) -> Option<Duration> {
-        let past = self.past.lock().expect("no panic holds this lock");
+        let past = self.past.lock();
         let micros = past.latencies.quantile(percent)?;
         Some(Duration::from_secs_f64(micros / 1e6))
     }
 
     /// Moving average of latency; zero before the first sample.
     pub fn latency(&self) -> Duration {
-        let past = self.past.lock().expect("no panic holds this lock");
+        let past = self.past.lock();
         Duration::from_secs_f64(past.estimate.micros() / 1e6)
     }
 
@@ -118,15 +119,15 @@ impl NodeScore {
     /// Says whether the node's breaker lets requests through. One that closes again knows nothing of
     /// how the node is now: it is cold.
     pub fn set_open(&self, open: bool) {
-        let was_open = self.closed_out.swap(open, Ordering::Relaxed);
+        let was_open = self.breaker_open.swap(open, Ordering::Relaxed);
         if was_open && !open {
-            self.past.lock().expect("no panic holds this lock").estimate = Estimate::default();
+            self.past.lock().estimate = Estimate::default();
         }
     }
 
     /// Whether the breaker refuses requests.
     pub fn is_open(&self) -> bool {
-        self.closed_out.load(Ordering::Relaxed)
+        self.breaker_open.load(Ordering::Relaxed)
     }
 }
 
@@ -155,7 +156,7 @@ impl Drop for Counted {
 #[derive(Debug)]
 pub struct Scores {
     half_life: Duration,
-    nodes: RwLock<BTreeMap<NodeId, Arc<NodeScore>>>,
+    nodes: ReadWriteLock<BTreeMap<NodeId, Arc<NodeScore>>>,
 }
 
 impl Default for Scores {
@@ -167,7 +168,7 @@ impl Default for Scores {
 impl Scores {
     /// No figures yet; what is learned loses half of its weight every `half_life`.
     pub fn new(half_life: Duration) -> Self {
-        Self { half_life, nodes: RwLock::default() }
+        Self { half_life, nodes: ReadWriteLock::default() }
     }
 
     /// Half-life of what is known.
@@ -177,7 +178,7 @@ impl Scores {
 
     /// How the nodes that can be asked compare: readable, and with a closed breaker.
     pub fn standings(&self, topology: &Topology, selection: &Selection, now: Instant) -> Standings {
-        let scores = self.nodes.read().expect("no panic holds this lock");
+        let scores = self.nodes.read();
         let figures =
             topology.nodes().filter(|node| node.status.is_readable()).filter_map(|node| {
                 let score = scores.get(&node.id);
@@ -190,10 +191,10 @@ impl Scores {
 
     /// A node's figures, created at first sight.
     pub fn node(&self, id: &NodeId) -> Arc<NodeScore> {
-        if let Some(score) = self.nodes.read().expect("no panic holds this lock").get(id) {
+        if let Some(score) = self.nodes.read().get(id) {
             return Arc::clone(score);
         }
-        let mut nodes = self.nodes.write().expect("no panic holds this lock");
+        let mut nodes = self.nodes.write();
         let new = || Arc::new(NodeScore::new(self.half_life));
         Arc::clone(nodes.entry(id.clone()).or_insert_with(new))
     }
@@ -202,7 +203,7 @@ impl Scores {
     /// took at most, or of those of the median node if that is less. A node that has become slow is
     /// judged by the others, not by how slow it has become. `None` while nothing is known.
     pub fn patience(&self, id: &NodeId, percent: u32) -> Option<Duration> {
-        let nodes = self.nodes.read().expect("no panic holds this lock");
+        let nodes = self.nodes.read();
         let own = nodes.get(id)?.quantile(percent)?;
         let mut all: Vec<Duration> =
             nodes.values().filter_map(|score| score.quantile(percent)).collect();
@@ -211,7 +212,7 @@ impl Scores {
     }
 
     fn those(&self, are: fn(&NodeScore) -> bool) -> Vec<NodeId> {
-        let nodes = self.nodes.read().expect("no panic holds this lock");
+        let nodes = self.nodes.read();
         nodes.iter().filter(|(_, score)| are(score)).map(|(id, _)| id.clone()).collect()
     }
 
@@ -227,10 +228,6 @@ impl Scores {
 
     /// Whether requests to a node are refused by its breaker right now.
     pub fn is_open(&self, id: &NodeId) -> bool {
-        self.nodes
-            .read()
-            .expect("no panic holds this lock")
-            .get(id)
-            .is_some_and(|score| score.is_open())
+        self.nodes.read().get(id).is_some_and(|score| score.is_open())
     }
 }

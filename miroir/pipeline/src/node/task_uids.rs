@@ -5,27 +5,27 @@
 //! than one that was seen, has lost its disk or came back with an older copy of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 
 use miroir_api::NodeId;
+use miroir_core::lock::Lock;
 
 /// The highest task number seen of each node. All decisions are exact: a number is compared with
 /// what was known *before* the request that brought it was sent.
 #[derive(Debug, Default)]
 pub struct TaskUidTracker {
-    highest: Mutex<BTreeMap<NodeId, u32>>,
-    verified: Mutex<BTreeSet<NodeId>>,
+    highest: Lock<BTreeMap<NodeId, u32>>,
+    verified: Lock<BTreeSet<NodeId>>,
 }
 
 impl TaskUidTracker {
     /// The highest number known of a node; `None` before the first.
     pub fn highest(&self, node: &NodeId) -> Option<u32> {
-        self.highest.lock().expect("no panic holds this lock").get(node).copied()
+        self.highest.lock().get(node).copied()
     }
 
     /// Notes a number that a node has given to a task.
     pub fn saw(&self, node: &NodeId, number: u32) {
-        let mut highest = self.highest.lock().expect("no panic holds this lock");
+        let mut highest = self.highest.lock();
         let known = highest.entry(node.clone()).or_insert(number);
         *known = number.max(*known);
     }
@@ -43,28 +43,28 @@ impl TaskUidTracker {
     /// Forgets the numbers of a node, which starts again at 0. Returns whether it had any.
     pub fn forget(&self, node: &NodeId) -> bool {
         self.mark_unverified(node);
-        self.highest.lock().expect("no panic holds this lock").remove(node).is_some()
+        self.highest.lock().remove(node).is_some()
     }
 
     /// Forgets everything: nodes may have changed while somebody else looked after them.
     pub fn clear(&self) {
-        self.highest.lock().expect("no panic holds this lock").clear();
-        self.verified.lock().expect("no panic holds this lock").clear();
+        self.highest.lock().clear();
+        self.verified.lock().clear();
     }
 
     /// Whether this process has looked through what the node holds since it last went away.
     pub fn is_verified(&self, node: &NodeId) -> bool {
-        self.verified.lock().expect("no panic holds this lock").contains(node)
+        self.verified.lock().contains(node)
     }
 
     /// Says that it has.
     pub fn mark_verified(&self, node: &NodeId) {
-        self.verified.lock().expect("no panic holds this lock").insert(node.clone());
+        self.verified.lock().insert(node.clone());
     }
 
     /// Says that the node may come back with another disk.
     pub fn mark_unverified(&self, node: &NodeId) {
-        self.verified.lock().expect("no panic holds this lock").remove(node);
+        self.verified.lock().remove(node);
     }
 }
 

@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::handle::Handle;
-use super::rules::rewritten;
+use super::token_filters::rewritten;
 use super::{MultiSearch, Operation, Request, Response, multi};
 use crate::cluster::ExplainOptions;
 use crate::context::Principal;
 use crate::error::{Error, ErrorKind};
 use crate::explain::{Explain, Facts, Record, SettingsPending, Viewer, render};
 use crate::meta::Meta;
-use crate::query::Original;
+use crate::query::ClientRequest;
 
 /// Whether the search is to be executed.
 fn executes(request: &Request, tuning: &ExplainOptions) -> Result<bool, Error> {
@@ -51,7 +51,7 @@ pub(super) async fn run(
     request: &Request,
     op: &Operation,
 ) -> Result<Response, Error> {
-    let tuning = resolve.shared().options.explain;
+    let tuning = resolve.state().options.explain;
     if !tuning.enabled {
         return Err(Error::api(
             "miroir_not_supported",
@@ -93,7 +93,7 @@ pub(super) async fn run(
 }
 
 /// The request as it would have come without the wish to have it explained.
-fn original(request: &Request, op: &Operation) -> Arc<Original> {
+fn original(request: &Request, op: &Operation) -> Arc<ClientRequest> {
     let plain = match op {
         Operation::Search { search, .. } => {
             let with_rules = search.body.as_ref().map(|body| rewritten(&request.original, body));
@@ -102,7 +102,7 @@ fn original(request: &Request, op: &Operation) -> Arc<Original> {
         _ => Arc::clone(&request.original),
     };
     let path = if matches!(op, Operation::MultiSearch(_)) { "/multi-search" } else { "/search" };
-    Arc::new(Original { path: path.to_owned(), query: None, ..Original::clone(&plain) })
+    Arc::new(ClientRequest { path: path.to_owned(), query: None, ..ClientRequest::clone(&plain) })
 }
 
 /// What is shown of what was noted.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use miroir_api::IndexUid;
-use miroir_core::hints::Hints;
 use miroir_store::IndexEntry;
 use tower::ServiceExt;
 
@@ -41,7 +40,7 @@ impl fmt::Debug for Entries {
 #[derive(Clone, Debug)]
 pub(super) struct Handle {
     pub(super) indexes: index::BoxService,
-    pub(super) shared: Arc<ClusterState>,
+    pub(super) state: Arc<ClusterState>,
     pub(super) control: BoxService,
     pub(super) plane: Arc<dyn ControlPlane>,
     pub(super) entries: Entries,
@@ -71,19 +70,19 @@ impl Handle {
         union: index::Union,
     ) -> Result<Response, Error> {
         let uid = IndexUid::new(name).ok();
-        let entry = uid.and_then(|uid| self.shared.catalog.get(&uid));
+        let entry = uid.and_then(|uid| self.state.catalog.get(&uid));
         let entry = entry.ok_or_else(|| Error::index_not_found(name))?;
         self.index(request, entry, index::Operation::Union(Arc::new(union))).await
     }
 
     /// What all stages share.
-    pub(super) fn shared(&self) -> &Arc<ClusterState> {
-        &self.shared
+    pub(super) fn state(&self) -> &Arc<ClusterState> {
+        &self.state
     }
 
     /// What a node says of the request as it came, under another prefix.
     pub(super) async fn refusal(&self, request: &Request, prefix: &str) -> Error {
-        refusal(&self.shared.nodes, request, prefix).await
+        refusal(&self.state.nodes, request, prefix).await
     }
 
     /// Asks the index stage, with the catalogue and the topology as they are now.
@@ -93,15 +92,14 @@ impl Handle {
         entry: Arc<IndexEntry>,
         op: index::Operation,
     ) -> Result<Response, Error> {
-        let inner = index::Request {
+        let inner = index::Request::new(
             op,
-            original: Arc::clone(&request.original),
-            index: entry,
-            topology: self.shared.membership.topology(),
-            stale: self.shared.staleness.load(),
-            hints: Hints::default(),
-            cx: request.cx.clone(),
-        };
+            Arc::clone(&request.original),
+            entry,
+            self.state.membership.topology(),
+            self.state.staleness.load(),
+            request.cx.clone(),
+        );
         let answer = self.indexes.clone().oneshot(inner).await?;
         Ok(Response { status: answer.status, body: answer.body, meta: answer.meta })
     }

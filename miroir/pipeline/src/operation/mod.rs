@@ -11,7 +11,7 @@ mod handle;
 mod multi;
 mod refusal;
 mod resolve;
-mod rules;
+mod token_filters;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ use crate::context::Context;
 use crate::effect::Effect;
 use crate::index::Method;
 use crate::meta::Meta;
-use crate::query::{FetchOne, List, Original, RawObject, Search, SearchKind};
+use crate::query::{ClientRequest, FetchOne, List, RawObject, Search, SearchKind};
 use crate::stage::Stage;
 use miroir_store::TaskQuery;
 
@@ -61,50 +61,50 @@ pub enum PayloadFormat {
 pub enum Write {
     /// Add documents.
     Add {
-        /// How.
+        /// Whether documents are replaced or their fields merged.
         method: Method,
-        /// In which format; `None` when the content type is missing or wrong.
+        /// Format of the body; `None` when the content type is missing or wrong.
         format: Option<PayloadFormat>,
     },
-    /// Delete one document.
+    /// Delete the document with this id, decoded from the path.
     DeleteOne(String),
-    /// Delete by ids.
+    /// Delete by ids; the body is a JSON array of them.
     DeleteBatch,
-    /// Delete by filter.
+    /// Delete by filter; the body is an object with `filter`.
     DeleteFilter,
     /// Delete all documents.
     Clear,
-    /// Edit documents by function.
+    /// Edit by function; the body has `function`, `context` and `filter`.
     Edit,
 }
 
 /// What is done to indexes as such.
 #[derive(Clone, Debug)]
 pub enum IndexOp {
-    /// Create one.
+    /// Create the index that the body names by `uid`.
     Create,
-    /// List them.
+    /// List indexes, a page by `offset` and `limit`.
     List,
-    /// Show one.
+    /// Show the index of this name.
     Get(String),
-    /// Change primary key or name.
+    /// Change primary key or name of the index of this name, as the body says.
     Update(String),
-    /// Delete one.
+    /// Delete the index of this name.
     Delete(String),
-    /// Count its documents.
+    /// Count documents, bytes and fields of the index of this name.
     Stats(String),
-    /// List its fields.
+    /// List the fields of the index of this name, filtered as the body says.
     Fields(String),
-    /// Compact it on all nodes.
+    /// Compact the index of this name on all nodes.
     Compact(String),
-    /// Swap names.
+    /// Exchange names of pairs of indexes, all or nothing; the body has the pairs.
     Swap,
 }
 
 /// What is done to settings.
 #[derive(Clone, Debug)]
 pub struct SettingsOp {
-    /// Whose.
+    /// Name of the index, as the client wrote it.
     pub index: String,
     /// Which setting, as in the path; `None`: all.
     pub setting: Option<&'static str>,
@@ -115,11 +115,11 @@ pub struct SettingsOp {
 /// What is done to tasks.
 #[derive(Clone, Debug)]
 pub enum TaskOp {
-    /// Show one.
+    /// Show the task with this uid, as it stands in the path.
     Get(String),
     /// List some. `None`: the parameters could not be read; a node says why.
     List(Option<Box<TaskQuery>>),
-    /// The payload of one.
+    /// The payload of the task with this uid.
     Documents(String),
     /// Cancel those chosen, with whether any filter was given. `None` as in [`TaskOp::List`].
     Cancel(Option<Box<(TaskQuery, bool)>>),
@@ -127,7 +127,7 @@ pub enum TaskOp {
     Delete(Option<Box<(TaskQuery, bool)>>),
     /// List batches. `None` as in [`TaskOp::List`].
     Batches(Option<Box<TaskQuery>>),
-    /// Show one batch.
+    /// Show the batch with this uid, as it stands in the path.
     Batch(String),
 }
 
@@ -136,11 +136,11 @@ pub enum TaskOp {
 pub enum RuleOp {
     /// `POST /dynamic-search-rules`.
     List,
-    /// `GET`.
+    /// `GET /dynamic-search-rules/{uid}`.
     Get(String),
-    /// `PATCH`: made if there is none.
+    /// `PATCH /dynamic-search-rules/{uid}`: makes the rule if there is none.
     Update(String),
-    /// `DELETE`.
+    /// `DELETE /dynamic-search-rules/{uid}`.
     Delete(String),
     /// `DELETE /dynamic-search-rules`.
     Clear,
@@ -149,30 +149,30 @@ pub enum RuleOp {
 /// What is done to webhooks.
 #[derive(Clone, Debug)]
 pub enum WebhookOp {
-    /// List them.
+    /// `GET /webhooks`.
     List,
-    /// Make one.
+    /// `POST /webhooks`.
     Create,
-    /// Show one.
+    /// `GET /webhooks/{uuid}`.
     Get(String),
-    /// Change one.
+    /// `PATCH /webhooks/{uuid}`.
     Update(String),
-    /// Delete one.
+    /// `DELETE /webhooks/{uuid}`.
     Delete(String),
 }
 
 /// What is done to API keys. A key is named by its uid or by itself.
 #[derive(Clone, Debug)]
 pub enum KeyOp {
-    /// List them.
+    /// `GET /keys`, newest first.
     List,
-    /// Make one.
+    /// `POST /keys`.
     Create,
-    /// Show one.
+    /// `GET /keys/{uid or key}`.
     Get(String),
-    /// Change what one is called.
+    /// `PATCH /keys/{uid or key}`: changes name and description.
     Update(String),
-    /// Delete one.
+    /// `DELETE /keys/{uid or key}`.
     Delete(String),
 }
 
@@ -187,11 +187,11 @@ pub enum SystemOp {
     Version,
     /// `GET /stats`.
     Stats,
-    /// Experimental features.
+    /// `GET` or `PATCH /experimental-features`.
     Features(Effect),
-    /// Webhooks.
+    /// A request to `/webhooks`.
     Webhook(WebhookOp),
-    /// Search rules.
+    /// A request to `/dynamic-search-rules`.
     Rule(RuleOp),
     /// `POST /dumps`.
     Dump,
@@ -213,9 +213,9 @@ pub enum SystemOp {
 pub enum Operation {
     /// A ranked read.
     Search {
-        /// Of which index.
+        /// Name of the index, as the client wrote it: an alias, or none that there is.
         index: String,
-        /// What.
+        /// Which kind of search, and its parameters.
         search: Arc<Search>,
     },
     /// Several ranked reads at once.
@@ -224,32 +224,32 @@ pub enum Operation {
     Explain(Box<Operation>),
     /// One document.
     FetchOne {
-        /// Of which index.
+        /// Name of the index, as the client wrote it.
         index: String,
-        /// Which.
+        /// Its id, and which fields are shown.
         fetch: Arc<FetchOne>,
     },
     /// A list of documents.
     List {
-        /// Of which index.
+        /// Name of the index, as the client wrote it.
         index: String,
-        /// Which.
+        /// Filter, page and fields.
         list: Arc<List>,
     },
     /// A write to documents.
     Write {
-        /// To which index.
+        /// Name of the index, as the client wrote it; it may be made by the write.
         index: String,
-        /// What.
+        /// What is done; the documents are in the body of [`Request::original`].
         write: Write,
     },
-    /// Indexes as such.
+    /// A request about indexes, not about what is in them.
     Index(IndexOp),
-    /// Settings.
+    /// Reads or changes settings of one index.
     Settings(SettingsOp),
-    /// Tasks.
+    /// Reads, cancels or deletes tasks and batches.
     Task(TaskOp),
-    /// API keys.
+    /// A request to `/keys`.
     Key(KeyOp),
     /// Everything else.
     System(SystemOp),
@@ -339,25 +339,26 @@ impl Operation {
 
 /// A request of the operation stage.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request {
-    /// What was asked.
+    /// What the client asks for, indexes under the names it gave.
     pub op: Operation,
     /// Meilisearch's names of the actions a key must hold for it; none: no key is needed.
     pub actions: Actions,
-    /// The request as it came.
-    pub original: Arc<Original>,
-    /// On whose behalf.
+    /// The request as it came, shown to a node where a node has to judge it.
+    pub original: Arc<ClientRequest>,
+    /// Who asks, until when, and what layers know of it.
     pub cx: Context,
 }
 
 /// An answer of the operation stage.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// Status.
+    /// HTTP status.
     pub status: StatusCode,
-    /// JSON; empty for none.
+    /// A JSON value; empty where the answer has no body.
     pub body: Bytes,
-    /// How it came about.
+    /// What the headers of the answer say: missing shards, versions, uids.
     pub meta: Meta,
 }
 
@@ -375,13 +376,31 @@ impl Response {
 }
 
 impl Request {
+    /// A request that asks for `op` on behalf of the principal in `cx`, who needs a key with one of
+    /// `actions`. `original` is what nodes are shown when they have to judge it.
+    pub fn new(
+        op: Operation,
+        actions: Actions,
+        original: impl Into<Arc<ClientRequest>>,
+        cx: Context,
+    ) -> Self {
+        Self { op, actions, original: original.into(), cx }
+    }
+
+    /// The same request as if the client had sent `original`.
+    #[must_use]
+    pub fn with_original(mut self, original: impl Into<Arc<ClientRequest>>) -> Self {
+        self.original = original.into();
+        self
+    }
+
     /// A search of an index, as `POST /indexes/{index}/search` with this body: the parameters of
     /// Meilisearch's search, a JSON object. It has ten seconds and no principal: set
     /// [`Context::principal`] where keys are judged, and the rest of [`Request::cx`] as needed.
     pub fn search(index: impl Into<String>, body: &serde_json::Value) -> Self {
         let text = body.to_string();
         let search = Search { body: RawObject::parse(text.as_bytes()), ..Search::default() };
-        let original = Original {
+        let original = ClientRequest {
             method: http::Method::POST,
             path: "/search".to_owned(),
             query: None,

@@ -8,7 +8,7 @@ use crate::node_errors::{self, placeholder};
 /// What a node says of the request as it came, under another prefix. An internal error if the node
 /// has no complaint.
 pub async fn refusal(nodes: &Nodes, request: &Request, prefix: &str) -> Error {
-    let mut call = request.original.replay(prefix);
+    let mut call = request.original.to_node_call(prefix);
     let mangled = node_errors::hide(&mut call);
     let shape = placeholder();
     match nodes.call_any(&call, &request.cx).await {

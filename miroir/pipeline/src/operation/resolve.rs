@@ -16,7 +16,7 @@ use super::{
 use crate::cluster::ClusterState;
 use crate::error::{Error, ErrorKind};
 use crate::index::{self, Deletion};
-use crate::query::{Original, RawObject};
+use crate::query::{ClientRequest, RawObject};
 use miroir_core::documents::{self, Format};
 
 /// An index that never exists: nodes judge the body of a write to it without effect.
@@ -33,7 +33,7 @@ impl Resolve {
     /// one index's documents, and `plane` what writes to documents ask of it; usually the same.
     pub fn new(
         indexes: index::BoxService,
-        shared: Arc<ClusterState>,
+        state: Arc<ClusterState>,
         control: BoxService,
         plane: Arc<dyn ControlPlane>,
     ) -> Self {
@@ -42,11 +42,11 @@ impl Resolve {
             joined: |handle, request| Box::pin(Self(handle).joined(request)),
             named: |handle, request| Box::pin(Self(handle).named(request)),
         };
-        Self(Handle { indexes, shared, control, plane, entries })
+        Self(Handle { indexes, state, control, plane, entries })
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {
-        let leadership = &self.0.shared.leadership;
+        let leadership = &self.0.state.leadership;
         if request.changes() {
             // Before it looks: a term that ends meanwhile waits for this one to notice.
             let guard = leadership.begin_change();
@@ -62,10 +62,10 @@ impl Resolve {
             return self.joined(request).await;
         }
         leadership.ensure_fresh()?;
-        let shared = Arc::clone(&self.0.shared);
+        let state = Arc::clone(&self.0.state);
         let answer = self.joined(request).await?;
         // What it was read by may have been out of date by then.
-        shared.leadership.ensure_fresh()?;
+        state.leadership.ensure_fresh()?;
         Ok(answer)
     }
 
@@ -91,7 +91,7 @@ impl Resolve {
             Operation::Explain(op) => return explain::run(&self.0, &request, op).await,
             _ => return self.0.control.oneshot(request).await,
         };
-        let Some(entry) = IndexUid::new(name).ok().and_then(|uid| self.0.shared.catalog.get(&uid))
+        let Some(entry) = IndexUid::new(name).ok().and_then(|uid| self.0.state.catalog.get(&uid))
         else {
             // A node says it best, and in the right order of complaints.
             let error = self.0.refusal(&request, &crate::query::index_path(name)).await;
@@ -106,9 +106,9 @@ impl Resolve {
     /// What a node says of this write's parameters and content type. The empty body makes sure
     /// that no node takes it.
     async fn refused_parameters(&self, request: &Request) -> Error {
-        let mut original = Original::clone(&request.original);
+        let mut original = ClientRequest::clone(&request.original);
         original.body = Bytes::new();
-        let request = Request { original: Arc::new(original), ..request.clone() };
+        let request = request.clone().with_original(original);
         self.0.refusal(&request, NOWHERE).await
     }
 
@@ -188,7 +188,7 @@ impl Resolve {
                 let function = object.read("function").map_err(unread)?.unwrap_or_default();
                 let context = object.read("context").map_err(unread)?.unwrap_or_default();
                 let filter = object.read("filter").map_err(unread)?;
-                index::Write::Edit(Arc::new(index::Edition { function, context, filter }))
+                index::Write::Edit(Arc::new(index::EditByFunction { function, context, filter }))
             }
             Write::DeleteFilter => {
                 let object = RawObject::parse(body).filter(|_| request.original.is_json());
@@ -203,7 +203,7 @@ impl Resolve {
         };
         // The index may be deleted while the write waits for its turn: then it is looked up again.
         for _ in 0..WRITE_LOOKUPS {
-            let entry = match self.0.shared.catalog.get(&uid) {
+            let entry = match self.0.state.catalog.get(&uid) {
                 Some(entry) => entry,
                 None if creates && !request.cx.scope.may_create(name) => {
                     let missing = MissingIndex::write(name, &write, parameters.custom_metadata);
@@ -216,7 +216,7 @@ impl Resolve {
             let op = index::Operation::Write { write, custom_metadata };
             match self.0.index(request, Arc::clone(&entry), op).await {
                 Err(error)
-                    if error.is_missing_index() && !self.0.shared.catalog.is_listed(&entry) => {}
+                    if error.is_missing_index() && !self.0.state.catalog.is_listed(&entry) => {}
                 answer => return answer,
             }
         }

@@ -13,22 +13,22 @@ use crate::node::Call;
 
 /// A request as it came, relative to its index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Original {
-    /// Method.
+pub struct ClientRequest {
+    /// HTTP method.
     pub method: http::Method,
     /// What follows `/indexes/{uid}`, or the whole path where there is no index.
     pub path: String,
     /// Query string, without `?`.
     pub query: Option<String>,
-    /// Body.
+    /// The body as it came, decompressed; empty for none.
     pub body: Bytes,
-    /// `Content-Type`.
+    /// `Content-Type` with its parameters, as it came.
     pub content_type: Option<String>,
     /// Whether the client asked for the `metadata` object.
     pub metadata: bool,
 }
 
-impl Original {
+impl ClientRequest {
     /// Whether the body is declared as JSON, whatever its parameters, as long as they are some.
     pub fn is_json(&self) -> bool {
         self.content_type.as_deref().is_some_and(|text| {
@@ -40,7 +40,7 @@ impl Original {
     }
 
     /// The request to a node that stands for this one, for the node's own words about it.
-    pub fn replay(&self, prefix: &str) -> Call {
+    pub fn to_node_call(&self, prefix: &str) -> Call {
         let mut path = format!("{prefix}{}", self.path);
         if let Some(query) = &self.query {
             path.push('?');
@@ -57,7 +57,7 @@ impl Original {
 /// Which of the ranked reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SearchKind {
-    /// Hits.
+    /// Documents that match (`/search`).
     #[default]
     Hits,
     /// Values of one facet (`/facet-search`).
@@ -72,7 +72,7 @@ pub enum SearchKind {
 /// A ranked read.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
-    /// Which.
+    /// What is searched for.
     pub kind: SearchKind,
     /// The query in its `POST` form. `None`: the request could not be read; a node says why.
     pub body: Option<RawObject>,

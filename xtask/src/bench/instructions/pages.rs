@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_questions_are_alike() {
+    fn every_question_is_different() {
         let all: HashSet<String> = (0..QUESTIONS).map(words).collect();
         assert_eq!(all.len(), QUESTIONS);
         assert!(all.iter().all(|words| words.split(' ').count() == WORDS as usize));

@@ -78,9 +78,13 @@ const ROWS: &[(&str, Part)] = &[
     ("*::merge::details::", Part::PageDecode),
     ("*::merge::scan::", Part::PageDecode),
     ("*::merge::", Part::Merge),
+    ("*::merge::render::", Part::Render),
+    ("*::merge::response::", Part::Render),
+    ("*::http::respond::", Part::Render),
+    ("*::index::scatter::search::project::", Part::Render),
+    // What these modules were called before, for servers built then (`--server`).
     ("*::merge::write::", Part::Render),
     ("*::merge::pages::", Part::Render),
-    ("*::http::respond::", Part::Render),
     ("*::index::scatter::search::present::", Part::Render),
     ("mi_", Part::Allocator),
     ("_mi_", Part::Allocator),
@@ -277,7 +281,7 @@ mod tests {
         for (name, part) in [
             ("miroir::merge::page::Page::decode", Some(Part::PageDecode)),
             ("miroir_core::merge::page::Page::decode", Some(Part::PageDecode)),
-            ("miroir::merge::pages::write_search", Some(Part::Render)),
+            ("miroir_core::merge::response::write_search", Some(Part::Render)),
             ("core::ptr::drop_in_place<miroir::node::client::Client>", Some(Part::LeafCall)),
             ("<miroir::http::decode::Decode as miroir::node::Call>::call", Some(Part::Decode)),
             ("<serde_json::Map as my_miroir::node::Call>::call", None),

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_ranges_and_paths() {
+    fn numbers_ranges_and_paths_are_told_apart() {
         assert_eq!(read("1.5 0xff_u8 1..2 a::b 3.max(4)"), "# # # . . # a :: b # . max ( # )");
         assert_eq!(read("r#use r#type"), "r#use r#type");
     }

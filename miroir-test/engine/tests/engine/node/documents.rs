@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{KEY, ids, movies, node};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn documents_life_cycle() {
+async fn documents_are_added_changed_and_deleted() {
     let (node, http) = node().await;
     let task =
         http.succeed("POST", "/indexes", json!({ "uid": "movies", "primaryKey": "id" })).await;
@@ -80,7 +80,7 @@ async fn documents_life_cycle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_payload_formats() {
+async fn ndjson_and_csv_are_read() {
     let (node, http) = node().await;
     let csv = b"id:number;title;seen:boolean\n1;Carol;true\n2;;false\n".to_vec();
     let (status, summary) =
@@ -117,7 +117,7 @@ async fn other_payload_formats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sorted_fetches() {
+async fn documents_are_fetched_in_the_asked_order() {
     let (node, http) = node().await;
     http.succeed("PUT", "/indexes/f/settings/sortable-attributes", json!(["n", "_geo"])).await;
     let documents = json!([

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{ids, movies, node};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn searches() {
+async fn searches_rank_filter_sort_and_page() {
     let (node, http) = node().await;
     let settings =
         json!({ "filterableAttributes": ["genre", "year"], "sortableAttributes": ["year"] });
@@ -104,7 +104,7 @@ async fn searches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn vector_searches() {
+async fn vectors_are_searched_and_shown() {
     let (node, http) = node().await;
     let settings = json!({ "embedders": { "e": { "source": "userProvided", "dimensions": 2 } } });
     http.succeed("PATCH", "/indexes/v/settings", settings).await;
@@ -145,7 +145,7 @@ async fn vector_searches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn facet_searches() {
+async fn facet_values_are_searched() {
     let (node, http) = node().await;
     http.succeed("PUT", "/indexes/m/settings/filterable-attributes", json!(["genre"])).await;
     http.succeed("POST", "/indexes/m/documents", movies()).await;

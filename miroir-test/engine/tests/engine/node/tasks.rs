@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Http, TempDir, node};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failing_tasks() {
+async fn tasks_fail_with_the_codes_of_a_node() {
     let (node, http) = node().await;
     let fails = async |method: &str, path: &str, body: Value, code: &str| {
         let task = http.write(method, path, body).await;

@@ -26,13 +26,13 @@ const AT_ONCE: u64 = 10 * PAGE as u64;
 
 /// A readable replica of the shard, other than this one, that missed nothing.
 pub(crate) fn peer_of(
-    shared: &ClusterState,
+    state: &ClusterState,
     entry: &IndexEntry,
     node: &NodeId,
     shard: ShardId,
 ) -> Result<NodeId, Error> {
-    let topology = shared.membership.topology();
-    let stale = shared.staleness.load();
+    let topology = state.membership.topology();
+    let stale = state.staleness.load();
     let placement = topology.placement(entry.shards);
     placement
         .write_targets(shard)
@@ -41,7 +41,7 @@ pub(crate) fn peer_of(
             *id != node
                 && topology.node(id).is_some_and(|n| n.status.is_readable())
                 && stale.is_authority(&entry.physical, id, shard)
-                && !shared.nodes.scores.is_open(id)
+                && !state.nodes.scores.is_open(id)
         })
         .cloned()
         .ok_or_else(|| Error::node(node, NodeFailure::NoPeer))
@@ -56,29 +56,29 @@ fn at_once(documents: u64, owned: usize) -> usize {
 /// Which shards are copied with this one: those that the same peer has, as many as fit into one
 /// copy. `others` are shards that the node needs as well.
 pub(crate) async fn portion(
-    shared: &ClusterState,
+    state: &ClusterState,
     entry: &IndexEntry,
     node: &NodeId,
     shard: ShardId,
     others: &ShardSet,
 ) -> Result<(NodeId, ShardSet), Error> {
-    let peer = peer_of(shared, entry, node, shard)?;
+    let peer = peer_of(state, entry, node, shard)?;
     let path = format!("/indexes/{}/stats", entry.physical);
-    let body = shared.nodes.call(&peer, &Call::get("stats_get", path), &cx()).await?;
+    let body = state.nodes.call(&peer, &Call::get("stats_get", path), &cx()).await?;
     let stats: Value = Call::parse(&peer, &body)?;
     let documents = stats["numberOfDocuments"].as_u64().unwrap_or(u64::MAX);
-    let owned = shared.membership.topology().placement(entry.shards).owned_by(&peer).len();
+    let owned = state.membership.topology().placement(entry.shards).owned_by(&peer).len();
     let more = others
         .iter()
         .filter(|other| *other != shard)
-        .filter(|other| peer_of(shared, entry, node, *other).is_ok_and(|p| p == peer));
+        .filter(|other| peer_of(state, entry, node, *other).is_ok_and(|p| p == peer));
     let all = std::iter::once(shard).chain(more.take(at_once(documents, owned) - 1));
     Ok((peer.clone(), ShardSet::from_iter(all, entry.shards)))
 }
 
 /// One page of the documents that a node has in some shards.
 async fn page_of(
-    shared: &ClusterState,
+    state: &ClusterState,
     entry: &IndexEntry,
     node: &NodeId,
     shards: &ShardSet,
@@ -99,10 +99,8 @@ async fn page_of(
     }
     let path = format!("/indexes/{}/documents/fetch", entry.physical);
     let call = Call::read(Method::POST, "documents_fetch", path).json(body.to_string());
-    let body = shared
-        .nodes
-        .call_within(node, &call, &cx(), shared.options.scatter.node_timeout * 6)
-        .await?;
+    let body =
+        state.nodes.call_within(node, &call, &cx(), state.options.scatter.node_timeout * 6).await?;
     Ok(Call::parse::<Listing>(node, &body)?.results)
 }
 
@@ -124,7 +122,7 @@ fn id_of(node: &NodeId, document: &RawValue, key: &str) -> Result<String, Error>
 /// is deleted: a read that chose this node before it missed anything may still be under way, and
 /// must not find the shard empty.
 pub(crate) async fn copy(
-    shared: &Arc<ClusterState>,
+    state: &Arc<ClusterState>,
     entry: &Arc<IndexEntry>,
     node: &NodeId,
     peer: &NodeId,
@@ -132,8 +130,8 @@ pub(crate) async fn copy(
 ) -> Result<(), Error> {
     // What the peer has not worked off yet is not in what it shows; what the node has not could
     // come after the copy.
-    idle_for(shared, peer, &entry.physical).await?;
-    idle_for(shared, node, &entry.physical).await?;
+    idle_for(state, peer, &entry.physical).await?;
+    idle_for(state, node, &entry.physical).await?;
     // Without a primary key nothing was ever written.
     let Some(key) = entry.primary_key.as_deref() else { return Ok(()) };
     let base = format!("/indexes/{}/documents", entry.physical);
@@ -141,7 +139,7 @@ pub(crate) async fn copy(
     let mut kept = BTreeSet::new();
     let mut offset = 0;
     loop {
-        let documents = page_of(shared, entry, peer, shards, offset, false).await?;
+        let documents = page_of(state, entry, peer, shards, offset, false).await?;
         if documents.is_empty() {
             break;
         }
@@ -158,7 +156,7 @@ pub(crate) async fn copy(
         payload.push(b']');
         let add = Call::change(Method::POST, "documents_post", format!("{base}{query}"))
             .json(Bytes::from(payload));
-        if perform(shared, node, &add).await? != TaskStatus::Succeeded {
+        if perform(state, node, &add).await? != TaskStatus::Succeeded {
             return Err(Error::node(node, NodeFailure::RepairRefused));
         }
         if documents.len() < PAGE {
@@ -168,7 +166,7 @@ pub(crate) async fn copy(
     let mut surplus = Vec::new();
     let mut offset = 0;
     loop {
-        let documents = page_of(shared, entry, node, shards, offset, true).await?;
+        let documents = page_of(state, entry, node, shards, offset, true).await?;
         offset += documents.len();
         for document in &documents {
             let id = id_of(node, document, key)?;
@@ -185,7 +183,7 @@ pub(crate) async fn copy(
     }
     let delete = Call::change(Method::POST, "documents_delete", format!("{base}/delete-batch"))
         .json(serde_json::to_vec(&surplus).map_err(Error::internal)?);
-    if perform(shared, node, &delete).await? != TaskStatus::Succeeded {
+    if perform(state, node, &delete).await? != TaskStatus::Succeeded {
         return Err(Error::node(node, NodeFailure::RepairRefused));
     }
     Ok(())

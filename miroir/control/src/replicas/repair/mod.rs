@@ -29,7 +29,7 @@ use crate::applied;
 use crate::node_setup::creation_calls;
 use crate::node_tasks::wait_for;
 use miroir_core::routing::ShardSet;
-use miroir_core::view::{Stale, StaleKind};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, NodeFailure};
@@ -45,38 +45,38 @@ fn cx() -> Context {
 }
 
 /// Repairs until cancelled.
-pub async fn run(shared: Arc<ClusterState>, stop: CancellationToken) {
+pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
     loop {
-        if let Err(error) = applied::features::apply(&shared).await {
+        if let Err(error) = applied::features::apply(&state).await {
             tracing::error!(%error, "experimental features could not be read");
         }
-        if let Err(error) = applied::search_rules::apply(&shared).await {
+        if let Err(error) = applied::search_rules::apply(&state).await {
             tracing::error!(%error, "search rules could not be read");
         }
-        let rows: Vec<Stale> = shared.staleness.load().rows().cloned().collect();
+        let rows: Vec<StaleReplica> = state.staleness.load().rows().cloned().collect();
         if !rows.is_empty() {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = round(&shared, rows) => {}
+                () = round(&state, rows) => {}
             }
         }
         // The pause also catches a miss that was noted between the look and the wait.
         tokio::select! {
             () = stop.cancelled() => return,
-            () = shared.signals.repairs.notified() => {}
+            () = state.signals.repairs.notified() => {}
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
 }
 
 /// Works on every row whose node is well. Failures are logged and tried again in the next round.
-pub async fn round(shared: &Arc<ClusterState>, rows: Vec<Stale>) {
+pub async fn round(state: &Arc<ClusterState>, rows: Vec<StaleReplica>) {
     for row in rows {
-        let topology = shared.membership.topology();
-        if !topology.node(&row.node).is_some_and(|node| shared.nodes.is_available(node)) {
+        let topology = state.membership.topology();
+        if !topology.node(&row.node).is_some_and(|node| state.nodes.is_available(node)) {
             continue;
         }
-        match repair(shared, &row).await {
+        match repair(state, &row).await {
             Ok(0) => {}
             Ok(rows) => {
                 metrics::counter!("miroir_repairs_total", "kind" => label(row.kind))
@@ -90,47 +90,47 @@ pub async fn round(shared: &Arc<ClusterState>, rows: Vec<Stale>) {
     }
 }
 
-fn label(kind: StaleKind) -> &'static str {
+fn label(kind: CatchUp) -> &'static str {
     match kind {
-        StaleKind::Pending => "pending",
-        StaleKind::Shard => "shard",
-        StaleKind::Index => "index",
-        StaleKind::Deleted => "deleted",
+        CatchUp::Pending => "pending",
+        CatchUp::Shard => "shard",
+        CatchUp::Index => "index",
+        CatchUp::Deleted => "deleted",
     }
 }
 
 /// Repairs what a row is about, and other rows if that goes in one. Returns how many.
-async fn repair(shared: &Arc<ClusterState>, row: &Stale) -> Result<u64, Error> {
-    if row.kind == StaleKind::Pending {
-        if !idle(shared, &row.node, &row.index).await? {
+async fn repair(state: &Arc<ClusterState>, row: &StaleReplica) -> Result<u64, Error> {
+    if row.kind == CatchUp::Pending {
+        if !idle(state, &row.node, &row.index).await? {
             return Ok(0);
         }
-        return Ok(shared.staleness.clear(row.clone()).await?.into());
+        return Ok(state.staleness.clear(row.clone()).await?.into());
     }
-    let gate = shared.sequencer.exclusive(&row.index).await;
+    let gate = state.sequencer.exclusive(&row.index).await;
     // Looked up behind the gate: the index may have gone, or come back, meanwhile, and somebody
     // else may have repaired the row.
-    if !shared.staleness.load().rows().any(|now| now == row) {
+    if !state.staleness.load().rows().any(|now| now == row) {
         return Ok(0);
     }
-    let entry = shared.catalog.by_physical(&row.index);
+    let entry = state.catalog.by_physical(&row.index);
     let cleared = match (entry, row.kind, row.shard) {
         (None, _, _) => {
             // Whatever was missed, the index is gone: so must it be on the node.
             let call =
                 Call::change(Method::DELETE, "indexes_delete", format!("/indexes/{}", row.index));
-            perform(shared, &row.node, &call).await?;
-            shared.staleness.clear(row.clone()).await?.into()
+            perform(state, &row.node, &call).await?;
+            state.staleness.clear(row.clone()).await?.into()
         }
-        (Some(entry), StaleKind::Shard, Some(shard)) => {
-            copy_shards(shared, &entry, row, shard).await?
+        (Some(entry), CatchUp::Shard, Some(shard)) => {
+            copy_shards(state, &entry, row, shard).await?
         }
-        (Some(entry), StaleKind::Shard, None) => {
-            let settings = settings_of_peer(shared, &entry, &row.node).await?;
-            copy_settings(shared, &entry, &row.node, &settings).await?;
-            shared.staleness.clear(row.clone()).await?.into()
+        (Some(entry), CatchUp::Shard, None) => {
+            let settings = settings_of_peer(state, &entry, &row.node).await?;
+            copy_settings(state, &entry, &row.node, &settings).await?;
+            state.staleness.clear(row.clone()).await?.into()
         }
-        (Some(entry), _, _) => rebuild(shared, &entry, row).await?,
+        (Some(entry), _, _) => rebuild(state, &entry, row).await?,
     };
     drop(gate);
     Ok(cleared)
@@ -138,86 +138,86 @@ async fn repair(shared: &Arc<ClusterState>, row: &Stale) -> Result<u64, Error> {
 
 /// Copies a shard and others the node needs. The caller holds back writes to the index.
 async fn copy_shards(
-    shared: &Arc<ClusterState>,
+    state: &Arc<ClusterState>,
     entry: &Arc<IndexEntry>,
-    row: &Stale,
+    row: &StaleReplica,
     shard: ShardId,
 ) -> Result<u64, Error> {
-    let rows: Vec<Stale> = shared
+    let rows: Vec<StaleReplica> = state
         .staleness
         .load()
         .rows()
-        .filter(|r| r.node == row.node && r.index == row.index && r.kind == StaleKind::Shard)
+        .filter(|r| r.node == row.node && r.index == row.index && r.kind == CatchUp::Shard)
         .cloned()
         .collect();
     let needed = ShardSet::from_iter(rows.iter().filter_map(|row| row.shard), entry.shards);
-    let (peer, some) = copy::portion(shared, entry, &row.node, shard, &needed).await?;
-    copy::copy(shared, entry, &row.node, &peer, &some).await?;
+    let (peer, some) = copy::portion(state, entry, &row.node, shard, &needed).await?;
+    copy::copy(state, entry, &row.node, &peer, &some).await?;
     let mut cleared = 0;
     for row in rows.into_iter().filter(|row| row.shard.is_some_and(|s| some.contains(s))) {
-        cleared += u64::from(shared.staleness.clear(row).await?);
+        cleared += u64::from(state.staleness.clear(row).await?);
     }
     Ok(cleared)
 }
 
 /// The settings of a node that missed nothing about them, with its queue worked off.
 async fn settings_of_peer(
-    shared: &ClusterState,
+    state: &ClusterState,
     entry: &IndexEntry,
     node: &NodeId,
 ) -> Result<Value, Error> {
-    let topology = shared.membership.topology();
-    let stale = shared.staleness.load();
+    let topology = state.membership.topology();
+    let stale = state.staleness.load();
     let peer = topology
         .nodes()
         .find(|n| {
             n.id != *node && n.status.is_readable() && !stale.misses_index(&entry.physical, &n.id)
         })
         .ok_or_else(|| Error::node(node, NodeFailure::NoPeer))?;
-    idle_for(shared, &peer.id, &entry.physical).await?;
+    idle_for(state, &peer.id, &entry.physical).await?;
     let path = format!("/indexes/{}/settings", entry.physical);
-    let body = shared.nodes.call(&peer.id, &Call::get("settings_get", path), &cx()).await?;
+    let body = state.nodes.call(&peer.id, &Call::get("settings_get", path), &cx()).await?;
     Call::parse(&peer.id, &body)
 }
 
 async fn copy_settings(
-    shared: &ClusterState,
+    state: &ClusterState,
     entry: &IndexEntry,
     node: &NodeId,
     settings: &Value,
 ) -> Result<(), Error> {
     let path = format!("/indexes/{}/settings", entry.physical);
     let call = Call::change(Method::PATCH, "settings_patch", path).json(settings.to_string());
-    if perform(shared, node, &call).await? != TaskStatus::Succeeded {
+    if perform(state, node, &call).await? != TaskStatus::Succeeded {
         return Err(Error::node(node, NodeFailure::RepairRefused));
     }
-    shared.stores.settings_versions.set(&entry.physical, node, entry.settings_version).await?;
+    state.stores.settings_versions.set(&entry.physical, node, entry.settings_version).await?;
     Ok(())
 }
 
 /// The caller holds back writes to the index.
 async fn rebuild(
-    shared: &Arc<ClusterState>,
+    state: &Arc<ClusterState>,
     entry: &Arc<IndexEntry>,
-    row: &Stale,
+    row: &StaleReplica,
 ) -> Result<u64, Error> {
-    let topology = shared.membership.topology();
+    let topology = state.membership.topology();
     let placement = topology.placement(entry.shards);
     // Nothing is deleted before it is sure that it can be copied back.
     let owned = placement.owned_by(&row.node);
     for shard in owned.iter() {
-        copy::peer_of(shared, entry, &row.node, shard)?;
+        copy::peer_of(state, entry, &row.node, shard)?;
     }
-    let settings = settings_of_peer(shared, entry, &row.node).await?;
-    if row.kind == StaleKind::Deleted {
+    let settings = settings_of_peer(state, entry, &row.node).await?;
+    if row.kind == CatchUp::Deleted {
         // What it has is another index of the same name.
         let path = format!("/indexes/{}", entry.physical);
         let delete = Call::change(Method::DELETE, "indexes_delete", path);
-        perform(shared, &row.node, &delete).await?;
+        perform(state, &row.node, &delete).await?;
     }
     let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &settings);
     for (at, call) in calls.iter().enumerate() {
-        let status = perform(shared, &row.node, call).await?;
+        let status = perform(state, &row.node, call).await?;
         // The first makes the index, and fails where there is one.
         if status != TaskStatus::Succeeded && at > 0 {
             return Err(Error::node(&row.node, NodeFailure::RepairRefused));
@@ -227,12 +227,12 @@ async fn rebuild(
     loop {
         let first = rest.iter().next();
         let Some(shard) = first else { break };
-        let (peer, some) = copy::portion(shared, entry, &row.node, shard, &rest).await?;
-        copy::copy(shared, entry, &row.node, &peer, &some).await?;
+        let (peer, some) = copy::portion(state, entry, &row.node, shard, &rest).await?;
+        copy::copy(state, entry, &row.node, &peer, &some).await?;
         rest = rest.difference(&some);
     }
     let mut cleared = 0;
-    let rows: Vec<Stale> = shared
+    let rows: Vec<StaleReplica> = state
         .staleness
         .load()
         .rows()
@@ -240,36 +240,34 @@ async fn rebuild(
         .cloned()
         .collect();
     for other in rows {
-        cleared += u64::from(shared.staleness.clear(other).await?);
+        cleared += u64::from(state.staleness.clear(other).await?);
     }
-    shared.stores.settings_versions.set(&entry.physical, &row.node, entry.settings_version).await?;
+    state.stores.settings_versions.set(&entry.physical, &row.node, entry.settings_version).await?;
     Ok(cleared)
 }
 
 /// Sends a call that enqueues a task, and waits for the task.
-async fn perform(shared: &ClusterState, node: &NodeId, call: &Call) -> Result<TaskStatus, Error> {
-    let before = shared.membership.task_uids.highest(node);
-    let body = shared
-        .nodes
-        .call_within(node, call, &cx(), shared.options.scatter.node_timeout * 6)
-        .await?;
+async fn perform(state: &ClusterState, node: &NodeId, call: &Call) -> Result<TaskStatus, Error> {
+    let before = state.membership.task_uids.highest(node);
+    let body =
+        state.nodes.call_within(node, call, &cx(), state.options.scatter.node_timeout * 6).await?;
     let task: TaskRef = Call::parse(node, &body)?;
-    disk_loss::accept_task_uid(shared, node, before, task.task_uid).await?;
-    wait_for(shared, node, task.task_uid, PATIENCE).await
+    disk_loss::accept_task_uid(state, node, before, task.task_uid).await?;
+    wait_for(state, node, task.task_uid, PATIENCE).await
 }
 
 /// Whether a node has nothing left to do for an index.
-pub(crate) async fn idle(shared: &ClusterState, node: &NodeId, index: &str) -> Result<bool, Error> {
+pub(crate) async fn idle(state: &ClusterState, node: &NodeId, index: &str) -> Result<bool, Error> {
     let path = format!("/tasks?indexUids={index}&statuses=enqueued,processing&limit=1");
-    let body = shared.nodes.call(node, &Call::get("tasks_get", path), &cx()).await?;
+    let body = state.nodes.call(node, &Call::get("tasks_get", path), &cx()).await?;
     let page: Value = Call::parse(node, &body)?;
     Ok(page["results"].as_array().is_some_and(Vec::is_empty))
 }
 
-async fn idle_for(shared: &ClusterState, node: &NodeId, index: &str) -> Result<(), Error> {
+async fn idle_for(state: &ClusterState, node: &NodeId, index: &str) -> Result<(), Error> {
     let cx = cx();
     let mut pause = Duration::from_millis(5);
-    while !idle(shared, node, index).await? {
+    while !idle(state, node, index).await? {
         if cx.deadline.remaining().is_zero() {
             return Err(Error::node(node, NodeFailure::Timeout));
         }

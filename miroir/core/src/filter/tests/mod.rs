@@ -6,13 +6,13 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::documents::Letters;
+use crate::documents::IdCase;
 use crate::routing::{ShardSet, shard_of};
 
 const MOST: usize = 128;
 
 fn ids(literal: &str) -> Option<Vec<String>> {
-    let mut ids = Text(literal.to_owned()).ids(Letters::ANY, MOST)?;
+    let mut ids = Text(literal.to_owned()).ids(IdCase::ANY, MOST)?;
     ids.sort();
     ids.dedup();
     Some(ids)
@@ -84,32 +84,32 @@ fn what_may_stand_for_too_many_ids_is_left_alone() {
 #[test]
 fn spellings_that_no_id_has_are_left_out() {
     let (lower, upper) =
-        (Letters { lower: true, upper: false }, Letters { lower: false, upper: true });
+        (IdCase { lower: true, upper: false }, IdCase { lower: false, upper: true });
     let uuid = "7C9e6679-7425-40de-944b-e07fc1f90ae7";
-    for (literal, letters, found) in [
+    for (literal, id_case, found) in [
         (uuid, lower, Some(vec!["7c9e6679-7425-40de-944b-e07fc1f90ae7"])),
         (uuid, upper, Some(vec!["7C9E6679-7425-40DE-944B-E07FC1F90AE7"])),
-        (uuid, Letters::NONE, Some(vec![])),
-        (uuid, Letters::ANY, None),
-        ("12-3", Letters::NONE, Some(vec!["12-3"])),
-        ("12-3", Letters::ANY, Some(vec!["12-3"])),
+        (uuid, IdCase::NONE, Some(vec![])),
+        (uuid, IdCase::ANY, None),
+        ("12-3", IdCase::NONE, Some(vec!["12-3"])),
+        ("12-3", IdCase::ANY, Some(vec!["12-3"])),
         ("5e0", lower, Some(vec!["5e0", "5"])),
     ] {
         let found = found.map(|ids| ids.into_iter().map(str::to_owned).collect());
-        assert_eq!(Text(literal.to_owned()).ids(letters, MOST), found, "{literal} {letters:?}");
+        assert_eq!(Text(literal.to_owned()).ids(id_case, MOST), found, "{literal} {id_case:?}");
     }
 }
 
 fn keys(primary_key: &str, shards: u32) -> Keys<'_> {
-    Keys { primary_key: Some(primary_key), letters: Letters::ANY, shards }
+    Keys { primary_key: Some(primary_key), id_case: IdCase::ANY, shards }
 }
 
-fn shards(filter: &str) -> Result<ShardSet, Wide> {
+fn shards(filter: &str) -> Result<ShardSet, NotNarrowed> {
     narrow(Some(filter), &keys("id", 64), MOST).map(|narrowed| narrowed.shards)
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "compared with what may fail")]
-fn of(ids: &[&str]) -> Result<ShardSet, Wide> {
+fn of(ids: &[&str]) -> Result<ShardSet, NotNarrowed> {
     Ok(ShardSet::from_iter(ids.iter().map(|id| shard_of(id.as_bytes(), 64)), 64))
 }
 
@@ -158,52 +158,52 @@ fn filters_that_do_not_pin_the_key_say_why() {
     let many: Vec<String> = (0..=MOST).map(|id| id.to_string()).collect();
     let many = format!("\"id IN [{}]\"", many.join(","));
     for (filter, why) in [
-        ("null", Wide::NoFilter),
-        ("[]", Wide::NoFilter),
-        ("\" \"", Wide::NoFilter),
-        ("[[\"\"]]", Wide::NoFilter),
-        ("5", Wide::Unread),
-        ("[5]", Wide::Unread),
-        ("[[[\"id = 7\"]]]", Wide::Unread),
-        ("\"id = 7 and id = 8\"", Wide::Unread),
-        ("\"id = 7 id = 8\"", Wide::Unread),
-        ("\"id = OR\"", Wide::Unread),
-        ("\"id in [7]\"", Wide::Unread),
-        ("\"id == 7\"", Wide::Unread),
-        ("\"(id = 7\"", Wide::Unread),
-        ("\"id = '7\"", Wide::Unread),
-        ("\"id IN [7 8]\"", Wide::Unread),
-        ("\"_geoRadius(id = 7)\"", Wide::Unread),
-        ("\"ID = 7\"", Wide::NotPinned),
-        ("\"id2 = 7\"", Wide::NotPinned),
-        ("\"'id ' = 7\"", Wide::NotPinned),
-        ("\"id != 7\"", Wide::NotPinned),
-        ("\"NOT id = 7\"", Wide::NotPinned),
-        ("\"NOT NOT id = 7\"", Wide::NotPinned),
-        ("\"NOT (id = 7 AND a = 1)\"", Wide::NotPinned),
-        ("\"id NOT IN [7]\"", Wide::NotPinned),
-        ("\"id 7 TO 7\"", Wide::NotPinned),
-        ("\"id >= 7 AND id <= 7\"", Wide::NotPinned),
-        ("\"id = 7 OR color = red\"", Wide::NotPinned),
-        ("[[\"id = 7\", \"color = red\"]]", Wide::NotPinned),
-        ("\"_foreign(id, id = 7)\"", Wide::NotPinned),
-        ("\"id = abcdefgh\"", Wide::TooMany),
-        ("\"id = 'a' OR id = 'abcdefgh'\"", Wide::TooMany),
-        (many.as_str(), Wide::TooMany),
+        ("null", NotNarrowed::NoFilter),
+        ("[]", NotNarrowed::NoFilter),
+        ("\" \"", NotNarrowed::NoFilter),
+        ("[[\"\"]]", NotNarrowed::NoFilter),
+        ("5", NotNarrowed::Unread),
+        ("[5]", NotNarrowed::Unread),
+        ("[[[\"id = 7\"]]]", NotNarrowed::Unread),
+        ("\"id = 7 and id = 8\"", NotNarrowed::Unread),
+        ("\"id = 7 id = 8\"", NotNarrowed::Unread),
+        ("\"id = OR\"", NotNarrowed::Unread),
+        ("\"id in [7]\"", NotNarrowed::Unread),
+        ("\"id == 7\"", NotNarrowed::Unread),
+        ("\"(id = 7\"", NotNarrowed::Unread),
+        ("\"id = '7\"", NotNarrowed::Unread),
+        ("\"id IN [7 8]\"", NotNarrowed::Unread),
+        ("\"_geoRadius(id = 7)\"", NotNarrowed::Unread),
+        ("\"ID = 7\"", NotNarrowed::NotPinned),
+        ("\"id2 = 7\"", NotNarrowed::NotPinned),
+        ("\"'id ' = 7\"", NotNarrowed::NotPinned),
+        ("\"id != 7\"", NotNarrowed::NotPinned),
+        ("\"NOT id = 7\"", NotNarrowed::NotPinned),
+        ("\"NOT NOT id = 7\"", NotNarrowed::NotPinned),
+        ("\"NOT (id = 7 AND a = 1)\"", NotNarrowed::NotPinned),
+        ("\"id NOT IN [7]\"", NotNarrowed::NotPinned),
+        ("\"id 7 TO 7\"", NotNarrowed::NotPinned),
+        ("\"id >= 7 AND id <= 7\"", NotNarrowed::NotPinned),
+        ("\"id = 7 OR color = red\"", NotNarrowed::NotPinned),
+        ("[[\"id = 7\", \"color = red\"]]", NotNarrowed::NotPinned),
+        ("\"_foreign(id, id = 7)\"", NotNarrowed::NotPinned),
+        ("\"id = abcdefgh\"", NotNarrowed::TooMany),
+        ("\"id = 'a' OR id = 'abcdefgh'\"", NotNarrowed::TooMany),
+        (many.as_str(), NotNarrowed::TooMany),
     ] {
         assert_eq!(shards(filter), Err(why), "{filter}");
     }
-    assert_eq!(narrow(Some("\"a.b = 7\""), &keys("a.b", 4), MOST), Err(Wide::NestedKey));
+    assert_eq!(narrow(Some("\"a.b = 7\""), &keys("a.b", 4), MOST), Err(NotNarrowed::NestedKey));
     assert_eq!(
         narrow(Some("\"id = 7\""), &Keys { primary_key: None, ..keys("", 4) }, MOST),
-        Err(Wide::NoKey)
+        Err(NotNarrowed::NoKey)
     );
-    assert_eq!(narrow(None, &keys("id", 4), MOST), Err(Wide::NoFilter));
+    assert_eq!(narrow(None, &keys("id", 4), MOST), Err(NotNarrowed::NoFilter));
     // As deep as a node reads, and deeper.
     let nested = |depth| format!("\"{}id = 7{}\"", "(".repeat(depth), ")".repeat(depth));
     assert_eq!(shards(&nested(37)), of(&["7"]));
-    assert_eq!(shards(&nested(100_000)), Err(Wide::Unread));
-    assert_eq!(shards(&format!("\"{}id = 7\"", "NOT ".repeat(100_000))), Err(Wide::Unread));
+    assert_eq!(shards(&nested(100_000)), Err(NotNarrowed::Unread));
+    assert_eq!(shards(&format!("\"{}id = 7\"", "NOT ".repeat(100_000))), Err(NotNarrowed::Unread));
 }
 
 fn text() -> impl Strategy<Value = Text> {

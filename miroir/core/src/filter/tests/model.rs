@@ -7,7 +7,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use super::MOST;
-use crate::documents::Letters;
+use crate::documents::IdCase;
 use crate::filter::{Keys, narrow};
 use crate::merge::facet_normal_form;
 use crate::routing::shard_of;
@@ -194,8 +194,8 @@ fn no_match_is_outside_of_what_a_filter_is_narrowed_to() {
     let outcome = runner.run(&cases, |(filter, documents, salt, shards)| {
         let json = filter.json(salt).to_string();
         let ids = documents.iter().map(Document::key);
-        let letters = ids.fold(Letters::NONE, |all, id| all.with(Letters::of(&id)));
-        let keys = Keys { primary_key: Some("id"), letters, shards };
+        let id_case = ids.fold(IdCase::NONE, |all, id| all.with(IdCase::of(&id)));
+        let keys = Keys { primary_key: Some("id"), id_case, shards };
         let Ok(found) = narrow(Some(&json), &keys, MOST) else { return Ok(()) };
         narrowed.set(narrowed.get() + 1);
         for document in documents.iter().filter(|document| filter.holds(document)) {

@@ -37,9 +37,9 @@ pub struct NewKey {
 /// away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// The new name.
+    /// `name`: `Some(None)` removes it, `None` leaves it.
     pub name: Option<Option<String>>,
-    /// The new description.
+    /// `description`: `Some(None)` removes it, `None` leaves it.
     pub description: Option<Option<String>>,
 }
 

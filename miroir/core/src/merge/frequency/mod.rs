@@ -19,7 +19,7 @@ const WORDS: usize = 10;
 
 /// A query as far as the engine can drop words from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct QueryTerms {
     text: String,
     terms: Vec<Term>,
 }
@@ -77,14 +77,14 @@ fn is_camel(word: &str) -> bool {
     word.chars().zip(word.chars().skip(1)).any(|(a, b)| a.is_lowercase() && b.is_uppercase())
 }
 
-impl Terms {
+impl QueryTerms {
     /// Reads a query of words, phrases and their negations. `None` for anything else, for a query
     /// of which nothing can be dropped, and for one that is longer than the engine reads.
     #[must_use]
     pub fn parse(text: &str, stop_words: &[String]) -> Option<Self> {
         let is_stop = |word: &str| {
-            let word = super::normal::facet(word);
-            stop_words.iter().any(|stop| super::normal::facet(stop) == word)
+            let word = super::normalize::facet(word);
+            stop_words.iter().any(|stop| super::normalize::facet(stop) == word)
         };
         let mut terms: Vec<Term> = Vec::new();
         let (mut at, mut place) = (0, 0);
@@ -253,7 +253,7 @@ impl Terms {
     }
 }
 
-/// How many documents have each word, from the totals of [`Terms::counts`].
+/// How many documents have each word, from the totals of [`QueryTerms::counts`].
 #[must_use]
 pub fn frequencies(counts: &[Count], totals: &[u64]) -> Vec<u64> {
     let words = counts.iter().flat_map(|count| &count.words).max().map_or(0, |last| last + 1);
@@ -273,8 +273,8 @@ pub fn frequencies(counts: &[Count], totals: &[u64]) -> Vec<u64> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Option<Terms> {
-        Terms::parse(text, &["the".to_owned()])
+    fn parse(text: &str) -> Option<QueryTerms> {
+        QueryTerms::parse(text, &["the".to_owned()])
     }
 
     fn texts(levels: &[Level]) -> Vec<String> {

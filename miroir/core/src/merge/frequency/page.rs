@@ -4,7 +4,7 @@ use super::Level;
 use crate::merge::details::{Exact, Kind};
 use crate::merge::order::{Side, compare};
 use crate::merge::page::Page;
-use crate::merge::score::{self, Rank, RankingInfo, Ranks, Terms};
+use crate::merge::score::{self, Rank, RankingInfo, Ranks, TermCounts};
 
 /// Keeps the hits that match all words of a level, and makes their details say what they would say
 /// under the whole query.
@@ -22,7 +22,7 @@ pub fn relevel(mut page: Page, level: &Level, info: &RankingInfo) -> Page {
         .filter(|at| whole(&page, *at))
         .map(|at| page.hits[at].clone())
         .collect();
-    let terms = Terms { terms: Some(level.terms), gaps: level.gaps };
+    let terms = TermCounts { terms: Some(level.terms), gaps: level.gaps };
     page.terms = Some(terms);
     let mut demoted = false;
     let mut ranks = Vec::new();
@@ -59,7 +59,7 @@ pub fn relevel(mut page: Page, level: &Level, info: &RankingInfo) -> Page {
 }
 
 /// Sorts hits again, keeping the order of equal ones.
-fn sort(page: &mut Page, info: &RankingInfo, terms: Terms) {
+fn sort(page: &mut Page, info: &RankingInfo, terms: TermCounts) {
     let recovered: Vec<Vec<Ranks>> = page
         .hits
         .iter()

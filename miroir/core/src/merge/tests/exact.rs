@@ -24,7 +24,7 @@ fn a_phrase_counts_as_one_term() {
     let pages = [leaf(&[hit(1, 2, (11, 11))]), leaf(&[hit(2, 2, (10, 11))])];
     let mut request = request();
     (request.hits.show_score, request.hits.show_details) = (true, true);
-    request.hits.shape = Shape::of("\"quick brown\"", &[]);
+    request.hits.shape = QueryShape::of("\"quick brown\"", &[]);
     let answer = value(&pages, &request);
     assert_eq!(ids(&answer), [1, 2]);
     let place = &answer["hits"][1]["_rankingScoreDetails"]["wordPosition"]["score"];
@@ -34,7 +34,7 @@ fn a_phrase_counts_as_one_term() {
 
 #[test]
 fn hits_of_fewer_words_come_after_and_only_once() {
-    let terms = Terms::parse("dark knight", &[]).unwrap();
+    let terms = QueryTerms::parse("dark knight", &[]).unwrap();
     let levels = terms.levels(&[9, 2]).unwrap();
     let info = RankingInfo::default();
     let all = relevel(leaf(&[hit(1, 2, (20, 21))]), &levels[0], &info);
@@ -53,7 +53,7 @@ fn hits_of_fewer_words_come_after_and_only_once() {
 
 #[test]
 fn a_hit_that_matches_a_part_of_a_level_is_not_of_it() {
-    let terms = Terms::parse("dark knight", &[]).unwrap();
+    let terms = QueryTerms::parse("dark knight", &[]).unwrap();
     let levels = terms.levels(&[9, 2]).unwrap();
     let partial = r#"{"id":7,"_rankingScore":0.5,"_rankingScoreDetails":{
         "words":{"order":0,"matchingWords":1,"maxMatchingWords":2,"score":0.5}}}"#;

@@ -60,7 +60,7 @@ proptest! {
         ));
         let pages: Vec<Page> = leaves.iter().map(|counts| leaf(counts, by_count, limit)).collect();
         let merged = merge_facets(&pages, &options(by_count, max, limit));
-        let answers: Vec<Answer> = merged
+        let answers: Vec<ClosedCount> = merged
             .open
             .iter()
             .flat_map(|open| open.leaves_to_ask.iter().map(|leaf| {

@@ -33,11 +33,11 @@ fn check(query: &str, case: [&str; 4]) {
 }
 
 #[test]
-fn three_words_with_a_typo() {
+fn a_query_of_three_words_with_a_typo_merges_as_recorded() {
     check("sunflower watrfall moon ", CASE_0);
 }
 
 #[test]
-fn all_words_and_a_sort() {
+fn a_query_of_all_words_with_a_sort_merges_as_recorded() {
     check("lightfire bookstore ", CASE_1);
 }

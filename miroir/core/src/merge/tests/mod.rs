@@ -1,12 +1,12 @@
 //! Tests of the merge.
 
+mod distinct_scan;
 mod documents;
 mod exact;
 mod facets;
 mod golden;
 mod hits;
 mod lists;
-mod looked;
 mod robust;
 
 use bytes::Bytes;

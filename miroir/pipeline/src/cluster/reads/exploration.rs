@@ -1,8 +1,8 @@
 //! How many requests explore: as many as configured, and no more than are needed to learn something.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
+use miroir_core::lock::Lock;
 use tokio::time::Instant;
 
 /// How long equal queries draw the same numbers: longer than a program takes from one page to the
@@ -18,7 +18,7 @@ const NEWS: f64 = 4.0;
 #[derive(Debug)]
 pub(super) struct ExplorationRate {
     began: Instant,
-    counts: Mutex<Counts>,
+    counts: Lock<Counts>,
 }
 
 #[derive(Debug, Default)]
@@ -30,14 +30,14 @@ struct Counts {
 
 impl ExplorationRate {
     pub(super) fn new(began: Instant) -> Self {
-        Self { began, counts: Mutex::default() }
+        Self { began, counts: Lock::default() }
     }
 
     /// Counts a request. Returns the number of its period, and the share of requests that need to
     /// explore in it so that each of so many copies is asked often enough.
     pub(super) fn step(&self, now: Instant, copies: u32, half_life: Duration) -> (u64, f64) {
         let period = now.saturating_duration_since(self.began).as_secs() / PERIOD.as_secs();
-        let mut counts = self.counts.lock().expect("no panic holds this lock");
+        let mut counts = self.counts.lock();
         if counts.period != period {
             let before = if counts.period + 1 == period { counts.requests } else { 0 };
             *counts = Counts { period, requests: 0, before };

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::leaf::choose;
 use crate::node::{Counted, Scores};
-use miroir_core::hints::{Hints, Strength};
+use miroir_core::hints::{Hints, Priority};
 use miroir_core::routing::ShardSet;
 use miroir_core::routing::standing::{mix, unit};
 use miroir_core::routing::{Selection, Strategy};
@@ -125,8 +125,8 @@ impl Simulation {
     }
 }
 
-/// Node 0 takes `ill` milliseconds from second 10 to second 40, and all others, and it otherwise, 2.
-fn ill(slow: f64) -> impl Fn(&NodeId, f64) -> f64 {
+/// Node 0 takes `unhealthy` milliseconds from second 10 to second 40, and all others, and it otherwise, 2.
+fn unhealthy(slow: f64) -> impl Fn(&NodeId, f64) -> f64 {
     move |node, at| if *node == id(0, 0) && (10.0..40.0).contains(&at) { slow } else { 2.0 }
 }
 
@@ -142,7 +142,7 @@ fn a_slow_node_is_spared_and_comes_back() {
         (2, 500.0, 50, 5),
     ] {
         let simulation = Simulation { rate, seed, ..Simulation::new(topology(1, 3, copies)) };
-        let seen = simulation.run(70, ill(slow));
+        let seen = simulation.run(70, unhealthy(slow));
         let share = |seconds| seen.share(&id(0, 0), seconds);
         let what = format!("{copies} copies, {slow} ms, {rate}/s");
         assert!((share(0..10) - 1.0 / 3.0).abs() < 0.06, "{what}: {} before", share(0..10));
@@ -186,7 +186,7 @@ fn round_robin_and_random_do_not_look() {
     for strategy in [Strategy::RoundRobin, Strategy::Random] {
         let selection = Selection { strategy, ..Selection::default() };
         let simulation = Simulation { selection, ..Simulation::new(topology(1, 3, 3)) };
-        let seen = simulation.run(40, ill(500.0));
+        let seen = simulation.run(40, unhealthy(500.0));
         let share = seen.share(&id(0, 0), 15..40);
         assert!((share - 1.0 / 3.0).abs() < 0.04, "{strategy:?}: {share}");
         assert_eq!(seen.explored, 0);
@@ -196,7 +196,7 @@ fn round_robin_and_random_do_not_look() {
 #[test]
 fn a_group_with_a_slow_node_that_is_needed_is_passed_over() {
     let simulation = Simulation::new(topology(2, 3, 1));
-    let seen = simulation.run(70, ill(200.0));
+    let seen = simulation.run(70, unhealthy(200.0));
     let group = |seconds: std::ops::Range<u64>| -> f64 {
         (0..3).map(|at| seen.share(&id(0, at), seconds.clone())).sum()
     };
@@ -205,12 +205,12 @@ fn a_group_with_a_slow_node_that_is_needed_is_passed_over() {
     assert!(group(15..40) < 0.04, "{}", group(15..40));
     assert!((group(50..70) - 0.5).abs() < 0.06, "{}", group(50..70));
     // With a second copy in the group, nobody has to leave it.
-    let seen = Simulation::new(topology(2, 3, 2)).run(40, ill(200.0));
+    let seen = Simulation::new(topology(2, 3, 2)).run(40, unhealthy(200.0));
     let group: f64 = (0..3).map(|at| seen.share(&id(0, at), 15..40)).sum();
     assert!((group - 0.5).abs() < 0.06, "{group}");
 }
 
-fn route(wish: Option<(u32, Strength)>, slow: Option<NodeId>, sequence: u64) -> Route {
+fn route(wish: Option<(u32, Priority)>, slow: Option<NodeId>, sequence: u64) -> Route {
     let (topology, selection) = (topology(3, 2, 1), Selection::default());
     let (scores, start) = (Scores::new(HALF_LIFE), Instant::now());
     for node in topology.nodes() {
@@ -230,7 +230,7 @@ fn route(wish: Option<(u32, Strength)>, slow: Option<NodeId>, sequence: u64) -> 
 }
 
 #[test]
-fn wishes_win_over_costs_and_costs_over_turns() {
+fn hints_win_over_costs_and_costs_over_turns() {
     let groups = |route: &Route| route.groups.iter().map(|group| group.0).collect::<Vec<_>>();
     let even = route(None, None, 4);
     assert_eq!((groups(&even), even.reason, even.rotation), (vec![1, 2, 0], Reason::Turn, 1));
@@ -241,9 +241,9 @@ fn wishes_win_over_costs_and_costs_over_turns() {
         "{:?}",
         slow.reason
     );
-    let wished = route(Some((1, Strength::Prefer)), Some(id(1, 0)), 0);
+    let wished = route(Some((1, Priority::Prefer)), Some(id(1, 0)), 0);
     assert_eq!((groups(&wished), wished.reason), (vec![1, 2, 0], Reason::Asked("tenant_affinity")));
-    let must = route(Some((1, Strength::Must)), Some(id(1, 0)), 0);
+    let must = route(Some((1, Priority::Must)), Some(id(1, 0)), 0);
     assert_eq!((groups(&must), must.reason), (vec![1], Reason::Asked("tenant_affinity")));
 }
 
@@ -252,7 +252,7 @@ fn wishes_win_over_costs_and_costs_over_turns() {
 fn what_is_excluded_is_asked_across_groups() {
     let (topology, index, scores) = (topology(3, 2, 1), index(), Scores::default());
     let all = ShardSet::full(SHARDS);
-    for (strength, leaves_group) in [(Strength::Prefer, true), (Strength::Must, false)] {
+    for (strength, leaves_group) in [(Priority::Prefer, true), (Priority::Must, false)] {
         let route = route(Some((1, strength)), Some(id(1, 0)), 0);
         let cover = choose(&topology, &index, &StaleMap::default(), &route, &all, &[], &scores);
         assert!(cover.missing.is_empty());

@@ -8,7 +8,7 @@ use miroir_api::meili::TaskKind;
 use serde_json::json;
 
 use super::Scatter;
-use super::apart::counted;
+use super::disjoint_counts::counted;
 use super::document_tasks::{compact, decided, finish, new_task};
 use crate::error::Error;
 use crate::index::{Deletion, Request, Response};
@@ -38,7 +38,7 @@ pub(super) async fn run(
     let (touched, batches, task) = match deletion {
         Deletion::All => {
             let touched = ShardSet::full(index.shards);
-            let batches = counted(&scatter.shared, &request, &touched, |shards, part| {
+            let batches = counted(&scatter.state, &request, &touched, |shards, part| {
                 if part {
                     by_filter(&base, &narrow(None, shards, index.shards))
                 } else {
@@ -50,9 +50,9 @@ pub(super) async fn run(
         Deletion::Filter(filter) => {
             // A body that no node would take must not reach some of them: an index that does not
             // exist checks it without effect.
-            let mut probe = request.original.replay("/indexes/miroir-filter-check");
+            let mut probe = request.original.to_node_call("/indexes/miroir-filter-check");
             node_errors::hide(&mut probe);
-            if let Err(error) = scatter.shared.nodes.call_any(&probe, &request.cx).await {
+            if let Err(error) = scatter.state.nodes.call_any(&probe, &request.cx).await {
                 return Err(node_errors::scrub(error, &index, true));
             }
             let fields = json!({
@@ -60,7 +60,7 @@ pub(super) async fn run(
             });
             let touched = ShardSet::full(index.shards);
             let text = filter.get().as_bytes();
-            let batches = counted(&scatter.shared, &request, &touched, |shards, part| {
+            let batches = counted(&scatter.state, &request, &touched, |shards, part| {
                 if part {
                     by_filter(&base, &narrow(Some(text), shards, index.shards))
                 } else {
@@ -73,7 +73,7 @@ pub(super) async fn run(
             let shard = shard_of(id.as_bytes(), index.shards);
             let path = format!("{base}/{}", crate::query::encode(&id));
             let touched = ShardSet::single(shard, index.shards);
-            let batches = counted(&scatter.shared, &request, &touched, |_, _| {
+            let batches = counted(&scatter.state, &request, &touched, |_, _| {
                 Call::change(Verb::DELETE, "documents_delete", path.clone())
             });
             (touched, batches, task(by_id(1)))
@@ -92,7 +92,7 @@ pub(super) async fn run(
                 return decided(&scatter, task(fields), Ok(()), &request.cx).await;
             }
             let path = format!("{base}/delete-batch");
-            let batches = counted(&scatter.shared, &request, &touched, |shards, _| {
+            let batches = counted(&scatter.state, &request, &touched, |shards, _| {
                 let mine: Vec<&str> = placed
                     .iter()
                     .filter(|(shard, _)| shards.contains(*shard))

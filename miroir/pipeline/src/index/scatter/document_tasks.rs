@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_core::routing::ShardSet;
-use miroir_core::view::StaleKind;
+use miroir_core::view::CatchUp;
 use miroir_store::{IndexEntry, NewTask, clock};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Scatter;
-use super::write::{Batch, Plan, accepted, dispatch_write};
+use super::write::{Batch, WritePlan, accepted, dispatch_write};
 use crate::context::Context;
 use crate::error::Error;
 use crate::index::{Request, Response};
@@ -62,9 +62,9 @@ pub(super) async fn decided(
     task.idempotency = cx.task_key();
     // The task is over at once: so must be the creation of the index it may have caused.
     if let Some(physical) = &task.physical {
-        scatter.shared.nodes.await_index(physical, cx).await;
+        scatter.state.nodes.await_index(physical, cx).await;
     }
-    let record = scatter.shared.stores.tasks.insert(task).await?;
+    let record = scatter.state.stores.tasks.insert(task).await?;
     Ok(accepted(&record, Vec::new(), None))
 }
 
@@ -77,16 +77,16 @@ pub(super) async fn finish(
     batches: Vec<Batch>,
     task: NewTask,
 ) -> Result<Response, Error> {
-    let plan = Plan {
+    let plan = WritePlan {
         index,
         topology: Arc::clone(&request.topology),
         touched,
-        missed: StaleKind::Shard,
+        missed: CatchUp::Shard,
         batches,
         exclusive: None,
         preflight: false,
     };
     let outcome =
-        dispatch_write(scatter.leaves, scatter.shared, plan, task, request.cx.clone()).await?;
+        dispatch_write(scatter.leaves, scatter.state, plan, task, request.cx.clone()).await?;
     Ok(accepted(&outcome.record, outcome.degraded, outcome.group))
 }

@@ -92,7 +92,7 @@ async fn add(
     }
     let mut index = Arc::clone(&request.index);
     let (key, prepared) = loop {
-        let settings = scatter.shared.settings.get(&index, &request.cx).await?;
+        let settings = scatter.state.settings.get(&index, &request.cx).await?;
         let (entry, docs, wanted) = (Arc::clone(&index), Arc::clone(&documents), given.clone());
         let work = move || prepare(&entry, &settings, &docs, method, wanted.as_deref());
         // Large payloads would hold up everybody else on this thread.
@@ -108,20 +108,20 @@ async fn add(
                 return decided(&scatter, task, Err(error), &request.cx).await;
             }
         };
-        let letters = prepared.letters.with(index.letters);
-        if index.primary_key.as_deref() == Some(key.as_str()) && index.letters == letters {
+        let id_case = prepared.id_case.with(index.id_case);
+        if index.primary_key.as_deref() == Some(key.as_str()) && index.id_case == id_case {
             break (key, prepared);
         }
         // Before any node has a document of the kind: whoever reads by what was known sees none.
         let name = index.name.clone();
         let entry = scatter
-            .shared
+            .state
             .catalog
             .change(&name, |entry| {
                 let mut entry = entry?.clone();
                 entry.primary_key.get_or_insert_with(|| key.clone());
                 if entry.primary_key.as_deref() == Some(key.as_str()) {
-                    entry.letters = entry.letters.with(letters);
+                    entry.id_case = entry.id_case.with(id_case);
                 }
                 Some(entry)
             })

@@ -11,25 +11,25 @@ use miroir_api::meili::TaskKind;
 use serde_json::{Value, json};
 
 use super::Scatter;
-use super::apart::counted;
+use super::disjoint_counts::counted;
 use super::document_tasks::{finish, new_task};
 use crate::error::Error;
-use crate::index::{Edition, Request, Response};
+use crate::index::{EditByFunction, Request, Response};
 use crate::leaf::narrow;
 use crate::node::Call;
 use crate::node_errors;
-use miroir_core::documents::edition;
+use miroir_core::documents::edit_function;
 use miroir_core::routing::ShardSet;
 use miroir_store::TaskState;
 
 pub(super) async fn run(
     scatter: Scatter,
     request: Request,
-    edit: Arc<Edition>,
+    edit: Arc<EditByFunction>,
     metadata: Option<String>,
 ) -> Result<Response, Error> {
     let index = Arc::clone(&request.index);
-    let Some(wrapped) = edition::wrap(&edit.function) else {
+    let Some(wrapped) = edit_function::wrap(&edit.function) else {
         return Err(Error::api(
             "miroir_not_supported",
             "Miroir does not run functions that both define functions or closures and end with \
@@ -66,6 +66,6 @@ pub(super) async fn run(
     );
     task.protocol = TaskState::Edition { lines_before: wrapped.lines_before }.into();
     let all = ShardSet::full(index.shards);
-    let batches = counted(&scatter.shared, &request, &all, call);
+    let batches = counted(&scatter.state, &request, &all, call);
     finish(scatter, request.clone(), index, all, batches, task).await
 }

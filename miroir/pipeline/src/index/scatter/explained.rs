@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Scatter;
 use super::freshness::MinSettingsVersion;
 use crate::cluster::settings::IndexSettings;
-use crate::explain::{Audience, Explain, Plan, WarningKind};
+use crate::explain::{Audience, Explain, RequestPlan, WarningKind};
 use crate::index::Request;
 use crate::query::RawObject;
 use miroir_core::documents::is_reserved;
@@ -84,17 +84,17 @@ pub(super) fn planned(
     if explain.record().plan.is_some() {
         return;
     }
-    let shared = &scatter.shared;
+    let state = &scatter.state;
     let index = &request.index;
     let p95: BTreeMap<_, _> = cover
         .leaves
         .iter()
         .filter_map(|leaf| {
-            Some((leaf.node.clone(), shared.nodes.scores.node(&leaf.node).quantile(P95)?))
+            Some((leaf.node.clone(), state.nodes.scores.node(&leaf.node).quantile(P95)?))
         })
         .collect();
-    let broadcast_pending = shared.broadcasts.is_in_flight(&index.physical);
-    let plan = Plan {
+    let broadcast_pending = state.broadcasts.is_in_flight(&index.physical);
+    let plan = RequestPlan {
         wanted: shards.clone(),
         hints: request.hints.clone(),
         route: route.clone(),
@@ -145,7 +145,7 @@ fn warn(
         );
         operators(Kind::Settings, text);
     }
-    for it in &hints.overruled {
+    for it in &hints.conflicts {
         let text = format!(
             "the {} that `{}` wished for does not count: `{}` did",
             it.what, it.by, it.winner

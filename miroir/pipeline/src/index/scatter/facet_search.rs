@@ -10,7 +10,7 @@ use super::{Scatter, fetch, read};
 use crate::cluster::settings::IndexSettings;
 use crate::error::Error;
 use crate::index::{Request, Response};
-use crate::leaf::{Ask, Scoped};
+use crate::leaf::{Question, Scoped};
 use crate::node_errors;
 use crate::query::{RawObject, Search};
 use miroir_core::merge::{FacetSearchOptions, merge_facet_search};
@@ -53,7 +53,7 @@ pub(super) async fn run(
     search: &Search,
 ) -> Result<Response, Error> {
     let started = Instant::now();
-    let settings = scatter.shared.settings.get(&request.index, &request.cx).await?;
+    let settings = scatter.state.settings.get(&request.index, &request.cx).await?;
     let Some((scoped, mut options)) = plan(search, &settings) else {
         return Err(read::refusal(scatter, request).await);
     };
@@ -61,8 +61,8 @@ pub(super) async fn run(
     let route =
         read::route(scatter, request, read::fingerprint(request.index.name.as_str(), &parts));
     let shards = read::shards(request);
-    let ask = Ask::Scoped(Arc::new(scoped));
-    let gathered = fetch::gather(scatter, request, &shards, ask, &route).await?;
+    let question = Question::Scoped(Arc::new(scoped));
+    let gathered = fetch::gather(scatter, request, &shards, question, &route).await?;
     options.processing_time_ms = started.elapsed().as_millis() as u64;
     let bodies: Vec<Bytes> = gathered.pages.iter().map(|page| page.body.clone()).collect();
     let body = merge_facet_search(&bodies, &options).map_err(|e| Error::internal(e.to_string()))?;

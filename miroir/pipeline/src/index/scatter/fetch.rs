@@ -9,7 +9,7 @@ use super::read::Gathered;
 use super::{Scatter, read};
 use crate::error::{Error, ErrorKind};
 use crate::index::{Request, Response};
-use crate::leaf::{Ask, Scoped};
+use crate::leaf::{Question, Scoped};
 use crate::node::Call;
 use crate::node_errors;
 use crate::query::{FetchOne, List};
@@ -32,9 +32,9 @@ pub(super) async fn one(
     }
     let shard = shard_of(fetch.id.as_bytes(), index.shards);
     let shards = ShardSet::single(shard, index.shards);
-    let ask = Ask::Plain(Arc::new(Call::get("document_get", path)));
-    let route = read::route(scatter, request, scatter.shared.reads.next_sequence());
-    let gathered = read::gather(scatter, request, &shards, ask, &route)
+    let question = Question::Plain(Arc::new(Call::get("document_get", path)));
+    let route = read::route(scatter, request, scatter.state.reads.next_sequence());
+    let gathered = read::gather(scatter, request, &shards, question, &route)
         .await
         .map_err(|error| node_errors::scrub(error, index, false))?;
     let page = gathered.pages.first().ok_or_else(|| Error::shards_unavailable(shards.clone()))?;
@@ -62,8 +62,8 @@ pub(super) async fn list(
     let key = read::fingerprint(request.index.name.as_str(), &[&filter, sorted.as_bytes()]);
     let route = read::route(scatter, request, key);
     let shards = read::shards(request);
-    let ask = Ask::Scoped(Arc::new(scoped));
-    let gathered = gather(scatter, request, &shards, ask, &route).await?;
+    let question = Question::Scoped(Arc::new(scoped));
+    let gathered = gather(scatter, request, &shards, question, &route).await?;
     let bodies: Vec<Bytes> = gathered.pages.iter().map(|page| page.body.clone()).collect();
     let body = merge_documents(&bodies, &options).map_err(|e| Error::internal(e.to_string()))?;
     Ok(Response { status: StatusCode::OK, body, meta: read::meta(scatter, request, &gathered) })
@@ -74,10 +74,10 @@ pub(super) async fn gather(
     scatter: &Scatter,
     request: &Request,
     shards: &ShardSet,
-    ask: Ask,
+    question: Question,
     route: &Route,
 ) -> Result<Gathered, Error> {
-    match read::gather(scatter, request, shards, ask, route).await {
+    match read::gather(scatter, request, shards, question, route).await {
         Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
             Err(own_words(scatter, request, error).await)
         }

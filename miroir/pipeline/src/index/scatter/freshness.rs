@@ -58,13 +58,13 @@ pub(super) fn headers() -> Headers {
 /// `miroir_settings_version_stale` if what is left does not hold every shard, though all nodes
 /// together do.
 pub(super) async fn apply(scatter: &Scatter, mut request: Request) -> Result<Request, Error> {
-    let shared = &scatter.shared;
+    let state = &scatter.state;
     // Every index begins at 0.
     let floor = match request.cx.get() {
         None | Some(MinSettingsVersion(0)) => return Ok(request),
         Some(MinSettingsVersion(floor)) => *floor,
     };
-    let known = shared.stores.settings_versions.list(&request.index.physical).await?;
+    let known = state.stores.settings_versions.list(&request.index.physical).await?;
     let fresh = |node: &miroir_api::NodeId| {
         known.iter().any(|(known, version)| known == node && *version >= floor)
     };
@@ -83,7 +83,7 @@ pub(super) async fn apply(scatter: &Scatter, mut request: Request) -> Result<Req
             &route,
             &ShardSet::full(request.index.shards),
             avoid,
-            &shared.nodes.scores,
+            &state.nodes.scores,
         )
         .missing
     };

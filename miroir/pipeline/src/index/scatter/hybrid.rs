@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::over_fetch::OverFetch;
 use crate::cluster::VectorSearchOptions;
 use crate::error::{Error, NodeFailure};
-use crate::leaf::{Ask, Page, Scoped, ScopedMany};
+use crate::leaf::{Page, Question, Scoped, ScopedMany};
 use crate::query::RawObject;
 use miroir_core::merge::{self, HitOptions, HybridOptions, MergedHits, merge_hits, merge_hybrid};
 
@@ -81,9 +81,9 @@ pub(super) fn ask(
     hits: &HitOptions,
     over_fetch: Option<OverFetch>,
     tuning: &VectorSearchOptions,
-) -> Ask {
+) -> Question {
     let body = RawObject::parse(&scoped.body).filter(|_| *mode != Mode::Keyword);
-    let Some(mut semantic) = body else { return Ask::Scoped(Arc::new(scoped.clone())) };
+    let Some(mut semantic) = body else { return Question::Scoped(Arc::new(scoped.clone())) };
     let keyword = {
         let mut body = semantic.clone();
         for key in ["hybrid", "vector", "media"] {
@@ -94,7 +94,7 @@ pub(super) fn ask(
     raise(&mut semantic, factor(over_fetch, tuning, hits));
     if matches!(mode, Mode::Semantic) {
         scoped.body = semantic.to_bytes();
-        return Ask::Scoped(Arc::new(scoped.clone()));
+        return Question::Scoped(Arc::new(scoped.clone()));
     }
     let formatted = ["attributesToHighlight", "attributesToCrop", "showMatchesPosition"]
         .iter()
@@ -105,7 +105,7 @@ pub(super) fn ask(
         semantic.set("hybrid", &hybrid);
     }
     scoped.body = semantic.to_bytes();
-    Ask::Many(Arc::new(ScopedMany {
+    Question::Many(Arc::new(ScopedMany {
         queries: vec![keyword, scoped.clone()],
         federation: None,
         operation: "search",
@@ -246,9 +246,9 @@ mod tests {
         let mode = judged(text);
         let text = |body: &Bytes| String::from_utf8(body.to_vec()).unwrap();
         match ask(&mut scoped, &mode, hits, over_fetch.map(OverFetch), &tuning) {
-            Ask::Scoped(scoped) => vec![text(&scoped.body)],
-            Ask::Many(many) => many.queries.iter().map(|query| text(&query.body)).collect(),
-            Ask::Plain(_) => unreachable!("searches are scoped"),
+            Question::Scoped(scoped) => vec![text(&scoped.body)],
+            Question::Many(many) => many.queries.iter().map(|query| text(&query.body)).collect(),
+            Question::Plain(_) => unreachable!("searches are scoped"),
         }
     }
 

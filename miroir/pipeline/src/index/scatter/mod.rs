@@ -1,7 +1,8 @@
 //! Scatter, the boundary from one index to its shards: plan, fan out, merge or count the quorum.
 
-mod apart;
+pub mod catalog_sync;
 mod deletion;
+mod disjoint_counts;
 mod document_tasks;
 mod documents;
 mod edit;
@@ -10,12 +11,11 @@ mod facet_search;
 mod fetch;
 mod freshness;
 mod hybrid;
-pub mod listing;
-pub mod missed;
 mod over_fetch;
 pub mod read;
 mod search;
 mod similar;
+pub mod stale_marks;
 mod union;
 mod write;
 
@@ -26,7 +26,7 @@ pub use freshness::{MinSettingsVersion, SettingsInFlight, SettingsVersion};
 pub use over_fetch::OverFetch;
 pub use search::Part;
 pub(crate) use search::project;
-pub use write::{Batch, Outcome, Plan, accepted, dispatch_write, tag};
+pub use write::{AcceptedWrite, Batch, WritePlan, accepted, dispatch_write, tag};
 
 use miroir_api::header::SETTINGS_PENDING;
 
@@ -51,13 +51,13 @@ pub fn codecs() -> Codecs {
 #[derive(Clone, Debug)]
 pub struct Scatter {
     leaves: leaf::BoxService,
-    shared: Arc<ClusterState>,
+    state: Arc<ClusterState>,
 }
 
 impl Scatter {
     /// Scatters over these leaves.
-    pub fn new(leaves: leaf::BoxService, shared: Arc<ClusterState>) -> Self {
-        Self { leaves, shared }
+    pub fn new(leaves: leaf::BoxService, state: Arc<ClusterState>) -> Self {
+        Self { leaves, state }
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {

@@ -12,7 +12,7 @@ use crate::cluster::UnavailableShardPolicy;
 use crate::error::{Error, ErrorKind};
 use crate::gather;
 use crate::index::Request;
-use crate::leaf::{self, Ask, Page, Target};
+use crate::leaf::{self, Page, Question, Target};
 use crate::meta::Meta;
 use crate::node_errors;
 use miroir_core::routing::ShardSet;
@@ -45,12 +45,12 @@ pub fn fingerprint(index: &str, parts: &[&[u8]]) -> u64 {
 /// The shards a read is about: all that can match, as far as layers know.
 pub fn shards(request: &Request) -> ShardSet {
     let hint = request.hints.shards.as_ref();
-    hint.map_or_else(|| ShardSet::full(request.index.shards), |ask| ask.value.clone())
+    hint.map_or_else(|| ShardSet::full(request.index.shards), |hint| hint.value.clone())
 }
 
 /// Which groups and replicas to try, best first. `sequence` is equal for equal queries.
 pub fn route(scatter: &Scatter, request: &Request, sequence: u64) -> Route {
-    scatter.shared.reads.route(&request.topology, &request.hints, sequence)
+    scatter.state.reads.route(&request.topology, &request.hints, sequence)
 }
 
 /// Asks for these shards, each exactly once, with one leaf per planned node.
@@ -63,13 +63,13 @@ pub async fn gather(
     scatter: &Scatter,
     request: &Request,
     shards: &ShardSet,
-    ask: Ask,
+    question: Question,
     route: &Route,
 ) -> Result<Gathered, Error> {
-    match gather_once(scatter, request, shards, ask.clone(), route).await {
+    match gather_once(scatter, request, shards, question.clone(), route).await {
         Err(error) if node_errors::is_unprepared(&error) => {
-            scatter.shared.nodes.await_index(&request.index.physical, &request.cx).await;
-            match gather_once(scatter, request, shards, ask, route).await {
+            scatter.state.nodes.await_index(&request.index.physical, &request.cx).await;
+            match gather_once(scatter, request, shards, question, route).await {
                 Err(error) if node_errors::is_unprepared(&error) => {
                     Err(Error::shards_unavailable(shards.clone()))
                 }
@@ -84,10 +84,10 @@ async fn gather_once(
     scatter: &Scatter,
     request: &Request,
     shards: &ShardSet,
-    ask: Ask,
+    question: Question,
     route: &Route,
 ) -> Result<Gathered, Error> {
-    let shared = &scatter.shared;
+    let state = &scatter.state;
     let plan = leaf::choose(
         &request.topology,
         &request.index,
@@ -95,26 +95,27 @@ async fn gather_once(
         route,
         shards,
         &request.hints.avoid,
-        &shared.nodes.scores,
+        &state.nodes.scores,
     );
     if let Some(explain) = &request.cx.explain {
         explained::planned(explain, scatter, request, shards, route, &plan);
     }
     metrics::histogram!("miroir_scatter_fan_out_size").record(plan.leaves.len() as f64);
     let calls = plan.leaves.into_iter().map(|planned| {
-        let leaf = leaf::Request {
-            target: Target::Cover {
-                shards: planned.shards.clone(),
-                avoid: request.hints.avoid.clone(),
-                chosen: Some(planned),
-            },
-            ask: ask.clone(),
-            index: Arc::clone(&request.index),
-            topology: Arc::clone(&request.topology),
-            stale: Arc::clone(&request.stale),
-            route: route.clone(),
-            cx: request.cx.clone(),
+        let target = Target::Cover {
+            shards: planned.shards.clone(),
+            avoid: request.hints.avoid.clone(),
+            chosen: Some(planned),
         };
+        let leaf = leaf::Request::new(
+            target,
+            question.clone(),
+            Arc::clone(&request.index),
+            Arc::clone(&request.topology),
+            Arc::clone(&request.stale),
+            route.clone(),
+            request.cx.clone(),
+        );
         scatter.leaves.clone().oneshot(leaf)
     });
     let mut out = Gathered { pages: Vec::new(), missing: plan.missing };
@@ -136,7 +137,7 @@ async fn gather_once(
             return Err(error.clone());
         }
         metrics::counter!("miroir_scatter_partial_responses_total").increment(1);
-        if shared.options.scatter.unavailable_shard_policy == UnavailableShardPolicy::Error
+        if state.options.scatter.unavailable_shard_policy == UnavailableShardPolicy::Error
             || out.pages.is_empty()
         {
             tracing::warn!(index = %request.index.name, cause = ?last.map(|e| e.label()), "no replica for some shards");
@@ -156,14 +157,14 @@ pub fn whole(scatter: &Scatter, request: &Request, shards: &ShardSet, route: &Ro
         route,
         shards,
         &request.hints.avoid,
-        &scatter.shared.nodes.scores,
+        &scatter.state.nodes.scores,
     );
     plan.leaves.len() == 1 && shards.len() == request.index.shards as usize
 }
 
 /// The facts about a read that travel up.
 pub fn meta(scatter: &Scatter, request: &Request, gathered: &Gathered) -> Meta {
-    let in_flight = scatter.shared.broadcasts.is_in_flight(&request.index.physical);
+    let in_flight = scatter.state.broadcasts.is_in_flight(&request.index.physical);
     let mut meta = Meta {
         missing_shards: (!gathered.missing.is_empty()).then(|| gathered.missing.clone()),
         nodes: gathered.pages.len(),
@@ -179,13 +180,13 @@ pub fn meta(scatter: &Scatter, request: &Request, gathered: &Gathered) -> Meta {
 /// Always: the node's answer if it refuses, an internal error if it does not.
 pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
     let prefix = format!("/indexes/{}", request.index.physical);
-    let mut call = request.original.replay(&prefix);
+    let mut call = request.original.to_node_call(&prefix);
     let mangled = node_errors::hide(&mut call);
     // A node of a group that is not for this request is not asked either.
     let groups = request.topology.groups().iter().map(|group| group.id);
     let open = request.hints.order(groups, 0);
     let of = |node: &NodeId| request.topology.node(node).is_some_and(|n| open.contains(&n.group));
-    match scatter.shared.nodes.call_any_of(of, &call, &request.cx).await {
+    match scatter.state.nodes.call_any_of(of, &call, &request.cx).await {
         Ok(_) => {
             tracing::error!(path = %request.original.path, "a node takes what Miroir cannot read");
             Error::internal("a node takes what Miroir cannot read")
@@ -197,11 +198,11 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
 /// What a node complains of in the client's own question. Nodes stop reading a filter where nothing
 /// is left to find, so that one may take what another one refuses: they are asked in turn.
 pub async fn complaint(scatter: &Scatter, request: &Request) -> Option<Error> {
-    let shared = &scatter.shared;
-    let mut call = request.original.replay(&format!("/indexes/{}", request.index.physical));
+    let state = &scatter.state;
+    let mut call = request.original.to_node_call(&format!("/indexes/{}", request.index.physical));
     let mangled = node_errors::hide(&mut call);
-    for node in shared.nodes.any() {
-        if let Err(error) = shared.nodes.call(&node, &call, &request.cx).await
+    for node in state.nodes.any() {
+        if let Err(error) = state.nodes.call(&node, &call, &request.cx).await
             && matches!(error.kind(), ErrorKind::Verbatim { .. })
         {
             return Some(node_errors::scrub(error, &request.index, mangled));

@@ -17,7 +17,7 @@ use super::{Scatter, read};
 use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::index::{Request, Response};
-use crate::leaf::{self, Ask, Scoped, ScopedMany};
+use crate::leaf::{self, Question, Scoped, ScopedMany};
 use crate::node_errors;
 use crate::query::{RawObject, Search};
 use miroir_core::documents;
@@ -40,7 +40,7 @@ const KNOWN: &[&str] = &[
 ];
 
 /// What is asked for.
-struct Plan {
+struct SimilarPlan {
     id: String,
     embedder: String,
     hits: HitOptions,
@@ -58,7 +58,7 @@ fn identify(search: &Search) -> Option<String> {
 }
 
 /// `None`: a node has to say what is wrong.
-fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry) -> Option<Plan> {
+fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry) -> Option<SimilarPlan> {
     let mut body = search.body.clone()?;
     if !body.keys().all(|key| KNOWN.contains(&key)) {
         return None;
@@ -108,7 +108,7 @@ fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry) -> Option
     shared.set("showRankingScoreDetails", &true);
     let filter = body.remove("filter").filter(|filter| filter.get() != "null");
     let filter = filter.map(|filter| Bytes::from(filter.get().to_owned()));
-    Some(Plan { id, embedder, hits, filter, shared, performance })
+    Some(SimilarPlan { id, embedder, hits, filter, shared, performance })
 }
 
 /// What a node with the document says of the request. One without it would not know the document.
@@ -116,10 +116,10 @@ async fn refusal(scatter: &Scatter, request: &Request, search: &Search) -> Error
     let id = identify(search).unwrap_or_default();
     let shards =
         ShardSet::single(shard_of(id.as_bytes(), request.index.shards), request.index.shards);
-    let mut call = request.original.replay(&format!("/indexes/{}", request.index.physical));
+    let mut call = request.original.to_node_call(&format!("/indexes/{}", request.index.physical));
     let mangled = node_errors::hide(&mut call);
-    let route = read::route(scatter, request, scatter.shared.reads.next_sequence());
-    match read::gather(scatter, request, &shards, Ask::Plain(Arc::new(call)), &route).await {
+    let route = read::route(scatter, request, scatter.state.reads.next_sequence());
+    match read::gather(scatter, request, &shards, Question::Plain(Arc::new(call)), &route).await {
         Ok(_) => Error::internal("a node takes what Miroir cannot read"),
         Err(error) => node_errors::scrub(error, &request.index, mangled),
     }
@@ -134,7 +134,7 @@ async fn vectors(
     scatter: &Scatter,
     request: &Request,
     search: &Search,
-    plan: &Plan,
+    plan: &SimilarPlan,
     shards: &ShardSet,
 ) -> Result<Vec<Value>, Error> {
     let key = request.index.primary_key.as_deref().unwrap_or("id");
@@ -148,9 +148,9 @@ async fn vectors(
         operation: "documents_fetch",
         sort_values: false,
     };
-    let route = read::route(scatter, request, scatter.shared.reads.next_sequence());
+    let route = read::route(scatter, request, scatter.state.reads.next_sequence());
     let gathered =
-        read::gather(scatter, request, shards, Ask::Scoped(Arc::new(scoped)), &route).await?;
+        read::gather(scatter, request, shards, Question::Scoped(Arc::new(scoped)), &route).await?;
     let page = gathered.pages.first().ok_or_else(|| Error::shards_unavailable(shards.clone()))?;
     let value: Value = serde_json::from_slice(&page.body)
         .map_err(|_| Error::node(&page.node, NodeFailure::Garbage))?;
@@ -185,15 +185,16 @@ pub(super) async fn run(
 ) -> Result<Response, Error> {
     let started = Instant::now();
     let index = &request.index;
-    let tuning = &scatter.shared.options.vector_search;
+    let tuning = &scatter.state.options.vector_search;
     if !tuning.enabled {
         return Err(Error::api(
             "miroir_not_supported",
             "Similar documents are switched off (`vector_search.enabled`).",
         ));
     }
-    let settings = scatter.shared.settings.get(index, &request.cx).await?;
-    let known = |plan: &Plan| settings.embedders.iter().any(|known| known.name == plan.embedder);
+    let settings = scatter.state.settings.get(index, &request.cx).await?;
+    let known =
+        |plan: &SimilarPlan| settings.embedders.iter().any(|known| known.name == plan.embedder);
     let Some(plan) = plan(search, &settings, index).filter(known) else {
         return Err(refusal(scatter, request, search).await);
     };
@@ -222,7 +223,7 @@ pub(super) async fn run(
         body.set("id", &plan.id);
         body.set("embedder", &plan.embedder);
         body.set("limit", &depth);
-        Ask::Scoped(Arc::new(scoped(body, "/similar")))
+        Question::Scoped(Arc::new(scoped(body, "/similar")))
     };
     let others = {
         let mut queries: Vec<Scoped> = vectors
@@ -241,11 +242,11 @@ pub(super) async fn run(
             body.set("limit", &0);
             queries.push(scoped(body, "/search"));
         }
-        Ask::Many(Arc::new(ScopedMany { queries, federation: None, operation: "similar" }))
+        Question::Many(Arc::new(ScopedMany { queries, federation: None, operation: "similar" }))
     };
     // The document itself need not pass the filter.
     let rest = read::shards(request).difference(&home);
-    let route = read::route(scatter, request, scatter.shared.reads.next_sequence());
+    let route = read::route(scatter, request, scatter.state.reads.next_sequence());
     let both = try_join(
         read::gather(scatter, request, &home, own, &route),
         read::gather(scatter, request, &rest, others, &route),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Scatter, read, search};
 use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::index::{Request, Response, Union};
-use crate::leaf::{Ask, Page, ScopedMany};
+use crate::leaf::{Page, Question, ScopedMany};
 use crate::node_errors;
 use crate::query::{Search, SearchKind};
 use miroir_core::merge::{self, Facets, HitOptions, MergeRequest, Pagination, merge_facets};
@@ -37,7 +37,7 @@ pub(super) async fn run(
     request: &Request,
     union: &Union,
 ) -> Result<Response, Error> {
-    let settings = scatter.shared.settings.get(&request.index, &request.cx).await?;
+    let settings = scatter.state.settings.get(&request.index, &request.cx).await?;
     let mut queries = Vec::with_capacity(union.queries.len());
     let mut fingerprint = 0;
     let mut options = None;
@@ -70,16 +70,16 @@ pub(super) async fn run(
         federation["facetsByIndex"] = json!({&request.index.physical: facets});
     }
     let federation = Some(Bytes::from(federation.to_string()));
-    let ask = Ask::Many(Arc::new(ScopedMany { queries, federation, operation: "search" }));
+    let question =
+        Question::Many(Arc::new(ScopedMany { queries, federation, operation: "search" }));
     let route = read::route(scatter, request, fingerprint);
     let shards = read::shards(request);
-    let gathered =
-        read::gather(scatter, request, &shards, ask, &route).await.map_err(|error| match error
-            .kind()
-        {
+    let gathered = read::gather(scatter, request, &shards, question, &route).await.map_err(
+        |error| match error.kind() {
             ErrorKind::Verbatim { .. } => node_errors::scrub(error, &request.index, false),
             _ => error,
-        })?;
+        },
+    )?;
     let mut pages = Vec::with_capacity(gathered.pages.len());
     for page in &gathered.pages {
         pages.push(as_search(page, &request.index.physical)?);

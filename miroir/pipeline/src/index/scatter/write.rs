@@ -15,22 +15,22 @@ use miroir_api::meili::{SummarizedTask, TaskKind, TaskStatus};
 use miroir_api::{GroupId, NodeId, ShardId, TaskUid};
 use tower::ServiceExt;
 
-use super::listing;
-use super::missed::{self, Fate};
+use super::catalog_sync;
+use super::stale_marks::{self, WriteOutcome};
 use crate::cluster::leadership::LeaderMessage;
 use crate::cluster::sequencer::Exclusive;
 use crate::cluster::{ClusterState, disk_loss};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Fault, NodeFailure};
 use crate::index::Response;
-use crate::leaf::{self, Ask, Target};
+use crate::leaf::{self, Question, Target};
 use crate::meta::{Accepted, Meta};
 use crate::node::{Call, TaskRef};
 use crate::node_errors;
-use miroir_core::quorum::{self, Verdict};
+use miroir_core::quorum::{self, QuorumDecision};
 use miroir_core::routing::ShardSet;
 use miroir_core::topology::Topology;
-use miroir_core::view::{Route, StaleKind, StaleMap};
+use miroir_core::view::{CatchUp, Route, StaleMap};
 use miroir_store::{IndexEntry, NewTask, NodeTask, TaskRecord, clock};
 
 /// Pause before the store is asked again to record what became of a write.
@@ -39,9 +39,9 @@ const STORE_PAUSE: Duration = Duration::from_millis(200);
 /// What one node has to be told, in order.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The node.
+    /// Id of the node that gets the calls.
     pub node: NodeId,
-    /// Shards it is about.
+    /// The shards of the node that the calls are about.
     pub shards: ShardSet,
     /// The calls, each of which enqueues a task.
     pub calls: Vec<Call>,
@@ -51,8 +51,8 @@ pub struct Batch {
 
 /// An accepted write.
 #[derive(Debug)]
-pub struct Outcome {
-    /// The task.
+pub struct AcceptedWrite {
+    /// The task as stored, with what each node said.
     pub record: TaskRecord,
     /// Groups in which a replica missed it.
     pub degraded: Vec<GroupId>,
@@ -68,15 +68,15 @@ pub fn tag(task: TaskUid) -> String {
 
 /// What a write is about.
 #[derive(Debug)]
-pub struct Plan {
-    /// The index.
+pub struct WritePlan {
+    /// Snapshot of the index's entry when the write was planned.
     pub index: Arc<IndexEntry>,
     /// The topology it is planned under.
     pub topology: Arc<Topology>,
     /// Shards whose quorum decides.
     pub touched: ShardSet,
     /// What a replica that misses it needs.
-    pub missed: StaleKind,
+    pub missed: CatchUp,
     /// Calls, one entry a node.
     pub batches: Vec<Batch>,
     /// Held until all calls are sent, if the write excludes others.
@@ -90,8 +90,8 @@ type Sent = Vec<Result<u32, Error>>;
 
 async fn send_batch(
     leaves: leaf::BoxService,
-    plan: &Plan,
-    shared: &ClusterState,
+    plan: &WritePlan,
+    state: &ClusterState,
     batch: &Batch,
     tag: &str,
     cx: &Context,
@@ -99,7 +99,7 @@ async fn send_batch(
     let mut sent = Sent::new();
     for call in &batch.calls {
         // It may have been held up on the way here.
-        if let Err(error) = shared.leadership.ensure_leader() {
+        if let Err(error) = state.leadership.ensure_leader() {
             sent.push(Err(error));
             break;
         }
@@ -109,16 +109,16 @@ async fn send_batch(
             call.path.push_str("customMetadata=");
             call.path.push_str(tag);
         }
-        let request = leaf::Request {
-            target: Target::Exactly(batch.node.clone()),
-            ask: Ask::Plain(Arc::new(call)),
-            index: Arc::clone(&plan.index),
-            topology: Arc::clone(&plan.topology),
-            stale: shared.staleness.load(),
-            route: Route::in_turn(Vec::new(), 0),
-            cx: cx.clone(),
-        };
-        let before = shared.membership.task_uids.highest(&batch.node);
+        let request = leaf::Request::new(
+            Target::Exactly(batch.node.clone()),
+            Question::Plain(Arc::new(call)),
+            Arc::clone(&plan.index),
+            Arc::clone(&plan.topology),
+            state.staleness.load(),
+            Route::in_turn(Vec::new(), 0),
+            cx.clone(),
+        );
+        let before = state.membership.task_uids.highest(&batch.node);
         let answer = leaves.clone().oneshot(request).await.and_then(|answer| {
             let page = answer
                 .pages
@@ -128,7 +128,7 @@ async fn send_batch(
         });
         let answer = match answer {
             Ok(uid) => {
-                disk_loss::accept_task_uid(shared, &batch.node, before, uid).await.map(|()| uid)
+                disk_loss::accept_task_uid(state, &batch.node, before, uid).await.map(|()| uid)
             }
             failed => failed,
         };
@@ -143,37 +143,36 @@ async fn send_batch(
 
 /// Whether a node is there to take a write.
 pub(super) fn writable(
-    shared: &ClusterState,
+    state: &ClusterState,
     topology: &Topology,
     index: &IndexEntry,
-    missed: StaleKind,
+    missed: CatchUp,
     node: &NodeId,
 ) -> bool {
-    topology.node(node).is_some_and(|node| shared.nodes.is_available(node))
-        && (missed != StaleKind::Shard
-            || !shared.staleness.load().lacks_index(&index.physical, node))
+    topology.node(node).is_some_and(|node| state.nodes.is_available(node))
+        && (missed != CatchUp::Shard || !state.staleness.load().lacks_index(&index.physical, node))
 }
 
 fn judge(
-    shared: &ClusterState,
-    plan: &Plan,
+    state: &ClusterState,
+    plan: &WritePlan,
     kind: TaskKind,
     stale: &StaleMap,
     acked: impl Fn(&NodeId) -> bool,
-) -> Verdict {
+) -> QuorumDecision {
     let placement = plan.topology.placement(plan.index.shards);
     let index = &plan.index.physical;
     quorum::evaluate(
         &placement,
         plan.topology.replication_factor(),
-        shared.options.write_quorum,
+        state.options.write_quorum,
         &plan.touched,
         |node, shard| {
             // A replica that is to be replaced by a copy keeps nothing for sure.
             acked(node)
                 && match (plan.missed, kind) {
-                    (StaleKind::Deleted, _) => true,
-                    (StaleKind::Shard, _) => stale.is_authority(index, node, shard),
+                    (CatchUp::Deleted, _) => true,
+                    (CatchUp::Shard, _) => stale.is_authority(index, node, shard),
                     (_, TaskKind::SettingsUpdate) => !stale.misses_index(index, node),
                     _ => !stale.lacks_index(index, node),
                 }
@@ -188,15 +187,15 @@ fn judge(
 /// `miroir_no_quorum`, a node's own refusal when no node took the write, or a store error.
 pub async fn dispatch_write(
     leaves: leaf::BoxService,
-    shared: Arc<ClusterState>,
-    plan: Plan,
+    state: Arc<ClusterState>,
+    plan: WritePlan,
     task: NewTask,
     cx: Context,
-) -> Result<Outcome, Error> {
-    let tracker = shared.tracker.clone();
-    let guard = shared.leadership.begin_change();
+) -> Result<AcceptedWrite, Error> {
+    let tracker = state.tracker.clone();
+    let guard = state.leadership.begin_change();
     let job = tracker.spawn(async move {
-        let outcome = run_write(leaves, shared, plan, task, cx).await;
+        let outcome = run_write(leaves, state, plan, task, cx).await;
         drop(guard);
         outcome
     });
@@ -205,21 +204,21 @@ pub async fn dispatch_write(
 
 async fn run_write(
     leaves: leaf::BoxService,
-    shared: Arc<ClusterState>,
-    mut plan: Plan,
+    state: Arc<ClusterState>,
+    mut plan: WritePlan,
     mut task: NewTask,
     cx: Context,
-) -> Result<Outcome, Error> {
+) -> Result<AcceptedWrite, Error> {
     task.idempotency = cx.task_key();
     let reachable: Vec<NodeId> = plan
         .batches
         .iter()
-        .filter(|batch| writable(&shared, &plan.topology, &plan.index, plan.missed, &batch.node))
+        .filter(|batch| writable(&state, &plan.topology, &plan.index, plan.missed, &batch.node))
         .map(|batch| batch.node.clone())
         .collect();
-    let stale = shared.staleness.load();
-    if let Verdict::NoQuorum { shards, .. } =
-        judge(&shared, &plan, task.kind, &stale, |node| reachable.contains(node))
+    let stale = state.staleness.load();
+    if let QuorumDecision::NoQuorum { shards, .. } =
+        judge(&state, &plan, task.kind, &stale, |node| reachable.contains(node))
     {
         return Err(Error::no_quorum(shards));
     }
@@ -227,7 +226,7 @@ async fn run_write(
         .batches
         .iter()
         .flat_map(|batch| {
-            let documents = plan.missed == StaleKind::Shard;
+            let documents = plan.missed == CatchUp::Shard;
             let shards = move |call| -> Vec<ShardId> {
                 let all = if documents { Some(&batch.shards) } else { None };
                 batch.parts.get(call).or(all).map(|set| set.iter().collect()).unwrap_or_default()
@@ -242,17 +241,17 @@ async fn run_write(
         .collect();
     let exclusive = plan.exclusive.take();
     // Exclusive work came first if there was any, and it may have taken the index away.
-    let passage = match &exclusive {
+    let shared_gate = match &exclusive {
         Some(_) => None,
-        None => Some(shared.sequencer.pass(&plan.index.physical).await),
+        None => Some(state.sequencer.enter(&plan.index.physical).await),
     };
-    if passage.is_some() && !shared.catalog.is_listed(&plan.index) {
+    if shared_gate.is_some() && !state.catalog.is_listed(&plan.index) {
         return Err(Error::index_not_found(plan.index.name.as_str()));
     }
     let mut first = None;
     if plan.preflight {
         for batch in plan.batches.iter().filter(|batch| reachable.contains(&batch.node)) {
-            let sent = send_batch(leaves.clone(), &plan, &shared, batch, "preflight", &cx).await;
+            let sent = send_batch(leaves.clone(), &plan, &state, batch, "preflight", &cx).await;
             match sent.iter().find_map(|r| r.as_ref().err()) {
                 Some(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
                     return Err(node_errors::scrub(error.clone(), &plan.index, false));
@@ -266,10 +265,10 @@ async fn run_write(
             }
         }
     }
-    let mut record = shared.stores.tasks.insert(task).await?;
-    let _sending = shared.sending.begin(record.uid);
-    if let Err(error) = listing::follow(&shared, &plan.index, record.kind).await {
-        fail(&shared, &mut record, &error).await?;
+    let mut record = state.stores.tasks.insert(task).await?;
+    let _in_flight = state.writes_in_flight.begin(record.uid);
+    if let Err(error) = catalog_sync::follow(&state, &plan.index, record.kind).await {
+        fail(&state, &mut record, &error).await?;
         return Err(error);
     }
     let tag = tag(record.uid);
@@ -277,7 +276,7 @@ async fn run_write(
     // The gate stays closed to repairs until it is on record who missed the write.
     let gate;
     let answers: BTreeMap<NodeId, Sent> = {
-        let mut turns = passage.map(|passage| passage.turns(&reachable));
+        let mut turns = shared_gate.map(|gate| gate.tickets(&reachable));
         let tickets = turns.as_mut().map(|t| std::mem::take(&mut t.tickets)).unwrap_or_default();
         let mut tickets = tickets.into_iter();
         gate = turns.map(|turns| turns.gate);
@@ -288,13 +287,13 @@ async fn run_write(
             .filter(|batch| first.as_ref().is_none_or(|(node, _)| *node != batch.node))
             .map(|batch| {
                 let ticket = tickets.next();
-                let (leaves, plan, shared, cx, tag) = (leaves.clone(), &plan, &shared, &cx, &tag);
+                let (leaves, plan, state, cx, tag) = (leaves.clone(), &plan, &state, &cx, &tag);
                 async move {
                     let mut ticket = ticket;
                     if let Some(ticket) = &mut ticket {
                         ticket.turn().await;
                     }
-                    let sent = send_batch(leaves, plan, shared, batch, tag, cx).await;
+                    let sent = send_batch(leaves, plan, state, batch, tag, cx).await;
                     (batch.node.clone(), sent)
                 }
             })
@@ -302,9 +301,9 @@ async fn run_write(
         join_all(calls).await.into_iter().chain(first).collect()
     };
     let outcome = loop {
-        match settle(&shared, &plan, &mut record, &answers).await {
+        match settle(&state, &plan, &mut record, &answers).await {
             // Nodes may have it: it is not left half recorded.
-            Err(error) if *error.fault() == Fault::Store && !shared.stop.is_cancelled() => {
+            Err(error) if *error.fault() == Fault::Store && !state.stop.is_cancelled() => {
                 tracing::warn!(task = %record.uid, %error, "what became of a write is recorded later");
                 tokio::time::sleep(STORE_PAUSE).await;
             }
@@ -314,28 +313,29 @@ async fn run_write(
     if let Err(error) = &outcome
         && error.is_deposed()
     {
-        late(&shared, &record, &answers).await;
+        late(&state, &record, &answers).await;
     }
     drop((gate, exclusive));
     outcome
 }
 
 /// Tells the next leader of nodes that may have got what it took for certain had not arrived.
-async fn late(shared: &ClusterState, record: &TaskRecord, answers: &BTreeMap<NodeId, Sent>) {
-    let arrived = answers.iter().filter(|(_, sent)| Fate::of(sent) != Fate::Refused);
+async fn late(state: &ClusterState, record: &TaskRecord, answers: &BTreeMap<NodeId, Sent>) {
+    let arrived =
+        answers.iter().filter(|(_, sent)| WriteOutcome::of(sent) != WriteOutcome::Rejected);
     let nodes = arrived.map(|(node, _)| node.clone()).collect();
     let message = LeaderMessage::Late { task: record.uid, nodes };
-    if let Err(error) = shared.leadership.send(&message).await {
+    if let Err(error) = state.leadership.send(&message).await {
         tracing::error!(task = %record.uid, %error, "a late write is on no record");
     }
 }
 
 async fn settle(
-    shared: &ClusterState,
-    plan: &Plan,
+    state: &ClusterState,
+    plan: &WritePlan,
     record: &mut TaskRecord,
     answers: &BTreeMap<NodeId, Sent>,
-) -> Result<Outcome, Error> {
+) -> Result<AcceptedWrite, Error> {
     let mut at: BTreeMap<NodeId, usize> = BTreeMap::new();
     for node_task in &mut record.nodes {
         let position = at.entry(node_task.node.clone()).or_default();
@@ -345,40 +345,46 @@ async fn settle(
         }
         *position += 1;
     }
-    let fate = |node: &NodeId| answers.get(node).map_or(Fate::Refused, |sent| Fate::of(sent));
-    let acked = |node: &NodeId| fate(node) == Fate::Took;
+    let outcome_of = |node: &NodeId| {
+        answers.get(node).map_or(WriteOutcome::Rejected, |sent| WriteOutcome::of(sent))
+    };
+    let acked = |node: &NodeId| outcome_of(node) == WriteOutcome::Accepted;
     let kind = record.kind;
     let placement = plan.topology.placement(plan.index.shards);
     let physical = &plan.index.physical;
     let nodes = || plan.batches.iter().map(|batch| &batch.node);
-    let outcome = shared
+    let outcome = state
         .staleness
         .mark_by(|stale| {
-            let verdict = judge(shared, plan, kind, stale, acked);
-            let met = matches!(verdict, Verdict::Met { .. });
+            let verdict = judge(state, plan, kind, stale, acked);
+            let met = matches!(verdict, QuorumDecision::Met { .. });
             let rows = match (plan.missed, kind) {
-                (StaleKind::Shard, _) => {
-                    missed::documents(stale, &placement, physical, &plan.touched, fate)
+                (CatchUp::Shard, _) => {
+                    stale_marks::documents(stale, &placement, physical, &plan.touched, outcome_of)
                 }
-                (_, TaskKind::SettingsUpdate) => missed::settings(stale, physical, nodes(), fate),
+                (_, TaskKind::SettingsUpdate) => {
+                    stale_marks::settings(stale, physical, nodes(), outcome_of)
+                }
                 // Where one node may have deleted the index, all have to.
-                (StaleKind::Deleted, _) if nodes().any(|node| fate(node) != Fate::Refused) => {
-                    missed::whole(physical, plan.missed, nodes(), fate)
+                (CatchUp::Deleted, _)
+                    if nodes().any(|node| outcome_of(node) != WriteOutcome::Rejected) =>
+                {
+                    stale_marks::whole(physical, plan.missed, nodes(), outcome_of)
                 }
                 // Without a quorum the caller takes it back.
-                (kind, _) if met => missed::whole(physical, kind, nodes(), fate),
+                (kind, _) if met => stale_marks::whole(physical, kind, nodes(), outcome_of),
                 _ => Vec::new(),
             };
             (rows, verdict)
         })
         .await?;
     let outcome = match outcome {
-        Verdict::Met { complete, degraded_groups, .. } => {
+        QuorumDecision::Met { complete, degraded_groups, .. } => {
             Ok((degraded_groups, complete.first().copied()))
         }
-        Verdict::NoQuorum { .. }
-            if plan.missed == StaleKind::Deleted
-                && nodes().any(|node| fate(node) != Fate::Refused) =>
+        QuorumDecision::NoQuorum { .. }
+            if plan.missed == CatchUp::Deleted
+                && nodes().any(|node| outcome_of(node) != WriteOutcome::Rejected) =>
         {
             if !nodes().any(acked) {
                 // Nobody is left to wait for: the repairer sees to it.
@@ -386,20 +392,20 @@ async fn settle(
             }
             Ok((plan.topology.groups().iter().map(|group| group.id).collect(), None))
         }
-        Verdict::NoQuorum { shards, .. } => Err(Error::no_quorum(shards)),
+        QuorumDecision::NoQuorum { shards, .. } => Err(Error::no_quorum(shards)),
     };
     match outcome {
         Ok((degraded, group)) => {
             if kind == TaskKind::IndexDeletion {
-                shared.staleness.forget_index(physical).await?;
-                shared.stores.settings_versions.forget(physical).await?;
+                state.staleness.forget_index(physical).await?;
+                state.stores.settings_versions.forget(physical).await?;
             }
-            shared.stores.tasks.update(record.clone()).await?;
-            shared.signals.tasks.notify_one();
+            state.stores.tasks.update(record.clone()).await?;
+            state.signals.tasks.notify_one();
             if !degraded.is_empty() {
                 metrics::counter!("miroir_writes_degraded_total").increment(1);
             }
-            Ok(Outcome { record: record.clone(), degraded, group })
+            Ok(AcceptedWrite { record: record.clone(), degraded, group })
         }
         Err(no_quorum) => {
             let refused = answers
@@ -413,20 +419,20 @@ async fn settle(
                 }
                 _ => no_quorum,
             };
-            let may_have = nodes().filter(|node| fate(node) != Fate::Refused);
-            listing::take_back(shared, &plan.index, kind, may_have).await?;
-            fail(shared, record, &error).await?;
+            let may_have = nodes().filter(|node| outcome_of(node) != WriteOutcome::Rejected);
+            catalog_sync::take_back(state, &plan.index, kind, may_have).await?;
+            fail(state, record, &error).await?;
             Err(error)
         }
     }
 }
 
 /// Ends a task that nobody was told of.
-async fn fail(shared: &ClusterState, record: &mut TaskRecord, error: &Error) -> Result<(), Error> {
+async fn fail(state: &ClusterState, record: &mut TaskRecord, error: &Error) -> Result<(), Error> {
     let text = error.render().1.unwrap_or_default();
     record.end(TaskStatus::Failed, clock::now());
     record.error = serde_json::from_slice(&text).ok();
-    Ok(shared.stores.tasks.update(record.clone()).await?)
+    Ok(state.stores.tasks.update(record.clone()).await?)
 }
 
 /// The `202` of an accepted task; `group` is the first that has it on a quorum.

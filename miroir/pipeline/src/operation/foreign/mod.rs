@@ -24,11 +24,11 @@ use serde_json::{Value, json};
 use self::filter::{Call, Rewritten};
 use super::handle::Handle;
 use super::multi::{HitQueries, inside};
-use super::rules::rewritten;
+use super::token_filters::rewritten;
 use super::{Operation, Request, Response};
 use crate::cluster::settings::is_displayed;
 use crate::error::{Error, ErrorKind};
-use crate::query::{List, Original, RawObject, SearchKind};
+use crate::query::{ClientRequest, List, RawObject, SearchKind};
 use miroir_store::IndexEntry;
 
 /// The name of the setting, and of its feature.
@@ -54,7 +54,7 @@ fn keys(entry: &IndexEntry) -> Keys {
 }
 
 fn entry(resolve: &Handle, name: &str) -> Option<Arc<IndexEntry>> {
-    IndexUid::new(name).ok().and_then(|uid| resolve.shared().catalog.get(&uid))
+    IndexUid::new(name).ok().and_then(|uid| resolve.state().catalog.get(&uid))
 }
 
 /// What there is to join for a request; `None`: nothing.
@@ -70,7 +70,7 @@ pub(super) async fn joins(resolve: &Handle, request: &Request) -> Result<Option<
     if keys.iter().all(Vec::is_empty) {
         return Ok(None);
     }
-    let features = resolve.shared().stores.features.list().await?;
+    let features = resolve.state().stores.features.list().await?;
     let on = features.iter().any(|(name, on)| name == SETTING && *on);
     Ok(on.then_some(Joins(keys)))
 }
@@ -174,8 +174,8 @@ async fn filters(
         _ => Some(request.original.path.clone()),
     };
     if let (Some(path), [body]) = (path, &bodies(&mut op)[..]) {
-        let original = Original::clone(&rewritten(&request.original, body));
-        request.original = Arc::new(Original { path, ..original });
+        let original = ClientRequest::clone(&rewritten(&request.original, body));
+        request.original = Arc::new(ClientRequest { path, ..original });
     }
     request.op = op;
     Ok(texts)
@@ -251,7 +251,7 @@ async fn list(
     index: &str,
     body: RawObject,
 ) -> Result<Vec<Box<RawValue>>, Error> {
-    let original = Original {
+    let original = ClientRequest {
         method: http::Method::POST,
         path: "/documents/fetch".to_owned(),
         query: None,

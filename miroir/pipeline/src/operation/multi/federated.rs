@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::facets;
 use super::federation::{Federation, Query};
-use super::{Asked, MultiSearch, SubQuery, each, is_refusal, together, words};
+use super::{Asked, MultiSearch, SubQuery, each, is_refusal, node_errors, together};
 use crate::error::{Error, ErrorKind};
 use crate::extension::Extension;
 use crate::index::Union;
@@ -44,7 +44,7 @@ pub(super) async fn run(
 ) -> Result<Response, Error> {
     let started = Instant::now();
     let Some(federation) = Federation::read(queries, object) else {
-        let own = words::refusal(resolve, request, multi).await;
+        let own = node_errors::refusal(resolve, request, multi).await;
         return Err(own.unwrap_or_else(|| {
             Error::api(
                 "miroir_not_supported",
@@ -54,13 +54,10 @@ pub(super) async fn run(
         }));
     };
     let missing = federation.queries.iter().position(|query| {
-        IndexUid::new(&query.index)
-            .ok()
-            .and_then(|uid| resolve.shared().catalog.get(&uid))
-            .is_none()
+        IndexUid::new(&query.index).ok().and_then(|uid| resolve.state().catalog.get(&uid)).is_none()
     });
     if federation.doubtful || federation.remote || missing.is_some() {
-        if let Some(error) = words::refusal(resolve, request, multi).await {
+        if let Some(error) = node_errors::refusal(resolve, request, multi).await {
             return Err(error);
         }
         if federation.remote {
@@ -79,7 +76,7 @@ pub(super) async fn run(
         if !federation.mixed {
             return None;
         }
-        words::judgement(resolve, request, multi, object).await
+        node_errors::judgement(resolve, request, multi, object).await
     };
     let (judgement, (parts, unions)) = join(
         judgement,
@@ -98,7 +95,8 @@ pub(super) async fn run(
     if position > 0 && !multi.is_search {
         metrics::counter!("miroir_multisearch_partial_failures_total").increment(1);
     }
-    let own = if is_refusal(&error) { words::refusal(resolve, request, multi).await } else { None };
+    let own =
+        if is_refusal(&error) { node_errors::refusal(resolve, request, multi).await } else { None };
     let query = &queries[position];
     Err(own.unwrap_or_else(|| match error.kind() {
         ErrorKind::Api(api) if api.code == "invalid_search_facets" && !multi.is_search => {

@@ -7,15 +7,15 @@
 //! | `plain` | one answer per query |
 //! | `federated` | one list of hits |
 //! | `facets` | facets of a federation |
-//! | `stand` | queries of what stands for several indexes |
-//! | `words` | what a node says of the request |
+//! | `aliases` | queries of what stands for several indexes |
+//! | `node_errors` | what a node says of the request |
 
+mod aliases;
 mod facets;
 mod federated;
 mod federation;
+mod node_errors;
 mod plain;
-mod stand;
-mod words;
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ use super::{Operation, Request, Response};
 use crate::error::{Error, ErrorKind};
 use crate::explain::Record;
 use crate::meta::Meta;
-use crate::query::{Original, RawObject, Search, SearchKind};
+use crate::query::{ClientRequest, RawObject, Search, SearchKind};
 
 /// How many queries of one request are under way at the same time.
 const IN_FLIGHT: usize = 32;
@@ -49,7 +49,7 @@ pub struct SubQuery {
     /// What the client calls the index, if something else.
     alias: Option<Arc<str>>,
     /// The indexes that are searched instead of the one, as if they were one.
-    several: Vec<String>,
+    indexes: Vec<String>,
     /// Which of the client's queries it is.
     position: usize,
 }
@@ -62,7 +62,7 @@ impl SubQuery {
 
     /// The one index that is searched; nothing if there are several.
     pub(super) fn of_one(&self) -> &str {
-        if self.several.is_empty() { &self.index } else { "" }
+        if self.indexes.is_empty() { &self.index } else { "" }
     }
 }
 
@@ -100,8 +100,8 @@ impl MultiSearch {
             IndexUid::new(&index).ok()?;
             query.remove("indexUid");
             let options = query.remove("federationOptions").filter(|o| o.get() != "null");
-            let (alias, several) = (None, Vec::new());
-            queries.push(SubQuery { index, body: query, options, alias, several, position });
+            let (alias, indexes) = (None, Vec::new());
+            queries.push(SubQuery { index, body: query, options, alias, indexes, position });
         }
         let asked = queries.len();
         Some(Self { queries: Some(queries), federation, asked, ..Self::default() })
@@ -155,7 +155,7 @@ pub(super) async fn run(
     request: &Request,
     multi: &MultiSearch,
 ) -> Result<Response, Error> {
-    let tuning = &resolve.shared().options.multi_search;
+    let tuning = &resolve.state().options.multi_search;
     let queries = readable(resolve, request, multi).await?;
     if !multi.is_search {
         metrics::counter!("miroir_multisearch_batches_total").increment(1);
@@ -176,7 +176,7 @@ pub(super) async fn run(
     if multi.is_search {
         let mut answer = answer.await?;
         let q = queries.first().and_then(|query| query.body.raw("q")).filter(|q| *q != "null");
-        answer.body = stand::as_search(&answer.body, q.unwrap_or("\"\""))
+        answer.body = aliases::as_search(&answer.body, q.unwrap_or("\"\""))
             .ok_or_else(|| Error::internal("a federated search without hits"))?;
         return Ok(answer);
     }
@@ -211,7 +211,7 @@ async fn readable<'a>(
     request: &Request,
     multi: &'a MultiSearch,
 ) -> Result<&'a [SubQuery], Error> {
-    let tuning = &resolve.shared().options.multi_search;
+    let tuning = &resolve.state().options.multi_search;
     if !tuning.enabled && !multi.is_search {
         return Err(Error::api(
             "miroir_not_supported",
@@ -219,7 +219,7 @@ async fn readable<'a>(
         ));
     }
     let Some(queries) = multi.queries.as_deref().filter(|_| request.original.is_json()) else {
-        return Err(words::unreadable(resolve, request).await);
+        return Err(node_errors::unreadable(resolve, request).await);
     };
     if multi.asked > tuning.max_queries_per_batch {
         return Err(Error::api(
@@ -251,10 +251,10 @@ impl Asked {
 
     /// A query as a client would ask it by itself.
     fn alone(query: &SubQuery) -> Self {
-        if query.several.is_empty() {
+        if query.indexes.is_empty() {
             return Self::search(&query.index, query.body.clone(), SearchKind::Hits);
         }
-        let multi = MultiSearch::of_one_search(query.name(), query.body.clone(), &query.several);
+        let multi = MultiSearch::of_one_search(query.name(), query.body.clone(), &query.indexes);
         let body = multi.body().unwrap_or_default();
         Self { op: Operation::MultiSearch(Arc::new(multi)), path: "/multi-search", body }
     }
@@ -267,10 +267,10 @@ fn each<'a, I: Iterator<Item = Asked> + Send + 'a>(
     multi: &MultiSearch,
     searches: I,
 ) -> impl Stream<Item = Result<Response, Error>> + Send + use<'a, I> {
-    let patience = resolve.shared().options.multi_search.per_query_timeout;
+    let patience = resolve.state().options.multi_search.per_query_timeout;
     let patience = (!multi.is_search).then_some(patience);
     let calls = searches.map(move |Asked { op, path, body }| {
-        let original = Original {
+        let original = ClientRequest {
             method: http::Method::POST,
             path: path.to_owned(),
             query: None,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::StatusCode;
 
-use super::{Asked, MultiSearch, SubQuery, each, is_refusal, together, words};
+use super::{Asked, MultiSearch, SubQuery, each, is_refusal, node_errors, together};
 use crate::error::Error;
 use crate::operation::handle::Handle;
 use crate::operation::{Request, Response};
@@ -18,7 +18,7 @@ pub(super) async fn run(
     multi: &MultiSearch,
 ) -> Result<Response, Error> {
     if queries.iter().any(|query| query.options.is_some())
-        && let Some(error) = words::refusal(resolve, request, multi).await
+        && let Some(error) = node_errors::refusal(resolve, request, multi).await
     {
         return Err(error);
     }
@@ -33,7 +33,7 @@ pub(super) async fn run(
                 }
                 // One node answers for the whole request, or not at all.
                 let own = if is_refusal(&error) {
-                    words::refusal(resolve, request, multi).await
+                    node_errors::refusal(resolve, request, multi).await
                 } else {
                     None
                 };

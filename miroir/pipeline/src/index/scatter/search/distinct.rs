@@ -1,6 +1,6 @@
 //! Totals and facets under a distinct attribute, as one node gives them.
 //!
-//! A node's estimate leaves out the duplicates of the hits it looked at ([`merge::looked_at`]). No
+//! A node's estimate leaves out the duplicates of the hits it looked at ([`merge::scan_hits`]). No
 //! leaf can tell: the duplicates may be on others, and each looks further than one node would. But
 //! once the values looked at are known, every document without any of them counts, and of the others
 //! the hits that were kept. Leaves count both: one more question, and one before it if hits tied with
@@ -15,13 +15,13 @@ use super::super::Scatter;
 use super::super::read::Gathered;
 use super::ask;
 use super::facets::{exact_facets, joined};
-use super::plan::{Estimate, Plan, SHOWN};
+use super::plan::{Estimate, SHOWN, SearchPlan};
 use crate::error::{Error, NodeFailure};
 use crate::index::Request;
 use crate::leaf::{self, Scoped};
 use crate::node::Call;
 use crate::query::RawObject;
-use miroir_core::merge::{self, Looked, MergedFacets};
+use miroir_core::merge::{self, MergedFacets, ScannedHits};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 
@@ -45,7 +45,7 @@ pub(super) struct Counted {
 pub(super) struct Counter<'a> {
     pub(super) scatter: &'a Scatter,
     pub(super) request: &'a Request,
-    pub(super) plan: &'a Plan,
+    pub(super) plan: &'a SearchPlan,
     pub(super) shards: &'a ShardSet,
     pub(super) route: &'a Route,
 }
@@ -78,10 +78,10 @@ impl Counter<'_> {
             let right = page.hits.len() <= wanted;
             return if right { Ok(None) } else { self.alone(&body, wanted).await.map(Some) };
         }
-        let mut looked = merge::looked_at(pages, &self.plan.hits, wanted, estimate.asked());
+        let mut scanned = merge::scan_hits(pages, &self.plan.hits, wanted, estimate.asked());
         let mut further = None;
         for more in DEEPER {
-            if !looked.unfinished {
+            if !scanned.unfinished {
                 break;
             }
             let asked = wanted.saturating_add(*more);
@@ -92,17 +92,17 @@ impl Counter<'_> {
             body.set("showRankingScoreDetails", &true);
             body.set("limit", &asked);
             let answer = self.ask(self.scoped(&body, None)).await?;
-            looked = merge::looked_at(&answer.1, &self.plan.hits, wanted, asked);
+            scanned = merge::scan_hits(&answer.1, &self.plan.hits, wanted, asked);
             further = Some(answer.0);
         }
         let leaves = further.as_ref().unwrap_or(gathered);
-        if looked.unfinished || looked.values.iter().map(Vec::len).sum::<usize>() > MAX_VALUES {
+        if scanned.unfinished || scanned.values.iter().map(Vec::len).sum::<usize>() > MAX_VALUES {
             return Ok(None);
         }
-        if looked.everything && self.plan.facets.is_none() {
-            return Ok(Some(Counted { total: looked.shown as u64, facets: None }));
+        if scanned.everything && self.plan.facets.is_none() {
+            return Ok(Some(Counted { total: scanned.shown as u64, facets: None }));
         }
-        self.parts(&body, attribute, &looked, leaves).await.map(Some)
+        self.parts(&body, attribute, &scanned, leaves).await.map(Some)
     }
 
     /// Facets of numbered pages, which count each value once: every leaf is asked again without the
@@ -117,11 +117,11 @@ impl Counter<'_> {
         let options = plan.facets.as_ref()?;
         let body = RawObject::parse(&plan.scoped.body)?;
         let wanted = body.read::<usize>("hitsPerPage").ok().flatten()?;
-        let looked = match wanted {
-            0 => Looked { values: vec![Vec::new(); pages.len()], ..Looked::default() },
-            _ => merge::looked_at(pages, &plan.hits, wanted, wanted),
+        let scanned = match wanted {
+            0 => ScannedHits { values: vec![Vec::new(); pages.len()], ..ScannedHits::default() },
+            _ => merge::scan_hits(pages, &plan.hits, wanted, wanted),
         };
-        let without = merge::apportion(pages, attribute, &looked)?;
+        let without = merge::apportion(pages, attribute, &scanned)?;
         if without.iter().map(Vec::len).sum::<usize>() > MAX_VALUES {
             return None;
         }
@@ -129,7 +129,7 @@ impl Counter<'_> {
         let asked = leaves.map(|(leaf, (page, without))| {
             let mut body = bare(&body);
             body.set("attributesToRetrieve", &[(); 0]);
-            body.set("hitsPerPage", looked.valued.get(leaf).unwrap_or(&0));
+            body.set("hitsPerPage", scanned.valued.get(leaf).unwrap_or(&0));
             let condition = format!("{} NOT IN [{}]", merge::quoted(attribute), without.join(","));
             let condition = Some(condition.as_str()).filter(|_| !without.is_empty());
             self.of(page, self.scoped(&body, condition))
@@ -151,12 +151,12 @@ impl Counter<'_> {
         &self,
         body: &RawObject,
         attribute: &str,
-        looked: &Looked,
+        scanned: &ScannedHits,
         leaves: &Gathered,
     ) -> Result<Counted, Error> {
-        let values = looked.literals();
+        let values = scanned.literals();
         // Of hits that show an empty string one is kept, though it has no value that is indexed.
-        let empty = looked.empty.filter(|_| looked.everything && looked.dropped > 0);
+        let empty = scanned.empty.filter(|_| scanned.everything && scanned.dropped > 0);
         if values.is_empty() && empty.is_none() {
             return self.rest(body, None).await;
         }
@@ -165,10 +165,10 @@ impl Counter<'_> {
         if empty.is_some() {
             let _ = write!(others, " AND {quoted} IS NOT EMPTY");
         }
-        let valued: usize = looked.valued.iter().sum();
+        let valued: usize = scanned.valued.iter().sum();
         let Some(options) = &self.plan.facets else {
             let rest = self.rest(body, Some(&others)).await?;
-            let total = (rest.total + valued as u64).saturating_sub(looked.dropped as u64);
+            let total = (rest.total + valued as u64).saturating_sub(scanned.dropped as u64);
             return Ok(Counted { total, facets: None });
         };
         let mut bare = bare(body);
@@ -176,7 +176,7 @@ impl Counter<'_> {
         let scoped = self.scoped(&bare, Some(&others));
         let kept = leaves.pages.iter().enumerate().filter_map(|(leaf, page)| {
             let owns = empty == Some(leaf);
-            let (values, valued) = (looked.values.get(leaf)?, looked.valued.get(leaf)?);
+            let (values, valued) = (scanned.values.get(leaf)?, scanned.valued.get(leaf)?);
             if *valued == 0 && !owns {
                 return None;
             }
@@ -184,9 +184,9 @@ impl Counter<'_> {
             body.set("limit", if owns { &EVERYTHING } else { valued });
             body.set("attributesToRetrieve", &[(); 0]);
             let mut these = format!("{quoted} IN [{}]", values.join(","));
-            if looked.several {
+            if scanned.several {
                 // What shares a value with a hit of another leaf must not take its place here.
-                let elsewhere = looked.elsewhere(leaf).join(",");
+                let elsewhere = scanned.elsewhere(leaf).join(",");
                 let _ = write!(these, " AND {quoted} NOT IN [{elsewhere}]");
             }
             if owns {
@@ -199,7 +199,7 @@ impl Counter<'_> {
         pages.extend(kept);
         let mut total = pages.iter().fold(0, |sum: u64, page| sum.saturating_add(page.total));
         if empty.is_none() {
-            total = total.saturating_sub(looked.dropped as u64);
+            total = total.saturating_sub(scanned.dropped as u64);
         }
         let facets =
             exact_facets(self.scatter, self.request, &scoped, &gathered.pages, &pages, options);
@@ -233,7 +233,7 @@ impl Counter<'_> {
         let body = leaf::restrict(&scoped, Some((&page.shards, index.shards)));
         let path = format!("/indexes/{}/search", index.physical);
         let call = Call::read(http::Method::POST, "search", path).json(body);
-        let answer = self.scatter.shared.nodes.call(&page.node, &call, &self.request.cx).await?;
+        let answer = self.scatter.state.nodes.call(&page.node, &call, &self.request.cx).await?;
         merge::Page::decode(&answer).map_err(|_| Error::node(&page.node, NodeFailure::Garbage))
     }
 

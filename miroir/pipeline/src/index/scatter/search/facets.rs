@@ -87,7 +87,7 @@ async fn count_values(
     }
     let call = Call::read(http::Method::POST, "multi_search", "/multi-search")
         .json(json!({"queries": queries}).to_string());
-    let body = scatter.shared.nodes.call(&page.node, &call, &request.cx).await.ok()?;
+    let body = scatter.state.nodes.call(&page.node, &call, &request.cx).await.ok()?;
     let value: Value = serde_json::from_slice(&body).ok()?;
     let results = value.get("results")?.as_array()?;
     results.iter().map(|r| r.get("estimatedTotalHits")?.as_u64()).collect()

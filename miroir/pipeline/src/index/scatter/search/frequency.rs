@@ -5,14 +5,14 @@ use serde_json::value::RawValue;
 
 use super::super::Scatter;
 use super::facets::exact_facets;
-use super::plan::Plan;
+use super::plan::SearchPlan;
 use super::{Found, ask, distinct_total};
 use crate::cluster::settings::IndexSettings;
 use crate::error::Error;
 use crate::index::Request;
 use crate::leaf::Scoped;
 use crate::query::RawObject;
-use miroir_core::merge::{self, Level, Terms};
+use miroir_core::merge::{self, Level, QueryTerms};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 
@@ -27,9 +27,9 @@ const BETWEEN: usize = 1000;
 pub(super) async fn find(
     scatter: &Scatter,
     request: &Request,
-    plan: &Plan,
+    plan: &SearchPlan,
     settings: &IndexSettings,
-    terms: &Terms,
+    terms: &QueryTerms,
     shards: &ShardSet,
     route: &Route,
 ) -> Result<Option<Found>, Error> {
@@ -64,7 +64,7 @@ pub(super) async fn find(
 async fn hits(
     scatter: &Scatter,
     request: &Request,
-    plan: &Plan,
+    plan: &SearchPlan,
     settings: &IndexSettings,
     body: &RawObject,
     levels: &[Level],
@@ -101,7 +101,7 @@ async fn hits(
     Ok(pages)
 }
 
-fn with(plan: &Plan, body: &RawObject) -> Scoped {
+fn with(plan: &SearchPlan, body: &RawObject) -> Scoped {
     Scoped { body: body.to_bytes(), ..plan.scoped.clone() }
 }
 
@@ -109,9 +109,9 @@ fn with(plan: &Plan, body: &RawObject) -> Scoped {
 async fn count(
     scatter: &Scatter,
     request: &Request,
-    plan: &Plan,
+    plan: &SearchPlan,
     body: &RawObject,
-    terms: &Terms,
+    terms: &QueryTerms,
     route: &Route,
 ) -> Result<Vec<u64>, Error> {
     let shards = &ShardSet::full(request.index.shards);

@@ -10,11 +10,11 @@
 //! | `several` | hits under a distinct attribute with several values per document |
 
 mod distinct;
+mod distinct_multi_value;
 mod facets;
 mod frequency;
 mod plan;
-mod present;
-mod several;
+mod project;
 mod vectors;
 
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, NodeFailure};
 use crate::extension::Extension;
 use crate::index::{Request, Response};
-use crate::leaf::{Ask, Scoped};
+use crate::leaf::{Question, Scoped};
 use crate::meta::Meta;
 use crate::query::{Search, SearchKind};
 use distinct::Counter;
@@ -40,10 +40,10 @@ use facets::exact_facets;
 use miroir_core::merge::{self, Facets, HitOptions, MergeRequest, MergedHits};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
-use plan::Plan;
+use plan::SearchPlan;
 pub(super) use plan::{plan, visible};
-pub(super) use present::append;
-pub(crate) use present::project;
+pub(super) use project::append;
+pub(crate) use project::project;
 
 /// What one node says to `facets: ["*"]` on an index without filterable attributes.
 pub(super) const NO_FACETS: &str = "Invalid facet distribution: Pattern `*` is not filterable. This index does \
@@ -66,7 +66,7 @@ pub(super) async fn run(
     search: &Search,
 ) -> Result<Response, Error> {
     let started = Instant::now();
-    let settings = scatter.shared.settings.get(&request.index, &request.cx).await?;
+    let settings = scatter.state.settings.get(&request.index, &request.cx).await?;
     let Some(mut plan) = plan(search, &settings, &request.index) else {
         return Err(read::refusal(scatter, request).await);
     };
@@ -78,7 +78,7 @@ pub(super) async fn run(
     }
     let part = (search.kind == SearchKind::Part)
         .then(|| part(&mut plan, &settings, request.index.primary_key.as_ref()));
-    let tuning = &scatter.shared.options.vector_search;
+    let tuning = &scatter.state.options.vector_search;
     let mode = match &search.body {
         Some(body) => hybrid::mode(body, tuning)?,
         None => Mode::Keyword,
@@ -142,7 +142,7 @@ pub(super) async fn run(
 
 fn metadata(
     request: &Request,
-    plan: &Plan,
+    plan: &SearchPlan,
     query_uid: Uuid,
 ) -> Result<Option<Box<RawValue>>, Error> {
     let metadata = request.original.metadata.then(|| {
@@ -166,8 +166,8 @@ async fn ask(
     shards: &ShardSet,
     route: &Route,
 ) -> Result<(Gathered, Vec<merge::Page>), Error> {
-    let ask = Ask::Scoped(Arc::new(scoped));
-    let gathered = fetch::gather(scatter, request, shards, ask, route).await?;
+    let question = Question::Scoped(Arc::new(scoped));
+    let gathered = fetch::gather(scatter, request, shards, question, route).await?;
     let mut pages = Vec::with_capacity(gathered.pages.len());
     for page in &gathered.pages {
         let decoded = merge::Page::decode(&page.body)
@@ -181,7 +181,7 @@ async fn ask(
 async fn find(
     scatter: &Scatter,
     request: &Request,
-    plan: &Plan,
+    plan: &SearchPlan,
     settings: &IndexSettings,
     shards: &ShardSet,
     route: &Route,
@@ -212,7 +212,11 @@ async fn find(
 }
 
 /// How many hits there are over all leaves where a value may be on several of them.
-fn distinct_total(plan: &Plan, settings: &IndexSettings, pages: &[merge::Page]) -> Option<u64> {
+fn distinct_total(
+    plan: &SearchPlan,
+    settings: &IndexSettings,
+    pages: &[merge::Page],
+) -> Option<u64> {
     let name = plan.count_distinct.as_deref().filter(|_| pages.len() > 1)?;
     merge::distinct_total(pages, name, settings.node_max_values)
 }
@@ -235,7 +239,11 @@ impl Extension for Part {}
 
 /// Keeps what the client is to see of the hits for whoever merges them further, and has them come
 /// with everything.
-fn part(plan: &mut Plan, settings: &Arc<IndexSettings>, primary_key: Option<&String>) -> Part {
+fn part(
+    plan: &mut SearchPlan,
+    settings: &Arc<IndexSettings>,
+    primary_key: Option<&String>,
+) -> Part {
     let part = Part {
         hits: plan.hits.clone(),
         primary_key: primary_key.cloned(),

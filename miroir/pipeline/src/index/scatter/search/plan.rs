@@ -8,7 +8,7 @@ use crate::leaf::Scoped;
 use crate::node_errors;
 use crate::query::{RawObject, Search, SearchKind};
 use miroir_core::documents;
-use miroir_core::merge::{FacetOptions, HitOptions, Pagination, Shape, Terms};
+use miroir_core::merge::{FacetOptions, HitOptions, Pagination, QueryShape, QueryTerms};
 use miroir_store::IndexEntry;
 
 /// Parameters Miroir lets through; a node comments on any other.
@@ -46,14 +46,14 @@ const KNOWN: &[&str] = &[
 ];
 
 /// What a search needs besides its leaves' answers.
-pub(in crate::index::scatter) struct Plan {
+pub(in crate::index::scatter) struct SearchPlan {
     pub(in crate::index::scatter) scoped: Scoped,
     pub(super) query: Option<String>,
     pub(super) pagination: Pagination,
     pub(super) hits: HitOptions,
     pub(in crate::index::scatter) facets: Option<FacetOptions>,
     /// The words of a query that drops the most frequent ones.
-    pub(super) frequency: Option<Terms>,
+    pub(super) frequency: Option<QueryTerms>,
     /// How to estimate the number of distinct hits.
     pub(super) estimate: Option<Estimate>,
     /// The distinct attribute, where leaves can be asked to leave out its values.
@@ -93,7 +93,7 @@ pub(super) const SHOWN: &[&str] = &[
     "attributesToCrop",
 ];
 
-impl Plan {
+impl SearchPlan {
     /// Leaves only what decides which documents are found, and in which order.
     pub(in crate::index::scatter) fn count_only(&mut self) {
         let Some(mut body) = RawObject::parse(&self.scoped.body) else { return };
@@ -167,13 +167,13 @@ fn retrieve_too(field: String, list: &mut Vec<String>, body: &RawObject, hits: &
 }
 
 /// The words of a keyword query that drops its most frequent words, if Miroir can tell which.
-fn frequent(body: &RawObject, settings: &IndexSettings, index: &IndexEntry) -> Option<Terms> {
+fn frequent(body: &RawObject, settings: &IndexSettings, index: &IndexEntry) -> Option<QueryTerms> {
     let strategy = body.read::<String>("matchingStrategy").ok()??;
     let key = index.primary_key.as_ref()?;
     if strategy != "frequency" || semantic(body) || key.contains('.') || !settings.plain_words {
         return None;
     }
-    Terms::parse(&body.read::<String>("q").ok()??, &settings.stop_words)
+    QueryTerms::parse(&body.read::<String>("q").ok()??, &settings.stop_words)
 }
 
 /// Whether a search may be one by vector.
@@ -199,7 +199,7 @@ pub(in crate::index::scatter) fn plan(
     search: &Search,
     settings: &IndexSettings,
     index: &IndexEntry,
-) -> Option<Plan> {
+) -> Option<SearchPlan> {
     let mut body = search.body.clone()?;
     if !body.keys().all(|key| KNOWN.contains(&key)) || body.has("personalize") {
         return None;
@@ -238,7 +238,10 @@ pub(in crate::index::scatter) fn plan(
         distinct: body.read("distinct").ok()?.or_else(|| settings.distinct.clone()),
         distinct_shown: body.read::<String>("distinct").ok()?.is_some(),
         ranking: settings.ranking.clone(),
-        shape: Shape::of(&body.read::<String>("q").ok()?.unwrap_or_default(), &settings.stop_words),
+        shape: QueryShape::of(
+            &body.read::<String>("q").ok()?.unwrap_or_default(),
+            &settings.stop_words,
+        ),
         ..HitOptions::default()
     };
     let frequency = frequent(&body, settings, index);
@@ -326,7 +329,7 @@ pub(in crate::index::scatter) fn plan(
     }
     let query = body.read::<String>("q").ok()?;
     let project = displayed.is_some() && (positions || hits.show_details);
-    Some(Plan {
+    Some(SearchPlan {
         scoped: Scoped {
             path: "/search",
             body: body.to_bytes(),

@@ -4,7 +4,7 @@ use super::super::Scatter;
 use super::super::fetch::own_words;
 use super::super::hybrid::{self, Mode};
 use super::super::read::{self, refusal};
-use super::{Found, distinct_total, exact_facets, plan::Plan};
+use super::{Found, distinct_total, exact_facets, plan::SearchPlan};
 use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::index::Request;
@@ -17,13 +17,13 @@ use miroir_core::view::Route;
 pub(super) async fn find(
     scatter: &Scatter,
     request: &Request,
-    plan: &Plan,
+    plan: &SearchPlan,
     settings: &IndexSettings,
     mode: &Mode,
     shards: &ShardSet,
     route: &Route,
 ) -> Result<Option<Found>, Error> {
-    let tuning = &scatter.shared.options.vector_search;
+    let tuning = &scatter.state.options.vector_search;
     let mut scoped = plan.scoped.clone();
     let ask = hybrid::ask(&mut scoped, mode, &plan.hits, request.cx.get().copied(), tuning);
     let gathered = match read::gather(scatter, request, shards, ask, route).await {

@@ -1,0 +1,194 @@
+//! Which values of the distinct attribute one node looks at to fill a page.
+//!
+//! A node takes the duplicates of a hit out of its candidates when it looks at the hit, and it stops
+//! looking when the page is full. So its estimate of hits, and its facets, tell of all candidates but
+//! the duplicates of the hits it looked at. Those are the hits up to the last of the page and all that
+//! are tied with it: a node takes hits that no ranking rule tells apart in one go. Where there is no
+//! ranking rule at all it takes one hit after the other.
+
+use std::collections::HashMap;
+
+use super::distinct::{Key, Seen};
+use super::hits::{Heads, HitOptions, Step};
+use super::normalize;
+use super::order::{Side, compare};
+use super::page::Page;
+use super::score::Ranks;
+
+/// What one node holding everything looks at to fill a page under a distinct attribute.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScannedHits {
+    /// How many hits it keeps and shows.
+    pub shown: usize,
+    /// How many hits without an indexed value it drops because they show what an earlier one shows.
+    pub dropped: usize,
+    /// The leaf of the only kept hit that shows an empty string, which is not indexed.
+    pub empty: Option<usize>,
+    /// The values of the shown hits of each leaf, as a filter names them.
+    pub values: Vec<Vec<String>>,
+    /// Values of hits that are not shown.
+    pub hidden: Vec<String>,
+    /// How many of the shown hits of each leaf have a value.
+    pub valued: Vec<usize>,
+    /// Whether a hit has more than one value.
+    pub several: bool,
+    /// Whether it runs out of hits before the page is full.
+    pub everything: bool,
+    /// Whether a leaf's list ended where the leaf may have more to be looked at.
+    pub unfinished: bool,
+}
+
+impl ScannedHits {
+    /// All values, as a filter names them.
+    #[must_use]
+    pub fn literals(&self) -> Vec<&str> {
+        self.values.iter().flatten().chain(&self.hidden).map(String::as_str).collect()
+    }
+
+    /// All values but those of the hits of one leaf.
+    #[must_use]
+    pub fn elsewhere(&self, leaf: usize) -> Vec<&str> {
+        let others = self.values.iter().enumerate().filter(|(at, _)| *at != leaf);
+        let others = others.flat_map(|(_, values)| values);
+        others.chain(&self.hidden).map(String::as_str).collect()
+    }
+}
+
+/// Looks at the hits of the leaves until `wanted` are kept, and at those tied with the last of them.
+///
+/// `asked` is how many hits each leaf was asked for; a shorter list is a whole one. With `wanted + 1`
+/// hits the end of the ties is in sight unless there are any.
+#[must_use]
+pub fn scan_hits(pages: &[Page], options: &HitOptions, wanted: usize, asked: usize) -> ScannedHits {
+    let mut scanned = ScannedHits {
+        values: vec![Vec::new(); pages.len()],
+        valued: vec![0; pages.len()],
+        ..ScannedHits::default()
+    };
+    let Some(attribute) = options.distinct.as_deref() else { return scanned };
+    let mut seen = Seen::new(attribute);
+    let mut shown = Some(Seen::shown(attribute)).filter(|_| options.distinct_shown);
+    let mut last: Option<(u32, u32, Vec<Ranks>)> = None;
+    let mut kept = 0;
+    let mut taken = vec![0; pages.len()];
+    scanned.everything = true;
+    Heads::new(pages, options).run(|head| {
+        let page = &pages[head.leaf as usize];
+        let hit = &page.hits[head.hit as usize];
+        if let Some((leaf, at, ranks)) = &last {
+            let end = &pages[*leaf as usize];
+            let end_hit = &end.hits[*at as usize];
+            let end = Side { rules: end.rules(end_hit), ranks, score: end_hit.score };
+            let next = Side { rules: page.rules(hit), ranks: head.ranks, score: hit.score };
+            if end.rules.is_empty() || compare(end, next).is_ne() {
+                scanned.everything = false;
+                return Step::Stop;
+            }
+        }
+        taken[head.leaf as usize] = head.hit as usize + 1;
+        if seen.admit(page, hit) {
+            kept += 1;
+            if kept == wanted {
+                last = Some((head.leaf, head.hit, head.ranks.to_vec()));
+            }
+            let leaf = head.leaf as usize;
+            let values = seen.last();
+            scanned.several |= values.len() > 1;
+            let literals = values.iter().map(Key::literal);
+            if let Some(shown) = &mut shown {
+                if !shown.admit(page, hit) {
+                    scanned.dropped += usize::from(values.is_empty());
+                    scanned.hidden.extend(literals);
+                    return Step::Next;
+                }
+                if values.is_empty() && !shown.last().is_empty() {
+                    scanned.empty = Some(leaf);
+                }
+            }
+            scanned.shown += 1;
+            scanned.valued[leaf] += usize::from(!values.is_empty());
+            scanned.values[leaf].extend(literals);
+        }
+        Step::Next
+    });
+    scanned.unfinished =
+        pages.iter().zip(&taken).any(|(page, taken)| *taken >= asked && *taken == page.hits.len());
+    scanned.everything &= !scanned.unfinished;
+    scanned
+}
+
+/// The values each leaf should have left out, where a hit with several values was dropped.
+///
+/// Such a hit may have hidden others on its leaf that share another value with it, though it is not
+/// shown itself. Up to the first of them in merged order the lists are right. So are the lists of
+/// leaves that leave out what the hits kept up to there have on other leaves: of the documents with
+/// these values none comes before, or it would have been kept, and none is kept after. `None` when
+/// no such hit was dropped before `wanted` were kept.
+#[must_use]
+pub fn hidden_behind(
+    pages: &[Page],
+    options: &HitOptions,
+    wanted: usize,
+) -> Option<Vec<Vec<String>>> {
+    let mut seen = Seen::new(options.distinct.as_deref()?);
+    let mut values: Vec<Vec<String>> = vec![Vec::new(); pages.len()];
+    let (mut kept, mut dropped) = (0, false);
+    Heads::new(pages, options).run(|head| {
+        if kept >= wanted {
+            return Step::Stop;
+        }
+        let page = &pages[head.leaf as usize];
+        if seen.admit(page, &page.hits[head.hit as usize]) {
+            kept += 1;
+            values[head.leaf as usize].extend(seen.last().iter().map(Key::literal));
+        } else if seen.last().len() > 1 {
+            dropped = true;
+            return Step::Stop;
+        }
+        Step::Next
+    });
+    let elsewhere = |leaf| {
+        let others = values.iter().enumerate().filter(|(at, _)| *at != leaf);
+        others.flat_map(|(_, values)| values.iter().cloned()).collect()
+    };
+    dropped.then(|| (0..pages.len()).map(elsewhere).collect())
+}
+
+/// For pages numbered over a distinct attribute: which values each leaf must leave out so that every
+/// value is on one leaf only, that of the hit that was kept. The leaves must have been asked for the
+/// attribute as a facet. `None` when they were not, and when hits have several values.
+#[must_use]
+pub fn apportion(
+    pages: &[Page],
+    attribute: &str,
+    scanned: &ScannedHits,
+) -> Option<Vec<Vec<String>>> {
+    let name = |display: &str| Key::Text(normalize::facet(display)).literal();
+    // A filter takes a number for the text it is written as, and the other way round.
+    let text = |literal: &String| {
+        if literal.starts_with('"') { literal.clone() } else { format!("\"{literal}\"") }
+    };
+    let mut owners: HashMap<String, usize> = HashMap::new();
+    for (leaf, values) in scanned.values.iter().enumerate() {
+        owners.extend(values.iter().map(|literal| (text(literal), leaf)));
+    }
+    let mut without = vec![Vec::new(); pages.len()];
+    for (leaf, page) in pages.iter().enumerate() {
+        let facets = page.facet_distribution.as_ref()?;
+        let listed = facets.iter().find(|facet| facet.name == attribute);
+        for (display, count) in listed.iter().flat_map(|facet| &facet.values) {
+            if *count != 1 {
+                return None;
+            }
+            let literal = name(display);
+            match owners.get(&literal) {
+                Some(owner) if *owner != leaf => without[leaf].push(literal),
+                Some(_) => {}
+                None => {
+                    owners.insert(literal, leaf);
+                }
+            }
+        }
+    }
+    Some(without)
+}
