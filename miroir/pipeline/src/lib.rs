@@ -32,6 +32,7 @@ pub mod query;
 pub mod quota;
 pub mod stack;
 pub mod stage;
+pub mod wiring;
 pub use cluster::{
     BroadcastStrategy, ClusterOptions, ClusterState, ExplainOptions, FacetingOptions,
     MultiSearchOptions, ScatterOptions, SettingsBroadcastOptions, UnavailableShardPolicy,
