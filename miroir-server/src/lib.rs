@@ -16,7 +16,6 @@
 
 mod admin;
 pub mod config;
-mod edge;
 mod envelope;
 pub mod metrics;
 mod mount;
@@ -40,6 +39,7 @@ use miroir::topology::TopologyError;
 use miroir::{Cluster, Miroir, OrderError};
 use miroir_api::InvalidNodeId;
 use miroir_api::meili::{DEFAULT_DOCS_BASE, set_docs_base};
+use miroir_layers::edge::ObserveOptions;
 use miroir_layers::operation::ShadowLog;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -47,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
 use crate::config::{Config, ConfigErrors, TaskStoreBackend};
+use crate::mount::Mount;
 use crate::peers::Identity;
 
 /// Why a server could not be built or run.
@@ -220,8 +221,8 @@ impl Server {
         let shared = Arc::clone(&cluster.state);
         let admin =
             admin::router(&self.config, cluster, self.shadow, &self.readiness, &self.metrics);
-        let admission = edge::Admission::new(self.config.server.max_concurrent_requests);
-        let edge = edge::service(&self.miroir, Arc::clone(&admission), admin);
+        let mount = Mount::new(admin, self.miroir.decode());
+        let edge = self.miroir.edge(mount, ObserveOptions { template: paths::template });
         let accept = CancellationToken::new();
         let scrapes = CancellationToken::new();
 
@@ -230,7 +231,7 @@ impl Server {
         let mut scraper = JoinSet::new();
         let metrics = serve::scrape_service(self.metrics.clone());
         scraper.spawn(serve::serve(self.scrape, metrics, scrapes.clone(), Duration::ZERO));
-        let mut workers = workers::start(&self.miroir, &self.readiness, self.metrics, admission);
+        let mut workers = workers::start(&self.miroir, &self.readiness, self.metrics);
         drop(self.miroir);
         tracing::info!(
             client = %self.addresses.client,

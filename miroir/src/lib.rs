@@ -65,7 +65,7 @@ mod tests;
 mod workers;
 
 pub use crate::builder::{BuildError, Builder};
-pub use crate::miroir::{ClientApi, Miroir};
+pub use crate::miroir::Miroir;
 pub use crate::order::{Options, Parts};
 pub use crate::pod::Pod;
 pub use miroir_control::Cluster;
