@@ -6,8 +6,18 @@
 //!
 //! | stage | layer | must be inside of | what it does |
 //! | --- | --- | --- | --- |
-//! | edge | [`authenticate`](edge::authenticate) | | says who is asking |
-//! | edge | [`rate_limit`](edge::rate_limit) | | limits requests of an address |
+//! | edge | [`catch_panic`](edge::catch_panic) | | a panic is an answer |
+//! | edge | [`request_id`](edge::request_id) | `catch_panic` | gives every request an id |
+//! | edge | [`observe`](edge::observe) | `request_id` | a log line and the metrics of a request |
+//! | edge | [`cors`](edge::cors) | `observe` | cross-origin requests, as Meilisearch |
+//! | edge | [`negotiate`](edge::negotiate) | `cors` | picks the encoding of the answer |
+//! | edge | [`compression`](edge::compression) | `negotiate` | encodes answers |
+//! | edge | [`decompression`](edge::decompression) | | decodes requests |
+//! | edge | [`normalize`](edge::normalize) | | slashes that mean nothing |
+//! | edge | [`admission`](edge::admission) | `normalize` | bounds requests at one time |
+//! | edge | [`rate_limit`](edge::rate_limit) | `admission` | limits requests of an address |
+//! | edge | [`authenticate`](edge::authenticate) | `rate_limit`, `normalize` | says who is asking |
+//! | edge | [`forward`](edge::forward) | `authenticate`, `decompression` | changes go to the pod that leads |
 //! | operation | [`authorize`](operation::authorize) | | refuses who has no key |
 //! | operation | [`rate_limit`](operation::rate_limit) | `authorize` | limits requests of a key and of a tenant |
 //! | operation | [`shadow`](operation::shadow) | `rate_limit`, `idempotency` | repeats reads elsewhere and compares the answers |

@@ -12,7 +12,7 @@ const HEAD: &str = "# Layers
 
 <!-- written by `cargo xtask docs` from what the layers declare -->
 
-Every capability is a layer of one stage, in `miroir_layers::<stage>`. A layer can be left out, and put into a stack of your own: `Stack` refuses an order in which a layer stands outside of one it must be inside of, naming both. `miroir-server --describe-stack` and `GET /_miroir/stack` show the server's stacks, outermost first; their order is written in `miroir/src/order.rs`. A layer is inside of what those are inside of that it names, too. Layers of the edge are over HTTP and have no place to declare; the server has more of them (CORS, encodings, load shedding) that are its own. [How to write a layer](write-a-layer.md).
+Every capability is a layer of one stage, in `miroir_layers::<stage>`. A layer can be left out, and put into a stack of your own: `Stack` refuses an order in which a layer stands outside of one it must be inside of, naming both. `miroir-server --describe-stack` and `GET /_miroir/stack` show the server's stacks, outermost first; their order is written in `miroir/src/order.rs`. A layer is inside of what those are inside of that it names, too. Layers of the edge are over HTTP, so theirs is an `EdgeStack`; `catch_panic` stands there a second time, as `catch_handler`. [How to write a layer](write-a-layer.md).
 
 - *required*: without it answers are wrong, or somebody may do what they may not.
 - *recommended*: without it answers are right, and later or less often complete.
@@ -126,6 +126,15 @@ macro_rules! rows {
 /// All layers.
 fn rows() -> Vec<Row> {
     rows! {
+        edge::CatchPanicLayer, "catch_panic.rs", "recommended", "";
+        edge::RequestIdLayer, "request_id.rs", "recommended", "";
+        edge::ObserveLayer, "observe.rs", "recommended", "";
+        edge::CorsLayer, "cors.rs", "optional", "";
+        edge::NegotiateLayer, "negotiate.rs", "recommended", "`compression`, which does what is picked";
+        edge::CompressionLayer, "compression.rs", "optional", "`negotiate`, to choose as Meilisearch does";
+        edge::DecompressionLayer, "decompression.rs", "recommended", "";
+        edge::NormalizeLayer, "normalize.rs", "recommended", "";
+        edge::AdmissionLayer, "admission.rs", "recommended", "";
         edge::RateLimitLayer, "rate_limit/mod.rs", "optional", "`Peer` in the request's extensions";
         edge::AuthenticateLayer, "authenticate.rs", "required", "";
         edge::ForwardLayer, "forward.rs", "required", "where several pods share a store";

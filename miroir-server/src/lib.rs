@@ -17,7 +17,6 @@
 mod admin;
 mod command;
 pub mod config;
-mod edge;
 pub mod metrics;
 mod mount;
 mod paths;
@@ -41,6 +40,7 @@ use miroir::topology::TopologyError;
 use miroir::{Cluster, Miroir, OrderError};
 use miroir_api::InvalidNodeId;
 use miroir_api::meili::{DEFAULT_DOCS_BASE, set_docs_base};
+use miroir_layers::edge::ObserveOptions;
 use miroir_layers::operation::ShadowLog;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -50,6 +50,7 @@ pub use crate::command::run;
 
 use crate::admin::Readiness;
 use crate::config::{Config, ConfigErrors, TaskStoreBackend};
+use crate::mount::Mount;
 use crate::peers::Identity;
 
 /// Why a server could not be built or run.
@@ -223,8 +224,8 @@ impl Server {
         let state = Arc::clone(&cluster.state);
         let admin =
             admin::router(&self.config, &self.miroir, self.shadow, &self.readiness, &self.metrics);
-        let admission = edge::Admission::new(self.config.server.max_concurrent_requests);
-        let edge = edge::service(&self.miroir, Arc::clone(&admission), admin);
+        let mount = Mount::new(admin, self.miroir.decode());
+        let edge = self.miroir.edge(mount, ObserveOptions { template: paths::template });
         let accept = CancellationToken::new();
         let scrapes = CancellationToken::new();
 
@@ -233,7 +234,7 @@ impl Server {
         let mut scraper = JoinSet::new();
         let metrics = serve::scrape_service(self.metrics.clone());
         scraper.spawn(serve::serve(self.scrape, metrics, scrapes.clone(), Duration::ZERO));
-        let mut workers = workers::start(&self.miroir, &self.readiness, self.metrics, admission);
+        let mut workers = workers::start(&self.miroir, &self.readiness, self.metrics);
         drop(self.miroir);
         tracing::info!(
             client = %self.addresses.client,

@@ -13,7 +13,7 @@ use miroir_layers::operation::ShadowLog;
 
 use crate::config::{Config, TaskStoreBackend};
 use crate::peers::Identity;
-use crate::{BuildError, edge, peers, shadow};
+use crate::{BuildError, peers, shadow};
 
 /// What the configuration says about capabilities and stages.
 fn options(config: &Config) -> Options {
@@ -35,6 +35,7 @@ fn options(config: &Config) -> Options {
         aliases: config.aliases,
         idempotency: config.idempotency,
         rate_limit: config.rate_limit.clone(),
+        admission: config.server.admission(),
     }
 }
 
@@ -102,9 +103,7 @@ pub fn describe(config: &Config) -> Vec<Description> {
     if let Some(shadow) = shadow::described(config) {
         builder = builder.shadow(shadow);
     }
-    let mut stages = vec![edge::describe(config)];
-    stages.extend(builder.describe());
-    stages
+    builder.describe()
 }
 
 /// Where requests are counted.
@@ -143,13 +142,5 @@ mod tests {
         config.query_planner.enabled = false;
         config.query_coalescing.enabled = false;
         insta::assert_snapshot!("smallest_stack", text(&config));
-    }
-
-    #[test]
-    fn the_edge_has_the_layers_of_the_library_s_order() {
-        let mut config = Config::default();
-        config.rate_limit.enabled = true;
-        config.rate_limit.per_ip = Some("600/minute".parse().unwrap());
-        assert_eq!(describe(&config)[0].layers, miroir::order::EDGE);
     }
 }

@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
-use crate::edge::Admission;
 use crate::resources;
 
 /// Time between two looks at readiness.
@@ -23,12 +22,12 @@ pub(crate) fn start(
     miroir: &Miroir,
     readiness: &Readiness,
     metrics: PrometheusHandle,
-    admission: Arc<Admission>,
 ) -> JoinSet<()> {
     let shared = &miroir.cluster().state;
     let stop = &shared.stop;
     let mut workers = miroir.workers();
 
+    let admission = Arc::clone(miroir.admission());
     workers.spawn(supervise("resources", stop, move |stop| {
         resources::run(Arc::clone(&admission), stop)
     }));

@@ -259,8 +259,7 @@ impl Builder {
         self
     }
 
-    /// What [`Builder::build`] would build: the typed stages with their layers, from the client
-    /// inwards. Opens nothing. A node key that cannot be used counts as none.
+    /// What [`Builder::build`] would build: the stages with their layers, from the client inwards. Opens nothing. A node key that cannot be used counts as none.
     pub fn describe(&self) -> Vec<Description> {
         let parts = Parts::of_nobody();
         let credentials = self.node_key.as_ref().and_then(|key| CredentialsLayer::new(key).ok());

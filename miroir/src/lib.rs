@@ -67,7 +67,7 @@ mod tests;
 mod workers;
 
 pub use crate::builder::{BuildError, Builder};
-pub use crate::miroir::{ClientApi, Miroir};
+pub use crate::miroir::Miroir;
 pub use crate::mount::{Layers, Mount};
 pub use crate::order::Options;
 pub use crate::parts::Parts;

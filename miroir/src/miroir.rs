@@ -3,19 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use miroir_control::Cluster;
+use miroir_layers::edge::catch_panic::AnswerBody;
+use miroir_layers::edge::decompression::Decompressed;
 use miroir_layers::edge::{
-    AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions, RateLimitLayer,
-    RateLimitOptions,
+    Admission, AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions,
+    ObserveOptions, RateLimitLayer, RateLimitOptions,
 };
 use miroir_layers::index::tenant_affinity::hash_of;
 use miroir_pipeline::codec::Codecs;
-use miroir_pipeline::http::{Decode, DecodeOptions};
+use miroir_pipeline::http::{Decode, DecodeOptions, EdgeBody, EdgeService};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
-use tower::Layer;
 
-use crate::order::Options;
+use crate::order::{self, EdgeParts, Options};
 use crate::parts::Parts;
 use crate::pod::Pod;
 use crate::workers;
@@ -31,14 +34,9 @@ pub struct Miroir {
     admin_key: Option<Arc<str>>,
     timeout: Duration,
     pod: Option<Pod>,
+    admission: Arc<Admission>,
     workers: TaskTracker,
 }
-
-/// Meilisearch's API as a tower service over `http::Request<B>`: see [`Miroir::client_api`].
-pub type ClientApi = <RateLimitLayer as Layer<Authenticated>>::Service;
-
-type Authenticated = <AuthenticateLayer as Layer<Forwarded>>::Service;
-type Forwarded = <ForwardLayer as Layer<Decode>>::Service;
 
 impl Miroir {
     pub(crate) fn new(
@@ -51,8 +49,8 @@ impl Miroir {
         pod: Option<Pod>,
     ) -> Self {
         let (options, admin_key) = (Arc::new(options), admin_key.map(Into::into));
-        let workers = TaskTracker::new();
-        Self { cluster, options, parts, codecs, admin_key, timeout, pod, workers }
+        let (admission, workers) = (Admission::new(options.admission), TaskTracker::new());
+        Self { cluster, options, parts, codecs, admin_key, timeout, pod, admission, workers }
     }
 
     /// Handles to the running stages. The operation stage is inside of authentication: who asks it
@@ -67,15 +65,46 @@ impl Miroir {
         &self.parts
     }
 
-    /// The client API: serve it with hyper, mount it in axum, or wrap it in layers. It limits, knows
-    /// and passes on requests as the server does ([`order::CLIENT_API`](crate::order::CLIENT_API)),
-    /// and refuses who has no key.
+    /// The client API, for requests with the body `B`: serve it with hyper, mount it in axum, or wrap
+    /// it in layers. It is what the server serves, with every layer of the edge, and refuses who has
+    /// no key.
     ///
     /// Addresses are limited where a request has a [`Peer`](crate::http::Peer) in its extensions.
     #[must_use]
-    pub fn client_api(&self) -> ClientApi {
-        let inner = self.authenticate().layer(self.forward().layer(self.decode()));
-        self.rate_limit().layer(inner)
+    pub fn client_api<B: EdgeBody>(&self) -> impl EdgeService<B, Body = AnswerBody> + use<B> {
+        self.edge(self.decode(), ObserveOptions::default())
+    }
+
+    /// Every layer of the edge around a service of one's own: [`Miroir::decode`], beside an API of
+    /// the program. `others` names the paths of that.
+    ///
+    /// Who asks is in the extensions of requests that come through
+    /// ([`Principal`](crate::context::Principal)): the inner service refuses whom it will, as
+    /// `authorize` does for the client API.
+    #[must_use]
+    pub fn edge<B, S>(
+        &self,
+        inner: S,
+        others: ObserveOptions,
+    ) -> impl EdgeService<B, Body = AnswerBody> + use<B, S>
+    where
+        B: EdgeBody,
+        S: EdgeService<Decompressed<B>, Body = Full<Bytes>>,
+    {
+        let parts = EdgeParts {
+            admission: Arc::clone(&self.admission),
+            limit: self.rate_limit(),
+            authenticate: self.authenticate(),
+            forward: self.forward(),
+            observe: others,
+        };
+        order::edge(parts).build(inner).expect("a test builds this order")
+    }
+
+    /// The places for requests. Whoever watches the memory of the process tightens them.
+    #[must_use]
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
     }
 
     /// Decode alone: a layer outside of it has to say who asks. For an edge of one's own.

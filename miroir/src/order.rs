@@ -1,14 +1,24 @@
 //! THE ORDER: which layers every stage has, outermost first. The only place where it is written.
 //!
-//! A layer declares what must be outside of it, and [`Stack::build`] refuses a wrong order; a
-//! snapshot test pins this one.
+//! A layer declares what must be outside of it, and [`Stack::build`] and [`EdgeStack::build`] refuse
+//! a wrong order; a snapshot test pins this one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use miroir_api::NodeId;
 use miroir_control::janitor::PruningOptions;
 use miroir_core::options::Capability;
 use miroir_layers::RateLimits;
+use miroir_layers::edge::catch_panic::AnswerBody;
+use miroir_layers::edge::decompression::Decompressed;
+use miroir_layers::edge::{
+    Admission, AdmissionLayer, AdmissionOptions, AuthenticateLayer, AuthenticateOptions,
+    CatchPanicLayer, CompressionLayer, CorsLayer, DecompressionLayer, ForwardLayer, ForwardOptions,
+    NegotiateLayer, NormalizeLayer, ObserveLayer, ObserveOptions, RateLimitLayer, RequestIdLayer,
+};
 use miroir_layers::index::{
     QueryCoalescingLayer, QueryCoalescingOptions, QueryPlannerLayer, QueryPlannerOptions,
     ReservedFieldsLayer, ReservedFieldsOptions, SessionPinningLayer, SessionPinningOptions,
@@ -19,12 +29,15 @@ use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
     LimitOptions, LoadLayer, MetricsLayer,
 };
+use miroir_layers::operation as operations;
 use miroir_layers::operation::{
     AliasLayer, AliasOptions, AuthorizeLayer, AuthorizeOptions, IdempotencyLayer,
-    IdempotencyOptions, RateLimitLayer, ShadowLayer,
+    IdempotencyOptions, ShadowLayer,
 };
 use miroir_pipeline::cluster::ClusterOptions;
 use miroir_pipeline::cluster::aliases::AliasTable;
+use miroir_pipeline::http::{Decode, EdgeBody, EdgeService, EdgeStack};
+use miroir_pipeline::keyring::Keyring;
 use miroir_pipeline::node::{Client, ClientOptions, Connections, HealthOptions, Scores};
 use miroir_pipeline::stack::{Description, Stack};
 use miroir_pipeline::stage::{BoxService, Stage, StageService};
@@ -34,44 +47,6 @@ use tower::Layer;
 use crate::mount::{Added, OwnLayers};
 use crate::parts::Parts;
 use miroir_control::broadcast::drift::DriftOptions;
-
-/// The layers of the edge, outermost first. They are over HTTP and not over a stage, and most are
-/// about listeners, so the server has them; [`Miroir::client_api`](crate::Miroir::client_api) has
-/// those whose names are in [`CLIENT_API`].
-///
-/// | layer | what it does |
-/// | --- | --- |
-/// | `catch_panic` | a panic of any layer answers 500 and leaves the connection usable |
-/// | `request_id` | takes or makes the id, opens the span, answers `X-Miroir-Request-Id` |
-/// | `observe` | one log line and the metrics of the request |
-/// | `cors` | as permissive as Meilisearch |
-/// | `negotiate` | picks the answer's encoding; 406 if there is none |
-/// | `compression` | gzip, deflate, br |
-/// | `decompression` | of request bodies |
-/// | `normalize` | `//a//` is `/a` |
-/// | `admit` | 503 above `server.max_concurrent_requests`, near the limit of memory above an eighth; probes always pass |
-/// | `rate_limit` | 429 above `rate_limit.per_ip`, if that is set |
-/// | `authenticate` | bearer token to principal |
-/// | `catch_handler` | a panic below answers 500 with everything above in place |
-/// | `forward` | what changes something goes to the pod that leads |
-pub const EDGE: &[&str] = &[
-    "catch_panic",
-    "request_id",
-    "observe",
-    "cors",
-    "negotiate",
-    "compression",
-    "decompression",
-    "normalize",
-    "admit",
-    "rate_limit",
-    "authenticate",
-    "catch_handler",
-    "forward",
-];
-
-/// Those of [`EDGE`] that [`Miroir::client_api`](crate::Miroir::client_api) has around Decode.
-pub const CLIENT_API: &[&str] = &["rate_limit", "authenticate", "forward"];
 
 /// Options of a pipeline: those of every capability, and of what the stages share. The default is
 /// what is recommended, and what the server has without a configuration.
@@ -112,6 +87,8 @@ pub struct Options {
     pub idempotency: IdempotencyOptions,
     /// How many requests an address, an API key and a tenant may make.
     pub rate_limit: RateLimits,
+    /// How many requests are served at one time.
+    pub admission: AdmissionOptions,
 }
 
 impl Options {
@@ -127,6 +104,62 @@ pub(crate) struct NodeParts {
     pub(crate) scores: Arc<Scores>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) credentials: Option<CredentialsLayer>,
+}
+
+/// What layers of the edge are made of.
+pub(crate) struct EdgeParts {
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) limit: RateLimitLayer,
+    pub(crate) authenticate: AuthenticateLayer,
+    pub(crate) forward: ForwardLayer,
+    pub(crate) observe: ObserveOptions,
+}
+
+impl EdgeParts {
+    /// Of no pipeline, to be described.
+    fn to_describe(options: &Options, parts: &Parts) -> Self {
+        let nobody = AuthenticateOptions { keyring: Arc::new(Keyring::new(None)), admin_key: None };
+        let alone = ForwardOptions {
+            leads: Arc::new(|| true),
+            leader: Arc::new(|| None),
+            timeout: Duration::ZERO,
+            max_body: 0,
+        };
+        Self {
+            admission: Admission::new(options.admission),
+            limit: match options.rate_limit.edge() {
+                Some(limits) => RateLimitLayer::new(parts.limiter.clone(), limits),
+                None => RateLimitLayer::off(),
+            },
+            authenticate: AuthenticateLayer::new(&nobody),
+            forward: ForwardLayer::new(alone),
+            observe: ObserveOptions::default(),
+        }
+    }
+}
+
+/// HTTP: whatever a client sent, and whoever that is.
+pub(crate) fn edge<B, S>(
+    parts: EdgeParts,
+) -> EdgeStack<impl Layer<S, Service: EdgeService<B, Body = AnswerBody>> + use<B, S>>
+where
+    B: EdgeBody,
+    S: EdgeService<Decompressed<B>, Body = Full<Bytes>>,
+{
+    EdgeStack::new()
+        .push(CatchPanicLayer::new()) // a panic of any other layer
+        .push(RequestIdLayer::new()) // whatever is logged or answered from here on has it
+        .push(ObserveLayer::new(parts.observe)) // refusals count, too
+        .push(CorsLayer::new()) // a browser reads refusals only with its headers
+        .push(NegotiateLayer::new()) // 406 before anything is done
+        .push(CompressionLayer::new()) // errors of all below as well
+        .push(DecompressionLayer::new()) // bodies are read below
+        .push(NormalizeLayer::new()) // paths are looked at below
+        .push(AdmissionLayer::new(parts.admission)) // cheaper than all that follows
+        .push_when(parts.limit.is_on(), parts.limit) // guessing keys counts
+        .push(parts.authenticate)
+        .push_named("catch_handler", CatchPanicLayer::new()) // so a panic below is observed, and encoded
+        .push(parts.forward) // by then counted here, and not by the pod that leads
 }
 
 /// One Meilisearch.
@@ -189,7 +222,8 @@ pub(crate) fn operation<S: StageService<operation::Request>>(
     shadow: Option<ShadowLayer>,
 ) -> Stack<operation::Request, impl Layer<S, Service: StageService<operation::Request>> + use<S>> {
     let limits = options.rate_limit.operation();
-    let limits = limits.map(|limits| RateLimitLayer::new(parts.limiter.clone(), limits));
+    let limits =
+        limits.map(|limits| operations::RateLimitLayer::new(parts.limiter.clone(), limits));
     let stores = &parts.stores;
     Stack::new()
         .push(AuthorizeLayer::new(AuthorizeOptions::default()))
@@ -219,7 +253,7 @@ macro_rules! stage {
 }
 pub(crate) use stage;
 
-/// The typed stages with their layers, from the client inwards.
+/// Every stage with its layers, from the client inwards.
 pub(crate) fn describe(
     options: &Options,
     parts: &Parts,
@@ -239,7 +273,9 @@ pub(crate) fn describe(
         operation::<BoxService<operation::Request>>(options, parts, &Arc::default(), shadow);
     let indexes = index::<BoxService<index::Request>>(options, parts);
     let leaves = leaf::<BoxService<leaf::Request>>(options, &parts.scores);
+    let edge = edge::<Full<Bytes>, Decode>(EdgeParts::to_describe(options, parts));
     vec![
+        edge.describe(),
         with(operations.describe(), own.operations),
         with(indexes.describe(), own.indexes),
         with(leaves.describe(), own.leaves),

@@ -111,9 +111,9 @@ fn the_stack_equals_the_servers_snapshot() {
     let server = include_str!(
         "../../miroir-server/src/snapshots/miroir_server__stack__tests__default_stack.snap"
     );
-    let (_, typed) = server.split_once("\noperation\n").expect("the server's operation stage");
+    let (_, stages) = server.split_once("\n---\n").expect("a snapshot has a head");
     let own: String = Miroir::builder().describe().iter().map(ToString::to_string).collect();
-    assert_eq!(own.trim_end(), format!("operation\n{typed}").trim_end());
+    assert_eq!(own.trim_end(), stages.trim_end());
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn what_is_switched_off_is_not_there() {
     assert!(options.hedging.enabled());
     options.hedging.enabled = false;
     let stages = Miroir::builder().options(options).describe();
-    assert_eq!(stages[2].layers, ["failover"]);
+    assert_eq!(stages[3].layers, ["failover"]);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn layers_of_one_s_own_are_inside_and_their_order_counts() {
     let added = builder().master_key(MASTER).leaf_layers(|stack, _| {
         stack.push_named("own", tower::layer::util::Identity::new()).boxed()
     });
-    assert_eq!(added.describe()[2].layers, ["hedge", "failover", "own"]);
+    assert_eq!(added.describe()[3].layers, ["hedge", "failover", "own"]);
     added.build().await.unwrap();
     // A second hedge would be inside of `failover`.
     let wrong = builder().master_key(MASTER).leaf_layers(|stack, parts| {
@@ -142,10 +142,38 @@ async fn layers_of_one_s_own_are_inside_and_their_order_counts() {
     assert!(text.contains("`failover` must be inside of `hedge`"), "{text}");
 }
 
-#[test]
-fn the_client_api_has_layers_of_the_edge_in_its_order() {
-    let mut edge = order::EDGE.iter();
-    assert!(order::CLIENT_API.iter().all(|name| edge.any(|layer| layer == name)));
+#[tokio::test]
+async fn the_client_api_has_every_layer_of_the_edge() {
+    let mut options = Options::default();
+    options.rate_limit.enabled = true;
+    options.rate_limit.per_ip = Some("1/hour".parse().unwrap());
+    let described = Miroir::builder().options(options.clone()).describe();
+    assert!(described[0].layers.contains(&"rate_limit"));
+    let miroir = builder().options(options).master_key(MASTER).build().await.unwrap();
+    let api = miroir.client_api();
+    let ask = |path: &str| {
+        let peer = crate::http::Peer(std::net::Ipv4Addr::LOCALHOST.into());
+        let request = ::http::Request::get(path)
+            .header("origin", "https://shop.example")
+            .header("accept-encoding", "gzip")
+            .extension(peer)
+            .body(Full::<Bytes>::default())
+            .unwrap();
+        api.clone().oneshot(request)
+    };
+    let refused = ask("//indexes/").await.unwrap();
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    for (name, value) in [
+        ("access-control-allow-origin", "*"),
+        ("content-encoding", "gzip"),
+        ("ratelimit-remaining", "0"),
+    ] {
+        assert_eq!(refused.headers()[name], value, "{name}");
+    }
+    assert!(refused.headers().contains_key("x-miroir-request-id"));
+    assert_eq!(ask("/indexes").await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    // Probes count nowhere.
+    assert_eq!(ask("/health").await.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -29,7 +29,8 @@
 //! Edge. Any `http::Request<B>`; the body is not looked at.
 //!
 //! # Order
-//! Inside of tracing and load shedding, outside of `Decode`. No constraint is declared.
+//! Inside of `normalize`, by whose paths it knows the admin API, and of `rate_limit`: guessing keys
+//! counts. Outside of `Decode`.
 //!
 //! # Context
 //! Inserts [`Principal`] into the request's extensions, and for `Anonymous` an [`AuthFailure`] that
@@ -76,12 +77,14 @@ use http::{HeaderMap, Request, header};
 use miroir_pipeline::Placed;
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::keyring::{Keyring, Unknown};
+use miroir_pipeline::stack::LayerName;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower::{Layer, Service};
 
-/// What lies under it belongs to the operator.
-const ADMIN_PREFIX: &str = "/_miroir";
+use super::normalize::NormalizeLayer;
+use super::paths::is_admin;
+use super::rate_limit::RateLimitLayer;
 
 /// Why a request is anonymous.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -168,10 +171,6 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, AuthFailure> {
     }
 }
 
-fn is_admin_path(path: &str) -> bool {
-    path.strip_prefix(ADMIN_PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 /// Whether searches are explained there.
 fn is_explain_path(path: &str) -> bool {
     let mut segments = path.trim_end_matches('/').split('/').skip(1);
@@ -184,7 +183,7 @@ fn is_explain_path(path: &str) -> bool {
 
 impl Keys {
     fn identify(&self, path: &str, headers: &HeaderMap) -> Result<Principal, AuthFailure> {
-        if is_admin_path(path) {
+        if is_admin(path) {
             return self.operator(headers);
         }
         // Operators are shown more than others who may search.
@@ -244,6 +243,8 @@ impl AuthenticateLayer {
 
 impl Placed for AuthenticateLayer {
     const NAME: &'static str = "authenticate";
+    const INSIDE_OF: &'static [LayerName] =
+        &[LayerName::of::<RateLimitLayer>(), LayerName::of::<NormalizeLayer>()];
 }
 
 impl<S> Layer<S> for AuthenticateLayer {

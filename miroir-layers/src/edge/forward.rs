@@ -14,7 +14,8 @@
 //! Edge. Any `http::Request<B>`; the body of what is passed on is collected.
 //!
 //! # Order
-//! Inside of `authenticate` and load shedding, next to `Decode`. No constraint is declared.
+//! Inside of `authenticate` and load shedding, next to `Decode`. Inside of `decompression`: what is
+//! passed on is decoded.
 //!
 //! # Context
 //! Reads nothing. Adds [`FORWARDED`] to what it passes on; a request that has it is not passed on
@@ -70,13 +71,15 @@ use miroir_pipeline::deadline::Deadline;
 use miroir_pipeline::error::{BoxError, Error};
 use miroir_pipeline::http::Router;
 use miroir_pipeline::http::{Answered, EdgeFuture, EdgeService, refuse};
+use miroir_pipeline::stack::LayerName;
 use tower::{Layer, Service};
+
+use super::authenticate::AuthenticateLayer;
+use super::decompression::DecompressionLayer;
+use super::paths::ADMIN;
 
 /// Marks what was passed on.
 pub const FORWARDED: HeaderName = HeaderName::from_static("x-miroir-forwarded");
-
-/// What lies under it belongs to the operator. It is changed by the methods that are not safe.
-const ADMIN: &str = "/_miroir";
 
 /// Pause before a leader is looked for again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -145,6 +148,8 @@ impl ForwardLayer {
 
 impl Placed for ForwardLayer {
     const NAME: &'static str = "forward";
+    const INSIDE_OF: &'static [LayerName] =
+        &[LayerName::of::<AuthenticateLayer>(), LayerName::of::<DecompressionLayer>()];
 }
 
 impl<S> Layer<S> for ForwardLayer {
@@ -180,6 +185,7 @@ impl State {
     /// The template of the request's route, if it changes something.
     fn changes<B>(&self, request: &Request<B>) -> Option<&'static str> {
         let path = request.uri().path();
+        // The operator's API is changed by the methods that are not safe.
         if path.strip_prefix(ADMIN).is_some_and(|rest| rest.starts_with('/')) {
             return (!request.method().is_safe()).then_some(ADMIN);
         }

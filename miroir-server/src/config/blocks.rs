@@ -6,8 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use miroir::ClusterOptions;
 use miroir::options::{Faults, Secret, Validate, hours, milliseconds, seconds};
 use miroir_api::meili::DEFAULT_DOCS_BASE;
+use miroir_layers::edge::AdmissionOptions;
 use serde::{Deserialize, Serialize};
 
 use super::auto_bool::AutoBool;
@@ -217,11 +219,19 @@ impl Default for ServerConfig {
             port: 7_700,
             bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             metrics_port: 9_090,
-            max_body_bytes: 104_857_600,
-            max_concurrent_requests: 500,
+            max_body_bytes: ClusterOptions::default().max_body,
+            max_concurrent_requests: AdmissionOptions::default().max_concurrent_requests,
             request_timeout: Duration::from_secs(30),
             docs_base_url: DEFAULT_DOCS_BASE.to_owned(),
         }
+    }
+}
+
+impl ServerConfig {
+    /// What the layer is told that counts requests.
+    #[must_use]
+    pub fn admission(&self) -> AdmissionOptions {
+        AdmissionOptions { max_concurrent_requests: self.max_concurrent_requests }
     }
 }
 
@@ -235,9 +245,9 @@ impl Validate for ServerConfig {
         );
         faults.positive(&[
             ("max_body_bytes", self.max_body_bytes == 0),
-            ("max_concurrent_requests", self.max_concurrent_requests == 0),
             ("request_timeout_ms", self.request_timeout.is_zero()),
         ]);
+        self.admission().validate(faults);
         faults.when(
             !is_docs_base(&self.docs_base_url),
             &["docs_base_url"],

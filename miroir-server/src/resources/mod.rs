@@ -14,10 +14,10 @@ mod cgroup;
 use std::sync::Arc;
 use std::time::Duration;
 
+use miroir_layers::edge::Admission;
 use tokio_util::sync::CancellationToken;
 
 use self::cgroup::{Cgroup, Memory};
-use crate::edge::Admission;
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(1);

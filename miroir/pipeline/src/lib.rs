@@ -33,6 +33,7 @@ pub mod principal;
 pub mod query;
 pub mod stack;
 pub mod stage;
+pub mod wiring;
 pub use cluster::{
     BroadcastStrategy, ClusterOptions, ClusterState, ExplainOptions, FacetingOptions,
     MultiSearchOptions, ScatterOptions, SettingsBroadcastOptions, UnavailableShardPolicy,

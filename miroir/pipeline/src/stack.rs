@@ -18,6 +18,9 @@ pub trait Placed {
     /// Layers of the same stage that must be outside of this one where both are present. What they
     /// must be inside of, this one must be too: the nearest ones are enough.
     const INSIDE_OF: &'static [LayerName] = &[];
+    /// Layers of other stages without which this one does not do what it says. A pipeline without
+    /// them is not built: [`Wiring`](crate::wiring::Wiring).
+    const NEEDS: &'static [Need] = &[];
 
     /// The headers of the layer, if it has any: [`Decode`](crate::http::Decode) reads and writes them
     /// while the layer is in its stack.
@@ -75,6 +78,30 @@ impl fmt::Display for LayerName {
     }
 }
 
+/// A layer that another one cannot do without, and its stage. As [`LayerName`], it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    pub(crate) stage: &'static str,
+    pub(crate) layer: LayerName,
+}
+
+impl Need {
+    /// The layer `L` in the stage whose requests are `R`.
+    pub const fn of<R: Stage, L: Placed + ?Sized>() -> Self {
+        Self { stage: R::NAME, layer: LayerName::of::<L>() }
+    }
+
+    /// The name of the stage.
+    pub const fn stage(self) -> &'static str {
+        self.stage
+    }
+
+    /// The name of the layer.
+    pub const fn layer(self) -> LayerName {
+        self.layer
+    }
+}
+
 /// Two layers stand in the wrong order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderError {
@@ -111,8 +138,42 @@ impl fmt::Display for Description {
     }
 }
 
-/// A layer's name, and what must be outside of it.
-type Entry = (&'static str, &'static [LayerName]);
+/// A layer as it stands in a stack.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    inside_of: &'static [LayerName],
+    pub(crate) needs: &'static [Need],
+}
+
+impl Entry {
+    /// A layer that says where it may stand.
+    pub(crate) fn of<L: Placed>() -> Self {
+        Self { name: L::NAME, inside_of: L::INSIDE_OF, needs: L::NEEDS }
+    }
+
+    /// A layer that may stand anywhere.
+    pub(crate) fn named(name: &'static str) -> Self {
+        Self { name, inside_of: &[], needs: &[] }
+    }
+}
+
+/// The names of layers, outermost first.
+pub(crate) fn describe(stage: &'static str, entries: &[Entry]) -> Description {
+    Description { stage, layers: entries.iter().map(|entry| entry.name).collect() }
+}
+
+/// That no layer stands outside of one that it must be inside of.
+pub(crate) fn check(stage: &'static str, entries: &[Entry]) -> Result<(), OrderError> {
+    for (at, inner) in entries.iter().enumerate() {
+        for outer in &entries[at + 1..] {
+            if inner.inside_of.iter().any(|need| need.reaches(outer.name)) {
+                return Err(OrderError { stage, inner: inner.name, outer: outer.name });
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Collects layers, outermost first, and builds a service.
 ///
@@ -127,14 +188,15 @@ type Entry = (&'static str, &'static [LayerName]);
 #[must_use]
 pub struct Stack<R, L = Identity> {
     layers: L,
-    entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     codecs: Codecs,
     stage: PhantomData<fn(R)>,
 }
 
 impl<R, L> fmt::Debug for Stack<R, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stack").field("layers", &self.entries).finish()
+        let names: Vec<_> = self.entries.iter().map(|entry| entry.name).collect();
+        f.debug_struct("Stack").field("layers", &names).finish()
     }
 }
 
@@ -161,7 +223,7 @@ impl<R: Stage, L> Stack<R, L> {
 
     /// Adds a layer inside of all layers so far.
     pub fn push<N: Placed>(mut self, layer: N) -> Stack<R, Pair<N, L>> {
-        self.entries.push((N::NAME, N::INSIDE_OF));
+        self.entries.push(Entry::of::<N>());
         self.codecs.extend(layer.codec());
         self.map(|outer| Pair::new(layer, outer))
     }
@@ -171,14 +233,14 @@ impl<R: Stage, L> Stack<R, L> {
         mut self,
         layer: Option<N>,
     ) -> Stack<R, Pair<Either<N, Identity>, L>> {
-        self.entries.extend(layer.is_some().then_some((N::NAME, N::INSIDE_OF)));
+        self.entries.extend(layer.is_some().then(Entry::of::<N>));
         self.codecs.extend(layer.as_ref().and_then(Placed::codec));
         self.map(|outer| Pair::new(tower::util::option_layer(layer), outer))
     }
 
     /// Adds a layer that does not know Miroir, under a name.
     pub fn push_named<N>(mut self, name: &'static str, layer: N) -> Stack<R, Pair<N, L>> {
-        self.entries.push((name, &[]));
+        self.entries.push(Entry::named(name));
         self.map(|outer| Pair::new(layer, outer))
     }
 
@@ -199,7 +261,7 @@ impl<R: Stage, L> Stack<R, L> {
 
     /// The layers so far, outermost first.
     pub fn describe(&self) -> Description {
-        Description { stage: R::NAME, layers: self.entries.iter().map(|(name, _)| *name).collect() }
+        describe(R::NAME, &self.entries)
     }
 
     /// The headers of the layers so far, for [`Decode::codecs`](crate::http::Decode::codecs).
@@ -216,13 +278,7 @@ impl<R: Stage, L> Stack<R, L> {
         L: Layer<S>,
         L::Service: StageService<R>,
     {
-        for (at, (inner, needs)) in self.entries.iter().enumerate() {
-            for (outer, _) in &self.entries[at + 1..] {
-                if needs.iter().any(|need| need.reaches(outer)) {
-                    return Err(OrderError { stage: R::NAME, inner, outer });
-                }
-            }
-        }
+        check(R::NAME, &self.entries)?;
         Ok(BoxService::new(self.layers.layer(base)))
     }
 }

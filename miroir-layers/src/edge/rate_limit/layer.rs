@@ -1,19 +1,18 @@
-//! The layer and its service.
+//! The layer.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request};
 use http_body_util::{Either, Full};
 use miroir_pipeline::Placed;
-use miroir_pipeline::http::{EdgeFuture, EdgeService, Peer, refuse};
-use miroir_pipeline::stage::take_ready;
+use miroir_pipeline::http::{EdgeFuture, EdgeMiddleware, EdgeReady, EdgeService, Peer, refuse};
+use miroir_pipeline::stack::LayerName;
 use subtle::ConstantTimeEq;
-use tower::{Layer, Service};
 
 use super::{COUNTED, Limiter, Quota, RateLimitOptions, Whose, address};
+use crate::edge::admission::AdmissionLayer;
+use crate::edge::paths::is_admin;
 
 #[derive(Debug)]
 struct Shared {
@@ -48,29 +47,10 @@ impl RateLimitLayer {
 
 impl Placed for RateLimitLayer {
     const NAME: &'static str = "rate_limit";
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<AdmissionLayer>()];
 }
 
-impl<S> Layer<S> for RateLimitLayer {
-    type Service = RateLimit<S>;
-    fn layer(&self, inner: S) -> RateLimit<S> {
-        RateLimit { inner, shared: self.shared.clone() }
-    }
-}
-
-/// See the [module's documentation](super).
-#[derive(Clone, Debug)]
-pub struct RateLimit<S> {
-    inner: S,
-    shared: Option<Arc<Shared>>,
-}
-
-/// What probes and operators ask.
-fn is_free(path: &str) -> bool {
-    path == "/health"
-        || path
-            .strip_prefix("/_miroir")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
+miroir_pipeline::edge_layer!(RateLimitLayer);
 
 impl Shared {
     /// The bucket of a request that is to be counted. Takes the mark of another pod off it.
@@ -82,7 +62,8 @@ impl Shared {
         {
             return None;
         }
-        if is_free(request.uri().path()) {
+        let path = request.uri().path();
+        if path == "/health" || is_admin(path) {
             return None;
         }
         let peer = request.extensions().get::<Peer>()?.0;
@@ -99,20 +80,19 @@ impl Shared {
     }
 }
 
-impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for RateLimit<S> {
-    type Response = Response<Either<Full<Bytes>, S::Body>>;
-    type Error = Infallible;
-    type Future = EdgeFuture<Either<Full<Bytes>, S::Body>>;
+impl EdgeMiddleware for RateLimitLayer {
+    type Body<C: Send + 'static> = Either<Full<Bytes>, C>;
 
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let mut inner = take_ready(&mut self.inner);
+    fn call<B: Send + 'static, S: EdgeService<B>>(
+        &self,
+        mut request: Request<B>,
+        next: EdgeReady<'_, S>,
+    ) -> EdgeFuture<Self::Body<S::Body>> {
         let Some(shared) = self.shared.clone() else {
-            return Box::pin(async move { Ok(inner.call(request).await?.map(Either::Right)) });
+            let answer = next.call(request);
+            return Box::pin(async move { Ok(answer.await?.map(Either::Right)) });
         };
+        let next = next.take();
         Box::pin(async move {
             let mut quota: Option<Quota> = None;
             if let Some(bucket) = shared.bucket(&mut request) {
@@ -126,7 +106,7 @@ impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for RateLimit<S> 
                 }
             }
             shared.mark(&mut request);
-            let mut response = inner.call(request).await?;
+            let mut response = next.run(request).await?;
             if let Some(quota) = quota {
                 quota.tell(response.headers_mut());
             }

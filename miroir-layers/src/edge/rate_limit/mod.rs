@@ -11,7 +11,7 @@
 //! Edge. Any `http::Request<B>`; the body is not looked at.
 //!
 //! # Order
-//! Outside of `authenticate`: guessing keys counts. Inside of load shedding. Outside of `forward`:
+//! Outside of `authenticate`: guessing keys counts. Inside of `admission`. Outside of `forward`:
 //! what one pod counted is passed on with a mark ([`COUNTED`]) that only pods know, so that the pod
 //! that leads does not count it for the pod that asked.
 //!
@@ -64,7 +64,7 @@ use std::net::IpAddr;
 use http::HeaderName;
 use ipnet::IpNet;
 
-pub use layer::{RateLimit, RateLimitLayer};
+pub use layer::RateLimitLayer;
 pub use limiter::{Limiter, Rate, Span, Whose};
 pub use quota::Quota;
 pub(crate) use quota::codec;

@@ -17,7 +17,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use decode::{Answered, Decode, DecodeOptions};
-pub use edge::{EdgeFuture, EdgeService};
+pub use edge::{
+    EdgeBody, EdgeFuture, EdgeLayered, EdgeMiddleware, EdgeNext, EdgeReady, EdgeService, EdgeStack,
+};
 pub use respond::refuse;
 pub use router::{Matched, Router};
 pub use table::table;

@@ -61,6 +61,7 @@ impl Part {
 const ROWS: &[(&str, Part)] = &[
     ("miroir_server::", Part::Edge),
     ("miroir_layers::edge::", Part::Edge),
+    ("miroir_pipeline::http::edge::", Part::Edge),
     ("hyper::server::", Part::Edge),
     ("hyper::proto::h1::role::Server", Part::Edge),
     ("hyper_util::server::", Part::Edge),
@@ -230,7 +231,7 @@ mod tests {
         shares(profile)[part as usize]
     }
 
-    const EDGE: &str = "miroir_server::edge::admit";
+    const EDGE: &str = "miroir_layers::edge::admission";
     const MERGE: &str = "miroir::merge::order::compare";
 
     #[test]

@@ -3,17 +3,49 @@
 //!
 //! Highest `q` wins, then br before gzip before deflate. `*` alone asks for nothing special. Who
 //! refuses the plain text and every encoding there is gets 406 *before* anything is done.
-
-use std::convert::Infallible;
-use std::task::{self, Poll};
+//!
+//! # Stage
+//! Edge. Any `http::Request<B>`; the body is not looked at.
+//!
+//! # Order
+//! Outside of `compression`, which does what is picked here. Inside of `cors`, which adds a `Vary` of
+//! its own: this layer removes that of an answer that is not encoded.
+//!
+//! # Context
+//! Reads nothing.
+//!
+//! # Errors
+//! 406, with the encodings there are as plain text.
+//!
+//! # Metrics
+//! None.
+//!
+//! # Example
+//! ```
+//! use miroir_layers::edge::NegotiateLayer;
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let service = ServiceBuilder::new().layer(NegotiateLayer::new()).service_fn(
+//!     |request: http::Request<()>| async move {
+//!         assert_eq!(request.headers()["accept-encoding"], "br");
+//!         Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+//!     },
+//! );
+//! let request = http::Request::get("/indexes").header("accept-encoding", "gzip, br");
+//! assert_eq!(service.oneshot(request.body(()).unwrap()).await.unwrap().status(), 200);
+//! # }
+//! ```
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
-use miroir::http::{EdgeFuture, EdgeService};
-use miroir::stage::take_ready;
-use tower::{Layer, Service};
+use miroir_pipeline::Placed;
+use miroir_pipeline::http::{EdgeFuture, EdgeMiddleware, EdgeReady, EdgeService};
+use miroir_pipeline::stack::LayerName;
+
+use super::cors::CorsLayer;
 
 /// Encodings of answers, best first.
 const KNOWN: [&str; 3] = ["br", "gzip", "deflate"];
@@ -60,20 +92,24 @@ fn choose(headers: &HeaderMap) -> Choice {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NegotiateLayer;
+/// See the [module's documentation](self).
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct NegotiateLayer(());
 
-impl<S> Layer<S> for NegotiateLayer {
-    type Service = Negotiate<S>;
-    fn layer(&self, inner: S) -> Negotiate<S> {
-        Negotiate { inner }
+impl NegotiateLayer {
+    /// As Meilisearch: there is nothing to choose.
+    pub fn new() -> Self {
+        Self(())
     }
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Negotiate<S> {
-    inner: S,
+impl Placed for NegotiateLayer {
+    const NAME: &'static str = "negotiate";
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<CorsLayer>()];
 }
+
+miroir_pipeline::edge_layer!(NegotiateLayer);
 
 fn not_acceptable() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from("br, gzip, deflate"));
@@ -82,16 +118,14 @@ fn not_acceptable() -> Response<Full<Bytes>> {
     response
 }
 
-impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for Negotiate<S> {
-    type Response = Response<Either<Full<Bytes>, S::Body>>;
-    type Error = Infallible;
-    type Future = EdgeFuture<Either<Full<Bytes>, S::Body>>;
+impl EdgeMiddleware for NegotiateLayer {
+    type Body<C: Send + 'static> = Either<Full<Bytes>, C>;
 
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call<B: Send + 'static, S: EdgeService<B>>(
+        &self,
+        mut request: Request<B>,
+        next: EdgeReady<'_, S>,
+    ) -> EdgeFuture<Self::Body<S::Body>> {
         match choose(request.headers()) {
             Choice::Nothing => {
                 return Box::pin(std::future::ready(Ok(not_acceptable().map(Either::Left))));
@@ -101,9 +135,9 @@ impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for Negotiate<S> 
                 request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(name));
             }
         }
-        let mut inner = take_ready(&mut self.inner);
+        let answer = next.call(request);
         Box::pin(async move {
-            let mut response = inner.call(request).await?;
+            let mut response = answer.await?;
             // Meilisearch names the header only on answers that are encoded.
             if !response.headers().contains_key(CONTENT_ENCODING) {
                 response.headers_mut().remove(VARY);

@@ -1,14 +1,59 @@
-//! Paths as Meilisearch reads them: several slashes are one, and one at the end is none.
+//! Reads paths as Meilisearch does: several slashes are one, and one at the end is none.
+//!
+//! # Stage
+//! Edge. Any `http::Request<B>`; the body is not looked at.
+//!
+//! # Order
+//! Outside of all that decides by path: `admission`, `rate_limit`, `authenticate`, `forward`, Decode.
+//!
+//! # Context
+//! Rewrites the request's URI. What stands outside sees the path as the client wrote it.
+//!
+//! # Errors
+//! None.
+//!
+//! # Metrics
+//! None.
+//!
+//! # Example
+//! ```
+//! use miroir_layers::edge::NormalizeLayer;
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let service = ServiceBuilder::new().layer(NormalizeLayer::new()).service_fn(
+//!     |request: http::Request<()>| async move {
+//!         Ok::<_, std::convert::Infallible>(request.uri().to_string())
+//!     },
+//! );
+//! let request = http::Request::get("//indexes///films/?q=a//b").body(()).unwrap();
+//! assert_eq!(service.oneshot(request).await.unwrap(), "/indexes/films?q=a//b");
+//! # }
+//! ```
 
 use std::borrow::Cow;
 use std::task::{self, Poll};
 
 use http::uri::PathAndQuery;
 use http::{Request, Uri};
+use miroir_pipeline::Placed;
 use tower::{Layer, Service};
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NormalizeLayer;
+/// See the [module's documentation](self).
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct NormalizeLayer(());
+
+impl NormalizeLayer {
+    /// As Meilisearch: there is nothing to choose.
+    pub fn new() -> Self {
+        Self(())
+    }
+}
+
+impl Placed for NormalizeLayer {
+    const NAME: &'static str = "normalize";
+}
 
 impl<S> Layer<S> for NormalizeLayer {
     type Service = Normalize<S>;
@@ -17,8 +62,9 @@ impl<S> Layer<S> for NormalizeLayer {
     }
 }
 
+/// See the [module's documentation](self).
 #[derive(Clone, Debug)]
-pub(super) struct Normalize<S> {
+pub struct Normalize<S> {
     inner: S,
 }
 

@@ -1,20 +1,53 @@
-//! The request's id: taken from the client where it is sane, made otherwise, and told.
+//! Gives every request an id: the client's where it is sane, one of its own otherwise.
 //!
 //! Every answer has it as `X-Miroir-Request-Id`. `X-Request-Id` comes back only to those who sent
 //! one: Meilisearch does not send that header, and an answer has no headers beyond Meilisearch's
 //! but `X-Miroir-*`.
+//!
+//! # Stage
+//! Edge. Any `http::Request<B>`; the body is not looked at.
+//!
+//! # Order
+//! Outside of all that logs or answers; inside of the outer `catch_panic`.
+//!
+//! # Context
+//! Inserts [`RequestId`] into the request's extensions, and opens the span `request` with it. `Decode`
+//! turns it into `Context::request_id`.
+//!
+//! # Errors
+//! None.
+//!
+//! # Metrics
+//! None.
+//!
+//! # Example
+//! ```
+//! use miroir_layers::edge::RequestIdLayer;
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let service = ServiceBuilder::new().layer(RequestIdLayer::new()).service_fn(
+//!     |_: http::Request<()>| async move {
+//!         Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+//!     },
+//! );
+//! let request = http::Request::get("/indexes").header("x-request-id", "abc-1").body(()).unwrap();
+//! let response = service.oneshot(request).await.unwrap();
+//! assert_eq!(response.headers()["x-miroir-request-id"], "abc-1");
+//! # }
+//! ```
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{self, Poll};
 
-use http::{HeaderValue, Request, Response};
-use miroir::http::{EdgeFuture, EdgeService, RequestId};
-use miroir::stage::take_ready;
+use http::{HeaderValue, Request};
 use miroir_api::header::{MIROIR_REQUEST_ID, REQUEST_ID};
-use tower::{Layer, Service};
+use miroir_pipeline::Placed;
+use miroir_pipeline::http::{EdgeFuture, EdgeMiddleware, EdgeReady, EdgeService, RequestId};
+use miroir_pipeline::stack::LayerName;
 use tracing::Instrument;
 use uuid::Uuid;
+
+use super::catch_panic::CatchPanicLayer;
 
 /// Longest id taken from a client, in bytes.
 const LONGEST: usize = 128;
@@ -37,39 +70,41 @@ fn taken(value: &HeaderValue) -> Option<&str> {
     (!text.is_empty() && text.len() <= LONGEST && text.bytes().all(sane)).then_some(text)
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RequestIdLayer;
+/// See the [module's documentation](self).
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct RequestIdLayer(());
 
-impl<S> Layer<S> for RequestIdLayer {
-    type Service = WithRequestId<S>;
-    fn layer(&self, inner: S) -> WithRequestId<S> {
-        WithRequestId { inner }
+impl RequestIdLayer {
+    /// There is nothing to choose.
+    pub fn new() -> Self {
+        Self(())
     }
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct WithRequestId<S> {
-    inner: S,
+impl Placed for RequestIdLayer {
+    const NAME: &'static str = "request_id";
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<CatchPanicLayer>()];
 }
 
-impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for WithRequestId<S> {
-    type Response = Response<S::Body>;
-    type Error = Infallible;
-    type Future = EdgeFuture<S::Body>;
+miroir_pipeline::edge_layer!(RequestIdLayer);
 
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
+impl EdgeMiddleware for RequestIdLayer {
+    type Body<C: Send + 'static> = C;
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call<B: Send + 'static, S: EdgeService<B>>(
+        &self,
+        mut request: Request<B>,
+        next: EdgeReady<'_, S>,
+    ) -> EdgeFuture<S::Body> {
         let given = request.headers().get(REQUEST_ID);
         let asked = given.is_some();
         let id: Arc<str> = given.and_then(taken).map_or_else(make, str::to_owned).into();
         request.extensions_mut().insert(RequestId(Arc::clone(&id)));
         let span = tracing::info_span!("request", request_id = %id);
-        let mut inner = take_ready(&mut self.inner);
-        let answer = async move {
-            let mut response = inner.call(request).await?;
+        let answer = span.in_scope(|| next.call(request));
+        let named = async move {
+            let mut response = answer.await?;
             if let Ok(value) = HeaderValue::from_str(&id) {
                 if asked {
                     response.headers_mut().insert(REQUEST_ID, value.clone());
@@ -78,7 +113,7 @@ impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for WithRequestId
             }
             Ok(response)
         };
-        Box::pin(answer.instrument(span))
+        Box::pin(named.instrument(span))
     }
 }
 

@@ -1,12 +1,41 @@
-//! Cross-origin requests, answered as Meilisearch answers them: everybody may do everything, with
-//! a token.
+//! Answers cross-origin requests as Meilisearch answers them: everybody may do everything, with a
+//! token.
 //!
 //! An `OPTIONS` with `Access-Control-Request-Method` is a preflight and goes no further; any other
 //! `OPTIONS` is a request like others. `Vary` names the three request headers on every answer but
 //! a refused preflight; `Access-Control-Allow-Origin` is there when `Origin` was.
-
-use std::convert::Infallible;
-use std::task::{self, Poll};
+//!
+//! # Stage
+//! Edge. Any `http::Request<B>`; the body is not looked at.
+//!
+//! # Order
+//! Outside of what refuses: a browser shows no answer without these headers. Inside of `observe`, so
+//! that preflights count.
+//!
+//! # Context
+//! Reads nothing.
+//!
+//! # Errors
+//! 400, as plain text, for a preflight of a method that there is not.
+//!
+//! # Metrics
+//! None.
+//!
+//! # Example
+//! ```
+//! use miroir_layers::edge::CorsLayer;
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let service =
+//!     ServiceBuilder::new().layer(CorsLayer::new()).service_fn(|_: http::Request<()>| async move {
+//!         Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+//!     });
+//! let request = http::Request::get("/indexes").header("origin", "https://shop.example");
+//! let response = service.oneshot(request.body(()).unwrap()).await.unwrap();
+//! assert_eq!(response.headers()["access-control-allow-origin"], "*");
+//! # }
+//! ```
 
 use bytes::Bytes;
 use http::header::{
@@ -16,9 +45,11 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
-use miroir::http::{EdgeFuture, EdgeService};
-use miroir::stage::take_ready;
-use tower::{Layer, Service};
+use miroir_pipeline::Placed;
+use miroir_pipeline::http::{EdgeFuture, EdgeMiddleware, EdgeReady, EdgeService};
+use miroir_pipeline::stack::LayerName;
+
+use super::observe::ObserveLayer;
 
 const ANYBODY: HeaderValue = HeaderValue::from_static("*");
 const A_DAY: HeaderValue = HeaderValue::from_static("86400");
@@ -27,20 +58,24 @@ const VARIES: HeaderValue = HeaderValue::from_static(
     "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
 );
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CorsLayer;
+/// See the [module's documentation](self).
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct CorsLayer(());
 
-impl<S> Layer<S> for CorsLayer {
-    type Service = Cors<S>;
-    fn layer(&self, inner: S) -> Cors<S> {
-        Cors { inner }
+impl CorsLayer {
+    /// As Meilisearch: there is nothing to choose.
+    pub fn new() -> Self {
+        Self(())
     }
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Cors<S> {
-    inner: S,
+impl Placed for CorsLayer {
+    const NAME: &'static str = "cors";
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<ObserveLayer>()];
 }
+
+miroir_pipeline::edge_layer!(CorsLayer);
 
 /// The answer to a preflight; `None` for other requests.
 fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
@@ -65,23 +100,21 @@ fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response<Full<Bytes
     Some(response)
 }
 
-impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for Cors<S> {
-    type Response = Response<Either<Full<Bytes>, S::Body>>;
-    type Error = Infallible;
-    type Future = EdgeFuture<Either<Full<Bytes>, S::Body>>;
+impl EdgeMiddleware for CorsLayer {
+    type Body<C: Send + 'static> = Either<Full<Bytes>, C>;
 
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call<B: Send + 'static, S: EdgeService<B>>(
+        &self,
+        request: Request<B>,
+        next: EdgeReady<'_, S>,
+    ) -> EdgeFuture<Self::Body<S::Body>> {
         if let Some(answer) = preflight(request.method(), request.headers()) {
             return Box::pin(std::future::ready(Ok(answer.map(Either::Left))));
         }
         let origin = request.headers().get(ORIGIN).is_some_and(|origin| !origin.is_empty());
-        let mut inner = take_ready(&mut self.inner);
+        let answer = next.call(request);
         Box::pin(async move {
-            let mut response = inner.call(request).await?;
+            let mut response = answer.await?;
             let headers = response.headers_mut();
             if origin {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANYBODY);

@@ -1,47 +1,103 @@
-//! One log line and the metrics of each request.
+//! Writes one log line and the metrics of each request.
 //!
 //! A request whose client went away before the answer counts nowhere but in flight. Labels and log
 //! fields never hold what a client wrote, except the name of an index that can be one.
+//!
+//! # Stage
+//! Edge. Any `http::Request<B>`; the body is not looked at.
+//!
+//! # Order
+//! Inside of `request_id`, whose span carries the id into the line. Outside of all that answers.
+//!
+//! # Context
+//! Reads [`Answered`] in the response's extensions: the route, the index, and how complete the answer
+//! is. Where a layer answered before there was a route, the path's template is looked up.
+//!
+//! # Errors
+//! None.
+//!
+//! # Metrics
+//! `miroir_requests_total{method, path_template, status}`, `miroir_request_duration_seconds` with the
+//! same labels, `miroir_requests_in_flight`.
+//!
+//! # Example
+//! ```
+//! use miroir_layers::edge::{ObserveLayer, ObserveOptions};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let service = ServiceBuilder::new()
+//!     .layer(ObserveLayer::new(ObserveOptions::default()))
+//!     .service_fn(|_: http::Request<()>| async move {
+//!         Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+//!     });
+//! let request = http::Request::get("/indexes").body(()).unwrap();
+//! assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
+//! # }
+//! ```
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{self, Poll};
 use std::time::Instant;
 
-use http::{Method, Request, Response, StatusCode};
-use miroir::http::{Answered, EdgeFuture, EdgeService, Router};
-use miroir::stage::take_ready;
+use http::{Method, Request, StatusCode};
 use miroir_api::IndexUid;
-use tower::{Layer, Service};
+use miroir_pipeline::Placed;
+use miroir_pipeline::http::{Answered, EdgeFuture, EdgeMiddleware, EdgeReady, EdgeService, Router};
+use miroir_pipeline::stack::LayerName;
 
-use crate::paths;
+use super::normalize::normal;
+use super::paths::is_probe;
+use super::request_id::RequestIdLayer;
 
 /// The template of a path nobody knows.
 const UNKNOWN: &str = "unknown";
 
+/// The template of a path that is not the client API's; `None` for other paths.
+pub type Template = fn(&str) -> Option<&'static str>;
+
+/// What else is served beside the client API.
+#[derive(Clone, Copy, Debug)]
+pub struct ObserveOptions {
+    /// The templates of its paths. None by default.
+    pub template: Template,
+}
+
+impl Default for ObserveOptions {
+    fn default() -> Self {
+        Self { template: |_| None }
+    }
+}
+
+/// See the [module's documentation](self).
 #[derive(Clone, Debug)]
-pub(super) struct ObserveLayer {
+#[must_use]
+pub struct ObserveLayer {
     router: Arc<Router>,
+    template: Template,
 }
 
 impl ObserveLayer {
-    pub(super) fn new() -> Self {
-        Self { router: Arc::default() }
+    /// Knows the paths of the client API, and these.
+    pub fn new(options: ObserveOptions) -> Self {
+        Self { router: Arc::default(), template: options.template }
+    }
+
+    /// The template of a path that was answered before it reached its route.
+    fn template(&self, path: &str) -> &'static str {
+        if let Some(other) = (self.template)(path) {
+            return other;
+        }
+        let path = normal(path);
+        self.router.find(&path).map_or(UNKNOWN, |matched| matched.routes[0].path)
     }
 }
 
-impl<S> Layer<S> for ObserveLayer {
-    type Service = Observe<S>;
-    fn layer(&self, inner: S) -> Observe<S> {
-        Observe { inner, router: Arc::clone(&self.router) }
-    }
+impl Placed for ObserveLayer {
+    const NAME: &'static str = "observe";
+    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<RequestIdLayer>()];
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Observe<S> {
-    inner: S,
-    router: Arc<Router>,
-}
+miroir_pipeline::edge_layer!(ObserveLayer);
 
 /// Counts a request in flight while it lives, through panics too.
 struct InFlight;
@@ -73,15 +129,6 @@ fn label(method: &Method) -> &'static str {
     }
 }
 
-/// The template of a path that was answered before it reached its route.
-fn template(router: &Router, path: &str) -> &'static str {
-    if let Some(admin) = paths::template(path) {
-        return admin;
-    }
-    let path = super::normalize::normal(path);
-    router.find(&path).map_or(UNKNOWN, |matched| matched.routes[0].path)
-}
-
 fn message(answered: &Answered) -> &'static str {
     let search = answered.route.ends_with("/search") && answered.label.is_none();
     if search { "search completed" } else { "request completed" }
@@ -102,6 +149,7 @@ fn record(method: &'static str, status: StatusCode, answered: &Answered, started
     let status = status.as_u16();
     macro_rules! line {
         ($level:ident) => {
+            // The target is what filters of logs name, wherever this stands.
             tracing::$level!(
                 target: "miroir_server::request",
                 index,
@@ -117,7 +165,7 @@ fn record(method: &'static str, status: StatusCode, answered: &Answered, started
             )
         };
     }
-    let probe = matches!(answered.route, "/health" | paths::READY);
+    let probe = is_probe(answered.route);
     match status {
         500 => line!(error),
         200 if probe => line!(debug),
@@ -126,31 +174,29 @@ fn record(method: &'static str, status: StatusCode, answered: &Answered, started
     }
 }
 
-impl<S: EdgeService<B>, B: Send + 'static> Service<Request<B>> for Observe<S> {
-    type Response = Response<S::Body>;
-    type Error = Infallible;
-    type Future = EdgeFuture<S::Body>;
+impl EdgeMiddleware for ObserveLayer {
+    type Body<C: Send + 'static> = C;
 
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call<B: Send + 'static, S: EdgeService<B>>(
+        &self,
+        request: Request<B>,
+        next: EdgeReady<'_, S>,
+    ) -> EdgeFuture<S::Body> {
         let started = Instant::now();
         let in_flight = InFlight::begin();
         let method = label(request.method());
         let uri = request.uri().clone();
-        let table = Arc::clone(&self.router);
-        let mut inner = take_ready(&mut self.inner);
+        let layer = self.clone();
+        let answer = next.call(request);
         Box::pin(async move {
-            let response = inner.call(request).await?;
+            let response = answer.await?;
             drop(in_flight);
             let early;
             let answered = match response.extensions().get::<Answered>() {
                 Some(answered) => answered,
                 None => {
                     early = Answered {
-                        route: template(&table, uri.path()),
+                        route: layer.template(uri.path()),
                         index: None,
                         degraded: false,
                         nodes: 0,
@@ -171,7 +217,11 @@ mod tests {
 
     #[test]
     fn templates_never_hold_what_a_client_wrote() {
-        let router = Router::default();
+        let admin: Template = |path| match path.trim_end_matches('/') {
+            "/_miroir/topology" => Some("/_miroir/topology"),
+            path => path.starts_with("/_miroir/").then_some("/_miroir/unknown"),
+        };
+        let layer = ObserveLayer::new(ObserveOptions { template: admin });
         let cases = [
             ("/indexes/movies/search", "/indexes/{uid}/search"),
             ("//indexes//movies/search/", "/indexes/{uid}/search"),
@@ -182,7 +232,7 @@ mod tests {
             ("/018f3c", UNKNOWN),
         ];
         for (path, expected) in cases {
-            assert_eq!(template(&router, path), expected, "{path}");
+            assert_eq!(layer.template(path), expected, "{path}");
         }
     }
 }
