@@ -57,6 +57,8 @@ mod tests {
             panic!("while it holds both");
         });
         assert!(panicked.join().is_err());
-        assert_eq!((*lock.lock(), *shared.read(), *shared.write()), (2, 3, 3));
+        assert_eq!(*lock.lock(), 2);
+        assert_eq!(*shared.read(), 3);
+        assert_eq!(*shared.write(), 3);
     }
 }
