@@ -126,7 +126,8 @@ impl Options {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Parts {
-    /// Figures of nodes: `load` and `breaker` feed them, routing, `hedge` and `session_pinning` read them.
+    /// Figures of nodes: `load` and `breaker` feed them, routing, `hedge` and `session_pinning`
+    /// read them.
     pub scores: Arc<Scores>,
     /// The stores of the cluster's state.
     pub stores: Stores,
