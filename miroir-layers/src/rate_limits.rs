@@ -29,13 +29,13 @@ pub enum RateLimitBackend {
 pub struct RateLimits {
     /// Whether requests are limited. False by default.
     pub enabled: bool,
-    /// Where they are counted.
+    /// Where requests are counted. In Redis if the stores are there, by default.
     pub backend: RateLimitBackend,
-    /// Requests from one address.
+    /// Requests from one address, as `600/minute`. Unlimited by default.
     pub per_ip: Option<Rate>,
-    /// Requests with one API key.
+    /// Requests with one API key and the tokens it signed. Unlimited by default.
     pub per_key: Option<Rate>,
-    /// Requests of one tenant.
+    /// Requests of one tenant of tenant affinity. Unlimited by default.
     pub per_tenant: Option<Rate>,
     /// Proxies whose `X-Forwarded-For` is believed.
     #[serde(with = "networks")]

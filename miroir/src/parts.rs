@@ -12,11 +12,12 @@ use miroir_store::{Stores, memory};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Parts {
-    /// How nodes are doing.
+    /// Figures of nodes: `load` and `breaker` feed them, routing, `hedge` and `session_pinning`
+    /// read them.
     pub scores: Arc<Scores>,
-    /// Where state is kept.
+    /// The stores of the cluster's state.
     pub stores: Stores,
-    /// Where requests are counted.
+    /// Where requests are counted against rate limits.
     pub limiter: Limiter,
     /// The API keys, from which their holders are known.
     pub keyring: Arc<Keyring>,

@@ -98,13 +98,13 @@ const HOP: [HeaderName; 7] = [
 /// Whom to ask, and for how long.
 #[derive(Clone)]
 pub struct ForwardOptions {
-    /// Whether this pod leads.
+    /// Returns whether this pod leads, and so answers changes itself.
     pub leads: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Where the leader is reached, `http://host:port`.
+    /// Returns where the leader is reached, `http://host:port`; `None` while nobody leads.
     pub leader: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// How long a request may take, waiting for a leader included.
     pub timeout: Duration,
-    /// Largest body, in bytes.
+    /// Largest body that is forwarded, in bytes; a larger one is refused with 413.
     pub max_body: usize,
 }
 

@@ -59,7 +59,7 @@ pub struct FaultOptions {
     pub seed: u64,
     /// Share of calls that are delayed, from 0 to 1.
     pub delays: f64,
-    /// By how much.
+    /// Bounds of the delay of a delayed call; the end is excluded.
     pub delay: Range<Duration>,
     /// Share of calls that fail, from 0 to 1. A call may be delayed and then fail.
     pub errors: f64,

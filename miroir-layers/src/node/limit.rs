@@ -54,9 +54,9 @@ use super::{DeadlineLayer, call_of};
 pub struct LimitOptions {
     /// Whether calls are limited. True by default.
     pub enabled: bool,
-    /// Calls made for clients.
+    /// Calls in flight that were made for clients. 96 by default.
     pub interactive: usize,
-    /// Calls of workers: repairs, moves, checks.
+    /// Calls in flight of workers: repairs, moves, checks. 32 by default.
     pub background: usize,
 }
 

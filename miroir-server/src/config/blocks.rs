@@ -141,9 +141,9 @@ impl Validate for TaskStoreConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminConfig {
-    /// Whether the API is mounted.
+    /// Whether the API is served. True by default.
     pub enabled: bool,
-    /// The operator's key.
+    /// Bearer token that the API asks for; empty by default.
     pub api_key: Secret,
 }
 
@@ -261,14 +261,14 @@ impl Validate for ServerConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TaskRegistryConfig {
-    /// Tasks kept in memory.
+    /// Number of tasks kept in memory. 10,000 by default.
     pub cache_size: usize,
-    /// Connections to the `redis` backend.
+    /// Connections to the `redis` backend. Not in effect: all calls share one.
     pub redis_pool_max: u32,
-    /// How long a finished task is kept.
+    /// How long a finished task is kept. Seven days by default.
     #[serde(rename = "ttl_seconds", with = "seconds")]
     pub ttl: Duration,
-    /// Time between two prunings.
+    /// Time between two prunings. Five minutes by default.
     #[serde(rename = "prune_interval_s", with = "seconds")]
     pub prune_interval: Duration,
 }

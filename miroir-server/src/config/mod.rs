@@ -98,17 +98,17 @@ config! {
         master_key: Secret = <_>::default();
         /// The key used on nodes, where `keys.model` is `separate`.
         node_master_key: Secret = <_>::default();
-        /// How the two belong together.
+        /// Whether nodes have a key of their own. They do by default.
         keys: KeysConfig = <_>::default();
-        /// Shards of a new index.
+        /// Number of shards of a new index; an index keeps its number.
         shards: u32 = 64;
-        /// Copies of a shard inside each replica group.
+        /// Copies of a shard inside each replica group, on as many nodes.
         replication_factor: u32 = 1;
         /// Independent groups, each holding every shard.
         replica_groups: u32 = 1;
-        /// The nodes.
+        /// The nodes, each with a stable id; none by default.
         nodes: Vec<NodeConfig> = Vec::new();
-        /// Acknowledgements a write needs.
+        /// How many replicas of a shard have to acknowledge a write; `auto` by default.
         write_quorum: WriteQuorum = <_>::default();
     }
     blocks {

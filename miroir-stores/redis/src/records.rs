@@ -86,7 +86,7 @@ impl Records for RedisRecords {
         });
         // At least one: nothing lives for no time.
         args.push(terms.ttl.map_or_else(String::new, |ttl| ttl.as_millis().max(1).to_string()));
-        args.push(terms.most.map_or_else(String::new, |most| most.to_string()));
+        args.push(terms.max_records.map_or_else(String::new, |most| most.to_string()));
         let script = if table.is_the_leaders() { &RECORDS_PUT } else { &RECORDS_PUT_ANY };
         Box::pin(async move {
             expect_feature(&self.features, table.feature())?;

@@ -137,7 +137,7 @@ impl Records for SqliteRecords {
                     value.to_string(),
                     until,
                 ))?;
-                if let Some(most) = terms.most {
+                if let Some(most) = terms.max_records {
                     bound(connection, name, most, &key, at)?;
                 }
                 Ok(Some(new))

@@ -120,7 +120,8 @@ pub trait Replicas: Send + Sync + fmt::Debug {
     /// Forgets one row if its generation is still the given one. Returns whether it did, so that a
     /// repair that raced with a new miss does not clear it.
     fn clear(&self, stale: StaleReplica) -> StoreFuture<'_, bool>;
-    /// Forgets everything about an index, for all nodes, except [`miroir_core::view::CatchUp::Deleted`] rows.
+    /// Forgets everything about an index, for all nodes, except
+    /// [`miroir_core::view::CatchUp::Deleted`] rows.
     fn forget_index(&self, index: &str) -> StoreFuture<'_, ()>;
 }
 

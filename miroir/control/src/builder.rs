@@ -78,7 +78,7 @@ impl fmt::Debug for Builder {
 /// A pipeline, its workers, and its HTTP service.
 #[derive(Clone, Debug)]
 pub struct Miroir {
-    /// Handles to the stages.
+    /// Handles to the stages and the state, for workers and tests.
     pub cluster: Cluster,
     health: HealthOptions,
     drift: DriftOptions,

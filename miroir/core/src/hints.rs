@@ -47,7 +47,8 @@ pub struct Hints {
     pub shards: Option<Hint<ShardSet>>,
     /// Nodes that are not read from, even if that leaves shards unanswered.
     pub avoid: Vec<NodeId>,
-    /// Hints that lost to one of higher priority or to an earlier one, in the order of the decisions.
+    /// Hints that lost to one of higher priority or to an earlier one, in the order of the
+    /// decisions.
     pub conflicts: Vec<Conflict>,
     /// Groups that this request does not read from, because they are reserved for others. Only a
     /// `Must` still reads from one.

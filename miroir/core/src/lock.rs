@@ -1,7 +1,8 @@
 //! Locks that cannot fail: what they guard stays usable when a holder panicked.
 //!
 //! The standard library's locks are poisoned by a panic, so that every caller has to say what it
-//! does then. Sections under these locks are short, change one value and call nothing that may panic
+//! does then. Sections under these locks are short, change one value and call nothing that may
+//! panic
 //! half way: there is nothing to be said. They are not held across an `await`.
 
 use std::sync::{self, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
@@ -57,6 +58,8 @@ mod tests {
             panic!("while it holds both");
         });
         assert!(panicked.join().is_err());
-        assert_eq!((*lock.lock(), *shared.read(), *shared.write()), (2, 3, 3));
+        assert_eq!(*lock.lock(), 2);
+        assert_eq!(*shared.read(), 3);
+        assert_eq!(*shared.write(), 3);
     }
 }

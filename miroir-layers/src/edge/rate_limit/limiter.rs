@@ -23,9 +23,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// So many requests within a second, minute, hour or day: `600/minute`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many.
+    /// Number of requests, at least 1.
     pub count: u32,
-    /// Within what.
+    /// Time in which they may be made.
     pub per: Span,
 }
 

@@ -75,7 +75,7 @@ pub const COUNTED: HeaderName = HeaderName::from_static("x-miroir-counted");
 /// What is limited, and whom to believe: [`RateLimits::edge`](crate::RateLimits::edge).
 #[derive(Clone, Debug)]
 pub struct RateLimitOptions {
-    /// Requests of one address.
+    /// Requests that one address may make.
     pub per_ip: Rate,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,

@@ -39,15 +39,15 @@ pub enum Fallback {
 pub struct TenantAffinityOptions {
     /// Whether tenants are told apart. False by default.
     pub enabled: bool,
-    /// How they are.
+    /// What names the tenant of a request. The header by default.
     pub mode: Mode,
     /// The header that names the tenant, where it is not the API key. `X-Miroir-Tenant` by default.
     pub header_name: String,
     /// Where reads go that are of no tenant with a group.
     pub fallback: Fallback,
-    /// Tenants with a group.
+    /// Groups of tenants, by the tenant's name. For others see `fallback`. Empty by default.
     pub static_map: BTreeMap<String, GroupId>,
-    /// Groups that only tenants read from that were given them by name.
+    /// Groups that are read only for tenants they were given to by name. Empty by default.
     pub dedicated_groups: Vec<GroupId>,
 }
 

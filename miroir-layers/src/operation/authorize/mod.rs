@@ -42,7 +42,9 @@
 //!     content_type: None,
 //!     metadata: false,
 //! };
-//! let request = Request::new(Operation::System(SystemOp::Version), &["version"], original, Context::client("1", Duration::from_secs(1)));
+//! let op = Operation::System(SystemOp::Version);
+//! let cx = Context::client("1", Duration::from_secs(1));
+//! let request = Request::new(op, &["version"], original, cx);
 //! assert_eq!(request.cx.principal, Principal::Anonymous);
 //! let (mut service, mut inner) = miroir_test::layered(AuthorizeLayer::default());
 //! let error = service.call(request).await.unwrap_err();

@@ -59,9 +59,9 @@ use crate::operation::AuthorizeLayer;
 /// What is limited: [`RateLimits::operation`](crate::RateLimits::operation).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RateLimitOptions {
-    /// Requests with one API key.
+    /// Requests with one API key and the tokens it signed; `None` for no limit.
     pub per_key: Option<Rate>,
-    /// Requests of one tenant.
+    /// Requests of one tenant of tenant affinity; `None` for no limit.
     pub per_tenant: Option<Rate>,
 }
 

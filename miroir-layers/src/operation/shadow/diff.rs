@@ -48,20 +48,20 @@ impl Shape {
 /// One document of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// What it is known by.
+    /// What the document is known by in both lists: equal ids are one document.
     pub id: String,
-    /// All of it, in one spelling.
+    /// The whole document as text; equal documents have equal texts.
     pub content: String,
 }
 
 /// In what lists of documents differ.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Difference {
-    /// Only in the first.
+    /// Ids of documents that only the first list has.
     pub missing: Vec<String>,
-    /// Only in the second.
+    /// Ids of documents that only the second list has.
     pub extra: Vec<String>,
-    /// In both, with other contents.
+    /// Ids of documents that both have, with other contents.
     pub changed: Vec<String>,
     /// Kendall's tau of each pair of lists that have two documents in common.
     pub taus: Vec<f64>,

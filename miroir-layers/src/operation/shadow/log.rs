@@ -9,13 +9,13 @@ use miroir_core::lock::Lock;
 /// Which differences are wanted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
-    /// Of this target only.
+    /// Name of a target: differences of others are left out.
     pub target: Option<&'a str>,
-    /// With this kind among theirs only.
+    /// A kind: differences that are not of it are left out.
     pub kind: Option<ShadowKind>,
-    /// With ids above this one, the oldest first; otherwise the newest.
+    /// Differences with higher ids, the oldest first; the newest first without.
     pub since: Option<u64>,
-    /// At most so many.
+    /// Number of differences returned at most.
     pub limit: usize,
 }
 

@@ -70,7 +70,9 @@
 //!     metadata: false,
 //! };
 //! let fetch = Arc::new(FetchOne { id: "1".into(), query: None });
-//! let request = Request::new(Operation::FetchOne { index: "shoes".into(), fetch }, &["documents.get"], original, Context::client("1", Duration::from_secs(1)));
+//! let op = Operation::FetchOne { index: "shoes".into(), fetch };
+//! let cx = Context::client("1", Duration::from_secs(1));
+//! let request = Request::new(op, &["documents.get"], original, cx);
 //! let (mut service, mut primary) = miroir_test::layered(layer);
 //! let call = service.spawn_call(request);
 //! let mut answer = Response::json(StatusCode::OK, &());

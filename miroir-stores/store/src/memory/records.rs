@@ -87,7 +87,7 @@ impl Records for RecordMap {
             let version = known.unwrap_or(0) + 1;
             let until = terms.ttl.map(|ttl| now + ttl);
             rows.insert(key.clone(), Row { version, value, until });
-            if let Some(most) = terms.most {
+            if let Some(most) = terms.max_records {
                 rows.retain(|_, row| row.lives(now));
                 bound(rows, most, &key);
             }

@@ -142,7 +142,7 @@ impl AdminSessions for Typed {
                 let known: Option<LoginFailures> = found.map(decode).transpose()?;
                 let count = known.map_or(1, |known| known.count.saturating_add(1));
                 let failures = LoginFailures { count, next_allowed_at: now + wait(count) };
-                let terms = PutOptions { expected, ttl: Some(ttl), most: None };
+                let terms = PutOptions { expected, ttl: Some(ttl), max_records: None };
                 let put = self.write(Table::AdminLoginBackoff, &source, &failures, terms, now);
                 if put.await?.is_some() {
                     return Ok(failures);

@@ -99,7 +99,7 @@ impl Idempotency for Typed {
         let key = key.to_owned();
         Box::pin(async move {
             let terms =
-                PutOptions { expected: Expected::Nothing, ttl: Some(ttl), most: Some(most) };
+                PutOptions { expected: Expected::Nothing, ttl: Some(ttl), max_records: Some(most) };
             loop {
                 let put = self.write(Table::Idempotency, &key, &write, terms, now).await?;
                 if put.is_some() {
@@ -127,7 +127,7 @@ impl Idempotency for Typed {
                 return Ok(false);
             };
             let expected = Expected::Version(version);
-            let terms = PutOptions { expected, ttl: Some(ttl), most: None };
+            let terms = PutOptions { expected, ttl: Some(ttl), max_records: None };
             Ok(self.write(Table::Idempotency, &key, &new, terms, now).await?.is_some())
         })
     }

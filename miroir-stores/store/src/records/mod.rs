@@ -201,7 +201,7 @@ pub struct PutOptions {
     pub ttl: Option<Duration>,
     /// How many records of the table there may be: beyond that those that end first go, but never the
     /// one that is written.
-    pub most: Option<usize>,
+    pub max_records: Option<usize>,
 }
 
 /// Tables of JSON records. An expired record is as good as none; a backend forgets it when it likes.

@@ -66,7 +66,8 @@ impl Sessions for Typed {
     ) -> StoreFuture<'_, ()> {
         let (id, index) = (id.to_owned(), index.to_owned());
         Box::pin(async move {
-            let terms = PutOptions { ttl: Some(ttl), most: Some(most), ..PutOptions::default() };
+            let terms =
+                PutOptions { ttl: Some(ttl), max_records: Some(most), ..PutOptions::default() };
             let decide = |found: Option<Session>| {
                 let mut session = found.unwrap_or_default();
                 let known = session.pins.entry(index.clone()).or_insert(pin);

@@ -35,7 +35,7 @@ pub struct Term {
 /// Who stands for election, and how.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// Where leases are.
+    /// The store in which the lease is taken.
     pub leases: Arc<dyn Leases>,
     /// A name that no other process has, nor the same one after a restart.
     pub holder: String,

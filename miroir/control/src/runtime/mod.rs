@@ -1,4 +1,5 @@
-//! Background work: what is to be done is an [`ElectedTask`], a [`PartitionedTask`] or a [`JobHandler`]; who does it, and when, is a runner's business.
+//! Background work: what is to be done is an [`ElectedTask`], a [`PartitionedTask`] or a
+//! [`JobHandler`]; who does it, and when, is a runner's business.
 //!
 //! Every pod runs the same workers. A runner decides whose turn it is:
 //!

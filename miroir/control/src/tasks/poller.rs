@@ -83,7 +83,7 @@ pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
 /// What one round achieved.
 #[derive(Clone, Copy, Debug)]
 pub struct PollRound {
-    /// Whether some task moved.
+    /// Whether the record of some task changed.
     pub changed: bool,
     /// Whether some task is not terminal.
     pub outstanding: bool,

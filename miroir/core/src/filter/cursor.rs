@@ -5,7 +5,7 @@ use std::ops::Range;
 /// Reads a filter from left to right. Places are in bytes.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
-    /// The whole text.
+    /// The whole text, of which a part is read already.
     pub text: &'a str,
     /// Where the next character begins, in bytes.
     pub at: usize,

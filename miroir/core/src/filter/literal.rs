@@ -7,7 +7,8 @@ use crate::documents::IdCase;
 const CUT: usize = 468;
 
 impl Text {
-    /// Every id that `primary key = this` can find in an index whose ids have letters of these cases, in no
+    /// Every id that `primary key = this` can find in an index whose ids have letters of these
+    /// cases, in no
     /// order. `None` if that cannot be told, or if there are more than `most`.
     ///
     /// Strings are compared by their normal form: trimmed, lower case (and decomposed; what is not

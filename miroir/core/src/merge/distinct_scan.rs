@@ -31,9 +31,9 @@ pub struct ScannedHits {
     /// How many of the shown hits of each leaf have a value.
     pub valued: Vec<usize>,
     /// Whether a hit has more than one value.
-    pub several: bool,
+    pub multi_valued: bool,
     /// Whether it runs out of hits before the page is full.
-    pub everything: bool,
+    pub exhausted: bool,
     /// Whether a leaf's list ended where the leaf may have more to be looked at.
     pub unfinished: bool,
 }
@@ -47,7 +47,7 @@ impl ScannedHits {
 
     /// All values but those of the hits of one leaf.
     #[must_use]
-    pub fn elsewhere(&self, leaf: usize) -> Vec<&str> {
+    pub fn literals_of_others(&self, leaf: usize) -> Vec<&str> {
         let others = self.values.iter().enumerate().filter(|(at, _)| *at != leaf);
         let others = others.flat_map(|(_, values)| values);
         others.chain(&self.hidden).map(String::as_str).collect()
@@ -71,7 +71,7 @@ pub fn scan_hits(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
     let mut last: Option<(u32, u32, Vec<Ranks>)> = None;
     let mut kept = 0;
     let mut taken = vec![0; pages.len()];
-    scanned.everything = true;
+    scanned.exhausted = true;
     Heads::new(pages, options).run(|head| {
         let page = &pages[head.leaf as usize];
         let hit = &page.hits[head.hit as usize];
@@ -81,7 +81,7 @@ pub fn scan_hits(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
             let end = Side { rules: end.rules(end_hit), ranks, score: end_hit.score };
             let next = Side { rules: page.rules(hit), ranks: head.ranks, score: hit.score };
             if end.rules.is_empty() || compare(end, next).is_ne() {
-                scanned.everything = false;
+                scanned.exhausted = false;
                 return Step::Stop;
             }
         }
@@ -93,7 +93,7 @@ pub fn scan_hits(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
             }
             let leaf = head.leaf as usize;
             let values = seen.last();
-            scanned.several |= values.len() > 1;
+            scanned.multi_valued |= values.len() > 1;
             let literals = values.iter().map(Key::literal);
             if let Some(shown) = &mut shown {
                 if !shown.admit(page, hit) {
@@ -113,7 +113,7 @@ pub fn scan_hits(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
     });
     scanned.unfinished =
         pages.iter().zip(&taken).any(|(page, taken)| *taken >= asked && *taken == page.hits.len());
-    scanned.everything &= !scanned.unfinished;
+    scanned.exhausted &= !scanned.unfinished;
     scanned
 }
 

@@ -35,7 +35,7 @@ pub struct FederatedQuery {
 pub struct FederatedOptions {
     /// Hits to leave out at the beginning.
     pub offset: usize,
-    /// Hits to return at most.
+    /// Number of hits returned at most.
     pub limit: usize,
     /// The distinct attribute over all queries.
     pub distinct: Option<String>,

@@ -15,11 +15,11 @@ use miroir_core::routing::Selection;
 pub struct ClusterOptions {
     /// Number of shards of a new index.
     pub shards: u32,
-    /// Acknowledgements a write needs.
+    /// How many replicas of a shard have to acknowledge a write.
     pub write_quorum: WriteQuorum,
-    /// Reads over several nodes.
+    /// How reads go on when nodes fail.
     pub scatter: ScatterOptions,
-    /// Exact facet counts.
+    /// How many facet values nodes list, so that counts are exact.
     pub faceting: FacetingOptions,
     /// Which replica of a shard is asked.
     pub replica_selection: Selection,
@@ -27,7 +27,7 @@ pub struct ClusterOptions {
     pub settings_broadcast: SettingsBroadcastOptions,
     /// Several searches in one request.
     pub multi_search: MultiSearchOptions,
-    /// Searches by vector.
+    /// Whether and how vectors are searched.
     pub vector_search: VectorSearchOptions,
     /// Showing what a search would do.
     pub explain: ExplainOptions,
@@ -130,14 +130,15 @@ pub enum BroadcastStrategy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SettingsBroadcastOptions {
-    /// The protocol.
+    /// Whether all nodes get settings at once or one after the other. At once, in two phases, by
+    /// default.
     pub strategy: BroadcastStrategy,
     /// How long the nodes may take until they show the new settings. A minute by default.
     #[serde(rename = "verify_timeout_s", with = "seconds")]
     pub verify_timeout: Duration,
-    /// How often diverging nodes are asked again.
+    /// How often nodes that diverge get the settings again. 3 times by default.
     pub max_repair_retries: u32,
-    /// Whether the index refuses writes when the repair failed.
+    /// Whether the index refuses writes when the repair failed. True by default.
     pub freeze_writes_on_unrepairable: bool,
 }
 
@@ -162,9 +163,9 @@ impl Validate for SettingsBroadcastOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MultiSearchOptions {
-    /// Whether `/multi-search` is served.
+    /// Whether `/multi-search` is served. True by default.
     pub enabled: bool,
-    /// Queries a request may have.
+    /// Queries that one request may have. 100 by default.
     pub max_queries_per_batch: usize,
     /// How long one request may take. 30 s by default.
     #[serde(rename = "total_timeout_ms", with = "milliseconds")]
@@ -199,7 +200,7 @@ impl Validate for MultiSearchOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VectorSearchOptions {
-    /// Whether they are served.
+    /// Whether searches by vector and hybrid searches are served. True by default.
     pub enabled: bool,
     /// Each node is asked for this many times the hits that are needed.
     pub over_fetch_factor: u32,

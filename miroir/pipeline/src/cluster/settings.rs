@@ -24,11 +24,11 @@ use crate::node::Call;
 /// Settings as far as routing and merging depend on them.
 #[derive(Clone, Debug, Default)]
 pub struct IndexSettings {
-    /// `distinctAttribute`.
+    /// `distinctAttribute`; `None` if unset.
     pub distinct: Option<String>,
-    /// What recovering costs needs.
+    /// What of the ranking rules recovering absolute costs needs.
     pub ranking: RankingInfo,
-    /// `stopWords`.
+    /// `stopWords`, as the client set them.
     pub stop_words: Vec<String>,
     /// Whether words are cut as the tokenizer cuts them by itself: no separators or dictionary.
     pub plain_words: bool,

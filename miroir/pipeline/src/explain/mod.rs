@@ -13,7 +13,7 @@
 //! | calls, how long they took and how they ended | Dispatch |
 //! | facts: members of `plan` by name, as `alias_resolution` or `coalescing_eligible` | any layer, with [`Explain::fact`] |
 //!
-//! A layer that gives [`Hints`] shows up by itself, with what it wished and whether that counted.
+//! A layer that gives [`Hints`] shows up by itself, with the hint and whether it counted.
 
 mod render;
 #[cfg(test)]
@@ -51,7 +51,7 @@ pub enum WarningKind {
     Settings,
     /// A shard has no replica that can be read.
     MissingShards,
-    /// A wish of a layer did not count.
+    /// A hint of a layer did not count.
     Hints,
     /// Replicas are not read, because they are stale or unhealthy.
     Replicas,
@@ -126,7 +126,7 @@ pub struct Warning {
 pub struct RequestPlan {
     /// The shards that can match.
     pub wanted: ShardSet,
-    /// The wishes of index layers, with those that did not count.
+    /// The hints of index layers, with those that did not count.
     pub hints: Hints,
     /// Groups in the order in which they are tried, and how their nodes are doing.
     pub route: Route,

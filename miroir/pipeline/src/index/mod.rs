@@ -206,7 +206,8 @@ impl Response {
 }
 
 impl Request {
-    /// A request without hints. `index`, `topology` and `stale` are what it is judged by from now on:
+    /// A request without hints. `index`, `topology` and `stale` are what it is judged by from now
+    /// on:
     /// replicas that are not in `stale` are read.
     pub fn new(
         op: Operation,

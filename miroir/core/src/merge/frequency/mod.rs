@@ -39,13 +39,13 @@ struct Term {
 /// One of the queries a query is taken apart into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// The text to ask for.
+    /// The query to ask for, with the dropped words taken out.
     pub text: String,
     /// What the words rule says of hits that match all of it.
     pub matching: u32,
     /// The most the words rule says of any hit.
     pub max: u32,
-    /// How many terms are left.
+    /// Number of terms that are left.
     pub terms: u32,
     /// How many of them do not directly follow the one before.
     pub gaps: u32,

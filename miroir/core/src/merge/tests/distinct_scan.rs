@@ -44,21 +44,21 @@ fn hits_tied_with_the_last_are_looked_at() {
     let two = look(2);
     assert_eq!((sorted(&two), two.shown), (vec![r#""a""#, r#""b""#, r#""c\"d""#], 3));
     assert_eq!(two.valued, [2, 1]);
-    assert!(!two.everything && !two.unfinished);
+    assert!(!two.exhausted && !two.unfinished);
     // The last has no value; both lists are shorter than what was asked for.
     let all = look(5);
-    assert_eq!((all.shown, all.valued.clone(), all.everything), (5, vec![3, 1], true));
-    assert_eq!(all.elsewhere(1), [r#""a""#, r#""b""#, "7"]);
+    assert_eq!((all.shown, all.valued.clone(), all.exhausted), (5, vec![3, 1], true));
+    assert_eq!(all.literals_of_others(1), [r#""a""#, r#""b""#, "7"]);
 }
 
 #[test]
 fn a_full_list_that_ends_in_the_ties_is_unfinished() {
     let pages = [leaf(&[hit(1, r#""a""#, 1), hit(2, r#""b""#, 1)]), leaf(&[hit(3, r#""c""#, 2)])];
     let full = scan_hits(&pages, &options(), 1, 2);
-    assert!(full.unfinished && !full.everything, "{full:?}");
+    assert!(full.unfinished && !full.exhausted, "{full:?}");
     // A list of two out of three is a whole one.
     let whole = scan_hits(&pages, &options(), 1, 3);
-    assert!(!whole.unfinished && !whole.everything, "{whole:?}");
+    assert!(!whole.unfinished && !whole.exhausted, "{whole:?}");
     assert_eq!(whole.shown, 2);
 }
 
@@ -66,7 +66,7 @@ fn a_full_list_that_ends_in_the_ties_is_unfinished() {
 fn without_rules_one_hit_is_looked_at_after_the_other() {
     let pages = [leaf(&[plain(1, r#""a""#), plain(2, r#""b""#)]), leaf(&[plain(3, r#""c""#)])];
     let scanned = scan_hits(&pages, &options(), 1, 2);
-    assert_eq!((sorted(&scanned), scanned.everything), (vec![r#""a""#], false));
+    assert_eq!((sorted(&scanned), scanned.exhausted), (vec![r#""a""#], false));
 }
 
 #[test]
@@ -143,7 +143,7 @@ proptest! {
             let rest = all.iter().filter(|(_, value)| !value.as_ref().is_some_and(named)).count();
             let valued: usize = scanned.valued.iter().sum();
             prop_assert_eq!(rest + valued, node(&all, wanted));
-            if scanned.everything {
+            if scanned.exhausted {
                 prop_assert_eq!(scanned.shown, node(&all, wanted));
             }
             break;

@@ -125,7 +125,8 @@ impl Simulation {
     }
 }
 
-/// Node 0 takes `unhealthy` milliseconds from second 10 to second 40, and all others, and it otherwise, 2.
+/// Node 0 takes `unhealthy` milliseconds from second 10 to second 40, and all others, and it
+/// otherwise, 2.
 fn unhealthy(slow: f64) -> impl Fn(&NodeId, f64) -> f64 {
     move |node, at| if *node == id(0, 0) && (10.0..40.0).contains(&at) { slow } else { 2.0 }
 }
@@ -210,7 +211,7 @@ fn a_group_with_a_slow_node_that_is_needed_is_passed_over() {
     assert!((group - 0.5).abs() < 0.06, "{group}");
 }
 
-fn route(wish: Option<(u32, Priority)>, slow: Option<NodeId>, sequence: u64) -> Route {
+fn route(hint: Option<(u32, Priority)>, slow: Option<NodeId>, sequence: u64) -> Route {
     let (topology, selection) = (topology(3, 2, 1), Selection::default());
     let (scores, start) = (Scores::new(HALF_LIFE), Instant::now());
     for node in topology.nodes() {
@@ -222,8 +223,8 @@ fn route(wish: Option<(u32, Priority)>, slow: Option<NodeId>, sequence: u64) -> 
     }
     let standings = scores.standings(&topology, &selection, start + HALF_LIFE);
     let mut hints = Hints::default();
-    if let Some((group, strength)) = wish {
-        hints.group(GroupId(group), "tenant_affinity", strength);
+    if let Some((group, priority)) = hint {
+        hints.group(GroupId(group), "tenant_affinity", priority);
     }
     // This draw does not explore.
     Route::choose(&topology, standings, &selection, &hints, sequence, 1)
@@ -241,8 +242,8 @@ fn hints_win_over_costs_and_costs_over_turns() {
         "{:?}",
         slow.reason
     );
-    let wished = route(Some((1, Priority::Prefer)), Some(id(1, 0)), 0);
-    assert_eq!((groups(&wished), wished.reason), (vec![1, 2, 0], Reason::Asked("tenant_affinity")));
+    let hinted = route(Some((1, Priority::Prefer)), Some(id(1, 0)), 0);
+    assert_eq!((groups(&hinted), hinted.reason), (vec![1, 2, 0], Reason::Asked("tenant_affinity")));
     let must = route(Some((1, Priority::Must)), Some(id(1, 0)), 0);
     assert_eq!((groups(&must), must.reason), (vec![1], Reason::Asked("tenant_affinity")));
 }
@@ -252,8 +253,8 @@ fn hints_win_over_costs_and_costs_over_turns() {
 fn what_is_excluded_is_asked_across_groups() {
     let (topology, index, scores) = (topology(3, 2, 1), index(), Scores::default());
     let all = ShardSet::full(SHARDS);
-    for (strength, leaves_group) in [(Priority::Prefer, true), (Priority::Must, false)] {
-        let route = route(Some((1, strength)), Some(id(1, 0)), 0);
+    for (priority, leaves_group) in [(Priority::Prefer, true), (Priority::Must, false)] {
+        let route = route(Some((1, priority)), Some(id(1, 0)), 0);
         let cover = choose(&topology, &index, &StaleMap::default(), &route, &all, &[], &scores);
         assert!(cover.missing.is_empty());
         let asked: Vec<&NodeId> = cover.leaves.iter().map(|leaf| &leaf.node).collect();

@@ -99,7 +99,7 @@ impl Counter<'_> {
         if scanned.unfinished || scanned.values.iter().map(Vec::len).sum::<usize>() > MAX_VALUES {
             return Ok(None);
         }
-        if scanned.everything && self.plan.facets.is_none() {
+        if scanned.exhausted && self.plan.facets.is_none() {
             return Ok(Some(Counted { total: scanned.shown as u64, facets: None }));
         }
         self.parts(&body, attribute, &scanned, leaves).await.map(Some)
@@ -156,7 +156,7 @@ impl Counter<'_> {
     ) -> Result<Counted, Error> {
         let values = scanned.literals();
         // Of hits that show an empty string one is kept, though it has no value that is indexed.
-        let empty = scanned.empty.filter(|_| scanned.everything && scanned.dropped > 0);
+        let empty = scanned.empty.filter(|_| scanned.exhausted && scanned.dropped > 0);
         if values.is_empty() && empty.is_none() {
             return self.rest(body, None).await;
         }
@@ -184,9 +184,9 @@ impl Counter<'_> {
             body.set("limit", if owns { &EVERYTHING } else { valued });
             body.set("attributesToRetrieve", &[(); 0]);
             let mut these = format!("{quoted} IN [{}]", values.join(","));
-            if scanned.several {
+            if scanned.multi_valued {
                 // What shares a value with a hit of another leaf must not take its place here.
-                let elsewhere = scanned.elsewhere(leaf).join(",");
+                let elsewhere = scanned.literals_of_others(leaf).join(",");
                 let _ = write!(these, " AND {quoted} NOT IN [{elsewhere}]");
             }
             if owns {
