@@ -117,20 +117,15 @@ impl Placed for ClosedIndexes {
 pub(crate) async fn run(arguments: Vec<String>) -> Result<String> {
     let nodes = Nodes::get(arguments).await?;
     let deep_pages = DeepPagesLayer::new(DeepPagesOptions { max_depth: 500, ..Default::default() });
-    let mut builder =
-        Builder::bare().node_key(&nodes.key).shards(8).indexes(Arc::new(move |base| {
-            // The short form: no type, no options.
-            let closed = from_fn(|request: Request, next: Next<Request>| async move {
-                if request.index.name.as_str().starts_with("closed-") {
-                    return Err(Error::api("index_not_found", "This index is closed."));
-                }
-                next.run(request).await
-            });
-            Stack::new()
-                .push_named(ClosedIndexes::NAME, closed)
-                .push(deep_pages.clone())
-                .build(base)
-        }));
+    // The short form: no type, no options.
+    let closed = from_fn(|request: Request, next: Next<Request>| async move {
+        if request.index.name.as_str().starts_with("closed-") {
+            return Err(Error::api("index_not_found", "This index is closed."));
+        }
+        next.run(request).await
+    });
+    let layers = Stack::new().push_named(ClosedIndexes::NAME, closed).push(deep_pages);
+    let mut builder = Builder::bare().node_key(&nodes.key).shards(8).indexes(layers);
     for (at, url) in nodes.urls.iter().enumerate() {
         builder = builder.node(&format!("node-{at}"), url, 0);
     }

@@ -18,7 +18,7 @@ use miroir_pipeline::context::Principal;
 use miroir_pipeline::http::Decode;
 use miroir_pipeline::index;
 use miroir_pipeline::node;
-use miroir_pipeline::stage::{BoxService, Next, from_fn};
+use miroir_pipeline::stage::{Next, from_fn};
 use miroir_pipeline::{ClusterOptions, ExplainOptions, Stack};
 use miroir_store::{IndexEntry, memory};
 use serde_json::{Value, json};
@@ -84,28 +84,27 @@ async fn service(explain: ExplainOptions, narrow: Narrow) -> Service {
         builder = builder.node(&format!("secret-{at}"), &format!("http://{at}"), group);
     }
     let figures = Arc::clone(&scores);
+    let planner = from_fn(move |mut request: index::Request, next: Next<_>| async move {
+        if let Some(shard) = narrow {
+            let only = ShardSet::single(ShardId(shard), request.index.shards);
+            request.hints.shards(only, "query_planner", Strength::Must);
+            request.hints.group(GroupId(1), "tenant_affinity", Strength::Prefer);
+            request.hints.group(GroupId(0), "session_pinning", Strength::Must);
+        }
+        next.run(request).await
+    });
     let miroir = builder
         .replication_factor(2)
         .options(ClusterOptions { explain, ..ClusterOptions::default() })
         .stores(stores)
         .scores(scores)
         .node_stack(Arc::new(factory))
-        .leaves(Arc::new(move |inner| {
-            let hedge = HedgeLayer::new(Arc::clone(&figures), HedgeOptions::default());
-            Stack::new().push(hedge).push(FailoverLayer::default()).build(inner)
-        }))
-        .indexes(Arc::new(move |inner: BoxService<index::Request>| {
-            let planner = from_fn(move |mut request: index::Request, next: Next<_>| async move {
-                if let Some(shard) = narrow {
-                    let only = ShardSet::single(ShardId(shard), request.index.shards);
-                    request.hints.shards(only, "query_planner", Strength::Must);
-                    request.hints.group(GroupId(1), "tenant_affinity", Strength::Prefer);
-                    request.hints.group(GroupId(0), "session_pinning", Strength::Must);
-                }
-                next.run(request).await
-            });
-            Stack::new().push_named("query_planner", planner).build(inner)
-        }))
+        .leaves(
+            Stack::new()
+                .push(HedgeLayer::new(figures, HedgeOptions::default()))
+                .push(FailoverLayer::default()),
+        )
+        .indexes(Stack::new().push_named("query_planner", planner))
         .build()
         .await
         .unwrap();

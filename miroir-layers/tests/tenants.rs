@@ -18,7 +18,7 @@ use miroir_pipeline::http::Decode;
 use miroir_pipeline::http::TenantSource;
 use miroir_pipeline::node::Scores;
 use miroir_pipeline::stage::{Next, from_fn};
-use miroir_pipeline::{Stack, index, leaf, node};
+use miroir_pipeline::{Stack, node};
 use miroir_store::{IndexEntry, memory};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -76,14 +76,12 @@ async fn service(affinity: bool) -> Decode {
         .stores(stores)
         .scores(scores)
         .node_stack(Arc::new(factory))
-        .leaves(Arc::new(move |inner| {
-            let hedge = HedgeLayer::new(Arc::clone(&figures), HedgeOptions::default());
-            Stack::<leaf::Request>::new().push(hedge).push(FailoverLayer::default()).build(inner)
-        }))
-        .indexes(Arc::new(move |inner| {
-            let tenants = affinity.then(|| TenantAffinityLayer::new(tenants.clone()));
-            Stack::<index::Request>::new().push_if(tenants).build(inner)
-        }))
+        .leaves(
+            Stack::new()
+                .push(HedgeLayer::new(figures, HedgeOptions::default()))
+                .push(FailoverLayer::default()),
+        )
+        .indexes(Stack::new().push_if(affinity.then(|| TenantAffinityLayer::new(tenants))))
         .build()
         .await
         .unwrap();

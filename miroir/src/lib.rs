@@ -80,5 +80,5 @@ pub use miroir_store as store;
 
 /// The builder without layers: what [`Builder::bare`] gives, and what it builds.
 pub mod bare {
-    pub use miroir_control::{BuildError, Builder, Miroir, Wrap};
+    pub use miroir_control::{BuildError, Builder, Miroir};
 }

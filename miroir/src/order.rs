@@ -42,6 +42,7 @@ use miroir_pipeline::keyring::Keyring;
 use miroir_pipeline::node::{Client, ClientOptions, Connections, HealthOptions, Scores};
 use miroir_pipeline::stack::{BoxLayer, Description, Stack};
 use miroir_pipeline::stage::{BoxService, Stage, StageService};
+use miroir_pipeline::wiring::Wiring;
 use miroir_pipeline::{index, leaf, node, operation};
 use miroir_store::Stores;
 use tower::Layer;
@@ -175,11 +176,11 @@ where
 }
 
 /// One Meilisearch.
-pub(crate) fn node(
+pub(crate) fn node<S: StageService<node::Request>>(
     options: &Options,
     id: &NodeId,
     parts: &NodeParts,
-) -> Stack<node::Request, impl Layer<Client, Service: StageService<node::Request>> + use<>> {
+) -> Stack<node::Request, impl Layer<S, Service: StageService<node::Request>> + use<S>> {
     let metrics = MetricsLayer::new(id).connections(Arc::clone(&parts.connections));
     let deadline = DeadlineOptions { fallback: Some(options.cluster.scatter.node_timeout) };
     Stack::new()
@@ -245,12 +246,17 @@ pub(crate) fn operation<S: StageService<operation::Request>>(
 /// Layers of somebody else, made of what layers share.
 pub(crate) type Own<R> = Arc<dyn Fn(&Parts) -> Stack<R, BoxLayer<R>> + Send + Sync>;
 
+/// As [`Own`], for each node anew.
+pub(crate) type OwnNode =
+    Arc<dyn Fn(&NodeId, &Parts) -> Stack<node::Request, BoxLayer<node::Request>> + Send + Sync>;
+
 /// The layers that somebody adds, inside of the recommended ones.
 #[derive(Clone, Default)]
 pub(crate) struct OwnLayers {
     pub(crate) operations: Option<Own<operation::Request>>,
     pub(crate) indexes: Option<Own<index::Request>>,
     pub(crate) leaves: Option<Own<leaf::Request>>,
+    pub(crate) nodes: Option<OwnNode>,
 }
 
 /// Builds a stage: where nobody adds a layer, no more is boxed than has to be.
@@ -266,31 +272,45 @@ macro_rules! stage {
 }
 pub(crate) use stage;
 
-/// Every stage with its layers, from the client inwards.
+/// Every stage with its layers, from the client inwards, and what they need of each other. Of
+/// `parts` it takes no more than it must: layers of a node that there is not would leave a mark in
+/// the scores.
 pub(crate) fn describe(
     options: &Options,
     parts: &Parts,
     own: &OwnLayers,
     credentials: Option<CredentialsLayer>,
     shadow: Option<ShadowLayer>,
-) -> Vec<Description> {
-    fn with<R: Stage>(mut own: Description, parts: &Parts, added: Option<&Own<R>>) -> Description {
-        own.layers.extend(added.iter().flat_map(|added| added(parts).describe().layers));
-        own
-    }
+) -> (Vec<Description>, Wiring) {
+    let parts = &Parts { scores: Arc::default(), ..parts.clone() };
     let any = NodeId::new("any").expect("a valid constant");
     let scores = Arc::clone(&parts.scores);
     let of_node = NodeParts { scores, connections: Arc::default(), credentials };
-    let operations =
-        operation::<BoxService<operation::Request>>(options, parts, &Arc::default(), shadow);
-    let indexes = index::<BoxService<index::Request>>(options, parts);
-    let leaves = leaf::<BoxService<leaf::Request>>(options, &parts.scores);
     let edge = edge::<Full<Bytes>, Decode>(EdgeParts::to_describe(options, parts));
-    vec![
-        edge.describe(),
-        with(operations.describe(), parts, own.operations.as_ref()),
-        with(indexes.describe(), parts, own.indexes.as_ref()),
-        with(leaves.describe(), parts, own.leaves.as_ref()),
-        node(options, &any, &of_node).describe(),
-    ]
+    let mut all = (vec![edge.describe()], Wiring::new());
+    let aliases = Arc::default();
+    let operations = operation::<BoxService<operation::Request>>(options, parts, &aliases, shadow);
+    all = with(all, &operations, own.operations.as_ref().map(|own| own(parts)));
+    let indexes = index::<BoxService<index::Request>>(options, parts);
+    all = with(all, &indexes, own.indexes.as_ref().map(|own| own(parts)));
+    let leaves = leaf::<BoxService<leaf::Request>>(options, &parts.scores);
+    all = with(all, &leaves, own.leaves.as_ref().map(|own| own(parts)));
+    let nodes = node::<Client>(options, &any, &of_node);
+    with(all, &nodes, own.nodes.as_ref().map(|own| own(&any, parts)))
+}
+
+/// Adds a stage with the layers that somebody added to it.
+fn with<R: Stage, L>(
+    (mut stages, mut wiring): (Vec<Description>, Wiring),
+    stack: &Stack<R, L>,
+    own: Option<Stack<R, BoxLayer<R>>>,
+) -> (Vec<Description>, Wiring) {
+    let mut stage = stack.describe();
+    wiring = wiring.with(stack);
+    if let Some(own) = own {
+        stage.layers.extend(own.describe().layers);
+        wiring = wiring.with(&own);
+    }
+    stages.push(stage);
+    (stages, wiring)
 }

@@ -27,13 +27,14 @@ use miroir_pipeline::http::{Router, routes::Route};
 use miroir_pipeline::leaf::{self, Target};
 use miroir_pipeline::node::HealthOptions;
 use miroir_pipeline::stage::BoxService;
-use miroir_pipeline::{ClusterOptions, ScatterOptions, SettingsBroadcastOptions};
+use miroir_pipeline::{ClusterOptions, ScatterOptions, SettingsBroadcastOptions, Stack};
 use miroir_pipeline::{Error, NodeFailure};
 use miroir_store::{Stores, memory};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use tower::layer::layer_fn;
 
 pub use life::{Common, Life};
 
@@ -211,7 +212,7 @@ async fn start(
         .replication_factor(shape.rf)
         .stores(life.stores(stores))
         .node_stack(Arc::new(factory))
-        .leaves(Arc::new(|inner| Ok(failover(inner))))
+        .leaves(Stack::new().push_named("failover", layer_fn(failover)))
         .health(HEALTH)
         .options(ClusterOptions {
             shards: shape.shards,

@@ -39,9 +39,7 @@ impl Process {
             .shards(4)
             .stores(stores.clone())
             .node_stack(Arc::new(factory))
-            .operations(Arc::new(|inner| {
-                Stack::new().push(AuthorizeLayer::default()).build(inner)
-            }));
+            .operations(Stack::new().push(AuthorizeLayer::default()));
         if let Some(master) = master {
             builder = builder.master_key(master);
         }

@@ -22,8 +22,9 @@ use miroir_pipeline::leaf::Dispatch;
 use miroir_pipeline::node::HealthOptions;
 use miroir_pipeline::node::{self, Client, ClientOptions, Factory, Pool, Scores};
 use miroir_pipeline::operation::Resolve;
-use miroir_pipeline::stack::{OrderError, Stack};
+use miroir_pipeline::stack::{BoxLayer, OrderError, Stack, StageLayer};
 use miroir_pipeline::stage::BoxService;
+use miroir_pipeline::wiring::{Wiring, WiringError};
 use miroir_pipeline::{index, leaf, operation};
 use miroir_store::{StoreError, Stores, memory};
 
@@ -40,13 +41,19 @@ pub enum BuildError {
     /// Layers stand in a wrong order.
     #[error(transparent)]
     Order(#[from] OrderError),
+    /// A layer lacks another one that it needs.
+    #[error(transparent)]
+    Wiring(#[from] WiringError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Puts layers around the base service of a stage.
-pub type Wrap<R> = Arc<dyn Fn(BoxService<R>) -> Result<BoxService<R>, OrderError> + Send + Sync>;
+/// Layers of a stage.
+type Layers<R> = Stack<R, BoxLayer<R>>;
+
+/// Layers of the stage of one node.
+type NodeLayers = Arc<dyn Fn(&NodeId) -> Layers<node::Request> + Send + Sync>;
 
 /// Collects what a pipeline is made of.
 #[must_use]
@@ -61,9 +68,10 @@ pub struct Builder {
     pod: Option<PodName>,
     stores: Option<Stores>,
     factory: Option<Arc<Factory>>,
-    operations: Option<Wrap<operation::Request>>,
-    indexes: Option<Wrap<index::Request>>,
-    leaves: Option<Wrap<leaf::Request>>,
+    node_layers: NodeLayers,
+    operations: Layers<operation::Request>,
+    indexes: Layers<index::Request>,
+    leaves: Layers<leaf::Request>,
     scores: Arc<Scores>,
 }
 
@@ -97,9 +105,10 @@ impl Miroir {
             pod: None,
             stores: None,
             factory: None,
-            operations: None,
-            indexes: None,
-            leaves: None,
+            node_layers: Arc::new(|_| Stack::new().boxed()),
+            operations: Stack::new().boxed(),
+            indexes: Stack::new().boxed(),
+            leaves: Stack::new().boxed(),
             scores: Arc::new(Scores::default()),
         }
     }
@@ -207,28 +216,61 @@ impl Builder {
         self
     }
 
-    /// How the stack of a node is built; by default an HTTP client with the node key.
+    /// How nodes are reached, layers included; by default by an HTTP client with the node key, inside
+    /// of [`Builder::node_layers`]. What is behind it is not looked at when wiring is checked.
     pub fn node_stack(mut self, factory: Arc<Factory>) -> Self {
         self.factory = Some(factory);
         self
     }
 
+    /// Layers of the node stage, for each node anew; a [`Builder::node_stack`] has none of them. The
+    /// closure is called once more, for a node that there is not, to look at the wiring.
+    pub fn node_layers<L>(
+        mut self,
+        layers: impl Fn(&NodeId) -> Stack<node::Request, L> + Send + Sync + 'static,
+    ) -> Self
+    where
+        L: StageLayer<node::Request>,
+    {
+        self.node_layers = Arc::new(move |node| layers(node).boxed());
+        self
+    }
+
     /// Layers of the operation stage.
-    pub fn operations(mut self, wrap: Wrap<operation::Request>) -> Self {
-        self.operations = Some(wrap);
+    pub fn operations<L>(mut self, layers: Stack<operation::Request, L>) -> Self
+    where
+        L: StageLayer<operation::Request>,
+    {
+        self.operations = layers.boxed();
         self
     }
 
     /// Layers of the index stage.
-    pub fn indexes(mut self, wrap: Wrap<index::Request>) -> Self {
-        self.indexes = Some(wrap);
+    pub fn indexes<L>(mut self, layers: Stack<index::Request, L>) -> Self
+    where
+        L: StageLayer<index::Request>,
+    {
+        self.indexes = layers.boxed();
         self
     }
 
     /// Layers of the leaf stage.
-    pub fn leaves(mut self, wrap: Wrap<leaf::Request>) -> Self {
-        self.leaves = Some(wrap);
+    pub fn leaves<L>(mut self, layers: Stack<leaf::Request, L>) -> Self
+    where
+        L: StageLayer<leaf::Request>,
+    {
+        self.leaves = layers.boxed();
         self
+    }
+
+    /// That every layer has what it needs in other stages.
+    fn check(&self) -> Result<(), WiringError> {
+        let wiring = Wiring::new().with(&self.operations).with(&self.indexes).with(&self.leaves);
+        if self.factory.is_some() {
+            return wiring.check();
+        }
+        let any = NodeId::new("any").expect("a valid constant");
+        wiring.with(&(self.node_layers)(&any)).check()
     }
 
     /// Builds the pipeline. Nothing runs yet: see [`Miroir::spawn_workers`].
@@ -249,7 +291,8 @@ impl Builder {
             })
             .collect::<Result<Vec<_>, InvalidNodeId>>()?;
         let topology = Topology::new(nodes, self.replication_factor)?;
-        let key = self.node_key.clone();
+        self.check()?;
+        let (key, layers) = (self.node_key.clone(), self.node_layers);
         let factory = self.factory.unwrap_or_else(|| {
             Arc::new(move |node: &Node| {
                 let client = Client::new(node.id.clone(), &node.address, ClientOptions::default());
@@ -262,7 +305,8 @@ impl Builder {
                     }
                     r
                 });
-                Stack::new().push_named("credentials", credentials).build(client)
+                let own = Stack::new().push_named("credentials", credentials).boxed();
+                layers(&node.id).append(own).build(BoxService::<node::Request>::new(client))
             })
         });
         let pool = Pool::new(factory, &topology)?;
@@ -281,24 +325,18 @@ impl Builder {
         } else {
             take_over(&state).await?;
         }
-        let wrap_leaves = self.leaves.unwrap_or_else(|| Arc::new(Ok));
-        let leaves = wrap_leaves(BoxService::<leaf::Request>::new(Dispatch::new(
-            pool,
-            self.scores,
-            timeout,
-        )))?;
-        let wrap_indexes = self.indexes.unwrap_or_else(|| Arc::new(Ok));
+        let dispatch = Dispatch::new(pool, self.scores, timeout);
+        let leaves = self.leaves.build(BoxService::<leaf::Request>::new(dispatch))?;
         let scatter = Scatter::new(leaves.clone(), Arc::clone(&state));
-        let indexes = wrap_indexes(BoxService::<index::Request>::new(scatter))?;
+        let indexes = self.indexes.build(BoxService::<index::Request>::new(scatter))?;
         let control = Arc::new(Control::new(leaves.clone(), Arc::clone(&state)));
-        let wrap_operations = self.operations.unwrap_or_else(|| Arc::new(Ok));
         let resolve = Resolve::new(
             indexes.clone(),
             Arc::clone(&state),
             BoxService::<operation::Request>::new(Control::clone(&control)),
             control,
         );
-        let operations = wrap_operations(BoxService::<operation::Request>::new(resolve))?;
+        let operations = self.operations.build(BoxService::<operation::Request>::new(resolve))?;
         let cluster = Cluster { operations, indexes, leaves, state };
         Ok(Miroir { cluster, health: self.health, drift: self.drift, peers: self.peers })
     }

@@ -5,7 +5,6 @@ use miroir_layers::leaf::failover::FailoverLayer;
 use miroir_pipeline::ClusterOptions;
 use miroir_pipeline::Stack;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use crate::support::{Api, KEY, nodes};
 
@@ -15,7 +14,7 @@ async fn start(copies: u32) -> (Miroir, Api, Vec<miroir_engine::EngineNode>) {
         .node_key(KEY)
         .options(ClusterOptions { shards: 16, ..ClusterOptions::default() })
         .replication_factor(copies)
-        .leaves(Arc::new(|base| Stack::new().push(FailoverLayer::default()).build(base)));
+        .leaves(Stack::new().push(FailoverLayer::default()));
     for (at, node) in nodes.iter().enumerate() {
         builder = builder.node(&format!("node-{at}"), &node.url(), 0);
     }

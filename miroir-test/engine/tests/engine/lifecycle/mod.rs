@@ -3,7 +3,6 @@
 
 mod restarts;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use miroir_control::Miroir;
@@ -52,7 +51,7 @@ impl Plan {
                 unhealthy_threshold: 2,
                 recovery_threshold: 2,
             })
-            .leaves(Arc::new(|base| Stack::new().push(FailoverLayer::default()).build(base)));
+            .leaves(Stack::new().push(FailoverLayer::default()));
         for (at, node) in nodes.iter().enumerate() {
             let group = (at / self.nodes_per_group) as u32;
             builder = builder.node(&format!("node-{at}"), &node.url(), group);
