@@ -15,7 +15,6 @@ mod error;
 mod flags;
 mod load;
 mod schema;
-mod switch;
 mod text;
 mod validate;
 
@@ -31,6 +30,8 @@ use miroir::node::HealthOptions;
 use miroir::options::Faults;
 use miroir::quorum::WriteQuorum;
 use miroir::routing::Selection;
+use miroir::runtime::{LeaderElectionOptions, PeerDiscoveryOptions};
+use miroir::store::TaskRegistryOptions;
 use miroir::{
     ClusterOptions, ExplainOptions, FacetingOptions, MultiSearchOptions, ScatterOptions,
     SettingsBroadcastOptions, VectorSearchOptions,
@@ -47,8 +48,7 @@ use serde::{Deserialize, Serialize};
 pub use self::blocks::*;
 pub use self::error::ConfigErrors;
 pub use self::flags::Flags;
-pub use self::switch::Switch;
-pub use miroir::options::{ConfigError, REDACTED, Secret};
+pub use miroir::options::{AutoBool, ConfigError, REDACTED, Secret};
 
 /// Declares [`Config`]. A block is one line: its key, and the options that are its keys.
 macro_rules! config {
@@ -131,7 +131,7 @@ config! {
         /// One scatter for identical reads.
         query_coalescing: QueryCoalescingOptions;
         /// Miroir's own tasks.
-        task_registry: TaskRegistryConfig;
+        task_registry: TaskRegistryOptions;
         /// Applying settings on every node.
         settings_broadcast: SettingsBroadcastOptions;
         /// Finding changed settings.
@@ -157,9 +157,9 @@ config! {
         /// Changing the number of shards.
         resharding: ReshardingConfig;
         /// Other pods.
-        peer_discovery: PeerDiscoveryConfig;
+        peer_discovery: PeerDiscoveryOptions;
         /// Which pod runs the elected workers.
-        leader_election: LeaderElectionConfig;
+        leader_election: LeaderElectionOptions;
         /// Export of traces.
         tracing: TracingConfig;
     }
@@ -167,13 +167,14 @@ config! {
 
 /// Keys that are read and checked, but have no effect in this version: later ones need them, and a
 /// configuration that has them already stays valid.
-pub const NOT_IN_EFFECT: &[&str] = &["rebalancer", "resharding", "task_registry.redis_pool_max"];
+pub const NOT_IN_EFFECT: &[&str] =
+    &["rebalancer", "resharding", "settings_broadcast.strategy", "task_registry.redis_pool_max"];
 
 impl Config {
     /// Whether other pods may use the same store.
     pub fn is_shared(&self) -> bool {
         self.task_store.backend == TaskStoreBackend::Redis
-            && self.leader_election.enabled != Switch::Off
+            && self.leader_election.enabled != AutoBool::Off
     }
 
     /// The key nodes are called with.

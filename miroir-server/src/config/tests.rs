@@ -143,7 +143,7 @@ fn a_full_file_is_read() {
     assert_eq!(config.settings_broadcast.strategy, BroadcastStrategy::Sequential);
     assert_eq!(config.settings_broadcast.verify_timeout, Duration::from_mins(2));
     assert_eq!(config.resharding.retain_old_index, Duration::from_hours(48));
-    assert_eq!(config.leader_election.enabled, Switch::Off);
+    assert_eq!(config.leader_election.enabled, AutoBool::Off);
     assert_eq!(config.master_key.expose(), "a-long-enough-client-key");
 }
 
@@ -306,7 +306,7 @@ fn overrides_take_the_kind_of_their_key() {
     assert!(!config.scatter.retry_on_timeout);
     assert_eq!(config.node_master_key.expose(), "12345678901234567890");
     assert_eq!(config.tracing.sample_rate, 0.5);
-    assert_eq!(config.leader_election.enabled, Switch::On);
+    assert_eq!(config.leader_election.enabled, AutoBool::On);
     assert_eq!(config.nodes[0].id, "1");
     assert_eq!(config.nodes[1].address, "http://b");
     assert_eq!(config.resharding.allowed_windows, ["01:00-02:00"]);
@@ -396,7 +396,8 @@ fn some_config() -> impl Strategy<Value = Config> {
                 config.admin.enabled = flag;
                 config.write_quorum =
                     [WriteQuorum::Auto, WriteQuorum::Majority, WriteQuorum::Any][quorum];
-                config.leader_election.enabled = [Switch::Auto, Switch::On, Switch::Off][switch];
+                config.leader_election.enabled =
+                    [AutoBool::Auto, AutoBool::On, AutoBool::Off][switch];
                 config.tracing.endpoint = text.clone();
                 config.resharding.allowed_windows = vec![text.clone()];
                 config.task_store.path = text.into();

@@ -7,7 +7,7 @@ use miroir::quorum::WriteQuorum;
 use miroir_layers::RateLimitBackend;
 
 use super::text::normal_address;
-use super::{Config, ConfigError, KeyModel, REDACTED, Secret, Switch, TaskStoreBackend};
+use super::{AutoBool, Config, ConfigError, KeyModel, REDACTED, Secret, TaskStoreBackend};
 
 /// Most shards an index may have: what a shard id in a reserved field can say with room to grow.
 const MAX_SHARDS: u32 = 16_384;
@@ -242,7 +242,7 @@ impl Config {
         let redis = self.task_store.backend == TaskStoreBackend::Redis;
         let peers = !self.peer_discovery.peers.is_empty();
         found.when(
-            elects == Switch::On && !redis,
+            elects == AutoBool::On && !redis,
             &["leader_election.enabled", "task_store.backend"],
             "the `sqlite` backend has no other pods to elect a leader among",
             "set `task_store.backend: redis`, or `leader_election.enabled: auto`",
@@ -254,7 +254,7 @@ impl Config {
             "set `task_store.backend: redis`, or run one pod and remove `peer_discovery.peers`",
         );
         found.when(
-            peers && elects == Switch::Off,
+            peers && elects == AutoBool::Off,
             &["peer_discovery.peers", "leader_election.enabled"],
             "several pods would change things at the same time",
             "set `leader_election.enabled: auto`",

@@ -301,7 +301,7 @@ fn values_at_the_edge_of_a_rule_are_accepted() {
         |c| c.leader_election.lease_ttl = Duration::from_secs(4),
         |c| {
             c.leader_election.lease_ttl = Duration::from_secs(1);
-            c.leader_election.enabled = Switch::Off;
+            c.leader_election.enabled = AutoBool::Off;
         },
         |c| {
             c.server.port = 0;
@@ -450,7 +450,7 @@ fn requests_are_counted_where_all_pods_can_see_it() {
         |c| {
             limited(c);
             c.rate_limit.backend = RateLimitBackend::Local;
-            c.leader_election.enabled = Switch::Off;
+            c.leader_election.enabled = AutoBool::Off;
         },
         |c| {
             limited(c);

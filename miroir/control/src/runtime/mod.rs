@@ -31,9 +31,9 @@ use std::borrow::Cow;
 
 use miroir_pipeline::error::Error;
 
-pub use elected::{Candidate, Duty, Term, elected};
+pub use elected::{Candidate, Duty, LeaderElectionOptions, Term, elected};
 pub use partitioned::{Schedule, partitioned, pass};
-pub use peers::{Discover, Discovered, Peers, StaticPeers, follow, owner};
+pub use peers::{Discover, Discovered, PeerDiscoveryOptions, Peers, StaticPeers, follow, owner};
 pub use queued::{Claims, Progress, Queue, queued};
 pub use supervise::supervise;
 

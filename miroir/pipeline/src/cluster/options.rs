@@ -125,7 +125,7 @@ pub enum BroadcastStrategy {
     /// Proposes to all nodes, verifies on all, then commits.
     #[default]
     TwoPhase,
-    /// One node after the other.
+    /// One node after the other. Read, and without effect: settings are proposed and committed.
     Sequential,
 }
 
@@ -133,7 +133,7 @@ pub enum BroadcastStrategy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SettingsBroadcastOptions {
-    /// The protocol.
+    /// The protocol. There is one in this version, whatever is said here.
     pub strategy: BroadcastStrategy,
     /// How long the nodes may take until they show the new settings. A minute by default.
     #[serde(rename = "verify_timeout_s", with = "seconds")]

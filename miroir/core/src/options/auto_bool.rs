@@ -1,4 +1,4 @@
-//! A switch that may decide for itself.
+//! A switch that decides for itself where it is left to.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// `auto`, `true` or `false`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Switch {
+pub enum AutoBool {
     /// On where it is needed.
     #[default]
     Auto,
@@ -17,7 +17,7 @@ pub enum Switch {
     Off,
 }
 
-impl Serialize for Switch {
+impl Serialize for AutoBool {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Auto => serializer.serialize_str("auto"),
@@ -27,26 +27,26 @@ impl Serialize for Switch {
     }
 }
 
-impl<'de> Deserialize<'de> for Switch {
+impl<'de> Deserialize<'de> for AutoBool {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Word;
 
         impl Visitor<'_> for Word {
-            type Value = Switch;
+            type Value = AutoBool;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("`auto`, `true` or `false`")
             }
 
-            fn visit_bool<E: de::Error>(self, on: bool) -> Result<Switch, E> {
-                Ok(if on { Switch::On } else { Switch::Off })
+            fn visit_bool<E: de::Error>(self, on: bool) -> Result<AutoBool, E> {
+                Ok(if on { AutoBool::On } else { AutoBool::Off })
             }
 
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<Switch, E> {
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<AutoBool, E> {
                 match word {
-                    "auto" => Ok(Switch::Auto),
-                    "true" => Ok(Switch::On),
-                    "false" => Ok(Switch::Off),
+                    "auto" => Ok(AutoBool::Auto),
+                    "true" => Ok(AutoBool::On),
+                    "false" => Ok(AutoBool::Off),
                     other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
                 }
             }
