@@ -129,7 +129,8 @@ pub async fn open(url: &str, options: Options) -> Result<Stores, StoreError> {
         Arc::new(logs::RedisLogs { link: Arc::clone(&link), features }),
         Arc::new(signals::RedisSignals(Arc::clone(&link))),
     );
-    Ok(Stores {
+    Ok(miroir_store::stores! {
+        typed;
         tasks: Arc::new(tasks::RedisTasks(Arc::clone(&link))),
         indexes: Arc::new(indexes::RedisIndexes(Arc::clone(&link))),
         replicas: Arc::new(replicas::RedisReplicas(Arc::clone(&link))),
@@ -143,16 +144,6 @@ pub async fn open(url: &str, options: Options) -> Result<Stores, StoreError> {
         jobs: Arc::new(jobs::RedisJobs(Arc::clone(&link))),
         buckets: Arc::new(buckets::RedisBuckets(Arc::clone(&link))),
         pods: Arc::new(pods::RedisPods(link)),
-        aliases: typed.clone(),
-        sessions: typed.clone(),
-        idempotency: typed.clone(),
-        canaries: typed.clone(),
-        cursors: typed.clone(),
-        tenants: typed.clone(),
-        rollovers: typed.clone(),
-        search_ui: typed.clone(),
-        admin_sessions: typed.clone(),
-        overflow: typed,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use miroir_store::Answer;
-use miroir_store::records::{Expected, Record, Records, Table, Terms};
+use miroir_store::records::{Record, Records, Table, Terms};
 use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -116,12 +116,7 @@ impl Records for SqliteRecords {
             let write = self.0.write(move |connection| {
                 let (name, at) = (table.name(), nanoseconds(now)?);
                 let known = version(connection, name, &key, at)?;
-                let fits = match terms.expected {
-                    Expected::Anything => true,
-                    Expected::Nothing => known.is_none(),
-                    Expected::Version(version) => known == Some(version),
-                };
-                if !fits {
+                if !terms.expected.fits(known) {
                     return Ok(None);
                 }
                 let new = known.unwrap_or(0) + 1;
