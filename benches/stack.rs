@@ -140,39 +140,30 @@ async fn pipeline(nodes: u32, layers: usize) -> miroir::bare::Miroir {
         .stores(stores)
         .scores(scores)
         .node_stack(Arc::new(factory))
-        .leaves({
-            let layer = failover.then(|| FailoverLayer::new(FailoverOptions::default()));
-            let hedge =
-                hedge.then(|| HedgeLayer::new(Arc::clone(&leaf_scores), HedgeOptions::default()));
-            Stack::<leaf::Request>::new().push_if(hedge).push_if(layer).boxed()
-        })
-        .indexes({
-            let layer = stamp.then(|| ReservedFieldsLayer::new(ReservedFieldsOptions::default()));
-            let session = session.then(|| {
-                SessionPinningLayer::new(
-                    &all,
-                    Arc::clone(&figures),
-                    SessionPinningOptions::default(),
-                )
-            });
+        .leaves(
+            Stack::<leaf::Request>::new()
+                .push_if(hedge.then(|| HedgeLayer::new(leaf_scores, HedgeOptions::default())))
+                .push_if(failover.then(|| FailoverLayer::new(FailoverOptions::default()))),
+        )
+        .indexes(
             Stack::<index::Request>::new()
-                .push_if(session)
+                .push_if(session.then(|| {
+                    SessionPinningLayer::new(&all, figures, SessionPinningOptions::default())
+                }))
                 .push_if(tenant.then(|| TenantAffinityLayer::new(TenantAffinityOptions::default())))
-                .push_if(layer)
+                .push_if(stamp.then(|| ReservedFieldsLayer::new(ReservedFieldsOptions::default())))
                 .push_if(planner.then(QueryPlannerLayer::default))
-                .push_if(coalesce.then(QueryCoalescingLayer::default))
-                .boxed()
-        })
-        .operations({
-            let layer = authorize.then(|| AuthorizeLayer::new(AuthorizeOptions::default()));
-            let keys = idempotency
-                .then(|| IdempotencyLayer::new(&operations, IdempotencyOptions::default()));
+                .push_if(coalesce.then(QueryCoalescingLayer::default)),
+        )
+        .operations(
             Stack::<operation::Request>::new()
-                .push_if(layer)
-                .push_if(keys)
-                .push_if(alias.then(|| AliasLayer::new(Arc::clone(&table))))
-                .boxed()
-        });
+                .push_if(authorize.then(|| AuthorizeLayer::new(AuthorizeOptions::default())))
+                .push_if(
+                    idempotency
+                        .then(|| IdempotencyLayer::new(&operations, IdempotencyOptions::default())),
+                )
+                .push_if(alias.then(|| AliasLayer::new(table))),
+        );
     for at in 0..nodes {
         builder = builder.node(&format!("n{at}"), &format!("http://instant-{at}"), 0);
     }

@@ -124,7 +124,7 @@ pub(crate) async fn run(arguments: Vec<String>) -> Result<String> {
         }
         next.run(request).await
     });
-    let layers = Stack::new().push_named(ClosedIndexes::NAME, closed).push(deep_pages).boxed();
+    let layers = Stack::new().push_named(ClosedIndexes::NAME, closed).push(deep_pages);
     let mut builder = Builder::bare().node_key(&nodes.key).shards(8).indexes(layers);
     for (at, url) in nodes.urls.iter().enumerate() {
         builder = builder.node(&format!("node-{at}"), url, 0);

@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Nodes, Result, call, write};
-use miroir::node::{self, Client, ClientOptions, Scores};
+use miroir::node::Scores;
 use miroir::store::memory;
-use miroir::topology::Node;
-use miroir::{Builder, Stack, index, leaf, operation};
+use miroir::{Builder, Stack};
 use miroir_layers::index::{
     QueryCoalescingLayer, QueryPlannerLayer, SessionPinningLayer, SessionPinningOptions,
 };
 use miroir_layers::leaf::{FailoverLayer, HedgeLayer, HedgeOptions};
-use miroir_layers::node::{BreakerLayer, BreakerOptions, CredentialsLayer, LoadLayer};
+use miroir_layers::node::{BreakerLayer, BreakerOptions, LoadLayer};
 use miroir_layers::operation::{IdempotencyLayer, IdempotencyOptions};
 use serde_json::json;
 use tower::limit::ConcurrencyLimitLayer;
@@ -26,44 +25,35 @@ pub(crate) async fn run(arguments: Vec<String>) -> Result<String> {
     let nodes = Nodes::get(arguments).await?;
     // What layers share: stores, and how nodes are doing.
     let (stores, scores) = (memory::open(), Arc::new(Scores::default()));
-    let fed = Arc::clone(&scores);
-    let pinned = SessionPinningOptions::default();
-    let credentials = CredentialsLayer::new(&nodes.key)?;
+    let (read, hedged, fed) = (Arc::clone(&scores), Arc::clone(&scores), Arc::clone(&scores));
 
+    let operations = Stack::new()
+        .push_named("at_most_64", ConcurrencyLimitLayer::new(64))
+        .push(IdempotencyLayer::new(&stores, IdempotencyOptions::default()));
+    let indexes = Stack::new()
+        .push_named("at_most_32", ConcurrencyLimitLayer::new(32))
+        .push(SessionPinningLayer::new(&stores, read, SessionPinningOptions::default()))
+        .push(QueryPlannerLayer::default())
+        .push(QueryCoalescingLayer::default());
+    // Without `load` in the node stage this would not be built: hedges go by its figures.
+    let leaves = Stack::new()
+        .push_named("at_most_256", ConcurrencyLimitLayer::new(256))
+        .push(HedgeLayer::new(hedged, HedgeOptions::default()))
+        .push(FailoverLayer::default());
     let mut builder = Builder::bare()
         .shards(8)
-        .stores(stores.clone())
-        .scores(Arc::clone(&scores))
-        .operations(
-            Stack::<operation::Request>::new()
-                .push_named("at_most_64", ConcurrencyLimitLayer::new(64))
-                .push(IdempotencyLayer::new(&stores, IdempotencyOptions::default()))
-                .boxed(),
-        )
-        .indexes(
-            Stack::<index::Request>::new()
-                .push_named("at_most_32", ConcurrencyLimitLayer::new(32))
-                .push(SessionPinningLayer::new(&stores, Arc::clone(&scores), pinned))
-                .push(QueryPlannerLayer::default())
-                .push(QueryCoalescingLayer::default())
-                .boxed(),
-        )
-        .leaves(
-            Stack::<leaf::Request>::new()
-                .push_named("at_most_256", ConcurrencyLimitLayer::new(256))
-                .push(HedgeLayer::new(Arc::clone(&scores), HedgeOptions::default()))
-                .push(FailoverLayer::default())
-                .boxed(),
-        )
-        .node_stack(Arc::new(move |node: &Node| {
-            let client = Client::new(node.id.clone(), &node.address, ClientOptions::default());
-            Stack::<node::Request>::new()
-                .push(BreakerLayer::new(&fed, &node.id, BreakerOptions::default()))
-                .push(LoadLayer::new(&fed, &node.id))
+        .node_key(&nodes.key)
+        .stores(stores)
+        .scores(scores)
+        .operations(operations)
+        .indexes(indexes)
+        .leaves(leaves)
+        .node_layers(move |node| {
+            Stack::new()
+                .push(BreakerLayer::new(&fed, node, BreakerOptions::default()))
+                .push(LoadLayer::new(&fed, node))
                 .push_named("at_most_16", ConcurrencyLimitLayer::new(16))
-                .push(credentials.clone())
-                .build(client)
-        }));
+        });
     for (at, url) in nodes.urls.iter().enumerate() {
         builder = builder.node(&format!("node-{at}"), url, 0);
     }

@@ -45,7 +45,7 @@ impl Mount for SlowQueries {
 
     fn mount(self, layers: &mut Layers, _: &Parts) {
         if self.enabled {
-            layers.index(Stack::new().push(self).boxed());
+            layers.index(Stack::new().push(self));
         }
     }
 }

@@ -16,7 +16,7 @@ use miroir_pipeline::context::Principal;
 use miroir_pipeline::http::Decode;
 use miroir_pipeline::node;
 use miroir_pipeline::stage::{Next, from_fn};
-use miroir_pipeline::{ClusterOptions, Error, MultiSearchOptions, Stack, operation};
+use miroir_pipeline::{ClusterOptions, Error, MultiSearchOptions, Stack};
 use miroir_store::clock;
 use miroir_store::records::{Alias, AliasTarget};
 use miroir_store::{IndexEntry, memory};
@@ -110,9 +110,7 @@ async fn service(multi_search: MultiSearchOptions) -> Decode {
         .options(ClusterOptions { multi_search, ..ClusterOptions::default() })
         .stores(stores)
         .node_stack(Arc::new(factory))
-        .operations({
-            Stack::<operation::Request>::new().push(AliasLayer::new(Arc::clone(&table))).boxed()
-        })
+        .operations(Stack::new().push(AliasLayer::new(table)))
         .build()
         .await
         .unwrap();

@@ -23,7 +23,7 @@ Every capability is a layer of one stage, in `miroir_layers::<stage>`. A layer c
 const PARTS: &str = "
 ## What they take
 
-Several layers share a part: `Stores` are those of the builder, `Scores` are fed by `load` and read by whoever chooses a node, so there is one for all of them.
+Several layers share a part: `Stores` are those of the builder, `Scores` are fed by `load` and read by whoever chooses a node, so there is one for all of them. `hedge` without `load` is not built (`Placed::NEEDS`); the rest of the last column nobody checks.
 
 | stage | layer | constructor | needs |
 | --- | --- | --- | --- |
@@ -113,6 +113,9 @@ fn row<L: Placed>(
     let (summary, context) = (plain(&section(&text, "")), plain(&section(&text, "Context")));
     assert!(!summary.is_empty() && !context.is_empty(), "{}", path.display());
     let (name, inside_of) = (L::NAME, L::INSIDE_OF);
+    for need in L::NEEDS {
+        assert!(needs.contains(&format!("`{}`", need.layer())), "{name} needs {}", need.layer());
+    }
     let constructor = constructor(&path, layer);
     Row { stage, name, need, inside_of, context, summary, constructor, needs }
 }

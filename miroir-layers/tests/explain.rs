@@ -84,28 +84,27 @@ async fn service(explain: ExplainOptions, narrow: Narrow) -> Service {
         builder = builder.node(&format!("secret-{at}"), &format!("http://{at}"), group);
     }
     let figures = Arc::clone(&scores);
+    let planner = from_fn(move |mut request: index::Request, next: Next<_>| async move {
+        if let Some(shard) = narrow {
+            let only = ShardSet::single(ShardId(shard), request.index.shards);
+            request.hints.shards(only, "query_planner", Priority::Must);
+            request.hints.group(GroupId(1), "tenant_affinity", Priority::Prefer);
+            request.hints.group(GroupId(0), "session_pinning", Priority::Must);
+        }
+        next.run(request).await
+    });
     let miroir = builder
         .replication_factor(2)
         .options(ClusterOptions { explain, ..ClusterOptions::default() })
         .stores(stores)
         .scores(scores)
         .node_stack(Arc::new(factory))
-        .leaves({
-            let hedge = HedgeLayer::new(Arc::clone(&figures), HedgeOptions::default());
-            Stack::new().push(hedge).push(FailoverLayer::default()).boxed()
-        })
-        .indexes({
-            let planner = from_fn(move |mut request: index::Request, next: Next<_>| async move {
-                if let Some(shard) = narrow {
-                    let only = ShardSet::single(ShardId(shard), request.index.shards);
-                    request.hints.shards(only, "query_planner", Priority::Must);
-                    request.hints.group(GroupId(1), "tenant_affinity", Priority::Prefer);
-                    request.hints.group(GroupId(0), "session_pinning", Priority::Must);
-                }
-                next.run(request).await
-            });
-            Stack::new().push_named("query_planner", planner).boxed()
-        })
+        .leaves(
+            Stack::new()
+                .push(HedgeLayer::new(figures, HedgeOptions::default()))
+                .push(FailoverLayer::default()),
+        )
+        .indexes(Stack::new().push_named("query_planner", planner))
         .build()
         .await
         .unwrap();

@@ -17,7 +17,7 @@ use miroir_pipeline::context::Principal;
 use miroir_pipeline::http::Decode;
 use miroir_pipeline::node::Scores;
 use miroir_pipeline::stage::{Next, from_fn};
-use miroir_pipeline::{Stack, index, leaf, node};
+use miroir_pipeline::{Stack, node};
 use miroir_store::{IndexEntry, memory};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -75,14 +75,12 @@ async fn service(affinity: bool) -> Decode {
         .stores(stores)
         .scores(scores)
         .node_stack(Arc::new(factory))
-        .leaves({
-            let hedge = HedgeLayer::new(Arc::clone(&figures), HedgeOptions::default());
-            Stack::<leaf::Request>::new().push(hedge).push(FailoverLayer::default()).boxed()
-        })
-        .indexes({
-            let tenants = affinity.then(|| TenantAffinityLayer::new(tenants.clone()));
-            Stack::<index::Request>::new().push_if(tenants).boxed()
-        })
+        .leaves(
+            Stack::new()
+                .push(HedgeLayer::new(figures, HedgeOptions::default()))
+                .push(FailoverLayer::default()),
+        )
+        .indexes(Stack::new().push_if(affinity.then(|| TenantAffinityLayer::new(tenants))))
         .build()
         .await
         .unwrap();

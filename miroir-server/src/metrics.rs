@@ -76,9 +76,12 @@ const REQUEST: &[LabelSpec] =
     &[("method", &["GET"]), ("path_template", &["/health"]), ("status", &["200"])];
 /// The workers whose work is split between pods.
 const WORKERS: &[&str] = &["settings_drift_check", "task_pruner"];
-/// What can go wrong between Miroir and a node.
-const NODE_ERRORS: LabelSpec =
-    ("error_type", &["connect", "timeout", "status", "protocol", "breaker_open", "overload"]);
+/// What can go wrong between Miroir and a node: labels of `NodeFailure`, those that calls end with.
+#[rustfmt::skip]
+const NODE_ERRORS: LabelSpec = ("error_type", &[
+    "connect", "reset", "body", "timeout", "overloaded", "refused_key", "server_error",
+    "breaker_open",
+]);
 
 const fn family(
     name: &'static str,

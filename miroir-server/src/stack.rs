@@ -17,13 +17,12 @@ use crate::{BuildError, peers, shadow};
 
 /// What the configuration says about capabilities and stages.
 fn options(config: &Config) -> Options {
-    let registry = &config.task_registry;
     Options {
         cluster: config.cluster(),
         client: config.connection_pool_per_node,
         health: config.health,
         drift: config.settings_drift_check,
-        pruning: PruningOptions { keep_tasks: registry.ttl, interval: registry.prune_interval },
+        pruning: PruningOptions::from(&config.task_registry),
         breaker: config.breaker,
         node_limit: config.node_limit,
         failover: config.failover,

@@ -1,7 +1,7 @@
 //! `Miroir::builder()`: the recommended pipeline, over the nodes and stores that it is given.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use miroir_api::{GroupId, InvalidNodeId, NodeId};
@@ -21,7 +21,8 @@ use miroir_pipeline::leaf::Dispatch;
 use miroir_pipeline::node::{Client, Pool, Scores};
 use miroir_pipeline::operation::Resolve;
 use miroir_pipeline::stack::{BoxLayer, Description, OrderError, Stack};
-use miroir_pipeline::{index, leaf, operation};
+use miroir_pipeline::wiring::WiringError;
+use miroir_pipeline::{index, leaf, node, operation};
 use miroir_store::{StoreError, Stores, memory};
 
 use crate::miroir::Miroir;
@@ -55,6 +56,9 @@ pub enum BuildError {
     /// Layers stand in a wrong order.
     #[error("{0}")]
     Order(#[from] OrderError),
+    /// A layer lacks another one that it needs.
+    #[error("{0}")]
+    Wiring(#[from] WiringError),
     /// The store failed.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -208,7 +212,7 @@ impl Builder {
 
     /// Layers of one's own in the operation stage, inside of the recommended ones: what they see is
     /// authorized. The closure adds them to an empty stack, takes what they share of [`Parts`], and
-    /// ends with [`Stack::boxed`].
+    /// ends with [`Stack::boxed`]. It is called more than once: to build, to check, to describe.
     pub fn operation_layers(
         mut self,
         layers: impl Fn(
@@ -259,11 +263,32 @@ impl Builder {
         self
     }
 
-    /// What [`Builder::build`] would build: the stages with their layers, from the client inwards. Opens nothing. A node key that cannot be used counts as none.
+    /// As [`Builder::operation_layers`], in the stage of each node, whose id the closure is told. They
+    /// are next to the HTTP client, and see every call to it as it is sent.
+    ///
+    /// The closure is called for each node, and for one that there is not when the pipeline is
+    /// described or checked.
+    pub fn node_layers(
+        mut self,
+        layers: impl Fn(
+            Stack<node::Request>,
+            &NodeId,
+            &Parts,
+        ) -> Stack<node::Request, BoxLayer<node::Request>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.own.nodes = Some(Arc::new(move |node, parts| layers(Stack::new(), node, parts)));
+        self
+    }
+
+    /// What [`Builder::build`] would build: the stages with their layers, from the client inwards.
+    /// Opens nothing. A node key that cannot be used counts as none.
     pub fn describe(&self) -> Vec<Description> {
         let parts = Parts::of_nobody();
         let credentials = self.node_key.as_ref().and_then(|key| CredentialsLayer::new(key).ok());
-        order::describe(&self.options, &parts, &self.own, credentials, self.shadow.clone())
+        order::describe(&self.options, &parts, &self.own, credentials, self.shadow.clone()).0
     }
 
     fn topology(&self) -> Result<Topology, BuildError> {
@@ -305,8 +330,13 @@ impl Builder {
         let Self { options, stores, limiter, shadow, pod, admin_key, timeout, own, .. } = self;
 
         let scores = Arc::new(Scores::new(options.cluster.replica_selection.ewma_half_life));
+        // Layers of nodes may need what the state has, and the state has the nodes: they are built
+        // when it is there.
+        let shared: Arc<OnceLock<Parts>> = Arc::default();
         let factory = {
             let (options, scores) = (options.clone(), Arc::clone(&scores));
+            let (own, shared, credentials) =
+                (own.nodes.clone(), Arc::clone(&shared), credentials.clone());
             Arc::new(move |it: &Node| {
                 let client = Client::new(it.id.clone(), &it.address, options.node_client());
                 let parts = NodeParts {
@@ -314,13 +344,18 @@ impl Builder {
                     connections: client.connections(),
                     credentials: credentials.clone(),
                 };
-                order::node(&options, &it.id, &parts).build(client)
+                match own.as_ref().zip(shared.get()) {
+                    Some((own, shared)) => order::node(&options, &it.id, &parts)
+                        .append(own(&it.id, shared))
+                        .build(node::BoxService::new(client)),
+                    None => order::node(&options, &it.id, &parts).build(client),
+                }
             })
         };
-        let pool = Pool::new(factory, &topology)?;
+        let pool = Pool::empty(factory);
         let node_timeout = options.cluster.scatter.node_timeout;
         let state = ClusterState::new(
-            topology,
+            topology.clone(),
             stores.unwrap_or_else(memory::open),
             pool.clone(),
             Arc::clone(&scores),
@@ -330,12 +365,6 @@ impl Builder {
         let kept = options.tenant_affinity.is_kept().then(|| Arc::clone(&state.stores.tenants));
         let tenants = Arc::new(TenantDirectory::new(kept, Arc::clone(&state.leadership)));
         state.followers.register(Arc::clone(&tenants) as _);
-        if state.leadership.is_shared() {
-            state.reload().await?;
-        } else {
-            take_over(&state).await?;
-        }
-
         let limiter = limiter.unwrap_or_else(|| {
             let local = options.rate_limit.is_local(pod.is_some());
             let shared = || Arc::clone(&state.stores.buckets);
@@ -344,6 +373,15 @@ impl Builder {
         // The stores of the state: what they refuse, layers must not do either.
         let (stores, keyring) = (state.stores.clone(), Arc::clone(&state.keyring));
         let parts = Parts { scores, stores, limiter, keyring, tenants };
+        order::describe(&options, &parts, &own, credentials, shadow.clone()).1.check()?;
+        let _ = shared.set(parts.clone());
+        pool.follow(&topology)?;
+        if state.leadership.is_shared() {
+            state.reload().await?;
+        } else {
+            take_over(&state).await?;
+        }
+
         let own = own.make(&parts);
         let mut codecs = codecs();
         let dispatch = Dispatch::new(pool, Arc::clone(&parts.scores), node_timeout);

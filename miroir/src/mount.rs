@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use miroir_api::NodeId;
 use miroir_core::options::Validate;
-use miroir_pipeline::stack::{BoxLayer, Stack};
+use miroir_pipeline::stack::{BoxLayer, Stack, StageLayer};
 use miroir_pipeline::stage::Stage;
-use miroir_pipeline::{index, leaf, operation};
+use miroir_pipeline::{index, leaf, node, operation};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -57,18 +58,21 @@ fn add<R: Stage>(all: &mut Added<R>, more: Added<R>) {
 
 impl Layers {
     /// Adds layers to the operation stage: what they see is authorized.
-    pub fn operation(&mut self, layers: Stack<operation::Request, BoxLayer<operation::Request>>) {
-        add(&mut self.operations, Some(layers));
+    pub fn operation<L: StageLayer<operation::Request>>(
+        &mut self,
+        layers: Stack<operation::Request, L>,
+    ) {
+        add(&mut self.operations, Some(layers.boxed()));
     }
 
     /// Adds layers to the index stage: what they see is about one index.
-    pub fn index(&mut self, layers: Stack<index::Request, BoxLayer<index::Request>>) {
-        add(&mut self.indexes, Some(layers));
+    pub fn index<L: StageLayer<index::Request>>(&mut self, layers: Stack<index::Request, L>) {
+        add(&mut self.indexes, Some(layers.boxed()));
     }
 
     /// Adds layers to the leaf stage: what they see is for a set of shards.
-    pub fn leaf(&mut self, layers: Stack<leaf::Request, BoxLayer<leaf::Request>>) {
-        add(&mut self.leaves, Some(layers));
+    pub fn leaf<L: StageLayer<leaf::Request>>(&mut self, layers: Stack<leaf::Request, L>) {
+        add(&mut self.leaves, Some(layers.boxed()));
     }
 
     /// Adds all of `more`, inside of these.
@@ -81,19 +85,26 @@ impl Layers {
 
 type Make = Arc<dyn Fn(&Parts) -> Layers + Send + Sync>;
 
+/// Layers of the stage of a node, made for each node anew.
+pub(crate) type OwnNode =
+    Arc<dyn Fn(&NodeId, &Parts) -> Stack<node::Request, BoxLayer<node::Request>> + Send + Sync>;
+
 /// What somebody adds, each made of the parts that layers share.
 #[derive(Clone, Default)]
-pub(crate) struct OwnLayers(Vec<Make>);
+pub(crate) struct OwnLayers {
+    of_all: Vec<Make>,
+    pub(crate) nodes: Option<OwnNode>,
+}
 
 impl OwnLayers {
     pub(crate) fn push(&mut self, make: impl Fn(&Parts) -> Layers + Send + Sync + 'static) {
-        self.0.push(Arc::new(make));
+        self.of_all.push(Arc::new(make));
     }
 
     /// All of them.
     pub(crate) fn make(&self, parts: &Parts) -> Layers {
         let mut all = Layers::default();
-        for make in &self.0 {
+        for make in &self.of_all {
             all.append(make(parts));
         }
         all

@@ -41,6 +41,7 @@ use miroir_pipeline::keyring::Keyring;
 use miroir_pipeline::node::{Client, ClientOptions, Connections, HealthOptions, Scores};
 use miroir_pipeline::stack::{Description, Stack};
 use miroir_pipeline::stage::{BoxService, Stage, StageService};
+use miroir_pipeline::wiring::Wiring;
 use miroir_pipeline::{index, leaf, node, operation};
 use tower::Layer;
 
@@ -163,11 +164,11 @@ where
 }
 
 /// One Meilisearch.
-pub(crate) fn node(
+pub(crate) fn node<S: StageService<node::Request>>(
     options: &Options,
     id: &NodeId,
     parts: &NodeParts,
-) -> Stack<node::Request, impl Layer<Client, Service: StageService<node::Request>> + use<>> {
+) -> Stack<node::Request, impl Layer<S, Service: StageService<node::Request>> + use<S>> {
     let metrics = MetricsLayer::new(id).connections(Arc::clone(&parts.connections));
     let deadline = DeadlineOptions { fallback: Some(options.cluster.scatter.node_timeout) };
     Stack::new()
@@ -253,32 +254,47 @@ macro_rules! stage {
 }
 pub(crate) use stage;
 
-/// Every stage with its layers, from the client inwards.
+/// Every stage with its layers, from the client inwards, and what they need of each other. Of
+/// `parts` it takes no more than it must: layers of a node that there is not would leave a mark in
+/// the scores.
 pub(crate) fn describe(
     options: &Options,
     parts: &Parts,
     own: &OwnLayers,
     credentials: Option<CredentialsLayer>,
     shadow: Option<ShadowLayer>,
-) -> Vec<Description> {
-    fn with<R: Stage>(mut own: Description, added: Added<R>) -> Description {
-        own.layers.extend(added.iter().flat_map(|added| added.describe().layers));
-        own
-    }
+) -> (Vec<Description>, Wiring) {
+    let parts = &Parts { scores: Arc::default(), ..parts.clone() };
+    let own_nodes = own.nodes.as_ref();
     let own = own.make(parts);
     let any = NodeId::new("any").expect("a valid constant");
     let scores = Arc::clone(&parts.scores);
     let of_node = NodeParts { scores, connections: Arc::default(), credentials };
-    let operations =
-        operation::<BoxService<operation::Request>>(options, parts, &Arc::default(), shadow);
-    let indexes = index::<BoxService<index::Request>>(options, parts);
-    let leaves = leaf::<BoxService<leaf::Request>>(options, &parts.scores);
     let edge = edge::<Full<Bytes>, Decode>(EdgeParts::to_describe(options, parts));
-    vec![
-        edge.describe(),
-        with(operations.describe(), own.operations),
-        with(indexes.describe(), own.indexes),
-        with(leaves.describe(), own.leaves),
-        node(options, &any, &of_node).describe(),
-    ]
+    let mut all = (vec![edge.describe()], Wiring::new());
+    let aliases = Arc::default();
+    let operations = operation::<BoxService<operation::Request>>(options, parts, &aliases, shadow);
+    all = with(all, &operations, own.operations);
+    let indexes = index::<BoxService<index::Request>>(options, parts);
+    all = with(all, &indexes, own.indexes);
+    let leaves = leaf::<BoxService<leaf::Request>>(options, &parts.scores);
+    all = with(all, &leaves, own.leaves);
+    let nodes = node::<Client>(options, &any, &of_node);
+    with(all, &nodes, own_nodes.map(|own| own(&any, parts)))
+}
+
+/// Adds a stage with the layers that somebody added to it.
+fn with<R: Stage, L>(
+    (mut stages, mut wiring): (Vec<Description>, Wiring),
+    stack: &Stack<R, L>,
+    own: Added<R>,
+) -> (Vec<Description>, Wiring) {
+    let mut stage = stack.describe();
+    wiring = wiring.with(stack);
+    if let Some(own) = own {
+        stage.layers.extend(own.describe().layers);
+        wiring = wiring.with(&own);
+    }
+    stages.push(stage);
+    (stages, wiring)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_control::runtime::Discover;
+use miroir_control::runtime::{Discover, LeaderElectionOptions, PeerDiscoveryOptions};
 use miroir_pipeline::cluster::PodName;
 
 /// One of several processes that serve the same cluster over stores that they share. One of them is
@@ -30,13 +30,14 @@ pub struct Pod {
 impl Pod {
     /// A pod with this name and address.
     pub fn new(name: PodName, address: impl Into<String>, discovery: Arc<dyn Discover>) -> Self {
+        let election = LeaderElectionOptions::default();
         Self {
             name,
             address: address.into(),
             discovery,
-            refresh: Duration::from_secs(15),
-            lease_ttl: Duration::from_secs(10),
-            lease_renew: Duration::from_secs(3),
+            refresh: PeerDiscoveryOptions::default().refresh_interval,
+            lease_ttl: election.lease_ttl,
+            lease_renew: election.renew_interval,
         }
     }
 }

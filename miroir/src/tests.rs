@@ -143,6 +143,87 @@ async fn layers_of_one_s_own_are_inside_and_their_order_counts() {
 }
 
 #[tokio::test]
+async fn layers_of_the_node_stage_see_the_calls_of_their_node() {
+    type Seen = std::sync::Arc<std::sync::Mutex<Vec<(String, String)>>>;
+    let seen = Seen::default();
+    let all = std::sync::Arc::clone(&seen);
+    let added = builder().master_key(MASTER).node("b", "http://127.0.0.1:10", 0);
+    let added = added.node_layers(move |stack, node, _| {
+        let (all, node) = (std::sync::Arc::clone(&all), node.to_string());
+        let note = stage::from_fn(move |request: node::Request, next: stage::Next<_>| {
+            all.lock().unwrap().push((node.clone(), request.uri().path().to_owned()));
+            next.run(request)
+        });
+        stack.push_named("note", note).boxed()
+    });
+    assert_eq!(added.describe()[4].layers.last(), Some(&"note"));
+    let miroir = added.build().await.unwrap();
+    assert!(seen.lock().unwrap().is_empty(), "building calls nobody");
+    // The node is down: what counts is that it was called.
+    let (status, _) = ask(&miroir, "/version", Some(MASTER)).await;
+    assert!(status.is_server_error(), "{status}");
+    let seen = seen.lock().unwrap();
+    assert!(seen.iter().any(|(_, path)| path == "/version"), "{seen:?}");
+    assert!(seen.iter().all(|(node, _)| node == "a" || node == "b"), "{seen:?}");
+}
+
+/// Feeds nobody.
+#[derive(Clone, Debug)]
+struct Feeds;
+
+impl Placed for Feeds {
+    const NAME: &'static str = "feeds";
+}
+
+/// Does nothing without it.
+#[derive(Clone, Debug)]
+struct Eats;
+
+impl Placed for Eats {
+    const NAME: &'static str = "eats";
+    const NEEDS: &'static [stack::Need] = &[stack::Need::of::<node::Request, Feeds>()];
+}
+
+macro_rules! nothing {
+    ($($layer:ty),*) => {$(
+        impl<S> tower::Layer<S> for $layer {
+            type Service = S;
+            fn layer(&self, inner: S) -> S {
+                inner
+            }
+        }
+    )*};
+}
+nothing!(Feeds, Eats);
+
+#[tokio::test]
+async fn a_layer_without_what_it_needs_is_not_built() {
+    let hungry = || builder().master_key(MASTER).leaf_layers(|stack, _| stack.push(Eats).boxed());
+    let error = hungry().build().await.unwrap_err();
+    assert!(matches!(error, BuildError::Wiring(_)), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "layer `eats` of the leaf stage needs `feeds` in the node stage: push `feeds` there, or \
+         leave `eats` out"
+    );
+    hungry().node_layers(|stack, _, _| stack.push(Feeds).boxed()).build().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hedge_in_a_stack_of_ones_own_needs_the_figures_of_the_nodes() {
+    let bare = || {
+        let hedge = HedgeLayer::new(std::sync::Arc::default(), HedgeOptions::default());
+        Builder::bare().node("a", "http://127.0.0.1:9", 0).leaves(Stack::new().push(hedge))
+    };
+    let text = bare().build().await.unwrap_err().to_string();
+    assert!(text.contains("`hedge` of the leaf stage needs `load` in the node stage"), "{text}");
+    let load = |node: &miroir_api::NodeId| {
+        Stack::new().push(miroir_layers::node::LoadLayer::new(&node::Scores::default(), node))
+    };
+    bare().node_layers(load).build().await.unwrap();
+}
+
+#[tokio::test]
 async fn the_client_api_has_every_layer_of_the_edge() {
     let mut options = Options::default();
     options.rate_limit.enabled = true;

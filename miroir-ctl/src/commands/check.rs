@@ -172,7 +172,8 @@ fn nodes(topology: &TopologyView, report: &mut Report) {
             match node.error.as_deref() {
                 Some("connect") => "start it, or correct its `nodes[].address`",
                 Some("timeout") => "see what keeps it busy: its log, its disk, its memory",
-                Some("status") => "see its log, and whether MIROIR_NODE_MASTER_KEY is its key",
+                Some("refused_key") => "set MIROIR_NODE_MASTER_KEY of the server to its master key",
+                Some("server_error") => "see its log",
                 _ => "see its log; `miroir-ctl replicas` shows what it has to catch up with",
             },
         );

@@ -12,7 +12,6 @@ use miroir_api::meili::DEFAULT_DOCS_BASE;
 use miroir_layers::edge::AdmissionOptions;
 use serde::{Deserialize, Serialize};
 
-use super::auto_bool::AutoBool;
 use super::text::{is_docs_base, is_window};
 
 /// One Meilisearch node.
@@ -257,43 +256,6 @@ impl Validate for ServerConfig {
     }
 }
 
-/// `task_registry`: Miroir's own tasks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TaskRegistryConfig {
-    /// Number of tasks kept in memory. 10,000 by default.
-    pub cache_size: usize,
-    /// Connections to the `redis` backend. Not in effect: all calls share one.
-    pub redis_pool_max: u32,
-    /// How long a finished task is kept. Seven days by default.
-    #[serde(rename = "ttl_seconds", with = "seconds")]
-    pub ttl: Duration,
-    /// Time between two prunings. Five minutes by default.
-    #[serde(rename = "prune_interval_s", with = "seconds")]
-    pub prune_interval: Duration,
-}
-
-impl Default for TaskRegistryConfig {
-    fn default() -> Self {
-        Self {
-            cache_size: 10_000,
-            redis_pool_max: 50,
-            ttl: Duration::from_hours(7 * 24),
-            prune_interval: Duration::from_mins(5),
-        }
-    }
-}
-
-impl Validate for TaskRegistryConfig {
-    fn validate(&self, faults: &mut Faults) {
-        faults.positive(&[
-            ("cache_size", self.cache_size == 0),
-            ("ttl_seconds", self.ttl.is_zero()),
-            ("prune_interval_s", self.prune_interval.is_zero()),
-        ]);
-    }
-}
-
 /// `resharding`: changing the number of shards of an index. Not in effect in this version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -343,91 +305,6 @@ impl Validate for ReshardingConfig {
                 "write it as `02:00-06:00 UTC`",
             );
         }
-    }
-}
-
-/// `peer_discovery`: other pods of the same service. In effect where the store is shared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PeerDiscoveryConfig {
-    /// Name of the headless service that resolves to the pods.
-    pub service_name: String,
-    /// Time between two look-ups.
-    #[serde(rename = "refresh_interval_s", with = "seconds")]
-    pub refresh_interval: Duration,
-    /// The names of all pods (`POD_NAME`), this one among them, where there is no such service.
-    pub peers: Vec<String>,
-    /// Where other pods reach this one, `http://host:port`. Empty: at `POD_IP`, or the address of
-    /// `server.bind`, and the port of `server.port`.
-    pub advertise_url: String,
-}
-
-impl Default for PeerDiscoveryConfig {
-    fn default() -> Self {
-        Self {
-            service_name: "miroir-headless".to_owned(),
-            refresh_interval: Duration::from_secs(15),
-            peers: Vec::new(),
-            advertise_url: String::new(),
-        }
-    }
-}
-
-impl Validate for PeerDiscoveryConfig {
-    fn validate(&self, faults: &mut Faults) {
-        faults.positive(&[("refresh_interval_s", self.refresh_interval.is_zero())]);
-        let address = |text: &str| {
-            text.parse::<http::Uri>().is_ok_and(|url| {
-                url.scheme_str() == Some("http")
-                    && url.host().is_some()
-                    && url.path_and_query().is_none_or(|path| path.as_str() == "/")
-            })
-        };
-        faults.when(
-            !self.advertise_url.is_empty() && !address(&self.advertise_url),
-            &["advertise_url"],
-            "is not an address of a pod",
-            "write it as http://host:port, or leave it out",
-        );
-    }
-}
-
-/// `leader_election`: which pod changes things, and runs what one pod runs for all.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LeaderElectionConfig {
-    /// Whether a pod is elected; `auto` elects one where the store is shared. `false` is for a single
-    /// pod over a store of its own.
-    pub enabled: AutoBool,
-    /// How long a lease lives without renewal. As long a pod answers reads without hearing from the
-    /// store, and so long the leader waits for one that died when it changes what all must know.
-    #[serde(rename = "lease_ttl_s", with = "seconds")]
-    pub lease_ttl: Duration,
-    /// Time between two renewals.
-    #[serde(rename = "renew_interval_s", with = "seconds")]
-    pub renew_interval: Duration,
-}
-
-impl Default for LeaderElectionConfig {
-    fn default() -> Self {
-        Self {
-            enabled: AutoBool::Auto,
-            lease_ttl: Duration::from_secs(10),
-            renew_interval: Duration::from_secs(3),
-        }
-    }
-}
-
-impl Validate for LeaderElectionConfig {
-    fn validate(&self, faults: &mut Faults) {
-        let (ttl, renew) = (seconds::show(self.lease_ttl), seconds::show(self.renew_interval));
-        faults.when(
-            self.enabled != AutoBool::Off && self.lease_ttl <= self.renew_interval,
-            &["lease_ttl_s", "renew_interval_s"],
-            format!("a lease of {ttl} ends before it is renewed after {renew}"),
-            "make lease_ttl_s about three times renew_interval_s",
-        );
-        faults.positive(&[("renew_interval_s", self.renew_interval.is_zero())]);
     }
 }
 

@@ -10,7 +10,6 @@
 //!
 //! A block is the options of what it configures, which stand beside that; see [`miroir::options`].
 
-mod auto_bool;
 mod blocks;
 mod capabilities;
 mod error;
@@ -33,6 +32,8 @@ use miroir::node::HealthOptions;
 use miroir::options::Faults;
 use miroir::quorum::WriteQuorum;
 use miroir::routing::Selection;
+use miroir::runtime::{LeaderElectionOptions, PeerDiscoveryOptions};
+use miroir::store::TaskRegistryOptions;
 use miroir::{
     ClusterOptions, ExplainOptions, FacetingOptions, MultiSearchOptions, ScatterOptions,
     SettingsBroadcastOptions, VectorSearchOptions,
@@ -47,12 +48,11 @@ use miroir_layers::operation::{AliasOptions, IdempotencyOptions, ShadowOptions};
 use serde::{Deserialize, Serialize};
 use serde_yaml_ng::{Mapping, Value};
 
-pub use self::auto_bool::AutoBool;
 pub use self::blocks::*;
 pub use self::capabilities::Capabilities;
 pub use self::error::ConfigErrors;
 pub use self::flags::Flags;
-pub use miroir::options::{ConfigError, REDACTED, Secret};
+pub use miroir::options::{AutoBool, ConfigError, REDACTED, Secret};
 
 /// Declares [`Config`]. A block is one line: its key, and the options that are its keys.
 macro_rules! config {
@@ -143,7 +143,7 @@ config! {
         /// One scatter for identical reads.
         query_coalescing: QueryCoalescingOptions;
         /// Miroir's own tasks.
-        task_registry: TaskRegistryConfig;
+        task_registry: TaskRegistryOptions;
         /// Applying settings on every node.
         settings_broadcast: SettingsBroadcastOptions;
         /// Finding changed settings.
@@ -169,9 +169,9 @@ config! {
         /// Changing the number of shards.
         resharding: ReshardingConfig;
         /// Other pods.
-        peer_discovery: PeerDiscoveryConfig;
+        peer_discovery: PeerDiscoveryOptions;
         /// Which pod runs the elected workers.
-        leader_election: LeaderElectionConfig;
+        leader_election: LeaderElectionOptions;
         /// Export of traces.
         tracing: TracingConfig;
     }
@@ -179,7 +179,8 @@ config! {
 
 /// Keys that are read and checked, but have no effect in this version: later ones need them, and a
 /// configuration that has them already stays valid.
-pub const NOT_IN_EFFECT: &[&str] = &["rebalancer", "resharding", "task_registry.redis_pool_max"];
+pub const NOT_IN_EFFECT: &[&str] =
+    &["rebalancer", "resharding", "settings_broadcast.strategy", "task_registry.redis_pool_max"];
 
 impl Config {
     /// Whether other pods may use the same store.

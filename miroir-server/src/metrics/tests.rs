@@ -147,6 +147,12 @@ fn nodes_and_fixed_labels_make_one_series_each() {
 }
 
 #[test]
+fn errors_of_nodes_are_shown_under_names_that_failures_have() {
+    let labels = miroir::NodeFailure::ALL.map(miroir::NodeFailure::label);
+    assert!(NODE_ERRORS.1.iter().all(|shown| labels.contains(shown)), "{labels:?}");
+}
+
+#[test]
 fn touching_again_keeps_values() {
     let recorder = recorder();
     let handle = recorder.handle();

@@ -15,8 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use miroir_api::NodeId;
-use miroir_server::config::{Config, Secret};
-use miroir_server::{BuildError, Server};
+use miroir_server::BuildError;
 use miroir_test::node::{Document, FakeNode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -24,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tower::ServiceExt;
 
-use crate::support::{ADMIN, MASTER, NODE, eventually};
+use crate::support::{ADMIN, MASTER, Process, eventually, keyed};
 
 /// How a node answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,17 +188,8 @@ impl Running {
              health: {{interval_ms: 200, timeout_ms: 150, unhealthy_threshold: 3}}}}",
             list.join(", ")
         );
-        let mut config = Config::from_yaml(&yaml).unwrap();
-        config.master_key = Secret::new(MASTER);
-        config.admin.api_key = Secret::new(ADMIN);
-        config.node_master_key = Secret::new(NODE);
-        config.task_store.path = directory.path().join("miroir.db");
-        let server = Server::build(config).await.unwrap();
-        let addresses = server.addresses();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let run = tokio::spawn(server.run(async move {
-            let _ = stopped.await;
-        }));
+        let config = keyed(&yaml, directory.path());
+        let Process { addresses, stop, run } = Process::start(config).await;
         Self {
             base: format!("http://{}", addresses.client),
             metrics: format!("http://{}/metrics", addresses.metrics),

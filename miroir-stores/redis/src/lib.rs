@@ -135,7 +135,8 @@ pub async fn open(url: &str, options: Options) -> Result<Stores, StoreError> {
         Arc::new(logs::RedisLogs { connection: Arc::clone(&connection), features }),
         Arc::new(signals::RedisSignals(Arc::clone(&connection))),
     );
-    Ok(Stores {
+    Ok(miroir_store::stores! {
+        typed;
         tasks: Arc::new(tasks::RedisTasks(Arc::clone(&connection))),
         indexes: Arc::new(indexes::RedisIndexes(Arc::clone(&connection))),
         replicas: Arc::new(replicas::RedisReplicas(Arc::clone(&connection))),
@@ -149,16 +150,6 @@ pub async fn open(url: &str, options: Options) -> Result<Stores, StoreError> {
         jobs: Arc::new(jobs::RedisJobs(Arc::clone(&connection))),
         buckets: Arc::new(buckets::RedisBuckets(Arc::clone(&connection))),
         pods: Arc::new(pods::RedisPods(connection)),
-        aliases: typed.clone(),
-        sessions: typed.clone(),
-        idempotency: typed.clone(),
-        canaries: typed.clone(),
-        cursors: typed.clone(),
-        tenants: typed.clone(),
-        rollovers: typed.clone(),
-        search_ui: typed.clone(),
-        admin_sessions: typed.clone(),
-        overflow: typed,
     })
 }
 

@@ -13,6 +13,9 @@ use crate::database::{Database, Fault, nanoseconds};
 #[derive(Debug)]
 pub(crate) struct SqliteJobs(pub(crate) Arc<Database>);
 
+/// A claim that still counts: its job is `?1`, its attempt `?2`, now `?3`.
+const CLAIMED: &str = "id = ?1 AND attempt = ?2 AND claimed_until > ?3";
+
 const COLUMNS: &str = "id, kind, payload, cursor, attempt, error";
 
 fn job(row: &Row<'_>) -> Result<Job, Fault> {
@@ -78,18 +81,14 @@ impl Jobs for SqliteJobs {
     ) -> StoreFuture<'_, bool> {
         let claim = claim.clone();
         Box::pin(self.0.write(move |connection| {
-            let changed = connection
-                .prepare_cached(
-                    "UPDATE jobs SET cursor = ?4, claimed_until = ?5
-                     WHERE id = ?1 AND attempt = ?2 AND claimed_until > ?3",
-                )?
-                .execute((
-                    claim.id,
-                    i64::try_from(claim.attempt)?,
-                    nanoseconds(now)?,
-                    cursor.to_string(),
-                    nanoseconds(now + ttl)?,
-                ))?;
+            let sql = format!("UPDATE jobs SET cursor = ?4, claimed_until = ?5 WHERE {CLAIMED}");
+            let changed = connection.prepare_cached(&sql)?.execute((
+                claim.id,
+                i64::try_from(claim.attempt)?,
+                nanoseconds(now)?,
+                cursor.to_string(),
+                nanoseconds(now + ttl)?,
+            ))?;
             Ok(changed == 1)
         }))
     }
@@ -102,11 +101,10 @@ impl Jobs for SqliteJobs {
     ) -> StoreFuture<'_, bool> {
         let claim = claim.clone();
         Box::pin(self.0.write(move |connection| {
+            let attempt = i64::try_from(claim.attempt)?;
             let deleted = connection
-                .prepare_cached(
-                    "DELETE FROM jobs WHERE id = ?1 AND attempt = ?2 AND claimed_until > ?3",
-                )?
-                .execute((claim.id, i64::try_from(claim.attempt)?, nanoseconds(now)?))?;
+                .prepare_cached(&format!("DELETE FROM jobs WHERE {CLAIMED}"))?
+                .execute((claim.id, attempt, nanoseconds(now)?))?;
             if deleted == 1 {
                 add(connection, &follow)?;
             }
@@ -123,17 +121,13 @@ impl Jobs for SqliteJobs {
     ) -> StoreFuture<'_, bool> {
         let claim = claim.clone();
         Box::pin(self.0.write(move |connection| {
-            let changed = connection
-                .prepare_cached(
-                    "UPDATE jobs SET claimed_until = NULL, error = ?4
-                     WHERE id = ?1 AND attempt = ?2 AND claimed_until > ?3",
-                )?
-                .execute((
-                    claim.id,
-                    i64::try_from(claim.attempt)?,
-                    nanoseconds(now)?,
-                    for_good.then_some(reason),
-                ))?;
+            let sql = format!("UPDATE jobs SET claimed_until = NULL, error = ?4 WHERE {CLAIMED}");
+            let changed = connection.prepare_cached(&sql)?.execute((
+                claim.id,
+                i64::try_from(claim.attempt)?,
+                nanoseconds(now)?,
+                for_good.then_some(reason),
+            ))?;
             Ok(changed == 1)
         }))
     }

@@ -104,7 +104,8 @@ pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
         // One process has the file to itself, and limits and channels to the same end.
         miroir_store::memory::signals(),
     );
-    Ok(Stores {
+    Ok(miroir_store::stores! {
+        typed;
         tasks: Arc::new(tasks::SqliteTasks(Arc::clone(&database))),
         indexes: Arc::new(indexes::SqliteIndexes(Arc::clone(&database))),
         replicas: Arc::new(replicas::SqliteReplicas(Arc::clone(&database))),
@@ -119,15 +120,5 @@ pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
         pods: miroir_store::memory::pods(),
         fence: Arc::default(),
         buckets: miroir_store::memory::buckets(),
-        aliases: typed.clone(),
-        sessions: typed.clone(),
-        idempotency: typed.clone(),
-        canaries: typed.clone(),
-        cursors: typed.clone(),
-        tenants: typed.clone(),
-        rollovers: typed.clone(),
-        search_ui: typed.clone(),
-        admin_sessions: typed.clone(),
-        overflow: typed,
     })
 }

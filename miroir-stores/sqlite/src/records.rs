@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use miroir_store::StoreFuture;
-use miroir_store::records::{Expected, PutOptions, Record, Records, Table};
+use miroir_store::records::{PutOptions, Record, Records, Table};
 use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -116,12 +116,7 @@ impl Records for SqliteRecords {
             let write = self.0.write(move |connection| {
                 let (name, at) = (table.name(), nanoseconds(now)?);
                 let known = version(connection, name, &key, at)?;
-                let fits = match terms.expected {
-                    Expected::Anything => true,
-                    Expected::Nothing => known.is_none(),
-                    Expected::Version(version) => known == Some(version),
-                };
-                if !fits {
+                if !terms.expected.fits(known) {
                     return Ok(None);
                 }
                 let new = known.unwrap_or(0) + 1;

@@ -10,6 +10,7 @@ mod fence;
 pub mod memory;
 pub mod migrations;
 pub mod records;
+mod registry;
 pub mod task_state;
 mod types;
 pub mod watched;
@@ -30,6 +31,7 @@ use miroir_core::keys::request::Change;
 
 pub use cache::CachedTasks;
 pub use fence::Fence;
+pub use registry::TaskRegistryOptions;
 pub use task_state::{TaskProtocol, TaskState};
 pub use types::{
     Claim, IndexChange, IndexEntry, Job, Lease, NewJob, NewTask, NodeTask, PodReport, Roster,
@@ -331,4 +333,26 @@ pub struct Stores {
     pub admin_sessions: Arc<dyn records::AdminSessions>,
     /// Changes that a sink has not taken yet.
     pub overflow: Arc<dyn records::Overflow>,
+}
+
+/// [`Stores`] from what a backend has itself and the [`records::Typed`] stores over its primitives:
+/// `stores!(typed; tasks: …, indexes: …)`, with a value for every field that is not one of those.
+#[macro_export]
+macro_rules! stores {
+    ($typed:expr; $($field:ident: $store:expr),+ $(,)?) => {{
+        let typed: ::std::sync::Arc<$crate::records::Typed> = $typed;
+        $crate::Stores {
+            $($field: $store,)+
+            aliases: typed.clone(),
+            sessions: typed.clone(),
+            idempotency: typed.clone(),
+            canaries: typed.clone(),
+            cursors: typed.clone(),
+            tenants: typed.clone(),
+            rollovers: typed.clone(),
+            search_ui: typed.clone(),
+            admin_sessions: typed.clone(),
+            overflow: typed,
+        }
+    }};
 }

@@ -27,9 +27,8 @@ use miroir_pipeline::context::Principal;
 use miroir_pipeline::http::{Router, routes::Route};
 use miroir_pipeline::leaf::{self, Target};
 use miroir_pipeline::node::HealthOptions;
-use miroir_pipeline::stack::Stack;
 use miroir_pipeline::stage::BoxService;
-use miroir_pipeline::{ClusterOptions, ScatterOptions, SettingsBroadcastOptions};
+use miroir_pipeline::{ClusterOptions, ScatterOptions, SettingsBroadcastOptions, Stack};
 use miroir_pipeline::{Error, NodeFailure};
 use miroir_store::{Stores, memory};
 use serde_json::Value;
@@ -214,7 +213,7 @@ async fn start(
         .replication_factor(shape.rf)
         .stores(life.stores(stores))
         .node_stack(Arc::new(factory))
-        .leaves(Stack::new().push_named("failover", layer_fn(failover)).boxed())
+        .leaves(Stack::new().push_named("failover", layer_fn(failover)))
         .health(HEALTH)
         .options(ClusterOptions {
             shards: shape.shards,

@@ -39,7 +39,7 @@ impl Process {
             .shards(4)
             .stores(stores.clone())
             .node_stack(Arc::new(factory))
-            .operations(Stack::new().push(AuthorizeLayer::default()).boxed());
+            .operations(Stack::new().push(AuthorizeLayer::default()));
         if let Some(master) = master {
             builder = builder.master_key(master);
         }

@@ -24,8 +24,9 @@ use miroir_pipeline::leaf::Dispatch;
 use miroir_pipeline::node::HealthOptions;
 use miroir_pipeline::node::{self, Client, ClientOptions, Factory, Pool, Scores};
 use miroir_pipeline::operation::Resolve;
-use miroir_pipeline::stack::{BoxLayer, OrderError, Stack};
+use miroir_pipeline::stack::{BoxLayer, OrderError, Stack, StageLayer};
 use miroir_pipeline::stage::BoxService;
+use miroir_pipeline::wiring::{Wiring, WiringError};
 use miroir_pipeline::{index, leaf, operation};
 use miroir_store::{StoreError, Stores, memory};
 
@@ -42,13 +43,19 @@ pub enum BuildError {
     /// Layers stand in a wrong order.
     #[error(transparent)]
     Order(#[from] OrderError),
+    /// A layer lacks another one that it needs.
+    #[error(transparent)]
+    Wiring(#[from] WiringError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The layers of a stage.
+/// Layers of a stage.
 type Layers<R> = Stack<R, BoxLayer<R>>;
+
+/// Layers of the stage of one node.
+type NodeLayers = Arc<dyn Fn(&NodeId) -> Layers<node::Request> + Send + Sync>;
 
 /// Collects what a pipeline is made of.
 #[must_use]
@@ -63,6 +70,7 @@ pub struct Builder {
     pod: Option<PodName>,
     stores: Option<Stores>,
     factory: Option<Arc<Factory>>,
+    node_layers: NodeLayers,
     operations: Layers<operation::Request>,
     indexes: Layers<index::Request>,
     leaves: Layers<leaf::Request>,
@@ -100,6 +108,7 @@ impl Miroir {
             pod: None,
             stores: None,
             factory: None,
+            node_layers: Arc::new(|_| Stack::new().boxed()),
             operations: Stack::new().boxed(),
             indexes: Stack::new().boxed(),
             leaves: Stack::new().boxed(),
@@ -211,31 +220,61 @@ impl Builder {
         self
     }
 
-    /// How the stack of a node is built; by default an HTTP client with the node key.
+    /// How nodes are reached, layers included; by default by an HTTP client with the node key, inside
+    /// of [`Builder::node_layers`]. What is behind it is not looked at when wiring is checked.
     pub fn node_stack(mut self, factory: Arc<Factory>) -> Self {
         self.factory = Some(factory);
         self
     }
 
-    /// The layers of the operation stage; none by default.
-    pub fn operations(
+    /// Layers of the node stage, for each node anew; a [`Builder::node_stack`] has none of them. The
+    /// closure is called once more, for a node that there is not, to look at the wiring.
+    pub fn node_layers<L>(
         mut self,
-        layers: Stack<operation::Request, BoxLayer<operation::Request>>,
-    ) -> Self {
-        self.operations = layers;
+        layers: impl Fn(&NodeId) -> Stack<node::Request, L> + Send + Sync + 'static,
+    ) -> Self
+    where
+        L: StageLayer<node::Request>,
+    {
+        self.node_layers = Arc::new(move |node| layers(node).boxed());
         self
     }
 
-    /// The layers of the index stage; none by default.
-    pub fn indexes(mut self, layers: Stack<index::Request, BoxLayer<index::Request>>) -> Self {
-        self.indexes = layers;
+    /// Layers of the operation stage.
+    pub fn operations<L>(mut self, layers: Stack<operation::Request, L>) -> Self
+    where
+        L: StageLayer<operation::Request>,
+    {
+        self.operations = layers.boxed();
         self
     }
 
-    /// The layers of the leaf stage; none by default.
-    pub fn leaves(mut self, layers: Stack<leaf::Request, BoxLayer<leaf::Request>>) -> Self {
-        self.leaves = layers;
+    /// Layers of the index stage.
+    pub fn indexes<L>(mut self, layers: Stack<index::Request, L>) -> Self
+    where
+        L: StageLayer<index::Request>,
+    {
+        self.indexes = layers.boxed();
         self
+    }
+
+    /// Layers of the leaf stage.
+    pub fn leaves<L>(mut self, layers: Stack<leaf::Request, L>) -> Self
+    where
+        L: StageLayer<leaf::Request>,
+    {
+        self.leaves = layers.boxed();
+        self
+    }
+
+    /// That every layer has what it needs in other stages.
+    fn check(&self) -> Result<(), WiringError> {
+        let wiring = Wiring::new().with(&self.operations).with(&self.indexes).with(&self.leaves);
+        if self.factory.is_some() {
+            return wiring.check();
+        }
+        let any = NodeId::new("any").expect("a valid constant");
+        wiring.with(&(self.node_layers)(&any)).check()
     }
 
     /// Builds the pipeline. Nothing runs yet: see [`Miroir::spawn_workers`].
@@ -256,7 +295,8 @@ impl Builder {
             })
             .collect::<Result<Vec<_>, InvalidNodeId>>()?;
         let topology = Topology::new(nodes, self.replication_factor)?;
-        let key = self.node_key.clone();
+        self.check()?;
+        let (key, layers) = (self.node_key.clone(), self.node_layers);
         let factory = self.factory.unwrap_or_else(|| {
             Arc::new(move |node: &Node| {
                 let client = Client::new(node.id.clone(), &node.address, ClientOptions::default());
@@ -269,7 +309,8 @@ impl Builder {
                     }
                     r
                 });
-                Stack::new().push_named("credentials", credentials).build(client)
+                let own = Stack::new().push_named("credentials", credentials).boxed();
+                layers(&node.id).append(own).build(BoxService::<node::Request>::new(client))
             })
         });
         let pool = Pool::new(factory, &topology)?;
@@ -293,9 +334,9 @@ impl Builder {
         codecs.extend(self.indexes.codecs());
         codecs.extend(self.leaves.codecs());
         let dispatch = Dispatch::new(pool, self.scores, timeout);
-        let leaves = self.leaves.build(BoxService::new(dispatch))?;
+        let leaves = self.leaves.build(BoxService::<leaf::Request>::new(dispatch))?;
         let scatter = Scatter::new(leaves.clone(), Arc::clone(&state));
-        let indexes = self.indexes.build(BoxService::new(scatter))?;
+        let indexes = self.indexes.build(BoxService::<index::Request>::new(scatter))?;
         let control = Arc::new(Control::new(leaves.clone(), Arc::clone(&state)));
         let resolve = Resolve::new(
             indexes.clone(),
@@ -303,7 +344,7 @@ impl Builder {
             operation::BoxService::new(Control::clone(&control)),
             control,
         );
-        let operations = self.operations.build(BoxService::new(resolve))?;
+        let operations = self.operations.build(BoxService::<operation::Request>::new(resolve))?;
         let cluster = Cluster { operations, indexes, leaves, state };
         let Self { health, drift, peers, .. } = self;
         Ok(Miroir { cluster, health, drift, peers, codecs })

@@ -12,6 +12,15 @@
 //! | [`webhooks`] | telling webhooks of finished tasks |
 //! | [`runtime`] | what runs workers: elected, partitioned, queued, supervised |
 //!
+//! Private, and shared by several of them:
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `applied` | what every node has to have beside its indexes, brought to nodes that lack it |
+//! | `node_setup` | how an index is made on a node |
+//! | `node_tasks` | what nodes say of their own tasks |
+//! | `outcome` | how that adds up to the outcome of a task |
+//!
 //! The data plane reaches it as a boxed service of operations and one small trait,
 //! [`ControlPlane`](miroir_pipeline::operation::ControlPlane); it imports nothing of this crate.
 

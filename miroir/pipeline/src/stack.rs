@@ -254,9 +254,9 @@ impl<R: Stage, L> Stack<R, L> {
     /// Hides the types of the layers, so that stacks of different layers have one type.
     pub fn boxed(self) -> Stack<R, BoxLayer<R>>
     where
-        L: Layer<BoxService<R>, Service: StageService<R>> + Send + Sync + 'static,
+        L: StageLayer<R>,
     {
-        self.map(|layers| BoxLayer(Arc::new(move |base| BoxService::new(layers.layer(base)))))
+        self.map(|layers| BoxLayer(Arc::new(layers)))
     }
 
     /// The layers so far, outermost first.
@@ -283,10 +283,23 @@ impl<R: Stage, L> Stack<R, L> {
     }
 }
 
-type Wrap<R> = dyn Fn(BoxService<R>) -> BoxService<R> + Send + Sync;
+/// Bounds every layer of a stage satisfies. Implemented for all that qualify, never by hand.
+pub trait StageLayer<R: Stage>: Send + Sync + 'static {
+    /// Puts the layer around a service.
+    fn around(&self, inner: BoxService<R>) -> BoxService<R>;
+}
+
+impl<R: Stage, L> StageLayer<R> for L
+where
+    L: Layer<BoxService<R>, Service: StageService<R>> + Send + Sync + 'static,
+{
+    fn around(&self, inner: BoxService<R>) -> BoxService<R> {
+        BoxService::new(self.layer(inner))
+    }
+}
 
 /// Layers of one stage whose types are hidden; see [`Stack::boxed`].
-pub struct BoxLayer<R: Stage>(Arc<Wrap<R>>);
+pub struct BoxLayer<R: Stage>(Arc<dyn StageLayer<R>>);
 
 impl<R: Stage> fmt::Debug for BoxLayer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -298,7 +311,7 @@ impl<R: Stage> Layer<BoxService<R>> for BoxLayer<R> {
     type Service = BoxService<R>;
 
     fn layer(&self, inner: BoxService<R>) -> BoxService<R> {
-        (self.0)(inner)
+        self.0.around(inner)
     }
 }
 

@@ -12,13 +12,15 @@ use miroir_pipeline::context::Class;
 use miroir_pipeline::explain::Patience;
 use miroir_pipeline::leaf::{Request, Response, Target, choose};
 use miroir_pipeline::node::Scores;
+use miroir_pipeline::stack::Need;
 use miroir_pipeline::stage::{Middleware, Next, Ready, Reply, Unready};
-use miroir_pipeline::{Error, Fault, Placed, StageService, gather};
+use miroir_pipeline::{Error, Fault, Placed, StageService, gather, node};
 use tokio::time::{Instant, timeout_at};
 
 use super::HedgeOptions;
 use crate::leaf::budget::Budget;
 use crate::leaf::failure::or_failed;
+use crate::node::LoadLayer;
 
 /// The share of calls that are over before a node that is only probed has another one beside it.
 const USUAL: u32 = 50;
@@ -47,6 +49,7 @@ impl HedgeLayer {
 
 impl Placed for HedgeLayer {
     const NAME: &'static str = "hedge";
+    const NEEDS: &'static [Need] = &[Need::of::<node::Request, LoadLayer>()];
 }
 
 miroir_pipeline::layer!(HedgeLayer);

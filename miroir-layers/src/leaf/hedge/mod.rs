@@ -17,7 +17,9 @@
 //! Leaf, `Target::Cover` only. `Target::Exactly` is never touched: a write cannot be hedged.
 //!
 //! # Order
-//! Outermost of its stage: `failover` inside of it sees each node's part on its own.
+//! Outermost of its stage: `failover` inside of it sees each node's part on its own. Needs
+//! [`load`](crate::node::load) in the node stage, with the same `Scores`: without it nobody knows how
+//! long a node usually takes.
 //!
 //! # Context
 //! Reads `class`: only what somebody waits for is hedged. Notes in `explain` how long each node is

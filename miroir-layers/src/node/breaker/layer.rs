@@ -45,7 +45,8 @@ impl Placed for BreakerLayer {
 impl<S> Layer<S> for BreakerLayer {
     type Service = Layered<Self, S>;
     fn layer(&self, inner: S) -> Self::Service {
-        // A score outlives its node's stack, and a gauge has to be there before it changes.
+        // Written by hand for this: a score outlives its node's stack, and a gauge has to be there
+        // before it changes. Not in `new`, as layers are also made to be described.
         self.shared.change(|machine, _| {
             self.shared.score.set_open(machine.refuses());
             self.shared.publish(machine.phase());

@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use miroir_server::config::{Config, Secret};
-use miroir_server::{BuildError, Server};
+use miroir_server::{Addresses, BuildError, Server};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
@@ -106,12 +106,37 @@ pub(crate) fn config(nodes: &[Arc<FakeNode>], directory: &std::path::Path) -> Co
          health: {{interval_ms: 50, timeout_ms: 40, recovery_threshold: 1}}}}",
         list.join(", ")
     );
-    let mut config = Config::from_yaml(&yaml).unwrap();
+    keyed(&yaml, directory)
+}
+
+/// A configuration with the keys of these tests, and its state in this directory.
+pub(crate) fn keyed(yaml: &str, directory: &std::path::Path) -> Config {
+    let mut config = Config::from_yaml(yaml).unwrap();
     config.master_key = Secret::new(MASTER);
     config.admin.api_key = Secret::new(ADMIN);
     config.node_master_key = Secret::new(NODE);
     config.task_store.path = directory.join("miroir.db");
     config
+}
+
+/// A server that runs until it is told to stop.
+pub(crate) struct Process {
+    pub(crate) addresses: Addresses,
+    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) run: JoinHandle<Result<(), BuildError>>,
+}
+
+impl Process {
+    /// Starts a server.
+    pub(crate) async fn start(config: Config) -> Self {
+        let server = Server::build(config).await.unwrap();
+        let addresses = server.addresses();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = tokio::spawn(server.run(async move {
+            let _ = stopped.await;
+        }));
+        Self { addresses, stop, run }
+    }
 }
 
 /// An answer, collected.
@@ -161,12 +186,7 @@ impl Running {
         let directory = tempfile::tempdir().unwrap();
         let mut config = config(&nodes, directory.path());
         change(&mut config);
-        let server = Server::build(config).await.unwrap();
-        let addresses = server.addresses();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let run = tokio::spawn(server.run(async move {
-            let _ = stopped.await;
-        }));
+        let Process { addresses, stop, run } = Process::start(config).await;
         Self {
             base: format!("http://{}", addresses.client),
             metrics: format!("http://{}", addresses.metrics),

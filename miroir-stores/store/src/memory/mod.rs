@@ -34,7 +34,8 @@ pub fn open() -> Stores {
         Arc::new(records::LogMap::default()),
         signals(),
     );
-    Stores {
+    crate::stores! {
+        typed;
         tasks: Arc::new(TaskMap::default()),
         indexes: Arc::new(IndexMap::default()),
         replicas: Arc::new(StaleMap::default()),
@@ -48,16 +49,6 @@ pub fn open() -> Stores {
         pods: pods(),
         fence: Arc::default(),
         buckets: buckets(),
-        aliases: typed.clone(),
-        sessions: typed.clone(),
-        idempotency: typed.clone(),
-        canaries: typed.clone(),
-        cursors: typed.clone(),
-        tenants: typed.clone(),
-        rollovers: typed.clone(),
-        search_ui: typed.clone(),
-        admin_sessions: typed.clone(),
-        overflow: typed,
     }
 }
 

@@ -12,8 +12,8 @@ use tokio::sync::broadcast::error::RecvError;
 use super::Shared;
 use crate::StoreFuture;
 use crate::records::{
-    Bound, Buckets, Expected, Limit, Log, Logs, PutOptions, RateDecision, Record, Records, Signal,
-    Signals, Size, Table, step,
+    Bound, Buckets, Limit, Log, Logs, PutOptions, RateDecision, Record, Records, Signal, Signals,
+    Size, Table, step,
 };
 
 #[derive(Debug)]
@@ -76,12 +76,7 @@ impl Records for RecordMap {
         self.0.answer(move |tables| {
             let rows = tables.entry(table).or_default();
             let known = rows.get(&key).filter(|row| row.lives(now)).map(|row| row.version);
-            let fits = match terms.expected {
-                Expected::Anything => true,
-                Expected::Nothing => known.is_none(),
-                Expected::Version(version) => known == Some(version),
-            };
-            if !fits {
+            if !terms.expected.fits(known) {
                 return None;
             }
             let version = known.unwrap_or(0) + 1;

@@ -165,6 +165,18 @@ pub enum Expected {
 }
 
 impl Expected {
+    /// Whether a record whose version is `known`, or none, is what is expected.
+    #[must_use]
+    pub fn fits(self, known: Option<u64>) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Nothing => known.is_none(),
+            Self::Version(version) => known == Some(version),
+        }
+    }
+}
+
+impl Expected {
     /// A record of this version; 0: nothing.
     #[must_use]
     pub fn of(version: u64) -> Self {

@@ -14,7 +14,7 @@ async fn start(copies: u32) -> (Miroir, Api, Vec<miroir_engine::EngineNode>) {
         .node_key(KEY)
         .options(ClusterOptions { shards: 16, ..ClusterOptions::default() })
         .replication_factor(copies)
-        .leaves(Stack::new().push(FailoverLayer::default()).boxed());
+        .leaves(Stack::new().push(FailoverLayer::default()));
     for (at, node) in nodes.iter().enumerate() {
         builder = builder.node(&format!("node-{at}"), &node.url(), 0);
     }

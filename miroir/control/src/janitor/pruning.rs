@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use miroir_pipeline::error::Error;
-use miroir_store::{Stores, clock};
+use miroir_store::{Stores, TaskRegistryOptions, clock};
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::{Item, PartitionedTask, Peers, Schedule, partitioned};
@@ -27,7 +27,13 @@ pub struct PruningOptions {
 
 impl Default for PruningOptions {
     fn default() -> Self {
-        Self { keep_tasks: Duration::from_hours(7 * 24), interval: Duration::from_mins(5) }
+        Self::from(&TaskRegistryOptions::default())
+    }
+}
+
+impl From<&TaskRegistryOptions> for PruningOptions {
+    fn from(registry: &TaskRegistryOptions) -> Self {
+        Self { keep_tasks: registry.ttl, interval: registry.prune_interval }
     }
 }
 

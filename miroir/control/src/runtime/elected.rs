@@ -3,12 +3,53 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use miroir_core::options::{AutoBool, Faults, Validate, seconds};
+use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use miroir_store::clock;
 use miroir_store::{Lease, Leases};
+
+/// `leader_election`: which pod changes things, and runs what one pod runs for all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeaderElectionOptions {
+    /// Whether a pod is elected; `auto` elects one where the store is shared. `false` is for a single
+    /// pod over a store of its own.
+    pub enabled: AutoBool,
+    /// How long a lease lives without renewal. As long a pod answers reads without hearing from the
+    /// store, and so long the leader waits for one that died when it changes what all must know.
+    #[serde(rename = "lease_ttl_s", with = "seconds")]
+    pub lease_ttl: Duration,
+    /// Time between two renewals.
+    #[serde(rename = "renew_interval_s", with = "seconds")]
+    pub renew_interval: Duration,
+}
+
+impl Default for LeaderElectionOptions {
+    fn default() -> Self {
+        Self {
+            enabled: AutoBool::Auto,
+            lease_ttl: Duration::from_secs(10),
+            renew_interval: Duration::from_secs(3),
+        }
+    }
+}
+
+impl Validate for LeaderElectionOptions {
+    fn validate(&self, faults: &mut Faults) {
+        let (ttl, renew) = (seconds::show(self.lease_ttl), seconds::show(self.renew_interval));
+        faults.when(
+            self.enabled != AutoBool::Off && self.lease_ttl <= self.renew_interval,
+            &["lease_ttl_s", "renew_interval_s"],
+            format!("a lease of {ttl} ends before it is renewed after {renew}"),
+            "make lease_ttl_s about three times renew_interval_s",
+        );
+        faults.positive(&[("renew_interval_s", self.renew_interval.is_zero())]);
+    }
+}
 
 /// Work of whoever is elected.
 pub trait ElectedTask: Send + Sync + 'static {

@@ -32,9 +32,9 @@ use std::borrow::Cow;
 
 use miroir_pipeline::error::Error;
 
-pub use elected::{Candidate, ElectedTask, Term, elected};
+pub use elected::{Candidate, ElectedTask, LeaderElectionOptions, Term, elected};
 pub use partitioned::{Schedule, partitioned, pass};
-pub use peers::{Discover, Discovered, Peers, StaticPeers, follow, owner};
+pub use peers::{Discover, Discovered, PeerDiscoveryOptions, Peers, StaticPeers, follow, owner};
 pub use queued::{Claims, JobHandler, JobProgress, queued};
 pub use supervise::supervise;
 

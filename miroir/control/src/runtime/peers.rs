@@ -6,8 +6,56 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
+use miroir_core::options::{Faults, Validate, seconds};
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use twox_hash::XxHash64;
+
+/// `peer_discovery`: other pods of the same service. In effect where the store is shared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeerDiscoveryOptions {
+    /// Name of the headless service that resolves to the pods.
+    pub service_name: String,
+    /// Time between two look-ups.
+    #[serde(rename = "refresh_interval_s", with = "seconds")]
+    pub refresh_interval: Duration,
+    /// The names of all pods (`POD_NAME`), this one among them, where there is no such service.
+    pub peers: Vec<String>,
+    /// Where other pods reach this one, `http://host:port`. Empty: at `POD_IP`, or the address of
+    /// `server.bind`, and the port of `server.port`.
+    pub advertise_url: String,
+}
+
+impl Default for PeerDiscoveryOptions {
+    fn default() -> Self {
+        Self {
+            service_name: "miroir-headless".to_owned(),
+            refresh_interval: Duration::from_secs(15),
+            peers: Vec::new(),
+            advertise_url: String::new(),
+        }
+    }
+}
+
+impl Validate for PeerDiscoveryOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[("refresh_interval_s", self.refresh_interval.is_zero())]);
+        let address = |text: &str| {
+            text.parse::<http::Uri>().is_ok_and(|url| {
+                url.scheme_str() == Some("http")
+                    && url.host().is_some()
+                    && url.path_and_query().is_none_or(|path| path.as_str() == "/")
+            })
+        };
+        faults.when(
+            !self.advertise_url.is_empty() && !address(&self.advertise_url),
+            &["advertise_url"],
+            "is not an address of a pod",
+            "write it as http://host:port, or leave it out",
+        );
+    }
+}
 
 /// Names one lookup may use for this pod: a pod's name, or its address with dashes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -48,10 +48,12 @@
 //! assert_eq!(fault, "`greeting.patience_ms`: must not be 0; use at least 1, or remove the key");
 //! ```
 
+mod auto_bool;
 mod duration;
 mod faults;
 mod secret;
 
+pub use auto_bool::AutoBool;
 pub use duration::{hours, milliseconds, seconds};
 pub use faults::{ConfigError, Faults};
 pub use secret::{REDACTED, Secret};

@@ -122,7 +122,7 @@ pub enum BroadcastStrategy {
     /// Proposes to all nodes, verifies on all, then commits.
     #[default]
     TwoPhase,
-    /// One node after the other.
+    /// One node after the other. Read, and without effect: settings are proposed and committed.
     Sequential,
 }
 
@@ -130,8 +130,8 @@ pub enum BroadcastStrategy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SettingsBroadcastOptions {
-    /// Whether all nodes get settings at once or one after the other. At once, in two phases, by
-    /// default.
+    /// Whether all nodes get settings at once or one after the other. There is one protocol in this
+    /// version, at once and in two phases, whatever is said here.
     pub strategy: BroadcastStrategy,
     /// How long the nodes may take until they show the new settings. A minute by default.
     #[serde(rename = "verify_timeout_s", with = "seconds")]

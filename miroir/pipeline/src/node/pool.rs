@@ -36,11 +36,14 @@ impl Pool {
     /// # Errors
     /// [`OrderError`] if the factory stacks layers in a wrong order.
     pub fn new(factory: Arc<Factory>, topology: &Topology) -> Result<Self, OrderError> {
-        let nodes = topology
-            .nodes()
-            .map(|node| Ok((node.id.clone(), factory(node)?)))
-            .collect::<Result<_, OrderError>>()?;
-        Ok(Self { factory, nodes: Arc::new(ArcSwap::from_pointee(nodes)) })
+        let pool = Self::empty(factory);
+        pool.follow(topology)?;
+        Ok(pool)
+    }
+
+    /// No node yet: for a factory that needs what stands on the pool. [`Pool::follow`] builds them.
+    pub fn empty(factory: Arc<Factory>) -> Self {
+        Self { factory, nodes: Arc::default() }
     }
 
     /// Follows a topology: keeps stacks of known nodes, builds new ones, drops the rest.

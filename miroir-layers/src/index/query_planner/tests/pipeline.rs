@@ -54,7 +54,7 @@ async fn six(calls: &Calls) -> Miroir {
         .node_stack(Arc::new(move |node: &Node| {
             Stack::<node::Request>::new().build(note(&calls, node.id.as_str()))
         }))
-        .indexes(Stack::new().push(QueryPlannerLayer::default()).boxed());
+        .indexes(Stack::new().push(QueryPlannerLayer::default()));
     for at in 0..6 {
         builder = builder.node(&format!("n{at}"), &format!("http://n{at}"), 0);
     }

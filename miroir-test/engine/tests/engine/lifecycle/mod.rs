@@ -51,7 +51,7 @@ impl Plan {
                 unhealthy_threshold: 2,
                 recovery_threshold: 2,
             })
-            .leaves(Stack::new().push(FailoverLayer::default()).boxed());
+            .leaves(Stack::new().push(FailoverLayer::default()));
         for (at, node) in nodes.iter().enumerate() {
             let group = (at / self.nodes_per_group) as u32;
             builder = builder.node(&format!("node-{at}"), &node.url(), group);

@@ -158,3 +158,77 @@ impl<S> EdgeNext<S> {
         self.inner.call(request)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tower::{Layer, ServiceExt};
+
+    use super::*;
+
+    /// A clone has to be polled ready itself, once for every call.
+    #[derive(Debug, Default)]
+    struct Strict {
+        ready: bool,
+        clones: Arc<AtomicU32>,
+    }
+
+    impl Clone for Strict {
+        fn clone(&self) -> Self {
+            self.clones.fetch_add(1, Ordering::Relaxed);
+            Self { ready: false, clones: Arc::clone(&self.clones) }
+        }
+    }
+
+    impl Service<Request<bool>> for Strict {
+        type Response = Response<()>;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Response<()>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+            self.ready = true;
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<bool>) -> Self::Future {
+            assert!(std::mem::take(&mut self.ready), "called without being polled ready");
+            std::future::ready(Ok(Response::new(())))
+        }
+    }
+
+    /// Calls at once below `/now`, later elsewhere.
+    #[derive(Clone, Debug)]
+    struct Sometimes;
+
+    crate::edge_layer!(Sometimes);
+
+    impl EdgeMiddleware for Sometimes {
+        type Body<C: Send + 'static> = C;
+
+        fn call<B: Send + 'static, S: EdgeService<B>>(
+            &self,
+            request: Request<B>,
+            next: EdgeReady<'_, S>,
+        ) -> EdgeFuture<S::Body> {
+            if request.uri().path() == "/now" {
+                return Box::pin(next.call(request));
+            }
+            let next = next.take();
+            Box::pin(async move { next.run(request).await })
+        }
+    }
+
+    #[tokio::test]
+    async fn the_polled_service_is_the_one_that_is_called() {
+        let inner = Strict::default();
+        let clones = Arc::clone(&inner.clones);
+        let mut service = Sometimes.layer(inner);
+        for (path, cloned) in [("/now", 0), ("/later", 1), ("/now", 1)] {
+            let request = Request::get(path).body(true).unwrap();
+            service.ready().await.unwrap().call(request).await.unwrap();
+            assert_eq!(clones.load(Ordering::Relaxed), cloned, "{path}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! A switch that may decide for itself.
+//! A switch that decides for itself where it is left to.
 
 use std::fmt;
 
