@@ -65,7 +65,7 @@ pub enum SearchKind {
     /// Documents like one document (`/similar`).
     Similar,
     /// A query of a federated search: hits with everything the federation is merged by. What the
-    /// client did not ask for is named in [`Meta::part`](crate::meta::Meta::part).
+    /// client did not ask for is named in [`Part`](crate::index::scatter::Part).
     Part,
 }
 
