@@ -75,6 +75,7 @@ Usage: cargo xtask <COMMAND>
       --seconds N              time of one measurement (5)
       --documents N            documents of the ingest and search corpus (30000)
       --meilisearch PATH       real nodes (or MIROIR_TEST_MEILISEARCH)
+      --server PATH            measure this server end to end, not the checkout's
       --no-write               print the table, leave benches/README.md alone
     bench instructions         instructions a request of the release server, under callgrind
       --case NAME              only this one (default: all)

@@ -65,6 +65,13 @@ pub(crate) struct Programs {
     pub(crate) compiled: BTreeSet<String>,
 }
 
+impl Programs {
+    /// A server that was built elsewhere, and no engine node.
+    pub(crate) fn of_server(server: PathBuf) -> Self {
+        Self { server, engine_node: None, compiled: BTreeSet::new() }
+    }
+}
+
 /// The repository's root.
 ///
 /// Cargo says at run time where it is: what was compiled in may be another checkout's, when two of

@@ -28,6 +28,7 @@ pub mod leaf;
 pub mod meta;
 pub mod node;
 pub mod node_errors;
+mod node_failure;
 pub mod operation;
 pub mod principal;
 pub mod query;

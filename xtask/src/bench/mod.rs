@@ -16,7 +16,7 @@ use std::time::Duration;
 use self::options::BenchOptions;
 pub(crate) use self::options::{BenchCommand, parse};
 use self::table::Row;
-use crate::build::{self, Build, cargo, root};
+use crate::build::{self, Build, Programs, cargo, root};
 use crate::cluster::NodeProgram;
 use crate::{Outcome, guard};
 
@@ -34,7 +34,15 @@ pub(crate) fn run(command: &BenchCommand) -> Outcome<()> {
 }
 
 fn end_to_end(options: &BenchOptions) -> Outcome<()> {
-    let programs = build::programs(Build { engine: options.meilisearch.is_none(), release: true })?;
+    let engine = options.meilisearch.is_none();
+    let mut programs = match &options.server {
+        Some(server) if !engine => Programs::of_server(server.clone()),
+        _ => build::programs(Build { engine, release: true })?,
+    };
+    if let Some(server) = &options.server {
+        programs.server =
+            server.canonicalize().map_err(|e| format!("{}: {e}", server.display()))?;
+    }
     let program = NodeProgram::choose(options.meilisearch.as_deref(), &programs)?;
     let mut rows = latency::run(options, &programs.server)?;
     rows.extend(ingest::run(options, &program, &programs.server)?);

@@ -35,6 +35,8 @@ pub(crate) struct BenchOptions {
     pub(crate) documents: usize,
     /// A real Meilisearch.
     pub(crate) meilisearch: Option<PathBuf>,
+    /// The server to measure end to end; `None` builds the checkout's with the release profile.
+    pub(crate) server: Option<PathBuf>,
     /// Whether the README is rewritten.
     pub(crate) write: bool,
 }
@@ -50,6 +52,7 @@ impl Default for BenchOptions {
             seconds: 5,
             documents: 30_000,
             meilisearch: None,
+            server: None,
             write: true,
         }
     }
@@ -102,6 +105,7 @@ pub(crate) fn parse(parser: &mut lexopt::Parser) -> Outcome<Option<BenchCommand>
             Long("seconds") => options.seconds = parser.value()?.parse()?,
             Long("documents") => options.documents = parser.value()?.parse()?,
             Long("meilisearch") => options.meilisearch = Some(parser.value()?.into()),
+            Long("server") => options.server = Some(parser.value()?.into()),
             Long("no-write") => options.write = false,
             Long("help") | Short('h') => return Ok(None),
             other => return Err(other.unexpected().into()),
@@ -155,7 +159,12 @@ mod tests {
                 panic!("`{line}` does not measure times");
             };
             assert_eq!((options.micro, options.e2e), expected, "`{line}`");
+            assert_eq!(options.server, None);
         }
+        let Some(BenchCommand::Times(options)) = read("e2e --server /s").unwrap() else {
+            panic!("it does not measure times");
+        };
+        assert_eq!(options.server, Some("/s".into()));
     }
 
     #[test]

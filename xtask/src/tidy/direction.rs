@@ -40,14 +40,6 @@ const CONTROL: &str = "miroir-control";
 const LAYERS: &str = "miroir-layers";
 const ANY: &[&str] = &["*"];
 
-/// Rows that hold only as long as `miroir` is one crate instead of four; to be deleted with it.
-const BEFORE_THE_SPLIT: &[(&str, &[&str])] = &[
-    ("miroir-layers", &["miroir"]),
-    ("miroir-store-sqlite", &["miroir"]),
-    ("miroir-store-redis", &["miroir"]),
-    ("miroir-test", &["miroir"]),
-];
-
 /// A crate, and what it may not use of other people's crates, tests apart.
 const HELD_OUT: &[(&str, &[&str])] = &[(
     CORE,
@@ -56,7 +48,6 @@ const HELD_OUT: &[(&str, &[&str])] = &[(
 
 pub(super) fn check(metadata: &Value, found: &mut Findings) {
     let rules: BTreeMap<&str, &[&str]> = DIRECTION.iter().copied().collect();
-    let early: BTreeMap<&str, &[&str]> = BEFORE_THE_SPLIT.iter().copied().collect();
     let held_out: BTreeMap<&str, &[&str]> = HELD_OUT.iter().copied().collect();
     let packages = metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
     let own: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
@@ -66,16 +57,14 @@ pub(super) fn check(metadata: &Value, found: &mut Findings) {
             found.errors.push(format!("{name} has no row in xtask/src/tidy/direction.rs"));
             continue;
         };
-        let lists = |rules: &BTreeMap<&str, &[&str]>, target: &str| {
-            rules.get(name).is_some_and(|targets| targets.contains(&target))
-        };
+        let held = held_out.get(name).copied().unwrap_or_default();
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
             let target = dependency["name"].as_str().unwrap_or_default();
             if dependency["kind"] == "dev" {
                 continue;
             }
-            let may = *allowed == ANY || allowed.contains(&target) || lists(&early, target);
-            if lists(&held_out, target) || (own.contains(&target) && !may) {
+            let may = *allowed == ANY || allowed.contains(&target);
+            if held.contains(&target) || (own.contains(&target) && !may) {
                 found.errors.push(format!("{name} must not depend on {target}"));
             }
         }

@@ -1,0 +1,154 @@
+//! Why nodes do not do what they are asked.
+
+use std::fmt;
+
+use http::StatusCode;
+
+/// Why a node did not do what it was asked. Exhaustive on purpose: whoever decides by it has to say
+/// what a new failure means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeFailure {
+    /// No connection could be opened.
+    Connect,
+    /// The connection broke before the answer began, or the node gave up waiting for the request.
+    Reset,
+    /// The connection to a shadow target broke.
+    Connection,
+    /// The answer broke off, or is larger than the client takes.
+    Body,
+    /// The answer of a shadow target is larger than is compared.
+    TooLarge,
+    /// No answer came in time.
+    Timeout,
+    /// The node said that it is too busy (`429`, `503`).
+    Overloaded,
+    /// The node does not take Miroir's key (`401`, `403`).
+    RefusedKey,
+    /// The node failed over the request (`5xx`).
+    ServerError,
+    /// The answer cannot be read, or is none that Meilisearch gives.
+    Garbage,
+    /// There is no such node in the topology.
+    UnknownNode,
+    /// The node's breaker is open: it was not asked.
+    BreakerOpen,
+    /// The call was made to fail instead of being sent, for a test.
+    Injected,
+    /// The request could not be written, or must not be repeated: nothing was asked.
+    NotSent,
+    /// The number of its task shows that the node lost its disk.
+    LostDisk,
+    /// A replica that has to catch up has no other one to copy from.
+    NoPeer,
+    /// A task that is to make the node catch up failed on it.
+    RepairRefused,
+}
+
+impl NodeFailure {
+    /// All of them.
+    pub const ALL: [Self; 17] = [
+        Self::Connect,
+        Self::Reset,
+        Self::Connection,
+        Self::Body,
+        Self::TooLarge,
+        Self::Timeout,
+        Self::Overloaded,
+        Self::RefusedKey,
+        Self::ServerError,
+        Self::Garbage,
+        Self::UnknownNode,
+        Self::BreakerOpen,
+        Self::Injected,
+        Self::NotSent,
+        Self::LostDisk,
+        Self::NoPeer,
+        Self::RepairRefused,
+    ];
+
+    /// The failure that the status of a node's answer is. `None`: the node did its work, even if it
+    /// refused the request.
+    #[must_use]
+    pub fn of_status(status: StatusCode) -> Option<Self> {
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                Some(Self::Overloaded)
+            }
+            // It saw no request in time, and nor did it when it was asked again.
+            StatusCode::REQUEST_TIMEOUT => Some(Self::Reset),
+            // The node key is Miroir's business: a refused key is no client's mistake.
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Self::RefusedKey),
+            status if status.is_server_error() => Some(Self::ServerError),
+            _ => None,
+        }
+    }
+
+    /// Whether the node may have taken the call. `false` is certain: the call was not sent, or the
+    /// node turned it away unread, so that a write has not happened.
+    #[must_use]
+    pub fn was_sent(self) -> bool {
+        match self {
+            Self::Connect
+            | Self::Overloaded
+            | Self::RefusedKey
+            | Self::UnknownNode
+            | Self::BreakerOpen
+            | Self::Injected
+            | Self::NotSent
+            | Self::NoPeer => false,
+            Self::Reset
+            | Self::Connection
+            | Self::Body
+            | Self::TooLarge
+            | Self::Timeout
+            | Self::ServerError
+            | Self::Garbage
+            | Self::LostDisk
+            | Self::RepairRefused => true,
+        }
+    }
+
+    /// Its name in metrics, logs, error messages and the admin API.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Connection => "connection",
+            Self::Body => "body",
+            Self::TooLarge => "too_large",
+            Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::RefusedKey => "refused_key",
+            Self::ServerError => "server_error",
+            Self::Garbage => "garbage",
+            Self::UnknownNode => "unknown",
+            Self::BreakerOpen => "breaker_open",
+            Self::Injected => "injected",
+            Self::NotSent => "not_sent",
+            Self::LostDisk => "lost_disk",
+            Self::NoPeer => "no_peer",
+            Self::RepairRefused => "repair_refused",
+        }
+    }
+}
+
+impl fmt::Display for NodeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_keep_the_names_that_dashboards_know() {
+        let labels = NodeFailure::ALL.map(NodeFailure::label).join(" ");
+        let known = "connect reset connection body too_large timeout overloaded refused_key \
+                     server_error garbage unknown breaker_open injected not_sent lost_disk no_peer \
+                     repair_refused";
+        assert_eq!(labels, known);
+    }
+}
