@@ -23,7 +23,7 @@ pub(crate) struct Nodes {
     /// Their key.
     pub key: String,
     /// Nodes of this process live as long as this.
-    _own: Vec<EngineNode>,
+    own: Vec<EngineNode>,
 }
 
 impl Nodes {
@@ -38,7 +38,14 @@ impl Nodes {
         }
         let urls =
             if own.is_empty() { arguments } else { own.iter().map(EngineNode::url).collect() };
-        Ok(Self { urls, key, _own: own })
+        Ok(Self { urls, key, own })
+    }
+}
+
+impl Nodes {
+    /// Ends one of this process without a word to anybody.
+    pub(crate) fn kill(&mut self, at: usize) {
+        self.own.remove(at).kill();
     }
 }
 

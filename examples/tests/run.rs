@@ -21,6 +21,8 @@ mod operations_only;
 #[allow(dead_code, reason = "the example's `main`")]
 #[path = "../quickstart.rs"]
 mod quickstart;
+#[path = "../common/readme_tests.rs"]
+mod readme;
 #[path = "../slow_queries/tests.rs"]
 mod slow_queries;
 
