@@ -1,9 +1,10 @@
 //! What capabilities keep in memory of the stores, read anew whenever the pipeline's own state is.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use miroir_core::lock::Lock;
 use miroir_store::StoreError;
 
 /// Something that is kept in memory of a store.
@@ -18,7 +19,7 @@ pub trait Follow: Send + Sync {
 
 /// The followers of the stores that capabilities have registered.
 #[derive(Default)]
-pub struct Followers(Mutex<Vec<Arc<dyn Follow>>>);
+pub struct Followers(Lock<Vec<Arc<dyn Follow>>>);
 
 impl fmt::Debug for Followers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,14 +28,10 @@ impl fmt::Debug for Followers {
 }
 
 impl Followers {
-    fn all(&self) -> Vec<Arc<dyn Follow>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Has `follower` read its store with all others. Before the first
     /// [`ClusterState::reload`](super::ClusterState::reload).
     pub fn register(&self, follower: Arc<dyn Follow>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
+        self.0.lock().push(follower);
     }
 
     /// Has all of them read their stores.
@@ -42,7 +39,9 @@ impl Followers {
     /// # Errors
     /// The first failure.
     pub async fn follow(&self) -> Result<(), StoreError> {
-        for follower in self.all() {
+        // Not under the lock, which is not held across an `await`.
+        let all = self.0.lock().clone();
+        for follower in all {
             follower.follow().await?;
         }
         Ok(())
