@@ -156,7 +156,6 @@ async fn main() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use miroir::Context;
     use miroir::query::{ClientRequest, RawObject, Search, SearchKind};
     use miroir::store::IndexEntry;
@@ -174,14 +173,7 @@ mod tests {
         let mut body = RawObject::default();
         body.set("offset", &offset);
         let search = Search { kind: SearchKind::Hits, body: Some(body), rules: None };
-        let original = ClientRequest {
-            method: http::Method::POST,
-            path: "/search".into(),
-            query: None,
-            body: Bytes::new(),
-            content_type: None,
-            metadata: false,
-        };
+        let original = ClientRequest::new(http::Method::POST, "/search");
         let node = Node {
             id: NodeId::new("a").unwrap(),
             address: "http://a".to_owned(),

@@ -18,14 +18,7 @@ use crate::fixtures::{entry, topology};
 fn request(write: Write, origin: Origin) -> Request {
     let mut cx = Context::client("1", Duration::from_secs(1));
     cx.origin = origin;
-    let original = ClientRequest {
-        method: http::Method::POST,
-        path: "/documents".into(),
-        query: None,
-        body: Bytes::new(),
-        content_type: None,
-        metadata: false,
-    };
+    let original = ClientRequest::new(http::Method::POST, "/documents");
     Request::new(
         Operation::Write { write, custom_metadata: None },
         Arc::new(original),

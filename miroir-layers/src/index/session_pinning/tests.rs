@@ -24,14 +24,7 @@ use super::*;
 use crate::fixtures::{entry, grouped};
 
 fn request(op: Operation, session: Option<&str>, topology: &Arc<Topology>) -> Request {
-    let original = ClientRequest {
-        method: http::Method::POST,
-        path: String::new(),
-        query: None,
-        body: Bytes::new(),
-        content_type: None,
-        metadata: false,
-    };
+    let original = ClientRequest::new(http::Method::POST, "");
     let mut cx = Context::client("1", Duration::from_mins(1));
     if let Some(session) = session {
         cx.insert(Session(Arc::from(session)));

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use miroir_api::{GroupId, NodeId};
 use miroir_core::hints::{Hints, Priority};
@@ -36,14 +35,7 @@ fn request(op: Operation, tenant: Option<NamedTenant>) -> Request {
     if let Some(tenant) = tenant {
         cx.insert(tenant);
     }
-    let original = ClientRequest {
-        method: http::Method::POST,
-        path: "/search".into(),
-        query: None,
-        body: Bytes::new(),
-        content_type: None,
-        metadata: false,
-    };
+    let original = ClientRequest::new(http::Method::POST, "/search");
     Request::new(
         op,
         Arc::new(original),

@@ -23,14 +23,7 @@ fn request(op: SystemOp, principal: Principal, tenant: Option<&str>) -> Request 
     if let Some(name) = tenant {
         cx.insert(NamedTenant { name: Arc::from(name), listed: false, group: None });
     }
-    let original = ClientRequest {
-        method: http::Method::GET,
-        path: "/version".into(),
-        query: None,
-        body: Bytes::new(),
-        content_type: None,
-        metadata: false,
-    };
+    let original = ClientRequest::new(http::Method::GET, "/version");
     Request::new(Operation::System(op), &["version"], original, cx)
 }
 

@@ -61,14 +61,7 @@
 //! let key = Arc::new(|_: &str| Some("id".to_owned()));
 //! let (layer, log) = ShadowLayer::new(vec![shadow], key, ShadowOptions::default());
 //!
-//! let original = ClientRequest {
-//!     method: http::Method::GET,
-//!     path: "/documents/1".into(),
-//!     query: None,
-//!     body: Bytes::new(),
-//!     content_type: None,
-//!     metadata: false,
-//! };
+//! let original = ClientRequest::new(http::Method::GET, "/documents/1");
 //! let fetch = Arc::new(FetchOne { id: "1".into(), query: None });
 //! let op = Operation::FetchOne { index: "shoes".into(), fetch };
 //! let cx = Context::client("1", Duration::from_secs(1));

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::Method;
 
 use super::query::{list_body, search_body, similar_body};
@@ -148,13 +147,6 @@ pub(super) fn operation(
 
 /// What the operation of a route does to the stores and nodes.
 pub(super) fn effect(action: Action, method: &Method) -> Effect {
-    let original = ClientRequest {
-        method: method.clone(),
-        path: String::new(),
-        query: None,
-        body: Bytes::new(),
-        content_type: None,
-        metadata: false,
-    };
+    let original = ClientRequest::new(method.clone(), "");
     operation(action, Vec::new(), &original).effect()
 }

@@ -29,6 +29,18 @@ pub struct ClientRequest {
 }
 
 impl ClientRequest {
+    /// A request without a query, a body and headers. `path` is relative to the index, if there is one.
+    pub fn new(method: http::Method, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            query: None,
+            body: Bytes::new(),
+            content_type: None,
+            metadata: false,
+        }
+    }
+
     /// Whether the body is declared as JSON, whatever its parameters, as long as they are some.
     pub fn is_json(&self) -> bool {
         self.content_type.as_deref().is_some_and(|text| {

@@ -27,14 +27,7 @@ use crate::fixtures::{entry, topology};
 const SHARDS: u32 = 64;
 
 fn request(op: Operation) -> Request {
-    let original = ClientRequest {
-        method: http::Method::POST,
-        path: "/search".into(),
-        query: None,
-        body: Bytes::new(),
-        content_type: None,
-        metadata: false,
-    };
+    let original = ClientRequest::new(http::Method::POST, "/search");
     let index = miroir_store::IndexEntry {
         id_case: IdCase { lower: true, upper: false },
         ..entry("a", SHARDS)
