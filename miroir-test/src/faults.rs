@@ -73,16 +73,62 @@ pub enum Fault {
     Partition,
     /// Single requests go wrong.
     Flaky(Flaky),
-    /// Whatever it was is over.
+    /// It answers again as it should. What its tasks do is left as it is.
     Heal,
+    /// So many of a thousand tasks that become due fail with this error code, for a reason of the
+    /// node's own: `no_space_left_on_device`, say. Those that wait in its queue as well.
+    FailsTasks {
+        /// Of a thousand.
+        per_mille: u32,
+        /// The code of the task's error.
+        code: &'static str,
+    },
+    /// Somebody deletes its finished tasks all the time, as a cron job with `DELETE /tasks` does:
+    /// what was is not known any more, the newest number stays.
+    ForgetsTasks {
+        /// Time between two clean-ups; zero: a task is gone as soon as it ends.
+        every: Duration,
+    },
+    /// Tasks that come from now on take longer than the usual 2 to 60 ms.
+    SlowTasks {
+        /// The shortest time.
+        from: Duration,
+        /// The longest time.
+        to: Duration,
+    },
+    /// Bodies above so many bytes are refused with `payload_too_large`.
+    BodyLimit(usize),
+    /// Tasks and bodies are treated as usual again: the four above are over.
+    Mend,
+    /// Somebody takes a copy of its disk, for [`Fault::OldDisk`].
+    KeepCopy,
+    /// The copy that was taken last takes the place of its disk. Nothing, if there is none.
+    OldDisk,
+}
+
+impl Fault {
+    /// The kind of fault, in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Hang => "hang",
+            Self::Partition => "partition",
+            Self::Flaky(_) => "flaky",
+            Self::Heal => "heal",
+            Self::FailsTasks { .. } => "fails tasks",
+            Self::ForgetsTasks { .. } => "forgets tasks",
+            Self::SlowTasks { .. } => "slow tasks",
+            Self::BodyLimit(_) => "body limit",
+            Self::Mend => "mend",
+            Self::KeepCopy => "keep copy",
+            Self::OldDisk => "old disk",
+        }
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Crash => f.write_str("crash"),
-            Self::Hang => f.write_str("hang"),
-            Self::Partition => f.write_str("partition"),
             Self::Flaky(flaky) => write!(
                 f,
                 "flaky(reset_before={} reset_after={} 5xx={} garbage={} slow={})",
@@ -92,7 +138,11 @@ impl fmt::Display for Fault {
                 flaky.garbage,
                 flaky.slow
             ),
-            Self::Heal => f.write_str("heal"),
+            Self::FailsTasks { per_mille, code } => write!(f, "fails tasks({per_mille} {code})"),
+            Self::ForgetsTasks { every } => write!(f, "forgets tasks(every {every:?})"),
+            Self::SlowTasks { from, to } => write!(f, "slow tasks({from:?} to {to:?})"),
+            Self::BodyLimit(bytes) => write!(f, "body limit({bytes})"),
+            other => f.write_str(other.name()),
         }
     }
 }

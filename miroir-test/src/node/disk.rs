@@ -4,206 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use miroir_store::clock;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::errors::{error, no_index};
 use super::filter;
+use super::index::{Document, Index, patch_settings};
+use super::task::{SHOWN, Task, Work, of_document};
 
-/// A document.
-pub type Document = Map<String, Value>;
-
-/// An index of a node.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Index {
-    /// Primary key, once known.
-    pub primary_key: Option<String>,
-    /// All settings.
-    pub settings: Value,
-    /// Documents by id.
-    pub documents: BTreeMap<String, Document>,
-}
-
-impl Default for Index {
-    fn default() -> Self {
-        Self { primary_key: None, settings: default_settings(), documents: BTreeMap::new() }
-    }
-}
-
-impl Index {
-    /// Whether the settings allow a filter.
-    ///
-    /// # Errors
-    /// The node's words if they do not.
-    pub fn filterable(&self, filter: &Value) -> Result<(), Value> {
-        let known = self.settings["filterableAttributes"].as_array();
-        let known = known.map(Vec::as_slice).unwrap_or_default();
-        for name in filter::attributes(filter) {
-            if !known.iter().any(|value| value.as_str() == Some(&name)) {
-                let text = format!("Attribute `{name}` is not filterable.");
-                return Err(error("invalid_search_filter", &text));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Settings of a new index.
-pub fn default_settings() -> Value {
-    json!({
-        "displayedAttributes": ["*"],
-        "searchableAttributes": ["*"],
-        "filterableAttributes": [],
-        "sortableAttributes": [],
-        "rankingRules": ["words", "typo", "proximity", "attribute", "sort", "exactness"],
-        "stopWords": [],
-        "synonyms": {},
-        "distinctAttribute": null,
-        "faceting": {"maxValuesPerFacet": 100, "sortFacetValuesBy": {"*": "alpha"}},
-        "pagination": {"maxTotalHits": 1000},
-        "embedders": {},
-    })
-}
-
-/// Applies a settings patch: `null` resets, two blocks are merged, all else is replaced.
-fn patch_settings(settings: &mut Value, patch: &Map<String, Value>) {
-    let defaults = default_settings();
-    for (key, value) in patch {
-        let default = &defaults[key];
-        settings[key] = match (key.as_str(), value) {
-            (_, Value::Null) => default.clone(),
-            ("faceting" | "pagination", Value::Object(fields)) => {
-                let mut block = settings[key].clone();
-                for (name, field) in fields {
-                    block[name] =
-                        if field.is_null() { default[name].clone() } else { field.clone() };
-                }
-                block
-            }
-            ("filterableAttributes" | "sortableAttributes" | "stopWords", Value::Array(list)) => {
-                // Sets, which a node prints in order.
-                let mut list = list.clone();
-                list.sort_by_key(Value::to_string);
-                list.dedup();
-                Value::Array(list)
-            }
-            (_, other) => other.clone(),
-        };
-    }
-}
-
-/// What a task does.
-#[derive(Clone, Debug)]
-pub enum Work {
-    /// Add documents, replacing (`true`) or updating those with the same id.
-    Add(Vec<Document>, Option<String>, bool),
-    /// Delete documents by id.
-    DeleteIds(Vec<String>),
-    /// Delete documents by filter.
-    DeleteFilter(Value),
-    /// Delete all documents.
-    Clear,
-    /// Make the index.
-    Create(Option<String>),
-    /// Delete the index.
-    Drop,
-    /// Set the primary key.
-    Rekey(Option<String>),
-    /// Change settings.
-    Settings(Map<String, Value>),
-    /// Set a search rule, or delete it.
-    Rule(String, Option<Value>),
-}
-
-impl Work {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Add(..) => "documentAdditionOrUpdate",
-            Self::DeleteIds(_) | Self::DeleteFilter(_) | Self::Clear => "documentDeletion",
-            Self::Create(_) => "indexCreation",
-            Self::Drop => "indexDeletion",
-            Self::Rekey(_) => "indexUpdate",
-            Self::Settings(_) => "settingsUpdate",
-            Self::Rule(..) => "dsrUpdate",
-        }
-    }
-}
-
-/// A task of a node.
-#[derive(Clone, Debug)]
-pub struct Task {
-    /// Uid.
-    pub uid: u32,
-    /// Its index.
-    pub index: String,
-    work: Work,
-    metadata: Option<String>,
-    /// When it will be done.
-    due: Instant,
-    took: Duration,
-    /// `enqueued`, `succeeded` or `failed`.
-    pub status: &'static str,
-    error: Option<Value>,
-    details: Value,
-    enqueued: String,
-    finished: Option<String>,
-}
-
-impl Task {
-    /// As `GET /tasks/{uid}` shows it.
-    pub fn view(&self) -> Value {
-        let mut view = json!({
-            "uid": self.uid,
-            "batchUid": self.finished.is_some().then_some(self.uid),
-            "indexUid": self.index,
-            "status": self.status,
-            "type": self.work.kind(),
-            "canceledBy": null,
-            "details": self.details,
-            "error": self.error,
-            "duration": self.finished.is_some().then_some("PT0.010S"),
-            "enqueuedAt": self.enqueued,
-            "startedAt": self.finished,
-            "finishedAt": self.finished,
-        });
-        if let Some(metadata) = &self.metadata {
-            view["customMetadata"] = json!(metadata);
-        }
-        view
-    }
-}
-
-/// How much of a settings patch a story tells.
-const SHOWN: usize = 200;
-
-/// What work does to a document.
-fn of_document(id: &str, work: &Work) -> Option<String> {
-    match work {
-        Work::Add(documents, key, replace) => {
-            let key = key.as_deref().unwrap_or("id");
-            let all = documents.iter().filter(|d| d.get(key).and_then(Value::as_str) == Some(id));
-            let all: Vec<_> = all.map(|d| d.get("v").cloned().unwrap_or_default()).collect();
-            let verb = if *replace { "put" } else { "update" };
-            (!all.is_empty()).then(|| format!("{verb} v={all:?} of {}", documents.len()))
-        }
-        Work::DeleteIds(ids) => ids.iter().any(|i| i == id).then(|| "delete".to_owned()),
-        Work::DeleteFilter(filter) => Some(format!("delete {filter}")),
-        Work::Clear => Some("clear".to_owned()),
-        Work::Create(_) | Work::Drop | Work::Rekey(_) | Work::Settings(_) | Work::Rule(..) => None,
-    }
-}
-
-/// An error object of Meilisearch.
-pub(super) fn error(code: &str, message: &str) -> Value {
-    json!({
-        "message": message, "code": code, "type": "invalid_request",
-        "link": format!("https://docs.meilisearch.com/errors#{code}"),
-    })
-}
-
-/// The error about a missing index.
-pub(super) fn no_index(uid: &str) -> Value {
-    error("index_not_found", &format!("Index `{uid}` not found."))
-}
+/// Statuses of tasks that have not ended.
+const OPEN: [&str; 2] = ["enqueued", "processing"];
 
 /// Everything that survives a restart.
 #[derive(Clone, Debug, Default)]
@@ -214,7 +24,9 @@ pub struct Disk {
     pub rules: BTreeMap<String, Value>,
     /// Whether search rules are switched on.
     pub has_rules: bool,
-    /// All tasks ever, by uid.
+    /// API keys by uid, as `GET /keys/{uid}` shows them.
+    pub keys: BTreeMap<String, Value>,
+    /// All tasks ever, by uid. Those that were deleted are [`Task::is_deleted`].
     pub tasks: Vec<Task>,
     done: usize,
 }
@@ -230,7 +42,8 @@ impl Disk {
     ) -> Value {
         let uid = self.tasks.len() as u32;
         let now = Instant::now();
-        let begin = self.tasks.last().map_or(now, |last| last.due.max(now));
+        let last = self.tasks[self.done..].iter().rfind(|task| OPEN.contains(&task.status));
+        let begin = last.map_or(now, |last| last.due.max(now));
         let kind = work.kind();
         let enqueued = clock::rfc3339(clock::now());
         self.tasks.push(Task {
@@ -241,37 +54,108 @@ impl Disk {
             due: begin + took,
             took,
             status: "enqueued",
+            canceled_by: None,
+            is_deleted: false,
             error: None,
             details: Value::Null,
             enqueued: enqueued.clone(),
             finished: None,
         });
         json!({
-            "taskUid": uid, "indexUid": index, "status": "enqueued", "type": kind,
-            "enqueuedAt": enqueued,
+            "taskUid": uid, "indexUid": (!index.is_empty()).then_some(index), "status": "enqueued",
+            "type": kind, "enqueuedAt": enqueued,
         })
     }
 
-    /// Does the tasks that are due.
-    pub fn advance(&mut self) {
+    /// Does the tasks that are due. Those for which `fault` has an error fail with it.
+    pub fn advance(&mut self, mut fault: impl FnMut() -> Option<Value>) {
         let now = Instant::now();
-        while self.tasks.get(self.done).is_some_and(|task| task.due <= now) {
-            let task = self.tasks[self.done].clone();
-            let mut details = json!({});
-            let result = self.perform(&task.index, &task.work, &mut details);
-            let task = &mut self.tasks[self.done];
-            task.status = if result.is_ok() { "succeeded" } else { "failed" };
-            task.error = result.err();
-            task.details = details;
-            task.finished = Some(clock::rfc3339(clock::now()));
+        while let Some(task) = self.tasks.get(self.done) {
+            if OPEN.contains(&task.status) {
+                if task.due > now {
+                    return;
+                }
+                let task = task.clone();
+                let mut details = json!({});
+                let result = match fault() {
+                    Some(error) => Err(error),
+                    None => self.perform(&task.index, &task.work, &mut details),
+                };
+                self.end(self.done, result, details);
+            }
             self.done += 1;
         }
+    }
+
+    fn end(&mut self, at: usize, result: Result<(), Value>, details: Value) {
+        let task = &mut self.tasks[at];
+        task.status = if result.is_ok() { "succeeded" } else { "failed" };
+        task.error = result.err();
+        task.details = details;
+        task.finished = Some(clock::rfc3339(clock::now()));
+    }
+
+    /// Cancels the unfinished ones of these tasks, before anything else is done.
+    pub fn cancel(&mut self, uids: &[u32], filter: &str) -> Value {
+        let answer = self.enqueue("", Work::Cancel, None, Duration::ZERO);
+        let by = self.tasks.len() - 1;
+        let mut canceled = 0;
+        for uid in uids {
+            let Some(task) = self.tasks[..by].get_mut(*uid as usize) else { continue };
+            if OPEN.contains(&task.status) {
+                task.status = "canceled";
+                task.canceled_by = Some(by as u32);
+                task.finished = Some(clock::rfc3339(clock::now()));
+                canceled += 1;
+            }
+        }
+        self.end(
+            by,
+            Ok(()),
+            json!({"matchedTasks": uids.len(), "canceledTasks": canceled, "originalFilter": filter}),
+        );
+        self.restart();
+        answer
+    }
+
+    /// Deletes the finished ones of these tasks.
+    pub fn delete_tasks(&mut self, uids: &[u32], filter: &str) -> Value {
+        let answer = self.enqueue("", Work::DeleteTasks, None, Duration::ZERO);
+        let by = self.tasks.len() - 1;
+        let mut deleted = 0;
+        for uid in uids {
+            let Some(task) = self.tasks[..by].get_mut(*uid as usize) else { continue };
+            if !OPEN.contains(&task.status) && !task.is_deleted {
+                task.is_deleted = true;
+                deleted += 1;
+            }
+        }
+        self.end(
+            by,
+            Ok(()),
+            json!({"matchedTasks": uids.len(), "deletedTasks": deleted, "originalFilter": filter}),
+        );
+        answer
+    }
+
+    /// The tasks that ended and are still shown.
+    pub fn finished(&self) -> Vec<u32> {
+        self.ended().map(|task| task.uid).collect()
+    }
+
+    /// Whether one of them did more than delete others.
+    pub(super) fn finished_work(&self) -> bool {
+        self.ended().any(|task| !matches!(task.work, Work::DeleteTasks))
+    }
+
+    fn ended(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().filter(|task| !task.is_deleted && !OPEN.contains(&task.status))
     }
 
     /// Begins the queue anew, as a process does that starts.
     pub fn restart(&mut self) {
         let mut at = Instant::now();
-        for task in &mut self.tasks[self.done..] {
+        for task in self.tasks[self.done..].iter_mut().filter(|task| OPEN.contains(&task.status)) {
             at += task.took;
             task.due = at;
         }
@@ -306,11 +190,13 @@ impl Disk {
 
     /// Whether every task is done.
     pub fn idle(&self) -> bool {
-        self.done == self.tasks.len()
+        !self.tasks[self.done..].iter().any(|task| OPEN.contains(&task.status))
     }
 
     fn perform(&mut self, uid: &str, work: &Work, details: &mut Value) -> Result<(), Value> {
         match work {
+            // Done when they arrive.
+            Work::Cancel | Work::DeleteTasks => Ok(()),
             Work::Rule(uid, rule) => {
                 match rule.clone() {
                     Some(rule) => self.rules.insert(uid.clone(), rule),
@@ -319,27 +205,9 @@ impl Disk {
                 Ok(())
             }
             Work::Add(documents, key, replace) => {
-                let index = self.indexes.entry(uid.to_owned()).or_default();
-                if let (None, Some(key)) = (&index.primary_key, key) {
-                    index.primary_key = Some(key.clone());
-                }
-                let Some(key) = index.primary_key.clone() else {
-                    return Err(error("index_primary_key_no_candidate_found", "No primary key."));
-                };
-                for document in documents {
-                    let id = match document.get(&key) {
-                        Some(Value::String(text)) => text.clone(),
-                        Some(Value::Number(number)) => number.to_string(),
-                        _ => return Err(error("missing_document_id", "A document has no id.")),
-                    };
-                    match index.documents.get_mut(&id).filter(|_| !replace) {
-                        Some(known) => known.extend(document.clone()),
-                        None => drop(index.documents.insert(id, document.clone())),
-                    }
-                }
-                *details = json!({
-                    "receivedDocuments": documents.len(), "indexedDocuments": documents.len(),
-                });
+                *details = json!({"receivedDocuments": documents.len(), "indexedDocuments": 0});
+                self.add(uid, documents, key.as_ref(), *replace)?;
+                details["indexedDocuments"] = documents.len().into();
                 Ok(())
             }
             Work::Create(key) => {
@@ -365,8 +233,17 @@ impl Disk {
             },
             Work::Rekey(key) => {
                 let index = self.indexes.get_mut(uid).ok_or_else(|| no_index(uid))?;
-                index.primary_key.clone_from(key);
-                Ok(())
+                *details = json!({"primaryKey": key});
+                match (key, &index.primary_key) {
+                    (None, _) => Ok(()),
+                    (Some(new), Some(old)) if new != old && !index.documents.is_empty() => {
+                        Err(has_key(&format!("Index `{uid}`: "), old))
+                    }
+                    _ => {
+                        index.primary_key.clone_from(key);
+                        Ok(())
+                    }
+                }
             }
             Work::DeleteIds(_) | Work::DeleteFilter(_) | Work::Clear => {
                 let index = self.indexes.get_mut(uid).ok_or_else(|| no_index(uid))?;
@@ -390,4 +267,40 @@ impl Disk {
             }
         }
     }
+    fn add(
+        &mut self,
+        uid: &str,
+        documents: &[Document],
+        key: Option<&String>,
+        replace: bool,
+    ) -> Result<(), Value> {
+        let index = self.indexes.entry(uid.to_owned()).or_default();
+        let key = match (&index.primary_key, key) {
+            (Some(old), Some(new)) if new != old => return Err(has_key("", old)),
+            (Some(key), _) | (None, Some(key)) => key.clone(),
+            (None, None) => {
+                return Err(error("index_primary_key_no_candidate_found", "No primary key."));
+            }
+        };
+        let id = |document: &Document| match document.get(&key) {
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(Value::Number(number)) => Ok(number.to_string()),
+            _ => Err(error("missing_document_id", "A document has no id.")),
+        };
+        let ids: Vec<String> = documents.iter().map(id).collect::<Result<_, _>>()?;
+        for (id, document) in ids.into_iter().zip(documents) {
+            match index.documents.get_mut(&id).filter(|_| !replace) {
+                Some(known) => known.extend(document.clone()),
+                None => drop(index.documents.insert(id, document.clone())),
+            }
+        }
+        index.primary_key = Some(key);
+        Ok(())
+    }
+}
+
+/// The error about a primary key that an index has already.
+fn has_key(of: &str, key: &str) -> Value {
+    let text = format!("{of}Index already has a primary key: `{key}`.");
+    error("index_primary_key_already_exists", &text)
 }

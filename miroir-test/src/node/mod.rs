@@ -6,15 +6,22 @@
 //! computes. What a [`Fault`] does is written there.
 
 mod disk;
+mod errors;
 mod filter;
+mod index;
+mod keys;
+mod quirks;
+mod request;
 mod routes;
+mod task;
+mod tasks;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use miroir_api::NodeId;
 use miroir_core::lock::Lock;
@@ -23,8 +30,13 @@ use miroir_pipeline::{Effect, Error, NodeFailure};
 use serde_json::Value;
 use tokio::sync::watch;
 
-pub use disk::{Disk, Document, Index, Task, Work, default_settings};
-pub use routes::Incoming;
+pub use disk::Disk;
+pub use index::{Document, Index, default_settings};
+pub use quirks::{BODY_LIMIT, Fired};
+pub use request::Incoming;
+pub use task::{Task, Work};
+
+use quirks::Quirks;
 
 use crate::faults::{Fault, Flaky, Rng};
 
@@ -47,6 +59,10 @@ struct State {
     buffered: Vec<Incoming>,
     /// Tasks that get lost although they were acknowledged, in so many of a thousand.
     forgetful: u32,
+    quirks: Quirks,
+    /// A copy of the disk, taken at some time.
+    copy: Option<Disk>,
+    fired: Fired,
 }
 
 /// See the module's documentation. Clones are the same node.
@@ -74,8 +90,6 @@ enum Reaction {
     Garbage,
 }
 
-const FASTEST_TASK: Duration = Duration::from_millis(2);
-const SLOWEST_TASK: Duration = Duration::from_millis(60);
 const SHORTEST_WAY: Duration = Duration::from_micros(100);
 const LONGEST_WAY: Duration = Duration::from_millis(3);
 const SLOW: Duration = Duration::from_secs(2);
@@ -89,6 +103,9 @@ impl FakeNode {
             rng: Rng::new(seed),
             buffered: Vec::new(),
             forgetful: 0,
+            quirks: Quirks::default(),
+            copy: None,
+            fired: Fired::new(),
         };
         Self { id, state: Arc::new(Lock::new(state)), changed: watch::Sender::new(()) }
     }
@@ -102,7 +119,7 @@ impl FakeNode {
         f(&mut self.state.lock())
     }
 
-    /// Something happens to the node. A new fault replaces the one before.
+    /// Something happens to the node. What [`Fault::Heal`] ends replaces what was before.
     pub fn suffer(&self, fault: Fault) {
         self.with(|state| {
             state.catch_up();
@@ -112,7 +129,14 @@ impl FakeNode {
                 Fault::Partition => Condition::Cut,
                 Fault::Flaky(flaky) => Condition::Flaky(flaky),
                 Fault::Heal => Condition::Well,
+                quirk => {
+                    state.misbehave(quirk);
+                    return;
+                }
             };
+            if next != Condition::Well {
+                state.fire(fault.name());
+            }
             if state.condition == Condition::Crashed && next != Condition::Crashed {
                 state.disk.restart();
             }
@@ -136,6 +160,48 @@ impl FakeNode {
     /// Comes back with another disk: an older copy of its own, as from a backup.
     pub fn restore(&self, disk: Disk) {
         self.with(|state| state.disk = disk);
+    }
+
+    /// Exchanges the disks of two nodes, as of two volumes that were mounted the wrong way round.
+    pub fn swap_disks(&self, other: &Self) {
+        let mine = self.inspect(Clone::clone);
+        let theirs = other.with(|state| {
+            state.catch_up();
+            state.fire("swap disks");
+            std::mem::replace(&mut state.disk, mine)
+        });
+        self.with(|state| {
+            state.disk = theirs;
+            state.disk.restart();
+        });
+        other.with(|state| state.disk.restart());
+    }
+
+    /// Somebody sends a request to the node itself, past Miroir: the answer. Nothing tells who it
+    /// was; the disk takes it whatever the node's condition is.
+    pub fn foreign(&self, method: Method, path: &str, body: &Value) -> (StatusCode, Value) {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let incoming = Incoming {
+            method,
+            path: path.to_owned(),
+            query: query.to_owned(),
+            body: if body.is_null() { Bytes::new() } else { body.to_string().into() },
+            reads: false,
+        };
+        self.with(|state| {
+            state.fire("foreign writer");
+            state.serve(&incoming)
+        })
+    }
+
+    /// Has no master key from now on, and so no API keys.
+    pub fn without_keys(&self) {
+        self.with(|state| state.quirks.keyless = true);
+    }
+
+    /// How often each kind of fault had an effect on it.
+    pub fn fired(&self) -> Fired {
+        self.with(|state| state.fired.clone())
     }
 
     /// Makes the node acknowledge document writes and forget so many of a thousand of them.
@@ -253,27 +319,81 @@ fn respond(status: StatusCode, body: Bytes) -> Response {
 }
 
 impl State {
+    fn fire(&mut self, what: &'static str) {
+        *self.fired.entry(what).or_default() += 1;
+    }
+
+    fn misbehave(&mut self, quirk: Fault) {
+        let quirks = &mut self.quirks;
+        match quirk {
+            Fault::FailsTasks { per_mille, code } => quirks.fails = Some((per_mille, code)),
+            Fault::ForgetsTasks { every } => quirks.forgets = Some(every),
+            Fault::SlowTasks { from, to } => quirks.slow = Some((from, to)),
+            Fault::BodyLimit(bytes) => quirks.body_limit = bytes,
+            Fault::Mend => *quirks = Quirks { keyless: quirks.keyless, ..Quirks::default() },
+            Fault::KeepCopy => self.copy = Some(self.disk.clone()),
+            Fault::OldDisk => {
+                if let Some(copy) = self.copy.take() {
+                    self.disk = copy;
+                    self.disk.restart();
+                    self.fire(quirk.name());
+                }
+            }
+            // Those are conditions.
+            Fault::Crash | Fault::Hang | Fault::Partition | Fault::Flaky(_) | Fault::Heal => {}
+        }
+    }
+
     fn catch_up(&mut self) {
-        if self.condition != Condition::Crashed {
-            self.disk.advance();
+        if self.condition == Condition::Crashed {
+            return;
+        }
+        let Self { disk, quirks, rng, fired, .. } = self;
+        disk.advance(|| {
+            let failure = quirks.failure(rng)?;
+            *fired.entry("fails tasks").or_default() += 1;
+            Some(failure)
+        });
+        if quirks.cleans_up() {
+            let finished = disk.finished();
+            // What is left of a clean-up is the task that did it.
+            if disk.finished_work() {
+                disk.delete_tasks(&finished, "?statuses=succeeded,failed,canceled");
+                self.fire("forgets tasks");
+            }
         }
     }
 
     fn serve(&mut self, request: &Incoming) -> (StatusCode, Value) {
         self.catch_up();
-        let took = self.rng.between(FASTEST_TASK, SLOWEST_TASK);
-        let writes = request.path.ends_with("/documents") && request.method != http::Method::GET;
+        let refusal = self.quirks.too_long(request.body.len());
+        if let Some(refusal) = refusal {
+            self.fire("body limit");
+            return refusal;
+        }
+        if let Some(refusal) = self.quirks.no_keys(&request.path) {
+            return refusal;
+        }
+        let (took, is_slow) = self.quirks.took(&mut self.rng);
+        let writes = request.path.ends_with("/documents") && request.method != Method::GET;
         if writes && self.rng.per_mille(self.forgetful) {
             // Enqueued, but nothing comes of it.
             let empty = Incoming { body: Bytes::from_static(b"[]"), ..request.clone() };
             return routes::answer(&mut self.disk, &empty, took);
         }
-        let before = (self.disk.tasks.len(), self.disk.has_rules);
+        let state = |disk: &Disk| (disk.tasks.len(), disk.has_rules, disk.keys.len());
+        let before = state(&self.disk);
         let answer = routes::answer(&mut self.disk, request, took);
-        let unchanged = before == (self.disk.tasks.len(), self.disk.has_rules);
-        assert!(unchanged || !request.reads, "{request:?} changes something and is called a read");
+        let after = state(&self.disk);
+        assert!(before == after || !request.reads, "{request:?} changes something, and is a read");
+        if is_slow && before.0 != after.0 {
+            self.fire("slow tasks");
+        }
         answer
     }
 }
 
 miroir_pipeline::service!(FakeNode: Request);
+
+#[cfg(test)]
+mod tests;

@@ -2,28 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Method, StatusCode};
 use miroir_pipeline::query::query_pairs;
 use serde_json::{Map, Value, json};
 
-use super::disk::{Disk, Document, Index, Work, error, no_index};
-use super::filter;
-
-/// A request, taken apart.
-#[derive(Clone, Debug)]
-pub struct Incoming {
-    /// Method.
-    pub method: Method,
-    /// Path, from the first `/`.
-    pub path: String,
-    /// Query.
-    pub query: String,
-    /// Body.
-    pub body: Bytes,
-    /// Whether who sent it says that it changes nothing.
-    pub reads: bool,
-}
+use super::disk::Disk;
+use super::errors::{error, no_index};
+use super::index::{Document, Index};
+use super::request::{Incoming, bad};
+use super::task::Work;
+use super::{filter, keys, tasks};
 
 /// The feature that switches search rules on.
 const RULES: &str = "dynamicSearchRules";
@@ -31,10 +19,6 @@ const RULES: &str = "dynamicSearchRules";
 const FIELDS: [&str; 5] = ["description", "precedence", "active", "conditions", "actions"];
 
 type Outcome = Result<(StatusCode, Value), (StatusCode, Value)>;
-
-fn bad(code: &str, message: &str) -> (StatusCode, Value) {
-    (StatusCode::BAD_REQUEST, error(code, message))
-}
 
 fn missing(uid: &str) -> (StatusCode, Value) {
     (StatusCode::NOT_FOUND, no_index(uid))
@@ -50,24 +34,6 @@ fn decode(text: &str) -> String {
         .into_iter()
         .next()
         .map_or_else(|| text.to_owned(), |(_, value)| value)
-}
-
-impl Incoming {
-    fn parameter(&self, name: &str) -> Option<String> {
-        query_pairs(&self.query).into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
-    }
-
-    fn json(&self) -> Result<Value, (StatusCode, Value)> {
-        serde_json::from_slice(&self.body)
-            .map_err(|_| bad("malformed_payload", "The payload is not valid JSON."))
-    }
-
-    fn object(&self) -> Result<Map<String, Value>, (StatusCode, Value)> {
-        match self.json()? {
-            Value::Object(map) => Ok(map),
-            _ => Err(bad("bad_request", "Invalid value: expected an object.")),
-        }
-    }
 }
 
 /// Answers a request. Work that takes time is enqueued and takes `took`.
@@ -119,12 +85,17 @@ fn route(disk: &mut Disk, request: &Incoming, took: Duration) -> Outcome {
         ("DELETE", ["dynamic-search-rules", uid]) => {
             enqueue(disk, ".meili_dsr", Work::Rule((*uid).to_owned(), None))
         }
-        ("GET", ["tasks"]) => tasks(disk, request),
-        ("GET", ["tasks", uid]) => {
-            let task = uid.parse::<usize>().ok().and_then(|uid| disk.tasks.get(uid));
-            let unknown = || error("task_not_found", &format!("Task `{uid}` not found."));
-            task.map(|task| (StatusCode::OK, task.view())).ok_or((StatusCode::NOT_FOUND, unknown()))
+        ("GET", ["tasks"]) => ok(tasks::list(disk, request)),
+        ("GET", ["tasks", uid]) => tasks::one(disk, uid),
+        ("POST", ["tasks", "cancel"]) => tasks::change(disk, request, true),
+        ("DELETE", ["tasks"]) => tasks::change(disk, request, false),
+        ("POST", ["keys"]) => keys::create(disk, &request.object()?),
+        ("GET", ["keys"]) => {
+            let number = |name| request.parameter(name).and_then(|text| text.parse().ok());
+            ok(keys::list(disk, number("offset").unwrap_or(0), number("limit").unwrap_or(20)))
         }
+        ("GET" | "DELETE", ["keys", key]) => keys::one(disk, &request.method, key, &Map::new()),
+        ("PATCH", ["keys", key]) => keys::one(disk, &request.method, key, &request.object()?),
         ("POST", ["indexes"]) => {
             let body = request.object()?;
             let uid = body.get("uid").and_then(Value::as_str);
@@ -216,33 +187,6 @@ fn stats(index: &Index) -> Value {
         "isIndexing": false, "numberOfEmbeddings": 0, "numberOfEmbeddedDocuments": 0,
         "fieldDistribution": fields,
     })
-}
-
-fn tasks(disk: &Disk, request: &Incoming) -> Outcome {
-    let list = |name: &str| {
-        request.parameter(name).map(|text| text.split(',').map(str::to_owned).collect::<Vec<_>>())
-    };
-    let (uids, indexes, statuses) = (list("uids"), list("indexUids"), list("statuses"));
-    let limit = request.parameter("limit").and_then(|text| text.parse().ok()).unwrap_or(20);
-    let fits = |wanted: &Option<Vec<String>>, value: &str| {
-        wanted.as_ref().is_none_or(|wanted| wanted.iter().any(|one| one == value))
-    };
-    let matching: Vec<_> = disk
-        .tasks
-        .iter()
-        .rev()
-        .filter(|task| {
-            fits(&uids, &task.uid.to_string())
-                && fits(&indexes, &task.index)
-                && fits(&statuses, task.status)
-        })
-        .collect();
-    let results: Vec<Value> = matching.iter().take(limit).map(|task| task.view()).collect();
-    ok(json!({
-        "results": results, "total": matching.len(), "limit": limit,
-        "from": matching.first().map(|task| task.uid),
-        "next": matching.get(limit).map(|task| task.uid),
-    }))
 }
 
 fn selected<'a>(
