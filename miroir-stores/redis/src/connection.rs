@@ -192,7 +192,7 @@ impl SharedConnection {
             let mut connection = live.connection.clone();
             let deadline = if call.writes() { self.deadline(live).await? } else { 0 };
             let deadline = match fence {
-                Some(fence) => format!("{deadline}:{fence}"),
+                Some(fence) => format!("{deadline}:{fence}:{}", self.fence.holder()),
                 None => deadline.to_string(),
             };
             let deadline = &deadline;

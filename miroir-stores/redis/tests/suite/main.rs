@@ -92,6 +92,31 @@ async fn a_leader_of_a_former_term_changes_nothing() {
     assert_eq!(new.pods.take_notes().await.unwrap().len(), 1);
 }
 
+/// A server that lost its last writes gives a fence a second time. It tells the two by their names.
+#[tokio::test]
+async fn a_fence_that_is_given_twice_is_the_last_holders() {
+    let options = own();
+    let prefix = options.key_prefix.clone();
+    let (old, new) = (open(options.clone()).await, open(options).await);
+    let minute = Duration::from_mins(1);
+    let lead = async |stores: &Stores, holder: &str| {
+        let lease = stores.leases.acquire(Fence::SCOPE, holder, instant(), minute).await.unwrap();
+        let fence = lease.expect("nobody leads").fence;
+        stores.fence.name(holder);
+        stores.fence.carry(fence);
+        fence
+    };
+    let first = lead(&old, "old: one").await;
+    old.tasks.insert(new_task("movies")).await.unwrap();
+    Raw::new(RedisServer::shared()).await.delete(&format!("{prefix}lease:leader")).await;
+    // Nobody has followed yet.
+    old.tasks.insert(new_task("movies")).await.unwrap();
+    assert_eq!(lead(&new, "new").await, first);
+    let refused = old.tasks.insert(new_task("movies")).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Deposed), "{refused}");
+    new.tasks.insert(new_task("movies")).await.unwrap();
+}
+
 /// What version 0.1 wrote of tasks in every state is read.
 #[tokio::test]
 async fn tasks_of_version_0_1_are_read() {

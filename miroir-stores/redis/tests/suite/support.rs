@@ -102,6 +102,10 @@ impl Raw {
         cmd("CONFIG").arg("SET").arg(name).arg(value).exec_async(&mut self.0).await.unwrap();
     }
 
+    pub(crate) async fn delete(&mut self, key: &str) {
+        cmd("DEL").arg(key).exec_async(&mut self.0).await.unwrap();
+    }
+
     pub(crate) async fn get(&mut self, key: &str) -> Option<String> {
         cmd("GET").arg(key).query_async(&mut self.0).await.unwrap()
     }

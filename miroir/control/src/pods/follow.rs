@@ -61,7 +61,17 @@ pub(super) async fn step(state: &Arc<ClusterState>, options: &PodOptions) -> Res
         let begun = Instant::now();
         let roster = report(state, options).await?;
         let leader = roster.pods.into_iter().filter(|pod| pod.leads.is_some());
-        leadership.note_leader(leader.max_by_key(|pod| pod.leads));
+        let leader = leader.max_by_key(|pod| pod.leads);
+        // A machine that stood still finds its lease in force when it goes on.
+        if leader
+            .as_ref()
+            .and_then(|pod| pod.leads)
+            .is_some_and(|fence| leadership.step_down(fence))
+        {
+            state.stores.fence.close();
+            tracing::warn!("another pod has followed this one as the leader");
+        }
+        leadership.note_leader(leader);
         if leadership.is_elected() {
             // What it has in memory is what it wrote.
             if leadership.seen() == Some(roster.epoch) {

@@ -202,6 +202,36 @@ async fn one_leads_and_another_follows_it() {
     stop.cancel();
 }
 
+/// A machine that stood still does not know that its lease ran out: the roster tells it, before it is
+/// asked to renew.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_hears_of_its_successor_steps_down_at_once() {
+    let all = pods(&["a"]).await;
+    let a = &all[0].state.leadership;
+    let stop = CancellationToken::new();
+    let _runner = all[0].stand(&stop);
+    sleep(Duration::from_millis(10)).await;
+    all[0].step().await;
+    assert!(a.leads() && a.ensure_fresh().is_ok());
+    let successor = PodReport {
+        name: "b-1".to_owned(),
+        pod: "b".to_owned(),
+        address: "http://b".to_owned(),
+        seen: a.seen(),
+        leads: Some(2),
+        readable: Vec::new(),
+    };
+    all[0].state.stores.pods.report(successor, OffsetDateTime::UNIX_EPOCH, TTL).await.unwrap();
+    all[0].step().await;
+    assert!(!a.leads());
+    assert_eq!(code(a.ensure_leader()), "miroir_no_leader");
+    assert!(matches!(all[0].state.stores.fence.current(), Err(StoreError::Deposed)));
+    // What it still answers, it has read since.
+    assert!(a.ensure_fresh().is_ok() && a.seen().is_some());
+    assert_eq!(a.leader().as_deref(), Some("http://b"));
+    stop.cancel();
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_stops_gives_the_lease_back() {
     let all = pods(&["a", "b"]).await;

@@ -242,6 +242,17 @@ impl Leadership {
         self.note_seen(None);
     }
 
+    /// Another pod leads with a higher fence: the term of this one is over, whatever its own clock
+    /// says of the lease. Returns whether it believed to lead.
+    pub fn step_down(&self, successor: u64) -> bool {
+        let deposed = self.fence().is_some_and(|own| successor > own);
+        if deposed {
+            self.end_term();
+            self.term().cancel();
+        }
+        deposed
+    }
+
     /// Raises the epoch and waits until every pod knows what this one has just changed.
     ///
     /// # Errors
