@@ -354,9 +354,12 @@ impl Builder {
         };
         let pool = Pool::empty(factory);
         let node_timeout = options.cluster.scatter.node_timeout;
+        let stores = stores.unwrap_or_else(memory::open);
+        let store_id = stores.identity.store_id().await?;
         let state = ClusterState::new(
             topology.clone(),
-            stores.unwrap_or_else(memory::open),
+            stores,
+            store_id,
             pool.clone(),
             Arc::clone(&scores),
             options.cluster.clone(),

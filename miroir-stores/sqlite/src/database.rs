@@ -11,6 +11,7 @@ use miroir_store::StoreError;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::owner::Owner;
 use crate::{Durability, Options, migrations};
 
 /// Why a call failed.
@@ -44,6 +45,8 @@ impl fmt::Debug for Database {
 impl Database {
     /// Opens, migrates and starts the writer.
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
+        let owner =
+            options.patience.map(|patience| Owner::become_one(path, patience)).transpose()?;
         let mut connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE, options.durability)?;
         migrations::migrate(&mut connection, migrations::ALL, &options.features)?;
         let readers = (0..options.readers.max(1))
@@ -58,7 +61,11 @@ impl Database {
         let batch = options.batch.max(1);
         std::thread::Builder::new()
             .name("miroir-sqlite".to_owned())
-            .spawn(move || write(connection, queue, batch))
+            .spawn(move || {
+                write(connection, queue, batch);
+                // The file is this process's until everything that was queued is written.
+                drop(owner);
+            })
             .map_err(|error| StoreError::Backend(error.into()))?;
         Ok(Self { writer, readers, features: options.features.clone() })
     }

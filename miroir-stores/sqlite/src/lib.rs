@@ -23,8 +23,12 @@
 //! # Files
 //!
 //! The database is in WAL mode: beside `path` there are `path-wal` and `path-shm` while it is open.
-//! Several handles, also of several processes on the same machine, may use one file; network file
-//! systems cannot hold it.
+//! Network file systems cannot hold it.
+//!
+//! One process has the file to itself, because a Miroir keeps in memory what it last wrote: [`open`]
+//! takes a lock on `path.lock`, which the system gives up with the process, however that ends, and
+//! refuses a file whose lock is taken ([`StoreError::InUse`]). The lock is a file of its own, since
+//! SQLite's locks end where any handle of the database file is closed.
 
 mod database;
 mod features;
@@ -34,6 +38,7 @@ mod keys;
 mod leases;
 mod logs;
 mod migrations;
+mod owner;
 mod records;
 mod replicas;
 mod rules;
@@ -43,6 +48,7 @@ mod webhooks;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use miroir_store::records::Typed;
 use miroir_store::{StoreError, Stores};
@@ -73,6 +79,10 @@ pub struct Options {
     pub batch: usize,
     /// Calls that may wait for the writer before callers wait for room; at least 1.
     pub queue: usize,
+    /// How long to wait for another process that has the file, and may be ending; 2 s by default.
+    /// With `None` the file is shared with whoever has it, which is for tests and tools: each handle
+    /// commits by itself, and none learns what another changed.
+    pub patience: Option<Duration>,
 }
 
 impl Default for Options {
@@ -83,18 +93,21 @@ impl Default for Options {
             readers: 4,
             batch: 256,
             queue: 1024,
+            patience: Some(Duration::from_secs(2)),
         }
     }
 }
 
 /// Opens the database at `path`, creating it or bringing it up to date if need be.
 ///
-/// Blocks for a few milliseconds, longer if there is something to migrate: call it at the start.
+/// Blocks for a few milliseconds, longer if there is something to migrate or to wait for
+/// ([`Options::patience`]): call it at the start.
 /// The file is closed once the last of the returned stores is dropped and the writer has done what
 /// was queued.
 ///
 /// # Errors
-/// [`StoreError::SchemaVersionAhead`] if a newer Miroir wrote the database, otherwise
+/// [`StoreError::InUse`] if another process has the file, [`StoreError::SchemaVersionAhead`] if a
+/// newer Miroir wrote the database, otherwise
 /// [`StoreError::Backend`] with SQLite's reason.
 pub fn open(path: &Path, options: Options) -> Result<Stores, StoreError> {
     let database = Arc::new(Database::open(path, &options)?);

@@ -95,6 +95,12 @@ pub(crate) const ALL: &[Migration] = &[
         script: include_str!("../migrations/014_admin_ui.sql"),
         feature: Some("admin_ui"),
     },
+    Migration {
+        version: 15,
+        name: "topology",
+        script: include_str!("../migrations/015_topology.sql"),
+        feature: None,
+    },
 ];
 
 /// Applies what is missing, all or nothing.

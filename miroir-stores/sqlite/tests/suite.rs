@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use miroir_api::meili::{TaskKind, TaskStatus};
@@ -40,6 +41,7 @@ miroir_test::store_suite!(narrow, async || fixture(Options {
     readers: 1,
     batch: 1,
     queue: 1,
+    ..Options::default()
 }));
 
 proptest! {
@@ -137,7 +139,7 @@ async fn features_bring_their_tables() {
         names.filter(|name| Table::ALL.into_iter().any(|table| table.name() == name)).collect()
     };
     let plain = open(&path);
-    assert_eq!(tables(), ["aliases", "idempotency_cache", "sessions"]);
+    assert_eq!(tables(), ["aliases", "idempotency_cache", "node_facts", "sessions", "topology"]);
     let mapping =
         TenantMapping { api_key_hash: "aa".to_owned(), tenant: "one".to_owned(), group: None };
     let refused = plain.tenants.put(mapping.clone()).await.unwrap_err();
@@ -148,7 +150,10 @@ async fn features_bring_their_tables() {
 
     let on = Options { features: vec!["tenant_map"], ..Options::default() };
     let stores = miroir_store_sqlite::open(&path, on.clone()).unwrap();
-    assert_eq!(tables(), ["aliases", "idempotency_cache", "sessions", "tenant_map"]);
+    assert_eq!(
+        tables(),
+        ["aliases", "idempotency_cache", "node_facts", "sessions", "tenant_map", "topology"]
+    );
     stores.tenants.put(mapping.clone()).await.unwrap();
     drop(stores);
     assert!(open(&path).tenants.list().await.is_err(), "it is off again");
@@ -250,7 +255,8 @@ async fn two_handles_share_one_file() {
     // Both create the schema, at once.
     let opening = [0, 1].map(|_| {
         let path = path.clone();
-        tokio::task::spawn_blocking(move || open(&path))
+        let shared = Options { patience: None, ..Options::default() };
+        tokio::task::spawn_blocking(move || miroir_store_sqlite::open(&path, shared).unwrap())
     });
     let handles: Vec<_> = join_all(opening).await.into_iter().map(Result::unwrap).collect();
     assert!(handles[0].indexes.put(entry("movies"), None).await.unwrap());
@@ -311,6 +317,50 @@ async fn child() {
         }
     });
     join_all(writers).await;
+}
+
+/// A second handle is refused while there is a first one, also after the file was found by another
+/// path; it is told whose the file is.
+#[tokio::test]
+async fn one_process_has_the_file() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("db");
+    let impatient = Options { patience: Some(Duration::ZERO), ..Options::default() };
+    let first = open(&path);
+    let other = directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &other).unwrap();
+    for path in [&path, &other] {
+        let refused = miroir_store_sqlite::open(path, impatient.clone()).unwrap_err();
+        assert!(matches!(refused, StoreError::InUse { .. }), "{refused}");
+        let process = format!("process {}", std::process::id());
+        assert!(refused.to_string().contains(&process), "{refused}");
+    }
+    // One that is shared on purpose takes no part in this.
+    drop(miroir_store_sqlite::open(&path, Options { patience: None, ..impatient }).unwrap());
+    // Waited for: the writer may have to write what is left.
+    drop(first);
+    drop(open(&path));
+}
+
+/// A process that was killed leaves the file at once to the next one.
+#[tokio::test]
+async fn a_killed_process_has_the_file_no_more() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("db");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture"])
+        .env("MIROIR_TEST_STORE", &path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while !lines.next().expect("the child ended").unwrap().starts_with("acknowledged") {}
+    let impatient = Options { patience: Some(Duration::ZERO), ..Options::default() };
+    let refused = miroir_store_sqlite::open(&path, impatient.clone()).unwrap_err();
+    assert!(refused.to_string().contains(&format!("process {}", child.id())), "{refused}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    miroir_store_sqlite::open(&path, impatient).unwrap();
 }
 
 #[tokio::test]

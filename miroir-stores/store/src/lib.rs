@@ -31,6 +31,7 @@ use miroir_core::keys::request::Change;
 
 pub use cache::CachedTasks;
 pub use fence::Fence;
+pub use records::StoreId;
 pub use registry::TaskRegistryOptions;
 pub use task_state::{TaskProtocol, TaskState};
 pub use types::{
@@ -48,6 +49,16 @@ pub enum StoreError {
     /// Another pod leads by now, so this one must not change anything. Nothing was changed.
     #[error("this pod does not lead any more")]
     Deposed,
+    /// Another process has the store to itself.
+    #[error(
+        "the store is in use by {holder}, and two processes over one file would overwrite each \
+         other's changes. Stop that process, or give this one a file of its own; several pods share \
+         a Redis"
+    )]
+    InUse {
+        /// Which process that is, as far as it says.
+        holder: String,
+    },
     /// The tables of a feature that is off are not there.
     #[error("the store has no tables for `{0}`: switch the feature on and start Miroir again")]
     FeatureOff(&'static str),
@@ -311,6 +322,8 @@ pub struct Stores {
     pub pods: Arc<dyn Pods>,
     /// What changes carry with them, where a backend checks it.
     pub fence: Arc<Fence>,
+    /// What the store is called.
+    pub identity: Arc<dyn records::Identity>,
     /// Token buckets of rate limits.
     pub buckets: Arc<dyn records::Buckets>,
     /// Names that stand for indexes.
@@ -343,6 +356,7 @@ macro_rules! stores {
         let typed: ::std::sync::Arc<$crate::records::Typed> = $typed;
         $crate::Stores {
             $($field: $store,)+
+            identity: typed.clone(),
             aliases: typed.clone(),
             sessions: typed.clone(),
             idempotency: typed.clone(),

@@ -13,6 +13,7 @@
 //! own; [`listing::agrees_with_the_model`] takes a [`Tape`] that `proptest` can shrink.
 
 pub mod features;
+pub mod identity;
 pub mod indexes;
 pub mod jobs;
 pub mod keys;
@@ -103,6 +104,7 @@ macro_rules! store_suite {
                 keys: round_trip, one_of_a_uid_wins, the_first_keys_are_made_once,
                     no_change_is_lost;
                 features: what_is_set_stays;
+                identity: a_store_is_named_once;
                 rules: round_trip;
                 webhooks: round_trip, the_most_is_the_most;
                 leases: one_holds_it, one_of_many_claimants_wins, fences_never_go_back,

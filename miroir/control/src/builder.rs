@@ -316,9 +316,11 @@ impl Builder {
         let pool = Pool::new(factory, &topology)?;
         let stores = self.stores.unwrap_or_else(memory::open);
         let timeout = self.options.scatter.node_timeout;
+        let store_id = stores.identity.store_id().await?;
         let state = ClusterState::new(
             topology,
             stores,
+            store_id,
             pool.clone(),
             Arc::clone(&self.scores),
             self.options,

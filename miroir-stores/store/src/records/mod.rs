@@ -10,6 +10,7 @@ mod aliases;
 mod canaries;
 mod cursors;
 mod idempotency;
+mod identity;
 mod overflow;
 mod rollovers;
 mod search_ui;
@@ -33,6 +34,7 @@ pub use aliases::{Alias, AliasTarget, Aliases, Flip};
 pub use canaries::{Canaries, Canary, CanaryRun};
 pub use cursors::Cursors;
 pub use idempotency::{Began, Idempotency, Kept, KeptAnswer};
+pub use identity::{Identity, StoreId};
 pub use overflow::{Overflow, Overflowed};
 pub use rollovers::{Rollover, Rollovers};
 pub use search_ui::{ScopedKey, SearchUi};
@@ -67,11 +69,15 @@ pub enum Table {
     AdminSessions,
     /// Failed logins by address.
     AdminLoginBackoff,
+    /// What the store is called, and which nodes it is about: one record.
+    Topology,
+    /// What is known of each node.
+    NodeFacts,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Aliases,
         Self::Sessions,
         Self::Idempotency,
@@ -84,6 +90,8 @@ impl Table {
         Self::SearchUiScopedKeyObserved,
         Self::AdminSessions,
         Self::AdminLoginBackoff,
+        Self::Topology,
+        Self::NodeFacts,
     ];
 
     /// Its name in a backend.
@@ -102,6 +110,8 @@ impl Table {
             Self::SearchUiScopedKeyObserved => "search_ui_scoped_key_observed",
             Self::AdminSessions => "admin_sessions",
             Self::AdminLoginBackoff => "admin_login_backoff",
+            Self::Topology => "topology",
+            Self::NodeFacts => "node_facts",
         }
     }
 
@@ -109,7 +119,11 @@ impl Table {
     #[must_use]
     pub const fn feature(self) -> Option<&'static str> {
         match self {
-            Self::Aliases | Self::Sessions | Self::Idempotency => None,
+            Self::Aliases
+            | Self::Sessions
+            | Self::Idempotency
+            | Self::Topology
+            | Self::NodeFacts => None,
             Self::Canaries => Some("canaries"),
             Self::CdcCursors => Some("cdc"),
             Self::TenantMap => Some("tenant_map"),
@@ -122,7 +136,8 @@ impl Table {
     }
 
     /// Whether only the pod that leads may change it, so that changes carry its fence. The others
-    /// are written where the request is, and a late write to them does no harm.
+    /// are written where the request is, and a late write to them does no harm: what is in them is
+    /// the caller's own, or is compared with what was there.
     #[must_use]
     pub const fn is_the_leaders(self) -> bool {
         matches!(
@@ -134,6 +149,7 @@ impl Table {
                 | Self::RolloverPolicies
                 | Self::SearchUiConfig
                 | Self::SearchUiScopedKey
+                | Self::NodeFacts
         )
     }
 }

@@ -41,7 +41,7 @@ use std::sync::Arc;
 
 use miroir_core::topology::Topology;
 use miroir_store::watched::{Outbox, Watched};
-use miroir_store::{StoreError, Stores};
+use miroir_store::{StoreError, StoreId, Stores};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -114,6 +114,8 @@ pub struct ClusterState {
     pub followers: Followers,
     /// Everything durable.
     pub stores: Stores,
+    /// What the store is called: part of what Miroir leaves on nodes, so that it is known again.
+    pub store_id: StoreId,
     /// Finished tasks that webhooks are yet to be told of.
     pub outbox: Arc<Outbox>,
     /// How the cluster is run; fixed for the life of the process.
@@ -138,6 +140,7 @@ impl ClusterState {
     pub fn new(
         topology: Topology,
         stores: Stores,
+        store_id: StoreId,
         pool: Pool,
         scores: Arc<Scores>,
         options: ClusterOptions,
@@ -148,6 +151,7 @@ impl ClusterState {
         let stores = Stores { tasks, ..stores };
         let leadership = Arc::new(match pod {
             Some(name) => {
+                stores.fence.name(&name.process);
                 stores.fence.close();
                 Leadership::shared(name, Arc::clone(&stores.pods))
             }
@@ -203,6 +207,7 @@ impl ClusterState {
             keyring: Arc::new(keyring),
             followers: Followers::default(),
             stores,
+            store_id,
             outbox,
             options,
             signals,
