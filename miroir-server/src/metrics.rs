@@ -80,7 +80,7 @@ const WORKERS: &[&str] = &["settings_drift_check", "task_pruner"];
 #[rustfmt::skip]
 const NODE_ERRORS: LabelSpec = ("error_type", &[
     "connect", "reset", "body", "timeout", "overloaded", "refused_key", "server_error",
-    "breaker_open",
+    "breaker_open", "expired",
 ]);
 
 const fn family(

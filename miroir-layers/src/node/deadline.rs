@@ -13,7 +13,9 @@
 //! Reads `NodeCall::deadline`.
 //!
 //! # Errors
-//! `NodeFailed(NodeFailure::Timeout)`, the node's fault: another replica may answer in time.
+//! `NodeFailed(NodeFailure::Timeout)`, the node's fault: another replica may answer in time. A call
+//! that is not made because its time is over fails as `NodeFailure::Expired`: it did not happen, and
+//! says nothing about the node.
 //!
 //! # Metrics
 //! None of its own; timeouts show in `miroir_node_errors_total{error_type="timeout"}`.
@@ -85,12 +87,12 @@ impl Middleware<Request> for DeadlineLayer {
         let Some(left) = own.or(self.options.fallback) else {
             return next.pass(request);
         };
-        let timeout = Error::node(&self.node, NodeFailure::Timeout);
         if left.is_zero() {
-            return Reply::refused(timeout);
+            return Reply::refused(Error::node(&self.node, NodeFailure::Expired));
         }
-        let next = next.take();
+        let (node, next) = (self.node.clone(), next.take());
         Reply::boxed(async move {
+            let timeout = Error::node(&node, NodeFailure::Timeout);
             tokio::time::timeout(left, next.run(request)).await.unwrap_or(Err(timeout))
         })
     }

@@ -13,10 +13,11 @@
 //! Inside of `deadline`, which bounds the wait, and of `breaker`: nobody queues for a dead node.
 //!
 //! # Context
-//! Reads `NodeCall::class` and `probe`. Calls without a `NodeCall` are interactive.
+//! Reads `NodeCall::class`, `deadline` and `probe`. Calls without a `NodeCall` are interactive.
 //!
 //! # Errors
-//! Adds none. Places are taken inside of the future, never in `poll_ready`: a service that is
+//! `NodeFailed(NodeFailure::Expired)` for a call whose deadline passes while it waits for a place: it
+//! was not sent. Places are taken inside of the future, never in `poll_ready`: a service that is
 //! dropped uncalled holds none.
 //!
 //! # Metrics
@@ -39,10 +40,11 @@ use std::sync::Arc;
 use miroir_api::NodeId;
 use miroir_core::options::{Capability, Faults, Validate};
 use miroir_pipeline::context::Class;
+use miroir_pipeline::deadline::Deadline;
 use miroir_pipeline::node::Request;
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
-use miroir_pipeline::{Error, Placed, StageService};
+use miroir_pipeline::{Error, NodeFailure, Placed, StageService};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -96,14 +98,19 @@ impl Lane {
 
 #[derive(Debug)]
 struct Lanes {
+    id: NodeId,
     node: Arc<str>,
     interactive: Lane,
     background: Lane,
 }
 
 impl Lanes {
-    /// Waits for a place. First come, first served within a lane.
-    async fn place(&self, class: Class) -> Result<OwnedSemaphorePermit, Error> {
+    /// Waits for a place, but not past the deadline. First come, first served within a lane.
+    async fn place(
+        &self,
+        class: Class,
+        deadline: Option<Deadline>,
+    ) -> Result<OwnedSemaphorePermit, Error> {
         let lane = match class {
             Class::Interactive => &self.interactive,
             Class::Background => &self.background,
@@ -117,8 +124,18 @@ impl Lanes {
         )
         .increment(1);
         let _waiting = Waiting::begin();
+        let place = Arc::clone(&lane.places).acquire_owned();
+        let place = match deadline {
+            // Ends no later than the `deadline` around it, so that what was not sent is told from
+            // what was not answered.
+            Some(deadline) => deadline
+                .run(place)
+                .await
+                .map_err(|_| Error::node(&self.id, NodeFailure::Expired))?,
+            None => place.await,
+        };
         // Fails only for a closed semaphore; nobody closes it.
-        Arc::clone(&lane.places).acquire_owned().await.map_err(Error::internal)
+        place.map_err(Error::internal)
     }
 }
 
@@ -149,6 +166,7 @@ impl LimitLayer {
     /// Limits calls to this node.
     pub fn new(node: &NodeId, options: LimitOptions) -> Self {
         let lanes = Lanes {
+            id: node.clone(),
             node: node.as_str().into(),
             interactive: Lane::new("interactive", options.interactive),
             background: Lane::new("background", options.background),
@@ -175,9 +193,10 @@ impl Middleware<Request> for LimitLayer {
             return next.pass(request);
         }
         let class = call.map_or(Class::Interactive, |call| call.class);
+        let deadline = call.map(|call| call.deadline);
         let (lanes, next) = (Arc::clone(&self.lanes), next.take());
         Reply::boxed(async move {
-            let _place = lanes.place(class).await?;
+            let _place = lanes.place(class, deadline).await?;
             next.run(request).await
         })
     }

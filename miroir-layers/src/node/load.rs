@@ -40,7 +40,7 @@ use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Placed, StageService};
 use tokio::time::Instant;
 
-use super::{BreakerLayer, call_of, failure};
+use super::{BreakerLayer, call_of, failure, verdict};
 
 /// See the [module's documentation](self).
 #[derive(Clone, Debug)]
@@ -97,6 +97,8 @@ impl Middleware<Request> for LoadLayer {
             let took = now - sample.started;
             sample.ended = true;
             match failure(&answer) {
+                // It was never sent: nothing was learnt about the node.
+                _ if verdict(&answer).is_none() => {}
                 Some(_) => score.failed(took, now),
                 None => score.answered(took, now),
             }

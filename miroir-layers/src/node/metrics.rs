@@ -1,8 +1,8 @@
 //! Counts and times every call to a node.
 //!
 //! Timed here, outside of the breaker and of the queue, a call takes as long as it makes its caller
-//! wait. Calls that the breaker refuses take no time and would make a dead node look fast: they are
-//! counted as errors and not timed.
+//! wait. Calls that are not sent, as those that the breaker refuses, would make a dead node look fast:
+//! they are counted as errors and not timed.
 //!
 //! # Stage
 //! Node, all calls. Nothing is changed.
@@ -83,8 +83,10 @@ impl MetricsLayer {
             )
             .increment(1);
         }
-        let refused = |error: &Error| error.node_failure() == Some(NodeFailure::BreakerOpen);
-        if !answer.as_ref().is_err_and(refused) {
+        let unsent = |error: &Error| {
+            error.node_failure().is_some_and(|failure: NodeFailure| !failure.blames_node())
+        };
+        if !answer.as_ref().is_err_and(unsent) {
             ::metrics::histogram!(
                 "miroir_node_request_duration_seconds",
                 "node_id" => Arc::clone(node), "operation" => operation

@@ -32,14 +32,16 @@ fn call_of(request: &Request) -> Option<NodeCall> {
 fn failure(answer: &Result<Response, Error>) -> Option<&'static str> {
     match answer {
         Err(error) => Some(error.label()),
-        Ok(response) => NodeFailure::of_status(response.status()).map(NodeFailure::label),
+        Ok(response) => NodeFailure::of_answer(response).map(NodeFailure::label),
     }
 }
 
-/// Whether the node is ill: it could not be asked, or said so itself. `None`: nothing was learnt.
+/// Whether the node is well: `Some(false)` where it could not be asked, or said so itself. `None`:
+/// nothing was learnt, as from a call that was never sent.
 fn verdict(answer: &Result<Response, Error>) -> Option<bool> {
     match answer {
         Ok(response) => Some(!response.status().is_server_error()),
+        Err(error) if error.node_failure().is_some_and(|failure| !failure.blames_node()) => None,
         Err(error) if matches!(error.fault(), Fault::Node(_)) => Some(false),
         Err(_) => None,
     }

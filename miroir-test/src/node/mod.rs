@@ -247,6 +247,9 @@ impl FakeNode {
     async fn run(self, request: Request) -> Result<Response, Error> {
         let call = request.extensions().get::<NodeCall>().copied();
         let deadline = call.map(|call| call.deadline);
+        if deadline.is_some_and(|deadline| deadline.remaining().is_zero()) {
+            return Err(Error::node(&self.id, NodeFailure::Expired));
+        }
         // What it is only asked to comment on has no effect where it is asked.
         let reads = call.is_some_and(|c| c.effect == Effect::Read && c.operation != "replay");
         let (parts, body) = request.into_parts();

@@ -5,6 +5,7 @@ mod contract;
 mod failures;
 mod id_case;
 mod keys;
+mod lane;
 mod rules;
 mod simulation;
 mod stores;

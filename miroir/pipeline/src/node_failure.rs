@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Response, StatusCode};
 
 /// Why a node did not do what it was asked. Exhaustive on purpose: whoever decides by it has to say
 /// what a new failure means.
@@ -32,6 +33,8 @@ pub enum NodeFailure {
     UnknownNode,
     /// The node's breaker is open: it was not asked.
     BreakerOpen,
+    /// The time of the call was over before it was sent.
+    Expired,
     /// The call was made to fail instead of being sent, for a test.
     Injected,
     /// The request could not be written, or must not be repeated: nothing was asked.
@@ -46,7 +49,7 @@ pub enum NodeFailure {
 
 impl NodeFailure {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Connect,
         Self::Reset,
         Self::Connection,
@@ -59,6 +62,7 @@ impl NodeFailure {
         Self::Garbage,
         Self::UnknownNode,
         Self::BreakerOpen,
+        Self::Expired,
         Self::Injected,
         Self::NotSent,
         Self::LostDisk,
@@ -83,6 +87,22 @@ impl NodeFailure {
         }
     }
 
+    /// The failure that a node's answer is; as [`NodeFailure::of_status`], but a `429` or `503` that is
+    /// no error in Meilisearch's shape is a proxy's, which may have passed the request on before.
+    #[must_use]
+    pub fn of_answer(answer: &Response<Bytes>) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        struct Shape {
+            #[serde(rename = "code")]
+            _code: String,
+        }
+        let shaped = || serde_json::from_slice::<Shape>(answer.body()).is_ok();
+        match Self::of_status(answer.status()) {
+            Some(Self::Overloaded) if !shaped() => Some(Self::ServerError),
+            failure => failure,
+        }
+    }
+
     /// Whether the node may have taken the call. `false` is certain: the call was not sent, or the
     /// node turned it away unread, so that a write has not happened.
     #[must_use]
@@ -93,6 +113,7 @@ impl NodeFailure {
             | Self::RefusedKey
             | Self::UnknownNode
             | Self::BreakerOpen
+            | Self::Expired
             | Self::Injected
             | Self::NotSent
             | Self::NoPeer => false,
@@ -106,6 +127,13 @@ impl NodeFailure {
             | Self::LostDisk
             | Self::RepairRefused => true,
         }
+    }
+
+    /// Whether the failure says that the node is not well. `false`: the node was never asked, which
+    /// counts against neither its breaker nor its score.
+    #[must_use]
+    pub fn blames_node(self) -> bool {
+        !matches!(self, Self::BreakerOpen | Self::Expired | Self::NotSent | Self::UnknownNode)
     }
 
     /// Its name in metrics, logs, error messages and the admin API.
@@ -124,6 +152,7 @@ impl NodeFailure {
             Self::Garbage => "garbage",
             Self::UnknownNode => "unknown",
             Self::BreakerOpen => "breaker_open",
+            Self::Expired => "expired",
             Self::Injected => "injected",
             Self::NotSent => "not_sent",
             Self::LostDisk => "lost_disk",
@@ -144,10 +173,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_meilisearchs_own_503_says_that_nothing_was_taken() {
+        let answer = |body: &'static str| {
+            let answer = Response::builder().status(503).body(Bytes::from_static(body.as_bytes()));
+            NodeFailure::of_answer(&answer.unwrap())
+        };
+        let own = r#"{"message":"…","code":"too_many_search_requests","type":"system"}"#;
+        assert_eq!(answer(own), Some(NodeFailure::Overloaded));
+        for proxy in ["", "{}", "upstream connect error or disconnect/reset before headers"] {
+            assert!(answer(proxy).unwrap().was_sent(), "{proxy}");
+        }
+    }
+
+    #[test]
     fn failures_keep_the_names_that_dashboards_know() {
         let labels = NodeFailure::ALL.map(NodeFailure::label).join(" ");
         let known = "connect reset connection body too_large timeout overloaded refused_key \
-                     server_error garbage unknown breaker_open injected not_sent lost_disk no_peer \
+                     server_error garbage unknown breaker_open expired injected not_sent lost_disk no_peer \
                      repair_refused";
         assert_eq!(labels, known);
     }

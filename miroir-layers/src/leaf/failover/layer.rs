@@ -69,7 +69,8 @@ impl Middleware<Request> for FailoverLayer {
 
 impl Shared {
     fn can_help(&self, error: &Error) -> bool {
-        let timeout = error.node_failure() == Some(NodeFailure::Timeout);
+        let timeout =
+            matches!(error.node_failure(), Some(NodeFailure::Timeout | NodeFailure::Expired));
         error.retry() == Retry::OtherReplica && (self.retry_timeouts || !timeout)
     }
 

@@ -48,7 +48,7 @@ fn bare() -> Request {
 }
 
 fn answer(status: u16) -> Response {
-    HttpResponse::builder().status(status).body(Bytes::new()).unwrap()
+    HttpResponse::builder().status(status).body(Bytes::from_static(b"{\"code\":\"any\"}")).unwrap()
 }
 
 async fn wait(millis: u64) {
@@ -113,7 +113,7 @@ async fn a_call_ends_at_its_deadline() {
 async fn a_call_whose_time_is_over_is_not_made() {
     let (mut service, mut inner) = layered(DeadlineLayer::new(&node(), DeadlineOptions::default()));
     let late = request(Class::Interactive, false, Duration::ZERO);
-    assert_eq!(label(service.call(late).await), "timeout");
+    assert_eq!(label(service.call(late).await), "expired");
     inner.assert_idle().await;
 }
 
@@ -150,7 +150,8 @@ async fn the_wait_in_the_queue_is_bounded_too() {
     let mut service = Spawned::new(service);
     let first = service.spawn_call(request(Class::Interactive, false, TIMEOUT * 3));
     let exchange = inner.next_request().await;
-    assert_eq!(label(service.call(interactive()).await), "timeout");
+    // It was never sent, and is told from one that was.
+    assert_eq!(label(service.call(interactive()).await), "expired");
     inner.assert_idle().await;
     exchange.respond(answer(200));
     assert!(first.await.is_ok());
@@ -356,6 +357,23 @@ async fn answers_and_abandoned_calls_leave_the_breaker_closed() {
         exchange.cancelled().await;
     }
     assert!(!guarded.is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_sent_counts_against_no_node() {
+    let mut guarded = Guarded::new();
+    let (scores, mut service, mut inner) = load();
+    for _ in 0..5 {
+        let expired = || Error::node(&node(), NodeFailure::Expired);
+        guarded.call(interactive(), Err(expired())).await;
+        let call = service.spawn_call(interactive());
+        wait(30).await;
+        inner.next_request().await.fail(expired());
+        assert_eq!(label(call.await), "expired");
+    }
+    assert!(!guarded.is_open());
+    let figures = scores.node(&node()).figures(Instant::now());
+    assert!(figures.error_rate == 0.0 && figures.latency.is_none(), "{figures:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -138,7 +138,7 @@ impl Call {
         if status.is_success() {
             return Ok(response.into_body());
         }
-        match NodeFailure::of_status(status) {
+        match NodeFailure::of_answer(&response) {
             Some(failure) => Err(Error::node(node, failure)),
             None if status.is_client_error() => Err(Error::verbatim(status, response.into_body())),
             None => Err(Error::node(node, NodeFailure::ServerError)),

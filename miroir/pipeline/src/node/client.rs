@@ -173,9 +173,19 @@ impl Service<Request> for Client {
             // They are for layers; what is sent has none, and is copied for less.
             let extensions = std::mem::take(request.extensions_mut());
             let deadline = extensions.get::<NodeCall>().map(|call| call.deadline);
+            let open = async { this.open.acquire().await.map_err(Error::internal) };
+            let _open = match deadline {
+                Some(deadline) if deadline.remaining().is_zero() => {
+                    return Err(Error::node(&this.node, NodeFailure::Expired));
+                }
+                Some(deadline) => deadline
+                    .run(open)
+                    .await
+                    .map_err(|_| Error::node(&this.node, NodeFailure::Expired))??,
+                None => open.await?,
+            };
             this.connections.requests.fetch_add(1, Ordering::Relaxed);
             let exchange = async {
-                let _open = this.open.acquire().await.map_err(Error::internal)?;
                 let failed = |error| Error::node(&this.node, failure(&error));
                 let mut response = this.hyper.request(request.clone()).await.map_err(failed)?;
                 // What a node says on a connection on which it saw no request for five seconds,

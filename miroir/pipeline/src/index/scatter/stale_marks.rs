@@ -136,6 +136,7 @@ mod tests {
             F::RefusedKey,
             F::UnknownNode,
             F::BreakerOpen,
+            F::Expired,
             F::Injected,
             F::NotSent,
             F::NoPeer,

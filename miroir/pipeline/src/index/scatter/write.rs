@@ -103,6 +103,11 @@ async fn send_batch(
             sent.push(Err(error));
             break;
         }
+        // What is not sent in time is not sent at all: nobody waits for it any more.
+        if cx.deadline.remaining().is_zero() {
+            sent.push(Err(Error::node(&batch.node, NodeFailure::Expired)));
+            break;
+        }
         let mut call = call.clone();
         if call.path.contains("/documents") {
             call.path.push(if call.path.contains('?') { '&' } else { '?' });
@@ -180,6 +185,22 @@ fn judge(
     )
 }
 
+/// Whether a node refuses the request, and not only that it takes it: one whose disk is full says
+/// nothing about what others make of it.
+fn judges(error: &Error) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        code: String,
+    }
+    let ErrorKind::Verbatim { body, .. } = error.kind() else { return false };
+    !serde_json::from_slice::<Refusal>(body).is_ok_and(|refusal| {
+        matches!(
+            refusal.code.as_str(),
+            "no_space_left_on_device" | "too_many_open_files" | "io_error"
+        )
+    })
+}
+
 /// Stores the task, sends the batches in the index's order, counts the quorum and remembers who
 /// missed it. Runs to its end even if the caller goes away.
 ///
@@ -210,6 +231,19 @@ async fn run_write(
     cx: Context,
 ) -> Result<AcceptedWrite, Error> {
     task.idempotency = cx.task_key();
+    let exclusive = plan.exclusive.take();
+    // Exclusive work came first if there was any, and it may have taken the index away.
+    let shared_gate = match &exclusive {
+        Some(_) => None,
+        None => Some(cx.deadline.run(state.sequencer.enter(&plan.index.physical)).await?),
+    };
+    if shared_gate.is_some() && !state.catalog.is_listed(&plan.index) {
+        return Err(Error::index_not_found(plan.index.name.as_str()));
+    }
+    // The client was told that its time is over: from here on it would be carried out.
+    if cx.deadline.remaining().is_zero() {
+        return Err(Error::deadline());
+    }
     let reachable: Vec<NodeId> = plan
         .batches
         .iter()
@@ -239,21 +273,12 @@ async fn run_write(
             })
         })
         .collect();
-    let exclusive = plan.exclusive.take();
-    // Exclusive work came first if there was any, and it may have taken the index away.
-    let shared_gate = match &exclusive {
-        Some(_) => None,
-        None => Some(state.sequencer.enter(&plan.index.physical).await),
-    };
-    if shared_gate.is_some() && !state.catalog.is_listed(&plan.index) {
-        return Err(Error::index_not_found(plan.index.name.as_str()));
-    }
     let mut first = None;
     if plan.preflight {
         for batch in plan.batches.iter().filter(|batch| reachable.contains(&batch.node)) {
             let sent = send_batch(leaves.clone(), &plan, &state, batch, "preflight", &cx).await;
             match sent.iter().find_map(|r| r.as_ref().err()) {
-                Some(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
+                Some(error) if judges(error) => {
                     return Err(node_errors::scrub(error.clone(), &plan.index, false));
                 }
                 // This node does not count; let another one judge.
@@ -413,10 +438,19 @@ async fn settle(
                 .flatten()
                 .filter_map(|r| r.as_ref().err())
                 .find(|e| matches!(e.kind(), ErrorKind::Verbatim { .. }));
+            let expired = || {
+                answers
+                    .values()
+                    .flatten()
+                    .filter_map(|r| r.as_ref().err())
+                    .any(|error| error.node_failure() == Some(NodeFailure::Expired))
+            };
+            let rejected = nodes().all(|node| outcome_of(node) == WriteOutcome::Rejected);
             let error = match refused {
                 Some(error) if !answers.keys().any(acked) => {
                     node_errors::scrub(error.clone(), &plan.index, false)
                 }
+                None if rejected && expired() => Error::deadline(),
                 _ => no_quorum,
             };
             let may_have = nodes().filter(|node| outcome_of(node) != WriteOutcome::Rejected);
