@@ -7,6 +7,7 @@
 mod cache;
 pub mod clock;
 mod fence;
+mod index_entry;
 pub mod memory;
 pub mod migrations;
 pub mod records;
@@ -31,12 +32,13 @@ use miroir_core::keys::request::Change;
 
 pub use cache::CachedTasks;
 pub use fence::Fence;
+pub use index_entry::{IndexChange, IndexEntry};
 pub use records::StoreId;
 pub use registry::TaskRegistryOptions;
 pub use task_state::{TaskProtocol, TaskState};
 pub use types::{
-    Claim, IndexChange, IndexEntry, Job, Lease, NewJob, NewTask, NodeTask, PodReport, Roster,
-    TaskPage, TaskQuery, TaskRecord, Webhook,
+    Claim, Job, Lease, NewJob, NewTask, NodeTask, PodReport, Roster, TaskPage, TaskQuery,
+    TaskRecord, Webhook,
 };
 
 /// The store did not do what it was asked.

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
-use miroir_api::{IndexUid, NodeId, ShardId, TaskUid};
+use miroir_api::{NodeId, ShardId, TaskUid};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::index_entry::IndexEntry;
 use crate::task_state::{self, TaskProtocol};
-use miroir_core::documents::IdCase;
 
 /// A task on one node that belongs to a task of Miroir.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +61,8 @@ pub struct NewTask {
     pub index: Option<String>,
     /// Name of the index on the nodes.
     pub physical: Option<String>,
+    /// Which of the indexes that had this name on the nodes it is about.
+    pub incarnation: Option<Uuid>,
     /// What the task does, as clients see it in `type`.
     pub kind: TaskKind,
     /// First status: `Enqueued`, or a terminal one for tasks that are decided at once.
@@ -87,6 +89,7 @@ impl NewTask {
         Self {
             index: None,
             physical: None,
+            incarnation: None,
             kind,
             status: TaskStatus::Enqueued,
             details: None,
@@ -96,6 +99,16 @@ impl NewTask {
             nodes: Vec::new(),
             protocol: TaskProtocol::default(),
             idempotency: None,
+        }
+    }
+
+    /// An enqueued task about an index, of which nothing more is known.
+    pub fn about(entry: &IndexEntry, kind: TaskKind, enqueued_at: OffsetDateTime) -> Self {
+        Self {
+            index: Some(entry.name.to_string()),
+            physical: Some(entry.physical.clone()),
+            incarnation: Some(entry.incarnation),
+            ..Self::new(kind, enqueued_at)
         }
     }
 }
@@ -110,6 +123,10 @@ pub struct TaskRecord {
     pub index: Option<String>,
     /// Name of the index on the nodes.
     pub physical: Option<String>,
+    /// Which of the indexes that had this name on the nodes it is about; `None`: the task is of a
+    /// version that did not tell them apart, or about no index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Uuid>,
     /// What the task does, as clients see it in `type`.
     pub kind: TaskKind,
     /// Status over all nodes, as clients see it.
@@ -164,6 +181,7 @@ impl TaskRecord {
             uid,
             index: new.index,
             physical: new.physical,
+            incarnation: new.incarnation,
             kind: new.kind,
             status: new.status,
             details: new.details,
@@ -326,79 +344,6 @@ pub struct TaskPage {
     pub total: u64,
     /// Uid with which the next page begins; `None` on the last page.
     pub next: Option<TaskUid>,
-}
-
-/// One index of the catalogue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct IndexEntry {
-    /// Name by which clients know it, the key of the catalogue.
-    pub name: IndexUid,
-    /// Name on the nodes; a swap or rename leaves it as it is.
-    pub physical: String,
-    /// Number of shards, at least 1; fixed when the index is created.
-    pub shards: u32,
-    /// Primary key; `None` until the first documents or the client name one.
-    pub primary_key: Option<String>,
-    /// `createdAt`, as clients see it.
-    #[serde(with = "time::serde::rfc3339")]
-    pub created_at: OffsetDateTime,
-    /// `updatedAt`, as clients see it.
-    #[serde(with = "time::serde::rfc3339")]
-    pub updated_at: OffsetDateTime,
-    /// Committed settings version, from 0.
-    pub settings_version: u64,
-    /// Settings that nodes have in another form than the client set, as the client set them.
-    pub overlay: Map<String, Value>,
-    /// Why writes are refused, if they are.
-    pub frozen: Option<String>,
-    /// Set while the nodes are told to make the index for the first time and no task stands for
-    /// it. A process that finds it at its start undoes the making.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub making: bool,
-    /// The task whose settings were committed last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub committed_by: Option<TaskUid>,
-    /// Hash of the committed settings as nodes show them, in hexadecimal, once it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settings_hash: Option<String>,
-    /// Case of the letters that ids have had; both where nobody watched. Stored as `letters`.
-    #[serde(rename = "letters", default = "IdCase::any", skip_serializing_if = "IdCase::is_any")]
-    pub id_case: IdCase,
-    /// Grows by one with every change; compared by `put` and `change`.
-    pub version: u64,
-}
-
-impl IndexEntry {
-    /// An index that was just made: no primary key yet, no settings.
-    pub fn new(name: IndexUid, physical: String, shards: u32, created_at: OffsetDateTime) -> Self {
-        Self {
-            name,
-            physical,
-            shards,
-            primary_key: None,
-            created_at,
-            updated_at: created_at,
-            settings_version: 0,
-            overlay: Map::new(),
-            frozen: None,
-            making: false,
-            committed_by: None,
-            settings_hash: None,
-            id_case: IdCase::NONE,
-            version: 0,
-        }
-    }
-}
-
-/// One of several changes of the catalogue that are made together.
-#[derive(Clone, Debug, PartialEq)]
-pub struct IndexChange {
-    /// Name of the entry that changes.
-    pub name: IndexUid,
-    /// Its version now; `None`: there is no entry.
-    pub expected: Option<u64>,
-    /// The entry to write; `None` deletes it, or keeps it absent.
-    pub entry: Option<IndexEntry>,
 }
 
 /// The right of one process to do something alone for a while.

@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use miroir_api::IndexUid;
 use miroir_store::{IndexChange, IndexEntry, Stores};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::tasks::at;
 
@@ -20,6 +21,7 @@ pub async fn round_trip(stores: &Stores) {
     assert_eq!(indexes.list().await.unwrap(), []);
     let full = IndexEntry {
         physical: "b-3".to_owned(),
+        incarnation: Uuid::now_v7(),
         shards: u32::MAX,
         primary_key: Some("id é".to_owned()),
         updated_at: at(77),

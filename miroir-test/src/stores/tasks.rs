@@ -10,6 +10,7 @@ use miroir_store::task_state::{Broadcast, Proposal, UidRanges};
 use miroir_store::{NewTask, NodeTask, Stores, TaskProtocol, TaskRecord, TaskState};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
 
 /// An instant, in milliseconds after some day in 2026.
 pub(super) fn at(milliseconds: i64) -> OffsetDateTime {
@@ -87,6 +88,7 @@ pub async fn round_trip(stores: &Stores) {
             cancelation: Some(TaskUid(u32::MAX)),
         },
         physical: Some("movies-7".to_owned()),
+        incarnation: Some(Uuid::now_v7()),
         ..new_task("movies")
     };
     let mut task = tasks.insert(new.clone()).await.unwrap();

@@ -4,6 +4,7 @@
 mod contract;
 mod failures;
 mod id_case;
+mod incarnations;
 mod keys;
 mod lane;
 mod rules;

@@ -50,11 +50,9 @@ async fn send(
         return Err(Error::shards_unavailable(ShardSet::full(entry.shards)));
     }
     let task = NewTask {
-        index: Some(entry.name.to_string()),
-        physical: Some(entry.physical.clone()),
         details: Some(Map::new()),
         nodes,
-        ..NewTask::new(TaskKind::IndexCompaction, clock::now())
+        ..NewTask::about(entry, TaskKind::IndexCompaction, clock::now())
     };
     let mut record = state.stores.tasks.insert(task).await?;
     let path = format!("/indexes/{}/compact", entry.physical);

@@ -23,6 +23,7 @@ use miroir_pipeline::index::scatter::catalog_sync;
 use miroir_pipeline::index::scatter::stale_marks::WriteOutcome;
 use miroir_pipeline::node::{Call, TaskRef};
 use miroir_store::{IndexEntry, clock};
+use uuid::Uuid;
 
 /// No quorum took a change.
 #[derive(Debug)]
@@ -65,15 +66,16 @@ impl Control {
         }
         let base = node_base_settings(&self.state.options);
         let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &base);
-        self.state.catalog.change(name, |_| Some(IndexEntry::clone(&entry))).await?;
+        if self.state.catalog.insert(IndexEntry::clone(&entry)).await?.is_none() {
+            let text = format!("Index `{name}` already exists.");
+            return Err(Error::api("index_already_exists", text));
+        }
         if let Err(missed) = self.apply_everywhere(&entry, &calls, cx).await {
             catalog_sync::unmake(&self.state, &entry, missed.may_have.iter()).await?;
             return Err(missed.error);
         }
-        let made = |old: Option<&IndexEntry>| {
-            old.map(|entry| IndexEntry { making: false, ..entry.clone() })
-        };
-        let stored = self.state.catalog.change(name, made).await?;
+        let made = |old: &IndexEntry| IndexEntry { making: false, ..old.clone() };
+        let stored = self.state.catalog.change(&entry, made).await?;
         let stored = stored.ok_or_else(|| Error::index_not_found(name.as_str()))?;
         Ok((stored, gate))
     }
@@ -82,6 +84,7 @@ impl Control {
         let now = clock::now();
         IndexEntry {
             primary_key,
+            incarnation: Uuid::now_v7(),
             ..IndexEntry::new(
                 name.clone(),
                 self.free_physical(name),
@@ -93,11 +96,9 @@ impl Control {
 
     /// The name itself, unless another index lives under it on the nodes since a rename or swap.
     fn free_physical(&self, name: &IndexUid) -> String {
-        let taken: Vec<String> =
-            self.state.catalog.all().iter().map(|entry| entry.physical.clone()).collect();
         let mut candidate = name.to_string();
         let mut number = 2;
-        while taken.contains(&candidate) {
+        while self.state.catalog.by_physical(&candidate).is_some() {
             candidate = format!("{name}--{number}");
             number += 1;
         }

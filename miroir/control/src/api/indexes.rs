@@ -120,12 +120,7 @@ impl Control {
     }
 
     fn task(entry: &IndexEntry, kind: TaskKind, details: Value) -> NewTask {
-        NewTask {
-            index: Some(entry.name.to_string()),
-            physical: Some(entry.physical.clone()),
-            details: object(details),
-            ..NewTask::new(kind, clock::now())
-        }
+        NewTask { details: object(details), ..NewTask::about(entry, kind, clock::now()) }
     }
 
     /// A write of an index's own, to every node.
@@ -294,7 +289,7 @@ impl Control {
             let both = [(renamed.clone(), Some(moved.clone())), (uid.clone(), None)];
             self.state.catalog.change_many(|_| both.clone().into()).await?;
         } else {
-            self.state.catalog.change(&uid, |_| Some(moved.clone())).await?;
+            self.state.catalog.change(&entry, |_| moved.clone()).await?;
         }
         drop(gate);
         let physical = vec![entry.physical.clone()];

@@ -320,11 +320,9 @@ impl Control {
         let patch = nodes.as_object().cloned().unwrap_or_default();
         let proposal = Proposal { overlay, submitted: shown(&submitted), patch };
         let task = NewTask {
-            index: Some(entry.name.to_string()),
-            physical: Some(entry.physical.clone()),
             details: Some(shown(&submitted)),
             protocol: TaskState::Settings(Broadcast::Proposed(Box::new(proposal))).into(),
-            ..NewTask::new(TaskKind::SettingsUpdate, clock::now())
+            ..NewTask::about(&entry, TaskKind::SettingsUpdate, clock::now())
         };
         let plan =
             WritePlan { preflight: true, ..self.plan(&entry, &[call], CatchUp::Index, gate) };

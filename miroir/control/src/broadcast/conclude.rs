@@ -55,9 +55,7 @@ pub(crate) async fn freeze(
     if state.options.settings_broadcast.freeze_writes_on_unrepairable {
         state
             .catalog
-            .change(&entry.name, |old| {
-                old.map(|e| IndexEntry { frozen: Some(why.to_owned()), ..e.clone() })
-            })
+            .change(entry, |old| IndexEntry { frozen: Some(why.to_owned()), ..old.clone() })
             .await?;
     }
     record.status = TaskStatus::Failed;
@@ -90,23 +88,25 @@ pub(crate) async fn commit(
     let hash = hashes.values().next().map(|hash| hexadecimal(hash));
     let stored = state
         .catalog
-        .change(&entry.name, |old| {
-            old.map(|old| {
-                let mut new = old.clone();
-                // A process that died between this and the end of the task commits again.
-                if old.committed_by.is_none_or(|last| last < task) {
-                    new.settings_version += 1;
-                    apply_overlay(&mut new, &overlay);
-                    new.committed_by = Some(task);
-                }
-                new.settings_hash.clone_from(&hash);
-                new.frozen = None;
-                new.updated_at = clock::now();
-                new
-            })
+        .change(entry, |old| {
+            let mut new = old.clone();
+            // A process that died between this and the end of the task commits again.
+            if old.committed_by.is_none_or(|last| last < task) {
+                new.settings_version += 1;
+                apply_overlay(&mut new, &overlay);
+                new.committed_by = Some(task);
+            }
+            new.settings_hash.clone_from(&hash);
+            new.frozen = None;
+            new.updated_at = clock::now();
+            new
         })
         .await?;
-    let version = stored.map_or(0, |entry| entry.settings_version);
+    let Some(stored) = stored else {
+        gone(state, record);
+        return Ok(());
+    };
+    let version = stored.settings_version;
     for node in hashes.keys() {
         state.stores.settings_versions.set(&entry.physical, node, version).await?;
     }
@@ -131,6 +131,14 @@ pub(crate) fn refuse(state: &ClusterState, record: &mut TaskRecord, entry: &Inde
         canceled::become_canceled(record);
     }
     end(state, record, &entry.physical);
+}
+
+/// Ends a broadcast whose index was deleted meanwhile, whether or not it was made again.
+pub(crate) fn gone(state: &ClusterState, record: &mut TaskRecord) {
+    let physical = record.physical.clone().unwrap_or_default();
+    record.status = TaskStatus::Failed;
+    record.error = Some(ApiError::new("index_not_found", "The index was deleted meanwhile."));
+    end(state, record, &physical);
 }
 
 pub(crate) fn end(state: &ClusterState, record: &mut TaskRecord, physical: &str) {

@@ -247,21 +247,23 @@ async fn agreed(
     if thaw || adopt {
         state
             .catalog
-            .change(&entry.name, |old| {
-                old.map(|old| {
-                    let mut new = old.clone();
-                    if old.version == entry.version {
-                        new.settings_hash = Some(hash.clone());
-                        new.frozen = None;
-                    }
-                    new
-                })
+            .change(entry, |old| {
+                let mut new = old.clone();
+                if old.version == entry.version {
+                    new.settings_hash = Some(hash.clone());
+                    new.frozen = None;
+                }
+                new
             })
             .await?;
     }
     if entry.settings_hash.as_ref() == Some(hash) {
-        for node in hashes.keys() {
-            let versions = &state.stores.settings_versions;
+        let versions = &state.stores.settings_versions;
+        let known: BTreeMap<NodeId, u64> =
+            versions.list(&entry.physical).await?.into_iter().collect();
+        // Each write is a commit: most passes find nothing new.
+        let behind = hashes.keys().filter(|node| known.get(node) < Some(&entry.settings_version));
+        for node in behind {
             versions.set(&entry.physical, node, entry.settings_version).await?;
         }
     }

@@ -18,7 +18,7 @@ use miroir_api::{NodeId, TaskUid};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::broadcast::conclude::{commit, end, freeze, leave_out, refuse};
+use crate::broadcast::conclude::{commit, end, freeze, gone, leave_out, refuse};
 use crate::broadcast::progress::{phase, proposal};
 use crate::node_tasks::wait_for;
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
@@ -236,10 +236,8 @@ async fn step(
     attempt: u32,
 ) -> Result<Step, Error> {
     let physical = record.physical.clone().unwrap_or_default();
-    let Some(entry) = state.catalog.by_physical(&physical) else {
-        record.status = TaskStatus::Failed;
-        record.error = Some(ApiError::new("index_not_found", "The index was deleted meanwhile."));
-        end(state, record, &physical);
+    let Some(entry) = state.catalog.of_task(record) else {
+        gone(state, record);
         return Ok(Step::Done);
     };
     let took: BTreeMap<NodeId, bool> = record

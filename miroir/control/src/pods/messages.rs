@@ -48,7 +48,7 @@ async fn late(state: &Arc<ClusterState>, task: TaskUid, nodes: &[NodeId]) -> Res
     }
     let Some(record) = state.stores.tasks.get(task).await? else { return Ok(()) };
     let physical = record.physical.clone().unwrap_or_default();
-    let Some(entry) = state.catalog.by_physical(&physical) else {
+    let Some(entry) = state.catalog.of_task(&record) else {
         return Ok(());
     };
     // What its successor found out; of the nodes in question, that nobody knows.

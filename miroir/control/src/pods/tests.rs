@@ -281,9 +281,8 @@ async fn nobody_is_told_of_a_change_that_some_pod_does_not_know() {
     assert_eq!(all[1].state.leadership.leader().as_deref(), Some("http://a"));
 
     let leader = Arc::clone(&all[0].state);
-    let name = IndexUid::new("movies").unwrap();
     let change = tokio::spawn(async move {
-        leader.catalog.change(&name, |_| Some(entry("movies"))).await.unwrap();
+        leader.catalog.insert(entry("movies")).await.unwrap();
         leader.staleness.mark(vec![missed("movies")]).await.unwrap();
     });
     sleep(Duration::from_secs(1)).await;

@@ -23,7 +23,7 @@ use miroir_core::view::{CatchUp, StaleMap, StaleReplica};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::node_errors;
-use miroir_store::{NodeTask, TaskProtocol, TaskRecord, TaskState, clock};
+use miroir_store::{IndexEntry, NodeTask, TaskProtocol, TaskRecord, TaskState, clock};
 
 /// Uids per request.
 const BATCH: usize = 200;
@@ -366,7 +366,7 @@ async fn finish(state: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<()
         let groups = topology.groups().len() as u64;
         let copies = groups * u64::from(topology.replication_factor());
         let error = embedding_errors::one(failed.iter().filter_map(|t| t.error.as_ref()), copies);
-        record.error = Some(match (error, named(state, record)) {
+        record.error = Some(match (error, state.catalog.of_task(record)) {
             (Some(mut error), Some(entry)) => {
                 error.message = node_errors::message(&error.message, &entry, false);
                 if let Some(TaskState::Edition { lines_before }) = record.protocol.state
@@ -407,24 +407,12 @@ fn witnessed(record: &TaskRecord, stale: &StaleMap, row: &StaleReplica) -> bool 
     })
 }
 
-fn named(state: &ClusterState, record: &TaskRecord) -> Option<Arc<miroir_store::IndexEntry>> {
-    let physical = record.physical.as_deref()?;
-    state.catalog.by_physical(physical)
-}
-
 async fn touch(state: &Arc<ClusterState>, record: &TaskRecord) -> Result<(), Error> {
-    let Some(entry) = named(state, record) else { return Ok(()) };
+    let Some(entry) = state.catalog.of_task(record) else { return Ok(()) };
     let at = record.finished_at.unwrap_or_else(clock::now);
-    state
-        .catalog
-        .change(&entry.name, |old| {
-            old.map(|entry| {
-                let mut entry = entry.clone();
-                entry.updated_at = entry.updated_at.max(at);
-                entry
-            })
-        })
-        .await?;
+    let touched =
+        |old: &IndexEntry| IndexEntry { updated_at: old.updated_at.max(at), ..old.clone() };
+    state.catalog.change(&entry, touched).await?;
     Ok(())
 }
 

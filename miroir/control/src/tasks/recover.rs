@@ -91,8 +91,13 @@ pub(crate) fn is_ghost(state: &ClusterState, record: &TaskRecord) -> bool {
 pub(crate) async fn one(state: &Arc<ClusterState>, mut record: TaskRecord) -> Result<(), Error> {
     let tag = tag(record.uid);
     let index = record.physical.clone().unwrap_or_default();
-    let entry = state.catalog.by_physical(&index);
-    let mut entry = entry.filter(|entry| entry.created_at <= record.enqueued_at);
+    let mut entry = state.catalog.of_task(&record);
+    if record.incarnation.is_none() {
+        // Of a version that had nothing else to tell them apart by.
+        entry.take_if(|entry| entry.created_at > record.enqueued_at);
+    }
+    // The name on the nodes may be another index's by now: what the task missed is not its business.
+    let replaced = entry.is_none() && state.catalog.by_physical(&index).is_some();
     // A creation that was being taken back when the process died is taken back now. Nobody can
     // have written to the index: its gate was closed all the time.
     let unmade = record.kind == TaskKind::IndexCreation
@@ -106,7 +111,7 @@ pub(crate) async fn one(state: &Arc<ClusterState>, mut record: TaskRecord) -> Re
             let topology = state.membership.topology();
             catalog_sync::unmake(state, &gone, topology.nodes().map(|node| &node.id)).await?;
         } else {
-            state.catalog.change(&gone.name, |_| None).await?;
+            state.catalog.remove(&gone).await?;
         }
     }
     let proposal = open_proposal(state, &record).await?;
@@ -185,7 +190,7 @@ pub(crate) async fn one(state: &Arc<ClusterState>, mut record: TaskRecord) -> Re
                 (TaskKind::IndexCreation, Some(_)) => {
                     stale_marks::whole(&index, CatchUp::Index, outcomes.keys(), outcome_of)
                 }
-                (TaskKind::IndexDeletion, None) => {
+                (TaskKind::IndexDeletion, None) if !replaced => {
                     stale_marks::whole(&index, CatchUp::Deleted, outcomes.keys(), outcome_of)
                 }
                 _ => Vec::new(),

@@ -1,20 +1,50 @@
-//! The index catalogue: snapshots for readers, compare-and-set for writers.
+//! The index catalogue: what readers see, and compare-and-set for writers.
+//!
+//! A change is made to the index it was decided on, and to no other: an index is deleted and made
+//! again, and names are swapped, while something that was decided before is still under way. So every
+//! change names the *incarnation* it is about, which is compared where the entry is written, and
+//! nothing changes if that index is not there any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use miroir_api::IndexUid;
-use miroir_store::{IndexChange, IndexEntry, Indexes, StoreError};
+use miroir_core::lock::ReadWriteLock;
+use miroir_store::{IndexChange, IndexEntry, Indexes, StoreError, TaskRecord};
+use tokio::sync::Mutex;
 
 use super::leadership::Leadership;
-use super::snapshot::Snapshot;
 
-type Entries = BTreeMap<IndexUid, Arc<IndexEntry>>;
+/// The entries, by the names that clients use and by those that nodes use.
+#[derive(Debug, Default)]
+struct Entries {
+    by_name: BTreeMap<IndexUid, Arc<IndexEntry>>,
+    by_physical: HashMap<String, Arc<IndexEntry>>,
+}
+
+impl Entries {
+    fn remove(&mut self, name: &IndexUid) {
+        let Some(gone) = self.by_name.remove(name) else { return };
+        // Of a swap the other half may have been written already.
+        let listed = self.by_physical.get(&gone.physical);
+        if listed.is_some_and(|listed| listed.name == *name) {
+            self.by_physical.remove(&gone.physical);
+        }
+    }
+
+    fn insert(&mut self, entry: Arc<IndexEntry>) {
+        self.remove(&entry.name);
+        self.by_physical.insert(entry.physical.clone(), Arc::clone(&entry));
+        self.by_name.insert(entry.name.clone(), entry);
+    }
+}
 
 /// Which indexes there are, by the names clients use, and the store behind them.
 #[derive(Debug)]
 pub struct Catalog {
-    entries: Snapshot<Entries>,
+    entries: ReadWriteLock<Entries>,
+    /// Whoever changes the store holds it until the entries say the same.
+    writer: Mutex<()>,
     store: Arc<dyn Indexes>,
     leadership: Arc<Leadership>,
 }
@@ -22,77 +52,143 @@ pub struct Catalog {
 impl Catalog {
     /// The catalogue of a store, none of which was read yet; see [`Catalog::reload`].
     pub fn new(store: Arc<dyn Indexes>, leadership: Arc<Leadership>) -> Self {
-        Self { entries: Snapshot::default(), store, leadership }
+        Self { entries: ReadWriteLock::default(), writer: Mutex::default(), store, leadership }
     }
 
     /// One index, by the name clients use.
     pub fn get(&self, name: &IndexUid) -> Option<Arc<IndexEntry>> {
-        self.entries.peek().get(name).cloned()
+        self.entries.read().by_name.get(name).cloned()
     }
 
     /// The index of a name on the nodes.
     pub fn by_physical(&self, physical: &str) -> Option<Arc<IndexEntry>> {
-        self.entries.peek().values().find(|entry| entry.physical == physical).cloned()
+        self.entries.read().by_physical.get(physical).cloned()
+    }
+
+    /// This very index as it is now, under whatever name; `None` once it was deleted.
+    pub fn current(&self, seen: &IndexEntry) -> Option<Arc<IndexEntry>> {
+        self.by_physical(&seen.physical).filter(|listed| listed.is_incarnation(seen.incarnation))
+    }
+
+    /// The index that a task is about; `None` once it was deleted, or if it is about none. A task
+    /// that was stored without an incarnation is about the index that has its name on the nodes.
+    pub fn of_task(&self, task: &TaskRecord) -> Option<Arc<IndexEntry>> {
+        let listed = self.by_physical(task.physical.as_deref()?)?;
+        task.incarnation.is_none_or(|seen| listed.is_incarnation(seen)).then_some(listed)
     }
 
     /// Whether this very index is still in the catalogue, under whatever name.
     pub fn is_listed(&self, entry: &IndexEntry) -> bool {
-        self.entries.peek().values().any(|listed| {
-            listed.physical == entry.physical && listed.created_at == entry.created_at
-        })
+        self.current(entry).is_some()
     }
 
     /// All indexes, by name.
     pub fn all(&self) -> Vec<Arc<IndexEntry>> {
-        self.entries.peek().values().cloned().collect()
+        self.entries.read().by_name.values().cloned().collect()
     }
 
-    /// Changes one entry by compare-and-set, retrying until it fits. `change` gets the current entry
-    /// and returns the new one; `None` deletes it or keeps it absent.
+    /// Lists a new index, unless its name is taken or another index has its name on the nodes:
+    /// `None` then. One that is listed already stays as it is.
     ///
     /// # Errors
-    /// When the store fails. The snapshot then still shows the old entry.
+    /// When the store fails. Readers then see no new entry.
+    pub async fn insert(&self, entry: IndexEntry) -> Result<Option<Arc<IndexEntry>>, StoreError> {
+        let writer = self.writer.lock().await;
+        loop {
+            if let Some(listed) = self.by_physical(&entry.physical)
+                && !listed.is_incarnation(entry.incarnation)
+            {
+                return Ok(None);
+            }
+            let new = IndexEntry { version: 1, ..entry.clone() };
+            if self.store.put(new.clone(), None).await? {
+                let new = Arc::new(new);
+                self.entries.write().insert(Arc::clone(&new));
+                drop(writer);
+                self.leadership.publish_and_wait().await?;
+                return Ok(Some(new));
+            }
+            let Some(there) = self.store.get(&entry.name).await? else { continue };
+            if !there.is_incarnation(entry.incarnation) {
+                return Ok(None);
+            }
+            // It was written, and the answer was lost.
+            let there = Arc::new(there);
+            self.entries.write().insert(Arc::clone(&there));
+            return Ok(Some(there));
+        }
+    }
+
+    /// Changes an index by compare-and-set, under whatever name it is listed now, retrying until it
+    /// fits. `change` gets the current entry and returns the new one; its names and its incarnation
+    /// stay. Answers the entry as it is then; `None` if the index is gone, and nothing was changed.
+    ///
+    /// # Errors
+    /// When the store fails. Readers then see the old entry.
     pub async fn change(
         &self,
-        name: &IndexUid,
-        mut change: impl FnMut(Option<&IndexEntry>) -> Option<IndexEntry>,
+        seen: &IndexEntry,
+        mut change: impl FnMut(&IndexEntry) -> IndexEntry,
     ) -> Result<Option<Arc<IndexEntry>>, StoreError> {
-        let writer = self.entries.write().await;
+        let writer = self.writer.lock().await;
         loop {
-            let old = self.store.get(name).await?;
-            let expected = old.as_ref().map(|entry| entry.version);
-            let new = change(old.as_ref()).map(|mut entry| {
-                entry.version = expected.unwrap_or(0) + 1;
-                entry
-            });
-            let written = match (&new, expected) {
-                (Some(entry), _) => self.store.put(entry.clone(), expected).await?,
-                (None, Some(version)) => self.store.delete(name, version).await?,
-                (None, None) => true,
+            let Some(old) = self.stored(seen).await? else { return Ok(None) };
+            let new = IndexEntry {
+                name: old.name.clone(),
+                physical: old.physical.clone(),
+                incarnation: old.incarnation,
+                version: old.version,
+                ..change(&old)
             };
-            if !written {
+            if new == old {
+                return Ok(Some(Arc::new(old)));
+            }
+            let new = IndexEntry { version: old.version + 1, ..new };
+            if !self.store.put(new.clone(), Some(old.version)).await? {
                 continue;
             }
-            let matters = matters(old.as_ref(), new.as_ref());
-            let new = new.map(Arc::new);
-            let mut entries = Entries::clone(&writer.current());
-            match &new {
-                Some(entry) => {
-                    entries.insert(name.clone(), Arc::clone(entry));
-                }
-                None => {
-                    entries.remove(name);
-                }
-            }
-            writer.replace(entries);
+            let matters = matters(&old, &new);
+            let new = Arc::new(new);
+            self.entries.write().insert(Arc::clone(&new));
             drop(writer);
             if matters {
                 self.leadership.publish_and_wait().await?;
             } else {
                 self.leadership.publish().await?;
             }
-            return Ok(new);
+            return Ok(Some(new));
         }
+    }
+
+    /// Takes an index out of the catalogue, under whatever name it is listed now. Answers whether it
+    /// was there.
+    ///
+    /// # Errors
+    /// When the store fails. Readers then still see it.
+    pub async fn remove(&self, seen: &IndexEntry) -> Result<bool, StoreError> {
+        let writer = self.writer.lock().await;
+        loop {
+            let Some(old) = self.stored(seen).await? else { return Ok(false) };
+            if self.store.delete(&old.name, old.version).await? {
+                self.entries.write().remove(&old.name);
+                drop(writer);
+                self.leadership.publish_and_wait().await?;
+                return Ok(true);
+            }
+        }
+    }
+
+    /// This very index as the store has it.
+    async fn stored(&self, seen: &IndexEntry) -> Result<Option<IndexEntry>, StoreError> {
+        let is_it = |entry: &IndexEntry| {
+            entry.physical == seen.physical && entry.is_incarnation(seen.incarnation)
+        };
+        let name = self.current(seen).map_or_else(|| seen.name.clone(), |entry| entry.name.clone());
+        if let Some(entry) = self.store.get(&name).await?.filter(is_it) {
+            return Ok(Some(entry));
+        }
+        // Another process may have renamed it, which this one has not read yet.
+        Ok(self.store.list().await?.into_iter().find(is_it))
     }
 
     /// Changes several entries in one step: nobody, and no restart, sees some of the changes without
@@ -100,14 +196,14 @@ impl Catalog {
     /// to delete; it is asked again if somebody else was faster.
     ///
     /// # Errors
-    /// When the store fails. The snapshot then still shows the old entries.
+    /// When the store fails. Readers then see the old entries.
     pub async fn change_many(
         &self,
         mut change: impl FnMut(
             &BTreeMap<IndexUid, IndexEntry>,
         ) -> BTreeMap<IndexUid, Option<IndexEntry>>,
     ) -> Result<(), StoreError> {
-        let writer = self.entries.write().await;
+        let writer = self.writer.lock().await;
         loop {
             let list = self.store.list().await?;
             let old: BTreeMap<IndexUid, IndexEntry> =
@@ -127,14 +223,15 @@ impl Catalog {
             if !self.store.change(changes.clone()).await? {
                 continue;
             }
-            let mut entries = Entries::clone(&writer.current());
-            for IndexChange { name, entry, .. } in changes {
-                match entry {
-                    Some(entry) => entries.insert(name, Arc::new(entry)),
-                    None => entries.remove(&name),
-                };
+            {
+                let mut entries = self.entries.write();
+                for IndexChange { name, entry, .. } in changes {
+                    match entry {
+                        Some(entry) => entries.insert(Arc::new(entry)),
+                        None => entries.remove(&name),
+                    }
+                }
             }
-            writer.replace(entries);
             drop(writer);
             return self.leadership.publish_and_wait().await;
         }
@@ -143,30 +240,34 @@ impl Catalog {
     /// Reads the store anew.
     ///
     /// # Errors
-    /// When the store fails. The snapshot then stays as it was.
+    /// When the store fails. Readers then see what they saw.
     pub async fn reload(&self) -> Result<(), StoreError> {
-        let writer = self.entries.write().await;
-        let list = self.store.list().await?.into_iter();
-        writer.replace(list.map(|entry| (entry.name.clone(), Arc::new(entry))).collect());
+        let _writer = self.writer.lock().await;
+        let mut entries = Entries::default();
+        for entry in self.store.list().await? {
+            entries.insert(Arc::new(entry));
+        }
+        *self.entries.write() = entries;
         Ok(())
     }
 }
 
 /// Whether somebody who does not know of a change reads something else.
-fn matters(old: Option<&IndexEntry>, new: Option<&IndexEntry>) -> bool {
+fn matters(old: &IndexEntry, new: &IndexEntry) -> bool {
     let timeless = |entry: &IndexEntry| IndexEntry {
         updated_at: entry.created_at,
         version: 0,
         settings_hash: None,
         ..entry.clone()
     };
-    old.map(timeless) != new.map(timeless)
+    timeless(old) != timeless(new)
 }
 
 #[cfg(test)]
 mod tests {
     use miroir_store::{Stores, memory};
     use time::OffsetDateTime;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -183,15 +284,43 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_is_in_the_store_and_in_the_snapshot() {
+    async fn a_change_is_in_the_store_and_is_seen() {
         let stores = memory::open();
         let catalog = catalog(&stores);
-        catalog.change(&uid("a"), |old| old.is_none().then(|| entry("a"))).await.unwrap();
+        let made = catalog.insert(entry("a")).await.unwrap().unwrap();
+        let frozen = |old: &IndexEntry| IndexEntry { shards: 5, ..old.clone() };
+        catalog.change(&made, frozen).await.unwrap();
         let stored = stores.indexes.get(&uid("a")).await.unwrap().unwrap();
-        assert_eq!((stored.version, catalog.get(&uid("a")).unwrap().version), (1, 1));
+        assert_eq!((stored.version, catalog.get(&uid("a")).unwrap().version), (2, 2));
         assert!(catalog.is_listed(&stored) && catalog.by_physical("a").is_some());
-        catalog.change(&uid("a"), |_| None).await.unwrap();
+        catalog.change(&made, IndexEntry::clone).await.unwrap();
+        assert_eq!(catalog.get(&uid("a")).unwrap().version, 2, "what stays is not written");
+        assert!(catalog.remove(&made).await.unwrap());
         assert!(catalog.all().is_empty() && stores.indexes.list().await.unwrap().is_empty());
+        assert!(!catalog.is_listed(&stored) && catalog.by_physical("a").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_change_follows_its_index_and_never_meets_another() {
+        let stores = memory::open();
+        let catalog = catalog(&stores);
+        let made = |name: &str| IndexEntry { incarnation: Uuid::now_v7(), ..entry(name) };
+        let a = catalog.insert(made("a")).await.unwrap().unwrap();
+        let b = catalog.insert(made("b")).await.unwrap().unwrap();
+        assert_eq!(catalog.insert(made("a")).await.unwrap(), None);
+        let hidden = IndexEntry { physical: "b".to_owned(), ..made("c") };
+        assert_eq!(catalog.insert(hidden).await.unwrap(), None, "the nodes have one");
+        assert_eq!(catalog.insert(IndexEntry::clone(&a)).await.unwrap(), Some(Arc::clone(&a)));
+        catalog.change_many(swapped).await.unwrap();
+        let freeze = |old: &IndexEntry| IndexEntry { frozen: Some(String::new()), ..old.clone() };
+        assert_eq!(catalog.change(&a, freeze).await.unwrap().unwrap().name, uid("b"));
+        assert_eq!(catalog.get(&uid("a")).unwrap().frozen, None);
+        assert!(catalog.remove(&b).await.unwrap());
+        assert_eq!(catalog.get(&uid("b")).unwrap().incarnation, a.incarnation);
+        let b2 = catalog.insert(IndexEntry { name: uid("a"), ..made("b") }).await.unwrap().unwrap();
+        assert_eq!(catalog.change(&b, freeze).await.unwrap(), None);
+        assert!(!catalog.remove(&b).await.unwrap());
+        assert_eq!(catalog.get(&uid("a")).unwrap(), b2);
     }
 
     #[tokio::test]
@@ -200,11 +329,21 @@ mod tests {
         let catalog = catalog(&stores);
         stores.indexes.put(entry("a"), None).await.unwrap();
         assert!(catalog.get(&uid("a")).is_none(), "not read yet");
-        let seen = |old: Option<&IndexEntry>| old.cloned();
-        assert_eq!(catalog.change(&uid("a"), seen).await.unwrap().unwrap().physical, "a");
-        stores.indexes.put(entry("b"), None).await.unwrap();
+        let seen = catalog.change(&entry("a"), IndexEntry::clone).await.unwrap().unwrap();
+        assert_eq!(seen.physical, "a");
+        let other = IndexEntry { name: uid("c"), ..entry("b") };
+        stores.indexes.put(other, None).await.unwrap();
+        let freeze = |old: &IndexEntry| IndexEntry { frozen: Some(String::new()), ..old.clone() };
+        assert_eq!(catalog.change(&entry("b"), freeze).await.unwrap().unwrap().name, uid("c"));
         catalog.reload().await.unwrap();
         assert_eq!(catalog.all().len(), 2);
+    }
+
+    fn swapped(old: &BTreeMap<IndexUid, IndexEntry>) -> BTreeMap<IndexUid, Option<IndexEntry>> {
+        BTreeMap::from([
+            (uid("a"), old.get(&uid("b")).cloned()),
+            (uid("b"), old.get(&uid("a")).cloned()),
+        ])
     }
 
     #[tokio::test]
@@ -212,15 +351,10 @@ mod tests {
         let stores = memory::open();
         let catalog = catalog(&stores);
         for name in ["a", "b"] {
-            catalog.change(&uid(name), |_| Some(entry(name))).await.unwrap();
+            catalog.insert(entry(name)).await.unwrap();
         }
-        let swap = |old: &BTreeMap<IndexUid, IndexEntry>| {
-            BTreeMap::from([
-                (uid("a"), old.get(&uid("b")).cloned()),
-                (uid("b"), old.get(&uid("a")).cloned()),
-            ])
-        };
-        catalog.change_many(swap).await.unwrap();
+        catalog.change_many(swapped).await.unwrap();
+        assert_eq!(catalog.by_physical("b").unwrap().name, uid("a"));
         assert_eq!(catalog.get(&uid("a")).unwrap().physical, "b");
         assert_eq!(stores.indexes.get(&uid("b")).await.unwrap().unwrap().physical, "a");
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
-use time::OffsetDateTime;
+use uuid::Uuid;
 
 use miroir_core::documents::Embedder;
 use miroir_core::lock::Lock;
@@ -200,9 +200,9 @@ pub fn is_displayed(list: Option<&Value>, field: &str) -> bool {
     })
 }
 
-/// Which settings these are. An index made again under its old name starts at version 0 again, so
-/// the version alone does not say.
-type Version = (OffsetDateTime, u64);
+/// Which settings these are: of which incarnation of an index, and which version. An index made again
+/// under its old name starts at version 0 again.
+type Version = (Uuid, u64);
 
 /// The settings of indexes, asked of nodes and kept by version.
 #[derive(Debug)]
@@ -237,7 +237,7 @@ impl SettingsCache {
     /// When no node can say.
     pub async fn get(&self, index: &IndexEntry, cx: &Context) -> Result<Arc<IndexSettings>, Error> {
         let busy = self.broadcasts.is_in_flight(&index.physical);
-        let wanted = (index.created_at, index.settings_version);
+        let wanted = (index.incarnation, index.settings_version);
         {
             let known = self.known.lock();
             if let Some((version, settings)) = known.get(&index.physical) {

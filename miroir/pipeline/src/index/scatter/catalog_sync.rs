@@ -16,6 +16,10 @@ use miroir_core::view::CatchUp;
 use miroir_store::{IndexEntry, StoreError, Stores};
 
 /// Lists or unlists an index whose task was just stored.
+///
+/// # Errors
+/// When the store fails, or when the catalogue is not what it was when the task was planned: the name
+/// of a new index is taken, or the index to delete is gone.
 pub(super) async fn follow(
     state: &ClusterState,
     entry: &IndexEntry,
@@ -23,10 +27,15 @@ pub(super) async fn follow(
 ) -> Result<(), Error> {
     match kind {
         TaskKind::IndexCreation => {
-            state.catalog.change(&entry.name, |_| Some(entry.clone())).await?;
+            if state.catalog.insert(entry.clone()).await?.is_none() {
+                let text = format!("Index `{}` already exists.", entry.name);
+                return Err(Error::api("index_already_exists", text));
+            }
         }
         TaskKind::IndexDeletion => {
-            state.catalog.change(&entry.name, |_| None).await?;
+            if !state.catalog.remove(entry).await? {
+                return Err(Error::index_not_found(entry.name.as_str()));
+            }
         }
         _ => {}
     }
@@ -44,17 +53,15 @@ pub(super) async fn take_back<'a>(
     match kind {
         TaskKind::IndexCreation => unmake(state, entry, may_have).await?,
         TaskKind::IndexDeletion => {
-            let back = |old: Option<&IndexEntry>| {
-                Some(old.cloned().unwrap_or_else(|| IndexEntry::clone(entry)))
-            };
-            state.catalog.change(&entry.name, back).await?;
+            state.catalog.insert(entry.clone()).await?;
         }
         _ => {}
     }
     Ok(())
 }
 
-/// Takes an index out of the catalogue that was not made, and off the nodes that may have it.
+/// Takes an index out of the catalogue that was not made, and off the nodes that may have it, unless
+/// its name on the nodes is another's by now.
 ///
 /// # Errors
 /// When a store fails. It is to be called again then.
@@ -63,10 +70,14 @@ pub async fn unmake<'a>(
     entry: &IndexEntry,
     may_have: impl Iterator<Item = &'a NodeId>,
 ) -> Result<(), Error> {
+    let listed = state.catalog.by_physical(&entry.physical);
+    if listed.is_some_and(|listed| !listed.is_incarnation(entry.incarnation)) {
+        return Ok(());
+    }
     let rows =
         stale_marks::whole(&entry.physical, CatchUp::Deleted, may_have, |_| WriteOutcome::Unknown);
     state.staleness.mark(rows).await?;
-    state.catalog.change(&entry.name, |_| None).await?;
+    state.catalog.remove(entry).await?;
     state.staleness.forget_index(&entry.physical).await?;
     Ok(())
 }

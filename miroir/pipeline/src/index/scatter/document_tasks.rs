@@ -37,11 +37,9 @@ pub(super) fn new_task(
     fields: Value,
 ) -> NewTask {
     NewTask {
-        index: Some(request.index.name.to_string()),
-        physical: Some(request.index.physical.clone()),
         details: details(fields),
         custom_metadata: metadata,
-        ..NewTask::new(kind, clock::now())
+        ..NewTask::about(&request.index, kind, clock::now())
     }
 }
 

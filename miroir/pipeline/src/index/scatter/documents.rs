@@ -117,13 +117,13 @@ async fn add(
         let entry = scatter
             .state
             .catalog
-            .change(&name, |entry| {
-                let mut entry = entry?.clone();
+            .change(&index, |entry| {
+                let mut entry = entry.clone();
                 entry.primary_key.get_or_insert_with(|| key.clone());
                 if entry.primary_key.as_deref() == Some(key.as_str()) {
                     entry.id_case = entry.id_case.with(id_case);
                 }
-                Some(entry)
+                entry
             })
             .await?;
         // Somebody else's key may have won: prepare again under it.
