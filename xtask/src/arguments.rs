@@ -48,6 +48,19 @@ Usage: cargo xtask <COMMAND>
     chaos slow                 searches while one node, then all nodes, answer late
       --rate N                 searches a second (40)
     chaos flood                one tenant searches without a pause, another feels nothing of it
+    chaos repair               a node dies with a long queue and comes back, under eight writers
+      --documents N            documents in the queue (300000)
+    chaos full-disk            a node's disk fills, and has room again (needs root, to mount it)
+    chaos hang                 a node is stopped under writers
+      --seconds N              how long (60)
+    chaos away                 a node is away for a minute in which one document of a thousand changes
+      --documents N            documents (100000)
+    chaos disks                nodes come back with each other's disks, an older copy, an empty one
+    chaos big                  a node with documents of 150 kB and long vectors loses its disk
+      --documents N            how many (2000)
+    chaos tasks                single-document writes from 64 connections
+      --documents N            how many (100000)
+      --server PATH            (all parts) this server, not the checkout's
 
   fuzz       inputs nobody thought of
     fuzz api                   requests made up from docs/openapi.json (needs Python)
@@ -197,6 +210,17 @@ fn chaos(parser: &mut lexopt::Parser) -> Outcome<Command> {
         match argument {
             Value(part) if part == "slow" => options.part = ChaosPart::Slow,
             Value(part) if part == "flood" => options.part = ChaosPart::Flood,
+            Value(part) if part == "repair" => options.part = ChaosPart::Repair,
+            Value(part) if part == "full-disk" => options.part = ChaosPart::FullDisk,
+            Value(part) if part == "hang" => {
+                (options.part, options.seconds) = (ChaosPart::Hang, 60);
+            }
+            Value(part) if part == "away" => options.part = ChaosPart::Away,
+            Value(part) if part == "disks" => options.part = ChaosPart::Disks,
+            Value(part) if part == "big" => options.part = ChaosPart::Big,
+            Value(part) if part == "tasks" => options.part = ChaosPart::Tasks,
+            Long("documents") => options.documents = Some(parser.value()?.parse()?),
+            Long("server") => options.server = Some(parser.value()?.into()),
             Long("rate") => options.rate = parser.value()?.parse()?,
             Long("seconds") => options.seconds = parser.value()?.parse()?,
             Long("meilisearch") => options.meilisearch = Some(parser.value()?.into()),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::build::Programs;
@@ -135,6 +136,16 @@ impl Node {
     /// Ends it with SIGKILL.
     pub(crate) fn kill(&mut self) -> Outcome<()> {
         self.process.kill()
+    }
+
+    /// Stops it in the middle of what it does: its connections stay open, and nothing answers.
+    pub(crate) fn pause(&self) -> Outcome<()> {
+        self.process.signal(Signal::STOP)
+    }
+
+    /// Lets it go on after [`Node::pause`].
+    pub(crate) fn resume(&self) -> Outcome<()> {
+        self.process.signal(Signal::CONT)
     }
 
     /// A client with the node's key.

@@ -193,13 +193,22 @@ impl Process {
         Ok(())
     }
 
+    /// Sends it a signal that it survives, such as SIGSTOP and SIGCONT.
+    pub(crate) fn signal(&self, signal: Signal) -> Outcome<()> {
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or("a process without an id")?;
+        Ok(kill_process(pid, signal).map_err(std::io::Error::from)?)
+    }
+
     fn stop(&mut self) {
         drop(self.child.stdin.take());
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
         }
         if let Some(pid) = i32::try_from(self.id()).ok().and_then(Pid::from_raw) {
-            // The child has not been waited for, so the id is still its own.
+            // The child has not been waited for, so the id is still its own. One that was stopped
+            // would not hear.
+            let _ = kill_process(pid, Signal::CONT);
             let _ = kill_process(pid, Signal::TERM);
         }
         let start = Instant::now();

@@ -18,12 +18,19 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     /// Body as it came.
     pub(crate) body: Vec<u8>,
+    /// Names of Miroir's own headers, in lower case.
+    pub(crate) own_headers: Vec<String>,
 }
 
 impl Reply {
     /// The body as JSON; `Null` when it is not.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// Whether it says that something is missing.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.own_headers.iter().any(|name| name == "x-miroir-degraded")
     }
 
     /// The body as text, for messages.
@@ -198,19 +205,21 @@ fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
     let status = parts.next().and_then(|text| text.parse().ok());
     let status: u16 = status.ok_or_else(|| broken("no status"))?;
     let (mut length, mut chunked, mut keep) = (None, false, version == "HTTP/1.1");
+    let mut own_headers = Vec::new();
     loop {
         let header = line(stream)?;
         if header.is_empty() {
             break;
         }
         let Some((name, value)) = header.split_once(':') else { continue };
-        let value = value.trim();
-        match name.to_ascii_lowercase().as_str() {
+        let (name, value) = (name.to_ascii_lowercase(), value.trim());
+        match name.as_str() {
             "content-length" => {
                 length = Some(value.parse::<u64>().map_err(|_| broken("wrong length"))?);
             }
             "transfer-encoding" => chunked = value.eq_ignore_ascii_case("chunked"),
             "connection" => keep = !value.eq_ignore_ascii_case("close"),
+            own if own.starts_with("x-miroir-") => own_headers.push(name),
             _ => {}
         }
     }
@@ -232,7 +241,7 @@ fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
         stream.read_to_end(&mut body)?;
         keep = false;
     }
-    Ok((Reply { status, body }, keep))
+    Ok((Reply { status, body, own_headers }, keep))
 }
 
 fn take(stream: &mut impl BufRead, length: u64, body: &mut Vec<u8>) -> io::Result<()> {

@@ -83,6 +83,20 @@ pub(crate) enum ChaosPart {
     Slow,
     /// A tenant asks too much.
     Flood,
+    /// A node dies with a long queue.
+    Repair,
+    /// A disk fills.
+    FullDisk,
+    /// A node hangs.
+    Hang,
+    /// A node is away while little changes.
+    Away,
+    /// Nodes come back with other disks.
+    Disks,
+    /// A node that holds large documents loses its disk.
+    Big,
+    /// Single-document writes by the ten thousands.
+    Tasks,
 }
 
 /// Options of `chaos`.
@@ -96,12 +110,16 @@ pub(crate) struct ChaosOptions {
     pub(crate) part: ChaosPart,
     /// Searches a second while nodes are slow.
     pub(crate) rate: u64,
+    /// Documents, where a part has many; `None`: as many as the part is meant for.
+    pub(crate) documents: Option<usize>,
+    /// A server built elsewhere; `None`: the checkout's.
+    pub(crate) server: Option<PathBuf>,
 }
 
 impl Default for ChaosOptions {
     fn default() -> Self {
         let (part, rate) = (ChaosPart::Kill, 40);
-        Self { seconds: 12, meilisearch: None, part, rate }
+        Self { seconds: 12, meilisearch: None, part, rate, documents: None, server: None }
     }
 }
 

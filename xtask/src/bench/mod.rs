@@ -6,7 +6,7 @@ mod instructions;
 mod latency;
 pub(crate) mod load;
 mod options;
-mod process;
+pub(crate) mod process;
 mod search;
 mod stub;
 mod table;

@@ -19,11 +19,36 @@ struct Shared {
     /// How many searches the node works at; the others wait. `None`: none waits.
     free: Mutex<Option<usize>>,
     freed: Condvar,
+    /// The largest `Content-Length` of a request or an answer, in bytes.
+    largest: AtomicUsize,
+    /// Bytes of all bodies of documents that the node was sent.
+    written: AtomicUsize,
 }
 
 impl Shared {
     fn limited(&self) -> bool {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Notes the length that a head at the beginning of these bytes announces.
+    fn note_length(&self, bytes: &[u8]) {
+        let head = &bytes[..bytes.len().min(4_096)];
+        if !(head.starts_with(b"HTTP/1.1 ")
+            || head.starts_with(b"POST ")
+            || head.starts_with(b"PUT "))
+        {
+            return;
+        }
+        let text = String::from_utf8_lossy(head).to_ascii_lowercase();
+        let mut lines = text.split("\r\n").take_while(|line| !line.is_empty());
+        let length = lines.find_map(|line| line.strip_prefix("content-length:"));
+        if let Some(length) = length.and_then(|text| text.trim().parse().ok()) {
+            self.largest.fetch_max(length, Ordering::Relaxed);
+            let line = text.lines().next().unwrap_or_default();
+            if line.contains("/documents") && !line.contains("/fetch") {
+                self.written.fetch_add(length, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Holds an answer back for so long, if need be once there is room for it.
@@ -82,6 +107,22 @@ impl Delay {
         self.set(takes);
     }
 
+    /// The largest body that passed, by its `Content-Length` in bytes; one in chunks is not seen.
+    pub(super) fn largest_body(&self) -> usize {
+        self.shared.largest.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of all documents that the node was sent.
+    pub(super) fn written(&self) -> usize {
+        self.shared.written.load(Ordering::Relaxed)
+    }
+
+    /// Looks at bodies from now on only.
+    pub(super) fn forget_bodies(&self) {
+        self.shared.largest.store(0, Ordering::Relaxed);
+        self.shared.written.store(0, Ordering::Relaxed);
+    }
+
     /// Searches that passed since the last time somebody asked.
     pub(super) fn take_searches(&self) -> usize {
         self.shared.searches.swap(0, Ordering::Relaxed)
@@ -111,6 +152,7 @@ fn relay(client: TcpStream, node: TcpStream, shared: &Arc<Shared>) -> std::io::R
     let (requests, begins) = (Arc::clone(shared), Arc::clone(&asked));
     thread::spawn(move || {
         copy(&mut from, &mut to, |bytes| {
+            requests.note_length(bytes);
             let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
             let search = line.starts_with(b"POST ") && line.ends_with(b"search HTTP/1.1");
             if search {
@@ -121,7 +163,8 @@ fn relay(client: TcpStream, node: TcpStream, shared: &Arc<Shared>) -> std::io::R
     });
     let (mut from, mut to, answers) = (node, client, Arc::clone(shared));
     thread::spawn(move || {
-        copy(&mut from, &mut to, |_| {
+        copy(&mut from, &mut to, |bytes| {
+            answers.note_length(bytes);
             let delay = answers.delay.load(Ordering::Relaxed);
             if asked.swap(false, Ordering::Relaxed) && delay > 0 {
                 answers.hold(Duration::from_millis(delay));

@@ -1,6 +1,7 @@
 //! What was written, and whether the nodes hold exactly that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
@@ -36,25 +37,31 @@ impl Ledger {
 
     /// The documents that are there from the beginning.
     pub(super) fn base(&self, count: usize) -> Value {
+        Value::Array(self.load(0..count, "a word or two"))
+    }
+
+    /// Documents that are written once, each with this text.
+    pub(super) fn load(&self, numbers: Range<usize>, text: &str) -> Vec<Value> {
         self.with(|state| {
-            (0..count)
+            numbers
                 .map(|number| {
                     let id = format!("base-{number}");
                     let entry = Entry { acknowledged: Some(0), ..Entry::default() };
                     state.entries.insert(id.clone(), entry);
-                    json!({"id": id, "version": 0, "origin": "base", "text": "a word or two"})
+                    json!({"id": id, "version": 0, "origin": "base", "text": text})
                 })
                 .collect()
         })
     }
 
-    /// The next batch: its ids with their versions, and its documents.
-    pub(super) fn next(&self, count: usize) -> (Vec<(String, u64)>, Value) {
+    /// The next batch of a writer, each of which has ids of its own: their versions, and the
+    /// documents.
+    pub(super) fn next(&self, writer: usize, count: usize) -> (Vec<(String, u64)>, Value) {
         self.with(|state| {
             let mut ids = Vec::new();
             for _ in 0..count {
                 state.version += 1;
-                let id = format!("late-{}", state.version as usize * 17 % IDS);
+                let id = format!("late-{writer}-{}", state.version as usize * 17 % IDS);
                 state.entries.entry(id.clone()).or_default().open.insert(state.version);
                 ids.push((id, state.version));
             }
@@ -154,7 +161,7 @@ mod tests {
     fn lost_doubled_and_strange_documents_are_noticed() {
         let ledger = Ledger::default();
         ledger.base(1);
-        let (ids, documents) = ledger.next(1);
+        let (ids, documents) = ledger.next(0, 1);
         ledger.acknowledged(&ids);
         let late = documents[0].clone();
         let base = json!({"id": "base-0", "version": 0});

@@ -123,7 +123,7 @@ pub(super) fn write(url: &str, ledger: &Ledger, stop: &AtomicBool, figures: &Fig
     let mut client = Client::new(url, MASTER_KEY).timeout(PATIENCE);
     let path = format!("/indexes/{INDEX}/documents");
     while !stop.load(Ordering::Relaxed) && !guard::stopping() {
-        let (ids, documents) = ledger.next(BATCH);
+        let (ids, documents) = ledger.next(0, BATCH);
         loop {
             match client.json("POST", &path, &documents) {
                 Ok(reply) if reply.status == 202 => {

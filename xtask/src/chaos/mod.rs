@@ -6,14 +6,25 @@
 //! end, as it was last written, and nothing else.
 //!
 //! `chaos slow` is about nodes that answer late; see [`slow`]. `chaos flood` is about a tenant that
-//! asks more than nodes can do; see [`flood`].
+//! asks more than nodes can do; see [`flood`]. The others are about one kind of trouble each, and are
+//! described in their modules: [`repair`], [`full_disk`], [`hang`], [`away`], [`disks`], [`big`],
+//! [`tasks`].
 
+mod away;
+mod big;
 mod delay;
+mod disks;
 mod flood;
+mod full_disk;
+mod hang;
+mod judge;
 mod ledger;
 mod load;
+mod repair;
 mod slow;
 mod steady;
+mod tasks;
+mod writers;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +34,7 @@ use serde_json::json;
 
 use self::ledger::Ledger;
 use self::load::Figures;
-use crate::build::{self, Build};
+use crate::build::{self, Build, Programs};
 use crate::cluster::{self, Cluster, Node, NodeProgram, Server};
 use crate::guard::{self, Scratch};
 use crate::http::Client;
@@ -41,33 +52,92 @@ const SERVER_KILLS: usize = 5;
 /// How long the cluster may take to be whole again.
 const CATCH_UP: Duration = Duration::from_mins(5);
 
-/// Runs both parts.
+/// What a cluster of three nodes with two copies of each shard is started with.
+#[derive(Clone, Copy, Debug)]
+struct Setting<'a> {
+    program: &'a NodeProgram,
+    server: &'a Path,
+}
+
+impl Setting<'_> {
+    const SHAPE: Shape = Shape { shards: 16, groups: 1, factor: 2, nodes: Some(3) };
+
+    fn start(&self) -> Outcome<Cluster> {
+        self.start_in(Scratch::new("chaos", false)?)
+    }
+
+    fn start_in(&self, scratch: Scratch) -> Outcome<Cluster> {
+        Cluster::start(self.program, self.server, Self::SHAPE, None, scratch)
+    }
+}
+
+/// Runs one part.
 pub(crate) fn run(options: &ChaosOptions) -> Outcome<()> {
     guard::catch_signals()?;
-    let programs = build::programs(Build {
-        engine: options.meilisearch.is_none(),
-        release: options.part != ChaosPart::Kill,
-    })?;
+    let programs = match &options.server {
+        Some(server) if options.meilisearch.is_some() => Programs::of_server(server.clone()),
+        Some(_) => return Err("--server needs --meilisearch".into()),
+        None => build::programs(Build {
+            engine: options.meilisearch.is_none(),
+            release: options.part != ChaosPart::Kill,
+        })?,
+    };
     let program = NodeProgram::choose(options.meilisearch.as_deref(), &programs)?;
+    let setting = Setting { program: &program, server: &programs.server };
+    let over = |what: &str| {
+        println!("{what}: 3 {}, 16 shards, 2 copies of each", program.describe());
+    };
     match options.part {
-        ChaosPart::Kill => {}
+        ChaosPart::Kill => {
+            over("chaos");
+            kill(&setting, options.seconds)
+        }
         ChaosPart::Slow => {
-            println!("a slow node among 3 {}, 16 shards, 2 copies of each", program.describe());
-            return slow::run(&program, &programs.server, options.rate);
+            over("a slow node");
+            slow::run(&program, &programs.server, options.rate)
         }
         ChaosPart::Flood => {
             println!("a tenant floods 2 {}, each a replica group", program.describe());
-            return flood::run(&program, &programs.server);
+            flood::run(&program, &programs.server)
+        }
+        ChaosPart::Repair => {
+            over("a node dies with a long queue");
+            repair::run(&setting, options.documents.unwrap_or(300_000))
+        }
+        ChaosPart::FullDisk => {
+            over("a disk fills");
+            full_disk::run(&setting)
+        }
+        ChaosPart::Hang => {
+            over("a node hangs");
+            hang::run(&setting, options.seconds)
+        }
+        ChaosPart::Away => {
+            over("a node is away for a minute");
+            away::run(&setting, options.documents.unwrap_or(100_000))
+        }
+        ChaosPart::Disks => {
+            over("nodes with other disks");
+            disks::run(&setting)
+        }
+        ChaosPart::Big => {
+            over("large documents");
+            big::run(&setting, options.documents.unwrap_or(2_000))
+        }
+        ChaosPart::Tasks => {
+            over("single-document writes");
+            tasks::run(&setting, options.documents.unwrap_or(100_000))
         }
     }
-    println!("chaos over 3 {}, 16 shards, 2 copies of each", program.describe());
-    let shape = Shape { factor: 2, ..Shape::default() };
-    let scratch = Scratch::new("chaos", false)?;
-    let mut cluster = Cluster::start(&program, &programs.server, shape, None, scratch)?;
+}
+
+/// Kills a node, then the server.
+fn kill(setting: &Setting<'_>, seconds: u64) -> Outcome<()> {
+    let mut cluster = setting.start()?;
     let ledger = Ledger::default();
     prepare(&mut cluster.server.client(), &ledger)?;
-    kill_a_node(&mut cluster, &program, &ledger, options.seconds)?;
-    kill_the_server(&mut cluster, &programs.server, shape, &ledger)
+    kill_a_node(&mut cluster, setting.program, &ledger, seconds)?;
+    kill_the_server(&mut cluster, setting.server, Setting::SHAPE, &ledger)
 }
 
 fn prepare(client: &mut Client, ledger: &Ledger) -> Outcome<()> {
@@ -175,9 +245,14 @@ fn pass(time: Duration) -> Outcome<()> {
 
 /// Waits until every task has ended and no replica has anything to catch up.
 fn whole_again(cluster: &mut Cluster) -> Outcome<()> {
+    whole_within(cluster, CATCH_UP)
+}
+
+/// As [`whole_again`], with another limit.
+fn whole_within(cluster: &mut Cluster, limit: Duration) -> Outcome<()> {
     let metrics = cluster.server.metrics_url.clone();
     let mut client = cluster.server.client();
-    let whole = guard::wait_until(CATCH_UP, || {
+    let whole = guard::wait_until(limit, || {
         cluster.server.check()?;
         let open = client.get("/tasks?statuses=enqueued,processing&limit=1")?;
         Ok(open.json()["total"] == 0
@@ -189,11 +264,17 @@ fn whole_again(cluster: &mut Cluster) -> Outcome<()> {
 
 /// The sum of a family's samples.
 fn metric(url: &str, name: &str) -> Outcome<f64> {
+    metric_of(url, name, "")
+}
+
+/// The sum of a family's samples that have this text in their labels.
+fn metric_of(url: &str, name: &str, label: &str) -> Outcome<f64> {
     let base = url.trim_end_matches("/metrics");
     let reply = Client::new(base, "").get("/metrics")?;
     let text = reply.text();
     let samples = text
         .lines()
-        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])))
+        .filter(|line| line.contains(label));
     Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
 }

@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     fn reply(body: &Value) -> Reply {
-        Reply { status: 200, body: body.to_string().into_bytes() }
+        Reply { status: 200, body: body.to_string().into_bytes(), own_headers: Vec::new() }
     }
 
     fn page(ids: &[&str]) -> Value {
