@@ -4,7 +4,7 @@
 //!
 //! | kind | what is done |
 //! | --- | --- |
-//! | `pending` | wait until the node has worked off its queue for the index |
+//! | `pending` | ask the node how the writes in its queue went; if not well, as `shard` or `index` |
 //! | `shard` | copy the shard's documents, vectors included, from an up-to-date peer, delete others |
 //! | `shard`, of no shard in particular | copy the settings from a peer |
 //! | `index` | make the index on the node, copy a peer's settings and all its shards |
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::applied;
 use crate::node_setup::creation_calls;
 use crate::node_tasks::wait_for;
+use crate::replicas::pending;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
@@ -102,10 +103,7 @@ fn label(kind: CatchUp) -> &'static str {
 /// Repairs what a row is about, and other rows if that goes in one. Returns how many.
 async fn repair(state: &Arc<ClusterState>, row: &StaleReplica) -> Result<u64, Error> {
     if row.kind == CatchUp::Pending {
-        if !idle(state, &row.node, &row.index).await? {
-            return Ok(0);
-        }
-        return Ok(state.staleness.clear(row.clone()).await?.into());
+        return pending::settle(state, row).await;
     }
     let gate = state.sequencer.exclusive(&row.index).await;
     // Looked up behind the gate: the index may have gone, or come back, meanwhile, and somebody
