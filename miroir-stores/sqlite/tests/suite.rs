@@ -86,7 +86,6 @@ fn stale(node: &str) -> StaleReplica {
         shard: Some(ShardId(3)),
         kind: CatchUp::Shard,
         generation: 0,
-        awaits: Vec::new(),
     }
 }
 

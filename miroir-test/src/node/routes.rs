@@ -208,7 +208,11 @@ fn window(body: &Map<String, Value>) -> (usize, usize) {
 }
 
 fn fetch(disk: &Disk, uid: &str, body: &Map<String, Value>) -> Outcome {
-    let found = selected(disk, uid, body)?;
+    let mut found = selected(disk, uid, body)?;
+    if let Some(ids) = body.get("ids").and_then(Value::as_array) {
+        let key = disk.indexes[uid].primary_key.clone().unwrap_or_default();
+        found.retain(|document| document.get(&key).is_some_and(|id| ids.contains(id)));
+    }
     let (offset, limit) = window(body);
     let results: Vec<_> = found.iter().skip(offset).take(limit).collect();
     ok(json!({"results": results, "offset": offset, "limit": limit, "total": found.len()}))

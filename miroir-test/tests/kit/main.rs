@@ -7,6 +7,7 @@ mod id_case;
 mod incarnations;
 mod keys;
 mod lane;
+mod repairs;
 mod rules;
 mod simulation;
 mod stores;

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::api::keys::forbidden;
 use crate::api::{Control, tasks};
 use crate::node_setup::{creation_calls, node_base_settings};
+use miroir_core::copying::Touch;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::CatchUp;
 use miroir_pipeline::cluster::sequencer::Exclusive;
@@ -135,6 +136,7 @@ impl Control {
             index: Arc::clone(entry),
             topology: self.state.membership.topology(),
             touched: ShardSet::full(entry.shards),
+            touch: Touch::Any,
             missed,
             batches: self.batches(entry, calls),
             exclusive: Some(gate),

@@ -170,7 +170,6 @@ fn missed(index: &str) -> StaleReplica {
         shard: None,
         kind: CatchUp::Shard,
         generation: 0,
-        awaits: Vec::new(),
     }
 }
 

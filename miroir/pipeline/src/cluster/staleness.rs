@@ -120,7 +120,6 @@ mod tests {
             shard: Some(ShardId(1)),
             kind: CatchUp::Shard,
             generation: 0,
-            awaits: Vec::new(),
         }
     }
 

@@ -9,12 +9,13 @@ use serde_json::json;
 
 use super::Scatter;
 use super::disjoint_counts::counted;
-use super::document_tasks::{compact, decided, finish, new_task};
+use super::document_tasks::{compact, decided, finish, new_task, touch};
 use crate::error::Error;
 use crate::index::{Deletion, Request, Response};
 use crate::leaf::narrow;
 use crate::node::Call;
 use crate::node_errors;
+use miroir_core::copying::Touch;
 use miroir_core::routing::{ShardSet, shard_of};
 
 /// A call that deletes what a filter, as JSON, lets through.
@@ -35,7 +36,7 @@ pub(super) async fn run(
     let base = format!("/indexes/{}/documents", index.physical);
     let task = |fields| new_task(&request, TaskKind::DocumentDeletion, metadata.clone(), fields);
     let by_id = |provided: usize| json!({"providedIds": provided, "deletedDocuments": null, "originalFilter": null});
-    let (touched, batches, task) = match deletion {
+    let (touched, touch, batches, task) = match deletion {
         Deletion::All => {
             let touched = ShardSet::full(index.shards);
             let batches = counted(&scatter.state, &request, &touched, |shards, part| {
@@ -45,7 +46,7 @@ pub(super) async fn run(
                     Call::change(Verb::DELETE, "documents_clear", base.clone())
                 }
             });
-            (touched, batches, task(json!({"deletedDocuments": null})))
+            (touched, Touch::Any, batches, task(json!({"deletedDocuments": null})))
         }
         Deletion::Filter(filter) => {
             // A body that no node would take must not reach some of them: an index that does not
@@ -67,7 +68,7 @@ pub(super) async fn run(
                     by_filter(&base, text)
                 }
             });
-            (touched, batches, task(fields))
+            (touched, Touch::Any, batches, task(fields))
         }
         Deletion::One(id) => {
             let shard = shard_of(id.as_bytes(), index.shards);
@@ -76,7 +77,8 @@ pub(super) async fn run(
             let batches = counted(&scatter.state, &request, &touched, |_, _| {
                 Call::change(Verb::DELETE, "documents_delete", path.clone())
             });
-            (touched, batches, task(by_id(1)))
+            let touch = touch(&scatter.state, &index, std::iter::once(&*id), true);
+            (touched, touch, batches, task(by_id(1)))
         }
         Deletion::Ids { ids } => {
             let provided = ids.len();
@@ -101,8 +103,10 @@ pub(super) async fn run(
                 let body = serde_json::to_vec(&mine).unwrap_or_default();
                 Call::change(Verb::POST, "documents_delete", path.clone()).json(body)
             });
-            (touched, batches, task(by_id(provided)))
+            let ids = placed.iter().map(|(_, id)| id.as_str());
+            let touch = touch(&scatter.state, &index, ids, true);
+            (touched, touch, batches, task(by_id(provided)))
         }
     };
-    finish(scatter, request.clone(), index, touched, batches, task).await
+    finish(scatter, request.clone(), index, touched, touch, batches, task).await
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use miroir_core::copying::Touch;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::CatchUp;
 use miroir_store::{IndexEntry, NewTask, clock};
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::Scatter;
 use super::write::{Batch, WritePlan, accepted, dispatch_write};
+use crate::cluster::ClusterState;
 use crate::context::Context;
 use crate::error::Error;
 use crate::index::{Request, Response};
@@ -66,12 +68,28 @@ pub(super) async fn decided(
     Ok(accepted(&record, Vec::new(), None))
 }
 
+/// Which documents a write touches, if a copy of the index wants to know it. `blind` if what it
+/// leaves does not depend on what was there.
+pub(super) fn touch<'a>(
+    state: &ClusterState,
+    index: &IndexEntry,
+    ids: impl Iterator<Item = &'a str>,
+    blind: bool,
+) -> Touch {
+    if state.sequencer.is_filling(&index.physical) {
+        Touch::Ids { ids: ids.map(Arc::from).collect(), blind }
+    } else {
+        Touch::Any
+    }
+}
+
 /// Sends the batches of a write, stores its task and answers for it.
 pub(super) async fn finish(
     scatter: Scatter,
     request: Request,
     index: Arc<IndexEntry>,
     touched: ShardSet,
+    touch: Touch,
     batches: Vec<Batch>,
     task: NewTask,
 ) -> Result<Response, Error> {
@@ -79,6 +97,7 @@ pub(super) async fn finish(
         index,
         topology: Arc::clone(&request.topology),
         touched,
+        touch,
         missed: CatchUp::Shard,
         batches,
         exclusive: None,

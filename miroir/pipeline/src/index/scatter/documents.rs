@@ -6,7 +6,7 @@ use http::Method as Verb;
 use miroir_api::meili::{ApiError, TaskKind};
 use serde_json::{Value, json};
 
-use super::document_tasks::{decided, finish, new_task};
+use super::document_tasks::{decided, finish, new_task, touch};
 use super::write::Batch;
 use super::{Scatter, deletion};
 use crate::cluster::settings::IndexSettings;
@@ -151,5 +151,8 @@ async fn add(
     let mut new = task(Value::Null);
     // Known now, shown when the task is done.
     new.protocol = TaskState::Addition { indexed: prepared.unique_ids }.into();
-    finish(scatter, request, index, touched, batches, new).await
+    let ids = prepared.documents.iter().map(|document| document.id.as_str());
+    let blind = method == Method::Replace && !skip_creation;
+    let touch = touch(&scatter.state, &index, ids, blind);
+    finish(scatter, request, index, touched, touch, batches, new).await
 }

@@ -18,6 +18,7 @@ use crate::index::{EditByFunction, Request, Response};
 use crate::leaf::narrow;
 use crate::node::Call;
 use crate::node_errors;
+use miroir_core::copying::Touch;
 use miroir_core::documents::edit_function;
 use miroir_core::routing::ShardSet;
 use miroir_store::TaskState;
@@ -67,5 +68,5 @@ pub(super) async fn run(
     task.protocol = TaskState::Edition { lines_before: wrapped.lines_before }.into();
     let all = ShardSet::full(index.shards);
     let batches = counted(&scatter.state, &request, &all, call);
-    finish(scatter, request.clone(), index, all, batches, task).await
+    finish(scatter, request.clone(), index, all, Touch::Any, batches, task).await
 }

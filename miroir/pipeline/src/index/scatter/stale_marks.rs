@@ -7,6 +7,7 @@
 use miroir_api::{NodeId, ShardId};
 
 use crate::error::{Error, ErrorKind};
+use miroir_core::copying::Sent;
 use miroir_core::routing::{Placement, ShardSet};
 use miroir_core::view::{CatchUp, StaleMap, StaleReplica};
 
@@ -37,17 +38,19 @@ impl WriteOutcome {
             _ => Self::Unknown,
         }
     }
+
+    /// The same, as copies of the index want to know it.
+    pub fn for_journal(sent: &[Result<u32, Error>]) -> Sent {
+        match Self::of(sent) {
+            Self::Accepted => Sent::Queued(sent.iter().flatten().copied().collect()),
+            Self::Rejected => Sent::Missed,
+            Self::Unknown => Sent::Unknown,
+        }
+    }
 }
 
 fn row(node: &NodeId, index: &str, shard: Option<ShardId>, kind: CatchUp) -> StaleReplica {
-    StaleReplica {
-        node: node.clone(),
-        index: index.to_owned(),
-        shard,
-        kind,
-        generation: 0,
-        awaits: Vec::new(),
-    }
+    StaleReplica { node: node.clone(), index: index.to_owned(), shard, kind, generation: 0 }
 }
 
 /// Replicas that have to copy shards after a write to documents.

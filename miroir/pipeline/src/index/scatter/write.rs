@@ -27,6 +27,7 @@ use crate::leaf::{self, Question, Target};
 use crate::meta::{Accepted, Meta};
 use crate::node::{Call, TaskRef};
 use crate::node_errors;
+use miroir_core::copying::Touch;
 use miroir_core::quorum::{self, QuorumDecision};
 use miroir_core::routing::ShardSet;
 use miroir_core::topology::Topology;
@@ -75,6 +76,8 @@ pub struct WritePlan {
     pub topology: Arc<Topology>,
     /// Shards whose quorum decides.
     pub touched: ShardSet,
+    /// Which documents it touches; [`Touch::Any`] where nobody asks.
+    pub touch: Touch,
     /// What a replica that misses it needs.
     pub missed: CatchUp,
     /// Calls, one entry a node.
@@ -237,6 +240,9 @@ async fn run_write(
         Some(_) => None,
         None => Some(cx.deadline.run(state.sequencer.enter(&plan.index.physical)).await?),
     };
+    if let Some(gate) = &shared_gate {
+        gate.held_back(&plan.touch).await;
+    }
     if shared_gate.is_some() && !state.catalog.is_listed(&plan.index) {
         return Err(Error::index_not_found(plan.index.name.as_str()));
     }
@@ -301,7 +307,8 @@ async fn run_write(
     // The gate stays closed to repairs until it is on record who missed the write.
     let gate;
     let answers: BTreeMap<NodeId, Sent> = {
-        let mut turns = shared_gate.map(|gate| gate.tickets(&reachable));
+        let mut turns =
+            shared_gate.map(|gate| gate.write(&reachable, &plan.touch, &plan.touched, record.uid));
         let tickets = turns.as_mut().map(|t| std::mem::take(&mut t.tickets)).unwrap_or_default();
         let mut tickets = tickets.into_iter();
         gate = turns.map(|turns| turns.gate);
@@ -319,6 +326,9 @@ async fn run_write(
                         ticket.turn().await;
                     }
                     let sent = send_batch(leaves, plan, state, batch, tag, cx).await;
+                    if let Some(ticket) = &mut ticket {
+                        ticket.answered(WriteOutcome::for_journal(&sent));
+                    }
                     (batch.node.clone(), sent)
                 }
             })

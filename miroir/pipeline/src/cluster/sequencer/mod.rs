@@ -3,28 +3,80 @@
 //! Nodes process their tasks in the order in which they were enqueued, so replicas agree if their
 //! enqueueing calls agree. A write takes a [`Ticket`] for each node it goes to, all in one step
 //! under a lock; a call waits for its predecessor on *that* node only. Two writes thus reach every
-//! node they share in the same order, while different nodes proceed independently.
+//! node they share in the same order, while different nodes proceed independently. In the same step
+//! a write gets its number, and is noted where a replica is being copied: see
+//! [`miroir_core::copying`].
 //!
-//! Exclusive work (copying a shard, changing an index) closes the index's gate: it waits for the
+//! Exclusive work (making, changing, deleting an index) closes the index's gate: it waits for the
 //! writes before it and holds back those after it.
+
+mod filling;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use miroir_api::NodeId;
+use miroir_api::{NodeId, TaskUid};
+use miroir_core::copying::{Journal, Number, Sent, Touch};
 use miroir_core::lock::Lock;
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, oneshot};
+use miroir_core::routing::ShardSet;
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, oneshot};
+
+pub use filling::{Filling, Hold, Holding};
+
+/// What has to change in one step.
+#[derive(Debug, Default)]
+struct Order {
+    tails: HashMap<NodeId, oneshot::Receiver<()>>,
+    journal: Journal,
+    hold: Option<filling::Held>,
+}
+
+impl Order {
+    fn ticket(&mut self, node: &NodeId) -> Ticket {
+        let (done, after) = oneshot::channel();
+        Ticket { before: self.tails.insert(node.clone(), after), _done: done, note: None }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Lane {
     gate: Arc<RwLock<()>>,
-    tails: Lock<HashMap<NodeId, oneshot::Receiver<()>>>,
+    order: Lock<Order>,
+    /// Wakes writes that a copy held back.
+    released: Notify,
 }
 
 /// Hands out tickets. See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Sequencer {
     lanes: Lock<BTreeMap<String, Arc<Lane>>>,
+    /// Copies that are under way, of all indexes.
+    copies: Arc<AtomicUsize>,
+}
+
+/// Where a journal is told what became of a write at a node.
+#[derive(Debug)]
+struct Note {
+    lane: Arc<Lane>,
+    number: Number,
+    node: NodeId,
+    told: bool,
+}
+
+impl Note {
+    fn tell(&mut self, sent: Sent) {
+        self.told = true;
+        self.lane.order.lock().journal.answered(self.number, &self.node, sent);
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        if !self.told {
+            self.tell(Sent::Unknown);
+        }
+    }
 }
 
 /// A turn at one node. Dropping it lets the successor go, whatever happened.
@@ -32,6 +84,7 @@ pub struct Sequencer {
 pub struct Ticket {
     before: Option<oneshot::Receiver<()>>,
     _done: oneshot::Sender<()>,
+    note: Option<Note>,
 }
 
 impl Ticket {
@@ -40,6 +93,13 @@ impl Ticket {
         if let Some(before) = self.before.take() {
             // An error means the predecessor was dropped: it is done.
             let _ = before.await;
+        }
+    }
+
+    /// Says what became of the calls. A ticket that is dropped without leaves that unknown.
+    pub fn answered(&mut self, sent: Sent) {
+        if let Some(note) = &mut self.note {
+            note.tell(sent);
         }
     }
 }
@@ -89,29 +149,59 @@ impl Sequencer {
 
     /// Waits until no write is being sent, and holds back new ones.
     pub async fn exclusive(&self, index: &str) -> Exclusive {
-        let gate = Arc::clone(&self.lane(index).gate);
-        Exclusive(vec![gate.write_owned().await])
+        Exclusive(vec![self.close(index).await])
     }
 
     /// As [`Sequencer::exclusive`], for one index more. Indexes are taken in alphabetical order by
     /// everybody who takes two.
     pub async fn exclusive_too(&self, held: &mut Exclusive, index: &str) {
-        let gate = Arc::clone(&self.lane(index).gate);
-        held.0.push(gate.write_owned().await);
+        held.0.push(self.close(index).await);
+    }
+
+    async fn close(&self, index: &str) -> OwnedRwLockWriteGuard<()> {
+        let lane = self.lane(index);
+        let guard = Arc::clone(&lane.gate).write_owned().await;
+        lane.order.lock().journal.interrupt();
+        guard
+    }
+
+    /// Whether a replica of the index is being copied, so that it matters which ids a write touches.
+    pub fn is_filling(&self, index: &str) -> bool {
+        if self.copies.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let lane = self.lanes.lock().get(index).map(Arc::clone);
+        lane.is_some_and(|lane| !lane.order.lock().journal.is_idle())
     }
 }
 
 impl SharedGate {
-    /// Takes a turn at each of these nodes.
+    /// Takes a turn at each of these nodes, for what changes no documents.
     pub fn tickets(&self, nodes: &[NodeId]) -> Tickets {
-        let mut tails = self.lane.tails.lock();
-        let tickets = nodes
-            .iter()
-            .map(|node| {
-                let (done, after) = oneshot::channel();
-                Ticket { before: tails.insert(node.clone(), after), _done: done }
-            })
-            .collect();
+        let mut order = self.lane.order.lock();
+        let tickets = nodes.iter().map(|node| order.ticket(node)).collect();
+        Tickets { gate: Arc::clone(&self.gate), tickets }
+    }
+
+    /// Takes a number, and a turn at each of these nodes, for a write to documents: which ids it
+    /// touches, which shards, and the task it belongs to.
+    pub fn write(
+        &self,
+        nodes: &[NodeId],
+        touch: &Touch,
+        shards: &ShardSet,
+        task: TaskUid,
+    ) -> Tickets {
+        let mut order = self.lane.order.lock();
+        let number = order.journal.note(touch, shards, nodes, task);
+        let noted = !order.journal.is_idle();
+        let mut tickets: Vec<Ticket> = nodes.iter().map(|node| order.ticket(node)).collect();
+        if noted {
+            for (ticket, node) in tickets.iter_mut().zip(nodes) {
+                let (lane, node) = (Arc::clone(&self.lane), node.clone());
+                ticket.note = Some(Note { lane, number, node, told: false });
+            }
+        }
         Tickets { gate: Arc::clone(&self.gate), tickets }
     }
 }

@@ -1,0 +1,528 @@
+//! Copies of some shards of an index from one node to another while writes go on.
+//!
+//! What may be written when, and when both are equal, is decided by [`miroir_core::copying`]; here
+//! is what has to be asked and sent for it. Nothing is kept that would have to survive this process:
+//! whoever begins again compares again, and writes only what differs.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use miroir_api::{NodeId, ShardId};
+use miroir_core::copying::{self, Content, Number, Outcome, Window, id_hash};
+use miroir_core::routing::ShardSet;
+use miroir_core::view::StaleReplica;
+use tokio::time::Instant;
+
+use super::gauges::{Dirty, Stage};
+use super::node::{self, DOCUMENTS, PageSize, Pause, Shown, UIDS, Which};
+use super::{Bench, Trouble, clear, rows, sources};
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::cluster::sequencer::{Filling, Hold};
+use miroir_store::IndexEntry;
+
+/// Copy tasks that a target has not ended yet.
+const TASKS: usize = 2;
+/// Times that a verification may find differences.
+const VERIFICATIONS: u32 = 3;
+/// Times that a target may fail what is copied.
+const FAILURES: u32 = 3;
+/// Times that a listing steps back.
+const STEPS_BACK: u32 = 5;
+/// Comparisons discarded in a row, and rounds without progress, before writes are held back.
+const STARVED: u32 = 5;
+/// Time between two holds.
+const BETWEEN_HOLDS: Duration = Duration::from_secs(20);
+/// Open writes at which it is worth holding others back: more do not end in two seconds.
+const FEW: usize = 50;
+
+/// Repairs some of the shards that rows name. Returns when the rows are cleared.
+pub(super) async fn some(
+    state: &Arc<ClusterState>,
+    bench: &Bench,
+    entry: &Arc<IndexEntry>,
+    target: &NodeId,
+    rows: &[StaleReplica],
+) -> Result<(), Trouble> {
+    let needed: Vec<ShardId> = rows.iter().filter_map(|row| row.shard).collect();
+    let from = |shard: &ShardId| sources::source_of(state, entry, target, *shard);
+    let Some(source) = needed.iter().find_map(from) else {
+        return alone(state, entry, target, rows).await;
+    };
+    let most = sources::portion(state, entry, &source).await?;
+    let mine = needed.iter().filter(|shard| from(shard).as_ref() == Some(&source)).copied();
+    let shards = ShardSet::from_iter(mine.take(most), entry.shards);
+    if shards.is_empty() {
+        return Err(Trouble::Changed);
+    }
+    let mut lot = Lot::open(state, entry, source.clone(), target.clone(), shards).await?;
+    let _places = bench.places(&source, target).await;
+    let done = lot.run().await;
+    if matches!(done, Err(Trouble::Changed)) {
+        // Whether the source is still the one to copy from has to be known before the next.
+        lot.end_doubts().await?;
+    }
+    done
+}
+
+/// Nobody has what the node is to be compared with. A replica that only had something in its queue
+/// is the best there is, once it has worked that off; anything else waits for its peer.
+async fn alone(
+    state: &Arc<ClusterState>,
+    entry: &IndexEntry,
+    target: &NodeId,
+    needed: &[StaleReplica],
+) -> Result<(), Trouble> {
+    let stale = state.staleness.load();
+    let topology = state.membership.topology();
+    let placement = topology.placement(entry.shards);
+    let last = |row: &StaleReplica| {
+        let mut owners = row.shard.into_iter().flat_map(|shard| placement.write_targets(shard));
+        let authority = |node: &NodeId| {
+            row.shard.is_some_and(|shard| stale.is_authority(&entry.physical, node, shard))
+        };
+        authority(target) && !owners.any(|(_, node)| node != target && authority(node))
+    };
+    let rows: Vec<StaleReplica> = needed.iter().filter(|row| last(row)).cloned().collect();
+    if rows.is_empty() {
+        let shards: Vec<String> =
+            needed.iter().filter_map(|row| row.shard).map(|s| s.to_string()).collect();
+        return Err(Trouble::blocked("no_authority", format!("shards {}", shards.join(", "))));
+    }
+    if !node::idle(state, target, &entry.physical).await? {
+        return Err(Trouble::blocked("target_lag", "its queue is not worked off"));
+    }
+    tracing::warn!(node = %target, index = %entry.physical, "the last replica is taken as it is");
+    clear(state, rows).await?;
+    Ok(())
+}
+
+/// What is sent under a number, until the target has ended it.
+#[derive(Debug)]
+struct Page {
+    open: Vec<u32>,
+    failed: bool,
+}
+
+struct Lot<'a> {
+    state: &'a Arc<ClusterState>,
+    entry: &'a Arc<IndexEntry>,
+    source: NodeId,
+    target: NodeId,
+    shards: ShardSet,
+    filling: Arc<Filling>,
+    size: PageSize,
+    pages: BTreeMap<Number, Page>,
+    failures: u32,
+    wrote: bool,
+    held: Option<Instant>,
+    stage: Stage,
+    dirty: Dirty,
+}
+
+impl<'a> Lot<'a> {
+    /// Opens a lot, and waits until source and target have ended what came before it.
+    async fn open(
+        state: &'a Arc<ClusterState>,
+        entry: &'a Arc<IndexEntry>,
+        source: NodeId,
+        target: NodeId,
+        shards: ShardSet,
+    ) -> Result<Self, Trouble> {
+        let index = &entry.physical;
+        let (filling, turns) = state.sequencer.open_lot(index, &source, &target, shards.clone());
+        let size = PageSize::default();
+        let mut lot = Self {
+            state,
+            entry,
+            source,
+            target,
+            shards,
+            filling: Arc::new(filling),
+            size,
+            pages: BTreeMap::new(),
+            failures: 0,
+            wrote: false,
+            held: None,
+            stage: Stage::new("open"),
+            dirty: Dirty::default(),
+        };
+        let nodes = [&lot.source, &lot.target];
+        node::settle_before(state, index, nodes, turns, || lot.check()).await?;
+        lot.filling.with(copying::Lot::settle_before);
+        lot.hear().await?;
+        Ok(lot)
+    }
+
+    /// Whether there is still something to copy, and from there.
+    fn check(&self) -> Result<(), Trouble> {
+        let available = |node: &NodeId| {
+            let topology = self.state.membership.topology();
+            topology.node(node).is_some_and(|node| self.state.nodes.is_available(node))
+        };
+        if !available(&self.target) {
+            return Err(Trouble::blocked("node_away", self.target.to_string()));
+        }
+        let listed = self.state.catalog.is_listed(self.entry);
+        let interrupted = self.filling.with(|lot| lot.is_interrupted());
+        if !listed
+            || interrupted
+            || !sources::is_source(self.state, self.entry, &self.source, &self.shards)
+            || self.state.staleness.load().lacks_index(&self.entry.physical, &self.target)
+            || self.rows().is_empty()
+        {
+            return Err(Trouble::Changed);
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> Vec<StaleReplica> {
+        let mut rows = rows(self.state, &self.entry.physical, &self.target);
+        rows.retain(|row| row.shard.is_some_and(|shard| self.shards.contains(shard)));
+        rows
+    }
+
+    async fn run(&mut self) -> Result<(), Trouble> {
+        // Without a primary key nothing was ever written.
+        if self.entry.primary_key.is_none() {
+            clear(self.state, self.rows()).await?;
+            return Ok(());
+        }
+        let mut up_to = self.compare(false).await?;
+        self.catch_up(up_to).await?;
+        let mut verifications = 0;
+        while self.wrote {
+            let before = self.filling.with(|lot| lot.counts().differences);
+            up_to = self.compare(true).await?;
+            let examples = self.filling.with(|lot| lot.dirty_ids(10));
+            self.catch_up(up_to).await?;
+            let found = self.filling.with(|lot| lot.counts().differences) - before;
+            if found == 0 {
+                break;
+            }
+            metrics::counter!("miroir_verify_differences_total").increment(found);
+            verifications += 1;
+            if verifications == VERIFICATIONS {
+                return Err(Trouble::blocked("verify", format!("ids {}", examples.join(", "))));
+            }
+        }
+        loop {
+            // Misses that are on record by now are of writes up to this number.
+            let rows = self.rows();
+            up_to = up_to.max(self.filling.journal(|journal, _| journal.last()));
+            self.catch_up(up_to).await?;
+            if clear(self.state, rows).await? {
+                let equal = self.filling.with(|lot| lot.counts().equal);
+                metrics::counter!("miroir_copy_documents_equal_total").increment(equal);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Compares what both have, and writes what differs; or, to verify, only notes it. Returns the
+    /// number of the last write that may have gone unseen.
+    async fn compare(&mut self, verifies: bool) -> Result<Number, Trouble> {
+        self.stage = Stage::new(if verifies { "verify" } else { "compare" });
+        let mut discarded = 0;
+        loop {
+            // Writes of unknown extent that never stop would keep it from ever ending.
+            let holds = discarded >= STARVED && self.may_hold();
+            let filling = Arc::clone(&self.filling);
+            let _holding = holds.then(|| filling.hold(Hold::Any));
+            if self.compare_once(verifies).await? {
+                return Ok(self.filling.journal(|journal, _| journal.last()));
+            }
+            metrics::counter!("miroir_copy_pages_discarded_total").increment(1);
+            discarded += 1;
+        }
+    }
+
+    /// As [`Lot::compare`]. False if a write of unknown extent came between.
+    async fn compare_once(&mut self, verifies: bool) -> Result<bool, Trouble> {
+        let mut pause = Pause::default();
+        while !self.filling.journal(|journal, lot| journal.begin_table(lot, verifies)) {
+            self.go_on(&mut pause).await?;
+        }
+        let (mut listing, target) = (Listing::default(), self.target.clone());
+        while let Some(page) = self.next(&target, &mut listing).await? {
+            self.filling
+                .with(|lot| page.iter().for_each(|shown| lot.put(&shown.id, shown.content)));
+        }
+        let (mut listing, source) = (Listing::default(), self.source.clone());
+        loop {
+            self.room().await?;
+            let window = self.filling.journal(|journal, lot| journal.begin_read(lot));
+            let Some(window) = window else { return Ok(false) };
+            let Some(page) = self.next(&source, &mut listing).await? else { break };
+            if !self.admit(window, &page, &[], None).await? {
+                return Ok(false);
+            }
+        }
+        let rest = self.filling.with(copying::Lot::finish_pass);
+        let Some(rest) = rest else { return Ok(false) };
+        self.look_for(rest.into_iter().collect(), verifies).await?;
+        Ok(true)
+    }
+
+    /// The next page of a node's documents, without those seen before; `None` after the last.
+    async fn next(
+        &mut self,
+        node: &NodeId,
+        listing: &mut Listing,
+    ) -> Result<Option<Vec<Shown>>, Trouble> {
+        self.check()?;
+        while !listing.ended {
+            let again = listing.anchor.is_some();
+            let from = listing.offset - usize::from(again);
+            let (state, entry, shards) = (self.state, self.entry, &self.shards);
+            let which = Which::From(from, again);
+            let (mut page, last) =
+                node::read(state, entry, node, shards, which, &mut self.size).await?;
+            if let Some(anchor) = listing.anchor.take()
+                && listing.steps_back < STEPS_BACK
+                && !page.iter().any(|shown| shown.id == anchor)
+            {
+                // Something before it was deleted: what came after is where nobody would look.
+                listing.steps_back += 1;
+                listing.offset = listing.offset.saturating_sub(DOCUMENTS);
+                continue;
+            }
+            listing.offset = from + page.len();
+            listing.ended = last;
+            listing.anchor = page.last().map(|shown| Arc::clone(&shown.id));
+            page.retain(|shown| listing.seen.insert(id_hash(&shown.id)));
+            return Ok(Some(page));
+        }
+        Ok(None)
+    }
+
+    /// Looks up what ids are behind hashes that only the target has, to ask the source for them.
+    async fn look_for(&self, hashes: HashSet<u64>, verifies: bool) -> Result<(), Trouble> {
+        let (mut offset, mut more) = (0, !hashes.is_empty());
+        while more {
+            let page =
+                node::ids(self.state, self.entry, &self.target, &self.shards, offset).await?;
+            offset += page.len();
+            more = page.len() == DOCUMENTS;
+            let found: Vec<Arc<str>> =
+                page.into_iter().filter(|id| hashes.contains(&id_hash(id))).collect();
+            self.filling.journal(|journal, lot| journal.suspect(lot, &found, verifies));
+        }
+        Ok(())
+    }
+
+    /// Reads ids that may differ again, until the target has what the source has, counting writes up
+    /// to a number.
+    async fn catch_up(&mut self, up_to: Number) -> Result<(), Trouble> {
+        self.stage = Stage::new("catch_up");
+        let (mut pause, mut starved) = (Pause::default(), 0);
+        let filling = Arc::clone(&self.filling);
+        let mut holding = None;
+        loop {
+            self.check()?;
+            let heard = self.hear().await?;
+            self.judge_doubts().await?;
+            if self.filling.journal(|journal, lot| journal.is_equal(lot, up_to)) {
+                self.dirty.set(0);
+                return Ok(());
+            }
+            // A document is as large as those seen so far.
+            let most = self.size.get();
+            let (ids, dirty) = self.filling.with(|lot| (lot.dirty_ids(most), lot.dirty().len()));
+            self.dirty.set(dirty);
+            let admitted = !ids.is_empty() && self.read_again(&ids).await?;
+            starved = if admitted || dirty == 0 { 0 } else { starved + 1 };
+            if starved >= STARVED && holding.is_none() && self.may_hold() {
+                // Writes that depend on what is there come faster than they end.
+                let hot = self.filling.with(|lot| lot.dirty().take(DOCUMENTS).cloned().collect());
+                holding = Some(filling.hold(Hold::Ids(hot)));
+            } else if admitted {
+                holding = None;
+            }
+            if admitted || heard {
+                pause = Pause::default();
+            } else {
+                pause.wait().await;
+            }
+        }
+    }
+
+    async fn read_again(&mut self, ids: &[Arc<str>]) -> Result<bool, Trouble> {
+        self.room().await?;
+        let window = self.filling.journal(|journal, lot| journal.begin_read(lot));
+        let Some(window) = window else { return Ok(false) };
+        let (state, entry, source) = (self.state, self.entry, self.source.clone());
+        let which = Which::Ids(ids);
+        let (page, _) =
+            node::read(state, entry, &source, &self.shards, which, &mut self.size).await?;
+        let target = self.target.clone();
+        let (has, _) =
+            node::read(state, entry, &target, &self.shards, which, &mut self.size).await?;
+        let has = has.into_iter().map(|shown| (shown.id, shown.content)).collect();
+        let found: HashSet<&str> = page.iter().map(|shown| &*shown.id).collect();
+        let absent: Vec<Arc<str>> =
+            ids.iter().filter(|id| !found.contains(&***id)).cloned().collect();
+        self.admit(window, &page, &absent, Some(&has)).await
+    }
+
+    /// Writes what of a page may be written. False if the page is worth nothing.
+    async fn admit(
+        &mut self,
+        window: Window,
+        page: &[Shown],
+        absent: &[Arc<str>],
+        target: Option<&HashMap<Arc<str>, Content>>,
+    ) -> Result<bool, Trouble> {
+        // Whoever has the index to himself may be deleting it, and a write would make it anew.
+        let gate = self.state.sequencer.enter(&self.entry.physical).await;
+        self.check()?;
+        let documents: Vec<_> =
+            page.iter().map(|shown| (Arc::clone(&shown.id), shown.content)).collect();
+        let judged = copying::Page { documents: &documents, absent, target };
+        let admitted = self.filling.admit(&gate, &self.target, window, &judged);
+        let Some((admission, mut ticket)) = admitted else { return Ok(false) };
+        let Some(number) = admission.number else { return Ok(true) };
+        self.wrote = true;
+        let write: Vec<&Shown> = admission.write.iter().map(|at| &page[*at]).collect();
+        let delete: Vec<&Arc<str>> = admission.delete.iter().map(|at| &absent[*at]).collect();
+        ticket.turn().await;
+        let (state, entry, target) = (self.state, self.entry, &self.target);
+        let mut uids = node::write(state, entry, target, &write).await;
+        if let Ok(uids) = &mut uids
+            && !delete.is_empty()
+        {
+            match node::delete(state, entry, target, &delete).await {
+                Ok(more) => uids.extend(more),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        // What may have arrived of it is nobody's business any more: the lot is dropped.
+        let open = uids?;
+        drop((ticket, gate));
+        self.pages.insert(number, Page { open, failed: false });
+        Ok(true)
+    }
+
+    /// Waits until the target may be given another page.
+    async fn room(&mut self) -> Result<(), Trouble> {
+        let mut pause = Pause::default();
+        while self.pages.len() >= TASKS {
+            self.go_on(&mut pause).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits a little for what is under way.
+    async fn go_on(&mut self, pause: &mut Pause) -> Result<(), Trouble> {
+        self.check()?;
+        if self.hear().await? {
+            *pause = Pause::default();
+        } else {
+            pause.wait().await;
+        }
+        Ok(())
+    }
+
+    /// Asks both nodes how writes and pages ended. Returns whether some did.
+    async fn hear(&mut self) -> Result<bool, Trouble> {
+        let mut any = false;
+        for node in [self.source.clone(), self.target.clone()] {
+            loop {
+                let open = self.filling.journal(|journal, _| journal.unfinished_at(&node, UIDS));
+                let uids: Vec<u32> = open.iter().map(|(_, uid)| *uid).collect();
+                if uids.is_empty() {
+                    break;
+                }
+                let ends = node::ends(self.state, &node, &uids).await?;
+                self.filling.journal(|journal, _| {
+                    for (number, uid) in &open {
+                        if let Some(outcome) = ends.get(uid) {
+                            journal.task_ended(*number, &node, *uid, *outcome);
+                        }
+                    }
+                });
+                any |= !ends.is_empty();
+                if ends.len() < UIDS {
+                    break;
+                }
+            }
+        }
+        any |= self.hear_pages().await?;
+        Ok(any)
+    }
+
+    async fn hear_pages(&mut self) -> Result<bool, Trouble> {
+        let uids: Vec<u32> = self.pages.values().flat_map(|page| page.open.clone()).collect();
+        if uids.is_empty() {
+            return Ok(false);
+        }
+        let ends = node::ends(self.state, &self.target, &uids).await?;
+        for page in self.pages.values_mut() {
+            page.failed |= page
+                .open
+                .iter()
+                .any(|uid| ends.get(uid).is_some_and(|end| *end != Outcome::Succeeded));
+            page.open.retain(|uid| !ends.contains_key(uid));
+        }
+        let done: Vec<(Number, bool)> = self
+            .pages
+            .iter()
+            .filter(|(_, page)| page.open.is_empty())
+            .map(|(number, page)| (*number, page.failed))
+            .collect();
+        for (number, failed) in done {
+            self.pages.remove(&number);
+            self.filling.with(|lot| lot.page_ended(number, !failed));
+            self.failures += u32::from(failed);
+        }
+        if self.failures == FAILURES {
+            return Err(Trouble::blocked("target_refuses", "it fails what is copied to it"));
+        }
+        Ok(!ends.is_empty())
+    }
+
+    /// A write that the source failed and the target did: which of them is right is known when the
+    /// client's task is over.
+    async fn judge_doubts(&self) -> Result<(), Trouble> {
+        for task in self.filling.with(|lot| lot.doubts().to_vec()) {
+            let record = self.state.stores.tasks.get(task).await?;
+            if record.is_none_or(|record| record.status.is_terminal()) {
+                self.filling.with(|lot| lot.no_doubt(task));
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_doubts(&self) -> Result<(), Trouble> {
+        let mut pause = Pause::default();
+        while self.filling.with(|lot| !lot.doubts().is_empty()) {
+            self.judge_doubts().await?;
+            pause.wait().await;
+        }
+        Ok(())
+    }
+
+    /// Whether writes may be held back: not too often, and only if those before them end soon.
+    fn may_hold(&mut self) -> bool {
+        let few = [&self.source, &self.target].into_iter().all(|node| {
+            self.filling.journal(|journal, _| journal.unfinished_at(node, FEW).len()) < FEW
+        });
+        let rested = self.held.is_none_or(|at| at.elapsed() >= BETWEEN_HOLDS);
+        if few && rested {
+            self.held = Some(Instant::now());
+        }
+        few && rested
+    }
+}
+
+/// Where a listing of a node's documents is. Documents keep their places while they live; a new one
+/// may take the place of one that is gone.
+#[derive(Debug, Default)]
+struct Listing {
+    offset: usize,
+    /// The last document seen: it is asked for again, and has to be there.
+    anchor: Option<Arc<str>>,
+    seen: HashSet<u64>,
+    steps_back: u32,
+    ended: bool,
+}

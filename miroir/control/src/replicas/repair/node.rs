@@ -1,0 +1,380 @@
+//! What a repair asks nodes, and what it sends them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use miroir_api::NodeId;
+use miroir_api::meili::TaskStatus;
+use miroir_core::copying::{Content, Outcome, content};
+use miroir_core::documents::shard_value;
+use miroir_core::routing::ShardSet;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::{Trouble, cx};
+use crate::node_tasks::{NodeTaskView, ask};
+use miroir_pipeline::cluster::sequencer::Ticket;
+use miroir_pipeline::cluster::{ClusterState, disk_loss};
+use miroir_pipeline::error::{Error, ErrorKind, NodeFailure};
+use miroir_pipeline::node::{Call, TaskRef};
+use miroir_store::IndexEntry;
+
+/// About so many bytes are read and sent at a time.
+pub(super) const BYTES: usize = 8 << 20;
+/// At most so many documents are read and sent at a time.
+pub(super) const DOCUMENTS: usize = 1000;
+/// Documents of the first page: nobody knows how large they are.
+const FIRST: usize = 16;
+/// Task uids per question.
+pub(super) const UIDS: usize = 200;
+/// Parsing more than so many bytes would hold up everybody else on the thread.
+const LARGE: usize = 1 << 20;
+
+/// A document as a node shows it.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) id: Arc<str>,
+    pub(super) content: Content,
+    pub(super) raw: Box<RawValue>,
+}
+
+/// How many documents are asked for at a time; follows their size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageSize(usize);
+
+impl Default for PageSize {
+    fn default() -> Self {
+        Self(FIRST)
+    }
+}
+
+impl PageSize {
+    pub(super) fn get(self) -> usize {
+        self.0
+    }
+
+    /// Learns from a page.
+    fn learn(&mut self, documents: usize, bytes: usize) {
+        if documents > 0 {
+            let fits = BYTES / (bytes / documents).max(1);
+            self.0 = fits.min(self.0 * 8).clamp(1, DOCUMENTS);
+        }
+    }
+
+    /// A page was too large. False where it cannot get any smaller.
+    fn halve(&mut self) -> bool {
+        let smaller = self.0 / 2;
+        self.0 = smaller.max(1);
+        smaller > 0
+    }
+}
+
+/// Which documents of some shards.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Which<'a> {
+    /// Those from an offset on, one more if there is one to be seen again.
+    From(usize, bool),
+    /// Those with these ids.
+    Ids(&'a [Arc<str>]),
+}
+
+/// Whether a body was too large, or the answer: a smaller one may do.
+fn is_too_large(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Verbatim { status, .. } => *status == StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::NodeFailed(failure) => {
+            matches!(failure, NodeFailure::TooLarge | NodeFailure::Body)
+        }
+        _ => false,
+    }
+}
+
+fn timed_out(error: &Error) -> bool {
+    error.node_failure() == Some(NodeFailure::Timeout)
+}
+
+/// Reads some documents of a node. The flag says whether there are no more after them.
+pub(super) async fn read(
+    state: &ClusterState,
+    entry: &IndexEntry,
+    node: &NodeId,
+    shards: &ShardSet,
+    which: Which<'_>,
+    size: &mut PageSize,
+) -> Result<(Vec<Shown>, bool), Trouble> {
+    #[derive(serde::Deserialize)]
+    struct Listing {
+        results: Vec<Box<RawValue>>,
+    }
+    let key = entry.primary_key.clone().unwrap_or_default();
+    let filter = filter(shards, entry);
+    loop {
+        let (selected, asked) = match which {
+            Which::From(offset, again) => (json!({"offset": offset}), size.0 + usize::from(again)),
+            Which::Ids(ids) => (json!({"ids": ids}), ids.len()),
+        };
+        let mut body = selected;
+        body["filter"] = json!(filter);
+        body["limit"] = json!(asked);
+        body["retrieveVectors"] = json!(true);
+        let path = format!("/indexes/{}/documents/fetch", entry.physical);
+        let call = Call::read(Method::POST, "documents_fetch", path).json(body.to_string());
+        let patience = state.options.scatter.node_timeout * 6;
+        let body = match state.nodes.call_within(node, &call, &cx(), patience).await {
+            Ok(body) => body,
+            Err(error) if is_too_large(&error) || timed_out(&error) => match which {
+                Which::From(..) if size.halve() => continue,
+                Which::From(offset, _) if is_too_large(&error) => {
+                    let detail = format!("the document at {offset} on {node}: {error}");
+                    return Err(Trouble::blocked("document_too_large", detail));
+                }
+                _ => return Err(error.into()),
+            },
+            Err(error) => return Err(error.into()),
+        };
+        let bytes = body.len();
+        let parse = {
+            let (node, key) = (node.clone(), key.clone());
+            move || -> Result<Vec<Shown>, Error> {
+                let listing = Call::parse::<Listing>(&node, &body)?;
+                let garbage = || Error::node(&node, NodeFailure::Garbage);
+                let shown = |raw: Box<RawValue>| {
+                    let fields: Map<String, Value> = serde_json::from_str(raw.get()).ok()?;
+                    let id = id_of(&fields, &key)?;
+                    Some(Shown { id, content: content(&fields), raw })
+                };
+                listing.results.into_iter().map(|raw| shown(raw).ok_or_else(garbage)).collect()
+            }
+        };
+        let shown = if bytes > LARGE {
+            tokio::task::spawn_blocking(parse).await.map_err(Error::internal)??
+        } else {
+            parse()?
+        };
+        metrics::counter!("miroir_copy_documents_read_total").increment(shown.len() as u64);
+        size.learn(shown.len(), bytes);
+        let last = shown.len() < asked;
+        return Ok((shown, last));
+    }
+}
+
+fn filter(shards: &ShardSet, entry: &IndexEntry) -> String {
+    let values: Vec<String> =
+        shards.iter().map(|s| format!("'{}'", shard_value(s.0, entry.shards))).collect();
+    format!("_miroir_shard IN [{}]", values.join(","))
+}
+
+fn id_of(fields: &Map<String, Value>, key: &str) -> Option<Arc<str>> {
+    match fields.get(key)? {
+        Value::String(text) => Some(Arc::from(text.as_str())),
+        Value::Number(number) => Some(Arc::from(number.to_string())),
+        _ => None,
+    }
+}
+
+/// The ids of a page of a node's documents.
+pub(super) async fn ids(
+    state: &ClusterState,
+    entry: &IndexEntry,
+    node: &NodeId,
+    shards: &ShardSet,
+    offset: usize,
+) -> Result<Vec<Arc<str>>, Trouble> {
+    #[derive(serde::Deserialize)]
+    struct Listing {
+        results: Vec<Map<String, Value>>,
+    }
+    let key = entry.primary_key.clone().unwrap_or_default();
+    let body = json!({
+        "filter": filter(shards, entry), "fields": [key], "offset": offset, "limit": DOCUMENTS,
+    });
+    let path = format!("/indexes/{}/documents/fetch", entry.physical);
+    let call = Call::read(Method::POST, "documents_fetch", path).json(body.to_string());
+    let body = state.nodes.call(node, &call, &cx()).await?;
+    let listing = Call::parse::<Listing>(node, &body)?;
+    Ok(listing.results.iter().filter_map(|fields| id_of(fields, &key)).collect())
+}
+
+/// Sends a call that enqueues a task. Returns its uid.
+pub(super) async fn send(state: &ClusterState, node: &NodeId, call: &Call) -> Result<u32, Trouble> {
+    let before = state.membership.task_uids.highest(node);
+    let patience = state.options.scatter.node_timeout * 6;
+    let body = state.nodes.call_within(node, call, &cx(), patience).await?;
+    let task: TaskRef = Call::parse(node, &body)?;
+    disk_loss::accept_task_uid(state, node, before, task.task_uid).await?;
+    Ok(task.task_uid)
+}
+
+/// Writes documents to a node, in bodies of bounded size. Returns the uids of the tasks.
+pub(super) async fn write(
+    state: &ClusterState,
+    entry: &IndexEntry,
+    node: &NodeId,
+    documents: &[&Shown],
+) -> Result<Vec<u32>, Trouble> {
+    let key = entry.primary_key.as_deref().unwrap_or_default();
+    let path = format!(
+        "/indexes/{}/documents?primaryKey={}",
+        entry.physical,
+        miroir_pipeline::query::encode(key)
+    );
+    let mut uids = Vec::new();
+    let (mut at, mut most) = (0, BYTES);
+    while at < documents.len() {
+        let mut payload = Vec::new();
+        let mut next = at;
+        while let Some(document) = documents.get(next) {
+            let text = document.raw.get().as_bytes();
+            if next > at && payload.len() + text.len() > most {
+                break;
+            }
+            payload.push(if next == at { b'[' } else { b',' });
+            payload.extend_from_slice(text);
+            next += 1;
+        }
+        payload.push(b']');
+        let length = payload.len();
+        let call =
+            Call::change(Method::POST, "documents_post", path.clone()).json(Bytes::from(payload));
+        match send(state, node, &call).await {
+            Ok(uid) => {
+                uids.push(uid);
+                metrics::counter!("miroir_copy_documents_written_total")
+                    .increment((next - at) as u64);
+                at = next;
+            }
+            Err(Trouble::Failed(error)) if is_too_large(&error) => {
+                if next == at + 1 {
+                    let detail = format!("document `{}` on {node}: {error}", documents[at].id);
+                    return Err(Trouble::blocked("document_too_large", detail));
+                }
+                most = length / 2;
+            }
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    Ok(uids)
+}
+
+/// Deletes documents of a node by their ids. Returns the uids of the tasks.
+pub(super) async fn delete(
+    state: &ClusterState,
+    entry: &IndexEntry,
+    node: &NodeId,
+    ids: &[&Arc<str>],
+) -> Result<Vec<u32>, Trouble> {
+    let path = format!("/indexes/{}/documents/delete-batch", entry.physical);
+    let mut uids = Vec::new();
+    for some in ids.chunks(DOCUMENTS) {
+        let body = serde_json::to_vec(some).map_err(Error::internal)?;
+        let call = Call::change(Method::POST, "documents_delete", path.clone()).json(body);
+        uids.push(send(state, node, &call).await?);
+        metrics::counter!("miroir_copy_documents_written_total").increment(some.len() as u64);
+    }
+    Ok(uids)
+}
+
+/// How tasks of a node ended: those that have. One that the node does not know any more may have
+/// ended in any way.
+pub(super) async fn ends(
+    state: &ClusterState,
+    node: &NodeId,
+    uids: &[u32],
+) -> Result<BTreeMap<u32, Outcome>, Trouble> {
+    let list: Vec<String> = uids.iter().map(u32::to_string).collect();
+    let seen = ask(state, node, &format!("uids={}&limit={}", list.join(","), list.len())).await?;
+    let seen: BTreeMap<u32, NodeTaskView> = seen.into_iter().map(|task| (task.uid, task)).collect();
+    let end = |uid: &u32| match seen.get(uid) {
+        None => Some((*uid, Outcome::Unknown)),
+        Some(task) if task.status == TaskStatus::Succeeded => Some((*uid, Outcome::Succeeded)),
+        Some(task) if task.status.is_terminal() => Some((*uid, Outcome::Failed)),
+        Some(_) => None,
+    };
+    Ok(uids.iter().filter_map(end).collect())
+}
+
+/// The newest task of an index on a node.
+pub(super) async fn newest(
+    state: &ClusterState,
+    node: &NodeId,
+    index: &str,
+) -> Result<Option<u32>, Trouble> {
+    let tasks = ask(state, node, &format!("indexUids={index}&limit=1")).await?;
+    Ok(tasks.first().map(|task| task.uid))
+}
+
+/// The oldest task of an index that a node has not ended. Nodes work off the tasks of one index in
+/// the order of their uids.
+pub(super) async fn oldest_unfinished(
+    state: &ClusterState,
+    node: &NodeId,
+    index: &str,
+) -> Result<Option<u32>, Trouble> {
+    let query = format!("indexUids={index}&statuses=enqueued,processing&limit=1&reverse=true");
+    Ok(ask(state, node, &query).await?.first().map(|task| task.uid))
+}
+
+/// Whether a node has nothing left to do for an index.
+pub(crate) async fn idle(state: &ClusterState, node: &NodeId, index: &str) -> Result<bool, Error> {
+    let query = format!("indexUids={index}&statuses=enqueued,processing&limit=1");
+    Ok(ask(state, node, &query).await?.is_empty())
+}
+
+/// Waits until a node has ended tasks, as long as it answers.
+pub(super) async fn wait(
+    state: &ClusterState,
+    node: &NodeId,
+    uids: &[u32],
+) -> Result<BTreeMap<u32, Outcome>, Trouble> {
+    let mut pause = Pause::default();
+    loop {
+        let ends = ends(state, node, uids).await?;
+        if ends.len() == uids.len() {
+            return Ok(ends);
+        }
+        pause.wait().await;
+    }
+}
+
+/// Waits that get longer while nothing changes.
+#[derive(Debug)]
+pub(super) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Duration::from_millis(5))
+    }
+}
+
+impl Pause {
+    pub(super) async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(Duration::from_millis(200));
+    }
+}
+
+/// Waits until two nodes have ended what was written to an index before. `turns` are behind all of
+/// it.
+pub(super) async fn settle_before(
+    state: &ClusterState,
+    index: &str,
+    nodes: [&NodeId; 2],
+    turns: [Ticket; 2],
+    check: impl Fn() -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    for mut turn in turns {
+        turn.turn().await;
+    }
+    for node in nodes {
+        let Some(newest) = newest(state, node, index).await? else { continue };
+        let mut pause = Pause::default();
+        while oldest_unfinished(state, node, index).await?.is_some_and(|uid| uid <= newest) {
+            check()?;
+            pause.wait().await;
+        }
+    }
+    Ok(())
+}

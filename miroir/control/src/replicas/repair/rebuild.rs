@@ -1,0 +1,176 @@
+//! What nodes miss about an index as a whole: that it is there, its settings, that it is gone.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use miroir_api::NodeId;
+use miroir_core::copying::Outcome;
+use miroir_core::routing::ShardSet;
+use miroir_core::view::{CatchUp, StaleReplica};
+use serde_json::Value;
+
+use super::{Trouble, clear, cx, node, sources};
+use crate::node_setup::{creation_calls, node_base_settings};
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::error::{Error, ErrorKind};
+use miroir_pipeline::node::Call;
+use miroir_store::IndexEntry;
+
+fn deletion(index: &str) -> Call {
+    Call::change(Method::DELETE, "indexes_delete", format!("/indexes/{index}"))
+}
+
+/// Sends calls to a node in the index's order, if `still` says so once nobody has the index to
+/// himself, and waits for their tasks.
+async fn perform(
+    state: &ClusterState,
+    index: &str,
+    target: &NodeId,
+    calls: &[Call],
+    still: impl FnOnce() -> bool,
+) -> Result<Vec<Outcome>, Trouble> {
+    let gate = state.sequencer.enter(index).await;
+    if !still() {
+        return Err(Trouble::Changed);
+    }
+    let mut turns = gate.tickets(std::slice::from_ref(target));
+    for turn in &mut turns.tickets {
+        turn.turn().await;
+    }
+    let mut uids = Vec::new();
+    for call in calls {
+        uids.push(node::send(state, target, call).await?);
+    }
+    drop((turns, gate));
+    let ends = node::wait(state, target, &uids).await?;
+    Ok(uids.iter().map(|uid| ends.get(uid).copied().unwrap_or(Outcome::Unknown)).collect())
+}
+
+fn refuses(what: &str) -> Trouble {
+    Trouble::blocked("target_refuses", what.to_owned())
+}
+
+/// Deletes an index on a node that is in no catalogue any more.
+pub(super) async fn take_away(
+    state: &ClusterState,
+    index: &str,
+    target: &NodeId,
+    rows: Vec<StaleReplica>,
+) -> Result<(), Trouble> {
+    let gone = || state.catalog.by_physical(index).is_none();
+    // It fails where there is none.
+    perform(state, index, target, &[deletion(index)], gone).await?;
+    clear(state, rows).await?;
+    Ok(())
+}
+
+/// Makes an index anew on a node, without documents: its shards are to be copied then.
+pub(super) async fn rebuild(
+    state: &Arc<ClusterState>,
+    entry: &Arc<IndexEntry>,
+    row: &StaleReplica,
+) -> Result<(), Trouble> {
+    let topology = state.membership.topology();
+    let owned = topology.placement(entry.shards).owned_by(&row.node);
+    // Nothing is deleted before it is sure that it can be copied back.
+    let missing: Vec<String> = owned
+        .iter()
+        .filter(|shard| sources::source_of(state, entry, &row.node, *shard).is_none())
+        .map(|shard| shard.to_string())
+        .collect();
+    if !missing.is_empty() {
+        return Err(Trouble::blocked("no_authority", format!("shards {}", missing.join(", "))));
+    }
+    let index = &entry.physical;
+    let known = || {
+        let stale = state.staleness.load();
+        state.catalog.is_listed(entry) && stale.rows().any(|now| now == row)
+    };
+    // What it has may be an earlier copy, or another index of the same name.
+    let base = node_base_settings(&state.options);
+    let mut calls = vec![deletion(index)];
+    calls.extend(creation_calls(index, entry.primary_key.as_deref(), &base));
+    let ends = perform(state, index, &row.node, &calls, known).await?;
+    if ends[1..].iter().any(|end| *end != Outcome::Succeeded) {
+        return Err(refuses("the index cannot be made"));
+    }
+    copy_settings(state, entry, &row.node).await?;
+    // From here on it gets writes, and is not read before it has the documents.
+    let shards = |shard| StaleReplica {
+        shard: Some(shard),
+        kind: CatchUp::Shard,
+        generation: 0,
+        ..row.clone()
+    };
+    state.staleness.mark(owned.iter().map(shards).collect()).await?;
+    if !clear(state, vec![row.clone()]).await? {
+        return Err(Trouble::Changed);
+    }
+    Ok(())
+}
+
+/// Sets the settings of a node that missed a change of them.
+pub(super) async fn settings(
+    state: &Arc<ClusterState>,
+    entry: &Arc<IndexEntry>,
+    row: &StaleReplica,
+) -> Result<(), Trouble> {
+    if !copy_settings(state, entry, &row.node).await? {
+        // It has no such index.
+        let row = StaleReplica { kind: CatchUp::Index, generation: 0, ..row.clone() };
+        state.staleness.mark(vec![row]).await?;
+        return Ok(());
+    }
+    clear(state, vec![row.clone()]).await?;
+    Ok(())
+}
+
+/// Whether a node says that there is no such index.
+fn is_missing(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Verbatim { status, .. } if *status == StatusCode::NOT_FOUND)
+}
+
+async fn read(
+    state: &ClusterState,
+    entry: &IndexEntry,
+    of: &NodeId,
+) -> Result<Option<Value>, Trouble> {
+    let path = format!("/indexes/{}/settings", entry.physical);
+    match state.nodes.call(of, &Call::get("settings_get", path), &cx()).await {
+        Ok(body) => Ok(Some(Call::parse(of, &body)?)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives a node the settings of one that missed none. False where it has no such index.
+async fn copy_settings(
+    state: &Arc<ClusterState>,
+    entry: &Arc<IndexEntry>,
+    target: &NodeId,
+) -> Result<bool, Trouble> {
+    let Some(source) = sources::source_of_settings(state, entry, target) else {
+        return Err(Trouble::blocked("no_authority", "settings"));
+    };
+    let index = &entry.physical;
+    // Of no shard: it is only told when somebody has the index to himself, as a change of settings.
+    let none = ShardSet::empty(entry.shards);
+    let (filling, turns) = state.sequencer.open_lot(index, &source, target, none);
+    node::settle_before(state, index, [&source, target], turns, || Ok(())).await?;
+    let Some(wanted) = read(state, entry, &source).await? else { return Err(Trouble::Changed) };
+    let Some(has) = read(state, entry, target).await? else { return Ok(false) };
+    let undisturbed =
+        || state.catalog.is_listed(entry) && !filling.with(|lot| lot.is_interrupted());
+    if wanted != has {
+        let path = format!("/indexes/{index}/settings");
+        let call = Call::change(Method::PATCH, "settings_patch", path).json(wanted.to_string());
+        let ends = perform(state, index, target, &[call], undisturbed).await?;
+        if ends != [Outcome::Succeeded] {
+            return Err(refuses("it does not take the settings"));
+        }
+    } else if !undisturbed() {
+        return Err(Trouble::Changed);
+    }
+    state.stores.settings_versions.set(index, target, entry.settings_version).await?;
+    Ok(true)
+}
