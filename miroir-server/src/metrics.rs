@@ -165,7 +165,7 @@ pub const FAMILIES: &[Family] = &[
         &[("stage", &["open", "compare", "verify", "catch_up"])],
         "Copies of shards under way, by what they are at."),
     family("miroir_lot_blocked_total", Counter, Count,
-        &[("reason", &["node_away", "no_authority", "target_lag", "target_refuses",
+        &[("reason", &["node_away", "no_authority", "target_refuses",
             "document_too_large", "verify", "failed"])],
         "Times that a repair could not go on; it is tried again."),
     family("miroir_copy_documents_read_total", Counter, Count, &[],

@@ -195,6 +195,14 @@ pub const OWN: &[OwnCode] = &[
          current. It is in touch again as soon as the store answers. Retry, or ask another pod.",
     ),
     own(
+        "miroir_outcome_unknown",
+        500,
+        System,
+        "In a task. The nodes had ended their tasks and forgot them before Miroir asked how they went: \
+         somebody deletes finished tasks on the nodes themselves. The change may have been made. Look, \
+         or send it again, which is safe with documents and settings; delete tasks through Miroir.",
+    ),
+    own(
         "miroir_overloaded",
         503,
         System,

@@ -1,5 +1,6 @@
 //! Stale replicas.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use miroir_api::{NodeId, ShardId};
@@ -32,8 +33,12 @@ fn strength(kind: CatchUp) -> u32 {
 /// A row; `None` if it is none.
 fn row(index: &str, field: &str, value: &str) -> Option<StaleReplica> {
     let (shard, node) = field.split_once(':')?;
-    let (strength, generation) = value.split_once(':')?;
-    let strength: u32 = strength.parse().ok()?;
+    let mut parts = value.split(':');
+    let strength: u32 = parts.next()?.parse().ok()?;
+    let generation = parts.next()?.parse().ok()?;
+    // What a version before this one wrote ends here.
+    let uids = parts.next().unwrap_or_default().split(',').filter(|uid| !uid.is_empty());
+    let awaits: Vec<u32> = uids.map(|uid| uid.parse().ok()).collect::<Option<_>>()?;
     Some(StaleReplica {
         node: NodeId::new(node).ok()?,
         index: index.to_owned(),
@@ -41,17 +46,28 @@ fn row(index: &str, field: &str, value: &str) -> Option<StaleReplica> {
         kind: [CatchUp::Pending, CatchUp::Shard, CatchUp::Index, CatchUp::Deleted]
             .into_iter()
             .find(|kind| self::strength(*kind) == strength)?,
-        generation: generation.parse().ok()?,
+        generation,
+        awaits,
+    })
+}
+
+/// The tasks that a row waits for, each followed by a comma.
+fn uids(row: &StaleReplica) -> String {
+    row.awaits.iter().fold(String::new(), |mut text, uid| {
+        let _ = write!(text, "{uid},");
+        text
     })
 }
 
 impl Replicas for RedisReplicas {
     fn mark(&self, stale: Vec<StaleReplica>) -> StoreFuture<'_, ()> {
-        let mut args = Args::new();
+        let mut args = Args::new().with(StaleReplica::MOST_AWAITED);
         for row in &stale {
             args.push(&row.index);
             args.push(field(row));
             args.push(strength(row.kind));
+            args.push(strength(row.without_tasks()));
+            args.push(uids(row));
         }
         Box::pin(async move {
             self.0.script(&REPLICAS_MARK, args).await?;
@@ -108,9 +124,13 @@ mod tests {
                     shard,
                     kind,
                     generation: u64::MAX,
+                    awaits: vec![3, u32::MAX],
                 };
-                let value = format!("{}:{}", strength(kind), stale.generation);
-                assert_eq!(row("a:b", &field(&stale), &value), Some(stale));
+                let old = format!("{}:{}", strength(kind), stale.generation);
+                let value = format!("{old}:{}", uids(&stale));
+                assert_eq!(row("a:b", &field(&stale), &value).as_ref(), Some(&stale));
+                let before = StaleReplica { awaits: Vec::new(), ..stale };
+                assert_eq!(row("a:b", &field(&before), &old), Some(before));
             }
         }
         assert_eq!(row("a", "0:n", "11:1"), None);

@@ -101,6 +101,12 @@ pub(crate) const ALL: &[Migration] = &[
         script: include_str!("../migrations/015_topology.sql"),
         feature: None,
     },
+    Migration {
+        version: 16,
+        name: "awaited_tasks",
+        script: include_str!("../migrations/016_awaited_tasks.sql"),
+        feature: None,
+    },
 ];
 
 /// Applies what is missing, all or nothing.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use miroir_api::{NodeId, ShardId};
 use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_store::{Replicas, StoreFuture};
+use rusqlite::Row;
 
 use crate::database::{Database, Fault};
 
@@ -33,6 +34,23 @@ fn kind(strength: i64) -> Result<CatchUp, Fault> {
         .ok_or_else(|| format!("stale_replicas has the unknown kind {strength}").into())
 }
 
+/// The columns of a row, in the order of [`row`].
+const COLUMNS: &str = "node_id, index_uid, shard, kind, generation, awaits";
+
+fn row(row: &Row<'_>) -> Result<StaleReplica, Fault> {
+    let node: String = row.get(0)?;
+    let shard: i64 = row.get(2)?;
+    let awaits: String = row.get(5)?;
+    Ok(StaleReplica {
+        node: NodeId::new(&node)?,
+        index: row.get(1)?,
+        shard: if shard < 0 { None } else { Some(ShardId(u32::try_from(shard)?)) },
+        kind: kind(row.get(3)?)?,
+        generation: u64::try_from(row.get::<_, i64>(4)?)?,
+        awaits: serde_json::from_str(&awaits)?,
+    })
+}
+
 impl Replicas for SqliteReplicas {
     fn mark(&self, stale: Vec<StaleReplica>) -> StoreFuture<'_, ()> {
         Box::pin(self.0.write(move |connection| {
@@ -42,20 +60,26 @@ impl Replicas for SqliteReplicas {
                 "UPDATE counters SET next = next + 1 WHERE name = 'stale_generation'
                  RETURNING next - 1",
             )?;
-            let mut mark = connection.prepare_cached(
-                "INSERT INTO stale_replicas (node_id, index_uid, shard, kind, generation)
-                 VALUES (?, ?, ?, ?, ?)
-                 ON CONFLICT (node_id, index_uid, shard) DO UPDATE
-                 SET kind = max(kind, excluded.kind), generation = excluded.generation",
-            )?;
-            for row in stale {
+            let mut find = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM stale_replicas
+                 WHERE node_id = ? AND index_uid = ? AND shard = ?"
+            ))?;
+            let mut mark = connection.prepare_cached(&format!(
+                "INSERT OR REPLACE INTO stale_replicas ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+            ))?;
+            for new in stale {
                 let generation: i64 = next.query_row([], |row| row.get(0))?;
+                let key = (new.node.as_str(), &new.index, shard(new.shard));
+                let mut known = find.query(key)?;
+                let known = known.next()?.map(row).transpose()?.unwrap_or_else(|| new.clone());
+                let new = known.and(new);
                 mark.execute((
-                    row.node.as_str(),
-                    &row.index,
-                    shard(row.shard),
-                    strength(row.kind),
+                    new.node.as_str(),
+                    &new.index,
+                    shard(new.shard),
+                    strength(new.kind),
                     generation,
+                    serde_json::to_string(&new.awaits)?,
                 ))?;
             }
             Ok(())
@@ -64,22 +88,13 @@ impl Replicas for SqliteReplicas {
 
     fn list(&self) -> StoreFuture<'_, Vec<StaleReplica>> {
         Box::pin(self.0.read(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT node_id, index_uid, shard, kind, generation FROM stale_replicas
-                 ORDER BY node_id, index_uid, shard",
-            )?;
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM stale_replicas ORDER BY node_id, index_uid, shard"
+            ))?;
             let mut rows = statement.query([])?;
             let mut stale = Vec::new();
-            while let Some(row) = rows.next()? {
-                let node: String = row.get(0)?;
-                let shard: i64 = row.get(2)?;
-                stale.push(StaleReplica {
-                    node: NodeId::new(&node)?,
-                    index: row.get(1)?,
-                    shard: if shard < 0 { None } else { Some(ShardId(u32::try_from(shard)?)) },
-                    kind: kind(row.get(3)?)?,
-                    generation: u64::try_from(row.get::<_, i64>(4)?)?,
-                });
+            while let Some(next) = rows.next()? {
+                stale.push(row(next)?);
             }
             Ok(stale)
         }))

@@ -86,6 +86,7 @@ fn stale(node: &str) -> StaleReplica {
         shard: Some(ShardId(3)),
         kind: CatchUp::Shard,
         generation: 0,
+        awaits: Vec::new(),
     }
 }
 

@@ -33,6 +33,9 @@ pub struct NodeTask {
     /// Set when the node no longer counts for this task: it missed the write or lost its queue.
     #[serde(default)]
     pub dropped: bool,
+    /// Set with `dropped` when the node had ended the task and forgot it before it was asked how.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forgotten: bool,
     /// Shards of the index this node task is about; empty: the index as a whole.
     #[serde(default)]
     pub shards: Vec<ShardId>,
@@ -49,6 +52,7 @@ impl NodeTask {
             details: None,
             error: None,
             dropped: false,
+            forgotten: false,
             shards: Vec::new(),
         }
     }

@@ -98,7 +98,8 @@ macro_rules! store_suite {
                 listing: agrees_with_the_model_for_many_seeds, pages_show_every_task_once;
                 indexes: round_trip, one_creator_wins, no_update_is_lost, a_stale_delete_is_refused,
                     changes_are_made_together;
-                replicas: round_trip, the_stronger_kind_stays, a_repair_spares_a_new_miss,
+                replicas: round_trip, the_stronger_kind_stays, pending_rows_keep_their_tasks,
+                    a_repair_spares_a_new_miss,
                     one_repair_clears, marks_are_all_or_nothing, forgetting_spares_deletions;
                 settings: versions_never_go_back, the_highest_of_a_race_stays;
                 keys: round_trip, one_of_a_uid_wins, the_first_keys_are_made_once,

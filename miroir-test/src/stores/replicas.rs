@@ -12,6 +12,7 @@ fn stale(node: &str, index: &str, shard: Option<u32>, kind: CatchUp) -> StaleRep
         shard: shard.map(ShardId),
         kind,
         generation: 0,
+        awaits: Vec::new(),
     }
 }
 
@@ -58,6 +59,33 @@ pub async fn the_stronger_kind_stays(stores: &Stores) {
         assert!(rows[0].generation > last, "{rows:?}");
         last = rows[0].generation;
     }
+}
+
+/// A replica that waits for its tasks waits for all that were noted, up to a bound.
+pub async fn pending_rows_keep_their_tasks(stores: &Stores) {
+    let pending = |uids: Vec<u32>| StaleReplica {
+        awaits: uids,
+        ..stale("n", "a", Some(1), CatchUp::Pending)
+    };
+    let row = async || stores.replicas.list().await.unwrap().remove(0);
+    stores.replicas.mark(vec![pending(vec![9, 4]), pending(vec![30, 4])]).await.unwrap();
+    stores.replicas.mark(vec![pending(vec![u32::MAX])]).await.unwrap();
+    let kept = row().await;
+    assert_eq!((kept.kind, kept.awaits), (CatchUp::Pending, vec![4, 9, 30, u32::MAX]));
+    stores.replicas.mark(vec![stale("n", "a", Some(1), CatchUp::Shard)]).await.unwrap();
+    stores.replicas.mark(vec![pending(vec![5])]).await.unwrap();
+    let missed = row().await;
+    assert_eq!((missed.kind, missed.awaits.as_slice()), (CatchUp::Shard, [].as_slice()));
+    assert!(stores.replicas.clear(row().await).await.unwrap());
+
+    let most = StaleReplica::MOST_AWAITED as u32;
+    stores.replicas.mark(vec![pending((0..most).collect())]).await.unwrap();
+    stores.replicas.mark(vec![pending(vec![0])]).await.unwrap();
+    assert_eq!(row().await.awaits.len(), most as usize);
+    stores.replicas.mark(vec![pending(vec![most])]).await.unwrap();
+    let full = row().await;
+    assert_eq!((full.kind, full.awaits.as_slice()), (CatchUp::Shard, [].as_slice()));
+    assert!(stores.replicas.clear(full).await.unwrap());
 }
 
 /// A repair that raced with a new miss does not clear it, even if the row was gone in between.

@@ -2,7 +2,7 @@
 -- generation and is gone now.
 local rows = p .. 'stale_replicas:of:' .. ARGV[2]
 local row = call('HGET', rows, ARGV[3])
-if not row or string.match(row, ':(%d+)$') ~= ARGV[4] then
+if not row or string.match(row, '^%d+:(%d+)') ~= ARGV[4] then
   return 0
 end
 call('HDEL', rows, ARGV[3])

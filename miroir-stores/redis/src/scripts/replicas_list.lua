@@ -1,4 +1,4 @@
--- Answers index, `shard:node` and `strength:generation` of every row, in no order.
+-- Answers index, `shard:node` and `strength:generation:tasks` of every row, in no order.
 local out = {}
 for _, index in ipairs(call('SMEMBERS', p .. 'stale_replicas:_index')) do
   local rows = call('HGETALL', p .. 'stale_replicas:of:' .. index)

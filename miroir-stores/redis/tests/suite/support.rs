@@ -59,6 +59,7 @@ pub(crate) fn stale(node: &str) -> StaleReplica {
         shard: Some(ShardId(3)),
         kind: CatchUp::Shard,
         generation: 0,
+        awaits: Vec::new(),
     }
 }
 

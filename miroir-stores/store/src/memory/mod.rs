@@ -273,7 +273,7 @@ struct StaleRows {
     /// The last generation given. One counter for all rows: a row that was cleared and marked again
     /// must not meet a generation that an old repair still holds.
     generation: u64,
-    rows: BTreeMap<(NodeId, String, Option<ShardId>), (CatchUp, u64)>,
+    rows: BTreeMap<(NodeId, String, Option<ShardId>), StaleReplica>,
 }
 
 #[derive(Debug, Default)]
@@ -282,32 +282,24 @@ struct StaleMap(Shared<StaleRows>);
 impl Replicas for StaleMap {
     fn mark(&self, stale: Vec<StaleReplica>) -> StoreFuture<'_, ()> {
         self.0.answer(move |state| {
-            for StaleReplica { node, index, shard, kind, .. } in stale {
+            for mut row in stale {
                 state.generation += 1;
-                let row = state.rows.entry((node, index, shard)).or_insert((kind, 0));
-                *row = (row.0.max(kind), state.generation);
+                row.generation = state.generation;
+                let key = (row.node.clone(), row.index.clone(), row.shard);
+                let known = state.rows.remove(&key).unwrap_or_else(|| row.clone());
+                state.rows.insert(key, known.and(row));
             }
         })
     }
 
     fn list(&self) -> StoreFuture<'_, Vec<StaleReplica>> {
-        self.0.answer(|state| {
-            let rows = state.rows.iter();
-            rows.map(|((node, index, shard), (kind, generation))| StaleReplica {
-                node: node.clone(),
-                index: index.clone(),
-                shard: *shard,
-                kind: *kind,
-                generation: *generation,
-            })
-            .collect()
-        })
+        self.0.answer(|state| state.rows.values().cloned().collect())
     }
 
     fn clear(&self, stale: StaleReplica) -> StoreFuture<'_, bool> {
         self.0.answer(move |state| {
             let key = (stale.node, stale.index, stale.shard);
-            let same = state.rows.get(&key).is_some_and(|row| row.1 == stale.generation);
+            let same = state.rows.get(&key).is_some_and(|row| row.generation == stale.generation);
             if same {
                 state.rows.remove(&key);
             }
@@ -318,7 +310,7 @@ impl Replicas for StaleMap {
     fn forget_index(&self, index: &str) -> StoreFuture<'_, ()> {
         let index = index.to_owned();
         self.0.answer(move |state| {
-            state.rows.retain(|key, row| key.1 != index || row.0 == CatchUp::Deleted);
+            state.rows.retain(|key, row| key.1 != index || row.kind == CatchUp::Deleted);
         })
     }
 }

@@ -155,6 +155,7 @@ impl Control {
                     shard: None,
                     kind: CatchUp::Index,
                     generation: 0,
+                    awaits: Vec::new(),
                 });
                 self.state.staleness.mark(rows.collect()).await?;
                 Ok(())

@@ -359,6 +359,7 @@ impl Control {
                     shard: None,
                     kind: CatchUp::Deleted,
                     generation: 0,
+                    awaits: Vec::new(),
                 };
                 state.staleness.mark(vec![row]).await?;
                 answer = state.nodes.call(&node, &call, &cx).await;

@@ -170,6 +170,7 @@ fn missed(index: &str) -> StaleReplica {
         shard: None,
         kind: CatchUp::Shard,
         generation: 0,
+        awaits: Vec::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The task engine: follows what nodes do with their parts of a task until the task has ended.
 
 pub(crate) mod cancel;
+mod parts;
 pub mod poller;
 pub mod recover;

@@ -17,38 +17,22 @@ use tokio_util::sync::CancellationToken;
 use crate::broadcast::{progress, verify};
 use crate::node_tasks::{NodeTaskView, ask};
 use crate::outcome::{backups, canceled, details, embedding_errors, unreadable};
+use crate::tasks::parts::{self, Loss};
 use crate::tasks::{cancel, recover};
 use miroir_core::topology::NodeStatus;
-use miroir_core::view::{CatchUp, StaleMap, StaleReplica};
+use miroir_core::view::StaleMap;
 use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
+use miroir_pipeline::leaf;
+use miroir_pipeline::node::Call;
 use miroir_pipeline::node_errors;
-use miroir_store::{IndexEntry, NodeTask, TaskProtocol, TaskRecord, TaskState, clock};
+use miroir_store::{IndexEntry, TaskProtocol, TaskRecord, TaskState, clock};
 
 /// Uids per request.
 const BATCH: usize = 200;
 const FASTEST: Duration = Duration::from_millis(4);
 const SLOWEST: Duration = Duration::from_millis(250);
-
-/// Whether another node took what this replica missed.
-fn has_witness(record: &TaskRecord, row: &StaleReplica) -> bool {
-    record.nodes.iter().any(|n| {
-        !n.dropped && n.node != row.node && row.shard.is_none_or(|s| n.shards.contains(&s))
-    })
-}
-
-/// Whether other nodes that count took every part of a write that this one took.
-fn others_took(record: &TaskRecord, task: &NodeTask) -> bool {
-    let took = |shard: Option<&miroir_api::ShardId>| {
-        record.nodes.iter().any(|n| {
-            !n.dropped
-                && n.uid.is_some()
-                && n.node != task.node
-                && shard.is_none_or(|s| n.shards.contains(s))
-        })
-    };
-    if task.shards.is_empty() { took(None) } else { task.shards.iter().all(|s| took(Some(s))) }
-}
 
 /// Polls until cancelled.
 pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
@@ -130,7 +114,9 @@ pub async fn round(state: &Arc<ClusterState>) -> Result<PollRound, Error> {
                 Err(_) => return (node, NodeAnswer::Later),
             }
         }
-        (node, NodeAnswer::Seen(seen))
+        let forgets = uids.iter().any(|uid| !seen.contains_key(uid));
+        let proven = if forgets { newest(state, &node).await } else { None };
+        (node, NodeAnswer::Seen { seen, proven })
     }))
     .await;
     let answers: BTreeMap<NodeId, NodeAnswer> = answers.into_iter().collect();
@@ -166,12 +152,36 @@ fn awaited(record: &TaskRecord) -> Option<&[String]> {
 }
 
 enum NodeAnswer {
-    /// The node answered; a task it does not know is lost.
-    Seen(BTreeMap<u32, NodeTaskView>),
+    /// The node answered. `proven` is the newest uid of a node that is known to have its disk, if it
+    /// was asked for: what it does not list up to there it has ended and forgotten.
+    Seen { seen: BTreeMap<u32, NodeTaskView>, proven: Option<u32> },
     /// Ask again.
     Later,
     /// The node is down: it does not count for its tasks until it caught up.
     Gone,
+}
+
+/// The newest uid of a node, unless it may have lost its disk: then its health check finds out.
+async fn newest(state: &ClusterState, node: &NodeId) -> Option<u32> {
+    let newest = ask(state, node, "limit=1").await.ok()?.first()?.uid;
+    state.membership.task_uids.is_verified(node).then_some(newest)
+}
+
+/// What an index shows of a forgotten task that made it or deleted it: whether it was done. `None`
+/// where nobody can tell.
+async fn is_evident(state: &ClusterState, record: &TaskRecord, node: &NodeId) -> Option<bool> {
+    let wanted = match record.kind {
+        TaskKind::IndexCreation => true,
+        TaskKind::IndexDeletion => false,
+        _ => return None,
+    };
+    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let call = Call::get("indexes_get", format!("/indexes/{}", record.physical.as_ref()?));
+    match state.nodes.call(node, &call, &cx).await {
+        Ok(_) => Some(wanted),
+        Err(error) if leaf::lacks_index(&error) => Some(!wanted),
+        Err(_) => None,
+    }
 }
 
 async fn advance(
@@ -193,19 +203,15 @@ async fn advance(
         }
         _ => {}
     }
-    let mut rows = Vec::new();
     let index = record.physical.clone().unwrap_or_default();
-    let deletes_index = record.kind == TaskKind::IndexDeletion;
+    let mut lost = Vec::new();
     for at in 0..record.nodes.len() {
-        // A node that is down is waited for where no other node took what it took: the write was
-        // acknowledged, and will be done when it comes back.
-        let alone = !others_took(record, &record.nodes[at]);
         let task = &mut record.nodes[at];
         let (Some(uid), false, false) = (task.uid, task.dropped, task.status.is_terminal()) else {
             continue;
         };
-        let lost = match answers.get(&task.node) {
-            Some(NodeAnswer::Seen(seen)) => match seen.get(&uid) {
+        match answers.get(&task.node) {
+            Some(NodeAnswer::Seen { seen, proven }) => match seen.get(&uid) {
                 Some(view) => {
                     task.status = view.status;
                     task.error.clone_from(&view.error);
@@ -221,51 +227,31 @@ async fn advance(
                         backups::note(task_state, &task.node, view.details.as_ref());
                     }
                     verify::note_details(record, view.details.as_ref());
-                    continue;
                 }
-                None => CatchUp::Index,
+                None if proven.is_some_and(|newest| newest >= uid) => {
+                    let node = task.node.clone();
+                    match is_evident(state, record, &node).await {
+                        Some(true) => record.nodes[at].status = TaskStatus::Succeeded,
+                        // Canceling is the first thing a node does: it was done.
+                        None if record.kind == TaskKind::TaskCancelation => {
+                            record.nodes[at].status = TaskStatus::Succeeded;
+                        }
+                        _ => lost.push((at, Loss::Forgotten)),
+                    }
+                }
+                None => {}
             },
-            Some(NodeAnswer::Gone) if alone => continue,
-            Some(NodeAnswer::Gone) => CatchUp::Pending,
-            Some(NodeAnswer::Later) | None => continue,
-        };
-        task.dropped = true;
-        if record.physical.is_none() || record.kind == TaskKind::IndexCompaction {
-            continue;
+            Some(NodeAnswer::Gone) => lost.push((at, Loss::Down)),
+            Some(NodeAnswer::Later) | None => {}
         }
-        let kind = match (deletes_index, lost) {
-            (true, _) => CatchUp::Deleted,
-            // A settings proposal may be taken back before the node works on it.
-            (false, CatchUp::Pending) if record.kind == TaskKind::SettingsUpdate => CatchUp::Shard,
-            (false, kind) => kind,
-        };
-        let shards: Vec<Option<_>> = if kind == CatchUp::Pending && !task.shards.is_empty() {
-            task.shards.iter().map(|s| Some(*s)).collect()
-        } else {
-            vec![None]
-        };
-        rows.extend(shards.into_iter().map(|shard| StaleReplica {
-            node: task.node.clone(),
-            index: index.clone(),
-            shard,
-            kind,
-            generation: 0,
-        }));
     }
-    rows.retain(|row| has_witness(record, row));
-    state
-        .staleness
-        .mark_by(|stale| {
-            // Somebody has to keep settings to copy from.
-            let sound = |row: &StaleReplica| {
-                record.nodes.iter().any(|n| {
-                    !n.dropped && n.node != row.node && !stale.misses_index(&index, &n.node)
-                })
-            };
-            rows.retain(|row| row.kind != CatchUp::Shard || row.shard.is_some() || sound(row));
-            (rows, ())
-        })
-        .await?;
+    if !lost.is_empty() {
+        let lose = |stale: &StaleMap| {
+            let rows = lost.iter().flat_map(|(at, loss)| parts::lose(record, stale, *at, *loss));
+            (rows.collect(), ())
+        };
+        state.staleness.mark_by(lose).await?;
+    }
     let waiting =
         record.nodes.iter().any(|t| !t.dropped && (t.uid.is_none() || !t.status.is_terminal()));
     if waiting {
@@ -285,6 +271,7 @@ async fn advance(
     } else if record.kind == TaskKind::TaskDeletion {
         // Done above, or it waits.
     } else if canceled::is_canceled(record) {
+        conclude_parts(state, record).await?;
         canceled::become_canceled(record);
         if record.kind == TaskKind::SettingsUpdate {
             state.broadcasts.end(&index);
@@ -324,40 +311,10 @@ async fn finish(state: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<()
     let alive = || record.nodes.iter().filter(|t| !t.dropped);
     let failed: Vec<_> = alive().filter(|t| t.status != TaskStatus::Succeeded).cloned().collect();
     let succeeded = alive().any(|t| t.status == TaskStatus::Succeeded);
-    if !failed.is_empty() && succeeded && record.kind != TaskKind::IndexCreation {
-        // Some replicas could not do what others did: they have to catch up.
-        let index = record.physical.clone().unwrap_or_default();
-        let rows = failed.iter().flat_map(|task| {
-            let index = index.clone();
-            task.shards.iter().map(move |shard| StaleReplica {
-                node: task.node.clone(),
-                index: index.clone(),
-                shard: Some(*shard),
-                kind: CatchUp::Shard,
-                generation: 0,
-            })
-        });
-        let mut rows: Vec<StaleReplica> = rows.collect();
-        let covered = failed.iter().all(|task| {
-            task.shards.iter().all(|s| {
-                record.nodes.iter().any(|o| {
-                    !o.dropped && o.status == TaskStatus::Succeeded && o.shards.contains(s)
-                })
-            })
-        });
-        state
-            .staleness
-            .mark_by(|stale| {
-                rows.retain(|row| witnessed(record, stale, row));
-                (rows, ())
-            })
-            .await?;
-        record.status = if covered { TaskStatus::Succeeded } else { TaskStatus::Failed };
-    } else if failed.is_empty() && (succeeded || record.nodes.iter().all(|t| t.dropped)) {
-        record.status = if succeeded { TaskStatus::Succeeded } else { TaskStatus::Failed };
-    } else {
-        record.status = TaskStatus::Failed;
-    }
+    let done = conclude_parts(state, record).await?;
+    let alike = failed.is_empty() || record.kind != TaskKind::IndexCreation;
+    record.status =
+        if succeeded && done && alike { TaskStatus::Succeeded } else { TaskStatus::Failed };
     if let Some(error) = unreadable::broken(record) {
         record.status = TaskStatus::Failed;
         record.error = Some(error);
@@ -382,6 +339,11 @@ async fn finish(state: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<()
             }
             (Some(error), None) => error,
             (None, _) if canceled::is_partly_canceled(record) => canceled::in_part(),
+            (None, _) if record.nodes.iter().any(|task| task.forgotten) => ApiError::new(
+                "miroir_outcome_unknown",
+                "The nodes forgot the task before they were asked how it ended: somebody deleted \
+                 finished tasks on them. It may have been done: look, or send it again.",
+            ),
             (None, _) => ApiError::new(
                 "miroir_no_quorum",
                 "Every node that took the write went away before it was done.",
@@ -395,16 +357,14 @@ async fn finish(state: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<()
     touch(state, record).await
 }
 
-/// Whether another replica did what this one could not, and can be copied from.
-fn witnessed(record: &TaskRecord, stale: &StaleMap, row: &StaleReplica) -> bool {
-    record.nodes.iter().any(|n| {
-        !n.dropped
-            && n.status == TaskStatus::Succeeded
-            && n.node != row.node
-            && row
-                .shard
-                .is_none_or(|s| n.shards.contains(&s) && stale.is_authority(&row.index, &n.node, s))
-    })
+/// Has replicas whose part ended unlike that of the authorities follow these. Answers whether the
+/// task was done.
+async fn conclude_parts(state: &ClusterState, record: &TaskRecord) -> Result<bool, Error> {
+    let end = |stale: &StaleMap| {
+        let ending = parts::ending(record, stale);
+        (ending.behind, ending.done)
+    };
+    Ok(state.staleness.mark_by(end).await?)
 }
 
 async fn touch(state: &Arc<ClusterState>, record: &TaskRecord) -> Result<(), Error> {

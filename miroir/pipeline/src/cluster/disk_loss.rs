@@ -44,6 +44,7 @@ pub async fn declare(state: &ClusterState, node: &NodeId) -> Result<(), Error> {
             shard: None,
             kind: CatchUp::Index,
             generation: 0,
+            awaits: Vec::new(),
         });
     state.staleness.mark(rows.collect()).await?;
     state.membership.task_uids.forget(node);

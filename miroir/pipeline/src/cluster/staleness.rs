@@ -120,6 +120,7 @@ mod tests {
             shard: Some(ShardId(1)),
             kind: CatchUp::Shard,
             generation: 0,
+            awaits: Vec::new(),
         }
     }
 

@@ -47,7 +47,8 @@ pub(super) async fn some(
     let needed: Vec<ShardId> = rows.iter().filter_map(|row| row.shard).collect();
     let from = |shard: &ShardId| sources::source_of(state, entry, target, *shard);
     let Some(source) = needed.iter().find_map(from) else {
-        return alone(state, entry, target, rows).await;
+        let shards: Vec<String> = needed.iter().map(ToString::to_string).collect();
+        return Err(Trouble::blocked("no_authority", format!("shards {}", shards.join(", "))));
     };
     let most = sources::portion(state, entry, &source).await?;
     let mine = needed.iter().filter(|shard| from(shard).as_ref() == Some(&source)).copied();
@@ -63,38 +64,6 @@ pub(super) async fn some(
         lot.end_doubts().await?;
     }
     done
-}
-
-/// Nobody has what the node is to be compared with. A replica that only had something in its queue
-/// is the best there is, once it has worked that off; anything else waits for its peer.
-async fn alone(
-    state: &Arc<ClusterState>,
-    entry: &IndexEntry,
-    target: &NodeId,
-    needed: &[StaleReplica],
-) -> Result<(), Trouble> {
-    let stale = state.staleness.load();
-    let topology = state.membership.topology();
-    let placement = topology.placement(entry.shards);
-    let last = |row: &StaleReplica| {
-        let mut owners = row.shard.into_iter().flat_map(|shard| placement.write_targets(shard));
-        let authority = |node: &NodeId| {
-            row.shard.is_some_and(|shard| stale.is_authority(&entry.physical, node, shard))
-        };
-        authority(target) && !owners.any(|(_, node)| node != target && authority(node))
-    };
-    let rows: Vec<StaleReplica> = needed.iter().filter(|row| last(row)).cloned().collect();
-    if rows.is_empty() {
-        let shards: Vec<String> =
-            needed.iter().filter_map(|row| row.shard).map(|s| s.to_string()).collect();
-        return Err(Trouble::blocked("no_authority", format!("shards {}", shards.join(", "))));
-    }
-    if !node::idle(state, target, &entry.physical).await? {
-        return Err(Trouble::blocked("target_lag", "its queue is not worked off"));
-    }
-    tracing::warn!(node = %target, index = %entry.physical, "the last replica is taken as it is");
-    clear(state, rows).await?;
-    Ok(())
 }
 
 /// What is sent under a number, until the target has ended it.

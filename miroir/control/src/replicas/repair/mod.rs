@@ -6,8 +6,9 @@
 //!
 //! | kind | what is done |
 //! | --- | --- |
-//! | `pending`, `shard` | compare the shard with an up-to-date peer's, and write what differs |
-//! | either, of no shard in particular | compare the settings with a peer's, and set them |
+//! | `pending` | ask the node how the writes in its queue went; if not well, as `shard` or `index` |
+//! | `shard` | compare the shard with an up-to-date peer's, and write what differs |
+//! | `shard`, of no shard in particular | compare the settings with a peer's, and set them |
 //! | `index`, `deleted` | delete the index on the node, make it with a peer's settings; each of its shards is then a `shard` |
 //! | any, of an index that is gone | delete the index on the node |
 //!
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::applied;
+use crate::replicas::pending;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, ErrorKind};
@@ -191,7 +193,7 @@ fn conclude(later: &mut BTreeMap<Key, Later>, key: Key, done: Result<(), Trouble
     };
     report(&key, &trouble);
     let pause = match (&trouble, later.get(&key)) {
-        (Trouble::Changed, _) | (_, None) => AGAIN,
+        (Trouble::Changed | Trouble::Blocked { reason: "target_lag", .. }, _) | (_, None) => AGAIN,
         (_, Some(before)) => (before.pause * 2).min(LONGEST),
     };
     later.insert(key, Later { at: Instant::now() + pause, pause });
@@ -202,10 +204,11 @@ fn report((index, node): &Key, trouble: &Trouble) {
         Trouble::Failed(error) => {
             tracing::warn!(%node, %index, %error, "repair failed");
         }
+        // It only takes its time.
+        Trouble::Blocked { reason: "target_lag", .. } | Trouble::Changed => return,
         Trouble::Blocked { reason, detail } => {
             tracing::warn!(%node, %index, reason, %detail, "repair waits");
         }
-        Trouble::Changed => return,
     }
     metrics::counter!("miroir_lot_blocked_total", "reason" => trouble.reason()).increment(1);
 }
@@ -260,11 +263,24 @@ async fn repair(
             rebuild::take_away(state, index, node, rows).await?;
             continue;
         };
+        let (waits, rows): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| row.kind == CatchUp::Pending);
+        let mut settled = 0;
+        for row in &waits {
+            settled += pending::settle(state, row).await?;
+        }
+        if settled > 0 {
+            metrics::counter!("miroir_repairs_total", "kind" => label(CatchUp::Pending))
+                .increment(settled);
+        }
+        if rows.is_empty() && settled == 0 && waits == self::rows(state, index, node) {
+            return Err(Trouble::blocked("target_lag", "its queue is not worked off"));
+        }
         if let Some(row) = rows.iter().find(|row| row.kind >= CatchUp::Index) {
             rebuild::rebuild(state, &entry, row).await?;
         } else if let Some(row) = rows.iter().find(|row| row.shard.is_none()) {
             rebuild::settings(state, &entry, row).await?;
-        } else {
+        } else if !rows.is_empty() {
             lot::some(state, bench, &entry, node, &rows).await?;
         }
     }

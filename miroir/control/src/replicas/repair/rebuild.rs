@@ -100,6 +100,7 @@ pub(super) async fn rebuild(
         shard: Some(shard),
         kind: CatchUp::Shard,
         generation: 0,
+        awaits: Vec::new(),
         ..row.clone()
     };
     state.staleness.mark(owned.iter().map(shards).collect()).await?;
@@ -117,7 +118,8 @@ pub(super) async fn settings(
 ) -> Result<(), Trouble> {
     if !copy_settings(state, entry, &row.node).await? {
         // It has no such index.
-        let row = StaleReplica { kind: CatchUp::Index, generation: 0, ..row.clone() };
+        let kind = CatchUp::Index;
+        let row = StaleReplica { kind, generation: 0, awaits: Vec::new(), ..row.clone() };
         state.staleness.mark(vec![row]).await?;
         return Ok(());
     }

@@ -50,7 +50,14 @@ impl WriteOutcome {
 }
 
 fn row(node: &NodeId, index: &str, shard: Option<ShardId>, kind: CatchUp) -> StaleReplica {
-    StaleReplica { node: node.clone(), index: index.to_owned(), shard, kind, generation: 0 }
+    StaleReplica {
+        node: node.clone(),
+        index: index.to_owned(),
+        shard,
+        kind,
+        generation: 0,
+        awaits: Vec::new(),
+    }
 }
 
 /// Replicas that have to copy shards after a write to documents.

@@ -1,0 +1,296 @@
+//! What the parts of a task on its nodes say of the replicas. Pure.
+//!
+//! One rule holds over all of it: replicas on which a write ended unlike, or nobody knows how, are
+//! not both read. Of each shard the *authorities* decide, the replicas that missed nothing: what they
+//! did is what happened, and the others follow by copying. A success on a replica that is to be
+//! replaced by a copy counts for nothing: the copy takes it away.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_api::{NodeId, ShardId};
+use miroir_core::view::{CatchUp, StaleMap, StaleReplica};
+use miroir_store::{NodeTask, TaskRecord};
+
+/// Why nobody learns from a node how its part of a task went, at least not now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The node is down. What is in its queue it does when it comes back.
+    Down,
+    /// The node ended the task, and has forgotten how.
+    Forgotten,
+}
+
+/// A row about a replica that misses something.
+fn row(node: &NodeId, index: &str, shard: Option<ShardId>, kind: CatchUp) -> StaleReplica {
+    StaleReplica {
+        node: node.clone(),
+        index: index.to_owned(),
+        shard,
+        kind,
+        generation: 0,
+        awaits: Vec::new(),
+    }
+}
+
+/// Whether a node's word on a shard, or on the index as a whole, counts.
+fn counts(record: &TaskRecord, stale: &StaleMap, node: &NodeId, shard: Option<ShardId>) -> bool {
+    let index = record.physical.as_deref().unwrap_or_default();
+    match (shard, record.kind) {
+        (Some(shard), _) => stale.is_authority(index, node, shard),
+        (None, TaskKind::SettingsUpdate) => !stale.misses_index(index, node),
+        // Nothing is copied from whoever deleted it.
+        (None, TaskKind::IndexDeletion) => true,
+        (None, _) => !stale.lacks_index(index, node),
+    }
+}
+
+fn is_about(task: &NodeTask, shard: Option<ShardId>) -> bool {
+    shard.is_none_or(|shard| task.shards.contains(&shard))
+}
+
+fn parts_of(task: &NodeTask) -> Vec<Option<ShardId>> {
+    if task.shards.is_empty() {
+        vec![None]
+    } else {
+        task.shards.iter().map(|shard| Some(*shard)).collect()
+    }
+}
+
+/// Whether another node whose word counts took this, and can still be asked.
+fn has_witness(
+    record: &TaskRecord,
+    stale: &StaleMap,
+    node: &NodeId,
+    shard: Option<ShardId>,
+) -> bool {
+    record.nodes.iter().any(|other| {
+        !other.dropped
+            && other.uid.is_some()
+            && other.node != *node
+            && is_about(other, shard)
+            && counts(record, stale, &other.node, shard)
+    })
+}
+
+/// Takes a node out of those that count for a task, as far as others can speak for it, and answers
+/// the replicas that have to catch up because of it.
+///
+/// A node that is down goes on counting where no other whose word counts took what it took: the
+/// write was acknowledged, and will be done when it comes back.
+pub(crate) fn lose(
+    record: &mut TaskRecord,
+    stale: &StaleMap,
+    at: usize,
+    loss: Loss,
+) -> Vec<StaleReplica> {
+    let task = &record.nodes[at];
+    let parts = parts_of(task);
+    let witnessed: Vec<Option<ShardId>> = parts
+        .iter()
+        .copied()
+        .filter(|part| has_witness(record, stale, &task.node, *part))
+        .collect();
+    if loss == Loss::Down && witnessed.len() < parts.len() {
+        return Vec::new();
+    }
+    let task = &mut record.nodes[at];
+    task.dropped = true;
+    task.forgotten = loss == Loss::Forgotten;
+    let (node, uid) = (task.node.clone(), task.uid);
+    let Some(index) = record.physical.as_deref() else { return Vec::new() };
+    let kind = match (record.kind, loss) {
+        (TaskKind::IndexCompaction, _) => return Vec::new(),
+        (TaskKind::IndexDeletion, _) => CatchUp::Deleted,
+        // A settings proposal may be taken back before the node works on it.
+        (TaskKind::SettingsUpdate, _) => CatchUp::Shard,
+        (_, Loss::Down) => CatchUp::Pending,
+        (TaskKind::IndexCreation, Loss::Forgotten) => CatchUp::Index,
+        (_, Loss::Forgotten) => CatchUp::Shard,
+    };
+    let awaits = if kind == CatchUp::Pending { uid.into_iter().collect() } else { Vec::new() };
+    witnessed
+        .into_iter()
+        .map(|shard| StaleReplica { awaits: awaits.clone(), ..row(&node, index, shard, kind) })
+        .collect()
+}
+
+/// How a task about documents ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// Whether every shard has an authority that did it.
+    pub(crate) done: bool,
+    /// Replicas that have to catch up: their part ended unlike that of the authorities.
+    pub(crate) behind: Vec<StaleReplica>,
+}
+
+/// What one node did in one shard, all its calls together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Done,
+    NotDone,
+    /// It took the write, and does not count any more.
+    Unknown,
+    /// It never took the write.
+    Absent,
+}
+
+fn part(task: &NodeTask) -> Part {
+    match (task.dropped, task.uid, task.status) {
+        (true, Some(_), _) => Part::Unknown,
+        (true, None, _) => Part::Absent,
+        (false, _, TaskStatus::Succeeded) => Part::Done,
+        (false, ..) => Part::NotDone,
+    }
+}
+
+/// How a task ended whose node tasks have all ended, by shard.
+pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap) -> Ending {
+    let index = record.physical.as_deref().unwrap_or_default();
+    let touched: BTreeSet<ShardId> =
+        record.nodes.iter().flat_map(|task| task.shards.iter().copied()).collect();
+    let mut ending = Ending { done: true, behind: Vec::new() };
+    for shard in touched {
+        let mut nodes: BTreeMap<&NodeId, Part> = BTreeMap::new();
+        for task in record.nodes.iter().filter(|task| task.shards.contains(&shard)) {
+            let own = part(task);
+            let all = nodes.entry(&task.node).or_insert(own);
+            *all = match (*all, own) {
+                (same, other) if same == other => same,
+                (Part::Unknown | Part::Absent, _) | (_, Part::Unknown | Part::Absent) => {
+                    Part::Unknown
+                }
+                _ => Part::NotDone,
+            };
+        }
+        let is_authority = |node: &NodeId| stale.is_authority(index, node, shard);
+        let says = |what| nodes.iter().any(|(node, part)| *part == what && is_authority(node));
+        let behind: &[Part] = if says(Part::Done) {
+            &[Part::NotDone]
+        } else {
+            ending.done = false;
+            // It did not happen: whoever did it, or may do it yet, has to lose it.
+            if says(Part::NotDone) { &[Part::Done, Part::Unknown] } else { &[] }
+        };
+        let behind = nodes.iter().filter(|(_, part)| behind.contains(part));
+        ending.behind.extend(behind.map(|(node, _)| row(node, index, Some(shard), CatchUp::Shard)));
+    }
+    ending
+}
+
+#[cfg(test)]
+mod tests {
+    use TaskStatus::{Enqueued, Failed, Succeeded};
+    use miroir_api::TaskUid;
+    use miroir_store::NewTask;
+
+    use super::*;
+
+    fn id(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    /// A write to shards 1 and 2 by nodes in some status; `dropped` ones after a `!`.
+    fn write(nodes: &[(&str, TaskStatus)]) -> TaskRecord {
+        let nodes = nodes.iter().enumerate().map(|(at, (name, status))| {
+            let mut task = NodeTask::new(id(name.trim_start_matches('!')), Some(70 + at as u32));
+            task.status = *status;
+            task.dropped = name.starts_with('!');
+            task.shards = vec![ShardId(1), ShardId(2)];
+            task
+        });
+        let new = NewTask {
+            index: Some("a".to_owned()),
+            physical: Some("a".to_owned()),
+            nodes: nodes.collect(),
+            ..NewTask::new(TaskKind::DocumentAdditionOrUpdate, time::OffsetDateTime::UNIX_EPOCH)
+        };
+        TaskRecord::new(TaskUid(0), new)
+    }
+
+    fn stale(rows: &[(&str, u32, CatchUp)]) -> StaleMap {
+        let rows = rows
+            .iter()
+            .map(|(node, shard, kind)| row(&id(node), "a", Some(ShardId(*shard)), *kind));
+        StaleMap::new(rows.collect())
+    }
+
+    fn names(rows: &[StaleReplica]) -> Vec<(String, u32, CatchUp)> {
+        let name = |row: &StaleReplica| (row.node.to_string(), row.shard.unwrap().0, row.kind);
+        rows.iter().map(name).collect()
+    }
+
+    fn miss(node: &str, shard: u32) -> (String, u32, CatchUp) {
+        (node.to_owned(), shard, CatchUp::Shard)
+    }
+
+    #[test]
+    fn a_replica_that_failed_alone_follows_the_one_that_succeeded() {
+        let record = write(&[("a", Succeeded), ("b", Failed)]);
+        let end = ending(&record, &StaleMap::default());
+        assert!(end.done);
+        assert_eq!(names(&end.behind), [miss("b", 1), miss("b", 2)]);
+        let both = ending(&write(&[("a", Failed), ("b", Failed)]), &StaleMap::default());
+        assert_eq!((both.done, both.behind), (false, Vec::new()), "they ended alike");
+    }
+
+    #[test]
+    fn a_success_on_a_replica_that_is_to_be_replaced_is_none() {
+        let record = write(&[("a", Failed), ("b", Succeeded)]);
+        for kind in [CatchUp::Pending, CatchUp::Shard] {
+            let end = ending(&record, &stale(&[("b", 1, kind)]));
+            assert!(!end.done, "{kind:?}");
+            // In the other shard `b` counts.
+            assert_eq!(names(&end.behind), [miss("b", 1), miss("a", 2)], "{kind:?}");
+        }
+        let none = ending(
+            &write(&[("!a", Enqueued), ("b", Succeeded)]),
+            &stale(&[("b", 1, CatchUp::Shard)]),
+        );
+        assert!(!none.done);
+    }
+
+    #[test]
+    fn a_replica_may_not_do_later_what_failed_elsewhere() {
+        let record = write(&[("a", Failed), ("!b", Enqueued)]);
+        let end =
+            ending(&record, &stale(&[("b", 1, CatchUp::Pending), ("b", 2, CatchUp::Pending)]));
+        assert_eq!((end.done, names(&end.behind)), (false, vec![miss("b", 1), miss("b", 2)]));
+        // One that never took it has nothing to lose.
+        let mut record = write(&[("a", Failed), ("!b", Enqueued)]);
+        record.nodes[1].uid = None;
+        assert_eq!(ending(&record, &StaleMap::default()).behind, Vec::new());
+    }
+
+    #[test]
+    fn a_node_that_is_down_is_waited_for_unless_an_authority_took_it_too() {
+        let record = write(&[("a", Enqueued), ("b", Enqueued)]);
+        let mut both = record.clone();
+        let rows = lose(&mut both, &StaleMap::default(), 1, Loss::Down);
+        assert!(both.nodes[1].dropped && !both.nodes[1].forgotten);
+        assert!(rows.iter().all(|row| row.kind == CatchUp::Pending && row.awaits == [71]));
+        assert_eq!(rows.len(), 2);
+        // Then the other one is alone.
+        assert_eq!(lose(&mut both, &StaleMap::default(), 0, Loss::Down), Vec::new());
+        assert!(!both.nodes[0].dropped);
+        for kind in [CatchUp::Pending, CatchUp::Shard] {
+            let mut one = record.clone();
+            assert_eq!(lose(&mut one, &stale(&[("a", 2, kind)]), 1, Loss::Down), Vec::new());
+            assert!(!one.nodes[1].dropped, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_forgot_is_compared_and_nothing_else() {
+        let mut record = write(&[("a", Enqueued), ("b", Enqueued)]);
+        let rows = lose(&mut record, &stale(&[("a", 2, CatchUp::Shard)]), 1, Loss::Forgotten);
+        assert!(record.nodes[1].dropped && record.nodes[1].forgotten);
+        // In shard 2 nobody can be copied from.
+        assert_eq!(names(&rows), [miss("b", 1)]);
+        assert_eq!(rows[0].awaits, Vec::<u32>::new());
+        // The last one that forgets is what the others are compared with.
+        assert_eq!(lose(&mut record, &StaleMap::default(), 0, Loss::Forgotten), Vec::new());
+        let end = ending(&record, &stale(&[("b", 1, CatchUp::Shard)]));
+        assert_eq!((end.done, end.behind), (false, Vec::new()));
+    }
+}
