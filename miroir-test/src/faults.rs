@@ -104,6 +104,12 @@ pub enum Fault {
     KeepCopy,
     /// The copy that was taken last takes the place of its disk. Nothing, if there is none.
     OldDisk,
+    /// Its disk and another node's are exchanged. Only a cluster can do that:
+    /// [`SimCluster::suffer`](crate::cluster::SimCluster::suffer).
+    SwapDisks {
+        /// The other node.
+        with: usize,
+    },
 }
 
 impl Fault {
@@ -122,6 +128,7 @@ impl Fault {
             Self::Mend => "mend",
             Self::KeepCopy => "keep copy",
             Self::OldDisk => "old disk",
+            Self::SwapDisks { .. } => "swap disks",
         }
     }
 }
@@ -142,6 +149,7 @@ impl fmt::Display for Fault {
             Self::ForgetsTasks { every } => write!(f, "forgets tasks(every {every:?})"),
             Self::SlowTasks { from, to } => write!(f, "slow tasks({from:?} to {to:?})"),
             Self::BodyLimit(bytes) => write!(f, "body limit({bytes})"),
+            Self::SwapDisks { with } => write!(f, "swap disks(with n{with})"),
             other => f.write_str(other.name()),
         }
     }
@@ -166,6 +174,39 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Something that happens to a node after some time.
+    pub fn add(&mut self, at: Duration, node: usize, fault: Fault) {
+        self.events.push(Event { at, node, fault });
+    }
+
+    /// Puts what was added in order; what happens at the same time keeps its order.
+    pub fn sort(&mut self) {
+        self.events.sort_by_key(|event| event.at);
+    }
+
+    /// A node is away for some seconds, again and again, between two times.
+    pub fn away(&mut self, rng: &mut Rng, node: usize, from: Duration, until: Duration) {
+        let mut at = from;
+        while at < until {
+            self.add(at, node, Fault::Crash);
+            at += rng.between(Duration::from_millis(200), Duration::from_secs(5));
+            self.add(at, node, Fault::Heal);
+            at += rng.between(Duration::from_secs(2), Duration::from_secs(7));
+        }
+    }
+
+    /// Two nodes stop, their disks are exchanged, both start again, and stay for some seconds: when
+    /// that is over.
+    pub fn swap(&mut self, rng: &mut Rng, node: usize, with: usize, at: Duration) -> Duration {
+        self.add(at, node, Fault::Crash);
+        self.add(at, with, Fault::Crash);
+        let at = at + rng.between(Duration::from_millis(100), Duration::from_secs(3));
+        self.add(at, node, Fault::SwapDisks { with });
+        self.add(at, node, Fault::Heal);
+        self.add(at, with, Fault::Heal);
+        at + rng.between(Duration::from_secs(2), Duration::from_secs(6))
+    }
+
     /// A random schedule: now and then something happens to some node and ends a while later.
     /// Faults of several nodes overlap.
     pub fn random(rng: &mut Rng, nodes: usize, length: Duration) -> Self {

@@ -30,11 +30,14 @@ struct Register {
     entries: Vec<Entry>,
     /// The last entry whose task succeeded.
     confirmed: usize,
+    /// Somebody wrote it past Miroir: reads are not judged.
+    tainted: bool,
 }
 
 impl Default for Register {
     fn default() -> Self {
-        Self { entries: vec![Entry { value: None, acknowledged: true }], confirmed: 0 }
+        let entries = vec![Entry { value: None, acknowledged: true }];
+        Self { entries, confirmed: 0, tainted: false }
     }
 }
 
@@ -147,6 +150,49 @@ impl History {
                 if let Some(register) = state.registers.get_mut(id) {
                     register.confirmed = register.confirmed.max(*at);
                 }
+            }
+        });
+    }
+
+    /// It was acknowledged, and failed for a reason that a plain node could have had as well:
+    /// whether it takes effect is not known.
+    pub fn failed(&self, pending: &Pending) {
+        self.with(|state| {
+            for (id, at) in &pending.0 {
+                if let Some(register) = state.registers.get_mut(id) {
+                    register.entries[*at].acknowledged = false;
+                }
+            }
+        });
+    }
+
+    /// Somebody writes an id past Miroir: what is read of it from now on is not judged, only what it
+    /// is in the end.
+    pub fn taint(&self, id: &str) {
+        self.with(|state| {
+            if let Some(register) = state.registers.get_mut(id) {
+                register.tainted = true;
+            }
+        });
+    }
+
+    /// All ids that anybody wrote.
+    pub fn ids(&self) -> Vec<String> {
+        self.with(|state| state.registers.keys().cloned().collect())
+    }
+
+    /// A replica that may be read holds this of an id: it must be what was reported as succeeded, or
+    /// something later.
+    pub fn is_there(&self, cluster: &SimCluster, id: &str, node: &str, value: Version) {
+        self.with(|state| {
+            let Some(register) = state.registers.get(id).filter(|r| !r.tainted) else { return };
+            let allowed = register.since(register.confirmed);
+            if !allowed.contains(&value) {
+                let told = story(cluster, Some(id));
+                state.violations.push(format!(
+                    "told but not there: {id} is {value:?} on {node}, which may be read, not in \
+                     {allowed:?}{told}"
+                ));
             }
         });
     }
@@ -303,6 +349,9 @@ impl History {
 impl State {
     fn judge(&mut self, what: &str, floor: &Floor, id: &str, value: Version) {
         let Some(register) = self.registers.get(id) else { return };
+        if register.tainted {
+            return;
+        }
         let from = floor.0.get(id).copied().unwrap_or(0);
         let allowed = register.since(from);
         if !allowed.contains(&value) {

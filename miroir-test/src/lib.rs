@@ -3,8 +3,10 @@ pub mod cluster;
 pub mod contract;
 pub mod faults;
 pub mod history;
+pub mod invariants;
 pub mod mock;
 pub mod node;
+pub mod oracle;
 pub mod redis;
 pub mod stores;
 

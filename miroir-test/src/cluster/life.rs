@@ -10,6 +10,7 @@ use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
 use miroir_core::keys::ApiKey;
 use miroir_core::keys::request::Change;
+use miroir_core::lock::Lock;
 use miroir_core::view::StaleReplica;
 use miroir_store::{
     Features, Fence, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask, PodReport,
@@ -17,31 +18,88 @@ use miroir_store::{
     TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// What the stores of several processes have in common.
+use crate::faults::Rng;
+use crate::node::Fired;
+
+/// What several processes have in common: stores, and a network.
 #[derive(Clone, Debug)]
 pub struct Common {
     /// The highest fence given out.
     newest: Arc<AtomicU64>,
     begin: Instant,
+    network: Arc<Lock<Network>>,
 }
+
+#[derive(Debug)]
+struct Network {
+    rng: Rng,
+    /// Changes that arrive late, of a thousand.
+    late: u32,
+    /// Where clocks of new processes come from, if they are wrong.
+    clocks: Option<Rng>,
+    fired: Fired,
+}
+
+/// The most that a call comes late.
+const LATEST: Duration = Duration::from_secs(8);
 
 impl Default for Common {
     fn default() -> Self {
-        Self { newest: Arc::default(), begin: Instant::now() }
+        Self::new(0)
     }
 }
 
 impl Common {
+    /// Stores and a network of which all is well.
+    pub fn new(seed: u64) -> Self {
+        let network =
+            Network { rng: Rng::new(seed ^ 0x1A7E), late: 0, clocks: None, fired: Fired::new() };
+        let network = Arc::new(Lock::new(network));
+        Self { newest: Arc::default(), begin: Instant::now(), network }
+    }
+
     /// The stores' clock.
     fn now(&self) -> OffsetDateTime {
         OffsetDateTime::UNIX_EPOCH + self.begin.elapsed()
+    }
+
+    /// So many of a thousand calls arrive late.
+    pub(super) fn delay_calls(&self, per_mille: u32) {
+        self.network.lock().late = per_mille;
+    }
+
+    /// Clocks of processes that start are wrong.
+    pub(super) fn skew_clocks(&self, rng: Rng) {
+        self.network.lock().clocks = Some(rng);
+    }
+
+    /// How often each kind of fault had an effect.
+    pub(super) fn fired(&self) -> Fired {
+        self.network.lock().fired.clone()
+    }
+
+    /// How late the next call arrives.
+    fn delay(&self) -> Option<Duration> {
+        let mut network = self.network.lock();
+        let chance = network.late;
+        if chance == 0 || !network.rng.per_mille(chance) {
+            return None;
+        }
+        *network.fired.entry("late send").or_default() += 1;
+        Some(network.rng.between(Duration::from_millis(20), LATEST))
+    }
+
+    fn skew(&self) -> time::Duration {
+        let mut network = self.network.lock();
+        let Some(rng) = &mut network.clocks else { return time::Duration::ZERO };
+        time::Duration::seconds(rng.below(7200) as i64 - 3600)
     }
 }
 
@@ -51,6 +109,8 @@ pub struct Life {
     dead: watch::Sender<bool>,
     held_up: watch::Sender<bool>,
     loses_marks: Arc<AtomicBool>,
+    /// How wrong its clock is, in milliseconds.
+    skew: Arc<AtomicI64>,
     common: Common,
     fence: Arc<Fence>,
 }
@@ -68,6 +128,7 @@ impl Life {
             dead: watch::Sender::new(false),
             held_up: watch::Sender::new(false),
             loses_marks: Arc::default(),
+            skew: Arc::new(AtomicI64::new(common.skew().whole_milliseconds() as i64)),
             common,
             fence: Arc::default(),
         }
@@ -97,12 +158,39 @@ impl Life {
         self.loses_marks.store(true, Ordering::Relaxed);
     }
 
+    /// Its clock is wrong from now on: what it stores as made or enqueued now is at another time.
+    pub fn skew_clock(&self, skew: time::Duration) {
+        self.skew.store(skew.whole_milliseconds() as i64, Ordering::Relaxed);
+    }
+
+    /// A time of its clock.
+    fn skewed(&self, at: OffsetDateTime) -> OffsetDateTime {
+        let skew = self.skew.load(Ordering::Relaxed);
+        if skew != 0 {
+            *self.common.network.lock().fired.entry("clock skew").or_default() += 1;
+        }
+        at + time::Duration::milliseconds(skew)
+    }
+
     /// Resolves when the process has died.
     pub async fn ended(&self) {
         let mut dead = self.dead.subscribe();
         if dead.wait_for(|dead| *dead).await.is_err() {
             pending::<()>().await;
         }
+    }
+
+    /// Sends a call, which may arrive late, whatever has become of the process then.
+    pub async fn send<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let Some(delay) = self.common.delay() else { return self.run(future).await };
+        let sent = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            future.await
+        });
+        self.run(async { sent.await.expect("it does not panic") }).await
     }
 
     /// Runs a future as long as the process lives; does not return afterwards.
@@ -192,6 +280,7 @@ struct Mortal<T: ?Sized> {
 
 impl Tasks for Mortal<dyn Tasks> {
     fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
+        let task = NewTask { enqueued_at: self.life.skewed(task.enqueued_at), ..task };
         self.life.change(move || self.inner.insert(task))
     }
     fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {

@@ -2,51 +2,30 @@
 //! process, or several pods.
 
 mod life;
+mod process;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::Method;
-use http_body_util::{BodyExt, Full};
-use miroir_api::{NodeId, header};
+use miroir_api::NodeId;
 use miroir_control::Miroir;
-use miroir_control::broadcast::drift::{self, DriftOptions};
-use miroir_control::pods::{self, Leader, PodOptions};
-use miroir_control::replicas::repair;
-use miroir_control::runtime::{Candidate, Peers, elected};
-use miroir_control::tasks::poller;
-use miroir_control::topology::health;
+use miroir_control::broadcast::drift::DriftOptions;
 use miroir_core::lock::Lock;
 use miroir_core::quorum::WriteQuorum;
-use miroir_core::routing::ShardSet;
-use miroir_pipeline::cluster::PodName;
-use miroir_pipeline::context::Principal;
 use miroir_pipeline::http::{Router, routes::Route};
-use miroir_pipeline::leaf::{self, Target};
-use miroir_pipeline::node::HealthOptions;
-use miroir_pipeline::stage::BoxService;
-use miroir_pipeline::{ClusterOptions, ScatterOptions, SettingsBroadcastOptions, Stack};
-use miroir_pipeline::{Error, NodeFailure};
 use miroir_store::{Stores, memory};
 use serde_json::Value;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
-use tower::layer::layer_fn;
 
 pub use life::{Common, Life};
 
-use crate::faults::Fault;
-use crate::node::FakeNode;
+use crate::faults::{Event, Fault, Rng};
+use crate::node::{FakeNode, Fired};
+use process::{LOST, Running, send, start};
 
 /// Time a client waits for an answer.
 const CLIENT_PATIENCE: Duration = Duration::from_mins(1);
-/// Times a leaf asks again for what a node failed to answer.
-const FAILOVERS: usize = 3;
-
 /// What a cluster looks like.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -85,12 +64,6 @@ impl Answer {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Running {
-    miroir: Miroir,
-    life: Life,
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct SimCluster {
@@ -102,182 +75,15 @@ pub struct SimCluster {
     pub shape: Shape,
     running: Lock<Vec<Running>>,
     common: Common,
+    /// What takes copies of the stores, and the copy it took last.
+    past: memory::Past,
+    kept: Lock<Option<memory::Copy>>,
+    /// Time a client waits for an answer.
+    patience: Lock<Duration>,
+    fired: Lock<Fired>,
     /// The pod that the next client asks.
     turn: AtomicUsize,
     router: Router,
-}
-
-/// When nodes are checked.
-const HEALTH: HealthOptions = HealthOptions {
-    interval: Duration::from_millis(500),
-    timeout: Duration::from_millis(300),
-    unhealthy_threshold: 2,
-    recovery_threshold: 2,
-};
-/// How long a lease lives, and how long a pod's word counts.
-const LEASE: Duration = Duration::from_secs(3);
-/// Time between two renewals.
-const RENEW: Duration = Duration::from_secs(1);
-
-/// Asks other replicas for what a node failed to answer. Reads only.
-fn failover(inner: BoxService<leaf::Request>) -> BoxService<leaf::Request> {
-    BoxService::new(tower::service_fn(move |request: leaf::Request| {
-        let inner = inner.clone();
-        async move {
-            let mut answer = inner.clone().oneshot(request.clone()).await?;
-            let Target::Cover { avoid, .. } = &request.target else { return Ok(answer) };
-            let mut avoid = avoid.clone();
-            // Failures that nobody can make good say more than "missing".
-            let mut settled = Vec::new();
-            for _ in 0..FAILOVERS {
-                if answer.failed.is_empty() {
-                    break;
-                }
-                let mut shards = ShardSet::empty(request.index.shards);
-                let open = std::mem::take(&mut answer.failed);
-                for failed in &open {
-                    shards.union_with(&failed.shards);
-                    avoid.push(failed.node.clone());
-                }
-                let target = Target::Cover { shards, avoid: avoid.clone(), chosen: None };
-                let again = request.with_target(target);
-                let more = inner.clone().oneshot(again).await?;
-                answer.pages.extend(more.pages);
-                answer.failed.extend(more.failed);
-                settled.extend(open.into_iter().filter_map(|failed| {
-                    let shards = failed.shards.intersection(&more.missing);
-                    (!shards.is_empty()).then_some(leaf::Failed { shards, ..failed })
-                }));
-            }
-            answer.failed.extend(settled);
-            Ok::<_, Error>(answer)
-        }
-    }))
-}
-
-/// The connection broke.
-const LOST: Answer = Answer { status: 0, degraded: None, body: Value::Null };
-
-/// Sends a request to a process.
-async fn send(to: &Running, method: Method, path: &str, body: Option<Value>) -> Answer {
-    let Running { miroir, life } = to;
-    let mut request = http::Request::builder().method(method).uri(path);
-    if body.is_some() {
-        request = request.header(http::header::CONTENT_TYPE, "application/json");
-    }
-    let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-    let mut request = request.body(Full::new(body)).expect("a valid request");
-    request.extensions_mut().insert(Principal::MasterKey);
-    let answered = async {
-        life.goes_on().await;
-        let Ok(response) = miroir.http(CLIENT_PATIENCE).oneshot(request).await;
-        life.goes_on().await;
-        response
-    };
-    let response = tokio::select! {
-        biased;
-        () = life.ended() => return LOST,
-        response = answered => response,
-    };
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let degraded = parts.headers.get(header::DEGRADED).and_then(|value| value.to_str().ok());
-    Answer {
-        status: parts.status.as_u16(),
-        degraded: degraded.map(str::to_owned),
-        body: serde_json::from_slice(&body).unwrap_or_default(),
-    }
-}
-
-async fn start(
-    shape: Shape,
-    nodes: &[FakeNode],
-    stores: &Stores,
-    life: Life,
-    pod: Option<usize>,
-) -> Result<Running, miroir_control::BuildError> {
-    let (all, process) = (nodes.to_vec(), life.clone());
-    let factory = move |node: &miroir_core::topology::Node| {
-        let fake = all.iter().find(|fake| *fake.id() == node.id).cloned();
-        let (process, id) = (process.clone(), node.id.clone());
-        Ok(BoxService::new(tower::service_fn(move |request: miroir_pipeline::node::Request| {
-            let (process, fake, id) = (process.clone(), fake.clone(), id.clone());
-            async move {
-                let fake = fake.ok_or_else(|| Error::node(&id, NodeFailure::UnknownNode))?;
-                process.run(fake.oneshot(request)).await
-            }
-        })))
-    };
-    let mut builder = Miroir::builder()
-        .shards(shape.shards)
-        .replication_factor(shape.rf)
-        .stores(life.stores(stores))
-        .node_stack(Arc::new(factory))
-        .leaves(Stack::new().push_named("failover", layer_fn(failover)))
-        .health(HEALTH)
-        .options(ClusterOptions {
-            shards: shape.shards,
-            write_quorum: shape.quorum,
-            scatter: ScatterOptions {
-                node_timeout: Duration::from_secs(1),
-                ..ScatterOptions::default()
-            },
-            settings_broadcast: SettingsBroadcastOptions {
-                verify_timeout: Duration::from_secs(20),
-                max_repair_retries: 10,
-                ..SettingsBroadcastOptions::default()
-            },
-            ..ClusterOptions::default()
-        });
-    for (at, node) in nodes.iter().enumerate() {
-        let group = at as u32 / shape.nodes_per_group;
-        builder = builder.node(node.id().as_str(), &format!("http://fake-{at}"), group);
-    }
-    if let Some(number) = pod {
-        // No other process has this name.
-        static PROCESSES: AtomicUsize = AtomicUsize::new(0);
-        let process = PROCESSES.fetch_add(1, Ordering::Relaxed);
-        builder = builder
-            .pod(PodName { process: format!("{number}-{process}"), pod: number.to_string() });
-    }
-    let miroir = builder.build().await?;
-    match pod {
-        None => miroir.spawn_workers(),
-        Some(number) => spawn_pod(&miroir, number),
-    }
-    Ok(Running { miroir, life })
-}
-
-/// The workers of one of several pods.
-fn spawn_pod(miroir: &Miroir, number: usize) {
-    let shared = &miroir.cluster.state;
-    let stop = || shared.stop.child_token();
-    tokio::spawn(health::run(Arc::clone(shared), HEALTH, stop()));
-    let options =
-        PodOptions { address: number.to_string(), report_ttl: LEASE, ..PodOptions::default() };
-    tokio::spawn(pods::follow(Arc::clone(shared), options, stop()));
-    let state = Arc::clone(shared);
-    let start = move |stop: CancellationToken| -> Vec<BoxFuture<'static, ()>> {
-        vec![
-            Box::pin(poller::run(Arc::clone(&state), stop.clone())),
-            Box::pin(repair::run(Arc::clone(&state), stop.clone())),
-            // Split between pods outside of simulations; here the leader finds all of it.
-            Box::pin(drift::run(
-                Arc::clone(&state),
-                Arc::new(Peers::alone()),
-                DriftOptions::default(),
-                stop,
-            )),
-        ]
-    };
-    let candidate = Candidate {
-        leases: Arc::clone(&shared.stores.leases),
-        holder: shared.leadership.process().to_owned(),
-        ttl: LEASE,
-        renew: RENEW,
-    };
-    let leader = Arc::new(Leader::new(Arc::clone(shared), Box::new(start)));
-    tokio::spawn(elected(candidate, leader, stop()));
 }
 
 impl SimCluster {
@@ -298,12 +104,17 @@ impl SimCluster {
                 FakeNode::new(id, seed ^ (u64::from(at) + 1).wrapping_mul(0xD134_2543_DE82_EF95))
             })
             .collect();
+        let (stores, past) = memory::open_with_past();
         let this = Self {
             nodes,
-            stores: memory::open(),
+            stores,
+            past,
+            kept: Lock::default(),
+            patience: Lock::new(CLIENT_PATIENCE),
+            fired: Lock::default(),
             shape,
             running: Lock::default(),
-            common: Common::default(),
+            common: Common::new(seed),
             turn: AtomicUsize::new(0),
             router: Router::default(),
         };
@@ -338,12 +149,76 @@ impl SimCluster {
 
     /// Holds a pod up, or lets it go on.
     pub fn hold_up(&self, pod: usize, held_up: bool) {
+        if held_up {
+            self.fire("pod pause");
+        }
         self.all()[pod].life.hold_up(held_up);
     }
 
     /// The pod that leads, as far as anybody can tell.
     pub fn leader(&self) -> Option<usize> {
         self.all().iter().position(|pod| pod.miroir.cluster.state.leadership.leads())
+    }
+
+    /// How long clients wait for an answer from now on; a minute at first.
+    pub fn set_patience(&self, patience: Duration) {
+        *self.patience.lock() = patience;
+    }
+
+    fn fire(&self, what: &'static str) {
+        *self.fired.lock().entry(what).or_default() += 1;
+    }
+
+    /// How often each kind of fault had an effect, on the nodes and elsewhere.
+    pub fn fired(&self) -> Fired {
+        let mut all = self.fired.lock().clone();
+        all.extend(self.common.fired());
+        for (what, count) in self.nodes.iter().flat_map(FakeNode::fired) {
+            *all.entry(what).or_default() += count;
+        }
+        all
+    }
+
+    /// What an event says happens.
+    pub fn suffer(&self, event: &Event) {
+        match event.fault {
+            Fault::SwapDisks { with } => self.nodes[event.node].swap_disks(&self.nodes[with]),
+            fault => self.nodes[event.node].suffer(fault),
+        }
+    }
+
+    /// So many of a thousand changes of nodes arrive up to eight seconds late, also if the process
+    /// that sends them has ended, or does not lead any more.
+    pub fn delay_calls(&self, per_mille: u32) {
+        self.common.delay_calls(per_mille);
+    }
+
+    /// Each pod's clock is up to an hour wrong, and another pod's that starts.
+    pub fn skew_clocks(&self, rng: &mut Rng) {
+        for pod in self.all() {
+            let hour = time::Duration::HOUR.whole_milliseconds() as u64;
+            let skew = rng.below(2 * hour) as i64 - hour as i64;
+            pod.life.skew_clock(time::Duration::milliseconds(skew));
+        }
+        self.common.skew_clocks(rng.fork());
+    }
+
+    /// Takes a copy of the stores.
+    pub fn keep_store(&self) {
+        *self.kept.lock() = Some(self.past.copy());
+    }
+
+    /// Kills the process and starts it over the stores as they were when they were copied.
+    pub async fn restart_with_the_kept_store(&self) {
+        for pod in self.all() {
+            pod.life.end();
+            pod.miroir.cluster.state.stop.cancel();
+        }
+        if let Some(copy) = self.kept.lock().take() {
+            copy.restore();
+            self.fire("store goes back");
+        }
+        self.restart().await;
     }
 
     /// Ends everything.
@@ -392,11 +267,12 @@ impl SimCluster {
     /// [`miroir_layers`]: https://docs.rs/miroir-layers
     pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let all = self.all();
+        let patience = *self.patience.lock();
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % all.len();
         if all.len() == 1 || !self.changes(&method, path) {
-            return send(&all[first], method, path, body).await;
+            return send(&all[first], method, path, body, patience).await;
         }
-        let until = Instant::now() + CLIENT_PATIENCE;
+        let until = Instant::now() + patience;
         loop {
             let Running { miroir, life } = self.all()[first].clone();
             let leadership = &miroir.cluster.state.leadership;
@@ -410,7 +286,7 @@ impl SimCluster {
                 let answer = tokio::select! {
                     biased;
                     () = life.ended() => LOST,
-                    answer = send(&there, method.clone(), path, body.clone()) => answer,
+                    answer = send(&there, method.clone(), path, body.clone(), patience) => answer,
                 };
                 if answer.code() != "miroir_no_leader" {
                     return answer;
@@ -446,7 +322,9 @@ impl SimCluster {
     pub async fn quiesce(&self, patience: Duration) -> Result<(), String> {
         for node in &self.nodes {
             node.suffer(Fault::Heal);
+            node.suffer(Fault::Mend);
         }
+        self.delay_calls(0);
         // Settings that a process was just proposing when it died are found by comparing.
         tokio::time::sleep(DriftOptions::default().interval).await;
         let until = Instant::now() + patience;

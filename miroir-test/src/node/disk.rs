@@ -152,6 +152,14 @@ impl Disk {
         self.tasks.iter().filter(|task| !task.is_deleted && !OPEN.contains(&task.status))
     }
 
+    /// Makes every task due now.
+    pub(super) fn hurry(&mut self) {
+        let now = Instant::now();
+        for task in &mut self.tasks[self.done..] {
+            task.due = now;
+        }
+    }
+
     /// Begins the queue anew, as a process does that starts.
     pub fn restart(&mut self) {
         let mut at = Instant::now();
@@ -231,9 +239,15 @@ impl Disk {
                 }
                 None => Err(no_index(uid)),
             },
-            Work::Rekey(key) => {
+            Work::Swap(pairs) => self.swap(pairs),
+            Work::Rekey(key, name) => {
+                let taken = name.as_ref().filter(|name| *name != uid);
+                let taken = taken.is_some_and(|name| self.indexes.contains_key(name));
                 let index = self.indexes.get_mut(uid).ok_or_else(|| no_index(uid))?;
                 *details = json!({"primaryKey": key});
+                if taken {
+                    return Err(error("index_already_exists", "Index already exists."));
+                }
                 match (key, &index.primary_key) {
                     (None, _) => Ok(()),
                     (Some(new), Some(old)) if new != old && !index.documents.is_empty() => {
@@ -243,7 +257,12 @@ impl Disk {
                         index.primary_key.clone_from(key);
                         Ok(())
                     }
+                }?;
+                if let Some(name) = name {
+                    let index = self.indexes.remove(uid).unwrap_or_default();
+                    self.indexes.insert(name.clone(), index);
                 }
+                Ok(())
             }
             Work::DeleteIds(_) | Work::DeleteFilter(_) | Work::Clear => {
                 let index = self.indexes.get_mut(uid).ok_or_else(|| no_index(uid))?;
@@ -267,6 +286,26 @@ impl Disk {
             }
         }
     }
+    fn swap(&mut self, pairs: &[(String, String, bool)]) -> Result<(), Value> {
+        for (a, b, rename) in pairs {
+            for name in [a, b].into_iter().take(if *rename { 1 } else { 2 }) {
+                if !self.indexes.contains_key(name) {
+                    return Err(no_index(name));
+                }
+            }
+            if *rename && self.indexes.contains_key(b) {
+                return Err(error("index_already_exists", "Index already exists."));
+            }
+        }
+        for (a, b, _) in pairs {
+            let (first, second) = (self.indexes.remove(a), self.indexes.remove(b));
+            let moved = [(b, first), (a, second)];
+            let moved = moved.into_iter().filter_map(|(to, index)| Some((to.clone(), index?)));
+            self.indexes.extend(moved);
+        }
+        Ok(())
+    }
+
     fn add(
         &mut self,
         uid: &str,

@@ -199,6 +199,19 @@ impl FakeNode {
         self.with(|state| state.quirks.keyless = true);
     }
 
+    /// Whether somebody who asks it gets an answer, most of the time.
+    pub fn answers(&self) -> bool {
+        self.with(|state| matches!(state.condition, Condition::Well | Condition::Flaky(_)))
+    }
+
+    /// Does everything in its queue at once, whenever it would be due.
+    pub fn finish(&self) {
+        self.with(|state| {
+            state.disk.hurry();
+            state.catch_up();
+        });
+    }
+
     /// How often each kind of fault had an effect on it.
     pub fn fired(&self) -> Fired {
         self.with(|state| state.fired.clone())
@@ -342,8 +355,13 @@ impl State {
                     self.fire(quirk.name());
                 }
             }
-            // Those are conditions.
-            Fault::Crash | Fault::Hang | Fault::Partition | Fault::Flaky(_) | Fault::Heal => {}
+            // Conditions, and what takes two nodes.
+            Fault::Crash
+            | Fault::Hang
+            | Fault::Partition
+            | Fault::Flaky(_)
+            | Fault::Heal
+            | Fault::SwapDisks { .. } => {}
         }
     }
 

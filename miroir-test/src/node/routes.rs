@@ -113,9 +113,19 @@ fn route(disk: &mut Disk, request: &Incoming, took: Duration) -> Outcome {
             ok(shown(uid, index))
         }
         ("PATCH", ["indexes", uid]) => {
-            let key =
-                request.object()?.get("primaryKey").and_then(Value::as_str).map(str::to_owned);
-            enqueue(disk, uid, Work::Rekey(key))
+            let body = request.object()?;
+            let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+            enqueue(disk, uid, Work::Rekey(text("primaryKey"), text("uid")))
+        }
+        ("POST", ["swap-indexes"]) => {
+            let pairs: Vec<Value> = request.json()?.as_array().cloned().unwrap_or_default();
+            let name = |pair: &Value, at: usize| {
+                pair["indexes"][at].as_str().unwrap_or_default().to_owned()
+            };
+            let pairs = pairs.iter().map(|pair| {
+                (name(pair, 0), name(pair, 1), pair["rename"].as_bool().unwrap_or_default())
+            });
+            enqueue(disk, "", Work::Swap(pairs.collect()))
         }
         ("DELETE", ["indexes", uid]) => enqueue(disk, uid, Work::Drop),
         ("GET", ["indexes", uid, "stats"]) => {
@@ -225,6 +235,17 @@ fn words(document: &Document, wanted: &[String]) -> usize {
     wanted.iter().take_while(|word| texts.iter().any(|text| text.contains(*word))).count()
 }
 
+/// A document with the attributes that settings let be seen.
+fn displayed(shown: &Value, document: &Document) -> Document {
+    let shown = shown.as_array().map(Vec::as_slice).unwrap_or_default();
+    let seen = |name: &str| shown.iter().any(|one| one == "*" || one == name);
+    document
+        .iter()
+        .filter(|(name, _)| seen(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
 fn search(disk: &Disk, uid: &str, body: &Map<String, Value>) -> Outcome {
     let query = body.get("q").and_then(Value::as_str).unwrap_or_default().to_lowercase();
     let wanted: Vec<String> = query.split_whitespace().map(str::to_owned).collect();
@@ -234,13 +255,15 @@ fn search(disk: &Disk, uid: &str, body: &Map<String, Value>) -> Outcome {
         .filter(|(matching, _)| wanted.is_empty() || *matching > 0)
         .collect();
     found.sort_by_key(|(matching, _)| std::cmp::Reverse(*matching));
+    let shown = disk.indexes.get(uid).map(|index| index.settings["displayedAttributes"].clone());
+    let shown = shown.unwrap_or_default();
     let (offset, limit) = window(body);
     let hits: Vec<Value> = found
         .iter()
         .skip(offset)
         .take(limit)
         .map(|(matching, document)| {
-            let mut hit = (*document).clone();
+            let mut hit = displayed(&shown, document);
             let score =
                 if wanted.is_empty() { 1.0 } else { *matching as f64 / wanted.len() as f64 };
             let details = if wanted.is_empty() {

@@ -22,8 +22,10 @@ pub enum Work {
     Create(Option<String>),
     /// Delete the index.
     Drop,
-    /// Set the primary key.
-    Rekey(Option<String>),
+    /// Set the primary key, and give it another name.
+    Rekey(Option<String>, Option<String>),
+    /// Exchange the names of two indexes, or (`true`) move the first one's to the second.
+    Swap(Vec<(String, String, bool)>),
     /// Change settings.
     Settings(Map<String, Value>),
     /// Set a search rule, or delete it.
@@ -41,7 +43,8 @@ impl Work {
             Self::DeleteIds(_) | Self::DeleteFilter(_) | Self::Clear => "documentDeletion",
             Self::Create(_) => "indexCreation",
             Self::Drop => "indexDeletion",
-            Self::Rekey(_) => "indexUpdate",
+            Self::Rekey(..) => "indexUpdate",
+            Self::Swap(_) => "indexSwap",
             Self::Settings(_) => "settingsUpdate",
             Self::Rule(..) => "dsrUpdate",
             Self::Cancel => "taskCancelation",

@@ -9,15 +9,15 @@ use time::OffsetDateTime;
 use super::Shared;
 use crate::{Claim, Job, Jobs, NewJob, StoreFuture};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Row {
     job: Job,
     /// The end of its claim, if it is claimed.
     until: Option<OffsetDateTime>,
 }
 
-#[derive(Debug, Default)]
-struct Rows {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rows {
     next: u64,
     /// In the order they came.
     rows: BTreeMap<u64, Row>,
@@ -49,7 +49,7 @@ impl Rows {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct JobQueue(Shared<Rows>);
+pub(super) struct JobQueue(pub(super) Shared<Rows>);
 
 impl Jobs for JobQueue {
     fn put(&self, jobs: Vec<NewJob>) -> StoreFuture<'_, u64> {

@@ -4,6 +4,7 @@
 //! length of one call and never across an await.
 
 mod jobs;
+mod past;
 mod records;
 mod shared;
 
@@ -26,30 +27,36 @@ use miroir_core::keys::ApiKey;
 use miroir_core::keys::request::Change;
 use miroir_core::view::{CatchUp, StaleReplica};
 
+pub use past::{Copy, Past};
+
 /// New, empty stores.
 #[must_use]
 pub fn open() -> Stores {
-    let typed = Typed::new(
-        Arc::new(records::RecordMap::default()),
-        Arc::new(records::LogMap::default()),
-        signals(),
-    );
-    crate::stores! {
+    open_with_past().0
+}
+
+/// New, empty stores, and what takes copies of them.
+#[must_use]
+pub fn open_with_past() -> (Stores, Past) {
+    let all = Past::default();
+    let typed = Typed::new(all.records.clone(), all.logs.clone(), signals());
+    let stores = crate::stores! {
         typed;
-        tasks: Arc::new(TaskMap::default()),
-        indexes: Arc::new(IndexMap::default()),
-        replicas: Arc::new(StaleMap::default()),
-        settings_versions: Arc::new(VersionMap::default()),
-        keys: Arc::new(KeyList::default()),
-        features: Arc::new(FeatureMap::default()),
-        rules: Arc::new(RuleMap::default()),
-        webhooks: Arc::new(HookMap::default()),
+        tasks: all.tasks.clone(),
+        indexes: all.indexes.clone(),
+        replicas: all.replicas.clone(),
+        settings_versions: all.settings_versions.clone(),
+        keys: all.keys.clone(),
+        features: all.features.clone(),
+        rules: all.rules.clone(),
+        webhooks: all.webhooks.clone(),
         leases: Arc::new(shared::LeaseMap::default()),
-        jobs: Arc::new(jobs::JobQueue::default()),
+        jobs: all.jobs.clone(),
         pods: pods(),
         fence: Arc::default(),
         buckets: buckets(),
-    }
+    };
+    (stores, all)
 }
 
 /// New pods of one process: for backends that only one process uses.
@@ -88,7 +95,7 @@ impl<T: Send> Shared<T> {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct TaskRows {
     /// The next uid, apart from the rows so that it survives their pruning.
     next: u32,
@@ -268,7 +275,7 @@ impl Indexes for IndexMap {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct StaleRows {
     /// The last generation given. One counter for all rows: a row that was cleared and marked again
     /// must not meet a generation that an old repair still holds.

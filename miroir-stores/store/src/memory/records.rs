@@ -16,8 +16,8 @@ use crate::records::{
     Size, Table, step,
 };
 
-#[derive(Debug)]
-struct Row {
+#[derive(Clone, Debug)]
+pub(super) struct Row {
     version: u64,
     value: Value,
     until: Option<OffsetDateTime>,
@@ -33,7 +33,7 @@ impl Row {
     }
 }
 
-type Rows = BTreeMap<String, Row>;
+pub(super) type Rows = BTreeMap<String, Row>;
 
 /// Lets the rows that end first go until there are `most`, but never `spared`.
 fn bound(rows: &mut Rows, most: usize, spared: &str) {
@@ -46,7 +46,7 @@ fn bound(rows: &mut Rows, most: usize, spared: &str) {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct RecordMap(Shared<BTreeMap<Table, Rows>>);
+pub(super) struct RecordMap(pub(super) Shared<BTreeMap<Table, Rows>>);
 
 impl Records for RecordMap {
     fn get(&self, table: Table, key: &str, now: OffsetDateTime) -> StoreFuture<'_, Option<Record>> {
@@ -127,8 +127,8 @@ impl Records for RecordMap {
     }
 }
 
-#[derive(Debug, Default)]
-struct List {
+#[derive(Clone, Debug, Default)]
+pub(super) struct List {
     /// The number of the last entry.
     last: u64,
     bytes: u64,
@@ -147,7 +147,7 @@ impl List {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct LogMap(Shared<BTreeMap<(Log, String), List>>);
+pub(super) struct LogMap(pub(super) Shared<BTreeMap<(Log, String), List>>);
 
 impl Logs for LogMap {
     fn append(&self, log: Log, key: &str, entry: String, bound: Bound) -> StoreFuture<'_, u64> {

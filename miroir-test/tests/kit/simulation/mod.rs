@@ -1,0 +1,305 @@
+//! Whole clusters under faults, many seeds of them, in virtual time.
+//!
+//! `MIROIR_SIM_SEEDS` says how many seeds to try (30 by default), `MIROIR_SIM_FIRST` where to begin,
+//! `MIROIR_SIM_POD_SEEDS` and `MIROIR_SIM_ARM_SEEDS` how many with several pods and of each arm of
+//! [`arms`]. Each run says how often each kind of fault and actor had an effect; one of an arm that
+//! is on and never had any fails the run.
+//!
+//! What the arms found when they were new, each with a seed (`MIROIR_SIM_FIRST`) that shows it:
+//!
+//! | arm | seeds | what |
+//! | --- | --- | --- |
+//! | forgotten tasks | 0, 1, 3 | no authority is left, and tasks fail whose writes were done |
+//! | swapped disks | 0, 1 | reads miss documents or have them twice, and nothing says so |
+//! | foreign writer | 2 | replicas differ for good |
+//! | late send | 1 | a call that comes after the repair undoes a write on a replica that is read |
+//!
+//! `full disk`, `slow tasks`, `hung node`, `old disk` and `clock skew` broke no promise in the seeds
+//! tried; what they are about has tests of its own beside this folder.
+
+mod arms;
+mod operators;
+mod plan;
+mod run;
+mod workshop;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::Method;
+use miroir_core::quorum::WriteQuorum;
+use miroir_test::cluster::SimCluster;
+use miroir_test::faults::{Fault, Flaky, Rng, Schedule};
+use miroir_test::history::Figures;
+use miroir_test::node::Fired;
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
+
+use plan::{LENGTH, Options, shape};
+use run::Run;
+
+/// What one run came to.
+struct Outcome {
+    violations: Vec<String>,
+    figures: Figures,
+    fired: Fired,
+}
+
+async fn simulate(seed: u64, options: &Options) -> Outcome {
+    let mut rng = Rng::new(seed);
+    let cluster = match options.pods {
+        0 => SimCluster::new(rng.next(), options.shape).await,
+        pods => SimCluster::several(rng.next(), options.shape, pods).await,
+    };
+    cluster.set_patience(options.patience);
+    if options.broken {
+        cluster.life().lose_marks();
+    }
+    if options.has("late send") {
+        cluster.delay_calls(30);
+    }
+    let start = Instant::now() + Duration::from_secs(2);
+    let mut run = Run::new(cluster, start + LENGTH);
+    run.tasks_may_fail = options.has("full disk");
+    run.pad = if options.has("body limit") { 150 } else { 0 };
+    let run = Arc::new(run);
+    run.must(Method::POST, "/indexes", json!({"uid": "main", "primaryKey": "id"})).await;
+    run.must(Method::PATCH, "/indexes/main/settings", json!({"filterableAttributes": ["owner"]}))
+        .await;
+    if options.has("clock skew") {
+        run.cluster.skew_clocks(&mut rng.fork());
+    }
+    sleep_until(start).await;
+
+    let mut jobs = Vec::new();
+    for number in 0..options.clients {
+        jobs.push(tokio::spawn(Arc::clone(&run).client(number, rng.fork())));
+    }
+    jobs.push(tokio::spawn(Arc::clone(&run).operator(rng.fork())));
+    let (faults, events) = (Arc::clone(&run), options.schedule.events.clone());
+    jobs.push(tokio::spawn(async move {
+        for event in events {
+            sleep_until(start + event.at).await;
+            faults.cluster.suffer(&event);
+        }
+    }));
+    if options.restarts {
+        let goes_back = options.has("store goes back");
+        jobs.push(tokio::spawn(Arc::clone(&run).restarts(rng.fork(), goes_back)));
+    }
+    if options.pods > 0 {
+        jobs.push(tokio::spawn(Arc::clone(&run).trouble_pods(rng.fork())));
+    }
+    if let Some(workshop) = options.workshop {
+        jobs.push(tokio::spawn(Arc::clone(&run).workshop(workshop, rng.fork())));
+    }
+    if options.has("foreign writer") {
+        jobs.push(tokio::spawn(Arc::clone(&run).foreign_writer(rng.fork())));
+    }
+    if options.watched {
+        jobs.push(tokio::spawn(Arc::clone(&run).watch()));
+    }
+    for job in jobs {
+        job.await.unwrap();
+    }
+    let history = &run.history;
+    if let Err(stuck) = run.cluster.quiesce(Duration::from_mins(15)).await {
+        history.violation(stuck);
+    }
+    history.check_nodes(&run.cluster, "main");
+    history.check_catalogue(&run.cluster);
+    let floor = history.floor();
+    let answer = run
+        .cluster
+        .request(Method::POST, "/indexes/main/documents/fetch", Some(json!({"limit": 1000})))
+        .await;
+    if answer.complete() {
+        let hits = answer.body["results"].as_array().cloned().unwrap_or_default();
+        history.saw_all("last fetch", &floor, &hits, answer.body["total"].as_u64());
+    } else {
+        history.violation(format!("a healed cluster answers {answer:?}"));
+    }
+    let (violations, figures) = (history.violations(), history.figures());
+    run.cluster.end();
+    Outcome { violations, figures, fired: run.all_fired() }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Each seed gets a runtime of its own, so that nothing is left of the one before.
+fn in_virtual_time<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(future)
+}
+
+#[test]
+fn no_seed_breaks_a_promise() {
+    let count = number("MIROIR_SIM_SEEDS", 30);
+    let total = try_all(count, Options::new);
+    let kinds = ["crash", "hang", "partition", "flaky", "invariants checked"];
+    fires(count / 4, &total, &kinds);
+}
+
+/// Several pods: `MIROIR_SIM_POD_SEEDS` seeds, 12 by default.
+#[test]
+fn no_seed_with_several_pods_breaks_a_promise() {
+    let count = number("MIROIR_SIM_POD_SEEDS", 12);
+    let total = try_all(count, Options::pods);
+    fires(count, &total, &["pod pause"]);
+}
+
+/// `MIROIR_SIM_ARM_SEEDS` seeds of each arm of nodes and processes that is on, 2 by default.
+#[test]
+fn no_seed_of_a_fault_that_can_be_told_apart_breaks_a_promise() {
+    let count = number("MIROIR_SIM_ARM_SEEDS", 2);
+    for arm in arms::on(&arms::NODES).chain(arms::on(&arms::PROCESSES)) {
+        println!("arm {}, for {}", arm.name, arm.finds);
+        let total = try_all(count, |seed| Options::arm(seed, arm.name));
+        fires(count, &total, plan::effects(arm.name));
+    }
+}
+
+/// `MIROIR_SIM_ARM_SEEDS` seeds of each arm of actors that is on, 2 by default.
+#[test]
+fn indexes_look_as_on_one_plain_node_whatever_is_done_with_them() {
+    let count = number("MIROIR_SIM_ARM_SEEDS", 2);
+    for arm in arms::on(&arms::ACTORS) {
+        println!("arm {}, for {}", arm.name, arm.finds);
+        let total = try_all(count, |seed| Options::actor(seed, arm.name));
+        fires(count, &total, plan::effects(arm.name));
+    }
+}
+
+/// Each of these had an effect, if there were seeds enough.
+fn fires(count: u64, total: &Fired, kinds: &[&str]) {
+    let never: Vec<_> = kinds.iter().filter(|kind| !total.contains_key(*kind)).collect();
+    assert!(count < 2 || never.is_empty(), "never: {never:?} in {total:?}");
+}
+
+fn try_all(count: u64, make: impl Fn(u64) -> Options + Sync) -> Fired {
+    let first = number("MIROIR_SIM_FIRST", 0);
+    let threads = number("MIROIR_SIM_THREADS", 2);
+    let next = AtomicU64::new(first);
+    let begun = std::time::Instant::now();
+    let results: Vec<(u64, Outcome)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut out = Vec::new();
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= first + count {
+                            return out;
+                        }
+                        let options = make(seed);
+                        let outcome = in_virtual_time(simulate(seed, &options));
+                        if let Some(first) = outcome.violations.first() {
+                            println!("seed {seed}: {first}");
+                        }
+                        out.push((seed, outcome));
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    let (mut total, mut fired) = (Figures::default(), Fired::new());
+    let mut report = String::new();
+    let mut failed = 0;
+    for (seed, outcome) in results {
+        total += outcome.figures;
+        for (what, count) in outcome.fired {
+            *fired.entry(what).or_default() += count;
+        }
+        let Some(first) = outcome.violations.first() else { continue };
+        failed += 1;
+        if failed <= 5 {
+            let options = make(seed);
+            let _ = writeln!(report, "seed {seed}, {:?}", options.shape);
+            for violation in outcome.violations.iter().take(12) {
+                let _ = writeln!(report, "  {violation}");
+            }
+            let _ = writeln!(report, "faults:\n{}", options.schedule);
+        } else {
+            let _ = writeln!(report, "seed {seed}: {first}");
+        }
+    }
+    println!("{count} seeds in {:?}: {total:?}\n  {fired:?}", begun.elapsed());
+    assert_eq!(failed, 0, "{failed} of {count} seeds failed\n{report}");
+    let all = [total.acknowledged, total.reads, total.unknown, total.degraded];
+    assert!(count < 20 || all.iter().all(|figure| *figure > 0), "{total:?}");
+    fired
+}
+
+/// The checker must be able to fail: with replicas that miss writes and are read all the same.
+#[test]
+fn a_broken_quorum_is_noticed() {
+    let noticed = (0..8)
+        .filter(|seed| {
+            let mut options = Options::new(*seed);
+            options.shape.quorum = WriteQuorum::Any;
+            options.restarts = false;
+            options.broken = true;
+            options.watched = seed % 2 == 1;
+            !in_virtual_time(simulate(*seed, &options)).violations.is_empty()
+        })
+        .count();
+    assert!(noticed >= 6, "noticed in {noticed} of 8 runs");
+}
+
+/// A node that acknowledges and forgets is noticed, too.
+#[test]
+fn a_forgetful_node_is_noticed() {
+    let violations = in_virtual_time(async {
+        let cluster = SimCluster::new(1, shape(0)).await;
+        cluster.nodes[0].forget(300);
+        let run = Arc::new(Run::new(cluster, Instant::now() + LENGTH));
+        run.must(Method::POST, "/indexes", json!({"uid": "main", "primaryKey": "id"})).await;
+        let _ = Arc::clone(&run).client(0, Rng::new(5)).await;
+        run.cluster.quiesce(Duration::from_mins(1)).await.unwrap();
+        run.history.check_nodes(&run.cluster, "main");
+        run.history.violations()
+    });
+    assert!(violations.iter().any(|text| text.contains("lost")), "{violations:?}");
+}
+
+/// Without faults there is nothing to explain.
+#[test]
+fn a_healthy_cluster_is_never_degraded() {
+    for seed in 0..4 {
+        let options =
+            Options { schedule: Schedule::default(), restarts: false, ..Options::new(seed) };
+        let Outcome { violations, figures, .. } = in_virtual_time(simulate(seed, &options));
+        assert_eq!(violations, Vec::<String>::new());
+        assert_eq!((figures.unknown, figures.degraded), (0, 0));
+    }
+}
+
+/// A write is finished by the process that comes after the one that took it.
+#[tokio::test(start_paused = true)]
+async fn a_restart_finishes_what_was_enqueued() {
+    let cluster = SimCluster::new(3, shape(0)).await;
+    for node in &cluster.nodes {
+        // Acknowledged, but not worked off before the process has gone.
+        node.suffer(Fault::Flaky(Flaky::default()));
+    }
+    let body = json!([{"id": "a", "v": 1}, {"id": "b", "v": 1}]);
+    let answer = cluster.request(Method::POST, "/indexes/main/documents", Some(body)).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let task = answer.body["taskUid"].as_u64().unwrap();
+    let status = cluster.request(Method::GET, &format!("/tasks/{task}"), None).await;
+    assert_eq!(status.body["status"], "enqueued");
+    cluster.restart().await;
+    assert_eq!(cluster.wait(task, Duration::from_secs(10)).await.as_deref(), Some("succeeded"));
+    cluster.quiesce(Duration::from_secs(10)).await.unwrap();
+    let answer = cluster.request(Method::GET, "/indexes/main/documents/b", None).await;
+    assert_eq!((answer.status, &answer.body["v"]), (200, &json!(1)));
+}
