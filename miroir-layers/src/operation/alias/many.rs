@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use miroir_pipeline::error::ErrorKind;
+use miroir_pipeline::meta::Meta;
 use miroir_pipeline::operation::{MultiSearch, Operation, Request, Response};
 use miroir_pipeline::query::{ClientRequest, List, RawObject, SearchKind};
 use miroir_pipeline::stage::Next;
@@ -135,6 +136,7 @@ async fn listed<S: StageService<Request>>(
     let mut results: Vec<Box<RawValue>> = Vec::new();
     let mut total = 0;
     let mut last = None;
+    let mut whole = Meta::default();
     let others = next.another();
     let mut ready = Some(next.into_unready());
     for index in indexes {
@@ -152,9 +154,12 @@ async fn listed<S: StageService<Request>>(
         results
             .extend(object.read::<Vec<Box<RawValue>>>("results").map_err(odd)?.unwrap_or_default());
         total += object.read::<usize>("total").map_err(odd)?.unwrap_or(0);
+        whole.join(&answer.meta);
         last = Some(answer);
     }
     let Some(mut answer) = last else { return Err(Error::not_found()) };
+    // What one of the indexes lacks, the list lacks.
+    answer.meta = whole;
     let mut out = RawObject::default();
     out.set("results", &results);
     out.set("offset", &offset);

@@ -4,14 +4,11 @@
 
 use miroir_api::header::{MIN_SETTINGS_VERSION, SETTINGS_INCONSISTENT, SETTINGS_VERSION};
 
-use super::Scatter;
+use super::{Scatter, cover};
 use crate::codec::Headers;
 use crate::error::Error;
 use crate::extension::{AnswerKey, Extension};
 use crate::index::Request;
-use crate::leaf;
-use miroir_core::routing::ShardSet;
-use miroir_core::view::Route;
 
 /// Oldest settings version that the client accepts answers under; in the context
 /// of a request.
@@ -73,23 +70,9 @@ pub(super) async fn apply(scatter: &Scatter, mut request: Request) -> Result<Req
     if below.is_empty() {
         return Ok(request);
     }
-    let groups = request.topology.groups().iter().map(|group| group.id);
-    let route = Route::in_turn(request.hints.order(groups, 0), 0);
-    let missing = |avoid: &[miroir_api::NodeId]| {
-        leaf::choose(
-            &request.topology,
-            &request.index,
-            &request.stale,
-            &route,
-            &ShardSet::full(request.index.shards),
-            avoid,
-            &state.nodes.scores,
-        )
-        .missing
-    };
-    let before = missing(&request.hints.avoid);
+    let before = cover::missing(scatter, &request);
     request.hints.avoid.extend(below);
-    if missing(&request.hints.avoid) != before {
+    if cover::missing(scatter, &request) != before {
         return Err(Error::api(
             "miroir_settings_version_stale",
             format!(

@@ -1,6 +1,7 @@
 //! Scatter, the boundary from one index to its shards: plan, fan out, merge or count the quorum.
 
 pub mod catalog_sync;
+mod cover;
 mod deletion;
 mod disjoint_counts;
 mod document_tasks;
@@ -10,6 +11,7 @@ mod explained;
 mod facet_search;
 mod fetch;
 mod freshness;
+mod gaps;
 mod hybrid;
 mod over_fetch;
 pub mod read;
@@ -63,7 +65,11 @@ impl Scatter {
     async fn run(self, request: Request) -> Result<Response, Error> {
         let request = match &request.op {
             Operation::Write { .. } => request,
-            _ => freshness::apply(&self, request).await?,
+            _ => {
+                let mut request = freshness::apply(&self, request).await?;
+                request.cx.insert(gaps::Gaps::default());
+                request
+            }
         };
         match &request.op {
             Operation::Search(search) => {

@@ -7,7 +7,7 @@ use tower::ServiceExt;
 use twox_hash::XxHash64;
 
 use super::freshness::{SettingsInFlight, SettingsVersion};
-use super::{Scatter, explained};
+use super::{Scatter, cover, explained, gaps};
 use crate::cluster::UnavailableShardPolicy;
 use crate::error::{Error, ErrorKind};
 use crate::gather;
@@ -15,7 +15,7 @@ use crate::index::Request;
 use crate::leaf::{self, Page, Question, Target};
 use crate::meta::Meta;
 use crate::node_errors;
-use miroir_core::routing::ShardSet;
+use miroir_core::routing::{Cover, Leaf, ShardSet};
 use miroir_core::view::Route;
 
 /// What came back from the leaves.
@@ -66,6 +66,48 @@ pub async fn gather(
     question: Question,
     route: &Route,
 ) -> Result<Gathered, Error> {
+    let gathered = gather_prepared(scatter, request, shards, question, route).await?;
+    gaps::note(request, &gathered.missing);
+    Ok(gathered)
+}
+
+/// Asks what one node answered for another question: that node, or those that stand in for it.
+/// Shards that nobody answers for are missing in what comes back, and are no error of their own.
+///
+/// # Errors
+/// What a node says of the request; missing shards only if the policy says so.
+pub async fn gather_of(
+    scatter: &Scatter,
+    request: &Request,
+    page: &Page,
+    question: Question,
+    route: &Route,
+) -> Result<Gathered, Error> {
+    let leaf = Leaf { node: page.node.clone(), shards: page.shards.clone(), exact: false };
+    let missing = ShardSet::empty(request.index.shards);
+    let cover = Cover { leaves: vec![leaf], missing };
+    match ask(scatter, request, cover, question, route).await {
+        Ok(gathered) => {
+            gaps::note(request, &gathered.missing);
+            Ok(gathered)
+        }
+        Err(error) => {
+            gaps::go_on_without(scatter, request, &page.shards, &error)?;
+            match error.kind() {
+                ErrorKind::Verbatim { .. } | ErrorKind::Api(_) => Err(error),
+                _ => Ok(Gathered { pages: Vec::new(), missing: page.shards.clone() }),
+            }
+        }
+    }
+}
+
+async fn gather_prepared(
+    scatter: &Scatter,
+    request: &Request,
+    shards: &ShardSet,
+    question: Question,
+    route: &Route,
+) -> Result<Gathered, Error> {
     match gather_once(scatter, request, shards, question.clone(), route).await {
         Err(error) if node_errors::is_unprepared(&error) => {
             scatter.state.nodes.await_index(&request.index.physical, &request.cx).await;
@@ -101,6 +143,18 @@ async fn gather_once(
         explained::planned(explain, scatter, request, shards, route, &plan);
     }
     metrics::histogram!("miroir_scatter_fan_out_size").record(plan.leaves.len() as f64);
+    ask(scatter, request, plan, question, route).await
+}
+
+/// Asks the leaves of a cover.
+async fn ask(
+    scatter: &Scatter,
+    request: &Request,
+    plan: Cover,
+    question: Question,
+    route: &Route,
+) -> Result<Gathered, Error> {
+    let state = &scatter.state;
     let calls = plan.leaves.into_iter().map(|planned| {
         let target = Target::Cover {
             shards: planned.shards.clone(),
@@ -148,6 +202,16 @@ async fn gather_once(
     Ok(out)
 }
 
+/// The same read without some nodes, and with nothing missing yet. `None` where shards would be
+/// missing that are not now.
+pub fn elsewhere(scatter: &Scatter, request: &Request, without: Vec<NodeId>) -> Option<Request> {
+    let before = cover::missing(scatter, request);
+    let mut request = request.clone();
+    request.hints.avoid.extend(without);
+    request.cx.insert(gaps::Gaps::default());
+    (cover::missing(scatter, &request) == before).then_some(request)
+}
+
 /// Whether one node holds all of an index and nothing else of it is asked.
 pub fn whole(scatter: &Scatter, request: &Request, shards: &ShardSet, route: &Route) -> bool {
     let plan = leaf::choose(
@@ -162,14 +226,11 @@ pub fn whole(scatter: &Scatter, request: &Request, shards: &ShardSet, route: &Ro
     plan.leaves.len() == 1 && shards.len() == request.index.shards as usize
 }
 
-/// The facts about a read that travel up.
+/// The facts about a read that travel up: what any of its rounds lacked, and the nodes of `gathered`.
 pub fn meta(scatter: &Scatter, request: &Request, gathered: &Gathered) -> Meta {
     let in_flight = scatter.state.broadcasts.is_in_flight(&request.index.physical);
-    let mut meta = Meta {
-        missing_shards: (!gathered.missing.is_empty()).then(|| gathered.missing.clone()),
-        nodes: gathered.pages.len(),
-        ..Meta::default()
-    };
+    let mut meta =
+        Meta { missing_shards: gaps::all(request), nodes: gathered.pages.len(), ..Meta::default() };
     meta.insert(SettingsVersion(request.index.settings_version));
     meta.mark(in_flight, SettingsInFlight)
 }

@@ -28,6 +28,7 @@ use super::token_filters::rewritten;
 use super::{Operation, Request, Response};
 use crate::cluster::settings::is_displayed;
 use crate::error::{Error, ErrorKind};
+use crate::meta::Meta;
 use crate::query::{ClientRequest, List, RawObject, SearchKind};
 use miroir_store::IndexEntry;
 
@@ -81,12 +82,14 @@ pub(super) async fn run(
     mut request: Request,
     joins: Joins,
 ) -> Result<Response, Error> {
-    let texts = filters(&resolve, &mut request, &joins).await?;
+    // Whatever other indexes lack, the answer lacks too.
+    let mut others = Meta::default();
+    let texts = filters(&resolve, &mut request, &joins, &mut others).await?;
     let answer = resolve.clone().named(request.clone()).await;
     let answer = answer.map_err(|error| restored(error, &texts))?;
-    match &request.op {
+    let mut answer = match &request.op {
         Operation::Search { search, .. } if search.kind == SearchKind::Hits => {
-            hydrated(&resolve, &request, answer, |_| &joins.0[0]).await
+            hydrated(&resolve, &request, answer, |_| &joins.0[0], &mut others).await?
         }
         // The queries of a plain one come through here one by one.
         Operation::MultiSearch(multi) if multi.is_federated() => {
@@ -95,10 +98,12 @@ pub(super) async fn run(
             let none = Keys::new();
             let of =
                 |at: usize| queries.get(at).and_then(|query| joins.0.get(*query)).unwrap_or(&none);
-            hydrated(&resolve, &request, answer, of).await
+            hydrated(&resolve, &request, answer, of, &mut others).await?
         }
-        _ => Ok(answer),
-    }
+        _ => answer,
+    };
+    answer.meta.join(&others);
+    Ok(answer)
 }
 
 /// Gives a node's complaint about a rewritten filter the words of the original.
@@ -128,6 +133,7 @@ async fn filters(
     resolve: &Handle,
     request: &mut Request,
     joins: &Joins,
+    others: &mut Meta,
 ) -> Result<Vec<Rewritten>, Error> {
     let mut texts = Vec::new();
     let mut found = Found::default();
@@ -144,7 +150,7 @@ async fn filters(
             found = Found::default();
         }
         for text in strings(&mut value) {
-            match rewrite(resolve, request, text, own, &mut found).await {
+            match rewrite(resolve, request, text, own, &mut found, others).await {
                 Ok(Some(new)) => {
                     text.clone_from(&new.text);
                     texts.push(new);
@@ -218,6 +224,7 @@ async fn rewrite(
     text: &str,
     (own, keys): (&str, &Keys),
     found: &mut Found,
+    others: &mut Meta,
 ) -> Result<Option<Rewritten>, Error> {
     let mut answers = Vec::new();
     for call in filter::calls(text).unwrap_or_default() {
@@ -227,7 +234,7 @@ async fn rewrite(
         if filter::calls(&text[call.condition.clone()]).is_none_or(|inner| !inner.is_empty()) {
             return Err(refused(own, "Nested foreign filters are not supported"));
         }
-        let ids = ask(resolve, request, index, text, &call).await?;
+        let ids = ask(resolve, request, index, text, &call, others).await?;
         let all = found.entry(index.clone()).or_default();
         all.extend(ids.iter().cloned());
         if all.len() > MOST {
@@ -244,12 +251,13 @@ async fn rewrite(
     Ok((!answers.is_empty()).then(|| Rewritten::new(text, answers)))
 }
 
-/// Lists documents of another index.
+/// Lists documents of another index. What that list lacks is noted in `others`.
 async fn list(
     resolve: &Handle,
     request: &Request,
     index: &str,
     body: RawObject,
+    others: &mut Meta,
 ) -> Result<Vec<Box<RawValue>>, Error> {
     let original = ClientRequest {
         method: http::Method::POST,
@@ -264,6 +272,7 @@ async fn list(
     // What is to be explained is the search, not what its filter is made of.
     request.cx.explain = None;
     let answer = resolve.clone().named(request).await?;
+    others.join(&answer.meta);
     RawObject::parse(&answer.body)
         .and_then(|answer| answer.read("results").ok().flatten())
         .ok_or_else(|| Error::internal("a list of documents is not readable"))
@@ -276,6 +285,7 @@ async fn ask(
     index: &str,
     text: &str,
     call: &Call,
+    others: &mut Meta,
 ) -> Result<Vec<String>, Error> {
     let key = entry(resolve, index).ok_or_else(|| Error::index_not_found(index))?;
     let key = key.primary_key.clone().unwrap_or_default();
@@ -284,7 +294,7 @@ async fn ask(
     body.set("fields", &[&key]);
     // One more than may be: then there are too many.
     body.set("limit", &(MOST + 1));
-    let documents = list(resolve, request, index, body).await.map_err(|error| {
+    let documents = list(resolve, request, index, body, others).await.map_err(|error| {
         let ErrorKind::Verbatim { status, body } = error.kind() else { return error };
         let Ok(mut value) = serde_json::from_slice::<Value>(body) else { return error };
         let message = value["message"].as_str().unwrap_or_default();
@@ -317,6 +327,7 @@ async fn fetch(
     request: &Request,
     index: &str,
     ids: BTreeSet<String>,
+    others: &mut Meta,
 ) -> Result<HashMap<String, Box<RawValue>>, Error> {
     let entry = entry(resolve, index).ok_or_else(|| Error::index_not_found(index))?;
     let nothing = serde_json::value::to_raw_value(&json!({})).map_err(Error::internal)?;
@@ -337,7 +348,7 @@ async fn fetch(
             let fields: Vec<&str> = shown.iter().map(String::as_str).chain([key]).collect();
             body.set("fields", &fields);
         }
-        for document in list(resolve, request, index, body).await? {
+        for document in list(resolve, request, index, body, others).await? {
             let mut own = BTreeSet::new();
             hydrate::collect(&document, key, &mut own);
             let Some(id) = own.pop_first() else { continue };
@@ -354,6 +365,7 @@ async fn hydrated<'a>(
     request: &Request,
     mut answer: Response,
     of: impl Fn(usize) -> &'a Keys,
+    others: &mut Meta,
 ) -> Result<Response, Error> {
     let garbage = || Error::internal("an answer of the index stage is not readable");
     let mut body = RawObject::parse(&answer.body).ok_or_else(garbage)?;
@@ -367,7 +379,7 @@ async fn hydrated<'a>(
     }
     let mut known = HashMap::new();
     for (index, ids) in wanted.into_iter().filter(|(_, ids)| !ids.is_empty()) {
-        known.insert(index, fetch(resolve, request, index, ids).await?);
+        known.insert(index, fetch(resolve, request, index, ids, others).await?);
     }
     if known.is_empty() {
         return Ok(answer);

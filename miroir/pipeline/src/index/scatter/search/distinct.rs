@@ -9,10 +9,10 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use futures_util::future::{OptionFuture, join, try_join_all};
+use futures_util::future::{join, try_join_all};
 
-use super::super::Scatter;
 use super::super::read::Gathered;
+use super::super::{Scatter, gaps};
 use super::ask;
 use super::facets::{exact_facets, joined};
 use super::plan::{Estimate, SHOWN, SearchPlan};
@@ -21,7 +21,7 @@ use crate::index::Request;
 use crate::leaf::{self, Scoped};
 use crate::node::Call;
 use crate::query::RawObject;
-use miroir_core::merge::{self, MergedFacets, ScannedHits};
+use miroir_core::merge::{self, FacetOptions, MergedFacets, ScannedHits};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 
@@ -51,18 +51,30 @@ pub(super) struct Counter<'a> {
 }
 
 impl Counter<'_> {
-    /// `None` where it cannot be told: then the leaves' own counts have to do.
+    /// `None` where it cannot be told: then the leaves' own counts have to do. Shards that were not
+    /// counted are missing in the answer.
+    ///
+    /// # Errors
+    /// That shards are unavailable, where the policy is not to answer without them.
     pub(super) async fn estimate(
         &self,
         estimate: &Estimate,
         gathered: &Gathered,
         pages: &[merge::Page],
-    ) -> Option<Counted> {
-        let counted = self.count(estimate, gathered, pages).await;
-        if let Err(error) = &counted {
-            tracing::warn!(index = %self.request.index.name, cause = error.label(), "distinct hits are not counted exactly");
+    ) -> Result<Option<Counted>, Error> {
+        match self.count(estimate, gathered, pages).await {
+            Ok(counted) => Ok(counted),
+            Err(error) => {
+                self.without(&error, "distinct hits are not counted exactly")?;
+                Ok(None)
+            }
         }
-        counted.ok().flatten()
+    }
+
+    /// Goes on without an answer that would have made this one exact.
+    pub(super) fn without(&self, error: &Error, what: &str) -> Result<(), Error> {
+        tracing::warn!(index = %self.request.index.name, cause = error.label(), "{what}");
+        gaps::go_on_without(self.scatter, self.request, self.shards, error)
     }
 
     async fn count(
@@ -107,24 +119,29 @@ impl Counter<'_> {
 
     /// Facets of numbered pages, which count each value once: every leaf is asked again without the
     /// values that others have. `None` where that cannot be told.
+    ///
+    /// # Errors
+    /// That shards are unavailable, where the policy is not to answer without them.
     pub(super) async fn paged(
         &self,
         attribute: &str,
         gathered: &Gathered,
         pages: &[merge::Page],
-    ) -> Option<MergedFacets> {
+    ) -> Result<Option<MergedFacets>, Error> {
         let plan = self.plan;
-        let options = plan.facets.as_ref()?;
-        let body = RawObject::parse(&plan.scoped.body)?;
-        let wanted = body.read::<usize>("hitsPerPage").ok().flatten()?;
+        let Some(options) = &plan.facets else { return Ok(None) };
+        let Some(body) = RawObject::parse(&plan.scoped.body) else { return Ok(None) };
+        let Ok(Some(wanted)) = body.read::<usize>("hitsPerPage") else { return Ok(None) };
         let scanned = match wanted {
             0 => ScannedHits { values: vec![Vec::new(); pages.len()], ..ScannedHits::default() },
             _ => merge::scan_hits(pages, &plan.hits, wanted, wanted),
         };
-        let without = merge::apportion(pages, attribute, &scanned)?;
-        if without.iter().map(Vec::len).sum::<usize>() > MAX_VALUES {
-            return None;
-        }
+        let without = merge::apportion(pages, attribute, &scanned);
+        let Some(without) =
+            without.filter(|lists| lists.iter().map(Vec::len).sum::<usize>() <= MAX_VALUES)
+        else {
+            return Ok(None);
+        };
         let leaves = gathered.pages.iter().zip(without).enumerate();
         let asked = leaves.map(|(leaf, (page, without))| {
             let mut body = bare(&body);
@@ -134,8 +151,13 @@ impl Counter<'_> {
             let condition = Some(condition.as_str()).filter(|_| !without.is_empty());
             self.of(page, self.scoped(&body, condition))
         });
-        let pages = try_join_all(asked).await.ok()?;
-        Some(merge::merge_facets(&pages, options))
+        match try_join_all(asked).await {
+            Ok(pages) => Ok(Some(merge::merge_facets(&pages, options))),
+            Err(error) => {
+                self.without(&error, "facets under a distinct attribute are not exact")?;
+                Ok(None)
+            }
+        }
     }
 
     /// What the one leaf says that holds everything, if it is asked for no more than the page.
@@ -201,9 +223,8 @@ impl Counter<'_> {
         if empty.is_none() {
             total = total.saturating_sub(scanned.dropped as u64);
         }
-        let facets =
-            exact_facets(self.scatter, self.request, &scoped, &gathered.pages, &pages, options);
-        Ok(Counted { total, facets: Some(facets.await) })
+        let facets = self.facets(&scoped, (&gathered.pages, &pages), options).await?;
+        Ok(Counted { total, facets: Some(facets) })
     }
 
     /// Counts all candidates that meet a condition.
@@ -217,20 +238,41 @@ impl Counter<'_> {
     async fn counted(&self, scoped: Scoped) -> Result<Counted, Error> {
         let (gathered, pages) = self.ask(scoped.clone()).await?;
         let total = pages.iter().fold(0, |sum: u64, page| sum.saturating_add(page.total));
-        let facets = self.plan.facets.as_ref().map(|options| {
-            exact_facets(self.scatter, self.request, &scoped, &gathered.pages, &pages, options)
-        });
-        Ok(Counted { total, facets: OptionFuture::from(facets).await })
+        let facets = match &self.plan.facets {
+            Some(options) => Some(self.facets(&scoped, (&gathered.pages, &pages), options).await?),
+            None => None,
+        };
+        Ok(Counted { total, facets })
+    }
+
+    /// Exact facets of what pages say, which answer `scoped`.
+    pub(super) async fn facets(
+        &self,
+        scoped: &Scoped,
+        pages: (&[leaf::Page], &[merge::Page]),
+        options: &FacetOptions,
+    ) -> Result<MergedFacets, Error> {
+        exact_facets(self.scatter, self.request, scoped, pages, options, self.route).await
     }
 
     async fn ask(&self, scoped: Scoped) -> Result<(Gathered, Vec<merge::Page>), Error> {
         ask(self.scatter, self.request, scoped, self.shards, self.route).await
     }
 
-    /// Asks the leaf a page came from.
+    /// Asks the leaf a page came from. The question is about that page, so that no other node can
+    /// answer it.
+    ///
+    /// # Errors
+    /// That its shards are unavailable where the node does not answer: then the search is begun anew
+    /// without it, if others hold them.
     pub(super) async fn of(&self, page: &leaf::Page, scoped: Scoped) -> Result<merge::Page, Error> {
+        let answer = self.again(page, &scoped).await;
+        answer.map_err(|error| gaps::silent(self.request, page, error))
+    }
+
+    async fn again(&self, page: &leaf::Page, scoped: &Scoped) -> Result<merge::Page, Error> {
         let index = &self.request.index;
-        let body = leaf::restrict(&scoped, Some((&page.shards, index.shards)));
+        let body = leaf::restrict(scoped, Some((&page.shards, index.shards)));
         let path = format!("/indexes/{}/search", index.physical);
         let call = Call::read(http::Method::POST, "search", path).json(body);
         let answer = self.scatter.state.nodes.call(&page.node, &call, &self.request.cx).await?;

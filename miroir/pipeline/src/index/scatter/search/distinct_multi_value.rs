@@ -19,16 +19,20 @@ const ROUNDS: usize = 32;
 
 impl Counter<'_> {
     /// Uncovers what is hidden in `pages`, up to `wanted` hits. Where a leaf fails meanwhile, its
-    /// first answer stands.
+    /// first answer stands, and its shards are missing in the answer.
+    ///
+    /// # Errors
+    /// That shards are unavailable, where the policy is not to answer without them.
     pub(super) async fn uncover(
         &self,
         attribute: &str,
         from: &[leaf::Page],
         wanted: usize,
         pages: &mut [merge::Page],
-    ) {
-        if let Err(error) = self.look(attribute, from, wanted, pages).await {
-            tracing::warn!(index = %self.request.index.name, cause = error.label(), "distinct hits may be hidden");
+    ) -> Result<(), Error> {
+        match self.look(attribute, from, wanted, pages).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.without(&error, "distinct hits may be hidden"),
         }
     }
 

@@ -50,7 +50,8 @@ pub(super) async fn find(
     let (pages, (gathered, candidates)) = (pages?, whole?);
     let facets = match &plan.facets {
         Some(options) => {
-            Some(exact_facets(scatter, request, &all, &gathered.pages, &candidates, options).await)
+            let pages = (&gathered.pages[..], &candidates[..]);
+            Some(exact_facets(scatter, request, &all, pages, options, route).await?)
         }
         None => None,
     };

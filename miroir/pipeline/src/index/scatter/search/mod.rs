@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use super::hybrid::{self, Mode};
 use super::read::Gathered;
-use super::{Scatter, explained, fetch, read};
+use super::{Scatter, explained, fetch, gaps, read};
 use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, NodeFailure};
 use crate::extension::Extension;
@@ -59,12 +59,32 @@ struct Found {
     fused: Option<(Vec<merge::Page>, MergedHits)>,
 }
 
-/// Answers a search.
+/// How often a search is begun anew without nodes that do not answer its second round.
+const ANEW: usize = 2;
+
+/// Answers a search. Where a node does not answer about its own page again, the search is begun anew
+/// without it, if others hold its shards.
 pub(super) async fn run(
     scatter: &Scatter,
     request: &Request,
     search: &Search,
 ) -> Result<Response, Error> {
+    let mut answer = once(scatter, request, search).await;
+    let mut other = None;
+    for _ in 0..ANEW {
+        let asked = other.as_ref().unwrap_or(request);
+        let silent = gaps::silent_nodes(asked);
+        if silent.is_empty() {
+            break;
+        }
+        let Some(without) = read::elsewhere(scatter, asked, silent) else { break };
+        answer = once(scatter, &without, search).await;
+        other = Some(without);
+    }
+    answer
+}
+
+async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<Response, Error> {
     let started = Instant::now();
     let settings = scatter.state.settings.get(&request.index, &request.cx).await?;
     let Some(mut plan) = plan(search, &settings, &request.index) else {
@@ -190,23 +210,22 @@ async fn find(
     let counter = Counter { scatter, request, plan, shards, route };
     if let Some(attribute) = plan.apart.as_deref().filter(|_| pages.len() > 1) {
         let wanted = plan.pagination.depth(settings.max_total_hits);
-        counter.uncover(attribute, &gathered.pages, wanted, &mut pages).await;
+        counter.uncover(attribute, &gathered.pages, wanted, &mut pages).await?;
     }
     if let Some(estimate) = &plan.estimate
-        && let Some(counted) = counter.estimate(estimate, &gathered, &pages).await
+        && let Some(counted) = counter.estimate(estimate, &gathered, &pages).await?
     {
         let (facets, total) = (counted.facets, Some(counted.total));
         return Ok(Found { pages, gathered, facets, total, fused: None });
     }
     let total = distinct_total(plan, settings, &pages);
     let mut facets = match &plan.count_distinct {
-        Some(attribute) if total.is_some() => counter.paged(attribute, &gathered, &pages).await,
+        Some(attribute) if total.is_some() => counter.paged(attribute, &gathered, &pages).await?,
         _ => None,
     };
     if let (None, Some(options)) = (&facets, &plan.facets) {
-        let scoped = &plan.scoped;
-        let merged = exact_facets(scatter, request, scoped, &gathered.pages, &pages, options);
-        facets = Some(merged.await);
+        let both = (&gathered.pages[..], &pages[..]);
+        facets = Some(counter.facets(&plan.scoped, both, options).await?);
     }
     Ok(Found { pages, gathered, facets, total, fused: None })
 }
@@ -269,7 +288,7 @@ async fn by_words(
             body.remove(key);
         }
     }
-    let mut answer = Box::pin(run(scatter, request, &words)).await?;
+    let mut answer = Box::pin(once(scatter, request, &words)).await?;
     answer.body = append(&answer.body, "semanticHitCount", &json!(0));
     Ok(answer)
 }

@@ -57,8 +57,8 @@ pub(super) async fn find(
     hybrid::count_surplus(&pages, depth);
     let facets = match &plan.facets {
         Some(options) => {
-            let answers = &gathered.pages;
-            Some(exact_facets(scatter, request, &scoped, answers, &pages, options).await)
+            let both = (&gathered.pages[..], &pages[..]);
+            Some(exact_facets(scatter, request, &scoped, both, options, route).await?)
         }
         None => None,
     };
