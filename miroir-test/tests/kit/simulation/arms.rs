@@ -21,10 +21,10 @@ const fn arm(name: &'static str, on: bool, finds: &'static str) -> Arm {
 
 /// Arms of node faults, at most one in a run, so that it is clear what may be expected of it.
 pub(super) static NODES: [Arm; 8] = [
-    arm("full disk", false, "tasks that fail on one replica alone, which is read all the same"),
+    arm("full disk", true, "tasks that fail on one replica alone, which is read all the same"),
     arm("forgotten tasks", false, "tasks that are unknown and taken for lost or failed"),
     arm("slow tasks", true, "writes that expire behind a repair, unsent, and demote replicas"),
-    arm("body limit", false, "copies whose pages no node takes"),
+    arm("body limit", true, "copies whose pages no node takes"),
     arm("hung node", true, "writes that wait for the slowest replica"),
     arm("swapped disks", false, "a node with another node's disk"),
     arm("old disk", true, "a node with an older copy of its disk"),
@@ -40,7 +40,7 @@ pub(super) static PROCESSES: [Arm; 3] = [
 
 /// Arms of actors.
 pub(super) static ACTORS: [Arm; 3] = [
-    arm("in turn", false, "operations on indexes, one after the other"),
+    arm("in turn", true, "operations on indexes, one after the other"),
     arm("at once", false, "operations on one index that overlap"),
     arm("cancelations", false, "tasks that are canceled"),
 ];

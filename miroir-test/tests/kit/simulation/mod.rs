@@ -12,10 +12,12 @@
 //! | forgotten tasks | 0, 1, 3 | no authority is left, and tasks fail whose writes were done |
 //! | swapped disks | 0, 1 | reads miss documents or have them twice, and nothing says so |
 //! | foreign writer | 2 | replicas differ for good |
+//! | at once | 0, 1 | a swap succeeds that comes after its index has gone; settings are refused with 409 |
+//! | cancelations | 0, 1 | an index whose making was canceled stays: empty, or on no node at all |
 //! | late send | 1 | a call that comes after the repair undoes a write on a replica that is read |
 //!
-//! `full disk`, `slow tasks`, `hung node`, `old disk` and `clock skew` broke no promise in the seeds
-//! tried; what they are about has tests of its own beside this folder.
+//! `full disk`, `slow tasks`, `body limit`, `hung node`, `old disk` and `clock skew` broke no promise
+//! in the seeds tried; what they are about has tests of its own beside this folder.
 
 mod arms;
 mod operators;
