@@ -206,7 +206,7 @@ pub const OWN: &[OwnCode] = &[
         "miroir_overloaded",
         503,
         System,
-        "More requests at the same time than `server.max_concurrent_requests`. Retry later.",
+        "More requests at the same time than `server.max_concurrent_requests`, or more bytes of writes than `server.max_unanswered_write_bytes` that nodes have not taken; the message says which. Nothing was done. Retry later.",
     ),
     own(
         "miroir_rate_limited",

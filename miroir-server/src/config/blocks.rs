@@ -202,6 +202,8 @@ pub struct ServerConfig {
     pub metrics_port: u16,
     /// Largest request body accepted, in bytes.
     pub max_body_bytes: usize,
+    /// Bytes of writes held for nodes that have not taken them; more wait, and are refused in the end.
+    pub max_unanswered_write_bytes: usize,
     /// Requests served at one time; more are refused.
     pub max_concurrent_requests: usize,
     /// How long one request may take.
@@ -219,6 +221,7 @@ impl Default for ServerConfig {
             bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             metrics_port: 9_090,
             max_body_bytes: ClusterOptions::default().max_body,
+            max_unanswered_write_bytes: ClusterOptions::default().max_unanswered_writes,
             max_concurrent_requests: AdmissionOptions::default().max_concurrent_requests,
             request_timeout: Duration::from_secs(30),
             docs_base_url: DEFAULT_DOCS_BASE.to_owned(),
@@ -244,6 +247,7 @@ impl Validate for ServerConfig {
         );
         faults.positive(&[
             ("max_body_bytes", self.max_body_bytes == 0),
+            ("max_unanswered_write_bytes", self.max_unanswered_write_bytes == 0),
             ("request_timeout_ms", self.request_timeout.is_zero()),
         ]);
         self.admission().validate(faults);

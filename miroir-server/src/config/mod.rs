@@ -212,6 +212,7 @@ impl Config {
             vector_search: self.vector_search,
             explain: self.explain,
             max_body: self.server.max_body_bytes,
+            max_unanswered_writes: self.server.max_unanswered_write_bytes,
             master_key: self.master_key.get().and_then(MasterKey::new),
         }
     }

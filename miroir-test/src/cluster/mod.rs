@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 pub use life::{Common, Life};
+pub use process::NODE_BODY;
 
 use crate::faults::{Event, Fault, Rng};
 use crate::node::{FakeNode, Fired};

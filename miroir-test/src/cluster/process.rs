@@ -14,7 +14,7 @@ use miroir_control::broadcast::drift::{self, DriftOptions};
 use miroir_control::pods::{self, Leader, PodOptions};
 use miroir_control::replicas::repair;
 use miroir_control::runtime::{Candidate, Peers, elected};
-use miroir_control::tasks::poller;
+use miroir_control::tasks::{late, poller};
 use miroir_control::topology::health;
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::cluster::PodName;
@@ -51,6 +51,8 @@ const HEALTH: HealthOptions = HealthOptions {
     unhealthy_threshold: 2,
     recovery_threshold: 2,
 };
+/// Bytes of documents that a node gets in one call.
+pub const NODE_BODY: usize = 8_000;
 /// How long a lease lives, and how long a pod's word counts.
 const LEASE: Duration = Duration::from_secs(3);
 /// Time between two renewals.
@@ -167,6 +169,7 @@ pub(super) async fn start(
             write_quorum: shape.quorum,
             scatter: ScatterOptions {
                 node_timeout: Duration::from_secs(1),
+                node_body_bytes: NODE_BODY,
                 ..ScatterOptions::default()
             },
             settings_broadcast: SettingsBroadcastOptions {
@@ -208,6 +211,7 @@ fn spawn_pod(miroir: &Miroir, number: usize) {
         vec![
             Box::pin(poller::run(Arc::clone(&state), stop.clone())),
             Box::pin(repair::run(Arc::clone(&state), stop.clone())),
+            Box::pin(late::run(Arc::clone(&state), stop.clone())),
             // Split between pods outside of simulations; here the leader finds all of it.
             Box::pin(drift::run(
                 Arc::clone(&state),

@@ -12,7 +12,7 @@ use crate::broadcast::drift::{self, DriftOptions};
 use crate::pods::take_over;
 use crate::replicas::repair;
 use crate::runtime::Peers;
-use crate::tasks::poller;
+use crate::tasks::{late, poller};
 use crate::topology::health;
 use miroir_core::topology::{Node, NodeStatus, Topology, TopologyError};
 use miroir_pipeline::cluster::{ClusterOptions, ClusterState, PodName};
@@ -131,6 +131,7 @@ impl Miroir {
         state.tracker.spawn(health::run(Arc::clone(state), self.health, stop()));
         state.tracker.spawn(poller::run(Arc::clone(state), stop()));
         state.tracker.spawn(repair::run(Arc::clone(state), stop()));
+        state.tracker.spawn(late::run(Arc::clone(state), stop()));
         let peers = Arc::clone(&self.peers);
         state.tracker.spawn(drift::run(Arc::clone(state), peers, self.drift, stop()));
     }

@@ -27,6 +27,12 @@ impl Deadline {
         Self(self.0.min(Instant::now() + wait))
     }
 
+    /// The later of two.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self(self.0.max(other.0))
+    }
+
     /// Waits for a future, but not past the deadline.
     ///
     /// # Errors

@@ -61,6 +61,8 @@ pub enum ErrorKind {
     NodeFailed(NodeFailure),
     /// The request's time is over.
     DeadlineExceeded,
+    /// A write was planned by what is no more. Scatter plans it anew; no client sees it.
+    Outdated,
     /// Too many requests at once.
     Overloaded,
     /// Nothing: the request was only to be explained, and Dispatch stopped here.
@@ -150,6 +152,16 @@ impl Error {
         Self::with(ErrorKind::NodeFailed(failure), Fault::Node(node.clone()), Retry::OtherReplica)
     }
 
+    /// The index or its placement changed before it was the write's turn: it is to be planned anew.
+    pub fn outdated() -> Self {
+        Self::with(ErrorKind::Outdated, Fault::Miroir, Retry::Never)
+    }
+
+    /// Whether the error is that a write has to be planned anew.
+    pub fn is_outdated(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Outdated)
+    }
+
     /// The request's time is over.
     pub fn deadline() -> Self {
         Self::with(ErrorKind::DeadlineExceeded, Fault::Miroir, Retry::Never)
@@ -168,6 +180,11 @@ impl Error {
     /// No replica can answer for these shards.
     pub fn shards_unavailable(shards: ShardSet) -> Self {
         Self::with(ErrorKind::ShardsUnavailable(shards), Fault::Miroir, Retry::Never)
+    }
+
+    /// Miroir's own refusal, by its limits or its state: not the client's mistake.
+    pub fn refused(error: ApiError) -> Self {
+        Self::with(ErrorKind::Api(error), Fault::Miroir, Retry::Never)
     }
 
     /// This pod does not lead, or no longer: `miroir_no_leader`.
@@ -283,7 +300,7 @@ impl Error {
                 "miroir_overloaded",
                 "Too many requests at the same time (`server.max_concurrent_requests`). Retry later.",
             )),
-            ErrorKind::Internal | ErrorKind::Explained => {
+            ErrorKind::Internal | ErrorKind::Explained | ErrorKind::Outdated => {
                 body(&ApiError::new("internal", "An internal error has occurred."))
             }
         }
@@ -301,6 +318,7 @@ impl Error {
             ErrorKind::ShardsUnavailable(_) => "shard_unavailable",
             ErrorKind::NodeFailed(failure) => failure.label(),
             ErrorKind::DeadlineExceeded => "deadline",
+            ErrorKind::Outdated => "outdated",
             ErrorKind::Overloaded => "overloaded",
             ErrorKind::Explained => "explained",
             ErrorKind::NotFound => "not_found",

@@ -18,7 +18,7 @@ use crate::broadcast::{progress, verify};
 use crate::node_tasks::{NodeTaskView, ask};
 use crate::outcome::{backups, canceled, details, embedding_errors, unreadable};
 use crate::tasks::parts::{self, Loss};
-use crate::tasks::{cancel, recover};
+use crate::tasks::{cancel, late, recover};
 use miroir_core::topology::NodeStatus;
 use miroir_core::view::StaleMap;
 use miroir_pipeline::cluster::ClusterState;
@@ -78,6 +78,7 @@ pub struct PollRound {
 /// # Errors
 /// When the store fails. Nodes that fail are asked again in the next round.
 pub async fn round(state: &Arc<ClusterState>) -> Result<PollRound, Error> {
+    late::record(state).await?;
     let mut records: BTreeMap<TaskUid, TaskRecord> =
         state.stores.tasks.unfinished().await?.into_iter().map(|r| (r.uid, r)).collect();
     publish(&records);

@@ -299,6 +299,18 @@ pub fn payload_for(
     fields: &[(&str, &str)],
     want: impl Fn(ShardId) -> bool,
 ) -> Bytes {
+    payloads_for(prepared, shards, fields, usize::MAX, want).swap_remove(0).0
+}
+
+/// As [`payload_for`], in as many bodies as keep each at `most` bytes, with the shards that each is
+/// about, some more than once; a document that is larger has a body of its own. At least one body.
+pub fn payloads_for(
+    prepared: &Prepared,
+    shards: u32,
+    fields: &[(&str, &str)],
+    most: usize,
+    want: impl Fn(ShardId) -> bool,
+) -> Vec<(Bytes, Vec<ShardId>)> {
     let mut members = Vec::new();
     for (name, value) in fields {
         reserved::member(name, value, &mut members);
@@ -307,21 +319,37 @@ pub fn payload_for(
     // Comma, name, quotes and colon, up to three characters.
     let per_document = shared + reserved::SHARD.len() + 16;
     let wanted = || prepared.documents.iter().filter(|document| want(document.shard));
-    let size: usize = wanted().map(|d| d.document.bytes.len() + per_document).sum();
-    let mut out = Vec::with_capacity(size + 2);
-    out.push(b'[');
+    let mut left: usize = wanted().map(|d| d.document.bytes.len() + per_document).sum();
+    let mut bodies = Vec::new();
+    let begin = |left: usize| {
+        let mut out = Vec::with_capacity(left.min(most).saturating_add(2));
+        out.push(b'[');
+        (out, Vec::new())
+    };
+    let (mut out, mut about) = begin(left);
     let mut current = None;
     for PreparedDocument { shard, document, .. } in wanted() {
+        let size = document.bytes.len() + per_document;
+        if out.len() > 1 && out.len() + size > most {
+            out.push(b']');
+            let (next, none) = begin(left);
+            bodies.push((Bytes::from(std::mem::replace(&mut out, next)), about));
+            about = none;
+            current = None;
+        }
+        left -= size;
         if out.len() > 1 {
             out.push(b',');
         }
         if current != Some(*shard) {
             current = Some(*shard);
+            about.push(*shard);
             members.truncate(shared);
             reserved::shard_member(*shard, shards, &mut members);
         }
         reserved::splice_members(document, &members, &mut out);
     }
     out.push(b']');
-    Bytes::from(out)
+    bodies.push((Bytes::from(out), about));
+    bodies
 }

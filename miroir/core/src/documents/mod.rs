@@ -28,7 +28,7 @@ mod vectors;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Checks, Method, Prepared, PreparedDocument, payload_for, prepare};
+pub use batch::{Checks, Method, Prepared, PreparedDocument, payload_for, payloads_for, prepare};
 pub use check::{TaskFault, check_fields, check_geo, check_values};
 pub use formats::{CONTENT_TYPE, split};
 pub use geojson::check_geojson;

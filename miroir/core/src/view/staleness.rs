@@ -131,6 +131,11 @@ impl StaleMap {
         })
     }
 
+    /// Rows of one index, by its name on the nodes.
+    pub fn of_index(&self, index: &str) -> impl Iterator<Item = &StaleReplica> {
+        self.rows.get(index).into_iter().flatten()
+    }
+
     /// Rows of all indexes.
     pub fn rows(&self) -> impl Iterator<Item = &StaleReplica> {
         self.rows.values().flatten()

@@ -11,6 +11,7 @@
 //! | [`ReadRouter`] | which replicas a read tries first |
 //! | [`SettingsCache`], [`Broadcasts`] | settings of indexes, and those on their way |
 //! | [`Sequencer`], [`InFlightTasks`], [`Recovery`] | the order of writes, and those that were left |
+//! | [`LateWrites`], [`WriteBytes`] | writes that nodes have not answered, and how much of them is held |
 //! | [`AppliedState`] | instance-wide state that nodes are known to have |
 //! | [`Followers`] | what capabilities keep in memory of the stores |
 //!
@@ -25,6 +26,7 @@ pub mod disk_loss;
 mod followers;
 pub mod gauges;
 mod in_flight;
+pub mod late_writes;
 pub mod leadership;
 mod membership;
 mod nodes;
@@ -35,6 +37,7 @@ pub mod sequencer;
 pub mod settings;
 mod snapshot;
 mod staleness;
+mod write_bytes;
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,6 +55,7 @@ pub use broadcasts::Broadcasts;
 pub use catalog::Catalog;
 pub use followers::{Follow, Followers};
 pub use in_flight::{InFlightGuard, InFlightTasks};
+pub use late_writes::LateWrites;
 pub use leadership::{Leadership, PodName};
 pub use membership::Membership;
 pub use nodes::Nodes;
@@ -65,6 +69,7 @@ pub use sequencer::Sequencer;
 pub use settings::{IndexSettings, SettingsCache};
 pub use snapshot::{Snapshot, Writer};
 pub use staleness::Staleness;
+pub use write_bytes::{WriteBytes, WritePermit};
 
 use crate::keyring::Keyring;
 use crate::node::{Pool, Scores};
@@ -102,6 +107,10 @@ pub struct ClusterState {
     pub sequencer: Arc<Sequencer>,
     /// Writes whose calls this process is making.
     pub writes_in_flight: InFlightTasks,
+    /// Writes that were acknowledged before all nodes had answered them.
+    pub late_writes: LateWrites,
+    /// Bounds the bytes of writes that nodes have not answered.
+    pub write_bytes: WriteBytes,
     /// Settings broadcasts that this process is verifying.
     pub verifying: InFlightTasks,
     /// Writes that a process before this one left.
@@ -201,6 +210,8 @@ impl ClusterState {
             broadcasts,
             sequencer,
             writes_in_flight: InFlightTasks::default(),
+            late_writes: LateWrites::default(),
+            write_bytes: WriteBytes::new(options.max_unanswered_writes),
             verifying: InFlightTasks::default(),
             recovery: Recovery::default(),
             applied: AppliedState::default(),

@@ -33,6 +33,8 @@ pub struct ClusterOptions {
     pub explain: ExplainOptions,
     /// Largest documents payload, in bytes.
     pub max_body: usize,
+    /// Bytes of writes that are held for nodes that have not taken them. 256 MiB by default.
+    pub max_unanswered_writes: usize,
     /// What API keys are derived from; without it there are none and the API is open.
     pub master_key: Option<MasterKey>,
 }
@@ -49,7 +51,8 @@ impl Default for ClusterOptions {
             multi_search: MultiSearchOptions::default(),
             vector_search: VectorSearchOptions::default(),
             explain: ExplainOptions::default(),
-            max_body: 104_857_600,
+            max_body: 100_000_000,
+            max_unanswered_writes: 268_435_456,
             master_key: None,
         }
     }
@@ -77,6 +80,9 @@ pub struct ScatterOptions {
     pub retry_on_timeout: bool,
     /// What a read does when a shard has no replica left.
     pub unavailable_shard_policy: UnavailableShardPolicy,
+    /// Bytes of documents or ids that a node gets in one call; a document that is larger goes alone.
+    /// 16,000,000 by default, far below what a node takes.
+    pub node_body_bytes: usize,
 }
 
 impl Default for ScatterOptions {
@@ -85,13 +91,17 @@ impl Default for ScatterOptions {
             node_timeout: Duration::from_secs(5),
             retry_on_timeout: true,
             unavailable_shard_policy: UnavailableShardPolicy::Partial,
+            node_body_bytes: 16_000_000,
         }
     }
 }
 
 impl Validate for ScatterOptions {
     fn validate(&self, faults: &mut Faults) {
-        faults.positive(&[("node_timeout_ms", self.node_timeout.is_zero())]);
+        faults.positive(&[
+            ("node_timeout_ms", self.node_timeout.is_zero()),
+            ("node_body_bytes", self.node_body_bytes == 0),
+        ]);
     }
 }
 

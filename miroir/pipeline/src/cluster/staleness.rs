@@ -35,10 +35,14 @@ impl Staleness {
         self.map.load()
     }
 
-    async fn follow(&self, writer: &Writer<'_, StaleMap>) -> Result<(), StoreError> {
+    async fn stored(&self) -> Result<StaleMap, StoreError> {
         let map = StaleMap::new(self.store.list().await?);
         metrics::gauge!("miroir_stale_shards").set(map.len() as f64);
-        writer.replace(map);
+        Ok(map)
+    }
+
+    async fn follow(&self, writer: &Writer<'_, StaleMap>) -> Result<(), StoreError> {
+        writer.replace(self.stored().await?);
         Ok(())
     }
 
@@ -68,13 +72,29 @@ impl Staleness {
         &self,
         decide: impl FnOnce(&StaleMap) -> (Vec<StaleReplica>, T),
     ) -> Result<T, StoreError> {
+        self.mark_and(decide, |_, _| ()).await
+    }
+
+    /// As [`Staleness::mark_by`]; `then` is told what was stale before and what is now, before anybody
+    /// else sees it. It is not called where no row was given.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn mark_and<T>(
+        &self,
+        decide: impl FnOnce(&StaleMap) -> (Vec<StaleReplica>, T),
+        then: impl FnOnce(&StaleMap, &StaleMap),
+    ) -> Result<T, StoreError> {
         let writer = self.map.write().await;
-        let (rows, out) = decide(&writer.current());
+        let before = writer.current();
+        let (rows, out) = decide(&before);
         if rows.is_empty() {
             return Ok(out);
         }
         self.store.mark(rows).await?;
-        self.follow(&writer).await?;
+        let after = self.stored().await?;
+        then(&before, &after);
+        writer.replace(after);
         self.changed.notify_waiters();
         drop(writer);
         self.leadership.publish_and_wait().await?;

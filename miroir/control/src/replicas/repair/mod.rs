@@ -179,7 +179,7 @@ fn due(state: &ClusterState, later: &BTreeMap<Key, Later>, busy: &BTreeSet<Key>)
     let now = Instant::now();
     let there = |node: &NodeId| topology.node(node).is_some_and(|n| state.nodes.is_available(n));
     let mut keys = BTreeSet::new();
-    for row in stale.rows().filter(|row| there(&row.node)) {
+    for row in stale.rows().filter(|row| there(&row.node) && !state.late_writes.holds(row)) {
         keys.insert((row.index.clone(), row.node.clone()));
     }
     keys.retain(|key| !busy.contains(key) && later.get(key).is_none_or(|l| l.at <= now));
@@ -224,7 +224,9 @@ fn label(kind: CatchUp) -> &'static str {
 
 fn rows(state: &ClusterState, index: &str, node: &NodeId) -> Vec<StaleReplica> {
     let stale = state.staleness.load();
-    stale.rows().filter(|row| row.index == index && row.node == *node).cloned().collect()
+    let of = |row: &&StaleReplica| row.index == index && row.node == *node;
+    // What a late call marked may go without a copy, or the call come after one.
+    stale.rows().filter(of).filter(|row| !state.late_writes.holds(row)).cloned().collect()
 }
 
 /// Forgets misses that were repaired, unless they were missed again. Returns whether all were

@@ -85,6 +85,29 @@ fn a_payload_is_routed_and_put_together_again() {
 }
 
 #[test]
+fn a_payload_is_split_by_bytes_and_stays_in_order() {
+    let list: Vec<String> = (0..200).map(|n| format!("{{\"id\":{n},\"x\":{}}}", n * n)).collect();
+    let large = format!("{{\"id\":\"large\",\"x\":\"{}\"}}", "x".repeat(900));
+    let text = format!("[{},{large},{{\"id\":1}}]", list.join(","));
+    let prepared = prepare(documents(Format::Json, &text), "id", &CHECKS, shard_of(4)).unwrap();
+    let whole = split(Format::Json, &payload_for(&prepared, 4, &[], |_| true)).unwrap();
+    let bodies = payloads_for(&prepared, 4, &[], 500, |_| true);
+    assert!(bodies.len() > 10);
+    let mut all = Vec::new();
+    for (body, shards) in bodies {
+        let documents = split(Format::Json, &body).unwrap();
+        assert!(body.len() <= 500 || documents.len() == 1, "{} bytes", body.len());
+        for document in &documents {
+            let value: String = serde_json::from_slice(&take(document, SHARD).unwrap().0).unwrap();
+            assert!(shards.contains(&ShardId(parse_shard_value(&value).unwrap())));
+        }
+        all.extend(documents);
+    }
+    assert_eq!(all, whole);
+    assert_eq!(payloads_for(&prepared, 4, &[], 500, |_| false)[0].0, b"[]"[..]);
+}
+
+#[test]
 fn fields_of_a_payload_are_counted_over_all_documents() {
     let payload = |documents: usize, fields: usize| {
         let list: Vec<String> = (0..documents)

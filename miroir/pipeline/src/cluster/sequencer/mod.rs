@@ -20,6 +20,7 @@ use miroir_api::{NodeId, TaskUid};
 use miroir_core::copying::{Journal, Number, Sent, Touch};
 use miroir_core::lock::Lock;
 use miroir_core::routing::ShardSet;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, oneshot};
 
 pub use filling::{Filling, Hold, Holding};
@@ -39,12 +40,28 @@ impl Order {
     }
 }
 
+/// Lanes below which none is forgotten.
+const IDLE_LANES: usize = 64;
+
 #[derive(Debug, Default)]
 struct Lane {
     gate: Arc<RwLock<()>>,
     order: Lock<Order>,
     /// Wakes writes that a copy held back.
     released: Notify,
+}
+
+impl Lane {
+    /// Whether somebody holds the gate, waits for it, has a turn or copies; `lane` is the one that
+    /// the sequencer has.
+    fn is_used(lane: &Arc<Self>) -> bool {
+        let open = |tail: &mut oneshot::Receiver<()>| tail.try_recv() == Err(TryRecvError::Empty);
+        let mut order = lane.order.lock();
+        Arc::strong_count(lane) > 1
+            || Arc::strong_count(&lane.gate) > 1
+            || !order.journal.is_idle()
+            || order.tails.values_mut().any(open)
+    }
 }
 
 /// Hands out tickets. See the module's documentation.
@@ -130,6 +147,9 @@ impl Sequencer {
         if let Some(lane) = lanes.get(index) {
             return Arc::clone(lane);
         }
+        if lanes.len() >= IDLE_LANES && lanes.len().is_power_of_two() {
+            lanes.retain(|_, lane| Lane::is_used(lane));
+        }
         let lane = Arc::<Lane>::default();
         lanes.insert(index.to_owned(), Arc::clone(&lane));
         lane
@@ -145,6 +165,14 @@ impl Sequencer {
     /// Takes a turn at each of these nodes.
     pub async fn tickets(&self, index: &str, nodes: &[NodeId]) -> Tickets {
         self.enter(index).await.tickets(nodes)
+    }
+
+    /// Takes a turn at each of these nodes for exclusive work, whose gate the caller holds: calls of
+    /// writes before it that a node has not answered come first.
+    pub fn turns(&self, index: &str, nodes: &[NodeId]) -> Vec<Ticket> {
+        let lane = self.lane(index);
+        let mut order = lane.order.lock();
+        nodes.iter().map(|node| order.ticket(node)).collect()
     }
 
     /// Waits until no write is being sent, and holds back new ones.
@@ -225,6 +253,40 @@ mod tests {
         first.tickets[1].turn().await;
         drop(first);
         waiting.await;
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_late_is_before_exclusive_work() {
+        let sequencer = Sequencer::default();
+        let mut write = sequencer.tickets("i", &[node("a")]).await;
+        let late = write.tickets.remove(0);
+        drop(write);
+        let held = sequencer.exclusive("i").await;
+        let mut turns = sequencer.turns("i", &[node("a")]);
+        let mut turn = Box::pin(turns[0].turn());
+        assert!(futures_util::poll!(turn.as_mut()).is_pending());
+        drop(late);
+        turn.await;
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn lanes_that_nobody_uses_are_forgotten() {
+        let sequencer = Sequencer::default();
+        let gate = sequencer.exclusive("gate").await;
+        let mut ticket = sequencer.tickets("ticket", &[node("a")]).await;
+        let mut last = sequencer.tickets("ticket", &[node("a")]).await;
+        for n in 0..10 * IDLE_LANES {
+            drop(sequencer.enter(&format!("i{n}")).await);
+        }
+        assert!(sequencer.lanes.lock().len() <= IDLE_LANES);
+        // Those that are used are the same still.
+        assert!(futures_util::poll!(Box::pin(sequencer.enter("gate"))).is_pending());
+        let mut turn = Box::pin(last.tickets[0].turn());
+        assert!(futures_util::poll!(turn.as_mut()).is_pending());
+        ticket.tickets.clear();
+        turn.await;
+        drop(gate);
     }
 
     #[tokio::test]

@@ -26,6 +26,22 @@ fn by_filter(base: &str, filter: &[u8]) -> Call {
     Call::change(Verb::POST, "documents_delete", format!("{base}/delete")).json(body)
 }
 
+/// Ids in order, in lists that are at most `most` bytes as JSON. An id is short and needs no escaping.
+fn lists<'a>(ids: &'a [&'a str], most: usize) -> impl Iterator<Item = &'a [&'a str]> {
+    let mut rest = ids;
+    std::iter::from_fn(move || {
+        let mut bytes = 2;
+        let fits = |id: &&&str| {
+            bytes += id.len() + 3;
+            bytes <= most
+        };
+        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (list, left) = rest.split_at(count);
+        rest = left;
+        (!list.is_empty()).then_some(list)
+    })
+}
+
 pub(super) async fn run(
     scatter: Scatter,
     request: Request,
@@ -40,11 +56,11 @@ pub(super) async fn run(
         Deletion::All => {
             let touched = ShardSet::full(index.shards);
             let batches = counted(&scatter.state, &request, &touched, |shards, part| {
-                if part {
+                vec![if part {
                     by_filter(&base, &narrow(None, shards, index.shards))
                 } else {
                     Call::change(Verb::DELETE, "documents_clear", base.clone())
-                }
+                }]
             });
             (touched, Touch::Any, batches, task(json!({"deletedDocuments": null})))
         }
@@ -62,11 +78,11 @@ pub(super) async fn run(
             let touched = ShardSet::full(index.shards);
             let text = filter.get().as_bytes();
             let batches = counted(&scatter.state, &request, &touched, |shards, part| {
-                if part {
+                vec![if part {
                     by_filter(&base, &narrow(Some(text), shards, index.shards))
                 } else {
                     by_filter(&base, text)
-                }
+                }]
             });
             (touched, Touch::Any, batches, task(fields))
         }
@@ -75,7 +91,7 @@ pub(super) async fn run(
             let path = format!("{base}/{}", crate::query::encode(&id));
             let touched = ShardSet::single(shard, index.shards);
             let batches = counted(&scatter.state, &request, &touched, |_, _| {
-                Call::change(Verb::DELETE, "documents_delete", path.clone())
+                vec![Call::change(Verb::DELETE, "documents_delete", path.clone())]
             });
             let touch = touch(&scatter.state, &index, std::iter::once(&*id), true);
             (touched, touch, batches, task(by_id(1)))
@@ -100,8 +116,13 @@ pub(super) async fn run(
                     .filter(|(shard, _)| shards.contains(*shard))
                     .map(|(_, id)| id.as_str())
                     .collect();
-                let body = serde_json::to_vec(&mine).unwrap_or_default();
-                Call::change(Verb::POST, "documents_delete", path.clone()).json(body)
+                let most = scatter.state.options.scatter.node_body_bytes;
+                lists(&mine, most)
+                    .map(|ids| {
+                        let body = serde_json::to_vec(ids).unwrap_or_default();
+                        Call::change(Verb::POST, "documents_delete", path.clone()).json(body)
+                    })
+                    .collect()
             });
             let ids = placed.iter().map(|(_, id)| id.as_str());
             let touch = touch(&scatter.state, &index, ids, true);
@@ -109,4 +130,21 @@ pub(super) async fn run(
         }
     };
     finish(scatter, request.clone(), index, touched, touch, batches, task).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_split_by_bytes() {
+        let ids: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        let mut ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        ids.push("one-that-is-longer-than-all-of-it");
+        let all: Vec<&[&str]> = lists(&ids, 30).collect();
+        assert_eq!(all.concat(), ids);
+        let sizes = all.iter().map(|list| (list.len(), serde_json::to_vec(list).unwrap().len()));
+        assert!(sizes.into_iter().all(|(count, bytes)| bytes <= 30 || count == 1));
+        assert_eq!(lists(&[], 30).count(), 0);
+    }
 }

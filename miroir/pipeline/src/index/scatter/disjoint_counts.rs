@@ -9,20 +9,21 @@ use std::collections::BTreeMap;
 
 use miroir_api::NodeId;
 
-use super::write::{Batch, writable};
+use super::plan::Batch;
+use super::write::writable;
 use crate::cluster::ClusterState;
 use crate::index::Request;
 use crate::node::Call;
 use miroir_core::routing::{Placement, ShardSet};
 use miroir_core::view::CatchUp;
 
-/// The calls of a write that nodes count, one entry a node that holds some of `touched`. `call`
-/// makes the call about some shards of a node, and is told whether the node has others.
+/// The calls of a write that nodes count, one entry a node that holds some of `touched`.
+/// `calls_for` makes the calls about some shards of a node, and is told whether the node has others.
 pub(super) fn counted(
     state: &ClusterState,
     request: &Request,
     touched: &ShardSet,
-    call: impl Fn(&ShardSet, bool) -> Call,
+    calls_for: impl Fn(&ShardSet, bool) -> Vec<Call>,
 ) -> Vec<Batch> {
     let topology = &request.topology;
     let placement = topology.placement(request.index.shards);
@@ -39,12 +40,20 @@ pub(super) fn counted(
             }
             let own = counters.as_ref().and_then(|counters| counters.get(&node.id));
             let rest = own.map(|own| shards.difference(own)).filter(|rest| !rest.is_empty());
-            let (calls, parts) = match (own, rest) {
-                (Some(own), Some(rest)) => {
-                    (vec![call(own, true), call(&rest, true)], vec![own.clone(), rest])
-                }
-                _ => (vec![call(&shards, false)], Vec::new()),
+            let sets: Vec<(ShardSet, bool)> = match (own, rest) {
+                (Some(own), Some(rest)) => vec![(own.clone(), true), (rest, true)],
+                _ => vec![(shards.clone(), false)],
             };
+            let (mut calls, mut parts) = (Vec::new(), Vec::new());
+            for (set, part) in sets {
+                for call in calls_for(&set, part) {
+                    calls.push(call);
+                    parts.push(set.clone());
+                }
+            }
+            if calls.len() == 1 {
+                parts.clear();
+            }
             Some(Batch { node: node.id.clone(), shards, calls, parts })
         })
         .collect()

@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Scatter;
-use super::write::{Batch, WritePlan, accepted, dispatch_write};
+use super::plan::{Batch, WritePlan};
+use super::write::{accepted, dispatch_write};
 use crate::cluster::ClusterState;
 use crate::context::Context;
 use crate::error::Error;

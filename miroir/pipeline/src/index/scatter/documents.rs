@@ -7,7 +7,7 @@ use miroir_api::meili::{ApiError, TaskKind};
 use serde_json::{Value, json};
 
 use super::document_tasks::{decided, finish, new_task, touch};
-use super::write::Batch;
+use super::plan::Batch;
 use super::{Scatter, deletion};
 use crate::cluster::settings::IndexSettings;
 use crate::error::Error;
@@ -17,7 +17,30 @@ use miroir_core::documents::{self, Checks, RawDocument};
 use miroir_core::routing::{ShardSet, shard_of};
 use miroir_store::{IndexEntry, TaskState};
 
+/// Makes a write: plans it, and plans it anew where the index or its placement has changed before
+/// its turn in the lane came.
 pub(super) async fn run(
+    scatter: Scatter,
+    mut request: Request,
+    write: Write,
+    metadata: Option<String>,
+) -> Result<Response, Error> {
+    loop {
+        let planned = once(scatter.clone(), request.clone(), write.clone(), metadata.clone()).await;
+        match planned {
+            Err(error) if error.is_outdated() => {
+                let name = request.index.name.as_str();
+                let now = scatter.state.catalog.current(&request.index);
+                request.index = now.ok_or_else(|| Error::index_not_found(name))?;
+                request.topology = scatter.state.membership.topology();
+                request.stale = scatter.state.staleness.load();
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn once(
     scatter: Scatter,
     request: Request,
     write: Write,
@@ -144,9 +167,16 @@ async fn add(
         if shards.is_empty() {
             continue;
         }
-        let body = documents::payload_for(&prepared, index.shards, &[], |s| shards.contains(s));
-        let call = Call::change(verb.clone(), "documents_post", path.clone()).json(body);
-        batches.push(Batch { node: node.id.clone(), shards, calls: vec![call], parts: Vec::new() });
+        let most = scatter.state.options.scatter.node_body_bytes;
+        let bodies =
+            documents::payloads_for(&prepared, index.shards, &[], most, |s| shards.contains(s));
+        let call = |body| Call::change(verb.clone(), "documents_post", path.clone()).json(body);
+        let (calls, parts): (Vec<Call>, Vec<ShardSet>) = bodies
+            .into_iter()
+            .map(|(body, about)| (call(body), ShardSet::from_iter(about, index.shards)))
+            .unzip();
+        let parts = if calls.len() > 1 { parts } else { Vec::new() };
+        batches.push(Batch { node: node.id.clone(), shards, calls, parts });
     }
     let mut new = task(Value::Null);
     // Known now, shown when the task is done.

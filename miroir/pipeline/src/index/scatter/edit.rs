@@ -53,7 +53,7 @@ pub(super) async fn run(
         if let Some(filter) = filter {
             body["filter"] = filter;
         }
-        Call::change(Verb::POST, "documents_edit", path.clone()).json(body.to_string())
+        vec![Call::change(Verb::POST, "documents_edit", path.clone()).json(body.to_string())]
     };
     let mut task = new_task(
         &request,

@@ -14,8 +14,10 @@ mod freshness;
 mod gaps;
 mod hybrid;
 mod over_fetch;
+mod plan;
 pub mod read;
 mod search;
+mod send;
 mod similar;
 pub mod stale_marks;
 mod union;
@@ -26,9 +28,10 @@ use std::sync::Arc;
 pub use document_tasks::compact;
 pub use freshness::{MinSettingsVersion, SettingsInFlight, SettingsVersion};
 pub use over_fetch::OverFetch;
+pub use plan::{AcceptedWrite, Batch, WritePlan, tag};
 pub use search::Part;
 pub(crate) use search::project;
-pub use write::{AcceptedWrite, Batch, WritePlan, accepted, dispatch_write, tag};
+pub use write::{accepted, dispatch_write};
 
 use miroir_api::header::SETTINGS_PENDING;
 

@@ -2,152 +2,41 @@
 //!
 //! The task is stored before any node is called and the calls run detached from the client, so
 //! neither a crash nor a disconnect leaves a write that nobody remembers. A replica that did not
-//! acknowledge is recorded as stale *before* the client is answered.
+//! acknowledge is recorded as stale *before* the client is answered: it refused or could not be
+//! reached, or it had not answered when a quorum had the write and the others had had their grace
+//! ([`crate::cluster::late_writes`]).
+//!
+//! Nothing is sent, and no task stored, once the client's time is over, nor by a plan that would be
+//! another one by now.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 use http::StatusCode;
 use miroir_api::meili::{SummarizedTask, TaskKind, TaskStatus};
-use miroir_api::{GroupId, NodeId, ShardId, TaskUid};
-use tower::ServiceExt;
+use miroir_api::{GroupId, NodeId, ShardId};
 
 use super::catalog_sync;
+use super::plan::{AcceptedWrite, Answers, Batch, WritePlan, tag};
+use super::send::{Sending, UnderWay, send_batch};
 use super::stale_marks::{self, WriteOutcome};
-use crate::cluster::leadership::LeaderMessage;
-use crate::cluster::sequencer::Exclusive;
-use crate::cluster::{ClusterState, disk_loss};
+use crate::cluster::leadership::{ChangeGuard, LeaderMessage};
+use crate::cluster::{ClusterState, WritePermit};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Fault, NodeFailure};
 use crate::index::Response;
-use crate::leaf::{self, Question, Target};
+use crate::leaf;
 use crate::meta::{Accepted, Meta};
-use crate::node::{Call, TaskRef};
 use crate::node_errors;
-use miroir_core::copying::Touch;
 use miroir_core::quorum::{self, QuorumDecision};
-use miroir_core::routing::ShardSet;
 use miroir_core::topology::Topology;
-use miroir_core::view::{CatchUp, Route, StaleMap};
+use miroir_core::view::{CatchUp, StaleMap};
 use miroir_store::{IndexEntry, NewTask, NodeTask, TaskRecord, clock};
 
 /// Pause before the store is asked again to record what became of a write.
 const STORE_PAUSE: Duration = Duration::from_millis(200);
-
-/// What one node has to be told, in order.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// Id of the node that gets the calls.
-    pub node: NodeId,
-    /// The shards of the node that the calls are about.
-    pub shards: ShardSet,
-    /// The calls, each of which enqueues a task.
-    pub calls: Vec<Call>,
-    /// The shards of each call, where they are not all about the same; else empty.
-    pub parts: Vec<ShardSet>,
-}
-
-/// An accepted write.
-#[derive(Debug)]
-pub struct AcceptedWrite {
-    /// The task as stored, with what each node said.
-    pub record: TaskRecord,
-    /// Groups in which a replica missed it.
-    pub degraded: Vec<GroupId>,
-    /// The first group that has all of it on a quorum.
-    pub group: Option<GroupId>,
-}
-
-/// By what the nodes' tasks of a write to documents are found whose acknowledgement was lost: their
-/// `customMetadata`.
-pub fn tag(task: TaskUid) -> String {
-    format!("miroir:{task}")
-}
-
-/// What a write is about.
-#[derive(Debug)]
-pub struct WritePlan {
-    /// Snapshot of the index's entry when the write was planned.
-    pub index: Arc<IndexEntry>,
-    /// The topology it is planned under.
-    pub topology: Arc<Topology>,
-    /// Shards whose quorum decides.
-    pub touched: ShardSet,
-    /// Which documents it touches; [`Touch::Any`] where nobody asks.
-    pub touch: Touch,
-    /// What a replica that misses it needs.
-    pub missed: CatchUp,
-    /// Calls, one entry a node.
-    pub batches: Vec<Batch>,
-    /// Held until all calls are sent, if the write excludes others.
-    pub exclusive: Option<Exclusive>,
-    /// Whether one node judges the request before anything is stored: what it refuses leaves no task.
-    pub preflight: bool,
-}
-
-/// The shape of a node's answer to a call of a batch.
-type Sent = Vec<Result<u32, Error>>;
-
-async fn send_batch(
-    leaves: leaf::BoxService,
-    plan: &WritePlan,
-    state: &ClusterState,
-    batch: &Batch,
-    tag: &str,
-    cx: &Context,
-) -> Sent {
-    let mut sent = Sent::new();
-    for call in &batch.calls {
-        // It may have been held up on the way here.
-        if let Err(error) = state.leadership.ensure_leader() {
-            sent.push(Err(error));
-            break;
-        }
-        // What is not sent in time is not sent at all: nobody waits for it any more.
-        if cx.deadline.remaining().is_zero() {
-            sent.push(Err(Error::node(&batch.node, NodeFailure::Expired)));
-            break;
-        }
-        let mut call = call.clone();
-        if call.path.contains("/documents") {
-            call.path.push(if call.path.contains('?') { '&' } else { '?' });
-            call.path.push_str("customMetadata=");
-            call.path.push_str(tag);
-        }
-        let request = leaf::Request::new(
-            Target::Exactly(batch.node.clone()),
-            Question::Plain(Arc::new(call)),
-            Arc::clone(&plan.index),
-            Arc::clone(&plan.topology),
-            state.staleness.load(),
-            Route::in_turn(Vec::new(), 0),
-            cx.clone(),
-        );
-        let before = state.membership.task_uids.highest(&batch.node);
-        let answer = leaves.clone().oneshot(request).await.and_then(|answer| {
-            let page = answer
-                .pages
-                .first()
-                .ok_or_else(|| Error::node(&batch.node, NodeFailure::Garbage))?;
-            Ok(Call::parse::<TaskRef>(&batch.node, &page.body)?.task_uid)
-        });
-        let answer = match answer {
-            Ok(uid) => {
-                disk_loss::accept_task_uid(state, &batch.node, before, uid).await.map(|()| uid)
-            }
-            failed => failed,
-        };
-        let failed = answer.is_err();
-        sent.push(answer);
-        if failed {
-            break;
-        }
-    }
-    sent
-}
 
 /// Whether a node is there to take a write.
 pub(super) fn writable(
@@ -216,13 +105,11 @@ pub async fn dispatch_write(
     task: NewTask,
     cx: Context,
 ) -> Result<AcceptedWrite, Error> {
+    let bytes = plan.batches.iter().map(Batch::bytes).sum();
+    let permit = state.write_bytes.take(bytes, cx.deadline).await?;
     let tracker = state.tracker.clone();
     let guard = state.leadership.begin_change();
-    let job = tracker.spawn(async move {
-        let outcome = run_write(leaves, state, plan, task, cx).await;
-        drop(guard);
-        outcome
-    });
+    let job = tracker.spawn(run_write(leaves, state, plan, task, cx, permit, guard));
     job.await.map_err(Error::internal)?
 }
 
@@ -232,6 +119,8 @@ async fn run_write(
     mut plan: WritePlan,
     mut task: NewTask,
     cx: Context,
+    mut permit: WritePermit,
+    guard: ChangeGuard,
 ) -> Result<AcceptedWrite, Error> {
     task.idempotency = cx.task_key();
     let exclusive = plan.exclusive.take();
@@ -246,6 +135,9 @@ async fn run_write(
     if shared_gate.is_some() && !state.catalog.is_listed(&plan.index) {
         return Err(Error::index_not_found(plan.index.name.as_str()));
     }
+    if shared_gate.is_some() && !is_current(&state, &plan) {
+        return Err(Error::outdated());
+    }
     // The client was told that its time is over: from here on it would be carried out.
     if cx.deadline.remaining().is_zero() {
         return Err(Error::deadline());
@@ -254,6 +146,8 @@ async fn run_write(
         .batches
         .iter()
         .filter(|batch| writable(&state, &plan.topology, &plan.index, plan.missed, &batch.node))
+        // A node that does not answer keeps no more than that waiting.
+        .filter(|batch| !state.write_bytes.is_share(state.late_writes.bytes(&batch.node)))
         .map(|batch| batch.node.clone())
         .collect();
     let stale = state.staleness.load();
@@ -262,26 +156,19 @@ async fn run_write(
     {
         return Err(Error::no_quorum(shards));
     }
-    task.nodes = plan
-        .batches
-        .iter()
-        .flat_map(|batch| {
-            let documents = plan.missed == CatchUp::Shard;
-            let shards = move |call| -> Vec<ShardId> {
-                let all = if documents { Some(&batch.shards) } else { None };
-                batch.parts.get(call).or(all).map(|set| set.iter().collect()).unwrap_or_default()
-            };
-            let dropped = !reachable.contains(&batch.node);
-            (0..batch.calls.len()).map(move |call| NodeTask {
-                dropped,
-                shards: shards(call),
-                ..NodeTask::new(batch.node.clone(), None)
-            })
-        })
-        .collect();
-    let mut first = None;
+    task.nodes = node_tasks(&plan, &reachable);
+    // Nobody else is in the lane of exclusive work, but a late call may be.
+    let mut turns =
+        exclusive.as_ref().map(|_| state.sequencer.turns(&plan.index.physical, &reachable));
+    let mut answers = Answers::new();
     if plan.preflight {
-        for batch in plan.batches.iter().filter(|batch| reachable.contains(&batch.node)) {
+        let mut order: Vec<usize> = (0..plan.batches.len()).collect();
+        order.sort_by_key(|at| state.late_writes.is_late(&plan.batches[*at].node));
+        for batch in order.into_iter().map(|at| &plan.batches[at]) {
+            let Some(at) = reachable.iter().position(|node| *node == batch.node) else { continue };
+            if let Some(turns) = &mut turns {
+                turns[at].turn().await;
+            }
             let sent = send_batch(leaves.clone(), &plan, &state, batch, "preflight", &cx).await;
             match sent.iter().find_map(|r| r.as_ref().err()) {
                 Some(error) if judges(error) => {
@@ -290,7 +177,7 @@ async fn run_write(
                 // This node does not count; let another one judge.
                 Some(_) => {}
                 None => {
-                    first = Some((batch.node.clone(), sent));
+                    answers.insert(batch.node.clone(), sent);
                     break;
                 }
             }
@@ -302,63 +189,116 @@ async fn run_write(
         fail(&state, &mut record, &error).await?;
         return Err(error);
     }
-    let tag = tag(record.uid);
-
     // The gate stays closed to repairs until it is on record who missed the write.
     let gate;
-    let answers: BTreeMap<NodeId, Sent> = {
-        let mut turns =
-            shared_gate.map(|gate| gate.write(&reachable, &plan.touch, &plan.touched, record.uid));
-        let tickets = turns.as_mut().map(|t| std::mem::take(&mut t.tickets)).unwrap_or_default();
-        let mut tickets = tickets.into_iter();
-        gate = turns.map(|turns| turns.gate);
-        let calls = plan
-            .batches
-            .iter()
-            .filter(|batch| reachable.contains(&batch.node))
-            .filter(|batch| first.as_ref().is_none_or(|(node, _)| *node != batch.node))
-            .map(|batch| {
-                let ticket = tickets.next();
-                let (leaves, plan, state, cx, tag) = (leaves.clone(), &plan, &state, &cx, &tag);
-                async move {
-                    let mut ticket = ticket;
-                    if let Some(ticket) = &mut ticket {
-                        ticket.turn().await;
-                    }
-                    let sent = send_batch(leaves, plan, state, batch, tag, cx).await;
-                    if let Some(ticket) = &mut ticket {
-                        ticket.answered(WriteOutcome::for_journal(&sent));
-                    }
-                    (batch.node.clone(), sent)
-                }
-            })
-            .collect::<Vec<_>>();
-        join_all(calls).await.into_iter().chain(first).collect()
+    let tickets = match (turns, shared_gate) {
+        (Some(turns), _) => {
+            gate = None;
+            turns
+        }
+        (None, Some(shared)) => {
+            let turns = shared.write(&reachable, &plan.touch, &plan.touched, record.uid);
+            gate = Some(turns.gate);
+            turns.tickets
+        }
+        (None, None) => return Err(Error::internal("a write has no gate")),
     };
+    let (kind, early) = (record.kind, plan.missed == CatchUp::Shard);
+    let sending = Arc::new(Sending { state, plan, tag: tag(record.uid), cx });
+    let (state, plan) = (&sending.state, &sending.plan);
+    let calls = reachable.iter().zip(tickets).filter(|(node, _)| !answers.contains_key(*node));
+    let mut under_way = UnderWay::new(calls.filter_map(|(node, ticket)| {
+        let at = plan.batches.iter().position(|batch| batch.node == *node)?;
+        Some((node.clone(), Arc::clone(&sending).batch(leaves.clone(), at, ticket)))
+    }));
+    let enough = |answers: &Answers| {
+        let acked = |node: &NodeId| {
+            answers.get(node).is_some_and(|sent| WriteOutcome::of(sent) == WriteOutcome::Accepted)
+        };
+        let verdict = || judge(state, plan, kind, &state.staleness.load(), acked);
+        early && matches!(verdict(), QuorumDecision::Met { .. })
+    };
+    under_way.collect(state, &mut answers, enough).await;
+    let mut late = under_way.begin_late(&sending);
     let outcome = loop {
-        match settle(&state, &plan, &mut record, &answers).await {
+        match settle(state, plan, &mut record, &answers, under_way.open()).await {
             // Nodes may have it: it is not left half recorded.
             Err(error) if *error.fault() == Fault::Store && !state.stop.is_cancelled() => {
                 tracing::warn!(task = %record.uid, %error, "what became of a write is recorded later");
                 tokio::time::sleep(STORE_PAUSE).await;
             }
-            outcome => break outcome,
+            Err(error) => break Err(error),
+            Ok(Some(accepted)) => break Ok(accepted),
+            // A replica that counted a moment ago counts no more: the others decide.
+            Ok(None) => {
+                late.clear();
+                under_way.collect(state, &mut answers, |_| false).await;
+            }
         }
     };
     if let Err(error) = &outcome
         && error.is_deposed()
     {
-        late(&state, &record, &answers).await;
+        report_late(state, &record, &answers, under_way.open()).await;
     }
     drop((gate, exclusive));
+    if !under_way.open().is_empty() {
+        let open = |batch: &&Batch| under_way.open().contains(&batch.node);
+        permit.keep(plan.batches.iter().filter(open).map(Batch::bytes).sum());
+        let (sending, task) = (Arc::clone(&sending), record.uid);
+        state.tracker.spawn(async move {
+            under_way.finish(sending, task, late).await;
+            drop((permit, guard));
+        });
+    }
     outcome
 }
 
+/// Whether a write would be planned alike now: by this placement, key and state of its index.
+fn is_current(state: &ClusterState, plan: &WritePlan) -> bool {
+    let (index, topology) = (&plan.index, state.membership.topology());
+    let placed = Arc::ptr_eq(&topology, &plan.topology)
+        || Arc::ptr_eq(&topology.placement(index.shards), &plan.topology.placement(index.shards));
+    placed
+        && state.catalog.current(index).is_some_and(|now| {
+            Arc::ptr_eq(&now, index)
+                || (now.shards == index.shards
+                    && now.primary_key == index.primary_key
+                    && now.id_case == index.id_case
+                    && now.frozen == index.frozen)
+        })
+}
+
+/// What the record of a write says of its nodes before any is called.
+fn node_tasks(plan: &WritePlan, reachable: &[NodeId]) -> Vec<NodeTask> {
+    let documents = plan.missed == CatchUp::Shard;
+    plan.batches
+        .iter()
+        .flat_map(|batch| {
+            let shards = move |call| -> Vec<ShardId> {
+                let all = if documents { Some(&batch.shards) } else { None };
+                batch.parts.get(call).or(all).map(|set| set.iter().collect()).unwrap_or_default()
+            };
+            let dropped = !reachable.contains(&batch.node);
+            (0..batch.calls.len()).map(move |call| NodeTask {
+                dropped,
+                shards: shards(call),
+                ..NodeTask::new(batch.node.clone(), None)
+            })
+        })
+        .collect()
+}
+
 /// Tells the next leader of nodes that may have got what it took for certain had not arrived.
-async fn late(state: &ClusterState, record: &TaskRecord, answers: &BTreeMap<NodeId, Sent>) {
+async fn report_late(
+    state: &ClusterState,
+    record: &TaskRecord,
+    answers: &Answers,
+    open: &[NodeId],
+) {
     let arrived =
         answers.iter().filter(|(_, sent)| WriteOutcome::of(sent) != WriteOutcome::Rejected);
-    let nodes = arrived.map(|(node, _)| node.clone()).collect();
+    let nodes = arrived.map(|(node, _)| node).chain(open).cloned().collect();
     let message = LeaderMessage::Late { task: record.uid, nodes };
     if let Err(error) = state.leadership.send(&message).await {
         tracing::error!(task = %record.uid, %error, "a late write is on no record");
@@ -369,8 +309,9 @@ async fn settle(
     state: &ClusterState,
     plan: &WritePlan,
     record: &mut TaskRecord,
-    answers: &BTreeMap<NodeId, Sent>,
-) -> Result<AcceptedWrite, Error> {
+    answers: &Answers,
+    open: &[NodeId],
+) -> Result<Option<AcceptedWrite>, Error> {
     let mut at: BTreeMap<NodeId, usize> = BTreeMap::new();
     for node_task in &mut record.nodes {
         let position = at.entry(node_task.node.clone()).or_default();
@@ -380,8 +321,10 @@ async fn settle(
         }
         *position += 1;
     }
-    let outcome_of = |node: &NodeId| {
-        answers.get(node).map_or(WriteOutcome::Rejected, |sent| WriteOutcome::of(sent))
+    let outcome_of = |node: &NodeId| match answers.get(node) {
+        Some(sent) => WriteOutcome::of(sent),
+        None if open.contains(node) => WriteOutcome::Unknown,
+        None => WriteOutcome::Rejected,
     };
     let acked = |node: &NodeId| outcome_of(node) == WriteOutcome::Accepted;
     let kind = record.kind;
@@ -390,29 +333,46 @@ async fn settle(
     let nodes = || plan.batches.iter().map(|batch| &batch.node);
     let outcome = state
         .staleness
-        .mark_by(|stale| {
-            let verdict = judge(state, plan, kind, stale, acked);
-            let met = matches!(verdict, QuorumDecision::Met { .. });
-            let rows = match (plan.missed, kind) {
-                (CatchUp::Shard, _) => {
-                    stale_marks::documents(stale, &placement, physical, &plan.touched, outcome_of)
+        .mark_and(
+            |stale| {
+                let verdict = judge(state, plan, kind, stale, acked);
+                let met = matches!(verdict, QuorumDecision::Met { .. });
+                if !met && !open.is_empty() {
+                    return (Vec::new(), None);
                 }
-                (_, TaskKind::SettingsUpdate) => {
-                    stale_marks::settings(stale, physical, nodes(), outcome_of)
+                let rows = match (plan.missed, kind) {
+                    (CatchUp::Shard, _) => stale_marks::documents(
+                        stale,
+                        &placement,
+                        physical,
+                        &plan.touched,
+                        outcome_of,
+                    ),
+                    (_, TaskKind::SettingsUpdate) => {
+                        stale_marks::settings(stale, physical, nodes(), outcome_of)
+                    }
+                    // Where one node may have deleted the index, all have to.
+                    (CatchUp::Deleted, _)
+                        if nodes().any(|node| outcome_of(node) != WriteOutcome::Rejected) =>
+                    {
+                        stale_marks::whole(physical, plan.missed, nodes(), outcome_of)
+                    }
+                    // Without a quorum the caller takes it back.
+                    (kind, _) if met => stale_marks::whole(physical, kind, nodes(), outcome_of),
+                    _ => Vec::new(),
+                };
+                (rows, Some(verdict))
+            },
+            |before, after| {
+                for batch in plan.batches.iter().filter(|batch| open.contains(&batch.node)) {
+                    let shards: Vec<ShardId> = batch.shards.iter().collect();
+                    let (node, late) = (&batch.node, &state.late_writes);
+                    late.marked(record.uid, node, physical, &shards, before, after);
                 }
-                // Where one node may have deleted the index, all have to.
-                (CatchUp::Deleted, _)
-                    if nodes().any(|node| outcome_of(node) != WriteOutcome::Rejected) =>
-                {
-                    stale_marks::whole(physical, plan.missed, nodes(), outcome_of)
-                }
-                // Without a quorum the caller takes it back.
-                (kind, _) if met => stale_marks::whole(physical, kind, nodes(), outcome_of),
-                _ => Vec::new(),
-            };
-            (rows, verdict)
-        })
+            },
+        )
         .await?;
+    let Some(outcome) = outcome else { return Ok(None) };
     let outcome = match outcome {
         QuorumDecision::Met { complete, degraded_groups, .. } => {
             Ok((degraded_groups, complete.first().copied()))
@@ -440,7 +400,7 @@ async fn settle(
             if !degraded.is_empty() {
                 metrics::counter!("miroir_writes_degraded_total").increment(1);
             }
-            Ok(AcceptedWrite { record: record.clone(), degraded, group })
+            Ok(Some(AcceptedWrite { record: record.clone(), degraded, group }))
         }
         Err(no_quorum) => {
             let refused = answers

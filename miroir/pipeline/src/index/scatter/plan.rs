@@ -1,0 +1,78 @@
+//! What a write is about, and what nodes are told of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use miroir_api::{GroupId, NodeId, TaskUid};
+use miroir_core::copying::Touch;
+use miroir_core::routing::ShardSet;
+use miroir_core::topology::Topology;
+use miroir_core::view::CatchUp;
+use miroir_store::{IndexEntry, TaskRecord};
+
+use crate::cluster::sequencer::Exclusive;
+use crate::error::Error;
+use crate::node::Call;
+
+/// What one node has to be told, in order.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Id of the node that gets the calls.
+    pub node: NodeId,
+    /// The shards of the node that the calls are about.
+    pub shards: ShardSet,
+    /// The calls, each of which enqueues a task.
+    pub calls: Vec<Call>,
+    /// The shards of each call, where they are not all about the same; else empty.
+    pub parts: Vec<ShardSet>,
+}
+
+impl Batch {
+    /// Bytes of the calls' bodies.
+    pub fn bytes(&self) -> usize {
+        self.calls.iter().map(|call| call.body.len()).sum()
+    }
+}
+
+/// An accepted write.
+#[derive(Debug)]
+pub struct AcceptedWrite {
+    /// The task as stored, with what each node said.
+    pub record: TaskRecord,
+    /// Groups in which a replica missed it.
+    pub degraded: Vec<GroupId>,
+    /// The first group that has all of it on a quorum.
+    pub group: Option<GroupId>,
+}
+
+/// By what the nodes' tasks of a write to documents are found whose acknowledgement was lost: their
+/// `customMetadata`.
+pub fn tag(task: TaskUid) -> String {
+    format!("miroir:{task}")
+}
+
+/// What a write is about.
+#[derive(Debug)]
+pub struct WritePlan {
+    /// Snapshot of the index's entry when the write was planned.
+    pub index: Arc<IndexEntry>,
+    /// The topology it is planned under.
+    pub topology: Arc<Topology>,
+    /// Shards whose quorum decides.
+    pub touched: ShardSet,
+    /// Which documents it touches; [`Touch::Any`] where nobody asks.
+    pub touch: Touch,
+    /// What a replica that misses it needs.
+    pub missed: CatchUp,
+    /// Calls, one entry a node.
+    pub batches: Vec<Batch>,
+    /// Held until all calls are sent, if the write excludes others.
+    pub exclusive: Option<Exclusive>,
+    /// Whether one node judges the request before anything is stored: what it refuses leaves no task.
+    pub preflight: bool,
+}
+
+/// A node's answers to the calls of a batch: the uids of its tasks. The first failure is the last.
+pub(super) type Sent = Vec<Result<u32, Error>>;
+/// The answers of all nodes that answered.
+pub(super) type Answers = BTreeMap<NodeId, Sent>;
