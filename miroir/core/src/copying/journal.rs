@@ -6,10 +6,9 @@ use std::sync::Arc;
 use miroir_api::{NodeId, TaskUid};
 
 use super::lot::{Admission, Lot, Page, Window};
+use super::write::{Number, Outcome, Sent, Touch};
 use crate::routing::ShardSet;
 
-/// Place of a write in the one order of the writes of an index; the first is 1.
-pub type Number = u64;
 /// Number of a lot of an index.
 pub type LotId = u64;
 
@@ -18,44 +17,6 @@ pub type LotId = u64;
 const LIMIT: usize = 24 << 20;
 /// Bytes that an id takes besides its text.
 const PER_ID: usize = 48;
-
-/// Which ids a write touches.
-#[derive(Clone, Debug)]
-pub enum Touch {
-    /// These.
-    Ids {
-        /// The ids.
-        ids: Arc<[Arc<str>]>,
-        /// Whether what the write leaves does not depend on what was there.
-        blind: bool,
-    },
-    /// Any id of the shards it touches.
-    Any,
-}
-
-/// What became of the calls of a write at a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// They are in its queue under these uids.
-    Queued(Vec<u32>),
-    /// It never got them, or refused them.
-    Missed,
-    /// The answer was lost, or a part was refused.
-    Unknown,
-}
-
-/// How a write ended at a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It took effect.
-    Succeeded,
-    /// It certainly had no effect.
-    Failed,
-    /// Either; it is over.
-    Unknown,
-    /// Either; it may still come.
-    Late,
-}
 
 #[derive(Clone, Debug)]
 enum Fate {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use miroir_api::{NodeId, TaskUid};
 
 use super::content::{Content, id_hash};
-use super::journal::{Number, Outcome, Touch};
+use super::write::{Number, Outcome, Touch};
 use crate::routing::{ShardSet, shard_of};
 
 /// Ids that writes touched, kept for one copy; beyond it the pass begins anew.

@@ -21,7 +21,9 @@ mod journal;
 mod lot;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub use content::{Content, content, id_hash};
-pub use journal::{Journal, LotId, Number, Outcome, Sent, Touch};
+pub use journal::{Journal, LotId};
 pub use lot::{Admission, Lot, LotCounts, Page, Window};
+pub use write::{Number, Outcome, Sent, Touch};

@@ -58,8 +58,8 @@ impl PageSize {
 
     /// Learns from a page.
     fn learn(&mut self, documents: usize, bytes: usize) {
-        if documents > 0 {
-            let fits = BYTES / (bytes / documents).max(1);
+        if let Some(average) = bytes.checked_div(documents) {
+            let fits = BYTES / average.max(1);
             self.0 = fits.min(self.0 * 8).clamp(1, DOCUMENTS);
         }
     }

@@ -26,20 +26,15 @@ pub(super) async fn follow(
     kind: TaskKind,
 ) -> Result<(), Error> {
     match kind {
-        TaskKind::IndexCreation => {
-            if state.catalog.insert(entry.clone()).await?.is_none() {
-                let text = format!("Index `{}` already exists.", entry.name);
-                return Err(Error::api("index_already_exists", text));
-            }
+        TaskKind::IndexCreation if state.catalog.insert(entry.clone()).await?.is_none() => {
+            let text = format!("Index `{}` already exists.", entry.name);
+            Err(Error::api("index_already_exists", text))
         }
-        TaskKind::IndexDeletion => {
-            if !state.catalog.remove(entry).await? {
-                return Err(Error::index_not_found(entry.name.as_str()));
-            }
+        TaskKind::IndexDeletion if !state.catalog.remove(entry).await? => {
+            Err(Error::index_not_found(entry.name.as_str()))
         }
-        _ => {}
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Restores the catalogue after a task that no quorum took. Nodes that may have made the index
