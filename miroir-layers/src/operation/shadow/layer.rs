@@ -1,7 +1,7 @@
 //! The layer, its service, and the task that calls a shadow.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -287,7 +287,7 @@ impl Shared {
             }
             self.log.add(at, diff);
         }
-        self.log.counts(at).compared.fetch_add(1, Relaxed);
+        self.log.counts(at).compared.fetch_add(1, Release);
     }
 }
 

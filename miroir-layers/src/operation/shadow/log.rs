@@ -77,6 +77,8 @@ impl ShadowLog {
 
     /// What was found, in the order it was.
     pub fn read(&self, wanted: &Wanted<'_>) -> ShadowDiffs {
+        // First: what was counted as compared has its difference in the list then.
+        let targets = self.targets();
         let (diffs, last_id) = {
             let ring = self.ring.lock();
             let fits = |diff: &&ShadowDiff| {
@@ -102,7 +104,7 @@ impl ShadowLog {
             Some(last) if wanted.since.is_some() && diffs.len() == wanted.limit => last.id,
             _ => last_id,
         };
-        ShadowDiffs { diffs, next_since_id, targets: self.targets() }
+        ShadowDiffs { diffs, next_since_id, targets }
     }
 
     /// The names of all targets.
@@ -112,7 +114,7 @@ impl ShadowLog {
 
     fn targets(&self) -> Vec<ShadowTarget> {
         let view = |counts: &Counts| {
-            let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
             let mut out = ShadowTarget {
                 target: counts.name.clone(),
                 sampled: get(&counts.sampled),
