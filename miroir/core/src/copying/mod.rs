@@ -14,7 +14,7 @@
 //! sides' outcomes differ or are not known. Nothing of this depends on how long anything takes, and
 //! nobody has to hold back writes.
 //!
-//! What the target has is read first ([`Lot::begin_table`]): what is equal there is not written.
+//! What the target has is read first: what is equal there is not written.
 
 mod content;
 mod journal;

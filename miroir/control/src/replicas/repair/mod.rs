@@ -12,7 +12,8 @@
 //! | `index`, `deleted` | delete the index on the node, make it with a peer's settings; each of its shards is then a `shard` |
 //! | any, of an index that is gone | delete the index on the node |
 //!
-//! Writes go on meanwhile, to the node that is repaired as well; [`lot`] says why that is sound.
+//! Writes go on meanwhile, to the node that is repaired as well; [`miroir_core::copying`] says why
+//! that is sound.
 
 mod gauges;
 mod lot;
