@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::delay::{Delay, relayed};
 use super::judge::Judge;
 use super::ledger::Ledger;
-use super::{CATCH_UP, INDEX, Setting, pass, prepare, whole_within};
+use super::{CATCH_UP, INDEX, Setting, noticed, pass, prepare, whole_within};
 use crate::Outcome;
 use crate::cluster::{self, Cluster, Node, Server};
 use crate::guard::Scratch;
@@ -99,6 +99,7 @@ fn back(
     relays[1].forget_bodies();
     cluster.nodes[1] = Node::start_at(setting.program, "node-1", &dir, port)?;
     let back = Instant::now();
+    noticed(cluster)?;
     whole_within(cluster, PATIENCE)?;
     let seconds = back.elapsed().as_secs_f64();
     let types = "types=documentAdditionOrUpdate&limit=100000";

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::delay::{Delay, relayed};
 use super::judge::Judge;
-use super::{CATCH_UP, INDEX, Setting, whole_within};
+use super::{CATCH_UP, INDEX, Setting, noticed, whole_within};
 use crate::Outcome;
 use crate::catalogue::Random;
 use crate::cluster::{self, Cluster, Node, Server};
@@ -53,6 +53,7 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
     println!("  node-1 is back with an empty disk");
     let back = Instant::now();
     let mut judge = Judge::default();
+    judge.outcome(noticed(&mut cluster))?;
     judge.outcome(whole_within(&mut cluster, PATIENCE))?;
     println!("  rebuilt {:.1} s after it was back", back.elapsed().as_secs_f64());
     let largest = relays.iter().map(Delay::largest_body).max().unwrap_or_default();

@@ -39,7 +39,9 @@ pub(super) fn run(setting: &Setting<'_>, seconds: u64) -> Outcome<()> {
             let hung = writers.since(stopped);
             cluster.nodes[1].resume()?;
             println!("  node-1 goes on");
-            println!("  {} writes meanwhile", hung.took.len());
+            let writes = hung.took.len();
+            println!("  {writes} writes meanwhile");
+            judge.must(writes > WRITERS, "writes stood still while the node hung");
             println!("  slowest of the first writes: {:.1} ms", millis(hung.slowest_after(0)));
             let p99 = hung.quantile_after(WRITERS, 0.99);
             judge.at_most("p99 of writes from the second on, ms", millis(p99), P99);

@@ -248,6 +248,17 @@ fn whole_again(cluster: &mut Cluster) -> Outcome<()> {
     whole_within(cluster, CATCH_UP)
 }
 
+/// Waits until it is noticed that a node lost its disk.
+fn noticed(cluster: &mut Cluster) -> Outcome<()> {
+    let metrics = cluster.server.metrics_url.clone();
+    let noticed = guard::wait_until(CATCH_UP, || {
+        cluster.server.check()?;
+        Ok(metric(&metrics, "miroir_nodes_lost_total")? > 0.0
+            || metric(&metrics, "miroir_stale_shards")? > 0.0)
+    })?;
+    if noticed { Ok(()) } else { Err("nobody noticed that a disk is empty".into()) }
+}
+
 /// As [`whole_again`], with another limit.
 fn whole_within(cluster: &mut Cluster, limit: Duration) -> Outcome<()> {
     let metrics = cluster.server.metrics_url.clone();
