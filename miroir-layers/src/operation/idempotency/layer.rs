@@ -28,6 +28,8 @@ use crate::operation::AuthorizeLayer;
 
 /// How far clocks of two pods may be apart.
 const SKEW: time::Duration = time::Duration::minutes(1);
+/// Tasks looked through at a time.
+const PAGE: usize = 1000;
 
 struct Shared {
     store: Arc<dyn Idempotency>,
@@ -213,21 +215,25 @@ impl Shared {
 
     /// The answer to a change that a process made and did not live to answer.
     async fn made(&self, key: &str, began: OffsetDateTime) -> Result<Option<Response>, StoreError> {
-        let query = TaskQuery {
-            after_enqueued: Some(began - SKEW),
-            limit: usize::MAX,
-            ..TaskQuery::default()
-        };
-        let tasks = self.tasks.list(query).await?.tasks.into_iter();
         let of_key = |task: &miroir_store::TaskRecord| {
             let own = task.error.as_ref().is_some_and(|error| error.code.starts_with("miroir_"));
             task.idempotency.as_deref() == Some(key) && !own
         };
-        let task = tasks.filter(of_key).max_by_key(|task| task.uid);
-        Ok(task.map(|task| {
-            let answer = accepted(&task, Vec::new(), None);
-            Response { status: answer.status, body: answer.body, meta: answer.meta }
-        }))
+        let after_enqueued = Some(began - SKEW);
+        let mut query = TaskQuery { after_enqueued, limit: PAGE, ..TaskQuery::default() };
+        // The newest first.
+        loop {
+            let page = self.tasks.list(query.clone()).await?;
+            if let Some(task) = page.tasks.into_iter().find(of_key) {
+                let answer = accepted(&task, Vec::new(), None);
+                let (status, body, meta) = (answer.status, answer.body, answer.meta);
+                return Ok(Some(Response { status, body, meta }));
+            }
+            match page.next {
+                Some(next) => query.from = Some(next),
+                None => return Ok(None),
+            }
+        }
     }
 }
 

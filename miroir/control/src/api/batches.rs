@@ -12,10 +12,11 @@ use serde_json::{Map, Value, json};
 use crate::api::Control;
 use crate::api::database_sizes::Sizes;
 use crate::api::keys::is_visible;
+use crate::api::tasks::all_of;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::operation::{Request, Response};
 use miroir_store::clock;
-use miroir_store::{StoreError, TaskQuery, TaskRecord};
+use miroir_store::{StoreError, TaskProtocol, TaskQuery, TaskRecord};
 
 /// Details of several tasks as those of one: counts are sums, lists are joined, filters too, and of
 /// anything else the first stays.
@@ -137,13 +138,17 @@ impl Control {
         let mut out = vec![first];
         if out[0].kind == TaskKind::TaskCancelation {
             let canceled = TaskQuery {
-                limit: usize::MAX,
                 reverse: true,
                 canceled_by: Some([uid].into()),
                 statuses: Some(vec![TaskStatus::Canceled]),
                 ..TaskQuery::default()
             };
-            out.extend(tasks.list(canceled).await?.tasks);
+            // There may be very many: of each only what a batch shows is kept.
+            let shown = |task| {
+                let (nodes, protocol) = (Vec::new(), TaskProtocol::default());
+                Some(TaskRecord { nodes, protocol, error: None, ..task })
+            };
+            out.extend(all_of(tasks, canceled, shown).await?);
         }
         Ok(out)
     }
@@ -154,14 +159,14 @@ impl Control {
         if !wanted || query.canceled_by.is_some() {
             return Ok(BTreeSet::new());
         }
-        let canceled = TaskQuery {
-            limit: usize::MAX,
-            from: None,
-            statuses: Some(vec![TaskStatus::Canceled]),
-            ..query.clone()
+        let canceled = TaskQuery { statuses: Some(vec![TaskStatus::Canceled]), ..query.clone() };
+        let mut cancelers = BTreeSet::new();
+        let note = |task: TaskRecord| {
+            cancelers.extend(task.canceled_by.map(|by| by.0));
+            None::<()>
         };
-        let tasks = self.state.stores.tasks.list(canceled).await?.tasks;
-        Ok(tasks.into_iter().filter_map(|task| task.canceled_by.map(|by| by.0)).collect())
+        all_of(&self.state.stores.tasks, canceled, note).await?;
+        Ok(cancelers)
     }
 
     pub(crate) async fn batch_list(

@@ -29,7 +29,11 @@ impl Control {
         };
         let query = self.only_visible(&request.cx, query).await?;
         let mut uids: Vec<u32> = if query.indexes.is_some() {
-            self.task_page(query).await?.tasks.into_iter().map(|task| task.uid.0).collect()
+            let mut uids = self.state.stores.tasks.uids(query.clone()).await?;
+            let mentioning = self.mentioning(&query).await?.into_iter();
+            let named = mentioning.filter(|task| task.kind.is_about_one_index());
+            uids.extend(named.map(|task| task.uid.0));
+            uids
         } else {
             self.state.stores.tasks.uids(query).await?
         };

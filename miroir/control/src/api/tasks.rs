@@ -1,6 +1,8 @@
 //! `GET /tasks` and `GET /tasks/{uid}` in Meilisearch's shapes, and where other requests about tasks
 //! go.
 
+use std::sync::Arc;
+
 use miroir_api::meili::{TaskKind, TaskView};
 use miroir_api::{GroupId, TaskUid};
 use serde_json::{Value, json};
@@ -13,7 +15,10 @@ use miroir_pipeline::error::Error;
 use miroir_pipeline::index::scatter;
 use miroir_pipeline::operation::{Request, Response, TaskOp};
 use miroir_store::clock;
-use miroir_store::{NodeTask, StoreError, TaskPage, TaskQuery, TaskRecord};
+use miroir_store::{NodeTask, StoreError, TaskPage, TaskQuery, TaskRecord, Tasks};
+
+/// Tasks read at a time where all of a list are looked at.
+const PAGE: usize = 1000;
 
 /// The `202` for a stored task.
 pub(crate) fn accepted(record: &TaskRecord) -> Response {
@@ -108,30 +113,51 @@ impl Control {
         record.ok_or_else(|| Error::api("task_not_found", format!("Task `{uid}` not found.")))
     }
 
+    /// The tasks that a query by index matches for an index that they mention beside their own.
+    pub(crate) async fn mentioning(
+        &self,
+        query: &TaskQuery,
+    ) -> Result<Vec<TaskRecord>, StoreError> {
+        let Some(indexes) = &query.indexes else { return Ok(Vec::new()) };
+        let mut kinds = vec![TaskKind::IndexSwap, TaskKind::IndexUpdate];
+        kinds.retain(|kind| query.kinds.as_ref().is_none_or(|wanted| wanted.contains(kind)));
+        let all = TaskQuery { indexes: None, kinds: Some(kinds), ..query.clone() };
+        let keep = |task: TaskRecord| {
+            let own = task.index.as_ref().is_some_and(|index| indexes.contains(index));
+            (!own && task.mentions(indexes)).then_some(task)
+        };
+        all_of(&self.state.stores.tasks, all, keep).await
+    }
+
     /// A page of tasks, with a node's ways of counting: tasks that are about several indexes match
     /// a filter by index, fill their place on the page, and are not shown.
     pub(crate) async fn task_page(&self, query: TaskQuery) -> Result<TaskPage, StoreError> {
         let tasks = &self.state.stores.tasks;
-        let Some(indexes) = &query.indexes else { return tasks.list(query).await };
-        let mut kinds = vec![TaskKind::IndexSwap, TaskKind::IndexUpdate];
-        kinds.retain(|kind| query.kinds.as_ref().is_none_or(|wanted| wanted.contains(kind)));
-        let all = TaskQuery {
-            limit: usize::MAX,
-            from: None,
-            indexes: None,
-            kinds: Some(kinds),
-            ..query.clone()
-        };
-        let mut more = tasks.list(all).await?.tasks;
-        more.retain(|task| {
-            !task.index.as_ref().is_some_and(|i| indexes.contains(i)) && task.mentions(indexes)
-        });
+        let more = self.mentioning(&query).await?;
         if more.is_empty() {
             return tasks.list(query).await;
         }
         let wanted = query.limit.saturating_add(1);
         let page = tasks.list(TaskQuery { limit: wanted, ..query.clone() }).await?;
         Ok(with_more(page, more, &query))
+    }
+}
+
+/// Reads a list of tasks, a page at a time, and keeps what is wanted of it.
+pub(crate) async fn all_of<T>(
+    tasks: &Arc<dyn Tasks>,
+    query: TaskQuery,
+    mut keep: impl FnMut(TaskRecord) -> Option<T>,
+) -> Result<Vec<T>, StoreError> {
+    let mut query = TaskQuery { limit: PAGE, from: None, ..query };
+    let mut kept = Vec::new();
+    loop {
+        let page = tasks.list(query.clone()).await?;
+        kept.extend(page.tasks.into_iter().filter_map(&mut keep));
+        match page.next {
+            Some(next) => query.from = Some(next),
+            None => return Ok(kept),
+        }
     }
 }
 
