@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_store::{PodReport, Pods, Roster, StoreError, StoreFuture};
+use miroir_store::{Part, PodReport, Pods, Roster, StoreError, StoreFuture};
 use redis::Value;
 use serde_json::Value as Json;
 use time::OffsetDateTime;
@@ -19,9 +19,18 @@ fn roster(value: Value) -> Result<Roster, StoreError> {
     let mut lines = texts(value)?.into_iter();
     let epoch = lines.next().ok_or_else(|| RedisFailure::odd("no epoch"))?;
     let epoch = epoch.parse().map_err(RedisFailure::odd)?;
+    let accepted = lines.next().is_some_and(|line| line == "1");
+    let parts = lines.next().ok_or_else(|| RedisFailure::odd("no parts"))?;
+    let part = |text: &str| {
+        let (name, epoch) = text.split_once('=')?;
+        let part = Part::ALL.into_iter().find(|part| part.as_str() == name)?;
+        Some((part, epoch.parse().ok()?))
+    };
+    // Parts of a newer version are none of this one's.
+    let parts = parts.split(' ').filter_map(part).collect();
     let mut pods: Vec<PodReport> = lines.map(|report| decode(&report)).collect::<Result<_, _>>()?;
     pods.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Roster { epoch, pods })
+    Ok(Roster { epoch, parts, accepted, pods })
 }
 
 impl Pods for RedisPods {
@@ -42,8 +51,12 @@ impl Pods for RedisPods {
         Box::pin(async move { roster(self.0.script(&PODS_ROSTER, Args::new()).await?) })
     }
 
-    fn bump_epoch(&self) -> StoreFuture<'_, u64> {
-        Box::pin(async move { number(self.0.script(&PODS_RAISE, Args::new()).await?) })
+    fn bump_epoch(&self, parts: &[Part]) -> StoreFuture<'_, u64> {
+        let mut args = Args::new();
+        for part in parts {
+            args.push(part.as_str());
+        }
+        Box::pin(async move { number(self.0.script(&PODS_RAISE, args).await?) })
     }
 
     fn leave(&self, name: &str) -> StoreFuture<'_, ()> {

@@ -24,6 +24,15 @@ struct Kept {
     tasks: BTreeMap<TaskUid, TaskRecord>,
     /// Oldest first.
     order: VecDeque<TaskUid>,
+    /// How often tasks that are over were changed or taken away. What was read before may be old.
+    turn: u64,
+}
+
+impl Kept {
+    /// Finished tasks are about to change.
+    fn turn(&mut self) {
+        self.turn += 1;
+    }
 }
 
 /// See the module's documentation.
@@ -44,8 +53,12 @@ impl CachedTasks {
         f(&mut self.kept.lock())
     }
 
-    fn keep(&self, task: &TaskRecord) {
+    /// Keeps a task that was read in this turn.
+    fn keep(&self, task: &TaskRecord, turn: u64) {
         self.with(|kept| {
+            if kept.turn != turn {
+                return;
+            }
             if !task.status.is_terminal() || self.size == 0 {
                 kept.tasks.remove(&task.uid);
                 return;
@@ -85,14 +98,26 @@ impl Tasks for CachedTasks {
         })
     }
 
+    fn update_many(&self, tasks: Vec<TaskRecord>) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            self.with(|kept| {
+                for task in &tasks {
+                    kept.tasks.remove(&task.uid);
+                }
+            });
+            self.inner.update_many(tasks).await
+        })
+    }
+
     fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
         Box::pin(async move {
-            if let Some(task) = self.with(|kept| kept.tasks.get(&uid).cloned()) {
-                return Ok(Some(task));
+            let (turn, known) = self.with(|kept| (kept.turn, kept.tasks.get(&uid).cloned()));
+            if known.is_some() {
+                return Ok(known);
             }
             let task = self.inner.get(uid).await?;
             if let Some(task) = &task {
-                self.keep(task);
+                self.keep(task, turn);
             }
             Ok(task)
         })
@@ -110,6 +135,7 @@ impl Tasks for CachedTasks {
         Box::pin(async move {
             let removed = self.inner.remove(uids).await?;
             self.with(|kept| {
+                kept.turn();
                 for task in &removed {
                     kept.tasks.remove(&task.uid);
                 }
@@ -123,7 +149,11 @@ impl Tasks for CachedTasks {
     fn swap_indexes(&self, first: String, second: String, before: TaskUid) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             self.inner.swap_indexes(first, second, before).await?;
-            self.with(|kept| *kept = Kept::default());
+            self.with(|kept| {
+                kept.turn();
+                kept.tasks.clear();
+                kept.order.clear();
+            });
             Ok(())
         })
     }
@@ -144,6 +174,7 @@ impl Tasks for CachedTasks {
         Box::pin(async move {
             let pruned = self.inner.prune(finished_before).await?;
             self.with(|kept| {
+                kept.turn();
                 kept.tasks.retain(|_, t| t.finished_at.is_none_or(|at| at >= finished_before));
                 let tasks = &kept.tasks;
                 kept.order.retain(|uid| tasks.contains_key(uid));
@@ -162,6 +193,82 @@ mod tests {
 
     fn task(status: TaskStatus) -> NewTask {
         NewTask { status, ..NewTask::new(TaskKind::IndexCreation, OffsetDateTime::UNIX_EPOCH) }
+    }
+
+    /// A registry that answers a question with what it knew a while ago.
+    #[derive(Debug)]
+    struct Slow {
+        inner: Arc<dyn Tasks>,
+        read: tokio::sync::Notify,
+        go_on: tokio::sync::Notify,
+    }
+
+    impl Tasks for Slow {
+        fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
+            self.inner.insert(task)
+        }
+        fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
+            self.inner.update(task)
+        }
+        fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
+            Box::pin(async move {
+                let task = self.inner.get(uid).await;
+                self.read.notify_one();
+                self.go_on.notified().await;
+                task
+            })
+        }
+        fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage> {
+            self.inner.list(query)
+        }
+        fn uids(&self, query: TaskQuery) -> StoreFuture<'_, Vec<u32>> {
+            self.inner.uids(query)
+        }
+        fn remove(&self, uids: Vec<u32>) -> StoreFuture<'_, Vec<TaskRecord>> {
+            self.inner.remove(uids)
+        }
+        fn swap_indexes(
+            &self,
+            first: String,
+            second: String,
+            before: TaskUid,
+        ) -> StoreFuture<'_, ()> {
+            self.inner.swap_indexes(first, second, before)
+        }
+        fn unfinished(&self) -> StoreFuture<'_, Vec<TaskRecord>> {
+            self.inner.unfinished()
+        }
+        fn index_names(&self) -> StoreFuture<'_, Vec<String>> {
+            self.inner.index_names()
+        }
+        fn counts(&self) -> StoreFuture<'_, Vec<(TaskStatus, u64)>> {
+            self.inner.counts()
+        }
+        fn prune(&self, finished_before: OffsetDateTime) -> StoreFuture<'_, u64> {
+            self.inner.prune(finished_before)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_a_task_was_forgotten_is_not_kept() {
+        let inner = memory::open().tasks;
+        let uid = inner.insert(task(TaskStatus::Succeeded)).await.unwrap().uid;
+        let slow = Arc::new(Slow {
+            inner,
+            read: tokio::sync::Notify::new(),
+            go_on: tokio::sync::Notify::new(),
+        });
+        let tasks = Arc::new(CachedTasks::new(slow.clone(), 9));
+        let asked = tokio::spawn({
+            let tasks = Arc::clone(&tasks);
+            async move { tasks.get(uid).await.unwrap() }
+        });
+        slow.read.notified().await;
+        tasks.remove(vec![uid.0]).await.unwrap();
+        slow.go_on.notify_one();
+        assert!(asked.await.unwrap().is_some(), "it was there when it was asked for");
+        slow.go_on.notify_one();
+        assert_eq!(tasks.get(uid).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ mod fence;
 mod index_entry;
 pub mod memory;
 pub mod migrations;
+pub mod open_tasks;
 pub mod records;
 mod registry;
 pub mod task_state;
@@ -37,7 +38,7 @@ pub use records::StoreId;
 pub use registry::TaskRegistryOptions;
 pub use task_state::{TaskProtocol, TaskState};
 pub use types::{
-    Claim, Job, Lease, NewJob, NewTask, NodeTask, PodReport, Roster, TaskPage, TaskQuery,
+    Claim, Job, Lease, NewJob, NewTask, NodeTask, Part, PodReport, Roster, TaskPage, TaskQuery,
     TaskRecord, Webhook,
 };
 
@@ -88,6 +89,16 @@ pub trait Tasks: Send + Sync + fmt::Debug {
     /// Replaces a task, whole but for its index, which only [`Tasks::swap_indexes`] changes: who
     /// advances a task does not undo a swap of names meanwhile. Nothing happens if it does not exist.
     fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()>;
+    /// Replaces several tasks, each as by [`Tasks::update`]. Not atomic: a failure may leave some of
+    /// them replaced.
+    fn update_many(&self, tasks: Vec<TaskRecord>) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            for task in tasks {
+                self.update(task).await?;
+            }
+            Ok(())
+        })
+    }
     /// One task.
     fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>>;
     /// Tasks that match, newest first unless `reverse`; see [`TaskQuery`].
@@ -235,15 +246,17 @@ pub trait Leases: Send + Sync + fmt::Debug {
 /// raises it, and waits until every pod has reported it or its last word has run out. As with
 /// [`Leases`], a shared backend goes by a clock of its own.
 pub trait Pods: Send + Sync + fmt::Debug {
-    /// Says that a pod is there, in one step with reading who else is. Its word counts for `ttl`
-    /// if it has seen the newest epoch; otherwise what is left of its last word does, so that a pod
-    /// that cannot follow delays the others for a bounded time.
+    /// Says that a pod is there, in one step with reading who else is. Its word counts for `ttl` if
+    /// it has seen the newest epoch. While it counts, it is prolonged if the pod has seen the epoch
+    /// that was answered to its report before: then it follows, however fast epochs are raised, and
+    /// who raised them still waits for it. Otherwise what is left of its last word counts, so that a
+    /// pod that cannot follow delays the others for a bounded time. See [`Roster::accepted`].
     fn report(&self, pod: PodReport, now: OffsetDateTime, ttl: Duration)
     -> StoreFuture<'_, Roster>;
     /// The newest epoch, and the pods whose word still counts, by name.
     fn roster(&self, now: OffsetDateTime) -> StoreFuture<'_, Roster>;
-    /// Raises the epoch by one; returns the new one.
-    fn bump_epoch(&self) -> StoreFuture<'_, u64>;
+    /// Raises the epoch by one because these parts changed; returns the new one.
+    fn bump_epoch(&self, parts: &[Part]) -> StoreFuture<'_, u64>;
     /// Takes back a pod's word.
     fn leave(&self, name: &str) -> StoreFuture<'_, ()>;
     /// Leaves a note for whoever leads. Anybody may.

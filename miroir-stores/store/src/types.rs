@@ -422,11 +422,63 @@ pub struct PodReport {
     pub readable: Vec<NodeId>,
 }
 
+/// What pods keep in memory of the stores, part by part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The catalogue of indexes.
+    Indexes,
+    /// Replicas that must not be read.
+    Replicas,
+    /// Names that stand for indexes.
+    Aliases,
+    /// API keys.
+    Keys,
+    /// What capabilities keep.
+    Capabilities,
+}
+
+impl Part {
+    /// All parts.
+    pub const ALL: [Self; 5] =
+        [Self::Indexes, Self::Replicas, Self::Aliases, Self::Keys, Self::Capabilities];
+
+    /// Its name in stores.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Indexes => "indexes",
+            Self::Replicas => "replicas",
+            Self::Aliases => "aliases",
+            Self::Keys => "keys",
+            Self::Capabilities => "capabilities",
+        }
+    }
+}
+
 /// Who is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
     /// Newest epoch; a pod that has seen an older one is behind.
     pub epoch: u64,
+    /// The epoch in which each part changed last; none for parts that never changed, and where a
+    /// version that does not know parts raised the epoch.
+    pub parts: BTreeMap<Part, u64>,
+    /// In answer to a report: whether its word counts from now.
+    pub accepted: bool,
     /// Pods whose word still counts, by name.
     pub pods: Vec<PodReport>,
+}
+
+impl Roster {
+    /// The parts that changed since an epoch was read; all of them where nobody can tell.
+    pub fn changed_since(&self, seen: Option<u64>) -> Vec<Part> {
+        let known = self.parts.values().max() == Some(&self.epoch);
+        Part::ALL
+            .into_iter()
+            .filter(|part| {
+                let changed = self.parts.get(part).copied().unwrap_or(0);
+                !known || seen.is_none_or(|seen| changed > seen)
+            })
+            .collect()
+    }
 }

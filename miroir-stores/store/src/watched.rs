@@ -1,4 +1,5 @@
-//! The task registry with an ear for tasks that finish, for webhooks.
+//! The task registry with an ear for tasks that finish, for webhooks, and for those that have not, for
+//! whoever follows them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use miroir_core::lock::Lock;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
+use super::open_tasks::OpenTasks;
 use super::{NewTask, StoreFuture, TaskPage, TaskQuery, TaskRecord, Tasks};
 
 /// Tasks that finished and that webhooks are yet to be told of. Kept in memory: what is in it when the
@@ -52,27 +54,34 @@ impl Outbox {
     }
 }
 
-/// A registry that puts what finishes into an outbox.
+/// A registry that puts what finishes into an outbox, and keeps what is unfinished in memory.
 #[derive(Debug)]
 pub struct Watched {
     inner: Arc<dyn Tasks>,
     outbox: Arc<Outbox>,
+    open: Arc<OpenTasks>,
 }
 
 impl Watched {
     /// Watches a registry.
-    pub fn new(inner: Arc<dyn Tasks>, outbox: Arc<Outbox>) -> Self {
-        Self { inner, outbox }
+    pub fn new(inner: Arc<dyn Tasks>, outbox: Arc<Outbox>, open: Arc<OpenTasks>) -> Self {
+        Self { inner, outbox, open }
+    }
+
+    fn written(&self, task: &TaskRecord) {
+        self.open.note(task);
+        if task.status.is_terminal() {
+            self.outbox.add(task.uid);
+        }
     }
 }
 
 impl Tasks for Watched {
     fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
         Box::pin(async move {
-            let record = self.inner.insert(task).await?;
-            if record.status.is_terminal() {
-                self.outbox.add(record.uid);
-            }
+            // Of one that failed nobody knows whether it was stored.
+            let record = self.inner.insert(task).await.inspect_err(|_| self.open.doubt())?;
+            self.written(&record);
             Ok(record)
         })
     }
@@ -80,11 +89,16 @@ impl Tasks for Watched {
     /// Nobody changes a task that is over, so one that is now has just finished.
     fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let finished = task.status.is_terminal().then_some(task.uid);
-            self.inner.update(task).await?;
-            if let Some(uid) = finished {
-                self.outbox.add(uid);
-            }
+            self.inner.update(task.clone()).await?;
+            self.written(&task);
+            Ok(())
+        })
+    }
+
+    fn update_many(&self, tasks: Vec<TaskRecord>) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            self.inner.update_many(tasks.clone()).await?;
+            tasks.iter().for_each(|task| self.written(task));
             Ok(())
         })
     }

@@ -13,9 +13,9 @@ use miroir_core::keys::request::Change;
 use miroir_core::lock::Lock;
 use miroir_core::view::StaleReplica;
 use miroir_store::{
-    Features, Fence, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask, PodReport,
-    Pods, Replicas, Roster, Rules, SettingsVersions, StoreError, StoreFuture, Stores, TaskPage,
-    TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
+    Features, Fence, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask, Part,
+    PodReport, Pods, Replicas, Roster, Rules, SettingsVersions, StoreError, StoreFuture, Stores,
+    TaskPage, TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -364,8 +364,9 @@ impl Pods for Mortal<dyn Pods> {
     fn roster(&self, _: OffsetDateTime) -> StoreFuture<'_, Roster> {
         self.life.guard(move || self.inner.roster(self.life.common.now()))
     }
-    fn bump_epoch(&self) -> StoreFuture<'_, u64> {
-        self.life.change(move || self.inner.bump_epoch())
+    fn bump_epoch(&self, parts: &[Part]) -> StoreFuture<'_, u64> {
+        let parts = parts.to_vec();
+        self.life.change(move || self.inner.bump_epoch(&parts))
     }
     fn leave(&self, name: &str) -> StoreFuture<'_, ()> {
         let name = name.to_owned();

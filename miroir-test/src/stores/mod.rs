@@ -112,7 +112,8 @@ macro_rules! store_suite {
                     what_is_not_renewed_ends;
                 jobs: they_come_in_order_and_resume, a_claim_that_ran_out_is_anothers,
                     no_job_is_claimed_twice;
-                pods: a_word_needs_the_newest_epoch, notes_are_taken_once;
+                pods: a_word_needs_the_newest_epoch, a_word_is_kept_by_who_follows,
+                    parts_have_epochs_of_their_own, notes_are_taken_once;
                 records: aliases_flip, every_flip_has_one_winner,
                     sessions_remember_the_later_write, sessions_are_bounded, a_key_is_used_once,
                     an_abandoned_key_has_one_heir, canaries_keep_their_last_runs,

@@ -17,8 +17,8 @@ use miroir_pipeline::Error;
 use miroir_pipeline::cluster::{Follow, Leadership, Snapshot};
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::keyring::Keyring;
-use miroir_store::StoreError;
 use miroir_store::records::{TenantMapping, Tenants};
+use miroir_store::{Part, StoreError};
 
 use super::NamedTenant;
 
@@ -106,7 +106,7 @@ impl TenantDirectory {
         let Some(store) = &self.store else { return Ok(()) };
         store.put(mapping).await?;
         self.read().await?;
-        Ok(self.leadership.publish_and_wait().await?)
+        Ok(self.leadership.publish_and_wait(&[Part::Capabilities]).await?)
     }
 
     /// Forgets which tenant a key is of; returns whether that was known. Every pod has forgotten it
@@ -119,7 +119,7 @@ impl TenantDirectory {
         let Some(store) = &self.store else { return Ok(false) };
         let was_there = store.delete(api_key_hash).await?;
         self.read().await?;
-        self.leadership.publish_and_wait().await?;
+        self.leadership.publish_and_wait(&[Part::Capabilities]).await?;
         Ok(was_there)
     }
 }

@@ -20,6 +20,9 @@ use list::{Found, Query};
 /// Most tasks one script of a pruning looks at, so that other calls do not wait for long.
 const PRUNE_BATCH: usize = 1000;
 
+/// Most tasks one script replaces, so that other calls do not wait for long.
+const UPDATE_BATCH: usize = 200;
+
 /// How often a swap is tried while others change the swaps before it.
 const ATTEMPTS: usize = 100;
 
@@ -108,6 +111,21 @@ impl Tasks for RedisTasks {
         Box::pin(async move {
             let args = Args::new().with(task.uid).with(row(&task)).with(record(&task)?);
             self.0.script(&TASKS_UPDATE, args).await?;
+            Ok(())
+        })
+    }
+
+    fn update_many(&self, tasks: Vec<TaskRecord>) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            for some in tasks.chunks(UPDATE_BATCH) {
+                let mut args = Args::new();
+                for task in some {
+                    args.push(task.uid);
+                    args.push(row(task));
+                    args.push(record(task)?);
+                }
+                self.0.script(&TASKS_UPDATE, args).await?;
+            }
             Ok(())
         })
     }

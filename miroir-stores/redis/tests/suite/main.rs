@@ -74,7 +74,7 @@ async fn a_leader_of_a_former_term_changes_nothing() {
         history: Vec::new(),
     };
     refused(old.aliases.put(alias, 0).await.unwrap_err());
-    refused(old.pods.bump_epoch().await.unwrap_err());
+    refused(old.pods.bump_epoch(&[]).await.unwrap_err());
     refused(old.pods.take_notes().await.unwrap_err());
     assert_eq!(new.tasks.get(task.uid).await.unwrap().unwrap(), task);
     assert_eq!(new.indexes.list().await.unwrap().len(), 1);

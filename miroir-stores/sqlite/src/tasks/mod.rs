@@ -35,6 +35,18 @@ fn get(connection: &Connection, uid: u32) -> Result<Option<TaskRecord>, Fault> {
     statement.query_row([uid], |row| row.get(0)).optional()?.map(decode).transpose()
 }
 
+/// Replaces a task. The index stays what it is, in its column and in the record.
+fn update(connection: &Connection, task: &TaskRecord) -> Result<(), Fault> {
+    store(
+        connection,
+        "UPDATE tasks SET status = ?2, kind = ?3, canceled_by = ?5,
+            enqueued_at = ?6, started_at = ?7, finished_at = ?8,
+            record = iif(index_uid IS ?4, ?9, json_set(?9, '$.index', index_uid))
+         WHERE uid = ?1",
+        task,
+    )
+}
+
 /// Writes a whole row: `sql` has the nine columns in the order of the table.
 fn store(connection: &Connection, sql: &str, task: &TaskRecord) -> Result<(), Fault> {
     connection.prepare_cached(sql)?.execute((
@@ -74,17 +86,15 @@ impl Tasks for SqliteTasks {
     }
 
     fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
-        Box::pin(self.0.write(move |connection| {
-            // The index stays what it is, in its column and in the record.
-            store(
-                connection,
-                "UPDATE tasks SET status = ?2, kind = ?3, canceled_by = ?5,
-                    enqueued_at = ?6, started_at = ?7, finished_at = ?8,
-                    record = iif(index_uid IS ?4, ?9, json_set(?9, '$.index', index_uid))
-                 WHERE uid = ?1",
-                &task,
-            )
-        }))
+        Box::pin(self.0.write(move |connection| update(connection, &task)))
+    }
+
+    fn update_many(&self, tasks: Vec<TaskRecord>) -> StoreFuture<'_, ()> {
+        Box::pin(
+            self.0.write(move |connection| {
+                tasks.iter().try_for_each(|task| update(connection, task))
+            }),
+        )
     }
 
     fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {

@@ -122,10 +122,13 @@ impl TaskRows {
                 page.next = Some(task.uid);
             }
         };
-        if query.reverse {
-            self.rows.values().for_each(&mut visit);
-        } else {
-            self.rows.values().rev().for_each(&mut visit);
+        match (&query.uids, query.reverse) {
+            (Some(uids), true) => uids.iter().filter_map(|u| self.rows.get(u)).for_each(&mut visit),
+            (Some(uids), false) => {
+                uids.iter().rev().filter_map(|u| self.rows.get(u)).for_each(&mut visit);
+            }
+            (None, true) => self.rows.values().for_each(&mut visit),
+            (None, false) => self.rows.values().rev().for_each(&mut visit),
         }
         page
     }
@@ -152,6 +155,16 @@ impl Tasks for TaskMap {
         self.0.answer(move |tasks| {
             if let Some(row) = tasks.rows.get_mut(&task.uid.0) {
                 *row = TaskRecord { index: row.index.take(), ..task };
+            }
+        })
+    }
+
+    fn update_many(&self, all: Vec<TaskRecord>) -> StoreFuture<'_, ()> {
+        self.0.answer(move |tasks| {
+            for task in all {
+                if let Some(row) = tasks.rows.get_mut(&task.uid.0) {
+                    *row = TaskRecord { index: row.index.take(), ..task };
+                }
             }
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::Shared;
-use crate::{Lease, Leases, PodReport, Pods, Roster, StoreFuture};
+use crate::{Lease, Leases, Part, PodReport, Pods, Roster, StoreFuture};
 
 /// The last lease of a scope, which may have ended.
 #[derive(Debug)]
@@ -70,6 +70,9 @@ impl Leases for LeaseMap {
 #[derive(Debug, Default)]
 struct Deployment {
     epoch: u64,
+    parts: BTreeMap<Part, u64>,
+    /// The epoch that was last answered to each one's report.
+    told: BTreeMap<String, u64>,
     /// With the end of each one's word.
     pods: BTreeMap<String, (PodReport, OffsetDateTime)>,
     notes: VecDeque<serde_json::Value>,
@@ -79,7 +82,7 @@ impl Deployment {
     fn roster(&mut self, now: OffsetDateTime) -> Roster {
         self.pods.retain(|_, (_, until)| *until > now);
         let pods = self.pods.values().map(|(pod, _)| pod.clone()).collect();
-        Roster { epoch: self.epoch, pods }
+        Roster { epoch: self.epoch, parts: self.parts.clone(), accepted: false, pods }
     }
 }
 
@@ -95,9 +98,13 @@ impl Pods for PodMap {
     ) -> StoreFuture<'_, Roster> {
         self.0.answer(move |all| {
             let last = all.pods.get(&pod.name).map_or(now, |(_, until)| *until);
-            let until = if pod.seen == Some(all.epoch) { now + ttl } else { last };
+            let told = all.told.insert(pod.name.clone(), all.epoch).unwrap_or(all.epoch);
+            // Who had a word all the time is waited for with what was told to nobody yet.
+            let needed = if last > now { told } else { all.epoch };
+            let accepted = pod.seen.is_some_and(|seen| seen >= needed);
+            let until = if accepted { now + ttl } else { last };
             all.pods.insert(pod.name.clone(), (pod, until));
-            all.roster(now)
+            Roster { accepted, ..all.roster(now) }
         })
     }
 
@@ -105,9 +112,11 @@ impl Pods for PodMap {
         self.0.answer(move |all| all.roster(now))
     }
 
-    fn bump_epoch(&self) -> StoreFuture<'_, u64> {
-        self.0.answer(|all| {
+    fn bump_epoch(&self, parts: &[Part]) -> StoreFuture<'_, u64> {
+        let parts = parts.to_vec();
+        self.0.answer(move |all| {
             all.epoch += 1;
+            all.parts.extend(parts.into_iter().map(|part| (part, all.epoch)));
             all.epoch
         })
     }
@@ -116,6 +125,7 @@ impl Pods for PodMap {
         let name = name.to_owned();
         self.0.answer(move |all| {
             all.pods.remove(&name);
+            all.told.remove(&name);
         })
     }
 

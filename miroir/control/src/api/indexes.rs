@@ -16,6 +16,7 @@ use crate::node_setup::{creation_calls, node_base_settings};
 use miroir_core::copying::Touch;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::CatchUp;
+use miroir_pipeline::cluster::Catalog;
 use miroir_pipeline::cluster::sequencer::Exclusive;
 use miroir_pipeline::error::{Error, ErrorKind};
 use miroir_pipeline::index::scatter::{Batch, WritePlan, dispatch_write};
@@ -32,11 +33,11 @@ fn already_exists(name: &str) -> ApiError {
     ApiError::new("index_already_exists", format!("Index `{name}` already exists."))
 }
 
-fn view(entry: &IndexEntry) -> Value {
+fn view(catalog: &Catalog, entry: &IndexEntry) -> Value {
     json!({
         "uid": entry.name,
         "createdAt": clock::rfc3339(entry.created_at),
-        "updatedAt": clock::rfc3339(entry.updated_at),
+        "updatedAt": clock::rfc3339(catalog.updated_at(entry)),
         "primaryKey": entry.primary_key,
     })
 }
@@ -50,7 +51,7 @@ impl Control {
         match op {
             IndexOp::List => self.list_indexes(request).await,
             IndexOp::Get(name) => match self.find(&name) {
-                Some(entry) => Ok(Response::ok(&view(&entry))),
+                Some(entry) => Ok(Response::ok(&view(&self.state.catalog, &entry))),
                 None => Err(self.missing(request, &name).await),
             },
             IndexOp::Create => self.create(request).await,
@@ -100,7 +101,8 @@ impl Control {
         }
         let mut all = self.state.catalog.all();
         all.retain(|entry| request.cx.scope.allows(entry.name.as_str()));
-        let results: Vec<Value> = all.iter().skip(offset).take(limit).map(|e| view(e)).collect();
+        let results: Vec<Value> =
+            all.iter().skip(offset).take(limit).map(|e| view(&self.state.catalog, e)).collect();
         Ok(Response::ok(&json!({
             "results": results, "offset": offset, "limit": limit, "total": all.len(),
         })))

@@ -12,7 +12,7 @@ use miroir_pipeline::error::Error;
 use miroir_pipeline::operation::{KeyOp, Request, Response};
 use miroir_pipeline::query::ClientRequest;
 use miroir_store::clock;
-use miroir_store::{StoreError, TaskPage, TaskQuery, TaskRecord};
+use miroir_store::{Part, StoreError, TaskPage, TaskQuery, TaskRecord};
 
 fn not_found(key: &str) -> Error {
     Error::api("api_key_not_found", format!("API key `{key}` not found."))
@@ -47,7 +47,7 @@ impl Control {
                 let new = request::create(&body, now).map_err(Error::client)?;
                 let key = new.into_key(Uuid::new_v4(), now);
                 let inserted = ring.insert(key.clone()).await?;
-                self.state.leadership.publish_and_wait().await?;
+                self.state.leadership.publish_and_wait(&[Part::Keys]).await?;
                 if !inserted {
                     return Err(Error::api(
                         "api_key_already_exists",
@@ -65,14 +65,14 @@ impl Control {
                 let change = request::change(&self.json(request).await?).map_err(Error::client)?;
                 let uid = self.key_uid(&name)?;
                 let key = ring.update(uid, change).await?;
-                self.state.leadership.publish_and_wait().await?;
+                self.state.leadership.publish_and_wait(&[Part::Keys]).await?;
                 let key = key.ok_or_else(|| not_found(&uid.to_string()))?;
                 Ok(Response::ok(&key.view(&master)))
             }
             KeyOp::Delete(name) => {
                 let uid = self.key_uid(&name)?;
                 let deleted = ring.delete(uid).await?;
-                self.state.leadership.publish_and_wait().await?;
+                self.state.leadership.publish_and_wait(&[Part::Keys]).await?;
                 if !deleted {
                     return Err(not_found(&uid.to_string()));
                 }

@@ -132,10 +132,7 @@ impl Control {
             details,
             ..NewTask::new(kind, clock::now())
         };
-        let unfinished = self.state.stores.tasks.unfinished().await?;
-        let about =
-            |record: &TaskRecord| record.physical.as_ref().is_some_and(|p| physical.contains(p));
-        if unfinished.iter().any(about) {
+        if physical.iter().any(|index| self.state.open_tasks.first_of(index).is_some()) {
             task.status = TaskStatus::Enqueued;
             task.protocol = TaskState::Rename { awaits: physical }.into();
         }

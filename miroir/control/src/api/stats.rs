@@ -161,7 +161,7 @@ impl Control {
             let mut value = serde_json::to_value(stats).map_err(Error::internal)?;
             adapt(&mut value, request);
             indexes.insert(entry.name.to_string(), value);
-            last = last.max(Some(entry.updated_at));
+            last = last.max(Some(self.state.catalog.updated_at(&entry)));
         }
         let sum = |read: fn(&NodeStats) -> u64| nodes.values().map(read).sum::<u64>();
         let (size, used) = (sum(|s| s.database_size), sum(|s| s.used_database_size));

@@ -60,8 +60,8 @@ pub(super) async fn step(state: &Arc<ClusterState>, options: &PodOptions) -> Res
     for _ in 0..2 {
         let begun = Instant::now();
         let roster = report(state, options).await?;
-        let leader = roster.pods.into_iter().filter(|pod| pod.leads.is_some());
-        let leader = leader.max_by_key(|pod| pod.leads);
+        let leader = roster.pods.iter().filter(|pod| pod.leads.is_some());
+        let leader = leader.max_by_key(|pod| pod.leads).cloned();
         // A machine that stood still finds its lease in force when it goes on.
         if leader
             .as_ref()
@@ -80,11 +80,15 @@ pub(super) async fn step(state: &Arc<ClusterState>, options: &PodOptions) -> Res
             leadership.note_seen(Some(roster.epoch));
             continue;
         }
-        if leadership.seen() == Some(roster.epoch) {
+        let seen = leadership.seen();
+        // What this report was told it reads now; until then whoever changed it waits for this pod.
+        if roster.accepted && seen.is_some() {
             leadership.trust_until(begun + options.report_ttl);
+        }
+        if seen == Some(roster.epoch) {
             return Ok(());
         }
-        state.reload().await?;
+        state.reload_parts(&roster.changed_since(seen)).await?;
         leadership.note_seen(Some(roster.epoch));
     }
     Ok(())

@@ -12,7 +12,7 @@ use super::take_over::take_over;
 use crate::runtime::{ElectedTask, Term};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
-use miroir_store::Fence;
+use miroir_store::{Fence, Part};
 
 /// Pause before taking over is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -50,7 +50,7 @@ impl Leader {
         state.stores.fence.carry(fence);
         take_over(state).await?;
         // Whatever the one before changed and could not announce.
-        state.leadership.publish_and_wait().await?;
+        state.leadership.publish_and_wait(&Part::ALL).await?;
         Ok(())
     }
 }

@@ -17,12 +17,12 @@ use crate::tasks::recover;
 pub async fn take_over(state: &ClusterState) -> Result<(), StoreError> {
     let newest = TaskQuery { limit: 1, ..TaskQuery::default() };
     let newest = state.stores.tasks.list(newest).await?.tasks.first().map(|task| task.uid.0);
-    state.recovery.begin_at(TaskUid(newest.map_or(0, |uid| uid + 1)));
+    state.recovery.begin_at(TaskUid(newest.map_or(0, |uid| uid.saturating_add(1))));
     let topology = state.membership.topology();
     let nodes: Vec<NodeId> = topology.nodes().map(|node| node.id.clone()).collect();
     catalog_sync::undo_makings(&state.stores, &nodes).await?;
     state.recovery.open_all_but(|_| false);
-    state.recovery.hold(recover::hold(&state.stores, &state.sequencer).await?);
+    state.recovery.hold(recover::hold(state).await?);
     state.keyring.seed().await?;
     state.reload().await?;
     state.outbox.want(!state.stores.webhooks.list().await?.is_empty());

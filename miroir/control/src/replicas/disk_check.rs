@@ -105,12 +105,7 @@ async fn names(
 /// Marks indexes that the node should have and has not, and those it should have deleted.
 async fn find_missing(state: &Arc<ClusterState>, node: &NodeId, cx: &Context) -> Result<(), Error> {
     let held = names(state, node, cx).await?;
-    let unfinished = state.stores.tasks.unfinished().await?;
-    let making = |physical: &str| {
-        unfinished.iter().any(|task| {
-            task.kind == TaskKind::IndexCreation && task.physical.as_deref() == Some(physical)
-        })
-    };
+    let making = |physical: &str| state.open_tasks.has(physical, TaskKind::IndexCreation);
     let mut missing = Vec::new();
     for entry in state.catalog.all() {
         let physical = &entry.physical;

@@ -20,12 +20,14 @@ use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
 
 use crate::outcome::canceled::{end, set};
+use crate::tasks::registry;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
 use miroir_pipeline::node::{Call, TaskRef};
+use miroir_store::open_tasks::OpenTasks;
 use miroir_store::task_state::UidRanges;
-use miroir_store::{NodeTask, StoreError, TaskProtocol, TaskRecord, TaskState, clock};
+use miroir_store::{NodeTask, StoreError, TaskProtocol, TaskQuery, TaskRecord, TaskState, clock};
 
 /// Uids per request to a node.
 const CHUNK: usize = 200;
@@ -55,33 +57,21 @@ fn uid_list(uids: &[u32]) -> String {
 }
 
 /// Which of the chosen tasks are at work: those with no unfinished task of their index before them.
-fn at_work(unfinished: &[TaskRecord], chosen: &UidRanges) -> Vec<u32> {
+fn at_work(open: &OpenTasks, chosen: &UidRanges) -> Vec<u32> {
     let chosen: BTreeSet<u32> = chosen.uids().collect();
-    let mut first: BTreeMap<Option<&str>, u32> = BTreeMap::new();
-    for task in unfinished.iter().filter(|task| !task.status.is_terminal()) {
-        let uid = first.entry(task.physical.as_deref()).or_insert(task.uid.0);
-        *uid = (*uid).min(task.uid.0);
-    }
-    let mut out: Vec<u32> = first.into_values().filter(|uid| chosen.contains(uid)).collect();
+    let mut out: Vec<u32> = open.firsts().into_iter().map(|uid| uid.0).collect();
+    out.retain(|uid| chosen.contains(uid));
     out.sort_unstable();
     out
 }
 
 /// Whether a deletion still has to wait. What it waits for is fixed when it is first looked at.
-async fn has_to_wait(state: &ClusterState, record: &mut TaskRecord) -> Result<bool, Error> {
+fn has_to_wait(open: &OpenTasks, record: &mut TaskRecord) -> bool {
     let Some(TaskState::Deletion { chosen, awaited, .. }) = &mut record.protocol.state else {
-        return Ok(true);
+        return true;
     };
-    let tasks = &state.stores.tasks;
-    if awaited.is_none() {
-        *awaited = Some(UidRanges::of(&at_work(&tasks.unfinished().await?, chosen)));
-    }
-    for uid in awaited.iter().flat_map(UidRanges::uids) {
-        if tasks.get(TaskUid(uid)).await?.is_some_and(|task| !task.status.is_terminal()) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let awaited = awaited.get_or_insert_with(|| UidRanges::of(&at_work(open, chosen)));
+    awaited.uids().any(|uid| open.contains(TaskUid(uid)))
 }
 
 /// Carries out a deletion, unless it has to wait.
@@ -89,7 +79,7 @@ pub(crate) async fn forget(
     state: &Arc<ClusterState>,
     record: &mut TaskRecord,
 ) -> Result<(), Error> {
-    if has_to_wait(state, record).await? {
+    if has_to_wait(&state.open_tasks, record) {
         return Ok(());
     }
     // Seen as at work before anything is gone: some batch is always there.
@@ -159,24 +149,27 @@ pub(crate) async fn pass_on(
     };
     record.started_at.get_or_insert_with(clock::now);
     record.status = TaskStatus::Processing;
-    let chosen: BTreeSet<u32> = chosen.uids().collect();
+    let chosen = chosen.uids();
     let mut passed = Vec::new();
     let mut on_nodes: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
-    for mut task in state.stores.tasks.unfinished().await? {
-        let acknowledged = task.nodes.iter().all(|node| node.dropped || node.uid.is_some());
-        if !chosen.contains(&task.uid.0) || !is_cancelable(task.kind) || !acknowledged {
-            continue;
+    let open: Vec<TaskUid> =
+        chosen.map(TaskUid).filter(|u| state.open_tasks.contains(*u)).collect();
+    for some in open.chunks(CHUNK) {
+        let mut tasks = registry::get(&state.stores.tasks, some).await?;
+        tasks.retain(|task| {
+            let acknowledged = task.nodes.iter().all(|node| node.dropped || node.uid.is_some());
+            // What the nodes have done already is only to be wound up.
+            let queued = task.nodes.iter().any(is_queued);
+            !task.status.is_terminal() && is_cancelable(task.kind) && acknowledged && queued
+        });
+        for task in &mut tasks {
+            for node in task.nodes.iter().filter(|node| is_queued(node)) {
+                on_nodes.entry(node.node.clone()).or_default().extend(node.uid);
+            }
+            passed.push(task.uid.0);
+            task.protocol.cancelation = Some(record.uid);
         }
-        // What the nodes have done already is only to be wound up.
-        if !task.nodes.iter().any(is_queued) {
-            continue;
-        }
-        for node in task.nodes.iter().filter(|node| is_queued(node)) {
-            on_nodes.entry(node.node.clone()).or_default().extend(node.uid);
-        }
-        passed.push(task.uid.0);
-        task.protocol.cancelation = Some(record.uid);
-        state.stores.tasks.update(task).await?;
+        state.stores.tasks.update_many(tasks).await?;
     }
     for (node, uids) in on_nodes {
         for chunk in uids.chunks(CHUNK) {
@@ -209,22 +202,23 @@ pub(crate) async fn conclude(
     state: &ClusterState,
     record: &mut TaskRecord,
 ) -> Result<(), StoreError> {
-    let deaf: BTreeSet<&NodeId> =
-        record.nodes.iter().filter(|n| n.dropped).map(|n| &n.node).collect();
-    let mut canceled = 0_u64;
-    let passed = match &record.protocol.state {
-        Some(TaskState::Cancelation { passed, .. }) => passed.clone().unwrap_or_default(),
-        _ => return Ok(()),
+    let deaf: BTreeSet<NodeId> =
+        record.nodes.iter().filter(|n| n.dropped).map(|n| n.node.clone()).collect();
+    let Some(TaskState::Cancelation { passed, .. }) = &record.protocol.state else {
+        return Ok(());
     };
-    for uid in passed.uids() {
-        let Some(task) = state.stores.tasks.get(TaskUid(uid)).await? else { continue };
-        let deaf = task.nodes.iter().any(|n| is_queued(n) && deaf.contains(&n.node));
-        if !task.status.is_terminal() && !deaf {
-            return Ok(());
-        }
-        let by_this = task.canceled_by == Some(record.uid);
-        canceled += u64::from(task.status == TaskStatus::Canceled && by_this);
+    let open = &state.open_tasks;
+    let waits = |uid| open.contains(uid) && !open.waits_for(uid, &deaf);
+    if passed.iter().flat_map(UidRanges::uids).any(|uid| waits(TaskUid(uid))) {
+        return Ok(());
     }
+    let canceled = TaskQuery {
+        canceled_by: Some([record.uid.0].into()),
+        statuses: Some(vec![TaskStatus::Canceled]),
+        limit: 0,
+        ..TaskQuery::default()
+    };
+    let canceled = state.stores.tasks.list(canceled).await?.total;
     set(record, "canceledTasks", canceled.into());
     record.status = TaskStatus::Succeeded;
     record.protocol = TaskProtocol::default();
@@ -255,9 +249,10 @@ mod tests {
             task(4, Some("b"), Enqueued),
             task(5, None, Enqueued),
         ];
-        let chosen = UidRanges::of;
-        assert_eq!(at_work(&queue, &chosen(&[1, 2, 3, 4, 5])), [2, 4, 5]);
-        assert_eq!(at_work(&queue, &chosen(&[1, 3])), Vec::<u32>::new(), "3 has to wait for 2");
-        assert_eq!(at_work(&[], &chosen(&[1])), Vec::<u32>::new());
+        let (open, chosen) = (OpenTasks::default(), UidRanges::of);
+        queue.iter().for_each(|task| open.note(task));
+        assert_eq!(at_work(&open, &chosen(&[1, 2, 3, 4, 5])), [2, 4, 5]);
+        assert_eq!(at_work(&open, &chosen(&[1, 3])), Vec::<u32>::new(), "3 has to wait for 2");
+        assert_eq!(at_work(&OpenTasks::default(), &chosen(&[1])), Vec::<u32>::new());
     }
 }

@@ -1,7 +1,10 @@
 //! The task engine: follows what nodes do with their parts of a task until the task has ended.
 
+mod advance;
 pub(crate) mod cancel;
+mod finish;
 pub mod late;
 mod parts;
 pub mod poller;
 pub mod recover;
+mod registry;

@@ -1,66 +1,116 @@
-//! The task poller: learns from nodes how their tasks went, and aggregates.
+//! The task poller: learns from nodes how their tasks went.
 //!
-//! All outstanding tasks of a node are asked for in one request (at most 200 uids), so the
-//! cost depends on nodes and time, not on tasks. The pause starts at a few milliseconds after a
-//! write and doubles up to 250 ms while nothing changes.
+//! A node is asked for the oldest of what it has to end, a page of uids in one request, since nodes
+//! work in the order of uids. What it says of a page is applied to all tasks of the page together,
+//! with one reading and one writing of the store. So a look at a node costs the same however many
+//! tasks are unfinished, and a queue is followed as fast as it is worked off. Every node is asked by
+//! itself: one that does not answer delays nobody.
+//!
+//! The pause between two looks at a node starts at a few milliseconds after a write and doubles up
+//! to 250 ms while nothing changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
-use serde_json::Value;
+use miroir_core::topology::NodeStatus;
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::error::Error;
+use miroir_store::clock;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::broadcast::{progress, verify};
-use crate::node_tasks::{NodeTaskView, ask};
-use crate::outcome::{backups, canceled, details, embedding_errors, unreadable};
-use crate::tasks::parts::{self, Loss};
-use crate::tasks::{cancel, late, recover};
-use miroir_core::topology::NodeStatus;
-use miroir_core::view::StaleMap;
-use miroir_pipeline::cluster::ClusterState;
-use miroir_pipeline::context::{Context, Origin};
-use miroir_pipeline::error::Error;
-use miroir_pipeline::leaf;
-use miroir_pipeline::node::Call;
-use miroir_pipeline::node_errors;
-use miroir_store::{IndexEntry, TaskProtocol, TaskRecord, TaskState, clock};
+use crate::node_tasks::ask;
+use crate::tasks::advance::{Page, Progress, advance};
+use crate::tasks::parts::Loss;
+use crate::tasks::{late, recover, registry};
 
 /// Uids per request.
 const BATCH: usize = 200;
+/// Requests in a row while a node has ended all of a page.
+const PAGES: usize = 5;
+/// Tasks looked at in one go for which no node is asked.
+const OWN: usize = 200;
 const FASTEST: Duration = Duration::from_millis(4);
 const SLOWEST: Duration = Duration::from_millis(250);
+/// Pause before what a node that is down took is gone through again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is written down when indexes were last updated.
+const TOUCH: Duration = Duration::from_secs(1);
+
+/// When something is looked at next.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    due: Instant,
+    pause: Duration,
+}
+
+impl Pace {
+    fn now() -> Self {
+        Self { due: Instant::now(), pause: FASTEST }
+    }
+
+    fn is_due(self) -> bool {
+        self.due <= Instant::now()
+    }
+
+    /// After a look that brought something new, or not.
+    fn step(&mut self, changed: bool) {
+        self.pause = if changed { FASTEST } else { (self.pause * 2).min(SLOWEST) };
+        self.due = Instant::now() + self.pause;
+    }
+
+    fn wake(&mut self) {
+        self.pause = FASTEST;
+        self.due = self.due.min(Instant::now() + FASTEST);
+    }
+}
+
+/// What is known of following one node.
+#[derive(Debug)]
+struct Follow {
+    pace: Pace,
+    asking: bool,
+    /// Where the next page of what it took begins, while it is down.
+    from: u32,
+}
+
+/// Follows the unfinished tasks of the registry.
+#[derive(Debug)]
+struct Poller {
+    state: Arc<ClusterState>,
+    asks: JoinSet<(NodeId, Page)>,
+    nodes: BTreeMap<NodeId, Follow>,
+    /// Of tasks for which no node is asked.
+    own: Pace,
+    after: Option<TaskUid>,
+    touch: Instant,
+    /// After a failure of the store.
+    not_before: Instant,
+}
 
 /// Polls until cancelled.
 pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
-    while let Err(error) = recover::all(&state).await {
-        tracing::error!(%error, "unfinished tasks could not be read");
+    // Looked into beside the others: nodes that do not say what became of a call hold up nothing else.
+    tokio::join!(follow(&state, &stop), recover::run(&state, &stop));
+}
+
+async fn follow(state: &Arc<ClusterState>, stop: &CancellationToken) {
+    let mut poller = Poller::new(Arc::clone(state));
+    loop {
+        poller.begin().await;
+        let next = poller.next();
         tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = stop.cancelled() => break,
+            Some(said) = poller.asks.join_next() => poller.take(said).await,
+            () = state.signals.tasks.notified() => poller.wake(),
+            () = sleep_until(next), if poller.has_work() => {}
         }
     }
-    let mut pause = FASTEST;
-    loop {
-        let outstanding = match round(&state).await {
-            Ok(progress) => {
-                pause = if progress.changed { FASTEST } else { (pause * 2).min(SLOWEST) };
-                progress.outstanding
-            }
-            Err(error) => {
-                tracing::error!(%error, "task poll failed");
-                pause = SLOWEST;
-                true
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = state.signals.tasks.notified() => pause = FASTEST,
-            () = tokio::time::sleep(pause), if outstanding => {}
-        }
+    if let Err(error) = state.catalog.flush_updates().await {
+        tracing::debug!(%error, "when indexes were updated is not written");
     }
 }
 
@@ -73,93 +123,210 @@ pub struct PollRound {
     pub outstanding: bool,
 }
 
-/// One poll of all nodes that have something outstanding.
+/// One look at every node that has something outstanding, waiting for all of them.
 ///
 /// # Errors
 /// When the store fails. Nodes that fail are asked again in the next round.
 pub async fn round(state: &Arc<ClusterState>) -> Result<PollRound, Error> {
-    late::record(state).await?;
-    let mut records: BTreeMap<TaskUid, TaskRecord> =
-        state.stores.tasks.unfinished().await?.into_iter().map(|r| (r.uid, r)).collect();
-    publish(&records);
-    let ghosts: Vec<TaskUid> =
-        records.values().filter(|r| recover::is_ghost(state, r)).map(|r| r.uid).collect();
-    for uid in ghosts {
-        if let Some(record) = records.remove(&uid) {
-            recover::one(state, record).await?;
+    let mut poller = Poller::new(Arc::clone(state));
+    let mut progress = poller.look().await?;
+    while let Some(Ok((node, page))) = poller.asks.join_next().await {
+        progress.join(poller.apply(&node, page).await?);
+    }
+    progress.join(poller.look_at_own().await?);
+    state.catalog.flush_updates().await?;
+    Ok(PollRound { changed: progress.changed, outstanding: !state.open_tasks.is_empty() })
+}
+
+impl Poller {
+    fn new(state: Arc<ClusterState>) -> Self {
+        Self {
+            state,
+            asks: JoinSet::new(),
+            nodes: BTreeMap::new(),
+            own: Pace::now(),
+            after: None,
+            touch: Instant::now(),
+            not_before: Instant::now(),
         }
     }
-    if records.is_empty() {
-        return Ok(PollRound { changed: false, outstanding: false });
-    }
-    let mut wanted: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
-    for record in records.values() {
-        for task in record.nodes.iter().filter(|t| !t.dropped && !t.status.is_terminal()) {
-            if let Some(uid) = task.uid {
-                wanted.entry(task.node.clone()).or_default().push(uid);
+
+    /// Does what is due, and asks the nodes that are.
+    async fn begin(&mut self) {
+        publish(&self.state);
+        if let Err(error) = self.read().await {
+            tracing::error!(%error, "unfinished tasks could not be read");
+        }
+        if let Err(error) = self.look().await {
+            tracing::error!(%error, "task poll failed");
+            self.not_before = Instant::now() + SLOWEST;
+        }
+        if self.touch <= Instant::now() {
+            self.touch = Instant::now() + TOUCH;
+            if let Err(error) = self.state.catalog.flush_updates().await {
+                tracing::error!(%error, "when indexes were updated is written later");
             }
         }
     }
-    let answers = join_all(wanted.into_iter().map(|(node, uids)| async move {
-        let mut seen = BTreeMap::new();
-        let topology = state.membership.topology();
-        let gone = topology.node(&node).is_none_or(|n| n.status == NodeStatus::Failed);
-        if gone {
-            return (node, NodeAnswer::Gone);
+
+    /// Reads what the store may have otherwise than it is known here.
+    async fn read(&self) -> Result<(), Error> {
+        let open = &self.state.open_tasks;
+        if !open.take_doubt() {
+            return Ok(());
         }
-        for chunk in uids.chunks(BATCH) {
-            let list: Vec<String> = chunk.iter().map(u32::to_string).collect();
-            let query = format!("uids={}&limit={}", list.join(","), chunk.len());
-            match ask(state, &node, &query).await {
-                Ok(tasks) => seen.extend(tasks.into_iter().map(|task| (task.uid, task))),
-                Err(_) => return (node, NodeAnswer::Later),
-            }
+        let read = registry::read(&self.state.stores.tasks, open, |_| {}).await;
+        if read.is_err() {
+            open.doubt();
         }
-        let forgets = uids.iter().any(|uid| !seen.contains_key(uid));
-        let proven = if forgets { newest(state, &node).await } else { None };
-        (node, NodeAnswer::Seen { seen, proven })
-    }))
-    .await;
-    let answers: BTreeMap<NodeId, NodeAnswer> = answers.into_iter().collect();
-    let mut changed = false;
-    let open: Vec<(TaskUid, String)> =
-        records.values().filter_map(|r| Some((r.uid, r.physical.clone()?))).collect();
-    for record in records.values_mut() {
-        changed |= match awaited(record) {
-            Some(indexes)
-                if open.iter().any(|(uid, of)| *uid < record.uid && indexes.contains(of)) =>
-            {
-                false
+        Ok(read?)
+    }
+
+    async fn look(&mut self) -> Result<Progress, Error> {
+        late::record(&self.state).await?;
+        let mut progress = Progress::default();
+        if self.own.is_due() {
+            progress.join(self.look_at_own().await?);
+        }
+        let topology = self.state.membership.topology();
+        let nodes = self.state.open_tasks.nodes();
+        self.nodes.retain(|node, follow| follow.asking || nodes.contains(node));
+        for node in nodes {
+            let follow = self.nodes.entry(node.clone()).or_insert_with(|| Follow {
+                pace: Pace::now(),
+                asking: false,
+                from: 0,
+            });
+            if follow.asking || !follow.pace.is_due() {
+                continue;
             }
-            Some(_) => {
-                record.end(TaskStatus::Succeeded, clock::now());
-                record.protocol = TaskProtocol::default();
-                state.stores.tasks.update(record.clone()).await?;
-                true
+            if topology.node(&node).is_none_or(|known| known.status == NodeStatus::Failed) {
+                progress.join(self.leave(&node).await?);
+                continue;
             }
-            None => advance(state, record, &answers).await?,
+            follow.asking = true;
+            follow.from = 0;
+            let (state, node) = (Arc::clone(&self.state), node.clone());
+            self.asks.spawn(async move {
+                let page = head(&state, &node).await;
+                (node, page)
+            });
+        }
+        Ok(progress)
+    }
+
+    /// Goes on with tasks for which no node is asked: they wait for others, or all nodes are done.
+    async fn look_at_own(&mut self) -> Result<Progress, Error> {
+        let tasks = self.state.open_tasks.idle(self.after, OWN);
+        self.after = tasks.last().copied().filter(|_| tasks.len() == OWN);
+        self.own.due = Instant::now() + SLOWEST;
+        let progress = advance(&self.state, tasks.into_iter().collect(), None).await?;
+        if progress.changed || self.after.is_some() {
+            self.own.wake();
+        }
+        Ok(progress)
+    }
+
+    /// A node that is down stops counting for what others can speak for.
+    async fn leave(&mut self, node: &NodeId) -> Result<Progress, Error> {
+        let Some(follow) = self.nodes.get_mut(node) else { return Ok(Progress::default()) };
+        let parts = self.state.open_tasks.head(node, follow.from, BATCH);
+        let Some(last) = parts.last() else {
+            follow.from = 0;
+            follow.pace.due = Instant::now() + AGAIN;
+            return Ok(Progress::default());
         };
+        let next = last.uid.saturating_add(1);
+        let page = Page::lost(&parts, Loss::Down);
+        let progress =
+            advance(&self.state, parts.iter().map(|part| part.task).collect(), Some((node, &page)))
+                .await?;
+        follow.from = next;
+        follow.pace = Pace::now();
+        Ok(progress)
     }
-    let outstanding = records.values().any(|r| !r.status.is_terminal());
-    Ok(PollRound { changed, outstanding })
+
+    /// Applies what a node said.
+    async fn take(&mut self, said: Result<(NodeId, Page), JoinError>) {
+        match said {
+            Ok((node, page)) => {
+                if let Err(error) = self.apply(&node, page).await {
+                    tracing::error!(%error, "task poll failed");
+                }
+            }
+            Err(error) => {
+                // Nobody knows which: all are asked anew.
+                tracing::error!(%error, "a node could not be asked");
+                self.asks.abort_all();
+                self.asks = JoinSet::new();
+                self.nodes.clear();
+                self.not_before = Instant::now() + SLOWEST;
+            }
+        }
+    }
+
+    async fn apply(&mut self, node: &NodeId, page: Page) -> Result<Progress, Error> {
+        let progress = if page.is_empty() {
+            Ok(Progress::default())
+        } else {
+            advance(&self.state, page.tasks(), Some((node, &page))).await
+        };
+        let changed = progress.as_ref().is_ok_and(|progress| progress.changed);
+        if let Some(follow) = self.nodes.get_mut(node) {
+            follow.asking = false;
+            follow.pace.step(changed);
+        }
+        if progress.as_ref().is_ok_and(|progress| progress.ended) {
+            // Something may have waited for it.
+            self.own.wake();
+        }
+        progress
+    }
+
+    /// There is something new to follow.
+    fn wake(&mut self) {
+        self.own.wake();
+        for follow in self.nodes.values_mut() {
+            follow.pace.wake();
+        }
+    }
+
+    /// Whether anything will be due that nobody has to tell of.
+    fn has_work(&self) -> bool {
+        !self.state.open_tasks.is_empty() || self.state.catalog.has_updates()
+    }
+
+    /// When something is due next.
+    fn next(&self) -> Instant {
+        let nodes = self.nodes.values().filter(|follow| !follow.asking);
+        let next = nodes.map(|follow| follow.pace.due).min();
+        let next = next.map_or(self.own.due, |next| next.min(self.own.due)).min(self.touch);
+        next.max(self.not_before)
+    }
 }
 
-/// The indexes whose tasks before it a task waits for, and does nothing else.
-fn awaited(record: &TaskRecord) -> Option<&[String]> {
-    match &record.protocol.state {
-        Some(TaskState::Rename { awaits }) => Some(awaits),
-        _ => None,
+/// Asks a node for the oldest of what it has to end.
+async fn head(state: &ClusterState, node: &NodeId) -> Page {
+    let mut page = Page::default();
+    let mut from = 0;
+    for _ in 0..PAGES {
+        let parts = state.open_tasks.head(node, from, BATCH);
+        let Some(last) = parts.last() else { break };
+        from = last.uid.saturating_add(1);
+        let uids: Vec<String> = parts.iter().map(|part| part.uid.to_string()).collect();
+        let query = format!("uids={}&limit={}", uids.join(","), parts.len());
+        let Ok(seen) = ask(state, node, &query).await else { break };
+        let ended = page.note(&parts, seen);
+        // What it works on is on this page, or there is nothing after it.
+        if !ended || parts.len() < BATCH {
+            break;
+        }
     }
-}
-
-enum NodeAnswer {
-    /// The node answered. `proven` is the newest uid of a node that is known to have its disk, if it
-    /// was asked for: what it does not list up to there it has ended and forgotten.
-    Seen { seen: BTreeMap<u32, NodeTaskView>, proven: Option<u32> },
-    /// Ask again.
-    Later,
-    /// The node is down: it does not count for its tasks until it caught up.
-    Gone,
+    if page.misses() {
+        let newest = newest(state, node).await;
+        page.judge(newest);
+    }
+    page
 }
 
 /// The newest uid of a node, unless it may have lost its disk: then its health check finds out.
@@ -168,219 +335,8 @@ async fn newest(state: &ClusterState, node: &NodeId) -> Option<u32> {
     state.membership.task_uids.is_verified(node).then_some(newest)
 }
 
-/// What an index shows of a forgotten task that made it or deleted it: whether it was done. `None`
-/// where nobody can tell.
-async fn is_evident(state: &ClusterState, record: &TaskRecord, node: &NodeId) -> Option<bool> {
-    let wanted = match record.kind {
-        TaskKind::IndexCreation => true,
-        TaskKind::IndexDeletion => false,
-        _ => return None,
-    };
-    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
-    let call = Call::get("indexes_get", format!("/indexes/{}", record.physical.as_ref()?));
-    match state.nodes.call(node, &call, &cx).await {
-        Ok(_) => Some(wanted),
-        Err(error) if leaf::lacks_index(&error) => Some(!wanted),
-        Err(_) => None,
-    }
-}
-
-async fn advance(
-    state: &Arc<ClusterState>,
-    record: &mut TaskRecord,
-    answers: &BTreeMap<NodeId, NodeAnswer>,
-) -> Result<bool, Error> {
-    let before = record.clone();
-    let mut settings = false;
-    let broken = unreadable::broken(record);
-    match record.kind {
-        _ if broken.is_some() => {}
-        TaskKind::TaskDeletion => cancel::forget(state, record).await?,
-        TaskKind::TaskCancelation if !cancel::is_passed_on(record) => {
-            cancel::pass_on(state, record).await?;
-            // Nobody was asked about what the nodes have only got now.
-            state.stores.tasks.update(record.clone()).await?;
-            return Ok(true);
-        }
-        _ => {}
-    }
-    let index = record.physical.clone().unwrap_or_default();
-    let mut lost = Vec::new();
-    for at in 0..record.nodes.len() {
-        let task = &mut record.nodes[at];
-        let (Some(uid), false, false) = (task.uid, task.dropped, task.status.is_terminal()) else {
-            continue;
-        };
-        match answers.get(&task.node) {
-            Some(NodeAnswer::Seen { seen, proven }) => match seen.get(&uid) {
-                Some(view) => {
-                    task.status = view.status;
-                    task.error.clone_from(&view.error);
-                    let deleted = view.details.as_ref().and_then(|d| d.get("deletedDocuments"));
-                    task.deleted = deleted.and_then(Value::as_u64);
-                    if matches!(record.kind, TaskKind::DocumentEdition | TaskKind::IndexCompaction)
-                    {
-                        task.details.clone_from(&view.details);
-                    }
-                    note_times(&mut record.started_at, &mut record.finished_at, view);
-                    if record.kind == TaskKind::DumpCreation {
-                        let task_state = &mut record.protocol.state;
-                        backups::note(task_state, &task.node, view.details.as_ref());
-                    }
-                    verify::note_details(record, view.details.as_ref());
-                }
-                None if proven.is_some_and(|newest| newest >= uid) => {
-                    let node = task.node.clone();
-                    match is_evident(state, record, &node).await {
-                        Some(true) => record.nodes[at].status = TaskStatus::Succeeded,
-                        // Canceling is the first thing a node does: it was done.
-                        None if record.kind == TaskKind::TaskCancelation => {
-                            record.nodes[at].status = TaskStatus::Succeeded;
-                        }
-                        _ => lost.push((at, Loss::Forgotten)),
-                    }
-                }
-                None => {}
-            },
-            Some(NodeAnswer::Gone) => lost.push((at, Loss::Down)),
-            Some(NodeAnswer::Later) | None => {}
-        }
-    }
-    if !lost.is_empty() {
-        let lose = |stale: &StaleMap| {
-            let rows = lost.iter().flat_map(|(at, loss)| parts::lose(record, stale, *at, *loss));
-            (rows.collect(), ())
-        };
-        state.staleness.mark_by(lose).await?;
-    }
-    let waiting =
-        record.nodes.iter().any(|t| !t.dropped && (t.uid.is_none() || !t.status.is_terminal()));
-    if waiting {
-        let begun = record.nodes.iter().any(|t| t.status != TaskStatus::Enqueued);
-        if begun && record.status == TaskStatus::Enqueued {
-            record.status = TaskStatus::Processing;
-            record.started_at.get_or_insert_with(clock::now);
-        }
-    } else if let Some(error) = broken {
-        tracing::error!(task = %record.uid, %error, "a task is given up");
-        finish(state, record).await?;
-        if record.kind == TaskKind::SettingsUpdate {
-            state.broadcasts.end(&index);
-        }
-    } else if record.kind == TaskKind::TaskCancelation {
-        cancel::conclude(state, record).await?;
-    } else if record.kind == TaskKind::TaskDeletion {
-        // Done above, or it waits.
-    } else if canceled::is_canceled(record) {
-        conclude_parts(state, record).await?;
-        canceled::become_canceled(record);
-        if record.kind == TaskKind::SettingsUpdate {
-            state.broadcasts.end(&index);
-        }
-    } else if progress::proposal(record).is_some() {
-        settings = true;
-    } else if matches!(record.kind, TaskKind::DumpCreation | TaskKind::SnapshotCreation) {
-        backups::conclude(record, |nodes| backups::suffice(state, nodes));
-    } else {
-        finish(state, record).await?;
-    }
-    let changed = *record != before;
-    if changed {
-        state.stores.tasks.update(record.clone()).await?;
-    }
-    if settings {
-        verify::settle(state, record.uid);
-    }
-    Ok(changed)
-}
-
-fn note_times(
-    started: &mut Option<time::OffsetDateTime>,
-    finished: &mut Option<time::OffsetDateTime>,
-    view: &NodeTaskView,
-) {
-    if let Some(at) = view.started_at.as_deref().and_then(clock::parse) {
-        *started = Some(started.map_or(at, |old| old.min(at)));
-    }
-    if let Some(at) = view.finished_at.as_deref().and_then(clock::parse) {
-        *finished = Some(finished.map_or(at, |old| old.max(at)));
-    }
-}
-
-/// Ends a task whose node tasks have all ended.
-async fn finish(state: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(), Error> {
-    let alive = || record.nodes.iter().filter(|t| !t.dropped);
-    let failed: Vec<_> = alive().filter(|t| t.status != TaskStatus::Succeeded).cloned().collect();
-    let succeeded = alive().any(|t| t.status == TaskStatus::Succeeded);
-    let done = conclude_parts(state, record).await?;
-    let alike = failed.is_empty() || record.kind != TaskKind::IndexCreation;
-    record.status =
-        if succeeded && done && alike { TaskStatus::Succeeded } else { TaskStatus::Failed };
-    if let Some(error) = unreadable::broken(record) {
-        record.status = TaskStatus::Failed;
-        record.error = Some(error);
-    } else if record.status == TaskStatus::Failed {
-        let topology = state.membership.topology();
-        let groups = topology.groups().len() as u64;
-        let copies = groups * u64::from(topology.replication_factor());
-        let error = embedding_errors::one(failed.iter().filter_map(|t| t.error.as_ref()), copies);
-        record.error = Some(match (error, state.catalog.of_task(record)) {
-            (Some(mut error), Some(entry)) => {
-                error.message = node_errors::message(&error.message, &entry, false);
-                if let Some(TaskState::Edition { lines_before }) = record.protocol.state
-                    && lines_before > 0
-                {
-                    let own = miroir_core::documents::edit_function::own_lines(
-                        &error.message,
-                        lines_before,
-                    );
-                    error.message = own;
-                }
-                error
-            }
-            (Some(error), None) => error,
-            (None, _) if canceled::is_partly_canceled(record) => canceled::in_part(),
-            (None, _) if record.nodes.iter().any(|task| task.forgotten) => ApiError::new(
-                "miroir_outcome_unknown",
-                "The nodes forgot the task before they were asked how it ended: somebody deleted \
-                 finished tasks on them. It may have been done: look, or send it again.",
-            ),
-            (None, _) => ApiError::new(
-                "miroir_no_quorum",
-                "Every node that took the write went away before it was done.",
-            ),
-        });
-    }
-    details::fill(state, record);
-    let now = clock::now();
-    record.started_at.get_or_insert(now);
-    record.finished_at.get_or_insert(now);
-    touch(state, record).await
-}
-
-/// Has replicas whose part ended unlike that of the authorities follow these. Answers whether the
-/// task was done.
-async fn conclude_parts(state: &ClusterState, record: &TaskRecord) -> Result<bool, Error> {
-    let end = |stale: &StaleMap| {
-        let ending = parts::ending(record, stale);
-        (ending.behind, ending.done)
-    };
-    Ok(state.staleness.mark_by(end).await?)
-}
-
-async fn touch(state: &Arc<ClusterState>, record: &TaskRecord) -> Result<(), Error> {
-    let Some(entry) = state.catalog.of_task(record) else { return Ok(()) };
-    let at = record.finished_at.unwrap_or_else(clock::now);
-    let touched =
-        |old: &IndexEntry| IndexEntry { updated_at: old.updated_at.max(at), ..old.clone() };
-    state.catalog.change(&entry, touched).await?;
-    Ok(())
-}
-
-fn publish(records: &BTreeMap<TaskUid, TaskRecord>) {
-    let now = clock::now();
-    let oldest =
-        records.values().map(|r| (now - r.enqueued_at).as_seconds_f64()).fold(0.0, f64::max);
-    metrics::gauge!("miroir_task_processing_age_seconds").set(oldest);
-    metrics::gauge!("miroir_task_registry_size").set(records.len() as f64);
+fn publish(state: &ClusterState) {
+    let age = state.open_tasks.oldest().map_or(0.0, |at| (clock::now() - at).as_seconds_f64());
+    metrics::gauge!("miroir_task_processing_age_seconds").set(age.max(0.0));
+    metrics::gauge!("miroir_task_registry_size").set(state.open_tasks.len() as f64);
 }

@@ -5,27 +5,31 @@
 //! settings are sent again, which does no harm where they had arrived. Whoever cannot be asked
 //! catches up by copying. Until that is known, the gate of the index is closed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_api::NodeId;
-use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use miroir_api::{NodeId, TaskUid};
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::broadcast::progress::proposal;
 use crate::node_setup::{creation_calls, node_base_settings};
 use crate::node_tasks::ask;
+use crate::tasks::registry;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::CatchUp;
-use miroir_pipeline::cluster::sequencer::{Exclusive, Sequencer};
+use miroir_pipeline::cluster::sequencer::Exclusive;
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
-use miroir_pipeline::error::{Error, NodeFailure};
+use miroir_pipeline::error::{Error, ErrorKind, NodeFailure};
 use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
 use miroir_pipeline::index::scatter::{catalog_sync, tag};
 use miroir_pipeline::node::Call;
-use miroir_store::{IndexEntry, StoreError, Stores, TaskQuery, TaskRecord, clock};
+use miroir_pipeline::node_errors;
+use miroir_store::{IndexEntry, StoreError, TaskQuery, TaskRecord, clock};
 
 fn is_lost(record: &TaskRecord) -> bool {
     record.nodes.iter().any(|n| n.uid.is_none() && !n.dropped)
@@ -33,62 +37,112 @@ fn is_lost(record: &TaskRecord) -> bool {
 
 /// Closes the gates of the indexes that tasks with lost calls are about.
 ///
-/// Until [`all`] has looked into them nobody knows which replicas have these writes, so a copy could
+/// Until [`step`] has looked into them nobody knows which replicas have these writes, so a copy could
 /// take the one that has not for the good one, and undo a write on the others.
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) async fn hold(
-    stores: &Stores,
-    sequencer: &Sequencer,
-) -> Result<BTreeMap<String, Exclusive>, StoreError> {
+pub(crate) async fn hold(state: &ClusterState) -> Result<BTreeMap<String, Exclusive>, StoreError> {
+    state.open_tasks.clear();
+    let mut lost = BTreeSet::new();
+    let look = |record: &TaskRecord| {
+        lost.extend(record.physical.clone().filter(|_| is_lost(record)));
+    };
+    registry::read(&state.stores.tasks, &state.open_tasks, look).await?;
     let mut held = BTreeMap::new();
-    let unfinished = stores.tasks.unfinished().await?.into_iter().filter(is_lost);
-    for index in unfinished.filter_map(|record| record.physical) {
-        if !held.contains_key(&index) {
-            held.insert(index.clone(), sequencer.exclusive(&index).await);
-        }
+    for index in lost {
+        let gate = state.sequencer.exclusive(&index).await;
+        held.insert(index, gate);
     }
     Ok(held)
 }
 
-/// Finds out what became of calls whose acknowledgement was lost with the process, and opens the
-/// gates that [`hold`] closed.
-///
-/// # Errors
-/// When the store fails, or when no node can say what became of the making of an index. The gate of
-/// that index stays closed, and the others are open.
-pub(crate) async fn all(state: &Arc<ClusterState>) -> Result<(), Error> {
-    let mut failed = BTreeMap::new();
-    for record in state.stores.tasks.unfinished().await? {
-        let index = record.physical.clone().unwrap_or_default();
-        // What this process itself has under way is not lost. What comes after an unfinished look
-        // at an index waits for it.
-        let mine = state.recovery.is_own(record.uid);
-        if mine || !is_lost(&record) || failed.contains_key(&index) {
-            continue;
-        }
-        if let Err(error) = one(state, record).await {
-            failed.insert(index, error);
+/// How often it is looked for tasks with lost calls.
+const LOOK: Duration = Duration::from_secs(1);
+/// Longest pause before a task is looked into again.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How often nodes are asked to make an index that they refuse. About two minutes.
+const TRIES: u32 = 8;
+/// Longer than it takes to hear from a store.
+const AGE: Duration = Duration::from_secs(30);
+
+/// Looks into tasks with lost calls until cancelled.
+pub(super) async fn run(state: &Arc<ClusterState>, stop: &CancellationToken) {
+    let mut tries = Tries::default();
+    loop {
+        let look = async {
+            if let Err(error) = step(state, &mut tries).await {
+                tracing::error!(%error, "unfinished tasks could not be looked into");
+            }
+            sleep(LOOK).await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = look => {}
         }
     }
-    state.recovery.open_all_but(|index| failed.contains_key(index));
-    failed.into_values().next().map_or(Ok(()), Err)
 }
 
-/// Whether this process stored a task of which it was told that it could not be stored, so that
-/// nobody makes its calls.
-pub(crate) fn is_ghost(state: &ClusterState, record: &TaskRecord) -> bool {
-    /// Longer than it takes to hear from a store.
-    const AGE: Duration = Duration::from_secs(30);
-    is_lost(record)
-        && record.kind != TaskKind::IndexCompaction
-        && state.recovery.is_own(record.uid)
-        && !state.writes_in_flight.contains(record.uid)
-        && clock::now() - record.enqueued_at > AGE
+/// Tasks that could not be looked into: how often, and when it is tried again.
+#[derive(Debug, Default)]
+struct Tries(BTreeMap<TaskUid, (u32, Instant)>);
+
+impl Tries {
+    fn of(&self, task: TaskUid) -> u32 {
+        self.0.get(&task).map_or(0, |(tries, _)| *tries)
+    }
+
+    fn is_due(&self, task: TaskUid) -> bool {
+        self.0.get(&task).is_none_or(|(_, due)| *due <= Instant::now())
+    }
+
+    fn failed(&mut self, task: TaskUid) {
+        let tries = self.of(task).saturating_add(1);
+        let pause = LOOK.saturating_mul(1 << (tries - 1).min(5)).min(LONGEST);
+        self.0.insert(task, (tries, Instant::now() + pause));
+    }
 }
 
-pub(crate) async fn one(state: &Arc<ClusterState>, mut record: TaskRecord) -> Result<(), Error> {
+/// Finds out what became of calls whose acknowledgement was lost, with a process or on the way to
+/// the store, and opens the gates that [`hold`] closed. Where no node can say what became of a task,
+/// the gate of its index stays closed, and what comes after it in this index waits; the others go on.
+async fn step(state: &Arc<ClusterState>, tries: &mut Tries) -> Result<(), Error> {
+    let mut closed = BTreeSet::new();
+    let lost = state.open_tasks.lost();
+    tries.0.retain(|task, _| lost.iter().any(|(uid, ..)| uid == task));
+    for (uid, index, enqueued_at) in lost {
+        let index = index.as_deref().unwrap_or_default();
+        // What this process itself has under way is not lost, but for a task of which it was told
+        // that it could not be stored: then nobody makes its calls.
+        let own = state.recovery.is_own(uid);
+        let under_way =
+            own && (state.writes_in_flight.contains(uid) || clock::now() - enqueued_at <= AGE);
+        if under_way || closed.contains(index) {
+            continue;
+        }
+        let mut done = tries.is_due(uid);
+        if done && let Some(record) = state.stores.tasks.get(uid).await? {
+            if record.status.is_terminal() {
+                state.open_tasks.forget(uid);
+            } else if is_lost(&record)
+                && !(own && record.kind == TaskKind::IndexCompaction)
+                && let Err(error) = one(state, record, tries.of(uid)).await
+            {
+                tracing::warn!(task = %uid, %error, "a task is looked into again later");
+                tries.failed(uid);
+                done = false;
+            }
+        }
+        if !done && !own {
+            closed.insert(index.to_owned());
+        }
+    }
+    state.recovery.open_all_but(|index| closed.contains(index));
+    Ok(())
+}
+
+/// Looks into one task, of which that failed so many times before.
+async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> Result<(), Error> {
     let tag = tag(record.uid);
     let index = record.physical.clone().unwrap_or_default();
     let mut entry = state.catalog.of_task(&record);
@@ -115,6 +169,7 @@ pub(crate) async fn one(state: &Arc<ClusterState>, mut record: TaskRecord) -> Re
         }
     }
     let proposal = open_proposal(state, &record).await?;
+    let mut refused: Option<ApiError> = None;
     let mut outcomes: BTreeMap<NodeId, WriteOutcome> = BTreeMap::new();
     for node_task in &mut record.nodes {
         if node_task.dropped || node_task.uid.is_some() {
@@ -144,7 +199,10 @@ pub(crate) async fn one(state: &Arc<ClusterState>, mut record: TaskRecord) -> Re
             TaskKind::IndexCreation => match &entry {
                 Some(entry) => match remake(state, node, entry).await {
                     Ok(uid) => (Some(uid), WriteOutcome::Accepted),
-                    Err(_) => (None, WriteOutcome::Unknown),
+                    Err(error) => {
+                        refused = refused.or_else(|| words(error, entry));
+                        (None, WriteOutcome::Unknown)
+                    }
                 },
                 None => (None, WriteOutcome::Unknown),
             },
@@ -166,8 +224,18 @@ pub(crate) async fn one(state: &Arc<ClusterState>, mut record: TaskRecord) -> Re
     }
     let outcome_of = |node: &NodeId| outcomes.get(node).copied().unwrap_or(WriteOutcome::Rejected);
     let took = outcomes.values().any(|outcome| *outcome == WriteOutcome::Accepted);
-    if record.kind == TaskKind::IndexCreation && entry.is_some() && !took {
-        return Err(Error::internal("no node makes the index of an unfinished task"));
+    if record.kind == TaskKind::IndexCreation
+        && !took
+        && let Some(entry) = &entry
+    {
+        if refused.is_none() || tries < TRIES {
+            return Err(Error::internal("no node makes the index of an unfinished task"));
+        }
+        // Nobody can have written to it: its gate was closed all the time.
+        catalog_sync::unmake(state, entry, outcomes.keys()).await?;
+        record.error = refused;
+        record.end(TaskStatus::Failed, clock::now());
+        return Ok(state.stores.tasks.update(record).await?);
     }
     let touched: Vec<_> = record.nodes.iter().flat_map(|n| n.shards.iter().copied()).collect();
     state
@@ -203,6 +271,14 @@ pub(crate) async fn one(state: &Arc<ClusterState>, mut record: TaskRecord) -> Re
         record.end(TaskStatus::Succeeded, clock::now());
     }
     Ok(state.stores.tasks.update(record).await?)
+}
+
+/// What a node says against the making of an index, if it says anything.
+fn words(error: Error, entry: &IndexEntry) -> Option<ApiError> {
+    if !matches!(error.kind(), ErrorKind::Verbatim { .. }) {
+        return None;
+    }
+    serde_json::from_slice(&node_errors::scrub(error, entry, false).render().1?).ok()
 }
 
 /// The settings of an unfinished proposal, unless newer ones were proposed since.

@@ -8,7 +8,7 @@ use miroir_api::IndexUid;
 use miroir_api::meili::ApiError;
 
 use miroir_store::records::{self, Alias, AliasTarget};
-use miroir_store::{StoreError, clock};
+use miroir_store::{Part, StoreError, clock};
 
 use super::catalog::Catalog;
 use super::leadership::Leadership;
@@ -239,7 +239,7 @@ impl Aliases {
         table.insert(name.to_owned(), Arc::new(new));
         writer.replace(table);
         drop((writer, gate));
-        self.leadership.publish_and_wait().await?;
+        self.leadership.publish_and_wait(&[Part::Aliases]).await?;
         if rule == AliasRule::Flip {
             metrics::counter!("miroir_alias_flips_total", "alias" => name.to_owned()).increment(1);
         }
@@ -267,7 +267,7 @@ impl Aliases {
         }
         writer.replace(entries(stored.into_iter().filter(|alias| alias.name != *name)));
         drop(writer);
-        self.leadership.publish_and_wait().await?;
+        self.leadership.publish_and_wait(&[Part::Aliases]).await?;
         drop(guard);
         Ok(())
     }

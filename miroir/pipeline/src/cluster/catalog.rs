@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use miroir_api::IndexUid;
-use miroir_core::lock::ReadWriteLock;
-use miroir_store::{IndexChange, IndexEntry, Indexes, StoreError, TaskRecord};
+use miroir_core::lock::{Lock, ReadWriteLock};
+use miroir_store::{IndexChange, IndexEntry, Indexes, Part, StoreError, TaskRecord};
+use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use super::leadership::Leadership;
@@ -47,12 +48,20 @@ pub struct Catalog {
     writer: Mutex<()>,
     store: Arc<dyn Indexes>,
     leadership: Arc<Leadership>,
+    /// Updates of indexes that are not in the store yet, by name on the nodes.
+    updates: Lock<BTreeMap<String, OffsetDateTime>>,
 }
 
 impl Catalog {
     /// The catalogue of a store, none of which was read yet; see [`Catalog::reload`].
     pub fn new(store: Arc<dyn Indexes>, leadership: Arc<Leadership>) -> Self {
-        Self { entries: ReadWriteLock::default(), writer: Mutex::default(), store, leadership }
+        Self {
+            entries: ReadWriteLock::default(),
+            writer: Mutex::default(),
+            store,
+            leadership,
+            updates: Lock::default(),
+        }
     }
 
     /// One index, by the name clients use.
@@ -105,7 +114,7 @@ impl Catalog {
                 let new = Arc::new(new);
                 self.entries.write().insert(Arc::clone(&new));
                 drop(writer);
-                self.leadership.publish_and_wait().await?;
+                self.leadership.publish_and_wait(&[Part::Indexes]).await?;
                 return Ok(Some(new));
             }
             let Some(there) = self.store.get(&entry.name).await? else { continue };
@@ -152,9 +161,9 @@ impl Catalog {
             self.entries.write().insert(Arc::clone(&new));
             drop(writer);
             if matters {
-                self.leadership.publish_and_wait().await?;
+                self.leadership.publish_and_wait(&[Part::Indexes]).await?;
             } else {
-                self.leadership.publish().await?;
+                self.leadership.publish(&[Part::Indexes]).await?;
             }
             return Ok(Some(new));
         }
@@ -172,7 +181,7 @@ impl Catalog {
             if self.store.delete(&old.name, old.version).await? {
                 self.entries.write().remove(&old.name);
                 drop(writer);
-                self.leadership.publish_and_wait().await?;
+                self.leadership.publish_and_wait(&[Part::Indexes]).await?;
                 return Ok(true);
             }
         }
@@ -233,8 +242,70 @@ impl Catalog {
                 }
             }
             drop(writer);
-            return self.leadership.publish_and_wait().await;
+            return self.leadership.publish_and_wait(&[Part::Indexes]).await;
         }
+    }
+
+    /// Notes that an index was updated. It is shown at once by this pod, and by the others once it
+    /// was written down; see [`Catalog::flush_updates`].
+    pub fn note_update(&self, physical: &str, at: OffsetDateTime) {
+        let mut updates = self.updates.lock();
+        match updates.get_mut(physical) {
+            Some(last) => *last = at.max(*last),
+            None => {
+                updates.insert(physical.to_owned(), at);
+            }
+        }
+    }
+
+    /// When an index was last updated, as clients see it.
+    pub fn updated_at(&self, entry: &IndexEntry) -> OffsetDateTime {
+        let last = self.updates.lock().get(&entry.physical).copied();
+        last.map_or(entry.updated_at, |last| last.max(entry.updated_at))
+    }
+
+    /// Whether there are updates that are not in the store yet.
+    pub fn has_updates(&self) -> bool {
+        !self.updates.lock().is_empty()
+    }
+
+    /// Writes down when indexes were updated, all in one step, whatever their number. The others
+    /// read it in their own time: what they answer by is as good without it.
+    ///
+    /// # Errors
+    /// When the store fails. It is to be called again then.
+    pub async fn flush_updates(&self) -> Result<(), StoreError> {
+        let updates = self.updates.lock().clone();
+        if updates.is_empty() {
+            return Ok(());
+        }
+        let writer = self.writer.lock().await;
+        let touched = |(physical, at): (&String, &OffsetDateTime)| {
+            let entry = self.by_physical(physical).filter(|entry| *at > entry.updated_at)?;
+            let (updated_at, version) = (*at, entry.version + 1);
+            let new = IndexEntry { updated_at, version, ..IndexEntry::clone(&entry) };
+            let (name, expected) = (entry.name.clone(), Some(entry.version));
+            Some(IndexChange { name, expected, entry: Some(new) })
+        };
+        let changes: Vec<IndexChange> = updates.iter().filter_map(touched).collect();
+        if !changes.is_empty() && !self.store.change(changes.clone()).await? {
+            // Somebody else changed one of them: another time, with what is there then.
+            drop(writer);
+            return self.reload().await;
+        }
+        let changed = !changes.is_empty();
+        {
+            let mut entries = self.entries.write();
+            for entry in changes.into_iter().filter_map(|change| change.entry) {
+                entries.insert(Arc::new(entry));
+            }
+        }
+        drop(writer);
+        self.updates.lock().retain(|index, at| updates.get(index).is_none_or(|seen| *at > *seen));
+        if changed {
+            self.leadership.publish(&[Part::Indexes]).await?;
+        }
+        Ok(())
     }
 
     /// Reads the store anew.
@@ -266,7 +337,6 @@ fn matters(old: &IndexEntry, new: &IndexEntry) -> bool {
 #[cfg(test)]
 mod tests {
     use miroir_store::{Stores, memory};
-    use time::OffsetDateTime;
     use uuid::Uuid;
 
     use super::*;

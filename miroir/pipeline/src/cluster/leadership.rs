@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use miroir_api::{NodeId, TaskUid};
-use miroir_store::{PodReport, Pods, StoreError, clock};
+use miroir_store::{Part, PodReport, Pods, StoreError, clock};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -253,14 +253,14 @@ impl Leadership {
         deposed
     }
 
-    /// Raises the epoch and waits until every pod knows what this one has just changed.
+    /// Raises the epoch and waits until every pod knows the parts that this one has just changed.
     ///
     /// # Errors
     /// When the store fails, or this pod leads no longer: then nobody may be told of the change.
-    pub async fn publish_and_wait(&self) -> Result<(), StoreError> {
+    pub async fn publish_and_wait(&self, parts: &[Part]) -> Result<(), StoreError> {
         let Some(pods) = &self.pods else { return Ok(()) };
         let begun = Instant::now();
-        let epoch = pods.bump_epoch().await?;
+        let epoch = pods.bump_epoch(parts).await?;
         loop {
             let roster = pods.roster(clock::now()).await?;
             let me = self.process();
@@ -277,14 +277,14 @@ impl Leadership {
         Ok(())
     }
 
-    /// Raises the epoch, so that the others read in their own time what this pod has just changed:
+    /// Raises the epoch, so that the others read in their own time the parts this pod has just changed:
     /// they answer as well without it.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn publish(&self) -> Result<(), StoreError> {
+    pub async fn publish(&self, parts: &[Part]) -> Result<(), StoreError> {
         if let Some(pods) = &self.pods {
-            pods.bump_epoch().await?;
+            pods.bump_epoch(parts).await?;
         }
         Ok(())
     }
@@ -368,7 +368,7 @@ mod tests {
         };
         let ttl = Duration::from_secs(5);
         pods.report(report(Some(0)), clock::now(), ttl).await.unwrap();
-        let waits = leader.publish_and_wait();
+        let waits = leader.publish_and_wait(&[Part::Indexes]);
         tokio::pin!(waits);
         tokio::select! {
             _ = &mut waits => panic!("the other pod has not read it"),

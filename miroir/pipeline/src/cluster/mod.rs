@@ -43,8 +43,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use miroir_core::topology::Topology;
+use miroir_store::open_tasks::OpenTasks;
 use miroir_store::watched::{Outbox, Watched};
-use miroir_store::{StoreError, StoreId, Stores};
+use miroir_store::{Part, StoreError, StoreId, Stores};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -127,6 +128,8 @@ pub struct ClusterState {
     pub store_id: StoreId,
     /// Finished tasks that webhooks are yet to be told of.
     pub outbox: Arc<Outbox>,
+    /// Unfinished tasks, kept by the pod that leads.
+    pub open_tasks: Arc<OpenTasks>,
     /// How the cluster is run; fixed for the life of the process.
     pub options: ClusterOptions,
     /// Wakes workers before their next tick.
@@ -156,7 +159,10 @@ impl ClusterState {
         pod: Option<PodName>,
     ) -> Arc<Self> {
         let outbox = Arc::new(Outbox::default());
-        let tasks = Arc::new(Watched::new(Arc::clone(&stores.tasks), Arc::clone(&outbox)));
+        let open_tasks = Arc::new(OpenTasks::default());
+        let tasks =
+            Watched::new(Arc::clone(&stores.tasks), Arc::clone(&outbox), Arc::clone(&open_tasks));
+        let tasks = Arc::new(tasks);
         let stores = Stores { tasks, ..stores };
         let leadership = Arc::new(match pod {
             Some(name) => {
@@ -220,6 +226,7 @@ impl ClusterState {
             stores,
             store_id,
             outbox,
+            open_tasks,
             options,
             signals,
             tracker: TaskTracker::new(),
@@ -232,10 +239,23 @@ impl ClusterState {
     /// # Errors
     /// When a store fails.
     pub async fn reload(&self) -> Result<(), StoreError> {
-        self.catalog.reload().await?;
-        self.aliases.reload().await?;
-        self.staleness.reload().await?;
-        self.followers.follow().await?;
-        self.keyring.follow().await
+        self.reload_parts(&Part::ALL).await
+    }
+
+    /// Reads these parts anew.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn reload_parts(&self, parts: &[Part]) -> Result<(), StoreError> {
+        for part in parts {
+            match part {
+                Part::Indexes => self.catalog.reload().await?,
+                Part::Aliases => self.aliases.reload().await?,
+                Part::Replicas => self.staleness.reload().await?,
+                Part::Capabilities => self.followers.follow().await?,
+                Part::Keys => self.keyring.follow().await?,
+            }
+        }
+        Ok(())
     }
 }

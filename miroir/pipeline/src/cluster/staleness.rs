@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use miroir_core::view::{StaleMap, StaleReplica};
-use miroir_store::{Replicas, StoreError};
+use miroir_store::{Part, Replicas, StoreError};
 use tokio::sync::Notify;
 
 use super::leadership::Leadership;
@@ -97,7 +97,7 @@ impl Staleness {
         writer.replace(after);
         self.changed.notify_waiters();
         drop(writer);
-        self.leadership.publish_and_wait().await?;
+        self.leadership.publish_and_wait(&[Part::Replicas]).await?;
         Ok(out)
     }
 
@@ -109,7 +109,7 @@ impl Staleness {
         let writer = self.map.write().await;
         let cleared = self.store.clear(row).await?;
         self.follow(&writer).await?;
-        self.leadership.publish().await?;
+        self.leadership.publish(&[Part::Replicas]).await?;
         Ok(cleared)
     }
 
@@ -121,7 +121,7 @@ impl Staleness {
         let writer = self.map.write().await;
         self.store.forget_index(physical).await?;
         self.follow(&writer).await?;
-        self.leadership.publish().await
+        self.leadership.publish(&[Part::Replicas]).await
     }
 }
 

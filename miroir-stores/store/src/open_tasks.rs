@@ -1,0 +1,338 @@
+//! The unfinished tasks of a registry in memory: what whoever follows them has to find, without
+//! reading all of them again and again.
+//!
+//! A task is some hundred bytes here, whatever it has to tell in the store: which parts of it nodes
+//! have not ended, in the order in which nodes work. Only the process that changes tasks keeps it;
+//! see [`crate::watched::Watched`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_api::{NodeId, TaskUid};
+use miroir_core::lock::Lock;
+use time::OffsetDateTime;
+
+use crate::TaskRecord;
+
+/// A part of a task that a node has not ended, as far as anybody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenPart {
+    /// Uid of the node's task.
+    pub uid: u32,
+    /// The task it is part of.
+    pub task: TaskUid,
+    /// What the node last said.
+    pub status: TaskStatus,
+}
+
+#[derive(Debug)]
+struct Part {
+    node: NodeId,
+    uid: Option<u32>,
+    status: TaskStatus,
+    dropped: bool,
+}
+
+impl Part {
+    fn is_open(&self) -> bool {
+        !self.dropped && !self.status.is_terminal()
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    index: Option<Arc<str>>,
+    kind: TaskKind,
+    enqueued_at: OffsetDateTime,
+    parts: Box<[Part]>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    tasks: BTreeMap<TaskUid, Open>,
+    /// Parts that nodes have to end, by the uid there.
+    nodes: BTreeMap<NodeId, BTreeSet<(u32, TaskUid)>>,
+    indexes: BTreeMap<Arc<str>, BTreeSet<TaskUid>>,
+    /// Tasks of which no node has anything to end.
+    idle: BTreeSet<TaskUid>,
+    /// Tasks with a call of which nobody knows whether it was taken.
+    lost: BTreeSet<TaskUid>,
+    doubted: bool,
+}
+
+impl Inner {
+    fn remove(&mut self, uid: TaskUid) {
+        let Some(open) = self.tasks.remove(&uid) else { return };
+        self.idle.remove(&uid);
+        self.lost.remove(&uid);
+        for part in &open.parts {
+            if let (Some(node), Some(number)) = (self.nodes.get_mut(&part.node), part.uid) {
+                node.remove(&(number, uid));
+                if node.is_empty() {
+                    self.nodes.remove(&part.node);
+                }
+            }
+        }
+        if let Some(index) = open.index
+            && let Some(tasks) = self.indexes.get_mut(&index)
+        {
+            tasks.remove(&uid);
+            if tasks.is_empty() {
+                self.indexes.remove(&index);
+            }
+        }
+    }
+
+    fn insert(&mut self, record: &TaskRecord) {
+        let uid = record.uid;
+        let index: Option<Arc<str>> = record.physical.as_deref().map(|name| {
+            let known = self.indexes.get_key_value(name).map(|(known, _)| Arc::clone(known));
+            known.unwrap_or_else(|| name.into())
+        });
+        if let Some(index) = &index {
+            self.indexes.entry(Arc::clone(index)).or_default().insert(uid);
+        }
+        let parts: Box<[Part]> = record
+            .nodes
+            .iter()
+            .map(|task| Part {
+                node: task.node.clone(),
+                uid: task.uid,
+                status: task.status,
+                dropped: task.dropped,
+            })
+            .collect();
+        let mut idle = true;
+        for part in parts.iter().filter(|part| part.is_open()) {
+            idle = false;
+            match part.uid {
+                Some(number) => {
+                    self.nodes.entry(part.node.clone()).or_default().insert((number, uid));
+                }
+                None => {
+                    self.lost.insert(uid);
+                }
+            }
+        }
+        if idle {
+            self.idle.insert(uid);
+        }
+        let (kind, enqueued_at) = (record.kind, record.enqueued_at);
+        self.tasks.insert(uid, Open { index, kind, enqueued_at, parts });
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct OpenTasks(Lock<Inner>);
+
+impl OpenTasks {
+    /// Notes a task as it is in the store now.
+    pub fn note(&self, record: &TaskRecord) {
+        let mut inner = self.0.lock();
+        inner.remove(record.uid);
+        if !record.status.is_terminal() {
+            inner.insert(record);
+        }
+    }
+
+    /// Notes tasks that were read from the store, unless something newer is known of them.
+    pub fn read(&self, records: &[TaskRecord]) {
+        let mut inner = self.0.lock();
+        for record in records.iter().filter(|record| !record.status.is_terminal()) {
+            if !inner.tasks.contains_key(&record.uid) {
+                inner.insert(record);
+            }
+        }
+    }
+
+    /// Forgets a task that is not there, or over.
+    pub fn forget(&self, uid: TaskUid) {
+        self.0.lock().remove(uid);
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&self) {
+        *self.0.lock() = Inner::default();
+    }
+
+    /// Says that the store may have tasks that are not noted here, or other states of them.
+    pub fn doubt(&self) {
+        self.0.lock().doubted = true;
+    }
+
+    /// Whether somebody doubts, since it was last asked.
+    pub fn take_doubt(&self) -> bool {
+        std::mem::take(&mut self.0.lock().doubted)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.lock().tasks.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().tasks.is_empty()
+    }
+
+    /// When the oldest was enqueued; `None` where there is none.
+    pub fn oldest(&self) -> Option<OffsetDateTime> {
+        self.0.lock().tasks.first_key_value().map(|(_, open)| open.enqueued_at)
+    }
+
+    /// Whether a task is unfinished.
+    pub fn contains(&self, uid: TaskUid) -> bool {
+        self.0.lock().tasks.contains_key(&uid)
+    }
+
+    /// The nodes that have something to end.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.0.lock().nodes.keys().cloned().collect()
+    }
+
+    /// The first parts that a node has to end, from a uid of the node on, at most `limit`.
+    pub fn head(&self, node: &NodeId, from: u32, limit: usize) -> Vec<OpenPart> {
+        let inner = self.0.lock();
+        let parts = inner.nodes.get(node).into_iter();
+        let parts = parts.flat_map(|parts| parts.range((from, TaskUid(0))..)).take(limit);
+        let status = |number: u32, task: TaskUid| {
+            let parts = inner.tasks.get(&task).map(|open| &open.parts);
+            let own = |part: &&Part| part.uid == Some(number) && part.node == *node;
+            parts.and_then(|parts| parts.iter().find(own)).map(|part| part.status)
+        };
+        parts
+            .filter_map(|(uid, task)| {
+                Some(OpenPart { uid: *uid, task: *task, status: status(*uid, *task)? })
+            })
+            .collect()
+    }
+
+    /// Tasks of which no node has anything to end, after one of them, at most `limit`.
+    pub fn idle(&self, after: Option<TaskUid>, limit: usize) -> Vec<TaskUid> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.0.lock().idle.range((from, Bound::Unbounded)).take(limit).copied().collect()
+    }
+
+    /// Tasks with a call of which nobody knows whether it was taken, by uid, with the index and the
+    /// time they were enqueued.
+    pub fn lost(&self) -> Vec<(TaskUid, Option<Arc<str>>, OffsetDateTime)> {
+        let inner = self.0.lock();
+        let lost = inner.lost.iter().filter_map(|uid| Some((*uid, inner.tasks.get(uid)?)));
+        lost.map(|(uid, open)| (uid, open.index.clone(), open.enqueued_at)).collect()
+    }
+
+    /// The oldest task about an index, by its name on the nodes.
+    pub fn first_of(&self, physical: &str) -> Option<TaskUid> {
+        self.0.lock().indexes.get(physical)?.first().copied()
+    }
+
+    /// Whether an index has an unfinished task of this kind.
+    pub fn has(&self, physical: &str, kind: TaskKind) -> bool {
+        let inner = self.0.lock();
+        let tasks = inner.indexes.get(physical).into_iter().flatten();
+        tasks.filter_map(|uid| inner.tasks.get(uid)).any(|open| open.kind == kind)
+    }
+
+    /// The oldest task of every index, and the oldest that is about none.
+    pub fn firsts(&self) -> Vec<TaskUid> {
+        let inner = self.0.lock();
+        let of_indexes = inner.indexes.values().filter_map(|tasks| tasks.first().copied());
+        let other = inner.tasks.iter().find(|(_, open)| open.index.is_none());
+        of_indexes.chain(other.map(|(uid, _)| *uid)).collect()
+    }
+
+    /// Whether a task waits for something of one of these nodes.
+    pub fn waits_for(&self, uid: TaskUid, nodes: &BTreeSet<NodeId>) -> bool {
+        let inner = self.0.lock();
+        let parts = inner.tasks.get(&uid).into_iter().flat_map(|open| open.parts.iter());
+        parts.filter(|part| part.is_open() && part.uid.is_some()).any(|p| nodes.contains(&p.node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use TaskStatus::{Enqueued, Processing, Succeeded};
+
+    use super::*;
+    use crate::{NewTask, NodeTask};
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    fn task(
+        uid: u32,
+        index: Option<&str>,
+        nodes: &[(&str, Option<u32>, TaskStatus)],
+    ) -> TaskRecord {
+        let nodes = nodes.iter().map(|(name, uid, status)| NodeTask {
+            status: *status,
+            ..NodeTask::new(node(name), *uid)
+        });
+        let new = NewTask {
+            index: index.map(str::to_owned),
+            physical: index.map(str::to_owned),
+            nodes: nodes.collect(),
+            ..NewTask::new(TaskKind::DocumentDeletion, OffsetDateTime::UNIX_EPOCH)
+        };
+        TaskRecord::new(TaskUid(uid), new)
+    }
+
+    fn uids(parts: &[OpenPart]) -> Vec<(u32, u32)> {
+        parts.iter().map(|part| (part.uid, part.task.0)).collect()
+    }
+
+    #[test]
+    fn nodes_are_asked_for_the_oldest_they_have() {
+        let open = OpenTasks::default();
+        for uid in 0..5 {
+            let n = Some(90 - uid);
+            open.note(&task(uid, Some("x"), &[("a", n, Enqueued), ("b", Some(uid), Enqueued)]));
+        }
+        assert_eq!(uids(&open.head(&node("a"), 0, 2)), [(86, 4), (87, 3)]);
+        assert_eq!(uids(&open.head(&node("a"), 88, 9)), [(88, 2), (89, 1), (90, 0)]);
+        assert_eq!(open.nodes(), [node("a"), node("b")]);
+        // One node ended its part.
+        let part = task(4, Some("x"), &[("a", Some(86), Succeeded), ("b", Some(4), Processing)]);
+        open.note(&part);
+        assert_eq!(uids(&open.head(&node("a"), 0, 1)), [(87, 3)]);
+        assert_eq!(open.head(&node("b"), 4, 1)[0].status, Processing);
+        assert_eq!((open.len(), open.first_of("x")), (5, Some(TaskUid(0))));
+    }
+
+    #[test]
+    fn a_task_that_ends_leaves_nothing() {
+        let open = OpenTasks::default();
+        let mut one = task(7, Some("x"), &[("a", Some(1), Enqueued), ("b", None, Enqueued)]);
+        open.note(&one);
+        assert_eq!(open.lost().len(), 1);
+        one.nodes[1].dropped = true;
+        one.nodes[0].status = Succeeded;
+        open.note(&one);
+        assert_eq!((open.lost().len(), open.idle(None, 9)), (0, vec![TaskUid(7)]));
+        assert!(open.nodes().is_empty() && open.firsts() == [TaskUid(7)]);
+        one.status = Succeeded;
+        open.note(&one);
+        let inner = open.0.lock();
+        assert!(inner.tasks.is_empty() && inner.nodes.is_empty() && inner.indexes.is_empty());
+        assert!(inner.idle.is_empty() && inner.lost.is_empty());
+    }
+
+    #[test]
+    fn what_was_read_does_not_replace_what_was_written_since() {
+        let open = OpenTasks::default();
+        let old = task(1, None, &[("a", None, Enqueued)]);
+        let new = task(1, None, &[("a", Some(3), Enqueued)]);
+        open.note(&new);
+        open.read(std::slice::from_ref(&old));
+        assert_eq!(uids(&open.head(&node("a"), 0, 9)), [(3, 1)]);
+        open.clear();
+        open.read(&[old]);
+        assert_eq!((open.nodes().len(), open.lost().len()), (0, 1));
+        open.forget(TaskUid(1));
+        assert!(open.is_empty());
+    }
+}

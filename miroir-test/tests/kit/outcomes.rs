@@ -1,0 +1,122 @@
+//! Tasks that end unlike on the replicas of a shard, or whose end nobody knows.
+
+use std::time::Duration;
+
+use http::Method;
+use miroir_core::quorum::WriteQuorum;
+use miroir_core::topology::NodeStatus;
+use miroir_core::view::{CatchUp, StaleReplica};
+use miroir_test::cluster::{Shape, SimCluster};
+use miroir_test::faults::Fault;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+const DOCUMENTS: &str = "/indexes/main/documents";
+const PATIENCE: Duration = Duration::from_mins(5);
+const SHARDS: u32 = 6;
+const FULL: Fault = Fault::FailsTasks { per_mille: 1000, code: "no_space_left_on_device" };
+const FORGETFUL: Fault = Fault::ForgetsTasks { every: Duration::ZERO };
+
+/// Three nodes with two copies of each shard, and an index with so many documents of a length.
+async fn filled(seed: u64, count: u32, length: usize) -> SimCluster {
+    let shape =
+        Shape { shards: SHARDS, groups: 1, rf: 2, nodes_per_group: 3, quorum: WriteQuorum::Auto };
+    let cluster = SimCluster::new(seed, shape).await;
+    let body = json!({"uid": "main", "primaryKey": "id"});
+    let made = cluster.request(Method::POST, "/indexes", Some(body)).await;
+    let made = made.body["taskUid"].as_u64().unwrap();
+    assert_eq!(cluster.wait(made, PATIENCE).await.as_deref(), Some("succeeded"));
+    let text = "x".repeat(length);
+    let all = (0..count).map(|n| json!({"id": format!("d{n}"), "text": text})).collect();
+    let task = add(&cluster, all).await;
+    assert_eq!(cluster.wait(task, PATIENCE).await.as_deref(), Some("succeeded"));
+    cluster.quiesce(PATIENCE).await.unwrap();
+    cluster
+}
+
+async fn add(cluster: &SimCluster, documents: Value) -> u64 {
+    let answer = cluster.request(Method::POST, DOCUMENTS, Some(documents)).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    answer.body["taskUid"].as_u64().unwrap()
+}
+
+/// How many documents are read, however often it is asked.
+async fn count(cluster: &SimCluster) -> usize {
+    let mut seen = None;
+    for _ in 0..20 {
+        let all = Some(json!({"limit": 1000}));
+        let answer = cluster.request(Method::POST, &format!("{DOCUMENTS}/fetch"), all).await;
+        assert!(answer.complete(), "{answer:?}");
+        let now = answer.body["results"].as_array().unwrap().len();
+        assert_eq!(*seen.get_or_insert(now), now, "replicas differ");
+        sleep(Duration::from_millis(7)).await;
+    }
+    seen.unwrap()
+}
+
+fn rows(cluster: &SimCluster) -> Vec<StaleReplica> {
+    cluster.miroir().cluster.state.staleness.load().rows().cloned().collect()
+}
+
+fn end(cluster: &SimCluster) {
+    cluster.life().end();
+    cluster.miroir().cluster.state.stop.cancel();
+}
+
+/// A node goes away with a write in its queue and runs out of room when it works on it: an empty
+/// queue does not make it complete.
+#[tokio::test(start_paused = true)]
+async fn a_node_is_read_again_when_its_tasks_succeeded_and_not_when_its_queue_is_empty() {
+    for fails in [true, false] {
+        let cluster = filled(21, 20, 1).await;
+        let slow = Duration::from_secs(3);
+        cluster.nodes[1].suffer(Fault::SlowTasks { from: slow, to: slow });
+        let more = (20..40).map(|n| json!({"id": format!("d{n}")})).collect();
+        let task = add(&cluster, more).await;
+        sleep(Duration::from_millis(100)).await;
+        cluster.nodes[1].suffer(Fault::Crash);
+        assert_eq!(cluster.wait(task, PATIENCE).await.as_deref(), Some("succeeded"));
+        let waits = rows(&cluster);
+        assert!(!waits.is_empty());
+        assert!(waits.iter().all(|row| row.kind == CatchUp::Pending && row.awaits.len() == 1));
+        if fails {
+            cluster.nodes[1].suffer(FULL);
+        }
+        cluster.nodes[1].suffer(Fault::Heal);
+        let back = Instant::now();
+        let mut copies = false;
+        while back.elapsed() < Duration::from_secs(15) {
+            assert_eq!(count(&cluster).await, 40);
+            copies |= rows(&cluster).iter().any(|row| row.kind == CatchUp::Shard);
+        }
+        assert_eq!(copies, fails, "what succeeded is not copied");
+        cluster.nodes[1].suffer(Fault::Mend);
+        cluster.quiesce(PATIENCE).await.unwrap();
+        assert_eq!(count(&cluster).await, 40);
+        end(&cluster);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_every_node_forgot_is_neither_done_nor_lost() {
+    let cluster = filled(24, 10, 1).await;
+    for node in &cluster.nodes {
+        node.suffer(FORGETFUL);
+    }
+    let task = add(&cluster, json!([{"id": "w"}])).await;
+    assert_eq!(cluster.wait(task, PATIENCE).await.as_deref(), Some("failed"));
+    let told = cluster.request(Method::GET, &format!("/tasks/{task}"), None).await.body;
+    assert_eq!(told["error"]["code"], "miroir_outcome_unknown", "{told}");
+    // An index shows whether it was made.
+    let body = Some(json!({"uid": "other"}));
+    let made = cluster.request(Method::POST, "/indexes", body).await.body["taskUid"].as_u64();
+    assert_eq!(cluster.wait(made.unwrap(), PATIENCE).await.as_deref(), Some("succeeded"));
+    for node in &cluster.nodes {
+        node.suffer(Fault::Mend);
+    }
+    cluster.quiesce(PATIENCE).await.unwrap();
+    assert_eq!(count(&cluster).await, 11);
+    let topology = cluster.miroir().cluster.state.membership.topology();
+    assert!(topology.nodes().all(|node| node.status == NodeStatus::Active));
+    end(&cluster);
+}

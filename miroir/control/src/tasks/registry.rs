@@ -1,0 +1,52 @@
+//! Reading the registry in pages, so that no call holds more than a page of it.
+
+use std::sync::Arc;
+
+use miroir_api::TaskUid;
+use miroir_api::meili::TaskStatus;
+use miroir_store::open_tasks::OpenTasks;
+use miroir_store::{StoreError, TaskQuery, TaskRecord, Tasks};
+
+/// Tasks per call.
+const PAGE: usize = 1000;
+
+/// The tasks of these uids, oldest first. Those that are not there are left out.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn get(
+    tasks: &Arc<dyn Tasks>,
+    uids: &[TaskUid],
+) -> Result<Vec<TaskRecord>, StoreError> {
+    let uids = Some(uids.iter().map(|uid| uid.0).collect());
+    let query = TaskQuery { uids, limit: usize::MAX, reverse: true, ..TaskQuery::default() };
+    Ok(tasks.list(query).await?.tasks)
+}
+
+/// Reads all unfinished tasks into memory, and shows each to `look`.
+///
+/// # Errors
+/// When the store fails. What was read until then stays.
+pub(crate) async fn read(
+    tasks: &Arc<dyn Tasks>,
+    open: &OpenTasks,
+    mut look: impl FnMut(&TaskRecord),
+) -> Result<(), StoreError> {
+    let mut from = None;
+    loop {
+        let query = TaskQuery {
+            statuses: Some(vec![TaskStatus::Enqueued, TaskStatus::Processing]),
+            reverse: true,
+            limit: PAGE,
+            from,
+            ..TaskQuery::default()
+        };
+        let page = tasks.list(query).await?;
+        open.read(&page.tasks);
+        page.tasks.iter().for_each(&mut look);
+        match page.next {
+            Some(next) => from = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
