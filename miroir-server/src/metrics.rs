@@ -124,6 +124,8 @@ pub const FAMILIES: &[Family] = &[
         "Calls to a node under way."),
     family("miroir_breaker_state", Gauge, Count, &[NODE],
         "State of a node's breaker: 0 closed, 1 half open, 2 open."),
+    family("miroir_node_alarms_total", Counter, Count, &[NODE, ("reason", &["refused", "silent"])],
+        "Nodes whose calls were not answered, and that did not answer a check at once either."),
     family("miroir_nodes_lost_total", Counter, Count, &[],
         "Nodes that came back without their disk, or with an older copy of it."),
     // Aliases.

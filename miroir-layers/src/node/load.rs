@@ -2,7 +2,9 @@
 //!
 //! An error is quick and worthless: counted with its own duration, a node that refuses everything
 //! would look like the best of all. So it counts as a failure and not as an answer. A call that is
-//! given up tells something too: the node takes longer than was waited.
+//! given up tells something too: the node takes longer than was waited. A refused connection, and
+//! calls of which none is answered, are an [alarm](miroir_pipeline::node::Alarm): the node is checked
+//! at once.
 //!
 //! # Stage
 //! Node, all calls. Nothing is changed.
@@ -37,7 +39,7 @@ use miroir_api::NodeId;
 use miroir_pipeline::node::{NodeScore, Request, Scores};
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
-use miroir_pipeline::{Placed, StageService};
+use miroir_pipeline::{NodeFailure, Placed, StageService};
 use tokio::time::Instant;
 
 use super::{BreakerLayer, call_of, failure, verdict};
@@ -90,17 +92,25 @@ impl Middleware<Request> for LoadLayer {
         }
         let (score, next) = (Arc::clone(&self.score), next.take());
         Reply::boxed(async move {
-            let _in_flight = score.begin();
+            let in_flight = score.begin();
             let mut sample = Sample { score: &score, started: Instant::now(), ended: false };
             let answer = next.run(request).await;
             let now = Instant::now();
             let took = now - sample.started;
             sample.ended = true;
+            // Whether others are waited for is the question.
+            drop(in_flight);
             match failure(&answer) {
                 // It was never sent: nothing was learnt about the node.
                 _ if verdict(&answer).is_none() => {}
                 Some(_) => score.failed(took, now),
                 None => score.answered(took, now),
+            }
+            match &answer {
+                // It says that it cannot, and is there.
+                Ok(_) => score.heard(now),
+                Err(error) if error.node_failure() == Some(NodeFailure::Connect) => score.refused(),
+                Err(_) => {}
             }
             answer
         })

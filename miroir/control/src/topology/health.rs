@@ -3,19 +3,38 @@
 //! A node that refuses connections `unhealthy_threshold` times in a row is failed; one that
 //! connects but does not answer is first degraded, and failed after as many misses again.
 //! `recovery_threshold` answers in a row make it active again.
+//!
+//! Nobody waits for that while calls show it. A node that refuses a connection, or that answers none
+//! of its calls for much longer than usual, is an *alarm*: it is checked at once and again within
+//! moments, and reads prefer others meanwhile. It is failed after `unhealthy_threshold` refusals, or
+//! two checks that it does not answer either. Any call that is answered ends the alarm, so that one
+//! refused connection fails nobody.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
 use miroir_api::NodeId;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::replicas::disk_check;
 use miroir_core::topology::NodeStatus;
+use miroir_pipeline::NodeFailure;
 use miroir_pipeline::cluster::{ClusterState, gauges};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
-use miroir_pipeline::node::{Call, CheckFailure, HealthOptions, NodeCall};
+use miroir_pipeline::node::{Alarm, Call, CheckFailure, HealthOptions, NodeCall};
+
+/// How often silent nodes are looked for.
+const LOOK: Duration = Duration::from_millis(250);
+/// Time between two checks of a node that refuses connections, while it may be starting again.
+const RETRY: Duration = Duration::from_millis(300);
+/// How long a check may take of a node that answers no calls.
+const PROMPT: Duration = Duration::from_millis(750);
 
 async fn check(
     state: &Arc<ClusterState>,
@@ -65,13 +84,10 @@ pub async fn check_all(state: &Arc<ClusterState>, options: &HealthOptions) {
         (node.id.clone(), result)
     });
     for (node, result) in futures_util::future::join_all(checks).await {
-        let Some(status) = state.membership.topology().node(&node).map(|n| n.status) else {
-            continue;
-        };
-        let event = state.membership.health.record(&node, status, result, options);
-        if let Some(event) = event {
-            state.membership.apply(&node, event);
+        if is_refusal(result) {
+            state.nodes.scores.node(&node).refused();
         }
+        record(state, &node, result, false, options);
     }
     gauges::publish(state);
     match state.stores.tasks.counts().await {
@@ -85,14 +101,104 @@ pub async fn check_all(state: &Arc<ClusterState>, options: &HealthOptions) {
     }
 }
 
-/// Checks at the interval until cancelled.
+fn is_refusal(result: Result<(), CheckFailure>) -> bool {
+    result == Err(CheckFailure::Node(NodeFailure::Connect))
+}
+
+/// Takes a check down. Returns whether the node is in use after it.
+fn record(
+    state: &ClusterState,
+    node: &NodeId,
+    result: Result<(), CheckFailure>,
+    alarmed: bool,
+    options: &HealthOptions,
+) -> bool {
+    let status = || state.membership.topology().node(node).map(|node| node.status);
+    if result.is_ok() {
+        state.nodes.scores.node(node).heard(Instant::now());
+    }
+    let Some(before) = status() else { return false };
+    let event = state.membership.health.record(node, before, result, alarmed, options);
+    if let Some(event) = event {
+        state.membership.apply(node, event);
+    }
+    status().is_some_and(NodeStatus::is_writable)
+}
+
+/// Checks a node of which calls say that it does not answer, until it does or is failed.
+async fn watch(
+    state: &Arc<ClusterState>,
+    node: NodeId,
+    alarm: Alarm,
+    options: &HealthOptions,
+) -> NodeId {
+    let (score, begun) = (state.nodes.scores.node(&node), Instant::now());
+    score.suspect();
+    let mut first = true;
+    loop {
+        let result = check(state, &node, false, options.timeout.min(PROMPT)).await;
+        // Calls know better than a check that was turned away.
+        if result.is_err() && score.heard_since(begun) {
+            break;
+        }
+        // A call that merely takes long is no alarm worth a word.
+        if result.is_err() && std::mem::take(&mut first) {
+            let (id, reason) = (node.to_string(), alarm.label());
+            tracing::warn!(%node, reason, "the node answers neither calls nor its check");
+            metrics::counter!("miroir_node_alarms_total", "node_id" => id, "reason" => reason)
+                .increment(1);
+        }
+        if !record(state, &node, result, true, options) || result.is_ok() {
+            break;
+        }
+        if is_refusal(result) {
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+    score.trust();
+    node
+}
+
+/// Watches nodes of which calls show something before the next check would.
+async fn follow_alarms(state: &Arc<ClusterState>, options: &HealthOptions) {
+    let scores = &state.nodes.scores;
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut watches = FuturesUnordered::new();
+    let mut watched = BTreeSet::new();
+    loop {
+        tokio::select! {
+            () = scores.refusal() => {}
+            _ = look.tick() => {}
+            Some(node) = watches.next() => {
+                watched.remove(&node);
+                continue;
+            }
+        }
+        let topology = state.membership.topology();
+        for (node, alarm) in scores.alarms(Instant::now()) {
+            // A failed node is none that anybody asks; its checks go on at the interval.
+            let used = topology.node(&node).is_some_and(|node| node.status.is_writable());
+            if used && watched.insert(node.clone()) {
+                watches.push(watch(state, node, alarm, options));
+            }
+        }
+    }
+}
+
+/// Checks at the interval, and at once where calls show more, until cancelled.
 pub async fn run(state: Arc<ClusterState>, options: HealthOptions, stop: CancellationToken) {
     let mut tick = tokio::time::interval(options.interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = tick.tick() => check_all(&state, &options).await,
+    let checks = async {
+        loop {
+            tick.tick().await;
+            check_all(&state, &options).await;
         }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = checks => {}
+        () = follow_alarms(&state, &options) => {}
     }
 }

@@ -40,7 +40,7 @@ impl Dispatch {
 /// Which nodes to ask for which shards, given who is well. Deterministic for equal inputs.
 ///
 /// What the route's standings exclude is used only where no other group holds the shard either; a
-/// node whose breaker is open only where nobody else does.
+/// node whose breaker is open, or that is suspected not to answer, only where nobody else does.
 pub fn choose(
     topology: &Topology,
     index: &IndexEntry,
@@ -55,13 +55,13 @@ pub fn choose(
     // As a rule nobody is unreadable or closed out, and nothing is stale.
     let unreadable: Vec<&NodeId> =
         topology.nodes().filter(|node| !node.status.is_readable()).map(|node| &node.id).collect();
-    let open = scores.open();
+    let shunned = scores.shunned();
     let alive = |node: &NodeId, shard| {
         !avoid.contains(node)
             && !unreadable.contains(&node)
             && !stale.is_stale(&index.physical, node, shard)
     };
-    let well = |node: &NodeId, shard| alive(node, shard) && !open.contains(node);
+    let well = |node: &NodeId, shard| alive(node, shard) && !shunned.contains(node);
     let worth = |node: &NodeId, shard| standings.tier(node) != Tier::Excluded && well(node, shard);
     let fill = |wanted: &ShardSet, usable: &dyn Fn(&NodeId, ShardId) -> bool| {
         cover_with_fallback(&placement, &route.groups, wanted, route.rotation, standings, usable)

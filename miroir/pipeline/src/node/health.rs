@@ -57,6 +57,9 @@ impl Validate for HealthOptions {
     }
 }
 
+/// Failures in a row before a node of which no call is answered either counts as failed.
+const ALARMED: u32 = 2;
+
 /// Why a node did not pass a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckFailure {
@@ -110,12 +113,14 @@ impl HealthBoard {
         self.nodes.lock().get(node).cloned().unwrap_or_default()
     }
 
-    /// Records a check and says which event it causes, if any. Pure but for the board itself.
+    /// Records a check and says which event it causes, if any. `alarmed` says that no call of the
+    /// node is answered either: then two failures are enough. Pure but for the board itself.
     pub fn record(
         &self,
         node: &NodeId,
         status: NodeStatus,
         result: Result<(), CheckFailure>,
+        alarmed: bool,
         options: &HealthOptions,
     ) -> Option<NodeEvent> {
         let mut nodes = self.nodes.lock();
@@ -134,14 +139,19 @@ impl HealthBoard {
                 entry.error = Some(why);
                 entry.answers = 0;
                 entry.failures = entry.failures.saturating_add(1);
-                if status == NodeStatus::Failed || entry.failures < options.unhealthy_threshold {
-                    None
-                } else if why.is_absence() || entry.failures >= 2 * options.unhealthy_threshold {
-                    Some(NodeEvent::Fail)
-                } else if status == NodeStatus::Active {
-                    Some(NodeEvent::Suspect)
+                let threshold = options.unhealthy_threshold;
+                let fatal = if why.is_absence() {
+                    threshold
+                } else if alarmed {
+                    ALARMED
                 } else {
-                    None
+                    threshold.saturating_mul(2)
+                };
+                match status {
+                    NodeStatus::Failed => None,
+                    _ if entry.failures >= fatal => Some(NodeEvent::Fail),
+                    NodeStatus::Active if entry.failures >= threshold => Some(NodeEvent::Suspect),
+                    _ => None,
                 }
             }
         }
@@ -162,7 +172,7 @@ mod tests {
         let options = HealthOptions::default();
         let connect = || Err(CheckFailure::Node(NodeFailure::Connect));
         let timeout = || Err(CheckFailure::Node(NodeFailure::Timeout));
-        let step = |status, result| board.record(&id(), status, result, &options);
+        let step = |status, result| board.record(&id(), status, result, false, &options);
         use NodeStatus::{Active, Degraded, Failed};
         assert_eq!(step(Active, connect()), None);
         assert_eq!(step(Active, connect()), None);
@@ -177,5 +187,12 @@ mod tests {
         assert_eq!(step(Degraded, timeout()), None);
         assert_eq!(step(Degraded, timeout()), None);
         assert_eq!(step(Degraded, timeout()), Some(NodeEvent::Fail));
+        // Where calls are not answered either, two misses do, and one refusal still does not.
+        let alarmed = |result| board.record(&id(), Active, result, true, &options);
+        assert_eq!(step(Active, Ok(())), None);
+        assert_eq!(alarmed(connect()), None);
+        assert_eq!(step(Active, Ok(())), None);
+        assert_eq!(alarmed(timeout()), None);
+        assert_eq!(alarmed(timeout()), Some(NodeEvent::Fail));
     }
 }

@@ -12,6 +12,7 @@ mod health;
 mod latencies;
 mod pool;
 mod scores;
+mod silence;
 mod task_uids;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ pub use call::{Call, NodeCall, TaskRef};
 pub use client::{Client, ClientOptions, Connections};
 pub use health::{CheckFailure, HealthBoard, HealthOptions, NodeHealth};
 pub use pool::{Factory, Pool};
-pub use scores::{Counted, NodeScore, Scores};
+pub use scores::{Alarm, Counted, NodeScore, Scores};
 pub use task_uids::TaskUidTracker;
 
 use crate::stage::Stage;

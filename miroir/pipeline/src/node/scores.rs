@@ -7,15 +7,40 @@ use std::time::Duration;
 
 use miroir_api::NodeId;
 use miroir_core::lock::{Lock, ReadWriteLock};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::estimate::{CallOutcome, Estimate};
 use super::latencies::Latencies;
+use super::silence::Silence;
 use miroir_core::routing::{Figures, Selection, Standings};
 use miroir_core::topology::Topology;
 
 /// Default half-life of what is known of a node.
 const HALF_LIFE: Duration = Duration::from_secs(5);
+/// A silent node is suspected after this many times what its slower calls take, within these bounds.
+const UNUSUAL: u32 = 4;
+const SOONEST: Duration = Duration::from_millis(500);
+const LATEST: Duration = Duration::from_millis(750);
+
+/// What a node's calls show before its health checks do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// It refuses connections, and answered no call since.
+    Refused,
+    /// Calls are under way for much longer than usual, and none of them is answered.
+    Silent,
+}
+
+impl Alarm {
+    /// Its name in metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Silent => "silent",
+        }
+    }
+}
 
 /// How many times its usual time a node gets to answer a write that others have taken.
 const GRACE_TIMES: u32 = 8;
@@ -35,26 +60,33 @@ pub struct NodeScore {
     in_flight: AtomicU64,
     late: AtomicU64,
     breaker_open: AtomicBool,
+    suspected: AtomicBool,
     past: Lock<Past>,
     /// Of the calls of writes that the node took.
     writes: Lock<Latencies>,
+    silence: Lock<Silence>,
+    /// Wakes whoever checks nodes.
+    alarm: Arc<Notify>,
 }
 
 impl Default for NodeScore {
     fn default() -> Self {
-        Self::new(HALF_LIFE)
+        Self::new(HALF_LIFE, Arc::default())
     }
 }
 
 impl NodeScore {
-    fn new(half_life: Duration) -> Self {
+    fn new(half_life: Duration, alarm: Arc<Notify>) -> Self {
         Self {
             half_life,
             in_flight: AtomicU64::new(0),
             late: AtomicU64::new(0),
             breaker_open: AtomicBool::new(false),
+            suspected: AtomicBool::new(false),
             past: Lock::default(),
             writes: Lock::default(),
+            silence: Lock::default(),
+            alarm,
         }
     }
 
@@ -66,10 +98,62 @@ impl NodeScore {
             past.latencies.add(micros);
         }
         past.estimate.learn(micros, outcome, now, self.half_life);
+        drop(past);
+        self.silence.lock().ended(now);
+    }
+
+    /// The node gave a sign of life: whatever was suspected of it is wrong.
+    pub fn heard(&self, now: Instant) {
+        self.silence.lock().heard(self.in_flight(), now);
+        self.suspected.store(false, Ordering::Relaxed);
+    }
+
+    /// A connection was refused. Whoever checks nodes is told, once until the node is heard of again.
+    pub fn refused(&self) {
+        if self.silence.lock().refused() {
+            self.alarm.notify_one();
+        }
+    }
+
+    /// Whether the node gave a sign of life after an instant.
+    pub fn heard_since(&self, then: Instant) -> bool {
+        self.silence.lock().heard_since(then)
+    }
+
+    /// Says that the node does not answer, until it is [heard](NodeScore::heard) of or the suspicion
+    /// is [dropped](NodeScore::trust).
+    pub fn suspect(&self) {
+        self.suspected.store(true, Ordering::Relaxed);
+    }
+
+    /// Drops a suspicion.
+    pub fn trust(&self) {
+        self.suspected.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the node is suspected not to answer: reads prefer others.
+    pub fn is_suspected(&self) -> bool {
+        self.suspected.load(Ordering::Relaxed)
+    }
+
+    /// What the node's calls show; `None` while they are answered.
+    pub fn alarm(&self, now: Instant) -> Option<Alarm> {
+        let silence = self.silence.lock();
+        if silence.refuses() {
+            return Some(Alarm::Refused);
+        }
+        let lasts = silence.lasts(now);
+        drop(silence);
+        if lasts < SOONEST || self.in_flight() == 0 {
+            return None;
+        }
+        let usual = self.quantile(95).map_or(LATEST, |usual| usual * UNUSUAL);
+        (lasts >= usual.clamp(SOONEST, LATEST)).then_some(Alarm::Silent)
     }
 
     /// A call was answered.
     pub fn answered(&self, took: Duration, now: Instant) {
+        self.heard(now);
         self.learn(took, CallOutcome::Answered, now);
     }
 
@@ -125,6 +209,7 @@ impl NodeScore {
 
     /// Counts a request until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> Counted {
+        self.silence.lock().began(self.in_flight(), Instant::now());
         Counted::new(self, |score| &score.in_flight)
     }
 
@@ -179,6 +264,7 @@ impl Drop for Counted {
 #[derive(Debug)]
 pub struct Scores {
     half_life: Duration,
+    alarm: Arc<Notify>,
     nodes: ReadWriteLock<BTreeMap<NodeId, Arc<NodeScore>>>,
 }
 
@@ -191,7 +277,7 @@ impl Default for Scores {
 impl Scores {
     /// No figures yet; what is learned loses half of its weight every `half_life`.
     pub fn new(half_life: Duration) -> Self {
-        Self { half_life, nodes: ReadWriteLock::default() }
+        Self { half_life, alarm: Arc::default(), nodes: ReadWriteLock::default() }
     }
 
     /// Half-life of what is known.
@@ -218,7 +304,7 @@ impl Scores {
             return Arc::clone(score);
         }
         let mut nodes = self.nodes.write();
-        let new = || Arc::new(NodeScore::new(self.half_life));
+        let new = || Arc::new(NodeScore::new(self.half_life, Arc::clone(&self.alarm)));
         Arc::clone(nodes.entry(id.clone()).or_insert_with(new))
     }
 
@@ -242,6 +328,23 @@ impl Scores {
     /// The nodes of which half of the requests in flight or more take longer than they should.
     pub fn late(&self) -> Vec<NodeId> {
         self.those(NodeScore::is_late)
+    }
+
+    /// The nodes that are asked only where nobody else can be: their breakers refuse requests right
+    /// now, or they are suspected not to answer.
+    pub fn shunned(&self) -> Vec<NodeId> {
+        self.those(|score| score.is_open() || score.is_suspected())
+    }
+
+    /// What calls show of nodes before health checks do.
+    pub fn alarms(&self, now: Instant) -> Vec<(NodeId, Alarm)> {
+        let nodes = self.nodes.read();
+        nodes.iter().filter_map(|(id, score)| Some((id.clone(), score.alarm(now)?))).collect()
+    }
+
+    /// Waits until a node that was heard of refuses a connection.
+    pub async fn refusal(&self) {
+        self.alarm.notified().await;
     }
 
     /// The nodes whose breakers refuse requests right now.
