@@ -152,10 +152,18 @@ impl Shared {
             WaitStrategy::RoutePin => group.map_or(Freshness::Late, Freshness::Group),
         };
         metrics::counter!("miroir_session_pin_enforced_total", "strategy" => strategy).increment(1);
+        // The wait may have ended because a replica was given up, which must not be read now.
+        request.renew();
+        let group = group.filter(|group| self.serves(&request, *group));
+        let fresh = match fresh {
+            Freshness::Group(_) if group.is_none() => Freshness::Late,
+            fresh => fresh,
+        };
         let mut stale = false;
         match fresh {
             Freshness::Everywhere => {
                 // Nothing to wait for next time. If this fails, next time asks again.
+                let index = &request.index.physical;
                 let _ = self.sessions.release(session, index, pin, clock::now()).await;
             }
             Freshness::Group(group) => {

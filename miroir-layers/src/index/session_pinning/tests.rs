@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{GroupId, NodeId};
+use miroir_control::Miroir;
 use miroir_core::hints::Priority;
 use miroir_core::topology::{NodeEvent, Topology};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::Placed;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::index::{Deletion, Operation, Request, Response, Write};
@@ -208,4 +210,31 @@ async fn a_task_that_nobody_knows_any_more_is_done() {
     bench.end(&record).await;
     bench.stores.tasks.remove(vec![record.uid.0]).await.unwrap();
     assert_eq!(bench.read().await, (None, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_waited_is_planned_by_what_is_stale_after_the_wait() {
+    let mut bench = Bench::new(SessionPinningOptions::default());
+    let record = bench.written().await;
+    let miroir = Miroir::builder().node("n0", "http://n0", 0).build().await.unwrap();
+    let state = &miroir.cluster.state;
+    let call = bench.service.spawn_call(search(Some("s"), &bench.topology).of(state));
+    bench.inner.assert_idle().await;
+    // The write is done because a replica is given up.
+    let lost = NodeId::new("n0").unwrap();
+    let row = StaleReplica {
+        node: lost.clone(),
+        index: "a".to_owned(),
+        shard: None,
+        kind: CatchUp::Shard,
+        generation: 0,
+    };
+    state.staleness.mark(vec![row]).await.unwrap();
+    bench.end(&record).await;
+    let exchange = bench.inner.next_request().await;
+    let request = exchange.request();
+    assert!(request.stale.touches("a", &lost), "planned by what was stale before the wait");
+    assert!(Arc::ptr_eq(&request.topology, &state.membership.topology()));
+    exchange.respond(answer(Meta::default()));
+    call.await.unwrap();
 }

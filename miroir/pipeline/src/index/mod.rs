@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 pub use scatter::Scatter;
 
+use crate::cluster::ClusterState;
 use crate::context::Context;
 use crate::meta::Meta;
 use crate::query::{ClientRequest, FetchOne, List, RawObject, Search};
@@ -170,6 +171,8 @@ pub struct Request {
     pub hints: Hints,
     /// Who asks, until when, and what layers know of it.
     pub cx: Context,
+    /// Where its snapshots come from; `None` for one that keeps those it was made with.
+    state: Option<Arc<ClusterState>>,
 }
 
 /// An answer of the index stage.
@@ -225,7 +228,29 @@ impl Request {
             stale,
             hints: Hints::default(),
             cx,
+            state: None,
         }
+    }
+
+    /// The same request, whose snapshots can be [renewed](Request::renew) from this state.
+    #[must_use]
+    pub fn of(mut self, state: &Arc<ClusterState>) -> Self {
+        self.state = Some(Arc::clone(state));
+        self
+    }
+
+    /// Takes the snapshots anew, all of them: for whoever waited, as a replica may have missed a
+    /// write meanwhile, or a node may have come back without it. The index stays the same one: where
+    /// it is gone or has another name, its entry stays as it was.
+    pub fn renew(&mut self) {
+        let Some(state) = &self.state else { return };
+        let entry = state.catalog.current(&self.index);
+        if let Some(entry) = entry.filter(|entry| entry.name == self.index.name) {
+            self.index = entry;
+        }
+        // In this order: a node that is well again has its misses on record before that.
+        self.topology = state.membership.topology();
+        self.stale = state.staleness.load();
     }
 }
 

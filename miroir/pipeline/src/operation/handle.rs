@@ -99,7 +99,8 @@ impl Handle {
             self.state.membership.topology(),
             self.state.staleness.load(),
             request.cx.clone(),
-        );
+        )
+        .of(&self.state);
         let answer = self.indexes.clone().oneshot(inner).await?;
         Ok(Response { status: answer.status, body: answer.body, meta: answer.meta })
     }

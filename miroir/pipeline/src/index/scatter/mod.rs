@@ -66,41 +66,36 @@ impl Scatter {
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {
-        let request = match &request.op {
-            Operation::Write { .. } => request,
-            _ => {
-                let mut request = freshness::apply(&self, request).await?;
+        if let Operation::Write { write, custom_metadata } = &request.op {
+            let (write, metadata) = (write.clone(), custom_metadata.clone());
+            return documents::run(self, request, write, metadata).await;
+        }
+        let mut request = freshness::apply(&self, request).await?;
+        request.cx.insert(gaps::Gaps::default());
+        match self.read(&request).await {
+            Err(error) if error.get::<read::Unprepared>().is_some() => {
+                let physical = &request.index.physical;
+                self.state.nodes.await_index(physical, &request.cx).await;
+                // Whatever was read before the wait is read again, by one view.
+                request.renew();
                 request.cx.insert(gaps::Gaps::default());
-                request
+                self.read(&request).await
             }
-        };
+            answer => answer,
+        }
+    }
+
+    async fn read(&self, request: &Request) -> Result<Response, Error> {
         match &request.op {
-            Operation::Search(search) => {
-                let search = Arc::clone(search);
-                match search.kind {
-                    SearchKind::Hits | SearchKind::Part => {
-                        search::run(&self, &request, &search).await
-                    }
-                    SearchKind::FacetValues => facet_search::run(&self, &request, &search).await,
-                    SearchKind::Similar => similar::run(&self, &request, &search).await,
-                }
-            }
-            Operation::Union(union) => {
-                let union = Arc::clone(union);
-                union::run(&self, &request, &union).await
-            }
-            Operation::FetchOne(fetch) => {
-                let fetch = Arc::clone(fetch);
-                fetch::one(&self, &request, &fetch).await
-            }
-            Operation::List(list) => {
-                let list = Arc::clone(list);
-                fetch::list(&self, &request, &list).await
-            }
-            Operation::Write { write, custom_metadata } => {
-                let (write, metadata) = (write.clone(), custom_metadata.clone());
-                documents::run(self, request, write, metadata).await
-            }
+            Operation::Search(search) => match search.kind {
+                SearchKind::Hits | SearchKind::Part => search::run(self, request, search).await,
+                SearchKind::FacetValues => facet_search::run(self, request, search).await,
+                SearchKind::Similar => similar::run(self, request, search).await,
+            },
+            Operation::Union(union) => union::run(self, request, union).await,
+            Operation::FetchOne(fetch) => fetch::one(self, request, fetch).await,
+            Operation::List(list) => fetch::list(self, request, list).await,
+            Operation::Write { .. } => Err(Error::internal("a write is no read")),
         }
     }
 }

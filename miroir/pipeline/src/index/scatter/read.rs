@@ -10,6 +10,7 @@ use super::freshness::{SettingsInFlight, SettingsVersion};
 use super::{Scatter, cover, explained, gaps};
 use crate::cluster::UnavailableShardPolicy;
 use crate::error::{Error, ErrorKind};
+use crate::extension::Extension;
 use crate::gather;
 use crate::index::Request;
 use crate::leaf::{self, Page, Question, Target};
@@ -55,7 +56,7 @@ pub fn route(scatter: &Scatter, request: &Request, sequence: u64) -> Route {
 
 /// Asks for these shards, each exactly once, with one leaf per planned node.
 ///
-/// An index that a node has made but not prepared yet is waited for a little.
+/// Where a node has made the index but not prepared it yet, Scatter waits a little and begins anew.
 ///
 /// # Errors
 /// What a node says of the request; missing shards are an error only if the policy says so.
@@ -66,10 +67,24 @@ pub async fn gather(
     question: Question,
     route: &Route,
 ) -> Result<Gathered, Error> {
-    let gathered = gather_prepared(scatter, request, shards, question, route).await?;
-    gaps::note(request, &gathered.missing);
-    Ok(gathered)
+    match gather_once(scatter, request, shards, question, route).await {
+        Ok(gathered) => {
+            gaps::note(request, &gathered.missing);
+            Ok(gathered)
+        }
+        Err(error) if node_errors::is_unprepared(&error) => {
+            Err(Error::shards_unavailable(shards.clone()).and(Unprepared))
+        }
+        Err(error) => Err(error),
+    }
 }
+
+/// A node has made the index and not prepared it yet: the read is worth another try as a whole. In
+/// the error of a read, for Scatter.
+#[derive(Debug)]
+pub(super) struct Unprepared;
+
+impl Extension for Unprepared {}
 
 /// Asks what one node answered for another question: that node, or those that stand in for it.
 /// Shards that nobody answers for are missing in what comes back, and are no error of their own.
@@ -98,27 +113,6 @@ pub async fn gather_of(
                 _ => Ok(Gathered { pages: Vec::new(), missing: page.shards.clone() }),
             }
         }
-    }
-}
-
-async fn gather_prepared(
-    scatter: &Scatter,
-    request: &Request,
-    shards: &ShardSet,
-    question: Question,
-    route: &Route,
-) -> Result<Gathered, Error> {
-    match gather_once(scatter, request, shards, question.clone(), route).await {
-        Err(error) if node_errors::is_unprepared(&error) => {
-            scatter.state.nodes.await_index(&request.index.physical, &request.cx).await;
-            match gather_once(scatter, request, shards, question, route).await {
-                Err(error) if node_errors::is_unprepared(&error) => {
-                    Err(Error::shards_unavailable(shards.clone()))
-                }
-                other => other,
-            }
-        }
-        other => other,
     }
 }
 
