@@ -228,6 +228,7 @@ async fn a_read_that_waited_is_planned_by_what_is_stale_after_the_wait() {
         shard: None,
         kind: CatchUp::Shard,
         generation: 0,
+        awaits: Vec::new(),
     };
     state.staleness.mark(vec![row]).await.unwrap();
     bench.end(&record).await;

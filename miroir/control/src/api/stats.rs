@@ -17,6 +17,9 @@ use miroir_pipeline::operation::{Request, Response};
 use miroir_store::IndexEntry;
 use miroir_store::clock;
 
+/// Indexes that are counted at one time.
+const AT_ONCE: usize = 16;
+
 /// Figures of a node that describe the machine rather than documents.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -76,9 +79,7 @@ impl Control {
     ) -> Result<IndexStats, Error> {
         let topology = self.state.membership.topology();
         let stale = self.state.staleness.load();
-        let touched = |node: &miroir_api::NodeId| {
-            stale.rows().any(|row| row.index == entry.physical && row.node == *node)
-        };
+        let touched = |node: &miroir_api::NodeId| stale.touches(&entry.physical, node);
         let copies = u64::from(topology.replication_factor());
         let mut sound: Vec<(&miroir_api::NodeId, &IndexStats)> = Vec::new();
         for group in topology.groups() {
@@ -153,15 +154,17 @@ impl Control {
         let nodes = self.node_stats(request).await;
         let mut indexes = serde_json::Map::new();
         let mut last = None;
-        for entry in self.state.catalog.all() {
-            if !request.cx.scope.allows(entry.name.as_str()) {
-                continue;
+        let mut entries = self.state.catalog.all();
+        entries.retain(|entry| request.cx.scope.allows(entry.name.as_str()));
+        // While a node is down, each index takes calls of its own.
+        for entries in entries.chunks(AT_ONCE) {
+            let stats = entries.iter().map(|entry| self.stats_of(request, entry, &nodes));
+            for (entry, stats) in entries.iter().zip(join_all(stats).await) {
+                let mut value = serde_json::to_value(stats?).map_err(Error::internal)?;
+                adapt(&mut value, request);
+                indexes.insert(entry.name.to_string(), value);
+                last = last.max(Some(self.state.catalog.updated_at(entry)));
             }
-            let stats = self.stats_of(request, &entry, &nodes).await?;
-            let mut value = serde_json::to_value(stats).map_err(Error::internal)?;
-            adapt(&mut value, request);
-            indexes.insert(entry.name.to_string(), value);
-            last = last.max(Some(self.state.catalog.updated_at(&entry)));
         }
         let sum = |read: fn(&NodeStats) -> u64| nodes.values().map(read).sum::<u64>();
         let (size, used) = (sum(|s| s.database_size), sum(|s| s.used_database_size));

@@ -1,6 +1,7 @@
 //! Which replicas must not be read, as a snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use miroir_api::{NodeId, ShardId};
 
@@ -67,33 +68,132 @@ impl StaleReplica {
     }
 }
 
-/// Which replicas must not be read, by physical index.
+/// Which replicas must not be read. Looking one up takes the same time however many of an index
+/// there are, and a map without some of them shares the other indexes.
 #[derive(Debug, Default)]
 pub struct StaleMap {
-    rows: BTreeMap<String, Vec<StaleReplica>>,
+    indexes: BTreeMap<String, Arc<OfIndex>>,
     total: usize,
+}
+
+/// The rows of one index, in the order they came in.
+#[derive(Debug, Default)]
+struct OfIndex {
+    rows: Vec<StaleReplica>,
+    nodes: HashMap<NodeId, Marks>,
+}
+
+impl OfIndex {
+    fn new(rows: Vec<StaleReplica>) -> Self {
+        let mut nodes: HashMap<NodeId, Marks> = HashMap::new();
+        for row in &rows {
+            match nodes.get_mut(&row.node) {
+                Some(marks) => marks.add(row),
+                None => nodes.entry(row.node.clone()).or_default().add(row),
+            }
+        }
+        Self { rows, nodes }
+    }
+}
+
+/// What the rows of one node say of one index.
+#[derive(Debug, Default)]
+struct Marks {
+    /// Shards with a row of their own.
+    stale: Bits,
+    /// Whether a row is about the index as a whole.
+    whole: bool,
+    /// Whether such a row is about more than tasks that are pending.
+    misses: bool,
+    /// Whether such a row is about more than settings.
+    documents: bool,
+    /// Whether a row of any shard is as strong as [`CatchUp::Index`].
+    lacks_index: bool,
+}
+
+/// A set of shards that grows.
+#[derive(Debug, Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn insert(&mut self, shard: ShardId) {
+        let (word, bit) = (shard.0 as usize / 64, shard.0 % 64);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << bit;
+    }
+
+    fn contains(&self, shard: ShardId) -> bool {
+        let (word, bit) = (shard.0 as usize / 64, shard.0 % 64);
+        self.0.get(word).is_some_and(|word| word & (1 << bit) != 0)
+    }
+}
+
+impl Marks {
+    fn add(&mut self, row: &StaleReplica) {
+        self.lacks_index |= row.kind >= CatchUp::Index;
+        match row.shard {
+            Some(shard) => {
+                self.stale.insert(shard);
+            }
+            None => {
+                self.whole = true;
+                self.misses |= row.kind >= CatchUp::Shard;
+                self.documents |= row.kind != CatchUp::Shard;
+            }
+        }
+    }
 }
 
 impl StaleMap {
     /// The map of these rows.
     pub fn new(rows: Vec<StaleReplica>) -> Self {
         let total = rows.len();
-        let mut map = Self { rows: BTreeMap::new(), total };
+        let mut indexes: BTreeMap<String, Vec<StaleReplica>> = BTreeMap::new();
         for row in rows {
-            map.rows.entry(row.index.clone()).or_default().push(row);
+            match indexes.get_mut(&row.index) {
+                Some(rows) => rows.push(row),
+                None => indexes.entry(row.index.clone()).or_default().push(row),
+            }
         }
-        map
+        let indexes = indexes.into_iter();
+        let indexes = indexes.map(|(name, rows)| (name, Arc::new(OfIndex::new(rows)))).collect();
+        Self { indexes, total }
+    }
+
+    /// The map without the row of this node, index, shard and generation, if it is there.
+    #[must_use]
+    pub fn without(&self, row: &StaleReplica) -> Self {
+        let mut indexes = self.indexes.clone();
+        let mut total = self.total;
+        if let Some(of) = self.indexes.get(&row.index) {
+            let key = |row: &StaleReplica| (row.node.clone(), row.shard, row.generation);
+            let gone = key(row);
+            let rows: Vec<_> = of.rows.iter().filter(|own| key(own) != gone).cloned().collect();
+            total -= of.rows.len() - rows.len();
+            if rows.is_empty() {
+                indexes.remove(&row.index);
+            } else {
+                indexes.insert(row.index.clone(), Arc::new(OfIndex::new(rows)));
+            }
+        }
+        Self { indexes, total }
+    }
+
+    fn marks(&self, index: &str, node: &NodeId) -> Option<&Marks> {
+        // As a rule nothing is stale.
+        if self.is_empty() {
+            return None;
+        }
+        self.indexes.get(index)?.nodes.get(node)
     }
 
     /// Whether this node's copy of the shard must not be read.
     pub fn is_stale(&self, index: &str, node: &NodeId, shard: ShardId) -> bool {
-        self.rows.get(index).is_some_and(|rows| {
-            rows.iter().any(|row| {
-                // A deletion it missed counts too: the index was made again since, and the node
-                // still has the old one.
-                row.node == *node && row.shard.is_none_or(|s| s == shard)
-            })
-        })
+        // A deletion it missed counts too: the index was made again since, and the node still has
+        // the old one.
+        self.marks(index, node).is_some_and(|marks| marks.whole || marks.stale.contains(shard))
     }
 
     /// Whether this node missed no write to the shard that was acknowledged: what it has, with what
@@ -102,33 +202,23 @@ impl StaleMap {
     /// One with tasks pending from before it went away is none until they are known to have
     /// succeeded. One that missed settings alone is.
     pub fn is_authority(&self, index: &str, node: &NodeId, shard: ShardId) -> bool {
-        !self.rows.get(index).is_some_and(|rows| {
-            rows.iter().any(|row| {
-                row.node == *node
-                    && match row.shard {
-                        Some(missed) => missed == shard,
-                        None => row.kind != CatchUp::Shard,
-                    }
-            })
-        })
+        self.marks(index, node).is_none_or(|marks| !marks.stale.contains(shard) && !marks.documents)
     }
 
     /// Whether the node missed something about the index as a whole: its settings, its making, or
     /// the deletion of one of the same name.
     pub fn misses_index(&self, index: &str, node: &NodeId) -> bool {
-        self.rows.get(index).is_some_and(|rows| {
-            rows.iter().any(|row| {
-                let about_all = row.shard.is_none() && row.kind >= CatchUp::Shard;
-                row.node == *node && about_all
-            })
-        })
+        self.marks(index, node).is_some_and(|marks| marks.misses)
     }
 
     /// Whether the index has to be created again on the node before it can take anything.
     pub fn lacks_index(&self, index: &str, node: &NodeId) -> bool {
-        self.rows.get(index).is_some_and(|rows| {
-            rows.iter().any(|row| row.node == *node && row.kind >= CatchUp::Index)
-        })
+        self.marks(index, node).is_some_and(|marks| marks.lacks_index)
+    }
+
+    /// Whether there is a row about any of this node's copies of the index.
+    pub fn touches(&self, index: &str, node: &NodeId) -> bool {
+        self.marks(index, node).is_some()
     }
 
     /// Rows of one index, by its name on the nodes.
@@ -138,7 +228,7 @@ impl StaleMap {
 
     /// Rows of all indexes.
     pub fn rows(&self) -> impl Iterator<Item = &StaleReplica> {
-        self.rows.values().flatten()
+        self.indexes.values().flat_map(|of| &of.rows)
     }
 
     /// How many rows there are.
@@ -154,6 +244,8 @@ impl StaleMap {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn row(shard: Option<u32>, kind: CatchUp, awaits: &[u32]) -> StaleReplica {
@@ -196,6 +288,59 @@ mod tests {
             assert_eq!((full.kind, full.awaits.len()), (CatchUp::Pending, many.len() - 1));
             let over = full.and(row(shard, CatchUp::Pending, &many[..1]));
             assert_eq!((over.kind, over.awaits.len()), (kind, 0));
+        }
+    }
+
+    fn node(at: u8) -> NodeId {
+        NodeId::new(&format!("n{at}")).unwrap()
+    }
+
+    prop_compose! {
+        fn any_row()(
+            at in 0..3_u8,
+            index in 0..2_u8,
+            shard in prop::option::weighted(0.8, 0..130_u32),
+            kind in prop::sample::select(vec![
+                CatchUp::Pending, CatchUp::Shard, CatchUp::Index, CatchUp::Deleted,
+            ]),
+        ) -> StaleReplica {
+            let (node, index, shard) = (node(at), format!("i{index}"), shard.map(ShardId));
+            StaleReplica { node, index, shard, kind, generation: 1, awaits: Vec::new() }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn look_ups_say_what_the_rows_say(rows in prop::collection::vec(any_row(), 0..12)) {
+            let mut rows = rows;
+            let mut map = StaleMap::new(rows.clone());
+            prop_assert_eq!(map.len(), rows.len());
+            if let Some(row) = rows.first().cloned() {
+                rows.retain(|own| {
+                    (&own.node, &own.index, own.shard) != (&row.node, &row.index, row.shard)
+                });
+                map = map.without(&row);
+            }
+            prop_assert_eq!(map.rows().count(), rows.len());
+            prop_assert_eq!((map.len(), map.is_empty()), (rows.len(), rows.is_empty()));
+            for (index, at) in (0..2_u8).flat_map(|index| (0..3_u8).map(move |at| (index, at))) {
+                let (index, node) = (format!("i{index}"), node(at));
+                let own = || rows.iter().filter(|row| row.node == node && row.index == index);
+                prop_assert_eq!(map.touches(&index, &node), own().next().is_some());
+                let lacks = own().any(|row| row.kind >= CatchUp::Index);
+                prop_assert_eq!(map.lacks_index(&index, &node), lacks);
+                let misses = own().any(|row| row.shard.is_none() && row.kind >= CatchUp::Shard);
+                prop_assert_eq!(map.misses_index(&index, &node), misses);
+                for shard in (0..140).map(ShardId) {
+                    let stale = own().any(|row| row.shard.is_none_or(|own| own == shard));
+                    prop_assert_eq!(map.is_stale(&index, &node, shard), stale);
+                    let missed = own().any(|row| match row.shard {
+                        Some(own) => own == shard,
+                        None => row.kind != CatchUp::Shard,
+                    });
+                    prop_assert_eq!(map.is_authority(&index, &node, shard), !missed);
+                }
+            }
         }
     }
 }

@@ -46,6 +46,11 @@ impl Staleness {
         Ok(())
     }
 
+    fn replace(writer: &Writer<'_, StaleMap>, map: StaleMap) {
+        metrics::gauge!("miroir_stale_shards").set(map.len() as f64);
+        writer.replace(map);
+    }
+
     /// Reads the store anew.
     ///
     /// # Errors
@@ -107,8 +112,13 @@ impl Staleness {
     /// When the store fails.
     pub async fn clear(&self, row: StaleReplica) -> Result<bool, StoreError> {
         let writer = self.map.write().await;
-        let cleared = self.store.clear(row).await?;
-        self.follow(&writer).await?;
+        let cleared = self.store.clear(row.clone()).await?;
+        if cleared {
+            // Nobody else changes rows, and a repair clears many, one after the other.
+            Self::replace(&writer, writer.current().without(&row));
+        } else {
+            self.follow(&writer).await?;
+        }
         self.leadership.publish(&[Part::Replicas]).await?;
         Ok(cleared)
     }
