@@ -98,7 +98,9 @@ impl Tasks for Watched {
     fn update_many(&self, tasks: Vec<TaskRecord>) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             self.inner.update_many(tasks.clone()).await?;
-            tasks.iter().for_each(|task| self.written(task));
+            for task in &tasks {
+                self.written(task);
+            }
             Ok(())
         })
     }

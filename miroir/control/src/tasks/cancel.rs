@@ -250,7 +250,9 @@ mod tests {
             task(5, None, Enqueued),
         ];
         let (open, chosen) = (OpenTasks::default(), UidRanges::of);
-        queue.iter().for_each(|task| open.note(task));
+        for task in &queue {
+            open.note(task);
+        }
         assert_eq!(at_work(&open, &chosen(&[1, 2, 3, 4, 5])), [2, 4, 5]);
         assert_eq!(at_work(&open, &chosen(&[1, 3])), Vec::<u32>::new(), "3 has to wait for 2");
         assert_eq!(at_work(&OpenTasks::default(), &chosen(&[1])), Vec::<u32>::new());

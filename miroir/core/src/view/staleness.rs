@@ -223,7 +223,7 @@ impl StaleMap {
 
     /// Rows of one index, by its name on the nodes.
     pub fn of_index(&self, index: &str) -> impl Iterator<Item = &StaleReplica> {
-        self.rows.get(index).into_iter().flatten()
+        self.indexes.get(index).into_iter().flat_map(|of| &of.rows)
     }
 
     /// Rows of all indexes.
