@@ -100,19 +100,22 @@ async fn outcomes<'a>(
     writes.iter().filter_map(outcome).collect()
 }
 
-/// Writes the uids of late writes into the records of their tasks, where these have not ended. To be
-/// called by whoever changes records of unfinished tasks, in between.
+/// Counts late acknowledgements in the records of their tasks, where these have not ended: from then
+/// on the node is one of those that took the write. To be called by whoever changes records of
+/// unfinished tasks, in between.
 pub(crate) async fn record(state: &ClusterState) -> Result<(), StoreError> {
     for (node, late) in state.late_writes.acknowledgements() {
-        let Some(mut record) = state.stores.tasks.get(late.task).await? else { continue };
-        if record.status.is_terminal() {
-            continue;
+        let record = state.stores.tasks.get(late.task).await?;
+        if let Some(mut record) = record.filter(|record| !record.status.is_terminal()) {
+            let open =
+                record.nodes.iter_mut().filter(|task| task.node == node && task.uid.is_none());
+            for (task, uid) in open.zip(late.uids) {
+                task.uid = Some(uid);
+                task.dropped = false;
+            }
+            state.stores.tasks.update(record).await?;
         }
-        let open = record.nodes.iter_mut().filter(|task| task.node == node && task.uid.is_none());
-        for (task, uid) in open.zip(late.uids) {
-            task.uid = Some(uid);
-        }
-        state.stores.tasks.update(record).await?;
+        state.late_writes.recorded();
     }
     Ok(())
 }

@@ -131,7 +131,7 @@ enum Part {
     NotDone,
     /// It took the write, and does not count any more.
     Unknown,
-    /// It never took the write.
+    /// It never took the write: if it is read now, it has what a copy brought.
     Absent,
 }
 
@@ -165,6 +165,12 @@ pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap) -> Ending {
         }
         let is_authority = |node: &NodeId| stale.is_authority(index, node, shard);
         let says = |what| nodes.iter().any(|(node, part)| *part == what && is_authority(node));
+        let was = |what| nodes.values().any(|part| *part == what);
+        // It was copied from those that took it, once they had ended it, and counts in their place.
+        let copied = says(Part::Absent) && !says(Part::NotDone) && !says(Part::Unknown);
+        if copied && was(Part::Done) && !was(Part::NotDone) {
+            continue;
+        }
         let behind: &[Part] = if says(Part::Done) {
             &[Part::NotDone]
         } else {
@@ -260,6 +266,22 @@ mod tests {
         let mut record = write(&[("a", Failed), ("!b", Enqueued)]);
         record.nodes[1].uid = None;
         assert_eq!(ending(&record, &StaleMap::default()).behind, Vec::new());
+    }
+
+    #[test]
+    fn a_copy_counts_for_those_it_was_made_from() {
+        let after = |first, kinds: &[(&str, u32, CatchUp)]| {
+            let mut record = write(&[("a", first), ("!b", Enqueued)]);
+            record.nodes[1].uid = None;
+            ending(&record, &stale(kinds))
+        };
+        // `b` missed the write, caught up from `a`, and `a` missed the next one.
+        let lost = [("a", 1, CatchUp::Shard), ("a", 2, CatchUp::Shard)];
+        assert_eq!(after(Succeeded, &lost), Ending { done: true, behind: Vec::new() });
+        assert!(!after(Failed, &lost).done);
+        // While `b` has to catch up it has nothing of it.
+        let both = [lost[0], lost[1], ("b", 1, CatchUp::Shard), ("b", 2, CatchUp::Shard)];
+        assert!(!after(Succeeded, &both).done);
     }
 
     #[test]

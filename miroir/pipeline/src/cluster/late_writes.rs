@@ -47,16 +47,17 @@ struct Inner {
     marks: BTreeMap<Key, Mark>,
     /// Calls that are late, and their bytes.
     calls: BTreeMap<NodeId, (usize, usize)>,
-    taken: BTreeMap<NodeId, Vec<LateTask>>,
     /// Acknowledgements that no record of a task has yet.
     acknowledged: Vec<(NodeId, LateTask)>,
+    /// What records of tasks count, and nobody knows the end of.
+    taken: BTreeMap<NodeId, Vec<LateTask>>,
 }
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct LateWrites {
     inner: Arc<Lock<Inner>>,
-    /// Notified when a node took a late write.
+    /// Notified when a late write is there to be followed.
     pub changed: Notify,
 }
 
@@ -140,7 +141,8 @@ impl LateWrites {
         }
     }
 
-    /// A node took a late write after all.
+    /// A node took a late write after all. The record of its task is told first: see
+    /// [`LateWrites::acknowledgements`].
     pub fn taken(&self, node: &NodeId, late: LateTask) {
         let mut inner = self.inner.lock();
         for shard in &late.shards {
@@ -149,14 +151,23 @@ impl LateWrites {
                 mark.writes.insert(late.task, true);
             }
         }
-        inner.acknowledged.push((node.clone(), late.clone()));
-        inner.taken.entry(node.clone()).or_default().push(late);
-        self.changed.notify_one();
+        inner.acknowledged.push((node.clone(), late));
     }
 
-    /// Acknowledgements that came since the last call of this: for the records of their tasks.
+    /// Acknowledgements that no record of a task has yet, oldest first.
     pub fn acknowledgements(&self) -> Vec<(NodeId, LateTask)> {
-        std::mem::take(&mut self.inner.lock().acknowledged)
+        self.inner.lock().acknowledged.clone()
+    }
+
+    /// The record of its task has the oldest of the acknowledgements, or is closed. From here on it
+    /// is followed: a mark that went before would let its task end without it.
+    pub fn recorded(&self) {
+        let mut inner = self.inner.lock();
+        if !inner.acknowledged.is_empty() {
+            let (node, late) = inner.acknowledged.remove(0);
+            inner.taken.entry(node).or_default().push(late);
+            self.changed.notify_one();
+        }
     }
 
     /// The late writes that nodes have in their queues, oldest first.
@@ -255,6 +266,11 @@ mod tests {
     fn taken(late: &LateWrites, task: u32) {
         let (task, index) = (TaskUid(task), "films".to_owned());
         late.taken(&node(), LateTask { task, index, shards: vec![ShardId(1)], uids: vec![7] });
+        let followed = late.queued().values().flatten().any(|known| known.task == task);
+        assert!(!followed, "its task does not know of it");
+        assert_eq!(late.acknowledgements().len(), 1);
+        late.recorded();
+        assert!(late.acknowledgements().is_empty());
     }
 
     #[test]
@@ -268,7 +284,6 @@ mod tests {
         taken(&late, 1);
         assert!(ended(&late, 1, true).is_empty());
         taken(&late, 2);
-        assert_eq!(late.acknowledgements().len(), 2);
         assert_eq!(ended(&late, 2, true), [3]);
         assert!(!holds(&late, 3) && late.queued().is_empty());
     }
