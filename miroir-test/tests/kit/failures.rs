@@ -61,12 +61,12 @@ async fn complete(cluster: &SimCluster, count: usize, when: &str) {
     assert_eq!(found.body["hits"].as_array().unwrap().len(), count, "{when}");
 }
 
-fn status(cluster: &SimCluster, at: usize) -> NodeStatus {
+pub(super) fn status(cluster: &SimCluster, at: usize) -> NodeStatus {
     let topology = cluster.miroir().cluster.state.membership.topology();
     topology.node(cluster.nodes[at].id()).unwrap().status
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < end, "waited in vain until {what}");

@@ -12,6 +12,8 @@ use miroir_test::faults::Fault;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::failures::{status, until};
+
 const DOCUMENTS: &str = "/indexes/main/documents";
 const PATIENCE: Duration = Duration::from_mins(5);
 const SHAPE: Shape =
@@ -41,19 +43,6 @@ async fn filled(seed: u64, count: u32) -> SimCluster {
     }
     cluster.quiesce(PATIENCE).await.unwrap();
     cluster
-}
-
-fn status(cluster: &SimCluster, at: usize) -> NodeStatus {
-    let topology = cluster.miroir().cluster.state.membership.topology();
-    topology.node(cluster.nodes[at].id()).unwrap().status
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
 }
 
 fn stale(cluster: &SimCluster, index: &str) -> usize {

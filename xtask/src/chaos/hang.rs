@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::judge::Judge;
 use super::ledger::Ledger;
 use super::writers::Writers;
-use super::{Setting, pass, prepare, whole_again};
+use super::{Setting, millis, pass, prepare, whole_again};
 use crate::Outcome;
 
 /// Clients that write.
@@ -59,8 +59,4 @@ pub(super) fn run(setting: &Setting<'_>, seconds: u64) -> Outcome<()> {
     judge.outcome(whole_again(&mut cluster))?;
     judge.outcome(ledger.check(&cluster, super::INDEX, 2))?;
     judge.end()
-}
-
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }

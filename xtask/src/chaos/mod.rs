@@ -238,6 +238,11 @@ fn kill_the_server(
     ledger.check(cluster, INDEX, 2)
 }
 
+/// A time in milliseconds.
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
 /// Lets time pass.
 fn pass(time: Duration) -> Outcome<()> {
     guard::wait_until(time, || Ok(false)).map(|_| ())

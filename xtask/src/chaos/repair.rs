@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::judge::Judge;
 use super::ledger::Ledger;
 use super::writers::Writers;
-use super::{INDEX, Setting, metric, pass, prepare};
+use super::{INDEX, Setting, metric, millis, pass, prepare};
 use crate::bench::process;
 use crate::cluster::{self, Cluster, Node};
 use crate::{Outcome, guard};
@@ -102,7 +102,6 @@ fn watch(
     })?;
     println!("  caught up {:.1} s after it was back", back.elapsed().as_secs_f64());
     let writes = writers.since(begun);
-    let millis = |time: Duration| time.as_secs_f64() * 1e3;
     println!("  {} writes acknowledged", writes.took.len());
     println!("  p99 of writes: {:.1} ms", millis(writes.quantile_after(0, 0.99)));
     println!("  slowest write: {:.1} ms", millis(writes.slowest_after(0)));

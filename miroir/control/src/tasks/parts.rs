@@ -21,18 +21,6 @@ pub(crate) enum Loss {
     Forgotten,
 }
 
-/// A row about a replica that misses something.
-fn row(node: &NodeId, index: &str, shard: Option<ShardId>, kind: CatchUp) -> StaleReplica {
-    StaleReplica {
-        node: node.clone(),
-        index: index.to_owned(),
-        shard,
-        kind,
-        generation: 0,
-        awaits: Vec::new(),
-    }
-}
-
 /// Whether a node's word on a shard, or on the index as a whole, counts.
 fn counts(record: &TaskRecord, stale: &StaleMap, node: &NodeId, shard: Option<ShardId>) -> bool {
     let index = record.physical.as_deref().unwrap_or_default();
@@ -111,7 +99,10 @@ pub(crate) fn lose(
     let awaits = if kind == CatchUp::Pending { uid.into_iter().collect() } else { Vec::new() };
     witnessed
         .into_iter()
-        .map(|shard| StaleReplica { awaits: awaits.clone(), ..row(&node, index, shard, kind) })
+        .map(|shard| StaleReplica {
+            awaits: awaits.clone(),
+            ..StaleReplica::new(&node, index, shard, kind)
+        })
         .collect()
 }
 
@@ -179,7 +170,9 @@ pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap) -> Ending {
             if says(Part::NotDone) { &[Part::Done, Part::Unknown] } else { &[] }
         };
         let behind = nodes.iter().filter(|(_, part)| behind.contains(part));
-        ending.behind.extend(behind.map(|(node, _)| row(node, index, Some(shard), CatchUp::Shard)));
+        ending.behind.extend(
+            behind.map(|(node, _)| StaleReplica::new(node, index, Some(shard), CatchUp::Shard)),
+        );
     }
     ending
 }
@@ -215,9 +208,9 @@ mod tests {
     }
 
     fn stale(rows: &[(&str, u32, CatchUp)]) -> StaleMap {
-        let rows = rows
-            .iter()
-            .map(|(node, shard, kind)| row(&id(node), "a", Some(ShardId(*shard)), *kind));
+        let rows = rows.iter().map(|(node, shard, kind)| {
+            StaleReplica::new(&id(node), "a", Some(ShardId(*shard)), *kind)
+        });
         StaleMap::new(rows.collect())
     }
 

@@ -41,6 +41,12 @@ pub struct StaleReplica {
 }
 
 impl StaleReplica {
+    /// A replica that missed something just now: of no generation yet, and waiting for no task.
+    pub fn new(node: &NodeId, index: &str, shard: Option<ShardId>, kind: CatchUp) -> Self {
+        let (node, index) = (node.clone(), index.to_owned());
+        Self { node, index, shard, kind, generation: 0, awaits: Vec::new() }
+    }
+
     /// Most tasks that one row waits for. A replica that waits for more is compared instead.
     pub const MOST_AWAITED: usize = 1000;
 

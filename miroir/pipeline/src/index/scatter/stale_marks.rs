@@ -4,7 +4,7 @@
 //! because a replica catches up by copying. So what nobody took for certain, but somebody may have
 //! taken, makes one of those who may have taken it the authority, and the others follow.
 
-use miroir_api::{NodeId, ShardId};
+use miroir_api::NodeId;
 
 use crate::error::{Error, ErrorKind};
 use miroir_core::copying::Sent;
@@ -49,17 +49,6 @@ impl WriteOutcome {
     }
 }
 
-fn row(node: &NodeId, index: &str, shard: Option<ShardId>, kind: CatchUp) -> StaleReplica {
-    StaleReplica {
-        node: node.clone(),
-        index: index.to_owned(),
-        shard,
-        kind,
-        generation: 0,
-        awaits: Vec::new(),
-    }
-}
-
 /// Replicas that have to copy shards after a write to documents.
 pub fn documents(
     stale: &StaleMap,
@@ -95,7 +84,11 @@ pub fn documents(
         } else {
             Vec::new()
         };
-        rows.extend(behind.into_iter().map(|node| row(node, index, Some(shard), CatchUp::Shard)));
+        rows.extend(
+            behind
+                .into_iter()
+                .map(|node| StaleReplica::new(node, index, Some(shard), CatchUp::Shard)),
+        );
     }
     rows
 }
@@ -123,7 +116,7 @@ pub fn settings<'a>(
     } else {
         Vec::new()
     };
-    behind.into_iter().map(|node| row(node, index, None, CatchUp::Shard)).collect()
+    behind.into_iter().map(|node| StaleReplica::new(node, index, None, CatchUp::Shard)).collect()
 }
 
 /// Nodes that have to make or delete the index as a whole: all that did not for certain.
@@ -135,7 +128,7 @@ pub fn whole<'a>(
 ) -> Vec<StaleReplica> {
     nodes
         .filter(|node| outcome_of(node) != WriteOutcome::Accepted)
-        .map(|node| row(node, index, None, kind))
+        .map(|node| StaleReplica::new(node, index, None, kind))
         .collect()
 }
 
