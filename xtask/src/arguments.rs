@@ -60,6 +60,8 @@ Usage: cargo xtask <COMMAND>
       --documents N            how many (2000)
     chaos tasks                single-document writes from 64 connections
       --documents N            how many (100000)
+    chaos pods                 the same to three servers over one Redis, with 2000 indexes and stub nodes
+      --documents N            how many (100000)
       --server PATH            (all parts) this server, not the checkout's
 
   fuzz       inputs nobody thought of
@@ -219,6 +221,7 @@ fn chaos(parser: &mut lexopt::Parser) -> Outcome<Command> {
             Value(part) if part == "disks" => options.part = ChaosPart::Disks,
             Value(part) if part == "big" => options.part = ChaosPart::Big,
             Value(part) if part == "tasks" => options.part = ChaosPart::Tasks,
+            Value(part) if part == "pods" => options.part = ChaosPart::Pods,
             Long("documents") => options.documents = Some(parser.value()?.parse()?),
             Long("server") => options.server = Some(parser.value()?.into()),
             Long("rate") => options.rate = parser.value()?.parse()?,

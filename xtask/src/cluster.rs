@@ -217,7 +217,7 @@ impl Server {
     /// As [`Server::start_with`], by a command that the server's arguments are put behind: the server
     /// itself, or what runs it. It may take up to `limit` until it is ready.
     pub(crate) fn start_command(
-        mut command: Command,
+        command: Command,
         limit: Duration,
         nodes: &[String],
         shape: Shape,
@@ -235,10 +235,37 @@ impl Server {
                 port
             }
         };
+        let store = format!("{{ backend: sqlite, path: {} }}", json!(dir.join("miroir.db")));
         let metrics_port = free_port()?;
+        let text = configuration(nodes, shape, port, metrics_port, &store);
+        Self::launch(command, limit, &(text + more), (port, metrics_port), dir)
+    }
+
+    /// Starts one of several servers over one `store`, a line of configuration, under a name of its own.
+    pub(crate) fn start_pod(
+        program: &Path,
+        name: &str,
+        nodes: &[String],
+        shape: Shape,
+        store: &str,
+        dir: &Path,
+    ) -> Outcome<Self> {
+        let (port, metrics_port) = (free_port()?, free_port()?);
+        let mut command = Command::new(program);
+        command.env("POD_NAME", name);
+        let text = configuration(nodes, shape, port, metrics_port, store);
+        Self::launch(command, START_LIMIT, &text, (port, metrics_port), dir)
+    }
+
+    fn launch(
+        mut command: Command,
+        limit: Duration,
+        text: &str,
+        (port, metrics_port): (u16, u16),
+        dir: &Path,
+    ) -> Outcome<Self> {
         let config = dir.join("miroir.yaml");
-        let text = configuration(nodes, shape, port, metrics_port, &dir.join("miroir.db"));
-        std::fs::write(&config, text + more)?;
+        std::fs::write(&config, text)?;
         command
             .arg("--config")
             .arg(&config)
@@ -316,7 +343,7 @@ fn configuration(
     shape: Shape,
     port: u16,
     metrics_port: u16,
-    store: &Path,
+    store: &str,
 ) -> String {
     use std::fmt::Write as _;
     let mut text = format!(
@@ -335,8 +362,7 @@ fn configuration(
     let _ = write!(
         text,
         "  server: {{ bind: 127.0.0.1, port: {port}, metrics_port: {metrics_port} }}\n  \
-         task_store: {{ backend: sqlite, path: {} }}\n",
-        json!(store),
+         task_store: {store}\n"
     );
     text
 }
@@ -394,13 +420,8 @@ mod tests {
     fn groups_take_nodes_in_turn() {
         let nodes = ["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"];
         let shape = Shape { groups: 2, ..Shape::default() };
-        let text = configuration(
-            &nodes.map(str::to_owned),
-            shape,
-            7700,
-            9090,
-            Path::new("/tmp/a \"b\"/miroir.db"),
-        );
+        let text =
+            configuration(&nodes.map(str::to_owned), shape, 7700, 9090, "{ backend: memory }");
         let groups: Vec<&str> =
             text.lines().filter_map(|line| line.split("replica_group: ").nth(1)).collect();
         assert_eq!(groups, ["0 }", "1 }", "0 }"]);

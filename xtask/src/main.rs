@@ -13,6 +13,7 @@ mod docs;
 mod fuzz;
 mod guard;
 mod http;
+mod http_server;
 mod options;
 mod progress;
 mod sdk;

@@ -97,6 +97,8 @@ pub(crate) enum ChaosPart {
     Big,
     /// Single-document writes by the ten thousands.
     Tasks,
+    /// The same to several servers over one Redis and stub nodes.
+    Pods,
 }
 
 /// Options of `chaos`.

@@ -8,11 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
 use miroir_core::lock::Lock;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use crate::TaskRecord;
 
@@ -46,6 +48,8 @@ struct Open {
     index: Option<Arc<str>>,
     kind: TaskKind,
     enqueued_at: OffsetDateTime,
+    /// Since when some node is known to have done its part.
+    done_since: Option<Instant>,
     parts: Box<[Part]>,
 }
 
@@ -63,8 +67,9 @@ struct Inner {
 }
 
 impl Inner {
-    fn remove(&mut self, uid: TaskUid) {
-        let Some(open) = self.tasks.remove(&uid) else { return };
+    /// Takes a task out. Returns since when some node is known to have done its part.
+    fn remove(&mut self, uid: TaskUid) -> Option<Instant> {
+        let open = self.tasks.remove(&uid)?;
         self.idle.remove(&uid);
         self.lost.remove(&uid);
         for part in &open.parts {
@@ -83,9 +88,10 @@ impl Inner {
                 self.indexes.remove(&index);
             }
         }
+        open.done_since
     }
 
-    fn insert(&mut self, record: &TaskRecord) {
+    fn insert(&mut self, record: &TaskRecord, done_since: Option<Instant>) {
         let uid = record.uid;
         let index: Option<Arc<str>> = record.physical.as_deref().map(|name| {
             let known = self.indexes.get_key_value(name).map(|(known, _)| Arc::clone(known));
@@ -119,8 +125,10 @@ impl Inner {
         if idle {
             self.idle.insert(uid);
         }
+        let done = |part: &Part| !part.dropped && part.status == TaskStatus::Succeeded;
+        let done_since = done_since.or_else(|| parts.iter().any(done).then(Instant::now));
         let (kind, enqueued_at) = (record.kind, record.enqueued_at);
-        self.tasks.insert(uid, Open { index, kind, enqueued_at, parts });
+        self.tasks.insert(uid, Open { index, kind, enqueued_at, done_since, parts });
     }
 }
 
@@ -132,9 +140,9 @@ impl OpenTasks {
     /// Notes a task as it is in the store now.
     pub fn note(&self, record: &TaskRecord) {
         let mut inner = self.0.lock();
-        inner.remove(record.uid);
+        let done_since = inner.remove(record.uid);
         if !record.status.is_terminal() {
-            inner.insert(record);
+            inner.insert(record, done_since);
         }
     }
 
@@ -143,7 +151,7 @@ impl OpenTasks {
         let mut inner = self.0.lock();
         for record in records.iter().filter(|record| !record.status.is_terminal()) {
             if !inner.tasks.contains_key(&record.uid) {
-                inner.insert(record);
+                inner.insert(record, None);
             }
         }
     }
@@ -208,6 +216,18 @@ impl OpenTasks {
                 Some(OpenPart { uid: *uid, task: *task, status: status(*uid, *task)? })
             })
             .collect()
+    }
+
+    /// The parts at the head of a node's queue, at most `limit` of it, that another node has done for
+    /// at least as long as `age`.
+    pub fn outdone(&self, node: &NodeId, limit: usize, age: Duration) -> Vec<OpenPart> {
+        let mut parts = self.head(node, 0, limit);
+        let inner = self.0.lock();
+        parts.retain(|part| {
+            let since = inner.tasks.get(&part.task).and_then(|open| open.done_since);
+            since.is_some_and(|since| since.elapsed() >= age)
+        });
+        parts
     }
 
     /// Tasks of which no node has anything to end, after one of them, at most `limit`.
@@ -301,6 +321,23 @@ mod tests {
         assert_eq!(uids(&open.head(&node("a"), 0, 1)), [(87, 3)]);
         assert_eq!(open.head(&node("b"), 4, 1)[0].status, Processing);
         assert_eq!((open.len(), open.first_of("x")), (5, Some(TaskUid(0))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn parts_that_another_node_has_done_are_found_after_a_while() {
+        let (open, age) = (OpenTasks::default(), Duration::from_secs(5));
+        let parts = |b| task(1, Some("x"), &[("a", Some(8), Enqueued), ("b", Some(9), b)]);
+        let outdone = |age| uids(&open.outdone(&node("a"), 9, age));
+        open.note(&parts(Processing));
+        tokio::time::advance(age).await;
+        assert!(outdone(Duration::ZERO).is_empty());
+        open.note(&parts(Succeeded));
+        assert_eq!((outdone(Duration::ZERO), outdone(age)), (vec![(8, 1)], vec![]));
+        tokio::time::advance(age).await;
+        // What it noted meanwhile does not begin the time anew.
+        open.note(&parts(Succeeded));
+        assert_eq!(outdone(age), [(8, 1)]);
+        assert!(open.outdone(&node("b"), 9, age).is_empty());
     }
 
     #[test]

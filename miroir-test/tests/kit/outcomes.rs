@@ -97,6 +97,37 @@ async fn a_node_is_read_again_when_its_tasks_succeeded_and_not_when_its_queue_is
     }
 }
 
+/// As one whose disk is so full that it cannot note that a task failed: it tries for ever.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_ends_nothing_holds_up_no_task_and_is_not_read() {
+    let cluster = filled(26, 20, 1).await;
+    let slow = Duration::from_secs(100);
+    cluster.nodes[1].suffer(Fault::SlowTasks { from: slow, to: slow });
+    let first = add(&cluster, json!([{"id": "d1", "text": "new"}, {"id": "w"}, {"id": "v"}])).await;
+    let begun = Instant::now();
+    assert_eq!(cluster.wait(first, PATIENCE).await.as_deref(), Some("succeeded"));
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(55) && took < Duration::from_secs(70), "{took:?}");
+    assert!(rows(&cluster).iter().all(|row| row.kind == CatchUp::Pending));
+    assert_eq!(count(&cluster).await, 22);
+    // Nobody waits a minute again.
+    let again = Instant::now();
+    let next = (0..20).map(|n| json!({"id": format!("n{n}")})).collect();
+    let second = add(&cluster, next).await;
+    assert_eq!(cluster.wait(second, PATIENCE).await.as_deref(), Some("succeeded"));
+    assert!(again.elapsed() < Duration::from_secs(5), "{:?}", again.elapsed());
+    assert_eq!(count(&cluster).await, 42);
+    cluster.nodes[1].suffer(Fault::Mend);
+    while !rows(&cluster).is_empty() {
+        assert!(rows(&cluster).iter().all(|row| row.kind == CatchUp::Pending), "nothing is copied");
+        assert!(begun.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(100)).await;
+    }
+    cluster.quiesce(PATIENCE).await.unwrap();
+    assert_eq!(count(&cluster).await, 42);
+    end(&cluster);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_task_that_every_node_forgot_is_neither_done_nor_lost() {
     let cluster = filled(24, 10, 1).await;

@@ -30,7 +30,7 @@ const STUBS: usize = 8;
 pub(super) fn run(options: &BenchOptions, server: &Path) -> Outcome<Vec<Row>> {
     eprintln!("added latency over {STUBS} stub nodes");
     let stubs = (0..STUBS).map(Stub::start).collect::<Outcome<Vec<_>>>()?;
-    let urls: Vec<String> = stubs.iter().map(|stub| stub.url.clone()).collect();
+    let urls: Vec<String> = stubs.iter().map(|stub| stub.url().to_owned()).collect();
     let scratch = Scratch::new("bench", false)?;
     // Enough shards that every stub has some.
     let shape = Shape { shards: 64, groups: 1, factor: 1, nodes: Some(STUBS as u32) };

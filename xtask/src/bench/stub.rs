@@ -4,15 +4,13 @@
 //! have succeeded when they are asked about, and settings that can be read back.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use serde_json::{Map, Value, json};
 
 use crate::Outcome;
+use crate::http_server::{Listener, Respond};
 
 /// Hits of a canned answer.
 const HITS: usize = 20;
@@ -20,8 +18,7 @@ const HITS: usize = 20;
 /// A running stub; stops when dropped.
 #[derive(Debug)]
 pub(crate) struct Stub {
-    /// Base address.
-    pub(crate) url: String,
+    listener: Listener,
     state: Arc<State>,
 }
 
@@ -36,7 +33,6 @@ pub(crate) struct Recorded {
 
 #[derive(Debug, Default)]
 struct State {
-    stopped: AtomicBool,
     tasks: AtomicU64,
     asked: AtomicU64,
     settings: Mutex<Map<String, Value>>,
@@ -63,29 +59,20 @@ impl Stub {
     }
 
     fn serve(state: State) -> Outcome<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let url = format!("http://{}", listener.local_addr()?);
         let state = Arc::new(state);
-        let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                if shared.stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                let state = Arc::clone(&shared);
-                // A connection that breaks concerns nobody but its client.
-                thread::spawn(move || serve(stream, &state));
-            }
-        });
-        Ok(Self { url, state })
+        let listener = Listener::start(Arc::clone(&state) as Arc<dyn Respond>)?;
+        Ok(Self { listener, state })
+    }
+
+    /// Base address.
+    pub(crate) fn url(&self) -> &str {
+        &self.listener.url
     }
 }
 
-impl Drop for Stub {
-    fn drop(&mut self) {
-        self.state.stopped.store(true, Ordering::Relaxed);
-        // Wakes the thread that accepts.
-        let _ = TcpStream::connect(self.url.trim_start_matches("http://"));
+impl Respond for State {
+    fn respond(&self, method: &str, target: &str, body: &[u8]) -> (u16, String) {
+        respond(method, target, body, self)
     }
 }
 
@@ -116,44 +103,6 @@ fn answer(number: usize) -> Value {
         "hits": hits, "query": "two words", "processingTimeMs": 0, "limit": HITS, "offset": 0,
         "estimatedTotalHits": 1_000, "requestUid": "00000000-0000-0000-0000-000000000000",
     })
-}
-
-fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if stream.read_line(&mut line)? == 0 || state.stopped.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let mut words = line.split(' ').map(str::to_owned);
-        let (method, target) = (words.next(), words.next());
-        let mut length = 0;
-        loop {
-            line.clear();
-            stream.read_line(&mut line)?;
-            let header = line.trim_end();
-            if header.is_empty() {
-                break;
-            }
-            if let Some((name, value)) = header.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().unwrap_or(0);
-            }
-        }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body)?;
-        let (method, target) = (method.unwrap_or_default(), target.unwrap_or_default());
-        let (status, text) = respond(&method, &target, &body, state);
-        let head = format!(
-            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            text.len()
-        );
-        // One write, one packet.
-        stream.get_mut().write_all(&[head.as_bytes(), text.as_bytes()].concat())?;
-    }
 }
 
 fn respond(method: &str, target: &str, body: &[u8], state: &State) -> (u16, String) {
@@ -252,7 +201,7 @@ mod tests {
             documents: [("7".to_owned(), r#"{"id":7}"#.to_owned())].into(),
         };
         let stub = Stub::replay(recorded).unwrap();
-        let mut client = Client::new(&stub.url, "key");
+        let mut client = Client::new(stub.url(), "key");
         let mut search =
             |q: &str| client.json("POST", "/indexes/a/search", &json!({ "q": q })).unwrap().status;
         assert_eq!((search("x"), search("y")), (200, 404));
@@ -264,14 +213,14 @@ mod tests {
     #[test]
     fn answers_over_one_connection_and_stops() {
         let stub = Stub::start(0).unwrap();
-        let mut client = Client::new(&stub.url, "key");
+        let mut client = Client::new(stub.url(), "key");
         let answer = client.json("POST", "/indexes/a/search", &json!({ "q": "x" })).unwrap();
         assert_eq!(answer.json()["hits"].as_array().unwrap().len(), HITS);
         let body = json!({ "pagination": { "maxTotalHits": 5 } });
         assert_eq!(client.json("PATCH", "/indexes/a/settings", &body).unwrap().status, 202);
         assert_eq!(client.get("/indexes/a/settings").unwrap().json(), body);
         assert_eq!(client.get("/tasks/0").unwrap().json()["status"], "succeeded");
-        let url = stub.url.clone();
+        let url = stub.url().to_owned();
         drop(stub);
         // The one connection that woke the accepting thread is gone; nobody accepts another.
         let refused = crate::guard::wait_until(std::time::Duration::from_secs(30), || {

@@ -22,6 +22,8 @@ use crate::{Outcome, guard};
 /// Size of the file system at first, and once there is room, in mebibytes.
 const SMALL: u32 = 48;
 const LARGE: u32 = 1_024;
+/// Less than so many kibibytes are none.
+const LEAST: u64 = 512;
 /// Documents of one write, and the characters of each.
 const BATCH: usize = 500;
 const LENGTH: usize = 1_500;
@@ -54,6 +56,13 @@ impl Mount {
         let grown = Command::new("mount").args(["-o", &size]).arg(&self.0).status()?;
         if grown.success() { Ok(()) } else { Err("the file system does not grow".into()) }
     }
+
+    fn kibibytes_left(&self) -> Outcome<u64> {
+        let output = Command::new("df").args(["-k", "--output=avail"]).arg(&self.0).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let left = text.lines().nth(1).and_then(|line| line.trim().parse().ok());
+        left.ok_or_else(|| format!("df does not say what is left: {text}").into())
+    }
 }
 
 impl Drop for Mount {
@@ -83,7 +92,7 @@ pub(super) fn run(setting: &Setting<'_>) -> Outcome<()> {
             let (reads, missing) = (&reads, &missing);
             scope.spawn(move || read(seed, url, stop, confirmed, reads, missing));
         }
-        let outcome = fill(&mut cluster, &ledger, &confirmed, &mut judge).and_then(|()| {
+        let outcome = fill(&mut cluster, &mount, &ledger, &confirmed, &mut judge).and_then(|()| {
             pass(Duration::from_secs(20))?;
             mount.grow(LARGE)?;
             println!("  there is room again");
@@ -107,6 +116,7 @@ pub(super) fn run(setting: &Setting<'_>) -> Outcome<()> {
 /// Writes until the small disk is full, and then some more.
 fn fill(
     cluster: &mut Cluster,
+    mount: &Mount,
     ledger: &Ledger,
     confirmed: &Mutex<Vec<String>>,
     judge: &mut Judge,
@@ -127,7 +137,7 @@ fn fill(
         let ids: Vec<String> = ids.collect();
         cluster::apply(&mut client, "POST", &path, &Value::Array(documents))?;
         confirmed.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
-        if full.is_none() && is_full(cluster)? {
+        if full.is_none() && is_full(cluster, mount)? {
             println!("  the disk is full after {} writes", write + 1);
             full = Some(write);
         }
@@ -140,11 +150,13 @@ fn fill(
     Ok(())
 }
 
-/// Whether a task of the small node failed for want of room.
-fn is_full(cluster: &Cluster) -> Outcome<bool> {
+/// Whether a task of the small node failed for want of room, or there is not even room to note that:
+/// then it tries for ever.
+fn is_full(cluster: &Cluster, mount: &Mount) -> Outcome<bool> {
     let failed = cluster.nodes[1].client().get("/tasks?statuses=failed&limit=20")?.json();
     let tasks = failed["results"].as_array().cloned().unwrap_or_default();
-    Ok(tasks.iter().any(|task| task["error"]["code"] == "no_space_left_on_device"))
+    let code = |task: &Value| task["error"]["code"] == "no_space_left_on_device";
+    Ok(tasks.iter().any(code) || mount.kibibytes_left()? < LEAST)
 }
 
 /// Reads documents whose task succeeded: each has to be there.

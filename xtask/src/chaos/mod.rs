@@ -8,7 +8,7 @@
 //! `chaos slow` is about nodes that answer late; see [`slow`]. `chaos flood` is about a tenant that
 //! asks more than nodes can do; see [`flood`]. The others are about one kind of trouble each, and are
 //! described in their modules: [`repair`], [`full_disk`], [`hang`], [`away`], [`disks`], [`big`],
-//! [`tasks`].
+//! [`tasks`], [`pods`].
 
 mod away;
 mod big;
@@ -20,6 +20,8 @@ mod hang;
 mod judge;
 mod ledger;
 mod load;
+mod pods;
+mod queue_node;
 mod repair;
 mod slow;
 mod steady;
@@ -127,6 +129,10 @@ pub(crate) fn run(options: &ChaosOptions) -> Outcome<()> {
         ChaosPart::Tasks => {
             over("single-document writes");
             tasks::run(&setting, options.documents.unwrap_or(100_000))
+        }
+        ChaosPart::Pods => {
+            println!("single-document writes: 3 servers over one Redis, 3 stub nodes");
+            pods::run(setting.server, options.documents.unwrap_or(100_000))
         }
     }
 }

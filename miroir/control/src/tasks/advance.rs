@@ -256,7 +256,7 @@ async fn hear(state: &ClusterState, step: &mut Step, node: &NodeId, page: &Page)
                 }
                 _ => step.lost.push((at, Loss::Forgotten)),
             },
-            Some(Loss::Down) => step.lost.push((at, Loss::Down)),
+            Some(loss) => step.lost.push((at, *loss)),
             None => {}
         }
     }

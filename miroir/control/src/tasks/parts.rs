@@ -19,6 +19,18 @@ pub(crate) enum Loss {
     Down,
     /// The node ended the task, and has forgotten how.
     Forgotten,
+    /// The node works on, or seems to, long after others have done it. It may have no room left to
+    /// note what it does.
+    Stuck,
+    /// The node has the task in its queue behind others for which its replicas are waited for already.
+    Behind,
+}
+
+impl Loss {
+    /// Whether the task is in the node's queue, to be done some time.
+    fn is_queued(self) -> bool {
+        self != Self::Forgotten
+    }
 }
 
 /// Whether a node's word on a shard, or on the index as a whole, counts.
@@ -61,11 +73,35 @@ fn has_witness(
     })
 }
 
+/// Whether one of them has done it.
+fn is_done_elsewhere(
+    record: &TaskRecord,
+    stale: &StaleMap,
+    node: &NodeId,
+    shard: Option<ShardId>,
+) -> bool {
+    record.nodes.iter().any(|other| {
+        !other.dropped
+            && other.status == TaskStatus::Succeeded
+            && other.node != *node
+            && is_about(other, shard)
+            && counts(record, stale, &other.node, shard)
+    })
+}
+
+/// Whether tasks in the node's queue are waited for before some replica of it is read again. A node
+/// does the tasks of an index in their order, so what came later is not done before them.
+fn is_pending(record: &TaskRecord, stale: &StaleMap, node: &NodeId) -> bool {
+    let index = record.physical.as_deref().unwrap_or_default();
+    stale.of_index(index).any(|row| row.node == *node && row.kind == CatchUp::Pending)
+}
+
 /// Takes a node out of those that count for a task, as far as others can speak for it, and answers
 /// the replicas that have to catch up because of it.
 ///
 /// A node that is down goes on counting where no other whose word counts took what it took: the
-/// write was acknowledged, and will be done when it comes back.
+/// write was acknowledged, and will be done when it comes back. One that is stuck or behind goes on
+/// counting where no other has done it.
 pub(crate) fn lose(
     record: &mut TaskRecord,
     stale: &StaleMap,
@@ -77,9 +113,16 @@ pub(crate) fn lose(
     let witnessed: Vec<Option<ShardId>> = parts
         .iter()
         .copied()
-        .filter(|part| has_witness(record, stale, &task.node, *part))
+        .filter(|part| match loss {
+            Loss::Down | Loss::Forgotten => has_witness(record, stale, &task.node, *part),
+            Loss::Stuck => is_done_elsewhere(record, stale, &task.node, *part),
+            Loss::Behind => {
+                is_done_elsewhere(record, stale, &task.node, *part)
+                    && is_pending(record, stale, &task.node)
+            }
+        })
         .collect();
-    if loss == Loss::Down && witnessed.len() < parts.len() {
+    if loss.is_queued() && witnessed.len() < parts.len() {
         return Vec::new();
     }
     let task = &mut record.nodes[at];
@@ -92,9 +135,9 @@ pub(crate) fn lose(
         (TaskKind::IndexDeletion, _) => CatchUp::Deleted,
         // A settings proposal may be taken back before the node works on it.
         (TaskKind::SettingsUpdate, _) => CatchUp::Shard,
-        (_, Loss::Down) => CatchUp::Pending,
         (TaskKind::IndexCreation, Loss::Forgotten) => CatchUp::Index,
         (_, Loss::Forgotten) => CatchUp::Shard,
+        (_, Loss::Down | Loss::Stuck | Loss::Behind) => CatchUp::Pending,
     };
     let awaits = if kind == CatchUp::Pending { uid.into_iter().collect() } else { Vec::new() };
     witnessed
@@ -293,6 +336,29 @@ mod tests {
             assert_eq!(lose(&mut one, &stale(&[("a", 2, kind)]), 1, Loss::Down), Vec::new());
             assert!(!one.nodes[1].dropped, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_node_that_is_stuck_is_waited_for_unless_an_authority_has_done_it() {
+        let record = write(&[("a", Succeeded), ("b", Enqueued)]);
+        let none = StaleMap::default();
+        let mut one = record.clone();
+        assert_eq!(lose(&mut one, &none, 1, Loss::Behind), Vec::new(), "it is read");
+        let rows = lose(&mut one, &none, 1, Loss::Stuck);
+        assert!(one.nodes[1].dropped && rows.len() == 2);
+        assert!(rows.iter().all(|row| row.kind == CatchUp::Pending && row.awaits == [71]));
+        // What comes after it in the queue waits for nobody.
+        let pending = stale(&[("b", 1, CatchUp::Pending), ("b", 2, CatchUp::Pending)]);
+        assert_eq!(lose(&mut record.clone(), &pending, 1, Loss::Behind).len(), 2);
+        let other = stale(&[("b", 7, CatchUp::Pending)]);
+        assert_eq!(lose(&mut record.clone(), &other, 1, Loss::Behind).len(), 2);
+        let copied = stale(&[("b", 1, CatchUp::Shard), ("b", 2, CatchUp::Shard)]);
+        assert_eq!(lose(&mut record.clone(), &copied, 1, Loss::Behind), Vec::new());
+        for other in [stale(&[("a", 2, CatchUp::Shard)]), stale(&[("a", 1, CatchUp::Pending)])] {
+            assert_eq!(lose(&mut record.clone(), &other, 1, Loss::Stuck), Vec::new());
+        }
+        let mut both = write(&[("a", Enqueued), ("b", Enqueued)]);
+        assert_eq!(lose(&mut both, &none, 1, Loss::Stuck), Vec::new());
     }
 
     #[test]

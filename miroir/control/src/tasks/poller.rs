@@ -6,6 +6,11 @@
 //! tasks are unfinished, and a queue is followed as fast as it is worked off. Every node is asked by
 //! itself: one that does not answer delays nobody.
 //!
+//! A task ends when every node that counts has ended its part. One that is down counts no more where
+//! others can speak for it, and neither does one that has had nothing new to say for a minute while
+//! others were done: a node whose disk is full tries the same task for ever. Its replicas are read
+//! again when it has caught up.
+//!
 //! The pause between two looks at a node starts at a few milliseconds after a write and doubles up
 //! to 250 ms while nothing changes.
 
@@ -37,6 +42,8 @@ const FASTEST: Duration = Duration::from_millis(4);
 const SLOWEST: Duration = Duration::from_millis(250);
 /// Pause before what a node that is down took is gone through again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long a node may say nothing new of a task that others have done, before it is left behind.
+const STUCK: Duration = Duration::from_mins(1);
 /// How often it is written down when indexes were last updated.
 const TOUCH: Duration = Duration::from_secs(1);
 
@@ -75,6 +82,10 @@ struct Follow {
     asking: bool,
     /// Where the next page of what it took begins, while it is down.
     from: u32,
+    /// When it last had something new to say.
+    news: Instant,
+    /// When it is looked next for parts that it is left behind with.
+    behind: Instant,
 }
 
 /// Follows the unfinished tasks of the registry.
@@ -196,6 +207,8 @@ impl Poller {
                 pace: Pace::now(),
                 asking: false,
                 from: 0,
+                news: Instant::now(),
+                behind: Instant::now() + AGAIN,
             });
             if follow.asking || !follow.pace.is_due() {
                 continue;
@@ -206,6 +219,11 @@ impl Poller {
             }
             follow.asking = true;
             follow.from = 0;
+            if follow.behind <= Instant::now() {
+                follow.behind = Instant::now() + AGAIN;
+                let quiet = follow.news.elapsed() >= STUCK;
+                progress.join(self.overtake(&node, quiet).await?);
+            }
             let (state, node) = (Arc::clone(&self.state), node.clone());
             self.asks.spawn(async move {
                 let page = head(&state, &node).await;
@@ -246,6 +264,24 @@ impl Poller {
         Ok(progress)
     }
 
+    /// A node that goes on without ending anything, or whose replicas are waited for already, stops
+    /// counting for what others have done.
+    async fn overtake(&self, node: &NodeId, quiet: bool) -> Result<Progress, Error> {
+        let (age, loss) = if quiet { (STUCK, Loss::Stuck) } else { (Duration::ZERO, Loss::Behind) };
+        if !quiet && !self.state.staleness.load().rows().any(|row| row.node == *node) {
+            return Ok(Progress::default());
+        }
+        let parts = self.state.open_tasks.outdone(node, BATCH, age);
+        if parts.is_empty() {
+            return Ok(Progress::default());
+        }
+        if quiet {
+            tracing::warn!(%node, tasks = parts.len(), "a node ends nothing: nobody waits for it");
+        }
+        let page = Page::lost(&parts, loss);
+        advance(&self.state, page.tasks(), Some((node, &page))).await
+    }
+
     /// Applies what a node said.
     async fn take(&mut self, said: Result<(NodeId, Page), JoinError>) {
         match said {
@@ -275,6 +311,9 @@ impl Poller {
         if let Some(follow) = self.nodes.get_mut(node) {
             follow.asking = false;
             follow.pace.step(changed);
+            if changed {
+                follow.news = Instant::now();
+            }
         }
         if progress.as_ref().is_ok_and(|progress| progress.ended) {
             // Something may have waited for it.

@@ -147,7 +147,7 @@ fn one_run(case: &Case, options: &InstructionOptions, server: &Path) -> Outcome<
     let questions = options.requests * (options.rounds + 1);
     let stubs =
         case.recorded(questions).into_iter().map(Stub::replay).collect::<Outcome<Vec<_>>>()?;
-    let urls: Vec<String> = stubs.iter().map(|stub| stub.url.clone()).collect();
+    let urls: Vec<String> = stubs.iter().map(|stub| stub.url().to_owned()).collect();
     let scratch = Scratch::new("instructions", options.keep)?;
     // Enough shards that every node has some.
     let shape = Shape { shards: 64, groups: 1, factor: 1, nodes: Some(case.nodes as u32) };
