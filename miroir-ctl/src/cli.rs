@@ -102,10 +102,17 @@ pub(crate) enum Command {
     /// Looks for what is wrong, and says what to do about it. Exits with 1 if it finds something.
     #[command(after_help = PAGE)]
     Check,
-    /// Lists nodes, groups and what each holds.
-    Topology,
+    /// Lists nodes, groups and what each holds; decides about a store that is behind its nodes.
+    Topology {
+        /// What to decide; lists without.
+        #[command(subcommand)]
+        verb: Option<Topology>,
+    },
     /// Lists replicas that missed a write and are not read.
     Replicas,
+    /// Decides what becomes of a node.
+    #[command(subcommand)]
+    Node(Node),
     /// Lists the pods of this Miroir.
     Pods,
     /// Shows the layers of every stage in their order.
@@ -333,6 +340,30 @@ pub(crate) enum Alias {
     Delete {
         /// Its name.
         name: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Topology {
+    /// Goes on with a store that is behind its nodes, as it is after it was restored from a copy.
+    AcceptStore {
+        /// Says that what the store does not know may stay unknown.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Compares the store with what the nodes hold, and goes on with it where nothing differs.
+    Rebuild,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Node {
+    /// Throws away what a node with another node's disk has, and builds the node anew.
+    DiscardDisk {
+        /// Id of the node, as `topology` lists it.
+        id: String,
+        /// Says that the disk that is mounted there now may be thrown away.
+        #[arg(long)]
+        yes: bool,
     },
 }
 

@@ -61,8 +61,9 @@ async fn execute(
     let client = Client::new(&cli.connection, credentials)?;
     match cli.command {
         Command::Status => commands::status::run(&client, output).await,
-        Command::Topology => commands::topology::run(&client, output).await,
+        Command::Topology { verb } => commands::topology::run(verb, &client, output).await,
         Command::Replicas => commands::replicas::run(&client, output).await,
+        Command::Node(node) => commands::node::run(node, &client, output).await,
         Command::Pods => commands::pods::run(&client, output).await,
         Command::Stack => commands::stack::run(&client, output).await,
         Command::Check => commands::check::run(&client, output).await,

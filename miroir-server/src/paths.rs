@@ -5,9 +5,15 @@ pub(crate) const READY: &str = "/_miroir/ready";
 /// The page that errors link to: without a key.
 pub(crate) const ERRORS: &str = "/_miroir/errors";
 pub(crate) const TOPOLOGY: &str = "/_miroir/topology";
+/// A store that is behind its nodes is gone on with.
+pub(crate) const ACCEPT_STORE: &str = "/_miroir/topology/accept-store";
+/// What the nodes hold is compared with the store.
+pub(crate) const REBUILD: &str = "/_miroir/topology/rebuild";
 pub(crate) const SHARDS: &str = "/_miroir/shards";
 pub(crate) const METRICS: &str = "/_miroir/metrics";
 pub(crate) const REPLICAS: &str = "/_miroir/replicas";
+/// What a node with another node's disk has is thrown away.
+pub(crate) const DISCARD_DISK: &str = "/_miroir/nodes/{id}/discard-disk";
 pub(crate) const PODS: &str = "/_miroir/pods";
 pub(crate) const ALIASES: &str = "/_miroir/aliases";
 pub(crate) const ALIAS: &str = "/_miroir/aliases/{name}";
@@ -29,6 +35,8 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
         READY,
         ERRORS,
         TOPOLOGY,
+        ACCEPT_STORE,
+        REBUILD,
         SHARDS,
         METRICS,
         REPLICAS,
@@ -44,6 +52,10 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
     }
     if path.strip_prefix("/_miroir/aliases/").is_some_and(|name| !name.contains('/')) {
         return Some(ALIAS);
+    }
+    let node = path.strip_prefix("/_miroir/nodes/").and_then(|rest| rest.split_once('/'));
+    if node.is_some_and(|(id, verb)| !id.is_empty() && verb == "discard-disk") {
+        return Some(DISCARD_DISK);
     }
     if path.strip_prefix("/_miroir/tenants/").is_some_and(|hash| !hash.contains('/')) {
         return Some(TENANT);
@@ -71,6 +83,8 @@ mod tests {
         assert_eq!(template("/_miroir/tasks"), Some(UNKNOWN));
         assert_eq!(template("/_miroir/tasks/7/x"), Some(UNKNOWN));
         assert_eq!(template("/_miroir/tenants/2b"), Some(TENANT));
+        assert_eq!(template("/_miroir/nodes/a/discard-disk"), Some(DISCARD_DISK));
+        assert_eq!(template("/_miroir/nodes/a/b"), Some(UNKNOWN));
         assert_eq!(template("/_miroir"), Some(UNKNOWN));
         assert_eq!(template("/_miroirs"), None);
         assert_eq!(template("/health"), None);

@@ -8,8 +8,9 @@ use miroir_api::{GroupId, InvalidNodeId, NodeId};
 use miroir_control::Cluster;
 use miroir_control::api::Control;
 use miroir_control::pods::take_over;
+use miroir_control::topology::founding::{FoundingError, found};
 use miroir_core::keys::MasterKey;
-use miroir_core::topology::{Node, NodeStatus, Topology, TopologyError};
+use miroir_core::topology::{Node, Topology, TopologyError};
 use miroir_layers::edge::rate_limit::Limiter;
 use miroir_layers::index::tenant_affinity::TenantDirectory;
 use miroir_layers::node::CredentialsLayer;
@@ -62,6 +63,9 @@ pub enum BuildError {
     /// The store failed.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The store has other nodes.
+    #[error("{0}")]
+    Founding(FoundingError),
 }
 
 /// Collects what a pipeline is made of. What is not given is as recommended: see [`Options`].
@@ -293,12 +297,7 @@ impl Builder {
 
     fn topology(&self) -> Result<Topology, BuildError> {
         let node = |(id, address, group): &(String, String, u32)| {
-            Ok(Node {
-                id: NodeId::new(id)?,
-                address: address.clone(),
-                group: GroupId(*group),
-                status: NodeStatus::Active,
-            })
+            Ok(Node::new(NodeId::new(id)?, address.clone(), GroupId(*group)))
         };
         let nodes = self.nodes.iter().map(node).collect::<Result<Vec<_>, InvalidNodeId>>()?;
         Ok(Topology::new(nodes, self.replication_factor)?)
@@ -355,11 +354,15 @@ impl Builder {
         let pool = Pool::empty(factory);
         let node_timeout = options.cluster.scatter.node_timeout;
         let stores = stores.unwrap_or_else(memory::open);
-        let store_id = stores.identity.store_id().await?;
+        let on_difference = options.cluster.topology.on_difference;
+        let founding = found(&stores, topology, on_difference).await.map_err(|e| match e {
+            FoundingError::Store(error) => BuildError::Store(error),
+            error => BuildError::Founding(error),
+        })?;
+        let topology = founding.topology.clone();
         let state = ClusterState::new(
-            topology.clone(),
+            founding,
             stores,
-            store_id,
             pool.clone(),
             Arc::clone(&scores),
             options.cluster.clone(),

@@ -17,4 +17,7 @@ pub use shadow::{
 };
 pub use stack::{StackView, StageView};
 pub use tenants::{NewTenantMapping, TenantMappingView, TenantMappingsView};
-pub use topology::{NodeView, ShardPlacement, ShardsView, TopologyView};
+pub use topology::{
+    AcceptedStoreView, DiscardedView, NodeView, RebuiltView, ShardPlacement, ShardsView,
+    TopologyView,
+};

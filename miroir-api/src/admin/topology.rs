@@ -7,6 +7,12 @@ use crate::{GroupId, NodeId, ShardId};
 /// The cluster as one pod sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TopologyView {
+    /// Version of the topology in the store; 0 from a server that does not say.
+    #[serde(default)]
+    pub version: u64,
+    /// By what pods and nodes tell the topology from others, as 16 hexadecimal digits.
+    #[serde(default)]
+    pub fingerprint: String,
     /// Number of shards that new indexes get; indexes that exist keep theirs.
     pub shards: u32,
     /// Copies of a shard inside each group.
@@ -37,6 +43,37 @@ pub struct NodeView {
     /// Why the last check failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
+    /// How often the node came back without what it had.
+    #[serde(default)]
+    pub life: u64,
+    /// The other node whose disk is behind this node's address; the node is not used then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub disk_of: Option<NodeId>,
+}
+
+/// A node whose disk was thrown away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardedView {
+    /// Id of the node.
+    pub node: NodeId,
+    /// The life that begins.
+    pub life: u64,
+}
+
+/// A store that was behind its nodes and is gone on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedStoreView {
+    /// The version of the topology from now on.
+    pub version: u64,
+}
+
+/// What the nodes hold, compared with what the store says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuiltView {
+    /// Each difference as a sentence.
+    pub differences: Vec<String>,
+    /// The version of the topology from now on, where the store was behind and nothing differs.
+    pub version: Option<u64>,
 }
 
 /// The owners of every shard, for indexes with the default number of shards.

@@ -113,6 +113,13 @@ pub const OWN: &[OwnCode] = &[
          `multi_search.per_query_timeout_ms`. Ask for less, or raise the limit; look at `miroir_node_request_duration_seconds` for a slow node.",
     ),
     own(
+        "miroir_disk_not_foreign",
+        409,
+        InvalidRequest,
+        "A node's disk was to be thrown away that is the node's own. Only the disk of another node is, \
+         which `GET /_miroir/topology` shows as `disk_of`.",
+    ),
+    own(
         "miroir_idempotency_key_reused",
         409,
         InvalidRequest,
@@ -243,6 +250,21 @@ pub const OWN: &[OwnCode] = &[
         "Miroir's store did not answer. Nothing was acknowledged. Look at the disk of `task_store.path`, or at the Redis of `task_store.url`.",
     ),
     own(
+        "miroir_store_behind",
+        503,
+        System,
+        "Nodes were told of a later topology than the store has: the store was restored from an older \
+         copy, and nothing is answered by it. Restore the newer one; or go on with this one, with \
+         `miroir-ctl topology accept-store`, or `miroir-ctl topology rebuild` to compare it with what \
+         the nodes hold first.",
+    ),
+    own(
+        "miroir_store_not_behind",
+        409,
+        InvalidRequest,
+        "An older store was to be accepted, and the store is not older than what its nodes were told.",
+    ),
+    own(
         "miroir_task_unreadable",
         500,
         System,
@@ -256,6 +278,19 @@ pub const OWN: &[OwnCode] = &[
         InvalidRequest,
         "A multi-search has more queries than `multi_search.max_queries_per_batch`. Send several \
          requests, or raise the limit.",
+    ),
+    own(
+        "miroir_topology_mismatch",
+        503,
+        System,
+        "The pod was started with other nodes than the store has by now. Start it again with the nodes \
+         of the other pods.",
+    ),
+    own(
+        "miroir_unknown_node",
+        404,
+        InvalidRequest,
+        "There is no node of this id. `GET /_miroir/topology` lists the nodes.",
     ),
     own(
         "miroir_unknown_tenant",

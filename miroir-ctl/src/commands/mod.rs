@@ -4,6 +4,7 @@ pub(crate) mod alias;
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod explain;
+pub(crate) mod node;
 pub(crate) mod pods;
 pub(crate) mod replicas;
 pub(crate) mod scrape;

@@ -5,6 +5,7 @@
 
 mod aliases;
 mod errors;
+mod nodes;
 mod pods;
 mod ready;
 mod replicas;
@@ -13,12 +14,13 @@ mod stack;
 mod tasks;
 mod tenants;
 mod topology;
+mod versions;
 
 use axum::Router;
 use axum::extract::{FromRef, Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use http::{StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 use miroir::Miroir;
@@ -33,8 +35,8 @@ use std::sync::Arc;
 pub(crate) use self::ready::Readiness;
 use crate::config::Config;
 use crate::paths::{
-    ALIAS, ALIASES, ERRORS, METRICS, PODS, READY, REPLICAS, SHADOW_DIFF, SHARDS, STACK, TASK,
-    TENANT, TENANTS, TOPOLOGY,
+    ACCEPT_STORE, ALIAS, ALIASES, DISCARD_DISK, ERRORS, METRICS, PODS, READY, REBUILD, REPLICAS,
+    SHADOW_DIFF, SHARDS, STACK, TASK, TENANT, TENANTS, TOPOLOGY,
 };
 use crate::refusal::refuse;
 use crate::serve::PROMETHEUS;
@@ -93,8 +95,11 @@ pub(crate) fn router(
     if config.admin.enabled {
         guarded = guarded
             .route(TOPOLOGY, get(topology::topology))
+            .route(ACCEPT_STORE, post(versions::accept_store))
+            .route(REBUILD, post(versions::rebuild))
             .route(SHARDS, get(topology::shards))
             .route(REPLICAS, get(replicas::list))
+            .route(DISCARD_DISK, post(nodes::discard_disk))
             .route(PODS, get(pods::list))
             .route(TASK, get(tasks::show))
             .route(TENANTS, get(tenants::list).post(tenants::put))

@@ -33,7 +33,7 @@ fn kept(tenants: &TenantDirectory) -> Result<(), Refusal> {
          `tenant_affinity.mode: api_key`."))
 }
 
-fn failed(error: &Error) -> Refusal {
+pub(super) fn failed(error: &Error) -> Refusal {
     match error.kind() {
         miroir::error::ErrorKind::Api(error) => Refusal(error.clone()),
         _ => Refusal(ApiError::new("internal", "An internal error has occurred.")),

@@ -25,6 +25,7 @@ pub(super) async fn topology(State(state): State<Arc<ClusterState>>) -> Json<Top
         .nodes()
         .map(|node| {
             let health = state.membership.health.get(&node.id);
+            let disk = state.lives.get(&node.id);
             let seen = health.last_seen.map(|seen| seen.elapsed().as_millis());
             NodeView {
                 id: node.id.clone(),
@@ -33,11 +34,16 @@ pub(super) async fn topology(State(state): State<Arc<ClusterState>>) -> Json<Top
                 shard_count: placement.owned_by(&node.id).len(),
                 last_seen_ms: seen.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
                 error: health.error.map(|error| error.label().to_owned()),
+                life: disk.life,
+                disk_of: disk.foreign,
             }
         })
         .collect();
     let degraded = topology.nodes().filter(|node| node.status != NodeStatus::Active).count();
+    let committed = state.committed.load();
     Json(TopologyView {
+        version: committed.version,
+        fingerprint: committed.fingerprint.clone(),
         shards,
         replication_factor: topology.replication_factor(),
         nodes,

@@ -36,7 +36,7 @@ use miroir::runtime::{LeaderElectionOptions, PeerDiscoveryOptions};
 use miroir::store::TaskRegistryOptions;
 use miroir::{
     ClusterOptions, ExplainOptions, FacetingOptions, MultiSearchOptions, ScatterOptions,
-    SettingsBroadcastOptions, VectorSearchOptions,
+    SettingsBroadcastOptions, TopologyOptions, VectorSearchOptions,
 };
 use miroir_layers::RateLimits;
 use miroir_layers::index::{
@@ -112,6 +112,8 @@ config! {
         write_quorum: WriteQuorum = <_>::default();
     }
     blocks {
+        /// The nodes of the configuration and those of the store.
+        topology: TopologyOptions;
         /// Shared state.
         task_store: TaskStoreConfig;
         /// The operator's API.
@@ -203,6 +205,7 @@ impl Config {
     pub fn cluster(&self) -> ClusterOptions {
         ClusterOptions {
             shards: self.shards,
+            topology: self.topology,
             write_quorum: self.write_quorum,
             scatter: self.scatter,
             faceting: self.faceting,

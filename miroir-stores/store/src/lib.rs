@@ -339,6 +339,8 @@ pub struct Stores {
     pub fence: Arc<Fence>,
     /// What the store is called.
     pub identity: Arc<dyn records::Identity>,
+    /// What is known of each node.
+    pub node_records: Arc<dyn records::NodeRecords>,
     /// Token buckets of rate limits.
     pub buckets: Arc<dyn records::Buckets>,
     /// Names that stand for indexes.
@@ -372,6 +374,7 @@ macro_rules! stores {
         $crate::Stores {
             $($field: $store,)+
             identity: typed.clone(),
+            node_records: typed.clone(),
             aliases: typed.clone(),
             sessions: typed.clone(),
             idempotency: typed.clone(),

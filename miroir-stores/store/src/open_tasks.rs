@@ -32,6 +32,7 @@ pub struct OpenPart {
 #[derive(Debug)]
 struct Part {
     node: NodeId,
+    life: u64,
     uid: Option<u32>,
     status: TaskStatus,
     dropped: bool,
@@ -56,8 +57,8 @@ struct Open {
 #[derive(Debug, Default)]
 struct Inner {
     tasks: BTreeMap<TaskUid, Open>,
-    /// Parts that nodes have to end, by the uid there.
-    nodes: BTreeMap<NodeId, BTreeSet<(u32, TaskUid)>>,
+    /// Parts that nodes have to end, by the life of the node and the uid there.
+    nodes: BTreeMap<NodeId, BTreeSet<(u64, u32, TaskUid)>>,
     indexes: BTreeMap<Arc<str>, BTreeSet<TaskUid>>,
     /// Tasks of which no node has anything to end.
     idle: BTreeSet<TaskUid>,
@@ -74,7 +75,7 @@ impl Inner {
         self.lost.remove(&uid);
         for part in &open.parts {
             if let (Some(node), Some(number)) = (self.nodes.get_mut(&part.node), part.uid) {
-                node.remove(&(number, uid));
+                node.remove(&(part.life, number, uid));
                 if node.is_empty() {
                     self.nodes.remove(&part.node);
                 }
@@ -105,6 +106,7 @@ impl Inner {
             .iter()
             .map(|task| Part {
                 node: task.node.clone(),
+                life: task.life,
                 uid: task.uid,
                 status: task.status,
                 dropped: task.dropped,
@@ -115,7 +117,8 @@ impl Inner {
             idle = false;
             match part.uid {
                 Some(number) => {
-                    self.nodes.entry(part.node.clone()).or_default().insert((number, uid));
+                    let node = self.nodes.entry(part.node.clone()).or_default();
+                    node.insert((part.life, number, uid));
                 }
                 None => {
                     self.lost.insert(uid);
@@ -201,18 +204,21 @@ impl OpenTasks {
         self.0.lock().nodes.keys().cloned().collect()
     }
 
-    /// The first parts that a node has to end, from a uid of the node on, at most `limit`.
-    pub fn head(&self, node: &NodeId, from: u32, limit: usize) -> Vec<OpenPart> {
+    /// The first parts that a node has to end which it was given in this life, from a uid of the node
+    /// on, at most `limit`.
+    pub fn head(&self, node: &NodeId, life: u64, from: u32, limit: usize) -> Vec<OpenPart> {
         let inner = self.0.lock();
+        let all = (life, from, TaskUid(0))..=(life, u32::MAX, TaskUid(u32::MAX));
         let parts = inner.nodes.get(node).into_iter();
-        let parts = parts.flat_map(|parts| parts.range((from, TaskUid(0))..)).take(limit);
+        let parts = parts.flat_map(|parts| parts.range(all.clone())).take(limit);
         let status = |number: u32, task: TaskUid| {
             let parts = inner.tasks.get(&task).map(|open| &open.parts);
-            let own = |part: &&Part| part.uid == Some(number) && part.node == *node;
+            let own =
+                |part: &&Part| part.uid == Some(number) && part.life == life && part.node == *node;
             parts.and_then(|parts| parts.iter().find(own)).map(|part| part.status)
         };
         parts
-            .filter_map(|(uid, task)| {
+            .filter_map(|(_, uid, task)| {
                 Some(OpenPart { uid: *uid, task: *task, status: status(*uid, *task)? })
             })
             .collect()
@@ -220,14 +226,37 @@ impl OpenTasks {
 
     /// The parts at the head of a node's queue, at most `limit` of it, that another node has done for
     /// at least as long as `age`.
-    pub fn outdone(&self, node: &NodeId, limit: usize, age: Duration) -> Vec<OpenPart> {
-        let mut parts = self.head(node, 0, limit);
+    pub fn outdone(&self, node: &NodeId, life: u64, limit: usize, age: Duration) -> Vec<OpenPart> {
+        let mut parts = self.head(node, life, 0, limit);
         let inner = self.0.lock();
         parts.retain(|part| {
             let since = inner.tasks.get(&part.task).and_then(|open| open.done_since);
             since.is_some_and(|since| since.elapsed() >= age)
         });
         parts
+    }
+
+    /// Tasks with parts that a node was given in another life than this one and has not ended, at most
+    /// `limit` parts.
+    pub fn of_other_lives(&self, node: &NodeId, life: u64, limit: usize) -> BTreeSet<TaskUid> {
+        let inner = self.0.lock();
+        let before = ..(life, 0, TaskUid(0));
+        let after = (Bound::Excluded((life, u32::MAX, TaskUid(u32::MAX))), Bound::Unbounded);
+        let parts = inner.nodes.get(node).into_iter();
+        let parts = parts.flat_map(|parts| parts.range(before).chain(parts.range(after)));
+        parts.take(limit).map(|(.., task)| *task).collect()
+    }
+
+    /// Shows what nodes were given of unfinished tasks about indexes, ended there or not: the node, its
+    /// life and the uid.
+    pub fn given(&self, mut look: impl FnMut(&NodeId, u64, u32)) {
+        let inner = self.0.lock();
+        let tasks = inner.tasks.values().filter(|open| open.index.is_some());
+        for part in tasks.flat_map(|open| open.parts.iter()).filter(|part| !part.dropped) {
+            if let Some(uid) = part.uid {
+                look(&part.node, part.life, uid);
+            }
+        }
     }
 
     /// Tasks of which no node has anything to end, after one of them, at most `limit`.
@@ -312,14 +341,14 @@ mod tests {
             let n = Some(90 - uid);
             open.note(&task(uid, Some("x"), &[("a", n, Enqueued), ("b", Some(uid), Enqueued)]));
         }
-        assert_eq!(uids(&open.head(&node("a"), 0, 2)), [(86, 4), (87, 3)]);
-        assert_eq!(uids(&open.head(&node("a"), 88, 9)), [(88, 2), (89, 1), (90, 0)]);
+        assert_eq!(uids(&open.head(&node("a"), 0, 0, 2)), [(86, 4), (87, 3)]);
+        assert_eq!(uids(&open.head(&node("a"), 0, 88, 9)), [(88, 2), (89, 1), (90, 0)]);
         assert_eq!(open.nodes(), [node("a"), node("b")]);
         // One node ended its part.
         let part = task(4, Some("x"), &[("a", Some(86), Succeeded), ("b", Some(4), Processing)]);
         open.note(&part);
-        assert_eq!(uids(&open.head(&node("a"), 0, 1)), [(87, 3)]);
-        assert_eq!(open.head(&node("b"), 4, 1)[0].status, Processing);
+        assert_eq!(uids(&open.head(&node("a"), 0, 0, 1)), [(87, 3)]);
+        assert_eq!(open.head(&node("b"), 0, 4, 1)[0].status, Processing);
         assert_eq!((open.len(), open.first_of("x")), (5, Some(TaskUid(0))));
     }
 
@@ -327,7 +356,7 @@ mod tests {
     async fn parts_that_another_node_has_done_are_found_after_a_while() {
         let (open, age) = (OpenTasks::default(), Duration::from_secs(5));
         let parts = |b| task(1, Some("x"), &[("a", Some(8), Enqueued), ("b", Some(9), b)]);
-        let outdone = |age| uids(&open.outdone(&node("a"), 9, age));
+        let outdone = |age| uids(&open.outdone(&node("a"), 0, 9, age));
         open.note(&parts(Processing));
         tokio::time::advance(age).await;
         assert!(outdone(Duration::ZERO).is_empty());
@@ -337,7 +366,31 @@ mod tests {
         // What it noted meanwhile does not begin the time anew.
         open.note(&parts(Succeeded));
         assert_eq!(outdone(age), [(8, 1)]);
-        assert!(open.outdone(&node("b"), 9, age).is_empty());
+        assert!(open.outdone(&node("b"), 0, 9, age).is_empty());
+    }
+
+    #[test]
+    fn what_a_former_life_was_given_is_not_asked_for() {
+        let open = OpenTasks::default();
+        let mut old = task(1, Some("x"), &[("a", Some(7), Enqueued), ("b", Some(2), Enqueued)]);
+        open.note(&old);
+        let mut new = task(2, Some("x"), &[("a", Some(7), Enqueued)]);
+        new.nodes[0].life = 1;
+        open.note(&new);
+        assert_eq!(uids(&open.head(&node("a"), 1, 0, 9)), [(7, 2)]);
+        assert_eq!(uids(&open.head(&node("a"), 0, 0, 9)), [(7, 1)]);
+        assert!(open.head(&node("a"), 2, 0, 9).is_empty());
+        let others =
+            |life| open.of_other_lives(&node("a"), life, 9).into_iter().collect::<Vec<_>>();
+        assert_eq!((others(1), others(0)), (vec![TaskUid(1)], vec![TaskUid(2)]));
+        assert!(open.of_other_lives(&node("b"), 0, 9).is_empty());
+        let mut given = Vec::new();
+        open.given(|node, life, uid| given.push((node.to_string(), life, uid)));
+        let given: Vec<_> = given.iter().map(|(node, life, uid)| (&**node, *life, *uid)).collect();
+        assert_eq!(given, [("a", 0, 7), ("b", 0, 2), ("a", 1, 7)]);
+        old.nodes[0].dropped = true;
+        open.note(&old);
+        assert!(others(1).is_empty());
     }
 
     #[test]
@@ -365,7 +418,7 @@ mod tests {
         let new = task(1, None, &[("a", Some(3), Enqueued)]);
         open.note(&new);
         open.read(std::slice::from_ref(&old));
-        assert_eq!(uids(&open.head(&node("a"), 0, 9)), [(3, 1)]);
+        assert_eq!(uids(&open.head(&node("a"), 0, 0, 9)), [(3, 1)]);
         open.clear();
         open.read(&[old]);
         assert_eq!((open.nodes().len(), open.lost().len()), (0, 1));

@@ -19,6 +19,9 @@ pub struct NodeTask {
     pub node: NodeId,
     /// Its task's uid; `None` while the acknowledgement is outstanding or when it never came.
     pub uid: Option<u32>,
+    /// The life of the node in which it was given the task; see [`crate::records::NodeRecord::life`].
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub life: u64,
     /// Status when the node was last asked.
     pub status: TaskStatus,
     /// Documents it deleted, once known.
@@ -42,11 +45,12 @@ pub struct NodeTask {
 }
 
 impl NodeTask {
-    /// A task that counts and has not begun, about the index as a whole.
+    /// A task that counts and has not begun, about the index as a whole, in the node's first life.
     pub fn new(node: NodeId, uid: Option<u32>) -> Self {
         Self {
             node,
             uid,
+            life: 0,
             status: TaskStatus::Enqueued,
             deleted: None,
             details: None,
@@ -56,6 +60,12 @@ impl NodeTask {
             shards: Vec::new(),
         }
     }
+}
+
+/// Whether a life is a node's first, which is not written down: so it was before there were others.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_first(life: &u64) -> bool {
+    *life == 0
 }
 
 /// A task before the store gave it a uid.
@@ -426,6 +436,8 @@ pub struct PodReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
+    /// The nodes by which documents are placed, and what is known of their disks.
+    Nodes,
     /// The catalogue of indexes.
     Indexes,
     /// Replicas that must not be read.
@@ -440,12 +452,13 @@ pub enum Part {
 
 impl Part {
     /// All parts.
-    pub const ALL: [Self; 5] =
-        [Self::Indexes, Self::Replicas, Self::Aliases, Self::Keys, Self::Capabilities];
+    pub const ALL: [Self; 6] =
+        [Self::Nodes, Self::Indexes, Self::Replicas, Self::Aliases, Self::Keys, Self::Capabilities];
 
     /// Its name in stores.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Nodes => "nodes",
             Self::Indexes => "indexes",
             Self::Replicas => "replicas",
             Self::Aliases => "aliases",

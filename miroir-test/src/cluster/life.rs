@@ -12,6 +12,7 @@ use miroir_core::keys::ApiKey;
 use miroir_core::keys::request::Change;
 use miroir_core::lock::Lock;
 use miroir_core::view::StaleReplica;
+use miroir_store::records::{NodeRecord, NodeRecords};
 use miroir_store::{
     Features, Fence, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask, Part,
     PodReport, Pods, Replicas, Roster, Rules, SettingsVersions, StoreError, StoreFuture, Stores,
@@ -262,6 +263,10 @@ impl Life {
             keys: Arc::new(Mortal { inner: Arc::clone(&inner.keys), life: self.clone() }),
             features: Arc::new(Mortal { inner: Arc::clone(&inner.features), life: self.clone() }),
             rules: Arc::new(Mortal { inner: Arc::clone(&inner.rules), life: self.clone() }),
+            node_records: Arc::new(Mortal {
+                inner: Arc::clone(&inner.node_records),
+                life: self.clone(),
+            }),
             webhooks: Arc::new(Mortal { inner: Arc::clone(&inner.webhooks), life: self.clone() }),
             leases: Arc::new(Mortal { inner: Arc::clone(&inner.leases), life: self.clone() }),
             pods: Arc::new(Mortal { inner: Arc::clone(&inner.pods), life: self.clone() }),
@@ -324,6 +329,15 @@ impl Webhooks for Mortal<dyn Webhooks> {
     }
     fn delete(&self, uuid: Uuid) -> StoreFuture<'_, bool> {
         self.life.change(move || self.inner.delete(uuid))
+    }
+}
+
+impl NodeRecords for Mortal<dyn NodeRecords> {
+    fn list(&self) -> StoreFuture<'_, Vec<NodeRecord>> {
+        self.life.guard(move || self.inner.list())
+    }
+    fn put(&self, record: NodeRecord) -> StoreFuture<'_, ()> {
+        self.life.change(move || self.inner.put(record))
     }
 }
 

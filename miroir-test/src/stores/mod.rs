@@ -105,7 +105,8 @@ macro_rules! store_suite {
                 keys: round_trip, one_of_a_uid_wins, the_first_keys_are_made_once,
                     no_change_is_lost;
                 features: what_is_set_stays;
-                identity: a_store_is_named_once;
+                identity: a_store_is_named_once, nodes_are_remembered,
+                    the_topology_is_founded_once;
                 rules: round_trip;
                 webhooks: round_trip, the_most_is_the_most;
                 leases: one_holds_it, one_of_many_claimants_wins, fences_never_go_back,

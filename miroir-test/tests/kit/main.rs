@@ -2,6 +2,7 @@
 //! would link everything again.
 
 mod contract;
+mod disks;
 mod failures;
 mod id_case;
 mod incarnations;
@@ -13,3 +14,4 @@ mod rules;
 mod simulation;
 mod stores;
 mod tasks;
+mod topology;

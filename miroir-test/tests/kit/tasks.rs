@@ -62,6 +62,8 @@ impl Queue {
                 });
                 (StatusCode::UNPROCESSABLE_ENTITY, body)
             }
+            // The key by which the node is known again.
+            ("POST", "/keys") => (StatusCode::CREATED, json!({})),
             (method, _) if method != "GET" => {
                 let uid = tasks.keys().next_back().map_or(0, |last| last + 1);
                 tasks.insert(uid, "enqueued");

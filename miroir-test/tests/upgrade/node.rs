@@ -32,6 +32,9 @@ struct Task {
 pub(crate) struct Disk {
     tasks: Vec<Task>,
     settings: BTreeMap<String, Value>,
+    /// By uid; version 0.1 made none.
+    #[serde(default)]
+    keys: BTreeMap<String, Value>,
 }
 
 /// See the module's documentation. Clones are the same node.
@@ -74,6 +77,11 @@ impl StubNode {
     /// What it keeps.
     pub(crate) fn disk(&self) -> Disk {
         self.lock().clone()
+    }
+
+    /// The uids of its keys.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.lock().keys.keys().cloned().collect()
     }
 
     /// Leaves the tasks that come from now on in the queue.
@@ -124,7 +132,11 @@ impl StubNode {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             return pending().await;
         }
-        let (status, body) = if reads {
+        let (status, body) = if path == "/keys" && !reads {
+            let uid = body["uid"].as_str().unwrap().to_owned();
+            self.lock().keys.insert(uid, body.clone());
+            (StatusCode::CREATED, body)
+        } else if reads {
             self.lock().read(path, query)
         } else {
             let mut disk = self.lock();
@@ -144,6 +156,9 @@ impl Disk {
     fn read(&self, path: &str, query: &str) -> (StatusCode, Value) {
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let found = match parts.as_slice() {
+            ["keys"] => json!({
+                "results": self.keys.values().collect::<Vec<_>>(), "total": self.keys.len(),
+            }),
             ["health"] => json!({"status": "available"}),
             ["tasks"] => self.list(query),
             ["tasks", uid] => uid

@@ -342,7 +342,18 @@ pub(crate) async fn serve(path: &Path, left: &Left, broken: &[&str]) {
         serde_json::to_value(stored).unwrap()["protocol"]["documents"].clone()
     };
     assert!(documents.as_u64().is_some_and(|count| count > 0), "{documents}");
+    let before = stores.replicas.list().await.unwrap();
     let running = Running::start(stores, &left.nodes).await;
+    let state = &running.miroir.cluster.state;
+    // Nodes and store are taken over as they are: each node has its key now, nothing is marked.
+    assert_eq!(state.stores.replicas.list().await.unwrap(), before);
+    for (node, name) in running.nodes.iter().zip(NODES) {
+        let known = state.lives.get(&NodeId::new(name).unwrap());
+        assert!(known.identified && known.life == 0, "{known:?}");
+        assert_eq!(node.keys(), [state.store_id.identity_key(&known.node, 0).to_string()]);
+    }
+    let founded = state.stores.identity.topology().await.unwrap().unwrap();
+    assert_eq!((founded.version, founded.layout.nodes.len()), (1, NODES.len()));
     running.miroir.spawn_workers();
     let until = async |holds: &mut dyn FnMut(&[TaskRecord]) -> bool| {
         let waited = tokio::time::Instant::now();

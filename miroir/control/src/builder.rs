@@ -13,8 +13,9 @@ use crate::pods::take_over;
 use crate::replicas::repair;
 use crate::runtime::Peers;
 use crate::tasks::{late, poller};
+use crate::topology::founding::{FoundingError, found};
 use crate::topology::health;
-use miroir_core::topology::{Node, NodeStatus, Topology, TopologyError};
+use miroir_core::topology::{Node, Topology, TopologyError};
 use miroir_pipeline::cluster::{ClusterOptions, ClusterState, PodName};
 use miroir_pipeline::codec::Codecs;
 use miroir_pipeline::http::{Decode, DecodeOptions};
@@ -49,6 +50,9 @@ pub enum BuildError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store has other nodes.
+    #[error(transparent)]
+    Founding(#[from] FoundingError),
 }
 
 /// Layers of a stage.
@@ -287,12 +291,7 @@ impl Builder {
             .nodes
             .iter()
             .map(|(id, address, group)| {
-                Ok(Node {
-                    id: NodeId::new(id)?,
-                    address: address.clone(),
-                    group: GroupId(*group),
-                    status: NodeStatus::Active,
-                })
+                Ok(Node::new(NodeId::new(id)?, address.clone(), GroupId(*group)))
             })
             .collect::<Result<Vec<_>, InvalidNodeId>>()?;
         let topology = Topology::new(nodes, self.replication_factor)?;
@@ -314,14 +313,13 @@ impl Builder {
                 layers(&node.id).append(own).build(BoxService::<node::Request>::new(client))
             })
         });
-        let pool = Pool::new(factory, &topology)?;
         let stores = self.stores.unwrap_or_else(memory::open);
+        let founding = found(&stores, topology, self.options.topology.on_difference).await?;
+        let pool = Pool::new(factory, &founding.topology)?;
         let timeout = self.options.scatter.node_timeout;
-        let store_id = stores.identity.store_id().await?;
         let state = ClusterState::new(
-            topology,
+            founding,
             stores,
-            store_id,
             pool.clone(),
             Arc::clone(&self.scores),
             self.options,

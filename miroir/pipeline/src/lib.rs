@@ -37,8 +37,8 @@ pub mod stage;
 pub mod wiring;
 pub use cluster::{
     BroadcastStrategy, ClusterOptions, ClusterState, ExplainOptions, FacetingOptions,
-    MultiSearchOptions, ScatterOptions, SettingsBroadcastOptions, UnavailableShardPolicy,
-    VectorSearchOptions,
+    MultiSearchOptions, OnDifference, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
+    UnavailableShardPolicy, VectorSearchOptions,
 };
 pub use context::Context;
 pub use effect::Effect;

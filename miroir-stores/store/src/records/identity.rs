@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use miroir_api::NodeId;
+use miroir_core::topology::Layout;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{ALWAYS, Expected, PutOptions, Table, Typed, decode, encode};
-use crate::StoreFuture;
+use crate::{StoreError, StoreFuture};
 
 /// Key of the one record of [`Table::Topology`].
 const STORE: &str = "store";
@@ -16,6 +18,14 @@ const STORE: &str = "store";
 #[serde(transparent)]
 pub struct StoreId(pub Uuid);
 
+impl StoreId {
+    /// The uid of the API key that a node has in one of its lives, by which its disk is known again.
+    #[must_use]
+    pub fn identity_key(self, node: &NodeId, life: u64) -> Uuid {
+        Uuid::new_v5(&self.0, format!("{node}/{life}").as_bytes())
+    }
+}
+
 impl fmt::Display for StoreId {
     /// Hyphenated, in lower case.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,10 +33,25 @@ impl fmt::Display for StoreId {
     }
 }
 
+/// The nodes by which documents are placed, as the store has them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommittedTopology {
+    /// Grows with every change; the first is 1. Nodes are told it, so that a store that went back in
+    /// time is known.
+    pub version: u64,
+    /// [`Layout::fingerprint`] in this store.
+    pub fingerprint: String,
+    /// The nodes.
+    pub layout: Layout,
+}
+
 /// What is kept under [`STORE`].
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoreRecord {
     store_id: StoreId,
+    /// None before the nodes are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topology: Option<CommittedTopology>,
 }
 
 /// The name of the store.
@@ -34,18 +59,87 @@ pub trait Identity: Send + Sync + fmt::Debug {
     /// The store's name, made by the first call of all processes: of several at once, one makes it
     /// and all answer that one. Anybody may call it, whether it leads or not.
     fn store_id(&self) -> StoreFuture<'_, StoreId>;
+    /// Which nodes the store is about; `None` before the first start with any.
+    fn topology(&self) -> StoreFuture<'_, Option<CommittedTopology>>;
+    /// Says which nodes the store is about, as version 1, unless that was said. Answers what the
+    /// store has then: of several callers at once, one wins.
+    fn found_topology(&self, layout: Layout) -> StoreFuture<'_, CommittedTopology>;
+    /// Replaces the topology if its version is `expected`, in one step with comparing. Answers whether
+    /// it did.
+    fn commit_topology(&self, version: u64, layout: Layout, expected: u64)
+    -> StoreFuture<'_, bool>;
+}
+
+impl CommittedTopology {
+    fn new(store_id: StoreId, version: u64, layout: Layout) -> Self {
+        Self { version, fingerprint: layout.fingerprint(&store_id.to_string()), layout }
+    }
+}
+
+impl Typed {
+    /// The store's record, made if there is none, and its version.
+    async fn store_record(&self) -> Result<(StoreRecord, u64), StoreError> {
+        loop {
+            if let Some(found) = self.records.get(Table::Topology, STORE, ALWAYS).await? {
+                let version = found.version;
+                return Ok((decode(found)?, version));
+            }
+            let made = StoreRecord { store_id: StoreId(Uuid::new_v4()), topology: None };
+            self.put_store_record(&made, Expected::Nothing).await?;
+        }
+    }
+
+    async fn put_store_record(
+        &self,
+        record: &StoreRecord,
+        expected: Expected,
+    ) -> Result<bool, StoreError> {
+        let terms = PutOptions { expected, ..PutOptions::default() };
+        let put = self.records.put(Table::Topology, STORE, encode(record)?, terms, ALWAYS);
+        Ok(put.await?.is_some())
+    }
 }
 
 impl Identity for Typed {
     fn store_id(&self) -> StoreFuture<'_, StoreId> {
+        Box::pin(async move { Ok(self.store_record().await?.0.store_id) })
+    }
+
+    fn topology(&self) -> StoreFuture<'_, Option<CommittedTopology>> {
+        Box::pin(async move { Ok(self.store_record().await?.0.topology) })
+    }
+
+    fn found_topology(&self, layout: Layout) -> StoreFuture<'_, CommittedTopology> {
         Box::pin(async move {
             loop {
-                if let Some(found) = self.records.get(Table::Topology, STORE, ALWAYS).await? {
-                    return Ok(decode::<StoreRecord>(found)?.store_id);
+                let (record, version) = self.store_record().await?;
+                if let Some(known) = record.topology {
+                    return Ok(known);
                 }
-                let made = encode(&StoreRecord { store_id: StoreId(Uuid::new_v4()) })?;
-                let terms = PutOptions { expected: Expected::Nothing, ..PutOptions::default() };
-                self.records.put(Table::Topology, STORE, made, terms, ALWAYS).await?;
+                let first = CommittedTopology::new(record.store_id, 1, layout.clone());
+                let record = StoreRecord { topology: Some(first), ..record };
+                self.put_store_record(&record, Expected::Version(version)).await?;
+            }
+        })
+    }
+
+    fn commit_topology(
+        &self,
+        version: u64,
+        layout: Layout,
+        expected: u64,
+    ) -> StoreFuture<'_, bool> {
+        Box::pin(async move {
+            loop {
+                let (record, at) = self.store_record().await?;
+                if record.topology.as_ref().is_none_or(|known| known.version != expected) {
+                    return Ok(false);
+                }
+                let next = CommittedTopology::new(record.store_id, version, layout.clone());
+                let record = StoreRecord { topology: Some(next), ..record };
+                if self.put_store_record(&record, Expected::Version(at)).await? {
+                    return Ok(true);
+                }
             }
         })
     }

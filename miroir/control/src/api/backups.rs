@@ -62,6 +62,7 @@ impl Control {
         }
         let nodes = topology.nodes().zip(sent).map(|(node, sent)| NodeTask {
             dropped: sent.is_err(),
+            life: self.state.lives.of(&node.id),
             ..NodeTask::new(node.id.clone(), sent.as_ref().ok().map(|(_, uid)| *uid))
         });
         let details = match backup.kind {

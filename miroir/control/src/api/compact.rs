@@ -44,7 +44,10 @@ async fn send(
     let nodes: Vec<NodeTask> = topology
         .nodes()
         .filter(|node| state.nodes.is_available(node))
-        .map(|node| NodeTask::new(node.id.clone(), None))
+        .map(|node| NodeTask {
+            life: state.lives.of(&node.id),
+            ..NodeTask::new(node.id.clone(), None)
+        })
         .collect();
     if nodes.is_empty() {
         return Err(Error::shards_unavailable(ShardSet::full(entry.shards)));

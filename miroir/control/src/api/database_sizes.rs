@@ -78,7 +78,7 @@ impl Sizes {
         let mut wanted: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
         // Tasks that are about no index, and those under way, have nothing to show.
         for task in tasks.filter(|t| t.physical.is_some() && t.status.is_terminal()) {
-            for node in task.nodes.iter().filter(|node| !node.dropped) {
+            for node in task.nodes.iter().filter(|n| !n.dropped && !state.lives.is_former(n)) {
                 wanted.entry(node.node.clone()).or_default().extend(node.uid);
             }
         }

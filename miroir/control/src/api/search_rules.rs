@@ -213,7 +213,13 @@ impl Control {
         let task = NewTask {
             index: Some(INDEX.to_owned()),
             details: details.as_object().cloned(),
-            nodes: took.into_iter().map(|(node, uid)| NodeTask::new(node, Some(uid))).collect(),
+            nodes: took
+                .into_iter()
+                .map(|(node, uid)| NodeTask {
+                    life: self.state.lives.of(&node),
+                    ..NodeTask::new(node, Some(uid))
+                })
+                .collect(),
             custom_metadata: metadata,
             ..NewTask::new(kind, clock::now())
         };

@@ -64,7 +64,7 @@ impl Control {
         let mut left: BTreeSet<u32> =
             record.nodes.iter().flat_map(|node| node.shards.iter().map(|shard| shard.0)).collect();
         let mut out = Vec::new();
-        for node in record.nodes.iter().filter(|node| !node.dropped) {
+        for node in record.nodes.iter().filter(|n| !n.dropped && !self.state.lives.is_former(n)) {
             let Some(uid) = node.uid else { continue };
             let own: BTreeSet<u32> =
                 node.shards.iter().map(|s| s.0).filter(|s| left.contains(s)).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::cluster::{Bar, ClusterState};
 use miroir_pipeline::error::Error;
 use miroir_store::clock;
 use miroir_store::{PodReport, Roster};
@@ -89,6 +89,10 @@ pub(super) async fn step(state: &Arc<ClusterState>, options: &PodOptions) -> Res
             return Ok(());
         }
         state.reload_parts(&roster.changed_since(seen)).await?;
+        if leadership.barred() == Some(Bar::OtherTopology) {
+            // Nobody waits for a pod that answers nothing.
+            return Ok(());
+        }
         leadership.note_seen(Some(roster.epoch));
     }
     Ok(())
@@ -113,6 +117,8 @@ pub async fn follow(state: Arc<ClusterState>, options: PodOptions, stop: Cancell
             tracing::info!("the pod is in touch with the store again");
         }
         well = done.is_ok();
+        let mismatch = state.leadership.barred() == Some(Bar::OtherTopology);
+        metrics::gauge!("miroir_topology_mismatch").set(if mismatch { 1.0 } else { 0.0 });
         let in_touch = state.leadership.ensure_fresh().is_ok();
         metrics::gauge!("miroir_pod_in_touch").set(if in_touch { 1.0 } else { 0.0 });
         if let Some(epoch) = state.leadership.seen() {

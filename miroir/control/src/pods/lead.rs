@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::messages;
 use super::take_over::take_over;
 use crate::runtime::{ElectedTask, Term};
-use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::cluster::{Bar, ClusterState};
 use miroir_pipeline::error::Error;
 use miroir_store::{Fence, Part};
 
@@ -72,6 +72,10 @@ impl ElectedTask for Leader {
         while let Err(error) = self.take_over(term.fence).await {
             tracing::error!(%error, "taking over is tried again");
             sleep(AGAIN).await;
+        }
+        if leadership.barred() == Some(Bar::OtherTopology) {
+            // Another pod may lead that has the nodes of the store.
+            return;
         }
         leadership.begin_term(term.stop.clone());
         tracing::info!(fence = term.fence, "took over");

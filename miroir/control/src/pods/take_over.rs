@@ -31,5 +31,7 @@ pub async fn take_over(state: &ClusterState) -> Result<(), StoreError> {
     state.verifying.clear();
     state.applied.clear().await;
     state.membership.task_uids.clear();
-    disk_check::remember(&state.stores, &state.membership.task_uids).await
+    disk_check::remember(state).await?;
+    disk_check::at_first(state).await;
+    Ok(())
 }

@@ -1,5 +1,9 @@
 //! What nodes still have, and bringing replicas up to date.
 
+mod discard;
 pub mod disk_check;
+mod identity;
 mod pending;
 pub mod repair;
+
+pub use discard::discard_disk;

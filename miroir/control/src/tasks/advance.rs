@@ -9,7 +9,7 @@ use std::sync::Arc;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
 use miroir_core::view::StaleMap;
-use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
 use miroir_pipeline::leaf;
@@ -31,6 +31,8 @@ const STEP: usize = 200;
 /// What a node said about parts of tasks.
 #[derive(Debug, Default)]
 pub(super) struct Page {
+    /// The life of the node in which it was given them.
+    life: u64,
     /// The tasks it says something new about.
     tasks: BTreeSet<TaskUid>,
     seen: BTreeMap<u32, NodeTaskView>,
@@ -40,11 +42,21 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// A page on which nothing is yet, about what a node was given in one of its lives.
+    pub(super) fn new(life: u64) -> Self {
+        Self { life, ..Self::default() }
+    }
+
+    /// The life of the node in which it was given the parts.
+    pub(super) fn life(&self) -> u64 {
+        self.life
+    }
+
     /// Parts that nobody learns more about.
-    pub(super) fn lost(parts: &[OpenPart], loss: Loss) -> Self {
+    pub(super) fn lost(life: u64, parts: &[OpenPart], loss: Loss) -> Self {
         let tasks = parts.iter().map(|part| part.task).collect();
         let lost = parts.iter().map(|part| (part.uid, loss)).collect();
-        Self { tasks, lost, ..Self::default() }
+        Self { tasks, lost, ..Self::new(life) }
     }
 
     /// Notes the answer to a question for these parts. Returns whether the node ended them all.
@@ -155,6 +167,7 @@ async fn step(
         }
         gone.remove(&record.uid);
         let mut step = Step { before: record.clone(), record, lost: Vec::new(), done: None };
+        disk_loss::drop_former(state, &mut step.record);
         own_work(state, &mut step.record).await?;
         if let Some((node, page)) = said {
             hear(state, &mut step, node, page).await;
@@ -231,7 +244,8 @@ async fn hear(state: &ClusterState, step: &mut Step, node: &NodeId, page: &Page)
     for at in 0..step.record.nodes.len() {
         let record = &mut step.record;
         let task = &mut record.nodes[at];
-        let over = task.dropped || task.status.is_terminal() || task.node != *node;
+        let other = task.node != *node || task.life != page.life;
+        let over = task.dropped || task.status.is_terminal() || other;
         let Some(uid) = task.uid.filter(|_| !over) else { continue };
         if let Some(view) = page.seen.get(&uid) {
             task.status = view.status;

@@ -21,7 +21,7 @@ use miroir_api::{NodeId, TaskUid};
 
 use crate::outcome::canceled::{end, set};
 use crate::tasks::registry;
-use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
 use miroir_pipeline::node::{Call, TaskRef};
@@ -99,7 +99,9 @@ pub(crate) async fn forget(
             continue;
         }
         forgotten += removed.len() as u64;
-        for task in removed.iter().flat_map(|task| &task.nodes) {
+        // A number of a former life is another task's by now.
+        let on_disk = removed.iter().flat_map(|task| &task.nodes);
+        for task in on_disk.filter(|task| !state.lives.is_former(task)) {
             if let Some(uid) = task.uid {
                 on_nodes.entry(task.node.clone()).or_default().push(uid);
             }
@@ -156,6 +158,9 @@ pub(crate) async fn pass_on(
         chosen.map(TaskUid).filter(|u| state.open_tasks.contains(*u)).collect();
     for some in open.chunks(CHUNK) {
         let mut tasks = registry::get(&state.stores.tasks, some).await?;
+        for task in &mut tasks {
+            disk_loss::drop_former(state, task);
+        }
         tasks.retain(|task| {
             let acknowledged = task.nodes.iter().all(|node| node.dropped || node.uid.is_some());
             // What the nodes have done already is only to be wound up.
@@ -176,6 +181,7 @@ pub(crate) async fn pass_on(
             let sent = cancel_on(state, &node, chunk).await;
             record.nodes.push(NodeTask {
                 dropped: sent.is_err(),
+                life: state.lives.of(&node),
                 ..NodeTask::new(node.clone(), sent.as_ref().ok().copied())
             });
             if let Err(error) = sent {

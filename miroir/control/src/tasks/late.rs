@@ -79,6 +79,11 @@ async fn outcomes<'a>(
     if topology.node(node).is_none_or(|node| node.status == NodeStatus::Failed) {
         return writes.iter().map(|late| (late, false)).collect();
     }
+    let life = state.lives.of(node);
+    if writes.iter().any(|late| late.life != life) {
+        // What it took in a life that is over it is not asked for.
+        return writes.iter().filter(|late| late.life != life).map(|late| (late, false)).collect();
+    }
     let uids: Vec<String> =
         writes.iter().flat_map(|late| &late.uids).map(ToString::to_string).collect();
     let query = format!("uids={}&limit={}", uids.join(","), uids.len());
@@ -111,6 +116,7 @@ pub(crate) async fn record(state: &ClusterState) -> Result<(), StoreError> {
                 record.nodes.iter_mut().filter(|task| task.node == node && task.uid.is_none());
             for (task, uid) in open.zip(late.uids) {
                 task.uid = Some(uid);
+                task.life = late.life;
                 task.dropped = false;
             }
             state.stores.tasks.update(record).await?;

@@ -44,7 +44,7 @@ const SLOWEST: Duration = Duration::from_millis(250);
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long a node may say nothing new of a task that others have done, before it is left behind.
 const STUCK: Duration = Duration::from_mins(1);
-/// How often it is written down when indexes were last updated.
+/// How often it is written down when indexes were last updated, and how far nodes have counted.
 const TOUCH: Duration = Duration::from_secs(1);
 
 /// When something is looked at next.
@@ -120,7 +120,7 @@ async fn follow(state: &Arc<ClusterState>, stop: &CancellationToken) {
             () = sleep_until(next), if poller.has_work() => {}
         }
     }
-    if let Err(error) = state.catalog.flush_updates().await {
+    if let Err(error) = write_down(state).await {
         tracing::debug!(%error, "when indexes were updated is not written");
     }
 }
@@ -145,7 +145,7 @@ pub async fn round(state: &Arc<ClusterState>) -> Result<PollRound, Error> {
         progress.join(poller.apply(&node, page).await?);
     }
     progress.join(poller.look_at_own().await?);
-    state.catalog.flush_updates().await?;
+    write_down(state).await?;
     Ok(PollRound { changed: progress.changed, outstanding: !state.open_tasks.is_empty() })
 }
 
@@ -174,7 +174,7 @@ impl Poller {
         }
         if self.touch <= Instant::now() {
             self.touch = Instant::now() + TOUCH;
-            if let Err(error) = self.state.catalog.flush_updates().await {
+            if let Err(error) = write_down(&self.state).await {
                 tracing::error!(%error, "when indexes were updated is written later");
             }
         }
@@ -203,6 +203,7 @@ impl Poller {
         let nodes = self.state.open_tasks.nodes();
         self.nodes.retain(|node, follow| follow.asking || nodes.contains(node));
         for node in nodes {
+            progress.join(self.bury(&node).await?);
             let follow = self.nodes.entry(node.clone()).or_insert_with(|| Follow {
                 pace: Pace::now(),
                 asking: false,
@@ -233,6 +234,21 @@ impl Poller {
         Ok(progress)
     }
 
+    /// Drops what a node was given in lives that are over, which it is not asked for: its uids are
+    /// others' by now.
+    async fn bury(&self, node: &NodeId) -> Result<Progress, Error> {
+        let mut progress = Progress::default();
+        loop {
+            let life = self.state.lives.of(node);
+            let tasks = self.state.open_tasks.of_other_lives(node, life, BATCH);
+            let step = advance(&self.state, tasks, None).await?;
+            progress.join(step);
+            if !step.changed {
+                return Ok(progress);
+            }
+        }
+    }
+
     /// Goes on with tasks for which no node is asked: they wait for others, or all nodes are done.
     async fn look_at_own(&mut self) -> Result<Progress, Error> {
         let tasks = self.state.open_tasks.idle(self.after, OWN);
@@ -248,14 +264,15 @@ impl Poller {
     /// A node that is down stops counting for what others can speak for.
     async fn leave(&mut self, node: &NodeId) -> Result<Progress, Error> {
         let Some(follow) = self.nodes.get_mut(node) else { return Ok(Progress::default()) };
-        let parts = self.state.open_tasks.head(node, follow.from, BATCH);
+        let life = self.state.lives.of(node);
+        let parts = self.state.open_tasks.head(node, life, follow.from, BATCH);
         let Some(last) = parts.last() else {
             follow.from = 0;
             follow.pace.due = Instant::now() + AGAIN;
             return Ok(Progress::default());
         };
         let next = last.uid.saturating_add(1);
-        let page = Page::lost(&parts, Loss::Down);
+        let page = Page::lost(life, &parts, Loss::Down);
         let progress =
             advance(&self.state, parts.iter().map(|part| part.task).collect(), Some((node, &page)))
                 .await?;
@@ -271,14 +288,15 @@ impl Poller {
         if !quiet && !self.state.staleness.load().rows().any(|row| row.node == *node) {
             return Ok(Progress::default());
         }
-        let parts = self.state.open_tasks.outdone(node, BATCH, age);
+        let life = self.state.lives.of(node);
+        let parts = self.state.open_tasks.outdone(node, life, BATCH, age);
         if parts.is_empty() {
             return Ok(Progress::default());
         }
         if quiet {
             tracing::warn!(%node, tasks = parts.len(), "a node ends nothing: nobody waits for it");
         }
-        let page = Page::lost(&parts, loss);
+        let page = Page::lost(life, &parts, loss);
         advance(&self.state, page.tasks(), Some((node, &page))).await
     }
 
@@ -302,7 +320,8 @@ impl Poller {
     }
 
     async fn apply(&mut self, node: &NodeId, page: Page) -> Result<Progress, Error> {
-        let progress = if page.is_empty() {
+        // What a node said in a life that is over is not about what it was given since.
+        let progress = if page.is_empty() || page.life() != self.state.lives.of(node) {
             Ok(Progress::default())
         } else {
             advance(&self.state, page.tasks(), Some((node, &page))).await
@@ -346,10 +365,11 @@ impl Poller {
 
 /// Asks a node for the oldest of what it has to end.
 async fn head(state: &ClusterState, node: &NodeId) -> Page {
-    let mut page = Page::default();
+    let life = state.lives.of(node);
+    let mut page = Page::new(life);
     let mut from = 0;
     for _ in 0..PAGES {
-        let parts = state.open_tasks.head(node, from, BATCH);
+        let parts = state.open_tasks.head(node, life, from, BATCH);
         let Some(last) = parts.last() else { break };
         from = last.uid.saturating_add(1);
         let uids: Vec<String> = parts.iter().map(|part| part.uid.to_string()).collect();
@@ -372,6 +392,13 @@ async fn head(state: &ClusterState, node: &NodeId) -> Page {
 async fn newest(state: &ClusterState, node: &NodeId) -> Option<u32> {
     let newest = ask(state, node, "limit=1").await.ok()?.first()?.uid;
     state.membership.task_uids.is_verified(node).then_some(newest)
+}
+
+/// Writes down what may be a second old: when indexes were last updated, and how far nodes have
+/// counted, so that an older copy of a disk is known by it after a restart.
+async fn write_down(state: &ClusterState) -> Result<(), Error> {
+    state.catalog.flush_updates().await?;
+    Ok(state.lives.store_highest(&state.membership.task_uids).await?)
 }
 
 fn publish(state: &ClusterState) {

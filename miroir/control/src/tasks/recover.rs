@@ -143,6 +143,7 @@ async fn step(state: &Arc<ClusterState>, tries: &mut Tries) -> Result<(), Error>
 
 /// Looks into one task, of which that failed so many times before.
 async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> Result<(), Error> {
+    disk_loss::drop_former(state, &mut record);
     let tag = tag(record.uid);
     let index = record.physical.clone().unwrap_or_default();
     let mut entry = state.catalog.of_task(&record);
@@ -219,6 +220,7 @@ async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> R
             _ => (None, WriteOutcome::Unknown),
         };
         node_task.uid = uid;
+        node_task.life = state.lives.of(node);
         node_task.dropped = uid.is_none();
         outcomes.insert(node.clone(), outcome);
     }

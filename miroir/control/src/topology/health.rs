@@ -21,7 +21,7 @@ use miroir_api::NodeId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::replicas::disk_check;
+use crate::replicas::disk_check::{self, Verdict};
 use miroir_core::topology::NodeStatus;
 use miroir_pipeline::NodeFailure;
 use miroir_pipeline::cluster::{ClusterState, gauges};
@@ -58,12 +58,16 @@ async fn check(
     let result: Result<_, Error> = answer.await;
     match result {
         // The leader looks at what the node has, and says so.
+        Ok(_) if !state.leadership.leads() && state.lives.foreign(node).is_some() => {
+            Err(CheckFailure::ForeignDisk)
+        }
         Ok(_) if !state.leadership.leads() => {
             let reads = state.leadership.leader_reads(node);
             if unhealthy && reads != Some(true) { Err(CheckFailure::Unverified) } else { Ok(()) }
         }
         Ok(_) => match disk_check::check(state, node, timeout).await {
-            Ok(()) => Ok(()),
+            Ok(Verdict::Own) => Ok(()),
+            Ok(Verdict::Foreign) => Err(CheckFailure::ForeignDisk),
             // A node that was away is not read before it has shown what it still has.
             Err(_) if unhealthy => Err(CheckFailure::Unverified),
             Err(error) => {
@@ -90,6 +94,11 @@ pub async fn check_all(state: &Arc<ClusterState>, options: &HealthOptions) {
         record(state, &node, result, false, options);
     }
     gauges::publish(state);
+    if state.leadership.leads()
+        && let Err(error) = state.lives.store_highest(&state.membership.task_uids).await
+    {
+        tracing::warn!(%error, "how far nodes have counted could not be stored");
+    }
     match state.stores.tasks.counts().await {
         Ok(counts) => {
             for (status, count) in counts {

@@ -1,3 +1,9 @@
 //! How nodes are doing.
 
+pub mod founding;
 pub mod health;
+mod rebuild;
+mod versions;
+
+pub use rebuild::{Rebuilt, rebuild};
+pub use versions::accept_store;

@@ -4,6 +4,7 @@
 //! that differ only in status share their cached [`Placement`]s, because placement does not depend
 //! on status.
 
+mod layout;
 mod status;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use crate::lock::ReadWriteLock;
 use miroir_api::{GroupId, NodeId};
 
+pub use self::layout::{Layout, Seat};
 pub use self::status::{IllegalTransition, NodeEvent, NodeStatus};
 use crate::routing::Placement;
 
@@ -28,6 +30,13 @@ pub struct Node {
     pub group: GroupId,
     /// Whether it takes reads and writes at the moment.
     pub status: NodeStatus,
+}
+
+impl Node {
+    /// A node that takes reads and writes.
+    pub fn new(id: NodeId, address: String, group: GroupId) -> Self {
+        Self { id, address, group, status: NodeStatus::Active }
+    }
 }
 
 /// One replica group: nodes that together hold every shard.

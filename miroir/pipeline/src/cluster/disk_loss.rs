@@ -1,15 +1,13 @@
-//! Nodes that show by a task uid that they lost their disk.
-
-use std::collections::BTreeSet;
+//! Nodes that show that they lost their disk.
 
 use miroir_api::NodeId;
 use miroir_core::view::{CatchUp, StaleReplica};
-use miroir_store::TaskQuery;
+use miroir_store::{NodeTask, Part, TaskRecord};
 
 use super::ClusterState;
 use crate::error::{Error, NodeFailure};
 
-/// Tasks looked back at for a node's task uids.
+/// Tasks looked back at for task uids of nodes whose highest was never stored.
 pub const LOOK_BACK: usize = 200;
 
 /// Notes the uid of a task that a node took, asked for when `before` was the highest uid known of it.
@@ -25,18 +23,20 @@ pub async fn accept_task_uid(
     if state.membership.task_uids.takes(node, before, uid) {
         return Ok(());
     }
-    declare(state, node).await?;
+    declare(state, node, None).await?;
     Err(Error::node(node, NodeFailure::LostDisk))
 }
 
-/// Records that a node lost what it had: nothing of it is read before it was rebuilt, and its old
-/// tasks say nothing any more.
+/// Records that a node lost what it had: a new life of it begins, nothing of it is read before it was
+/// rebuilt, and its old tasks say nothing any more. `seen` is a life that the node shows and the store
+/// may not know.
 ///
 /// # Errors
 /// When the store fails.
-pub async fn declare(state: &ClusterState, node: &NodeId) -> Result<(), Error> {
+pub async fn declare(state: &ClusterState, node: &NodeId, seen: Option<u64>) -> Result<(), Error> {
     tracing::error!(%node, "the node lost its disk, or came back with an older copy: rebuilding it");
     metrics::counter!("miroir_nodes_lost_total").increment(1);
+    // Rows first: whoever dies in between finds the life that still is, and declares it over again.
     let rows =
         state.catalog.all().into_iter().filter(|entry| !entry.making).map(|entry| StaleReplica {
             node: node.clone(),
@@ -48,22 +48,28 @@ pub async fn declare(state: &ClusterState, node: &NodeId) -> Result<(), Error> {
         });
     state.staleness.mark(rows.collect()).await?;
     state.membership.task_uids.forget(node);
+    let begun = state.lives.change(node, |record| {
+        let mut next = record.next_life();
+        next.life = next.life.max(seen.map_or(0, |seen| seen + 1));
+        // Who decides about a foreign disk says so when its keys are off it.
+        next.foreign = record.foreign;
+        next
+    });
+    begun.await?;
     state.applied.forget(node).await;
-    // The uids of its former life would be taken for those of the new one.
-    let query = TaskQuery { limit: LOOK_BACK, ..TaskQuery::default() };
-    let mut tasks = state.stores.tasks.list(query).await?.tasks;
-    tasks.extend(state.stores.tasks.unfinished().await?);
-    let mut seen = BTreeSet::new();
-    for mut task in tasks {
-        let mut changed = false;
-        for on_node in task.nodes.iter_mut().filter(|n| n.node == *node && n.uid.is_some()) {
-            changed |= !on_node.dropped;
-            on_node.dropped = true;
-        }
-        if seen.insert(task.uid) && changed {
-            state.stores.tasks.update(task).await?;
-        }
-    }
     state.signals.tasks.notify_one();
-    Ok(())
+    Ok(state.leadership.publish(&[Part::Nodes]).await?)
+}
+
+/// Drops what nodes took of a task in a life that is over: whatever became of it is not on their
+/// disks. Returns whether there was any. Replicas that lack it are on record since the life ended. What
+/// no node has acknowledged stays: it may arrive in the present life.
+pub fn drop_former(state: &ClusterState, task: &mut TaskRecord) -> bool {
+    let former = |on: &NodeTask| !on.dropped && on.uid.is_some() && state.lives.is_former(on);
+    let mut any = false;
+    for on_node in task.nodes.iter_mut().filter(|on| former(on)) {
+        on_node.dropped = true;
+        any = true;
+    }
+    any
 }

@@ -34,6 +34,10 @@ pub fn publish(state: &ClusterState) {
         } else {
             0.0
         });
+        let disk = state.lives.get(&node.id);
+        metrics::gauge!("miroir_node_life", "node_id" => id.clone()).set(disk.life as f64);
+        metrics::gauge!("miroir_node_foreign_disk", "node_id" => id.clone())
+            .set(if disk.foreign.is_some() { 1.0 } else { 0.0 });
         metrics::gauge!("miroir_shard_distribution", "node_id" => id.clone())
             .set(placement.owned_by(&node.id).len() as f64);
         let score = state.nodes.scores.node(&node.id);

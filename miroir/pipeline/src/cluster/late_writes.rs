@@ -40,6 +40,8 @@ pub struct LateTask {
     pub shards: Vec<ShardId>,
     /// Uids of the node's tasks, in the order of the calls.
     pub uids: Vec<u32>,
+    /// The life of the node in which it took them.
+    pub life: u64,
 }
 
 #[derive(Debug, Default)]
@@ -265,7 +267,8 @@ mod tests {
 
     fn taken(late: &LateWrites, task: u32) {
         let (task, index) = (TaskUid(task), "films".to_owned());
-        late.taken(&node(), LateTask { task, index, shards: vec![ShardId(1)], uids: vec![7] });
+        let shards = vec![ShardId(1)];
+        late.taken(&node(), LateTask { task, index, shards, uids: vec![7], life: 0 });
         let followed = late.queued().values().flatten().any(|known| known.task == task);
         assert!(!followed, "its task does not know of it");
         assert_eq!(late.acknowledgements().len(), 1);

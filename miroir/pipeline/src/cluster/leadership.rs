@@ -39,6 +39,42 @@ enum Role {
     Follows { fresh: Option<Instant> },
 }
 
+/// Why a pod neither answers nor changes anything, whatever it may do otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bar {
+    /// The store has other nodes than this process was started with.
+    OtherTopology,
+    /// Nodes were told of a later topology than the store's: the store is an older copy.
+    StoreBehind {
+        /// Version of the store's topology.
+        version: u64,
+        /// Highest version that a node was told.
+        told: u64,
+    },
+}
+
+impl Bar {
+    fn error(self) -> Error {
+        match self {
+            Self::OtherTopology => Error::api(
+                "miroir_topology_mismatch",
+                "The store has other nodes than this pod was started with, so it would look for \
+                 documents in the wrong places. Start it again with the nodes of the others.",
+            ),
+            Self::StoreBehind { version, told } => Error::api(
+                "miroir_store_behind",
+                format!(
+                    "The store has version {version} of the topology and nodes were told of version \
+                     {told}: the store is an older copy, and does not know what happened since. \
+                     Restore the newer store; or accept this one with `miroir-ctl topology \
+                     accept-store`, or compare it with what the nodes hold first, with `miroir-ctl \
+                     topology rebuild`."
+                ),
+            ),
+        }
+    }
+}
+
 /// Which of several pods this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodName {
@@ -54,6 +90,8 @@ pub struct Leadership {
     name: Option<PodName>,
     pods: Option<Arc<dyn Pods>>,
     role: ArcSwap<Role>,
+    /// Why nothing is answered or changed.
+    bar: ArcSwap<Option<Bar>>,
     /// What the leader says of itself.
     leader: ArcSwap<Option<PodReport>>,
     /// The epoch that was read, plus one; 0: none.
@@ -81,6 +119,7 @@ impl Leadership {
             name,
             pods,
             role: ArcSwap::from_pointee(role),
+            bar: ArcSwap::default(),
             leader: ArcSwap::default(),
             seen: AtomicU64::new(0),
             term: ArcSwap::default(),
@@ -132,11 +171,34 @@ impl Leadership {
         }
     }
 
+    fn ensure_open(&self) -> Result<(), Error> {
+        self.bar.load().map_or(Ok(()), |bar| Err(bar.error()))
+    }
+
+    /// Why nothing is answered or changed, if so.
+    pub fn barred(&self) -> Option<Bar> {
+        **self.bar.load()
+    }
+
+    /// Says why nothing is answered or changed from now on; `None` for no reason any more.
+    pub fn bar(&self, why: Option<Bar>) {
+        if self.barred() == why {
+            return;
+        }
+        match why {
+            Some(why) => tracing::error!(error = %why.error(), "nothing is answered or changed"),
+            None => tracing::info!("requests are answered again"),
+        }
+        self.bar.store(Arc::new(why));
+    }
+
     /// That anything may be changed, on nodes in particular.
     ///
     /// # Errors
+    /// `miroir_store_behind` and `miroir_topology_mismatch` where nothing may be;
     /// `miroir_no_leader` if this pod does not lead.
     pub fn ensure_leader(&self) -> Result<(), Error> {
+        self.ensure_open()?;
         match **self.role.load() {
             Role::Alone => Ok(()),
             Role::Leads { until, .. } if Instant::now() < until => Ok(()),
@@ -147,8 +209,10 @@ impl Leadership {
     /// That what this pod has read counts as current.
     ///
     /// # Errors
+    /// As [`Leadership::ensure_leader`] where nothing may be answered;
     /// `miroir_out_of_touch` if not.
     pub fn ensure_fresh(&self) -> Result<(), Error> {
+        self.ensure_open()?;
         let until = match **self.role.load() {
             Role::Alone => return Ok(()),
             Role::Leads { until, open: true, .. } => Some(until),

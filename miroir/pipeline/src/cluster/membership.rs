@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use miroir_api::NodeId;
-use miroir_core::topology::{NodeEvent, Topology};
+use miroir_core::topology::{NodeEvent, NodeStatus, Topology};
 use tokio::sync::Notify;
 
 use super::snapshot::Snapshot;
-use crate::node::{HealthBoard, TaskUidTracker};
+use crate::node::{CheckFailure, HealthBoard, TaskUidTracker};
 
 /// The topology, and what health checks and answers have shown of its nodes.
 #[derive(Debug)]
@@ -37,6 +37,15 @@ impl Membership {
         self.topology.load()
     }
 
+    /// Says that the disk behind a node's address is another's: it is not used, however it answers.
+    pub fn bar(&self, node: &NodeId) {
+        let topology = self.topology.load();
+        if topology.node(node).is_some_and(|node| node.status != NodeStatus::Failed) {
+            self.apply(node, NodeEvent::Fail);
+        }
+        self.health.blame(node, CheckFailure::ForeignDisk);
+    }
+
     /// Applies an event to a node. Illegal transitions are logged and change nothing.
     pub fn apply(&self, node: &NodeId, event: NodeEvent) {
         match self.topology.try_update(|topology| topology.with_event(node, event)) {
@@ -56,7 +65,7 @@ impl Membership {
 #[cfg(test)]
 mod tests {
     use miroir_api::GroupId;
-    use miroir_core::topology::{Node, NodeStatus};
+    use miroir_core::topology::Node;
 
     use super::*;
 

@@ -5,6 +5,7 @@
 //! | [`Catalog`] | which indexes there are |
 //! | [`Aliases`] | names that stand for indexes |
 //! | [`Membership`] | the topology, health, task uids of nodes |
+//! | [`NodeLives`] | which disk each node has, as the store knows |
 //! | [`Staleness`] | replicas that must not be read |
 //! | [`Leadership`] | what this pod may do among others |
 //! | [`Nodes`] | calls to nodes by name |
@@ -28,6 +29,7 @@ pub mod gauges;
 mod in_flight;
 pub mod late_writes;
 pub mod leadership;
+mod lives;
 mod membership;
 mod nodes;
 mod options;
@@ -42,8 +44,10 @@ mod write_bytes;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use miroir_core::topology::Topology;
 use miroir_store::open_tasks::OpenTasks;
+use miroir_store::records::CommittedTopology;
 use miroir_store::watched::{Outbox, Watched};
 use miroir_store::{Part, StoreError, StoreId, Stores};
 use tokio::sync::Notify;
@@ -57,12 +61,14 @@ pub use catalog::Catalog;
 pub use followers::{Follow, Followers};
 pub use in_flight::{InFlightGuard, InFlightTasks};
 pub use late_writes::LateWrites;
-pub use leadership::{Leadership, PodName};
+pub use leadership::{Bar, Leadership, PodName};
+pub use lives::NodeLives;
 pub use membership::Membership;
 pub use nodes::Nodes;
 pub use options::{
     BroadcastStrategy, ClusterOptions, ExplainOptions, FacetingOptions, MultiSearchOptions,
-    ScatterOptions, SettingsBroadcastOptions, UnavailableShardPolicy, VectorSearchOptions,
+    OnDifference, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
+    UnavailableShardPolicy, VectorSearchOptions,
 };
 pub use reads::ReadRouter;
 pub use recovery::Recovery;
@@ -84,6 +90,17 @@ pub struct Signals {
     pub repairs: Arc<Notify>,
 }
 
+/// What a cluster is founded on.
+#[derive(Clone, Debug)]
+pub struct Founding {
+    /// What the store is called.
+    pub store_id: StoreId,
+    /// The nodes as the store has them.
+    pub committed: CommittedTopology,
+    /// The same nodes, with the addresses at which they are reached.
+    pub topology: Topology,
+}
+
 /// All parts; see the module's documentation.
 pub struct ClusterState {
     /// Which indexes there are.
@@ -92,6 +109,8 @@ pub struct ClusterState {
     pub aliases: Aliases,
     /// The topology, health, task uids of nodes.
     pub membership: Arc<Membership>,
+    /// Which disk each node has.
+    pub lives: Arc<NodeLives>,
     /// Replicas that must not be read.
     pub staleness: Arc<Staleness>,
     /// What this pod may do among others.
@@ -126,6 +145,8 @@ pub struct ClusterState {
     pub stores: Stores,
     /// What the store is called: part of what Miroir leaves on nodes, so that it is known again.
     pub store_id: StoreId,
+    /// The nodes by which documents are placed, as the store has them.
+    pub committed: ArcSwap<CommittedTopology>,
     /// Finished tasks that webhooks are yet to be told of.
     pub outbox: Arc<Outbox>,
     /// Unfinished tasks, kept by the pod that leads.
@@ -150,14 +171,14 @@ impl ClusterState {
     /// The parts over nodes and stores. Nothing was read of the stores yet, and with several pods
     /// nothing may be changed: see [`ClusterState::reload`].
     pub fn new(
-        topology: Topology,
+        founding: Founding,
         stores: Stores,
-        store_id: StoreId,
         pool: Pool,
         scores: Arc<Scores>,
         options: ClusterOptions,
         pod: Option<PodName>,
     ) -> Arc<Self> {
+        let Founding { store_id, committed, topology } = founding;
         let outbox = Arc::new(Outbox::default());
         let open_tasks = Arc::new(OpenTasks::default());
         let tasks =
@@ -209,6 +230,7 @@ impl ClusterState {
             catalog,
             aliases,
             membership,
+            lives: Arc::new(NodeLives::new(Arc::clone(&stores.node_records))),
             staleness,
             leadership,
             nodes,
@@ -225,6 +247,7 @@ impl ClusterState {
             followers: Followers::default(),
             stores,
             store_id,
+            committed: ArcSwap::from_pointee(committed),
             outbox,
             open_tasks,
             options,
@@ -249,6 +272,7 @@ impl ClusterState {
     pub async fn reload_parts(&self, parts: &[Part]) -> Result<(), StoreError> {
         for part in parts {
             match part {
+                Part::Nodes => self.follow_nodes().await?,
                 Part::Indexes => self.catalog.reload().await?,
                 Part::Aliases => self.aliases.reload().await?,
                 Part::Replicas => self.staleness.reload().await?,
@@ -257,5 +281,43 @@ impl ClusterState {
             }
         }
         Ok(())
+    }
+
+    /// As [`ClusterState::follow_topology`], and no node is used that has another's disk.
+    async fn follow_nodes(&self) -> Result<(), StoreError> {
+        self.follow_topology().await?;
+        for node in self.lives.all().into_iter().filter(|record| record.foreign.is_some()) {
+            self.membership.bar(&node.node);
+        }
+        Ok(())
+    }
+
+    /// Reads anew which nodes the store is about and what is known of them, and whether this process
+    /// may answer by what it knows.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn follow_topology(&self) -> Result<(), StoreError> {
+        self.lives.reload().await?;
+        if let Some(stored) = self.stores.identity.topology().await? {
+            let own = self.committed.load();
+            if stored.fingerprint != own.fingerprint {
+                self.leadership.bar(Some(Bar::OtherTopology));
+                return Ok(());
+            }
+            if stored.version != own.version {
+                self.committed.store(Arc::new(stored));
+            }
+        }
+        self.look_behind();
+        Ok(())
+    }
+
+    /// Compares the version of the topology with the highest that nodes were told.
+    pub fn look_behind(&self) {
+        let version = self.committed.load().version;
+        let told = self.lives.all().into_iter().filter_map(|record| record.ahead).max();
+        let ahead = told.filter(|told| *told > version);
+        self.leadership.bar(ahead.map(|told| Bar::StoreBehind { version, told }));
     }
 }

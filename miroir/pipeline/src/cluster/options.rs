@@ -15,6 +15,8 @@ use miroir_core::routing::Selection;
 pub struct ClusterOptions {
     /// Number of shards of a new index.
     pub shards: u32,
+    /// What happens where the configuration has other nodes than the store.
+    pub topology: TopologyOptions,
     /// How many replicas of a shard have to acknowledge a write.
     pub write_quorum: WriteQuorum,
     /// How reads go on when nodes fail.
@@ -43,6 +45,7 @@ impl Default for ClusterOptions {
     fn default() -> Self {
         Self {
             shards: 64,
+            topology: TopologyOptions::default(),
             write_quorum: WriteQuorum::default(),
             scatter: ScatterOptions::default(),
             faceting: FacetingOptions::default(),
@@ -57,6 +60,27 @@ impl Default for ClusterOptions {
         }
     }
 }
+
+/// Which nodes count where the configuration has others than the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDifference {
+    /// None: the start is refused, and each difference named.
+    #[default]
+    Refuse,
+    /// The store's, at the addresses that the configuration has for them.
+    UseStore,
+}
+
+/// `topology`: the nodes of the configuration and those of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopologyOptions {
+    /// Which nodes count where both differ. By default the start is refused.
+    pub on_difference: OnDifference,
+}
+
+impl Validate for TopologyOptions {}
 
 /// What a read does when no node can serve one of its shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -69,6 +69,8 @@ pub enum CheckFailure {
     BadAnswer,
     /// It was away, and has not shown yet what it still has.
     Unverified,
+    /// It has another node's disk.
+    ForeignDisk,
 }
 
 impl CheckFailure {
@@ -78,6 +80,7 @@ impl CheckFailure {
             Self::Node(failure) => failure.label(),
             Self::BadAnswer => "bad_answer",
             Self::Unverified => "unproven",
+            Self::ForeignDisk => "foreign_disk",
         }
     }
 
@@ -85,7 +88,7 @@ impl CheckFailure {
     fn is_absence(self) -> bool {
         match self {
             Self::Node(failure) => failure == NodeFailure::Connect,
-            Self::BadAnswer | Self::Unverified => false,
+            Self::BadAnswer | Self::Unverified | Self::ForeignDisk => false,
         }
     }
 }
@@ -111,6 +114,14 @@ impl HealthBoard {
     /// What is known of one node.
     pub fn get(&self, node: &NodeId) -> NodeHealth {
         self.nodes.lock().get(node).cloned().unwrap_or_default()
+    }
+
+    /// Notes why a node is not used, found out other than by a check.
+    pub fn blame(&self, node: &NodeId, why: CheckFailure) {
+        let mut nodes = self.nodes.lock();
+        let entry = nodes.entry(node.clone()).or_default();
+        entry.error = Some(why);
+        entry.answers = 0;
     }
 
     /// Records a check and says which event it causes, if any. `alarmed` says that no call of the
@@ -140,7 +151,10 @@ impl HealthBoard {
                 entry.answers = 0;
                 entry.failures = entry.failures.saturating_add(1);
                 let threshold = options.unhealthy_threshold;
-                let fatal = if why.is_absence() {
+                let fatal = if why == CheckFailure::ForeignDisk {
+                    // Seen once is seen.
+                    1
+                } else if why.is_absence() {
                     threshold
                 } else if alarmed {
                     ALARMED

@@ -23,6 +23,11 @@ impl TaskUidTracker {
         self.highest.lock().get(node).copied()
     }
 
+    /// The highest number known of each node, by node.
+    pub fn all(&self) -> Vec<(NodeId, u32)> {
+        self.highest.lock().iter().map(|(node, number)| (node.clone(), *number)).collect()
+    }
+
     /// Notes a number that a node has given to a task.
     pub fn saw(&self, node: &NodeId, number: u32) {
         let mut highest = self.highest.lock();

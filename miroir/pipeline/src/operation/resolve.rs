@@ -50,6 +50,7 @@ impl Resolve {
         if request.changes() {
             // Before it looks: a term that ends meanwhile waits for this one to notice.
             let guard = leadership.begin_change();
+            leadership.ensure_leader()?;
             if !leadership.leads() {
                 return Err(Error::no_leader());
             }

@@ -191,7 +191,8 @@ impl<F: Future<Output = (NodeId, Sent)>> UnderWay<F> {
             let shards = batch.map(|batch| batch.shards.iter().collect()).unwrap_or_default();
             if WriteOutcome::of(&sent) == WriteOutcome::Accepted {
                 let uids = sent.into_iter().flatten().collect();
-                let late = LateTask { task, index: index.clone(), shards, uids };
+                let (index, life) = (index.clone(), state.lives.of(&node));
+                let late = LateTask { task, index, shards, uids, life };
                 state.late_writes.taken(&node, late);
                 state.signals.tasks.notify_one();
             } else {

@@ -157,6 +157,9 @@ async fn run_write(
         return Err(Error::no_quorum(shards));
     }
     task.nodes = node_tasks(&plan, &reachable);
+    for on_node in &mut task.nodes {
+        on_node.life = state.lives.of(&on_node.node);
+    }
     // Nobody else is in the lane of exclusive work, but a late call may be.
     let mut turns =
         exclusive.as_ref().map(|_| state.sequencer.turns(&plan.index.physical, &reachable));
