@@ -132,6 +132,10 @@ pub const FAMILIES: &[Family] = &[
         "Nodes that were found with another node's disk."),
     family("miroir_node_foreign_disk", Gauge, Count, &[NODE],
         "1 while a node has another node's disk and is not used, else 0."),
+    family("miroir_foreign_tasks_total", Counter, Count, &[NODE, ("kind", &[
+        "documentAdditionOrUpdate", "documentDeletion", "documentEdition", "indexCreation",
+        "indexDeletion", "indexSwap", "indexUpdate", "settingsUpdate",
+    ])], "Tasks of nodes about indexes of Miroir that it did not give them, by the node's name for their kind."),
     family("miroir_node_life", Gauge, Count, &[NODE],
         "How often a node came back without what it had."),
     family("miroir_topology_mismatch", Gauge, Count, &[],

@@ -7,10 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use miroir_core::lock::Lock;
 use miroir_core::routing::shard_of;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::cluster::SimCluster;
 use crate::node::Document;
@@ -58,7 +60,10 @@ pub struct Pending(Vec<(String, usize)>);
 
 /// What a read that begins now must at least have seen.
 #[derive(Clone, Debug)]
-pub struct Floor(BTreeMap<String, usize>);
+pub struct Floor {
+    confirmed: BTreeMap<String, usize>,
+    at: Instant,
+}
 
 /// How much was recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +92,8 @@ impl std::ops::AddAssign for Figures {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Reads that began before are not judged.
+    blind_until: Option<Instant>,
     registers: BTreeMap<String, Register>,
     violations: Vec<String>,
     figures: Figures,
@@ -176,6 +183,11 @@ impl History {
         });
     }
 
+    /// Nobody can know yet what befell the cluster: what is read is not judged for some time from now.
+    pub fn blind_for(&self, some_time: Duration) {
+        self.with(|state| state.blind_until = Some(Instant::now() + some_time));
+    }
+
     /// All ids that anybody wrote.
     pub fn ids(&self) -> Vec<String> {
         self.with(|state| state.registers.keys().cloned().collect())
@@ -205,7 +217,8 @@ impl History {
     /// A read begins.
     pub fn floor(&self) -> Floor {
         self.with(|state| {
-            Floor(state.registers.iter().map(|(id, r)| (id.clone(), r.confirmed)).collect())
+            let confirmed = state.registers.iter().map(|(id, r)| (id.clone(), r.confirmed));
+            Floor { confirmed: confirmed.collect(), at: Instant::now() }
         })
     }
 
@@ -223,7 +236,9 @@ impl History {
     pub fn saw(&self, what: &str, floor: &Floor, id: &str, value: Version) {
         self.with(|state| {
             state.figures.reads += 1;
-            state.judge(what, floor, id, value);
+            if !state.is_blind(floor) {
+                state.judge(what, floor, id, value);
+            }
         });
     }
 
@@ -231,6 +246,9 @@ impl History {
     pub fn saw_all(&self, what: &str, floor: &Floor, hits: &[Value], total: Option<u64>) {
         self.with(|state| {
             state.figures.reads += 1;
+            if state.is_blind(floor) {
+                return;
+            }
             let mut seen = BTreeMap::new();
             for hit in hits {
                 let id = hit["id"].as_str().unwrap_or_default().to_owned();
@@ -347,12 +365,16 @@ impl History {
 }
 
 impl State {
+    fn is_blind(&self, floor: &Floor) -> bool {
+        self.blind_until.is_some_and(|until| floor.at < until)
+    }
+
     fn judge(&mut self, what: &str, floor: &Floor, id: &str, value: Version) {
         let Some(register) = self.registers.get(id) else { return };
         if register.tainted {
             return;
         }
-        let from = floor.0.get(id).copied().unwrap_or(0);
+        let from = floor.confirmed.get(id).copied().unwrap_or(0);
         let allowed = register.since(from);
         if !allowed.contains(&value) {
             self.violations.push(format!("{what}: {id} is {value:?}, not in {allowed:?}"));

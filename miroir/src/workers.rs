@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use miroir_control::broadcast::drift;
 use miroir_control::pods::{self, Leader, PodOptions};
-use miroir_control::replicas::repair;
+use miroir_control::replicas::{foreign, repair};
 use miroir_control::runtime::{self, Candidate, Peers, elected, supervise};
 use miroir_control::tasks::{late, poller};
 use miroir_control::topology::health;
@@ -97,11 +97,12 @@ fn among_others(
 fn changing(shared: &Arc<ClusterState>, stop: &CancellationToken) -> Vec<BoxFuture<'static, ()>> {
     let (to_poll, to_repair, to_tell) =
         (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
-    let to_follow = Arc::clone(shared);
+    let (to_follow, to_account) = (Arc::clone(shared), Arc::clone(shared));
     vec![
         supervise("poller", stop, move |stop| poller::run(Arc::clone(&to_poll), stop)),
         supervise("repair", stop, move |stop| repair::run(Arc::clone(&to_repair), stop)),
         supervise("late_writes", stop, move |stop| late::run(Arc::clone(&to_follow), stop)),
+        supervise("foreign_tasks", stop, move |stop| foreign::run(Arc::clone(&to_account), stop)),
         supervise("webhooks", stop, move |stop| webhooks::run(Arc::clone(&to_tell), stop)),
     ]
 }

@@ -12,7 +12,7 @@ use miroir_api::header;
 use miroir_control::Miroir;
 use miroir_control::broadcast::drift::{self, DriftOptions};
 use miroir_control::pods::{self, Leader, PodOptions};
-use miroir_control::replicas::repair;
+use miroir_control::replicas::{foreign, repair};
 use miroir_control::runtime::{Candidate, Peers, elected};
 use miroir_control::tasks::{late, poller};
 use miroir_control::topology::health;
@@ -212,6 +212,7 @@ fn spawn_pod(miroir: &Miroir, number: usize) {
             Box::pin(poller::run(Arc::clone(&state), stop.clone())),
             Box::pin(repair::run(Arc::clone(&state), stop.clone())),
             Box::pin(late::run(Arc::clone(&state), stop.clone())),
+            Box::pin(foreign::run(Arc::clone(&state), stop.clone())),
             // Split between pods outside of simulations; here the leader finds all of it.
             Box::pin(drift::run(
                 Arc::clone(&state),

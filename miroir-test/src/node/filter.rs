@@ -1,5 +1,5 @@
-//! The filters a fake node understands: `a = b`, `a != b`, `a IN ['x','y']`, joined by `AND`, and
-//! arrays of them (outer: all, inner: any).
+//! The filters a fake node understands: `a = b`, `a != b`, `a IN ['x','y']`, `a NOT IN ['x']`, joined
+//! by `AND`, and arrays of them (outer: all, inner: any).
 
 use serde_json::{Map, Value};
 
@@ -34,7 +34,8 @@ pub(super) fn attributes(filter: &Value) -> Vec<String> {
         Value::String(text) => text
             .split(" AND ")
             .filter_map(|part| {
-                let field = part.split_once(" IN ").or_else(|| part.split_once("!="));
+                let field = part.split_once(" NOT IN ").or_else(|| part.split_once(" IN "));
+                let field = field.or_else(|| part.split_once("!="));
                 field.or_else(|| part.split_once('=')).map(|(field, _)| unquote(field).to_owned())
             })
             .collect(),
@@ -63,12 +64,18 @@ fn equals(document: &Map<String, Value>, field: &str, wanted: &str) -> bool {
     }
 }
 
+fn one_of(document: &Map<String, Value>, field: &str, list: &str) -> Option<bool> {
+    let list = list.trim().strip_prefix('[')?.strip_suffix(']')?;
+    Some(list.split(',').any(|value| equals(document, field, unquote(value))))
+}
+
 fn expression(text: &str, document: &Map<String, Value>) -> Option<bool> {
     let mut out = true;
     for part in text.split(" AND ") {
-        out &= if let Some((field, list)) = part.split_once(" IN ") {
-            let list = list.trim().strip_prefix('[')?.strip_suffix(']')?;
-            list.split(',').any(|value| equals(document, field, unquote(value)))
+        out &= if let Some((field, list)) = part.split_once(" NOT IN ") {
+            !one_of(document, field, list)?
+        } else if let Some((field, list)) = part.split_once(" IN ") {
+            one_of(document, field, list)?
         } else if let Some((field, value)) = part.split_once("!=") {
             !equals(document, field, unquote(value))
         } else {
@@ -95,6 +102,8 @@ mod tests {
             (json!("a = 'y'"), Some(false)),
             (json!("\"n\" = 3 AND a != y"), Some(true)),
             (json!("a IN ['y','x']"), Some(true)),
+            (json!("a NOT IN ['y','x']"), Some(false)),
+            (json!("b NOT IN ['y','x']"), Some(true)),
             (json!(["a = x", ["n = 4", "l = q"]]), Some(true)),
             (json!(["a = x", "n = 4"]), Some(false)),
             (json!([]), Some(true)),

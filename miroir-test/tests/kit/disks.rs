@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::time::{Instant, sleep};
 
-const DOCUMENTS: &str = "/indexes/main/documents";
-const PATIENCE: Duration = Duration::from_mins(5);
+pub(super) const DOCUMENTS: &str = "/indexes/main/documents";
+pub(super) const PATIENCE: Duration = Duration::from_mins(5);
 
 fn shape(rf: u32) -> Shape {
     Shape { shards: 6, groups: 1, rf, nodes_per_group: 3, quorum: WriteQuorum::Auto }
 }
 
-async fn must(cluster: &SimCluster, method: Method, path: &str, body: Value) -> u64 {
+pub(super) async fn must(cluster: &SimCluster, method: Method, path: &str, body: Value) -> u64 {
     let answer = cluster.request(method, path, Some(body)).await;
     assert!(matches!(answer.status, 200 | 202), "{path}: {}", answer.body);
     let task = answer.body["taskUid"].as_u64().unwrap();
@@ -33,11 +33,11 @@ async fn must(cluster: &SimCluster, method: Method, path: &str, body: Value) -> 
     task
 }
 
-fn documents(numbers: std::ops::Range<u32>) -> Value {
+pub(super) fn documents(numbers: std::ops::Range<u32>) -> Value {
     numbers.map(|n| json!({"id": format!("d{n}"), "v": n})).collect()
 }
 
-async fn filled(seed: u64, rf: u32, count: u32) -> SimCluster {
+pub(super) async fn filled(seed: u64, rf: u32, count: u32) -> SimCluster {
     let cluster = SimCluster::new(seed, shape(rf)).await;
     must(&cluster, Method::POST, "/indexes", json!({"uid": "main", "primaryKey": "id"})).await;
     must(&cluster, Method::POST, DOCUMENTS, documents(0..count)).await;
@@ -45,7 +45,7 @@ async fn filled(seed: u64, rf: u32, count: u32) -> SimCluster {
     cluster
 }
 
-async fn fetched(cluster: &SimCluster) -> Answer {
+pub(super) async fn fetched(cluster: &SimCluster) -> Answer {
     let all = Some(json!({"limit": 1000}));
     cluster.request(Method::POST, &format!("{DOCUMENTS}/fetch"), all).await
 }
@@ -64,7 +64,7 @@ async fn never_wrong(cluster: &SimCluster, count: usize, how_long: Duration) {
     }
 }
 
-fn state(cluster: &SimCluster) -> Arc<ClusterState> {
+pub(super) fn state(cluster: &SimCluster) -> Arc<ClusterState> {
     cluster.miroir().cluster.state
 }
 
@@ -76,7 +76,7 @@ fn record(cluster: &SimCluster, at: usize) -> NodeRecord {
     state(cluster).lives.get(cluster.nodes[at].id())
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < end, "waited in vain until {what}");
@@ -85,7 +85,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// The cluster is quiet, and every node holds exactly what it owns.
-async fn settled(cluster: &SimCluster, count: u32) {
+pub(super) async fn settled(cluster: &SimCluster, count: u32) {
     cluster.quiesce(PATIENCE).await.unwrap();
     let answer = fetched(cluster).await;
     assert!(answer.complete(), "{answer:?}");
@@ -98,7 +98,7 @@ async fn settled(cluster: &SimCluster, count: u32) {
     assert_eq!(history.violations(), Vec::<String>::new());
 }
 
-fn end(cluster: &SimCluster) {
+pub(super) fn end(cluster: &SimCluster) {
     cluster.life().end();
     state(cluster).stop.cancel();
 }
@@ -138,8 +138,8 @@ async fn a_node_with_another_nodes_disk_is_not_used() {
             assert_eq!(record(&cluster, at).foreign.as_ref(), Some(cluster.nodes[other].id()));
             let health = state(&cluster).membership.health.get(cluster.nodes[at].id());
             assert_eq!(health.error.map(|error| error.label()), Some("foreign_disk"));
-            // A process that begins anew does not read it first either.
         }
+        // A process that begins anew does not read it first either.
         cluster.restart().await;
         never_wrong(&cluster, 40, Duration::from_secs(10)).await;
         assert_eq!(status(&cluster, 1), NodeStatus::Failed);

@@ -4,6 +4,7 @@
 mod contract;
 mod disks;
 mod failures;
+mod foreign;
 mod id_case;
 mod incarnations;
 mod keys;

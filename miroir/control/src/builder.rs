@@ -10,7 +10,7 @@ use crate::Cluster;
 use crate::api::Control;
 use crate::broadcast::drift::{self, DriftOptions};
 use crate::pods::take_over;
-use crate::replicas::repair;
+use crate::replicas::{foreign, repair};
 use crate::runtime::Peers;
 use crate::tasks::{late, poller};
 use crate::topology::founding::{FoundingError, found};
@@ -136,6 +136,7 @@ impl Miroir {
         state.tracker.spawn(poller::run(Arc::clone(state), stop()));
         state.tracker.spawn(repair::run(Arc::clone(state), stop()));
         state.tracker.spawn(late::run(Arc::clone(state), stop()));
+        state.tracker.spawn(foreign::run(Arc::clone(state), stop()));
         let peers = Arc::clone(&self.peers);
         state.tracker.spawn(drift::run(Arc::clone(state), peers, self.drift, stop()));
     }

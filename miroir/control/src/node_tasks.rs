@@ -16,6 +16,10 @@ use serde_json::{Map, Value};
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NodeTaskView {
     pub(crate) uid: u32,
+    #[serde(rename = "type", default)]
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) index_uid: Option<String>,
     pub(crate) status: TaskStatus,
     pub(crate) details: Option<Map<String, Value>>,
     pub(crate) error: Option<ApiError>,

@@ -20,6 +20,10 @@ pub struct NodeRecord {
     /// the first.
     #[serde(default)]
     pub highest: Option<u32>,
+    /// The first task uid of this life of which nobody has seen who gave it, as of the last time it was
+    /// stored; `None` before the first.
+    #[serde(default)]
+    pub unaccounted: Option<u32>,
     /// Whether the identity key of this life was made on the node.
     #[serde(default)]
     pub identified: bool,
@@ -36,7 +40,15 @@ impl NodeRecord {
     /// A node of which nothing is known.
     #[must_use]
     pub fn new(node: NodeId) -> Self {
-        Self { node, life: 0, highest: None, identified: false, ahead: None, foreign: None }
+        Self {
+            node,
+            life: 0,
+            highest: None,
+            unaccounted: None,
+            identified: false,
+            ahead: None,
+            foreign: None,
+        }
     }
 
     /// The same node with a disk that has nothing of what it had.

@@ -26,9 +26,9 @@ pub(super) static NODES: [Arm; 8] = [
     arm("slow tasks", true, "writes that expire behind a repair, unsent, and demote replicas"),
     arm("body limit", true, "copies whose pages no node takes"),
     arm("hung node", true, "writes that wait for the slowest replica"),
-    arm("swapped disks", false, "a node with another node's disk"),
+    arm("swapped disks", true, "a node with another node's disk"),
     arm("old disk", true, "a node with an older copy of its disk"),
-    arm("foreign writer", false, "a node that somebody else writes to"),
+    arm("foreign writer", true, "a node that somebody else writes to"),
 ];
 
 /// Arms of the process, or of several pods.

@@ -73,8 +73,10 @@ impl Run {
         }
     }
 
-    /// Somebody writes to a node past Miroir: to documents that a client of the run writes as well.
+    /// Somebody writes to a node past Miroir, always the same one: to documents that a client of the
+    /// run writes as well.
     pub(super) async fn foreign_writer(self: Arc<Self>, mut rng: Rng) {
+        let node = &self.cluster.nodes[rng.below(self.cluster.nodes.len() as u64) as usize];
         while Instant::now() < self.until {
             sleep(rng.between(Duration::from_secs(2), Duration::from_secs(9))).await;
             let ids = self.history.ids();
@@ -86,7 +88,6 @@ impl Run {
                 continue;
             }
             let id = &ids[rng.below(ids.len() as u64) as usize];
-            let node = &self.cluster.nodes[rng.below(self.cluster.nodes.len() as u64) as usize];
             self.history.taint(id);
             let path = format!("/indexes/{}/documents/{id}", entry.physical);
             node.foreign(Method::DELETE, &path, &Value::Null);

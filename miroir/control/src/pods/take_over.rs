@@ -31,6 +31,7 @@ pub async fn take_over(state: &ClusterState) -> Result<(), StoreError> {
     state.verifying.clear();
     state.applied.clear().await;
     state.membership.task_uids.clear();
+    state.nodes.pool.given().clear();
     disk_check::remember(state).await?;
     disk_check::at_first(state).await;
     Ok(())

@@ -16,7 +16,7 @@ use miroir_api::meili::{TaskKind, TaskStatus};
 use serde::Deserialize;
 
 use crate::replicas::identity::{self, Disk, Look};
-use crate::replicas::repair;
+use crate::replicas::{foreign, repair};
 use miroir_core::topology::NodeEvent;
 use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
@@ -90,6 +90,7 @@ pub(crate) async fn at_first(state: &ClusterState) {
             state.membership.apply(node, NodeEvent::Fail);
         }
     }
+    foreign::round(state, FIRST).await;
 }
 
 /// Asks a node for its keys, its newest task and, the first time after it was away, for its indexes.
@@ -192,6 +193,9 @@ async fn compare_uids(state: &ClusterState, node: &NodeId, cx: &Context) -> Resu
     if before.is_some_and(|before| newest.is_none_or(|newest| newest.uid < before)) {
         disk_loss::declare(state, node, None).await?;
     }
+    let after = newest.map_or(0, |newest| newest.uid.saturating_add(1));
+    let next = state.lives.get(node).unaccounted.unwrap_or(after);
+    state.nodes.pool.given().begin_at(node, next, after);
     // A node that is restored from a dump or a snapshot need not know the task that made it.
     let saves = |kind: &str| matches!(kind, "dumpCreation" | "snapshotCreation");
     if let Some(newest) = newest.filter(|newest| !saves(&newest.kind)) {

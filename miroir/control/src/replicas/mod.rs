@@ -2,6 +2,7 @@
 
 mod discard;
 pub mod disk_check;
+pub mod foreign;
 mod identity;
 mod pending;
 pub mod repair;

@@ -398,7 +398,7 @@ async fn newest(state: &ClusterState, node: &NodeId) -> Option<u32> {
 /// counted, so that an older copy of a disk is known by it after a restart.
 async fn write_down(state: &ClusterState) -> Result<(), Error> {
     state.catalog.flush_updates().await?;
-    Ok(state.lives.store_highest(&state.membership.task_uids).await?)
+    Ok(state.lives.store_highest(&state.membership.task_uids, state.nodes.pool.given()).await?)
 }
 
 fn publish(state: &ClusterState) {

@@ -95,7 +95,8 @@ pub async fn check_all(state: &Arc<ClusterState>, options: &HealthOptions) {
     }
     gauges::publish(state);
     if state.leadership.leads()
-        && let Err(error) = state.lives.store_highest(&state.membership.task_uids).await
+        && let Err(error) =
+            state.lives.store_highest(&state.membership.task_uids, state.nodes.pool.given()).await
     {
         tracing::warn!(%error, "how far nodes have counted could not be stored");
     }

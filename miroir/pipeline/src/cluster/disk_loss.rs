@@ -37,17 +37,11 @@ pub async fn declare(state: &ClusterState, node: &NodeId, seen: Option<u64>) -> 
     tracing::error!(%node, "the node lost its disk, or came back with an older copy: rebuilding it");
     metrics::counter!("miroir_nodes_lost_total").increment(1);
     // Rows first: whoever dies in between finds the life that still is, and declares it over again.
-    let rows =
-        state.catalog.all().into_iter().filter(|entry| !entry.making).map(|entry| StaleReplica {
-            node: node.clone(),
-            index: entry.physical.clone(),
-            shard: None,
-            kind: CatchUp::Index,
-            generation: 0,
-            awaits: Vec::new(),
-        });
+    let made = state.catalog.all().into_iter().filter(|entry| !entry.making);
+    let rows = made.map(|entry| StaleReplica::new(node, &entry.physical, None, CatchUp::Index));
     state.staleness.mark(rows.collect()).await?;
     state.membership.task_uids.forget(node);
+    state.nodes.pool.given().forget(node);
     let begun = state.lives.change(node, |record| {
         let mut next = record.next_life();
         next.life = next.life.max(seen.map_or(0, |seen| seen + 1));

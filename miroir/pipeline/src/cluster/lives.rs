@@ -12,7 +12,7 @@ use miroir_core::lock::Lock;
 use miroir_store::records::{NodeRecord, NodeRecords};
 use miroir_store::{NodeTask, StoreError};
 
-use crate::node::TaskUidTracker;
+use crate::node::{GivenTasks, TaskUidTracker};
 
 /// What is stored of nodes, and kept in memory. The leader changes it; other pods read it anew with
 /// [`NodeLives::reload`].
@@ -105,18 +105,25 @@ impl NodeLives {
         Ok(after)
     }
 
-    /// Stores how far nodes have counted, where that is more than is stored.
+    /// Stores how far nodes have counted, and up to where that is accounted for, where that is more
+    /// than is stored.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn store_highest(&self, task_uids: &TaskUidTracker) -> Result<(), StoreError> {
+    pub async fn store_highest(
+        &self,
+        task_uids: &TaskUidTracker,
+        given: &GivenTasks,
+    ) -> Result<(), StoreError> {
         for (node, _) in task_uids.all() {
-            // Looked up behind the lock: the life may have ended meanwhile.
-            let newer = |record: NodeRecord| {
-                let highest = task_uids.highest(&node).max(record.highest);
-                NodeRecord { highest, ..record }
+            let newer = |record: NodeRecord| NodeRecord {
+                highest: task_uids.highest(&node).max(record.highest),
+                unaccounted: given.next(&node).or(record.unaccounted),
+                ..record
             };
-            if self.get(&node).highest < task_uids.highest(&node) {
+            let known = self.get(&node);
+            if newer(known.clone()) != known {
+                // Looked up again behind the lock: the life may have ended meanwhile.
                 self.change(&node, newer).await?;
             }
         }
@@ -135,17 +142,22 @@ mod tests {
         let stores = memory::open();
         let lives = NodeLives::new(Arc::clone(&stores.node_records));
         let (node, uids) = (NodeId::new("a").unwrap(), TaskUidTracker::default());
+        let given = GivenTasks::default();
         uids.saw(&node, 7);
-        lives.store_highest(&uids).await.unwrap();
+        given.begin_at(&node, 6, 0);
+        lives.store_highest(&uids, &given).await.unwrap();
+        assert_eq!(lives.get(&node).unaccounted, Some(6));
         lives.change(&node, |record| NodeRecord { identified: true, ..record }).await.unwrap();
         let task = NodeTask::new(node.clone(), Some(7));
         assert!(!lives.is_former(&task));
         uids.forget(&node);
+        given.forget(&node);
         lives.change(&node, |record| record.next_life()).await.unwrap();
         // Nothing of a life that is over is stored for the next.
-        lives.store_highest(&uids).await.unwrap();
+        lives.store_highest(&uids, &given).await.unwrap();
         let now = lives.get(&node);
         assert_eq!((now.life, now.highest, now.identified), (1, None, false));
+        assert_eq!(now.unaccounted, None);
         assert!(lives.is_former(&task));
         assert!(!lives.is_former(&NodeTask { life: 1, ..task }));
         // Another process reads the same.

@@ -8,6 +8,7 @@
 mod call;
 mod client;
 mod estimate;
+mod given;
 mod health;
 mod latencies;
 mod pool;
@@ -20,6 +21,7 @@ use http_body_util::Full;
 
 pub use call::{Call, NodeCall, TaskRef};
 pub use client::{Client, ClientOptions, Connections};
+pub use given::{GivenTasks, GivingCall};
 pub use health::{CheckFailure, HealthBoard, HealthOptions, NodeHealth};
 pub use pool::{Factory, Pool};
 pub use scores::{Alarm, Counted, NodeScore, Scores};

@@ -8,7 +8,8 @@ use arc_swap::ArcSwap;
 use miroir_api::NodeId;
 use tower::ServiceExt;
 
-use super::{BoxService, Request, Response};
+use super::{BoxService, GivenTasks, NodeCall, Request, Response};
+use crate::effect::Effect;
 use crate::error::{Error, NodeFailure};
 use crate::stack::OrderError;
 use miroir_core::topology::{Node, Topology};
@@ -21,6 +22,7 @@ pub type Factory = dyn Fn(&Node) -> Result<BoxService, OrderError> + Send + Sync
 pub struct Pool {
     factory: Arc<Factory>,
     nodes: Arc<ArcSwap<BTreeMap<NodeId, BoxService>>>,
+    given: GivenTasks,
 }
 
 impl fmt::Debug for Pool {
@@ -43,7 +45,7 @@ impl Pool {
 
     /// No node yet: for a factory that needs what stands on the pool. [`Pool::follow`] builds them.
     pub fn empty(factory: Arc<Factory>) -> Self {
-        Self { factory, nodes: Arc::default() }
+        Self { factory, nodes: Arc::default(), given: GivenTasks::default() }
     }
 
     /// Follows a topology: keeps stacks of known nodes, builds new ones, drops the rest.
@@ -66,15 +68,38 @@ impl Pool {
         Ok(())
     }
 
+    /// The tasks that nodes were given by calls through here.
+    pub fn given(&self) -> &GivenTasks {
+        &self.given
+    }
+
     /// Sends a request to a node.
     ///
     /// # Errors
     /// What the node's stack answers; a node that is not in the topology is a failed node.
     pub async fn send(&self, node: &NodeId, request: Request) -> Result<Response, Error> {
-        let stack = self.nodes.load().get(node).cloned();
-        match stack {
-            Some(stack) => stack.oneshot(request).await,
-            None => Err(Error::node(node, NodeFailure::UnknownNode)),
+        let Some(stack) = self.nodes.load().get(node).cloned() else {
+            return Err(Error::node(node, NodeFailure::UnknownNode));
+        };
+        let call = request.extensions().get::<NodeCall>();
+        let Some(call) = call.filter(|call| call.effect == Effect::Change) else {
+            return stack.oneshot(request).await;
+        };
+        let mut giving = self.given.begin(node);
+        // They carry a tag.
+        if call.operation.starts_with("documents_") {
+            giving.needs_no_answer();
         }
+        let answer = stack.oneshot(request).await;
+        match &answer {
+            Ok(response) if !response.status().is_server_error() => {
+                giving.answered(response.body());
+            }
+            Err(error) if error.node_failure().is_some_and(|failure| !failure.was_sent()) => {
+                giving.needs_no_answer();
+            }
+            _ => {}
+        }
+        answer
     }
 }

@@ -208,6 +208,11 @@ pub(super) async fn send(state: &ClusterState, node: &NodeId, call: &Call) -> Re
     Ok(task.task_uid)
 }
 
+/// By what it is known who sent a copy: its `customMetadata`.
+fn copy_tag(state: &ClusterState) -> String {
+    format!("miroir:{}:copy", state.store_id)
+}
+
 /// Writes documents to a node, in bodies of bounded size. Returns the uids of the tasks.
 pub(super) async fn write(
     state: &ClusterState,
@@ -217,9 +222,10 @@ pub(super) async fn write(
 ) -> Result<Vec<u32>, Trouble> {
     let key = entry.primary_key.as_deref().unwrap_or_default();
     let path = format!(
-        "/indexes/{}/documents?primaryKey={}",
+        "/indexes/{}/documents?primaryKey={}&customMetadata={}",
         entry.physical,
-        miroir_pipeline::query::encode(key)
+        miroir_pipeline::query::encode(key),
+        copy_tag(state)
     );
     let mut uids = Vec::new();
     let (mut at, mut most) = (0, BYTES);
@@ -266,7 +272,11 @@ pub(super) async fn delete(
     node: &NodeId,
     ids: &[&Arc<str>],
 ) -> Result<Vec<u32>, Trouble> {
-    let path = format!("/indexes/{}/documents/delete-batch", entry.physical);
+    let path = format!(
+        "/indexes/{}/documents/delete-batch?customMetadata={}",
+        entry.physical,
+        copy_tag(state)
+    );
     let mut uids = Vec::new();
     for some in ids.chunks(DOCUMENTS) {
         let body = serde_json::to_vec(some).map_err(Error::internal)?;
