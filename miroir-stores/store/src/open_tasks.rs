@@ -29,6 +29,18 @@ pub struct OpenPart {
     pub status: TaskStatus,
 }
 
+/// A task of which nobody knows what became of it, if the process that began it is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostTask {
+    /// Its uid.
+    pub uid: TaskUid,
+    /// When it was enqueued.
+    pub enqueued_at: OffsetDateTime,
+    /// What is not to be touched until that is known: the index, by its name on the nodes, or all
+    /// names of a change of names.
+    pub gates: BTreeSet<String>,
+}
+
 #[derive(Debug)]
 struct Part {
     node: NodeId,
@@ -62,8 +74,11 @@ struct Inner {
     indexes: BTreeMap<Arc<str>, BTreeSet<TaskUid>>,
     /// Tasks of which no node has anything to end.
     idle: BTreeSet<TaskUid>,
-    /// Tasks with a call of which nobody knows whether it was taken.
+    /// Tasks with a call of which nobody knows whether it was taken, and those with a change of names
+    /// of which nobody knows how far it is.
     lost: BTreeSet<TaskUid>,
+    /// The names in question, for these.
+    intents: BTreeMap<TaskUid, BTreeSet<String>>,
     doubted: bool,
 }
 
@@ -73,6 +88,7 @@ impl Inner {
         let open = self.tasks.remove(&uid)?;
         self.idle.remove(&uid);
         self.lost.remove(&uid);
+        self.intents.remove(&uid);
         for part in &open.parts {
             if let (Some(node), Some(number)) = (self.nodes.get_mut(&part.node), part.uid) {
                 node.remove(&(part.life, number, uid));
@@ -125,7 +141,10 @@ impl Inner {
                 }
             }
         }
-        if idle {
+        if let Some(intent) = record.intent() {
+            self.intents.insert(uid, intent.gates());
+            self.lost.insert(uid);
+        } else if idle {
             self.idle.insert(uid);
         }
         let done = |part: &Part| !part.dropped && part.status == TaskStatus::Succeeded;
@@ -265,12 +284,16 @@ impl OpenTasks {
         self.0.lock().idle.range((from, Bound::Unbounded)).take(limit).copied().collect()
     }
 
-    /// Tasks with a call of which nobody knows whether it was taken, by uid, with the index and the
-    /// time they were enqueued.
-    pub fn lost(&self) -> Vec<(TaskUid, Option<Arc<str>>, OffsetDateTime)> {
+    /// Tasks of which nobody but whoever began them knows how far they are, oldest first.
+    pub fn lost(&self) -> Vec<LostTask> {
         let inner = self.0.lock();
         let lost = inner.lost.iter().filter_map(|uid| Some((*uid, inner.tasks.get(uid)?)));
-        lost.map(|(uid, open)| (uid, open.index.clone(), open.enqueued_at)).collect()
+        lost.map(|(uid, open)| {
+            let index = || open.index.iter().map(ToString::to_string).collect();
+            let gates = inner.intents.get(&uid).cloned().unwrap_or_else(index);
+            LostTask { uid, enqueued_at: open.enqueued_at, gates }
+        })
+        .collect()
     }
 
     /// The oldest task about an index, by its name on the nodes.
@@ -280,9 +303,14 @@ impl OpenTasks {
 
     /// Whether an index has an unfinished task of this kind.
     pub fn has(&self, physical: &str, kind: TaskKind) -> bool {
+        self.last_of(physical, kind).is_some()
+    }
+
+    /// The newest task of this kind about an index, by its name on the nodes.
+    pub fn last_of(&self, physical: &str, kind: TaskKind) -> Option<TaskUid> {
         let inner = self.0.lock();
-        let tasks = inner.indexes.get(physical).into_iter().flatten();
-        tasks.filter_map(|uid| inner.tasks.get(uid)).any(|open| open.kind == kind)
+        let is = |uid: &&TaskUid| inner.tasks.get(*uid).is_some_and(|open| open.kind == kind);
+        inner.indexes.get(physical)?.iter().rev().find(is).copied()
     }
 
     /// The oldest task of every index, and the oldest that is about none.
@@ -305,8 +333,12 @@ impl OpenTasks {
 mod tests {
     use TaskStatus::{Enqueued, Processing, Succeeded};
 
+    use miroir_api::IndexUid;
+    use uuid::Uuid;
+
     use super::*;
-    use crate::{NewTask, NodeTask};
+    use crate::task_state::{Move, Renaming};
+    use crate::{NewTask, NodeTask, TaskState};
 
     fn node(name: &str) -> NodeId {
         NodeId::new(name).unwrap()
@@ -408,7 +440,27 @@ mod tests {
         open.note(&one);
         let inner = open.0.lock();
         assert!(inner.tasks.is_empty() && inner.nodes.is_empty() && inner.indexes.is_empty());
-        assert!(inner.idle.is_empty() && inner.lost.is_empty());
+        assert!(inner.idle.is_empty() && inner.lost.is_empty() && inner.intents.is_empty());
+    }
+
+    #[test]
+    fn a_change_of_names_is_lost_until_it_is_made() {
+        let name = |name: &str| IndexUid::new(name).unwrap();
+        let (from, to, physical) = (name("x"), name("y"), "x--2".to_owned());
+        let (open, incarnation) = (OpenTasks::default(), Uuid::nil());
+        let moves = vec![Move { incarnation, physical, from, to }];
+        let intent = Some(Renaming { moves, primary_key: None });
+        let mut swap = task(3, None, &[]);
+        swap.protocol = TaskState::Rename { awaits: Vec::new(), intent }.into();
+        open.note(&swap);
+        let gates = ["x", "x--2", "y"].map(str::to_owned).into();
+        let enqueued_at = OffsetDateTime::UNIX_EPOCH;
+        assert_eq!(open.lost(), [LostTask { uid: TaskUid(3), enqueued_at, gates }]);
+        assert_eq!(open.idle(None, 9), []);
+        let awaits = vec!["x--2".to_owned()];
+        swap.protocol = TaskState::Rename { awaits, intent: None }.into();
+        open.note(&swap);
+        assert_eq!((open.lost(), open.idle(None, 9)), (Vec::new(), vec![TaskUid(3)]));
     }
 
     #[test]

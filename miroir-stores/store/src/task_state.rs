@@ -7,13 +7,14 @@
 //! an update may be taken back; so a migration that rewrites rows would not do, and a new form would
 //! be lost on whoever knows the old one only. A field that a version does not know is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use miroir_api::meili::TaskKind;
-use miroir_api::{NodeId, TaskUid};
+use miroir_api::{IndexUid, NodeId, TaskUid};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 /// The key under which JSON has the task's kind while it is read or written.
 const KIND: &str = "kind";
@@ -57,6 +58,40 @@ pub struct Proposal {
     pub submitted: Map<String, Value>,
     /// The body of the nodes' `PATCH`.
     pub patch: Map<String, Value>,
+}
+
+/// The name that one index is to have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// The index.
+    pub incarnation: Uuid,
+    /// Its name on the nodes.
+    pub physical: String,
+    /// The name it had when this was decided.
+    pub from: IndexUid,
+    /// The name it is to have; may be the same.
+    pub to: IndexUid,
+}
+
+/// What a change of names is to do: all of it, in one step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Renaming {
+    /// The names that indexes are to have.
+    pub moves: Vec<Move>,
+    /// The primary key that they are to have, if another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary_key: Option<String>,
+}
+
+impl Renaming {
+    /// The names, and the names on the nodes, of the indexes in question: nobody else changes or makes
+    /// one of them while this is carried out.
+    pub fn gates(&self) -> BTreeSet<String> {
+        let of = |of: &Move| [of.physical.clone(), of.from.to_string(), of.to.to_string()];
+        self.moves.iter().flat_map(of).collect()
+    }
 }
 
 /// How far a broadcast of settings is.
@@ -112,11 +147,14 @@ pub enum TaskState {
     /// Settings are changed.
     #[serde(rename = "settingsUpdate")]
     Settings(Broadcast),
-    /// Indexes have other names already; the task ends after what was enqueued about them before.
+    /// Indexes get other names; the task ends after what was enqueued about them before.
     #[serde(rename = "indexUpdate", alias = "indexSwap")]
     Rename {
-        /// The indexes, as nodes call them.
+        /// The indexes, as nodes call them, once they have their names.
         awaits: Vec<String>,
+        /// What is to be done, until it is done.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        intent: Option<Renaming>,
     },
     /// Nodes write dumps.
     #[serde(rename = "dumpCreation")]
@@ -157,6 +195,16 @@ pub struct TaskProtocol {
     pub state: Option<TaskState>,
     /// The cancelation that was passed on to its nodes. They may have been faster.
     pub cancelation: Option<TaskUid>,
+}
+
+impl TaskProtocol {
+    /// The change of names that the task is to make and has not made yet.
+    pub fn intent(&self) -> Option<&Renaming> {
+        match &self.state {
+            Some(TaskState::Rename { intent, .. }) => intent.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 impl From<TaskState> for TaskProtocol {
@@ -266,6 +314,10 @@ mod tests {
             "overlay": {"displayedAttributes": ["a"]}, "submitted": {"displayedAttributes": ["a"]},
             "patch": {"pagination": {"maxTotalHits": null}, "ratio": 0.1},
         }});
+        let intent = json!({"awaits": [], "intent": {"primary_key": "id", "moves": [{
+            "incarnation": "4d766332-7e73-5695-8b34-bc3ff7213fd2", "physical": "a", "from": "a",
+            "to": "b",
+        }]}});
         for (kind, json) in [
             (TaskKind::DocumentAdditionOrUpdate, json!({"indexed": 3})),
             (TaskKind::DocumentAdditionOrUpdate, json!({"indexed": 0, "canceledBy": 7})),
@@ -277,6 +329,7 @@ mod tests {
             (TaskKind::SettingsUpdate, json!({"done": 4})),
             (TaskKind::IndexUpdate, json!({"awaits": ["a"]})),
             (TaskKind::IndexSwap, json!({"awaits": ["a", "b--2"]})),
+            (TaskKind::IndexUpdate, intent),
             (TaskKind::DumpCreation, json!({"dumps": {"n0": "20240101-000000001"}})),
             (TaskKind::TaskCancelation, json!({"chosen": [[0, 3], [5, 5]]})),
             (TaskKind::TaskCancelation, json!({"chosen": [[0, 3]], "passed": []})),

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::index_entry::IndexEntry;
-use crate::task_state::{self, TaskProtocol};
+use crate::task_state::{self, Renaming, TaskProtocol};
 
 /// A task on one node that belongs to a task of Miroir.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,6 +95,8 @@ pub struct NewTask {
     pub protocol: TaskProtocol,
     /// What makes it the same as one that is sent again.
     pub idempotency: Option<String>,
+    /// Names its calls to nodes, so that what became of them can be found there.
+    pub nonce: Option<Uuid>,
 }
 
 impl NewTask {
@@ -113,6 +115,7 @@ impl NewTask {
             nodes: Vec::new(),
             protocol: TaskProtocol::default(),
             idempotency: None,
+            nonce: None,
         }
     }
 
@@ -170,6 +173,10 @@ pub struct TaskRecord {
     /// What makes it the same as one that is sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<String>,
+    /// Names its calls to nodes, so that what became of them can be found there: no other task has it,
+    /// nor one of a store that was lost. `None`: its uid did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<Uuid>,
 }
 
 impl Serialize for TaskRecord {
@@ -188,6 +195,11 @@ impl<'de> Deserialize<'de> for TaskRecord {
 }
 
 impl TaskRecord {
+    /// The change of names that it is to make and has not made yet.
+    pub fn intent(&self) -> Option<&Renaming> {
+        self.protocol.intent().filter(|_| !self.status.is_terminal())
+    }
+
     /// The record of a new task.
     pub fn new(uid: TaskUid, new: NewTask) -> Self {
         let done = new.status.is_terminal().then_some(new.enqueued_at);
@@ -208,6 +220,7 @@ impl TaskRecord {
             nodes: new.nodes,
             protocol: new.protocol,
             idempotency: new.idempotency,
+            nonce: new.nonce,
         }
     }
 

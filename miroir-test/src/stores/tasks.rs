@@ -53,8 +53,8 @@ fn states() -> Vec<(TaskKind, TaskState)> {
         (TaskKind::IndexDeletion, TaskState::IndexDeletion { documents: u64::MAX }),
         (TaskKind::SettingsUpdate, TaskState::Settings(Broadcast::Proposed(Box::new(proposal)))),
         (TaskKind::SettingsUpdate, TaskState::Settings(Broadcast::Committed(7))),
-        (TaskKind::IndexUpdate, TaskState::Rename { awaits: text("a") }),
-        (TaskKind::IndexSwap, TaskState::Rename { awaits: Vec::new() }),
+        (TaskKind::IndexUpdate, TaskState::Rename { awaits: text("a"), intent: None }),
+        (TaskKind::IndexSwap, TaskState::Rename { awaits: Vec::new(), intent: None }),
         (TaskKind::DumpCreation, TaskState::Dump { dumps: [(node, "x".to_owned())].into() }),
         (TaskKind::TaskCancelation, TaskState::Cancelation { chosen: ranges(), passed: None }),
         (

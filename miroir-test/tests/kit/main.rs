@@ -5,6 +5,7 @@ mod contract;
 mod disks;
 mod failures;
 mod foreign;
+mod hurry;
 mod id_case;
 mod incarnations;
 mod keys;

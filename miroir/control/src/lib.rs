@@ -17,6 +17,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `applied` | what every node has to have beside its indexes, brought to nodes that lack it |
+//! | `naming` | other names and primary keys for indexes, so that they can be carried out again |
 //! | `node_setup` | how an index is made on a node |
 //! | `node_tasks` | what nodes say of their own tasks |
 //! | `outcome` | how that adds up to the outcome of a task |
@@ -29,6 +30,7 @@ mod applied;
 pub mod broadcast;
 mod builder;
 pub mod janitor;
+mod naming;
 mod node_setup;
 mod node_tasks;
 mod outcome;

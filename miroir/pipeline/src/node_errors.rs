@@ -1,11 +1,14 @@
 //! Keeping Miroir's own names out of what nodes say, and clients' hands off them.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind};
 use crate::node::Call;
 use miroir_api::IndexUid;
 use miroir_store::IndexEntry;
+use uuid::Uuid;
 
 /// What stands for `_miroir_` in a request that names a reserved attribute: as long, and unknown to
 /// every index, so that a node answers as if the attribute did not exist.
@@ -102,10 +105,21 @@ pub fn scrub(error: Error, index: &IndexEntry, mangled: bool) -> Error {
     }
 }
 
-/// Stands for an index where there is none: changes no names.
+/// What nodes are asked about where a request is to have no effect.
+static NOWHERE: LazyLock<String> =
+    LazyLock::new(|| format!("/indexes/miroir-{}", Uuid::new_v4().simple()));
+
+/// The path of an index that never exists, on which nodes judge requests without effect. Nobody can
+/// guess its name, which every process has another of: no client has an index there.
+pub fn nowhere() -> &'static str {
+    &NOWHERE
+}
+
+/// Stands for an index where there is none: changes no names but that of [`nowhere`].
 pub fn placeholder() -> IndexEntry {
     let name = IndexUid::new("miroir-nowhere").expect("a valid constant");
-    IndexEntry::new(name.clone(), name.to_string(), 1, time::OffsetDateTime::UNIX_EPOCH)
+    let physical = nowhere().trim_start_matches("/indexes/").to_owned();
+    IndexEntry::new(name, physical, 1, time::OffsetDateTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -204,7 +204,8 @@ async fn swaps_race_with_updates_of_swaps() {
         ..new_task("a")
     };
     let swap = handles[0].tasks.insert(swap).await.unwrap();
-    let awaits = |step: u32| TaskState::Rename { awaits: vec![step.to_string()] }.into();
+    let awaits =
+        |step: u32| TaskState::Rename { awaits: vec![step.to_string()], intent: None }.into();
     let swapping = async {
         for _ in 0..15 {
             let (a, b) = ("a".to_owned(), "b".to_owned());

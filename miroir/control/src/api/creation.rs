@@ -57,13 +57,11 @@ impl Control {
     async fn make(
         &self,
         name: &IndexUid,
-        mut gate: Exclusive,
+        gate: Exclusive,
         cx: &Context,
     ) -> Result<(Arc<IndexEntry>, Exclusive), Error> {
-        let entry = Arc::new(IndexEntry { making: true, ..self.new_entry(name, None) });
-        if entry.physical != name.as_str() {
-            self.state.sequencer.exclusive_too(&mut gate, &entry.physical).await;
-        }
+        let (entry, gate) = self.new_entry(name, None, gate).await;
+        let entry = Arc::new(IndexEntry { making: true, ..entry });
         let base = node_base_settings(&self.state.options);
         let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &base);
         if self.state.catalog.insert(IndexEntry::clone(&entry)).await?.is_none() {
@@ -80,18 +78,32 @@ impl Control {
         Ok((stored, gate))
     }
 
-    pub(crate) fn new_entry(&self, name: &IndexUid, primary_key: Option<String>) -> IndexEntry {
-        let now = clock::now();
-        IndexEntry {
+    /// A new entry. The caller holds the gate of the name, and gets it back with that of the name on
+    /// the nodes.
+    pub(crate) async fn new_entry(
+        &self,
+        name: &IndexUid,
+        primary_key: Option<String>,
+        mut gate: Exclusive,
+    ) -> (IndexEntry, Exclusive) {
+        let physical = loop {
+            let physical = self.free_physical(name);
+            if physical == name.as_str() {
+                break physical;
+            }
+            self.state.sequencer.exclusive_too(&mut gate, &physical).await;
+            // An index whose gate was closed until now may have been made.
+            if self.state.catalog.by_physical(&physical).is_none() {
+                break physical;
+            }
+        };
+        let shards = self.state.options.shards;
+        let entry = IndexEntry {
             primary_key,
             incarnation: Uuid::now_v7(),
-            ..IndexEntry::new(
-                name.clone(),
-                self.free_physical(name),
-                self.state.options.shards,
-                now,
-            )
-        }
+            ..IndexEntry::new(name.clone(), physical, shards, clock::now())
+        };
+        (entry, gate)
     }
 
     /// The name itself, unless another index lives under it on the nodes since a rename or swap.

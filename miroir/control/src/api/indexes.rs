@@ -1,4 +1,4 @@
-//! Indexes as such: create, list, show, update, rename, swap, delete.
+//! Indexes as such: create, list, show, delete.
 //!
 //! The catalogue is what clients see; nodes follow it. All changes of one index exclude each other
 //! and every write to it, so a node's queue tells the same story as the catalogue.
@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::keys::forbidden;
 use crate::api::{Control, tasks};
+use crate::naming;
 use crate::node_setup::{creation_calls, node_base_settings};
 use miroir_core::copying::Touch;
 use miroir_core::routing::ShardSet;
@@ -29,7 +30,7 @@ pub(crate) fn not_found(name: &str) -> ApiError {
     ApiError::new("index_not_found", format!("Index `{name}` not found."))
 }
 
-fn already_exists(name: &str) -> ApiError {
+pub(crate) fn already_exists(name: &str) -> ApiError {
     ApiError::new("index_already_exists", format!("Index `{name}` already exists."))
 }
 
@@ -42,7 +43,7 @@ fn view(catalog: &Catalog, entry: &IndexEntry) -> Value {
     })
 }
 
-fn object(value: Value) -> Option<Map<String, Value>> {
+pub(crate) fn object(value: Value) -> Option<Map<String, Value>> {
     value.as_object().cloned()
 }
 
@@ -147,7 +148,7 @@ impl Control {
     }
 
     /// Whether a name stands for an index already.
-    fn is_taken(&self, name: &IndexUid) -> bool {
+    pub(crate) fn is_taken(&self, name: &IndexUid) -> bool {
         self.state.catalog.get(name).is_some()
             || self.state.aliases.table().get(name.as_str()).is_some()
     }
@@ -167,7 +168,7 @@ impl Control {
         if !request.cx.scope.may_create(name.as_str()) {
             return Err(forbidden());
         }
-        let mut gate = self.state.sequencer.exclusive(name.as_str()).await;
+        let gate = naming::close(&self.state, &name, &[]).await;
         let details = json!({"primaryKey": key});
         if self.is_taken(&name) {
             let error = Err(already_exists(name.as_str()));
@@ -176,10 +177,8 @@ impl Control {
                 .decided(Some(name.as_str()), TaskKind::IndexCreation, details, None, error)
                 .await;
         }
-        let entry = Arc::new(self.new_entry(&name, key));
-        if entry.physical != name.as_str() {
-            self.state.sequencer.exclusive_too(&mut gate, &entry.physical).await;
-        }
+        let (entry, gate) = self.new_entry(&name, key, gate).await;
+        let entry = Arc::new(entry);
         let base = node_base_settings(&self.state.options);
         let calls = creation_calls(&entry.physical, entry.primary_key.as_deref(), &base);
         let task = Self::task(&entry, TaskKind::IndexCreation, details);
@@ -189,24 +188,18 @@ impl Control {
         Ok(tasks::accepted_with(&outcome.record, outcome.degraded))
     }
 
-    /// The index of a name with its gate closed: nobody else changes it or writes to it.
-    pub(crate) async fn closed(&self, name: &IndexUid) -> Option<(Arc<IndexEntry>, Exclusive)> {
-        loop {
-            let before = self.state.catalog.get(name)?;
-            let gate = self.state.sequencer.exclusive(&before.physical).await;
-            match self.state.catalog.get(name) {
-                Some(entry) if entry.physical == before.physical => return Some((entry, gate)),
-                Some(_) => {}
-                None => return None,
-            }
-        }
+    /// The index of a name, if there is one, with its gates closed: nobody else makes, changes or
+    /// deletes an index of the name, nor writes to it.
+    pub(crate) async fn closed(&self, name: &IndexUid) -> (Option<Arc<IndexEntry>>, Exclusive) {
+        let gate = naming::close(&self.state, name, &[]).await;
+        (self.state.catalog.get(name), gate)
     }
 
     async fn delete(&self, request: &Request, name: &str) -> Result<Response, Error> {
         let uid =
             IndexUid::new(name).map_err(|e| Error::api("invalid_index_uid", e.to_string()))?;
         let details = json!({"deletedDocuments": null});
-        let Some((entry, gate)) = self.closed(&uid).await else {
+        let (Some(entry), gate) = self.closed(&uid).await else {
             let details = object(json!({"deletedDocuments": 0}));
             return self
                 .decided(Some(name), TaskKind::IndexDeletion, details, None, Err(not_found(name)))
@@ -232,148 +225,5 @@ impl Control {
         let (leaves, state) = (self.leaves.clone(), Arc::clone(&self.state));
         let outcome = dispatch_write(leaves, state, plan, task, request.cx.clone()).await?;
         Ok(tasks::accepted_with(&outcome.record, outcome.degraded))
-    }
-
-    async fn update(&self, request: &Request, name: &str) -> Result<Response, Error> {
-        let uid =
-            IndexUid::new(name).map_err(|e| Error::api("invalid_index_uid", e.to_string()))?;
-        let body = RawObject::parse(&request.original.body).filter(|_| request.original.is_json());
-        let parsed =
-            body.filter(|o| o.keys().all(|k| matches!(k, "uid" | "primaryKey"))).and_then(|o| {
-                let new = match o.read::<String>("uid").ok()? {
-                    Some(text) => Some(IndexUid::new(&text).ok()?),
-                    None => None,
-                };
-                Some((new, o.read::<String>("primaryKey").ok()?))
-            });
-        let Some((new, key)) = parsed else {
-            return Err(self.refusal(request, "/indexes/miroir-nowhere").await);
-        };
-        let mut details = json!({"primaryKey": key});
-        if let Some(new) = &new {
-            details["oldIndexUid"] = json!(name);
-            details["newIndexUid"] = json!(new);
-        }
-        let details = object(details);
-        let decide =
-            |result| self.decided(Some(name), TaskKind::IndexUpdate, details.clone(), None, result);
-        let Some((entry, gate)) = self.closed(&uid).await else {
-            return decide(Err(not_found(name))).await;
-        };
-        let other = new.as_ref().filter(|new| **new != uid);
-        if let Some(taken) = other.filter(|new| self.is_taken(new)) {
-            return decide(Err(already_exists(taken.as_str()))).await;
-        }
-        let changed = key.clone().filter(|key| entry.primary_key.as_ref() != Some(key));
-        if let Some(key) = changed {
-            if entry.primary_key.is_some() && self.count(request, &entry).await? > 0 {
-                let known = entry.primary_key.as_deref().unwrap_or_default();
-                return decide(Err(ApiError::new(
-                    "index_primary_key_already_exists",
-                    format!("Index `{name}`: Index already has a primary key: `{known}`."),
-                )))
-                .await;
-            }
-            let call = Call::change(
-                Method::PATCH,
-                "indexes_patch",
-                format!("/indexes/{}", entry.physical),
-            )
-            .json(json!({"primaryKey": key}).to_string());
-            self.apply_everywhere(&entry, &[call], &request.cx)
-                .await
-                .map_err(|missed| missed.error)?;
-        }
-        let renamed = new.unwrap_or_else(|| uid.clone());
-        let mut moved = IndexEntry::clone(&entry);
-        moved.primary_key = key.or(moved.primary_key);
-        moved.updated_at = clock::now();
-        moved.name = renamed.clone();
-        if renamed != uid {
-            let both = [(renamed.clone(), Some(moved.clone())), (uid.clone(), None)];
-            self.state.catalog.change_many(|_| both.clone().into()).await?;
-        } else {
-            self.state.catalog.change(&entry, |_| moved.clone()).await?;
-        }
-        drop(gate);
-        let physical = vec![entry.physical.clone()];
-        self.renamed(Some(name), TaskKind::IndexUpdate, details.clone(), physical).await
-    }
-
-    async fn swap(&self, request: &Request) -> Result<Response, Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Swap {
-            indexes: Vec<String>,
-            #[serde(default)]
-            rename: bool,
-        }
-        let parsed: Option<Vec<Swap>> = serde_json::from_slice(&request.original.body).ok();
-        let pairs = parsed.iter().flatten().take_while(|swap| swap.indexes.len() == 2);
-        let mut named = pairs.flat_map(|swap| &swap.indexes);
-        let readable = named.clone().all(|name| IndexUid::new(name).is_ok());
-        if readable && named.any(|name| !request.cx.scope.allows(name)) {
-            return Err(forbidden());
-        }
-        let valid = parsed.filter(|swaps| {
-            let mut seen = std::collections::BTreeSet::new();
-            request.original.is_json()
-                && swaps.iter().all(|s| s.indexes.len() == 2)
-                && swaps
-                    .iter()
-                    .flat_map(|s| &s.indexes)
-                    .all(|n| IndexUid::new(n).is_ok() && seen.insert(n.clone()))
-        });
-        let Some(swaps) = valid else { return Err(self.refusal(request, "").await) };
-        let shown: Vec<Value> =
-            swaps.iter().map(|s| json!({"indexes": s.indexes, "rename": s.rename})).collect();
-        let details = object(json!({"swaps": shown}));
-        let decide =
-            |result| self.decided(None, TaskKind::IndexSwap, details.clone(), None, result);
-        for swap in &swaps {
-            let (a, b) = (&swap.indexes[0], &swap.indexes[1]);
-            let missing: Vec<&String> = if swap.rename { vec![a] } else { vec![a, b] }
-                .into_iter()
-                .filter(|name| self.find(name).is_none())
-                .collect();
-            if let Some(first) = missing.first() {
-                let error = if missing.len() == 1 {
-                    not_found(first)
-                } else {
-                    ApiError::new("index_not_found", format!("Indexes `{a}`, `{b}` not found."))
-                };
-                return decide(Err(error)).await;
-            }
-            if swap.rename && self.find(b).is_some() {
-                return decide(Err(ApiError::new(
-                    "index_already_exists",
-                    format!(
-                        "Cannot rename `{a}` to `{b}` as the index already exists. Hint: You can \
-                         remove `{b}` first and then do your remove."
-                    ),
-                )))
-                .await;
-            }
-        }
-        let mut physical = Vec::new();
-        self.state
-            .catalog
-            .change_many(|old| {
-                let named = swaps.iter().flat_map(|swap| &swap.indexes);
-                physical = named
-                    .filter_map(|name| old.get(&IndexUid::new(name).ok()?))
-                    .map(|entry| entry.physical.clone())
-                    .collect();
-                let names = swaps.iter().flat_map(|swap| {
-                    let names: Vec<IndexUid> =
-                        swap.indexes.iter().filter_map(|n| IndexUid::new(n).ok()).collect();
-                    let other =
-                        |at: usize| names.get(1 - at).and_then(|name| old.get(name)).cloned();
-                    [(names[0].clone(), other(0)), (names[1].clone(), other(1))]
-                });
-                names.collect()
-            })
-            .await?;
-        self.renamed(None, TaskKind::IndexSwap, details.clone(), physical).await
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod features;
 pub(crate) mod fields;
 pub(crate) mod indexes;
 pub(crate) mod keys;
+pub(crate) mod rename;
 pub(crate) mod search_rules;
 pub(crate) mod settings;
 pub(crate) mod stats;
@@ -33,7 +34,7 @@ use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{
     ControlPlane, MissingIndex, Operation, Request, Response, SystemOp, refusal,
 };
-use miroir_store::{IndexEntry, NewTask, TaskRecord, TaskState, clock};
+use miroir_store::{IndexEntry, NewTask, clock};
 use serde_json::{Map, Value, json};
 use tower::Service;
 
@@ -117,31 +118,6 @@ impl Control {
         Ok(tasks::accepted(&record))
     }
 
-    /// Stores the task of indexes that have other names now, and answers `202` for it. As on one
-    /// node, it ends when what was enqueued about them before has.
-    pub(crate) async fn renamed(
-        &self,
-        index: Option<&str>,
-        kind: TaskKind,
-        details: Option<Map<String, Value>>,
-        physical: Vec<String>,
-    ) -> Result<Response, Error> {
-        let mut task = NewTask {
-            index: index.map(str::to_owned),
-            status: TaskStatus::Succeeded,
-            details,
-            ..NewTask::new(kind, clock::now())
-        };
-        if physical.iter().any(|index| self.state.open_tasks.first_of(index).is_some()) {
-            task.status = TaskStatus::Enqueued;
-            task.protocol = TaskState::Rename { awaits: physical }.into();
-        }
-        let record = self.state.stores.tasks.insert(task).await?;
-        self.follow_names(&record).await?;
-        self.state.signals.tasks.notify_one();
-        Ok(tasks::accepted(&record))
-    }
-
     /// A change of an index that does not exist and is not to be made: accepted, then failed.
     pub(crate) async fn missing_index(
         &self,
@@ -158,26 +134,6 @@ impl Control {
         let MissingIndex { name, kind, details, metadata } = change;
         let error = ApiError::new("index_not_found", format!("Index `{name}` not found."));
         self.decided(Some(&name), kind, details, metadata, Err(error)).await
-    }
-
-    /// Older tasks go with the indexes that a swap or a change of name moved.
-    async fn follow_names(&self, record: &TaskRecord) -> Result<(), Error> {
-        let Some(details) = &record.details else { return Ok(()) };
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-        let mut pairs = Vec::new();
-        if record.kind == TaskKind::IndexSwap {
-            let swaps = details.get("swaps").and_then(Value::as_array);
-            pairs.extend(swaps.into_iter().flatten().filter_map(|swap| {
-                Some((text(swap.pointer("/indexes/0"))?, text(swap.pointer("/indexes/1"))?))
-            }));
-        } else if record.kind == TaskKind::IndexUpdate {
-            let (old, new) = (details.get("oldIndexUid"), details.get("newIndexUid"));
-            pairs.extend(text(old).zip(text(new)).filter(|(old, new)| old != new));
-        }
-        for (first, second) in pairs {
-            self.state.stores.tasks.swap_indexes(first, second, record.uid).await?;
-        }
-        Ok(())
     }
 }
 

@@ -21,12 +21,10 @@ use miroir_pipeline::effect::Effect;
 use miroir_pipeline::error::{Error, ErrorKind, Retry};
 use miroir_pipeline::index::scatter::{SettingsVersion, WritePlan, dispatch_write};
 use miroir_pipeline::node::Call;
+use miroir_pipeline::node_errors;
 use miroir_pipeline::operation::{Request, Response, SettingsOp, foreign};
 use miroir_store::task_state::{Broadcast, Proposal};
 use miroir_store::{IndexEntry, NewTask, TaskState, clock};
-
-/// An index that never exists: nodes judge settings for it, which Miroir then takes back.
-const NOWHERE: &str = "/indexes/miroir-nowhere";
 
 /// All settings a reset touches, by their names in the whole object.
 const RESET: &[&str] = &[
@@ -235,10 +233,10 @@ impl Control {
 
     /// What a node says of these settings, judged where they have no effect.
     async fn refused_settings(&self, request: &Request) -> Error {
-        let error = self.refusal(request, NOWHERE).await;
+        let error = self.refusal(request, node_errors::nowhere()).await;
         if matches!(error.kind(), ErrorKind::Internal) {
             // It had no complaint after all, and made an index: take it back.
-            let call = Call::change(Method::DELETE, "indexes_delete", NOWHERE);
+            let call = Call::change(Method::DELETE, "indexes_delete", node_errors::nowhere());
             for node in self.state.nodes.any() {
                 if let Err(error) = self.state.nodes.call(&node, &call, &request.cx).await {
                     tracing::warn!(%error, "a scratch index could not be deleted");
@@ -282,12 +280,8 @@ impl Control {
                 return Err(error);
             }
         }
-        let (listed, mut gate) = match self.closed(&uid).await {
-            Some((entry, gate)) => (Some(entry), gate),
-            None => (None, self.state.sequencer.exclusive(uid.as_str()).await),
-        };
-        // Somebody may have made it while this waited for the gate of the name.
-        let entry = match listed.or_else(|| self.state.catalog.get(&uid)) {
+        let (listed, mut gate) = self.closed(&uid).await;
+        let entry = match listed {
             Some(entry) => entry,
             None if request.original.method == Method::DELETE => {
                 let details = Some(shown(&submitted));
@@ -344,11 +338,11 @@ impl Control {
     /// Lets a node judge settings in a scratch index. The scratch index is on record before it is
     /// made, so that the repairer takes it away whatever happens.
     async fn validate_elsewhere(&self, request: &Request, nodes: &Value) -> Result<(), Error> {
-        let call = Call::change(Method::PATCH, "settings_patch", format!("{NOWHERE}/settings"))
-            .json(nodes.to_string());
+        let path = format!("{}/settings", node_errors::nowhere());
+        let call = Call::change(Method::PATCH, "settings_patch", path).json(nodes.to_string());
         let (state, cx) = (Arc::clone(&self.state), request.cx.clone());
         let job = self.state.tracker.spawn(async move {
-            let index = NOWHERE.trim_start_matches("/indexes/");
+            let index = node_errors::nowhere().trim_start_matches("/indexes/");
             // The repairer waits at this gate.
             let gate = state.sequencer.exclusive(index).await;
             let mut answer = Err(Error::no_quorum(ShardSet::full(state.options.shards)));

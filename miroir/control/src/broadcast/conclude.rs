@@ -14,7 +14,7 @@ use miroir_pipeline::error::Error;
 use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
 use miroir_pipeline::node_errors;
 use miroir_store::task_state::Broadcast;
-use miroir_store::{IndexEntry, TaskRecord, TaskState, clock};
+use miroir_store::{IndexEntry, TaskProtocol, TaskRecord, TaskState, clock};
 
 /// Takes nodes whose settings nobody could check out of reads until they copied them.
 pub(crate) async fn leave_out(
@@ -133,11 +133,20 @@ pub(crate) fn refuse(state: &ClusterState, record: &mut TaskRecord, entry: &Inde
     end(state, record, &entry.physical);
 }
 
-/// Ends a broadcast whose index was deleted meanwhile, whether or not it was made again.
+/// Ends a broadcast whose index was deleted meanwhile, whether or not it was made again: as on one
+/// node, by what became of the settings before the deletion.
 pub(crate) fn gone(state: &ClusterState, record: &mut TaskRecord) {
     let physical = record.physical.clone().unwrap_or_default();
-    record.status = TaskStatus::Failed;
-    record.error = Some(ApiError::new("index_not_found", "The index was deleted meanwhile."));
+    let mut counted = record.nodes.iter().filter(|task| !task.dropped).peekable();
+    let missing = || ApiError::new("index_not_found", "The index was deleted meanwhile.");
+    if counted.peek().is_some() && counted.all(|task| task.status == TaskStatus::Succeeded) {
+        record.status = TaskStatus::Succeeded;
+        record.protocol = TaskProtocol::default();
+    } else {
+        let refused = record.nodes.iter().find_map(|task| task.error.clone());
+        record.status = TaskStatus::Failed;
+        record.error = Some(refused.unwrap_or_else(missing));
+    }
     end(state, record, &physical);
 }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::broadcast::primary_keys;
 use crate::broadcast::progress::publish_version;
 use crate::broadcast::verify::{read_settings, reapply, settings_hash};
 use crate::replicas::repair;
@@ -176,6 +177,9 @@ pub(crate) async fn check(
 ) -> Result<(), Error> {
     if busy(state, entry) {
         return Ok(());
+    }
+    if auto_repair {
+        primary_keys::check(state, entry).await?;
     }
     let hashes = hash(&read(state, entry).await);
     if judge(&hashes, entry.settings_hash.as_deref()) == SettingsAgreement::Agree {

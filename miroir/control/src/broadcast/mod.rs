@@ -3,5 +3,6 @@
 
 pub(crate) mod conclude;
 pub mod drift;
+pub(crate) mod primary_keys;
 pub(crate) mod progress;
 pub mod verify;

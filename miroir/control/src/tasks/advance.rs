@@ -166,6 +166,10 @@ async fn step(
             continue;
         }
         gone.remove(&record.uid);
+        if record.intent().is_some() {
+            // Whoever carries it out, or the next process, sees to it.
+            continue;
+        }
         let mut step = Step { before: record.clone(), record, lost: Vec::new(), done: None };
         disk_loss::drop_former(state, &mut step.record);
         own_work(state, &mut step.record).await?;
@@ -210,7 +214,7 @@ async fn step(
 /// The indexes whose tasks before it a task waits for, and does nothing else.
 fn awaited(record: &TaskRecord) -> Option<&[String]> {
     match &record.protocol.state {
-        Some(TaskState::Rename { awaits }) => Some(awaits),
+        Some(TaskState::Rename { awaits, intent: None }) => Some(awaits),
         _ => None,
     }
 }

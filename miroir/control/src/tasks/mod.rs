@@ -7,4 +7,4 @@ pub mod late;
 mod parts;
 pub mod poller;
 pub mod recover;
-mod registry;
+pub(crate) mod registry;

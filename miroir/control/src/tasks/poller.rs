@@ -186,7 +186,7 @@ impl Poller {
         if !open.take_doubt() {
             return Ok(());
         }
-        let read = registry::read(&self.state.stores.tasks, open, |_| {}).await;
+        let read = registry::read(&self.state.stores.tasks, open).await;
         if read.is_err() {
             open.doubt();
         }

@@ -1,9 +1,10 @@
 //! What a process does about tasks that the one before left in the middle of their calls.
 //!
 //! Such a task is in the store with node tasks that have neither a number nor a refusal. Writes to
-//! documents carry the task's uid and are found by it; the making of an index and a proposal of
+//! documents carry a tag of the call and are found by it; the making of an index and a proposal of
 //! settings are sent again, which does no harm where they had arrived. Whoever cannot be asked
-//! catches up by copying. Until that is known, the gate of the index is closed.
+//! catches up by copying. A change of names is in the store with what is to be done, and is done once
+//! more. Until that is known, the gate of the index is closed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::broadcast::progress::proposal;
+use crate::naming;
 use crate::node_setup::{creation_calls, node_base_settings};
 use crate::node_tasks::ask;
 use crate::tasks::registry;
@@ -26,10 +28,14 @@ use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, ErrorKind, NodeFailure};
 use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
-use miroir_pipeline::index::scatter::{catalog_sync, tag};
+use miroir_pipeline::index::scatter::{Tags, catalog_sync};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::node_errors;
-use miroir_store::{IndexEntry, StoreError, TaskQuery, TaskRecord, clock};
+use miroir_store::open_tasks::LostTask;
+use miroir_store::{IndexEntry, StoreError, TaskProtocol, TaskQuery, TaskRecord, clock};
+
+/// Tasks that a node is asked for at a time.
+const PAGE: usize = 1000;
 
 fn is_lost(record: &TaskRecord) -> bool {
     record.nodes.iter().any(|n| n.uid.is_none() && !n.dropped)
@@ -44,11 +50,9 @@ fn is_lost(record: &TaskRecord) -> bool {
 /// When the store fails.
 pub(crate) async fn hold(state: &ClusterState) -> Result<BTreeMap<String, Exclusive>, StoreError> {
     state.open_tasks.clear();
-    let mut lost = BTreeSet::new();
-    let look = |record: &TaskRecord| {
-        lost.extend(record.physical.clone().filter(|_| is_lost(record)));
-    };
-    registry::read(&state.stores.tasks, &state.open_tasks, look).await?;
+    registry::read(&state.stores.tasks, &state.open_tasks).await?;
+    let lost: BTreeSet<String> =
+        state.open_tasks.lost().into_iter().flat_map(|task| task.gates).collect();
     let mut held = BTreeMap::new();
     for index in lost {
         let gate = state.sequencer.exclusive(&index).await;
@@ -104,47 +108,66 @@ impl Tries {
 }
 
 /// Finds out what became of calls whose acknowledgement was lost, with a process or on the way to
-/// the store, and opens the gates that [`hold`] closed. Where no node can say what became of a task,
-/// the gate of its index stays closed, and what comes after it in this index waits; the others go on.
+/// the store, carries out changes of names that were cut off, and opens the gates that [`hold`]
+/// closed. Where no node can say what became of a task, the gate of its index stays closed, and what
+/// comes after it in this index waits; the others go on.
 async fn step(state: &Arc<ClusterState>, tries: &mut Tries) -> Result<(), Error> {
     let mut closed = BTreeSet::new();
     let lost = state.open_tasks.lost();
-    tries.0.retain(|task, _| lost.iter().any(|(uid, ..)| uid == task));
-    for (uid, index, enqueued_at) in lost {
-        let index = index.as_deref().unwrap_or_default();
+    tries.0.retain(|task, _| lost.iter().any(|lost| lost.uid == *task));
+    for LostTask { uid, enqueued_at, gates } in lost {
         // What this process itself has under way is not lost, but for a task of which it was told
         // that it could not be stored: then nobody makes its calls.
         let own = state.recovery.is_own(uid);
         let under_way =
             own && (state.writes_in_flight.contains(uid) || clock::now() - enqueued_at <= AGE);
-        if under_way || closed.contains(index) {
+        if under_way {
             continue;
         }
-        let mut done = tries.is_due(uid);
+        let mut done = tries.is_due(uid) && closed.is_disjoint(&gates);
         if done && let Some(record) = state.stores.tasks.get(uid).await? {
             if record.status.is_terminal() {
                 state.open_tasks.forget(uid);
-            } else if is_lost(&record)
-                && !(own && record.kind == TaskKind::IndexCompaction)
-                && let Err(error) = one(state, record, tries.of(uid)).await
-            {
+            } else if let Err(error) = look_into(state, record, own, tries.of(uid)).await {
                 tracing::warn!(task = %uid, %error, "a task is looked into again later");
                 tries.failed(uid);
                 done = false;
             }
         }
         if !done && !own {
-            closed.insert(index.to_owned());
+            closed.extend(gates);
         }
     }
     state.recovery.open_all_but(|index| closed.contains(index));
     Ok(())
 }
 
+async fn look_into(
+    state: &Arc<ClusterState>,
+    mut record: TaskRecord,
+    own: bool,
+    tries: u32,
+) -> Result<(), Error> {
+    if record.intent().is_some() {
+        if !own {
+            return naming::carry_out(state, record, true).await.map(|_| ());
+        }
+        // Its client was told that it could not be stored, and may have sent it again.
+        record.end(TaskStatus::Failed, clock::now());
+        record.error = Some(ApiError::new("internal", "It was not known to be stored. Retry."));
+        record.protocol = TaskProtocol::default();
+        return Ok(state.stores.tasks.update(record).await?);
+    }
+    if is_lost(&record) && !(own && record.kind == TaskKind::IndexCompaction) {
+        one(state, record, tries).await?;
+    }
+    Ok(())
+}
+
 /// Looks into one task, of which that failed so many times before.
 async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> Result<(), Error> {
     disk_loss::drop_former(state, &mut record);
-    let tag = tag(record.uid);
+    let tags = tags(state, &record);
     let index = record.physical.clone().unwrap_or_default();
     let mut entry = state.catalog.of_task(&record);
     if record.incarnation.is_none() {
@@ -172,7 +195,7 @@ async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> R
     let proposal = open_proposal(state, &record).await?;
     let mut refused: Option<ApiError> = None;
     let mut outcomes: BTreeMap<NodeId, WriteOutcome> = BTreeMap::new();
-    for node_task in &mut record.nodes {
+    for (node_task, tag) in record.nodes.iter_mut().zip(&tags) {
         if node_task.dropped || node_task.uid.is_some() {
             let took =
                 if node_task.dropped { WriteOutcome::Rejected } else { WriteOutcome::Accepted };
@@ -183,19 +206,11 @@ async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> R
         let (uid, outcome) = match record.kind {
             TaskKind::DocumentAdditionOrUpdate
             | TaskKind::DocumentDeletion
-            | TaskKind::DocumentEdition => {
-                match ask(state, node, &format!("indexUids={index}&limit=1000")).await {
-                    Ok(tasks) => {
-                        let mut tasks = tasks.into_iter();
-                        let found = tasks.find(|t| t.custom_metadata.as_deref() == Some(&tag));
-                        (
-                            found.as_ref().map(|t| t.uid),
-                            found.map_or(WriteOutcome::Rejected, |_| WriteOutcome::Accepted),
-                        )
-                    }
-                    Err(_) => (None, WriteOutcome::Unknown),
-                }
-            }
+            | TaskKind::DocumentEdition => match find(state, node, &index, tag).await {
+                Ok(Some(uid)) => (Some(uid), WriteOutcome::Accepted),
+                Ok(None) => (None, WriteOutcome::Rejected),
+                Err(_) => (None, WriteOutcome::Unknown),
+            },
             // Made again, which does no harm where it was made.
             TaskKind::IndexCreation => match &entry {
                 Some(entry) => match remake(state, node, entry).await {
@@ -281,6 +296,40 @@ fn words(error: Error, entry: &IndexEntry) -> Option<ApiError> {
         return None;
     }
     serde_json::from_slice(&node_errors::scrub(error, entry, false).render().1?).ok()
+}
+
+/// The tag of each of a task's calls, in the order of its nodes.
+fn tags(state: &ClusterState, record: &TaskRecord) -> Vec<String> {
+    let tags = Tags::new(state.store_id, record);
+    let mut calls: BTreeMap<&NodeId, usize> = BTreeMap::new();
+    let tags = record.nodes.iter().map(|task| {
+        let call = calls.entry(&task.node).or_default();
+        *call += 1;
+        tags.of(*call - 1)
+    });
+    tags.collect()
+}
+
+/// The newest task of a node about an index that has a tag; `None` if it has none.
+async fn find(
+    state: &ClusterState,
+    node: &NodeId,
+    index: &str,
+    tag: &str,
+) -> Result<Option<u32>, Error> {
+    let mut from = String::new();
+    loop {
+        let query = format!("indexUids={index}&limit={PAGE}{from}");
+        let tasks = ask(state, node, &query).await?;
+        if let Some(task) = tasks.iter().find(|t| t.custom_metadata.as_deref() == Some(tag)) {
+            return Ok(Some(task.uid));
+        }
+        let below = tasks.last().and_then(|last| last.uid.checked_sub(1));
+        match below {
+            Some(uid) if tasks.len() == PAGE => from = format!("&from={uid}"),
+            _ => return Ok(None),
+        }
+    }
 }
 
 /// The settings of an unfinished proposal, unless newer ones were proposed since.

@@ -23,15 +23,11 @@ pub(crate) async fn get(
     Ok(tasks.list(query).await?.tasks)
 }
 
-/// Reads all unfinished tasks into memory, and shows each to `look`.
+/// Reads all unfinished tasks into memory.
 ///
 /// # Errors
 /// When the store fails. What was read until then stays.
-pub(crate) async fn read(
-    tasks: &Arc<dyn Tasks>,
-    open: &OpenTasks,
-    mut look: impl FnMut(&TaskRecord),
-) -> Result<(), StoreError> {
+pub(crate) async fn read(tasks: &Arc<dyn Tasks>, open: &OpenTasks) -> Result<(), StoreError> {
     let mut from = None;
     loop {
         let query = TaskQuery {
@@ -43,7 +39,6 @@ pub(crate) async fn read(
         };
         let page = tasks.list(query).await?;
         open.read(&page.tasks);
-        page.tasks.iter().for_each(&mut look);
         match page.next {
             Some(next) => from = Some(next),
             None => return Ok(()),

@@ -19,8 +19,6 @@ use crate::index::{self, Deletion};
 use crate::query::{ClientRequest, RawObject};
 use miroir_core::documents::{self, Format};
 
-/// An index that never exists: nodes judge the body of a write to it without effect.
-const NOWHERE: &str = "/indexes/miroir-nowhere";
 /// Times a write looks its index up when it is deleted before the write's turn comes.
 const WRITE_LOOKUPS: u32 = 5;
 
@@ -110,7 +108,7 @@ impl Resolve {
         let mut original = ClientRequest::clone(&request.original);
         original.body = Bytes::new();
         let request = request.clone().with_original(original);
-        self.0.refusal(&request, NOWHERE).await
+        self.0.refusal(&request, crate::node_errors::nowhere()).await
     }
 
     async fn write(&self, request: &Request, name: &str, write: &Write) -> Result<Response, Error> {
@@ -128,7 +126,7 @@ impl Resolve {
             return Err(if creates {
                 self.refused_parameters(request).await
             } else {
-                self.0.refusal(request, NOWHERE).await
+                self.0.refusal(request, crate::node_errors::nowhere()).await
             });
         };
         let write = match write {
@@ -164,10 +162,10 @@ impl Resolve {
             Write::Clear => index::Write::Delete(Deletion::All),
             Write::DeleteBatch => {
                 let Ok(values) = serde_json::from_slice::<Vec<Box<RawValue>>>(body) else {
-                    return Err(self.0.refusal(request, NOWHERE).await);
+                    return Err(self.0.refusal(request, crate::node_errors::nowhere()).await);
                 };
                 if !request.original.is_json() {
-                    return Err(self.0.refusal(request, NOWHERE).await);
+                    return Err(self.0.refusal(request, crate::node_errors::nowhere()).await);
                 }
                 let ids = values
                     .iter()
@@ -180,7 +178,7 @@ impl Resolve {
             }
             Write::Edit => {
                 // A node judges it where it has no effect: the index does not exist.
-                let error = self.0.refusal(request, NOWHERE).await;
+                let error = self.0.refusal(request, crate::node_errors::nowhere()).await;
                 if !matches!(error.kind(), ErrorKind::Internal) {
                     return Err(error);
                 }
@@ -197,7 +195,7 @@ impl Resolve {
                     .filter(|o| o.keys().all(|key| key == "filter"))
                     .and_then(|mut o| o.has("filter").then(|| o.remove("filter")).flatten());
                 let Some(filter) = filter else {
-                    return Err(self.0.refusal(request, NOWHERE).await);
+                    return Err(self.0.refusal(request, crate::node_errors::nowhere()).await);
                 };
                 index::Write::Delete(Deletion::Filter(filter))
             }

@@ -67,9 +67,10 @@ pub(super) async fn run(
         Deletion::Filter(filter) => {
             // A body that no node would take must not reach some of them: an index that does not
             // exist checks it without effect.
-            let mut probe = request.original.to_node_call("/indexes/miroir-filter-check");
+            let mut probe = request.original.to_node_call(node_errors::nowhere());
             node_errors::hide(&mut probe);
             if let Err(error) = scatter.state.nodes.call_any(&probe, &request.cx).await {
+                let error = node_errors::scrub(error, &node_errors::placeholder(), false);
                 return Err(node_errors::scrub(error, &index, true));
             }
             let fields = json!({

@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub use document_tasks::compact;
 pub use freshness::{MinSettingsVersion, SettingsInFlight, SettingsVersion};
 pub use over_fetch::OverFetch;
-pub use plan::{AcceptedWrite, Batch, WritePlan, tag};
+pub use plan::{AcceptedWrite, Batch, Tags, WritePlan};
 pub use search::Part;
 pub(crate) use search::project;
 pub use write::{accepted, dispatch_write};

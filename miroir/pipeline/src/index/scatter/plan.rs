@@ -8,7 +8,8 @@ use miroir_core::copying::Touch;
 use miroir_core::routing::ShardSet;
 use miroir_core::topology::Topology;
 use miroir_core::view::CatchUp;
-use miroir_store::{IndexEntry, TaskRecord};
+use miroir_store::{IndexEntry, StoreId, TaskRecord};
+use uuid::Uuid;
 
 use crate::cluster::sequencer::Exclusive;
 use crate::error::Error;
@@ -46,9 +47,29 @@ pub struct AcceptedWrite {
 }
 
 /// By what the nodes' tasks of a write to documents are found whose acknowledgement was lost: their
-/// `customMetadata`.
-pub fn tag(task: TaskUid) -> String {
-    format!("miroir:{task}")
+/// `customMetadata`. A task of a version that gave no nonce has one tag for all its calls, which a
+/// task of another store may have too.
+#[derive(Clone, Copy, Debug)]
+pub struct Tags {
+    store: StoreId,
+    task: TaskUid,
+    nonce: Option<Uuid>,
+}
+
+impl Tags {
+    /// The tags of the calls of a task in this store.
+    pub fn new(store: StoreId, task: &TaskRecord) -> Self {
+        Self { store, task: task.uid, nonce: task.nonce }
+    }
+
+    /// The tag of a call: they are counted for each node, from 0.
+    pub fn of(&self, call: usize) -> String {
+        let Self { store, task, nonce } = self;
+        nonce.map_or_else(
+            || format!("miroir:{task}"),
+            |nonce| format!("miroir:{store}:{task}:{}:{call}", nonce.simple()),
+        )
+    }
 }
 
 /// What a write is about.

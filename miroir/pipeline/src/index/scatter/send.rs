@@ -9,7 +9,7 @@ use miroir_api::{NodeId, TaskUid};
 use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt;
 
-use super::plan::{Answers, Batch, Sent, WritePlan};
+use super::plan::{Answers, Batch, Sent, Tags, WritePlan};
 use super::stale_marks::WriteOutcome;
 use crate::cluster::late_writes::{LateCall, LateTask};
 use crate::cluster::sequencer::Ticket;
@@ -25,18 +25,19 @@ use miroir_core::view::Route;
 /// call: a write is not left half sent because its client's time is over.
 const REST_PATIENCE: u32 = 6;
 
-/// Sends the calls of a batch one after the other, until one fails.
+/// Sends the calls of a batch one after the other, until one fails. Those of a task to documents carry
+/// its tags.
 pub(super) async fn send_batch(
     leaves: leaf::BoxService,
     plan: &WritePlan,
     state: &ClusterState,
     batch: &Batch,
-    tag: &str,
+    tags: Option<Tags>,
     cx: &Context,
 ) -> Sent {
     let mut sent = Sent::new();
     let mut cx = cx.clone();
-    for call in &batch.calls {
+    for (at, call) in batch.calls.iter().enumerate() {
         // It may have been held up on the way here.
         if let Err(error) = state.leadership.ensure_leader() {
             sent.push(Err(error));
@@ -51,10 +52,10 @@ pub(super) async fn send_batch(
             break;
         }
         let mut call = call.clone();
-        if call.path.contains("/documents") {
+        if let Some(tags) = tags.filter(|_| call.path.contains("/documents")) {
             call.path.push(if call.path.contains('?') { '&' } else { '?' });
             call.path.push_str("customMetadata=");
-            call.path.push_str(tag);
+            call.path.push_str(&tags.of(at));
         }
         let request = leaf::Request::new(
             Target::Exactly(batch.node.clone()),
@@ -93,7 +94,7 @@ pub(super) async fn send_batch(
 pub(super) struct Sending {
     pub(super) state: Arc<ClusterState>,
     pub(super) plan: WritePlan,
-    pub(super) tag: String,
+    pub(super) tags: Tags,
     pub(super) cx: Context,
 }
 
@@ -108,7 +109,8 @@ impl Sending {
         ticket.turn().await;
         let batch = &self.plan.batches[at];
         let begun = Instant::now();
-        let sent = send_batch(leaves, &self.plan, &self.state, batch, &self.tag, &self.cx).await;
+        let tags = Some(self.tags);
+        let sent = send_batch(leaves, &self.plan, &self.state, batch, tags, &self.cx).await;
         ticket.answered(WriteOutcome::for_journal(&sent));
         if sent.iter().all(Result::is_ok) {
             self.state.nodes.scores.node(&batch.node).wrote(begun.elapsed());

@@ -19,7 +19,7 @@ use miroir_api::meili::{SummarizedTask, TaskKind, TaskStatus};
 use miroir_api::{GroupId, NodeId, ShardId};
 
 use super::catalog_sync;
-use super::plan::{AcceptedWrite, Answers, Batch, WritePlan, tag};
+use super::plan::{AcceptedWrite, Answers, Batch, Tags, WritePlan};
 use super::send::{Sending, UnderWay, send_batch};
 use super::stale_marks::{self, WriteOutcome};
 use crate::cluster::leadership::{ChangeGuard, LeaderMessage};
@@ -34,6 +34,7 @@ use miroir_core::quorum::{self, QuorumDecision};
 use miroir_core::topology::Topology;
 use miroir_core::view::{CatchUp, StaleMap};
 use miroir_store::{IndexEntry, NewTask, NodeTask, TaskRecord, clock};
+use uuid::Uuid;
 
 /// Pause before the store is asked again to record what became of a write.
 const STORE_PAUSE: Duration = Duration::from_millis(200);
@@ -123,6 +124,7 @@ async fn run_write(
     guard: ChangeGuard,
 ) -> Result<AcceptedWrite, Error> {
     task.idempotency = cx.task_key();
+    task.nonce = Some(Uuid::now_v7());
     let exclusive = plan.exclusive.take();
     // Exclusive work came first if there was any, and it may have taken the index away.
     let shared_gate = match &exclusive {
@@ -172,7 +174,7 @@ async fn run_write(
             if let Some(turns) = &mut turns {
                 turns[at].turn().await;
             }
-            let sent = send_batch(leaves.clone(), &plan, &state, batch, "preflight", &cx).await;
+            let sent = send_batch(leaves.clone(), &plan, &state, batch, None, &cx).await;
             match sent.iter().find_map(|r| r.as_ref().err()) {
                 Some(error) if judges(error) => {
                     return Err(node_errors::scrub(error.clone(), &plan.index, false));
@@ -207,7 +209,7 @@ async fn run_write(
         (None, None) => return Err(Error::internal("a write has no gate")),
     };
     let (kind, early) = (record.kind, plan.missed == CatchUp::Shard);
-    let sending = Arc::new(Sending { state, plan, tag: tag(record.uid), cx });
+    let sending = Arc::new(Sending { tags: Tags::new(state.store_id, &record), state, plan, cx });
     let (state, plan) = (&sending.state, &sending.plan);
     let calls = reachable.iter().zip(tickets).filter(|(node, _)| !answers.contains_key(*node));
     let mut under_way = UnderWay::new(calls.filter_map(|(node, ticket)| {

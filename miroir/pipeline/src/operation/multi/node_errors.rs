@@ -35,7 +35,8 @@ impl Names {
             Some(entry) => entry.physical.clone(),
             // What the client's name stands for on the node may belong to another of its names.
             None if resolve.state().catalog.all().iter().any(|other| other.physical == index) => {
-                format!("miroir-nowhere-{}", self.0.len())
+                let nowhere = scrub::nowhere().trim_start_matches("/indexes/");
+                format!("{nowhere}-{}", self.0.len())
             }
             None => index.to_owned(),
         };

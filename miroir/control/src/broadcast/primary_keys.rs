@@ -1,0 +1,200 @@
+//! The primary key of an index on its nodes: all have the one of the catalogue, or none yet.
+//!
+//! Where nodes disagree, the documents decide, as on one node: a node that has another key than most
+//! documents takes every later write for a mistake. One without documents is told the right key; one
+//! with documents makes the index again and copies it, if others have all of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use http::Method;
+use miroir_api::NodeId;
+use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_core::view::CatchUp;
+use miroir_pipeline::cluster::leadership::LeaderMessage;
+use miroir_pipeline::cluster::{ClusterState, disk_loss};
+use miroir_pipeline::context::{Context, Origin};
+use miroir_pipeline::error::Error;
+use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
+use miroir_pipeline::node::{Call, TaskRef};
+use miroir_store::IndexEntry;
+use serde_json::{Value, json};
+
+use crate::node_tasks::wait_for;
+
+/// What a node has of an index.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    key: Option<String>,
+    documents: u64,
+}
+
+/// The right key, and whoever has another one. `None` if all agree with what is known.
+fn judge(
+    seen: &BTreeMap<NodeId, Seen>,
+    known: Option<&str>,
+) -> Option<(String, Vec<(NodeId, Seen)>)> {
+    let differs = |key: &Option<String>, right: Option<&str>| {
+        key.as_deref().is_some_and(|key| right != Some(key))
+    };
+    if !seen.values().any(|node| differs(&node.key, known)) {
+        return None;
+    }
+    let mut votes: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
+    for node in seen.values() {
+        if let Some(key) = node.key.as_deref() {
+            let vote = votes.entry(key).or_insert((0, known == Some(key)));
+            vote.0 += node.documents;
+        }
+    }
+    // Without any documents, and where they are equally many, what is known.
+    let most = votes.into_iter().max_by_key(|(_, vote)| *vote);
+    let right = match (most, known) {
+        (Some((_, (0, _))) | None, Some(known)) => known,
+        (Some((key, _)), _) => key,
+        (None, None) => return None,
+    };
+    let wrong = seen.iter().filter(|(_, node)| differs(&node.key, Some(right)));
+    Some((right.to_owned(), wrong.map(|(id, node)| (id.clone(), node.clone())).collect()))
+}
+
+fn context(state: &ClusterState) -> Context {
+    Context::internal(Origin::Settings, state.options.scatter.node_timeout)
+}
+
+async fn look(state: &ClusterState, entry: &IndexEntry, count: bool) -> BTreeMap<NodeId, Seen> {
+    let (stale, topology) = (state.staleness.load(), state.membership.topology());
+    let cx = context(state);
+    let ask = |node: NodeId| {
+        let cx = &cx;
+        async move {
+            let path = format!("/indexes/{}", entry.physical);
+            let body = state.nodes.call(&node, &Call::get("indexes_get", path.clone()), cx).await?;
+            let key = Call::parse::<Value>(&node, &body)?["primaryKey"].as_str().map(str::to_owned);
+            let mut documents = 0;
+            if count {
+                let call = Call::get("index_stats", format!("{path}/stats"));
+                let body = state.nodes.call(&node, &call, cx).await?;
+                let stats = Call::parse::<Value>(&node, &body)?;
+                documents = stats["numberOfDocuments"].as_u64().unwrap_or(0);
+            }
+            Ok::<_, Error>((node, Seen { key, documents }))
+        }
+    };
+    let nodes = topology
+        .nodes()
+        .filter(|node| state.nodes.is_available(node))
+        .filter(|node| !stale.lacks_index(&entry.physical, &node.id));
+    // Whoever cannot answer is looked at in the next pass.
+    join_all(nodes.map(|node| ask(node.id.clone()))).await.into_iter().flatten().collect()
+}
+
+/// Looks whether the nodes of an index agree on its primary key, and has them agree again.
+///
+/// # Errors
+/// When a store fails.
+pub(crate) async fn check(state: &Arc<ClusterState>, entry: &IndexEntry) -> Result<(), Error> {
+    if judge(&look(state, entry, false).await, entry.primary_key.as_deref()).is_none() {
+        return Ok(());
+    }
+    if !state.leadership.leads() {
+        let index = entry.physical.clone();
+        return state.leadership.send(&LeaderMessage::Drift { index }).await;
+    }
+    let gate = state.sequencer.exclusive(&entry.physical).await;
+    let Some(entry) = state.catalog.current(entry) else { return Ok(()) };
+    if state.open_tasks.has(&entry.physical, TaskKind::IndexUpdate) {
+        return Ok(());
+    }
+    let seen = look(state, &entry, true).await;
+    let Some((right, wrong)) = judge(&seen, entry.primary_key.as_deref()) else { return Ok(()) };
+    tracing::warn!(index = %entry.name, key = right, nodes = wrong.len(), "nodes disagree on the primary key");
+    let agree = |old: &IndexEntry| IndexEntry { primary_key: Some(right.clone()), ..old.clone() };
+    state.catalog.change(&entry, agree).await?;
+    let placement = state.membership.topology().placement(entry.shards);
+    let (empty, full): (Vec<_>, Vec<_>) = wrong.iter().partition(|(_, node)| node.documents == 0);
+    join_all(empty.into_iter().map(|(node, _)| tell(state, &entry, node, &right))).await;
+    let sound = |node: &NodeId| seen.contains_key(node) && !wrong.iter().any(|(id, _)| id == node);
+    for (node, _) in full {
+        let others = placement
+            .owned_by(node)
+            .iter()
+            .all(|shard| placement.write_targets(shard).any(|(_, other)| sound(other)));
+        if !others {
+            tracing::error!(%node, index = %entry.name, "it has documents by another primary key that no other node has");
+            continue;
+        }
+        let rows =
+            stale_marks::whole(&entry.physical, CatchUp::Index, std::iter::once(node), |_| {
+                WriteOutcome::Unknown
+            });
+        state.staleness.mark(rows).await?;
+    }
+    drop(gate);
+    state.signals.repairs.notify_waiters();
+    Ok(())
+}
+
+/// Tells a node without documents the key.
+async fn tell(state: &ClusterState, entry: &IndexEntry, node: &NodeId, key: &str) {
+    let call = Call::change(Method::PATCH, "indexes_patch", format!("/indexes/{}", entry.physical))
+        .json(json!({"primaryKey": key}).to_string());
+    let told = async {
+        let before = state.membership.task_uids.highest(node);
+        let body = state.nodes.call(node, &call, &context(state)).await?;
+        let uid = Call::parse::<TaskRef>(node, &body)?.task_uid;
+        disk_loss::accept_task_uid(state, node, before, uid).await?;
+        wait_for(state, node, uid, state.options.settings_broadcast.verify_timeout).await
+    };
+    match told.await {
+        Ok(TaskStatus::Succeeded) => {}
+        Ok(status) => tracing::warn!(%node, ?status, "a node keeps its primary key"),
+        Err(error) => tracing::warn!(%node, %error, "a node was not told the primary key"),
+    }
+}
+
+/// Looks into it in the background: a node has refused a write for the key.
+pub(crate) fn suspect(state: &Arc<ClusterState>, entry: &Arc<IndexEntry>) {
+    let (state, entry) = (Arc::clone(state), Arc::clone(entry));
+    let tracker = state.tracker.clone();
+    tracker.spawn(async move {
+        if let Err(error) = check(&state, &entry).await {
+            tracing::warn!(index = %entry.name, %error, "primary keys are compared later");
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(list: &[(&str, Option<&str>, u64)]) -> BTreeMap<NodeId, Seen> {
+        let node = |(id, key, documents): &(&str, Option<&str>, u64)| {
+            let seen = Seen { key: key.map(str::to_owned), documents: *documents };
+            (NodeId::new(id).unwrap(), seen)
+        };
+        list.iter().map(node).collect()
+    }
+
+    fn verdict(
+        list: &[(&str, Option<&str>, u64)],
+        known: Option<&str>,
+    ) -> Option<(String, String)> {
+        let (right, wrong) = judge(&seen(list), known)?;
+        Some((right, wrong.iter().map(|(id, _)| id.as_str()).collect()))
+    }
+
+    #[test]
+    fn documents_decide_which_primary_key_is_right() {
+        let is = |right: &str, wrong: &str| Some((right.to_owned(), wrong.to_owned()));
+        let k = Some("k");
+        assert_eq!(verdict(&[("a", k, 3), ("b", None, 0)], k), None);
+        assert_eq!(verdict(&[("a", None, 0)], None), None);
+        assert_eq!(verdict(&[("a", Some("id"), 1), ("b", k, 0)], k), is("id", "b"));
+        assert_eq!(verdict(&[("a", Some("id"), 0), ("b", k, 0)], k), is("k", "a"));
+        assert_eq!(verdict(&[("a", Some("id"), 2), ("b", k, 2)], k), is("k", "a"));
+        assert_eq!(verdict(&[("a", Some("id"), 2), ("b", Some("id"), 0)], k), is("id", ""));
+        assert_eq!(verdict(&[("a", Some("id"), 0), ("b", k, 0)], None), is("k", "a"));
+    }
+}
