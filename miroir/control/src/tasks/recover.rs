@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
-use miroir_api::{NodeId, TaskUid};
+use miroir_api::{NodeId, ShardId, TaskUid};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -194,12 +194,13 @@ async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> R
     }
     let proposal = open_proposal(state, &record).await?;
     let mut refused: Option<ApiError> = None;
-    let mut outcomes: BTreeMap<NodeId, WriteOutcome> = BTreeMap::new();
+    // Of each call.
+    let mut answers: Vec<WriteOutcome> = Vec::new();
     for (node_task, tag) in record.nodes.iter_mut().zip(&tags) {
         if node_task.dropped || node_task.uid.is_some() {
             let took =
                 if node_task.dropped { WriteOutcome::Rejected } else { WriteOutcome::Accepted };
-            outcomes.entry(node_task.node.clone()).or_insert(took);
+            answers.push(took);
             continue;
         }
         let node = &node_task.node;
@@ -237,7 +238,12 @@ async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> R
         node_task.uid = uid;
         node_task.life = state.lives.of(node);
         node_task.dropped = uid.is_none();
-        outcomes.insert(node.clone(), outcome);
+        answers.push(outcome);
+    }
+    let mut outcomes: BTreeMap<NodeId, WriteOutcome> = BTreeMap::new();
+    for (task, outcome) in record.nodes.iter().zip(&answers) {
+        let all = outcomes.entry(task.node.clone()).or_insert(*outcome);
+        *all = all.and(*outcome);
     }
     let outcome_of = |node: &NodeId| outcomes.get(node).copied().unwrap_or(WriteOutcome::Rejected);
     let took = outcomes.values().any(|outcome| *outcome == WriteOutcome::Accepted);
@@ -266,8 +272,23 @@ async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> R
                     Some(entry),
                 ) => {
                     let placement = state.membership.topology().placement(entry.shards);
+                    // A node may have got one call of several, each of which has its own shards.
+                    let in_shard = |shard: ShardId| {
+                        let calls = record.nodes.iter().zip(&answers);
+                        let about = calls.filter(move |(task, _)| task.shards.contains(&shard));
+                        move |node: &NodeId| {
+                            let own = about.clone().filter(|(task, _)| task.node == *node);
+                            own.map(|(_, outcome)| *outcome)
+                                .reduce(WriteOutcome::and)
+                                .unwrap_or(WriteOutcome::Rejected)
+                        }
+                    };
                     let touched = ShardSet::from_iter(touched, entry.shards);
-                    stale_marks::documents(stale, &placement, &index, &touched, outcome_of)
+                    let rows = touched.iter().flat_map(|shard| {
+                        let one = ShardSet::single(shard, entry.shards);
+                        stale_marks::documents(stale, &placement, &index, &one, in_shard(shard))
+                    });
+                    rows.collect()
                 }
                 (TaskKind::SettingsUpdate, Some(_)) => {
                     stale_marks::settings(stale, &index, outcomes.keys(), outcome_of)

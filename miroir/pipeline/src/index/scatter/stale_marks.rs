@@ -39,6 +39,12 @@ impl WriteOutcome {
         }
     }
 
+    /// The same for two calls of a write: what came of one alone is of both unknown.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        if self == other { self } else { Self::Unknown }
+    }
+
     /// The same, as copies of the index want to know it.
     pub fn for_journal(sent: &[Result<u32, Error>]) -> Sent {
         match Self::of(sent) {
