@@ -44,6 +44,10 @@ pub struct IndexEntry {
     /// it. A process that finds it at its start undoes the making.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub making: bool,
+    /// Set until a task that makes the index has ended in another way than canceled. If none does, the
+    /// index is taken back, as there is none on one node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub provisional: bool,
     /// The task whose settings were committed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub committed_by: Option<TaskUid>,
@@ -96,6 +100,7 @@ impl IndexEntry {
             overlay: Map::new(),
             frozen: None,
             making: false,
+            provisional: false,
             committed_by: None,
             settings_hash: None,
             id_case: IdCase::NONE,

@@ -306,6 +306,13 @@ impl OpenTasks {
         self.last_of(physical, kind).is_some()
     }
 
+    /// The oldest task of this kind about an index, by its name on the nodes.
+    pub fn first_of_kind(&self, physical: &str, kind: TaskKind) -> Option<TaskUid> {
+        let inner = self.0.lock();
+        let is = |uid: &&TaskUid| inner.tasks.get(*uid).is_some_and(|open| open.kind == kind);
+        inner.indexes.get(physical)?.iter().find(is).copied()
+    }
+
     /// The newest task of this kind about an index, by its name on the nodes.
     pub fn last_of(&self, physical: &str, kind: TaskKind) -> Option<TaskUid> {
         let inner = self.0.lock();

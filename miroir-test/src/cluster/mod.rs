@@ -305,7 +305,9 @@ impl SimCluster {
         let until = Instant::now() + patience;
         loop {
             let answer = self.request(Method::GET, &format!("/tasks/{task}"), None).await;
-            if let Some(status @ ("succeeded" | "failed")) = answer.body["status"].as_str() {
+            if let Some(status @ ("succeeded" | "failed" | "canceled")) =
+                answer.body["status"].as_str()
+            {
                 return Some(status.to_owned());
             }
             if Instant::now() >= until {

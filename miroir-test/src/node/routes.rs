@@ -1,5 +1,6 @@
 //! The routes of a fake node.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -221,7 +222,10 @@ fn fetch(disk: &Disk, uid: &str, body: &Map<String, Value>) -> Outcome {
     let mut found = selected(disk, uid, body)?;
     if let Some(ids) = body.get("ids").and_then(Value::as_array) {
         let key = disk.indexes[uid].primary_key.clone().unwrap_or_default();
-        found.retain(|document| document.get(&key).is_some_and(|id| ids.contains(id)));
+        // By their text: a document whose id is a number is found by a string as well.
+        let text = |id: &Value| id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+        let ids: BTreeSet<String> = ids.iter().map(text).collect();
+        found.retain(|document| document.get(&key).is_some_and(|id| ids.contains(&text(id))));
     }
     let (offset, limit) = window(body);
     let results: Vec<_> = found.iter().skip(offset).take(limit).collect();

@@ -29,6 +29,7 @@ pub async fn round_trip(stores: &Stores) {
         overlay: json!({"z": ["*"], "a": {"maxTotalHits": 5}}).as_object().cloned().unwrap(),
         frozen: Some("a swap".to_owned()),
         making: false,
+        provisional: true,
         committed_by: None,
         settings_hash: None,
         ..entry("b", 4)

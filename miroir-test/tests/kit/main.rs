@@ -17,3 +17,4 @@ mod simulation;
 mod stores;
 mod tasks;
 mod topology;
+mod unmade;

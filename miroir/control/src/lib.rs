@@ -17,6 +17,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `applied` | what every node has to have beside its indexes, brought to nodes that lack it |
+//! | `making` | indexes that no task made after all, taken back |
 //! | `naming` | other names and primary keys for indexes, so that they can be carried out again |
 //! | `node_setup` | how an index is made on a node |
 //! | `node_tasks` | what nodes say of their own tasks |
@@ -30,6 +31,7 @@ mod applied;
 pub mod broadcast;
 mod builder;
 pub mod janitor;
+mod making;
 mod naming;
 mod node_setup;
 mod node_tasks;

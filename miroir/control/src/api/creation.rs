@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use miroir_api::{IndexUid, NodeId};
 
 use crate::api::Control;
+use crate::making;
 use crate::node_setup::{creation_calls, node_base_settings};
 use miroir_core::quorum::{self, QuorumDecision};
 use miroir_core::routing::ShardSet;
@@ -101,9 +102,24 @@ impl Control {
         let entry = IndexEntry {
             primary_key,
             incarnation: Uuid::now_v7(),
+            provisional: true,
             ..IndexEntry::new(name.clone(), physical, shards, clock::now())
         };
         (entry, gate)
+    }
+
+    /// Takes an index back that was made for a request which was not accepted, unless it is another
+    /// request's by now. Detached from the client.
+    pub(crate) async fn take_back(&self, entry: &Arc<IndexEntry>) {
+        let (state, entry) = (Arc::clone(&self.state), Arc::clone(entry));
+        let job = self.state.tracker.spawn(async move {
+            if let Err(error) = making::take_back(&state, &entry, None).await {
+                tracing::warn!(index = %entry.name, %error, "an index that nobody made goes later");
+            }
+        });
+        if let Err(error) = job.await {
+            tracing::error!(%error, "taking an index back was given up");
+        }
     }
 
     /// The name itself, unless another index lives under it on the nodes since a rename or swap.

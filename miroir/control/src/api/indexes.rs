@@ -143,6 +143,8 @@ impl Control {
             missed,
             batches: self.batches(entry, calls),
             exclusive: Some(gate),
+            teaches: None,
+            handover: None,
             preflight: false,
         }
     }
@@ -199,11 +201,14 @@ impl Control {
         let uid =
             IndexUid::new(name).map_err(|e| Error::api("invalid_index_uid", e.to_string()))?;
         let details = json!({"deletedDocuments": null});
-        let (Some(entry), gate) = self.closed(&uid).await else {
+        let (listed, gate) = self.closed(&uid).await;
+        let Some(entry) = listed else {
             let details = object(json!({"deletedDocuments": 0}));
-            return self
-                .decided(Some(name), TaskKind::IndexDeletion, details, None, Err(not_found(name)))
-                .await;
+            let missing = Err(not_found(name));
+            let kind = TaskKind::IndexDeletion;
+            let answer = self.decided(Some(name), kind, details, None, missing).await;
+            drop(gate);
+            return answer;
         };
         let call =
             Call::change(Method::DELETE, "indexes_delete", format!("/indexes/{}", entry.physical));

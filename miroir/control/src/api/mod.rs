@@ -27,6 +27,7 @@ use futures_util::future::BoxFuture;
 use miroir_api::IndexUid;
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::cluster::sequencer::Handover;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::leaf;
@@ -142,14 +143,19 @@ impl ControlPlane for Control {
         &'a self,
         name: &'a IndexUid,
         cx: &'a Context,
-    ) -> BoxFuture<'a, Result<Arc<IndexEntry>, Error>> {
+    ) -> BoxFuture<'a, Result<(Arc<IndexEntry>, Option<Handover>), Error>> {
         Box::pin(async move {
             let gate = self.state.sequencer.exclusive(name.as_str()).await;
             if let Some(entry) = self.state.catalog.get(name) {
-                return Ok(entry);
+                return Ok((entry, None));
             }
-            Ok(self.create_on_nodes(name, gate, cx).await?.0)
+            let (entry, gate) = self.create_on_nodes(name, gate, cx).await?;
+            Ok((entry, Some(Handover::new(gate))))
         })
+    }
+
+    fn take_back<'a>(&'a self, entry: &'a Arc<IndexEntry>) -> BoxFuture<'a, ()> {
+        Box::pin(Control::take_back(self, entry))
     }
 
     fn missing_index(&self, change: MissingIndex) -> BoxFuture<'_, Result<Response, Error>> {

@@ -281,6 +281,7 @@ impl Control {
             }
         }
         let (listed, mut gate) = self.closed(&uid).await;
+        let makes = listed.is_none();
         let entry = match listed {
             Some(entry) => entry,
             None if request.original.method == Method::DELETE => {
@@ -327,6 +328,9 @@ impl Control {
             Ok(outcome) => Ok(tasks::accepted_with(&outcome.record, outcome.degraded)),
             Err(error) => {
                 self.state.broadcasts.end(&entry.physical);
+                if makes {
+                    self.take_back(&entry).await;
+                }
                 match error.kind() {
                     ErrorKind::Verbatim { .. } => Err(self.refused_settings(request).await),
                     _ => Err(error),

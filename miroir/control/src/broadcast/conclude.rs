@@ -99,6 +99,7 @@ pub(crate) async fn commit(
             new.settings_hash.clone_from(&hash);
             new.frozen = None;
             new.updated_at = clock::now();
+            new.provisional = false;
             new
         })
         .await?;

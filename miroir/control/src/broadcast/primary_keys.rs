@@ -1,10 +1,11 @@
 //! The primary key of an index on its nodes: all have the one of the catalogue, or none yet.
 //!
-//! Where nodes disagree, the documents decide, as on one node: a node that has another key than most
-//! documents takes every later write for a mistake. One without documents is told the right key; one
-//! with documents makes the index again and copies it, if others have all of them.
+//! Where nodes disagree, the documents decide, as on one node: a node that has another key takes every
+//! later write for a mistake. The right key is one that can become that of all nodes, and of these the
+//! one of most documents. A node without documents is told it; one with documents makes the index
+//! again and copies it, if others have all that it has to have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -30,10 +31,12 @@ struct Seen {
     documents: u64,
 }
 
-/// The right key, and whoever has another one. `None` if all agree with what is known.
+/// The right key, and whoever has another one. `None` if all agree with what is known. `spares` says
+/// whether nodes have everything that another one has to have.
 fn judge(
     seen: &BTreeMap<NodeId, Seen>,
     known: Option<&str>,
+    spares: impl Fn(&[&NodeId], &NodeId) -> bool,
 ) -> Option<(String, Vec<(NodeId, Seen)>)> {
     let differs = |key: &Option<String>, right: Option<&str>| {
         key.as_deref().is_some_and(|key| right != Some(key))
@@ -41,19 +44,20 @@ fn judge(
     if !seen.values().any(|node| differs(&node.key, known)) {
         return None;
     }
-    let mut votes: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
-    for node in seen.values() {
-        if let Some(key) = node.key.as_deref() {
-            let vote = votes.entry(key).or_insert((0, known == Some(key)));
-            vote.0 += node.documents;
-        }
-    }
-    // Without any documents, and where they are equally many, what is known.
-    let most = votes.into_iter().max_by_key(|(_, vote)| *vote);
-    let right = match (most, known) {
-        (Some((_, (0, _))) | None, Some(known)) => known,
-        (Some((key, _)), _) => key,
-        (None, None) => return None,
+    let documents: u64 = seen.values().map(|node| node.documents).sum();
+    let keys: BTreeSet<&str> = seen.values().filter_map(|node| node.key.as_deref()).collect();
+    let vote = |key: &&str| {
+        let (with, others): (Vec<_>, Vec<_>) =
+            seen.iter().partition(|(_, node)| !differs(&node.key, Some(*key)));
+        let right: Vec<&NodeId> = with.iter().map(|(id, _)| *id).collect();
+        let possible = others.iter().all(|(id, node)| node.documents == 0 || spares(&right, id));
+        let own: u64 = with.iter().map(|(_, node)| node.documents).sum();
+        // Where documents are equally many, what is known.
+        (possible, own, known == Some(*key))
+    };
+    let right = match known {
+        Some(known) if documents == 0 => known,
+        _ => keys.into_iter().max_by_key(vote)?,
     };
     let wrong = seen.iter().filter(|(_, node)| differs(&node.key, Some(right)));
     Some((right.to_owned(), wrong.map(|(id, node)| (id.clone(), node.clone())).collect()))
@@ -95,7 +99,8 @@ async fn look(state: &ClusterState, entry: &IndexEntry, count: bool) -> BTreeMap
 /// # Errors
 /// When a store fails.
 pub(crate) async fn check(state: &Arc<ClusterState>, entry: &IndexEntry) -> Result<(), Error> {
-    if judge(&look(state, entry, false).await, entry.primary_key.as_deref()).is_none() {
+    let seen = look(state, entry, false).await;
+    if judge(&seen, entry.primary_key.as_deref(), |_, _| true).is_none() {
         return Ok(());
     }
     if !state.leadership.leads() {
@@ -108,20 +113,28 @@ pub(crate) async fn check(state: &Arc<ClusterState>, entry: &IndexEntry) -> Resu
         return Ok(());
     }
     let seen = look(state, &entry, true).await;
-    let Some((right, wrong)) = judge(&seen, entry.primary_key.as_deref()) else { return Ok(()) };
+    let placement = state.membership.topology().placement(entry.shards);
+    let stale = state.staleness.load();
+    let spares = |right: &[&NodeId], node: &NodeId| {
+        let is_sound = |other: &NodeId, shard| {
+            right.contains(&other) && stale.is_authority(&entry.physical, other, shard)
+        };
+        placement
+            .owned_by(node)
+            .iter()
+            .all(|shard| placement.write_targets(shard).any(|(_, other)| is_sound(other, shard)))
+    };
+    let known = entry.primary_key.as_deref();
+    let Some((right, wrong)) = judge(&seen, known, spares) else { return Ok(()) };
     tracing::warn!(index = %entry.name, key = right, nodes = wrong.len(), "nodes disagree on the primary key");
     let agree = |old: &IndexEntry| IndexEntry { primary_key: Some(right.clone()), ..old.clone() };
     state.catalog.change(&entry, agree).await?;
-    let placement = state.membership.topology().placement(entry.shards);
     let (empty, full): (Vec<_>, Vec<_>) = wrong.iter().partition(|(_, node)| node.documents == 0);
     join_all(empty.into_iter().map(|(node, _)| tell(state, &entry, node, &right))).await;
-    let sound = |node: &NodeId| seen.contains_key(node) && !wrong.iter().any(|(id, _)| id == node);
+    let sound = |node: &&NodeId| !wrong.iter().any(|(id, _)| id == *node);
+    let sound: Vec<&NodeId> = seen.keys().filter(sound).collect();
     for (node, _) in full {
-        let others = placement
-            .owned_by(node)
-            .iter()
-            .all(|shard| placement.write_targets(shard).any(|(_, other)| sound(other)));
-        if !others {
+        if !spares(&sound, node) {
             tracing::error!(%node, index = %entry.name, "it has documents by another primary key that no other node has");
             continue;
         }
@@ -181,7 +194,7 @@ mod tests {
         list: &[(&str, Option<&str>, u64)],
         known: Option<&str>,
     ) -> Option<(String, String)> {
-        let (right, wrong) = judge(&seen(list), known)?;
+        let (right, wrong) = judge(&seen(list), known, |_, _| true)?;
         Some((right, wrong.iter().map(|(id, _)| id.as_str()).collect()))
     }
 
@@ -196,5 +209,15 @@ mod tests {
         assert_eq!(verdict(&[("a", Some("id"), 2), ("b", k, 2)], k), is("k", "a"));
         assert_eq!(verdict(&[("a", Some("id"), 2), ("b", Some("id"), 0)], k), is("id", ""));
         assert_eq!(verdict(&[("a", Some("id"), 0), ("b", k, 0)], None), is("k", "a"));
+    }
+
+    #[test]
+    fn a_key_that_cannot_become_that_of_all_nodes_is_not_the_right_one() {
+        let nodes = seen(&[("a", Some("id"), 1), ("b", Some("id"), 1), ("c", Some("k"), 20)]);
+        // Of what `a` and `b` have, `c` has only a part.
+        let spares = |right: &[&NodeId], _: &NodeId| right.len() == 2;
+        let (right, wrong) = judge(&nodes, Some("k"), spares).unwrap();
+        assert_eq!((right.as_str(), wrong.len()), ("id", 1));
+        assert_eq!(judge(&nodes, Some("k"), |_, _| false).unwrap().0, "k");
     }
 }

@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Method;
-use miroir_api::meili::{ApiError, TaskStatus};
+use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::broadcast::conclude::{commit, end, freeze, gone, leave_out, refuse};
 use crate::broadcast::progress::{phase, proposal};
+use crate::making;
 use crate::node_tasks::wait_for;
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
@@ -205,9 +206,18 @@ async fn verify(state: &Arc<ClusterState>, uid: TaskUid) -> Result<(), Error> {
     let (mut attempt, mut pause) = (0, FIRST_PAUSE);
     loop {
         phase(state, 2);
+        // What was set before is committed before.
+        let index = record.physical.as_deref().unwrap_or_default();
+        let kind = TaskKind::SettingsUpdate;
+        if state.open_tasks.first_of_kind(index, kind).is_some_and(|first| first < record.uid) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            continue;
+        }
         match step(state, record, attempt).await? {
             Step::Done => {
                 phase(state, 0);
+                making::before_end(state, record).await?;
                 state.stores.tasks.update(record.clone()).await?;
                 return Ok(());
             }

@@ -384,7 +384,7 @@ async fn updates_of_indexes_raise_one_epoch_together() {
     for second in 1..=10 {
         for name in &names {
             let at = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(second);
-            leader.catalog.note_update(name.as_str(), at);
+            leader.catalog.note_update(name.as_str(), at, false);
             let entry = leader.catalog.get(name).unwrap();
             assert_eq!(leader.catalog.updated_at(&entry), at, "shown at once");
         }

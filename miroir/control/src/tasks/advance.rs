@@ -19,6 +19,7 @@ use miroir_store::{TaskProtocol, TaskRecord, TaskState, clock};
 use serde_json::Value;
 
 use crate::broadcast::{progress, verify};
+use crate::making;
 use crate::node_tasks::NodeTaskView;
 use crate::outcome::{backups, canceled, unreadable};
 use crate::tasks::finish::finish;
@@ -182,14 +183,16 @@ async fn step(
         state.open_tasks.forget(uid);
     }
     decide(state, &mut steps).await?;
-    let (mut settings, mut touched) = (Vec::new(), Vec::new());
+    let (mut settings, mut touched, mut unmade) = (Vec::new(), Vec::new(), Vec::new());
     for step in steps.iter_mut().filter(|step| !step.record.status.is_terminal()) {
         match conclude(state, step).await? {
             Next::Verify => settings.push(step.record.uid),
             Next::Touch => {
                 let index = state.catalog.of_task(&step.record).map(|entry| entry.physical.clone());
-                touched.extend(index.zip(step.record.finished_at));
+                let makes = making::makes(step.record.kind);
+                touched.extend(index.zip(step.record.finished_at).map(|(i, at)| (i, at, makes)));
             }
+            Next::TakeBack(ended) => unmade.push(*ended),
             Next::Nothing => {}
         }
     }
@@ -202,8 +205,11 @@ async fn step(
     if progress.changed {
         state.stores.tasks.update_many(changed).await?;
     }
-    for (index, at) in touched {
-        state.catalog.note_update(&index, at);
+    for (index, at, makes) in touched {
+        state.catalog.note_update(&index, at, makes);
+    }
+    for ended in unmade {
+        making::end(state, ended);
     }
     for uid in settings {
         verify::settle(state, uid);
@@ -306,7 +312,15 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
                 rows.extend(parts::lose(&mut step.record, stale, at, loss));
             }
             if !step.waits() {
-                let ending = parts::ending(&step.record, stale);
+                let record = &step.record;
+                let made = state.catalog.of_task(record);
+                let ending = match made.filter(|_| record.kind == TaskKind::IndexCreation) {
+                    Some(entry) => {
+                        let topology = state.membership.topology();
+                        parts::creation(record, stale, &topology.placement(entry.shards))
+                    }
+                    None => parts::ending(record, stale),
+                };
                 rows.extend(ending.behind);
                 step.done = Some(ending.done);
             }
@@ -323,6 +337,8 @@ enum Next {
     Verify,
     /// It is the last update of its index.
     Touch,
+    /// It ends like this, once an index is gone that it did not make.
+    TakeBack(Box<TaskRecord>),
 }
 
 /// Ends a task whose parts have all ended.
@@ -355,15 +371,25 @@ async fn conclude(state: &Arc<ClusterState>, step: &mut Step) -> Result<Next, Er
         // Done by itself, or it waits.
         TaskKind::TaskDeletion => {}
         _ if canceled::is_canceled(record) => {
-            canceled::become_canceled(record);
-            end_broadcast(record);
+            let mut ended = record.clone();
+            canceled::become_canceled(&mut ended);
+            end_broadcast(&ended);
+            if making::unmade(state, &ended).is_some() {
+                return Ok(Next::TakeBack(Box::new(ended)));
+            }
+            *record = ended;
         }
         _ if progress::proposal(record).is_some() => return Ok(Next::Verify),
         TaskKind::DumpCreation | TaskKind::SnapshotCreation => {
             backups::conclude(record, |nodes| backups::suffice(state, nodes));
         }
         _ => {
-            finish(state, record, done);
+            let mut ended = record.clone();
+            finish(state, &mut ended, done);
+            if making::unmade(state, &ended).is_some() {
+                return Ok(Next::TakeBack(Box::new(ended)));
+            }
+            *record = ended;
             return Ok(Next::Touch);
         }
     }

@@ -2,31 +2,27 @@
 
 use std::sync::Arc;
 
-use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
+use miroir_api::meili::{ApiError, TaskStatus};
 use miroir_core::documents::edit_function::own_lines;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::node_errors;
-use miroir_store::{NodeTask, TaskRecord, TaskState, clock};
+use miroir_store::{TaskRecord, TaskState, clock};
 
 use crate::broadcast::primary_keys;
 use crate::outcome::{canceled, details, embedding_errors, unreadable};
+use crate::tasks::parts::has_other_key;
 
 /// Ends a task. `done` says whether every shard has a replica that counts and did it.
 pub(super) fn finish(state: &Arc<ClusterState>, record: &mut TaskRecord, done: bool) {
     let alive = || record.nodes.iter().filter(|task| !task.dropped);
-    let other_key = |task: &NodeTask| {
-        task.error.as_ref().is_some_and(|e| e.code == "index_primary_key_already_exists")
-    };
-    if alive().any(other_key)
+    if record.nodes.iter().any(has_other_key)
         && let Some(entry) = state.catalog.of_task(record)
     {
         primary_keys::suspect(state, &entry);
     }
     let failed: Vec<_> = alive().filter(|t| t.status != TaskStatus::Succeeded).cloned().collect();
     let succeeded = alive().any(|task| task.status == TaskStatus::Succeeded);
-    let alike = failed.is_empty() || record.kind != TaskKind::IndexCreation;
-    record.status =
-        if succeeded && done && alike { TaskStatus::Succeeded } else { TaskStatus::Failed };
+    record.status = if succeeded && done { TaskStatus::Succeeded } else { TaskStatus::Failed };
     if let Some(error) = unreadable::broken(record) {
         record.status = TaskStatus::Failed;
         record.error = Some(error);

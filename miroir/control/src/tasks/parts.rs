@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{NodeId, ShardId};
+use miroir_core::routing::{Placement, ShardSet};
 use miroir_core::view::{CatchUp, StaleMap, StaleReplica};
 use miroir_store::{NodeTask, TaskRecord};
 
@@ -178,12 +179,39 @@ fn part(task: &NodeTask) -> Part {
     }
 }
 
+/// How the making of an index ended whose node tasks have all ended. It is done if every shard has an
+/// owner that made it; the others make it anew then.
+pub(crate) fn creation(record: &TaskRecord, stale: &StaleMap, placement: &Placement) -> Ending {
+    let index = record.physical.as_deref().unwrap_or_default();
+    let mut nodes: BTreeMap<&NodeId, Part> = BTreeMap::new();
+    for task in &record.nodes {
+        let own = part(task);
+        let all = nodes.entry(&task.node).or_insert(own);
+        *all = if *all == own { own } else { Part::NotDone };
+    }
+    let has =
+        |node: &NodeId| nodes.get(node) == Some(&Part::Done) && !stale.lacks_index(index, node);
+    let shards = ShardSet::full(placement.shards());
+    let done = shards.iter().all(|shard| placement.write_targets(shard).any(|(_, node)| has(node)));
+    let behind = nodes.iter().filter(|(_, part)| done && **part == Part::NotDone);
+    let behind =
+        behind.map(|(node, _)| StaleReplica::new(node, index, None, CatchUp::Index)).collect();
+    Ending { done, behind }
+}
+
+/// Whether a node refused its part because the index has another primary key there.
+pub(crate) fn has_other_key(task: &NodeTask) -> bool {
+    !task.dropped
+        && task.error.as_ref().is_some_and(|error| error.code == "index_primary_key_already_exists")
+}
+
 /// How a task ended whose node tasks have all ended, by shard.
 pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap) -> Ending {
     let index = record.physical.as_deref().unwrap_or_default();
     let touched: BTreeSet<ShardId> =
         record.nodes.iter().flat_map(|task| task.shards.iter().copied()).collect();
     let mut ending = Ending { done: true, behind: Vec::new() };
+    let mut shards = Vec::new();
     for shard in touched {
         let mut nodes: BTreeMap<&NodeId, Part> = BTreeMap::new();
         for task in record.nodes.iter().filter(|task| task.shards.contains(&shard)) {
@@ -205,12 +233,20 @@ pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap) -> Ending {
         if copied && was(Part::Done) && !was(Part::NotDone) {
             continue;
         }
-        let behind: &[Part] = if says(Part::Done) {
-            &[Part::NotDone]
-        } else {
-            ending.done = false;
+        let (done, not_done) = (says(Part::Done), says(Part::NotDone));
+        ending.done &= done;
+        shards.push((shard, nodes, done, not_done));
+    }
+    // Nodes that disagree on the primary key disagree on all they have: a write that failed for it did
+    // not happen anywhere, so that those who have the documents stay the authorities.
+    let undone = !ending.done && record.nodes.iter().any(has_other_key);
+    for (shard, nodes, done, not_done) in shards {
+        let behind: &[Part] = match (done, not_done) {
+            (true, true) if undone => &[Part::Done, Part::Unknown],
+            (true, _) => &[Part::NotDone],
             // It did not happen: whoever did it, or may do it yet, has to lose it.
-            if says(Part::NotDone) { &[Part::Done, Part::Unknown] } else { &[] }
+            (false, true) => &[Part::Done, Part::Unknown],
+            (false, false) => &[],
         };
         let behind = nodes.iter().filter(|(_, part)| behind.contains(part));
         ending.behind.extend(
@@ -224,6 +260,7 @@ pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap) -> Ending {
 mod tests {
     use TaskStatus::{Enqueued, Failed, Succeeded};
     use miroir_api::TaskUid;
+    use miroir_api::meili::ApiError;
     use miroir_store::NewTask;
 
     use super::*;
@@ -274,6 +311,48 @@ mod tests {
         assert_eq!(names(&end.behind), [miss("b", 1), miss("b", 2)]);
         let both = ending(&write(&[("a", Failed), ("b", Failed)]), &StaleMap::default());
         assert_eq!((both.done, both.behind), (false, Vec::new()), "they ended alike");
+    }
+
+    #[test]
+    fn an_index_is_made_where_every_shard_has_an_owner_with_it() {
+        let nodes: Vec<NodeId> = ["a", "b", "c"].map(id).into();
+        let placement = Placement::new(&[nodes], 2, 6);
+        let made = |nodes: &[(&str, TaskStatus)], stale: &StaleMap| {
+            let mut record = write(nodes);
+            record.kind = TaskKind::IndexCreation;
+            record.nodes.iter_mut().for_each(|task| task.shards.clear());
+            let end = creation(&record, stale, &placement);
+            let behind = end.behind.iter().map(|row| (row.node.to_string(), row.kind));
+            (end.done, behind.collect::<Vec<_>>())
+        };
+        let one = [("a", Succeeded), ("b", Failed), ("c", Succeeded)];
+        let behind = |node: &str| vec![(node.to_owned(), CatchUp::Index)];
+        assert_eq!(made(&one, &StaleMap::default()), (true, behind("b")));
+        let two = [("a", Succeeded), ("b", Failed), ("c", Failed)];
+        assert_eq!(made(&two, &StaleMap::default()), (false, Vec::new()));
+        let lacks = StaleMap::new(vec![StaleReplica::new(&id("c"), "a", None, CatchUp::Index)]);
+        assert_eq!(made(&one, &lacks), (false, Vec::new()));
+        // A node may do a part of it alone.
+        let half = [("a", Succeeded), ("b", Succeeded), ("b", Failed), ("c", Succeeded)];
+        assert_eq!(made(&half, &StaleMap::default()), (true, behind("b")));
+    }
+
+    #[test]
+    fn a_write_that_failed_for_another_primary_key_happened_nowhere() {
+        let mut record = write(&[("a", Succeeded), ("b", Failed), ("c", Failed)]);
+        record.nodes[0].shards = vec![ShardId(1)];
+        record.nodes[2].shards = vec![ShardId(2)];
+        let end = ending(&record, &StaleMap::default());
+        assert_eq!((end.done, names(&end.behind)), (false, vec![miss("b", 1)]), "as it is else");
+        let code = "index_primary_key_already_exists";
+        record.nodes[1].error = Some(ApiError::new(code, ""));
+        let end = ending(&record, &StaleMap::default());
+        assert_eq!((end.done, names(&end.behind)), (false, vec![miss("a", 1)]));
+        // Where it succeeded as a whole, whoever has another key is behind.
+        record.nodes.remove(2);
+        record.nodes[0].shards.push(ShardId(2));
+        let end = ending(&record, &StaleMap::default());
+        assert_eq!((end.done, names(&end.behind)), (true, vec![miss("b", 1), miss("b", 2)]));
     }
 
     #[test]

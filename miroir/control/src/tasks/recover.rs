@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::broadcast::progress::proposal;
+use crate::making;
 use crate::naming;
 use crate::node_setup::{creation_calls, node_base_settings};
 use crate::node_tasks::ask;
@@ -72,11 +73,14 @@ const AGE: Duration = Duration::from_secs(30);
 
 /// Looks into tasks with lost calls until cancelled.
 pub(super) async fn run(state: &Arc<ClusterState>, stop: &CancellationToken) {
-    let mut tries = Tries::default();
+    let (mut tries, mut idle) = (Tries::default(), making::Idle::default());
     loop {
         let look = async {
             if let Err(error) = step(state, &mut tries).await {
                 tracing::error!(%error, "unfinished tasks could not be looked into");
+            }
+            if let Err(error) = making::tidy(state, &mut idle).await {
+                tracing::error!(%error, "provisional indexes could not be looked at");
             }
             sleep(LOOK).await;
         };

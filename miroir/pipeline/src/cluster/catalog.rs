@@ -40,6 +40,25 @@ impl Entries {
     }
 }
 
+/// An update of an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Update {
+    at: OffsetDateTime,
+    /// Whether the index is there for good because of it.
+    makes: bool,
+}
+
+impl Update {
+    fn and(self, other: Self) -> Self {
+        Self { at: self.at.max(other.at), makes: self.makes || other.makes }
+    }
+
+    /// Whether an entry says this already.
+    fn is_in(self, entry: &IndexEntry) -> bool {
+        self.at <= entry.updated_at && !(self.makes && entry.provisional)
+    }
+}
+
 /// Which indexes there are, by the names clients use, and the store behind them.
 #[derive(Debug)]
 pub struct Catalog {
@@ -49,7 +68,7 @@ pub struct Catalog {
     store: Arc<dyn Indexes>,
     leadership: Arc<Leadership>,
     /// Updates of indexes that are not in the store yet, by name on the nodes.
-    updates: Lock<BTreeMap<String, OffsetDateTime>>,
+    updates: Lock<BTreeMap<String, Update>>,
 }
 
 impl Catalog {
@@ -247,13 +266,14 @@ impl Catalog {
     }
 
     /// Notes that an index was updated. It is shown at once by this pod, and by the others once it
-    /// was written down; see [`Catalog::flush_updates`].
-    pub fn note_update(&self, physical: &str, at: OffsetDateTime) {
-        let mut updates = self.updates.lock();
+    /// was written down; see [`Catalog::flush_updates`]. `makes` if it would have made the index, so
+    /// that it is not provisional any more.
+    pub fn note_update(&self, physical: &str, at: OffsetDateTime, makes: bool) {
+        let (mut updates, update) = (self.updates.lock(), Update { at, makes });
         match updates.get_mut(physical) {
-            Some(last) => *last = at.max(*last),
+            Some(last) => *last = last.and(update),
             None => {
-                updates.insert(physical.to_owned(), at);
+                updates.insert(physical.to_owned(), update);
             }
         }
     }
@@ -261,7 +281,7 @@ impl Catalog {
     /// When an index was last updated, as clients see it.
     pub fn updated_at(&self, entry: &IndexEntry) -> OffsetDateTime {
         let last = self.updates.lock().get(&entry.physical).copied();
-        last.map_or(entry.updated_at, |last| last.max(entry.updated_at))
+        last.map_or(entry.updated_at, |last| last.at.max(entry.updated_at))
     }
 
     /// Whether there are updates that are not in the store yet.
@@ -280,10 +300,14 @@ impl Catalog {
             return Ok(());
         }
         let writer = self.writer.lock().await;
-        let touched = |(physical, at): (&String, &OffsetDateTime)| {
-            let entry = self.by_physical(physical).filter(|entry| *at > entry.updated_at)?;
-            let (updated_at, version) = (*at, entry.version + 1);
-            let new = IndexEntry { updated_at, version, ..IndexEntry::clone(&entry) };
+        let touched = |(physical, update): (&String, &Update)| {
+            let entry = self.by_physical(physical).filter(|entry| !update.is_in(entry))?;
+            let new = IndexEntry {
+                updated_at: entry.updated_at.max(update.at),
+                provisional: entry.provisional && !update.makes,
+                version: entry.version + 1,
+                ..IndexEntry::clone(&entry)
+            };
             let (name, expected) = (entry.name.clone(), Some(entry.version));
             Some(IndexChange { name, expected, entry: Some(new) })
         };
@@ -301,7 +325,7 @@ impl Catalog {
             }
         }
         drop(writer);
-        self.updates.lock().retain(|index, at| updates.get(index).is_none_or(|seen| *at > *seen));
+        self.updates.lock().retain(|index, update| updates.get(index) != Some(update));
         if changed {
             self.leadership.publish(&[Part::Indexes]).await?;
         }
@@ -329,6 +353,7 @@ fn matters(old: &IndexEntry, new: &IndexEntry) -> bool {
         updated_at: entry.created_at,
         version: 0,
         settings_hash: None,
+        provisional: false,
         ..entry.clone()
     };
     timeless(old) != timeless(new)

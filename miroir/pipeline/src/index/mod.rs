@@ -16,6 +16,7 @@ use uuid::Uuid;
 pub use scatter::Scatter;
 
 use crate::cluster::ClusterState;
+use crate::cluster::sequencer::Handover;
 use crate::context::Context;
 use crate::meta::Meta;
 use crate::query::{ClientRequest, FetchOne, List, RawObject, Search};
@@ -173,6 +174,8 @@ pub struct Request {
     pub cx: Context,
     /// Where its snapshots come from; `None` for one that keeps those it was made with.
     state: Option<Arc<ClusterState>>,
+    /// Gates that a write takes over: those of the index it has made.
+    pub(crate) gate: Option<Handover>,
 }
 
 /// An answer of the index stage.
@@ -229,6 +232,7 @@ impl Request {
             hints: Hints::default(),
             cx,
             state: None,
+            gate: None,
         }
     }
 
@@ -236,6 +240,13 @@ impl Request {
     #[must_use]
     pub fn of(mut self, state: &Arc<ClusterState>) -> Self {
         self.state = Some(Arc::clone(state));
+        self
+    }
+
+    /// The same request, of a write that takes over these gates.
+    #[must_use]
+    pub fn taking_over(mut self, gate: Option<Handover>) -> Self {
+        self.gate = gate;
         self
     }
 

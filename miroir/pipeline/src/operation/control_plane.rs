@@ -10,6 +10,7 @@ use miroir_store::IndexEntry;
 use serde_json::{Map, Value};
 
 use super::Response;
+use crate::cluster::sequencer::Handover;
 use crate::context::Context;
 use crate::error::Error;
 use crate::index::Write;
@@ -30,7 +31,8 @@ pub struct MissingIndex {
 /// The part of the control plane that writes to documents need. Whole operations reach it as a
 /// [`BoxService`](super::BoxService).
 pub trait ControlPlane: Send + Sync + fmt::Debug {
-    /// The entry of an index, made on all nodes if there is none.
+    /// The entry of an index, made on all nodes if there is none: then with its gates, which stay
+    /// closed until the write has its task, so that nobody comes before the write that makes it.
     ///
     /// # Errors
     /// As of a write: no quorum, or the store failed.
@@ -38,7 +40,11 @@ pub trait ControlPlane: Send + Sync + fmt::Debug {
         &'a self,
         name: &'a IndexUid,
         cx: &'a Context,
-    ) -> BoxFuture<'a, Result<Arc<IndexEntry>, Error>>;
+    ) -> BoxFuture<'a, Result<(Arc<IndexEntry>, Option<Handover>), Error>>;
+
+    /// Takes back an index that [`ControlPlane::ensure_index`] made, for a write that was not accepted;
+    /// it stays if another one was meanwhile. What fails is tried again later.
+    fn take_back<'a>(&'a self, entry: &'a Arc<IndexEntry>) -> BoxFuture<'a, ()>;
 
     /// Accepts a change of an index that does not exist and is not to be made: a task that failed
     /// with `index_not_found`, as on one node.

@@ -12,6 +12,7 @@ use super::control_plane::ControlPlane;
 use super::refusal::refusal;
 use super::{BoxService, Request, Response};
 use crate::cluster::ClusterState;
+use crate::cluster::sequencer::Handover;
 use crate::error::Error;
 use crate::index;
 
@@ -92,6 +93,17 @@ impl Handle {
         entry: Arc<IndexEntry>,
         op: index::Operation,
     ) -> Result<Response, Error> {
+        self.write(request, entry, op, None).await
+    }
+
+    /// As [`Handle::index`], for a write that may take over gates.
+    pub(super) async fn write(
+        &self,
+        request: &Request,
+        entry: Arc<IndexEntry>,
+        op: index::Operation,
+        gate: Option<Handover>,
+    ) -> Result<Response, Error> {
         let inner = index::Request::new(
             op,
             Arc::clone(&request.original),
@@ -100,7 +112,8 @@ impl Handle {
             self.state.staleness.load(),
             request.cx.clone(),
         )
-        .of(&self.state);
+        .of(&self.state)
+        .taking_over(gate);
         let answer = self.indexes.clone().oneshot(inner).await?;
         Ok(Response { status: answer.status, body: answer.body, meta: answer.meta })
     }

@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::index::{self, Deletion};
 use crate::query::{ClientRequest, RawObject};
 use miroir_core::documents::{self, Format};
+use miroir_store::IndexEntry;
 
 /// Times a write looks its index up when it is deleted before the write's turn comes.
 const WRITE_LOOKUPS: u32 = 5;
@@ -111,6 +112,11 @@ impl Resolve {
         self.0.refusal(&request, crate::node_errors::nowhere()).await
     }
 
+    /// Whether a name stands for this very index.
+    fn is(&self, name: &IndexUid, entry: &IndexEntry) -> bool {
+        self.0.state.catalog.get(name).is_some_and(|now| now.is_incarnation(entry.incarnation))
+    }
+
     async fn write(&self, request: &Request, name: &str, write: &Write) -> Result<Response, Error> {
         let uid = match IndexUid::new(name) {
             Ok(uid) => uid,
@@ -202,28 +208,38 @@ impl Resolve {
         };
         // The index may be deleted while the write waits for its turn: then it is looked up again.
         for _ in 0..WRITE_LOOKUPS {
-            let entry = match self.0.state.catalog.get(&uid) {
-                Some(entry) => entry,
-                None if creates && !request.cx.scope.may_create(name) => {
-                    let missing = MissingIndex::write(name, &write, parameters.custom_metadata);
-                    return self.0.plane.missing_index(missing).await;
+            let (entry, gate) = match self.0.state.catalog.get(&uid) {
+                Some(entry) => (entry, None),
+                None if creates && request.cx.scope.may_create(name) => {
+                    self.0.plane.ensure_index(&uid, &request.cx).await?
                 }
-                None if creates => self.0.plane.ensure_index(&uid, &request.cx).await?,
-                None => break,
+                None => {
+                    // Until the task is there nobody makes it.
+                    let sequencer = &self.0.state.sequencer;
+                    let gate = request.cx.deadline.run(sequencer.enter(name)).await?;
+                    if self.0.state.catalog.get(&uid).is_some() {
+                        continue;
+                    }
+                    let missing = MissingIndex::write(name, &write, parameters.custom_metadata);
+                    let answer = self.0.plane.missing_index(missing).await;
+                    drop(gate);
+                    return answer;
+                }
             };
             let (write, custom_metadata) = (write.clone(), parameters.custom_metadata.clone());
             let op = index::Operation::Write { write, custom_metadata };
-            match self.0.index(request, Arc::clone(&entry), op).await {
-                Err(error)
-                    if error.is_missing_index() && !self.0.state.catalog.is_listed(&entry) => {}
+            let makes = gate.is_some();
+            match self.0.write(request, Arc::clone(&entry), op, gate).await {
+                // It is gone, or has another name.
+                Err(error) if error.is_missing_index() && !self.is(&uid, &entry) => {}
+                Err(error) if makes => {
+                    self.0.plane.take_back(&entry).await;
+                    return Err(error);
+                }
                 answer => return answer,
             }
         }
-        if creates {
-            return Err(Error::index_not_found(name));
-        }
-        let missing = MissingIndex::write(name, &write, parameters.custom_metadata);
-        self.0.plane.missing_index(missing).await
+        Err(Error::index_not_found(name))
     }
 }
 

@@ -134,6 +134,22 @@ pub struct Tickets {
 #[derive(Debug)]
 pub struct Exclusive(Vec<OwnedRwLockWriteGuard<()>>);
 
+/// The gates of exclusive work that a write is to take over, by whoever comes to it first.
+#[derive(Clone, Debug)]
+pub struct Handover(Arc<Lock<Option<Exclusive>>>);
+
+impl Handover {
+    /// These gates, to be taken over.
+    pub fn new(held: Exclusive) -> Self {
+        Self(Arc::new(Lock::new(Some(held))))
+    }
+
+    /// Takes them over; `None` if somebody has.
+    pub fn take(&self) -> Option<Exclusive> {
+        self.0.lock().take()
+    }
+}
+
 /// While this lives, exclusive work on the index waits.
 #[derive(Clone, Debug)]
 pub struct SharedGate {
@@ -184,6 +200,17 @@ impl Sequencer {
     /// everybody who takes two.
     pub async fn exclusive_too(&self, held: &mut Exclusive, index: &str) {
         held.0.push(self.close(index).await);
+    }
+
+    /// Lets others write to an index again, but nobody have it to himself before the caller has
+    /// entered: he has, with what is returned. `None` if its gate is not among those that he held.
+    pub fn enter_from(&self, held: Exclusive, index: &str) -> Option<SharedGate> {
+        let lane = self.lane(index);
+        let is_its = |guard: &OwnedRwLockWriteGuard<()>| {
+            Arc::ptr_eq(OwnedRwLockWriteGuard::rwlock(guard), &lane.gate)
+        };
+        let guard = held.0.into_iter().find(is_its)?;
+        Some(SharedGate { gate: Arc::new(guard.downgrade()), lane })
     }
 
     async fn close(&self, index: &str) -> OwnedRwLockWriteGuard<()> {
@@ -287,6 +314,24 @@ mod tests {
         ticket.tickets.clear();
         turn.await;
         drop(gate);
+    }
+
+    #[tokio::test]
+    async fn nobody_comes_between_exclusive_work_and_the_write_after_it() {
+        let sequencer = Sequencer::default();
+        let mut held = sequencer.exclusive("a").await;
+        sequencer.exclusive_too(&mut held, "b").await;
+        let mut next = Box::pin(sequencer.exclusive("b"));
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        let entered = sequencer.enter_from(held, "b").unwrap();
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        drop(sequencer.exclusive("a").await);
+        let tickets = entered.tickets(&[node("n")]);
+        drop(entered);
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        drop(tickets);
+        let held = next.await;
+        assert!(sequencer.enter_from(held, "a").is_none());
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Scatter;
 use super::disjoint_counts::counted;
-use super::document_tasks::{compact, decided, finish, new_task, touch};
+use super::document_tasks::{About, compact, decided, finish, new_task, touch};
 use crate::error::Error;
 use crate::index::{Deletion, Request, Response};
 use crate::leaf::narrow;
@@ -130,7 +130,8 @@ pub(super) async fn run(
             (touched, touch, batches, task(by_id(provided)))
         }
     };
-    finish(scatter, request.clone(), index, touched, touch, batches, task).await
+    let about = About { shards: touched, touch, teaches: None };
+    finish(scatter, request.clone(), index, about, batches, task).await
 }
 
 #[cfg(test)]

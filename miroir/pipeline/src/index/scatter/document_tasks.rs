@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_core::copying::Touch;
+use miroir_core::documents::IdCase;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::CatchUp;
 use miroir_store::{IndexEntry, NewTask, clock};
@@ -84,24 +85,35 @@ pub(super) fn touch<'a>(
     }
 }
 
+/// What a write to documents is about.
+pub(super) struct About {
+    /// Shards whose quorum decides.
+    pub(super) shards: ShardSet,
+    /// Which documents it touches.
+    pub(super) touch: Touch,
+    /// The primary key and the case of ids that the index has with it, where these are new.
+    pub(super) teaches: Option<(String, IdCase)>,
+}
+
 /// Sends the batches of a write, stores its task and answers for it.
 pub(super) async fn finish(
     scatter: Scatter,
     request: Request,
     index: Arc<IndexEntry>,
-    touched: ShardSet,
-    touch: Touch,
+    about: About,
     batches: Vec<Batch>,
     task: NewTask,
 ) -> Result<Response, Error> {
     let plan = WritePlan {
         index,
         topology: Arc::clone(&request.topology),
-        touched,
-        touch,
+        touched: about.shards,
+        touch: about.touch,
         missed: CatchUp::Shard,
         batches,
         exclusive: None,
+        teaches: about.teaches,
+        handover: request.gate.clone(),
         preflight: false,
     };
     let outcome =

@@ -6,7 +6,7 @@ use http::Method as Verb;
 use miroir_api::meili::{ApiError, TaskKind};
 use serde_json::{Value, json};
 
-use super::document_tasks::{decided, finish, new_task, touch};
+use super::document_tasks::{About, decided, finish, new_task, touch};
 use super::plan::Batch;
 use super::{Scatter, deletion};
 use crate::cluster::settings::IndexSettings;
@@ -31,6 +31,7 @@ pub(super) async fn run(
             Err(error) if error.is_outdated() => {
                 let name = request.index.name.as_str();
                 let now = scatter.state.catalog.current(&request.index);
+                let now = now.filter(|now| now.name == request.index.name);
                 request.index = now.ok_or_else(|| Error::index_not_found(name))?;
                 request.topology = scatter.state.membership.topology();
                 request.stale = scatter.state.staleness.load();
@@ -113,45 +114,26 @@ async fn add(
     if documents.is_empty() {
         return decided(&scatter, task(json!(0)), Ok(()), &request.cx).await;
     }
-    let mut index = Arc::clone(&request.index);
-    let (key, prepared) = loop {
-        let settings = scatter.state.settings.get(&index, &request.cx).await?;
-        let (entry, docs, wanted) = (Arc::clone(&index), Arc::clone(&documents), given.clone());
-        let work = move || prepare(&entry, &settings, &docs, method, wanted.as_deref());
-        // Large payloads would hold up everybody else on this thread.
-        let result = if documents.len() > 256 {
-            tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
-        } else {
-            work()
-        };
-        let (key, prepared) = match result {
-            Ok(done) => done,
-            Err(error) => {
-                let task = task(json!(0));
-                return decided(&scatter, task, Err(error), &request.cx).await;
-            }
-        };
-        let id_case = prepared.id_case.with(index.id_case);
-        if index.primary_key.as_deref() == Some(key.as_str()) && index.id_case == id_case {
-            break (key, prepared);
-        }
-        // Before any node has a document of the kind: whoever reads by what was known sees none.
-        let name = index.name.clone();
-        let entry = scatter
-            .state
-            .catalog
-            .change(&index, |entry| {
-                let mut entry = entry.clone();
-                entry.primary_key.get_or_insert_with(|| key.clone());
-                if entry.primary_key.as_deref() == Some(key.as_str()) {
-                    entry.id_case = entry.id_case.with(id_case);
-                }
-                entry
-            })
-            .await?;
-        // Somebody else's key may have won: prepare again under it.
-        index = entry.ok_or_else(|| Error::index_not_found(name.as_str()))?;
+    let index = Arc::clone(&request.index);
+    let settings = scatter.state.settings.get(&index, &request.cx).await?;
+    let (entry, docs, wanted) = (Arc::clone(&index), Arc::clone(&documents), given.clone());
+    let work = move || prepare(&entry, &settings, &docs, method, wanted.as_deref());
+    // Large payloads would hold up everybody else on this thread.
+    let result = if documents.len() > 256 {
+        tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+    } else {
+        work()
     };
+    let (key, prepared) = match result {
+        Ok(done) => done,
+        Err(error) => {
+            let task = task(json!(0));
+            return decided(&scatter, task, Err(error), &request.cx).await;
+        }
+    };
+    let id_case = prepared.id_case.with(index.id_case);
+    let known = index.primary_key.as_ref() == Some(&key) && index.id_case == id_case;
+    let teaches = (!known).then(|| (key.clone(), id_case));
     let mut query = format!("?primaryKey={}", crate::query::encode(&key));
     if skip_creation {
         query.push_str("&skipCreation=true");
@@ -184,5 +166,6 @@ async fn add(
     let ids = prepared.documents.iter().map(|document| document.id.as_str());
     let blind = method == Method::Replace && !skip_creation;
     let touch = touch(&scatter.state, &index, ids, blind);
-    finish(scatter, request, index, touched, touch, batches, new).await
+    let about = About { shards: touched, touch, teaches };
+    finish(scatter, request, index, about, batches, new).await
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Scatter;
 use super::disjoint_counts::counted;
-use super::document_tasks::{finish, new_task};
+use super::document_tasks::{About, finish, new_task};
 use crate::error::Error;
 use crate::index::{EditByFunction, Request, Response};
 use crate::leaf::narrow;
@@ -68,5 +68,6 @@ pub(super) async fn run(
     task.protocol = TaskState::Edition { lines_before: wrapped.lines_before }.into();
     let all = ShardSet::full(index.shards);
     let batches = counted(&scatter.state, &request, &all, call);
-    finish(scatter, request.clone(), index, all, Touch::Any, batches, task).await
+    let about = About { shards: all, touch: Touch::Any, teaches: None };
+    finish(scatter, request.clone(), index, about, batches, task).await
 }

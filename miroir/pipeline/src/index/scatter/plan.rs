@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use miroir_api::{GroupId, NodeId, TaskUid};
 use miroir_core::copying::Touch;
+use miroir_core::documents::IdCase;
 use miroir_core::routing::ShardSet;
 use miroir_core::topology::Topology;
 use miroir_core::view::CatchUp;
 use miroir_store::{IndexEntry, StoreId, TaskRecord};
 use uuid::Uuid;
 
-use crate::cluster::sequencer::Exclusive;
+use crate::cluster::sequencer::{Exclusive, Handover};
 use crate::error::Error;
 use crate::node::Call;
 
@@ -89,6 +90,10 @@ pub struct WritePlan {
     pub batches: Vec<Batch>,
     /// Held until all calls are sent, if the write excludes others.
     pub exclusive: Option<Exclusive>,
+    /// The primary key and the case of ids that the index has with it, where these are new.
+    pub teaches: Option<(String, IdCase)>,
+    /// Gates that it takes over, and keeps closed until it has its task.
+    pub handover: Option<Handover>,
     /// Whether one node judges the request before anything is stored: what it refuses leaves no task.
     pub preflight: bool,
 }

@@ -30,6 +30,7 @@ use crate::index::Response;
 use crate::leaf;
 use crate::meta::{Accepted, Meta};
 use crate::node_errors;
+use miroir_core::documents::IdCase;
 use miroir_core::quorum::{self, QuorumDecision};
 use miroir_core::topology::Topology;
 use miroir_core::view::{CatchUp, StaleMap};
@@ -127,17 +128,20 @@ async fn run_write(
     task.nonce = Some(Uuid::now_v7());
     let exclusive = plan.exclusive.take();
     // Exclusive work came first if there was any, and it may have taken the index away.
-    let shared_gate = match &exclusive {
-        Some(_) => None,
-        None => Some(cx.deadline.run(state.sequencer.enter(&plan.index.physical)).await?),
+    let taken_over = plan.handover.take().and_then(|gates| gates.take());
+    let mut shared_gate = match (&exclusive, &taken_over) {
+        (Some(_), _) | (_, Some(_)) => None,
+        (None, None) => Some(cx.deadline.run(state.sequencer.enter(&plan.index.physical)).await?),
     };
     if let Some(gate) = &shared_gate {
         gate.held_back(&plan.touch).await;
     }
-    if shared_gate.is_some() && !state.catalog.is_listed(&plan.index) {
+    // Nor is it the client's index if it has another name by now.
+    let listed = state.catalog.current(&plan.index);
+    if exclusive.is_none() && listed.is_none_or(|now| now.name != plan.index.name) {
         return Err(Error::index_not_found(plan.index.name.as_str()));
     }
-    if shared_gate.is_some() && !is_current(&state, &plan) {
+    if exclusive.is_none() && !is_current(&state, &plan) {
         return Err(Error::outdated());
     }
     // The client was told that its time is over: from here on it would be carried out.
@@ -188,11 +192,17 @@ async fn run_write(
             }
         }
     }
+    if let Some((key, id_case)) = plan.teaches.take() {
+        plan.index = teach(&state, &plan, &key, id_case).await?;
+    }
     let mut record = state.stores.tasks.insert(task).await?;
     let _in_flight = state.writes_in_flight.begin(record.uid);
     if let Err(error) = catalog_sync::follow(&state, &plan.index, record.kind).await {
         fail(&state, &mut record, &error).await?;
         return Err(error);
+    }
+    if let Some(held) = taken_over {
+        shared_gate = state.sequencer.enter_from(held, &plan.index.physical);
     }
     // The gate stays closed to repairs until it is on record who missed the write.
     let gate;
@@ -272,6 +282,30 @@ fn is_current(state: &ClusterState, plan: &WritePlan) -> bool {
                     && now.id_case == index.id_case
                     && now.frozen == index.frozen)
         })
+}
+
+/// Gives the index of a write its primary key and case of ids, before any node has a document of the
+/// kind: whoever reads by what was known sees none.
+async fn teach(
+    state: &ClusterState,
+    plan: &WritePlan,
+    key: &str,
+    id_case: IdCase,
+) -> Result<Arc<IndexEntry>, Error> {
+    let taught = state
+        .catalog
+        .change(&plan.index, |entry| {
+            let mut entry = entry.clone();
+            let known = entry.primary_key.get_or_insert_with(|| key.to_owned());
+            if known == key {
+                entry.id_case = entry.id_case.with(id_case);
+            }
+            entry
+        })
+        .await?;
+    let taught = taught.ok_or_else(|| Error::index_not_found(plan.index.name.as_str()))?;
+    // Somebody else's key may have won: it is planned again under that.
+    if taught.primary_key.as_deref() == Some(key) { Ok(taught) } else { Err(Error::outdated()) }
 }
 
 /// What the record of a write says of its nodes before any is called.

@@ -1,0 +1,255 @@
+//! Indexes that no task made after all.
+//!
+//! An index is in the catalogue before the first task that makes it has ended: it is *provisional*. On
+//! one node there is no index where every task that was to make it was canceled, or where its creation
+//! failed, or where no request that was to make it was accepted. So here: such an entry is taken back,
+//! before the last of these tasks is shown to have ended. One that ends in any other way makes the
+//! index for good.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::Method;
+use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_api::{NodeId, TaskUid};
+use miroir_core::view::CatchUp;
+use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::context::{Context, Origin};
+use miroir_pipeline::error::Error;
+use miroir_pipeline::index::scatter::catalog_sync;
+use miroir_pipeline::node::{Call, TaskRef};
+use miroir_store::{IndexEntry, NodeTask, TaskQuery, TaskRecord};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::naming;
+
+/// Tasks of these kinds make an index where there is none.
+const MAKE: [TaskKind; 3] =
+    [TaskKind::IndexCreation, TaskKind::DocumentAdditionOrUpdate, TaskKind::SettingsUpdate];
+/// Statuses of tasks that make it, or may do so yet.
+const MADE: [TaskStatus; 4] =
+    [TaskStatus::Enqueued, TaskStatus::Processing, TaskStatus::Succeeded, TaskStatus::Failed];
+/// Tasks looked at in one step.
+const PAGE: usize = 100;
+/// How long an index may have no task at all: its request is still under way.
+const AGE: Duration = Duration::from_mins(1);
+
+/// Whether tasks of a kind make an index where there is none.
+pub(crate) fn makes(kind: TaskKind) -> bool {
+    MAKE.contains(&kind)
+}
+
+/// Whether a task that has ended has made no index. One that was not accepted may have reached a node,
+/// which nobody asked how it ended.
+fn made_nothing(task: &TaskRecord) -> bool {
+    let unheard = |node: &NodeTask| node.dropped || !node.status.is_terminal();
+    let nobody = !task.nodes.is_empty() && task.nodes.iter().all(unheard);
+    match task.status {
+        TaskStatus::Canceled => true,
+        TaskStatus::Failed => task.kind == TaskKind::IndexCreation || nobody,
+        _ => false,
+    }
+}
+
+/// The provisional index that a task is about which is to end, and makes no index.
+pub(crate) fn unmade(state: &ClusterState, ended: &TaskRecord) -> Option<Arc<IndexEntry>> {
+    let entry = state.catalog.of_task(ended).filter(|entry| entry.provisional)?;
+    (makes(ended.kind) && made_nothing(ended)).then_some(entry)
+}
+
+/// Takes an index back before its task, which makes none, is shown to have ended.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn before_end(state: &Arc<ClusterState>, ended: &TaskRecord) -> Result<(), Error> {
+    match unmade(state, ended) {
+        Some(entry) => take_back(state, &entry, Some(ended)).await,
+        None => Ok(()),
+    }
+}
+
+/// Ends a task in the background, with what it made nothing of taken back first.
+pub(crate) fn end(state: &Arc<ClusterState>, ended: TaskRecord) {
+    let Some(guard) = state.verifying.begin(ended.uid) else { return };
+    let state = Arc::clone(state);
+    let (stop, term) = (state.stop.clone(), state.leadership.term());
+    tokio::spawn(async move {
+        let uid = ended.uid;
+        let done = async {
+            before_end(&state, &ended).await?;
+            Ok::<(), Error>(state.stores.tasks.update(ended).await?)
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = term.cancelled() => {}
+            done = done => if let Err(error) = done {
+                tracing::error!(task = %uid, %error, "a task ends later");
+            }
+        }
+        drop(guard);
+        state.signals.tasks.notify_one();
+    });
+}
+
+/// Takes a provisional index back, unless some task makes it, or may do so yet, other than the one
+/// that is about to end. Waits for the gates of its names.
+///
+/// # Errors
+/// When the store fails. It is to be called again then.
+pub(crate) async fn take_back(
+    state: &Arc<ClusterState>,
+    entry: &IndexEntry,
+    ended: Option<&TaskRecord>,
+) -> Result<(), Error> {
+    let (entry, gate) = loop {
+        let Some(before) = state.catalog.current(entry) else { return Ok(()) };
+        let gate = naming::close(state, &before.name, &[]).await;
+        match state.catalog.current(entry) {
+            Some(now) if now.name == before.name => break (now, gate),
+            Some(_) => {}
+            None => return Ok(()),
+        }
+    };
+    if !entry.provisional || is_made(state, &entry, ended.map(|task| task.uid)).await? {
+        return Ok(());
+    }
+    tracing::info!(index = %entry.name, "an index goes that no task has made");
+    // Where somebody else had made one on the nodes, it is not ours to delete.
+    let foreign = |task: &NodeTask| {
+        task.error.as_ref().is_some_and(|error| error.code == "index_already_exists")
+    };
+    let spared = ended.iter().flat_map(|task| &task.nodes).filter(|task| foreign(task));
+    let spared: Vec<&NodeId> = spared.map(|task| &task.node).collect();
+    let topology = state.membership.topology();
+    let nodes: Vec<NodeId> = topology.nodes().map(|node| node.id.clone()).collect();
+    let nodes: Vec<NodeId> = nodes.into_iter().filter(|node| !spared.contains(&node)).collect();
+    catalog_sync::unmake(state, &entry, nodes.iter()).await?;
+    state.stores.settings_versions.forget(&entry.physical).await?;
+    delete(state, &entry.physical, &nodes).await?;
+    drop(gate);
+    state.signals.repairs.notify_waiters();
+    Ok(())
+}
+
+/// Whether some other task makes the index, or may do so yet.
+async fn is_made(
+    state: &ClusterState,
+    entry: &IndexEntry,
+    ended: Option<TaskUid>,
+) -> Result<bool, Error> {
+    let mut from = None;
+    loop {
+        let query = TaskQuery {
+            limit: PAGE,
+            from,
+            reverse: true,
+            kinds: Some(MAKE.to_vec()),
+            statuses: Some(MADE.to_vec()),
+            indexes: Some([entry.name.to_string()].into()),
+            ..TaskQuery::default()
+        };
+        let page = state.stores.tasks.list(query).await?;
+        let own = |task: &&TaskRecord| {
+            Some(task.uid) != ended
+                && task.incarnation.is_none_or(|seen| entry.is_incarnation(seen))
+        };
+        if page.tasks.iter().filter(own).any(|task| !made_nothing(task)) {
+            return Ok(true);
+        }
+        match page.next {
+            Some(next) => from = Some(next),
+            None => return Ok(false),
+        }
+    }
+}
+
+/// Has nodes delete an index whose gate the caller holds. Whoever cannot be told has it on record.
+async fn delete(state: &ClusterState, physical: &str, nodes: &[NodeId]) -> Result<(), Error> {
+    let call = Call::change(Method::DELETE, "indexes_delete", format!("/indexes/{physical}"));
+    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let turns = state.sequencer.turns(physical, nodes);
+    let told = join_all(nodes.iter().zip(turns).map(|(node, mut turn)| {
+        let (call, cx) = (&call, &cx);
+        async move {
+            turn.turn().await;
+            let body = state.nodes.call(node, call, cx).await.ok()?;
+            Call::parse::<TaskRef>(node, &body).ok().map(|_| node)
+        }
+    }));
+    let told: Vec<&NodeId> = told.await.into_iter().flatten().collect();
+    let stale = state.staleness.load();
+    let rows = stale.rows().filter(|row| {
+        row.index == physical && row.kind == CatchUp::Deleted && told.contains(&&row.node)
+    });
+    for row in rows.cloned() {
+        state.staleness.clear(row).await?;
+    }
+    Ok(())
+}
+
+/// Provisional indexes without an unfinished task, and since when that is so.
+#[derive(Debug, Default)]
+pub(crate) struct Idle(BTreeMap<Uuid, Instant>);
+
+/// Looks at indexes that stay provisional: whoever was to say what becomes of them has gone.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn tidy(state: &Arc<ClusterState>, idle: &mut Idle) -> Result<(), Error> {
+    let open = |entry: &IndexEntry| state.open_tasks.first_of(&entry.physical).is_some();
+    let mut entries = state.catalog.all();
+    entries.retain(|entry| entry.provisional && !entry.making && !open(entry));
+    idle.0.retain(|seen, _| entries.iter().any(|entry| entry.incarnation == *seen));
+    for entry in entries {
+        let since = *idle.0.entry(entry.incarnation).or_insert_with(Instant::now);
+        if since.elapsed() < AGE {
+            continue;
+        }
+        idle.0.remove(&entry.incarnation);
+        if is_made(state, &entry, None).await? {
+            let made = |old: &IndexEntry| IndexEntry { provisional: false, ..old.clone() };
+            state.catalog.change(&entry, made).await?;
+        } else {
+            take_back(state, &entry, None).await?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use miroir_store::NewTask;
+
+    #[test]
+    fn a_task_makes_an_index_unless_it_was_canceled_or_not_accepted_or_failed_to_create_it() {
+        use TaskStatus::{Canceled, Enqueued, Failed, Processing, Succeeded};
+        let ended = |kind, status, nodes: &[(TaskStatus, bool)]| {
+            let nodes = nodes.iter().map(|(status, dropped)| NodeTask {
+                status: *status,
+                dropped: *dropped,
+                ..NodeTask::new(NodeId::new("n").unwrap(), Some(1))
+            });
+            let nodes = nodes.collect();
+            let new =
+                NewTask { status, nodes, ..NewTask::new(kind, time::OffsetDateTime::UNIX_EPOCH) };
+            made_nothing(&TaskRecord::new(TaskUid(1), new))
+        };
+        let [creation, documents, _] = MAKE;
+        assert!(ended(documents, Canceled, &[(Canceled, false)]));
+        assert!(ended(creation, Failed, &[(Failed, false)]));
+        assert!(
+            !ended(documents, Failed, &[(Failed, false)]),
+            "the index is there before it fails"
+        );
+        assert!(!ended(documents, Failed, &[]), "so it is where nobody was asked");
+        assert!(ended(documents, Failed, &[(Enqueued, true), (Processing, false)]));
+        assert!(!ended(documents, Failed, &[(Enqueued, true), (Failed, false)]));
+        for status in [Enqueued, Processing, Succeeded] {
+            assert!(!ended(creation, status, &[(Succeeded, false)]));
+        }
+    }
+}
