@@ -34,8 +34,6 @@ pub struct OpenPart {
 pub struct LostTask {
     /// Its uid.
     pub uid: TaskUid,
-    /// When it was enqueued.
-    pub enqueued_at: OffsetDateTime,
     /// What is not to be touched until that is known: the index, by its name on the nodes, or all
     /// names of a change of names.
     pub gates: BTreeSet<String>,
@@ -291,7 +289,7 @@ impl OpenTasks {
         lost.map(|(uid, open)| {
             let index = || open.index.iter().map(ToString::to_string).collect();
             let gates = inner.intents.get(&uid).cloned().unwrap_or_else(index);
-            LostTask { uid, enqueued_at: open.enqueued_at, gates }
+            LostTask { uid, gates }
         })
         .collect()
     }
@@ -461,8 +459,7 @@ mod tests {
         swap.protocol = TaskState::Rename { awaits: Vec::new(), intent }.into();
         open.note(&swap);
         let gates = ["x", "x--2", "y"].map(str::to_owned).into();
-        let enqueued_at = OffsetDateTime::UNIX_EPOCH;
-        assert_eq!(open.lost(), [LostTask { uid: TaskUid(3), enqueued_at, gates }]);
+        assert_eq!(open.lost(), [LostTask { uid: TaskUid(3), gates }]);
         assert_eq!(open.idle(None, 9), []);
         let awaits = vec!["x--2".to_owned()];
         swap.protocol = TaskState::Rename { awaits, intent: None }.into();

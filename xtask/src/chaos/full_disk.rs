@@ -109,7 +109,9 @@ pub(super) fn run(setting: &Setting<'_>) -> Outcome<()> {
         format!("{} reads missed a document, the first: {:?}", missing.len(), missing.first()),
     );
     judge.outcome(ledger.check(&cluster, INDEX, 2))?;
-    drop(cluster);
+    let Cluster { server, nodes, scratch } = cluster;
+    drop((server, nodes));
+    drop((mount, scratch));
     judge.end()
 }
 

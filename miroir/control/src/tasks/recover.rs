@@ -91,23 +91,46 @@ pub(super) async fn run(state: &Arc<ClusterState>, stop: &CancellationToken) {
     }
 }
 
-/// Tasks that could not be looked into: how often, and when it is tried again.
+/// Tasks with lost calls, and what was tried.
 #[derive(Debug, Default)]
-struct Tries(BTreeMap<TaskUid, (u32, Instant)>);
+struct Tries(BTreeMap<TaskUid, Tried>);
+
+/// Since when a task is known to have lost calls, how often it could not be looked into, and when
+/// that is tried again.
+#[derive(Debug)]
+struct Tried {
+    since: Instant,
+    failed: u32,
+    due: Instant,
+}
 
 impl Tries {
+    /// Begins or goes on with these tasks, and forgets all others.
+    fn keep(&mut self, lost: &[LostTask]) {
+        self.0.retain(|task, _| lost.iter().any(|lost| lost.uid == *task));
+        let now = Instant::now();
+        for lost in lost {
+            self.0.entry(lost.uid).or_insert(Tried { since: now, failed: 0, due: now });
+        }
+    }
+
+    fn age(&self, task: TaskUid) -> Duration {
+        self.0.get(&task).map_or(Duration::ZERO, |tried| tried.since.elapsed())
+    }
+
     fn of(&self, task: TaskUid) -> u32 {
-        self.0.get(&task).map_or(0, |(tries, _)| *tries)
+        self.0.get(&task).map_or(0, |tried| tried.failed)
     }
 
     fn is_due(&self, task: TaskUid) -> bool {
-        self.0.get(&task).is_none_or(|(_, due)| *due <= Instant::now())
+        self.0.get(&task).is_none_or(|tried| tried.due <= Instant::now())
     }
 
     fn failed(&mut self, task: TaskUid) {
-        let tries = self.of(task).saturating_add(1);
-        let pause = LOOK.saturating_mul(1 << (tries - 1).min(5)).min(LONGEST);
-        self.0.insert(task, (tries, Instant::now() + pause));
+        let Some(tried) = self.0.get_mut(&task) else { return };
+        let pause = LOOK.saturating_mul(1 << tried.failed.min(5)).min(LONGEST);
+        tried.failed = tried.failed.saturating_add(1);
+        tried.due = Instant::now() + pause;
     }
 }
 
@@ -118,13 +141,12 @@ impl Tries {
 async fn step(state: &Arc<ClusterState>, tries: &mut Tries) -> Result<(), Error> {
     let mut closed = BTreeSet::new();
     let lost = state.open_tasks.lost();
-    tries.0.retain(|task, _| lost.iter().any(|lost| lost.uid == *task));
-    for LostTask { uid, enqueued_at, gates } in lost {
+    tries.keep(&lost);
+    for LostTask { uid, gates } in lost {
         // What this process itself has under way is not lost, but for a task of which it was told
         // that it could not be stored: then nobody makes its calls.
         let own = state.recovery.is_own(uid);
-        let under_way =
-            own && (state.writes_in_flight.contains(uid) || clock::now() - enqueued_at <= AGE);
+        let under_way = own && (state.writes_in_flight.contains(uid) || tries.age(uid) <= AGE);
         if under_way {
             continue;
         }
