@@ -244,12 +244,6 @@ pub const OWN: &[OwnCode] = &[
          the missing one.",
     ),
     own(
-        "miroir_store_failed",
-        503,
-        System,
-        "Miroir's store did not answer. Nothing was acknowledged. Look at the disk of `task_store.path`, or at the Redis of `task_store.url`.",
-    ),
-    own(
         "miroir_store_behind",
         503,
         System,
@@ -257,6 +251,12 @@ pub const OWN: &[OwnCode] = &[
          copy, and nothing is answered by it. Restore the newer one; or go on with this one, with \
          `miroir-ctl topology accept-store`, or `miroir-ctl topology rebuild` to compare it with what \
          the nodes hold first.",
+    ),
+    own(
+        "miroir_store_failed",
+        503,
+        System,
+        "Miroir's store did not answer. Nothing was acknowledged. Look at the disk of `task_store.path`, or at the Redis of `task_store.url`.",
     ),
     own(
         "miroir_store_not_behind",
