@@ -64,7 +64,8 @@ async fn service(explain: ExplainOptions, narrow: Narrow) -> Service {
                     })
                     .to_string()
                 } else {
-                    searches.fetch_add(1, Ordering::Relaxed);
+                    let search = request.uri().path().ends_with("search");
+                    searches.fetch_add(search.into(), Ordering::Relaxed);
                     ANSWER.to_owned()
                 };
                 async move {

@@ -425,6 +425,6 @@ mod tests {
         let groups: Vec<&str> =
             text.lines().filter_map(|line| line.split("replica_group: ").nth(1)).collect();
         assert_eq!(groups, ["0 }", "1 }", "0 }"]);
-        assert!(text.contains(r#"path: "/tmp/a \"b\"/miroir.db""#), "{text}");
+        assert!(text.contains("task_store: { backend: memory }"), "{text}");
     }
 }

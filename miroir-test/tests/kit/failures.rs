@@ -187,18 +187,18 @@ async fn ask(cluster: &SimCluster, number: usize) {
     };
 }
 
-/// The process dies, or the client goes away, after every 200 microseconds of making and deleting
+/// The process dies, or the client goes away, after every 400 microseconds of making and deleting
 /// an index, with one node down in every third run.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_orphaned_wherever_making_and_deleting_an_index_is_cut_off() {
     for number in 0..4 {
-        for cut in 0..40_u64 {
+        for cut in 0..20_u64 {
             let cluster = filled(100 + cut, shape(1, 2), 5).await;
             cluster.quiesce(PATIENCE).await.unwrap();
             if cut % 3 == 2 {
                 cluster.nodes[1].suffer(Fault::Partition);
             }
-            let after = Duration::from_micros(200 * cut);
+            let after = Duration::from_micros(400 * cut);
             let whole = tokio::time::timeout(after, ask(&cluster, number)).await;
             if cut % 2 == 0 {
                 cluster.restart().await;

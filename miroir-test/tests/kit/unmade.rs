@@ -66,6 +66,21 @@ async fn a_request_that_is_not_accepted_leaves_no_index() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deletion_that_one_node_fails_is_done_there_later() {
+    let cluster = cluster(3).await;
+    let made = send(&cluster, Method::POST, "/indexes", json!({"uid": "x"})).await;
+    assert_eq!(cluster.wait(made, PATIENCE).await.as_deref(), Some("succeeded"));
+    cluster.nodes[1].suffer(Fault::FailsTasks { per_mille: 1000, code: FULL });
+    let gone = send(&cluster, Method::DELETE, "/indexes/x", Value::Null).await;
+    assert_eq!(cluster.wait(gone, PATIENCE).await.as_deref(), Some("succeeded"));
+    assert_eq!(there(&cluster, "x").await, (false, 1));
+    cluster.nodes[1].suffer(Fault::Mend);
+    cluster.quiesce(PATIENCE).await.unwrap();
+    assert_eq!(there(&cluster, "x").await, (false, 0));
+    cluster.end();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_creation_that_one_node_fails_succeeds_and_the_node_makes_it_later() {
     let cluster = cluster(1).await;
     let full = Fault::FailsTasks { per_mille: 1000, code: FULL };

@@ -319,6 +319,15 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
                         let topology = state.membership.topology();
                         parts::creation(record, stale, &topology.placement(entry.shards))
                     }
+                    // Whoever makes an index of this name anew rebuilds what is left of it.
+                    None if record.kind == TaskKind::IndexDeletion
+                        && record
+                            .physical
+                            .as_ref()
+                            .is_some_and(|n| state.catalog.by_physical(n).is_none()) =>
+                    {
+                        parts::deletion(record)
+                    }
                     None => parts::ending(record, stale),
                 };
                 rows.extend(ending.behind);

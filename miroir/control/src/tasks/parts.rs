@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_api::{NodeId, ShardId};
 use miroir_core::routing::{Placement, ShardSet};
 use miroir_core::view::{CatchUp, StaleMap, StaleReplica};
@@ -199,6 +199,18 @@ pub(crate) fn creation(record: &TaskRecord, stale: &StaleMap, placement: &Placem
     Ending { done, behind }
 }
 
+/// How the deletion of an index ended whose node tasks have all ended: who failed it has to do it again.
+pub(crate) fn deletion(record: &TaskRecord) -> Ending {
+    let index = record.physical.as_deref().unwrap_or_default();
+    let has = |task: &&NodeTask| {
+        let gone = |error: &ApiError| error.code == "index_not_found";
+        part(task) == Part::NotDone && !task.error.as_ref().is_some_and(gone)
+    };
+    let behind = record.nodes.iter().filter(has);
+    let row = |task: &NodeTask| StaleReplica::new(&task.node, index, None, CatchUp::Deleted);
+    Ending { done: true, behind: behind.map(row).collect() }
+}
+
 /// Whether a node refused its part because the index has another primary key there.
 pub(crate) fn has_other_key(task: &NodeTask) -> bool {
     !task.dropped
@@ -260,7 +272,6 @@ pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap) -> Ending {
 mod tests {
     use TaskStatus::{Enqueued, Failed, Succeeded};
     use miroir_api::TaskUid;
-    use miroir_api::meili::ApiError;
     use miroir_store::NewTask;
 
     use super::*;
@@ -438,6 +449,17 @@ mod tests {
         }
         let mut both = write(&[("a", Enqueued), ("b", Enqueued)]);
         assert_eq!(lose(&mut both, &none, 1, Loss::Stuck), Vec::new());
+    }
+
+    #[test]
+    fn a_node_that_fails_to_delete_an_index_does_it_again() {
+        let mut record = write(&[("a", Succeeded), ("b", Failed), ("c", Failed), ("!d", Enqueued)]);
+        record.kind = TaskKind::IndexDeletion;
+        record.nodes[2].error = Some(ApiError::new("index_not_found", "Index `a` not found."));
+        let end = deletion(&record);
+        assert_eq!((end.done, end.behind.len()), (true, 1));
+        let row = &end.behind[0];
+        assert_eq!((row.node.as_str(), row.shard, row.kind), ("b", None, CatchUp::Deleted));
     }
 
     #[test]

@@ -58,8 +58,16 @@ pub(super) async fn take_away(
     rows: Vec<StaleReplica>,
 ) -> Result<(), Trouble> {
     let gone = || state.catalog.by_physical(index).is_none();
-    // It fails where there is none.
-    perform(state, index, target, &[deletion(index)], gone).await?;
+    let ends = perform(state, index, target, &[deletion(index)], gone).await?;
+    // It fails where there is none, and where there is no room to write that it has gone.
+    if ends != [Outcome::Succeeded] {
+        let call = Call::get("indexes_get", format!("/indexes/{index}"));
+        match state.nodes.call(target, &call, &cx()).await {
+            Err(error) if is_missing(&error) => {}
+            Ok(_) => return Err(refuses("the index cannot be deleted")),
+            Err(error) => return Err(error.into()),
+        }
+    }
     clear(state, rows).await?;
     Ok(())
 }
