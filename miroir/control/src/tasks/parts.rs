@@ -164,7 +164,9 @@ pub(crate) struct Ending {
 enum Part {
     Done,
     NotDone,
-    /// It took the write, and does not count any more.
+    /// It took the write and was not waited for. If it is read now it has done it since, or copied it.
+    Left,
+    /// It took the write, and forgot how it ended.
     Unknown,
     /// It never took the write: if it is read now, it has what a copy brought.
     Absent,
@@ -172,7 +174,8 @@ enum Part {
 
 fn part(task: &NodeTask) -> Part {
     match (task.dropped, task.uid, task.status) {
-        (true, Some(_), _) => Part::Unknown,
+        (true, Some(_), _) if task.forgotten => Part::Unknown,
+        (true, Some(_), _) => Part::Left,
         (true, None, _) => Part::Absent,
         (false, _, TaskStatus::Succeeded) => Part::Done,
         (false, ..) => Part::NotDone,
@@ -231,6 +234,7 @@ pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap) -> Ending {
             let all = nodes.entry(&task.node).or_insert(own);
             *all = match (*all, own) {
                 (same, other) if same == other => same,
+                (Part::Done, Part::Left) | (Part::Left, Part::Done) => Part::Left,
                 (Part::Unknown | Part::Absent, _) | (_, Part::Unknown | Part::Absent) => {
                     Part::Unknown
                 }
@@ -240,8 +244,11 @@ pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap) -> Ending {
         let is_authority = |node: &NodeId| stale.is_authority(index, node, shard);
         let says = |what| nodes.iter().any(|(node, part)| *part == what && is_authority(node));
         let was = |what| nodes.values().any(|part| *part == what);
-        // It was copied from those that took it, once they had ended it, and counts in their place.
-        let copied = says(Part::Absent) && !says(Part::NotDone) && !says(Part::Unknown);
+        // It was copied from those that took it, once they had ended it, or ended it itself and was
+        // heard of by its row only. It counts in the place of those that missed something since.
+        let copied = (says(Part::Absent) || says(Part::Left))
+            && !says(Part::NotDone)
+            && !says(Part::Unknown);
         if copied && was(Part::Done) && !was(Part::NotDone) {
             continue;
         }
@@ -254,10 +261,10 @@ pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap) -> Ending {
     let undone = !ending.done && record.nodes.iter().any(has_other_key);
     for (shard, nodes, done, not_done) in shards {
         let behind: &[Part] = match (done, not_done) {
-            (true, true) if undone => &[Part::Done, Part::Unknown],
+            (true, true) if undone => &[Part::Done, Part::Left, Part::Unknown],
             (true, _) => &[Part::NotDone],
             // It did not happen: whoever did it, or may do it yet, has to lose it.
-            (false, true) => &[Part::Done, Part::Unknown],
+            (false, true) => &[Part::Done, Part::Left, Part::Unknown],
             (false, false) => &[],
         };
         let behind = nodes.iter().filter(|(_, part)| behind.contains(part));
@@ -375,11 +382,9 @@ mod tests {
             // In the other shard `b` counts.
             assert_eq!(names(&end.behind), [miss("b", 1), miss("a", 2)], "{kind:?}");
         }
-        let none = ending(
-            &write(&[("!a", Enqueued), ("b", Succeeded)]),
-            &stale(&[("b", 1, CatchUp::Shard)]),
-        );
-        assert!(!none.done);
+        let mut record = write(&[("!a", Enqueued), ("b", Succeeded)]);
+        record.nodes[0].forgotten = true;
+        assert!(!ending(&record, &stale(&[("b", 1, CatchUp::Shard)])).done);
     }
 
     #[test]
@@ -405,6 +410,11 @@ mod tests {
         let lost = [("a", 1, CatchUp::Shard), ("a", 2, CatchUp::Shard)];
         assert_eq!(after(Succeeded, &lost), Ending { done: true, behind: Vec::new() });
         assert!(!after(Failed, &lost).done);
+        // Or it was down, and has done what was in its queue.
+        let mut record = write(&[("a", Succeeded), ("!b", Enqueued)]);
+        assert!(ending(&record, &stale(&lost)).done);
+        record.nodes[1].forgotten = true;
+        assert!(!ending(&record, &stale(&lost)).done, "nobody knows");
         // While `b` has to catch up it has nothing of it.
         let both = [lost[0], lost[1], ("b", 1, CatchUp::Shard), ("b", 2, CatchUp::Shard)];
         assert!(!after(Succeeded, &both).done);
