@@ -1,6 +1,6 @@
 //! Nodes that come back with an empty disk, an older copy of theirs, or another node's.
 //!
-//! A node is read again only after it has shown its own key ([`super::identity`]), that its task
+//! A node is read again only after it has shown its own key (`identity`), that its task
 //! numbers go on from where they were and that it has every index of the catalogue. One that shows
 //! another node's key is not used at all. One that cannot is rebuilt like a replica that
 //! missed the making of its indexes: everything is copied from its peers before it is read. Where
