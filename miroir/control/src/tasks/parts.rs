@@ -58,32 +58,17 @@ fn parts_of(task: &NodeTask) -> Vec<Option<ShardId>> {
     }
 }
 
-/// Whether another node whose word counts took this, and can still be asked.
+/// Whether another node whose word counts, and which can still be asked, has what is wanted of this.
 fn has_witness(
     record: &TaskRecord,
     stale: &StaleMap,
     node: &NodeId,
     shard: Option<ShardId>,
+    wanted: impl Fn(&NodeTask) -> bool,
 ) -> bool {
     record.nodes.iter().any(|other| {
         !other.dropped
-            && other.uid.is_some()
-            && other.node != *node
-            && is_about(other, shard)
-            && counts(record, stale, &other.node, shard)
-    })
-}
-
-/// Whether one of them has done it.
-fn is_done_elsewhere(
-    record: &TaskRecord,
-    stale: &StaleMap,
-    node: &NodeId,
-    shard: Option<ShardId>,
-) -> bool {
-    record.nodes.iter().any(|other| {
-        !other.dropped
-            && other.status == TaskStatus::Succeeded
+            && wanted(other)
             && other.node != *node
             && is_about(other, shard)
             && counts(record, stale, &other.node, shard)
@@ -111,17 +96,15 @@ pub(crate) fn lose(
 ) -> Vec<StaleReplica> {
     let task = &record.nodes[at];
     let parts = parts_of(task);
+    let wanted = |other: &NodeTask| match loss {
+        Loss::Down | Loss::Forgotten => other.uid.is_some(),
+        Loss::Stuck | Loss::Behind => other.status == TaskStatus::Succeeded,
+    };
+    let in_time = loss == Loss::Behind && !is_pending(record, stale, &task.node);
     let witnessed: Vec<Option<ShardId>> = parts
         .iter()
         .copied()
-        .filter(|part| match loss {
-            Loss::Down | Loss::Forgotten => has_witness(record, stale, &task.node, *part),
-            Loss::Stuck => is_done_elsewhere(record, stale, &task.node, *part),
-            Loss::Behind => {
-                is_done_elsewhere(record, stale, &task.node, *part)
-                    && is_pending(record, stale, &task.node)
-            }
-        })
+        .filter(|part| !in_time && has_witness(record, stale, &task.node, *part, wanted))
         .collect();
     if loss.is_queued() && witnessed.len() < parts.len() {
         return Vec::new();
