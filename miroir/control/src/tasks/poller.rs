@@ -218,12 +218,14 @@ impl Poller {
                 progress.join(self.leave(&node).await?);
                 continue;
             }
-            follow.asking = true;
             follow.from = 0;
             if follow.behind <= Instant::now() {
                 follow.behind = Instant::now() + AGAIN;
                 let quiet = follow.news.elapsed() >= STUCK;
                 progress.join(self.overtake(&node, quiet).await?);
+            }
+            if let Some(follow) = self.nodes.get_mut(&node) {
+                follow.asking = true;
             }
             let (state, node) = (Arc::clone(&self.state), node.clone());
             self.asks.spawn(async move {
