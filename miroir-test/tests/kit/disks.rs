@@ -156,6 +156,38 @@ async fn a_node_with_another_nodes_disk_is_not_used() {
     }
 }
 
+/// A write is what shows that a disk is not what the node had, before any check: nothing is rebuilt on
+/// it until its key tells whose it is.
+#[tokio::test(start_paused = true)]
+async fn another_nodes_disk_is_not_rebuilt_because_its_tasks_count_less() {
+    let cluster = filled(6, 3, 40).await;
+    for n in 0..9 {
+        let body = json!({"uid": format!("own{n}")});
+        let _ = cluster.nodes[1].foreign(Method::POST, "/indexes", &body);
+    }
+    sleep(Duration::from_secs(6)).await;
+    cluster.nodes[1].swap_disks(&cluster.nodes[2]);
+    let body = Some(json!([{"id": "d0", "v": 0}]));
+    assert_eq!(cluster.request(Method::POST, DOCUMENTS, body).await.status, 202);
+    let has_all = || {
+        cluster.nodes[1].inspect(|disk| {
+            let index = disk.indexes.get("main");
+            index.is_some_and(|index| index.documents.len() == 40)
+        })
+    };
+    until("the other disk is seen", || {
+        assert!(has_all(), "a disk that is node 2's was emptied");
+        record(&cluster, 1).foreign.is_some()
+    })
+    .await;
+    for at in [1, 2] {
+        cluster.nodes[at].suffer(Fault::Crash);
+    }
+    cluster.nodes[1].swap_disks(&cluster.nodes[2]);
+    settled(&cluster, 40).await;
+    end(&cluster);
+}
+
 /// An operator who has the disks thrown away gets both nodes rebuilt, with none of the other's
 /// documents left on them.
 #[tokio::test(start_paused = true)]

@@ -158,6 +158,7 @@ pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
         }
         // What was noted between the look and the wait is found after the pause.
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = state.signals.repairs.notified() => {}
             () = tokio::time::sleep(PAUSE) => {}
@@ -258,9 +259,12 @@ async fn repair(
         if rows.is_empty() {
             return Ok(());
         }
-        let topology = state.membership.topology();
-        if !topology.node(node).is_some_and(|node| state.nodes.is_available(node)) {
+        if !state.is_available(node) {
             return Err(Trouble::blocked("node_away", node.to_string()));
+        }
+        // What is there may be another node's: it is not deleted before its key was looked at.
+        if !state.membership.task_uids.is_verified(node) {
+            return Err(Trouble::blocked("unverified", node.to_string()));
         }
         let Some(entry) = state.catalog.by_physical(index) else {
             rebuild::take_away(state, index, node, rows).await?;
