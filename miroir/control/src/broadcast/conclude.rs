@@ -26,6 +26,7 @@ pub(crate) async fn leave_out(
     let outcome_of = |node: &NodeId| {
         if checked.contains(node) { WriteOutcome::Accepted } else { WriteOutcome::Rejected }
     };
+    let well = |node: &NodeId| state.is_available(node);
     state
         .staleness
         .mark_by(|stale| {
@@ -33,7 +34,7 @@ pub(crate) async fn leave_out(
             let sound = checked.iter().any(|node| !stale.misses_index(physical, node));
             (
                 if sound {
-                    stale_marks::settings(stale, physical, took.keys(), outcome_of)
+                    stale_marks::settings(stale, physical, took.keys(), well, outcome_of)
                 } else {
                     Vec::new()
                 },

@@ -69,16 +69,17 @@ async fn late(state: &Arc<ClusterState>, task: TaskUid, nodes: &[NodeId]) -> Res
             .or_insert(outcome);
     }
     let outcome_of = |node: &NodeId| outcomes.get(node).copied().unwrap_or(WriteOutcome::Rejected);
+    let well = |node: &NodeId| state.is_available(node);
     let touched = record.nodes.iter().flat_map(|n| n.shards.iter().copied());
     let touched = ShardSet::from_iter(touched, entry.shards);
     state
         .staleness
         .mark_by(|stale| {
             let rows = if touched.is_empty() {
-                stale_marks::settings(stale, &physical, outcomes.keys(), outcome_of)
+                stale_marks::settings(stale, &physical, outcomes.keys(), well, outcome_of)
             } else {
                 let placement = state.membership.topology().placement(entry.shards);
-                stale_marks::documents(stale, &placement, &physical, &touched, outcome_of)
+                stale_marks::documents(stale, &placement, &physical, &touched, well, outcome_of)
             };
             (rows, ())
         })

@@ -85,6 +85,7 @@ pub(super) async fn run(state: &Arc<ClusterState>, stop: &CancellationToken) {
             sleep(LOOK).await;
         };
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = look => {}
         }
@@ -272,6 +273,7 @@ async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> R
         *all = all.and(*outcome);
     }
     let outcome_of = |node: &NodeId| outcomes.get(node).copied().unwrap_or(WriteOutcome::Rejected);
+    let well = |node: &NodeId| state.is_available(node);
     let took = outcomes.values().any(|outcome| *outcome == WriteOutcome::Accepted);
     if record.kind == TaskKind::IndexCreation
         && !took
@@ -312,12 +314,19 @@ async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> R
                     let touched = ShardSet::from_iter(touched, entry.shards);
                     let rows = touched.iter().flat_map(|shard| {
                         let one = ShardSet::single(shard, entry.shards);
-                        stale_marks::documents(stale, &placement, &index, &one, in_shard(shard))
+                        stale_marks::documents(
+                            stale,
+                            &placement,
+                            &index,
+                            &one,
+                            well,
+                            in_shard(shard),
+                        )
                     });
                     rows.collect()
                 }
                 (TaskKind::SettingsUpdate, Some(_)) => {
-                    stale_marks::settings(stale, &index, outcomes.keys(), outcome_of)
+                    stale_marks::settings(stale, &index, outcomes.keys(), well, outcome_of)
                 }
                 (TaskKind::IndexCreation, Some(_)) => {
                     stale_marks::whole(&index, CatchUp::Index, outcomes.keys(), outcome_of)

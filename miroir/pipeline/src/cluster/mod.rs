@@ -45,6 +45,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use miroir_api::NodeId;
 use miroir_core::topology::Topology;
 use miroir_store::open_tasks::OpenTasks;
 use miroir_store::records::CommittedTopology;
@@ -255,6 +256,11 @@ impl ClusterState {
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
+    }
+
+    /// Whether a node takes writes, and its calls are let through.
+    pub fn is_available(&self, node: &NodeId) -> bool {
+        self.membership.topology().node(node).is_some_and(|node| self.nodes.is_available(node))
     }
 
     /// Reads anew what is kept in memory of the stores.

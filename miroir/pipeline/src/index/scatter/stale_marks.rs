@@ -55,46 +55,56 @@ impl WriteOutcome {
     }
 }
 
-/// Replicas that have to copy shards after a write to documents.
+/// Who of some owners has to copy from another one after a write: all whose outcome is unlike that of
+/// an authority.
+///
+/// The first of these that is there decides: one that has the write; one that has not, for certain,
+/// and can be asked, so that whoever may have it loses it; one that may have it; one that has not.
+fn behind<'a>(
+    owners: &[&'a NodeId],
+    is_authority: impl Fn(&NodeId) -> bool,
+    is_available: impl Fn(&NodeId) -> bool,
+    outcome_of: impl Fn(&NodeId) -> WriteOutcome,
+) -> Vec<&'a NodeId> {
+    use WriteOutcome::{Accepted, Rejected, Unknown};
+    let all = || owners.iter().copied();
+    let sound = |wanted| {
+        let sound = all().filter(|node| outcome_of(node) == wanted && is_authority(node));
+        sound.collect::<Vec<_>>()
+    };
+    let unlike = |wanted| all().filter(|node| outcome_of(node) != wanted).collect();
+    let without = sound(Rejected);
+    if !sound(Accepted).is_empty() {
+        unlike(Accepted)
+    } else if without.iter().any(|node| is_available(node)) {
+        unlike(Rejected)
+    } else if let Some(authority) = sound(Unknown).first() {
+        // What it has in the end is what was written.
+        all().filter(|node| node != authority).collect()
+    } else if !without.is_empty() {
+        unlike(Rejected)
+    } else {
+        Vec::new()
+    }
+}
+
+/// Replicas that have to copy shards after a write to documents. `is_available` tells which nodes can
+/// be asked now.
 pub fn documents(
     stale: &StaleMap,
     placement: &Placement,
     index: &str,
     touched: &ShardSet,
+    is_available: impl Fn(&NodeId) -> bool,
     outcome_of: impl Fn(&NodeId) -> WriteOutcome,
 ) -> Vec<StaleReplica> {
     let mut rows = Vec::new();
     for shard in touched.iter() {
         let owners: Vec<&NodeId> = placement.write_targets(shard).map(|(_, node)| node).collect();
-        let sound = |wanted| {
-            owners
-                .iter()
-                .copied()
-                .find(|node| outcome_of(node) == wanted && stale.is_authority(index, node, shard))
-        };
-        let behind: Vec<&NodeId> = if sound(WriteOutcome::Accepted).is_some() {
-            owners
-                .iter()
-                .copied()
-                .filter(|node| outcome_of(node) != WriteOutcome::Accepted)
-                .collect()
-        } else if let Some(authority) = sound(WriteOutcome::Unknown) {
-            owners.iter().copied().filter(|node| *node != authority).collect()
-        } else if sound(WriteOutcome::Rejected).is_some() {
-            // It did not happen: whoever has it has to lose it.
-            owners
-                .iter()
-                .copied()
-                .filter(|node| outcome_of(node) != WriteOutcome::Rejected)
-                .collect()
-        } else {
-            Vec::new()
-        };
-        rows.extend(
-            behind
-                .into_iter()
-                .map(|node| StaleReplica::new(node, index, Some(shard), CatchUp::Shard)),
-        );
+        let is_authority = |node: &NodeId| stale.is_authority(index, node, shard);
+        let behind = behind(&owners, is_authority, &is_available, &outcome_of);
+        let row = |node| StaleReplica::new(node, index, Some(shard), CatchUp::Shard);
+        rows.extend(behind.into_iter().map(row));
     }
     rows
 }
@@ -104,25 +114,15 @@ pub fn settings<'a>(
     stale: &StaleMap,
     index: &str,
     nodes: impl Iterator<Item = &'a NodeId>,
+    is_available: impl Fn(&NodeId) -> bool,
     outcome_of: impl Fn(&NodeId) -> WriteOutcome,
 ) -> Vec<StaleReplica> {
     let nodes: Vec<&NodeId> = nodes.collect();
-    let sound = |wanted| {
-        nodes
-            .iter()
-            .copied()
-            .find(|node| outcome_of(node) == wanted && !stale.misses_index(index, node))
-    };
-    let behind: Vec<&NodeId> = if sound(WriteOutcome::Accepted).is_some() {
-        nodes.iter().copied().filter(|node| outcome_of(node) != WriteOutcome::Accepted).collect()
-    } else if let Some(authority) = sound(WriteOutcome::Unknown) {
-        nodes.iter().copied().filter(|node| *node != authority).collect()
-    } else if sound(WriteOutcome::Rejected).is_some() {
-        nodes.iter().copied().filter(|node| outcome_of(node) != WriteOutcome::Rejected).collect()
-    } else {
-        Vec::new()
-    };
-    behind.into_iter().map(|node| StaleReplica::new(node, index, None, CatchUp::Shard)).collect()
+    let is_authority = |node: &NodeId| !stale.misses_index(index, node);
+    behind(&nodes, is_authority, is_available, outcome_of)
+        .into_iter()
+        .map(|node| StaleReplica::new(node, index, None, CatchUp::Shard))
+        .collect()
 }
 
 /// Nodes that have to make or delete the index as a whole: all that did not for certain.
@@ -174,5 +174,29 @@ mod tests {
                 WriteOutcome::Unknown
             );
         }
+    }
+
+    #[test]
+    fn who_may_have_a_write_that_nobody_took_copies_from_one_that_has_not_and_can_be_asked() {
+        use WriteOutcome::{Accepted, Rejected, Unknown};
+        let names = ["a", "b", "c"].map(|name| NodeId::new(name).unwrap());
+        let behind = |outcomes: [WriteOutcome; 3], sound: &str, available: &str| {
+            let at = |node: &NodeId| names.iter().position(|name| name == node).unwrap();
+            let owners: Vec<&NodeId> = names.iter().collect();
+            let (is_sound, is_there) = (
+                |node: &NodeId| sound.contains(node.as_str()),
+                |node: &NodeId| available.contains(node.as_str()),
+            );
+            let found = behind(&owners, is_sound, is_there, |node| outcomes[at(node)]);
+            found.into_iter().map(NodeId::as_str).collect::<String>()
+        };
+        assert_eq!(behind([Accepted, Unknown, Rejected], "abc", "abc"), "bc");
+        assert_eq!(behind([Unknown, Rejected, Rejected], "abc", "bc"), "a");
+        // None that has not can be asked: what the other one has decides.
+        assert_eq!(behind([Unknown, Rejected, Rejected], "abc", "a"), "bc");
+        assert_eq!(behind([Unknown, Rejected, Unknown], "b", ""), "ac");
+        // An authority never copies from one that missed something before.
+        assert_eq!(behind([Accepted, Unknown, Rejected], "b", "abc"), "ac");
+        assert_eq!(behind([Accepted, Unknown, Rejected], "", "abc"), "");
     }
 }

@@ -183,8 +183,12 @@ async fn run_write(
                 Some(error) if judges(error) => {
                     return Err(node_errors::scrub(error.clone(), &plan.index, false));
                 }
-                // This node does not count; let another one judge.
-                Some(_) => {}
+                // This node does not count; let another one judge. It may have the write all the same.
+                Some(_) => {
+                    if WriteOutcome::of(&sent) == WriteOutcome::Unknown {
+                        answers.insert(batch.node.clone(), sent);
+                    }
+                }
                 None => {
                     answers.insert(batch.node.clone(), sent);
                     break;
@@ -370,6 +374,7 @@ async fn settle(
     let placement = plan.topology.placement(plan.index.shards);
     let physical = &plan.index.physical;
     let nodes = || plan.batches.iter().map(|batch| &batch.node);
+    let well = |node: &NodeId| state.is_available(node);
     let outcome = state
         .staleness
         .mark_and(
@@ -385,10 +390,11 @@ async fn settle(
                         &placement,
                         physical,
                         &plan.touched,
+                        well,
                         outcome_of,
                     ),
                     (_, TaskKind::SettingsUpdate) => {
-                        stale_marks::settings(stale, physical, nodes(), outcome_of)
+                        stale_marks::settings(stale, physical, nodes(), well, outcome_of)
                     }
                     // Where one node may have deleted the index, all have to.
                     (CatchUp::Deleted, _)
