@@ -326,6 +326,22 @@ impl OpenTasks {
         of_indexes.chain(other.map(|(uid, _)| *uid)).collect()
     }
 
+    /// The newest unfinished task of an index.
+    pub fn newest_of(&self, physical: &str) -> Option<TaskUid> {
+        self.0.lock().indexes.get(physical)?.last().copied()
+    }
+
+    /// Whether a node may be without what others have of an index by now: it has not been heard to
+    /// succeed with its part of an unfinished task, up to a task, and nothing says that it missed it.
+    pub fn is_in_doubt(&self, physical: &str, node: &NodeId, up_to: TaskUid) -> bool {
+        let inner = self.0.lock();
+        let tasks = inner.indexes.get(physical).into_iter();
+        let tasks = tasks.flat_map(|tasks| tasks.range(..=up_to));
+        let mut parts = tasks.filter_map(|uid| inner.tasks.get(uid)).flat_map(|open| &open.parts);
+        parts
+            .any(|part| part.node == *node && !part.dropped && part.status != TaskStatus::Succeeded)
+    }
+
     /// Whether a task waits for something of one of these nodes.
     pub fn waits_for(&self, uid: TaskUid, nodes: &BTreeSet<NodeId>) -> bool {
         let inner = self.0.lock();
@@ -336,7 +352,7 @@ impl OpenTasks {
 
 #[cfg(test)]
 mod tests {
-    use TaskStatus::{Enqueued, Processing, Succeeded};
+    use TaskStatus::{Enqueued, Failed, Processing, Succeeded};
 
     use miroir_api::IndexUid;
     use uuid::Uuid;
@@ -446,6 +462,29 @@ mod tests {
         let inner = open.0.lock();
         assert!(inner.tasks.is_empty() && inner.nodes.is_empty() && inner.indexes.is_empty());
         assert!(inner.idle.is_empty() && inner.lost.is_empty() && inner.intents.is_empty());
+    }
+
+    #[test]
+    fn a_node_is_in_doubt_until_it_is_known_to_have_its_part_or_not() {
+        let open = OpenTasks::default();
+        let is_in_doubt = |up_to| open.is_in_doubt("x", &node("b"), TaskUid(up_to));
+        let mut one = task(7, Some("x"), &[("a", Some(1), Succeeded), ("b", None, Enqueued)]);
+        open.note(&one);
+        assert_eq!(open.newest_of("x"), Some(TaskUid(7)));
+        assert!(
+            is_in_doubt(7) && !is_in_doubt(6) && !open.is_in_doubt("x", &node("a"), TaskUid(7))
+        );
+        for status in [Enqueued, Failed] {
+            (one.nodes[1].uid, one.nodes[1].status) = (Some(4), status);
+            open.note(&one);
+            assert!(is_in_doubt(7), "{status:?}");
+        }
+        one.nodes[1].dropped = true;
+        open.note(&one);
+        assert!(!is_in_doubt(7));
+        (one.nodes[1].dropped, one.nodes[1].status) = (false, Succeeded);
+        open.note(&one);
+        assert!(!is_in_doubt(7));
     }
 
     #[test]

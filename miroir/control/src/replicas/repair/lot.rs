@@ -125,11 +125,7 @@ impl<'a> Lot<'a> {
 
     /// Whether there is still something to copy, and from there.
     fn check(&self) -> Result<(), Trouble> {
-        let available = |node: &NodeId| {
-            let topology = self.state.membership.topology();
-            topology.node(node).is_some_and(|node| self.state.nodes.is_available(node))
-        };
-        if !available(&self.target) {
+        if !self.state.is_available(&self.target) {
             return Err(Trouble::blocked("node_away", self.target.to_string()));
         }
         let listed = self.state.catalog.is_listed(self.entry);

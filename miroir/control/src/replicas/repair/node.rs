@@ -366,8 +366,9 @@ impl Pause {
     }
 }
 
-/// Waits until two nodes have ended what was written to an index before. `turns` are behind all of
-/// it.
+/// Waits until two nodes, the first of which is to be copied from, have ended what was written to an
+/// index before, and until it is on record what of that the first one is without. `turns` are behind
+/// all of it.
 pub(super) async fn settle_before(
     state: &ClusterState,
     index: &str,
@@ -375,6 +376,7 @@ pub(super) async fn settle_before(
     turns: [Ticket; 2],
     check: impl Fn() -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
+    let written = state.open_tasks.newest_of(index);
     for mut turn in turns {
         turn.turn().await;
     }
@@ -382,6 +384,15 @@ pub(super) async fn settle_before(
         let Some(newest) = newest(state, node, index).await? else { continue };
         let mut pause = Pause::default();
         while oldest_unfinished(state, node, index).await?.is_some_and(|uid| uid <= newest) {
+            check()?;
+            pause.wait().await;
+        }
+    }
+    // A call that failed, or a task, is not on record yet: until then its node looks as sound as those
+    // that have the write.
+    if let Some(written) = written {
+        let mut pause = Pause::default();
+        while state.open_tasks.is_in_doubt(index, nodes[0], written) {
             check()?;
             pause.wait().await;
         }
