@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::cluster::SimCluster;
 use crate::node::Document;
+use crate::trace;
 
 /// A value: a version, or nothing once the document is deleted.
 pub type Version = Option<u64>;
@@ -197,6 +198,9 @@ impl History {
     /// something later.
     pub fn is_there(&self, cluster: &SimCluster, id: &str, node: &str, value: Version) {
         self.with(|state| {
+            if state.blind_until.is_some_and(|until| Instant::now() < until) {
+                return;
+            }
             let Some(register) = state.registers.get(id).filter(|r| !r.tainted) else { return };
             let allowed = register.since(register.confirmed);
             if !allowed.contains(&value) {
@@ -347,15 +351,16 @@ impl History {
         }
     }
 
-    /// Judges whether the nodes of a quiet cluster hold exactly the indexes of the catalogue.
-    pub fn check_catalogue(&self, cluster: &SimCluster) {
+    /// Judges whether the nodes of a quiet cluster hold exactly the indexes of the catalogue, or those
+    /// and others.
+    pub fn check_catalogue(&self, cluster: &SimCluster, and_others: bool) {
         let shared = cluster.miroir().cluster.state;
         let wanted: BTreeSet<String> =
             shared.catalog.all().iter().map(|entry| entry.physical.clone()).collect();
         for node in &cluster.nodes {
             let held: BTreeSet<String> =
                 node.inspect(|disk| disk.indexes.keys().cloned().collect());
-            if held != wanted {
+            if held != wanted && !(and_others && held.is_superset(&wanted)) {
                 let mut text = format!("catalogue {wanted:?}, but {} holds", node.id());
                 let _ = write!(text, " {held:?}");
                 self.violation(text);
@@ -377,7 +382,9 @@ impl State {
         let from = floor.confirmed.get(id).copied().unwrap_or(0);
         let allowed = register.since(from);
         if !allowed.contains(&value) {
-            self.violations.push(format!("{what}: {id} is {value:?}, not in {allowed:?}"));
+            let text = format!("{what}: {id} is {value:?}, not in {allowed:?}");
+            trace::line(|| text.clone());
+            self.violations.push(text);
         }
     }
 }

@@ -9,5 +9,6 @@ pub mod node;
 pub mod oracle;
 pub mod redis;
 pub mod stores;
+pub mod trace;
 
 pub use mock::layered;

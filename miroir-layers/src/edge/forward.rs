@@ -238,6 +238,7 @@ impl State {
             }
         };
         tokio::select! {
+            biased;
             tried = exchange => tried,
             () = followed => Tried::Lost,
             () = tokio::time::sleep(deadline.remaining()) => Tried::Lost,

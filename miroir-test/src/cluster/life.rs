@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use crate::faults::Rng;
 use crate::node::Fired;
+use crate::trace;
 
 /// What several processes have in common: stores, and a network.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Common {
     newest: Arc<AtomicU64>,
     begin: Instant,
     network: Arc<Lock<Network>>,
+    /// How many calls have arrived whose process had ended.
+    strays: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -63,7 +66,12 @@ impl Common {
         let network =
             Network { rng: Rng::new(seed ^ 0x1A7E), late: 0, clocks: None, fired: Fired::new() };
         let network = Arc::new(Lock::new(network));
-        Self { newest: Arc::default(), begin: Instant::now(), network }
+        Self {
+            newest: Arc::default(),
+            begin: Instant::now(),
+            network,
+            strays: watch::Sender::new(0),
+        }
     }
 
     /// The stores' clock.
@@ -84,6 +92,11 @@ impl Common {
     /// How often each kind of fault had an effect.
     pub(super) fn fired(&self) -> Fired {
         self.network.lock().fired.clone()
+    }
+
+    /// Tells of each call that arrives after its process has ended.
+    pub(super) fn strays(&self) -> watch::Receiver<u64> {
+        self.strays.subscribe()
     }
 
     /// How late the next call arrives.
@@ -187,8 +200,12 @@ impl Life {
         future: impl Future<Output = T> + Send + 'static,
     ) -> T {
         let Some(delay) = self.common.delay() else { return self.run(future).await };
+        let this = self.clone();
         let sent = tokio::spawn(async move {
             tokio::time::sleep(delay).await;
+            if *this.dead.borrow() {
+                this.common.strays.send_modify(|strays| *strays += 1);
+            }
             future.await
         });
         self.run(async { sent.await.expect("it does not panic") }).await
@@ -286,10 +303,16 @@ struct Mortal<T: ?Sized> {
 impl Tasks for Mortal<dyn Tasks> {
     fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
         let task = NewTask { enqueued_at: self.life.skewed(task.enqueued_at), ..task };
-        self.life.change(move || self.inner.insert(task))
+        self.life.change(move || {
+            trace::line(|| format!("store gets a task {task:?}"));
+            self.inner.insert(task)
+        })
     }
     fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
-        self.life.change(move || self.inner.update(task))
+        self.life.change(move || {
+            trace::line(|| format!("store updates {task:?}"));
+            self.inner.update(task)
+        })
     }
     fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
         self.life.guard(move || self.inner.get(uid))
@@ -419,13 +442,19 @@ impl Replicas for Mortal<dyn Replicas> {
         if self.life.loses_marks.load(Ordering::Relaxed) {
             return Box::pin(async { Ok(()) });
         }
-        self.life.change(move || self.inner.mark(stale))
+        self.life.change(move || {
+            trace::line(|| format!("store marks {stale:?}"));
+            self.inner.mark(stale)
+        })
     }
     fn list(&self) -> StoreFuture<'_, Vec<StaleReplica>> {
         self.life.guard(move || self.inner.list())
     }
     fn clear(&self, stale: StaleReplica) -> StoreFuture<'_, bool> {
-        self.life.change(move || self.inner.clear(stale))
+        self.life.change(move || {
+            trace::line(|| format!("store clears {stale:?}"));
+            self.inner.clear(stale)
+        })
     }
     fn forget_index(&self, index: &str) -> StoreFuture<'_, ()> {
         let index = index.to_owned();

@@ -204,6 +204,11 @@ impl SimCluster {
         self.common.skew_clocks(rng.fork());
     }
 
+    /// Resolves when the next call arrives whose process has ended.
+    pub async fn stray_call(&self) {
+        let _ = self.common.strays().changed().await;
+    }
+
     /// Takes a copy of the stores.
     pub fn keep_store(&self) {
         *self.kept.lock() = Some(self.past.copy());

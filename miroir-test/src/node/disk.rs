@@ -11,6 +11,7 @@ use super::errors::{error, no_index};
 use super::filter;
 use super::index::{Document, Index, patch_settings};
 use super::task::{SHOWN, Task, Work, of_document};
+use crate::trace;
 
 /// Statuses of tasks that have not ended.
 const OPEN: [&str; 2] = ["enqueued", "processing"];
@@ -18,6 +19,8 @@ const OPEN: [&str; 2] = ["enqueued", "processing"];
 /// Everything that survives a restart.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
+    /// Whose disk it was at first.
+    name: String,
     /// Indexes by uid.
     pub indexes: BTreeMap<String, Index>,
     /// Search rules by uid.
@@ -32,6 +35,11 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// The empty disk of a node.
+    pub(super) fn of(node: &str) -> Self {
+        Self { name: node.to_owned(), ..Self::default() }
+    }
+
     /// Enqueues a task; answers what a `202` says.
     pub fn enqueue(
         &mut self,
@@ -46,6 +54,10 @@ impl Disk {
         let begin = last.map_or(now, |last| last.due.max(now));
         let kind = work.kind();
         let enqueued = clock::rfc3339(clock::now());
+        trace::line(|| {
+            let work = format!("{work:?}");
+            format!("disk of {} takes {uid} of {index}: {metadata:?}, {work:.160}", self.name)
+        });
         self.tasks.push(Task {
             uid,
             index: index.to_owned(),
@@ -93,6 +105,11 @@ impl Disk {
         task.error = result.err();
         task.details = details;
         task.finished = Some(clock::rfc3339(clock::now()));
+        trace::line(|| {
+            let (uid, index, status) = (task.uid, &task.index, task.status);
+            let (tag, work) = (&task.metadata, format!("{:?}", task.work));
+            format!("disk of {} ends {uid} of {index}: {status}, {tag:?}, {work:.160}", self.name)
+        });
     }
 
     /// Cancels the unfinished ones of these tasks, before anything else is done.

@@ -39,6 +39,7 @@ pub use task::{Task, Work};
 use quirks::Quirks;
 
 use crate::faults::{Fault, Flaky, Rng};
+use crate::trace;
 
 /// Where a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +99,7 @@ impl FakeNode {
     /// An empty node that is well.
     pub fn new(id: NodeId, seed: u64) -> Self {
         let state = State {
-            disk: Disk::default(),
+            disk: Disk::of(id.as_str()),
             condition: Condition::Well,
             rng: Rng::new(seed),
             buffered: Vec::new(),
@@ -122,6 +123,7 @@ impl FakeNode {
     /// Something happens to the node. What [`Fault::Heal`] ends replaces what was before.
     pub fn suffer(&self, fault: Fault) {
         self.with(|state| {
+            trace::line(|| format!("{} suffers {fault}", self.id));
             state.catch_up();
             let next = match fault {
                 Fault::Crash => Condition::Crashed,
@@ -154,7 +156,7 @@ impl FakeNode {
 
     /// Loses everything it kept, as with a new disk.
     pub fn wipe(&self) {
-        self.with(|state| state.disk = Disk::default());
+        self.with(|state| state.disk = Disk::of(self.id.as_str()));
     }
 
     /// Comes back with another disk: an older copy of its own, as from a backup.

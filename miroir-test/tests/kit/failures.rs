@@ -84,7 +84,7 @@ async fn settled(cluster: &SimCluster, count: u32) {
         history.acknowledged(&pending);
     }
     history.check_nodes(cluster, "main");
-    history.check_catalogue(cluster);
+    history.check_catalogue(cluster, false);
     assert_eq!(history.violations(), Vec::<String>::new());
 }
 
@@ -207,7 +207,7 @@ async fn nothing_is_orphaned_wherever_making_and_deleting_an_index_is_cut_off() 
             let what = format!("request {number} cut off after {after:?}, done: {}", whole.is_ok());
             cluster.quiesce(PATIENCE).await.unwrap_or_else(|stuck| panic!("{what}: {stuck}"));
             let history = History::default();
-            history.check_catalogue(&cluster);
+            history.check_catalogue(&cluster, false);
             assert_eq!(history.violations(), Vec::<String>::new(), "{what}");
             // The name can be used again, or still.
             let body = Some(documents(0..3));

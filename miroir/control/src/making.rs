@@ -83,6 +83,7 @@ pub(crate) fn end(state: &Arc<ClusterState>, ended: TaskRecord) {
             Ok::<(), Error>(state.stores.tasks.update(ended).await?)
         };
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = term.cancelled() => {}
             done = done => if let Err(error) = done {

@@ -92,6 +92,7 @@ pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let news = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             news = news(&state) => news,
         };
@@ -116,6 +117,7 @@ pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
             state.tracker.spawn(async move {
                 // The end of the process waits for nobody's webhook.
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => {}
                     () = delivery => {}
                 }

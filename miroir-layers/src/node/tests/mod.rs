@@ -472,6 +472,7 @@ async fn fates(options: FaultOptions) -> Vec<(bool, Duration)> {
         let started = Instant::now();
         let call = service.spawn_call(bare());
         let answered = tokio::select! {
+            biased;
             exchange = inner.next_request() => {
                 exchange.respond(answer(200));
                 true

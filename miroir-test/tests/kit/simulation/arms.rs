@@ -22,7 +22,7 @@ const fn arm(name: &'static str, on: bool, finds: &'static str) -> Arm {
 /// Arms of node faults, at most one in a run, so that it is clear what may be expected of it.
 pub(super) static NODES: [Arm; 8] = [
     arm("full disk", true, "tasks that fail on one replica alone, which is read all the same"),
-    arm("forgotten tasks", false, "tasks that are unknown and taken for lost or failed"),
+    arm("forgotten tasks", true, "tasks that are unknown and taken for lost or failed"),
     arm("slow tasks", true, "writes that expire behind a repair, unsent, and demote replicas"),
     arm("body limit", true, "copies whose pages no node takes"),
     arm("hung node", true, "writes that wait for the slowest replica"),
@@ -35,7 +35,7 @@ pub(super) static NODES: [Arm; 8] = [
 pub(super) static PROCESSES: [Arm; 3] = [
     arm("late send", false, "a call of a process that has ended, or waits no more"),
     arm("clock skew", true, "rules that compare the times of two processes"),
-    arm("store goes back", false, "a store that is older than its nodes"),
+    arm("store goes back", true, "a store that is older than its nodes"),
 ];
 
 /// Arms of actors.

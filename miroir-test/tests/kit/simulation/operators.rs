@@ -73,6 +73,15 @@ impl Run {
         }
     }
 
+    /// A call that arrives after its process has ended is noticed when the next one looks at the node,
+    /// by its task: nobody can keep a node from taking it.
+    pub(super) async fn strays(self: Arc<Self>) {
+        while tokio::time::timeout_at(self.until, self.cluster.stray_call()).await.is_ok() {
+            self.fired("stray call");
+            self.history.blind_for(super::CHECKED);
+        }
+    }
+
     /// Somebody writes to a node past Miroir, always the same one: to documents that a client of the
     /// run writes as well.
     pub(super) async fn foreign_writer(self: Arc<Self>, mut rng: Rng) {

@@ -18,6 +18,8 @@ pub(super) const CLIENTS: usize = 4;
 const IDS: u64 = 12;
 /// What tasks fail with on a node whose disk is full.
 pub(super) const FULL: &str = "no_space_left_on_device";
+/// What tasks fail with that every node has forgotten.
+pub(super) const UNKNOWN: &str = "miroir_outcome_unknown";
 
 /// One run: the cluster, what its clients know, and what happened.
 pub(super) struct Run {
@@ -29,8 +31,8 @@ pub(super) struct Run {
     fired: Lock<Fired>,
     /// When clients stop.
     pub(super) until: Instant,
-    /// Whether a task that was acknowledged may fail, for a reason of a node's own.
-    pub(super) tasks_may_fail: bool,
+    /// What a task that was acknowledged may fail with, for a reason of the nodes' own.
+    pub(super) may_fail: Option<&'static str>,
     /// Bytes by which documents are longer than they need be.
     pub(super) pad: usize,
 }
@@ -44,7 +46,7 @@ impl Run {
             version: AtomicU64::new(1),
             fired: Lock::default(),
             until,
-            tasks_may_fail: false,
+            may_fail: None,
             pad: 0,
         }
     }
@@ -134,8 +136,9 @@ impl Run {
                 Some(_) => {
                     let answer =
                         self.cluster.request(Method::GET, &format!("/tasks/{task}"), None).await;
-                    if self.tasks_may_fail && answer.body["error"]["code"] == FULL {
-                        self.fired("task failed on a full disk");
+                    let allowed = |code: &str| answer.body["error"]["code"] == code;
+                    if self.may_fail.is_some_and(allowed) {
+                        self.fired("task failed for the nodes' own reason");
                         return self.history.failed(&pending);
                     }
                     self.history.violation(format!("acknowledged, then failed: {}", answer.body));

@@ -183,6 +183,7 @@ pub(crate) fn settle(state: &Arc<ClusterState>, uid: TaskUid) {
     let (stop, term) = (state.stop.clone(), state.leadership.term());
     tokio::spawn(async move {
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = term.cancelled() => {}
             result = verify(&state, uid) => {

@@ -105,6 +105,7 @@ pub async fn follow(state: Arc<ClusterState>, options: PodOptions, stop: Cancell
     let mut well = true;
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             _ = tick.tick() => {}
         }

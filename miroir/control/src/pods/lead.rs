@@ -85,6 +85,7 @@ impl ElectedTask for Leader {
         }
         loop {
             tokio::select! {
+                biased;
                 () = term.stop.cancelled() => break,
                 () = sleep(MESSAGES) => {}
             }

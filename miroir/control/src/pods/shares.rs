@@ -20,6 +20,7 @@ pub async fn show_shares(state: Arc<ClusterState>, peers: Arc<Peers>, stop: Canc
     let mut ticks = tokio::time::interval(LOOK_AT_QUEUES);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }

@@ -46,6 +46,7 @@ const TAG: &str = "miroir:";
 pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = sleep(LOOK) => round(&state, PATIENCE).await,
         }

@@ -119,6 +119,7 @@ pub async fn elected<D: ElectedTask>(candidate: Candidate, task: Arc<D>, stop: C
             Err(_) => tracing::warn!(scope = D::SCOPE, "no election: the store does not answer"),
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = sleep(candidate.renew) => {}
         }

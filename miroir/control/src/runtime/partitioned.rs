@@ -34,12 +34,14 @@ pub async fn partitioned<W: PartitionedTask>(
     let mut next = tokio::time::Instant::now() + schedule.first;
     for number in 0_u64.. {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep_until(next) => {}
         }
         next = tokio::time::Instant::now()
             + jittered(schedule.interval, peers.me().as_deref(), W::NAME, number);
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = pass(&*worker, &peers) => {}
         }

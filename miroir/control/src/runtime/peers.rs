@@ -170,10 +170,12 @@ pub async fn follow(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
         let found = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             // A look-up that hangs is one that failed.
             found = tokio::time::timeout(interval, discover.discover()) => found,

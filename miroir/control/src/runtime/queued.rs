@@ -88,6 +88,7 @@ pub async fn queued<H: JobHandler>(
         }
         publish::<H>(&*jobs).await;
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = sleep(claims.idle) => {}
         }

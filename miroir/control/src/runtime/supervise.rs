@@ -25,6 +25,7 @@ where
         while AssertUnwindSafe(start(stop.clone())).catch_unwind().await.is_err() {
             tracing::error!(worker = name, "a worker panicked and is started again");
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(RESTART) => {}
             }

@@ -31,6 +31,7 @@ pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
         let queued = state.late_writes.queued();
         if queued.is_empty() {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = state.late_writes.changed.notified() => pause = FASTEST,
             }
@@ -38,6 +39,7 @@ pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
         }
         pause = if round(&state, queued).await { FASTEST } else { (pause * 2).min(SLOWEST) };
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }

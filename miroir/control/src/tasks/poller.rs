@@ -114,6 +114,7 @@ async fn follow(state: &Arc<ClusterState>, stop: &CancellationToken) {
         poller.begin().await;
         let next = poller.next();
         tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             Some(said) = poller.asks.join_next() => poller.take(said).await,
             () = state.signals.tasks.notified() => poller.wake(),

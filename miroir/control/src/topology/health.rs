@@ -178,6 +178,7 @@ async fn follow_alarms(state: &Arc<ClusterState>, options: &HealthOptions) {
     let mut watched = BTreeSet::new();
     loop {
         tokio::select! {
+            biased;
             () = scores.refusal() => {}
             _ = look.tick() => {}
             Some(node) = watches.next() => {
@@ -207,6 +208,7 @@ pub async fn run(state: Arc<ClusterState>, options: HealthOptions, stop: Cancell
         }
     };
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = checks => {}
         () = follow_alarms(&state, &options) => {}

@@ -435,6 +435,7 @@ mod tests {
         let waits = leader.publish_and_wait(&[Part::Indexes]);
         tokio::pin!(waits);
         tokio::select! {
+            biased;
             _ = &mut waits => panic!("the other pod has not read it"),
             () = sleep(Duration::from_millis(50)) => {}
         }
