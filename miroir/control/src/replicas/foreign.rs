@@ -195,7 +195,8 @@ async fn judge(state: &ClusterState, node: &NodeId, task: &NodeTaskView) -> Resu
         Changed::Nothing => Ok(true),
         Changed::Documents { index, adds } => {
             let Some(entry) = entry(index) else { return Ok(true) };
-            if *adds && !own {
+            // A call that was meant for another node brings what this one is not to have.
+            if *adds && shards.is_none() {
                 remove_strangers(state, node, &entry).await?;
             }
             doubt_documents(state, node, &entry, shards).await
