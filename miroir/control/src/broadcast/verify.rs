@@ -266,15 +266,21 @@ async fn step(
         end(state, record, &physical);
         return Ok(Step::Done);
     }
+    // One that makes the index anew, or catches up, shows what it had before.
+    let stale = state.staleness.load();
+    let mut counted = took.clone();
+    counted.retain(|node, _| !stale.misses_index(&physical, node));
     let read = join_all(
-        took.keys().map(|node| async { (node.clone(), read_settings(state, &entry, node).await) }),
+        counted
+            .keys()
+            .map(|node| async { (node.clone(), read_settings(state, &entry, node).await) }),
     )
     .await;
     let settings: BTreeMap<NodeId, Value> =
         read.into_iter().filter_map(|(node, v)| Some((node, v.ok()?))).collect();
     let hashes: BTreeMap<NodeId, [u8; 32]> =
         settings.iter().map(|(node, v)| (node.clone(), settings_hash(v))).collect();
-    let (reference, nodes, refused) = match decide(&took, &hashes) {
+    let (reference, nodes, refused) = match decide(&counted, &hashes) {
         None => return Ok(Step::Nobody),
         Some(Decision::Commit) => {
             leave_out(state, &physical, &took, &hashes.keys().cloned().collect()).await?;
