@@ -196,20 +196,24 @@ impl Sequencer {
         Exclusive(vec![self.close(index).await])
     }
 
-    /// As [`Sequencer::exclusive`], for one index more. Indexes are taken in alphabetical order by
-    /// everybody who takes two.
+    /// As [`Sequencer::exclusive`], for one index more, unless the caller has it already. Indexes are
+    /// taken in alphabetical order by everybody who takes two.
     pub async fn exclusive_too(&self, held: &mut Exclusive, index: &str) {
-        held.0.push(self.close(index).await);
+        if !held.0.iter().any(self.is_gate_of(index)) {
+            held.0.push(self.close(index).await);
+        }
+    }
+
+    fn is_gate_of(&self, index: &str) -> impl Fn(&OwnedRwLockWriteGuard<()>) -> bool {
+        let lane = self.lane(index);
+        move |guard| Arc::ptr_eq(OwnedRwLockWriteGuard::rwlock(guard), &lane.gate)
     }
 
     /// Lets others write to an index again, but nobody have it to himself before the caller has
     /// entered: he has, with what is returned. `None` if its gate is not among those that he held.
     pub fn enter_from(&self, held: Exclusive, index: &str) -> Option<SharedGate> {
+        let guard = held.0.into_iter().find(self.is_gate_of(index))?;
         let lane = self.lane(index);
-        let is_its = |guard: &OwnedRwLockWriteGuard<()>| {
-            Arc::ptr_eq(OwnedRwLockWriteGuard::rwlock(guard), &lane.gate)
-        };
-        let guard = held.0.into_iter().find(is_its)?;
         Some(SharedGate { gate: Arc::new(guard.downgrade()), lane })
     }
 
@@ -332,6 +336,17 @@ mod tests {
         drop(tickets);
         let held = next.await;
         assert!(sequencer.enter_from(held, "a").is_none());
+    }
+
+    #[tokio::test]
+    async fn exclusive_work_does_not_wait_for_what_it_has() {
+        let sequencer = Sequencer::default();
+        let mut held = sequencer.exclusive("a").await;
+        sequencer.exclusive_too(&mut held, "a--2").await;
+        let again = sequencer.exclusive_too(&mut held, "a--2");
+        assert!(futures_util::poll!(Box::pin(again)).is_ready());
+        drop(held);
+        sequencer.exclusive("a--2").await;
     }
 
     #[tokio::test]
