@@ -77,16 +77,19 @@ fn apply_overlay(entry: &mut IndexEntry, change: &Map<String, Value>) {
     }
 }
 
+/// Makes proposed settings those of the index: `nodes` have them, and show settings of this hash, if
+/// they were compared.
 pub(crate) async fn commit(
     state: &Arc<ClusterState>,
     record: &mut TaskRecord,
     entry: &IndexEntry,
-    hashes: &BTreeMap<NodeId, [u8; 32]>,
+    nodes: &BTreeSet<NodeId>,
+    hash: Option<&[u8; 32]>,
 ) -> Result<(), Error> {
     phase(state, 3);
     let overlay = proposal(record).map(|proposal| proposal.overlay.clone()).unwrap_or_default();
     let task = record.uid;
-    let hash = hashes.values().next().map(|hash| hexadecimal(hash));
+    let hash = hash.map(|hash| hexadecimal(hash));
     let stored = state
         .catalog
         .change(entry, |old| {
@@ -109,7 +112,7 @@ pub(crate) async fn commit(
         return Ok(());
     };
     let version = stored.settings_version;
-    for node in hashes.keys() {
+    for node in nodes {
         state.stores.settings_versions.set(&entry.physical, node, version).await?;
     }
     publish_version(state);

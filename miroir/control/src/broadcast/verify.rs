@@ -22,6 +22,7 @@ use crate::broadcast::conclude::{commit, end, freeze, gone, leave_out, refuse};
 use crate::broadcast::progress::{phase, proposal};
 use crate::making;
 use crate::node_tasks::wait_for;
+use crate::replicas::repair::has_all_settings;
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, ErrorKind};
@@ -270,27 +271,41 @@ async fn step(
     let stale = state.staleness.load();
     let mut counted = took.clone();
     counted.retain(|node, _| !stale.misses_index(&physical, node));
-    let read = join_all(
-        counted
-            .keys()
-            .map(|node| async { (node.clone(), read_settings(state, &entry, node).await) }),
-    )
-    .await;
-    let settings: BTreeMap<NodeId, Value> =
-        read.into_iter().filter_map(|(node, v)| Some((node, v.ok()?))).collect();
-    let hashes: BTreeMap<NodeId, [u8; 32]> =
-        settings.iter().map(|(node, v)| (node.clone(), settings_hash(v))).collect();
-    let (reference, nodes, refused) = match decide(&counted, &hashes) {
-        None => return Ok(Step::Nobody),
-        Some(Decision::Commit) => {
-            leave_out(state, &physical, &took, &hashes.keys().cloned().collect()).await?;
-            return commit(state, record, &entry, &hashes).await.map(|()| Step::Done);
+    let all_took = !counted.is_empty() && counted.values().all(|took| *took);
+    if all_took && is_followed(state, record) {
+        // Nodes are at different ones of several changes: they are compared after the last.
+        let nodes: BTreeSet<NodeId> = counted.into_keys().collect();
+        leave_out(state, &physical, &took, &nodes).await?;
+        return commit(state, record, &entry, &nodes, None).await.map(|()| Step::Done);
+    }
+    let mut gate = None;
+    let (settings, hashes, reference, nodes, refused) = loop {
+        let (settings, hashes) = look(state, &entry, counted.keys()).await;
+        match decide(&counted, &hashes) {
+            None => return Ok(Step::Nobody),
+            Some(Decision::Commit) => {
+                let nodes: BTreeSet<NodeId> = hashes.keys().cloned().collect();
+                leave_out(state, &physical, &took, &nodes).await?;
+                let hash = hashes.values().next();
+                return commit(state, record, &entry, &nodes, hash).await.map(|()| Step::Done);
+            }
+            Some(Decision::Refuse) => {
+                refuse(state, record, &entry);
+                return Ok(Step::Done);
+            }
+            Some(Decision::Repair { reference, nodes, refused }) if gate.is_some() => {
+                break (settings, hashes, reference, nodes, refused);
+            }
+            // What differs may be a later change that is on its way: nobody may send one now.
+            Some(Decision::Repair { .. }) => {
+                gate = Some(state.sequencer.exclusive(&physical).await);
+                for node in hashes.keys() {
+                    if !has_all_settings(state, node, &physical).await? {
+                        return Ok(Step::Nobody);
+                    }
+                }
+            }
         }
-        Some(Decision::Refuse) => {
-            refuse(state, record, &entry);
-            return Ok(Step::Done);
-        }
-        Some(Decision::Repair { reference, nodes, refused }) => (reference, nodes, refused),
     };
     metrics::counter!("miroir_settings_hash_mismatch_total").increment(nodes.len() as u64);
     let right = &settings[&reference];
@@ -305,6 +320,7 @@ async fn step(
     .await;
     let taken = told.iter().filter(|(_, result)| result.is_ok()).count();
     metrics::counter!("miroir_settings_drift_repair_total").increment(taken as u64);
+    drop(gate);
     if attempt < state.options.settings_broadcast.max_repair_retries || taken == told.len() {
         return Ok(Step::Repaired);
     }
@@ -317,13 +333,34 @@ async fn step(
     let wrong: BTreeSet<NodeId> = told.into_iter().map(|(node, _)| node).collect();
     let right: BTreeMap<_, _> =
         hashes.into_iter().filter(|(node, _)| !wrong.contains(node)).collect();
-    leave_out(state, &physical, &took, &right.keys().cloned().collect()).await?;
+    let nodes: BTreeSet<NodeId> = right.keys().cloned().collect();
+    leave_out(state, &physical, &took, &nodes).await?;
     if refused {
         refuse(state, record, &entry);
     } else {
-        commit(state, record, &entry, &right).await?;
+        commit(state, record, &entry, &nodes, right.values().next()).await?;
     }
     Ok(Step::Done)
+}
+
+/// Whether the settings of the index are to be changed again by a later task.
+fn is_followed(state: &ClusterState, record: &TaskRecord) -> bool {
+    let index = record.physical.as_deref().unwrap_or_default();
+    let last = state.open_tasks.last_of(index, TaskKind::SettingsUpdate);
+    last.is_some_and(|last| last > record.uid)
+}
+
+/// The settings that nodes show, and their hashes.
+async fn look(
+    state: &ClusterState,
+    entry: &IndexEntry,
+    nodes: impl Iterator<Item = &NodeId>,
+) -> (BTreeMap<NodeId, Value>, BTreeMap<NodeId, [u8; 32]>) {
+    let read = nodes.map(|node| async { (node.clone(), read_settings(state, entry, node).await) });
+    let settings: BTreeMap<NodeId, Value> =
+        join_all(read).await.into_iter().filter_map(|(node, v)| Some((node, v.ok()?))).collect();
+    let hashes = settings.iter().map(|(node, v)| (node.clone(), settings_hash(v))).collect();
+    (settings, hashes)
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, ErrorKind};
 use miroir_store::StoreError;
 
-pub(crate) use node::idle;
+pub(crate) use node::{has_all_settings, idle};
 
 /// How long one call of a repair may take.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -333,6 +333,16 @@ pub(crate) async fn idle(state: &ClusterState, node: &NodeId, index: &str) -> Re
     Ok(ask(state, node, &query).await?.is_empty())
 }
 
+/// Whether a node has done every change of an index's settings that it took.
+pub(crate) async fn has_all_settings(
+    state: &ClusterState,
+    node: &NodeId,
+    index: &str,
+) -> Result<bool, Error> {
+    let open = "types=settingsUpdate&statuses=enqueued,processing&limit=1";
+    Ok(ask(state, node, &format!("indexUids={index}&{open}")).await?.is_empty())
+}
+
 /// Waits until a node has ended tasks, as long as it answers.
 pub(super) async fn wait(
     state: &ClusterState,
