@@ -33,7 +33,7 @@ pub(super) static NODES: [Arm; 8] = [
 
 /// Arms of the process, or of several pods.
 pub(super) static PROCESSES: [Arm; 3] = [
-    arm("late send", false, "a call of a process that has ended, or waits no more"),
+    arm("late send", false, "a call of a process that has ended, at the only sound replica"),
     arm("clock skew", true, "rules that compare the times of two processes"),
     arm("store goes back", true, "a store that is older than its nodes"),
 ];
@@ -41,8 +41,8 @@ pub(super) static PROCESSES: [Arm; 3] = [
 /// Arms of actors.
 pub(super) static ACTORS: [Arm; 3] = [
     arm("in turn", true, "operations on indexes, one after the other"),
-    arm("at once", false, "operations on one index that overlap"),
-    arm("cancelations", false, "tasks that are canceled"),
+    arm("at once", true, "operations on one index that overlap"),
+    arm("cancelations", false, "names that changed before what they come after was canceled"),
 ];
 
 /// The arms of a list that are on now.

@@ -20,9 +20,6 @@ use crate::query::{ClientRequest, RawObject};
 use miroir_core::documents::{self, Format};
 use miroir_store::IndexEntry;
 
-/// Times a write looks its index up when it is deleted before the write's turn comes.
-const WRITE_LOOKUPS: u32 = 5;
-
 /// The base service of the operation stage. Always ready; waiting happens in `call`.
 #[derive(Clone, Debug)]
 pub struct Resolve(Handle);
@@ -207,7 +204,7 @@ impl Resolve {
             }
         };
         // The index may be deleted while the write waits for its turn: then it is looked up again.
-        for _ in 0..WRITE_LOOKUPS {
+        while !request.cx.deadline.remaining().is_zero() {
             let (entry, gate) = match self.0.state.catalog.get(&uid) {
                 Some(entry) => (entry, None),
                 None if creates && request.cx.scope.may_create(name) => {
@@ -239,7 +236,7 @@ impl Resolve {
                 answer => return answer,
             }
         }
-        Err(Error::index_not_found(name))
+        Err(Error::deadline())
     }
 }
 
