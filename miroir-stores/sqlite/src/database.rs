@@ -47,6 +47,7 @@ impl Database {
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let owner =
             options.patience.map(|patience| Owner::become_one(path, patience)).transpose()?;
+        make_private(path).map_err(|error| StoreError::Backend(error.into()))?;
         let mut connection = connect(path, OpenFlags::SQLITE_OPEN_CREATE, options.durability)?;
         migrations::migrate(&mut connection, migrations::ALL, &options.features)?;
         let readers = (0..options.readers.max(1))
@@ -105,6 +106,19 @@ impl Database {
             Ok(answer)
         });
         read.await.map_err(|error| StoreError::Backend(error.into()))?.map_err(StoreError::Backend)
+    }
+}
+
+/// Makes the file, if it is not there, so that only its owner reads it: there are headers of webhooks
+/// and answers to changes inside. The files that SQLite makes beside it get the same rights.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 
