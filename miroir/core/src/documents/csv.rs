@@ -1,7 +1,10 @@
 //! CSV to JSON documents, with Meilisearch's typing of columns.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use csv::{ReaderBuilder, StringRecord};
+use miroir_api::meili::ApiError;
 
 use super::payload::{Format, FormatError, RawDocument, Repeated};
 
@@ -32,6 +35,13 @@ enum Cell<'a> {
     Boolean(bool),
 }
 
+/// Bytes of JSON that a payload may become whatever its size, and how many times its size.
+///
+/// A row of nothing but separators becomes an object with each column's name, so that a few kilobytes
+/// could take all memory.
+const LARGEST: usize = 100_000_000;
+const GROWTH: usize = 8;
+
 /// Converts a whole payload. Of two columns with one name the last wins, at the place of the first.
 pub(super) fn split(payload: &Bytes, delimiter: u8) -> Result<Vec<RawDocument>, FormatError> {
     let format = Format::Csv { delimiter };
@@ -41,11 +51,11 @@ pub(super) fn split(payload: &Bytes, delimiter: u8) -> Result<Vec<RawDocument>, 
     let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(payload.as_ref());
     let headers = reader.headers().map_err(|e| fault(e.to_string()))?.clone();
 
-    let mut names: Vec<&str> = Vec::new();
+    let (mut names, mut places) = (Vec::new(), HashMap::new());
     let mut columns = Vec::with_capacity(headers.len());
     for header in &headers {
         let (name, kind) = column(header);
-        let place = names.iter().position(|known| *known == name).unwrap_or_else(|| {
+        let place = *places.entry(name).or_insert_with(|| {
             names.push(name);
             names.len() - 1
         });
@@ -57,6 +67,7 @@ pub(super) fn split(payload: &Bytes, delimiter: u8) -> Result<Vec<RawDocument>, 
         .collect::<Result<_, _>>()
         .map_err(|e| fault(e.to_string()))?;
 
+    let largest = LARGEST.max(payload.len().saturating_mul(GROWTH));
     let mut out = Vec::with_capacity(payload.len() * 2);
     let mut ends = Vec::new();
     let mut record = StringRecord::new();
@@ -76,6 +87,15 @@ pub(super) fn split(payload: &Bytes, delimiter: u8) -> Result<Vec<RawDocument>, 
             write(cell, &mut out).map_err(|e| fault(e.to_string()))?;
         }
         out.push(b'}');
+        if out.len() > largest {
+            return Err(FormatError(ApiError::new(
+                "payload_too_large",
+                format!(
+                    "The `{format}` payload becomes more than {largest} bytes as JSON, at line {line}. \
+                     Send fewer lines at a time, or leave out columns that are empty."
+                ),
+            )));
+        }
         ends.push(out.len());
     }
 
