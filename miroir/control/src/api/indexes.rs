@@ -101,7 +101,7 @@ impl Control {
             }
         }
         let mut all = self.state.catalog.all();
-        all.retain(|entry| request.cx.scope.allows(entry.name.as_str()));
+        all.retain(|entry| request.cx.scope.sees(entry.name.as_str()));
         let results: Vec<Value> =
             all.iter().skip(offset).take(limit).map(|e| view(&self.state.catalog, e)).collect();
         Ok(Response::ok(&json!({

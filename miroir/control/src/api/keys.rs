@@ -26,7 +26,7 @@ pub(crate) fn forbidden() -> Error {
 /// Whether a task may be seen: what is not about one index, and what is about another one's index,
 /// is not there for a limited key.
 pub(crate) fn is_visible(cx: &Context, task: &TaskRecord) -> bool {
-    cx.scope.is_everything() || task.index.as_deref().is_some_and(|name| cx.scope.allows(name))
+    cx.scope.is_everything() || task.index.as_deref().is_some_and(|name| cx.scope.sees(name))
 }
 
 impl Control {
@@ -157,7 +157,7 @@ impl Control {
             Some(names) => names,
             None => self.state.stores.tasks.index_names().await?.into_iter().collect(),
         };
-        names.retain(|name| cx.scope.allows(name));
+        names.retain(|name| cx.scope.sees(name));
         query.indexes = Some(names);
         Ok(query)
     }

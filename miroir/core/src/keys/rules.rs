@@ -106,12 +106,14 @@ impl Scope {
         Self(Some(Arc::new(limits)))
     }
 
-    /// Whether an index may be seen at all.
+    /// Whether an index may be seen: it is one of the key's, or a name that is stands for it.
+    pub fn sees(&self, index: &str) -> bool {
+        self.allows(index) || self.0.as_ref().is_some_and(|limits| limits.also.contains(index))
+    }
+
+    /// Whether an index is one of the key's, by its own name: what is asked of whoever changes it.
     pub fn allows(&self, index: &str) -> bool {
         self.0.as_ref().is_none_or(|limits| {
-            if limits.also.contains(index) {
-                return true;
-            }
             limits.key.indexes.iter().any(|pattern| pattern.matches(index))
                 && limits.rules.as_ref().is_none_or(|rules| rules.allows(index))
         })

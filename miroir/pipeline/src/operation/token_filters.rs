@@ -56,7 +56,7 @@ impl Request {
         let several = matches!(op, Operation::MultiSearch(_));
         let searched: Vec<String> = self.op.searched().into_iter().map(str::to_owned).collect();
         for (position, index) in searched.iter().enumerate() {
-            if several && !scope.allows(index) {
+            if several && !scope.sees(index) {
                 return Err(ApiError::new(
                     "invalid_api_key",
                     format!("Inside `.queries[{position}]`: The provided API key is invalid."),
