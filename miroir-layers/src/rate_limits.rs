@@ -1,10 +1,8 @@
 //! `rate_limit`: how many requests an address, an API key and a tenant may make. One block for two
 //! layers: addresses are limited at the edge, keys and tenants in the operation stage.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
-use miroir_core::options::{Faults, Validate};
+use miroir_core::options::{Faults, Validate, networks};
 use serde::{Deserialize, Serialize};
 
 use crate::edge::rate_limit::{Rate, RateLimitOptions};
@@ -100,107 +98,5 @@ impl Validate for RateLimits {
             "addresses are not limited, so none can be exempt",
             "set `per_ip`, or remove `exempt`",
         );
-    }
-}
-
-/// Lists of networks, where one address is a network, too.
-mod networks {
-    use serde::de::{Deserializer, Error};
-    use serde::ser::Serializer;
-
-    use super::*;
-
-    struct Network(IpNet);
-
-    impl<'de> Deserialize<'de> for Network {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let text = String::deserialize(deserializer)?;
-            let one = || text.parse::<IpAddr>().map(IpNet::from);
-            text.parse::<IpNet>().or_else(|_| one()).map(Self).map_err(|_| {
-                D::Error::custom(format!(
-                    "\"{text}\" is not a network; write it as 10.0.0.0/8, fd00::/8 or 10.1.2.3"
-                ))
-            })
-        }
-    }
-
-    pub(super) fn serialize<S: Serializer>(
-        networks: &[IpNet],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(networks.iter().map(ToString::to_string))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<IpNet>, D::Error> {
-        let networks = Vec::<Network>::deserialize(deserializer)?;
-        Ok(networks.into_iter().map(|network| network.0).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn read(options: Value) -> Result<RateLimits, String> {
-        serde_json::from_value(options).map_err(|error| error.to_string())
-    }
-
-    fn messages(mut options: Value) -> Vec<String> {
-        options["enabled"] = true.into();
-        let mut faults = Faults::default();
-        faults.block("rate_limit", &read(options).unwrap());
-        faults.into_vec().iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn rates_and_networks_are_texts() {
-        let limits = read(json!({
-            "per_ip": "600/minute", "per_key": null, "trusted_proxies": ["10.0.0.0/8", "::1"],
-        }))
-        .unwrap();
-        assert_eq!(limits.per_ip.unwrap().to_string(), "600/minute");
-        assert_eq!(limits.per_key, None);
-        assert_eq!(limits.trusted_proxies[1].to_string(), "::1/128");
-        let wrong = |options| read(options).unwrap_err();
-        assert!(wrong(json!({"per_ip": 600})).contains("expected a string"));
-        assert!(wrong(json!({"per_ip": "6/week"})).contains("write it as 10/second"));
-        assert!(wrong(json!({"exempt": ["home"]})).contains("write it as 10.0.0.0/8"));
-        assert!(wrong(json!({"per_user": "1/day"})).contains("per_user"));
-    }
-
-    #[test]
-    fn what_is_off_is_not_built() {
-        let limits = read(json!({"per_ip": "1/day", "per_key": "1/day"})).unwrap();
-        assert!(limits.edge().is_none() && limits.operation().is_none());
-        let on = RateLimits { enabled: true, ..limits };
-        assert!(on.edge().is_some() && on.operation().is_some());
-        let only = RateLimits { per_key: None, ..on };
-        assert!(only.edge().is_some() && only.operation().is_none());
-    }
-
-    #[test]
-    fn options_without_an_effect_are_refused() {
-        assert_eq!(messages(json!({"per_ip": "1/day", "exempt": ["::1"]})), [] as [&str; 0]);
-        for (found, parts) in [
-            (
-                messages(json!({})),
-                ["`rate_limit.enabled`, `rate_limit.per_ip`", "per_ip: 600/minute"],
-            ),
-            (
-                messages(json!({"per_key": "1/day", "trusted_proxies": ["::1"]})),
-                ["`rate_limit.trusted_proxies`, `rate_limit.per_ip`", "remove"],
-            ),
-            (
-                messages(json!({"per_key": "1/day", "exempt": ["::1"]})),
-                ["`rate_limit.exempt`, `rate_limit.per_ip`", "remove"],
-            ),
-        ] {
-            assert_eq!(found.len(), 1, "{found:?}");
-            assert!(parts.iter().all(|part| found[0].contains(part)), "{found:?}");
-        }
     }
 }

@@ -36,7 +36,7 @@ use miroir::runtime::{LeaderElectionOptions, PeerDiscoveryOptions};
 use miroir::store::TaskRegistryOptions;
 use miroir::{
     ClusterOptions, ExplainOptions, FacetingOptions, MultiSearchOptions, ScatterOptions,
-    SettingsBroadcastOptions, TopologyOptions, VectorSearchOptions,
+    SettingsBroadcastOptions, TopologyOptions, VectorSearchOptions, WebhookOptions,
 };
 use miroir_layers::RateLimits;
 use miroir_layers::index::{
@@ -154,6 +154,8 @@ config! {
         multi_search: MultiSearchOptions;
         /// Searches by vector.
         vector_search: VectorSearchOptions;
+        /// Telling others of finished tasks.
+        webhooks: WebhookOptions;
         /// Names that stand for indexes.
         aliases: AliasOptions;
         /// Reads of a session show its writes.
@@ -213,6 +215,7 @@ impl Config {
             settings_broadcast: self.settings_broadcast,
             multi_search: self.multi_search,
             vector_search: self.vector_search,
+            webhooks: self.webhooks.clone(),
             explain: self.explain,
             max_body: self.server.max_body_bytes,
             max_unanswered_writes: self.server.max_unanswered_write_bytes,

@@ -38,7 +38,7 @@ pub mod wiring;
 pub use cluster::{
     BroadcastStrategy, ClusterOptions, ClusterState, ExplainOptions, FacetingOptions,
     MultiSearchOptions, OnDifference, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
-    UnavailableShardPolicy, VectorSearchOptions,
+    UnavailableShardPolicy, VectorSearchOptions, WebhookOptions,
 };
 pub use context::Context;
 pub use effect::Effect;

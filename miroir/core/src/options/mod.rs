@@ -51,6 +51,7 @@
 mod auto_bool;
 mod duration;
 mod faults;
+pub mod networks;
 mod secret;
 
 pub use auto_bool::AutoBool;

@@ -69,7 +69,7 @@ pub use nodes::Nodes;
 pub use options::{
     BroadcastStrategy, ClusterOptions, ExplainOptions, FacetingOptions, MultiSearchOptions,
     OnDifference, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
-    UnavailableShardPolicy, VectorSearchOptions,
+    UnavailableShardPolicy, VectorSearchOptions, WebhookOptions,
 };
 pub use reads::ReadRouter;
 pub use recovery::Recovery;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use miroir_core::keys::MasterKey;
 use miroir_core::merge::Fusion;
-use miroir_core::options::{Faults, Validate, milliseconds, seconds};
+use miroir_core::options::{Faults, Validate, milliseconds, networks, seconds};
 use miroir_core::quorum::WriteQuorum;
 use miroir_core::routing::Selection;
 
@@ -31,6 +32,8 @@ pub struct ClusterOptions {
     pub multi_search: MultiSearchOptions,
     /// Whether and how vectors are searched.
     pub vector_search: VectorSearchOptions,
+    /// Telling others of finished tasks.
+    pub webhooks: WebhookOptions,
     /// Showing what a search would do.
     pub explain: ExplainOptions,
     /// Largest documents payload, in bytes.
@@ -53,6 +56,7 @@ impl Default for ClusterOptions {
             settings_broadcast: SettingsBroadcastOptions::default(),
             multi_search: MultiSearchOptions::default(),
             vector_search: VectorSearchOptions::default(),
+            webhooks: WebhookOptions::default(),
             explain: ExplainOptions::default(),
             max_body: 100_000_000,
             max_unanswered_writes: 268_435_456,
@@ -191,6 +195,16 @@ impl Validate for SettingsBroadcastOptions {
     fn validate(&self, faults: &mut Faults) {
         faults.positive(&[("verify_timeout_s", self.verify_timeout.is_zero())]);
     }
+}
+
+/// `webhooks`: telling others of finished tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhookOptions {
+    /// Networks that are not public and are told all the same: whoever may make a webhook can have
+    /// this server send requests to them. None by default, as on one node.
+    #[serde(with = "networks")]
+    pub allowed_networks: Vec<IpNet>,
 }
 
 /// `multi_search`: several searches in one request.

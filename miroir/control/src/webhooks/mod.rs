@@ -1,10 +1,13 @@
 //! The worker that tells webhooks of finished tasks: gzipped NDJSON of tasks, one request for
 //! everything that finished since the last.
 //!
-//! A request that fails is sent again a few times. One webhook that hangs holds up nobody else.
+//! A request that fails is sent again a few times. One webhook that hangs holds up nobody else. No
+//! address is told that is not public, unless `webhooks.allowed_networks` has it: see [`networks`].
 //!
 //! # Metrics
 //! `miroir_webhook_requests_total{result}`: `ok` or `failed`.
+
+mod networks;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -25,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::webhooks::news;
+use networks::Guarded;
 
 /// How long one request may take, as on one node.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,10 +38,10 @@ const PAUSES: [Duration; 3] =
 /// Deliveries under way at the same time. More wait, and what finishes meanwhile goes with them.
 const AT_ONCE: usize = 64;
 
-type Sender = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Sender = Client<HttpsConnector<HttpConnector<Guarded>>, Full<Bytes>>;
 
-fn sender() -> Sender {
-    let mut http = HttpConnector::new();
+fn sender(guard: &Guarded) -> Sender {
+    let mut http = HttpConnector::new_with_resolver(guard.clone());
     http.enforce_http(false);
     http.set_connect_timeout(Some(TIMEOUT));
     let connector = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1();
@@ -53,7 +57,11 @@ fn gzip(text: &[u8]) -> std::io::Result<Bytes> {
 }
 
 /// One request; the error says what went wrong.
-async fn send(sender: &Sender, hook: &Webhook, body: Bytes) -> Result<(), String> {
+async fn send(
+    (sender, guard): &(Sender, Guarded),
+    hook: &Webhook,
+    body: Bytes,
+) -> Result<(), String> {
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(&hook.url)
@@ -63,15 +71,27 @@ async fn send(sender: &Sender, hook: &Webhook, body: Bytes) -> Result<(), String
         request = request.header(name, value);
     }
     let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
+    guard.judge(request.uri().host().unwrap_or_default())?;
     match tokio::time::timeout(TIMEOUT, sender.request(request)).await {
         Ok(Ok(response)) if response.status().is_success() => Ok(()),
         Ok(Ok(response)) => Err(format!("it answered {}", response.status())),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(cause(&error)),
         Err(_) => Err("it did not answer in time".to_owned()),
     }
 }
 
-async fn deliver(sender: Sender, hook: Webhook, body: Bytes) {
+/// What an error says, and what those behind it say.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        text = format!("{text}: {next}");
+        source = next.source();
+    }
+    text
+}
+
+async fn deliver(sender: (Sender, Guarded), hook: Webhook, body: Bytes) {
     for pause in PAUSES.map(Some).into_iter().chain([None]) {
         let result = send(&sender, &hook, body.clone()).await;
         let label = if result.is_ok() { "ok" } else { "failed" };
@@ -88,7 +108,8 @@ async fn deliver(sender: Sender, hook: Webhook, body: Bytes) {
 
 /// Tells webhooks until cancelled.
 pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
-    let sender = sender();
+    let guard = Guarded::new(state.options.webhooks.allowed_networks.clone());
+    let sender = (sender(&guard), guard);
     let room = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let news = tokio::select! {
