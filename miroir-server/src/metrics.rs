@@ -208,6 +208,8 @@ pub const FAMILIES: &[Family] = &[
         "Tasks in the registry."),
     family("miroir_webhook_requests_total", Counter, Count, &[("result", &["ok", "failed"])],
         "Requests to webhooks, sent again or not."),
+    family("miroir_unread_requests_taken_total", Counter, Count, &[],
+        "Requests that Miroir could not read and a node would have carried out: none was."),
     // Scatter and gather.
     family("miroir_scatter_fan_out_size", Histogram(FAN_OUT), Count, &[],
         "Nodes one request was sent to."),

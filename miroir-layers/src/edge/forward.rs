@@ -67,6 +67,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use miroir_pipeline::Placed;
+use miroir_pipeline::context::Principal;
 use miroir_pipeline::deadline::Deadline;
 use miroir_pipeline::error::{BoxError, Error};
 use miroir_pipeline::http::Router;
@@ -308,7 +309,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let own = (self.state.options.leads)() || request.headers().contains_key(FORWARDED);
-        let Some(route) = self.state.changes(&request).filter(|_| !own) else {
+        // Refused here, before anybody has read what it sends.
+        let nobody = request.extensions().get::<Principal>() == Some(&Principal::Anonymous);
+        let Some(route) = self.state.changes(&request).filter(|_| !own && !nobody) else {
             return Box::pin(self.inner.call(request));
         };
         let state = Arc::clone(&self.state);

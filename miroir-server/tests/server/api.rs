@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{ADMIN, Answer, FakeNode, MASTER, Running, eventually};
 
@@ -302,6 +302,34 @@ async fn bodies_may_be_compressed() {
     // The limit is on what comes out.
     let answer = send("gzip", gzip(&[b' '; 65])).await;
     assert_eq!((answer.status, &answer.json()["code"]), (413, &"payload_too_large".into()));
+}
+
+/// A body that never ends holds nothing, as long as nobody known sends it.
+#[tokio::test]
+async fn who_has_no_key_is_refused_before_his_body_is_read() {
+    let server = Running::start(1, |_| {}).await;
+    let address = server.base.trim_start_matches("http://");
+    for (key, status) in [("", 401), ("Authorization: Bearer wrong\r\n", 403)] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST /indexes/a/search HTTP/1.1\r\nHost: x\r\n{key}Content-Type: application/json\r\n\
+             Content-Length: 100000\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"));
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_answered_by_the_client_api_alone() {
+    let server = Running::start(1, |_| {}).await;
+    for (path, shown) in [("/version", true), ("/_miroir/ready", false), ("//_miroir/ready", false)] {
+        let answer = server.send(Method::GET, path, &[("origin", "https://shop.example")], "").await;
+        assert_eq!(answer.headers.contains_key("access-control-allow-origin"), shown, "{path}");
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+    }
 }
 
 #[tokio::test]

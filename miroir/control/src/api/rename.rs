@@ -248,7 +248,9 @@ impl Control {
     }
 
     pub(crate) async fn swap(&self, request: &Request) -> Result<Response, Error> {
-        let parsed: Option<Vec<Swap>> = serde_json::from_slice(&request.original.body).ok();
+        // As nodes read it: the last of two members of one name counts.
+        let body = serde_json::from_slice::<Value>(&request.original.body).ok();
+        let parsed: Option<Vec<Swap>> = body.and_then(|body| serde_json::from_value(body).ok());
         let pairs = parsed.iter().flatten().take_while(|swap| swap.indexes.len() == 2);
         let mut named = pairs.flat_map(|swap| &swap.indexes);
         let readable = named.clone().all(|name| IndexUid::new(name).is_ok());

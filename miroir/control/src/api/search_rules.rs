@@ -124,8 +124,10 @@ impl Control {
     /// A body that a node takes; what is wrong with it is in a node's words.
     async fn update_of(&self, request: &Request) -> Result<Map<String, Value>, Error> {
         let body = RawObject::parse(&request.original.body).filter(|_| request.original.is_json());
-        let Some(body) = body else { return Err(self.refusal(request, "").await) };
-        self.judge(request, body).await?;
+        if body.is_none() {
+            return Err(self.refusal(request, "").await);
+        }
+        self.judge(request).await?;
         serde_json::from_slice(&request.original.body).map(tidy).map_err(Error::internal)
     }
 

@@ -11,17 +11,13 @@ use crate::api::Control;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::http::routes::Gate;
 use miroir_pipeline::node::Call;
-use miroir_pipeline::operation::{Request, Response};
-use miroir_pipeline::query::{ClientRequest, RawObject};
+use miroir_pipeline::operation::{Request, Response, is_about_probe, replay};
+use miroir_pipeline::query::RawObject;
 
 /// Whether a request to render names an index, whose documents no single node has.
-fn names_an_index(body: &[u8]) -> bool {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+fn names_an_index(body: &Value) -> bool {
     ["template", "input"].iter().any(|part| !body[part]["indexUid"].is_null())
 }
-
-/// A field that no node knows.
-const PROBE: &str = "unknownToEveryNode";
 
 impl Control {
     /// Whether the nodes have an experimental feature switched on.
@@ -33,37 +29,48 @@ impl Control {
     }
 
     pub(crate) async fn gated(&self, request: &Request, gate: &Gate) -> Error {
-        match self.has_feature(request, gate.feature).await {
-            Ok(true) => Error::api("miroir_not_supported", format!("In a cluster {}.", gate.why)),
-            Ok(false) => self.refusal(request, "").await,
+        let call = Call::get("features_get", "/experimental-features");
+        let asked = async {
+            let (node, body) = self.state.nodes.call_any(&call, &request.cx).await?;
+            let features: Value = Call::parse(&node, &body)?;
+            Ok((features.get(gate.feature).and_then(Value::as_bool) == Some(true), node))
+        };
+        match asked.await {
+            Ok((true, _)) => {
+                Error::api("miroir_not_supported", format!("In a cluster {}.", gate.why))
+            }
+            // The very node that has it off: it carries out nothing of it.
+            Ok((false, node)) => {
+                let call = request.original.made_anew().to_node_call("");
+                match self.state.nodes.call(&node, &call, &request.cx).await {
+                    Ok(_) => Error::internal("a node serves what it has off"),
+                    Err(error) => error,
+                }
+            }
             Err(error) => error,
         }
     }
 
     /// A template and a document that come with the request are rendered by any node, which also
-    /// says what is wrong with them.
+    /// says what is wrong with them. It gets what was judged here, and nothing else.
     pub(crate) async fn render(&self, request: &Request, gate: &Gate) -> Result<Response, Error> {
-        if request.original.is_json() && names_an_index(&request.original.body) {
+        let body = serde_json::from_slice::<Value>(&request.original.body).ok();
+        let Some(body) = body.filter(|_| request.original.is_json()) else {
+            return Err(replay(&self.state.nodes, request, &request.original, "").await);
+        };
+        if names_an_index(&body) {
             return Err(self.gated(request, gate).await);
         }
-        let call = request.original.to_node_call("");
+        let call = request.original.made_anew().to_node_call("");
         let (_, body) = self.state.nodes.call_any(&call, &request.cx).await?;
         Ok(Response { status: StatusCode::OK, body, meta: Default::default() })
     }
 
     /// Has a node say what is wrong with a body, without any effect of one it would take.
-    pub(crate) async fn judge(&self, request: &Request, mut body: RawObject) -> Result<(), Error> {
-        // What no node takes, after everything it may have to say.
-        body.set(PROBE, &true);
-        let original =
-            ClientRequest { body: body.to_bytes(), ..ClientRequest::clone(&request.original) };
-        let judged = request.clone().with_original(original);
-        let error = self.refusal(&judged, "").await;
-        let about_the_probe = error
-            .render()
-            .1
-            .is_some_and(|text| memchr::memmem::find(&text, PROBE.as_bytes()).is_some());
-        if about_the_probe { Ok(()) } else { Err(error) }
+    pub(crate) async fn judge(&self, request: &Request) -> Result<(), Error> {
+        let Some(inert) = request.original.inert() else { return Ok(()) };
+        let error = replay(&self.state.nodes, request, &inert, "").await;
+        if is_about_probe(&error) { Ok(()) } else { Err(error) }
     }
 
     /// A body that a node would take becomes a task that fails and says why. Of any other body a node
@@ -71,8 +78,9 @@ impl Control {
     pub(crate) async fn export(&self, request: &Request) -> Result<Response, Error> {
         let body = RawObject::parse(&request.original.body).filter(|_| request.original.is_json());
         let Some(body) = body else { return Err(self.refusal(request, "").await) };
-        self.judge(request, body.clone()).await?;
-        let url = body.read::<String>("url").ok().flatten().unwrap_or_default();
+        self.judge(request).await?;
+        let url = body.read::<String>("url").ok().flatten();
+        let Some(url) = url else { return Err(self.refusal(request, "").await) };
         let mut details = Map::new();
         details.insert("url".into(), url.into());
         if let Ok(Some(key)) = body.read::<String>("apiKey") {
@@ -105,12 +113,11 @@ mod tests {
             "template": {"kind": "inlineDocumentTemplate", "inline": "{{doc.indexUid}}"},
             "input": {"kind": "inlineDocument", "inline": {"indexUid": "a"}},
         });
-        assert!(!names_an_index(inline.to_string().as_bytes()));
+        assert!(!names_an_index(&inline));
         for part in ["template", "input"] {
             let mut body = inline.clone();
             body[part]["indexUid"] = "a".into();
-            assert!(names_an_index(body.to_string().as_bytes()));
+            assert!(names_an_index(&body));
         }
-        assert!(!names_an_index(b"no JSON"), "a node says so");
     }
 }

@@ -16,7 +16,7 @@ mod task_query;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use decode::{Answered, Decode, DecodeOptions};
+pub use decode::{Answered, Decode, DecodeOptions, Unread};
 pub use edge::{
     EdgeBody, EdgeFuture, EdgeLayered, EdgeMiddleware, EdgeNext, EdgeReady, EdgeService, EdgeStack,
 };

@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 
 pub use control_plane::{ControlPlane, MissingIndex};
 pub use multi::{MultiSearch, SubQuery};
-pub use refusal::refusal;
+pub use refusal::{is_about_probe, refusal, replay};
 pub use resolve::Resolve;
 
 use crate::context::Context;

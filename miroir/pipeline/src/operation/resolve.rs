@@ -15,6 +15,7 @@ use super::{
 };
 use crate::cluster::ClusterState;
 use crate::error::{Error, ErrorKind};
+use crate::http::Unread;
 use crate::index::{self, Deletion};
 use crate::query::{ClientRequest, RawObject};
 use miroir_core::documents::{self, Format};
@@ -42,6 +43,9 @@ impl Resolve {
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {
+        if request.cx.http().get::<Unread>().is_some() {
+            return Err(Error::internal("somebody unknown got past `authorize`"));
+        }
         let leadership = &self.0.state.leadership;
         if request.changes() {
             // Before it looks: a term that ends meanwhile waits for this one to notice.

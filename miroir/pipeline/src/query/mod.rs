@@ -4,12 +4,16 @@ mod raw;
 mod url;
 
 use bytes::Bytes;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub use raw::RawObject;
 pub use url::{decode, encode, index_path, query_pairs};
 
 use crate::node::Call;
+
+/// A member that no route of a node knows: a node that complains of it has nothing else to say.
+pub const PROBE: &str = "unknownToEveryNode";
 
 /// A request as it came, relative to its index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,14 +45,48 @@ impl ClientRequest {
         }
     }
 
-    /// Whether the body is declared as JSON, whatever its parameters, as long as they are some.
+    /// Whether a node reads the body as JSON: its media type is `json` or ends in `+json`, whatever
+    /// comes before the slash, and its parameters, if any, are some.
     pub fn is_json(&self) -> bool {
         self.content_type.as_deref().is_some_and(|text| {
             let mut parts = text.split(';').map(str::trim);
-            let kind = parts.next().unwrap_or_default();
-            kind.eq_ignore_ascii_case("application/json")
-                && parts.all(|part| part.is_empty() || part.contains('='))
+            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let json = kind.split_once('/').is_some_and(|(top, sub)| {
+                !top.is_empty()
+                    && (sub == "json" || sub.rsplit_once('+').is_some_and(|s| s.1 == "json"))
+            });
+            json && parts.all(|part| part.is_empty() || part.contains('='))
         })
+    }
+
+    /// The same request with a body that no node carries out: what it has to say of the rest it says
+    /// all the same. Members of objects are read as a node reads them, the last one wins. `None` where
+    /// no such body can be made.
+    pub fn inert(&self) -> Option<Self> {
+        let Ok(mut body) = serde_json::from_slice::<Value>(&self.body) else {
+            // A node cannot read it either.
+            return Some(self.clone());
+        };
+        let mark = |value: &mut Value| {
+            // Anything else is not what any route takes.
+            if let Value::Object(object) = value {
+                object.insert(PROBE.to_owned(), true.into());
+            }
+        };
+        match &mut body {
+            Value::Array(list) if list.is_empty() => return None,
+            Value::Array(list) => list.iter_mut().for_each(mark),
+            other => mark(other),
+        }
+        Some(Self { body: body.to_string().into(), ..self.clone() })
+    }
+
+    /// The same request with its JSON body written anew from what a node reads of it.
+    #[must_use]
+    pub fn made_anew(&self) -> Self {
+        let read = serde_json::from_slice::<Value>(&self.body);
+        let body = read.map_or_else(|_| self.body.clone(), |body| body.to_string().into());
+        Self { body, ..self.clone() }
     }
 
     /// The request to a node that stands for this one, for the node's own words about it.
