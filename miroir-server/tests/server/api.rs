@@ -325,8 +325,10 @@ async fn who_has_no_key_is_refused_before_his_body_is_read() {
 #[tokio::test]
 async fn pages_of_other_origins_are_answered_by_the_client_api_alone() {
     let server = Running::start(1, |_| {}).await;
-    for (path, shown) in [("/version", true), ("/_miroir/ready", false), ("//_miroir/ready", false)] {
-        let answer = server.send(Method::GET, path, &[("origin", "https://shop.example")], "").await;
+    for (path, shown) in [("/version", true), ("/_miroir/ready", false), ("//_miroir/ready", false)]
+    {
+        let answer =
+            server.send(Method::GET, path, &[("origin", "https://shop.example")], "").await;
         assert_eq!(answer.headers.contains_key("access-control-allow-origin"), shown, "{path}");
         assert_eq!(answer.headers["x-content-type-options"], "nosniff");
     }

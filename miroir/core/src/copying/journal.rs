@@ -254,6 +254,14 @@ impl Journal {
         }
     }
 
+    /// Has ids read and compared once more that were written.
+    pub fn verify(&mut self, lot: LotId, ids: &[Arc<str>]) {
+        let next = self.last + 1;
+        if let Some(lot) = self.lots.get_mut(&lot) {
+            lot.verify(ids, next);
+        }
+    }
+
     /// Whether the target has what the source has, counting writes up to a number; all of them have
     /// ended on both sides.
     pub fn is_equal(&self, lot: LotId, up_to: Number) -> bool {

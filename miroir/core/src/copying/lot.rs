@@ -1,6 +1,6 @@
 //! One copy: which ids are known to be equal at source and target, and which are not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use miroir_api::{NodeId, TaskUid};
@@ -13,6 +13,9 @@ use crate::routing::{ShardSet, shard_of};
 const TOUCHED: usize = 500_000;
 /// Ids that are to be read again, kept for one copy; beyond it the pass begins anew.
 const DIRTY: usize = 200_000;
+/// Documents of a page of which those that differ are only noted, if they are at most one of [`FEW`].
+const LARGE: usize = 100;
+const FEW: usize = 10;
 
 /// What writes did to an id since the pass began.
 #[derive(Clone, Debug, Default)]
@@ -102,6 +105,8 @@ pub struct Lot {
     interrupted: bool,
     last_page: Number,
     doubts: Vec<TaskUid>,
+    /// Ids that were written and are looked at once more.
+    suspects: HashSet<Arc<str>>,
     counts: LotCounts,
 }
 
@@ -121,6 +126,7 @@ impl Lot {
             interrupted: false,
             last_page: 0,
             doubts: Vec::new(),
+            suspects: HashSet::new(),
             counts: LotCounts::default(),
         }
     }
@@ -301,6 +307,7 @@ impl Lot {
             } else if comparable && known == Some(*content) {
                 self.counts.equal += 1;
                 self.dirty.remove(id);
+                self.suspects.remove(id);
             } else if verifies {
                 // Where the target's was not comparable, the pass before this one has judged it.
                 if comparable {
@@ -308,18 +315,30 @@ impl Lot {
                     self.make_dirty(id, next);
                 }
             } else {
+                self.counts.differences += u64::from(self.suspects.remove(id) && comparable);
                 admission.write.push(place);
                 promised.push(Arc::clone(id));
             }
         }
+        // A write of its own for each page that hardly differs would take the time of a full copy.
+        if began.is_some()
+            && page.documents.len() >= LARGE
+            && promised.len() * FEW <= page.documents.len()
+        {
+            for id in promised.drain(..) {
+                self.make_dirty(&id, next);
+            }
+            admission.write.clear();
+        }
         for (place, id) in page.absent.iter().enumerate() {
+            let comparable = page.target.is_some() && !self.is_promised(id);
             if !self.touched.get(id).is_none_or(|t| t.quiet_since(window.0)) {
                 self.drop_id(id, next);
-            } else if page.target.is_some_and(|target| !target.contains_key(id))
-                && !self.is_promised(id)
-            {
+            } else if comparable && page.target.is_some_and(|target| !target.contains_key(id)) {
                 self.dirty.remove(id);
+                self.suspects.remove(id);
             } else {
+                self.counts.differences += u64::from(self.suspects.remove(id) && comparable);
                 admission.delete.push(place);
                 promised.push(Arc::clone(id));
             }
@@ -371,6 +390,13 @@ impl Lot {
                     self.make_dirty(id, next);
                 }
             }
+        }
+    }
+
+    pub(super) fn verify(&mut self, ids: &[Arc<str>], next: Number) {
+        for id in ids {
+            self.suspects.insert(Arc::clone(id));
+            self.make_dirty(id, next);
         }
     }
 

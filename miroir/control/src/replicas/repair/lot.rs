@@ -15,6 +15,7 @@ use miroir_core::view::StaleReplica;
 use tokio::time::Instant;
 
 use super::gauges::{Dirty, Stage};
+use super::lists::{Listing, Written};
 use super::node::{self, DOCUMENTS, PageSize, Pause, Shown, UIDS, Which};
 use super::{Bench, Trouble, clear, rows, sources};
 use miroir_pipeline::cluster::ClusterState;
@@ -83,7 +84,7 @@ struct Lot<'a> {
     size: PageSize,
     pages: BTreeMap<Number, Page>,
     failures: u32,
-    wrote: bool,
+    written: Option<Written>,
     held: Option<Instant>,
     stage: Stage,
     dirty: Dirty,
@@ -111,7 +112,7 @@ impl<'a> Lot<'a> {
             size,
             pages: BTreeMap::new(),
             failures: 0,
-            wrote: false,
+            written: None,
             held: None,
             stage: Stage::new("open"),
             dirty: Dirty::default(),
@@ -156,9 +157,19 @@ impl<'a> Lot<'a> {
         let mut up_to = self.compare(false).await?;
         self.catch_up(up_to).await?;
         let mut verifications = 0;
-        while self.wrote {
+        while let Some(written) = self.written.take() {
             let before = self.filling.with(|lot| lot.counts().differences);
-            up_to = self.compare(true).await?;
+            up_to = match written {
+                Written::Many => self.compare(true).await?,
+                Written::Few(ids) => {
+                    self.stage = Stage::new("verify");
+                    let ids: Vec<Arc<str>> = ids.into_iter().collect();
+                    self.filling.journal(|journal, lot| {
+                        journal.verify(lot, &ids);
+                        journal.last()
+                    })
+                }
+            };
             let examples = self.filling.with(|lot| lot.dirty_ids(10));
             self.catch_up(up_to).await?;
             let found = self.filling.with(|lot| lot.counts().differences) - before;
@@ -347,9 +358,11 @@ impl<'a> Lot<'a> {
         let admitted = self.filling.admit(&gate, &self.target, window, &judged);
         let Some((admission, mut ticket)) = admitted else { return Ok(false) };
         let Some(number) = admission.number else { return Ok(true) };
-        self.wrote = true;
         let write: Vec<&Shown> = admission.write.iter().map(|at| &page[*at]).collect();
         let delete: Vec<&Arc<str>> = admission.delete.iter().map(|at| &absent[*at]).collect();
+        let ids = write.iter().map(|shown| &shown.id).chain(delete.iter().copied()).cloned();
+        let written = self.written.take().unwrap_or(Written::Few(HashSet::new()));
+        self.written = Some(written.and(ids));
         ticket.turn().await;
         let (state, entry, target) = (self.state, self.entry, &self.target);
         let mut uids = node::write(state, entry, target, &write).await;
@@ -478,16 +491,4 @@ impl<'a> Lot<'a> {
         }
         few && rested
     }
-}
-
-/// Where a listing of a node's documents is. Documents keep their places while they live; a new one
-/// may take the place of one that is gone.
-#[derive(Debug, Default)]
-struct Listing {
-    offset: usize,
-    /// The last document seen: it is asked for again, and has to be there.
-    anchor: Option<Arc<str>>,
-    seen: HashSet<u64>,
-    steps_back: u32,
-    ended: bool,
 }

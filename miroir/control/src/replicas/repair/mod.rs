@@ -16,6 +16,7 @@
 //! that is sound.
 
 mod gauges;
+mod lists;
 mod lot;
 mod node;
 mod rebuild;

@@ -324,3 +324,45 @@ fn what_is_read_again_is_compared_with_the_target_unless_a_page_is_under_way() {
     assert_eq!(copy.journal.admit(copy.lot, window, &page).unwrap().write, [0]);
     assert!(!copy.is_equal() && number > 0);
 }
+
+/// A page of many documents of which this one differs.
+fn page_of_many() -> Vec<(Arc<str>, u64)> {
+    let others = (1..200).map(|n| (id(&format!("y{n}")), OLD));
+    std::iter::once((id("x"), NEW)).chain(others).collect()
+}
+
+#[test]
+fn the_few_of_a_large_page_that_differ_are_written_together_with_those_of_others() {
+    let mut copy = Copy::comparing();
+    let documents = page_of_many();
+    for (other, content) in &documents[1..] {
+        copy.journal.lot_mut(copy.lot).unwrap().put(other, *content);
+    }
+    let window = copy.journal.begin_read(copy.lot).unwrap();
+    let page = Page { documents: &documents, ..Page::default() };
+    assert_eq!(copy.journal.admit(copy.lot, window, &page), Some(Admission::default()));
+    copy.covered();
+    assert_eq!(copy.dirty(), 1);
+    assert!(!copy.is_equal());
+    let window = copy.journal.begin_read(copy.lot).unwrap();
+    let number = copy.admit(window).unwrap().number.unwrap();
+    copy.journal.lot_mut(copy.lot).unwrap().page_ended(number, true);
+    assert!(copy.is_equal());
+}
+
+#[test]
+fn what_was_written_is_looked_at_once_more_and_counts_if_it_differs_then() {
+    let mut copy = Copy::comparing();
+    copy.covered();
+    for (has, differences) in [(NEW, 0), (OLD, 1)] {
+        copy.journal.verify(copy.lot, &[id("x")]);
+        assert_eq!(copy.dirty(), 1);
+        let window = copy.journal.begin_read(copy.lot).unwrap();
+        let target = [(id("x"), has)].into();
+        let documents = [(id("x"), NEW)];
+        let page = Page { documents: &documents, target: Some(&target), ..Page::default() };
+        let admission = copy.journal.admit(copy.lot, window, &page).unwrap();
+        assert_eq!(admission.write.len() as u64, differences);
+        assert_eq!(copy.journal.lot(copy.lot).unwrap().counts().differences, differences);
+    }
+}
