@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use miroir_pipeline::Error;
-use miroir_pipeline::http::{Decode, DecodeOptions};
+use miroir_pipeline::http::{Decode, DecodeOptions, FilterLimits};
 use miroir_pipeline::operation;
 use tower::ServiceExt;
 
@@ -24,7 +24,7 @@ fn service() -> (Decode, Arc<Mutex<Option<operation::Request>>>) {
         *keep.lock().expect("no panic was caught") = Some(request);
         async { Ok::<_, Error>(operation::Response::json(StatusCode::OK, &())) }
     });
-    let options = DecodeOptions { timeout: Duration::from_secs(60), max_body: 1 << 20 };
+    let options = DecodeOptions { timeout: Duration::from_secs(60), max_body: 1 << 20, filters: FilterLimits::default() };
     (Decode::new(operation::BoxService::new(operations), options), seen)
 }
 

@@ -110,8 +110,11 @@ impl Miroir {
     /// Decode alone: a layer outside of it has to say who asks. For an edge of one's own.
     #[must_use]
     pub fn decode(&self) -> Decode {
-        let options =
-            DecodeOptions { timeout: self.timeout, max_body: self.options.cluster.max_body };
+        let options = DecodeOptions {
+            timeout: self.timeout,
+            max_body: self.options.cluster.max_body,
+            filters: self.options.cluster.filters,
+        };
         Decode::new(self.cluster.operations.clone(), options).codecs(self.codecs.clone())
     }
 

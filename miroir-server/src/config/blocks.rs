@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use miroir::ClusterOptions;
+use miroir::http::FilterLimits;
 use miroir::options::{Faults, Secret, Validate, hours, milliseconds, seconds};
 use miroir_api::meili::DEFAULT_DOCS_BASE;
 use miroir_layers::edge::AdmissionOptions;
@@ -202,6 +203,10 @@ pub struct ServerConfig {
     pub metrics_port: u16,
     /// Largest request body accepted, in bytes.
     pub max_body_bytes: usize,
+    /// Conditions that a filter may have; the literals of an `IN` do not count. 2000 by default.
+    pub max_filter_conditions: usize,
+    /// Bytes that a filter may have. 160,000 by default.
+    pub max_filter_bytes: usize,
     /// Bytes of writes held for nodes that have not taken them; more wait, and are refused in the end.
     pub max_unanswered_write_bytes: usize,
     /// Requests served at one time; more are refused.
@@ -221,6 +226,8 @@ impl Default for ServerConfig {
             bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             metrics_port: 9_090,
             max_body_bytes: ClusterOptions::default().max_body,
+            max_filter_conditions: FilterLimits::default().conditions,
+            max_filter_bytes: FilterLimits::default().bytes,
             max_unanswered_write_bytes: ClusterOptions::default().max_unanswered_writes,
             max_concurrent_requests: AdmissionOptions::default().max_concurrent_requests,
             request_timeout: Duration::from_secs(30),
@@ -247,6 +254,8 @@ impl Validate for ServerConfig {
         );
         faults.positive(&[
             ("max_body_bytes", self.max_body_bytes == 0),
+            ("max_filter_conditions", self.max_filter_conditions == 0),
+            ("max_filter_bytes", self.max_filter_bytes == 0),
             ("max_unanswered_write_bytes", self.max_unanswered_write_bytes == 0),
             ("request_timeout_ms", self.request_timeout.is_zero()),
         ]);

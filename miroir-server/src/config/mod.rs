@@ -26,6 +26,7 @@ mod tests;
 mod validate_tests;
 
 use miroir::broadcast::drift::DriftOptions;
+use miroir::http::FilterLimits;
 use miroir::keys::MasterKey;
 use miroir::node::ClientOptions;
 use miroir::node::HealthOptions;
@@ -218,6 +219,10 @@ impl Config {
             webhooks: self.webhooks.clone(),
             explain: self.explain,
             max_body: self.server.max_body_bytes,
+            filters: FilterLimits {
+                conditions: self.server.max_filter_conditions,
+                bytes: self.server.max_filter_bytes,
+            },
             max_unanswered_writes: self.server.max_unanswered_write_bytes,
             master_key: self.master_key.get().and_then(MasterKey::new),
         }

@@ -123,9 +123,10 @@ impl Miroir {
     /// The client API as a tower service over HTTP. Put an authentication layer around it: it
     /// trusts the [`miroir_pipeline::context::Principal`] it finds in the request's extensions.
     pub fn http(&self, timeout: Duration) -> Decode {
-        let max_body = self.cluster.state.options.max_body;
-        Decode::new(self.cluster.operations.clone(), DecodeOptions { timeout, max_body })
-            .codecs(self.codecs.clone())
+        let options = &self.cluster.state.options;
+        let (max_body, filters) = (options.max_body, options.filters);
+        let options = DecodeOptions { timeout, max_body, filters };
+        Decode::new(self.cluster.operations.clone(), options).codecs(self.codecs.clone())
     }
 
     /// Starts health checks, task polling, repair and the drift check. They end with [`Miroir::shutdown`].

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use miroir_api::GroupId;
-use miroir_pipeline::http::{Decode, DecodeOptions};
+use miroir_pipeline::http::{Decode, DecodeOptions, FilterLimits};
 use miroir_pipeline::index::scatter::{
     MinSettingsVersion, OverFetch, SettingsInFlight, SettingsVersion, codecs,
 };
@@ -22,7 +22,11 @@ async fn send(
         let answer = inner(request);
         async move { Ok::<_, miroir_pipeline::Error>(answer) }
     });
-    let options = DecodeOptions { timeout: Duration::from_secs(1), max_body: 64 };
+    let options = DecodeOptions {
+        timeout: Duration::from_secs(1),
+        max_body: 64,
+        filters: FilterLimits::default(),
+    };
     let decode = Decode::new(operation::BoxService::new(operations), options).codecs(codecs());
     let mut request = Request::post("/indexes/a/search").header("content-type", "application/json");
     for (name, value) in headers {
@@ -96,7 +100,11 @@ async fn response_headers_are_there_when_they_say_something() {
 async fn a_body_above_the_limit_is_refused_with_its_size() {
     let operations =
         tower::service_fn(|request| async { Ok::<_, miroir_pipeline::Error>(plain(request)) });
-    let options = DecodeOptions { timeout: Duration::from_secs(1), max_body: 8 };
+    let options = DecodeOptions {
+        timeout: Duration::from_secs(1),
+        max_body: 8,
+        filters: FilterLimits::default(),
+    };
     let decode = Decode::new(operation::BoxService::new(operations), options);
     for (path, length, message) in [
         (

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::http::FilterLimits;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,8 @@ pub struct ClusterOptions {
     pub explain: ExplainOptions,
     /// Largest documents payload, in bytes.
     pub max_body: usize,
+    /// Largest filters of a request.
+    pub filters: FilterLimits,
     /// Bytes of writes that are held for nodes that have not taken them. 256 MiB by default.
     pub max_unanswered_writes: usize,
     /// What API keys are derived from; without it there are none and the API is open.
@@ -59,6 +62,7 @@ impl Default for ClusterOptions {
             webhooks: WebhookOptions::default(),
             explain: ExplainOptions::default(),
             max_body: 100_000_000,
+            filters: FilterLimits::default(),
             max_unanswered_writes: 268_435_456,
             master_key: None,
         }
@@ -205,6 +209,11 @@ pub struct WebhookOptions {
     /// this server send requests to them. None by default, as on one node.
     #[serde(with = "networks")]
     pub allowed_networks: Vec<IpNet>,
+}
+
+impl Validate for WebhookOptions {
+    /// Nothing: every list of networks is one.
+    fn validate(&self, _: &mut Faults) {}
 }
 
 /// `multi_search`: several searches in one request.

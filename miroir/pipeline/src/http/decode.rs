@@ -14,6 +14,7 @@ use miroir_api::header as names;
 use tower::{Service, ServiceExt};
 
 use super::RequestId;
+use super::filters::FilterLimits;
 use super::operations::operation;
 use super::respond::{refuse, render};
 use super::router::Router;
@@ -32,6 +33,8 @@ pub struct DecodeOptions {
     pub timeout: Duration,
     /// Largest body after decompression, in bytes; a larger one is `413 payload_too_large`.
     pub max_body: usize,
+    /// Largest filters.
+    pub filters: FilterLimits,
 }
 
 /// In the extensions of a request whose body was not read, as it came without a key that is known.
@@ -179,8 +182,11 @@ impl Decode {
         if !unread {
             original.body = self.collect(body, &payload, cx.clone()).await?;
         }
-        if !payload.documents && is_escaped(&original.body) {
-            original = original.made_anew();
+        if !payload.documents {
+            if is_escaped(&original.body) {
+                original = original.made_anew();
+            }
+            self.options.filters.judge(path, original.query.as_deref(), &original.body)?;
         }
         let op = operation(route.action, parameters, &original);
         let request =

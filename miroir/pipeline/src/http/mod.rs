@@ -5,6 +5,7 @@
 
 mod decode;
 mod edge;
+mod filters;
 mod operations;
 mod query;
 mod respond;
@@ -20,6 +21,7 @@ pub use decode::{Answered, Decode, DecodeOptions, Unread};
 pub use edge::{
     EdgeBody, EdgeFuture, EdgeLayered, EdgeMiddleware, EdgeNext, EdgeReady, EdgeService, EdgeStack,
 };
+pub use filters::FilterLimits;
 pub use respond::refuse;
 pub use router::{Matched, Router};
 pub use table::table;

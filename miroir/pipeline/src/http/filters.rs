@@ -1,0 +1,203 @@
+//! How large a filter may be. What a node needs for one grows with its conditions: 20,000 of them took
+//! 15 GB, and whoever may search may send them. The literals of an `IN` cost little and do not count.
+
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::query::query_pairs;
+
+/// The largest filters that are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterLimits {
+    /// Conditions, joined by `AND` and `OR` or as elements of lists. 2000 by default.
+    pub conditions: usize,
+    /// Bytes. 160,000 by default.
+    pub bytes: usize,
+}
+
+impl Default for FilterLimits {
+    fn default() -> Self {
+        Self { conditions: 2_000, bytes: 160_000 }
+    }
+}
+
+/// Bytes that a condition takes at least: `a=1 OR `.
+const SHORTEST: usize = 4;
+
+/// What is too much of a filter, and which option says so.
+struct TooMuch {
+    what: &'static str,
+    found: usize,
+    most: usize,
+    option: &'static str,
+}
+
+impl FilterLimits {
+    /// Judges the filters of a request with a JSON body, or none, wherever they are in it.
+    ///
+    /// # Errors
+    /// When one is too large: `400`, with the limit and what to do.
+    pub(super) fn judge(&self, path: &str, query: Option<&str>, body: &[u8]) -> Result<(), Error> {
+        let smallest = self.bytes.min(self.conditions.saturating_mul(SHORTEST));
+        let mut found = Ok(());
+        if body.len() > smallest
+            && let Ok(body) = serde_json::from_slice::<Value>(body)
+        {
+            found = self.inside(&body);
+        }
+        if let Some(query) = query.filter(|query| query.len() > smallest) {
+            let mut own = query_pairs(query).into_iter().filter(|(name, _)| name == "filter");
+            found = found.and_then(|()| own.try_for_each(|(_, filter)| self.one(&filter.into())));
+        }
+        found.map_err(|TooMuch { what, found, most, option }| {
+            let code = if path.contains("/documents") || path.ends_with("/export") {
+                "invalid_document_filter"
+            } else {
+                "invalid_search_filter"
+            };
+            Error::api(
+                code,
+                format!(
+                    "Invalid value for `filter`: it has {found} {what}, and at most {most} are taken. \
+                     Write values of one attribute as `IN [...]`, or raise `server.{option}`."
+                ),
+            )
+        })
+    }
+
+    fn inside(&self, body: &Value) -> Result<(), TooMuch> {
+        match body {
+            Value::Object(members) => members.iter().try_for_each(|(name, value)| {
+                if name == "filter" { self.one(value) } else { self.inside(value) }
+            }),
+            Value::Array(list) => list.iter().try_for_each(|value| self.inside(value)),
+            _ => Ok(()),
+        }
+    }
+
+    fn one(&self, filter: &Value) -> Result<(), TooMuch> {
+        let (conditions, bytes) = size(filter);
+        if conditions > self.conditions {
+            let (most, option) = (self.conditions, "max_filter_conditions");
+            return Err(TooMuch { what: "conditions", found: conditions, most, option });
+        }
+        if bytes > self.bytes {
+            let (most, option) = (self.bytes, "max_filter_bytes");
+            return Err(TooMuch { what: "bytes", found: bytes, most, option });
+        }
+        Ok(())
+    }
+}
+
+/// Conditions and bytes of a filter in any of its forms.
+fn size(filter: &Value) -> (usize, usize) {
+    match filter {
+        Value::String(text) => (conditions(text), text.len()),
+        Value::Array(list) => list.iter().map(size).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+        _ => (0, 0),
+    }
+}
+
+/// Conditions of an expression: one more than the words between them. What is quoted, and what is in
+/// the brackets of an `IN`, is no word.
+fn conditions(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let (mut count, mut at) = (1, 0);
+    while let Some(&byte) = bytes.get(at) {
+        let next = match byte {
+            b'"' | b'\'' => after(bytes, at + 1, byte),
+            b'[' => after_list(bytes, at + 1),
+            _ if byte.is_ascii_alphanumeric() || byte == b'_' => {
+                let rest = &bytes[at..];
+                let word = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+                let length = rest.iter().take_while(|b| word(b)).count();
+                let word = &rest[..length];
+                count += usize::from(
+                    word.eq_ignore_ascii_case(b"and") || word.eq_ignore_ascii_case(b"or"),
+                );
+                at + length
+            }
+            _ => at + 1,
+        };
+        at = next;
+    }
+    count
+}
+
+/// Where a quoted text ends that has begun.
+fn after(bytes: &[u8], mut at: usize, quote: u8) -> usize {
+    while let Some(&byte) = bytes.get(at) {
+        at += if byte == b'\\' { 2 } else { 1 };
+        if byte == quote {
+            break;
+        }
+    }
+    at
+}
+
+/// Where a list ends that has begun.
+fn after_list(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b']' => return at + 1,
+            b'"' | b'\'' => at = after(bytes, at + 1, byte),
+            _ => at += 1,
+        }
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn conditions_are_counted_outside_of_texts_and_lists() {
+        for (text, expected) in [
+            ("a = 1", 1),
+            ("a = 1 AND b = 2 or (NOT c EXISTS OR d = 'x OR y')", 4),
+            ("a IN [1, 2, 'and', \"]\"] AND b = \"it\\\"s AND\"", 2),
+            ("android = 1 AND or_more = 2", 2),
+            ("'unclosed AND", 1),
+            ("a IN [1 AND", 1),
+        ] {
+            assert_eq!(conditions(text), expected, "{text}");
+        }
+        assert_eq!(size(&json!([["a = 1", "b = 2"], "c = 3 AND d = 4"])), (4, 25));
+    }
+
+    #[test]
+    fn filters_are_bounded_wherever_they_are() {
+        let limits = FilterLimits { conditions: 3, bytes: 40 };
+        let long = "a=1 OR b=2 OR c=3 OR d=4";
+        let judge = |query: Option<&str>, body: Value| {
+            let text = body.to_string();
+            limits.judge("/indexes/a/search", query, text.as_bytes()).map_err(|error| {
+                let (status, text) = error.render();
+                (status.as_u16(), String::from_utf8(text.unwrap().to_vec()).unwrap())
+            })
+        };
+        assert_eq!(
+            judge(None, json!({"filter": "a=1 OR b=2 OR c=3", "q": "x AND y AND z OR w"})),
+            Ok(())
+        );
+        let found = judge(None, json!({"queries": [{"filter": [long]}]})).unwrap_err();
+        assert_eq!(found.0, 400);
+        assert!(found.1.contains("4 conditions") && found.1.contains("max_filter_conditions"));
+        let blanks = format!("a=1{}", " ".repeat(60));
+        let found = judge(None, json!({"filter": blanks})).unwrap_err();
+        assert!(
+            found.1.contains("63 bytes") && found.1.contains("max_filter_bytes"),
+            "{}",
+            found.1
+        );
+        assert!(judge(Some("q=x&filter=a%3D1+OR+b%3D2+OR+c%3D3+OR+d%3D4"), json!({})).is_err());
+        // A list of values is no list of conditions.
+        let limits = FilterLimits { conditions: 3, ..FilterLimits::default() };
+        let ids: Vec<String> = (0..900).map(|n| n.to_string()).collect();
+        let body = json!({"filter": format!("id IN [{}]", ids.join(","))}).to_string();
+        assert!(limits.judge("/x", None, body.as_bytes()).is_ok());
+    }
+}
