@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use miroir_pipeline::Error;
-use miroir_pipeline::http::{Decode, DecodeOptions, FilterLimits};
+use miroir_pipeline::FilterLimits;
+use miroir_pipeline::http::{Decode, DecodeOptions};
 use miroir_pipeline::operation;
 use tower::ServiceExt;
 

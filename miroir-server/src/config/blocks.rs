@@ -6,9 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use miroir::ClusterOptions;
-use miroir::http::FilterLimits;
 use miroir::options::{Faults, Secret, Validate, hours, milliseconds, seconds};
+use miroir::{ClusterOptions, FilterLimits};
 use miroir_api::meili::DEFAULT_DOCS_BASE;
 use miroir_layers::edge::AdmissionOptions;
 use serde::{Deserialize, Serialize};

@@ -26,7 +26,6 @@ mod tests;
 mod validate_tests;
 
 use miroir::broadcast::drift::DriftOptions;
-use miroir::http::FilterLimits;
 use miroir::keys::MasterKey;
 use miroir::node::ClientOptions;
 use miroir::node::HealthOptions;
@@ -36,8 +35,8 @@ use miroir::routing::Selection;
 use miroir::runtime::{LeaderElectionOptions, PeerDiscoveryOptions};
 use miroir::store::TaskRegistryOptions;
 use miroir::{
-    ClusterOptions, ExplainOptions, FacetingOptions, MultiSearchOptions, ScatterOptions,
-    SettingsBroadcastOptions, TopologyOptions, VectorSearchOptions, WebhookOptions,
+    ClusterOptions, ExplainOptions, FacetingOptions, FilterLimits, MultiSearchOptions,
+    ScatterOptions, SettingsBroadcastOptions, TopologyOptions, VectorSearchOptions, WebhookOptions,
 };
 use miroir_layers::RateLimits;
 use miroir_layers::index::{

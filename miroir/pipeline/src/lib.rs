@@ -36,7 +36,7 @@ pub mod stack;
 pub mod stage;
 pub mod wiring;
 pub use cluster::{
-    BroadcastStrategy, ClusterOptions, ClusterState, ExplainOptions, FacetingOptions,
+    BroadcastStrategy, ClusterOptions, ClusterState, ExplainOptions, FacetingOptions, FilterLimits,
     MultiSearchOptions, OnDifference, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
     UnavailableShardPolicy, VectorSearchOptions, WebhookOptions,
 };

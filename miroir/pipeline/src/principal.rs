@@ -21,3 +21,8 @@ pub enum Principal {
     /// Miroir itself, for work of its own; `authorize` lets it pass.
     Internal,
 }
+
+/// In the extensions of a request whose body was not read, as it came without a key that is known.
+/// `authorize` refuses it; whoever carries out requests does not take it.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread;

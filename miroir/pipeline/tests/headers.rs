@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use miroir_api::GroupId;
-use miroir_pipeline::http::{Decode, DecodeOptions, FilterLimits};
+use miroir_pipeline::FilterLimits;
+use miroir_pipeline::http::{Decode, DecodeOptions};
 use miroir_pipeline::index::scatter::{
     MinSettingsVersion, OverFetch, SettingsInFlight, SettingsVersion, codecs,
 };

@@ -67,8 +67,8 @@ pub use lives::NodeLives;
 pub use membership::Membership;
 pub use nodes::Nodes;
 pub use options::{
-    BroadcastStrategy, ClusterOptions, ExplainOptions, FacetingOptions, MultiSearchOptions,
-    OnDifference, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
+    BroadcastStrategy, ClusterOptions, ExplainOptions, FacetingOptions, FilterLimits,
+    MultiSearchOptions, OnDifference, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
     UnavailableShardPolicy, VectorSearchOptions, WebhookOptions,
 };
 pub use reads::ReadRouter;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::http::FilterLimits;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -198,6 +197,21 @@ impl Default for SettingsBroadcastOptions {
 impl Validate for SettingsBroadcastOptions {
     fn validate(&self, faults: &mut Faults) {
         faults.positive(&[("verify_timeout_s", self.verify_timeout.is_zero())]);
+    }
+}
+
+/// The largest filters that are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterLimits {
+    /// Conditions, joined by `AND` and `OR` or as elements of lists. 2000 by default.
+    pub conditions: usize,
+    /// Bytes. 160,000 by default.
+    pub bytes: usize,
+}
+
+impl Default for FilterLimits {
+    fn default() -> Self {
+        Self { conditions: 2_000, bytes: 160_000 }
     }
 }
 

@@ -14,13 +14,13 @@ use miroir_api::header as names;
 use tower::{Service, ServiceExt};
 
 use super::RequestId;
-use super::filters::FilterLimits;
 use super::operations::operation;
 use super::respond::{refuse, render};
 use super::router::Router;
 use super::routes::Action;
+use crate::cluster::FilterLimits;
 use crate::codec::Codecs;
-use crate::context::{Context, Principal};
+use crate::context::{Context, Principal, Unread};
 use crate::error::{BoxError, Error};
 use crate::operation;
 use crate::query::{ClientRequest, decode};
@@ -36,11 +36,6 @@ pub struct DecodeOptions {
     /// Largest filters.
     pub filters: FilterLimits,
 }
-
-/// In the extensions of a request whose body was not read, as it came without a key that is known.
-/// `authorize` refuses it; whoever carries out requests does not take it.
-#[derive(Clone, Copy, Debug)]
-pub struct Unread;
 
 /// What a request turned out to be; in the response's extensions, for logs and metrics.
 #[derive(Clone, Debug)]

@@ -3,23 +3,9 @@
 
 use serde_json::Value;
 
+use crate::cluster::FilterLimits;
 use crate::error::Error;
 use crate::query::query_pairs;
-
-/// The largest filters that are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FilterLimits {
-    /// Conditions, joined by `AND` and `OR` or as elements of lists. 2000 by default.
-    pub conditions: usize,
-    /// Bytes. 160,000 by default.
-    pub bytes: usize,
-}
-
-impl Default for FilterLimits {
-    fn default() -> Self {
-        Self { conditions: 2_000, bytes: 160_000 }
-    }
-}
 
 /// Bytes that a condition takes at least: `a=1 OR `.
 const SHORTEST: usize = 4;

@@ -17,11 +17,10 @@ mod task_query;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use decode::{Answered, Decode, DecodeOptions, Unread};
+pub use decode::{Answered, Decode, DecodeOptions};
 pub use edge::{
     EdgeBody, EdgeFuture, EdgeLayered, EdgeMiddleware, EdgeNext, EdgeReady, EdgeService, EdgeStack,
 };
-pub use filters::FilterLimits;
 pub use respond::refuse;
 pub use router::{Matched, Router};
 pub use table::table;

@@ -14,8 +14,8 @@ use super::{
     multi,
 };
 use crate::cluster::ClusterState;
+use crate::context::Unread;
 use crate::error::{Error, ErrorKind};
-use crate::http::Unread;
 use crate::index::{self, Deletion};
 use crate::query::{ClientRequest, RawObject};
 use miroir_core::documents::{self, Format};
