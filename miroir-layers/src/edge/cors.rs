@@ -131,10 +131,7 @@ impl EdgeMiddleware for CorsLayer {
             let mut response = answer.await?;
             let headers = response.headers_mut();
             headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            if own {
-                return Ok(response.map(Either::Right));
-            }
-            if origin {
+            if origin && !own {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANYBODY);
             }
             headers.append(VARY, VARIES);

@@ -59,6 +59,7 @@ pub(super) fn tree() -> Value {
         exempt: vec![network],
         ..RateLimits::default()
     };
+    all.webhooks.allowed_networks = vec![network];
     all.resharding.allowed_windows = vec!["02:00-06:00 UTC".to_owned()];
     serde_yaml_ng::to_value(all).expect("the configuration holds only what YAML can write")
 }

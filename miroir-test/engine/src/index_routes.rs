@@ -5,18 +5,31 @@ use serde_json::{Map, Value, json};
 use super::State;
 use super::answers::{Answer, check_index_uid, done, enqueue};
 use super::errors::ApiError;
-use super::params::{Fields, QueryString, json_object, json_value};
+use super::params::{Fields, QueryString, json_object, json_value, wrong_type};
 use super::tasks::queue::NewTask;
 use super::tasks::worker::details;
 use super::tasks::{Work, timestamp};
 
 /// `POST /indexes`.
 pub(crate) fn create_index(state: &State, body: &[u8]) -> Result<Answer, ApiError> {
-    let mut fields = Fields::new(json_object(body)?, &["uid", "primaryKey"])?;
+    let (map, known) = (json_object(body)?, ["uid", "primaryKey"]);
+    // Members are judged in their order, and one that there is not is one of them.
+    for (key, value) in map.iter().take_while(|(key, _)| known.contains(&key.as_str())) {
+        match value {
+            Value::String(uid) if key == "uid" => {
+                check_index_uid(uid).map_err(|e| e.prefixed("Invalid value at `.uid`: "))?;
+            }
+            Value::String(_) | Value::Null => {}
+            other if key == "uid" => {
+                return Err(wrong_type("invalid_index_uid", key, "a string", other));
+            }
+            other => return Err(wrong_type("invalid_index_primary_key", key, "a string", other)),
+        }
+    }
+    let mut fields = Fields::new(map, &known)?;
     let uid = fields
         .string("uid", "invalid_index_uid")?
         .ok_or_else(|| ApiError::new("missing_index_uid", "Missing field `uid`"))?;
-    check_index_uid(&uid).map_err(|error| error.prefixed("Invalid value at `.uid`: "))?;
     let primary_key = fields.string("primaryKey", "invalid_index_primary_key")?;
     let shown = details(&[("primaryKey", json!(primary_key))]);
     enqueue(state, &uid, Work::CreateIndex { primary_key }, shown, None, None)

@@ -296,8 +296,9 @@ async fn tasks_are_chosen_by_alias_and_seen_by_who_sees_the_alias() {
     let expected = ["shop", "shop_v1"].map(str::to_owned);
     assert_eq!(query.indexes, Some(expected.into()));
     let scope = &exchange.request().cx.scope;
-    assert!(scope.allows("shop_v1") && scope.allows("shop"));
-    assert!(!scope.allows("logs1"), "that alias is not the key's");
+    assert!(scope.sees("shop_v1") && scope.sees("shop") && scope.allows("shop"));
+    assert!(!scope.allows("shop_v1"), "what may be seen may not be swapped for that");
+    assert!(!scope.sees("logs1"), "that alias is not the key's");
     exchange.respond(Response { status: StatusCode::OK, ..answer(&json!({})) });
     call.await.unwrap();
 }
