@@ -2,7 +2,7 @@
 //! everything that finished since the last.
 //!
 //! A request that fails is sent again a few times. One webhook that hangs holds up nobody else. No
-//! address is told that is not public, unless `webhooks.allowed_networks` has it: see [`networks`].
+//! address is told that is not public, unless `webhooks.allowed_networks` has it.
 //!
 //! # Metrics
 //! `miroir_webhook_requests_total{result}`: `ok` or `failed`.
