@@ -21,6 +21,9 @@ use crate::query::{ClientRequest, RawObject};
 use miroir_core::documents::{self, Format};
 use miroir_store::IndexEntry;
 
+/// Times that a write looks its index up again although the index has its name.
+const LOOKS: u32 = 5;
+
 /// The base service of the operation stage. Always ready; waiting happens in `call`.
 #[derive(Clone, Debug)]
 pub struct Resolve(Handle);
@@ -208,6 +211,7 @@ impl Resolve {
             }
         };
         // The index may be deleted while the write waits for its turn: then it is looked up again.
+        let mut looks = 0;
         while !request.cx.deadline.remaining().is_zero() {
             let (entry, gate) = match self.0.state.catalog.get(&uid) {
                 Some(entry) => (entry, None),
@@ -231,8 +235,12 @@ impl Resolve {
             let op = index::Operation::Write { write, custom_metadata };
             let makes = gate.is_some();
             match self.0.write(request, Arc::clone(&entry), op, gate).await {
-                // It is gone, or has another name.
-                Err(error) if error.is_missing_index() && !self.is(&uid, &entry) => {}
+                // It is gone, or has another name; or had one, and has its own again by now.
+                Err(error)
+                    if error.is_missing_index() && (looks < LOOKS || !self.is(&uid, &entry)) =>
+                {
+                    looks += 1;
+                }
                 Err(error) if makes => {
                     self.0.plane.take_back(&entry).await;
                     return Err(error);
