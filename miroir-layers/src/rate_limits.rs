@@ -100,3 +100,69 @@ impl Validate for RateLimits {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(options: Value) -> Result<RateLimits, String> {
+        serde_json::from_value(options).map_err(|error| error.to_string())
+    }
+
+    fn messages(mut options: Value) -> Vec<String> {
+        options["enabled"] = true.into();
+        let mut faults = Faults::default();
+        faults.block("rate_limit", &read(options).unwrap());
+        faults.into_vec().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn rates_and_networks_are_texts() {
+        let limits = read(json!({
+            "per_ip": "600/minute", "per_key": null, "trusted_proxies": ["10.0.0.0/8", "::1"],
+        }))
+        .unwrap();
+        assert_eq!(limits.per_ip.unwrap().to_string(), "600/minute");
+        assert_eq!(limits.per_key, None);
+        assert_eq!(limits.trusted_proxies[1].to_string(), "::1/128");
+        let wrong = |options| read(options).unwrap_err();
+        assert!(wrong(json!({"per_ip": 600})).contains("expected a string"));
+        assert!(wrong(json!({"per_ip": "6/week"})).contains("write it as 10/second"));
+        assert!(wrong(json!({"exempt": ["home"]})).contains("write it as 10.0.0.0/8"));
+        assert!(wrong(json!({"per_user": "1/day"})).contains("per_user"));
+    }
+
+    #[test]
+    fn what_is_off_is_not_built() {
+        let limits = read(json!({"per_ip": "1/day", "per_key": "1/day"})).unwrap();
+        assert!(limits.edge().is_none() && limits.operation().is_none());
+        let on = RateLimits { enabled: true, ..limits };
+        assert!(on.edge().is_some() && on.operation().is_some());
+        let only = RateLimits { per_key: None, ..on };
+        assert!(only.edge().is_some() && only.operation().is_none());
+    }
+
+    #[test]
+    fn options_without_an_effect_are_refused() {
+        assert_eq!(messages(json!({"per_ip": "1/day", "exempt": ["::1"]})), [] as [&str; 0]);
+        for (found, parts) in [
+            (
+                messages(json!({})),
+                ["`rate_limit.enabled`, `rate_limit.per_ip`", "per_ip: 600/minute"],
+            ),
+            (
+                messages(json!({"per_key": "1/day", "trusted_proxies": ["::1"]})),
+                ["`rate_limit.trusted_proxies`, `rate_limit.per_ip`", "remove"],
+            ),
+            (
+                messages(json!({"per_key": "1/day", "exempt": ["::1"]})),
+                ["`rate_limit.exempt`, `rate_limit.per_ip`", "remove"],
+            ),
+        ] {
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(parts.iter().all(|part| found[0].contains(part)), "{found:?}");
+        }
+    }
+}
