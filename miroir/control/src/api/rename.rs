@@ -229,9 +229,7 @@ impl Control {
     fn nodes_to_rekey(&self, entry: &IndexEntry) -> Result<Vec<NodeTask>, Error> {
         let topology = self.state.membership.topology();
         let stale = self.state.staleness.load();
-        let there = |node: &NodeId| {
-            topology.node(node).is_some_and(|node| self.state.nodes.is_available(node))
-        };
+        let there = |node: &NodeId| self.state.is_available(node);
         let verdict = quorum::evaluate(
             &topology.placement(entry.shards),
             topology.replication_factor(),

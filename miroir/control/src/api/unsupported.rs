@@ -4,6 +4,7 @@
 //! on, Miroir says why it does not serve the route.
 
 use http::StatusCode;
+use miroir_api::NodeId;
 use miroir_api::meili::{ApiError, TaskKind};
 use serde_json::{Map, Value, json};
 
@@ -22,25 +23,24 @@ fn names_an_index(body: &Value) -> bool {
 impl Control {
     /// Whether the nodes have an experimental feature switched on.
     pub(crate) async fn has_feature(&self, request: &Request, name: &str) -> Result<bool, Error> {
+        Ok(self.feature_at(request, name).await?.1)
+    }
+
+    /// A node, and whether it has an experimental feature switched on.
+    async fn feature_at(&self, request: &Request, name: &str) -> Result<(NodeId, bool), Error> {
         let call = Call::get("features_get", "/experimental-features");
         let (node, body) = self.state.nodes.call_any(&call, &request.cx).await?;
         let features: Value = Call::parse(&node, &body)?;
-        Ok(features.get(name).and_then(Value::as_bool) == Some(true))
+        Ok((node, features.get(name).and_then(Value::as_bool) == Some(true)))
     }
 
     pub(crate) async fn gated(&self, request: &Request, gate: &Gate) -> Error {
-        let call = Call::get("features_get", "/experimental-features");
-        let asked = async {
-            let (node, body) = self.state.nodes.call_any(&call, &request.cx).await?;
-            let features: Value = Call::parse(&node, &body)?;
-            Ok((features.get(gate.feature).and_then(Value::as_bool) == Some(true), node))
-        };
-        match asked.await {
-            Ok((true, _)) => {
+        match self.feature_at(request, gate.feature).await {
+            Ok((_, true)) => {
                 Error::api("miroir_not_supported", format!("In a cluster {}.", gate.why))
             }
             // The very node that has it off: it carries out nothing of it.
-            Ok((false, node)) => {
+            Ok((node, false)) => {
                 let call = request.original.made_anew().to_node_call("");
                 match self.state.nodes.call(&node, &call, &request.cx).await {
                     Ok(_) => Error::internal("a node serves what it has off"),
