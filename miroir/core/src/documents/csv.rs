@@ -6,6 +6,7 @@ use bytes::Bytes;
 use csv::{ReaderBuilder, StringRecord};
 use miroir_api::meili::ApiError;
 
+use super::check::MAX_FIELDS;
 use super::payload::{Format, FormatError, RawDocument, Repeated};
 
 /// The type of a column: what follows the last `:` of its header.
@@ -35,12 +36,15 @@ enum Cell<'a> {
     Boolean(bool),
 }
 
-/// Bytes of JSON that a payload may become whatever its size, and how many times its size.
+/// Bytes of JSON that a payload may become.
 ///
 /// A row of nothing but separators becomes an object with each column's name, so that a few kilobytes
-/// could take all memory.
-const LARGEST: usize = 100_000_000;
-const GROWTH: usize = 8;
+/// could take all memory. What exports grow by is the length of names: 64 times their size is more
+/// than any of them, and only small ones may grow by so much.
+fn largest(payload: usize) -> usize {
+    let times = |factor: usize| payload.saturating_mul(factor);
+    times(64).min(times(8).max(100_000_000)).max(2_000_000)
+}
 
 /// Converts a whole payload. Of two columns with one name the last wins, at the place of the first.
 pub(super) fn split(payload: &Bytes, delimiter: u8) -> Result<Vec<RawDocument>, FormatError> {
@@ -54,6 +58,10 @@ pub(super) fn split(payload: &Bytes, delimiter: u8) -> Result<Vec<RawDocument>, 
     let (mut names, mut places) = (Vec::new(), HashMap::new());
     let mut columns = Vec::with_capacity(headers.len());
     for header in &headers {
+        // The task fails of the first document: nothing more has to be read.
+        if names.len() > MAX_FIELDS {
+            break;
+        }
         let (name, kind) = column(header);
         let place = *places.entry(name).or_insert_with(|| {
             names.push(name);
@@ -67,7 +75,7 @@ pub(super) fn split(payload: &Bytes, delimiter: u8) -> Result<Vec<RawDocument>, 
         .collect::<Result<_, _>>()
         .map_err(|e| fault(e.to_string()))?;
 
-    let largest = LARGEST.max(payload.len().saturating_mul(GROWTH));
+    let largest = largest(payload.len());
     let mut out = Vec::with_capacity(payload.len() * 2);
     let mut ends = Vec::new();
     let mut record = StringRecord::new();
@@ -97,6 +105,9 @@ pub(super) fn split(payload: &Bytes, delimiter: u8) -> Result<Vec<RawDocument>, 
             )));
         }
         ends.push(out.len());
+        if keys.len() > MAX_FIELDS {
+            break;
+        }
     }
 
     let all = Bytes::from(out);
@@ -143,4 +154,35 @@ fn write(cell: Cell<'_>, out: &mut Vec<u8>) -> serde_json::Result<()> {
         Cell::Text(value) => serde_json::to_writer(out, value)?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_payload_does_not_become_a_large_one() {
+        let rows = |name: usize, rows: usize, row: &str| {
+            let mut text = format!("{},b\n", "a".repeat(name));
+            text.push_str(&format!("{row}\n").repeat(rows));
+            split(&Bytes::from(text), b',')
+        };
+        let error = rows(6000, 6000, ",").unwrap_err().0;
+        assert_eq!(error.code, "payload_too_large");
+        assert!(error.message.contains("more than 2000000 bytes"), "{}", error.message);
+        assert!(error.message.contains("line 333"), "{}", error.message);
+        // More columns than an index may have attributes are not read to their end.
+        let names: Vec<String> = (0..200_000).map(|n| n.to_string()).collect();
+        let wide = format!("{}\n1\n2\n", names.join(","));
+        let documents = split(&Bytes::from(wide), b',');
+        assert!(documents.is_err(), "a row has as many cells as there are columns");
+        let wide = format!("{}\n{}\n{}\n", names.join(","), names.join(","), names.join(","));
+        let documents = split(&Bytes::from(wide), b',').unwrap();
+        assert_eq!(documents.len(), 1);
+        assert!(super::super::check::check_fields(&documents[0]).is_err());
+        // An export with names as long as names are.
+        assert_eq!(rows(60, 20_000, "1,").unwrap().len(), 20_000);
+        assert_eq!(largest(1_000_000), 64_000_000);
+        assert_eq!(largest(90_000_000), 720_000_000);
+    }
 }
