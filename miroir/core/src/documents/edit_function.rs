@@ -2,16 +2,31 @@
 //!
 //! A node runs the function (in the language Rhai) with the stored document as `doc`. The wrapper
 //! takes the reserved fields out before and puts them back after, whatever the function made of
-//! `doc`. A function that ends early (`return`, `exit`) would skip the second half; it runs inside of
-//! `eval`, which such an end does not leave. `eval` in turn takes no definitions of functions.
+//! `doc`. They are kept in a variable whose name nobody can guess. A function that ends early
+//! (`return`, `exit`) would skip the second half; it runs inside of `eval`, which such an end does not
+//! leave. `eval` in turn takes no definitions of functions. A comment that is left open is closed, and
+//! a function that defines what the wrapper itself calls is not wrapped.
+
+/// Functions that the wrapper calls: the script's own would be called in their place.
+const CALLED: [&str; 6] = ["eval", "keys", "mixin", "remove", "starts_with", "type_of"];
 
 /// Takes the reserved fields out of `doc`.
-const BEFORE: &str = "let miroir_kept = #{}; for miroir_key in doc.keys() { \
-     if miroir_key.starts_with(\"_miroir_\") { miroir_kept[miroir_key] = doc.remove(miroir_key); } }";
+fn before(kept: &str) -> String {
+    format!(
+        "let {kept} = #{{}}; for {kept}_key in doc.keys() {{ \
+         if {kept}_key.starts_with(\"_miroir_\") \
+         {{ {kept}[{kept}_key] = doc.remove({kept}_key); }} }}"
+    )
+}
 
 /// Puts them back, unless the document was deleted or is no longer an object.
-const AFTER: &str = "if type_of(doc) == \"map\" { for miroir_key in doc.keys() { \
-     if miroir_key.starts_with(\"_miroir_\") { doc.remove(miroir_key); } } doc.mixin(miroir_kept); }";
+fn after(kept: &str) -> String {
+    format!(
+        "if type_of(doc) == \"map\" {{ for {kept}_key in doc.keys() {{ \
+         if {kept}_key.starts_with(\"_miroir_\") {{ doc.remove({kept}_key); }} }} \
+         doc.mixin({kept}); }}"
+    )
+}
 
 /// A function as nodes get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +44,19 @@ struct Shape {
     ends_early: bool,
     /// It may define functions or closures.
     defines: bool,
+    /// It defines a function that the wrapper calls.
+    shadows: bool,
+    /// Comments that are open at its end.
+    open_comments: usize,
+}
+
+/// Why a function cannot be wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwrappable {
+    /// It defines functions and may end early, which cannot be told apart safely.
+    DefinesAndEnds,
+    /// It defines a function by the name of one that the wrapper needs.
+    Shadows,
 }
 
 /// Skips a string or a character that begins at `at`; answers the position after it.
@@ -45,11 +73,38 @@ fn skip_quoted(text: &[u8], at: usize) -> usize {
     text.len()
 }
 
-/// Skips a comment that begins at `at`, if one does. Comments nest.
-fn skip_comment(text: &[u8], at: usize) -> Option<usize> {
+/// Skips the text of a back-quoted string that goes on at `at`: the position after it, and whether it
+/// stopped at code (`${`).
+fn skip_text(text: &[u8], at: usize) -> (usize, bool) {
+    let mut next = at;
+    while next < text.len() {
+        match text[next] {
+            b'`' => return (next + 1, false),
+            b'$' if text.get(next + 1) == Some(&b'{') => return (next + 2, true),
+            _ => next += 1,
+        }
+    }
+    (text.len(), false)
+}
+
+/// Skips a raw string (`#"…"#`) that begins at `at`, if one does.
+fn skip_raw(text: &[u8], at: usize) -> Option<usize> {
+    let marks = text[at..].iter().take_while(|byte| **byte == b'#').count();
+    if text.get(at + marks) != Some(&b'"') {
+        return None;
+    }
+    let end: Vec<u8> = std::iter::once(b'"').chain(std::iter::repeat_n(b'#', marks)).collect();
+    let begin = at + marks + 1;
+    let found = memchr::memmem::find(&text[begin..], &end);
+    Some(found.map_or(text.len(), |found| begin + found + end.len()))
+}
+
+/// Skips a comment that begins at `at`, if one does: the position after it, and how many are open
+/// there. Comments nest.
+fn skip_comment(text: &[u8], at: usize) -> Option<(usize, usize)> {
     if text[at..].starts_with(b"//") {
         let end = text[at..].iter().position(|byte| *byte == b'\n');
-        return Some(end.map_or(text.len(), |end| at + end));
+        return Some((end.map_or(text.len(), |end| at + end), 0));
     }
     if !text[at..].starts_with(b"/*") {
         return None;
@@ -64,33 +119,65 @@ fn skip_comment(text: &[u8], at: usize) -> Option<usize> {
             depth -= 1;
             next += 2;
             if depth == 0 {
-                return Some(next);
+                break;
             }
         } else {
             next += 1;
         }
     }
-    Some(text.len())
+    Some((next, depth))
+}
+
+/// The name of the function whose definition goes on after `fn` at `at`: what stands before the
+/// parenthesis, without a type (`fn map.keys()`).
+fn defined(text: &[u8], at: usize) -> &[u8] {
+    let rest = &text[at..];
+    let head = &rest[..rest.iter().position(|byte| *byte == b'(').unwrap_or(rest.len())];
+    let head = head.trim_ascii_end();
+    let begin = head.iter().rposition(|byte| !is_word(*byte)).map_or(0, |at| at + 1);
+    &head[begin..]
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 fn shape(function: &str) -> Shape {
     let text = function.as_bytes();
     let mut out = Shape::default();
-    // Back-quoted strings hold text and code: then everything counts as code, to be safe.
-    let mixed = text.contains(&b'`');
     // Depth of braces, and from which depth on a body of a definition is open.
     let mut depth = 0_usize;
     let mut body: Option<usize> = None;
     let mut definition = false;
+    // Depths of the braces that end code inside of back-quoted strings.
+    let mut codes: Vec<usize> = Vec::new();
     let mut at = 0;
     while at < text.len() {
-        if let Some(next) = skip_comment(text, at).filter(|_| !mixed) {
-            at = next;
+        if let Some((next, open)) = skip_comment(text, at) {
+            (at, out.open_comments) = (next, open);
             continue;
         }
+        let ends_code = text[at] == b'}' && codes.last() == Some(&depth);
+        if ends_code {
+            codes.pop();
+            depth -= 1;
+        }
         match text[at] {
-            b'"' | b'\'' if !mixed => {
+            b'"' | b'\'' => {
                 at = skip_quoted(text, at);
+                continue;
+            }
+            b'#' => {
+                at = skip_raw(text, at).unwrap_or(at + 1);
+                continue;
+            }
+            byte if byte == b'`' || ends_code => {
+                let (next, code) = skip_text(text, at + 1);
+                if code {
+                    depth += 1;
+                    codes.push(depth);
+                }
+                at = next;
                 continue;
             }
             b'{' => {
@@ -107,15 +194,17 @@ fn shape(function: &str) -> Shape {
             }
             b'|' => out.defines = true,
             byte if byte.is_ascii_alphabetic() || byte == b'_' => {
-                let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-                let end = text[at..].iter().position(|b| !word(b)).map_or(text.len(), |n| at + n);
+                let end = text[at..].iter().position(|b| !is_word(*b));
+                let end = end.map_or(text.len(), |n| at + n);
                 match &text[at..end] {
                     b"fn" => {
                         out.defines = true;
                         definition = true;
+                        let name = defined(text, end);
+                        out.shadows |= CALLED.iter().any(|called| called.as_bytes() == name);
                     }
                     // An end of a defined function is none of the whole.
-                    b"return" => out.ends_early |= mixed || body.is_none(),
+                    b"return" => out.ends_early |= body.is_none(),
                     b"exit" => out.ends_early = true,
                     _ => {}
                 }
@@ -129,18 +218,29 @@ fn shape(function: &str) -> Shape {
     out
 }
 
-/// Wraps a client's function. `None`: it defines functions and may end early, which cannot be told
-/// apart safely.
-pub fn wrap(function: &str) -> Option<Wrapped> {
-    match shape(function) {
-        Shape { ends_early: false, .. } => {
-            Some(Wrapped { text: format!("{BEFORE}\n{function}\n;{AFTER}"), lines_before: 1 })
+/// Wraps a client's function. `secret` makes the name of the variable that keeps reserved fields:
+/// letters and digits that the client cannot know.
+///
+/// # Errors
+/// When the function may not leave what it finds: see [`Unwrappable`].
+pub fn wrap(function: &str, secret: &str) -> Result<Wrapped, Unwrappable> {
+    let kept = format!("miroir_{secret}");
+    let (before, after) = (before(&kept), after(&kept));
+    let shape = shape(function);
+    if shape.shadows {
+        return Err(Unwrappable::Shadows);
+    }
+    match (shape.ends_early, shape.defines) {
+        (false, _) => {
+            let closed = "*/".repeat(shape.open_comments);
+            let text = format!("{before}\n{function}{closed}\n;{after}");
+            Ok(Wrapped { text, lines_before: 1 })
         }
-        Shape { ends_early: true, defines: false } => {
-            let text = format!("{BEFORE} eval({}); {AFTER}", quoted(function));
-            Some(Wrapped { text, lines_before: 0 })
+        (true, false) => {
+            let text = format!("{before} eval({}); {after}", quoted(function));
+            Ok(Wrapped { text, lines_before: 0 })
         }
-        Shape { ends_early: true, defines: true } => None,
+        (true, true) => Err(Unwrappable::DefinesAndEnds),
     }
 }
 
@@ -188,7 +288,7 @@ mod tests {
     #[test]
     fn early_ends_and_definitions_are_seen() {
         let seen = |text| {
-            let Shape { ends_early, defines } = shape(text);
+            let Shape { ends_early, defines, .. } = shape(text);
             (ends_early, defines)
         };
         for (text, wanted) in [
@@ -203,8 +303,11 @@ mod tests {
             ("fn f() { 1 } if true { return } f()", (true, true)),
             ("doc.returned = 1; doc.exits = 2", (false, false)),
             ("let f = |x| x + 1; doc.x = f.call(1)", (false, true)),
-            ("doc.s = `it's ${if doc.x { return; } else { 1 }}`", (true, false)),
+            ("doc.s = `it's ${if doc.x { return; } else { 1 }} return`", (true, false)),
+            ("doc.s = `it's ${if doc.x { `{ ${1} return` } else { 1 }} return`", (false, false)),
             ("doc.s = `http://a`; return", (true, false)),
+            ("doc.s = `a``b`; /* ` */ return", (true, false)),
+            ("doc.s = ##\"a \"# return \\\"##; doc.t = #{a: 1}", (false, false)),
             ("", (false, false)),
             ("\"unclosed \\", (false, false)),
             ("/* open", (false, false)),
@@ -215,15 +318,42 @@ mod tests {
 
     #[test]
     fn wrapping_depends_on_the_shape() {
-        let plain = wrap("doc.x = 1").unwrap();
-        assert_eq!(plain.text, format!("{BEFORE}\ndoc.x = 1\n;{AFTER}"));
+        let (before, after) = (before("miroir_s"), after("miroir_s"));
+        let plain = wrap("doc.x = 1", "s").unwrap();
+        assert_eq!(plain.text, format!("{before}\ndoc.x = 1\n;{after}"));
         assert_eq!(plain.lines_before, 1);
-        let early = wrap("if doc.x == \"a\" { return; }").unwrap();
+        let early = wrap("if doc.x == \"a\" { return; }", "s").unwrap();
         assert_eq!(quoted("a\u{8}\n"), "\"a\\x08\\n\"");
         let inner = "eval(\"if doc.x == \\\"a\\\" { return; }\");";
         assert!(early.text.contains(inner), "{}", early.text);
         assert_eq!(early.lines_before, 0);
-        assert_eq!(wrap("fn f() { 1 } return f()"), None);
+        assert_eq!(wrap("fn f() { 1 } return f()", "s"), Err(Unwrappable::DefinesAndEnds));
+    }
+
+    #[test]
+    fn what_is_left_open_does_not_swallow_the_wrapper() {
+        for (text, closed) in [
+            ("doc.x = 1 /*", "doc.x = 1 /**/\n;"),
+            ("doc.x = `/*` /* /* ", "doc.x = `/*` /* /* */*/\n;"),
+            ("doc.x = `${ 1 /* ", "doc.x = `${ 1 /* */\n;"),
+            ("fn f() { 1 } doc.x = f() // /*", "fn f() { 1 } doc.x = f() // /*\n;"),
+        ] {
+            let wrapped = wrap(text, "s").unwrap().text;
+            assert!(wrapped.contains(closed), "{wrapped}");
+        }
+    }
+
+    #[test]
+    fn what_the_wrapper_calls_is_not_defined_anew() {
+        for text in [
+            "fn keys() { [] } doc.x = 1",
+            "private fn starts_with (a) { false }",
+            "fn map.remove(a) { this }",
+            "fn \"a type\".mixin(a) { }",
+        ] {
+            assert_eq!(wrap(text, "s"), Err(Unwrappable::Shadows), "{text}");
+        }
+        assert!(wrap("fn my_keys() { [] } doc.x = my_keys()", "s").is_ok());
     }
 
     #[test]

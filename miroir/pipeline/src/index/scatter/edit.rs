@@ -19,9 +19,23 @@ use crate::leaf::narrow;
 use crate::node::Call;
 use crate::node_errors;
 use miroir_core::copying::Touch;
-use miroir_core::documents::edit_function;
+use miroir_core::documents::edit_function::{self, Unwrappable};
 use miroir_core::routing::ShardSet;
 use miroir_store::TaskState;
+
+fn unwrappable(why: Unwrappable) -> Error {
+    let text = match why {
+        Unwrappable::DefinesAndEnds => {
+            "Miroir does not run functions that both define functions or closures and end with \
+             `return` or `exit`. Write the condition as `if … else …`, or do without the definition."
+        }
+        Unwrappable::Shadows => {
+            "Miroir does not run functions that define `eval`, `keys`, `mixin`, `remove`, \
+             `starts_with` or `type_of`: it calls them itself. Give the definition another name."
+        }
+    };
+    Error::api("miroir_not_supported", text)
+}
 
 pub(super) async fn run(
     scatter: Scatter,
@@ -30,13 +44,9 @@ pub(super) async fn run(
     metadata: Option<String>,
 ) -> Result<Response, Error> {
     let index = Arc::clone(&request.index);
-    let Some(wrapped) = edit_function::wrap(&edit.function) else {
-        return Err(Error::api(
-            "miroir_not_supported",
-            "Miroir does not run functions that both define functions or closures and end with \
-             `return` or `exit`. Write the condition as `if … else …`, or do without the definition.",
-        ));
-    };
+    // Nobody who writes a function knows it.
+    let secret = uuid::Uuid::new_v4().simple().to_string();
+    let wrapped = edit_function::wrap(&edit.function, &secret).map_err(unwrappable)?;
     let path = format!("/indexes/{}/documents/edit", index.physical);
     let filter = edit.filter.as_ref().map(|filter| {
         let text = filter.to_string();
