@@ -44,17 +44,13 @@ pub(super) fn operation(
         search: Arc::new(Search { kind, body, rules: None }),
     };
     match action {
-        Action::Search => {
-            search(next(), SearchKind::Hits, json_body(original).filter(|_| query.is_empty()))
-        }
+        Action::Search => search(next(), SearchKind::Hits, json_body(original)),
         Action::SearchGet => search(next(), SearchKind::Hits, search_body(query)),
         Action::FacetSearch => {
-            let body = json_body(original).filter(|_| query.is_empty());
+            let body = json_body(original);
             search(next(), SearchKind::FacetValues, body)
         }
-        Action::Similar => {
-            search(next(), SearchKind::Similar, json_body(original).filter(|_| query.is_empty()))
-        }
+        Action::Similar => search(next(), SearchKind::Similar, json_body(original)),
         Action::SimilarGet => search(next(), SearchKind::Similar, similar_body(query)),
         Action::MultiSearch => Operation::MultiSearch(Arc::new(MultiSearch::parse(&original.body))),
         Action::Explain => {
@@ -149,4 +145,27 @@ pub(super) fn operation(
 pub(super) fn effect(action: Action, method: &Method) -> Effect {
     let original = ClientRequest::new(method.clone(), "");
     operation(action, Vec::new(), &original).effect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// As the samples of Meilisearch's own documentation do: `?analytics=false`.
+    #[test]
+    fn a_query_string_beside_a_body_changes_nothing() {
+        for action in [Action::Search, Action::FacetSearch, Action::Similar] {
+            let mut original = ClientRequest::new(Method::POST, "/indexes/a/x");
+            original.content_type = Some("application/json".to_owned());
+            original.body = Bytes::from_static(br#"{"limit":1}"#);
+            original.query = Some("analytics=false&limit=100".to_owned());
+            let Operation::Search { search, .. } = operation(action, Vec::new(), &original) else {
+                panic!("no search")
+            };
+            let body = search.body.as_ref().expect("it can be read");
+            assert_eq!(&body.to_bytes()[..], br#"{"limit":1}"#);
+        }
+    }
 }

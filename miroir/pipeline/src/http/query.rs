@@ -42,11 +42,22 @@ pub(super) fn flag(text: &str) -> Option<bool> {
     }
 }
 
+/// Whether nothing but texts are in lists.
+fn is_text(value: &Value) -> bool {
+    match value {
+        Value::String(_) => true,
+        Value::Array(list) => list.iter().all(is_text),
+        _ => false,
+    }
+}
+
 /// A filter parameter is JSON if it reads as a JSON array or string, and an expression otherwise.
 /// Numbers in it stay as they are written: read and printed, they may become others.
 fn filter(text: &str) -> Option<Box<RawValue>> {
     let json = match serde_json::from_str::<Value>(text) {
-        Ok(Value::Array(_) | Value::String(_)) => serde_json::from_str(text),
+        // Written anew, names in it are as a node reads them: `\u005f` is `_`.
+        Ok(value) if is_text(&value) => serde_json::value::to_raw_value(&value),
+        Ok(Value::Array(_)) => serde_json::from_str(text),
         _ => serde_json::value::to_raw_value(text),
     };
     json.ok()
@@ -164,6 +175,9 @@ mod tests {
         let body = search_body("filter=%20[%22a%22,66666666666666666666666666666666666]").unwrap();
         let raw = body.raw("filter");
         assert_eq!(raw, Some("[\"a\",66666666666666666666666666666666666]"));
+        // Names in a list are read, however they are spelt.
+        let body = search_body("filter=[%22_miroir%5Cu005fshard%20EXISTS%22]").unwrap();
+        assert_eq!(body.raw("filter"), Some("[\"_miroir_shard EXISTS\"]"));
         assert!(search_body("limit=x").is_none());
         assert!(search_body("nope=1").is_none());
     }
