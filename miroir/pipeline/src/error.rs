@@ -130,6 +130,13 @@ impl Error {
         Self::api("index_not_found", format!("Index `{name}` not found."))
     }
 
+    /// Whether the request is refused for what it asks, by a node or by Miroir: a node may have words of
+    /// its own about it. What Miroir does not serve at the moment is none of a node's business.
+    pub fn is_about_the_request(&self) -> bool {
+        self.0.fault == Fault::Client
+            && matches!(self.0.kind, ErrorKind::Verbatim { .. } | ErrorKind::Api(_))
+    }
+
     /// Whether Miroir's catalogue has no such index.
     pub fn is_missing_index(&self) -> bool {
         matches!(&self.0.kind, ErrorKind::Api(error) if error.code == "index_not_found")

@@ -66,8 +66,7 @@ pub(super) fn silent_nodes(request: &Request) -> Vec<NodeId> {
 fn is_refusal(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Verbatim { .. } => !lacks_index(error) && !node_errors::is_unprepared(error),
-        ErrorKind::Api(_) => true,
-        _ => false,
+        _ => error.is_about_the_request(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::over_fetch::OverFetch;
+use super::over_fetch::{OverFetch, raised};
 use crate::cluster::VectorSearchOptions;
 use crate::error::{Error, NodeFailure};
 use crate::leaf::{Page, Question, Scoped, ScopedMany};
@@ -69,7 +69,7 @@ fn factor(over_fetch: Option<OverFetch>, tuning: &VectorSearchOptions, hits: &Hi
 fn raise(body: &mut RawObject, factor: usize) {
     for key in ["limit", "hitsPerPage"] {
         if let Ok(Some(depth)) = body.read::<usize>(key) {
-            body.set(key, &depth.saturating_mul(factor));
+            body.set(key, &raised(depth, factor));
         }
     }
 }

@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::over_fetch::OverFetch;
+use super::over_fetch::{OverFetch, raised};
 use super::search::visible;
 use super::{Scatter, read};
 use crate::cluster::settings::IndexSettings;
@@ -201,7 +201,7 @@ pub(super) async fn run(
     let home = ShardSet::single(shard_of(plan.id.as_bytes(), index.shards), index.shards);
     let vectors = match vectors(scatter, request, search, &plan, &home).await {
         Ok(vectors) => vectors,
-        Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. } | ErrorKind::Api(_)) => {
+        Err(error) if error.is_about_the_request() => {
             let own = refusal(scatter, request, search).await;
             let refused = matches!(own.kind(), ErrorKind::Verbatim { .. });
             return Err(if refused { own } else { error });
@@ -210,7 +210,7 @@ pub(super) async fn run(
     };
     let depth = plan.hits.offset.saturating_add(plan.hits.limit);
     let factor = request.cx.get().map_or(tuning.over_fetch_factor, |OverFetch(factor)| *factor);
-    let fetch = depth.saturating_mul(factor as usize);
+    let fetch = raised(depth, factor as usize);
     let scoped = |body: RawObject, path| Scoped {
         path,
         body: body.to_bytes(),

@@ -293,7 +293,7 @@ fn each<'a, I: Iterator<Item = Asked> + Send + 'a>(
 
 /// Whether a node may have words of its own for an error.
 fn is_refusal(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Verbatim { .. } | ErrorKind::Api(_))
+    error.is_about_the_request()
 }
 
 impl MultiSearch {
