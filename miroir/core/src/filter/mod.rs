@@ -26,6 +26,7 @@ mod cursor;
 mod literal;
 mod narrow;
 mod parse;
+mod size;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ use serde_json::Value;
 
 pub use cursor::{Cursor, is_word};
 pub use narrow::{Keys, Narrowed, NotNarrowed, narrow};
+pub use size::size;
 
 /// An attribute or a literal, as it is written: with its quotes, if it has any.
 #[derive(Clone, Debug, PartialEq, Eq)]

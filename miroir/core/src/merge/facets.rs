@@ -6,6 +6,7 @@
 //! change the answer; after one round asking for them, [`MergedFacets::complete`] is exact.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use indexmap::IndexMap;
 
@@ -322,6 +323,34 @@ impl Facet {
             }
         }
     }
+}
+
+/// Counts of values in a list of a leaf, which ends at `limit` values. A value that is not in it has
+/// none, unless the list may have had no room for it: `None`. `wanted` says of each value whether it
+/// is a number.
+#[must_use]
+pub fn counts_of<'a>(
+    list: &[(&str, u64)],
+    wanted: impl IntoIterator<Item = (&'a str, bool)>,
+    limit: usize,
+) -> Vec<Option<u64>> {
+    let absent = (list.len() < limit).then_some(0);
+    let keys = |value: &str| {
+        let number = as_number(value).map(|number| Key::Number(ordered(number)));
+        [number, Some(Key::Text(normalize::facet(value)))]
+    };
+    let mut counts: HashMap<Key, u64> = HashMap::new();
+    for (value, count) in list {
+        for key in keys(value).into_iter().flatten() {
+            counts.insert(key, *count);
+        }
+    }
+    let count = |(value, numeric): (&str, bool)| {
+        let [number, text] = keys(value);
+        let key = if numeric { number } else { text };
+        key.and_then(|key| counts.get(&key).copied()).or(absent)
+    };
+    wanted.into_iter().map(count).collect()
 }
 
 impl MergedFacets {

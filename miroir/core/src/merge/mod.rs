@@ -45,7 +45,9 @@ pub use distinct::quoted;
 pub use distinct_scan::{ScannedHits, apportion, hidden_behind, scan_hits};
 pub use documents::{DocumentOptions, merge_documents, strip_reserved};
 pub use facet_search::{FacetSearchOptions, merge_facet_search};
-pub use facets::{ClosedCount, FacetOptions, FacetOrder, MergedFacets, OpenValue, merge_facets};
+pub use facets::{
+    ClosedCount, FacetOptions, FacetOrder, MergedFacets, OpenValue, counts_of, merge_facets,
+};
 pub use federated::{
     FederatedHits, FederatedOptions, FederatedQuery, merge_federated, write_federated_hit,
 };

@@ -201,3 +201,14 @@ fn a_value_nobody_listed_can_matter() {
         [leaf(&counts(&[("a", 5), ("z", 4)]), true, 3), leaf(&counts(&[("b", 5)]), true, 3)];
     assert!(merge_facets(&pages, &options(true, 1, 3)).bound_holds);
 }
+
+#[test]
+fn a_list_that_ends_before_its_limit_says_all_counts() {
+    let list = [("Red", 3), ("10", 2), ("2.5", 1)];
+    let wanted = [("RED ", false), ("10", true), ("10", false), ("2.5", true), ("blue", false)];
+    let counts = counts_of(&list, wanted, 4);
+    assert_eq!(counts, [Some(3), Some(2), Some(2), Some(1), Some(0)]);
+    // A full list may have had no room for it.
+    assert_eq!(counts_of(&list, wanted, 3)[4], None);
+    assert_eq!(counts_of(&[], [], 0), []);
+}
