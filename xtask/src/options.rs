@@ -83,6 +83,8 @@ pub(crate) enum ChaosPart {
     Slow,
     /// A tenant asks too much.
     Flood,
+    /// Callers without a key never end their requests.
+    Strangers,
     /// A node dies with a long queue.
     Repair,
     /// A disk fills.

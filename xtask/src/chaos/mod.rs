@@ -25,6 +25,7 @@ mod queue_node;
 mod repair;
 mod slow;
 mod steady;
+mod strangers;
 mod tasks;
 mod writers;
 
@@ -101,6 +102,10 @@ pub(crate) fn run(options: &ChaosOptions) -> Outcome<()> {
         ChaosPart::Flood => {
             println!("a tenant floods 2 {}, each a replica group", program.describe());
             flood::run(&program, &programs.server)
+        }
+        ChaosPart::Strangers => {
+            over("requests of nobody that never end");
+            strangers::run(&program, &programs.server)
         }
         ChaosPart::Repair => {
             over("a node dies with a long queue");
