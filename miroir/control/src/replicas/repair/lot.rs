@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_api::{NodeId, ShardId};
+use miroir_api::NodeId;
 use miroir_core::copying::{self, Content, Number, Outcome, Window, id_hash};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::StaleReplica;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::gauges::{Dirty, Stage};
 use super::lists::{Listing, Written};
 use super::node::{self, DOCUMENTS, PageSize, Pause, Shown, UIDS, Which};
-use super::{Bench, Trouble, clear, rows, sources};
+use super::{Trouble, clear, rows, sources};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::cluster::sequencer::{Filling, Hold};
 use miroir_store::IndexEntry;
@@ -37,36 +37,6 @@ const BETWEEN_HOLDS: Duration = Duration::from_secs(20);
 /// Open writes at which it is worth holding others back: more do not end in two seconds.
 const FEW: usize = 50;
 
-/// Repairs some of the shards that rows name. Returns when the rows are cleared.
-pub(super) async fn some(
-    state: &Arc<ClusterState>,
-    bench: &Bench,
-    entry: &Arc<IndexEntry>,
-    target: &NodeId,
-    rows: &[StaleReplica],
-) -> Result<(), Trouble> {
-    let needed: Vec<ShardId> = rows.iter().filter_map(|row| row.shard).collect();
-    let from = |shard: &ShardId| sources::source_of(state, entry, target, *shard);
-    let Some(source) = needed.iter().find_map(from) else {
-        let shards: Vec<String> = needed.iter().map(ToString::to_string).collect();
-        return Err(Trouble::blocked("no_authority", format!("shards {}", shards.join(", "))));
-    };
-    let most = sources::portion(state, entry, &source).await?;
-    let mine = needed.iter().filter(|shard| from(shard).as_ref() == Some(&source)).copied();
-    let shards = ShardSet::from_iter(mine.take(most), entry.shards);
-    if shards.is_empty() {
-        return Err(Trouble::Changed);
-    }
-    let mut lot = Lot::open(state, entry, source.clone(), target.clone(), shards).await?;
-    let _places = bench.places(&source, target).await;
-    let done = lot.run().await;
-    if matches!(done, Err(Trouble::Changed)) {
-        // Whether the source is still the one to copy from has to be known before the next.
-        lot.end_doubts().await?;
-    }
-    done
-}
-
 /// What is sent under a number, until the target has ended it.
 #[derive(Debug)]
 struct Page {
@@ -74,7 +44,8 @@ struct Page {
     failed: bool,
 }
 
-struct Lot<'a> {
+/// A copy of some shards from one node to another.
+pub(super) struct Lot<'a> {
     state: &'a Arc<ClusterState>,
     entry: &'a Arc<IndexEntry>,
     source: NodeId,
@@ -92,7 +63,7 @@ struct Lot<'a> {
 
 impl<'a> Lot<'a> {
     /// Opens a lot, and waits until source and target have ended what came before it.
-    async fn open(
+    pub(super) async fn open(
         state: &'a Arc<ClusterState>,
         entry: &'a Arc<IndexEntry>,
         source: NodeId,
@@ -148,7 +119,8 @@ impl<'a> Lot<'a> {
         rows
     }
 
-    async fn run(&mut self) -> Result<(), Trouble> {
+    /// Copies until the target misses nothing, and clears the rows that say so.
+    pub(super) async fn run(&mut self) -> Result<(), Trouble> {
         // Without a primary key nothing was ever written.
         if self.entry.primary_key.is_none() {
             clear(self.state, self.rows()).await?;
@@ -471,7 +443,8 @@ impl<'a> Lot<'a> {
         Ok(())
     }
 
-    async fn end_doubts(&self) -> Result<(), Trouble> {
+    /// Waits until it is known of every write that only the source failed which of both is right.
+    pub(super) async fn end_doubts(&self) -> Result<(), Trouble> {
         let mut pause = Pause::default();
         while self.filling.with(|lot| !lot.doubts().is_empty()) {
             self.judge_doubts().await?;

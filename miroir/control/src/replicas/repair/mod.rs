@@ -18,6 +18,7 @@
 mod gauges;
 mod lists;
 mod lot;
+mod lots;
 mod node;
 mod rebuild;
 mod sources;
@@ -289,7 +290,7 @@ async fn repair(
         } else if let Some(row) = rows.iter().find(|row| row.shard.is_none()) {
             rebuild::settings(state, &entry, row).await?;
         } else if !rows.is_empty() {
-            lot::some(state, bench, &entry, node, &rows).await?;
+            lots::all(state, bench, &entry, node, &rows).await?;
         }
     }
 }

@@ -13,6 +13,7 @@ use miroir_core::documents::shard_value;
 use miroir_core::routing::ShardSet;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::{Trouble, cx};
 use crate::node_tasks::{NodeTaskView, ask};
@@ -359,20 +360,22 @@ pub(super) async fn wait(
     }
 }
 
-/// Waits that get longer while nothing changes.
+/// Waits that get longer while nothing changes: an eighth of what was waited, from 5 to 400 ms, so that
+/// little is asked of a node whose queue is long.
 #[derive(Debug)]
-pub(super) struct Pause(Duration);
+pub(super) struct Pause(Instant);
 
 impl Default for Pause {
     fn default() -> Self {
-        Self(Duration::from_millis(5))
+        Self(Instant::now())
     }
 }
 
 impl Pause {
     pub(super) async fn wait(&mut self) {
-        tokio::time::sleep(self.0).await;
-        self.0 = (self.0 * 2).min(Duration::from_millis(200));
+        let eighth = self.0.elapsed() / 8;
+        tokio::time::sleep(eighth.clamp(Duration::from_millis(5), Duration::from_millis(400)))
+            .await;
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Trouble, cx};
 
 /// About so many documents are copied together, but at least one shard. A write of unknown extent
 /// makes their comparison begin anew.
-const AT_ONCE: u64 = 20_000;
+const AT_ONCE: u64 = 50_000;
 
 /// Whether a node has every document of a shard, or will have it as soon as its queue is worked off.
 fn is_complete(stale: &StaleMap, index: &str, node: &NodeId, shard: ShardId) -> bool {
@@ -111,9 +111,9 @@ mod tests {
 
     #[test]
     fn small_shards_are_copied_together_and_large_ones_alone() {
-        assert_eq!(at_once(0, 16), 20_000);
-        assert_eq!(at_once(900, 12), 266);
-        assert_eq!(at_once(80_000, 16), 4);
+        assert_eq!(at_once(0, 16), 50_000);
+        assert_eq!(at_once(900, 12), 666);
+        assert_eq!(at_once(80_000, 16), 10);
         assert_eq!(at_once(5_000_000, 16), 1);
         assert_eq!(at_once(u64::MAX, 0), 1);
     }

@@ -1,0 +1,69 @@
+//! All copies that bring one index of one node up to date.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use miroir_api::{NodeId, ShardId};
+use miroir_core::routing::ShardSet;
+use miroir_core::view::StaleReplica;
+use miroir_pipeline::cluster::ClusterState;
+use miroir_store::IndexEntry;
+
+use super::lot::Lot;
+use super::{AT_ONCE, Bench, Trouble, sources};
+
+/// Repairs the shards that rows name, in lots, some of them at a time. Returns when the rows of those are
+/// cleared that can be copied from somewhere.
+pub(super) async fn all(
+    state: &Arc<ClusterState>,
+    bench: &Bench,
+    entry: &Arc<IndexEntry>,
+    target: &NodeId,
+    rows: &[StaleReplica],
+) -> Result<(), Trouble> {
+    let needed: Vec<ShardId> = rows.iter().filter_map(|row| row.shard).collect();
+    let mut from: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
+    for shard in &needed {
+        if let Some(source) = sources::source_of(state, entry, target, *shard) {
+            from.entry(source).or_default().push(*shard);
+        }
+    }
+    if from.is_empty() {
+        let shards: Vec<String> = needed.iter().map(ToString::to_string).collect();
+        return Err(Trouble::blocked("no_authority", format!("shards {}", shards.join(", "))));
+    }
+    let mut lots = Vec::new();
+    for (source, shards) in from {
+        let most = sources::portion(state, entry, &source).await?;
+        lots.extend(shards.chunks(most).map(|shards| {
+            one(state, bench, entry, (source.clone(), target.clone()), shards.to_vec())
+        }));
+    }
+    let mut done = stream::iter(lots).buffer_unordered(AT_ONCE);
+    let mut outcome = Ok(());
+    // One that fails stops no other.
+    while let Some(ended) = done.next().await {
+        outcome = outcome.and(ended);
+    }
+    outcome
+}
+
+/// Repairs these shards of one node from another.
+async fn one(
+    state: &Arc<ClusterState>,
+    bench: &Bench,
+    entry: &Arc<IndexEntry>,
+    (source, target): (NodeId, NodeId),
+    shards: Vec<ShardId>,
+) -> Result<(), Trouble> {
+    let shards = ShardSet::from_iter(shards, entry.shards);
+    let mut lot = Lot::open(state, entry, source.clone(), target.clone(), shards).await?;
+    let _places = bench.places(&source, &target).await;
+    let done = lot.run().await;
+    if matches!(done, Err(Trouble::Changed)) {
+        // Whether the source is still the one to copy from has to be known before the next.
+        lot.end_doubts().await?;
+    }
+    done
+}
