@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | `request_id` | `X-Request-Id` | edge | spans, logs, node layer |
 //! | `deadline` | config | edge | every wait |
-//! | `principal` | `Authorization` | edge `authenticate` | `authorize` |
+//! | `principal` | `Authorization` | edge `authenticate` | `authorize`; calls to nodes (`limit`) |
 //! | `scope` | the principal | `authorize` | Resolve and the control plane |
 //! | `origin`, `class` | never a header | whoever starts the request | node limit, metrics |
 //! | `explain` | the route | the operation `explain` | whoever decides something: Scatter, `hedge`, Dispatch; see [`crate::explain`] |

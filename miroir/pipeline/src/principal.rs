@@ -1,5 +1,6 @@
 //! Who asks.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use miroir_core::keys::{ApiKey, Tenant};
@@ -20,6 +21,26 @@ pub enum Principal {
     Admin,
     /// Miroir itself, for work of its own; `authorize` lets it pass.
     Internal,
+}
+
+impl Principal {
+    /// A number that tells callers apart who share what there is: each API key and each tenant is one.
+    /// The same for every request of a caller within this process; meaningless outside of it.
+    #[must_use]
+    pub fn caller(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        std::mem::discriminant(self).hash(&mut hasher);
+        match self {
+            Self::ApiKey(key) => key.uid.hash(&mut hasher),
+            Self::Tenant(tenant) => {
+                tenant.key.uid.hash(&mut hasher);
+                // Tenants differ in their rules.
+                format!("{:?}", tenant.rules).hash(&mut hasher);
+            }
+            Self::Anonymous | Self::MasterKey | Self::Admin | Self::Internal => {}
+        }
+        hasher.finish()
+    }
 }
 
 /// In the extensions of a request whose body was not read, as it came without a key that is known.

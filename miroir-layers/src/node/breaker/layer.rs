@@ -1,10 +1,11 @@
 //! The layer and its service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use miroir_api::NodeId;
 use miroir_core::lock::Lock;
-use miroir_pipeline::node::{NodeScore, Request, Scores};
+use miroir_pipeline::node::{NodeScore, Request, Response, Scores};
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Layer, Layered, Middleware, Ready, Reply};
 use miroir_pipeline::{Error, NodeFailure, Placed, StageService};
@@ -13,6 +14,9 @@ use tokio::time::Instant;
 use super::BreakerOptions;
 use super::machine::{Machine, Phase, Ticket};
 use crate::node::{MetricsLayer, call_of, verdict};
+
+/// A node that answered anything this lately is there.
+const RECENT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Shared {
@@ -75,6 +79,15 @@ impl Shared {
         out
     }
 
+    /// Whether the node is well. One that answers others is: what ran out of time was too much for it,
+    /// and whoever sends such questions closes it to nobody.
+    fn verdict(&self, answer: &Result<Response, Error>) -> Option<bool> {
+        let late = answer.as_ref().err().and_then(Error::node_failure);
+        let recent = Instant::now().checked_sub(RECENT);
+        let heard = || recent.is_some_and(|recent| self.score.heard_since(recent));
+        if late == Some(NodeFailure::Timeout) && heard() { None } else { verdict(answer) }
+    }
+
     fn publish(&self, phase: Phase) {
         let value = match phase {
             Phase::Closed => 0.0,
@@ -128,7 +141,7 @@ impl Middleware<Request> for BreakerLayer {
             };
             let mut guard = Guard { shared, ticket, healthy: None };
             let answer = next.run(request).await;
-            guard.healthy = verdict(&answer);
+            guard.healthy = guard.shared.verdict(&answer);
             answer
         })
     }

@@ -11,7 +11,9 @@
 //! without a client's call being the guinea pig. The time it stays open keeps growing until a *call*
 //! succeeds: a node that is healthy in every probe and fails every search is asked less and less.
 //!
-//! A failure is an error that is the node's fault, or a 5xx answer. What a call that began before the
+//! A failure is an error that is the node's fault, or a 5xx answer. A call that ran out of time while
+//! the node answers others is none: it was too much to ask, and whoever asks such things must not take
+//! the node from everybody. What a call that began before the
 //! last change of state has to say is not counted.
 //!
 //! # Stage

@@ -51,6 +51,7 @@ async fn check(
             effect: call.effect(),
             deadline: cx.deadline,
             class: cx.class,
+            caller: cx.principal.caller(),
             probe: true,
         });
         Call::accept(node, state.nodes.pool.send(node, request).await?)

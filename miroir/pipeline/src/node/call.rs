@@ -26,6 +26,8 @@ pub struct NodeCall {
     pub deadline: Deadline,
     /// Which lane of the concurrency limit it takes.
     pub class: Class,
+    /// Who it is made for: [`Principal::caller`](crate::Principal::caller).
+    pub caller: u64,
     /// A health probe passes an open breaker, and closes it when it succeeds.
     pub probe: bool,
 }
@@ -123,6 +125,7 @@ impl Call {
             effect: self.effect,
             deadline: cx.deadline.min(timeout),
             class: cx.class,
+            caller: cx.principal.caller(),
             probe: false,
         });
         Ok(request)
