@@ -29,6 +29,7 @@
 //! | index | [`query_planner`](index::query_planner) | | asks only the shards a filter can match in |
 //! | index | [`query_coalescing`](index::query_coalescing) | `tenant_affinity`, `query_planner` | one scatter for identical reads |
 //! | leaf | [`failover`](leaf::failover) | `hedge` | covers failed shards again on other nodes |
+//! | leaf | [`query_quarantine`](leaf::query_quarantine) | `hedge`, `failover` | refuses a question that a node did not survive |
 //! | node | [`metrics`](node::metrics) | | counts and times calls |
 //! | node | [`breaker`](node::breaker) | `metrics` | spares a node that fails |
 //! | node | [`load`](node::load) | `breaker` | tells leaves how fast a node is |

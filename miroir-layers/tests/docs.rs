@@ -153,11 +153,13 @@ fn rows() -> Vec<Row> {
         index::QueryCoalescingLayer, "query_coalescing/mod.rs", "optional", "";
         leaf::HedgeLayer, "hedge/mod.rs", "recommended", "`load` with the same `Scores`";
         leaf::FailoverLayer, "failover/mod.rs", "recommended", "";
+        leaf::QueryQuarantineLayer, "query_quarantine/mod.rs", "recommended",
+            "`load` with the same `Scores`, to know how long calls take";
         node::MetricsLayer, "metrics.rs", "recommended", "";
         node::BreakerLayer, "breaker/mod.rs", "recommended", "the `Scores` that leaves choose by";
         node::LoadLayer, "load.rs", "recommended", "the `Scores` that leaves choose by";
         node::DeadlineLayer, "deadline.rs", "recommended", "";
-        node::LimitLayer, "limit.rs", "recommended", "";
+        node::LimitLayer, "limit/mod.rs", "recommended", "";
         node::CredentialsLayer, "credentials.rs", "required", "where nodes have a key";
         node::FaultLayer, "fault.rs", "optional", "for tests and game days";
     }

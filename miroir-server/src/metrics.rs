@@ -253,8 +253,15 @@ pub const FAMILIES: &[Family] = &[
     family("miroir_hedge_fired_total", Counter, Count, &[("outcome", &["winner", "loser"])],
         "Replicas asked because a node took longer than usual, by who answered first."),
     family("miroir_hedge_skipped_total", Counter, Count,
-        &[("reason", &["budget", "limit", "no_replica", "others_late"])],
+        &[("reason", &["budget", "heavy", "limit", "no_replica", "others_late"])],
         "Slow calls that no other replica was asked for."),
+    // Questions that a node did not survive.
+    family("miroir_query_quarantine_total", Counter, Count, &[("reason", &["reset", "timeout"])],
+        "Queries that were quarantined: a node broke off, or did not answer a heavy one in time."),
+    family("miroir_query_quarantine_refused_total", Counter, Count, &[],
+        "Queries that were refused because they are quarantined."),
+    family("miroir_quarantined_queries", Gauge, Count, &[],
+        "Queries that are quarantined."),
     // Choice of replicas.
     family("miroir_replica_selection_score", Gauge, Count, &[NODE],
         "What it costs to ask a node, by which replicas are chosen: 1 is usual, more is worse."),

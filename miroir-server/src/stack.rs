@@ -27,6 +27,7 @@ fn options(config: &Config) -> Options {
         node_limit: config.node_limit,
         failover: config.failover,
         hedging: config.hedging,
+        query_quarantine: config.query_quarantine,
         query_planner: config.query_planner,
         query_coalescing: config.query_coalescing,
         session_pinning: config.session_pinning,
@@ -135,6 +136,7 @@ mod tests {
         config.node_limit.enabled = false;
         config.failover.enabled = false;
         config.hedging.enabled = false;
+        config.query_quarantine.enabled = false;
         config.session_pinning.enabled = false;
         config.idempotency.enabled = false;
         config.aliases.enabled = false;

@@ -24,7 +24,10 @@ use miroir_layers::index::{
     ReservedFieldsLayer, ReservedFieldsOptions, SessionPinningLayer, SessionPinningOptions,
     TenantAffinityLayer, TenantAffinityOptions,
 };
-use miroir_layers::leaf::{FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions};
+use miroir_layers::leaf::{
+    FailoverLayer, FailoverOptions, HedgeLayer, HedgeOptions, QueryQuarantineLayer,
+    QueryQuarantineOptions,
+};
 use miroir_layers::node::{
     BreakerLayer, BreakerOptions, CredentialsLayer, DeadlineLayer, DeadlineOptions, LimitLayer,
     LimitOptions, LoadLayer, MetricsLayer,
@@ -74,6 +77,8 @@ pub struct Options {
     pub failover: FailoverOptions,
     /// Asking another replica of a slow node.
     pub hedging: HedgeOptions,
+    /// Refusing a question that a node did not survive.
+    pub query_quarantine: QueryQuarantineOptions,
     /// Asking only the shards that can match.
     pub query_planner: QueryPlannerOptions,
     /// One scatter for identical reads.
@@ -191,6 +196,12 @@ pub(crate) fn leaf<S: StageService<leaf::Request>>(
         // Watches each node on its own.
         .push_if(options.hedging.layer(|hedging| HedgeLayer::new(Arc::clone(scores), hedging)))
         .push_if(failover.layer(FailoverLayer::new))
+        // Sees whatever the others ask again.
+        .push_if(
+            options
+                .query_quarantine
+                .layer(|quarantine| QueryQuarantineLayer::new(Arc::clone(scores), quarantine)),
+        )
 }
 
 /// One concrete index.

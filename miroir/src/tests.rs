@@ -122,7 +122,7 @@ fn what_is_switched_off_is_not_there() {
     assert!(options.hedging.enabled());
     options.hedging.enabled = false;
     let stages = Miroir::builder().options(options).describe();
-    assert_eq!(stages[3].layers, ["failover"]);
+    assert_eq!(stages[3].layers, ["failover", "query_quarantine"]);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn layers_of_one_s_own_are_inside_and_their_order_counts() {
     let added = builder().master_key(MASTER).leaf_layers(|stack, _| {
         stack.push_named("own", tower::layer::util::Identity::new()).boxed()
     });
-    assert_eq!(added.describe()[3].layers, ["hedge", "failover", "own"]);
+    assert_eq!(added.describe()[3].layers, ["hedge", "failover", "query_quarantine", "own"]);
     added.build().await.unwrap();
     // A second hedge would be inside of `failover`.
     let wrong = builder().master_key(MASTER).leaf_layers(|stack, parts| {

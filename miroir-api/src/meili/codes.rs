@@ -216,6 +216,15 @@ pub const OWN: &[OwnCode] = &[
         "More requests at the same time than `server.max_concurrent_requests`, or more bytes of writes than `server.max_unanswered_write_bytes` that nodes have not taken; the message says which. Nothing was done. Retry later.",
     ),
     own(
+        "miroir_query_quarantined",
+        503,
+        System,
+        "A node broke off over this query, or did not answer it in time though it is a heavy one, so it \
+         is not asked again for a while: other replicas would fare no better. The message says for how \
+         long. Ask for less, as with fewer conditions in `filter`; see `query_quarantine` in \
+         [operations.md](operations.md).",
+    ),
+    own(
         "miroir_rate_limited",
         429,
         InvalidRequest,

@@ -1,8 +1,14 @@
 //! A leaf that failed as a whole, as a leaf whose parts failed.
 
 use miroir_core::routing::ShardSet;
+use miroir_pipeline::error::ErrorKind;
 use miroir_pipeline::leaf::{Failed, Response};
 use miroir_pipeline::{Error, Fault, Retry};
+
+/// Whether an error is the answer, whoever is asked: the client's fault, or a refusal of Miroir's own.
+pub(super) fn is_final(error: &Error) -> bool {
+    *error.fault() == Fault::Client || matches!(error.kind(), ErrorKind::Api(_))
+}
 
 /// A whole leaf that failed, as a part that failed. `None`: asking elsewhere does not help.
 pub(super) fn as_failure(error: &Error, shards: &ShardSet) -> Option<Failed> {

@@ -4,9 +4,11 @@ mod budget;
 pub mod failover;
 mod failure;
 pub mod hedge;
+pub mod query_quarantine;
 
 pub use failover::{FailoverLayer, FailoverOptions};
 pub use hedge::{HedgeLayer, HedgeOptions};
+pub use query_quarantine::{QueryQuarantineLayer, QueryQuarantineOptions};
 
 #[cfg(test)]
 mod tests;

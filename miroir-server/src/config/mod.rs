@@ -42,7 +42,7 @@ use miroir_layers::RateLimits;
 use miroir_layers::index::{
     QueryCoalescingOptions, QueryPlannerOptions, SessionPinningOptions, TenantAffinityOptions,
 };
-use miroir_layers::leaf::{FailoverOptions, HedgeOptions};
+use miroir_layers::leaf::{FailoverOptions, HedgeOptions, QueryQuarantineOptions};
 use miroir_layers::node::{BreakerOptions, LimitOptions};
 use miroir_layers::operation::{AliasOptions, IdempotencyOptions, ShadowOptions};
 use serde::{Deserialize, Serialize};
@@ -138,6 +138,8 @@ config! {
         failover: FailoverOptions;
         /// Asking another replica of a slow node.
         hedging: HedgeOptions;
+        /// Refusing a question that a node did not survive.
+        query_quarantine: QueryQuarantineOptions;
         /// Which replica of a shard is asked.
         replica_selection: Selection;
         /// Asking only the shards that can match.

@@ -43,6 +43,8 @@ enum Mode {
     HalfABody,
     /// Refuses connections.
     Gone,
+    /// Ends over a request that says `poison`: it resets all connections from then on.
+    Mortal,
 }
 
 const MODES: [Mode; 6] =
@@ -127,14 +129,21 @@ async fn answer(
 ) -> Result<Response<Body>, io::Error> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let poisoned = body.windows(6).any(|text| text == b"poison");
     let request = Request::from_parts(parts, Full::new(body));
-    let mode = *mode.lock().unwrap();
+    let mode = {
+        let mut mode = mode.lock().unwrap();
+        if poisoned && *mode == Mode::Mortal {
+            *mode = Mode::Resets;
+        }
+        *mode
+    };
     match mode {
         Mode::Slow => tokio::time::sleep(LATE).await,
         Mode::Hangs => std::future::pending().await,
         Mode::Resets | Mode::Gone => return Err(io::Error::other("reset")),
         Mode::Errors => return Ok(whole(StatusCode::INTERNAL_SERVER_ERROR, "{}".into())),
-        Mode::Well | Mode::Garbage | Mode::HalfABody => {}
+        Mode::Well | Mode::Garbage | Mode::HalfABody | Mode::Mortal => {}
     }
     let (parts, body) = node.oneshot(request).await.map_err(io::Error::other)?.into_parts();
     Ok(match mode {
@@ -414,5 +423,37 @@ async fn a_replica_that_becomes_slow_holds_nobody_up() {
     assert!(took < LATE, "a search waited {took:?} for the slow node");
     assert!(won().await > before, "the node was in no cover");
     server.nodes[1].set(Mode::Well).await;
+    server.end().await;
+}
+
+/// A heavy query that ends a node is not asked of a second one, by whoever sends it however often.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_a_node_does_not_survive_ends_no_second() {
+    let server = Running::named("mortal", 1, 3, 2).await;
+    server.fill().await;
+    for node in &server.nodes {
+        node.set(Mode::Mortal).await;
+    }
+    let dead = || server.nodes.iter().filter(|n| *n.mode.lock().unwrap() == Mode::Resets).count();
+    let filter = vec!["text = poison"; 1_500].join(" OR ");
+    let body = json!({"q": "word", "filter": filter});
+    for path in ["/indexes/main/search", "/indexes/main/search", "/multi-search"] {
+        let mut query = body.clone();
+        if path == "/multi-search" {
+            query["indexUid"] = json!("main");
+            query = json!({"queries": [query.clone(), query]});
+        }
+        let (status, _, answer) = server.send(Method::POST, path, Some(&query)).await;
+        assert_eq!(
+            (status, &answer["code"]),
+            (503, &json!("miroir_query_quarantined")),
+            "{answer}"
+        );
+        assert_eq!(dead(), 1, "{path}");
+    }
+    // Others go on, with the replicas that are left.
+    server.reads(COUNT, "one node is dead").await;
+    assert!(server.metric("miroir_quarantined_queries").await[0] >= 1.0);
+    assert_eq!(dead(), 1);
     server.end().await;
 }

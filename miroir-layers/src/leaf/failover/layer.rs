@@ -7,13 +7,13 @@ use miroir_core::routing::ShardSet;
 use miroir_pipeline::leaf::{Failed, Request, Response, Target};
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Next, Ready, Reply};
-use miroir_pipeline::{Error, Fault, NodeFailure, Placed, Retry, StageService};
+use miroir_pipeline::{Error, NodeFailure, Placed, Retry, StageService};
 use tokio::time::Instant;
 
 use super::FailoverOptions;
 use crate::leaf::HedgeLayer;
 use crate::leaf::budget::Budget;
-use crate::leaf::failure::{as_failure, or_failed};
+use crate::leaf::failure::{as_failure, is_final, or_failed};
 
 #[derive(Debug)]
 struct Shared {
@@ -131,7 +131,7 @@ impl Shared {
                 }
                 Err(error) => match as_failure(&error, &wanted) {
                     Some(failed) => answer.failed = vec![failed],
-                    None if *error.fault() == Fault::Client => return Err(error),
+                    None if is_final(&error) => return Err(error),
                     None => {
                         answer.failed = open;
                         break;

@@ -21,7 +21,7 @@
 //! # Errors
 //! Adds none. An error that says that another replica may answer is taken for a failure of all its
 //! shards. If a later attempt fails as a whole, what is known so far is returned; only an error that
-//! is the client's fault takes its place.
+//! is the client's fault, or a refusal of Miroir's own, takes its place.
 //!
 //! Of the failures in the answer each is the last one met for its shards. A shard that has no
 //! other replica stays with the failure of the one it has.

@@ -14,12 +14,12 @@ use miroir_pipeline::leaf::{Request, Response, Target, choose};
 use miroir_pipeline::node::Scores;
 use miroir_pipeline::stack::Need;
 use miroir_pipeline::stage::{Middleware, Next, Ready, Reply, Unready};
-use miroir_pipeline::{Error, Fault, Placed, StageService, gather, node};
+use miroir_pipeline::{Error, Placed, StageService, gather, node};
 use tokio::time::{Instant, timeout_at};
 
 use super::HedgeOptions;
 use crate::leaf::budget::Budget;
-use crate::leaf::failure::or_failed;
+use crate::leaf::failure::{is_final, or_failed};
 use crate::node::LoadLayer;
 
 /// The share of calls that are over before a node that is only probed has another one beside it.
@@ -78,8 +78,8 @@ fn is_complete(part: &Part) -> bool {
 }
 
 /// Whether nobody can answer better.
-fn is_final(part: &Part) -> bool {
-    is_complete(part) || part.as_ref().is_err_and(|error| *error.fault() == Fault::Client)
+fn is_settled(part: &Part) -> bool {
+    is_complete(part) || part.as_ref().is_err_and(is_final)
 }
 
 impl Shared {
@@ -169,6 +169,10 @@ impl Shared {
                 return answer;
             }
         }
+        if request.question.is_heavy() {
+            metrics::counter!("miroir_hedge_skipped_total", "reason" => "heavy").increment(1);
+            return first.await;
+        }
         let _late = self.scores.node(&leaf.node).overdue();
         let mut without = avoid.to_vec();
         without.push(leaf.node.clone());
@@ -252,14 +256,14 @@ where
 {
     match future::select(first, second).await {
         Either::Left((answer, other)) => {
-            if is_final(&answer) {
+            if is_settled(&answer) {
                 return (answer, false);
             }
             let hedged = other.await;
-            if is_final(&hedged) { (hedged, true) } else { (answer, false) }
+            if is_settled(&hedged) { (hedged, true) } else { (answer, false) }
         }
         Either::Right((hedged, other)) => {
-            if is_final(&hedged) {
+            if is_settled(&hedged) {
                 return (hedged, true);
             }
             (other.await, false)

@@ -32,7 +32,8 @@
 //! # Metrics
 //! `miroir_hedge_fired_total{outcome}`: `winner` where the hedge answered first, `loser` where the
 //! first call did or neither was complete. `miroir_hedge_skipped_total{reason}`: `budget`, `limit`
-//! (of one request), `no_replica`, `others_late`.
+//! (of one request), `heavy` (a question of very many conditions is asked of one replica only),
+//! `no_replica`, `others_late`.
 //!
 //! # Example
 //! ```

@@ -12,7 +12,7 @@ use super::leadership::Leadership;
 use super::membership::Membership;
 use crate::context::Context;
 use crate::effect::Effect;
-use crate::error::{Error, ErrorKind, Retry};
+use crate::error::{Error, ErrorKind, NodeFailure, Retry};
 use crate::node::{Call, Pool, Scores};
 
 /// The nodes of the topology, each behind its stack. A call that changes a node is sent by the
@@ -131,10 +131,19 @@ impl Nodes {
         cx: &Context,
     ) -> Result<(NodeId, Bytes), Error> {
         let mut last = Error::shards_unavailable(ShardSet::full(self.shards));
+        let mut asked = 0;
         for node in self.any().into_iter().filter(|node| of(node)) {
             match self.call(&node, call, cx).await {
                 Ok(body) => return Ok((node, body)),
-                Err(error) if error.retry() == Retry::OtherReplica => last = error,
+                Err(error) if error.retry() == Retry::OtherReplica => {
+                    // A question that two nodes did not survive is not asked of a third.
+                    let was_sent = error.node_failure().is_some_and(NodeFailure::was_sent);
+                    last = error;
+                    asked += u32::from(was_sent);
+                    if asked == 2 {
+                        break;
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -236,7 +236,7 @@ impl Validate for WebhookOptions {
 pub struct MultiSearchOptions {
     /// Whether `/multi-search` is served. True by default.
     pub enabled: bool,
-    /// Queries that one request may have. 100 by default.
+    /// Queries that one request may have. 2,000 by default.
     pub max_queries_per_batch: usize,
     /// How long one request may take. 30 s by default.
     #[serde(rename = "total_timeout_ms", with = "milliseconds")]
@@ -250,7 +250,7 @@ impl Default for MultiSearchOptions {
     fn default() -> Self {
         Self {
             enabled: true,
-            max_queries_per_batch: 100,
+            max_queries_per_batch: 2000,
             total_timeout: Duration::from_secs(30),
             per_query_timeout: Duration::from_secs(30),
         }

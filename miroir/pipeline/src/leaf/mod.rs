@@ -5,6 +5,7 @@
 //! therefore both say the same sentence: cover these shards again without that node.
 
 mod dispatch;
+mod weight;
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use twox_hash::XxHash64;
 use super::freshness::{SettingsInFlight, SettingsVersion};
 use super::{Scatter, cover, explained, gaps};
 use crate::cluster::UnavailableShardPolicy;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::extension::Extension;
 use crate::gather;
 use crate::index::Request;
@@ -167,8 +167,16 @@ async fn ask(
         scatter.leaves.clone().oneshot(leaf)
     });
     let mut out = Gathered { pages: Vec::new(), missing: plan.missing };
-    let mut last = None;
-    for answer in gather::all(calls).await {
+    let (mut last, mut calls) = (None, calls);
+    let mut answers = Vec::new();
+    // If a node does not survive it, the others are not asked.
+    if question.is_heavy()
+        && let Some(first) = calls.next()
+    {
+        answers.push(Ok(first.await?));
+    }
+    answers.extend(gather::all(calls).await);
+    for answer in answers {
         let answer = answer?;
         out.pages.extend(answer.pages);
         out.missing.union_with(&answer.missing);
@@ -257,10 +265,13 @@ pub async fn complaint(scatter: &Scatter, request: &Request) -> Option<Error> {
     let mut call = request.original.to_node_call(&format!("/indexes/{}", request.index.physical));
     let mangled = node_errors::hide(&mut call);
     for node in state.nodes.any() {
-        if let Err(error) = state.nodes.call(&node, &call, &request.cx).await
-            && matches!(error.kind(), ErrorKind::Verbatim { .. })
-        {
-            return Some(node_errors::scrub(error, &request.index, mangled));
+        match state.nodes.call(&node, &call, &request.cx).await {
+            Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
+                return Some(node_errors::scrub(error, &request.index, mangled));
+            }
+            // It may have been the question.
+            Err(error) if error.node_failure().is_some_and(NodeFailure::was_sent) => return None,
+            _ => {}
         }
     }
     None
