@@ -12,6 +12,7 @@ use http_body_util::Full;
 use miroir::cluster::aliases::AliasTable;
 use miroir::context::Principal;
 use miroir::http::Decode;
+use miroir::keyring::Keyring;
 use miroir::node::{self, Scores};
 use miroir::stage::BoxService;
 use miroir::store::records::{Alias, AliasTarget};
@@ -158,10 +159,10 @@ async fn pipeline(nodes: u32, layers: usize) -> miroir::bare::Miroir {
         .operations(
             Stack::<operation::Request>::new()
                 .push_if(authorize.then(|| AuthorizeLayer::new(AuthorizeOptions::default())))
-                .push_if(
-                    idempotency
-                        .then(|| IdempotencyLayer::new(&operations, IdempotencyOptions::default())),
-                )
+                .push_if(idempotency.then(|| {
+                    let keyring = Arc::new(Keyring::new(None));
+                    IdempotencyLayer::new(&operations, keyring, IdempotencyOptions::default())
+                }))
                 .push_if(alias.then(|| AliasLayer::new(table))),
         );
     for at in 0..nodes {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Nodes, Result, call, write};
+use miroir::keyring::Keyring;
 use miroir::node::Scores;
 use miroir::store::memory;
 use miroir::{Builder, Stack};
@@ -25,11 +26,13 @@ pub(crate) async fn run(arguments: Vec<String>) -> Result<String> {
     let nodes = Nodes::get(arguments).await?;
     // What layers share: stores, and how nodes are doing.
     let (stores, scores) = (memory::open(), Arc::new(Scores::default()));
+    // Nobody is asked for a key here.
+    let keyring = Arc::new(Keyring::new(None));
     let (read, hedged, fed) = (Arc::clone(&scores), Arc::clone(&scores), Arc::clone(&scores));
 
     let operations = Stack::new()
         .push_named("at_most_64", ConcurrencyLimitLayer::new(64))
-        .push(IdempotencyLayer::new(&stores, IdempotencyOptions::default()));
+        .push(IdempotencyLayer::new(&stores, keyring, IdempotencyOptions::default()));
     let indexes = Stack::new()
         .push_named("at_most_32", ConcurrencyLimitLayer::new(32))
         .push(SessionPinningLayer::new(&stores, read, SessionPinningOptions::default()))

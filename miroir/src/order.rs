@@ -240,7 +240,11 @@ pub(crate) fn operation<S: StageService<operation::Request>>(
     Stack::new()
         .push(AuthorizeLayer::new(AuthorizeOptions::default()))
         .push_if(limits) // by key and tenant; by address at the edge
-        .push_if(options.idempotency.layer(|keys| IdempotencyLayer::new(stores, keys))) // of callers
+        .push_if(
+            options
+                .idempotency
+                .layer(|keys| IdempotencyLayer::new(stores, Arc::clone(&parts.keyring), keys)),
+        ) // of callers
         .push_if(shadow) // repeats what is allowed, in the client's words
         .push_if(options.aliases.layer(|_| AliasLayer::new(Arc::clone(aliases))))
 }

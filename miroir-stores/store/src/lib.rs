@@ -16,6 +16,7 @@ mod registry;
 pub mod task_state;
 mod types;
 pub mod watched;
+mod webhook;
 
 use miroir_core::view::StaleReplica;
 use std::fmt;
@@ -39,8 +40,9 @@ pub use registry::TaskRegistryOptions;
 pub use task_state::{TaskProtocol, TaskState};
 pub use types::{
     Claim, Job, Lease, NewJob, NewTask, NodeTask, Part, PodReport, Roster, TaskPage, TaskQuery,
-    TaskRecord, Webhook,
+    TaskRecord,
 };
+pub use webhook::Webhook;
 
 /// The store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -283,17 +283,6 @@ fn exchanged(name: String, first: &str, second: &str) -> String {
     }
 }
 
-/// Where to tell of finished tasks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Webhook {
-    /// Id that clients name it by.
-    pub uuid: Uuid,
-    /// URL that finished tasks are posted to.
-    pub url: String,
-    /// Headers of the request, by name as the client wrote it.
-    pub headers: BTreeMap<String, String>,
-}
-
 /// Which tasks to list. `None` means no restriction. Bounds are exclusive.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskQuery {

@@ -39,6 +39,7 @@ mod outcome;
 pub mod pods;
 pub mod replicas;
 pub mod runtime;
+mod secrets;
 pub mod tasks;
 pub mod topology;
 pub mod webhooks;

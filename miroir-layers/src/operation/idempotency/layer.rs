@@ -8,8 +8,9 @@ use miroir_pipeline::codec::HeaderCodec;
 use miroir_pipeline::context::TaskKey;
 use miroir_pipeline::error::ErrorKind;
 use miroir_pipeline::index::scatter::accepted;
+use miroir_pipeline::keyring::Keyring;
 use miroir_pipeline::meta::Meta;
-use miroir_pipeline::operation::{Request, Response};
+use miroir_pipeline::operation::{Operation, Request, Response};
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Next, Ready, Reply};
 use miroir_pipeline::{Error, Fault, Placed, StageService};
@@ -24,6 +25,7 @@ use super::IdempotencyOptions;
 use super::flights::{Flight, Flights, Found};
 use super::headers::{IdempotencyKey, Replayed, codec};
 use super::key::{fingerprint, scoped};
+use super::secret;
 use crate::operation::AuthorizeLayer;
 
 /// How far clocks of two pods may be apart.
@@ -34,6 +36,7 @@ const PAGE: usize = 1000;
 struct Shared {
     store: Arc<dyn Idempotency>,
     tasks: Arc<dyn Tasks>,
+    keyring: Arc<Keyring>,
     flights: Flights,
     /// What this process is known by. What another one began is not under way any more: only one
     /// process at a time changes anything.
@@ -55,11 +58,12 @@ impl fmt::Debug for IdempotencyLayer {
 }
 
 impl IdempotencyLayer {
-    /// Remembers changes in these stores.
-    pub fn new(stores: &Stores, options: IdempotencyOptions) -> Self {
+    /// Remembers changes in these stores. API keys that answers show are taken from `keyring`, and
+    /// are not remembered.
+    pub fn new(stores: &Stores, keyring: Arc<Keyring>, options: IdempotencyOptions) -> Self {
         let (store, tasks) = (Arc::clone(&stores.idempotency), Arc::clone(&stores.tasks));
         let (flights, holder) = (Flights::default(), Uuid::new_v4().to_string());
-        Self { shared: Arc::new(Shared { store, tasks, flights, holder, options }) }
+        Self { shared: Arc::new(Shared { store, tasks, keyring, flights, holder, options }) }
     }
 }
 
@@ -183,10 +187,12 @@ impl Shared {
         match self.store.begin(key, mine.clone(), ttl, max_keys, now).await? {
             Began::First => {}
             Began::Known(known) if known.request != fingerprint => return Err(reused()),
-            Began::Known(Kept { answer: Some(answer), .. }) => return Ok(again(shown(answer)?)),
+            Began::Known(Kept { answer: Some(answer), .. }) => {
+                return Ok(again(self.shown(answer, is_of_key(&request))?));
+            }
             Began::Known(known) => {
                 if let Some(made) = self.made(key, known.began_at).await? {
-                    let settled = Kept { answer: Some(kept(&made)), ..known.clone() };
+                    let settled = Kept { answer: Some(self.kept(&made, false)), ..known.clone() };
                     self.store.replace(key, &known, settled, ttl, now).await?;
                     return Ok(again(made));
                 }
@@ -196,10 +202,11 @@ impl Shared {
             }
         }
         count("miss");
+        let of_key = is_of_key(&request);
         let answer = next.run(request).await;
         let stored = match &answer {
             Ok(answer) => {
-                let settled = Kept { answer: Some(kept(answer)), ..mine.clone() };
+                let settled = Kept { answer: Some(self.kept(answer, of_key)), ..mine.clone() };
                 self.store.replace(key, &mine, settled, ttl, clock::now()).await.map(drop)
             }
             // If it is sent again, its task tells what became of it.
@@ -235,14 +242,27 @@ impl Shared {
             }
         }
     }
+
+    /// What the store gets of an answer.
+    fn kept(&self, answer: &Response, of_key: bool) -> KeptAnswer {
+        let mut body = String::from_utf8_lossy(&answer.body).into_owned();
+        if of_key {
+            body = secret::taken_out(&body, self.keyring.master());
+        }
+        KeptAnswer { status: answer.status.as_u16(), body }
+    }
+
+    fn shown(&self, kept: KeptAnswer, of_key: bool) -> Result<Response, Error> {
+        let status = http::StatusCode::from_u16(kept.status).map_err(Error::internal)?;
+        let mut body = kept.body;
+        if of_key {
+            body = secret::put_back(&body, self.keyring.master());
+        }
+        Ok(Response { status, body: Bytes::from(body), meta: Meta::default() })
+    }
 }
 
-fn kept(answer: &Response) -> KeptAnswer {
-    let body = String::from_utf8_lossy(&answer.body).into_owned();
-    KeptAnswer { status: answer.status.as_u16(), body }
-}
-
-fn shown(kept: KeptAnswer) -> Result<Response, Error> {
-    let status = http::StatusCode::from_u16(kept.status).map_err(Error::internal)?;
-    Ok(Response { status, body: Bytes::from(kept.body), meta: Meta::default() })
+/// Whether the answer shows an API key.
+fn is_of_key(request: &Request) -> bool {
+    matches!(request.op, Operation::Key(_))
 }

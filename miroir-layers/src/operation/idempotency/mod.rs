@@ -9,6 +9,9 @@
 //! that another process knows them after a crash. If a process ended in the middle of a change, the
 //! task tells whether the change was made; if there is none, it is made then.
 //!
+//! The store has no API key in the clear: where an answer shows one (`POST` and `PATCH /keys`), it is
+//! taken out, and derived anew from its uid for whoever sends the change again.
+//!
 //! A change that failed leaves no key behind: to send it again is to try again.
 //!
 //! # Stage
@@ -34,14 +37,16 @@
 //!
 //! # Example
 //! ```
+//! use std::sync::Arc;
 //! use miroir_pipeline::Stack;
+//! use miroir_pipeline::keyring::Keyring;
 //! use miroir_store::memory;
 //! use miroir_layers::operation::{AuthorizeLayer, IdempotencyLayer, IdempotencyOptions};
 //!
-//! let stores = memory::open();
+//! let (stores, keyring) = (memory::open(), Arc::new(Keyring::new(None)));
 //! let stack = Stack::<miroir_pipeline::operation::Request>::new()
 //!     .push(AuthorizeLayer::default())
-//!     .push(IdempotencyLayer::new(&stores, IdempotencyOptions::default()));
+//!     .push(IdempotencyLayer::new(&stores, keyring, IdempotencyOptions::default()));
 //! assert_eq!(stack.describe().layers, ["authorize", "idempotency"]);
 //! ```
 
@@ -49,6 +54,7 @@ mod flights;
 mod headers;
 mod key;
 mod layer;
+mod secret;
 #[cfg(test)]
 mod tests;
 

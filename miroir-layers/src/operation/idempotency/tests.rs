@@ -7,9 +7,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use miroir_api::TaskUid;
 use miroir_api::meili::TaskKind;
+use miroir_core::keys::{ApiKey, MasterKey};
 use miroir_pipeline::Error;
 use miroir_pipeline::context::{Context, Principal};
-use miroir_pipeline::operation::{Operation, Request, Response, Write};
+use miroir_pipeline::keyring::Keyring;
+use miroir_pipeline::operation::{KeyOp, Operation, Request, Response, Write};
 use miroir_pipeline::query::ClientRequest;
 use miroir_store::clock;
 use miroir_store::records::{Began, Kept};
@@ -51,8 +53,12 @@ fn accepted(body: &'static str) -> Response {
     Response { status: StatusCode::ACCEPTED, body, meta: miroir_pipeline::meta::Meta::default() }
 }
 
+fn ring() -> Arc<Keyring> {
+    Arc::new(Keyring::new(MasterKey::new("a master key of this test")))
+}
+
 fn layer(stores: &Stores) -> IdempotencyLayer {
-    IdempotencyLayer::new(stores, IdempotencyOptions::default())
+    IdempotencyLayer::new(stores, ring(), IdempotencyOptions::default())
 }
 
 fn begin(stores: &Stores) -> (Spawned<Request>, MockHandle<Request>) {
@@ -216,7 +222,7 @@ async fn the_task_tells_what_a_dead_process_has_done() {
 async fn answers_in_memory_are_bounded_and_end() {
     let stores = memory::open();
     let options = IdempotencyOptions { cached: 2, ..IdempotencyOptions::default() };
-    let (mut service, mut inner) = layered(IdempotencyLayer::new(&stores, options));
+    let (mut service, mut inner) = layered(IdempotencyLayer::new(&stores, ring(), options));
     for key in ["a", "b", "c"] {
         let call = service.spawn_call(write(Some(key), "[1]"));
         inner.next_request().await.respond(accepted("{}"));
@@ -282,4 +288,45 @@ impl miroir_store::records::Idempotency for Away {
     fn prune(&self, _: time::OffsetDateTime) -> miroir_store::StoreFuture<'_, u64> {
         away()
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_made_is_shown_again_and_stands_in_no_store() {
+    let stores = memory::open();
+    let master = ring().master().cloned().unwrap();
+    let uids = std::array::from_fn(|at| uuid::Uuid::from_u128(at as u128));
+    let made = ApiKey::defaults(clock::now(), uids).swap_remove(2);
+    let post = || {
+        let mut request = write(Some("k"), r#"{"actions":["*"]}"#);
+        request.op = Operation::Key(KeyOp::Create);
+        request
+    };
+    let (mut service, mut inner) = begin(&stores);
+    let call = service.spawn_call(post());
+    let exchange = inner.next_request().await;
+    let key = exchange.request().cx.task_key().unwrap();
+    exchange.respond(Response::json(StatusCode::CREATED, &made.view(&master)));
+    let first = call.await.unwrap();
+    let shown = String::from_utf8(first.body.to_vec()).unwrap();
+    assert!(shown.contains(&master.derive(made.uid)), "{shown}");
+
+    let probe = Kept {
+        request: String::new(),
+        holder: String::new(),
+        began_at: clock::now(),
+        answer: None,
+    };
+    let ttl = Duration::from_mins(1);
+    let known = stores.idempotency.begin(&key, probe, ttl, 10, clock::now()).await.unwrap();
+    let Began::Known(Kept { answer: Some(stored), .. }) = known else { panic!("{known:?}") };
+    assert_eq!(stored.status, 201);
+    assert!(stored.body.contains(&made.uid.to_string()), "{stored:?}");
+    assert!(!stored.body.contains(&master.derive(made.uid)), "{stored:?}");
+
+    // Another process, or this one after a restart, shows it all the same.
+    let (mut other, mut other_inner) = begin(&stores);
+    let again = other.call(post()).await.unwrap();
+    assert_eq!((again.status, again.body), (first.status, first.body));
+    assert!(again.meta.has::<Replayed>());
+    other_inner.assert_idle().await;
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::api::{Control, tasks};
 use crate::broadcast::progress;
 use crate::node_setup::{NODE_MAX_TOTAL_HITS, SHARD, node_values};
+use crate::secrets::hide_embedders;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::ClusterOptions;
@@ -56,7 +57,7 @@ const RESET: &[&str] = &[
 type Overlay = Map<String, Value>;
 
 /// Submitted settings as a task shows them: a reset of the two lists of attributes that default to
-/// everything shows as that.
+/// everything shows as that, and keys of embedders are cut short.
 fn shown(submitted: &Map<String, Value>) -> Map<String, Value> {
     let mut out = submitted.clone();
     for key in ["displayedAttributes", "searchableAttributes"] {
@@ -64,6 +65,7 @@ fn shown(submitted: &Map<String, Value>) -> Map<String, Value> {
             *value = json!(["*"]);
         }
     }
+    hide_embedders(&mut out);
     out
 }
 

@@ -84,7 +84,7 @@ impl Control {
         let mut details = Map::new();
         details.insert("url".into(), url.into());
         if let Ok(Some(key)) = body.read::<String>("apiKey") {
-            details.insert("apiKey".into(), crate::api::webhooks::masked(&key, 0).into());
+            details.insert("apiKey".into(), crate::secrets::masked(&key, 0).into());
         }
         if let Ok(Some(size)) = body.read::<String>("payloadSize") {
             details.insert("payloadSize".into(), size.into());

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::broadcast::progress::{phase, proposal, publish_version};
 use crate::outcome::{canceled, embedding_errors};
+use crate::secrets;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
@@ -159,5 +160,6 @@ pub(crate) fn end(state: &ClusterState, record: &mut TaskRecord, physical: &str)
     let now = clock::now();
     record.started_at.get_or_insert(now);
     record.finished_at = Some(now);
+    secrets::forget(record);
     state.broadcasts.end(physical);
 }

@@ -23,6 +23,7 @@ use crate::broadcast::progress::{phase, proposal};
 use crate::making;
 use crate::node_tasks::wait_for;
 use crate::replicas::repair::has_all_settings;
+use crate::secrets::hide_embedders;
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, ErrorKind};
@@ -117,6 +118,8 @@ pub(crate) fn note_details(record: &mut TaskRecord, node: Option<&Map<String, Va
         let value = if own { value } else { node.get(key).unwrap_or(value) };
         shown.insert(key.clone(), value.clone());
     }
+    // A node shows those inside of composite embedders.
+    hide_embedders(&mut shown);
     record.details = Some(shown);
 }
 

@@ -4,6 +4,8 @@ use miroir_api::meili::{ApiError, TaskStatus};
 use miroir_store::{TaskRecord, clock};
 use serde_json::Value;
 
+use crate::secrets;
+
 /// Sets a detail, if the task has any.
 pub(crate) fn set(record: &mut TaskRecord, key: &str, value: Value) {
     if let Some(details) = &mut record.details {
@@ -39,6 +41,7 @@ pub(crate) fn become_canceled(record: &mut TaskRecord) {
             set(record, key, 0.into());
         }
     }
+    secrets::forget(record);
     end(record);
 }
 

@@ -3,6 +3,8 @@
 mod raw;
 mod url;
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -15,8 +17,9 @@ use crate::node::Call;
 /// A member that no route of a node knows: a node that complains of it has nothing else to say.
 pub const PROBE: &str = "unknownToEveryNode";
 
-/// A request as it came, relative to its index.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A request as it came, relative to its index. Debug output has nothing of it that may be a secret:
+/// bodies hold keys of embedders and headers of webhooks, the path of an API key the key.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClientRequest {
     /// HTTP method.
     pub method: http::Method,
@@ -30,6 +33,17 @@ pub struct ClientRequest {
     pub content_type: Option<String>,
     /// Whether the client asked for the `metadata` object.
     pub metadata: bool,
+}
+
+impl fmt::Debug for ClientRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = if self.path.starts_with("/keys/") { "/keys/…" } else { &self.path };
+        f.debug_struct("ClientRequest")
+            .field("method", &self.method)
+            .field("path", &path)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish_non_exhaustive()
+    }
 }
 
 impl ClientRequest {
@@ -156,4 +170,18 @@ pub struct FetchOne {
 pub struct List {
     /// The request in its `POST …/fetch` form.
     pub body: Option<RawObject>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_secret_shows_in_no_debug_output() {
+        let mut request = ClientRequest::new(http::Method::PATCH, "/keys/hidden");
+        request.body = Bytes::from_static(b"hidden");
+        request.query = Some("hidden".to_owned());
+        let text = format!("{request:?} {:?}", crate::operation::KeyOp::Update("hidden".into()));
+        assert!(text.contains("6 bytes") && !text.contains("hidden"), "{text}");
+    }
 }
