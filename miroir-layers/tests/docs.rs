@@ -138,6 +138,7 @@ fn rows() -> Vec<Row> {
         edge::DecompressionLayer, "decompression.rs", "recommended", "";
         edge::NormalizeLayer, "normalize.rs", "recommended", "";
         edge::AdmissionLayer, "admission.rs", "recommended", "";
+        edge::PodAuthLayer, "pod_auth/mod.rs", "required", "where several pods share a store";
         edge::RateLimitLayer, "rate_limit/mod.rs", "optional", "`Peer` in the request's extensions";
         edge::AuthenticateLayer, "authenticate.rs", "required", "";
         edge::ForwardLayer, "forward.rs", "required", "where several pods share a store";

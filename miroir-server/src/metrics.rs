@@ -360,6 +360,9 @@ pub const FAMILIES: &[Family] = &[
     family("miroir_forwarded_total", Counter, Count,
         &[("outcome", &["answered", "no_leader", "lost"])],
         "Requests passed on to the leader."),
+    family("miroir_pod_proofs_failed_total", Counter, Count, &[("of", &["leader", "statement"])],
+        "Times that another pod did not prove to be one: who answers at the leader's address, and \
+         what was passed on here."),
     family("miroir_forward_wait_seconds", Histogram(SECONDS), Seconds, &[],
         "Time until the leader had answered what was passed on."),
     // Moves of shards.

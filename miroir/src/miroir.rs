@@ -6,13 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use miroir_control::Cluster;
+use miroir_core::keys::MasterKey;
 use miroir_layers::edge::catch_panic::AnswerBody;
 use miroir_layers::edge::decompression::Decompressed;
+use miroir_layers::edge::forward::Received;
 use miroir_layers::edge::{
     Admission, AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions,
-    ObserveOptions, RateLimitLayer, RateLimitOptions,
+    ObserveOptions, PodAuthLayer, PodProof, RateLimitLayer,
 };
-use miroir_layers::index::tenant_affinity::hash_of;
 use miroir_pipeline::codec::Codecs;
 use miroir_pipeline::http::{Decode, DecodeOptions, EdgeBody, EdgeService};
 use tokio::task::JoinSet;
@@ -34,6 +35,7 @@ pub struct Miroir {
     admin_key: Option<Arc<str>>,
     timeout: Duration,
     pod: Option<Pod>,
+    proof: Arc<PodProof>,
     admission: Arc<Admission>,
     workers: TaskTracker,
 }
@@ -50,7 +52,8 @@ impl Miroir {
     ) -> Self {
         let (options, admin_key) = (Arc::new(options), admin_key.map(Into::into));
         let (admission, workers) = (Admission::new(options.admission), TaskTracker::new());
-        Self { cluster, options, parts, codecs, admin_key, timeout, pod, admission, workers }
+        let proof = Arc::new(pod_proof(&options, admin_key.as_deref()));
+        Self { cluster, options, parts, codecs, admin_key, timeout, pod, proof, admission, workers }
     }
 
     /// Handles to the running stages. The operation stage is inside of authentication: who asks it
@@ -89,10 +92,11 @@ impl Miroir {
     ) -> impl EdgeService<B, Body = AnswerBody> + use<B, S>
     where
         B: EdgeBody,
-        S: EdgeService<Decompressed<B>, Body = Full<Bytes>>,
+        S: EdgeService<Received<Decompressed<B>>, Body = Full<Bytes>>,
     {
         let parts = EdgeParts {
             admission: Arc::clone(&self.admission),
+            pod_auth: self.pod_auth(),
             limit: self.rate_limit(),
             authenticate: self.authenticate(),
             forward: self.forward(),
@@ -136,26 +140,23 @@ impl Miroir {
             leader: Arc::new(move || leader.leader()),
             timeout: self.timeout,
             max_body: self.options.cluster.max_body,
+            proof: Arc::clone(&self.proof),
         })
+    }
+
+    /// The layer that knows what other pods pass on. Once [`Miroir::advertise`] was told where this
+    /// one is reached.
+    pub fn pod_auth(&self) -> PodAuthLayer {
+        let address = self.pod.as_ref().map(|pod| pod.address.as_str().into());
+        PodAuthLayer::new(Arc::clone(&self.proof), address)
     }
 
     /// The layer that limits the requests of an address, if they are limited.
     pub fn rate_limit(&self) -> RateLimitLayer {
         match self.options.rate_limit.edge() {
-            Some(limits) => {
-                let limits = RateLimitOptions { secret: self.counted(), ..limits };
-                RateLimitLayer::new(self.parts.limiter.clone(), limits)
-            }
+            Some(limits) => RateLimitLayer::new(self.parts.limiter.clone(), limits),
             None => RateLimitLayer::off(),
         }
-    }
-
-    /// What pods show each other so that a request they pass on is counted once: a digest of what
-    /// only they know. Nothing where there are no others.
-    fn counted(&self) -> Option<String> {
-        let key = self.options.cluster.master_key.as_ref().filter(|_| self.pod.is_some())?;
-        let text = [b"miroir rate_limit counted\0", key.expose()].concat();
-        Some(hash_of(&text))
     }
 
     /// From now on other pods are told to reach this one at `address`, `http://host:port`. Before
@@ -190,4 +191,11 @@ impl Miroir {
         self.workers.close();
         self.workers.wait().await;
     }
+}
+
+/// What pods prove themselves with: the master key. Where everybody may do everything there is none,
+/// and operators' key is what is left to protect; without that either, nothing is.
+fn pod_proof(options: &Options, admin_key: Option<&str>) -> PodProof {
+    let master = options.cluster.master_key.as_ref().map(MasterKey::expose);
+    PodProof::new(master.or(admin_key.map(str::as_bytes)).unwrap_or_default())
 }

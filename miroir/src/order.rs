@@ -14,10 +14,12 @@ use miroir_core::options::Capability;
 use miroir_layers::RateLimits;
 use miroir_layers::edge::catch_panic::AnswerBody;
 use miroir_layers::edge::decompression::Decompressed;
+use miroir_layers::edge::forward::Received;
 use miroir_layers::edge::{
     Admission, AdmissionLayer, AdmissionOptions, AuthenticateLayer, AuthenticateOptions,
     CatchPanicLayer, CompressionLayer, CorsLayer, DecompressionLayer, ForwardLayer, ForwardOptions,
-    NegotiateLayer, NormalizeLayer, ObserveLayer, ObserveOptions, RateLimitLayer, RequestIdLayer,
+    NegotiateLayer, NormalizeLayer, ObserveLayer, ObserveOptions, PodAuthLayer, PodProof,
+    RateLimitLayer, RequestIdLayer,
 };
 use miroir_layers::index::{
     QueryCoalescingLayer, QueryCoalescingOptions, QueryPlannerLayer, QueryPlannerOptions,
@@ -115,6 +117,7 @@ pub(crate) struct NodeParts {
 /// What layers of the edge are made of.
 pub(crate) struct EdgeParts {
     pub(crate) admission: Arc<Admission>,
+    pub(crate) pod_auth: PodAuthLayer,
     pub(crate) limit: RateLimitLayer,
     pub(crate) authenticate: AuthenticateLayer,
     pub(crate) forward: ForwardLayer,
@@ -125,14 +128,18 @@ impl EdgeParts {
     /// Of no pipeline, to be described.
     fn to_describe(options: &Options, parts: &Parts) -> Self {
         let nobody = AuthenticateOptions { keyring: Arc::new(Keyring::new(None)), admin_key: None };
+        let proof = Arc::new(PodProof::new(b""));
+        let pod_auth = PodAuthLayer::new(Arc::clone(&proof), None);
         let alone = ForwardOptions {
             leads: Arc::new(|| true),
             leader: Arc::new(|| None),
             timeout: Duration::ZERO,
             max_body: 0,
+            proof,
         };
         Self {
             admission: Admission::new(options.admission),
+            pod_auth,
             limit: match options.rate_limit.edge() {
                 Some(limits) => RateLimitLayer::new(parts.limiter.clone(), limits),
                 None => RateLimitLayer::off(),
@@ -150,7 +157,7 @@ pub(crate) fn edge<B, S>(
 ) -> EdgeStack<impl Layer<S, Service: EdgeService<B, Body = AnswerBody>> + use<B, S>>
 where
     B: EdgeBody,
-    S: EdgeService<Decompressed<B>, Body = Full<Bytes>>,
+    S: EdgeService<Received<Decompressed<B>>, Body = Full<Bytes>>,
 {
     EdgeStack::new()
         .push(CatchPanicLayer::new()) // a panic of any other layer
@@ -162,6 +169,7 @@ where
         .push(DecompressionLayer::new()) // bodies are read below
         .push(NormalizeLayer::new()) // paths are looked at below
         .push(AdmissionLayer::new(parts.admission)) // cheaper than all that follows
+        .push(parts.pod_auth) // what a pod counted is not counted again
         .push_when(parts.limit.is_on(), parts.limit) // guessing keys counts
         .push(parts.authenticate)
         .push_named("catch_handler", CatchPanicLayer::new()) // so a panic below is observed, and encoded

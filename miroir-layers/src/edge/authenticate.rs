@@ -21,6 +21,9 @@
 //! | others | a faulty tenant token | `Anonymous`, with the fault |
 //! | others | any other token, the admin key included | `Anonymous`, invalid |
 //!
+//! What another pod passed on has no key, but that pod's word ([`pod_auth`](super::pod_auth)): it is
+//! on behalf of whom that pod names. Whether an API key that it names still exists is found out here.
+//!
 //! Keys are compared as SHA-256 digests in constant time: neither length nor content shows in how
 //! long a refusal takes. A token whose issuer is `miroir` is a session of the search page and opens
 //! nothing here.
@@ -84,6 +87,7 @@ use tower::{Layer, Service};
 
 use super::normalize::NormalizeLayer;
 use super::paths::is_admin;
+use super::pod_auth::{Claim, PodAuthLayer, Vouched};
 use super::rate_limit::RateLimitLayer;
 
 /// Why a request is anonymous.
@@ -182,6 +186,18 @@ fn is_explain_path(path: &str) -> bool {
 }
 
 impl Keys {
+    /// Who asks by another pod's word.
+    fn by_word(&self, claim: Claim) -> Result<Principal, AuthFailure> {
+        match claim {
+            Claim::Master => Ok(Principal::MasterKey),
+            Claim::Admin if self.admin.is_some() => Ok(Principal::Admin),
+            Claim::Admin => Err(AuthFailure::Invalid),
+            Claim::Key(uid) => {
+                self.clients.get(uid).map(Principal::ApiKey).ok_or(AuthFailure::Invalid)
+            }
+        }
+    }
+
     fn identify(&self, path: &str, headers: &HeaderMap) -> Result<Principal, AuthFailure> {
         if is_admin(path) {
             return self.operator(headers);
@@ -243,8 +259,11 @@ impl AuthenticateLayer {
 
 impl Placed for AuthenticateLayer {
     const NAME: &'static str = "authenticate";
-    const INSIDE_OF: &'static [LayerName] =
-        &[LayerName::of::<RateLimitLayer>(), LayerName::of::<NormalizeLayer>()];
+    const INSIDE_OF: &'static [LayerName] = &[
+        LayerName::of::<RateLimitLayer>(),
+        LayerName::of::<NormalizeLayer>(),
+        LayerName::of::<PodAuthLayer>(),
+    ];
 }
 
 impl<S> Layer<S> for AuthenticateLayer {
@@ -271,7 +290,12 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Authenticate<S> {
     }
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
-        match self.layer.keys.identify(request.uri().path(), request.headers()) {
+        let keys = &self.layer.keys;
+        let judged = match request.extensions().get::<Vouched>() {
+            Some(Vouched(statement)) => keys.by_word(statement.claim),
+            None => keys.identify(request.uri().path(), request.headers()),
+        };
+        match judged {
             Ok(principal) => {
                 request.extensions_mut().insert(principal);
             }
@@ -385,6 +409,32 @@ mod tests {
         for path in ["/_miroirs", "/tasks", "/", "/%5Fmiroir/topology"] {
             assert_eq!(seen(&layer, path, &[("x-admin-key", ADMIN.as_bytes())]).await, MISSING);
         }
+    }
+
+    #[tokio::test]
+    async fn the_word_of_another_pod_is_for_whom_it_names() {
+        let ring = Keyring::new(MasterKey::new(MASTER));
+        let uids = std::array::from_fn(|at| uuid::Uuid::from_u128(at as u128));
+        let key =
+            miroir_core::keys::ApiKey::defaults(miroir_store::clock::now(), uids).swap_remove(2);
+        ring.insert(key.clone()).await.unwrap();
+        let keyring = Arc::new(ring);
+        let with = |admin_key: Option<&str>| {
+            AuthenticateLayer::new(&AuthenticateOptions {
+                keyring: Arc::clone(&keyring),
+                admin_key: admin_key.map(str::to_owned),
+            })
+            .keys
+        };
+        let keys = with(Some(ADMIN));
+        assert_eq!(keys.by_word(Claim::Master), Ok(Principal::MasterKey));
+        assert_eq!(keys.by_word(Claim::Admin), Ok(Principal::Admin));
+        let word = Claim::Key(key.uid);
+        assert_eq!(keys.by_word(word), Ok(Principal::ApiKey(Arc::new(key.clone()))));
+        // Deleted meanwhile.
+        keyring.delete(key.uid).await.unwrap();
+        assert_eq!(keys.by_word(word), Err(AuthFailure::Invalid));
+        assert_eq!(with(None).by_word(Claim::Admin), Err(AuthFailure::Invalid));
     }
 
     #[tokio::test]

@@ -1,9 +1,13 @@
 //! Passes on what changes something to the pod that leads.
 //!
 //! Of several pods over one store only the elected one changes anything (`miroir_control::pods`). With this
-//! layer clients need not know which: a request that changes something is sent on as it came, the
-//! client's key included, and the leader's answer is the answer. While nobody leads, or nobody can
-//! be reached, it waits for the next leader as long as the request may take.
+//! layer clients need not know which: a request that changes something is sent on as it came, and
+//! the leader's answer is the answer. While nobody leads, or nobody can be reached, it waits for the
+//! next leader as long as the request may take.
+//!
+//! Nothing is sent before the leader has proven that it is a pod of this cluster, and the client's key
+//! is not sent at all: a signed statement says who asks ([`pod_auth`](super::pod_auth)). Who changes
+//! nothing, nobody in particular and a tenant, is answered here.
 //!
 //! Of the admin API (`/_miroir/…`) everything is passed on whose method is not safe.
 //!
@@ -18,12 +22,15 @@
 //! passed on is decoded.
 //!
 //! # Context
-//! Reads nothing. Adds [`FORWARDED`] to what it passes on; a request that has it is not passed on
-//! again.
+//! Reads [`Principal`](miroir_pipeline::context::Principal) and [`RequestId`]. Adds [`FORWARDED`] to
+//! what it passes on, in place of the client's key. What another pod passed on is not passed on
+//! again, and its body is read here and compared with what that pod said of it: services inside see
+//! a body of [`Received`].
 //!
 //! # Errors
-//! `miroir_no_leader` if there was none all the time; `miroir_leader_lost` if the leader broke off;
-//! `payload_too_large` and `bad_request` as `Decode`.
+//! `miroir_no_leader` if there was none all the time, or who answered at its address was no pod of
+//! this cluster; `miroir_leader_lost` if the leader broke off; `payload_too_large` and `bad_request`
+//! as `Decode`.
 //!
 //! # Metrics
 //! `miroir_forwarded_total{outcome}`: `answered`, `no_leader` or `lost`;
@@ -33,7 +40,9 @@
 //! ```
 //! use std::sync::Arc;
 //! use std::time::Duration;
-//! use miroir_layers::edge::{ForwardLayer, ForwardOptions};
+//! use http_body_util::Full;
+//! use miroir_layers::edge::forward::Received;
+//! use miroir_layers::edge::{ForwardLayer, ForwardOptions, PodProof};
 //! use tower::{ServiceBuilder, ServiceExt};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -44,43 +53,50 @@
 //!         leader: Arc::new(|| None),
 //!         timeout: Duration::from_secs(30),
 //!         max_body: 1 << 20,
+//!         proof: Arc::new(PodProof::new(b"the master key")),
 //!     }))
-//!     .service_fn(|_: http::Request<http_body_util::Full<bytes::Bytes>>| async move {
-//!         Ok::<_, std::convert::Infallible>(http::Response::new(http_body_util::Full::default()))
+//!     .service_fn(|_: http::Request<Received<Full<bytes::Bytes>>>| async move {
+//!         Ok::<_, std::convert::Infallible>(http::Response::new(Full::<bytes::Bytes>::default()))
 //!     });
-//! let request = http::Request::post("/indexes").body(Default::default()).unwrap();
+//! let request = http::Request::post("/indexes").body(Full::<bytes::Bytes>::default()).unwrap();
 //! assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
 //! # }
 //! ```
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use miroir_api::{header as names, hexadecimal};
 use miroir_pipeline::Placed;
-use miroir_pipeline::context::Principal;
 use miroir_pipeline::deadline::Deadline;
 use miroir_pipeline::error::{BoxError, Error};
 use miroir_pipeline::http::Router;
-use miroir_pipeline::http::{Answered, EdgeFuture, EdgeService, refuse};
+use miroir_pipeline::http::{Answered, EdgeFuture, EdgeService, RequestId, refuse};
 use miroir_pipeline::stack::LayerName;
 use tower::{Layer, Service};
 
 use super::authenticate::AuthenticateLayer;
 use super::decompression::DecompressionLayer;
 use super::paths::ADMIN;
+use super::pod_auth::{
+    CHALLENGE, Claim, FORWARDED, HELLO, PROOF, PodAuthLayer, PodProof, Proven, Vouched, digest,
+    nonce,
+};
 
-/// Marks what was passed on.
-pub const FORWARDED: HeaderName = HeaderName::from_static("x-miroir-forwarded");
+/// The body of a request inside of this layer, where outside it is `B`: that, or what another pod
+/// passed on, read and compared.
+pub type Received<B> = Either<B, Full<Bytes>>;
 
 /// Pause before a leader is looked for again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -96,6 +112,10 @@ const HOP: [HeaderName; 7] = [
     header::EXPECT,
 ];
 
+/// Headers with keys, which no other pod is sent.
+const KEYS: [HeaderName; 3] =
+    [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, HeaderName::from_static(names::ADMIN_KEY)];
+
 /// Whom to ask, and for how long.
 #[derive(Clone)]
 pub struct ForwardOptions {
@@ -107,6 +127,8 @@ pub struct ForwardOptions {
     pub timeout: Duration,
     /// Largest body that is forwarded, in bytes; a larger one is refused with 413.
     pub max_body: usize,
+    /// What this pod and the leader prove themselves with.
+    pub proof: Arc<PodProof>,
 }
 
 impl fmt::Debug for ForwardOptions {
@@ -119,6 +141,8 @@ struct State {
     options: ForwardOptions,
     router: Router,
     client: Client<HttpConnector, Full<Bytes>>,
+    /// Who proved itself at which address.
+    known: Mutex<Option<(String, Proven)>>,
 }
 
 /// See the [module's documentation](self).
@@ -143,14 +167,22 @@ impl ForwardLayer {
             // Connections of a leader that died are not tried again.
             .pool_idle_timeout(Duration::from_secs(5))
             .build(connector);
-        Self(Arc::new(State { options, router: Router::default(), client }))
+        Self(Arc::new(State {
+            options,
+            router: Router::default(),
+            client,
+            known: Mutex::default(),
+        }))
     }
 }
 
 impl Placed for ForwardLayer {
     const NAME: &'static str = "forward";
-    const INSIDE_OF: &'static [LayerName] =
-        &[LayerName::of::<AuthenticateLayer>(), LayerName::of::<DecompressionLayer>()];
+    const INSIDE_OF: &'static [LayerName] = &[
+        LayerName::of::<AuthenticateLayer>(),
+        LayerName::of::<DecompressionLayer>(),
+        LayerName::of::<PodAuthLayer>(),
+    ];
 }
 
 impl<S> Layer<S> for ForwardLayer {
@@ -194,7 +226,54 @@ impl State {
         route.changes().then_some(route.path)
     }
 
-    async fn attempt(&self, parts: &Parts, body: &Bytes, deadline: Deadline) -> Tried {
+    /// Who is at an address, if that was proven.
+    fn known(&self, address: &str) -> Option<Proven> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|(at, _)| at == address).map(|(_, proven)| *proven)
+    }
+
+    fn know(&self, known: Option<(String, Proven)>) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// Asks who is at an address; `None` for nobody of this cluster.
+    async fn meet(&self, address: &str) -> Option<Proven> {
+        if let Some(proven) = self.known(address) {
+            return Some(proven);
+        }
+        let challenge = nonce();
+        let mut hello = Request::new(Full::default());
+        *hello.uri_mut() = Uri::try_from(format!("{address}{HELLO}")).ok()?;
+        let text = HeaderValue::from_str(&hexadecimal(&challenge)).ok()?;
+        hello.headers_mut().insert(CHALLENGE, text);
+        let response = self.client.request(hello).await.ok()?;
+        let answer = response.headers().get(PROOF);
+        let Some(proven) =
+            answer.and_then(|answer| self.options.proof.proven(address, &challenge, answer))
+        else {
+            // One that is only overloaded says so. The next attempt asks again.
+            if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+                metrics::counter!("miroir_pod_proofs_failed_total", "of" => "leader").increment(1);
+                tracing::warn!(
+                    address,
+                    "nothing is passed on: who answers at the leader's address in the store is no \
+                     pod with this master key, or is reached there by another name than it tells \
+                     (`peer_discovery.advertise_url`)"
+                );
+            }
+            return None;
+        };
+        self.know(Some((address.to_owned(), proven)));
+        Some(proven)
+    }
+
+    async fn attempt(
+        &self,
+        claim: Claim,
+        parts: &Parts,
+        body: &Bytes,
+        deadline: Deadline,
+    ) -> Tried {
         let Some(leader) = (self.options.leader)() else { return Tried::Nobody };
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let Ok(uri) = Uri::try_from(format!("{leader}{path}")) else { return Tried::Nobody };
@@ -203,14 +282,24 @@ impl State {
         *request.uri_mut() = uri;
         *request.headers_mut() = parts.headers.clone();
         let headers = request.headers_mut();
-        for name in &HOP {
+        for name in HOP.iter().chain(&KEYS) {
             headers.remove(name);
+        }
+        if let Some(RequestId(id)) = parts.extensions.get()
+            && let Ok(id) = HeaderValue::from_str(id)
+        {
+            // One name of it in the logs of both.
+            headers.insert(names::REQUEST_ID, id);
         }
         // What comes back is encoded for the client here, and its body was decoded here.
         headers.remove(header::ACCEPT_ENCODING);
         headers.remove(header::CONTENT_ENCODING);
-        headers.insert(FORWARDED, HeaderValue::from_static("1"));
+        let sent = AtomicBool::new(false);
         let exchange = async {
+            let Some(proven) = self.meet(&leader).await else { return Tried::Nobody };
+            let statement = self.options.proof.statement(&proven, &claim, parts, body);
+            request.headers_mut().insert(FORWARDED, statement);
+            sent.store(true, Ordering::Relaxed);
             let response = match self.client.request(request).await {
                 Ok(response) => response,
                 Err(error) if error.is_connect() => return Tried::Nobody,
@@ -227,6 +316,8 @@ impl State {
             for name in &HOP {
                 head.headers.remove(name);
             }
+            // Told to clients who gave one, by this pod.
+            head.headers.remove(names::REQUEST_ID);
             Tried::Answered(Response::from_parts(head, body))
         };
         // A leader that is held up answers nobody, and another leads meanwhile.
@@ -238,15 +329,59 @@ impl State {
                 }
             }
         };
-        tokio::select! {
+        let given_up = || if sent.load(Ordering::Relaxed) { Tried::Lost } else { Tried::Nobody };
+        let tried = tokio::select! {
             biased;
             tried = exchange => tried,
-            () = followed => Tried::Lost,
-            () = tokio::time::sleep(deadline.remaining()) => Tried::Lost,
+            () = followed => given_up(),
+            () = tokio::time::sleep(deadline.remaining()) => given_up(),
+        };
+        if !matches!(tried, Tried::Answered(_)) {
+            // Whoever is there next proves itself anew.
+            self.know(None);
+        }
+        tried
+    }
+
+    /// The whole body.
+    async fn collect<B>(&self, body: B, deadline: Deadline) -> Result<Bytes, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        match deadline.run(Limited::new(body, self.options.max_body).collect()).await? {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                let message = format!(
+                    "The provided payload reached the size limit. The maximum accepted payload \
+                     size is {} bytes.",
+                    self.options.max_body
+                );
+                Err(Error::api("payload_too_large", message))
+            }
+            Err(_) => {
+                let message = "The provided payload is incomplete and cannot be parsed";
+                Err(Error::api("bad_request", message))
+            }
         }
     }
 
-    async fn forward<B>(&self, request: Request<B>) -> Result<Response<Bytes>, Error>
+    /// The body of what another pod passed on, which is the one it spoke of.
+    async fn passed_on<B>(&self, body: B, Vouched(said): &Vouched) -> Result<Bytes, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let body = self.collect(body, Deadline::after(self.options.timeout)).await?;
+        if digest(&body) == said.body {
+            return Ok(body);
+        }
+        metrics::counter!("miroir_pod_proofs_failed_total", "of" => "statement").increment(1);
+        // The pod says it again.
+        Err(Error::no_leader())
+    }
+
+    async fn forward<B>(&self, claim: Claim, request: Request<B>) -> Result<Response<Bytes>, Error>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -254,26 +389,12 @@ impl State {
         let deadline = Deadline::after(self.options.timeout);
         let begun = tokio::time::Instant::now();
         let (parts, body) = request.into_parts();
-        let body = match deadline.run(Limited::new(body, self.options.max_body).collect()).await? {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                let message = format!(
-                    "The provided payload reached the size limit. The maximum accepted payload \
-                     size is {} bytes.",
-                    self.options.max_body
-                );
-                return Err(Error::api("payload_too_large", message));
-            }
-            Err(_) => {
-                let message = "The provided payload is incomplete and cannot be parsed";
-                return Err(Error::api("bad_request", message));
-            }
-        };
+        let body = self.collect(body, deadline).await?;
         let counted = |outcome| {
             metrics::counter!("miroir_forwarded_total", "outcome" => outcome).increment(1);
         };
         loop {
-            match self.attempt(&parts, &body, deadline).await {
+            match self.attempt(claim, &parts, &body, deadline).await {
                 Tried::Answered(response) => {
                     counted("answered");
                     metrics::histogram!("miroir_forward_wait_seconds").record(begun.elapsed());
@@ -295,7 +416,7 @@ impl State {
 
 impl<S, B> Service<Request<B>> for Forward<S>
 where
-    S: EdgeService<B, Body = Full<Bytes>>,
+    S: EdgeService<Received<B>, Body = Full<Bytes>>,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
@@ -307,18 +428,32 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let own = (self.state.options.leads)() || request.headers().contains_key(FORWARDED);
-        // Refused here, before anybody has read what it sends.
-        let nobody = request.extensions().get::<Principal>() == Some(&Principal::Anonymous);
-        let Some(route) = self.state.changes(&request).filter(|_| !own && !nobody) else {
-            return Box::pin(self.inner.call(request));
-        };
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let state = Arc::clone(&self.state);
+        if let Some(vouched) = request.extensions_mut().remove::<Vouched>() {
+            let next = self.inner.clone();
+            let mut inner = std::mem::replace(&mut self.inner, next);
+            return Box::pin(async move {
+                let (parts, body) = request.into_parts();
+                match state.passed_on(body, &vouched).await {
+                    Ok(body) => {
+                        let body = Either::Right(Full::new(body));
+                        inner.call(Request::from_parts(parts, body)).await
+                    }
+                    Err(error) => Ok(refuse(&error)),
+                }
+            });
+        }
+        let changes = self.state.changes(&request).filter(|_| !(state.options.leads)());
+        // Who may change nothing is refused here, before anybody has read what he sends.
+        let claim = request.extensions().get().and_then(Claim::of);
+        let Some((route, claim)) = changes.zip(claim) else {
+            return Box::pin(self.inner.call(request.map(Either::Left)));
+        };
         Box::pin(async move {
             let mut answered =
                 Answered { route, index: None, degraded: false, nodes: 0, label: None };
-            let mut response = match state.forward(request).await {
+            let mut response = match state.forward(claim, request).await {
                 Ok(response) => response.map(Full::new),
                 Err(error) => {
                     answered.label = Some(error.label());

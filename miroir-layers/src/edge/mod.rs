@@ -14,6 +14,7 @@ pub mod negotiate;
 pub mod normalize;
 pub mod observe;
 mod paths;
+pub mod pod_auth;
 pub mod rate_limit;
 pub mod request_id;
 
@@ -27,5 +28,6 @@ pub use forward::{ForwardLayer, ForwardOptions};
 pub use negotiate::NegotiateLayer;
 pub use normalize::NormalizeLayer;
 pub use observe::{ObserveLayer, ObserveOptions};
+pub use pod_auth::{PodAuthLayer, PodProof};
 pub use rate_limit::{RateLimitLayer, RateLimitOptions};
 pub use request_id::RequestIdLayer;

@@ -106,6 +106,7 @@ async fn clients_get_what_they_are_promised() {
     let deployment = Arc::new(Deployment::start().await);
     sessions(&deployment).await;
     one_of_many(&deployment).await;
+    keys(&deployment).await;
     flips(&deployment).await;
     several_indexes(&deployment).await;
 }
@@ -150,6 +151,44 @@ async fn one_of_many(deployment: &Deployment) {
     let other = deployment.ask(1, Method::POST, path, &headers, &json!([{"id": 3}])).await;
     assert_eq!(other.status, 409);
     assert_eq!(other.json()["code"], "miroir_idempotency_key_reused");
+}
+
+/// A key opens the same on every pod, though no pod sends it to another one. What a client says about
+/// pods has no effect.
+async fn keys(deployment: &Deployment) {
+    let wanted = json!({
+        "actions": ["documents.add", "indexes.create"], "indexes": ["mine"], "expiresAt": null,
+    });
+    let headers = [("idempotency-key", "the-making")];
+    let made = deployment.ask(1, Method::POST, "/keys", &headers, &wanted).await;
+    assert_eq!(made.status, 201, "{:?}", made.body);
+    let again = deployment.ask(0, Method::POST, "/keys", &headers, &wanted).await;
+    assert_eq!((again.status, &again.body), (201, &made.body));
+    let made = made.json();
+    let bearer = format!("Bearer {}", made["key"].as_str().unwrap());
+    let add = async |pod: usize, path: &str, forwarded: &str| {
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+            ("x-miroir-forwarded", forwarded),
+        ];
+        let answer =
+            deployment.pods[pod].send(Method::POST, path, &headers, "[{\"id\":1}]".to_owned());
+        answer.await.status
+    };
+    for pod in 0..2 {
+        for forwarded in ["", "1", "v1;master"] {
+            assert_eq!(add(pod, "/indexes/mine/documents", forwarded).await, 202, "pod {pod}");
+            assert_eq!(add(pod, "/indexes/others/documents", forwarded).await, 403, "pod {pod}");
+            assert_eq!(add(pod, "/_miroir/aliases", forwarded).await, 401, "pod {pod}");
+        }
+    }
+    let path = format!("/keys/{}", made["uid"].as_str().unwrap());
+    let deleted = deployment.ask(1, Method::DELETE, &path, &[], &Value::Null).await;
+    assert_eq!(deleted.status, 204);
+    for pod in 0..2 {
+        assert_eq!(add(pod, "/indexes/mine/documents", "").await, 403, "pod {pod}");
+    }
 }
 
 const FLIPS: u64 = 100;

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request};
+use http::Request;
 use http_body_util::{Either, Full};
 use miroir_pipeline::Placed;
 use miroir_pipeline::http::{EdgeFuture, EdgeMiddleware, EdgeReady, EdgeService, Peer, refuse};
 use miroir_pipeline::stack::LayerName;
-use subtle::ConstantTimeEq;
 
-use super::{COUNTED, Limiter, Quota, RateLimitOptions, Whose, address};
+use super::{Limiter, Quota, RateLimitOptions, Whose, address};
 use crate::edge::admission::AdmissionLayer;
 use crate::edge::paths::is_admin;
+use crate::edge::pod_auth::{PodAuthLayer, Vouched};
 
 #[derive(Debug)]
 struct Shared {
@@ -47,19 +47,17 @@ impl RateLimitLayer {
 
 impl Placed for RateLimitLayer {
     const NAME: &'static str = "rate_limit";
-    const INSIDE_OF: &'static [LayerName] = &[LayerName::of::<AdmissionLayer>()];
+    const INSIDE_OF: &'static [LayerName] =
+        &[LayerName::of::<AdmissionLayer>(), LayerName::of::<PodAuthLayer>()];
 }
 
 miroir_pipeline::edge_layer!(RateLimitLayer);
 
 impl Shared {
-    /// The bucket of a request that is to be counted. Takes the mark of another pod off it.
-    fn bucket<B>(&self, request: &mut Request<B>) -> Option<String> {
+    /// The bucket of a request that is to be counted.
+    fn bucket<B>(&self, request: &Request<B>) -> Option<String> {
         let options = &self.options;
-        let mark = request.headers_mut().remove(COUNTED);
-        if let (Some(mark), Some(secret)) = (&mark, &options.secret)
-            && bool::from(mark.as_bytes().ct_eq(secret.as_bytes()))
-        {
+        if request.extensions().get::<Vouched>().is_some() {
             return None;
         }
         let path = request.uri().path();
@@ -70,14 +68,6 @@ impl Shared {
         let client = address::client(peer, request.headers(), &options.trusted_proxies);
         (!options.is_exempt(client)).then(|| address::bucket(client))
     }
-
-    fn mark<B>(&self, request: &mut Request<B>) {
-        let secret = self.options.secret.as_deref();
-        if let Some(mut value) = secret.and_then(|secret| HeaderValue::from_str(secret).ok()) {
-            value.set_sensitive(true);
-            request.headers_mut().insert(COUNTED, value);
-        }
-    }
 }
 
 impl EdgeMiddleware for RateLimitLayer {
@@ -85,7 +75,7 @@ impl EdgeMiddleware for RateLimitLayer {
 
     fn call<B: Send + 'static, S: EdgeService<B>>(
         &self,
-        mut request: Request<B>,
+        request: Request<B>,
         next: EdgeReady<'_, S>,
     ) -> EdgeFuture<Self::Body<S::Body>> {
         let Some(shared) = self.shared.clone() else {
@@ -95,7 +85,7 @@ impl EdgeMiddleware for RateLimitLayer {
         let next = next.take();
         Box::pin(async move {
             let mut quota: Option<Quota> = None;
-            if let Some(bucket) = shared.bucket(&mut request) {
+            if let Some(bucket) = shared.bucket(&request) {
                 let rate = shared.options.per_ip;
                 quota = shared.limiter.take(Whose::Ip, &bucket, rate).await;
                 if let Some(quota) = quota.filter(|quota| quota.retry_after.is_some()) {
@@ -105,7 +95,6 @@ impl EdgeMiddleware for RateLimitLayer {
                     return Ok(refusal.map(Either::Left));
                 }
             }
-            shared.mark(&mut request);
             let mut response = next.run(request).await?;
             if let Some(quota) = quota {
                 quota.tell(response.headers_mut());

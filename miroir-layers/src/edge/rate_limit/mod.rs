@@ -11,9 +11,8 @@
 //! Edge. Any `http::Request<B>`; the body is not looked at.
 //!
 //! # Order
-//! Outside of `authenticate`: guessing keys counts. Inside of `admission`. Outside of `forward`:
-//! what one pod counted is passed on with a mark ([`COUNTED`]) that only pods know, so that the pod
-//! that leads does not count it for the pod that asked.
+//! Outside of `authenticate`: guessing keys counts. Inside of `admission`, and of `pod_auth`: what
+//! another pod has counted and passed on is not counted for that pod.
 //!
 //! # Context
 //! Reads `Peer` from the request's extensions; a request without is not limited.
@@ -61,16 +60,12 @@ mod tests;
 
 use std::net::IpAddr;
 
-use http::HeaderName;
 use ipnet::IpNet;
 
 pub use layer::RateLimitLayer;
 pub use limiter::{Limiter, Rate, Span, Whose};
 pub use quota::Quota;
 pub(crate) use quota::codec;
-
-/// Says that another pod has counted a request. Its value is a secret of the pods.
-pub const COUNTED: HeaderName = HeaderName::from_static("x-miroir-counted");
 
 /// What is limited, and whom to believe: [`RateLimits::edge`](crate::RateLimits::edge).
 #[derive(Clone, Debug)]
@@ -81,15 +76,13 @@ pub struct RateLimitOptions {
     pub trusted_proxies: Vec<IpNet>,
     /// Addresses without a limit.
     pub exempt: Vec<IpNet>,
-    /// The value of [`COUNTED`], where there are other pods.
-    pub secret: Option<String>,
 }
 
 impl RateLimitOptions {
     /// Believes nobody and exempts nobody.
     #[must_use]
     pub fn new(per_ip: Rate) -> Self {
-        Self { per_ip, trusted_proxies: Vec::new(), exempt: Vec::new(), secret: None }
+        Self { per_ip, trusted_proxies: Vec::new(), exempt: Vec::new() }
     }
 
     fn is_exempt(&self, ip: IpAddr) -> bool {

@@ -11,26 +11,22 @@ use miroir_store::memory;
 use tower::{Layer, ServiceExt};
 
 use super::*;
+use crate::edge::pod_auth::{Claim, Statement, Vouched};
 
-/// What came out: the status, what is left, the body, and the mark the inner service saw.
+/// What came out: the status, what is left, and the body.
 struct Seen {
     status: u16,
     left: Option<String>,
     body: String,
-    mark: Option<String>,
 }
 
 async fn ask(layer: &RateLimitLayer, peer: Option<&str>, request: Request<()>) -> Seen {
     let calls = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&calls);
-    let inner = tower::service_fn(move |request: Request<()>| {
+    let inner = tower::service_fn(move |_: Request<()>| {
         counter.fetch_add(1, Ordering::Relaxed);
-        async move {
-            let mut response = http::Response::new(Empty::<bytes::Bytes>::new());
-            if let Some(mark) = request.headers().get(COUNTED) {
-                response.headers_mut().insert("seen", mark.clone());
-            }
-            Ok::<_, std::convert::Infallible>(response)
+        async {
+            Ok::<_, std::convert::Infallible>(http::Response::new(Empty::<bytes::Bytes>::new()))
         }
     });
     let mut request = request;
@@ -41,8 +37,7 @@ async fn ask(layer: &RateLimitLayer, peer: Option<&str>, request: Request<()>) -
     let text = |name: &str| {
         response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
     };
-    let (status, left, mark) =
-        (response.status().as_u16(), text("ratelimit-remaining"), text("seen"));
+    let (status, left) = (response.status().as_u16(), text("ratelimit-remaining"));
     assert_eq!(
         calls.load(Ordering::Relaxed),
         u32::from(status == 200),
@@ -55,7 +50,7 @@ async fn ask(layer: &RateLimitLayer, peer: Option<&str>, request: Request<()>) -
         assert_eq!(text("content-type").as_deref(), Some("application/json"));
     }
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    Seen { status, left, body: String::from_utf8(body.to_vec()).unwrap(), mark }
+    Seen { status, left, body: String::from_utf8(body.to_vec()).unwrap() }
 }
 
 fn get(path: &str, headers: &[(&str, &str)]) -> Request<()> {
@@ -117,21 +112,19 @@ async fn clients_behind_a_proxy_are_told_apart_and_cannot_hide() {
 
 #[tokio::test]
 async fn what_a_pod_counted_is_not_counted_again() {
-    let layer = layer(|o| o.secret = Some("the pods' secret".to_owned()));
-    let passed = || get("/indexes", &[("x-miroir-counted", "the pods' secret")]);
+    let layer = layer(|_| ());
+    let passed_on = || {
+        let mut request = get("/indexes", &[]);
+        request.extensions_mut().insert(Vouched(Statement { claim: Claim::Master, body: [0; 32] }));
+        request
+    };
     for _ in 0..5 {
-        let seen = ask(&layer, Some("1.2.3.4"), passed()).await;
+        let seen = ask(&layer, Some("1.2.3.4"), passed_on()).await;
         assert_eq!((seen.status, seen.left), (200, None));
     }
-    // A guess is worth nothing, and is not passed on.
-    let guessed = || get("/indexes", &[("x-miroir-counted", "1")]);
+    // What a client says of itself is worth nothing.
     for status in [200, 200, 429] {
-        let seen = ask(&layer, Some("1.2.3.4"), guessed()).await;
-        assert_eq!(seen.status, status);
-        if status == 200 {
-            assert_eq!(seen.mark.as_deref(), Some("the pods' secret"));
-        }
+        let claimed = get("/indexes", &[("x-miroir-forwarded", "1")]);
+        assert_eq!(ask(&layer, Some("1.2.3.4"), claimed).await.status, status);
     }
-    let alone = self::layer(|_| ());
-    assert_eq!(ask(&alone, Some("1.2.3.4"), guessed()).await.mark, None);
 }
