@@ -141,6 +141,7 @@ fn rows() -> Vec<Row> {
         edge::PodAuthLayer, "pod_auth/mod.rs", "required", "where several pods share a store";
         edge::RateLimitLayer, "rate_limit/mod.rs", "optional", "`Peer` in the request's extensions";
         edge::AuthenticateLayer, "authenticate.rs", "required", "";
+        edge::AuditLayer, "audit.rs", "recommended", "`authenticate`, which says who asks";
         edge::ForwardLayer, "forward.rs", "required", "where several pods share a store";
         operation::AuthorizeLayer, "authorize/mod.rs", "required", "`authenticate`, without which nobody may do anything";
         operation::RateLimitLayer, "rate_limit/mod.rs", "optional", "";

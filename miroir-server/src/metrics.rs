@@ -104,6 +104,12 @@ pub const FAMILIES: &[Family] = &[
         "Time from a request's head to the end of its answer."),
     family("miroir_requests_total", Counter, Count, REQUEST,
         "Requests answered."),
+    family("miroir_requests_refused_total", Counter, Count,
+        &[("reason", &["authentication", "authorization", "unread", "limit", "reserved_field",
+            "rate_limit", "admission"])],
+        "Requests that Miroir refused: without a key, by what the key opens, with a body that was \
+         not read for want of a key, by a limit, for a reserved field, for asking too often, for \
+         want of room."),
     family("miroir_requests_in_flight", Gauge, Count, &[],
         "Requests being served."),
     // Nodes.

@@ -11,8 +11,8 @@ use miroir_layers::edge::catch_panic::AnswerBody;
 use miroir_layers::edge::decompression::Decompressed;
 use miroir_layers::edge::forward::Received;
 use miroir_layers::edge::{
-    Admission, AuthenticateLayer, AuthenticateOptions, ForwardLayer, ForwardOptions,
-    ObserveOptions, PodAuthLayer, PodProof, RateLimitLayer,
+    Admission, AuditLayer, AuditOptions, AuthenticateLayer, AuthenticateOptions, ForwardLayer,
+    ForwardOptions, ObserveOptions, PodAuthLayer, PodProof, RateLimitLayer,
 };
 use miroir_pipeline::codec::Codecs;
 use miroir_pipeline::http::{Decode, DecodeOptions, EdgeBody, EdgeService};
@@ -99,6 +99,7 @@ impl Miroir {
             pod_auth: self.pod_auth(),
             limit: self.rate_limit(),
             authenticate: self.authenticate(),
+            audit: self.audit(),
             forward: self.forward(),
             observe: others,
         };
@@ -128,6 +129,12 @@ impl Miroir {
             keyring: Arc::clone(&self.cluster.state.keyring),
             admin_key: self.admin_key.as_deref().map(str::to_owned),
         })
+    }
+
+    /// The layer that writes down who changed keys, and what operators changed.
+    pub fn audit(&self) -> AuditLayer {
+        let trusted_proxies = self.options.rate_limit.trusted_proxies.clone();
+        AuditLayer::new(AuditOptions { trusted_proxies })
     }
 
     /// The layer that passes changes on to the pod that leads.

@@ -16,10 +16,10 @@ use miroir_layers::edge::catch_panic::AnswerBody;
 use miroir_layers::edge::decompression::Decompressed;
 use miroir_layers::edge::forward::Received;
 use miroir_layers::edge::{
-    Admission, AdmissionLayer, AdmissionOptions, AuthenticateLayer, AuthenticateOptions,
-    CatchPanicLayer, CompressionLayer, CorsLayer, DecompressionLayer, ForwardLayer, ForwardOptions,
-    NegotiateLayer, NormalizeLayer, ObserveLayer, ObserveOptions, PodAuthLayer, PodProof,
-    RateLimitLayer, RequestIdLayer,
+    Admission, AdmissionLayer, AdmissionOptions, AuditLayer, AuditOptions, AuthenticateLayer,
+    AuthenticateOptions, CatchPanicLayer, CompressionLayer, CorsLayer, DecompressionLayer,
+    ForwardLayer, ForwardOptions, NegotiateLayer, NormalizeLayer, ObserveLayer, ObserveOptions,
+    PodAuthLayer, PodProof, RateLimitLayer, RequestIdLayer,
 };
 use miroir_layers::index::{
     QueryCoalescingLayer, QueryCoalescingOptions, QueryPlannerLayer, QueryPlannerOptions,
@@ -120,6 +120,7 @@ pub(crate) struct EdgeParts {
     pub(crate) pod_auth: PodAuthLayer,
     pub(crate) limit: RateLimitLayer,
     pub(crate) authenticate: AuthenticateLayer,
+    pub(crate) audit: AuditLayer,
     pub(crate) forward: ForwardLayer,
     pub(crate) observe: ObserveOptions,
 }
@@ -145,6 +146,7 @@ impl EdgeParts {
                 None => RateLimitLayer::off(),
             },
             authenticate: AuthenticateLayer::new(&nobody),
+            audit: AuditLayer::new(AuditOptions::default()),
             forward: ForwardLayer::new(alone),
             observe: ObserveOptions::default(),
         }
@@ -172,6 +174,7 @@ where
         .push(parts.pod_auth) // what a pod counted is not counted again
         .push_when(parts.limit.is_on(), parts.limit) // guessing keys counts
         .push(parts.authenticate)
+        .push(parts.audit) // by then it is known who asks
         .push_named("catch_handler", CatchPanicLayer::new()) // so a panic below is observed, and encoded
         .push(parts.forward) // by then counted here, and not by the pod that leads
 }

@@ -4,6 +4,7 @@
 //! `miroir::order`'s.
 
 pub mod admission;
+pub mod audit;
 pub mod authenticate;
 pub mod catch_panic;
 pub mod compression;
@@ -19,6 +20,7 @@ pub mod rate_limit;
 pub mod request_id;
 
 pub use admission::{Admission, AdmissionLayer, AdmissionOptions};
+pub use audit::{AuditLayer, AuditOptions};
 pub use authenticate::{AuthFailure, AuthenticateLayer, AuthenticateOptions};
 pub use catch_panic::CatchPanicLayer;
 pub use compression::CompressionLayer;

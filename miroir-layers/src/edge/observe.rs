@@ -10,7 +10,8 @@
 //! Inside of `request_id`, whose span carries the id into the line. Outside of all that answers.
 //!
 //! # Context
-//! Reads [`Answered`] in the response's extensions: the route, the index, and how complete the answer
+//! Reads [`Refused`] in the response's extensions, which is why Miroir refused the request, and
+//! [`Answered`]: the route, the index, and how complete the answer
 //! is. Where a layer answered before there was a route, the path's template is looked up.
 //!
 //! # Errors
@@ -18,7 +19,8 @@
 //!
 //! # Metrics
 //! `miroir_requests_total{method, path_template, status}`, `miroir_request_duration_seconds` with the
-//! same labels, `miroir_requests_in_flight`.
+//! same labels, `miroir_requests_in_flight`; `miroir_requests_refused_total{reason}`: requests that
+//! Miroir itself refused, each by the pod that refused it.
 //!
 //! # Example
 //! ```
@@ -43,6 +45,7 @@ use http::{Method, Request, StatusCode};
 use miroir_api::IndexUid;
 use miroir_pipeline::Placed;
 use miroir_pipeline::http::{Answered, EdgeFuture, EdgeMiddleware, EdgeReady, EdgeService, Router};
+use miroir_pipeline::refused::Refused;
 use miroir_pipeline::stack::LayerName;
 
 use super::normalize::normal;
@@ -205,6 +208,10 @@ impl EdgeMiddleware for ObserveLayer {
                     &early
                 }
             };
+            if let Some(reason) = response.extensions().get::<Refused>() {
+                metrics::counter!("miroir_requests_refused_total", "reason" => reason.as_str())
+                    .increment(1);
+            }
             record(method, response.status(), answered, started);
             Ok(response)
         })

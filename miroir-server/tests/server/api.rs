@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::Method;
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{ADMIN, Answer, FakeNode, MASTER, Running, eventually};
@@ -126,6 +127,49 @@ async fn operators_need_the_admin_key() {
         assert_eq!(server.get(path, &[("x-admin-key", ADMIN)]).await.status, 200, "{path}");
     }
     assert_eq!(server.send(Method::POST, "/_miroir/ready", &[], "").await.status, 405);
+}
+
+/// How often something was refused for a reason, as the metrics say.
+async fn refused(server: &Running, reason: &str) -> u64 {
+    let text = server.admin("/_miroir/metrics").await;
+    let text = String::from_utf8_lossy(&text.body).into_owned();
+    let name = format!("miroir_requests_refused_total{{reason=\"{reason}\"}} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&name));
+    value.unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_refused_is_counted_by_its_reason() {
+    let server = Running::start(1, |config| config.server.max_body_bytes = 2_000).await;
+    let master = bearer(MASTER);
+    let open = [("authorization", master.as_str()), ("content-type", "application/json")];
+    let made = json!({"actions": ["search"], "indexes": ["a"], "expiresAt": null}).to_string();
+    let made = server.send(Method::POST, "/keys", &open, made).await.json();
+    let key = bearer(made["key"].as_str().unwrap());
+    let limited = [("authorization", key.as_str()), ("content-type", "application/json")];
+    let filter = json!({"filter": "a=1 OR ".repeat(280) + "a=1"}).to_string();
+    let queries = json!({"queries": vec![json!({"indexUid": "a"}); 101]}).to_string();
+    let large = "x".repeat(2_001);
+    let search = "/indexes/a/search";
+    for (reason, method, path, headers, body, status) in [
+        ("authentication", Method::GET, "/indexes", &[][..], String::new(), 401),
+        ("authentication", Method::GET, "/_miroir/topology", &open, String::new(), 401),
+        ("unread", Method::POST, search, &[], "{}".to_owned(), 401),
+        ("authorization", Method::GET, "/indexes", &limited, String::new(), 403),
+        ("authorization", Method::POST, "/indexes/b/search", &limited, "{}".to_owned(), 403),
+        ("limit", Method::POST, search, &open, large, 413),
+        ("limit", Method::POST, "/multi-search", &open, queries, 400),
+    ] {
+        let before = refused(&server, reason).await;
+        let answer = server.send(method, path, headers, body).await;
+        assert_eq!(answer.status, status, "{path}: {:?}", answer.body);
+        // Other tests of this process are refused as well.
+        assert!(refused(&server, reason).await > before, "{reason} of {path}");
+    }
+    let server = Running::start(1, |config| config.server.max_filter_conditions = 100).await;
+    let before = refused(&server, "limit").await;
+    assert_eq!(server.send(Method::POST, search, &open, filter).await.status, 400);
+    assert!(refused(&server, "limit").await > before);
 }
 
 #[tokio::test]

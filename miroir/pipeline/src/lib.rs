@@ -32,6 +32,7 @@ mod node_failure;
 pub mod operation;
 pub mod principal;
 pub mod query;
+pub mod refused;
 pub mod stack;
 pub mod stage;
 pub mod wiring;

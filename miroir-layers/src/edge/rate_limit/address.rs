@@ -31,7 +31,7 @@ fn entry(text: &str) -> Option<IpAddr> {
 /// from at the end of `X-Forwarded-For`, so what stands before the first that is not believed is
 /// whatever a client likes to write, and is not looked at.
 #[must_use]
-pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(in crate::edge) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut client = plain(peer);
     let values: Vec<&str> =
         headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();

@@ -51,7 +51,7 @@
 //! # }
 //! ```
 
-mod address;
+pub(super) mod address;
 mod layer;
 mod limiter;
 mod quota;

@@ -57,6 +57,7 @@ use miroir_api::meili::{ApiError, KeyAction};
 use miroir_core::keys::{ApiKey, Scope};
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::operation::Request;
+use miroir_pipeline::refused::Refused;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
 use miroir_store::clock;
@@ -159,13 +160,17 @@ impl Middleware<Request> for AuthorizeLayer {
             request.apply_search_rules()
         });
         if let Err(error) = judged {
+            let reason = match &request.cx.principal {
+                Principal::ApiKey(_) | Principal::Tenant(_) => Refused::Authorization,
+                _ => Refused::Authentication,
+            };
             metrics::counter!(
                 "miroir_unauthorized_total",
                 "operation" => request.op.name(),
                 "code" => error.code.clone()
             )
             .increment(1);
-            return Reply::refused(Error::client(error));
+            return Reply::refused(Error::client(error).and(reason));
         }
         next.pass(request)
     }

@@ -126,6 +126,25 @@ async fn the_anonymous_are_refused_in_meilisearchs_words() {
     assert_eq!(refused(list(Principal::Anonymous, None)).await.0, 401);
 }
 
+/// One code of Meilisearch's stands for both: a wrong key, and one that does not open this.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_says_whether_the_caller_is_known() {
+    let (mut service, mut inner) = layered(AuthorizeLayer::default());
+    let known = holder(&["search"], &["*"]);
+    let tenant = tenant(&["*"], json!({"*": null}));
+    for (principal, reason) in [
+        (Principal::Anonymous, Refused::Authentication),
+        (known, Refused::Authorization),
+        (tenant, Refused::Authorization),
+    ] {
+        let refused = list(principal, Some(AuthFailure::Invalid));
+        let error = service.call(refused).await.unwrap_err();
+        assert_eq!(Refused::of(&error), Some(reason));
+        assert_eq!(error.render().0, 403);
+    }
+    inner.assert_idle().await;
+}
+
 /// Only searches take tenant tokens, so only they say what is wrong with one.
 #[tokio::test(start_paused = true)]
 async fn a_faulty_token_is_explained_to_searches_only() {

@@ -23,6 +23,11 @@ pub(crate) fn forbidden() -> Error {
     Error::client(ApiError::new("invalid_api_key", "The provided API key is invalid."))
 }
 
+/// Writes down which key a change was about; the edge writes who made it, under the same request id.
+fn audit(cx: &Context, uid: Uuid, what: &'static str) {
+    tracing::info!(target: "miroir::audit", key = %uid, request_id = &*cx.request_id, "{what}");
+}
+
 /// Whether a task may be seen: what is not about one index, and what is about another one's index,
 /// is not there for a limited key.
 pub(crate) fn is_visible(cx: &Context, task: &TaskRecord) -> bool {
@@ -54,6 +59,7 @@ impl Control {
                         format!("`uid` field value `{}` is already an existing API key.", key.uid),
                     ));
                 }
+                audit(&request.cx, key.uid, "an API key was made");
                 Ok(Response::json(StatusCode::CREATED, &key.view(&master)))
             }
             KeyOp::Get(name) => {
@@ -67,6 +73,7 @@ impl Control {
                 let key = ring.update(uid, change).await?;
                 self.state.leadership.publish_and_wait(&[Part::Keys]).await?;
                 let key = key.ok_or_else(|| not_found(&uid.to_string()))?;
+                audit(&request.cx, uid, "an API key was renamed");
                 Ok(Response::ok(&key.view(&master)))
             }
             KeyOp::Delete(name) => {
@@ -76,6 +83,7 @@ impl Control {
                 if !deleted {
                     return Err(not_found(&uid.to_string()));
                 }
+                audit(&request.cx, uid, "an API key was deleted");
                 let body = bytes::Bytes::new();
                 Ok(Response { status: StatusCode::NO_CONTENT, body, meta: Default::default() })
             }

@@ -24,6 +24,7 @@ use crate::context::{Context, Principal, Unread};
 use crate::error::{BoxError, Error};
 use crate::operation;
 use crate::query::{ClientRequest, decode};
+use crate::refused::Refused;
 
 /// Limits of the client API.
 #[derive(Clone, Copy, Debug)]
@@ -173,6 +174,8 @@ impl Decode {
         if unread {
             parts.extensions.insert(Unread);
         }
+        let sent = payload.length.is_some_and(|length| length > 0)
+            || parts.headers.contains_key(header::TRANSFER_ENCODING);
         let cx = cx.with_http(std::mem::take(&mut parts.extensions));
         if !unread {
             original.body = self.collect(body, &payload, cx.clone()).await?;
@@ -187,7 +190,11 @@ impl Decode {
         let request =
             operation::Request { op, actions: route.actions, original: Arc::new(original), cx };
         let deadline = request.cx.deadline;
-        deadline.run(self.operations.clone().oneshot(request)).await?
+        let answer = deadline.run(self.operations.clone().oneshot(request)).await?;
+        answer.map_err(|error| match Refused::of(&error) {
+            Some(Refused::Authentication) if unread && sent => error.and(Refused::Unread),
+            _ => error,
+        })
     }
 
     async fn collect<B>(&self, body: B, payload: &Payload, cx: Context) -> Result<Bytes, Error>

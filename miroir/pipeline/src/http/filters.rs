@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::cluster::FilterLimits;
 use crate::error::Error;
 use crate::query::query_pairs;
+use crate::refused::Refused;
 
 /// Bytes that a condition takes at least: `a=1 OR `.
 const SHORTEST: usize = 4;
@@ -49,6 +50,7 @@ impl FilterLimits {
                      Write values of one attribute as `IN [...]`, or raise `server.{option}`."
                 ),
             )
+            .and(Refused::Limit)
         })
     }
 

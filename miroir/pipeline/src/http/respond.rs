@@ -7,6 +7,7 @@ use miroir_api::header as names;
 
 use crate::error::{Error, ErrorKind};
 use crate::operation;
+use crate::refused::Refused;
 
 fn json(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
     let empty = body.is_empty();
@@ -32,7 +33,8 @@ pub(super) fn render(answer: &operation::Response) -> Response<Full<Bytes>> {
     response
 }
 
-/// The response of an error, without the headers of capabilities.
+/// The response of an error, without the headers of capabilities. A [`Refused`] is in its extensions,
+/// where the error is a refusal.
 pub fn refuse(error: &Error) -> Response<Full<Bytes>> {
     let (status, body) = error.render();
     let mut response = json(status, body.unwrap_or_default());
@@ -40,6 +42,9 @@ pub fn refuse(error: &Error) -> Response<Full<Bytes>> {
         && let Ok(allow) = HeaderValue::from_str(allow)
     {
         response.headers_mut().insert(header::ALLOW, allow);
+    }
+    if let Some(reason) = Refused::of(error) {
+        response.extensions_mut().insert(reason);
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
