@@ -183,7 +183,8 @@ impl Server {
         let (mut miroir, shadow) = stack::build(&config, stores, &me).await?;
         let server = &config.server;
         let client = bind(server.bind, server.port, "server.port").await?;
-        let scrape = bind(server.bind, server.metrics_port, "server.metrics_port").await?;
+        let metrics_bind = server.metrics_bind.unwrap_or(server.bind);
+        let scrape = bind(metrics_bind, server.metrics_port, "server.metrics_port").await?;
         let address = |listener: &TcpListener, key| {
             listener.local_addr().map_err(|source| BuildError::Bind {
                 address: SocketAddr::new(server.bind, 0),

@@ -198,6 +198,9 @@ pub struct ServerConfig {
     pub port: u16,
     /// Address both listeners bind.
     pub bind: IpAddr,
+    /// Address the metrics listener binds; that of `bind` by default. Whoever reaches it reads names
+    /// of indexes, aliases and tenants, and how much they are used.
+    pub metrics_bind: Option<IpAddr>,
     /// Port of the metrics listener; 0 lets the system choose.
     pub metrics_port: u16,
     /// Largest request body accepted, in bytes.
@@ -223,6 +226,7 @@ impl Default for ServerConfig {
         Self {
             port: 7_700,
             bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            metrics_bind: None,
             metrics_port: 9_090,
             max_body_bytes: ClusterOptions::default().max_body,
             max_filter_conditions: FilterLimits::default().conditions,

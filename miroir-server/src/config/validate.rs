@@ -50,14 +50,7 @@ impl Config {
             "is `shared`, so whoever has the master key can reach the nodes directly",
             "give nodes a key of their own and use `separate`",
         );
-        found.when(
-            self.admin.enabled
-                && self.admin.api_key.is_set()
-                && self.admin.api_key == self.master_key,
-            &["admin.api_key", "master_key"],
-            "are the same, so every client with the master key is an operator",
-            "give operators a key of their own",
-        );
+        self.store_exposed(&mut found);
         let largest = self.nodes.iter().map(|node| self.in_group(node.replica_group)).max();
         found.when(
             largest.is_some_and(|nodes| {
@@ -87,6 +80,34 @@ impl Config {
             "use several groups",
         );
         found.into_vec().iter().map(|warning| warning.to_string()).collect()
+    }
+
+    /// What reaches a Redis elsewhere is what the store holds, and may change it.
+    fn store_exposed(&self, found: &mut Faults) {
+        if self.task_store.backend != TaskStoreBackend::Redis {
+            return;
+        }
+        let Some(Ok(redis)) = self.task_store.url.get().map(miroir_store_redis::exposure) else {
+            return;
+        };
+        let problem = match (redis.tls, redis.password) {
+            _ if redis.local => return,
+            (true, true) => return,
+            (false, false) => {
+                "has neither TLS nor a password, so whoever reaches it makes API keys and takes over \
+                 tasks"
+            }
+            (false, true) => {
+                "has no TLS, so whoever listens on the way has its password, and makes API keys"
+            }
+            (true, false) => "has no password, so whoever reaches it makes API keys",
+        };
+        found.when(
+            true,
+            &["task_store.url"],
+            problem,
+            "use rediss://user:password@host, or keep that network closed",
+        );
     }
 
     fn in_group(&self, group: u32) -> usize {
@@ -119,6 +140,19 @@ impl Config {
         key("node_master_key", &self.node_master_key, None);
         let admin = "set MIROIR_ADMIN_API_KEY to at least 16 bytes, or admin.enabled to false";
         key("admin.api_key", &self.admin.api_key, self.admin.enabled.then_some(admin));
+        let operators = self.admin.enabled && self.admin.api_key.is_set();
+        found.when(
+            operators && self.admin.api_key == self.master_key,
+            &["admin.api_key", "master_key"],
+            "are the same, so every client with the master key is an operator",
+            "give operators a key of their own",
+        );
+        found.when(
+            operators && self.admin.api_key == self.node_master_key,
+            &["admin.api_key", "node_master_key"],
+            "are the same, so an operator can reach the nodes directly and read every document",
+            "give operators a key of their own",
+        );
         let (set, same) = (self.node_master_key.is_set(), self.node_master_key == self.master_key);
         found.when(
             self.keys.model == KeyModel::Separate && set && same,

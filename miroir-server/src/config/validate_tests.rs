@@ -141,6 +141,16 @@ fn rules() {
             "`keys.model: shared`",
         ),
         (
+            |c| c.admin.api_key = c.master_key.clone(),
+            "`admin.api_key`, `master_key`: are the same",
+            "a key of their own",
+        ),
+        (
+            |c| c.admin.api_key = c.node_master_key.clone(),
+            "`admin.api_key`, `node_master_key`: are the same",
+            "a key of their own",
+        ),
+        (
             |c| c.keys.model = KeyModel::Shared,
             "`keys.model`, `node_master_key`: nodes are called with `master_key`",
             "remove `node_master_key`",
@@ -394,7 +404,9 @@ fn warnings() {
             },
             "`keys.model`",
         ),
-        (|c| c.admin.api_key = c.master_key.clone(), "`admin.api_key`, `master_key`"),
+        (|c| redis(c, "redis://r:6379"), "`task_store.url`: has neither TLS nor a password"),
+        (|c| redis(c, "redis://:hunter2@r"), "`task_store.url`: has no TLS"),
+        (|c| redis(c, "rediss://r"), "`task_store.url`: has no password"),
         (|c| c.tenant_affinity.enabled = true, "`tenant_affinity.enabled`, `replica_groups`"),
         (|c| c.shards = 1, "some nodes stay empty"),
         (|c| c.node_limit.interactive = 97, "more calls than there are connections"),
@@ -412,6 +424,21 @@ fn warnings() {
         let found = config.warnings();
         assert_eq!(found.len(), 1, "{part}: {found:?}");
         assert!(found[0].contains(part), "{part}: {found:?}");
+    }
+}
+
+#[test]
+fn a_redis_that_nobody_else_reaches_is_no_warning() {
+    for url in [
+        "redis://localhost",
+        "redis://127.0.0.1:6380/2",
+        "redis://[::1]",
+        "redis+unix:///run/redis.sock",
+        "rediss://miroir:hunter2@r",
+    ] {
+        let mut config = good();
+        redis(&mut config, url);
+        assert_eq!(config.warnings(), [""; 0], "{url}");
     }
 }
 

@@ -479,3 +479,11 @@ async fn metrics_are_on_their_own_port_and_behind_the_admin_key() {
     assert_eq!(one, other);
     assert_eq!(server.get(&format!("{}/else", server.metrics), &[]).await.status, 404);
 }
+
+#[tokio::test]
+async fn metrics_may_have_an_address_of_their_own() {
+    let other = "127.0.0.2".parse().unwrap();
+    let server = Running::start(1, |config| config.server.metrics_bind = Some(other)).await;
+    assert!(server.metrics.starts_with("http://127.0.0.2:"), "{}", server.metrics);
+    assert_eq!(server.get(&format!("{}/metrics", server.metrics), &[]).await.status, 200);
+}

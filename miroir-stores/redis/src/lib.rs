@@ -100,6 +100,36 @@ pub fn address(url: &str) -> Result<String, InvalidUrl> {
     Ok(info(url)?.addr().to_string())
 }
 
+/// Who can get at a Redis, as far as its address tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    /// It is on this machine: a socket, or a loopback address.
+    pub local: bool,
+    /// What goes there and back is encrypted.
+    pub tls: bool,
+    /// It is sent a password.
+    pub password: bool,
+}
+
+/// Who can get at the Redis at `url`.
+///
+/// # Errors
+/// [`InvalidUrl`], never with the credentials.
+pub fn exposure(url: &str) -> Result<Exposure, InvalidUrl> {
+    let info = info(url)?;
+    let is_here = |host: &str| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    };
+    let (local, tls) = match info.addr() {
+        redis::ConnectionAddr::Tcp(host, _) => (is_here(host), false),
+        redis::ConnectionAddr::TcpTls { host, .. } => (is_here(host), true),
+        _ => (true, false),
+    };
+    let password = info.redis_settings().password().is_some_and(|text| !text.is_empty());
+    Ok(Exposure { local, tls, password })
+}
+
 fn info(url: &str) -> Result<redis::ConnectionInfo, InvalidUrl> {
     use redis::IntoConnectionInfo as _;
     let info = url.into_connection_info().map_err(|error| InvalidUrl(error.to_string()))?;
@@ -156,6 +186,21 @@ pub async fn open(url: &str, options: Options) -> Result<Stores, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_can_get_at_it_is_told_by_the_address() {
+        for (url, local, tls, password) in [
+            ("redis://r:6380/2", false, false, false),
+            ("redis://:hunter2@r", false, false, true),
+            ("rediss://user:hunter2@r/0", false, true, true),
+            ("redis://localhost", true, false, false),
+            ("redis://127.0.0.9", true, false, false),
+            ("redis://[::1]:6380", true, false, false),
+            ("redis+unix:///run/redis.sock?pass=hunter2", true, false, true),
+        ] {
+            assert_eq!(exposure(url).unwrap(), Exposure { local, tls, password }, "{url}");
+        }
+    }
 
     #[test]
     fn addresses_have_no_credentials() {

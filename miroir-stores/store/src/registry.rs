@@ -16,6 +16,9 @@ pub struct TaskRegistryOptions {
     /// How long a finished task is kept. A week by default.
     #[serde(rename = "ttl_seconds", with = "seconds")]
     pub ttl: Duration,
+    /// How many tasks are kept; beyond that the oldest that have finished are forgotten. A million by
+    /// default, as on one node.
+    pub max_tasks: usize,
     /// Time between two prunings. Five minutes by default.
     #[serde(rename = "prune_interval_s", with = "seconds")]
     pub prune_interval: Duration,
@@ -27,6 +30,7 @@ impl Default for TaskRegistryOptions {
             cache_size: 10_000,
             redis_pool_max: 50,
             ttl: Duration::from_hours(7 * 24),
+            max_tasks: 1_000_000,
             prune_interval: Duration::from_mins(5),
         }
     }
@@ -37,6 +41,7 @@ impl Validate for TaskRegistryOptions {
         faults.positive(&[
             ("cache_size", self.cache_size == 0),
             ("ttl_seconds", self.ttl.is_zero()),
+            ("max_tasks", self.max_tasks == 0),
             ("prune_interval_s", self.prune_interval.is_zero()),
         ]);
     }

@@ -184,6 +184,10 @@ impl Shared {
         if request.cx.origin != Origin::Client || request.changes() {
             return Vec::new();
         }
+        // Search rules are in what was read, and in nothing else.
+        if !request.op.was_read() {
+            return Vec::new();
+        }
         let name = request.op.name();
         let gets = |target: &Target| {
             target.shadow.operations.iter().any(|own| own == name) && target.sampler.choose()

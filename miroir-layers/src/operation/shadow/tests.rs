@@ -330,7 +330,8 @@ async fn only_what_was_asked_for_is_repeated_and_never_a_write() {
     rig.shadow.assert_idle().await;
     assert_eq!(rig.counts().sampled, 0);
 
-    let facets = Search { kind: SearchKind::FacetValues, ..Search::default() };
+    let body = RawObject::parse(b"{}");
+    let facets = Search { kind: SearchKind::FacetValues, body, ..Search::default() };
     let op = Operation::Search { index: "m".to_owned(), search: Arc::new(facets) };
     let answer = || ok(&json!({ "facetHits": [{ "value": "red", "count": 1 }] }));
     rig.ask(request(op, "/facet-search", &json!({})), answer()).await;
@@ -473,4 +474,18 @@ async fn a_kept_difference_is_cut_to_a_bounded_size() {
     assert_eq!((hits.missing_count, hits.missing.len(), hits.extra_count), (40, 10, 40));
     let size = serde_json::to_vec(diff).unwrap().len();
     assert!(size < 3_500, "{size}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_read_is_not_repeated() {
+    let mut rig = Rig::new(ShadowOptions::default());
+    let body = json!({ "queries": 1 });
+    let unread = Arc::new(MultiSearch::parse(body.to_string().as_bytes()));
+    let search = Operation::Search { index: "m".to_owned(), search: Arc::new(Search::default()) };
+    let explained = Operation::Explain(Box::new(search.clone()));
+    for op in [search, explained, Operation::MultiSearch(unread)] {
+        rig.ask(request(op, "/search", &body), ok(&json!({}))).await;
+    }
+    rig.shadow.assert_idle().await;
+    assert_eq!(rig.counts().sampled, 0);
 }

@@ -312,6 +312,17 @@ impl Operation {
         }
     }
 
+    /// Whether Miroir understood what a read asks for. What it did not, a node refuses in its own words.
+    pub fn was_read(&self) -> bool {
+        match self {
+            Self::Search { search, .. } => search.body.is_some(),
+            Self::List { list, .. } => list.body.is_some(),
+            Self::MultiSearch(multi) => multi.queries().next().is_some(),
+            Self::Explain(op) => op.was_read(),
+            _ => true,
+        }
+    }
+
     /// The indexes the client searches, one per query of a multi-search, in order.
     pub fn searched(&self) -> Vec<&str> {
         match self {
