@@ -14,7 +14,7 @@ use miroir_core::routing::ShardSet;
 use miroir_core::topology::Node;
 use miroir_layers::leaf::{FailoverLayer, HedgeLayer, HedgeOptions};
 use miroir_layers::node::LoadLayer;
-use miroir_pipeline::context::Principal;
+use miroir_pipeline::context::{Operator, Principal};
 use miroir_pipeline::http::Decode;
 use miroir_pipeline::index;
 use miroir_pipeline::node;
@@ -114,13 +114,31 @@ async fn service(explain: ExplainOptions, narrow: Narrow) -> Service {
 
 impl Service {
     async fn post(&self, path: &str, who: Principal, body: &Value) -> (u16, Value) {
-        let request = Request::builder()
+        self.ask(path, who, None, body).await
+    }
+
+    /// As an operator who sends a client's key with the admin key.
+    async fn both(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.ask(path, Principal::MasterKey, Some(Operator), body).await
+    }
+
+    async fn ask(
+        &self,
+        path: &str,
+        who: Principal,
+        operator: Option<Operator>,
+        body: &Value,
+    ) -> (u16, Value) {
+        let mut request = Request::builder()
             .method(Method::POST)
             .uri(path)
             .header("content-type", "application/json")
             .extension(who)
             .body(Full::new(Bytes::from(body.to_string())))
             .unwrap();
+        if let Some(operator) = operator {
+            request.extensions_mut().insert(operator);
+        }
         let answer = self.http.clone().oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -176,7 +194,7 @@ async fn the_plan_is_what_the_search_does() {
     }
     assert_eq!(service.searches(), 30);
     let path = "/indexes/products/explain?execute=true";
-    let (status, answer) = service.post(path, Principal::Admin, &body).await;
+    let (status, answer) = service.both(path, &body).await;
     assert_eq!((status, service.searches()), (200, 1), "{answer}");
     assert_eq!(answer["result"]["estimatedTotalHits"], 0);
     let calls = answer["calls"].as_array().unwrap();
@@ -216,7 +234,7 @@ async fn hints_of_layers_show_by_themselves() {
 async fn clients_see_the_shape_and_no_names() {
     let service = service(ExplainOptions::default(), Some(5)).await;
     let path = "/indexes/products/explain?execute=true";
-    let (_, full) = service.post(path, Principal::Admin, &json!({"facets": ["*"]})).await;
+    let (_, full) = service.both(path, &json!({"facets": ["*"]})).await;
     let (_, less) = service.post(path, Principal::MasterKey, &json!({"facets": ["*"]})).await;
     let keys =
         |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
@@ -273,11 +291,44 @@ async fn every_query_of_several_is_explained() {
             continue;
         }
         let path = "/multi-search/explain?execute=true";
-        let (status, answer) = service.post(path, Principal::Admin, &body).await;
+        let (status, answer) = service.both(path, &body).await;
         assert_eq!(status, 200, "{answer}");
         assert!(answer["result"]["hits"].is_array(), "{answer}");
         assert!(answer["results"][1]["calls"].as_array().is_some_and(|calls| !calls.is_empty()));
         assert!(service.searches() >= 2);
+    }
+}
+
+/// The admin key alone shows how a search went, and nothing of what it found.
+#[tokio::test(start_paused = true)]
+async fn an_operator_without_a_clients_key_sees_calls_and_no_documents() {
+    let service = service(ExplainOptions::default(), None).await;
+    for (path, body) in [
+        ("/indexes/products/explain?execute=true", json!({"facets": ["brand"]})),
+        (
+            "/multi-search/explain?execute=true",
+            json!({"queries": [{"indexUid": "products"}, {"indexUid": "makers"}]}),
+        ),
+        (
+            "/multi-search/explain?execute=true",
+            json!({"federation": {}, "queries": [{"indexUid": "products"}]}),
+        ),
+    ] {
+        let (status, alone) = service.post(path, Principal::Admin, &body).await;
+        assert_eq!((status, &alone["result"]), (200, &Value::Null), "{alone}");
+        assert!(service.searches() > 0, "it was not carried out: {alone}");
+        let first = if path.starts_with("/multi") { &alone["results"][0] } else { &alone };
+        assert_eq!(first["calls"][0]["outcome"], "answered", "{alone}");
+        assert!(first["plan"]["target_nodes"].to_string().contains("secret-"), "{alone}");
+        assert!(alone["withheld"].as_str().unwrap().contains("client's key"), "{alone}");
+        assert!(!alone.to_string().contains("hits"), "{alone}");
+
+        let (status, shown) = service.both(path, &body).await;
+        assert_eq!((status, shown.get("withheld")), (200, None), "{shown}");
+        assert!(shown["result"].is_object(), "{shown}");
+        let first = if path.starts_with("/multi") { &shown["results"][0] } else { &shown };
+        assert!(first["plan"]["target_nodes"].to_string().contains("secret-"), "{shown}");
+        service.searches();
     }
 }
 

@@ -91,6 +91,9 @@ fn show(explained: &Value, output: &mut Output) {
         let text = warning["message"].as_str().map_or_else(|| word(warning), str::to_owned);
         output.marked("warning", Tone::Doubtful, &format!(": {text}"));
     }
+    if let Some(why) = explained["withheld"].as_str() {
+        output.line(why);
+    }
     if let Some(result) = explained.get("result").filter(|result| !result.is_null()) {
         let hits = result["hits"].as_array().map_or(0, Vec::len);
         output.line(&format!("carried out: {hits} hits in {} ms", result["processingTimeMs"]));

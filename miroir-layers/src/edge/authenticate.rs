@@ -24,6 +24,9 @@
 //! What another pod passed on has no key, but that pod's word ([`pod_auth`](super::pod_auth)): it is
 //! on behalf of whom that pod names. Whether an API key that it names still exists is found out here.
 //!
+//! Where searches are explained the admin key makes its holder `Admin`, too. In `X-Admin-Key` beside a
+//! client's key it leaves the principal to that key, and [`Operator`] says that it was there.
+//!
 //! Keys are compared as SHA-256 digests in constant time: neither length nor content shows in how
 //! long a refusal takes. A token whose issuer is `miroir` is a session of the search page and opens
 //! nothing here.
@@ -36,7 +39,8 @@
 //! counts. Outside of `Decode`.
 //!
 //! # Context
-//! Inserts [`Principal`] into the request's extensions, and for `Anonymous` an [`AuthFailure`] that
+//! Inserts [`Principal`] into the request's extensions, [`Operator`] where the admin key came beside a
+//! client's, and for `Anonymous` an [`AuthFailure`] that
 //! says why. `Decode` turns the first into `Context::principal` and hands the second on in
 //! `Context::extensions`.
 //!
@@ -78,7 +82,7 @@ use std::task::{self, Poll};
 
 use http::{HeaderMap, Request, header};
 use miroir_pipeline::Placed;
-use miroir_pipeline::context::Principal;
+use miroir_pipeline::context::{Operator, Principal};
 use miroir_pipeline::keyring::{Keyring, Unknown};
 use miroir_pipeline::stack::LayerName;
 use sha2::{Digest, Sha256};
@@ -185,6 +189,9 @@ fn is_explain_path(path: &str) -> bool {
     )
 }
 
+/// Somebody, and whether the admin key came beside their own.
+type Caller = (Principal, Option<Operator>);
+
 impl Keys {
     /// Who asks by another pod's word.
     fn by_word(&self, claim: Claim) -> Result<Principal, AuthFailure> {
@@ -198,17 +205,21 @@ impl Keys {
         }
     }
 
-    fn identify(&self, path: &str, headers: &HeaderMap) -> Result<Principal, AuthFailure> {
+    fn identify(&self, path: &str, headers: &HeaderMap) -> Result<Caller, AuthFailure> {
         if is_admin(path) {
-            return self.operator(headers);
+            return Ok((self.operator(headers)?, None));
         }
-        // Operators are shown more than others who may search.
+        let client = self.client(headers);
+        // Operators are told more than others who may search; documents are for clients.
         if is_explain_path(path)
             && let Ok(operator) = self.operator(headers)
         {
-            return Ok(operator);
+            return Ok(match client {
+                Ok(client) => (client, Some(Operator)),
+                Err(_) => (operator, None),
+            });
         }
-        self.client(headers)
+        Ok((client?, None))
     }
 
     fn operator(&self, headers: &HeaderMap) -> Result<Principal, AuthFailure> {
@@ -292,12 +303,17 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Authenticate<S> {
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         let keys = &self.layer.keys;
         let judged = match request.extensions().get::<Vouched>() {
-            Some(Vouched(statement)) => keys.by_word(statement.claim),
+            Some(Vouched(statement)) => {
+                keys.by_word(statement.claim).map(|principal| (principal, None))
+            }
             None => keys.identify(request.uri().path(), request.headers()),
         };
         match judged {
-            Ok(principal) => {
+            Ok((principal, operator)) => {
                 request.extensions_mut().insert(principal);
+                if let Some(operator) = operator {
+                    request.extensions_mut().insert(operator);
+                }
             }
             Err(failure) => {
                 metrics::counter!("miroir_auth_failures_total", "reason" => failure.as_str())
@@ -409,6 +425,33 @@ mod tests {
         for path in ["/_miroirs", "/tasks", "/", "/%5Fmiroir/topology"] {
             assert_eq!(seen(&layer, path, &[("x-admin-key", ADMIN.as_bytes())]).await, MISSING);
         }
+    }
+
+    /// Whose documents are found is the client's business also where an operator looks on.
+    #[tokio::test]
+    async fn the_admin_key_beside_a_clients_leaves_the_client_who_it_is() {
+        let layer = keys(Some(MASTER), Some(ADMIN));
+        let both = |path: &str, bearer: &str| {
+            let request = Request::get(path)
+                .header("authorization", format!("Bearer {bearer}"))
+                .header("x-admin-key", ADMIN);
+            let inner = tower::service_fn(|request: Request<()>| async move {
+                let extensions = request.extensions();
+                let principal = extensions.get::<Principal>().cloned().unwrap();
+                Ok::<_, std::convert::Infallible>((
+                    principal,
+                    extensions.get::<Operator>().copied(),
+                ))
+            });
+            layer.layer(inner).oneshot(request.body(()).unwrap())
+        };
+        let explain = "/indexes/a/explain";
+        assert_eq!(both(explain, MASTER).await.unwrap(), (Principal::MasterKey, Some(Operator)));
+        for other in [ADMIN, "another-key"] {
+            assert_eq!(both(explain, other).await.unwrap(), (Principal::Admin, None));
+        }
+        assert_eq!(both("/_miroir/topology", MASTER).await.unwrap(), (Principal::Admin, None));
+        assert_eq!(both("/indexes/a/search", MASTER).await.unwrap(), (Principal::MasterKey, None));
     }
 
     #[tokio::test]

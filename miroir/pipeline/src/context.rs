@@ -32,7 +32,7 @@ use crate::explain::Explain;
 use crate::extension::{Extension, Extensions};
 use miroir_core::keys::Scope;
 
-pub use crate::principal::{Principal, Unread};
+pub use crate::principal::{Operator, Principal, Unread};
 
 /// The key by which the task that a change makes can be found again.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ pub enum Principal {
     ApiKey(Arc<ApiKey>),
     /// The holder of a tenant token.
     Tenant(Arc<Tenant>),
-    /// The operator, by admin key.
+    /// The operator, by admin key alone: sees how things are done, and nobody's documents.
     Admin,
     /// Miroir itself, for work of its own; `authorize` lets it pass.
     Internal,
@@ -42,6 +42,11 @@ impl Principal {
         hasher.finish()
     }
 }
+
+/// In the extensions of a request that is to be explained and carries the admin key beside a
+/// client's: what it may find is the client's business, what is told of the way there the operator's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operator;
 
 /// In the extensions of a request whose body was not read, as it came without a key that is known.
 /// `authorize` refuses it; whoever carries out requests does not take it.

@@ -1,5 +1,8 @@
 //! `POST /indexes/{uid}/explain` and `POST /multi-search/explain`: the search goes through the
 //! pipeline as any other, and what it decided is the answer.
+//!
+//! The admin key alone opens no documents: what a search that is executed for its holder finds is
+//! left out. Whoever sends a client's key with it is shown what that key finds.
 
 use std::sync::Arc;
 
@@ -12,7 +15,7 @@ use super::handle::Handle;
 use super::token_filters::rewritten;
 use super::{MultiSearch, Operation, Request, Response, multi};
 use crate::cluster::ExplainOptions;
-use crate::context::Principal;
+use crate::context::{Context, Operator, Principal};
 use crate::error::{Error, ErrorKind};
 use crate::explain::{Explain, Facts, Record, SettingsPending, Viewer, render};
 use crate::meta::Meta;
@@ -45,6 +48,17 @@ fn executes(request: &Request, tuning: &ExplainOptions) -> Result<bool, Error> {
     Ok(execute)
 }
 
+/// What an operator without a client's key is told in place of a result.
+const WITHHELD: &str = "`result` is left out: the admin key opens no documents; send a client's key \
+                        with it (`Authorization: Bearer`) to see what that key finds";
+
+impl Viewer {
+    fn of(cx: &Context) -> Self {
+        let operates = cx.http().get::<Operator>().is_some();
+        if operates || cx.principal == Principal::Admin { Self::Operator } else { Self::Client }
+    }
+}
+
 /// Answers a request to explain `op`, a search or a multi-search.
 pub(super) async fn run(
     resolve: &Handle,
@@ -63,9 +77,12 @@ pub(super) async fn run(
     if execute {
         metrics::counter!("miroir_explain_execute_total").increment(1);
     }
-    let operator = request.cx.principal == Principal::Admin;
-    let viewer = if operator { Viewer::Operator } else { Viewer::Client };
-    let show = Show { viewer, execute, max_warnings: tuning.max_warnings };
+    let show = Show {
+        viewer: Viewer::of(&request.cx),
+        execute,
+        withholds: request.cx.principal == Principal::Admin,
+        max_warnings: tuning.max_warnings,
+    };
     let explain = Explain::new(execute);
     if let Some(Facts(facts)) = request.cx.get() {
         explain.note(|record| record.facts.extend(facts.clone()));
@@ -110,6 +127,8 @@ fn original(request: &Request, op: &Operation) -> Arc<ClientRequest> {
 struct Show {
     viewer: Viewer,
     execute: bool,
+    /// Whether documents are none of the viewer's business.
+    withholds: bool,
     max_warnings: usize,
 }
 
@@ -166,7 +185,7 @@ impl Show {
             results.push(out);
         }
         let in_flight = records.iter().any(pending);
-        Ok(with_result(json!({"results": results}), answer, begun, in_flight))
+        Ok(self.with_result(json!({"results": results}), answer, begun, in_flight))
     }
 
     fn one(
@@ -179,7 +198,7 @@ impl Show {
             if record.plan.is_none() {
                 answer.as_ref().map_err(Clone::clone)?;
             }
-            return Ok(with_result(self.explanation(record), answer, begun, pending(record)));
+            return Ok(self.with_result(self.explanation(record), answer, begun, pending(record)));
         }
         if let Err(error) = answer
             && !matches!(error.kind(), ErrorKind::Explained)
@@ -189,6 +208,36 @@ impl Show {
         let body = Bytes::from(self.explanation(record).to_string());
         let meta = Meta::default().mark(pending(record), SettingsPending);
         Ok(Response { status: StatusCode::OK, body, meta })
+    }
+
+    /// An explanation with `result`, the answer byte for byte, or with `error`.
+    fn with_result(
+        self,
+        mut explanation: Value,
+        answer: Result<Response, Error>,
+        begun: Instant,
+        settings_pending: bool,
+    ) -> Response {
+        explanation["took_ms"] = json!(begun.elapsed().as_secs_f64() * 1e3);
+        let nothing = Bytes::from_static(b"null");
+        let (result, meta) = match answer {
+            Ok(answer) if self.withholds => {
+                explanation["withheld"] = WITHHELD.into();
+                (nothing, answer.meta)
+            }
+            Ok(answer) => (answer.body, answer.meta),
+            Err(error) => {
+                explanation["error"] = error_json(&error).unwrap_or_default();
+                (nothing, Meta::default())
+            }
+        };
+        let meta = meta.mark(settings_pending, SettingsPending);
+        let mut body = explanation.to_string().into_bytes();
+        body.pop();
+        body.extend_from_slice(b",\"result\":");
+        body.extend_from_slice(&result);
+        body.push(b'}');
+        Response { status: StatusCode::OK, body: Bytes::from(body), meta }
     }
 }
 
@@ -208,28 +257,4 @@ fn not_asked(answer: Result<Response, Error>) -> Result<Option<Value>, Error> {
 fn error_json(error: &Error) -> Result<Value, Error> {
     let (_, body) = error.render();
     serde_json::from_slice(&body.unwrap_or_default()).map_err(|_| error.clone())
-}
-
-/// An explanation with `result`, the answer byte for byte, or with `error`.
-fn with_result(
-    mut explanation: Value,
-    answer: Result<Response, Error>,
-    begun: Instant,
-    settings_pending: bool,
-) -> Response {
-    explanation["took_ms"] = json!(begun.elapsed().as_secs_f64() * 1e3);
-    let (result, meta) = match answer {
-        Ok(answer) => (answer.body, answer.meta),
-        Err(error) => {
-            explanation["error"] = error_json(&error).unwrap_or_default();
-            (Bytes::from_static(b"null"), Meta::default())
-        }
-    };
-    let meta = meta.mark(settings_pending, SettingsPending);
-    let mut body = explanation.to_string().into_bytes();
-    body.pop();
-    body.extend_from_slice(b",\"result\":");
-    body.extend_from_slice(&result);
-    body.push(b'}');
-    Response { status: StatusCode::OK, body: Bytes::from(body), meta }
 }
