@@ -299,6 +299,28 @@ async fn every_query_of_several_is_explained() {
     }
 }
 
+/// What a planner makes of a filter does not show, be it the tenant's own or that of the rules.
+#[tokio::test(start_paused = true)]
+async fn tenants_do_not_see_which_shards_a_filter_leaves() {
+    let key = Arc::new(
+        miroir_core::keys::ApiKey::defaults(
+            time::OffsetDateTime::UNIX_EPOCH,
+            [1, 2, 3, 4].map(uuid::Uuid::from_u128),
+        )[3]
+        .clone(),
+    );
+    let rules = serde_json::from_value(json!(["*"])).unwrap();
+    let tenant = Principal::Tenant(Arc::new(miroir_core::keys::Tenant { key, rules }));
+    let plan = async |narrow| {
+        let service = service(ExplainOptions::default(), narrow).await;
+        service.explain(tenant.clone(), &json!({"q": "shoes"})).await
+    };
+    let (bound, free) = (plan(Some(5)).await, plan(None).await);
+    assert_eq!(bound, free);
+    assert_eq!((&free["plan"]["narrowed"], &free["plan"]["hints"]), (&Value::Null, &Value::Null));
+    assert_eq!(free["plan"]["settings_version"], 3);
+}
+
 /// The admin key alone shows how a search went, and nothing of what it found.
 #[tokio::test(start_paused = true)]
 async fn an_operator_without_a_clients_key_sees_calls_and_no_documents() {

@@ -118,7 +118,7 @@ impl Shared {
                 );
                 explain.warn(WarningKind::Narrowing, audience, text);
             }
-            explain.fact("narrowing_reason", json!(why), Audience::Everybody);
+            explain.fact("narrowing_reason", json!(why), audience);
         }
         if let Err(NotNarrowed::NoFilter) = plan {
             return false;

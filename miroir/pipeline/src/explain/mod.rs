@@ -79,14 +79,14 @@ impl WarningKind {
 /// Who may read a warning or a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Whoever may search the index.
+    /// Whoever may search the index. What follows from the filter is for [`Audience::of_filter`].
     Everybody,
     /// Holders of the admin key.
     Operators,
 }
 
 impl Audience {
-    /// Who may read a request's filter. The rules of a tenant token are part of it by then, and its
+    /// Who may read a request's filter, and what follows from it. The rules of a tenant token are part of it by then, and its
     /// holder must not see them.
     pub fn of_filter(principal: &Principal) -> Self {
         match principal {

@@ -17,6 +17,9 @@ use miroir_core::view::Reason;
 pub enum Viewer {
     /// Somebody who may search the index.
     Client,
+    /// The holder of a tenant token. Its rules are part of the filter, so whatever follows from the
+    /// filter would tell what they say.
+    Tenant,
     /// The holder of the admin key.
     Operator,
 }
@@ -26,6 +29,22 @@ impl Viewer {
         self == Self::Operator || audience == Audience::Everybody
     }
 }
+
+/// Members of the plan that follow from which shards a filter leaves; to a tenant they are `null`.
+const OF_FILTER: &[&str] = &[
+    "narrowed",
+    "narrowing_reason",
+    "target_shards",
+    "skipped_shards",
+    "missing_shards",
+    "chosen_group",
+    "target_nodes",
+    "nodes",
+    "hints",
+    "hedging_armed",
+    "hedge_trigger_ms",
+    "estimated_p95_ms",
+];
 
 /// Nodes under the names the viewer may know: their ids, or numbers.
 struct Names {
@@ -167,6 +186,11 @@ fn plan(plan: &RequestPlan, record: &Record, names: &mut Names) -> Map<String, V
         let value = if names.viewer.may_read(*audience) { value.clone() } else { Value::Null };
         out.insert((*name).to_owned(), value);
     }
+    if names.viewer == Viewer::Tenant {
+        for name in OF_FILTER {
+            out.insert((*name).to_owned(), Value::Null);
+        }
+    }
     out
 }
 
@@ -175,7 +199,7 @@ pub fn render(record: &Record, viewer: Viewer, executes: bool, max_warnings: usi
     let mut names = Names { viewer, numbers: BTreeMap::new() };
     let uid = record.index.as_ref().map(|index| match viewer {
         // Clients do not learn the name of an index on the nodes.
-        Viewer::Client => index.name.to_string(),
+        Viewer::Client | Viewer::Tenant => index.name.to_string(),
         Viewer::Operator => index.physical.clone(),
     });
     let plan = record.plan.as_ref().map(|it| plan(it, record, &mut names));
@@ -201,7 +225,8 @@ pub fn render(record: &Record, viewer: Viewer, executes: bool, max_warnings: usi
                 })
             })
             .collect();
-        out["calls"] = calls.into();
+        // As many as there are nodes with the shards that are left.
+        out["calls"] = if viewer == Viewer::Tenant { Value::Null } else { calls.into() };
     }
     out
 }

@@ -96,6 +96,35 @@ fn operators_see_names_and_everybody_the_same_shape() {
     assert_eq!(a, b);
 }
 
+/// The rules of a tenant token narrow a search as its holder's own filter does: what is shown is the
+/// same whatever the filter leaves.
+#[test]
+fn tenants_see_nothing_that_follows_from_a_filter() {
+    let bound = noted();
+    let mut free = bound.clone();
+    let plan = free.plan.as_mut().unwrap();
+    plan.hints.shards = None;
+    plan.wanted = ShardSet::full(4);
+    plan.cover = Cover {
+        leaves: vec![Leaf { node: id("secret-c"), shards: ShardSet::full(4), exact: false }],
+        missing: ShardSet::single(ShardId(1), 4),
+    };
+    free.hedges.clear();
+    free.calls.clear();
+    let shown = |record| render(record, Viewer::Tenant, true, 20);
+    assert_eq!(shown(&bound), shown(&free));
+    let client = |record| render(record, Viewer::Client, true, 20);
+    assert_ne!(client(&bound), client(&free));
+
+    let (tenant, client) = (shown(&bound), client(&bound));
+    let members =
+        |value: &Value| value["plan"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(members(&tenant), members(&client));
+    assert_eq!((&tenant["calls"], &tenant["plan"]["narrowed"]), (&Value::Null, &Value::Null));
+    assert_eq!(tenant["plan"]["settings_version"], 42);
+    assert_eq!(tenant["warnings"], client["warnings"]);
+}
+
 #[test]
 fn warnings_are_counted_out_and_plans_without_execution_have_no_calls() {
     let record = noted();

@@ -55,7 +55,14 @@ const WITHHELD: &str = "`result` is left out: the admin key opens no documents; 
 impl Viewer {
     fn of(cx: &Context) -> Self {
         let operates = cx.http().get::<Operator>().is_some();
-        if operates || cx.principal == Principal::Admin { Self::Operator } else { Self::Client }
+        if operates {
+            return Self::Operator;
+        }
+        match cx.principal {
+            Principal::Admin => Self::Operator,
+            Principal::Tenant(_) => Self::Tenant,
+            _ => Self::Client,
+        }
     }
 }
 

@@ -123,7 +123,8 @@ fn warn(
             "shards {} have no replica that can be read: what they hold is not found",
             crate::error::list(&cover.missing)
         );
-        explain.warn(Kind::MissingShards, Audience::Everybody, text);
+        // Of those that the filter leaves.
+        explain.warn(Kind::MissingShards, Audience::of_filter(&request.cx.principal), text);
     }
     let operators = |kind, text: String| explain.warn(kind, Audience::Operators, text);
     if broadcast_pending {
