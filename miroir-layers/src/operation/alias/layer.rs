@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use miroir_core::keys::Scope;
 use miroir_pipeline::cluster::aliases::{AliasTable, not_writable};
 use miroir_pipeline::explain::{Audience, Facts};
 use miroir_pipeline::operation::{MultiSearch, Operation, Request};
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
-use miroir_pipeline::{Placed, StageService};
+use miroir_pipeline::{Error, Placed, StageService};
 use miroir_store::records::{Alias, AliasTarget};
 use serde_json::json;
 
 use super::many;
-use super::names::{Aliases, choose, named, one, widen};
+use super::names::{Aliases, behind, choose, named, one, widen};
 use crate::operation::IdempotencyLayer;
 
 /// See the [module's documentation](super).
@@ -55,8 +56,11 @@ impl Middleware<Request> for AliasLayer {
         widen(&mut request, &aliases);
         choose(&mut request.op, &aliases);
         if let Some(multi) = several(&mut request.op) {
-            resolve_aliases(multi, &aliases);
-            return next.pass(request);
+            let resolved = resolve_aliases(multi, &aliases, &request.cx.scope);
+            return match resolved {
+                Ok(()) => next.pass(request),
+                Err(error) => Reply::refused(error),
+            };
         }
         let alias = named(&mut request.op).and_then(|name| {
             let alias = aliases.get(name)?;
@@ -67,6 +71,9 @@ impl Middleware<Request> for AliasLayer {
         });
         let Some(alias) = alias else { return next.pass(request) };
         count(&alias);
+        if let Err(error) = restrict(&mut request, &alias) {
+            return Reply::refused(error);
+        }
         if matches!(request.op, Operation::Explain(_)) {
             let mut facts = request.cx.get::<Facts>().cloned().unwrap_or_default();
             let name = json!(alias.name.as_str());
@@ -90,8 +97,25 @@ fn several(op: &mut Operation) -> Option<&mut Arc<MultiSearch>> {
     }
 }
 
+/// Adds what search rules demand of the one index that an alias stands for.
+fn restrict(request: &mut Request, alias: &Alias) -> Result<(), Error> {
+    if one(alias).is_none() {
+        return Ok(());
+    }
+    for it in behind(alias, &request.cx.scope)? {
+        if let Some(rule) = &it.rule {
+            request.restrict(0, rule);
+        }
+    }
+    Ok(())
+}
+
 /// Has queries ask what the aliases they name stand for.
-fn resolve_aliases(multi: &mut Arc<MultiSearch>, aliases: &Aliases) {
+fn resolve_aliases(
+    multi: &mut Arc<MultiSearch>,
+    aliases: &Aliases,
+    scope: &Scope,
+) -> Result<(), Error> {
     let mut any = false;
     for alias in multi.queries().filter_map(|query| aliases.get(&query.index)) {
         count(alias);
@@ -99,6 +123,7 @@ fn resolve_aliases(multi: &mut Arc<MultiSearch>, aliases: &Aliases) {
     }
     if any {
         Arc::make_mut(multi)
-            .resolve_aliases(|name| aliases.get(name).map(|alias| many::names(alias)));
+            .resolve_aliases(|name| aliases.get(name).map(|it| behind(it, scope)).transpose())?;
     }
+    Ok(())
 }

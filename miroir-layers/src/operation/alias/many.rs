@@ -12,7 +12,7 @@ use miroir_pipeline::{Error, StageService};
 use miroir_store::records::Alias;
 use serde_json::value::RawValue;
 
-use super::names::named;
+use super::names::{behind, named};
 
 /// Documents a list shows where it does not say.
 const PAGE: usize = 20;
@@ -32,7 +32,7 @@ pub(super) fn unsupported(alias: &Alias, what: &str) -> Error {
 }
 
 /// What an alias stands for.
-pub(super) fn names(alias: &Alias) -> Vec<String> {
+fn names(alias: &Alias) -> Vec<String> {
     alias.target.indexes().iter().map(ToString::to_string).collect()
 }
 
@@ -176,7 +176,8 @@ async fn searched<S: StageService<Request>>(
     body: RawObject,
     alias: &Alias,
 ) -> Result<Response, Error> {
-    let multi = MultiSearch::of_one_search(alias.name.as_str(), body, &names(alias));
+    let multi =
+        MultiSearch::of_one_search(alias.name.as_str(), body, &behind(alias, &request.cx.scope)?);
     let explains = matches!(request.op, Operation::Explain(_));
     let original = ClientRequest {
         query: request.original.query.clone().filter(|_| explains),

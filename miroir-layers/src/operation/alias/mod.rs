@@ -21,6 +21,7 @@
 //! `idempotency`.
 //!
 //! # Context
+//! Adds to a search the filter that the search rules of `scope` have for the index behind an alias.
 //! Widens `scope`: who may see an alias may see what it stands for, in answers that name it. Writes
 //! [`Facts`](miroir_pipeline::explain::Facts) of a search that is to be explained: `alias_resolution`.
 //!

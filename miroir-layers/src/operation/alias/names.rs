@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use miroir_pipeline::operation::{IndexOp, Operation, Request, TaskOp};
+use miroir_core::keys::Scope;
+use miroir_pipeline::Error;
+use miroir_pipeline::operation::{Behind, IndexOp, Operation, Request, TaskOp};
 use miroir_store::records::{Alias, AliasTarget};
+use serde_json::value::to_raw_value;
 
 /// All aliases, as they are for one request.
 pub(super) type Aliases = BTreeMap<String, Arc<Alias>>;
@@ -15,6 +18,17 @@ pub(super) fn one(alias: &Alias) -> Option<&str> {
         AliasTarget::One(index) => Some(index.as_str()),
         AliasTarget::Many(_) => None,
     }
+}
+
+/// What an alias stands for, with the filters that the caller's search rules have for those indexes
+/// beside that of the alias.
+pub(super) fn behind(alias: &Alias, scope: &Scope) -> Result<Vec<Behind>, Error> {
+    let of = |index: &str| {
+        let rule = scope.filter_behind(alias.name.as_str(), index);
+        let rule = rule.map(to_raw_value).transpose().map_err(Error::internal)?;
+        Ok(Behind { index: index.to_owned(), rule })
+    };
+    alias.target.indexes().iter().map(|index| of(index.as_str())).collect()
 }
 
 /// The index that a request names, where an alias may stand for it.

@@ -6,13 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use miroir_api::IndexUid;
-use miroir_core::keys::Scope;
+use miroir_core::keys::{Scope, Tenant};
 use miroir_pipeline::cluster::aliases::AliasTable;
 use miroir_pipeline::context::Context;
 use miroir_pipeline::operation::{
     IndexOp, MultiSearch, Operation, Request, Response, SettingsOp, TaskOp, Write,
 };
-use miroir_pipeline::query::{ClientRequest, FetchOne, List, RawObject, Search};
+use miroir_pipeline::query::{ClientRequest, FetchOne, List, RawObject, Search, SearchKind};
 use miroir_pipeline::{Effect, Error};
 use miroir_store::records::{Alias, AliasTarget};
 use miroir_store::{TaskQuery, clock};
@@ -279,6 +279,89 @@ async fn what_cannot_be_about_several_indexes_is_refused() {
         assert_eq!(code(&service.call(request(op)).await.unwrap_err()), expected);
     }
     inner.assert_idle().await;
+}
+
+/// A tenant with these rules, over a key for every index.
+fn tenant(rules: Value) -> Scope {
+    let rules = serde_json::from_value(rules).unwrap();
+    Scope::of_tenant(&Tenant { key: crate::fixtures::api_key(&["*"]), rules })
+}
+
+/// The filters of the queries that the inner service is asked, as the `authorize` layer outside has
+/// them joined by the names that clients use.
+async fn filters(op: Operation, rules: &Value) -> Vec<Option<String>> {
+    let (mut service, mut inner) = begin();
+    let mut asked = request(op);
+    asked.cx.scope = tenant(rules.clone());
+    asked.apply_search_rules().unwrap();
+    let call = service.spawn_call(asked);
+    let exchange = inner.next_request().await;
+    let of = |body: &RawObject| body.raw("filter").map(str::to_owned);
+    let inner = match &exchange.request().op {
+        Operation::Explain(op) => &**op,
+        op => op,
+    };
+    let found = match inner {
+        Operation::Search { search, .. } => vec![of(search.body.as_ref().unwrap())],
+        Operation::MultiSearch(multi) => multi.queries().map(|query| of(&query.body)).collect(),
+        other => panic!("{other:?}"),
+    };
+    if let Operation::Search { search, .. } = &exchange.request().op {
+        // Nodes are shown what is answered, and what nobody joined anything to as it came.
+        let seen = &exchange.request().original.body;
+        let joined = found[0].as_deref() != Some("\"own = 0\"");
+        let body = search.body.as_ref().unwrap().to_bytes();
+        assert_eq!(*seen, if joined { body } else { Bytes::new() });
+    }
+    exchange.respond(answer(&json!({"hits": [], "results": []})));
+    call.await.unwrap();
+    found
+}
+
+/// What the rules say of an index holds by whatever name it is searched.
+#[tokio::test(start_paused = true)]
+async fn the_rule_of_the_index_behind_holds_beside_that_of_the_alias() {
+    let search = |name: &str| search(name, &json!({"filter": "own = 0"}));
+    let multi = |body: &Value| {
+        Operation::MultiSearch(Arc::new(MultiSearch::parse(body.to_string().as_bytes())))
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let own = some("\"own = 0\"");
+    for (rules, expected) in [
+        (json!({"shop_v1": {"filter": "a = 1"}, "*": null}), some("[\"own = 0\",\"a = 1\"]")),
+        (
+            json!({"shop_v1": {"filter": "a = 1"}, "shop": {"filter": "b = 2"}}),
+            some("[\"own = 0\",\"b = 2\",\"a = 1\"]"),
+        ),
+        (json!({"shop": null, "*": {"filter": "c = 3"}}), some("[\"own = 0\",\"c = 3\"]")),
+        // One rule that means both counts once, and what no rule means has none of its own.
+        (json!({"sh*": {"filter": "d = 4"}}), some("[\"own = 0\",\"d = 4\"]")),
+        (json!({"shop": {"filter": "b = 2"}}), some("[\"own = 0\",\"b = 2\"]")),
+        (json!(["*"]), own.clone()),
+        (json!({"*": {}}), own.clone()),
+    ] {
+        let expected = [expected];
+        assert_eq!(filters(search("shop"), &rules).await, expected, "{rules}");
+        let explained = Operation::Explain(Box::new(search("shop")));
+        assert_eq!(filters(explained, &rules).await, expected, "{rules}");
+        for federation in [None, Some(json!({}))] {
+            let mut body = json!({"queries": [{"indexUid": "shop", "filter": "own = 0"}]});
+            body["federation"] = federation.into();
+            assert_eq!(filters(multi(&body), &rules).await, expected, "{rules}");
+        }
+    }
+    // Each of several indexes has its own.
+    let rules = json!({"logs1": {"filter": "e = 5"}, "*": null});
+    let both = [own.clone(), some("[\"own = 0\",\"e = 5\"]")];
+    assert_eq!(filters(search("logs"), &rules).await, both);
+    let federated =
+        json!({"federation": {}, "queries": [{"indexUid": "logs", "filter": "own = 0"}]});
+    assert_eq!(filters(multi(&federated), &rules).await, both);
+    let facets = Search { kind: SearchKind::FacetValues, ..Search::default() };
+    let facets = Search { body: Some(object(&json!({"facetName": "x"}))), ..facets };
+    let op = Operation::Search { index: "shop".into(), search: Arc::new(facets) };
+    let rules = json!({"shop_v1": {"filter": "a = 1"}, "*": null});
+    assert_eq!(filters(op, &rules).await, [some("\"a = 1\"")]);
 }
 
 #[tokio::test(start_paused = true)]

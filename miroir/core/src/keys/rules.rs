@@ -38,13 +38,13 @@ impl SearchRules {
         self.patterns().any(|pattern| pattern.matches(index))
     }
 
-    /// The filter of the most specific rule that means the index.
-    fn filter(&self, index: &str) -> Option<&Value> {
+    /// The most specific rule that means the index, with its filter.
+    fn rule(&self, index: &str) -> Option<(&IndexPattern, Option<&Value>)> {
         let Self::Map(map) = self else { return None };
         map.iter()
             .filter(|(pattern, _)| pattern.matches(index))
             .max_by_key(|(pattern, _)| (pattern.is_exact(), pattern.as_str().len()))
-            .and_then(|(_, rules)| rules.as_ref()?.filter.as_ref())
+            .map(|(pattern, rules)| (pattern, rules.as_ref().and_then(|it| it.filter.as_ref())))
     }
 
     fn list(&self) -> Vec<&str> {
@@ -157,6 +157,15 @@ impl Scope {
 
     /// The filter that searches of an index must pass in addition to the client's.
     pub fn filter(&self, index: &str) -> Option<&Value> {
-        self.0.as_ref()?.rules.as_ref()?.filter(index)
+        self.0.as_ref()?.rules.as_ref()?.rule(index)?.1
+    }
+
+    /// The filter that searches of `index` under another name must pass beside that of the name: the
+    /// index's own rule holds whatever it is called. `None` if it has none, or if one rule is both's.
+    pub fn filter_behind(&self, name: &str, index: &str) -> Option<&Value> {
+        let rules = self.0.as_ref()?.rules.as_ref()?;
+        let (pattern, filter) = rules.rule(index)?;
+        let same = rules.rule(name).is_some_and(|(own, _)| own == pattern);
+        filter.filter(|_| !same)
     }
 }

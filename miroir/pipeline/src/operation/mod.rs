@@ -22,7 +22,7 @@ use http::StatusCode;
 use serde_json::value::RawValue;
 
 pub use control_plane::{ControlPlane, MissingIndex};
-pub use multi::{MultiSearch, SubQuery};
+pub use multi::{Behind, MultiSearch, SubQuery};
 pub use refusal::{is_about_probe, refusal, replay};
 pub use resolve::Resolve;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use miroir_api::IndexUid;
 use miroir_api::meili::ApiError;
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Operation, Request};
 use crate::node::Call;
@@ -66,13 +66,19 @@ impl Request {
             // A query must not run without its filter, whatever the reason.
             let filter = to_raw_value(filter)
                 .map_err(|_| ApiError::new("internal", "A search rule cannot be written."))?;
-            self.op.restrict(position, &filter);
-            if let Operation::Search { search, .. } = &self.op
-                && let Some(body) = &search.body
-            {
-                self.original = rewritten(&self.original, body);
-            }
+            self.restrict(position, &filter);
         }
         Ok(())
+    }
+
+    /// Restricts a search, or the query at this place of several, to what matches a filter, and so
+    /// what nodes are shown of it; see [`Operation::restrict`].
+    pub fn restrict(&mut self, position: usize, filter: &RawValue) {
+        self.op.restrict(position, filter);
+        if let Operation::Search { search, .. } = &self.op
+            && let Some(body) = &search.body
+        {
+            self.original = rewritten(&self.original, body);
+        }
     }
 }

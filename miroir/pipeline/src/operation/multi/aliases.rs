@@ -13,23 +13,42 @@ use serde_json::value::RawValue;
 
 use super::facets::{self, ByIndex, Settings};
 use super::federation::MergeFacets;
-use super::{MultiSearch, SubQuery};
+use super::{Behind, MultiSearch, SubQuery};
 use crate::query::{ClientRequest, RawObject};
 
 /// Parameters of a search that are about its hits as a whole.
 const WHOLE: &[&str] = &["offset", "limit", "page", "hitsPerPage", "distinct"];
 
+impl Behind {
+    /// The body of a search of this index.
+    fn body(&self, body: &RawObject) -> RawObject {
+        let mut body = body.clone();
+        if let Some(rule) = &self.rule {
+            body.and_filter(rule);
+        }
+        body
+    }
+}
+
 impl MultiSearch {
     /// Asks queries of the indexes that `names` answers for the one they name, where it answers any.
     /// Limits, answers and errors stay about the queries and names of the client.
-    pub fn resolve_aliases(&mut self, names: impl Fn(&str) -> Option<Vec<String>>) {
+    ///
+    /// # Errors
+    /// Those of `names`; the request is not to be answered then.
+    pub fn resolve_aliases<E>(
+        &mut self,
+        names: impl Fn(&str) -> Result<Option<Vec<Behind>>, E>,
+    ) -> Result<(), E> {
         let federated = self.is_federated();
         for query in self.queries.iter_mut().flatten() {
-            let Some(indexes) = names(&query.index) else { continue };
+            let Some(indexes) = names(&query.index)? else { continue };
             let Some(first) = indexes.first() else { continue };
-            query.alias = Some(Arc::from(std::mem::replace(&mut query.index, first.clone())));
+            query.alias = Some(Arc::from(std::mem::replace(&mut query.index, first.index.clone())));
             if indexes.len() > 1 {
                 query.indexes = indexes;
+            } else {
+                query.body = first.body(&query.body);
             }
         }
         if federated {
@@ -41,12 +60,16 @@ impl MultiSearch {
         {
             let mut all = IndexMap::new();
             for (name, facets) in asked {
-                let indexes = names(&name).unwrap_or_else(|| vec![name.clone()]);
+                let indexes: Vec<String> = match names(&name)? {
+                    Some(indexes) => indexes.into_iter().map(|behind| behind.index).collect(),
+                    None => vec![name.clone()],
+                };
                 all.extend(indexes.iter().map(|index| (index.clone(), facets.clone())));
                 self.facets.push((name, indexes));
             }
             federation.set("facetsByIndex", &all);
         }
+        Ok(())
     }
 
     /// Makes queries of several indexes queries of one each.
@@ -57,9 +80,11 @@ impl MultiSearch {
             match std::mem::take(&mut query.indexes) {
                 none if none.is_empty() => all.push(query),
                 indexes => {
-                    all.extend(
-                        indexes.into_iter().map(|index| SubQuery { index, ..query.clone() }),
-                    );
+                    all.extend(indexes.into_iter().map(|behind| SubQuery {
+                        body: behind.body(&query.body),
+                        index: behind.index,
+                        ..query.clone()
+                    }));
                 }
             }
         }
@@ -67,7 +92,7 @@ impl MultiSearch {
     }
 
     /// One search of what a name stands for, several indexes. The answer has the shape of a search.
-    pub fn of_one_search(name: &str, mut body: RawObject, indexes: &[String]) -> Self {
+    pub fn of_one_search(name: &str, mut body: RawObject, indexes: &[Behind]) -> Self {
         let mut federation = RawObject::default();
         for key in WHOLE {
             if let Some(value) = body.remove(key) {
@@ -76,14 +101,14 @@ impl MultiSearch {
         }
         if let Some(facets) = body.remove("facets").filter(|facets| facets.get() != "null") {
             let by_index: IndexMap<&str, &RawValue> =
-                indexes.iter().map(|index| (index.as_str(), &*facets)).collect();
+                indexes.iter().map(|behind| (behind.index.as_str(), &*facets)).collect();
             federation.set("facetsByIndex", &by_index);
             federation.set("mergeFacets", &json!({}));
         }
         let alias: Arc<str> = Arc::from(name);
-        let queries = indexes.iter().map(|index| SubQuery {
-            index: index.clone(),
-            body: body.clone(),
+        let queries = indexes.iter().map(|behind| SubQuery {
+            index: behind.index.clone(),
+            body: behind.body(&body),
             options: None,
             alias: Some(Arc::clone(&alias)),
             indexes: Vec::new(),

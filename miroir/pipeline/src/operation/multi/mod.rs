@@ -37,6 +37,16 @@ use crate::query::{ClientRequest, RawObject, Search, SearchKind};
 /// How many queries of one request are under way at the same time.
 const IN_FLIGHT: usize = 32;
 
+/// An index that a name stands for.
+#[derive(Clone, Debug)]
+pub struct Behind {
+    /// Its own name.
+    pub index: String,
+    /// A filter that its hits pass beside that of the query, in the form of the `filter` parameter;
+    /// `None`: any.
+    pub rule: Option<Box<RawValue>>,
+}
+
 /// One query.
 #[derive(Clone, Debug)]
 pub struct SubQuery {
@@ -49,7 +59,7 @@ pub struct SubQuery {
     /// What the client calls the index, if something else.
     alias: Option<Arc<str>>,
     /// The indexes that are searched instead of the one, as if they were one.
-    indexes: Vec<String>,
+    indexes: Vec<Behind>,
     /// Which of the client's queries it is.
     position: usize,
 }
