@@ -282,6 +282,11 @@ impl Control {
                 return Err(error);
             }
         }
+        if let Some(keys) = submitted.get(foreign::SETTING) {
+            let old = self.find(&op.index);
+            let old = old.as_ref().and_then(|entry| entry.overlay.get(foreign::SETTING));
+            foreign::check(&request.cx.scope, keys, old)?;
+        }
         let (listed, mut gate) = self.closed(&uid).await;
         let makes = listed.is_none();
         let entry = match listed {

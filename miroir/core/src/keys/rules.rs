@@ -119,6 +119,26 @@ impl Scope {
         })
     }
 
+    /// The refusal of an index that a request reaches by way of another one. `how` says which way, up
+    /// to the word *index*; `otherwise` what to do without it.
+    ///
+    /// # Errors
+    /// `invalid_api_key` unless [`Scope::allows`] it.
+    pub fn check_reached(&self, index: &str, how: &str, otherwise: &str) -> Result<(), ApiError> {
+        let Some(limits) = self.0.as_ref().filter(|_| !self.allows(index)) else { return Ok(()) };
+        let (who, remedy) = match &limits.rules {
+            None => ("API key", "use a key that has it in its `indexes`"),
+            Some(_) => (
+                "tenant token",
+                "name it in the token's `searchRules`, and in the `indexes` of the key that signs it",
+            ),
+        };
+        let message = format!(
+            "{how} index `{index}`, which the {who} cannot access: {remedy}, or {otherwise}."
+        );
+        Err(ApiError::new("invalid_api_key", message))
+    }
+
     /// Whether this index may be made, by asking for it or by writing to it.
     pub fn may_create(&self, index: &str) -> bool {
         self.0.as_ref().is_none_or(|limits| limits.creates) && self.allows(index)

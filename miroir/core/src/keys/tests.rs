@@ -162,3 +162,47 @@ fn the_most_specific_rule_filters() {
     assert_eq!(Scope::default().filter("a"), None);
     assert_eq!(tenant(&["*"], json!(["*"])).filter("a"), None);
 }
+
+/// The rule of an index holds by whatever name it is reached; one rule that means both counts once.
+#[test]
+fn the_rule_of_an_index_holds_under_other_names() {
+    let scope = tenant(
+        &["*"],
+        json!({"*": {"filter": "f = 0"}, "a": {"filter": "f = 1"}, "x*": {"filter": "f = 2"},
+               "c": null}),
+    );
+    for (name, index, filter) in [
+        ("alias", "a", Some("f = 1")),
+        ("x1", "a", Some("f = 1")),
+        ("a", "other", Some("f = 0")),
+        ("c", "x1", Some("f = 2")),
+        ("alias", "other", None),
+        ("x1", "x2", None),
+        ("alias", "c", None),
+    ] {
+        let expected = filter.map(|filter| json!(filter));
+        assert_eq!(scope.filter_behind(name, index), expected.as_ref(), "{name} {index}");
+    }
+    assert_eq!(tenant(&["*"], json!({"alias": null})).filter_behind("alias", "a"), None);
+    assert_eq!(tenant(&["*"], json!(["*"])).filter_behind("alias", "a"), None);
+    assert_eq!(Scope::default().filter_behind("alias", "a"), None);
+}
+
+#[test]
+fn what_is_reached_by_way_of_another_index_is_the_keys_own_or_refused() {
+    let refused = |scope: &Scope, index| {
+        scope.check_reached(index, "It reads", "do not").map_err(|error| error.message)
+    };
+    let limited = Arc::new(key(&[KeyAction::All], &["a*"]));
+    let scope = Scope::of_key(&limited, true);
+    assert_eq!(refused(&scope, "a1"), Ok(()));
+    // A name that may be seen for an alias of it is no index of the key's.
+    assert_eq!(
+        refused(&scope.with(["b"]), "b").unwrap_err(),
+        "It reads index `b`, which the API key cannot access: use a key that has it in its \
+         `indexes`, or do not."
+    );
+    let scope = tenant(&["*"], json!({"a": null}));
+    assert!(refused(&scope, "b").unwrap_err().contains("`searchRules`"));
+    assert_eq!(refused(&Scope::default(), "b"), Ok(()));
+}

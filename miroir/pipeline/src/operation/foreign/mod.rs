@@ -5,6 +5,10 @@
 //! search: conditions are asked of the other index and become lists of ids, and ids in hits become
 //! documents. The feature switch does reach nodes, so what is wrong with a filter is in their words.
 //!
+//! A node asks nobody whether the caller may see the other index. Here a foreign key opens what the
+//! caller's own key opens, and no more: [`check`] where one is set, [`rule`] where one is followed. The
+//! search rules of a tenant token for the other index hold for its documents.
+//!
 //! | file | |
 //! | --- | --- |
 //! | `filter` | finding and replacing `_foreign(…)` |
@@ -18,6 +22,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use miroir_api::IndexUid;
+use miroir_core::keys::Scope;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -46,12 +51,46 @@ type Keys = Vec<(String, String)>;
 #[derive(Debug)]
 pub(super) struct Joins(Vec<Keys>);
 
-fn keys(entry: &IndexEntry) -> Keys {
-    let list = entry.overlay.get(SETTING).and_then(Value::as_array).into_iter().flatten();
+/// The foreign keys in a value of the setting. What is none is left out.
+fn read(setting: Option<&Value>) -> Keys {
+    let list = setting.and_then(Value::as_array).into_iter().flatten();
     list.filter_map(|key| {
         Some((key["fieldName"].as_str()?.to_owned(), key["foreignIndexUid"].as_str()?.to_owned()))
     })
     .collect()
+}
+
+fn keys(entry: &IndexEntry) -> Keys {
+    read(entry.overlay.get(SETTING))
+}
+
+/// Judges whether a caller may give an index these foreign keys, a value of the setting, where it
+/// has `old` ones. Those that it has already are nobody's news.
+///
+/// # Errors
+/// `invalid_api_key` where one points to an index outside of the scope.
+pub fn check(scope: &Scope, setting: &Value, old: Option<&Value>) -> Result<(), Error> {
+    let old = read(old);
+    for (field, index) in read(Some(setting)).iter().filter(|key| !old.contains(*key)) {
+        let how = format!("The foreign key `{field}` points to");
+        scope.check_reached(index, &how, "leave it out").map_err(Error::client)?;
+    }
+    Ok(())
+}
+
+/// The filter that documents of another index must pass for the caller, if any.
+///
+/// # Errors
+/// `invalid_api_key` for an index outside of the caller's scope.
+fn rule(
+    request: &Request,
+    index: &str,
+    how: &str,
+    otherwise: &str,
+) -> Result<Option<Box<RawValue>>, Error> {
+    let scope = &request.cx.scope;
+    scope.check_reached(index, how, otherwise).map_err(Error::client)?;
+    scope.filter(index).map(serde_json::value::to_raw_value).transpose().map_err(Error::internal)
 }
 
 fn entry(resolve: &Handle, name: &str) -> Option<Arc<IndexEntry>> {
@@ -287,10 +326,15 @@ async fn ask(
     call: &Call,
     others: &mut Meta,
 ) -> Result<Vec<String>, Error> {
+    let how = format!("`_foreign({}, …)` reads", call.name(text));
+    let rule = rule(request, index, &how, "leave the condition out")?;
     let key = entry(resolve, index).ok_or_else(|| Error::index_not_found(index))?;
     let key = key.primary_key.clone().unwrap_or_default();
     let mut body = RawObject::default();
     body.set("filter", &filter::aligned(text, call));
+    if let Some(rule) = &rule {
+        body.and_filter(rule);
+    }
     body.set("fields", &[&key]);
     // One more than may be: then there are too many.
     body.set("limit", &(MOST + 1));
@@ -325,10 +369,13 @@ fn without(document: &RawValue, path: &str) -> Option<Box<RawValue>> {
 async fn fetch(
     resolve: &Handle,
     request: &Request,
-    index: &str,
+    (field, index): (&str, &str),
     ids: BTreeSet<String>,
     others: &mut Meta,
 ) -> Result<HashMap<String, Box<RawValue>>, Error> {
+    let how = format!("The documents that the foreign key `{field}` points to are in");
+    let otherwise = format!("leave `{field}` out of `attributesToRetrieve`");
+    let rule = rule(request, index, &how, &otherwise)?;
     let entry = entry(resolve, index).ok_or_else(|| Error::index_not_found(index))?;
     let nothing = serde_json::value::to_raw_value(&json!({})).map_err(Error::internal)?;
     let ids: Vec<String> = ids.into_iter().collect();
@@ -344,6 +391,9 @@ async fn fetch(
         let mut body = RawObject::default();
         body.set("ids", &ids);
         body.set("limit", &ids.len());
+        if let Some(rule) = &rule {
+            body.and_filter(rule);
+        }
         if let Some(shown) = &shown {
             let fields: Vec<&str> = shown.iter().map(String::as_str).chain([key]).collect();
             body.set("fields", &fields);
@@ -370,16 +420,19 @@ async fn hydrated<'a>(
     let garbage = || Error::internal("an answer of the index stage is not readable");
     let mut body = RawObject::parse(&answer.body).ok_or_else(garbage)?;
     let mut hits: Vec<Box<RawValue>> = body.read("hits").ok().flatten().ok_or_else(garbage)?;
-    let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut wanted: BTreeMap<&str, (&str, BTreeSet<String>)> = BTreeMap::new();
     for (at, hit) in hits.iter().enumerate() {
         for (field, index) in of(at) {
-            let ids = wanted.entry(index).or_default();
-            hydrate::collect(hit, field, ids);
+            let mut ids = BTreeSet::new();
+            hydrate::collect(hit, field, &mut ids);
+            if !ids.is_empty() {
+                wanted.entry(index).or_insert((field, BTreeSet::new())).1.extend(ids);
+            }
         }
     }
     let mut known = HashMap::new();
-    for (index, ids) in wanted.into_iter().filter(|(_, ids)| !ids.is_empty()) {
-        known.insert(index, fetch(resolve, request, index, ids, others).await?);
+    for (index, (field, ids)) in wanted {
+        known.insert(index, fetch(resolve, request, (field, index), ids, others).await?);
     }
     if known.is_empty() {
         return Ok(answer);
