@@ -21,6 +21,14 @@ const FIELDS: [&str; 5] = ["description", "precedence", "active", "conditions", 
 
 type Outcome = Result<(StatusCode, Value), (StatusCode, Value)>;
 
+/// Refuses a search rule that says what none may.
+fn known_fields(rule: &Map<String, Value>) -> Result<(), (StatusCode, Value)> {
+    match rule.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+        Some(name) => Err(bad("bad_request", &format!("Unknown field `{name}`"))),
+        None => Ok(()),
+    }
+}
+
 fn missing(uid: &str) -> (StatusCode, Value) {
     (StatusCode::NOT_FOUND, no_index(uid))
 }
@@ -67,7 +75,11 @@ fn route(disk: &mut Disk, request: &Incoming, took: Duration) -> Outcome {
             disk.has_rules = wanted.unwrap_or(disk.has_rules);
             ok(json!({RULES: disk.has_rules}))
         }
-        (_, ["dynamic-search-rules", ..]) if !disk.has_rules => {
+        (method, ["dynamic-search-rules", ..]) if !disk.has_rules => {
+            // As on a node the body is read first.
+            if method == "PATCH" {
+                known_fields(&request.object()?)?;
+            }
             Err(bad("feature_not_enabled", "Search rules are not switched on."))
         }
         ("POST", ["dynamic-search-rules"]) => {
@@ -76,9 +88,7 @@ fn route(disk: &mut Disk, request: &Incoming, took: Duration) -> Outcome {
         }
         ("PATCH", ["dynamic-search-rules", uid]) => {
             let mut rule = request.object()?;
-            if let Some(name) = rule.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-                return Err(bad("bad_request", &format!("Unknown field `{name}`")));
-            }
+            known_fields(&rule)?;
             rule.insert("uid".to_owned(), json!(uid));
             let work = Work::Rule((*uid).to_owned(), Some(Value::Object(rule)));
             enqueue(disk, ".meili_dsr", work)

@@ -111,5 +111,8 @@ async fn nodes_say_what_is_wrong() {
     cluster.request(Method::PATCH, "/experimental-features", off).await;
     let answer = cluster.request(Method::GET, RULE, None).await;
     assert_eq!(answer.body["code"], "feature_not_enabled", "{answer:?}");
+    // They read the body before they look at the feature.
+    let answer = cluster.request(Method::PATCH, RULE, Some(json!({"description": "one"}))).await;
+    assert_eq!(answer.body["code"], "feature_not_enabled", "{answer:?}");
     end(&cluster);
 }

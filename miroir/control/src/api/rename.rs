@@ -246,8 +246,9 @@ impl Control {
     }
 
     pub(crate) async fn swap(&self, request: &Request) -> Result<Response, Error> {
-        // As nodes read it: the last of two members of one name counts.
-        let body = serde_json::from_slice::<Value>(&request.original.body).ok();
+        // As nodes read it: the last of two members of one name counts, and the media type comes first.
+        let body = Some(&request.original.body).filter(|_| request.original.is_json());
+        let body = body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
         let parsed: Option<Vec<Swap>> = body.and_then(|body| serde_json::from_value(body).ok());
         let pairs = parsed.iter().flatten().take_while(|swap| swap.indexes.len() == 2);
         let mut named = pairs.flat_map(|swap| &swap.indexes);
@@ -257,8 +258,7 @@ impl Control {
         }
         let valid = parsed.filter(|swaps| {
             let mut seen = std::collections::BTreeSet::new();
-            request.original.is_json()
-                && swaps.iter().all(|s| s.indexes.len() == 2)
+            swaps.iter().all(|s| s.indexes.len() == 2)
                 && swaps
                     .iter()
                     .flat_map(|s| &s.indexes)

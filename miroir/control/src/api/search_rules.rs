@@ -77,8 +77,9 @@ fn changed(old: Option<&Value>, uid: &str, update: &Map<String, Value>, now: &st
 
 impl Control {
     pub(crate) async fn rule_op(&self, request: &Request, op: RuleOp) -> Result<Response, Error> {
-        if !self.has_feature(request, FEATURE).await? {
-            return Err(self.refusal(request, "").await);
+        let (node, on) = self.feature_at(request, FEATURE).await?;
+        if !on {
+            return Err(self.off_at(request, &node).await);
         }
         if let RuleOp::Get(uid) | RuleOp::Update(uid) | RuleOp::Delete(uid) = &op
             && IndexUid::new(uid).is_err()

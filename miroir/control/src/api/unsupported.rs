@@ -27,7 +27,11 @@ impl Control {
     }
 
     /// A node, and whether it has an experimental feature switched on.
-    async fn feature_at(&self, request: &Request, name: &str) -> Result<(NodeId, bool), Error> {
+    pub(crate) async fn feature_at(
+        &self,
+        request: &Request,
+        name: &str,
+    ) -> Result<(NodeId, bool), Error> {
         let call = Call::get("features_get", "/experimental-features");
         let (node, body) = self.state.nodes.call_any(&call, &request.cx).await?;
         let features: Value = Call::parse(&node, &body)?;
@@ -39,14 +43,17 @@ impl Control {
             Ok((_, true)) => {
                 Error::api("miroir_not_supported", format!("In a cluster {}.", gate.why))
             }
-            // The very node that has it off: it carries out nothing of it.
-            Ok((node, false)) => {
-                let call = request.original.made_anew().to_node_call("");
-                match self.state.nodes.call(&node, &call, &request.cx).await {
-                    Ok(_) => Error::internal("a node serves what it has off"),
-                    Err(error) => error,
-                }
-            }
+            Ok((node, false)) => self.off_at(request, &node).await,
+            Err(error) => error,
+        }
+    }
+
+    /// What a node says of a request whose feature that very node has off: it carries out nothing of
+    /// it.
+    pub(crate) async fn off_at(&self, request: &Request, node: &NodeId) -> Error {
+        let call = request.original.made_anew().to_node_call("");
+        match self.state.nodes.call(node, &call, &request.cx).await {
+            Ok(_) => Error::internal("a node serves what it has off"),
             Err(error) => error,
         }
     }

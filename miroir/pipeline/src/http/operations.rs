@@ -19,6 +19,12 @@ fn json_body(original: &ClientRequest) -> Option<RawObject> {
     original.is_json().then(|| RawObject::parse(&original.body)).flatten()
 }
 
+/// What is not called JSON has no queries, so that its media type is what a node complains of, whoever
+/// asks.
+fn queries(original: &ClientRequest) -> MultiSearch {
+    if original.is_json() { MultiSearch::parse(&original.body) } else { MultiSearch::default() }
+}
+
 fn format(original: &ClientRequest) -> Option<PayloadFormat> {
     let text = original.content_type.as_deref()?.split(';').next()?.trim().to_ascii_lowercase();
     match text.as_str() {
@@ -46,18 +52,15 @@ pub(super) fn operation(
     match action {
         Action::Search => search(next(), SearchKind::Hits, json_body(original)),
         Action::SearchGet => search(next(), SearchKind::Hits, search_body(query)),
-        Action::FacetSearch => {
-            let body = json_body(original);
-            search(next(), SearchKind::FacetValues, body)
-        }
+        Action::FacetSearch => search(next(), SearchKind::FacetValues, json_body(original)),
         Action::Similar => search(next(), SearchKind::Similar, json_body(original)),
         Action::SimilarGet => search(next(), SearchKind::Similar, similar_body(query)),
-        Action::MultiSearch => Operation::MultiSearch(Arc::new(MultiSearch::parse(&original.body))),
+        Action::MultiSearch => Operation::MultiSearch(Arc::new(queries(original))),
         Action::Explain => {
             Operation::Explain(Box::new(search(next(), SearchKind::Hits, json_body(original))))
         }
         Action::ExplainMulti => {
-            let multi = Arc::new(MultiSearch::parse(&original.body));
+            let multi = Arc::new(queries(original));
             Operation::Explain(Box::new(Operation::MultiSearch(multi)))
         }
         Action::Fetch => {
@@ -149,23 +152,43 @@ pub(super) fn effect(action: Action, method: &Method) -> Effect {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+    use http::Method;
 
     use super::*;
 
-    /// As the samples of Meilisearch's own documentation do: `?analytics=false`.
+    fn asked(action: Action, query: Option<&str>, content_type: &str, body: &str) -> Operation {
+        let original = ClientRequest {
+            query: query.map(str::to_owned),
+            body: body.to_owned().into(),
+            content_type: Some(content_type.to_owned()),
+            ..ClientRequest::new(Method::POST, "/x")
+        };
+        operation(action, vec!["a".to_owned()], &original)
+    }
+
+    /// A node looks at no query string beside the body of a search.
     #[test]
-    fn a_query_string_beside_a_body_changes_nothing() {
+    fn a_query_string_beside_a_body_counts_for_nothing() {
         for action in [Action::Search, Action::FacetSearch, Action::Similar] {
-            let mut original = ClientRequest::new(Method::POST, "/indexes/a/x");
-            original.content_type = Some("application/json".to_owned());
-            original.body = Bytes::from_static(br#"{"limit":1}"#);
-            original.query = Some("analytics=false&limit=100".to_owned());
-            let Operation::Search { search, .. } = operation(action, Vec::new(), &original) else {
-                panic!("no search")
-            };
-            let body = search.body.as_ref().expect("it can be read");
-            assert_eq!(&body.to_bytes()[..], br#"{"limit":1}"#);
+            for query in [None, Some("limit=1"), Some("q=b&unknown=1")] {
+                let op = asked(action, query, "application/json", r#"{"q":"a"}"#);
+                let Operation::Search { search, .. } = op else { panic!("{op:?}") };
+                assert_eq!(search.body.as_ref().unwrap().raw("q"), Some("\"a\""), "{query:?}");
+            }
+        }
+    }
+
+    /// Who asks for which indexes is not looked at before it is called JSON.
+    #[test]
+    fn what_is_not_called_json_asks_for_no_index() {
+        let body = r#"{"queries":[{"indexUid":"a"}]}"#;
+        for action in [Action::MultiSearch, Action::ExplainMulti] {
+            for (content_type, indexes) in
+                [("application/json", 1), ("text/json", 1), ("text/plain", 0)]
+            {
+                let op = asked(action, None, content_type, body);
+                assert_eq!(op.searched().len(), indexes, "{content_type}");
+            }
         }
     }
 }
