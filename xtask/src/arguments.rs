@@ -7,6 +7,7 @@ use lexopt::prelude::*;
 
 use crate::bench::{self, BenchCommand};
 use crate::fuzz::{ApiOptions, DiffOptions, FuzzOptions, TargetOptions};
+use crate::matrix::MatrixOptions;
 use crate::options::{ChaosOptions, ChaosPart, DemoOptions, real_nodes};
 use crate::{Failure, Outcome, catalogue};
 
@@ -80,6 +81,11 @@ Usage: cargo xtask <COMMAND>
       --first N                seed of the first (1)
       --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH)
 
+  matrix     every route, caller and form of a request: who is let in, as one node lets them in
+      --meilisearch PATH       compare with this binary (or MIROIR_TEST_MEILISEARCH), else with what
+                               is recorded of it
+      --record                 write its verdicts down
+
   tidy       check the rules of the repository that the compiler does not know
 
   bench      measure, and write the tables of benches/README.md
@@ -142,6 +148,8 @@ pub(crate) enum Command {
     Bench(BenchCommand),
     /// `fuzz`.
     Fuzz(FuzzOptions),
+    /// `matrix`.
+    Matrix(MatrixOptions),
 }
 
 impl From<lexopt::Error> for Failure {
@@ -176,6 +184,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Co
         "chaos" => chaos(&mut parser),
         "bench" => Ok(bench::parse(&mut parser)?.map_or(Command::Help, Command::Bench)),
         "fuzz" => fuzz(&mut parser),
+        "matrix" => matrix(&mut parser),
         other => Err(format!("there is no command `{other}`; see `cargo xtask help`").into()),
     }
 }
@@ -267,6 +276,19 @@ fn install(parser: &mut lexopt::Parser) -> Outcome<bool> {
     Ok(install)
 }
 
+fn matrix(parser: &mut lexopt::Parser) -> Outcome<Command> {
+    let mut options = MatrixOptions { meilisearch: real_nodes(), ..MatrixOptions::default() };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("record") => options.record = true,
+            Long("meilisearch") => options.meilisearch = Some(parser.value()?.into()),
+            Long("help") | Short('h') => return Ok(Command::Help),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Matrix(options))
+}
+
 fn fuzz(parser: &mut lexopt::Parser) -> Outcome<Command> {
     let what = match parser.next()? {
         Some(Value(word)) => word.string()?,
@@ -346,6 +368,8 @@ mod tests {
             read("fuzz diff --seeds 3 --queries 7 --first 9 --meilisearch /m").unwrap(),
             Command::Fuzz(FuzzOptions::Diff(expected))
         );
+        let expected = MatrixOptions { record: true, meilisearch: Some("/m".into()) };
+        assert_eq!(read("matrix --record --meilisearch /m").unwrap(), Command::Matrix(expected));
     }
 
     #[test]
@@ -360,6 +384,7 @@ mod tests {
             ("catalogue", "--out"),
             ("bench --seconds 0", "at least 1"),
             ("chaos --seconds 2", "at least 6"),
+            ("matrix --seeds 3", "--seeds"),
             ("fuzz", "fuzz targets"),
             ("fuzz nope", "`fuzz nope`"),
             ("fuzz diff --runs 3", "--runs"),

@@ -14,6 +14,7 @@ mod fuzz;
 mod guard;
 mod http;
 mod http_server;
+mod matrix;
 mod options;
 mod progress;
 mod sdk;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         Command::Chaos(options) => chaos::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Matrix(options) => matrix::run(&options),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 mod differential;
 mod foreign;
 mod lifecycle;
+mod matrix;
 mod multi;
 mod node;
 mod support;

@@ -47,7 +47,7 @@ impl Node {
 }
 
 /// The binary that `MIROIR_TEST_MEILISEARCH` names.
-fn binary() -> Option<OsString> {
+pub(crate) fn binary() -> Option<OsString> {
     std::env::var_os("MIROIR_TEST_MEILISEARCH").filter(|path| !path.is_empty())
 }
 
