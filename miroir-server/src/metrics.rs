@@ -106,10 +106,10 @@ pub const FAMILIES: &[Family] = &[
         "Requests answered."),
     family("miroir_requests_refused_total", Counter, Count,
         &[("reason", &["authentication", "authorization", "unread", "limit", "reserved_field",
-            "rate_limit", "admission"])],
+            "rate_limit", "admission", "quarantine"])],
         "Requests that Miroir refused: without a key, by what the key opens, with a body that was \
          not read for want of a key, by a limit, for a reserved field, for asking too often, for \
-         want of room."),
+         want of room, for a query that a node did not survive."),
     family("miroir_requests_in_flight", Gauge, Count, &[],
         "Requests being served."),
     // Nodes.

@@ -26,13 +26,15 @@ pub enum Refused {
     RateLimit,
     /// Too much is under way.
     Admission,
+    /// A node did not survive the query, or one like it.
+    Quarantine,
 }
 
 impl Extension for Refused {}
 
 impl Refused {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Authentication,
         Self::Authorization,
         Self::Unread,
@@ -40,6 +42,7 @@ impl Refused {
         Self::ReservedField,
         Self::RateLimit,
         Self::Admission,
+        Self::Quarantine,
     ];
 
     /// The label.
@@ -52,6 +55,7 @@ impl Refused {
             Self::ReservedField => "reserved_field",
             Self::RateLimit => "rate_limit",
             Self::Admission => "admission",
+            Self::Quarantine => "quarantine",
         }
     }
 
@@ -74,6 +78,7 @@ impl Refused {
             "miroir_reserved_field" => Self::ReservedField,
             "miroir_rate_limited" => Self::RateLimit,
             "miroir_overloaded" => Self::Admission,
+            "miroir_query_quarantined" => Self::Quarantine,
             _ => return None,
         })
     }

@@ -84,7 +84,7 @@ pub struct QueryQuarantineOptions {
 
 impl Default for QueryQuarantineOptions {
     fn default() -> Self {
-        Self { enabled: true, duration: Duration::from_secs(60), max_entries: 1000 }
+        Self { enabled: true, duration: Duration::from_mins(1), max_entries: 1000 }
     }
 }
 

@@ -44,7 +44,7 @@ fn asking(target: Target, question: Question) -> Request {
         Arc::new(topology(3, 2)),
         Arc::default(),
         Route::in_turn(vec![GroupId(0)], 0),
-        Context::client("1", Duration::from_secs(300)),
+        Context::client("1", Duration::from_mins(5)),
     )
 }
 
