@@ -27,6 +27,7 @@ pub mod serve;
 mod shadow;
 pub mod stack;
 pub mod telemetry;
+pub mod tls;
 mod workers;
 
 use std::fmt;
@@ -52,13 +53,14 @@ use crate::admin::Readiness;
 use crate::config::{Config, ConfigErrors, TaskStoreBackend};
 use crate::mount::Mount;
 use crate::peers::Identity;
+use crate::tls::Tls;
 
 /// Why a server could not be built or run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// Rules between configuration keys are broken.
-    #[error("{0}")]
+    /// Rules between configuration keys are broken, or a file that they name cannot be used.
+    #[error(transparent)]
     Config(#[from] ConfigErrors),
     /// A node's id cannot be one.
     #[error("`nodes[].id`: {0}")]
@@ -118,6 +120,7 @@ impl BuildError {
             miroir::BuildError::NodeKey(error) => Self::NodeKey(error),
             miroir::BuildError::Order(error) => Self::Order(error),
             miroir::BuildError::Store(source) => store_failed(config, source),
+            miroir::BuildError::Tls(fault) => Self::Config(fault.into()),
             other => Self::Pipeline(other),
         }
     }
@@ -126,9 +129,9 @@ impl BuildError {
 /// Where a server listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// The client API, and the admin API under `/_miroir`.
+    /// The client API, and the admin API under `/_miroir`; over TLS where `server.tls` has it.
     pub client: SocketAddr,
-    /// `GET /metrics`, without a key.
+    /// `GET /metrics`, without a key, over plain HTTP.
     pub metrics: SocketAddr,
 }
 
@@ -139,6 +142,7 @@ pub struct Server {
     shadow: Option<Arc<ShadowLog>>,
     readiness: Readiness,
     metrics: PrometheusHandle,
+    tls: Tls,
     client: TcpListener,
     scrape: TcpListener,
     addresses: Addresses,
@@ -157,8 +161,9 @@ impl Server {
     /// [`BuildError`] names the configuration key to change.
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         config.validate().map_err(ConfigErrors::from)?;
+        let tls = Tls::load(&config)?;
         let stores = open_stores(&config).await.map_err(|source| store_failed(&config, source))?;
-        Self::with_stores(config, stores).await
+        Self::with(config, stores, tls).await
     }
 
     /// As [`Server::build`], over stores of the caller's choice.
@@ -167,6 +172,11 @@ impl Server {
     /// [`BuildError`] names the configuration key to change.
     pub async fn with_stores(config: Config, stores: Stores) -> Result<Self, BuildError> {
         config.validate().map_err(ConfigErrors::from)?;
+        let tls = Tls::load(&config)?;
+        Self::with(config, stores, tls).await
+    }
+
+    async fn with(config: Config, stores: Stores, tls: Tls) -> Result<Self, BuildError> {
         let metrics = metrics::install();
         metrics::touch_nodes(config.nodes.iter().map(|node| node.id.as_str()));
         metrics::touch_targets(config.shadow.targets.iter().map(|target| target.name.as_str()));
@@ -180,7 +190,7 @@ impl Server {
             tracing::warn!(kept, "`server.docs_base_url`: another server of this process set it");
         }
         let me = Identity::of_this_pod();
-        let (mut miroir, shadow) = stack::build(&config, stores, &me).await?;
+        let (mut miroir, shadow) = stack::build(&config, stores, &me, &tls).await?;
         let server = &config.server;
         let client = bind(server.bind, server.port, "server.port").await?;
         let metrics_bind = server.metrics_bind.unwrap_or(server.bind);
@@ -198,7 +208,7 @@ impl Server {
         };
         stack::advertise(&config, &mut miroir, &me, addresses.client);
         let readiness = Readiness::default();
-        Ok(Self { config, miroir, shadow, readiness, metrics, client, scrape, addresses })
+        Ok(Self { config, miroir, shadow, readiness, metrics, tls, client, scrape, addresses })
     }
 
     /// Where the server listens, with the ports the system chose.
@@ -231,14 +241,19 @@ impl Server {
         let scrapes = CancellationToken::new();
 
         let mut listeners = JoinSet::new();
-        listeners.spawn(serve::serve(self.client, edge, accept.clone(), drain));
+        let tls = self.tls.listener;
+        let speaks = if tls.is_some() { "https" } else { "http" };
+        listeners.spawn(serve::serve(self.client, tls, edge, accept.clone(), drain));
         let mut scraper = JoinSet::new();
         let metrics = serve::scrape_service(self.metrics.clone());
-        scraper.spawn(serve::serve(self.scrape, metrics, scrapes.clone(), Duration::ZERO));
-        let mut workers = workers::start(&self.miroir, &self.readiness, self.metrics);
+        scraper.spawn(serve::serve(self.scrape, None, metrics, scrapes.clone(), Duration::ZERO));
+        let certificates = self.tls.sources;
+        tls::hear(&certificates);
+        let mut workers = workers::start(&self.miroir, &self.readiness, self.metrics, certificates);
         drop(self.miroir);
         tracing::info!(
             client = %self.addresses.client,
+            scheme = speaks,
             metrics = %self.addresses.metrics,
             version = env!("CARGO_PKG_VERSION"),
             "serving"

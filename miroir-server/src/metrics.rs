@@ -79,9 +79,12 @@ const WORKERS: &[&str] = &["settings_drift_check", "task_pruner"];
 /// What can go wrong between Miroir and a node: labels of `NodeFailure`, those that calls end with.
 #[rustfmt::skip]
 const NODE_ERRORS: LabelSpec = ("error_type", &[
-    "connect", "reset", "body", "timeout", "overloaded", "refused_key", "server_error",
+    "connect", "tls_untrusted", "tls_expired", "tls_wrong_name", "tls_refused", "tls_handshake", "reset", "body", "timeout", "overloaded", "refused_key", "server_error",
     "breaker_open", "expired",
 ]);
+
+/// The blocks of the configuration that name certificates.
+const TLS: &[&str] = &["server.tls", "node_tls", "peer_tls"];
 
 const fn family(
     name: &'static str,
@@ -371,6 +374,15 @@ pub const FAMILIES: &[Family] = &[
          what was passed on here."),
     family("miroir_forward_wait_seconds", Histogram(SECONDS), Seconds, &[],
         "Time until the leader had answered what was passed on."),
+    // TLS.
+    family("miroir_certificate_expiry_timestamp_seconds", Gauge, Seconds, &[("block", TLS)],
+        "When the certificate that is shown expires, in seconds since 1970; 0 without one."),
+    family("miroir_tls_reloads_total", Counter, Count,
+        &[("block", TLS), ("outcome", &["loaded", "failed"])],
+        "Times that certificates and keys were read again, by whether they could be used."),
+    family("miroir_tls_handshakes_failed_total", Counter, Count,
+        &[("reason", &["plain_http", "timeout", "client_certificate", "refused_by_client", "failed"])],
+        "Clients that connected, and with whom there was no TLS."),
     // Moves of shards.
     family("miroir_rebalance_in_progress", Gauge, Count, &[],
         "1 while shards are moved, else 0."),

@@ -58,7 +58,8 @@ impl Identity {
             ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             ip => ip,
         });
-        format!("http://{}", SocketAddr::new(host, client.port()))
+        let scheme = if config.server.tls.is_on() { "https" } else { "http" };
+        format!("{scheme}://{}", SocketAddr::new(host, client.port()))
     }
 
     /// What this pod is called among the targets of SRV records.

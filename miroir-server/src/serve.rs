@@ -1,4 +1,4 @@
-//! Listeners: HTTP/1.1 over TCP, and their orderly end.
+//! Listeners: HTTP/1.1 over TCP or TLS, and their orderly end.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -8,16 +8,22 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use miroir::error::BoxError;
 use miroir::http::Peer;
+use miroir_api::meili::ApiError;
+use miroir_layers::edge::FORWARDED;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tower::util::MapRequest;
+
+use crate::refusal::refuse;
+use crate::tls::{self, Accepted};
 
 /// How long a client may take to send a request's head; also how long an idle connection is kept,
 /// so it is longer than what pools of clients usually keep.
@@ -28,8 +34,12 @@ pub(crate) const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Accepts connections until `stop`, then closes the listener and lets requests under way finish
 /// for at most `drain`; what is left is cut. Dropping the future cuts every connection.
+///
+/// With `tls` each connection begins with a handshake in its own task, so that nobody waits for
+/// another one's.
 pub(crate) async fn serve<S, B>(
     listener: TcpListener,
+    tls: Option<tls::Listener>,
     service: S,
     stop: CancellationToken,
     drain: Duration,
@@ -56,12 +66,27 @@ pub(crate) async fn serve<S, B>(
                         request.extensions_mut().insert(peer);
                         request
                     });
-                    let service = TowerToHyperService::new(named);
-                    let connection = http.serve_connection(TokioIo::new(stream), service);
-                    let connection = graceful.watch(connection);
+                    let (watcher, http) = (graceful.watcher(), http.clone());
+                    let Some(tls) = tls.clone() else {
+                        connections.spawn(attend(http, watcher, stream, named));
+                        continue;
+                    };
+                    let stop = stop.clone();
                     connections.spawn(async move {
-                        if let Err(error) = connection.await {
-                            tracing::debug!(%error, "connection ended early");
+                        // Who has not asked for anything yet is not waited for.
+                        let accepted = tokio::select! {
+                            biased;
+                            () = stop.cancelled() => None,
+                            accepted = tls.accept(stream) => accepted,
+                        };
+                        match accepted {
+                            Some(Accepted::Tls(stream)) => {
+                                attend(http, watcher, *stream, named).await;
+                            }
+                            Some(Accepted::Plain(stream)) => {
+                                attend(http, watcher, stream, tower::service_fn(refuse_plain)).await;
+                            }
+                            None => {}
                         }
                     });
                 }
@@ -78,6 +103,42 @@ pub(crate) async fn serve<S, B>(
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were cut: they took longer than `server.request_timeout_ms`");
     }
+}
+
+/// Answers the requests of one connection.
+async fn attend<I, S, B>(
+    http: hyper::server::conn::http1::Builder,
+    watcher: Watcher,
+    stream: I,
+    service: S,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let service = TowerToHyperService::new(service);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "connection ended early");
+    }
+}
+
+/// The answer to plain HTTP where TLS is spoken. A pod that has not heard yet that this one speaks
+/// TLS is told to ask again.
+async fn refuse_plain(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let error = if request.headers().contains_key(FORWARDED) {
+        ApiError::new("miroir_no_leader", "This pod speaks TLS. Retry in a few seconds.")
+    } else {
+        let message = "This port speaks TLS, and the request came without. Use `https://` in place \
+                       of `http://`.";
+        ApiError::new("bad_request", message)
+    };
+    let mut response = refuse(&error);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok(response)
 }
 
 /// `GET /metrics` for scrapers inside the cluster's network.

@@ -13,6 +13,7 @@ use miroir_layers::operation::ShadowLog;
 
 use crate::config::{Config, TaskStoreBackend};
 use crate::peers::Identity;
+use crate::tls::Tls;
 use crate::{BuildError, peers, shadow};
 
 /// What the configuration says about capabilities and stages.
@@ -64,6 +65,7 @@ pub(crate) async fn build(
     config: &Config,
     mut stores: Stores,
     me: &Identity,
+    tls: &Tls,
 ) -> Result<(Miroir, Option<Arc<ShadowLog>>), BuildError> {
     // Not over a store that others write too; see `CachedTasks`.
     if config.task_store.backend == TaskStoreBackend::Sqlite {
@@ -71,7 +73,7 @@ pub(crate) async fn build(
     }
     let lookup = shadow::Lookup::default();
     let (shadow, log) = shadow::build(config, &lookup, |name| std::env::var(name).ok())?.unzip();
-    let mut builder = builder(config).limiter(limiter(config, &stores));
+    let mut builder = builder(config).limiter(limiter(config, &stores)).node_tls(tls.nodes.clone());
     if let Some(shadow) = shadow {
         builder = builder.shadow(shadow);
     }
@@ -81,6 +83,7 @@ pub(crate) async fn build(
             refresh: config.peer_discovery.refresh_interval,
             lease_ttl: config.leader_election.lease_ttl,
             lease_renew: config.leader_election.renew_interval,
+            tls: tls.peers.clone(),
             // Known once the listener is open.
             ..Pod::new(name, String::new(), discovery)
         });

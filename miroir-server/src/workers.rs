@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
 use crate::resources;
+use crate::tls::{self, Source};
 
 /// Time between two looks at readiness.
 const LOOK: Duration = Duration::from_millis(500);
@@ -22,6 +23,7 @@ pub(crate) fn start(
     miroir: &Miroir,
     readiness: &Readiness,
     metrics: PrometheusHandle,
+    certificates: Arc<Vec<Source>>,
 ) -> JoinSet<()> {
     let shared = &miroir.cluster().state;
     let stop = &shared.stop;
@@ -41,6 +43,8 @@ pub(crate) fn start(
             }
         }
     }));
+
+    workers.spawn(supervise("tls", stop, move |stop| tls::run(Arc::clone(&certificates), stop)));
 
     let (state, readiness) = (Arc::clone(shared), readiness.clone());
     workers.spawn(supervise("readiness", stop, move |stop| {

@@ -1,4 +1,5 @@
 //! Test kit for Miroir: fake nodes, faults, a simulated cluster, store suites.
+pub mod certificates;
 pub mod cluster;
 pub mod contract;
 pub mod faults;

@@ -10,6 +10,7 @@ use miroir_control::api::Control;
 use miroir_control::pods::take_over;
 use miroir_control::topology::founding::{FoundingError, found};
 use miroir_core::keys::MasterKey;
+use miroir_core::options::ConfigError;
 use miroir_core::topology::{Node, Topology, TopologyError};
 use miroir_layers::edge::rate_limit::Limiter;
 use miroir_layers::index::tenant_affinity::TenantDirectory;
@@ -19,9 +20,10 @@ use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::index::Scatter;
 use miroir_pipeline::index::scatter::codecs;
 use miroir_pipeline::leaf::Dispatch;
-use miroir_pipeline::node::{Client, Pool, Scores};
+use miroir_pipeline::node::{Client, Pool, Scores, is_https};
 use miroir_pipeline::operation::Resolve;
 use miroir_pipeline::stack::{BoxLayer, Description, OrderError, Stack};
+use miroir_pipeline::tls::{ClientTls, ClientTlsOptions};
 use miroir_pipeline::wiring::WiringError;
 use miroir_pipeline::{index, leaf, node, operation};
 use miroir_store::{StoreError, Stores, memory};
@@ -66,6 +68,9 @@ pub enum BuildError {
     /// The store has other nodes.
     #[error("{0}")]
     Founding(FoundingError),
+    /// There is nobody to trust, and a node's address asks for TLS.
+    #[error("{0}")]
+    Tls(ConfigError),
 }
 
 /// Collects what a pipeline is made of. What is not given is as recommended: see [`Options`].
@@ -84,6 +89,7 @@ pub struct Builder {
     limiter: Option<Limiter>,
     shadow: Option<ShadowLayer>,
     pod: Option<Pod>,
+    node_tls: Option<ClientTls>,
     own: OwnLayers,
 }
 
@@ -110,6 +116,7 @@ impl Miroir {
             limiter: None,
             shadow: None,
             pod: None,
+            node_tls: None,
             own: OwnLayers::default(),
         }
     }
@@ -122,7 +129,8 @@ impl Builder {
         miroir_control::Miroir::builder()
     }
 
-    /// Adds a node: a stable id, its address (`http://host:port`), its replica group, from 0.
+    /// Adds a node: a stable id, its address (`http://host:port`, or `https://host:port` for TLS), its
+    /// replica group, from 0.
     pub fn node(mut self, id: &str, address: &str, group: u32) -> Self {
         self.nodes.push((id.to_owned(), address.to_owned(), group));
         self
@@ -137,6 +145,25 @@ impl Builder {
     /// The key Miroir uses on nodes; none by default.
     pub fn node_key(mut self, key: impl Into<String>) -> Self {
         self.node_key = Some(key.into());
+        self
+    }
+
+    /// How nodes are called whose address begins with `https://`: which authorities are trusted, and
+    /// which certificate is shown. By default those are trusted that the system trusts, and none is
+    /// shown. [`ClientTls::reload`] on a clone of it has the files read again.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), miroir::options::ConfigError> {
+    /// use miroir::Miroir;
+    /// use miroir::tls::{ClientTls, ClientTlsOptions};
+    /// let options = ClientTlsOptions { ca_file: "nodes-ca.pem".into(), ..Default::default() };
+    /// let tls = ClientTls::load("node_tls", options)?;
+    /// let builder = Miroir::builder().node("a", "https://10.0.0.1:7700", 0).node_tls(tls);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn node_tls(mut self, tls: ClientTls) -> Self {
+        self.node_tls = Some(tls);
         self
     }
 
@@ -295,6 +322,19 @@ impl Builder {
         order::describe(&self.options, &parts, &self.own, credentials, self.shadow.clone()).0
     }
 
+    /// How nodes are called.
+    fn client_tls(&self) -> Result<ClientTls, BuildError> {
+        let spoken = self.nodes.iter().any(|(_, address, _)| is_https(address));
+        match &self.node_tls {
+            Some(tls) => Ok(tls.clone()),
+            // Read now, so that a system that trusts nobody is found out now.
+            None if spoken => {
+                ClientTls::load("node_tls", ClientTlsOptions::default()).map_err(BuildError::Tls)
+            }
+            None => Ok(ClientTls::default()),
+        }
+    }
+
     fn topology(&self) -> Result<Topology, BuildError> {
         let node = |(id, address, group): &(String, String, u32)| {
             Ok(Node::new(NodeId::new(id)?, address.clone(), GroupId(*group)))
@@ -326,6 +366,7 @@ impl Builder {
         self.check()?;
         let topology = self.topology()?;
         let credentials = self.node_key.as_deref().map(CredentialsLayer::new).transpose()?;
+        let tls = self.client_tls()?;
         let Self { options, stores, limiter, shadow, pod, admin_key, timeout, own, .. } = self;
 
         let scores = Arc::new(Scores::new(options.cluster.replica_selection.ewma_half_life));
@@ -337,7 +378,8 @@ impl Builder {
             let (own, shared, credentials) =
                 (own.nodes.clone(), Arc::clone(&shared), credentials.clone());
             Arc::new(move |it: &Node| {
-                let client = Client::new(it.id.clone(), &it.address, options.node_client());
+                let (client, tls) = (options.node_client(), tls.clone());
+                let client = Client::with_tls(it.id.clone(), &it.address, client, tls);
                 let parts = NodeParts {
                     scores: Arc::clone(&scores),
                     connections: client.connections(),

@@ -148,6 +148,7 @@ impl Miroir {
             timeout: self.timeout,
             max_body: self.options.cluster.max_body,
             proof: Arc::clone(&self.proof),
+            tls: self.pod.as_ref().map(|pod| pod.tls.clone()).unwrap_or_default(),
         })
     }
 
@@ -166,8 +167,8 @@ impl Miroir {
         }
     }
 
-    /// From now on other pods are told to reach this one at `address`, `http://host:port`. Before
-    /// the workers start; nothing for a pod that is alone.
+    /// From now on other pods are told to reach this one at `address`, `http://host:port` or
+    /// `https://host:port`. Before the workers start; nothing for a pod that is alone.
     pub fn advertise(&mut self, address: impl Into<String>) {
         if let Some(pod) = &mut self.pod {
             pod.address = address.into();

@@ -46,6 +46,7 @@ use miroir_pipeline::keyring::Keyring;
 use miroir_pipeline::node::{Client, ClientOptions, Connections, HealthOptions, Scores};
 use miroir_pipeline::stack::{Description, Stack};
 use miroir_pipeline::stage::{BoxService, Stage, StageService};
+use miroir_pipeline::tls::ClientTls;
 use miroir_pipeline::wiring::Wiring;
 use miroir_pipeline::{index, leaf, node, operation};
 use tower::Layer;
@@ -137,6 +138,7 @@ impl EdgeParts {
             timeout: Duration::ZERO,
             max_body: 0,
             proof,
+            tls: ClientTls::default(),
         };
         Self {
             admission: Admission::new(options.admission),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use miroir_control::runtime::{Discover, LeaderElectionOptions, PeerDiscoveryOptions};
 use miroir_pipeline::cluster::PodName;
+use miroir_pipeline::tls::ClientTls;
 
 /// One of several processes that serve the same cluster over stores that they share. One of them is
 /// elected to change things.
@@ -13,7 +14,7 @@ use miroir_pipeline::cluster::PodName;
 pub struct Pod {
     /// Its name, and that of its process.
     pub name: PodName,
-    /// Where other pods reach this one, `http://host:port`. Where that is known only once a listener
+    /// Where other pods reach this one, `http://host:port` or `https://host:port`. Where that is known only once a listener
     /// is open: [`Miroir::advertise`](crate::Miroir::advertise).
     pub address: String,
     /// Finds the others.
@@ -25,6 +26,9 @@ pub struct Pod {
     pub lease_ttl: Duration,
     /// Time between two renewals. 3 s by default.
     pub lease_renew: Duration,
+    /// How other pods are called whose address begins with `https://`; as the system trusts by
+    /// default.
+    pub tls: ClientTls,
 }
 
 impl Pod {
@@ -38,6 +42,7 @@ impl Pod {
             refresh: PeerDiscoveryOptions::default().refresh_interval,
             lease_ttl: election.lease_ttl,
             lease_renew: election.renew_interval,
+            tls: ClientTls::system("peer_tls"),
         }
     }
 }

@@ -171,6 +171,19 @@ fn nodes(topology: &TopologyView, report: &mut Report) {
             format!("{} is {}{why}", node.id, node.status),
             match node.error.as_deref() {
                 Some("connect") => "start it, or correct its `nodes[].address`",
+                Some("tls_untrusted") => {
+                    "name the authority of its certificate in the server's `node_tls.ca_file`"
+                }
+                Some("tls_expired") => "renew its certificate, or check the clocks",
+                Some("tls_wrong_name") => {
+                    "use a name of its certificate in `nodes[].address`, or set `node_tls.server_name`"
+                }
+                Some("tls_refused") => {
+                    "give the server a certificate that it accepts: `node_tls.cert_file`, `.key_file`"
+                }
+                Some("tls_handshake") => {
+                    "see whether it speaks TLS at its `nodes[].address`: https:// is with, http:// without"
+                }
                 Some("timeout") => "see what keeps it busy: its log, its disk, its memory",
                 Some("refused_key") => "set MIROIR_NODE_MASTER_KEY of the server to its master key",
                 Some("server_error") => "see its log",

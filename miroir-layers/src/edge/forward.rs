@@ -28,9 +28,9 @@
 //! a body of [`Received`].
 //!
 //! # Errors
-//! `miroir_no_leader` if there was none all the time, or who answered at its address was no pod of
-//! this cluster; `miroir_leader_lost` if the leader broke off; `payload_too_large` and `bad_request`
-//! as `Decode`.
+//! `miroir_no_leader` if there was none all the time, there is no TLS with it where its address begins
+//! with `https://`, or who answered there was no pod of this cluster; `miroir_leader_lost` if the
+//! leader broke off; `payload_too_large` and `bad_request` as `Decode`.
 //!
 //! # Metrics
 //! `miroir_forwarded_total{outcome}`: `answered`, `no_leader` or `lost`;
@@ -54,6 +54,7 @@
 //!         timeout: Duration::from_secs(30),
 //!         max_body: 1 << 20,
 //!         proof: Arc::new(PodProof::new(b"the master key")),
+//!         tls: Default::default(),
 //!     }))
 //!     .service_fn(|_: http::Request<Received<Full<bytes::Bytes>>>| async move {
 //!         Ok::<_, std::convert::Infallible>(http::Response::new(Full::<bytes::Bytes>::default()))
@@ -74,8 +75,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use miroir_api::{header as names, hexadecimal};
 use miroir_pipeline::Placed;
@@ -84,6 +84,7 @@ use miroir_pipeline::error::{BoxError, Error};
 use miroir_pipeline::http::Router;
 use miroir_pipeline::http::{Answered, EdgeFuture, EdgeService, RequestId, refuse};
 use miroir_pipeline::stack::LayerName;
+use miroir_pipeline::tls::{self, ClientTls, Connector, LastSaid};
 use tower::{Layer, Service};
 
 use super::authenticate::AuthenticateLayer;
@@ -98,6 +99,8 @@ use super::pod_auth::{
 /// passed on, read and compared.
 pub type Received<B> = Either<B, Full<Bytes>>;
 
+/// How long a connection to a leader may take to open.
+const CONNECT: Duration = Duration::from_secs(2);
 /// Pause before a leader is looked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -121,7 +124,7 @@ const KEYS: [HeaderName; 3] =
 pub struct ForwardOptions {
     /// Returns whether this pod leads, and so answers changes itself.
     pub leads: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Returns where the leader is reached, `http://host:port`; `None` while nobody leads.
+    /// Returns where the leader is reached, `http://host:port` or `https://host:port`; `None` while nobody leads.
     pub leader: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// How long a request may take, waiting for a leader included.
     pub timeout: Duration,
@@ -129,6 +132,8 @@ pub struct ForwardOptions {
     pub max_body: usize,
     /// What this pod and the leader prove themselves with.
     pub proof: Arc<PodProof>,
+    /// How a leader is called whose address begins with `https://`.
+    pub tls: ClientTls,
 }
 
 impl fmt::Debug for ForwardOptions {
@@ -140,7 +145,9 @@ impl fmt::Debug for ForwardOptions {
 struct State {
     options: ForwardOptions,
     router: Router,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
+    /// Why there was no TLS with the leader last.
+    said: LastSaid,
     /// Who proved itself at which address.
     known: Mutex<Option<(String, Proven)>>,
 }
@@ -159,9 +166,7 @@ impl ForwardLayer {
     /// Passes on what this pod may not do.
     #[must_use]
     pub fn new(options: ForwardOptions) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(2)));
+        let connector = Connector::new(options.tls.clone(), CONNECT);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             // Connections of a leader that died are not tried again.
@@ -171,6 +176,7 @@ impl ForwardLayer {
             options,
             router: Router::default(),
             client,
+            said: LastSaid::default(),
             known: Mutex::default(),
         }))
     }
@@ -226,6 +232,19 @@ impl State {
         route.changes().then_some(route.path)
     }
 
+    /// Whether a request failed because there is no TLS with the leader; the log says why.
+    fn no_tls(&self, leader: &str, error: &HyperError) -> bool {
+        let Some((failure, reason)) = tls::failure(error, error.is_connect()) else {
+            return false;
+        };
+        if self.said.is_news(&reason) {
+            let remedy = failure.remedy(self.options.tls.block());
+            let failure = failure.label();
+            tracing::warn!(leader, failure, reason, remedy, "no TLS with the pod that leads");
+        }
+        true
+    }
+
     /// Who is at an address, if that was proven.
     fn known(&self, address: &str) -> Option<Proven> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -246,7 +265,14 @@ impl State {
         *hello.uri_mut() = Uri::try_from(format!("{address}{HELLO}")).ok()?;
         let text = HeaderValue::from_str(&hexadecimal(&challenge)).ok()?;
         hello.headers_mut().insert(CHALLENGE, text);
-        let response = self.client.request(hello).await.ok()?;
+        let response = match self.client.request(hello).await {
+            Ok(response) => response,
+            Err(error) => {
+                // Says why, if it is for want of TLS.
+                self.no_tls(address, &error);
+                return None;
+            }
+        };
         let answer = response.headers().get(PROOF);
         let Some(proven) =
             answer.and_then(|answer| self.options.proof.proven(address, &challenge, answer))
@@ -302,9 +328,12 @@ impl State {
             sent.store(true, Ordering::Relaxed);
             let response = match self.client.request(request).await {
                 Ok(response) => response,
+                // Without TLS it has read nothing.
+                Err(error) if self.no_tls(&leader, &error) => return Tried::Nobody,
                 Err(error) if error.is_connect() => return Tried::Nobody,
                 Err(_) => return Tried::Lost,
             };
+            self.said.forget();
             let (mut head, body) = response.into_parts();
             let Ok(body) = body.collect().await else { return Tried::Lost };
             let body = body.to_bytes();

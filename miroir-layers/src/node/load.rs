@@ -109,7 +109,9 @@ impl Middleware<Request> for LoadLayer {
             match &answer {
                 // It says that it cannot, and is there.
                 Ok(_) => score.heard(now),
-                Err(error) if error.node_failure() == Some(NodeFailure::Connect) => score.refused(),
+                Err(error) if error.node_failure().is_some_and(NodeFailure::is_absence) => {
+                    score.refused();
+                }
                 Err(_) => {}
             }
             answer

@@ -13,6 +13,7 @@ use miroir_layers::edge::AdmissionOptions;
 use serde::{Deserialize, Serialize};
 
 use super::text::{is_docs_base, is_window};
+use crate::tls::ListenerTlsOptions;
 
 /// One Meilisearch node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +21,7 @@ use super::text::{is_docs_base, is_window};
 pub struct NodeConfig {
     /// Stable id, never used again for another node: placement hashes it.
     pub id: String,
-    /// Base address, `http://host:port`.
+    /// Base address, `http://host:port` or `https://host:port`.
     pub address: String,
     /// The group this node belongs to, from 0 to `replica_groups` − 1.
     #[serde(default)]
@@ -219,6 +220,8 @@ pub struct ServerConfig {
     /// Below which address or path Miroir's error codes are explained: errors link to
     /// `<docs_base_url>/errors#<code>`. `/_miroir` is this server's own page.
     pub docs_base_url: String,
+    /// TLS of the listener of both APIs. The metrics listener has none.
+    pub tls: ListenerTlsOptions,
 }
 
 impl Default for ServerConfig {
@@ -235,6 +238,7 @@ impl Default for ServerConfig {
             max_concurrent_requests: AdmissionOptions::default().max_concurrent_requests,
             request_timeout: Duration::from_secs(30),
             docs_base_url: DEFAULT_DOCS_BASE.to_owned(),
+            tls: ListenerTlsOptions::default(),
         }
     }
 }
@@ -263,6 +267,7 @@ impl Validate for ServerConfig {
             ("request_timeout_ms", self.request_timeout.is_zero()),
         ]);
         self.admission().validate(faults);
+        faults.block("tls", &self.tls);
         faults.when(
             !is_docs_base(&self.docs_base_url),
             &["docs_base_url"],

@@ -34,6 +34,7 @@ use miroir::quorum::WriteQuorum;
 use miroir::routing::Selection;
 use miroir::runtime::{LeaderElectionOptions, PeerDiscoveryOptions};
 use miroir::store::TaskRegistryOptions;
+use miroir::tls::ClientTlsOptions;
 use miroir::{
     ClusterOptions, ExplainOptions, FacetingOptions, FilterLimits, MultiSearchOptions,
     ScatterOptions, SettingsBroadcastOptions, TopologyOptions, VectorSearchOptions, WebhookOptions,
@@ -130,6 +131,8 @@ config! {
         server: ServerConfig;
         /// The client of each node.
         connection_pool_per_node: ClientOptions;
+        /// TLS to nodes with an `https://` address.
+        node_tls: ClientTlsOptions;
         /// Sparing a node that fails.
         breaker: BreakerOptions;
         /// Calls in flight to one node.
@@ -176,6 +179,8 @@ config! {
         resharding: ReshardingConfig;
         /// Other pods.
         peer_discovery: PeerDiscoveryOptions;
+        /// TLS to pods with an `https://` address.
+        peer_tls: ClientTlsOptions;
         /// Which pod runs the elected workers.
         leader_election: LeaderElectionOptions;
         /// Export of traces.

@@ -5,11 +5,11 @@ use http::Uri;
 /// Scheme, host and port of a node in one spelling.
 pub(super) fn normal_address(address: &str) -> Result<String, &'static str> {
     let uri: Uri = address.parse().map_err(|_| "is not an address")?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err("`https` to nodes is not available in this version"),
-        _ => return Err("has no `http://`"),
-    }
+    let (scheme, port) = match uri.scheme_str() {
+        Some("http") => ("http", 80),
+        Some("https") => ("https", 443),
+        _ => return Err("has neither `http://` nor `https://`"),
+    };
     let authority = uri.authority().ok_or("has no host")?;
     if authority.as_str().contains('@') {
         return Err("holds credentials; keys of nodes belong in node_master_key");
@@ -27,7 +27,8 @@ pub(super) fn normal_address(address: &str) -> Result<String, &'static str> {
     if authority.as_str().len() > host.len() && authority.port_u16().is_none() {
         return Err("has a port that is not a number up to 65535");
     }
-    Ok(format!("http://{}:{}", host.to_ascii_lowercase(), authority.port_u16().unwrap_or(80)))
+    let port = authority.port_u16().unwrap_or(port);
+    Ok(format!("{scheme}://{}:{port}", host.to_ascii_lowercase()))
 }
 
 /// Whether links can begin with `text`: an address without query, or a path from the root.

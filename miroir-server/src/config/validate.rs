@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use miroir::node::is_https;
 use miroir::options::{Faults, milliseconds};
 use miroir::quorum::WriteQuorum;
 use miroir_layers::RateLimitBackend;
@@ -72,6 +73,22 @@ impl Config {
             &["write_quorum", "replication_factor"],
             "with `any`, a write is acknowledged while one node alone has it",
             "use `auto`, unless losing that node may lose the write",
+        );
+        found.when(
+            !self.node_tls.is_default() && !self.nodes.iter().any(|node| is_https(&node.address)),
+            &["node_tls", "nodes[].address"],
+            "no node's address begins with `https://`, so none is called with TLS",
+            "write `https://host:port`, or remove `node_tls`",
+        );
+        found.when(
+            self.server.tls.is_on()
+                && self.is_shared()
+                && self.peer_discovery.advertise_url.is_empty()
+                && self.peer_tls.server_name.is_empty(),
+            &["server.tls", "peer_discovery.advertise_url", "peer_tls.server_name"],
+            "other pods look for this one's address in its certificate",
+            "have the address in it, give each pod an `advertise_url` with a name of its certificate, \
+             or name one that all pods' certificates have in `peer_tls.server_name`",
         );
         found.when(
             self.tenant_affinity.enabled && self.replica_groups == 1,
@@ -209,10 +226,17 @@ impl Config {
             match normal_address(&node.address) {
                 // The address itself is not shown: it may hold credentials.
                 Err(problem) => {
-                    found.when(true, &[&address_key], problem, "write `http://host:port`");
+                    found.when(
+                        true,
+                        &[&address_key],
+                        problem,
+                        "write `http://host:port` or `https://host:port`",
+                    );
                 }
                 Ok(address) => {
-                    if let Some(first) = addresses.insert(address.clone(), position) {
+                    // Nobody listens twice at one port.
+                    let place = address.split_once("://").map_or(&*address, |(_, place)| place);
+                    if let Some(first) = addresses.insert(place.to_owned(), position) {
                         found.when(
                             true,
                             &[&format!("nodes[{first}].address"), &address_key],
@@ -286,6 +310,13 @@ impl Config {
             &["peer_discovery.peers", "task_store.backend"],
             "several pods cannot share the `sqlite` backend",
             "set `task_store.backend: redis`, or run one pod and remove `peer_discovery.peers`",
+        );
+        let advertised = &self.peer_discovery.advertise_url;
+        found.when(
+            self.server.tls.is_on() && !advertised.is_empty() && !is_https(advertised),
+            &["peer_discovery.advertise_url", "server.tls"],
+            "other pods would speak plain HTTP to a listener that speaks TLS",
+            "write it as https://host:port",
         );
         found.when(
             peers && elects == AutoBool::Off,

@@ -67,7 +67,7 @@ fn rules() {
         ),
         (
             |c| c.nodes[0].address = "a:7700".into(),
-            "`nodes[0].address`: has no `http://`",
+            "`nodes[0].address`: has neither `http://` nor `https://`",
             "host:port",
         ),
         (
@@ -75,7 +75,11 @@ fn rules() {
             "`nodes[0].address`: is not an address",
             "host:port",
         ),
-        (|c| c.nodes[0].address = "https://a".into(), "`nodes[0].address`: `https`", "host:port"),
+        (
+            |c| c.nodes[1].address = "https://A:7700".into(),
+            "`nodes[0].address`, `nodes[1].address`: both are https://a:7700",
+            "once",
+        ),
         (
             |c| c.nodes[0].address = "http://a/x".into(),
             "`nodes[0].address`: has a path",

@@ -5,4 +5,5 @@ mod cli;
 mod explain;
 mod nodes;
 mod support;
+mod tls;
 mod webhooks;

@@ -35,6 +35,7 @@ pub mod query;
 pub mod refused;
 pub mod stack;
 pub mod stage;
+pub mod tls;
 pub mod wiring;
 pub use cluster::{
     BroadcastStrategy, ClusterOptions, ClusterState, ExplainOptions, FacetingOptions, FilterLimits,

@@ -5,12 +5,16 @@ use std::fmt;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
+use crate::tls::TlsFailure;
+
 /// Why a node did not do what it was asked. Exhaustive on purpose: whoever decides by it has to say
 /// what a new failure means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NodeFailure {
     /// No connection could be opened.
     Connect,
+    /// There is no TLS with it, and so nothing was sent.
+    Tls(TlsFailure),
     /// The connection broke before the answer began, or the node gave up waiting for the request.
     Reset,
     /// The connection to a shadow target broke.
@@ -49,8 +53,13 @@ pub enum NodeFailure {
 
 impl NodeFailure {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::Connect,
+        Self::Tls(TlsFailure::Untrusted),
+        Self::Tls(TlsFailure::Expired),
+        Self::Tls(TlsFailure::WrongName),
+        Self::Tls(TlsFailure::Refused),
+        Self::Tls(TlsFailure::Handshake),
         Self::Reset,
         Self::Connection,
         Self::Body,
@@ -109,6 +118,7 @@ impl NodeFailure {
     pub fn was_sent(self) -> bool {
         match self {
             Self::Connect
+            | Self::Tls(_)
             | Self::Overloaded
             | Self::RefusedKey
             | Self::UnknownNode
@@ -129,6 +139,13 @@ impl NodeFailure {
         }
     }
 
+    /// Whether there is no connection with the node: it takes no call, and it is not a matter of
+    /// patience.
+    #[must_use]
+    pub fn is_absence(self) -> bool {
+        matches!(self, Self::Connect | Self::Tls(_))
+    }
+
     /// Whether the failure says that the node is not well. `false`: the node was never asked, which
     /// counts against neither its breaker nor its score.
     #[must_use]
@@ -141,6 +158,7 @@ impl NodeFailure {
     pub fn label(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Tls(failure) => failure.label(),
             Self::Reset => "reset",
             Self::Connection => "connection",
             Self::Body => "body",
@@ -188,7 +206,7 @@ mod tests {
     #[test]
     fn failures_keep_the_names_that_dashboards_know() {
         let labels = NodeFailure::ALL.map(NodeFailure::label).join(" ");
-        let known = "connect reset connection body too_large timeout overloaded refused_key \
+        let known = "connect tls_untrusted tls_expired tls_wrong_name tls_refused tls_handshake reset connection body too_large timeout overloaded refused_key \
                      server_error garbage unknown breaker_open expired injected not_sent lost_disk no_peer \
                      repair_refused";
         assert_eq!(labels, known);

@@ -3,8 +3,10 @@
 use std::sync::atomic::AtomicUsize;
 
 use miroir_pipeline::context::Principal;
+use miroir_pipeline::tls::ClientTlsOptions;
+use miroir_test::certificates::Authority;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 use super::*;
@@ -18,11 +20,11 @@ fn proof() -> Arc<PodProof> {
 }
 
 /// Reads a request: its head, and its body if it has one.
-async fn read(stream: &mut TcpStream) -> String {
+async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     while !(text.ends_with(b"}") || text.starts_with(b"GET ") && text.ends_with(b"\r\n\r\n")) {
-        let read = stream.read(&mut buffer).await.unwrap();
+        let read = stream.read(&mut buffer).await.unwrap_or_default();
         text.extend_from_slice(&buffer[..read]);
         if read == 0 {
             break;
@@ -94,6 +96,7 @@ fn options(leads: bool, url: Option<String>, timeout: Duration) -> ForwardOption
         timeout,
         max_body: 100,
         proof: proof(),
+        tls: ClientTls::default(),
     }
 }
 
@@ -266,4 +269,79 @@ async fn the_leader_takes_what_was_spoken_of_and_nothing_else() {
     let mut large = Request::post("/indexes").body(Full::from("x".repeat(101))).unwrap();
     large.extensions_mut().insert(Vouched(Statement { claim: Claim::Master, body: [0; 32] }));
     assert_eq!(layer.layer(inner).oneshot(large).await.unwrap().status(), 413);
+}
+
+/// A pod that does not lead, over TLS with one that shows a certificate of `authority` and wants one
+/// of it, too.
+async fn over_tls(
+    authority: &Authority,
+    own: ClientTlsOptions,
+    timeout: Duration,
+) -> (u16, String, usize) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let acceptor = authority.server(&["127.0.0.1"]).acceptor(Some(authority));
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    let address = url.clone();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let text = read(&mut stream).await;
+            // Who did not trust it has said nothing.
+            if text.is_empty() {
+                continue;
+            }
+            let answer = hello(&proof(), &address, &text).unwrap_or_else(|| {
+                counter.fetch_add(1, Ordering::SeqCst);
+                "HTTP/1.1 202 X\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}".to_owned()
+            });
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            let _ = stream.shutdown().await;
+        }
+    });
+    let layer = ForwardLayer::new(ForwardOptions {
+        tls: ClientTls::load("peer_tls", own).unwrap(),
+        ..options(false, Some(url), timeout)
+    });
+    let (status, text, _) = ask(&layer, post("/indexes")).await;
+    (status, text, count.load(Ordering::SeqCst))
+}
+
+#[tokio::test]
+async fn a_leader_is_reached_over_tls_and_never_without() {
+    let directory = tempfile::tempdir().unwrap();
+    let (authority, stranger) = (Authority::new("pods"), Authority::new("others"));
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let own = authority.client("miroir-1");
+    let trusting = ClientTlsOptions {
+        ca_file: file("ca.pem", &authority.pem()),
+        cert_file: file("tls.crt", &own.certificate),
+        key_file: file("tls.key", &own.key),
+        ..ClientTlsOptions::default()
+    };
+    let short = Duration::from_millis(300);
+    let (status, text, taken) = over_tls(&authority, trusting.clone(), LONG).await;
+    assert_eq!((status, text.as_str(), taken), (202, "{}", 1));
+
+    // Nobody has read anything: it is not lost, but to be sent again.
+    let other = stranger.client("miroir-1");
+    for options in [
+        ClientTlsOptions { ca_file: file("else.pem", &stranger.pem()), ..trusting.clone() },
+        ClientTlsOptions { server_name: "miroir-0".to_owned(), ..trusting.clone() },
+        ClientTlsOptions {
+            cert_file: file("else.crt", &other.certificate),
+            key_file: file("else.key", &other.key),
+            ..trusting.clone()
+        },
+    ] {
+        let (status, text, taken) = over_tls(&authority, options.clone(), short).await;
+        assert!(status == 503 && text.contains("miroir_no_leader"), "{options:?}: {text}");
+        assert_eq!(taken, 0, "{options:?}");
+    }
 }

@@ -20,6 +20,7 @@ use miroir_server::{Addresses, BuildError, Server};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 pub(crate) const MASTER: &str = "the-master-key-of-these-tests";
 pub(crate) const ADMIN: &str = "the-admin-key-of-these-tests";
@@ -43,6 +44,15 @@ pub(crate) struct FakeNode {
 
 impl FakeNode {
     pub(crate) async fn start() -> Arc<Self> {
+        Self::listen(None).await
+    }
+
+    /// A node that speaks TLS.
+    pub(crate) async fn over_tls(tls: TlsAcceptor) -> Arc<Self> {
+        Self::listen(Some(tls)).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let node = Arc::new(Self {
             address: listener.local_addr().unwrap(),
@@ -57,10 +67,19 @@ impl FakeNode {
                 let (stream, _) = listener.accept().await.unwrap();
                 let state = Arc::clone(&state);
                 let service = service_fn(move |request| Arc::clone(&state).answer(request));
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service),
-                );
+                let http = hyper::server::conn::http1::Builder::new();
+                match tls.clone() {
+                    None => {
+                        tokio::spawn(http.serve_connection(TokioIo::new(stream), service));
+                    }
+                    Some(tls) => {
+                        tokio::spawn(async move {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                            }
+                        });
+                    }
+                }
             }
         });
         node

@@ -22,8 +22,8 @@ pub struct PeerDiscoveryOptions {
     pub refresh_interval: Duration,
     /// The names of all pods (`POD_NAME`), this one among them, where there is no such service.
     pub peers: Vec<String>,
-    /// Where other pods reach this one, `http://host:port`. Empty: at `POD_IP`, or the address of
-    /// `server.bind`, and the port of `server.port`.
+    /// Where other pods reach this one, `http://host:port` or `https://host:port`. Empty: at `POD_IP`,
+    /// or the address of `server.bind`, and the port of `server.port`.
     pub advertise_url: String,
 }
 
@@ -43,7 +43,7 @@ impl Validate for PeerDiscoveryOptions {
         faults.positive(&[("refresh_interval_s", self.refresh_interval.is_zero())]);
         let address = |text: &str| {
             text.parse::<http::Uri>().is_ok_and(|url| {
-                url.scheme_str() == Some("http")
+                matches!(url.scheme_str(), Some("http" | "https"))
                     && url.host().is_some()
                     && url.path_and_query().is_none_or(|path| path.as_str() == "/")
             })
@@ -52,7 +52,7 @@ impl Validate for PeerDiscoveryOptions {
             !self.advertise_url.is_empty() && !address(&self.advertise_url),
             &["advertise_url"],
             "is not an address of a pod",
-            "write it as http://host:port, or leave it out",
+            "write it as http://host:port or https://host:port, or leave it out",
         );
     }
 }

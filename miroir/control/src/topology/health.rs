@@ -1,8 +1,8 @@
 //! The health checker: asks every node `GET /health` and moves nodes through their statuses.
 //!
-//! A node that refuses connections `unhealthy_threshold` times in a row is failed; one that
-//! connects but does not answer is first degraded, and failed after as many misses again.
-//! `recovery_threshold` answers in a row make it active again.
+//! A node that refuses connections, or with which there is no TLS, `unhealthy_threshold` times in a
+//! row is failed; one that connects but does not answer is first degraded, and failed after as many
+//! misses again. `recovery_threshold` answers in a row make it active again.
 //!
 //! Nobody waits for that while calls show it. A node that refuses a connection, or that answers none
 //! of its calls for much longer than usual, is an *alarm*: it is checked at once and again within
@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::replicas::disk_check::{self, Verdict};
 use miroir_core::topology::NodeStatus;
-use miroir_pipeline::NodeFailure;
 use miroir_pipeline::cluster::{ClusterState, gauges};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
@@ -113,7 +112,7 @@ pub async fn check_all(state: &Arc<ClusterState>, options: &HealthOptions) {
 }
 
 fn is_refusal(result: Result<(), CheckFailure>) -> bool {
-    result == Err(CheckFailure::Node(NodeFailure::Connect))
+    matches!(result, Err(CheckFailure::Node(failure)) if failure.is_absence())
 }
 
 /// Takes a check down. Returns whether the node is in use after it.

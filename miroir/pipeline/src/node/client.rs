@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client as Hyper, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use miroir_api::NodeId;
@@ -18,7 +17,8 @@ use tokio::sync::Semaphore;
 use tower::Service;
 
 use super::{NodeCall, Request, Response};
-use crate::error::{Error, NodeFailure};
+use crate::error::{BoxError, Error, NodeFailure};
+use crate::tls::{self, ClientTls, Connecting, Connector, LastSaid};
 use miroir_core::options::{Faults, Validate, seconds};
 
 /// `connection_pool_per_node`: how connections to one node are kept.
@@ -32,7 +32,7 @@ pub struct ClientOptions {
     /// How long an idle connection is kept. A minute by default.
     #[serde(rename = "idle_timeout_s", with = "seconds")]
     pub idle_timeout: Duration,
-    /// How long a connection may take to open. 2 s by default.
+    /// How long a connection may take to open, TLS included. 2 s by default.
     #[serde(skip)]
     pub connect_timeout: Duration,
     /// Largest answer, in bytes. 1 GiB by default.
@@ -86,21 +86,21 @@ impl Connections {
 /// Counts connections as they open.
 #[derive(Clone, Debug)]
 struct Counted {
-    inner: HttpConnector,
+    inner: Connector,
     connections: Arc<Connections>,
     node: NodeId,
 }
 
 impl Service<Uri> for Counted {
-    type Response = <HttpConnector as Service<Uri>>::Response;
-    type Error = <HttpConnector as Service<Uri>>::Error;
-    type Future = <HttpConnector as Service<Uri>>::Future;
+    type Response = tls::Stream;
+    type Error = BoxError;
+    type Future = Connecting;
 
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Self::Error>> {
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
+    fn call(&mut self, uri: Uri) -> Connecting {
         self.connections.opened.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("miroir_node_connections_opened_total", "node_id" => self.node.to_string())
             .increment(1);
@@ -118,17 +118,27 @@ pub struct Client {
     /// One permit a connection: HTTP/1.1 answers one request at a time on each.
     open: Arc<Semaphore>,
     max_response: usize,
+    /// Where TLS is spoken: where its files are named, and why it was not spoken last.
+    tls: Option<Arc<(ClientTls, LastSaid)>>,
 }
 
 impl Client {
-    /// A client of the node at `address` (`http://host:port`).
+    /// A client of the node at `address` (`http://host:port` or `https://host:port`). With `https://`
+    /// it trusts whom the system trusts; [`Client::with_tls`] says otherwise.
     pub fn new(node: NodeId, address: &str, options: ClientOptions) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(options.connect_timeout));
+        Self::with_tls(node, address, options, ClientTls::default())
+    }
+
+    /// As [`Client::new`], with TLS as `tls` has it where the address begins with `https://`. A node
+    /// with which there is no TLS is never called without.
+    pub fn with_tls(node: NodeId, address: &str, options: ClientOptions, tls: ClientTls) -> Self {
+        let spoken = is_https(address).then(|| Arc::new((tls.clone(), LastSaid::default())));
         let connections = Arc::new(Connections::default());
-        let counted =
-            Counted { inner: connector, connections: Arc::clone(&connections), node: node.clone() };
+        let counted = Counted {
+            inner: Connector::new(tls, options.connect_timeout),
+            connections: Arc::clone(&connections),
+            node: node.clone(),
+        };
         let hyper = Hyper::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
@@ -142,6 +152,7 @@ impl Client {
             connections,
             open: Arc::new(Semaphore::new(options.max_total.clamp(1, Semaphore::MAX_PERMITS))),
             max_response: options.max_response,
+            tls: spoken,
         }
     }
 
@@ -151,8 +162,37 @@ impl Client {
     }
 }
 
-fn failure(error: &HyperError) -> NodeFailure {
-    if error.is_connect() { NodeFailure::Connect } else { NodeFailure::Reset }
+/// Whether an address asks for TLS.
+pub fn is_https(address: &str) -> bool {
+    address.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+}
+
+impl Client {
+    fn failure(&self, error: &HyperError) -> NodeFailure {
+        if let Some(tls) = &self.tls
+            && let Some((failure, reason)) = tls::failure(error, error.is_connect())
+        {
+            let (client, said) = &**tls;
+            if said.is_news(&reason) {
+                let remedy = failure.remedy(client.block());
+                tracing::warn!(
+                    node = %self.node,
+                    failure = failure.label(),
+                    reason,
+                    remedy,
+                    "no TLS with the node; it counts as unreachable"
+                );
+            }
+            return NodeFailure::Tls(failure);
+        }
+        if error.is_connect() { NodeFailure::Connect } else { NodeFailure::Reset }
+    }
+
+    fn answered(&self) {
+        if self.tls.as_ref().is_some_and(|tls| tls.1.forget()) {
+            tracing::info!(node = %self.node, "TLS with the node again");
+        }
+    }
 }
 
 impl Service<Request> for Client {
@@ -186,13 +226,14 @@ impl Service<Request> for Client {
             };
             this.connections.requests.fetch_add(1, Ordering::Relaxed);
             let exchange = async {
-                let failed = |error| Error::node(&this.node, failure(&error));
+                let failed = |error| Error::node(&this.node, this.failure(&error));
                 let mut response = this.hyper.request(request.clone()).await.map_err(failed)?;
                 // What a node says on a connection on which it saw no request for five seconds,
                 // before it closes it. The pool may have sent one in this very moment.
                 if response.status() == StatusCode::REQUEST_TIMEOUT {
                     response = this.hyper.request(request).await.map_err(failed)?;
                 }
+                this.answered();
                 let (parts, body) = response.into_parts();
                 let body = Limited::new(body, this.max_response)
                     .collect()

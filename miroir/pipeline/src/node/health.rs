@@ -84,10 +84,10 @@ impl CheckFailure {
         }
     }
 
-    /// Whether nobody listens at its address, which is not a matter of patience.
+    /// Whether nobody can be spoken with at its address, which is not a matter of patience.
     fn is_absence(self) -> bool {
         match self {
-            Self::Node(failure) => failure == NodeFailure::Connect,
+            Self::Node(failure) => failure.is_absence(),
             Self::BadAnswer | Self::Unverified | Self::ForeignDisk => false,
         }
     }

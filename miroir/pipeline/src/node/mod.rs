@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 
 pub use call::{Call, NodeCall, TaskRef};
-pub use client::{Client, ClientOptions, Connections};
+pub use client::{Client, ClientOptions, Connections, is_https};
 pub use given::{GivenTasks, GivingCall};
 pub use health::{CheckFailure, HealthBoard, HealthOptions, NodeHealth};
 pub use pool::{Factory, Pool};
