@@ -86,6 +86,28 @@ pub(crate) struct Connection {
         hide_env_values = true
     )]
     pub(crate) ca_file: Option<PathBuf>,
+
+    /// Certificate (PEM) to show to a server that asks for one; `--key-file` has its key.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MIROIR_CERT_FILE",
+        hide_env_values = true,
+        requires = "key_file"
+    )]
+    pub(crate) cert_file: Option<PathBuf>,
+
+    /// Key (PEM) of the certificate of `--cert-file`.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MIROIR_KEY_FILE",
+        hide_env_values = true,
+        requires = "cert_file"
+    )]
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -13,9 +13,9 @@ use hyper_util::client::legacy::Client as Hyper;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use miroir_api::meili::ApiError;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{AlertDescription, ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -72,12 +72,8 @@ impl Client {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_connect_timeout(Some(connection.timeout));
-        let tls = match &connection.ca_file {
-            Some(path) => tls(path)?,
-            None => ClientConfig::builder().with_webpki_roots().with_no_client_auth(),
-        };
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
+            .with_tls_config(tls(connection)?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
@@ -168,6 +164,16 @@ impl Client {
                 }
                 rustls::Error::InvalidMessage(_) => {
                     "the server seems to speak plain HTTP: write http:// in --url"
+                }
+                rustls::Error::AlertReceived(
+                    AlertDescription::CertificateRequired
+                    | AlertDescription::BadCertificate
+                    | AlertDescription::CertificateExpired
+                    | AlertDescription::CertificateUnknown
+                    | AlertDescription::UnknownCA,
+                ) => {
+                    "the server wants a certificate that it trusts: give one with --cert-file and \
+                     --key-file"
                 }
                 _ => "check the TLS settings of what stands in front of Miroir",
             };
@@ -320,24 +326,49 @@ fn base(url: &str) -> Result<String, CtlError> {
     Ok(url.trim_end_matches('/').to_owned())
 }
 
-fn tls(path: &Path) -> Result<ClientConfig, CtlError> {
-    let wrong = |problem: String| {
-        CtlError::usage(
-            format!("{} {problem}", path.display()),
-            "give --ca-file a file with certificates in PEM form",
-        )
+fn unusable(path: &Path, problem: impl std::fmt::Display, remedy: &str) -> CtlError {
+    CtlError::usage(format!("{} {problem}", path.display()), remedy)
+}
+
+/// The certificates of a file that a flag names.
+fn certificates(path: &Path, remedy: &str) -> Result<Vec<CertificateDer<'static>>, CtlError> {
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(|error| unusable(path, format!("cannot be read: {error}"), remedy))?
+        .collect::<Result<_, _>>()
+        .map_err(|error| unusable(path, format!("is not PEM: {error}"), remedy))?;
+    if found.is_empty() {
+        return Err(unusable(path, "holds no certificate", remedy));
+    }
+    Ok(found)
+}
+
+/// Whom to trust, and what to show.
+fn tls(connection: &Connection) -> Result<ClientConfig, CtlError> {
+    let trusting = match &connection.ca_file {
+        None => ClientConfig::builder().with_webpki_roots(),
+        Some(path) => {
+            let remedy = "give --ca-file a file with certificates in PEM form";
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path, remedy)? {
+                roots.add(certificate).map_err(|error| {
+                    unusable(path, format!("has no usable one: {error}"), remedy)
+                })?;
+            }
+            ClientConfig::builder().with_root_certificates(roots)
+        }
     };
-    let mut roots = RootCertStore::empty();
-    let found = CertificateDer::pem_file_iter(path)
-        .map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    for certificate in found {
-        let certificate = certificate.map_err(|error| wrong(format!("is not PEM: {error}")))?;
-        roots.add(certificate).map_err(|error| wrong(format!("has no usable one: {error}")))?;
-    }
-    if roots.is_empty() {
-        return Err(wrong("holds no certificate".to_owned()));
-    }
-    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    // Clap sees to it that none is given without the other.
+    let Some((path, key_path)) = connection.cert_file.as_ref().zip(connection.key_file.as_ref())
+    else {
+        return Ok(trusting.with_no_client_auth());
+    };
+    let remedy = "give --cert-file and --key-file a certificate and its key in PEM form";
+    let chain = certificates(path, remedy)?;
+    let key = PrivateKeyDer::from_pem_file(key_path)
+        .map_err(|error| unusable(key_path, format!("holds no key: {error}"), remedy))?;
+    trusting
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| unusable(path, format!("cannot be used: {error}"), remedy))
 }
 
 /// A text as one segment of a path, or as a value of a query.

@@ -7,6 +7,7 @@ use miroir_api::NodeId;
 use miroir_ctl::Code;
 use miroir_server::Server;
 use miroir_server::config::{Config, Secret};
+use miroir_test::certificates::Authority;
 use miroir_test::node::FakeNode;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -156,4 +157,40 @@ async fn get(url: &str, path: &str) -> Value {
     let request = http::Request::get(format!("{url}{path}"))
         .header("authorization", format!("Bearer {MASTER}"));
     send(request.body(Full::default()).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_certificate_is_shown_to_a_server_that_asks_for_one() {
+    let (directory, authority) = (tempfile::tempdir().unwrap(), Authority::new("tests"));
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (own, client) = (authority.server(&["127.0.0.1"]), authority.client("operator"));
+    let ca = write("ca.pem", &authority.pem());
+    let tls = json!({
+        "cert_file": write("tls.crt", &own.certificate),
+        "key_file": write("tls.key", &own.key),
+        "client_ca_file": ca,
+    });
+    let block = json!({ "port": 0, "metrics_port": 0, "bind": "127.0.0.1", "tls": tls });
+    let url = server(&directory, json!({ "server": block })).await.replace("http:", "https:");
+
+    let untrusted = ctl(&url, &["topology"]).await;
+    assert_eq!(untrusted.code, Code::Connection, "{untrusted:?}");
+    assert!(untrusted.err.contains("--ca-file"), "{untrusted:?}");
+    let nobody = ctl(&url, &["topology", "--ca-file", &ca]).await;
+    assert_eq!(nobody.code, Code::Connection, "{nobody:?}");
+    assert!(nobody.err.contains("give one with --cert-file"), "{nobody:?}");
+    let (certificate, key) =
+        (write("client.crt", &client.certificate), write("client.key", &client.key));
+    let shown = ["topology", "--ca-file", &ca, "--cert-file", &certificate, "--key-file", &key];
+    let ran = ctl(&url, &shown).await;
+    assert!(ran.err.is_empty() && ran.out.contains("shards"), "{ran:?}");
+    let mut wrong = shown;
+    wrong[6] = &ca;
+    let refused = ctl(&url, &wrong).await;
+    assert_eq!(refused.code, Code::Usage, "{refused:?}");
+    assert!(refused.err.contains("ca.pem holds no key"), "{refused:?}");
 }
