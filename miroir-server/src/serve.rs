@@ -14,7 +14,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use miroir::error::BoxError;
 use miroir::http::Peer;
 use miroir_api::meili::ApiError;
-use miroir_layers::edge::FORWARDED;
+use miroir_layers::edge::pod_auth::FORWARDED;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

@@ -196,11 +196,13 @@ impl Schedule {
     }
 
     /// Two nodes stop, their disks are exchanged, both start again, and stay for some seconds: when
-    /// that is over.
+    /// that is over. They are away for longer than the time between two checks, as whoever exchanges
+    /// disks needs: what was written to two disks before either was looked at is on none of them for
+    /// certain, and only an operator can tell.
     pub fn swap(&mut self, rng: &mut Rng, node: usize, with: usize, at: Duration) -> Duration {
         self.add(at, node, Fault::Crash);
         self.add(at, with, Fault::Crash);
-        let at = at + rng.between(Duration::from_millis(100), Duration::from_secs(3));
+        let at = at + rng.between(Duration::from_millis(1_200), Duration::from_secs(4));
         self.add(at, node, Fault::SwapDisks { with });
         self.add(at, node, Fault::Heal);
         self.add(at, with, Fault::Heal);

@@ -26,7 +26,7 @@ pub use catch_panic::CatchPanicLayer;
 pub use compression::CompressionLayer;
 pub use cors::CorsLayer;
 pub use decompression::DecompressionLayer;
-pub use forward::{FORWARDED, ForwardLayer, ForwardOptions};
+pub use forward::{ForwardLayer, ForwardOptions};
 pub use negotiate::NegotiateLayer;
 pub use normalize::NormalizeLayer;
 pub use observe::{ObserveLayer, ObserveOptions};

@@ -148,7 +148,7 @@ async fn what_is_refused_is_counted_by_its_reason() {
     let key = bearer(made["key"].as_str().unwrap());
     let limited = [("authorization", key.as_str()), ("content-type", "application/json")];
     let filter = json!({"filter": "a=1 OR ".repeat(280) + "a=1"}).to_string();
-    let queries = json!({"queries": vec![json!({"indexUid": "a"}); 101]}).to_string();
+    let queries = json!({"queries": vec![json!({"indexUid": "a"}); 2_001]}).to_string();
     let large = "x".repeat(2_001);
     let search = "/indexes/a/search";
     for (reason, method, path, headers, body, status) in [

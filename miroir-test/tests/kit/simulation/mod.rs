@@ -173,13 +173,10 @@ fn no_seed_breaks_a_promise() {
 fn seeds_that_broke_a_promise_once_break_none() {
     type Make = fn(u64) -> Options;
     let hung: Make = |seed| Options::arm(seed, "hung node");
-    let swapped: Make = |seed| Options::arm(seed, "swapped disks");
     let at_once: Make = |seed| Options::actor(seed, "at once");
-    let seeds: [(&[u64], Make, &str); 7] = [
+    let seeds: [(&[u64], Make, &str); 5] = [
         (&[115, 435], Options::new, "copied from a node whose miss was not on record yet"),
         (&[36], hung, "settings that a node took while it judged them were forgotten"),
-        (&[6], swapped, "the indexes on another node's disk were deleted"),
-        (&[84], swapped, "documents meant for the disk's former node stayed"),
         (&[11], at_once, "a node that was being rebuilt told the others its settings"),
         (&[15], at_once, "a request waited for a gate that it held"),
         (&[23], at_once, "nodes that were ahead in changes of settings were put back"),

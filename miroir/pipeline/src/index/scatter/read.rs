@@ -56,7 +56,7 @@ pub fn route(scatter: &Scatter, request: &Request, sequence: u64) -> Route {
 
 /// Asks for these shards, each exactly once, with one leaf per planned node.
 ///
-/// Where a node has made the index but not prepared it yet, Scatter waits a little and begins anew.
+/// Where a node has not made the index yet, or not prepared it, Scatter waits a little and begins anew.
 ///
 /// # Errors
 /// What a node says of the request; missing shards are an error only if the policy says so.
@@ -72,15 +72,16 @@ pub async fn gather(
             gaps::note(request, &gathered.missing);
             Ok(gathered)
         }
-        Err(error) if node_errors::is_unprepared(&error) => {
+        // The catalogue has it: its tasks are ahead on nodes that nobody can stand in for.
+        Err(error) if node_errors::is_unprepared(&error) || leaf::lacks_index(&error) => {
             Err(Error::shards_unavailable(shards.clone()).and(Unprepared))
         }
         Err(error) => Err(error),
     }
 }
 
-/// A node has made the index and not prepared it yet: the read is worth another try as a whole. In
-/// the error of a read, for Scatter.
+/// A node has made the index and not prepared it yet, or has still to make it: the read is worth another
+/// try as a whole. In the error of a read, for Scatter.
 #[derive(Debug)]
 pub(super) struct Unprepared;
 
