@@ -27,7 +27,7 @@ pub mod serve;
 mod shadow;
 pub mod stack;
 pub mod telemetry;
-pub mod tls;
+mod tls;
 mod workers;
 
 use std::fmt;

@@ -12,8 +12,8 @@ use miroir_api::meili::DEFAULT_DOCS_BASE;
 use miroir_layers::edge::AdmissionOptions;
 use serde::{Deserialize, Serialize};
 
+use super::listener_tls::ListenerTlsOptions;
 use super::text::{is_docs_base, is_window};
-use crate::tls::ListenerTlsOptions;
 
 /// One Meilisearch node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

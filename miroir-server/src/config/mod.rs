@@ -14,6 +14,7 @@ mod blocks;
 mod capabilities;
 mod error;
 mod flags;
+mod listener_tls;
 mod load;
 mod read;
 mod schema;
@@ -53,6 +54,7 @@ pub use self::blocks::*;
 pub use self::capabilities::Capabilities;
 pub use self::error::ConfigErrors;
 pub use self::flags::Flags;
+pub use self::listener_tls::ListenerTlsOptions;
 pub use miroir::options::{AutoBool, ConfigError, REDACTED, Secret};
 
 /// Declares [`Config`]. A block is one line: its key, and the options that are its keys.

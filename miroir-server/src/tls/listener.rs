@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::ListenerTlsOptions;
+use crate::config::ListenerTlsOptions;
 
 /// How long a client may take from connecting to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);

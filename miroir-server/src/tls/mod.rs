@@ -8,7 +8,6 @@
 //! | `peer_tls` | the pod that leads, where its address begins with `https://` |
 
 mod listener;
-mod options;
 mod watch;
 
 #[cfg(test)]
@@ -19,8 +18,6 @@ use std::sync::Arc;
 use miroir::node::is_https;
 use miroir::options::ConfigError;
 use miroir::tls::{ClientTls, ClientTlsOptions};
-
-pub use self::options::ListenerTlsOptions;
 
 pub(crate) use self::listener::{Accepted, Listener};
 pub(crate) use self::watch::{Source, hear, run};

@@ -9,7 +9,7 @@ use miroir_test::certificates::{Authority, Issued};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{NodeConfig, Secret, TaskStoreBackend};
+use crate::config::{ListenerTlsOptions, NodeConfig, Secret, TaskStoreBackend};
 use crate::{BuildError, Server};
 
 struct Files(TempDir);

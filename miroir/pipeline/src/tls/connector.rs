@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use super::ClientTls;
-use crate::error::BoxError;
+use tower::BoxError;
 
 /// An open connection.
 pub type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
