@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind};
 use crate::node::Call;
+use crate::query::{encode, query_pairs};
 use miroir_api::IndexUid;
 use miroir_store::IndexEntry;
 use uuid::Uuid;
@@ -32,11 +33,34 @@ pub fn hidden(text: &str) -> String {
     text.replace(RESERVED, STAND_IN)
 }
 
+/// A path whose query names a reserved attribute, with the stand-in for it: however the name is spelt,
+/// in the encoding of the query or, in a value that is JSON, in that of JSON. `None`: it names none.
+fn hidden_query(path: &str) -> Option<String> {
+    let (path, query) = path.split_once('?')?;
+    let read = |value: String| match serde_json::from_str::<serde_json::Value>(&value) {
+        Ok(json) if json.is_array() || json.is_string() => json.to_string(),
+        _ => value,
+    };
+    let mut any = false;
+    let pairs: Vec<String> = query_pairs(query)
+        .into_iter()
+        .map(|(name, value)| {
+            let value = read(value);
+            any |= names_reserved(&value);
+            format!("{}={}", encode(&name), encode(&hidden(&value)))
+        })
+        .collect();
+    any.then(|| format!("{path}?{}", pairs.join("&")))
+}
+
 /// Replaces reserved names in a request. Returns whether there were any.
 pub fn hide(call: &mut Call) -> bool {
-    let path_hit = call.path.contains(RESERVED);
-    if path_hit {
-        call.path = call.path.replace(RESERVED, STAND_IN);
+    let mut path_hit = false;
+    if let Some(hidden) = hidden_query(&call.path) {
+        (call.path, path_hit) = (hidden, true);
+    }
+    if call.path.contains(RESERVED) {
+        (call.path, path_hit) = (call.path.replace(RESERVED, STAND_IN), true);
     }
     let body_hit = memchr::memmem::find(&call.body, RESERVED.as_bytes()).is_some();
     if body_hit {
@@ -134,6 +158,23 @@ mod tests {
         };
         assert!(is_unprepared(&said("_miroir_shard")));
         assert!(!is_unprepared(&said("_mir0ir_shard")) && !is_unprepared(&said("a")));
+    }
+
+    #[test]
+    fn reserved_names_are_found_in_queries_however_they_are_spelt() {
+        for (query, hides) in [
+            ("filter=_miroir_shard%20EXISTS", true),
+            ("filter=%5fmiroir%5Fshard%20EXISTS&q=a", true),
+            ("q=a&filter=%5B%22_miroir%5Cu005fshard%20EXISTS%22%5D", true),
+            ("filter=%22%5cu005fmiroir_shard%20=%201%22", true),
+            ("q=%5B1,2&filter=a%20=%201", false),
+        ] {
+            let path = format!("/indexes/a/search?{query}");
+            let mut call = Call::get("search", path.clone());
+            assert_eq!(hide(&mut call), hides, "{query}");
+            assert_eq!(call.path == path, !hides, "{}", call.path);
+            assert!(!hides || call.path.contains("_mir0ir_"), "{}", call.path);
+        }
     }
 
     #[test]

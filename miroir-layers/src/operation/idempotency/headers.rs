@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
 use miroir_api::header::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
 use miroir_pipeline::codec::Headers;
 use miroir_pipeline::extension::Extension;
@@ -12,9 +13,12 @@ pub struct IdempotencyKey(pub Arc<str>);
 
 impl Extension for IdempotencyKey {}
 
-/// Set where an answer is the stored one to an earlier request with the same key; in its `Meta`.
+/// Set where an answer is the one to an earlier request with the same key; in its `Meta`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replayed;
+pub struct Replayed {
+    /// Whether an API key in it was derived anew: the store has answers without.
+    pub derived: bool,
+}
 
 impl Extension for Replayed {}
 
@@ -22,5 +26,7 @@ impl Extension for Replayed {}
 pub(super) fn codec() -> Headers {
     Headers::new()
         .name(IDEMPOTENCY_KEY, |key, cx| cx.insert(IdempotencyKey(key)))
-        .mark::<Replayed>(IDEMPOTENCY_REPLAYED)
+        .value::<Replayed>(IDEMPOTENCY_REPLAYED, |Replayed { derived }| {
+            HeaderValue::from_static(if *derived { "derived" } else { "true" })
+        })
 }

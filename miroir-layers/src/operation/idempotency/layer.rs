@@ -106,9 +106,9 @@ fn reused() -> Error {
     )
 }
 
-fn again(mut answer: Response) -> Response {
+fn again(mut answer: Response, derived: bool) -> Response {
     count("dedup");
-    answer.meta.insert(Replayed);
+    answer.meta.insert(Replayed { derived });
     answer
 }
 
@@ -131,13 +131,13 @@ impl Shared {
         loop {
             match self.flights.find(&key, &fingerprint, self.options.cached) {
                 Found::Other => return Err(reused()),
-                Found::Landed(answer) => return Ok(again(*answer)),
+                Found::Landed(answer) => return Ok(again(*answer, is_of_key(&request))),
                 Found::Flying(mut landing) => {
                     let landed = request.cx.deadline.run(landing.wait_for(Option::is_some));
                     // If whoever had it is gone, somebody else takes it on.
                     if let Ok(landed) = landed.await? {
                         let outcome = landed.clone().expect("that was waited for");
-                        return outcome.map(again);
+                        return outcome.map(|answer| again(answer, is_of_key(&request)));
                     }
                 }
                 Found::Mine(flight) => {
@@ -188,13 +188,14 @@ impl Shared {
             Began::First => {}
             Began::Known(known) if known.request != fingerprint => return Err(reused()),
             Began::Known(Kept { answer: Some(answer), .. }) => {
-                return Ok(again(self.shown(answer, is_of_key(&request))?));
+                let of_key = is_of_key(&request);
+                return Ok(again(self.shown(answer, of_key)?, of_key));
             }
             Began::Known(known) => {
                 if let Some(made) = self.made(key, known.began_at).await? {
                     let settled = Kept { answer: Some(self.kept(&made, false)), ..known.clone() };
                     self.store.replace(key, &known, settled, ttl, now).await?;
-                    return Ok(again(made));
+                    return Ok(again(made, false));
                 }
                 if !self.store.replace(key, &known, mine.clone(), ttl, now).await? {
                     return Err(Error::no_leader());
