@@ -74,7 +74,7 @@ impl Drop for Waiting {
     }
 }
 
-/// See the [module's documentation](self). Clones share their lanes: make one for each node.
+/// See the [module's documentation](super). Clones share their lanes: make one for each node.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LimitLayer {

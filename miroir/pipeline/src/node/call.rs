@@ -26,7 +26,7 @@ pub struct NodeCall {
     pub deadline: Deadline,
     /// Which lane of the concurrency limit it takes.
     pub class: Class,
-    /// Who it is made for: [`Principal::caller`](crate::Principal::caller).
+    /// Who it is made for: [`Principal::caller`](crate::context::Principal::caller).
     pub caller: u64,
     /// A health probe passes an open breaker, and closes it when it succeeds.
     pub probe: bool,

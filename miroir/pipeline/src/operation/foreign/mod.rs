@@ -6,7 +6,7 @@
 //! documents. The feature switch does reach nodes, so what is wrong with a filter is in their words.
 //!
 //! A node asks nobody whether the caller may see the other index. Here a foreign key opens what the
-//! caller's own key opens, and no more: [`check`] where one is set, [`rule`] where one is followed. The
+//! caller's own key opens, and no more: [`check`] where one is set, `rule` where one is followed. The
 //! search rules of a tenant token for the other index hold for its documents.
 //!
 //! | file | |
