@@ -98,9 +98,9 @@ impl Shared {
         next: Next<Request, S>,
         request: Request,
     ) -> Result<Response, Error> {
-        let begun = Instant::now();
-        if let Some((reason, left)) = self.table.refused(Asked::of(&request), begun) {
-            if let Some(explain) = &request.cx.explain {
+        let (begun, asked) = (Instant::now(), Asked::of(&request));
+        if let Some((reason, left)) = self.table.refused(&asked, begun) {
+            if let Some(explain) = &asked.explain {
                 warn(explain, reason, left);
                 if !explain.executes() {
                     return next.run(request).await;
@@ -109,7 +109,6 @@ impl Shared {
             metrics::counter!("miroir_query_quarantine_refused_total").increment(1);
             return Err(refusal(reason, left));
         }
-        let asked = Asked::of(&request);
         let answer = next.run(request).await;
         let failed = match &answer {
             Ok(answer) => &*answer.failed,
@@ -131,11 +130,9 @@ impl Shared {
             None => {}
             Some((counted, node)) => {
                 let reason = counted.1;
-                if self.table.count(&asked, counted, &node, now) {
+                if let Some(left) = self.table.count(&asked, counted, &node, now) {
                     metrics::counter!("miroir_query_quarantine_total", "reason" => reason.label())
                         .increment(1);
-                    let left = self.table.refused(&asked, now);
-                    let left = left.map_or(Duration::ZERO, |(_, left)| left);
                     tracing::warn!(
                         index = %asked.index.name, reason = reason.label(),
                         "a query is not asked again for a while: a node broke off over it"

@@ -64,7 +64,7 @@ impl Table {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
     }
 
@@ -79,14 +79,14 @@ impl Table {
     }
 
     /// Counts points that a question got at a node; a single one only if the last was got at another
-    /// node. Whether the question is refused from now on.
+    /// node. For how long the question is refused from now on, if it is.
     pub(super) fn count(
         &self,
         question: impl Hash,
         (points, reason): (u32, Reason),
         node: &NodeId,
         now: Instant,
-    ) -> bool {
+    ) -> Option<Duration> {
         let key = self.state.hash_one(question);
         self.change(now, |entries| {
             if entries.len() >= self.most && !entries.contains_key(&key) {
@@ -100,7 +100,7 @@ impl Table {
             let again = points < LIMIT && before.is_some_and(|entry| entry.node == *node);
             let points = before.map_or(0, |entry| entry.points) + if again { 0 } else { points };
             entries.insert(key, Entry { points, node: node.clone(), reason, until });
-            points >= LIMIT
+            (points >= LIMIT).then_some(self.duration)
         })
     }
 
