@@ -88,15 +88,20 @@ async fn health(tls: &ClientTlsOptions, base: &str) -> Result<u16, String> {
     get(tls, &format!("{base}/health")).await.map(|(status, _)| status)
 }
 
-#[tokio::test]
-async fn the_listener_speaks_tls_and_says_so_to_who_does_not() {
-    let (files, authority) = (Files::new(), Authority::new("tests"));
+/// A server whose listener has a certificate of this authority.
+async fn over_tls(files: &Files, authority: &Authority) -> Running {
     let (certificate, key) = files.own("tls", &authority.server(LOCAL));
-    let mut server = Running::start(1, |config| {
+    Running::start(1, |config| {
         config.server.tls.cert_file = certificate;
         config.server.tls.key_file = key;
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn the_listener_speaks_tls_and_says_so_to_who_does_not() {
+    let (files, authority) = (Files::new(), Authority::new("tests"));
+    let mut server = over_tls(&files, &authority).await;
     let base = server.base.replace("http:", "https:");
     let trusting = files.trust("own", &authority);
     assert_eq!(health(&trusting, &base).await, Ok(200));
@@ -133,12 +138,7 @@ async fn the_listener_speaks_tls_and_says_so_to_who_does_not() {
 #[tokio::test]
 async fn what_is_neither_tls_nor_http_holds_up_nobody() {
     let (files, authority) = (Files::new(), Authority::new("tests"));
-    let (certificate, key) = files.own("tls", &authority.server(LOCAL));
-    let mut server = Running::start(1, |config| {
-        config.server.tls.cert_file = certificate;
-        config.server.tls.key_file = key;
-    })
-    .await;
+    let mut server = over_tls(&files, &authority).await;
     let trusting = files.trust("own", &authority);
     let address = server.base.trim_start_matches("http://").to_owned();
     // Says nothing, and says half of a record; both stay.
