@@ -25,8 +25,9 @@ const NODES: usize = 3;
 const INDEXES: usize = 2_000;
 /// Connections that write, to all pods alike.
 const CONNECTIONS: usize = 64;
-/// Writes of which the cost of few unfinished tasks is taken.
-const FEW: usize = 1_000;
+/// Writes of which the cost of few unfinished tasks is taken: one for each index, since the work may
+/// grow with the indexes that have some, and not with the tasks.
+const FEW: usize = INDEXES;
 /// Tasks a second that a node ends: while indexes are made, and of the queue.
 const QUICK: usize = 100_000;
 const RATE: usize = 5_000;

@@ -32,6 +32,22 @@ pub(super) struct Phase {
 }
 
 impl Phase {
+    /// Several phases as one.
+    pub(super) fn of_all(phases: Vec<Self>) -> Self {
+        let mut all = Self { took: Vec::new(), failed: 0, first: None, calls: Vec::new() };
+        for phase in phases {
+            all.took.extend(phase.took);
+            all.failed += phase.failed;
+            all.first = all.first.or(phase.first);
+            all.calls.resize(phase.calls.len(), 0);
+            for (sum, calls) in all.calls.iter_mut().zip(phase.calls) {
+                *sum += calls;
+            }
+        }
+        all.took.sort_unstable();
+        all
+    }
+
     /// In milliseconds.
     pub(super) fn quantile(&self, share: f64) -> f64 {
         quantile(&self.took, share).as_secs_f64() * 1e3
