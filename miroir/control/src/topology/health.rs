@@ -2,7 +2,8 @@
 //!
 //! A node that refuses connections, or with which there is no TLS, `unhealthy_threshold` times in a
 //! row is failed; one that connects but does not answer is first degraded, and failed after as many
-//! misses again. `recovery_threshold` answers in a row make it active again.
+//! misses again. `recovery_threshold` answers in a row make it active again; a node that is out of use
+//! is asked each second for them, as it may just have started again.
 //!
 //! Nobody waits for that while calls show it. A node that refuses a connection, or that answers none
 //! of its calls for much longer than usual, is an *alarm*: it is checked at once and again within
@@ -32,6 +33,8 @@ use miroir_pipeline::node::{Alarm, Call, CheckFailure, HealthOptions, NodeCall};
 const LOOK: Duration = Duration::from_millis(250);
 /// Time between two checks of a node that refuses connections, while it may be starting again.
 const RETRY: Duration = Duration::from_millis(300);
+/// Time between two checks of a node that is out of use.
+const RETURN: Duration = Duration::from_secs(1);
 /// How long a check may take of a node that answers no calls.
 const PROMPT: Duration = Duration::from_millis(750);
 
@@ -83,8 +86,7 @@ async fn check(
 pub async fn check_all(state: &Arc<ClusterState>, options: &HealthOptions) {
     let topology = state.membership.topology();
     let checks = topology.nodes().map(|node| async {
-        let unhealthy = matches!(node.status, NodeStatus::Failed | NodeStatus::Degraded);
-        let result = check(state, &node.id, unhealthy, options.timeout).await;
+        let result = check(state, &node.id, is_away(node.status), options.timeout).await;
         (node.id.clone(), result)
     });
     for (node, result) in futures_util::future::join_all(checks).await {
@@ -109,6 +111,10 @@ pub async fn check_all(state: &Arc<ClusterState>, options: &HealthOptions) {
         }
         Err(error) => tracing::warn!(%error, "tasks could not be counted"),
     }
+}
+
+fn is_away(status: NodeStatus) -> bool {
+    matches!(status, NodeStatus::Failed | NodeStatus::Degraded)
 }
 
 fn is_refusal(result: Result<(), CheckFailure>) -> bool {
@@ -188,10 +194,35 @@ async fn follow_alarms(state: &Arc<ClusterState>, options: &HealthOptions) {
         }
         let topology = state.membership.topology();
         for (node, alarm) in scores.alarms(Instant::now()) {
-            // A failed node is none that anybody asks; its checks go on at the interval.
+            // A failed node is none that anybody asks; its checks go on.
             let used = topology.node(&node).is_some_and(|node| node.status.is_writable());
             if used && watched.insert(node.clone()) {
                 watches.push(watch(state, node, alarm, options));
+            }
+        }
+    }
+}
+
+/// Checks nodes that are out of use more often than the others, so that they are missed no longer than
+/// they are away.
+async fn follow_returns(state: &Arc<ClusterState>, options: &HealthOptions) {
+    if options.interval <= RETURN {
+        return std::future::pending().await;
+    }
+    // Between the checks of everybody.
+    let mut tick = tokio::time::interval_at(Instant::now() + RETURN / 2, RETURN);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let topology = state.membership.topology();
+        let away = topology.nodes().filter(|node| is_away(node.status)).map(|node| async {
+            (node.id.clone(), check(state, &node.id, true, options.timeout).await)
+        });
+        for (node, result) in futures_util::future::join_all(away).await {
+            match result {
+                Ok(()) => _ = record(state, &node, result, false, options),
+                // How often a node has to fail is counted by the checks of everybody.
+                Err(why) => state.membership.health.blame(&node, why),
             }
         }
     }
@@ -212,5 +243,6 @@ pub async fn run(state: Arc<ClusterState>, options: HealthOptions, stop: Cancell
         () = stop.cancelled() => {}
         () = checks => {}
         () = follow_alarms(&state, &options) => {}
+        () = follow_returns(&state, &options) => {}
     }
 }
