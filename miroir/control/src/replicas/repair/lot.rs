@@ -15,8 +15,9 @@ use miroir_core::view::StaleReplica;
 use tokio::time::Instant;
 
 use super::gauges::{Dirty, Stage};
-use super::lists::{Listing, Written};
 use super::node::{self, DOCUMENTS, PageSize, Pause, Shown, UIDS, Which};
+use super::pages::{Next, Pages};
+use super::written::Written;
 use super::{Trouble, clear, rows, sources};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::cluster::sequencer::{Filling, Hold};
@@ -28,8 +29,6 @@ const TASKS: usize = 2;
 const VERIFICATIONS: u32 = 3;
 /// Times that a target may fail what is copied.
 const FAILURES: u32 = 3;
-/// Times that a listing steps back.
-const STEPS_BACK: u32 = 5;
 /// Comparisons discarded in a row, and rounds without progress, before writes are held back.
 const STARVED: u32 = 5;
 /// Time between two holds.
@@ -191,57 +190,37 @@ impl<'a> Lot<'a> {
         while !self.filling.journal(|journal, lot| journal.begin_table(lot, verifies)) {
             self.go_on(&mut pause).await?;
         }
-        let (mut listing, target) = (Listing::default(), self.target.clone());
-        while let Some(page) = self.next(&target, &mut listing).await? {
+        let mut pages = self.pages_of(&self.target);
+        while let Next::Page((), page) = pages.next(|| Some(())).await? {
+            self.check()?;
             self.filling
                 .with(|lot| page.iter().for_each(|shown| lot.put(&shown.id, shown.content)));
         }
-        let (mut listing, source) = (Listing::default(), self.source.clone());
+        self.size = pages.size();
+        let mut pages = self.pages_of(&self.source);
+        let filling = Arc::clone(&self.filling);
+        let begin = || filling.journal(|journal, lot| journal.begin_read(lot));
         loop {
             self.room().await?;
-            let window = self.filling.journal(|journal, lot| journal.begin_read(lot));
-            let Some(window) = window else { return Ok(false) };
-            let Some(page) = self.next(&source, &mut listing).await? else { break };
+            self.check()?;
+            let (window, page) = match pages.next(begin).await? {
+                Next::Page(window, page) => (window, page),
+                Next::Disturbed => return Ok(false),
+                Next::End => break,
+            };
             if !self.admit(window, &page, &[], None).await? {
                 return Ok(false);
             }
         }
+        self.size = pages.size();
         let rest = self.filling.with(copying::Lot::finish_pass);
         let Some(rest) = rest else { return Ok(false) };
         self.look_for(rest.into_iter().collect(), verifies).await?;
         Ok(true)
     }
 
-    /// The next page of a node's documents, without those seen before; `None` after the last.
-    async fn next(
-        &mut self,
-        node: &NodeId,
-        listing: &mut Listing,
-    ) -> Result<Option<Vec<Shown>>, Trouble> {
-        self.check()?;
-        while !listing.ended {
-            let again = listing.anchor.is_some();
-            let from = listing.offset - usize::from(again);
-            let (state, entry, shards) = (self.state, self.entry, &self.shards);
-            let which = Which::From(from, again);
-            let (mut page, last) =
-                node::read(state, entry, node, shards, which, &mut self.size).await?;
-            if let Some(anchor) = listing.anchor.take()
-                && listing.steps_back < STEPS_BACK
-                && !page.iter().any(|shown| shown.id == anchor)
-            {
-                // Something before it was deleted: what came after is where nobody would look.
-                listing.steps_back += 1;
-                listing.offset = listing.offset.saturating_sub(DOCUMENTS);
-                continue;
-            }
-            listing.offset = from + page.len();
-            listing.ended = last;
-            listing.anchor = page.last().map(|shown| Arc::clone(&shown.id));
-            page.retain(|shown| listing.seen.insert(id_hash(&shown.id)));
-            return Ok(Some(page));
-        }
-        Ok(None)
+    fn pages_of<W>(&self, node: &NodeId) -> Pages<'a, W> {
+        Pages::new(self.state, self.entry, node.clone(), self.shards.clone(), self.size)
     }
 
     /// Looks up what ids are behind hashes that only the target has, to ask the source for them.

@@ -16,12 +16,13 @@
 //! that is sound.
 
 mod gauges;
-mod lists;
 mod lot;
 mod lots;
 mod node;
+mod pages;
 mod rebuild;
 mod sources;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a copy keeps of the documents that it lists and writes.
+//! What a copy keeps of the documents that it writes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,16 +22,4 @@ impl Written {
         all.extend(ids);
         if all.len() > MANY { Self::Many } else { Self::Few(all) }
     }
-}
-
-/// Where a listing of a node's documents is. Documents keep their places while they live; a new one
-/// may take the place of one that is gone.
-#[derive(Debug, Default)]
-pub(super) struct Listing {
-    pub(super) offset: usize,
-    /// The last document seen: it is asked for again, and has to be there.
-    pub(super) anchor: Option<Arc<str>>,
-    pub(super) seen: HashSet<u64>,
-    pub(super) steps_back: u32,
-    pub(super) ended: bool,
 }
