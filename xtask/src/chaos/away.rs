@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::delay::{Delay, relayed};
 use super::judge::Judge;
 use super::ledger::Ledger;
-use super::{CATCH_UP, INDEX, Setting, noticed, pass, prepare, whole_within};
+use super::{CATCH_UP, INDEX, Setting, metric_of, noticed, pass, prepare, whole_within};
 use crate::Outcome;
 use crate::cluster::{self, Cluster, Node, Server};
-use crate::guard::Scratch;
+use crate::guard::{self, Scratch};
 
 /// One document of so many changes.
 const EVERY: usize = 1_000;
@@ -28,8 +28,10 @@ const PATIENCE: Duration = Duration::from_mins(40);
 /// What bringing a node up to date took.
 #[derive(Clone, Copy, Debug)]
 struct Effort {
-    /// From when the node was back.
+    /// From when it was known that the node is there and what it lacks.
     seconds: f64,
+    /// From when it was back until that was known.
+    unnoticed: f64,
     /// Documents that it was sent.
     documents: u64,
     /// Bytes of them.
@@ -99,20 +101,33 @@ fn back(
     relays[1].forget_bodies();
     cluster.nodes[1] = Node::start_at(setting.program, "node-1", &dir, port)?;
     let back = Instant::now();
+    used(cluster)?;
     noticed(cluster)?;
+    let unnoticed = back.elapsed().as_secs_f64();
     whole_within(cluster, PATIENCE)?;
-    let seconds = back.elapsed().as_secs_f64();
+    let seconds = back.elapsed().as_secs_f64() - unnoticed;
     let types = "types=documentAdditionOrUpdate&limit=100000";
     let tasks = cluster.nodes[1].client().get(&format!("/tasks?{types}"))?.json();
     let tasks = tasks["results"].as_array().cloned().unwrap_or_default();
     let new = tasks.iter().filter(|task| task["uid"].as_u64() > before);
     let documents = new.filter_map(|task| task["details"]["receivedDocuments"].as_u64()).sum();
-    Ok(Effort { seconds, documents, bytes: relays[1].written() })
+    Ok(Effort { seconds, unnoticed, documents, bytes: relays[1].written() })
+}
+
+/// Waits until the node is asked again, which has to be noticed before anything is repaired.
+fn used(cluster: &mut Cluster) -> Outcome<()> {
+    let metrics = cluster.server.metrics_url.clone();
+    let healthy = "node_id=\"node-1\"";
+    let used = guard::wait_until(CATCH_UP, || {
+        cluster.server.check()?;
+        Ok(metric_of(&metrics, "miroir_node_healthy", healthy)? > 0.0)
+    })?;
+    if used { Ok(()) } else { Err("nobody noticed that a node is back".into()) }
 }
 
 fn print(name: &str, effort: Effort) {
     println!(
-        "  {name:<20} up to date after {:>7.1} s, {:>8} documents, {:>10} bytes",
-        effort.seconds, effort.documents, effort.bytes
+        "  {name:<20} noticed after {:>4.1} s, up to date {:>5.1} s later, {:>8} documents, {:>10} bytes",
+        effort.unnoticed, effort.seconds, effort.documents, effort.bytes
     );
 }

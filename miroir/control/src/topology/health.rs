@@ -137,6 +137,7 @@ fn record(
     let event = state.membership.health.record(node, before, result, alarmed, options);
     if let Some(event) = event {
         state.membership.apply(node, event);
+        gauges::publish(state);
     }
     status().is_some_and(NodeStatus::is_writable)
 }

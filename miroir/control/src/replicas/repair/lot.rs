@@ -12,6 +12,7 @@ use miroir_api::NodeId;
 use miroir_core::copying::{self, Content, Number, Outcome, Window, id_hash};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::StaleReplica;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::gauges::{Dirty, Stage};
@@ -24,7 +25,7 @@ use miroir_pipeline::cluster::sequencer::{Filling, Hold};
 use miroir_store::IndexEntry;
 
 /// Copy tasks that a target has not ended yet.
-const TASKS: usize = 2;
+const TASKS: usize = 4;
 /// Times that a verification may find differences.
 const VERIFICATIONS: u32 = 3;
 /// Times that a target may fail what is copied.
@@ -118,14 +119,17 @@ impl<'a> Lot<'a> {
         rows
     }
 
-    /// Copies until the target misses nothing, and clears the rows that say so.
-    pub(super) async fn run(&mut self) -> Result<(), Trouble> {
+    /// Copies until the target misses nothing, and clears the rows that say so. Compares when nobody
+    /// else does who shares `comparing`.
+    pub(super) async fn run(&mut self, comparing: &Semaphore) -> Result<(), Trouble> {
         // Without a primary key nothing was ever written.
         if self.entry.primary_key.is_none() {
             clear(self.state, self.rows()).await?;
             return Ok(());
         }
+        let turn = comparing.acquire().await;
         let mut up_to = self.compare(false).await?;
+        drop(turn);
         self.catch_up(up_to).await?;
         let mut verifications = 0;
         while let Some(written) = self.written.take() {

@@ -9,6 +9,7 @@ use miroir_core::routing::ShardSet;
 use miroir_core::view::StaleReplica;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_store::IndexEntry;
+use tokio::sync::Semaphore;
 
 use super::lot::Lot;
 use super::{AT_ONCE, Bench, Trouble, sources};
@@ -33,11 +34,14 @@ pub(super) async fn all(
         let shards: Vec<String> = needed.iter().map(ToString::to_string).collect();
         return Err(Trouble::blocked("no_authority", format!("shards {}", shards.join(", "))));
     }
+    // While the node works off what one copy found, the next compares.
+    let comparing = &Semaphore::new(1);
     let mut lots = Vec::new();
     for (source, shards) in from {
         let most = sources::portion(state, entry, &source).await?;
         lots.extend(shards.chunks(most).map(|shards| {
-            one(state, bench, entry, (source.clone(), target.clone()), shards.to_vec())
+            let nodes = (source.clone(), target.clone());
+            one(state, bench, comparing, entry, nodes, shards.to_vec())
         }));
     }
     let mut done = stream::iter(lots).buffer_unordered(AT_ONCE);
@@ -53,6 +57,7 @@ pub(super) async fn all(
 async fn one(
     state: &Arc<ClusterState>,
     bench: &Bench,
+    comparing: &Semaphore,
     entry: &Arc<IndexEntry>,
     (source, target): (NodeId, NodeId),
     shards: Vec<ShardId>,
@@ -60,7 +65,7 @@ async fn one(
     let shards = ShardSet::from_iter(shards, entry.shards);
     let mut lot = Lot::open(state, entry, source.clone(), target.clone(), shards).await?;
     let _places = bench.places(&source, &target).await;
-    let done = lot.run().await;
+    let done = lot.run(comparing).await;
     if matches!(done, Err(Trouble::Changed)) {
         // Whether the source is still the one to copy from has to be known before the next.
         lot.end_doubts().await?;
