@@ -6,9 +6,8 @@
 //! a refused preflight; `Access-Control-Allow-Origin` is there when `Origin` was.
 //!
 //! Under `/_miroir` no page of another origin is answered: the operator's key is none that a page has.
-//!
-//! Every answer says `X-Content-Type-Options: nosniff`: no browser takes it for anything else than it
-//! says it is.
+//! Those answers say `X-Content-Type-Options: nosniff`: no browser takes them for anything else than
+//! they say they are. The others have the headers of a node and no more.
 //!
 //! # Stage
 //! Edge. Any `http::Request<B>`; the body is not looked at.
@@ -130,8 +129,9 @@ impl EdgeMiddleware for CorsLayer {
         Box::pin(async move {
             let mut response = answer.await?;
             let headers = response.headers_mut();
-            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            if origin && !own {
+            if own {
+                headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            } else if origin {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANYBODY);
             }
             headers.append(VARY, VARIES);

@@ -378,7 +378,27 @@ async fn pages_of_other_origins_are_answered_by_the_client_api_alone() {
         let answer =
             server.send(Method::GET, path, &[("origin", "https://shop.example")], "").await;
         assert_eq!(answer.headers.contains_key("access-control-allow-origin"), shown, "{path}");
-        assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+        assert_eq!(answer.headers.contains_key("x-content-type-options"), !shown, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn answers_to_clients_have_the_headers_of_a_node_and_no_others() {
+    let server = Running::start(1, |_| {}).await;
+    let nodes = ["content-type", "content-length", "date", "vary"];
+    for (method, path, body) in [
+        (Method::GET, "/health", ""),
+        (Method::GET, "/indexes", ""),
+        (Method::GET, "/indexes/none", ""),
+        (Method::POST, "/indexes/none/search", "{}"),
+        (Method::POST, "/indexes", "["),
+        (Method::GET, "/none", ""),
+    ] {
+        let answer = server.send(method, path, &[("content-type", "application/json")], body).await;
+        for name in answer.headers.keys() {
+            let own = name.as_str().starts_with("x-miroir-");
+            assert!(own || nodes.contains(&name.as_str()), "{path}: {name}");
+        }
     }
 }
 
