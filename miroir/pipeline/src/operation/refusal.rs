@@ -26,6 +26,8 @@ pub async fn refusal(nodes: &Nodes, request: &Request, prefix: &str) -> Error {
         None if !request.original.is_json() => {
             ClientRequest { body: "{}".into(), ..ClientRequest::clone(&request.original) }
         }
+        // It finds a list.
+        None if takes_an_object(&request.op) => request.original.made_anew(),
         None => return taken(request),
     };
     let error = replay(&inert).await;
@@ -70,6 +72,18 @@ fn taken(request: &Request) -> Error {
     Error::internal("a node takes what Miroir cannot read")
 }
 
+/// Whether a route takes an object, and refuses any list.
+fn takes_an_object(op: &Operation) -> bool {
+    match op {
+        Operation::Index(op) => matches!(op, IndexOp::Create | IndexOp::Update(_)),
+        Operation::System(op) => matches!(
+            op,
+            SystemOp::Export | SystemOp::Features(_) | SystemOp::Webhook(_) | SystemOp::Rule(_)
+        ),
+        _ => false,
+    }
+}
+
 /// Whether a node refuses a request for certain: it is without a member that its route needs, or names
 /// an index twice where it must not.
 fn lacks_something(op: &Operation, original: &ClientRequest) -> bool {
@@ -90,7 +104,7 @@ fn lacks_something(op: &Operation, original: &ClientRequest) -> bool {
             };
             !body.as_array().is_some_and(|swaps| swaps.iter().all(&mut pair))
         }
-        Operation::System(SystemOp::Webhook(WebhookOp::Create) | SystemOp::Export) => lacks("url"),
+        Operation::System(SystemOp::Webhook(WebhookOp::Create)) => lacks("url"),
         _ => false,
     }
 }
@@ -100,6 +114,7 @@ mod tests {
     use http::Method;
 
     use super::*;
+    use crate::operation::RuleOp;
 
     fn original(body: &str) -> ClientRequest {
         let body = body.to_owned().into();
@@ -111,6 +126,7 @@ mod tests {
         let create = Operation::Index(IndexOp::Create);
         let swap = Operation::Index(IndexOp::Swap);
         let export = Operation::System(SystemOp::Export);
+        let webhook = Operation::System(SystemOp::Webhook(WebhookOp::Create));
         for (op, body, lacks) in [
             (&create, r#"{"primaryKey": "k"}"#, true),
             (&create, r#"{"uid": 1}"#, false),
@@ -121,11 +137,27 @@ mod tests {
             (&swap, r#"[{"indexes": ["a", "b"], "rename": 1}]"#, false),
             // The last of two members counts.
             (&swap, r#"[{"indexes": ["a"], "indexes": ["a", "b"]}]"#, false),
-            (&export, "{}", true),
-            (&export, r#"{"url": "http://x"}"#, false),
+            (&export, "{}", false),
+            (&webhook, "{}", true),
+            (&webhook, r#"{"url": "http://x"}"#, false),
             (&Operation::Index(IndexOp::Update("a".to_owned())), "{}", false),
         ] {
             assert_eq!(lacks_something(op, &original(body)), lacks, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_is_shown_to_routes_that_take_none() {
+        let rule = RuleOp::Update("r".to_owned());
+        for (op, takes) in [
+            (Operation::Index(IndexOp::Create), true),
+            (Operation::Index(IndexOp::Update("a".to_owned())), true),
+            (Operation::Index(IndexOp::Swap), false),
+            (Operation::System(SystemOp::Export), true),
+            (Operation::System(SystemOp::Webhook(WebhookOp::Create)), true),
+            (Operation::System(SystemOp::Rule(rule)), true),
+        ] {
+            assert_eq!(takes_an_object(&op), takes, "{op:?}");
         }
     }
 
