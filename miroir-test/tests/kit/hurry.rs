@@ -308,6 +308,22 @@ async fn a_client_that_goes_away_leaves_no_change_of_an_index_half_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_index_without_documents_gets_another_primary_key() {
+    let cluster = cluster(6).await;
+    let made =
+        send(&cluster, Method::POST, "/indexes", json!({"uid": "a", "primaryKey": "k"})).await;
+    assert_eq!(outcome(&cluster, made).await, "succeeded");
+    let changed = send(&cluster, Method::PATCH, "/indexes/a", json!({"primaryKey": "other"})).await;
+    assert_eq!(outcome(&cluster, changed).await, "succeeded");
+    assert_eq!(shown(&cluster, "a").await, "other [] *");
+    for node in &cluster.nodes {
+        let key = node.inspect(|disk| disk.indexes["a"].primary_key.clone());
+        assert_eq!(key.as_deref(), Some("other"), "{}", node.id());
+    }
+    cluster.end();
+}
+
+#[tokio::test(start_paused = true)]
 async fn nodes_that_disagree_on_the_primary_key_are_found_and_mended() {
     for known in ["id", "k"] {
         let cluster = cluster(5).await;

@@ -8,8 +8,9 @@ use miroir_store::{TaskRecord, TaskState};
 /// once its nodes have ended their parts, so that replicas which could not do theirs still catch up.
 pub(crate) fn broken(record: &TaskRecord) -> Option<ApiError> {
     let needed = match record.kind {
+        // Once the names are changed, nodes say how the rest of it ended.
+        TaskKind::IndexUpdate => record.nodes.is_empty(),
         TaskKind::SettingsUpdate
-        | TaskKind::IndexUpdate
         | TaskKind::IndexSwap
         | TaskKind::TaskCancelation
         | TaskKind::TaskDeletion => true,
