@@ -16,12 +16,13 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::gauges::{Dirty, Stage};
+use super::meeting::Member;
 use super::node::{self, DOCUMENTS, PageSize, Pause, Shown, UIDS, Which};
 use super::pages::{Next, Pages};
 use super::written::Written;
 use super::{Trouble, clear, rows, sources};
 use miroir_pipeline::cluster::ClusterState;
-use miroir_pipeline::cluster::sequencer::{Filling, Hold};
+use miroir_pipeline::cluster::sequencer::{Filling, Hold, Ticket};
 use miroir_store::IndexEntry;
 
 /// Copy tasks that a target has not ended yet.
@@ -44,6 +45,17 @@ struct Page {
     failed: bool,
 }
 
+/// What one copy writes, and its turn at the target.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    number: Number,
+    turn: Ticket,
+    documents: Vec<Shown>,
+}
+
+/// How a lot takes part in what lots of one target write together.
+pub(super) type Together = Member<Parcel, Result<Vec<u32>, Trouble>>;
+
 /// A copy of some shards from one node to another.
 pub(super) struct Lot<'a> {
     state: &'a Arc<ClusterState>,
@@ -56,6 +68,7 @@ pub(super) struct Lot<'a> {
     pages: BTreeMap<Number, Page>,
     failures: u32,
     written: Option<Written>,
+    together: Option<Together>,
     held: Option<Instant>,
     stage: Stage,
     dirty: Dirty,
@@ -84,6 +97,7 @@ impl<'a> Lot<'a> {
             pages: BTreeMap::new(),
             failures: 0,
             written: None,
+            together: None,
             held: None,
             stage: Stage::new("open"),
             dirty: Dirty::default(),
@@ -120,8 +134,12 @@ impl<'a> Lot<'a> {
     }
 
     /// Copies until the target misses nothing, and clears the rows that say so. Compares when nobody
-    /// else does who shares `comparing`.
-    pub(super) async fn run(&mut self, comparing: &Semaphore) -> Result<(), Trouble> {
+    /// else does who shares `comparing`, and writes what differs together with others.
+    pub(super) async fn run(
+        &mut self,
+        comparing: &Semaphore,
+        mut together: Option<Together>,
+    ) -> Result<(), Trouble> {
         // Without a primary key nothing was ever written.
         if self.entry.primary_key.is_none() {
             clear(self.state, self.rows()).await?;
@@ -130,7 +148,12 @@ impl<'a> Lot<'a> {
         let turn = comparing.acquire().await;
         let mut up_to = self.compare(false).await?;
         drop(turn);
+        if let Some(together) = &mut together {
+            together.arrive().await;
+        }
+        self.together = together;
         self.catch_up(up_to).await?;
+        self.together = None;
         let mut verifications = 0;
         while let Some(written) = self.written.take() {
             let before = self.filling.with(|lot| lot.counts().differences);
@@ -318,22 +341,40 @@ impl<'a> Lot<'a> {
         let ids = write.iter().map(|shown| &shown.id).chain(delete.iter().copied()).cloned();
         let written = self.written.take().unwrap_or(Written::Few(HashSet::new()));
         self.written = Some(written.and(ids));
-        ticket.turn().await;
-        let (state, entry, target) = (self.state, self.entry, &self.target);
-        let mut uids = node::write(state, entry, target, &write).await;
-        if let Ok(uids) = &mut uids
-            && !delete.is_empty()
-        {
-            match node::delete(state, entry, target, &delete).await {
-                Ok(more) => uids.extend(more),
-                Err(trouble) => return Err(trouble),
+        let together = self.together.take().filter(|_| delete.is_empty());
+        let open = if let Some(together) = together {
+            let documents = write.into_iter().cloned().collect();
+            let parcel = Parcel { number, turn: ticket, documents };
+            together.hand_in(parcel, |all| self.send(all)).await.ok_or(Trouble::Changed)??
+        } else {
+            ticket.turn().await;
+            let (state, entry, target) = (self.state, self.entry, &self.target);
+            let mut uids = node::write(state, entry, target, &write).await?;
+            if !delete.is_empty() {
+                uids.extend(node::delete(state, entry, target, &delete).await?);
             }
-        }
-        // What may have arrived of it is nobody's business any more: the lot is dropped.
-        let open = uids?;
-        drop((ticket, gate));
+            drop(ticket);
+            uids
+        };
+        drop(gate);
         self.pages.insert(number, Page { open, failed: false });
         Ok(true)
+    }
+
+    /// Writes what several copies found with one call, and answers each.
+    async fn send(&self, mut parcels: Vec<Parcel>) -> Vec<Result<Vec<u32>, Trouble>> {
+        parcels.sort_by_key(|parcel| parcel.number);
+        // Those in between touch none of the ids of the ones behind them: they were not admitted else.
+        if let Some(first) = parcels.first_mut() {
+            first.turn.turn().await;
+        }
+        let all: Vec<&Shown> = parcels.iter().flat_map(|parcel| &parcel.documents).collect();
+        let mut sent = node::write(self.state, self.entry, &self.target, &all).await;
+        let answer = |_| match &mut sent {
+            Ok(uids) => Ok(uids.clone()),
+            Err(trouble) => Err(std::mem::replace(trouble, Trouble::Changed)),
+        };
+        parcels.iter().map(answer).collect()
     }
 
     /// Waits until the target may be given another page.

@@ -11,8 +11,8 @@ use miroir_pipeline::cluster::ClusterState;
 use miroir_store::IndexEntry;
 use tokio::sync::Semaphore;
 
-use super::lot::Lot;
-use super::{AT_ONCE, Bench, Trouble, sources};
+use super::lot::{Lot, Together};
+use super::{AT_ONCE, Bench, Trouble, meeting, sources};
 
 /// Repairs the shards that rows name, in lots, some of them at a time. Returns when the rows of those are
 /// cleared that can be copied from somewhere.
@@ -34,16 +34,19 @@ pub(super) async fn all(
         let shards: Vec<String> = needed.iter().map(ToString::to_string).collect();
         return Err(Trouble::blocked("no_authority", format!("shards {}", shards.join(", "))));
     }
-    // While the node works off what one copy found, the next compares.
-    let comparing = &Semaphore::new(1);
     let mut lots = Vec::new();
     for (source, shards) in from {
         let most = sources::portion(state, entry, &source).await?;
-        lots.extend(shards.chunks(most).map(|shards| {
-            let nodes = (source.clone(), target.clone());
-            one(state, bench, comparing, entry, nodes, shards.to_vec())
-        }));
+        lots.extend(shards.chunks(most).map(|shards| (source.clone(), shards.to_vec())));
     }
+    // While the node works off what one copy found, the next compares.
+    let comparing = &Semaphore::new(1);
+    // More do not run at a time.
+    let mut together = meeting::members(lots.len().min(AT_ONCE));
+    let lots = lots.into_iter().map(|(source, shards)| {
+        let nodes = (source, target.clone());
+        one(state, bench, (comparing, together.pop()), entry, nodes, shards)
+    });
     let mut done = stream::iter(lots).buffer_unordered(AT_ONCE);
     let mut outcome = Ok(());
     // One that fails stops no other.
@@ -57,7 +60,7 @@ pub(super) async fn all(
 async fn one(
     state: &Arc<ClusterState>,
     bench: &Bench,
-    comparing: &Semaphore,
+    (comparing, together): (&Semaphore, Option<Together>),
     entry: &Arc<IndexEntry>,
     (source, target): (NodeId, NodeId),
     shards: Vec<ShardId>,
@@ -65,7 +68,7 @@ async fn one(
     let shards = ShardSet::from_iter(shards, entry.shards);
     let mut lot = Lot::open(state, entry, source.clone(), target.clone(), shards).await?;
     let _places = bench.places(&source, &target).await;
-    let done = lot.run(comparing).await;
+    let done = lot.run(comparing, together).await;
     if matches!(done, Err(Trouble::Changed)) {
         // Whether the source is still the one to copy from has to be known before the next.
         lot.end_doubts().await?;

@@ -18,6 +18,7 @@
 mod gauges;
 mod lot;
 mod lots;
+mod meeting;
 mod node;
 mod pages;
 mod rebuild;

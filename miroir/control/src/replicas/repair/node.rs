@@ -35,7 +35,7 @@ pub(super) const UIDS: usize = 200;
 const LARGE: usize = 1 << 20;
 
 /// A document as a node shows it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shown {
     pub(super) id: Arc<str>,
     pub(super) content: Content,
