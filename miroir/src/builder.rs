@@ -14,6 +14,7 @@ use miroir_core::options::ConfigError;
 use miroir_core::topology::{Node, Topology, TopologyError};
 use miroir_layers::edge::rate_limit::Limiter;
 use miroir_layers::index::tenant_affinity::TenantDirectory;
+use miroir_layers::leaf::Quarantine;
 use miroir_layers::node::CredentialsLayer;
 use miroir_layers::operation::ShadowLayer;
 use miroir_pipeline::cluster::ClusterState;
@@ -420,7 +421,8 @@ impl Builder {
         });
         // The stores of the state: what they refuse, layers must not do either.
         let (stores, keyring) = (state.stores.clone(), Arc::clone(&state.keyring));
-        let parts = Parts { scores, stores, limiter, keyring, tenants };
+        let quarantine = Quarantine::new(options.query_quarantine, &stores);
+        let parts = Parts { scores, stores, limiter, keyring, tenants, quarantine };
         order::describe(&options, &parts, &own, credentials, shadow.clone()).1.check()?;
         let _ = shared.set(parts.clone());
         pool.follow(&topology)?;
@@ -433,7 +435,7 @@ impl Builder {
         let own = own.make(&parts);
         let mut codecs = codecs();
         let dispatch = Dispatch::new(pool, Arc::clone(&parts.scores), node_timeout);
-        let leaves = stage!(order::leaf(&options, &parts.scores), own.leaves, dispatch, codecs)?;
+        let leaves = stage!(order::leaf(&options, &parts), own.leaves, dispatch, codecs)?;
         let scatter = Scatter::new(leaves.clone(), Arc::clone(&state));
         let indexes = stage!(order::index(&options, &parts), own.indexes, scatter, codecs)?;
         let control = Arc::new(Control::new(leaves.clone(), Arc::clone(&state)));

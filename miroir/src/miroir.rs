@@ -187,7 +187,12 @@ impl Miroir {
     /// They end by themselves when [`Cluster::state`]'s `stop` is cancelled.
     #[must_use]
     pub fn workers(&self) -> JoinSet<()> {
-        workers::start(&self.cluster.state, &self.options, self.pod.as_ref())
+        let state = &self.cluster.state;
+        let mut workers = workers::start(state, &self.options, self.pod.as_ref());
+        if self.options.query_quarantine.enabled {
+            workers.spawn(Arc::clone(&self.parts.quarantine).follow(state.stop.clone()));
+        }
+        workers
     }
 
     /// Stops the workers, and waits for them and for writes that are under way.

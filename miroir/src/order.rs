@@ -201,9 +201,10 @@ pub(crate) fn node<S: StageService<node::Request>>(
 /// A set of shards, on any replicas that hold them.
 pub(crate) fn leaf<S: StageService<leaf::Request>>(
     options: &Options,
-    scores: &Arc<Scores>,
+    parts: &Parts,
 ) -> Stack<leaf::Request, impl Layer<S, Service: StageService<leaf::Request>> + use<S>> {
     let retry_timeouts = options.cluster.scatter.retry_on_timeout;
+    let (scores, quarantine) = (&parts.scores, &parts.quarantine);
     let failover = FailoverOptions { retry_timeouts, ..options.failover };
     Stack::new()
         // Watches each node on its own.
@@ -213,7 +214,7 @@ pub(crate) fn leaf<S: StageService<leaf::Request>>(
         .push_if(
             options
                 .query_quarantine
-                .layer(|quarantine| QueryQuarantineLayer::new(Arc::clone(scores), quarantine)),
+                .layer(|_| QueryQuarantineLayer::new(Arc::clone(scores), Arc::clone(quarantine))),
         )
 }
 
@@ -305,7 +306,7 @@ pub(crate) fn describe(
     all = with(all, &operations, own.operations);
     let indexes = index::<BoxService<index::Request>>(options, parts);
     all = with(all, &indexes, own.indexes);
-    let leaves = leaf::<BoxService<leaf::Request>>(options, &parts.scores);
+    let leaves = leaf::<BoxService<leaf::Request>>(options, parts);
     all = with(all, &leaves, own.leaves);
     let nodes = node::<Client>(options, &any, &of_node);
     with(all, &nodes, own_nodes.map(|own| own(&any, parts)))

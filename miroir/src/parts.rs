@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use miroir_layers::edge::rate_limit::Limiter;
 use miroir_layers::index::tenant_affinity::TenantDirectory;
+use miroir_layers::leaf::{Quarantine, QueryQuarantineOptions};
 use miroir_pipeline::keyring::Keyring;
 use miroir_pipeline::node::Scores;
 use miroir_store::{Stores, memory};
@@ -24,6 +25,8 @@ pub struct Parts {
     /// Which tenants API keys are of; nobody's while
     /// [`Options::tenant_affinity`](crate::Options::tenant_affinity) does not ask for it.
     pub tenants: Arc<TenantDirectory>,
+    /// Questions that nodes did not survive: `query_quarantine` refuses them.
+    pub quarantine: Arc<Quarantine>,
 }
 
 impl Parts {
@@ -35,6 +38,7 @@ impl Parts {
             limiter: Limiter::new(memory::buckets()),
             keyring: Arc::new(Keyring::new(None)),
             tenants: Arc::default(),
+            quarantine: Quarantine::new(QueryQuarantineOptions::default(), &memory::open()),
         }
     }
 }

@@ -8,7 +8,7 @@ pub mod query_quarantine;
 
 pub use failover::{FailoverLayer, FailoverOptions};
 pub use hedge::{HedgeLayer, HedgeOptions};
-pub use query_quarantine::{QueryQuarantineLayer, QueryQuarantineOptions};
+pub use query_quarantine::{Quarantine, QueryQuarantineLayer, QueryQuarantineOptions};
 
 #[cfg(test)]
 mod tests;

@@ -365,6 +365,8 @@ pub struct Stores {
     pub admin_sessions: Arc<dyn records::AdminSessions>,
     /// Changes that a sink has not taken yet.
     pub overflow: Arc<dyn records::Overflow>,
+    /// Queries that nodes do not survive.
+    pub query_failures: Arc<dyn records::QueryFailures>,
 }
 
 /// [`Stores`] from what a backend has itself and the [`records::Typed`] stores over its primitives:
@@ -386,7 +388,8 @@ macro_rules! stores {
             rollovers: typed.clone(),
             search_ui: typed.clone(),
             admin_sessions: typed.clone(),
-            overflow: typed,
+            overflow: typed.clone(),
+            query_failures: typed,
         }
     }};
 }

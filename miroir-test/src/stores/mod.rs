@@ -116,7 +116,7 @@ macro_rules! store_suite {
                 pods: a_word_needs_the_newest_epoch, a_word_is_kept_by_who_follows,
                     parts_have_epochs_of_their_own, notes_are_taken_once;
                 records: aliases_flip, every_flip_has_one_winner,
-                    sessions_remember_the_later_write, sessions_are_bounded, a_key_is_used_once,
+                    sessions_remember_the_later_write, sessions_are_bounded, failures_of_queries_are_heard_of, a_key_is_used_once,
                     an_abandoned_key_has_one_heir, canaries_keep_their_last_runs,
                     cursors_never_go_back, overflow_is_bounded, tenants_round_trip,
                     rollovers_are_compared, search_pages_rotate_their_keys,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use miroir_api::{GroupId, IndexUid, TaskUid};
+use miroir_api::{GroupId, IndexUid, NodeId, TaskUid};
 use miroir_store::Stores;
 use miroir_store::records::{
     AdminSession, Alias, AliasTarget, Began, Canary, CanaryRun, Kept, KeptAnswer, Limit,
-    LoginFailures, Pin, Rollover, ScopedKey, Session, Signal, Size, TenantMapping,
+    LoginFailures, Pin, QueryFailure, Rollover, ScopedKey, Session, Signal, Size, TenantMapping,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -377,6 +377,26 @@ pub async fn revoked_sessions_are_heard_of(stores: &Stores) {
     let found = sessions.get("s", at(0)).await.unwrap();
     assert_eq!(found, Some(AdminSession { revoked: true, ..session }));
     assert!(!sessions.revoke("other", LONG, at(0)).await.unwrap());
+}
+
+/// Everybody who listens hears which query a node did not survive.
+pub async fn failures_of_queries_are_heard_of(stores: &Stores) {
+    let node = NodeId::new("a").unwrap();
+    let failure = QueryFailure { query: "f".to_owned(), node, points: 2, timeout: true, by: 7 };
+    let mut listeners = [(); 2].map(|()| stores.query_failures.listen());
+    // What is said before somebody listens is lost.
+    let says = async {
+        loop {
+            stores.query_failures.say(failure.clone()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let hear = join_all(listeners.iter_mut().map(|listener| listener.next()));
+    let heard = async { tokio::time::timeout(Duration::from_secs(30), hear).await.unwrap() };
+    tokio::select! {
+        heard = heard => assert_eq!(heard, [Some(failure.clone()), Some(failure.clone())]),
+        () = says => {}
+    }
 }
 
 /// No failed login is lost, and a success forgets them.

@@ -16,8 +16,9 @@ use miroir_pipeline::{Error, Fault, NodeFailure, Placed, StageService};
 use miroir_store::IndexEntry;
 use tokio::time::Instant;
 
-use super::QueryQuarantineOptions;
-use super::table::{LIMIT, Reason, Table};
+use super::fingerprint::Fingerprint;
+use super::quarantine::Quarantine;
+use super::table::{LIMIT, Reason};
 use crate::leaf::{FailoverLayer, HedgeLayer};
 
 /// Calls that are over sooner were most likely in flight when their node was stopped.
@@ -28,7 +29,7 @@ const USUAL: f64 = 4.0;
 #[derive(Debug)]
 struct Shared {
     scores: Arc<Scores>,
-    table: Table,
+    quarantine: Arc<Quarantine>,
 }
 
 /// See the [module's documentation](super). Clones share one table.
@@ -39,9 +40,9 @@ pub struct QueryQuarantineLayer {
 }
 
 impl QueryQuarantineLayer {
-    /// Quarantines with these options, by how long calls take the nodes of `scores`.
-    pub fn new(scores: Arc<Scores>, options: QueryQuarantineOptions) -> Self {
-        Self { shared: Arc::new(Shared { scores, table: Table::new(options) }) }
+    /// Puts questions there, by how long calls take the nodes of `scores`.
+    pub fn new(scores: Arc<Scores>, quarantine: Arc<Quarantine>) -> Self {
+        Self { shared: Arc::new(Shared { scores, quarantine }) }
     }
 }
 
@@ -99,7 +100,10 @@ impl Shared {
         request: Request,
     ) -> Result<Response, Error> {
         let (begun, asked) = (Instant::now(), Asked::of(&request));
-        if let Some((reason, left)) = self.table.refused(&asked, begun) {
+        let table = &self.quarantine.table;
+        // As a rule there are none, and nobody has to read a question.
+        let known = (!table.is_empty()).then(|| Fingerprint::of(&asked));
+        if let Some((reason, left)) = known.and_then(|known| table.refused(known, begun)) {
             if let Some(explain) = &asked.explain {
                 warn(explain, reason, left);
                 if !explain.executes() {
@@ -126,11 +130,16 @@ impl Shared {
             })
             .max_by_key(|((points, _), _)| *points);
         match worst {
-            None if answer.is_ok() => self.table.acquit(&asked, now),
+            None if answer.is_ok() => {
+                if let Some(known) = known {
+                    table.acquit(known, now);
+                }
+            }
             None => {}
             Some((counted, node)) => {
                 let reason = counted.1;
-                if let Some(left) = self.table.count(&asked, counted, &node, now) {
+                let key = known.unwrap_or_else(|| Fingerprint::of(&asked));
+                if let Some(left) = self.quarantine.count(key, counted, &node).await {
                     metrics::counter!("miroir_query_quarantine_total", "reason" => reason.label())
                         .increment(1);
                     tracing::warn!(

@@ -16,7 +16,8 @@
 //! the point away: one node that breaks off all the time says nothing of a question.
 //!
 //! Questions are told apart by their words, the index and the client's filter, a tenant's rules
-//! included. Each process counts for itself and forgets when it ends.
+//! included. A pod tells the others before it answers, so that who asks the next pod kills no second
+//! node; where the store is away each counts for itself. A process forgets when it ends.
 //!
 //! # Stage
 //! Leaf, `Target::Cover` only: whole questions of clients. Documents by id and the calls of workers
@@ -44,18 +45,25 @@
 //! use std::sync::Arc;
 //! use miroir_pipeline::Stack;
 //! use miroir_pipeline::node::Scores;
-//! use miroir_layers::leaf::{FailoverLayer, QueryQuarantineLayer, QueryQuarantineOptions};
+//! use miroir_layers::leaf::{
+//!     FailoverLayer, Quarantine, QueryQuarantineLayer, QueryQuarantineOptions,
+//! };
+//! use miroir_store::memory;
 //!
 //! // The scores that the nodes' `load` layers feed.
 //! let scores = Arc::new(Scores::default());
-//! let quarantine = QueryQuarantineLayer::new(scores, QueryQuarantineOptions::default());
+//! // Spawn `Quarantine::follow` to hear what other pods found.
+//! let quarantine = Quarantine::new(QueryQuarantineOptions::default(), &memory::open());
+//! let quarantine = QueryQuarantineLayer::new(scores, quarantine);
 //! let stack = Stack::<miroir_pipeline::leaf::Request>::new()
 //!     .push(FailoverLayer::default())
 //!     .push(quarantine);
 //! assert_eq!(stack.describe().layers, ["failover", "query_quarantine"]);
 //! ```
 
+mod fingerprint;
 mod layer;
+mod quarantine;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -66,6 +74,7 @@ use miroir_core::options::{Capability, Faults, Validate, milliseconds};
 use serde::{Deserialize, Serialize};
 
 pub use layer::QueryQuarantineLayer;
+pub use quarantine::Quarantine;
 
 /// `query_quarantine`: whether and for how long a question that broke a node is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

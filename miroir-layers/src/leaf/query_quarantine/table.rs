@@ -1,8 +1,6 @@
 //! Which questions have points. No clock: callers say what time it is.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,6 +9,7 @@ use miroir_core::lock::Lock;
 use tokio::time::Instant;
 
 use super::QueryQuarantineOptions;
+use super::fingerprint::Fingerprint;
 
 /// Points from which on a question is refused.
 pub(super) const LIMIT: u32 = 2;
@@ -42,13 +41,12 @@ struct Entry {
     until: Instant,
 }
 
-/// Points of questions. Keyed with a random state: nobody can make two questions look the same.
+/// Points of questions, by their fingerprints.
 #[derive(Debug)]
 pub(super) struct Table {
     duration: Duration,
     most: usize,
-    state: RandomState,
-    entries: Lock<HashMap<u64, Entry>>,
+    entries: Lock<HashMap<Fingerprint, Entry>>,
     /// Number of entries: as a rule none, and nobody has to read a question.
     count: AtomicUsize,
 }
@@ -58,22 +56,18 @@ impl Table {
         Self {
             duration: options.duration,
             most: options.max_entries.max(1),
-            state: RandomState::new(),
             entries: Lock::default(),
             count: AtomicUsize::new(0),
         }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether no question has points.
+    pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
     }
 
     /// Why and for how long this question is still refused.
-    pub(super) fn refused(&self, question: impl Hash, now: Instant) -> Option<(Reason, Duration)> {
-        if self.is_empty() {
-            return None;
-        }
-        let key = self.state.hash_one(question);
+    pub(super) fn refused(&self, key: Fingerprint, now: Instant) -> Option<(Reason, Duration)> {
         let entry = self.change(now, |entries| entries.get(&key).cloned())?;
         (entry.points >= LIMIT).then(|| (entry.reason, entry.until.duration_since(now)))
     }
@@ -82,12 +76,11 @@ impl Table {
     /// node. For how long the question is refused from now on, if it is.
     pub(super) fn count(
         &self,
-        question: impl Hash,
+        key: Fingerprint,
         (points, reason): (u32, Reason),
         node: &NodeId,
         now: Instant,
     ) -> Option<Duration> {
-        let key = self.state.hash_one(question);
         self.change(now, |entries| {
             if entries.len() >= self.most && !entries.contains_key(&key) {
                 let soonest = entries.iter().min_by_key(|(_, entry)| entry.until);
@@ -105,11 +98,7 @@ impl Table {
     }
 
     /// The question was answered: its points are gone, unless it is refused.
-    pub(super) fn acquit(&self, question: impl Hash, now: Instant) {
-        if self.is_empty() {
-            return;
-        }
-        let key = self.state.hash_one(question);
+    pub(super) fn acquit(&self, key: Fingerprint, now: Instant) {
         self.change(now, |entries| {
             if entries.get(&key).is_some_and(|entry| entry.points < LIMIT) {
                 entries.remove(&key);
@@ -118,7 +107,11 @@ impl Table {
     }
 
     /// Changes the entries that still count, and tells the outside how many are refused.
-    fn change<T>(&self, now: Instant, change: impl FnOnce(&mut HashMap<u64, Entry>) -> T) -> T {
+    fn change<T>(
+        &self,
+        now: Instant,
+        change: impl FnOnce(&mut HashMap<Fingerprint, Entry>) -> T,
+    ) -> T {
         let mut entries = self.entries.lock();
         entries.retain(|_, entry| entry.until > now);
         let out = change(&mut entries);

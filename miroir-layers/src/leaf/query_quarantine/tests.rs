@@ -13,10 +13,12 @@ use miroir_pipeline::explain::Explain;
 use miroir_pipeline::leaf::{Failed, Page, Question, Request, Response, Scoped, Target};
 use miroir_pipeline::node::Call;
 use miroir_pipeline::{Error, NodeFailure, Stack};
+use miroir_store::memory;
 use miroir_test::contract::{contract, readiness};
 use miroir_test::layered;
 use miroir_test::mock::{MockHandle, Spawned, mock};
 use tokio::time::advance;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::fixtures::{entry, topology};
@@ -33,7 +35,8 @@ fn all() -> ShardSet {
 }
 
 fn layer() -> QueryQuarantineLayer {
-    QueryQuarantineLayer::new(Arc::default(), QueryQuarantineOptions::default())
+    let options = QueryQuarantineOptions::default();
+    QueryQuarantineLayer::new(Arc::default(), Quarantine::new(options, &memory::open()))
 }
 
 fn asking(target: Target, question: Question) -> Request {
@@ -88,7 +91,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (service, inner) = layered(layer());
+        Self::of(layer())
+    }
+
+    fn of(layer: QueryQuarantineLayer) -> Self {
+        let (service, inner) = layered(layer);
         Self { service, inner }
     }
 
@@ -158,6 +165,34 @@ async fn a_heavy_or_long_question_breaks_one_node_and_no_second() {
         assert_eq!(code.as_deref(), Some(QUARANTINED), "{failure}");
         assert_eq!(world.refused(&filter).await, QUARANTINED);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_pod_finds_no_other_asks() {
+    let (stores, stop) = (memory::open(), CancellationToken::new());
+    let mut pods = [(); 2].map(|()| {
+        let quarantine = Quarantine::new(QueryQuarantineOptions::default(), &stores);
+        tokio::spawn(Arc::clone(&quarantine).follow(stop.clone()));
+        World::of(QueryQuarantineLayer::new(Arc::default(), quarantine))
+    });
+    tokio::task::yield_now().await;
+    let [one, other] = &mut pods;
+    let code = one.ask(&heavy(), SOON, failed(NodeFailure::Reset)).await;
+    assert_eq!(code.as_deref(), Some(QUARANTINED));
+    assert_eq!(other.refused(&heavy()).await, QUARANTINED);
+    // Points count together: the second node is the last, whoever asked it.
+    assert_eq!(one.ask("a = 1", SOON, failed(NodeFailure::Reset)).await, None);
+    let code = other.ask("a = 1", SOON, failed_at("b", NodeFailure::Reset)).await;
+    assert_eq!(code.as_deref(), Some(QUARANTINED));
+    assert_eq!(one.refused("a = 1").await, QUARANTINED);
+    // A pod that ends hears no more.
+    stop.cancel();
+    tokio::task::yield_now().await;
+    assert_eq!(
+        one.ask("a = 2", Duration::from_secs(2), failed(NodeFailure::Body)).await.as_deref(),
+        Some(QUARANTINED)
+    );
+    assert_eq!(other.ask("a = 2", SOON, answered()).await, None);
 }
 
 #[tokio::test(start_paused = true)]
