@@ -121,6 +121,7 @@ impl EdgeMiddleware for CorsLayer {
         next: EdgeReady<'_, S>,
     ) -> EdgeFuture<Self::Body<S::Body>> {
         let own = is_operators(request.uri().path());
+        let bare = request.uri().path() == "/_miroir";
         if !own && let Some(answer) = preflight(request.method(), request.headers()) {
             return Box::pin(std::future::ready(Ok(answer.map(Either::Left))));
         }
@@ -129,9 +130,11 @@ impl EdgeMiddleware for CorsLayer {
         Box::pin(async move {
             let mut response = answer.await?;
             let headers = response.headers_mut();
-            if own {
+            // There is nothing at `/_miroir` itself, as on a node.
+            if own && !bare {
                 headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            } else if origin {
+            }
+            if origin && !own {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANYBODY);
             }
             headers.append(VARY, VARIES);

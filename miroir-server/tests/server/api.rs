@@ -393,6 +393,7 @@ async fn answers_to_clients_have_the_headers_of_a_node_and_no_others() {
         (Method::POST, "/indexes/none/search", "{}"),
         (Method::POST, "/indexes", "["),
         (Method::GET, "/none", ""),
+        (Method::GET, "/_miroir", ""),
     ] {
         let answer = server.send(method, path, &[("content-type", "application/json")], body).await;
         for name in answer.headers.keys() {

@@ -130,10 +130,8 @@ impl Shared {
             })
             .max_by_key(|((points, _), _)| *points);
         match worst {
-            None if answer.is_ok() => {
-                if let Some(known) = known {
-                    table.acquit(known, now);
-                }
+            None if answer.is_ok() && !table.is_empty() => {
+                table.acquit(known.unwrap_or_else(|| Fingerprint::of(&asked)), now);
             }
             None => {}
             Some((counted, node)) => {
