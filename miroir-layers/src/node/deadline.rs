@@ -26,7 +26,7 @@
 //! use miroir_pipeline::{Context, node::Call};
 //! use miroir_layers::node::{DeadlineLayer, DeadlineOptions};
 //!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
 //! let node = miroir_api::NodeId::new("a").unwrap();
 //! let layer = DeadlineLayer::new(&node, DeadlineOptions::default());
 //! let (mut service, _inner) = miroir_test::layered(layer);
