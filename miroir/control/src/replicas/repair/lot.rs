@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::gauges::{Dirty, Stage};
-use super::meeting::Member;
+use super::group_commit::Member;
 use super::node::{self, DOCUMENTS, PageSize, Pause, Shown, UIDS, Which};
 use super::pages::{Next, Pages};
 use super::written::Written;

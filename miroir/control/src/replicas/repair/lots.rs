@@ -12,7 +12,7 @@ use miroir_store::IndexEntry;
 use tokio::sync::Semaphore;
 
 use super::lot::{Lot, Together};
-use super::{AT_ONCE, Bench, Trouble, meeting, sources};
+use super::{AT_ONCE, Bench, Trouble, group_commit, sources};
 
 /// Repairs the shards that rows name, in lots, some of them at a time. Returns when the rows of those are
 /// cleared that can be copied from somewhere.
@@ -42,7 +42,7 @@ pub(super) async fn all(
     // While the node works off what one copy found, the next compares.
     let comparing = &Semaphore::new(1);
     // More do not run at a time.
-    let mut together = meeting::members(lots.len().min(AT_ONCE));
+    let mut together = group_commit::members(lots.len().min(AT_ONCE));
     let lots = lots.into_iter().map(|(source, shards)| {
         let nodes = (source, target.clone());
         one(state, bench, (comparing, together.pop()), entry, nodes, shards)

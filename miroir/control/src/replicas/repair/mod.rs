@@ -16,9 +16,9 @@
 //! that is sound.
 
 mod gauges;
+mod group_commit;
 mod lot;
 mod lots;
-mod meeting;
 mod node;
 mod pages;
 mod rebuild;

@@ -1,5 +1,5 @@
-//! Copies that wait for each other a little, so that a node works off in one batch what they found: a
-//! batch takes it as long for ten documents as for a thousand.
+//! Group commit: copies wait for each other a little, so that a node works off in one batch what they
+//! found. A batch takes it as long for ten documents as for a thousand.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,43 +12,46 @@ use tokio::time::timeout;
 /// How long is waited until all have compared.
 const ARRIVAL: Duration = Duration::from_secs(2);
 /// How long is waited, with a turn at the node, until all have handed in what they write.
-const PARCELS: Duration = Duration::from_millis(200);
+const ENTRIES: Duration = Duration::from_millis(200);
 
+/// What a member handed in, and where it waits for the answer.
 #[derive(Debug)]
-struct Parcel<T, R> {
+struct Entry<T, R> {
     what: T,
     answer: oneshot::Sender<R>,
 }
 
+/// How far the members are.
 #[derive(Debug)]
-struct Room<T, R> {
+struct Progress<T, R> {
     /// Members that have not arrived.
     away: usize,
     /// Members that may hand in something yet.
     open: usize,
-    parcels: Vec<Parcel<T, R>>,
+    entries: Vec<Entry<T, R>>,
 }
 
+/// Those who commit together.
 #[derive(Debug)]
-struct Meeting<T, R> {
-    room: Lock<Room<T, R>>,
+struct Group<T, R> {
+    progress: Lock<Progress<T, R>>,
     changed: Notify,
 }
 
-impl<T, R> Meeting<T, R> {
-    fn change(&self, change: impl FnOnce(&mut Room<T, R>)) {
-        change(&mut self.room.lock());
+impl<T, R> Group<T, R> {
+    fn change(&self, change: impl FnOnce(&mut Progress<T, R>)) {
+        change(&mut self.progress.lock());
         self.changed.notify_waiters();
     }
 
     /// Waits until it is so, at most that long.
-    async fn until(&self, most: Duration, so: impl Fn(&Room<T, R>) -> bool) {
+    async fn until(&self, most: Duration, so: impl Fn(&Progress<T, R>) -> bool) {
         let holds = async {
             loop {
                 let changed = self.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if so(&self.room.lock()) {
+                if so(&self.progress.lock()) {
                     return;
                 }
                 changed.await;
@@ -58,19 +61,19 @@ impl<T, R> Meeting<T, R> {
     }
 }
 
-/// One of those that meet. Whoever drops it is waited for no longer.
+/// One of a group. Whoever drops it is waited for no longer.
 #[derive(Debug)]
 pub(super) struct Member<T, R> {
-    meeting: Arc<Meeting<T, R>>,
+    group: Arc<Group<T, R>>,
     arrived: bool,
     handed_in: bool,
 }
 
-/// So many that meet.
+/// The members of a new group.
 pub(super) fn members<T, R>(count: usize) -> Vec<Member<T, R>> {
-    let room = Room { away: count, open: count, parcels: Vec::new() };
-    let meeting = Arc::new(Meeting { room: Lock::new(room), changed: Notify::new() });
-    let member = || Member { meeting: Arc::clone(&meeting), arrived: false, handed_in: false };
+    let progress = Progress { away: count, open: count, entries: Vec::new() };
+    let group = Arc::new(Group { progress: Lock::new(progress), changed: Notify::new() });
+    let member = || Member { group: Arc::clone(&group), arrived: false, handed_in: false };
     (0..count).map(|_| member()).collect()
 }
 
@@ -78,9 +81,9 @@ impl<T, R> Member<T, R> {
     /// Waits for the others, not for ever.
     pub(super) async fn arrive(&mut self) {
         if !std::mem::replace(&mut self.arrived, true) {
-            self.meeting.change(|room| room.away -= 1);
+            self.group.change(|progress| progress.away -= 1);
         }
-        self.meeting.until(ARRIVAL, |room| room.away == 0).await;
+        self.group.until(ARRIVAL, |progress| progress.away == 0).await;
     }
 
     /// Hands in something. One of the members sends what all have, in the order in which they handed it
@@ -89,33 +92,35 @@ impl<T, R> Member<T, R> {
     where
         F: Future<Output = Vec<R>>,
     {
-        let (answer, mut answered) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
         self.handed_in = true;
-        self.meeting.change(|room| {
-            room.open -= 1;
-            room.parcels.push(Parcel { what, answer });
+        self.group.change(|progress| {
+            progress.open -= 1;
+            progress.entries.push(Entry { what, answer });
         });
-        self.meeting.until(PARCELS, |room| room.open == 0 || room.parcels.is_empty()).await;
-        let parcels = std::mem::take(&mut self.meeting.room.lock().parcels);
-        // Nobody else's were taken if this one's was not: they are taken all at once.
-        if !parcels.is_empty() {
-            let (parcels, answers): (Vec<_>, Vec<_>) =
-                parcels.into_iter().map(|parcel| (parcel.what, parcel.answer)).unzip();
-            self.meeting.changed.notify_waiters();
-            for (answer, result) in answers.into_iter().zip(send(parcels).await) {
+        self.group
+            .until(ENTRIES, |progress| progress.open == 0 || progress.entries.is_empty())
+            .await;
+        let entries = std::mem::take(&mut self.group.progress.lock().entries);
+        // All are taken at once: where none is left, whoever has them answers.
+        if !entries.is_empty() {
+            let (all, answers): (Vec<_>, Vec<_>) =
+                entries.into_iter().map(|entry| (entry.what, entry.answer)).unzip();
+            self.group.changed.notify_waiters();
+            for (answer, result) in answers.into_iter().zip(send(all).await) {
                 let _ = answer.send(result);
             }
         }
-        (&mut answered).await.ok()
+        answered.await.ok()
     }
 }
 
 impl<T, R> Drop for Member<T, R> {
     fn drop(&mut self) {
         let (arrived, handed_in) = (self.arrived, self.handed_in);
-        self.meeting.change(|room| {
-            room.away -= usize::from(!arrived);
-            room.open -= usize::from(!handed_in);
+        self.group.change(|progress| {
+            progress.away -= usize::from(!arrived);
+            progress.open -= usize::from(!handed_in);
         });
     }
 }
@@ -172,7 +177,7 @@ mod tests {
         let first = async { (after(Duration::ZERO, one, 1).await, start.elapsed()) };
         let (first, last) = join(first, after(long, other, 2)).await;
         // The turn at the node is held for moments only.
-        assert_eq!(first, (vec![1], ARRIVAL + PARCELS + SOON));
+        assert_eq!(first, (vec![1], ARRIVAL + ENTRIES + SOON));
         assert_eq!(last, [2]);
         assert_eq!(start.elapsed(), long + SOON);
     }
