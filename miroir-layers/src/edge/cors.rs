@@ -55,7 +55,7 @@ use miroir_pipeline::query::decode;
 use miroir_pipeline::stack::LayerName;
 
 use super::observe::ObserveLayer;
-use super::paths::is_admin;
+use super::paths::{ADMIN, is_admin};
 
 const ANYBODY: HeaderValue = HeaderValue::from_static("*");
 const A_DAY: HeaderValue = HeaderValue::from_static("86400");
@@ -121,7 +121,7 @@ impl EdgeMiddleware for CorsLayer {
         next: EdgeReady<'_, S>,
     ) -> EdgeFuture<Self::Body<S::Body>> {
         let own = is_operators(request.uri().path());
-        let bare = request.uri().path() == "/_miroir";
+        let bare = request.uri().path() == ADMIN;
         if !own && let Some(answer) = preflight(request.method(), request.headers()) {
             return Box::pin(std::future::ready(Ok(answer.map(Either::Left))));
         }

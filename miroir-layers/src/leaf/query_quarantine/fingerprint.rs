@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use sha2::{Digest, Sha256};
 
 /// The first half of a SHA-256: nobody can make a question that looks like another's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Fingerprint(u128);
 
 /// Feeds what a type hashes into SHA-256.
@@ -31,7 +31,7 @@ impl Fingerprint {
         Self(u128::from_be_bytes(digest[..16].try_into().expect("sixteen bytes")))
     }
 
-    /// As others are told.
+    /// For other pods, in hexadecimal.
     pub(super) fn to_text(self) -> String {
         format!("{:032x}", self.0)
     }

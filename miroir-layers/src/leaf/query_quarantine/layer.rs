@@ -40,7 +40,8 @@ pub struct QueryQuarantineLayer {
 }
 
 impl QueryQuarantineLayer {
-    /// Puts questions there, by how long calls take the nodes of `scores`.
+    /// Refuses the questions of `quarantine` and adds to them, by how long calls take the nodes of
+    /// `scores`.
     pub fn new(scores: Arc<Scores>, quarantine: Arc<Quarantine>) -> Self {
         Self { shared: Arc::new(Shared { scores, quarantine }) }
     }
