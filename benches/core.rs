@@ -14,7 +14,7 @@ use miroir::merge::{HitOptions, Page, merge_hits};
 use miroir::node::Scores;
 use miroir::routing::{Selection, ShardSet, shard_of};
 use miroir::store::IndexEntry;
-use miroir::topology::{Node, NodeStatus, Topology};
+use miroir::topology::{Node, Topology};
 use miroir::view::Route;
 use miroir::view::StaleMap;
 use miroir_api::{GroupId, IndexUid, NodeId};
@@ -131,12 +131,8 @@ fn leaves(c: &mut Criterion) {
 /// Comparing six nodes and covering 64 shards with them: two groups of three, two copies each.
 fn choosing(c: &mut Criterion) {
     let nodes = (0..6_u32).filter_map(|at| {
-        Some(Node {
-            id: NodeId::new(&format!("node-{at}")).ok()?,
-            address: format!("http://{at}"),
-            group: GroupId(at / 3),
-            status: NodeStatus::Active,
-        })
+        let id = NodeId::new(&format!("node-{at}")).ok()?;
+        Some(Node::new(id, format!("http://{at}"), GroupId(at / 3)))
     });
     let topology = Topology::new(nodes.collect(), 2).expect("six nodes are a cluster");
     let then = time::OffsetDateTime::UNIX_EPOCH;

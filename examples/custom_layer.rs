@@ -159,7 +159,7 @@ mod tests {
     use miroir::Context;
     use miroir::query::{ClientRequest, RawObject, Search, SearchKind};
     use miroir::store::IndexEntry;
-    use miroir::topology::{Node, NodeStatus, Topology};
+    use miroir::topology::{Node, Topology};
     use miroir_api::{IndexUid, NodeId};
     use miroir_test::contract::{cancellation, contract, readiness};
     use miroir_test::layered;
@@ -174,12 +174,8 @@ mod tests {
         body.set("offset", &offset);
         let search = Search { kind: SearchKind::Hits, body: Some(body), rules: None };
         let original = ClientRequest::new(http::Method::POST, "/search");
-        let node = Node {
-            id: NodeId::new("a").unwrap(),
-            address: "http://a".to_owned(),
-            group: GroupId(0),
-            status: NodeStatus::Active,
-        };
+        let id = NodeId::new("a").unwrap();
+        let node = Node::new(id, "http://a".to_owned(), GroupId(0));
         Request::new(
             Operation::Search(Arc::new(search)),
             Arc::new(original),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use miroir_api::meili::{IndexPattern, KeyAction};
 use miroir_api::{GroupId, IndexUid, NodeId};
 use miroir_core::keys::ApiKey;
-use miroir_core::topology::{Node, NodeStatus, Topology};
+use miroir_core::topology::{Node, Topology};
 use miroir_store::IndexEntry;
 
 /// An index with that many shards.
@@ -28,12 +28,8 @@ pub(crate) fn grouped(groups: u32, nodes: u8, replication_factor: u32) -> Topolo
     let nodes = (0..groups as u8 * nodes)
         .map(|at| {
             let id = char::from(b'a' + at).to_string();
-            Node {
-                address: format!("http://{id}"),
-                id: NodeId::new(&id).unwrap(),
-                group: GroupId(u32::from(at / nodes)),
-                status: NodeStatus::Active,
-            }
+            let group = GroupId(u32::from(at / nodes));
+            Node::new(NodeId::new(&id).unwrap(), format!("http://{id}"), group)
         })
         .collect();
     Topology::new(nodes, replication_factor).unwrap()
@@ -58,12 +54,7 @@ pub(crate) fn api_key(indexes: &[&str]) -> Arc<ApiKey> {
 pub(crate) fn groups(count: u8) -> Topology {
     let node = |at: u8| {
         let id = char::from(b'a' + at).to_string();
-        Node {
-            address: format!("http://{id}"),
-            id: NodeId::new(&id).unwrap(),
-            group: GroupId(u32::from(at)),
-            status: NodeStatus::Active,
-        }
+        Node::new(NodeId::new(&id).unwrap(), format!("http://{id}"), GroupId(u32::from(at)))
     };
     Topology::new((0..count).map(node).collect(), 1).unwrap()
 }

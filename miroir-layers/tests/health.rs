@@ -97,7 +97,7 @@ async fn cluster() -> Cluster {
 
 impl Cluster {
     fn status(&self) -> NodeStatus {
-        self.miroir.cluster.state.membership.topology().node(&first()).unwrap().status
+        self.miroir.cluster.state.membership.topology().node(&first()).unwrap().status()
     }
 
     /// Searches the first node, giving up after a minute.

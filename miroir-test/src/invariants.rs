@@ -5,7 +5,7 @@
 //! to look at the end, when everything has been repaired.
 
 use miroir_core::routing::shard_of;
-use miroir_core::topology::NodeStatus;
+use miroir_core::topology::Node;
 
 use crate::cluster::SimCluster;
 use crate::history::History;
@@ -35,8 +35,7 @@ pub fn check(cluster: &SimCluster, history: &History, name: &str) {
     for id in history.ids() {
         let shard = shard_of(id.as_bytes(), entry.shards);
         for (_, owner) in placement.write_targets(shard) {
-            let status = topology.node(owner).map(|node| node.status);
-            let well = matches!(status, Some(NodeStatus::Active | NodeStatus::Degraded));
+            let well = topology.node(owner).is_some_and(Node::is_readable);
             if !well || stale.is_stale(&entry.physical, owner, shard) {
                 continue;
             }

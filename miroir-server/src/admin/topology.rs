@@ -29,7 +29,7 @@ pub(super) async fn topology(State(state): State<Arc<ClusterState>>) -> Json<Top
             let seen = health.last_seen.map(|seen| seen.elapsed().as_millis());
             NodeView {
                 id: node.id.clone(),
-                status: node.status.as_str().to_owned(),
+                status: node.status().as_str().to_owned(),
                 replica_group: node.group,
                 shard_count: placement.owned_by(&node.id).len(),
                 last_seen_ms: seen.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
@@ -39,7 +39,7 @@ pub(super) async fn topology(State(state): State<Arc<ClusterState>>) -> Json<Top
             }
         })
         .collect();
-    let degraded = topology.nodes().filter(|node| node.status != NodeStatus::Active).count();
+    let degraded = topology.nodes().filter(|node| node.status() != NodeStatus::Active).count();
     let committed = state.committed.load();
     Json(TopologyView {
         version: committed.version,

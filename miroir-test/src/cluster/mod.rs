@@ -346,7 +346,7 @@ impl SimCluster {
                 .membership
                 .topology()
                 .nodes()
-                .filter(|n| n.status.as_str() != "active")
+                .filter(|n| n.status().as_str() != "active")
                 .count();
             let leaderless = !shared.leadership.leads();
             if tasks.is_empty() && stale.is_empty() && busy == 0 && down == 0 && !leaderless {

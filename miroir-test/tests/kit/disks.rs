@@ -69,7 +69,7 @@ pub(super) fn state(cluster: &SimCluster) -> Arc<ClusterState> {
 }
 
 fn status(cluster: &SimCluster, at: usize) -> NodeStatus {
-    state(cluster).membership.topology().node(cluster.nodes[at].id()).unwrap().status
+    state(cluster).membership.topology().node(cluster.nodes[at].id()).unwrap().status()
 }
 
 fn record(cluster: &SimCluster, at: usize) -> NodeRecord {

@@ -63,7 +63,7 @@ async fn complete(cluster: &SimCluster, count: usize, when: &str) {
 
 pub(super) fn status(cluster: &SimCluster, at: usize) -> NodeStatus {
     let topology = cluster.miroir().cluster.state.membership.topology();
-    topology.node(cluster.nodes[at].id()).unwrap().status
+    topology.node(cluster.nodes[at].id()).unwrap().status()
 }
 
 pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {

@@ -149,7 +149,7 @@ async fn without_a_node(seed: u64) -> SimCluster {
     cluster.nodes[2].suffer(Fault::Crash);
     loop {
         let topology = cluster.miroir().cluster.state.membership.topology();
-        if topology.node(cluster.nodes[2].id()).unwrap().status == NodeStatus::Failed {
+        if topology.node(cluster.nodes[2].id()).unwrap().status() == NodeStatus::Failed {
             return cluster;
         }
         sleep(Duration::from_millis(100)).await;

@@ -148,6 +148,6 @@ async fn a_task_that_every_node_forgot_is_neither_done_nor_lost() {
     cluster.quiesce(PATIENCE).await.unwrap();
     assert_eq!(count(&cluster).await, 11);
     let topology = cluster.miroir().cluster.state.membership.topology();
-    assert!(topology.nodes().all(|node| node.status == NodeStatus::Active));
+    assert!(topology.nodes().all(|node| node.status() == NodeStatus::Active));
     end(&cluster);
 }

@@ -100,7 +100,7 @@ miroir_pipeline::layer!(TenantAffinityLayer);
 /// Whether every shard has a replica in the group that is up and missed nothing.
 fn is_whole(request: &Request, group: GroupId) -> bool {
     let (topology, index) = (&request.topology, &request.index);
-    let up = |id| topology.node(id).is_some_and(|node| node.status.is_readable());
+    let up = |id| topology.node(id).is_some_and(|node| node.is_readable());
     if request.stale.is_empty()
         && topology.group(group).is_some_and(|group| group.nodes.iter().all(|node| up(&node.id)))
     {

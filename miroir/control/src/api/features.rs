@@ -64,7 +64,7 @@ impl Control {
         }
         let mut applied = self.state.applied.features.lock().await;
         let topology = self.state.membership.topology();
-        let nodes = topology.nodes().filter(|node| node.status.is_writable());
+        let nodes = topology.nodes().filter(|node| node.is_writable());
         let mut last = self.none();
         for judge in nodes.map(|node| &node.id) {
             // The client's own words, so that a node can say what is wrong with them.

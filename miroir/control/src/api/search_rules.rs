@@ -183,7 +183,7 @@ impl Control {
         };
         let (old, new) = (print(&to_send(state, &before)), print(&to_send(state, &after)));
         let topology = state.membership.topology();
-        let nodes = topology.nodes().filter(|node| node.status.is_writable());
+        let nodes = topology.nodes().filter(|node| node.is_writable());
         let sent = join_all(nodes.map(|node| {
             let (call, cx) = (&call, &cx);
             async move {

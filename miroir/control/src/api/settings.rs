@@ -219,7 +219,7 @@ impl Control {
         let call = Call::get("settings_get", format!("/indexes/{}{path}", entry.physical));
         let mut last = Error::shards_unavailable(ShardSet::full(entry.shards));
         for node in topology.nodes() {
-            if !node.status.is_readable() || stale.misses_index(&entry.physical, &node.id) {
+            if !node.is_readable() || stale.misses_index(&entry.physical, &node.id) {
                 continue;
             }
             match self.state.nodes.call(&node.id, &call, &request.cx).await {

@@ -114,7 +114,7 @@ impl Control {
         let path =
             if wants_sizes(request) { "/stats?showInternalDatabaseSizes=true" } else { "/stats" };
         let call = Call::get("stats_get", path);
-        let answers = join_all(topology.nodes().filter(|n| n.status.is_readable()).map(|node| {
+        let answers = join_all(topology.nodes().filter(|n| n.is_readable()).map(|node| {
             let call = &call;
             async move {
                 let body = self.state.nodes.call(&node.id, call, &request.cx).await.ok()?;

@@ -148,7 +148,7 @@ fn busy(state: &ClusterState, entry: &IndexEntry) -> bool {
 async fn read(state: &ClusterState, entry: &IndexEntry) -> BTreeMap<NodeId, Value> {
     let (topology, stale) = (state.membership.topology(), state.staleness.load());
     let nodes = topology.nodes().filter(|node| {
-        node.status.is_readable()
+        node.is_readable()
             && !state.nodes.scores.is_open(&node.id)
             && !stale.misses_index(&entry.physical, &node.id)
     });

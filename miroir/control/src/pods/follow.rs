@@ -37,7 +37,7 @@ async fn report(state: &ClusterState, options: &PodOptions) -> Result<Roster, Er
     let leadership = &state.leadership;
     let leads = leadership.fence().filter(|_| leadership.leads());
     let topology = state.membership.topology();
-    let readable = topology.nodes().filter(|node| node.status.is_readable());
+    let readable = topology.nodes().filter(|node| node.is_readable());
     let report = PodReport {
         name: leadership.process().to_owned(),
         pod: leadership.pod().to_owned(),

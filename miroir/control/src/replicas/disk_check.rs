@@ -85,7 +85,7 @@ pub(crate) async fn at_first(state: &ClusterState) {
         let Err(error) = looked else { continue };
         tracing::warn!(%node, %error, "the node did not show whose disk it has");
         let absent = error.node_failure().is_some_and(NodeFailure::is_absence);
-        let fails = state.membership.topology().node(node).is_some_and(|n| n.status.is_readable());
+        let fails = state.membership.topology().node(node).is_some_and(|n| n.is_readable());
         if absent && fails && state.lives.get(node).identified {
             state.membership.apply(node, NodeEvent::Fail);
         }

@@ -18,7 +18,7 @@ use miroir_api::meili::TaskStatus;
 use miroir_api::{NodeId, ShardId, TaskUid};
 use miroir_core::documents::shard_value;
 use miroir_core::routing::ShardSet;
-use miroir_core::topology::NodeStatus;
+use miroir_core::topology::{Health, Node};
 use miroir_core::view::{CatchUp, StaleMap, StaleReplica};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::context::{Context, Origin};
@@ -58,8 +58,8 @@ pub async fn run(state: Arc<ClusterState>, stop: CancellationToken) {
 pub(crate) async fn round(state: &ClusterState, patience: Duration) {
     let topology = state.membership.topology();
     let counts =
-        |id: &NodeId, status| status != NodeStatus::Failed && state.lives.foreign(id).is_none();
-    let nodes = topology.nodes().filter(|node| counts(&node.id, node.status));
+        |node: &&Node| node.health != Health::Failed && state.lives.foreign(&node.id).is_none();
+    let nodes = topology.nodes().filter(counts);
     let looks = nodes.map(|node| async {
         let found = timeout(patience, look(state, &node.id)).await;
         (node.id.clone(), found.unwrap_or_default())

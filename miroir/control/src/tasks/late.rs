@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use miroir_api::NodeId;
 use miroir_api::meili::TaskStatus;
-use miroir_core::topology::NodeStatus;
+use miroir_core::topology::Health;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::cluster::late_writes::LateTask;
 use miroir_store::StoreError;
@@ -78,7 +78,7 @@ async fn outcomes<'a>(
     writes: &'a [LateTask],
 ) -> Vec<(&'a LateTask, bool)> {
     let topology = state.membership.topology();
-    if topology.node(node).is_none_or(|node| node.status == NodeStatus::Failed) {
+    if topology.node(node).is_none_or(|node| node.health == Health::Failed) {
         return writes.iter().map(|late| (late, false)).collect();
     }
     let life = state.lives.of(node);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use miroir_api::{NodeId, TaskUid};
-use miroir_core::topology::NodeStatus;
+use miroir_core::topology::Health;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
 use miroir_store::clock;
@@ -215,7 +215,7 @@ impl Poller {
             if follow.asking || !follow.pace.is_due() {
                 continue;
             }
-            if topology.node(&node).is_none_or(|known| known.status == NodeStatus::Failed) {
+            if topology.node(&node).is_none_or(|known| known.health == Health::Failed) {
                 progress.join(self.leave(&node).await?);
                 continue;
             }

@@ -1,4 +1,4 @@
-//! The health checker: asks every node `GET /health` and moves nodes through their statuses.
+//! The health checker: asks every node `GET /health` and says how they are doing.
 //!
 //! A node that refuses connections, or with which there is no TLS, `unhealthy_threshold` times in a
 //! row is failed; one that connects but does not answer is first degraded, and failed after as many
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::replicas::disk_check::{self, Verdict};
-use miroir_core::topology::NodeStatus;
+use miroir_core::topology::{Health, Node};
 use miroir_pipeline::cluster::{ClusterState, gauges};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
@@ -86,7 +86,7 @@ async fn check(
 pub async fn check_all(state: &Arc<ClusterState>, options: &HealthOptions) {
     let topology = state.membership.topology();
     let checks = topology.nodes().map(|node| async {
-        let result = check(state, &node.id, is_away(node.status), options.timeout).await;
+        let result = check(state, &node.id, is_away(node), options.timeout).await;
         (node.id.clone(), result)
     });
     for (node, result) in futures_util::future::join_all(checks).await {
@@ -113,8 +113,8 @@ pub async fn check_all(state: &Arc<ClusterState>, options: &HealthOptions) {
     }
 }
 
-fn is_away(status: NodeStatus) -> bool {
-    matches!(status, NodeStatus::Failed | NodeStatus::Degraded)
+fn is_away(node: &Node) -> bool {
+    node.health != Health::Well
 }
 
 fn is_refusal(result: Result<(), CheckFailure>) -> bool {
@@ -129,17 +129,17 @@ fn record(
     alarmed: bool,
     options: &HealthOptions,
 ) -> bool {
-    let status = || state.membership.topology().node(node).map(|node| node.status);
     if result.is_ok() {
         state.nodes.scores.node(node).heard(Instant::now());
     }
-    let Some(before) = status() else { return false };
-    let event = state.membership.health.record(node, before, result, alarmed, options);
+    let topology = state.membership.topology();
+    let Some(before) = topology.node(node) else { return false };
+    let event = state.membership.health.record(node, before.health, result, alarmed, options);
     if let Some(event) = event {
         state.membership.apply(node, event);
         gauges::publish(state);
     }
-    status().is_some_and(NodeStatus::is_writable)
+    state.membership.topology().node(node).is_some_and(Node::is_writable)
 }
 
 /// Checks a node of which calls say that it does not answer, until it does or is failed.
@@ -196,7 +196,7 @@ async fn follow_alarms(state: &Arc<ClusterState>, options: &HealthOptions) {
         let topology = state.membership.topology();
         for (node, alarm) in scores.alarms(Instant::now()) {
             // A failed node is none that anybody asks; its checks go on.
-            let used = topology.node(&node).is_some_and(|node| node.status.is_writable());
+            let used = topology.node(&node).is_some_and(|node| node.is_writable());
             if used && watched.insert(node.clone()) {
                 watches.push(watch(state, node, alarm, options));
             }
@@ -216,7 +216,7 @@ async fn follow_returns(state: &Arc<ClusterState>, options: &HealthOptions) {
     loop {
         tick.tick().await;
         let topology = state.membership.topology();
-        let away = topology.nodes().filter(|node| is_away(node.status)).map(|node| async {
+        let away = topology.nodes().filter(|node| is_away(node)).map(|node| async {
             (node.id.clone(), check(state, &node.id, true, options.timeout).await)
         });
         for (node, result) in futures_util::future::join_all(away).await {

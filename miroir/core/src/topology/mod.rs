@@ -1,8 +1,8 @@
 //! The nodes there are, their groups and their states, as an immutable snapshot.
 //!
 //! One request sees one [`Topology`]. A change makes a new one with the next version; snapshots
-//! that differ only in status share their cached [`Placement`]s, because placement does not depend
-//! on status.
+//! that differ only in intent or health share their cached [`Placement`]s, because placement
+//! does not depend on them.
 
 mod layout;
 mod status;
@@ -16,10 +16,10 @@ use crate::lock::ReadWriteLock;
 use miroir_api::{GroupId, NodeId};
 
 pub use self::layout::{Layout, Seat};
-pub use self::status::{IllegalTransition, NodeEvent, NodeStatus};
+pub use self::status::{Health, IllegalTransition, Intent, NodeEvent, NodeStatus};
 use crate::routing::Placement;
 
-/// One Meilisearch node: its address, its group, and what it is used for now.
+/// One Meilisearch node: its address, its group, what it is for and how it is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Stable id: what placement hashes.
@@ -28,14 +28,50 @@ pub struct Node {
     pub address: String,
     /// The replica group it belongs to.
     pub group: GroupId,
-    /// Whether it takes reads and writes at the moment.
-    pub status: NodeStatus,
+    /// What it is for.
+    pub intent: Intent,
+    /// How it is doing.
+    pub health: Health,
 }
 
 impl Node {
     /// A node that takes reads and writes.
     pub fn new(id: NodeId, address: String, group: GroupId) -> Self {
-        Self { id, address, group, status: NodeStatus::Active }
+        Self { id, address, group, intent: Intent::default(), health: Health::default() }
+    }
+
+    /// Intent and health in one word.
+    pub fn status(&self) -> NodeStatus {
+        NodeStatus::of(self.intent, self.health)
+    }
+
+    /// Whether reads may go to the node. Whether a shard on it is up to date is another question.
+    pub fn is_readable(&self) -> bool {
+        matches!(self.intent, Intent::Active | Intent::Draining) && self.health != Health::Failed
+    }
+
+    /// Whether writes go to the node. A draining node still owns its shards and takes their
+    /// writes. A failed node gets none: each write it misses is recorded and caught up before the
+    /// node is read again.
+    pub fn is_writable(&self) -> bool {
+        self.intent != Intent::Removed && self.health != Health::Failed
+    }
+
+    /// Takes an event: of intent or of health, whichever it is about.
+    ///
+    /// # Errors
+    /// [`IllegalTransition::Refused`] when the event means nothing now; a removed node takes none.
+    pub fn apply(&mut self, event: NodeEvent) -> Result<(), IllegalTransition> {
+        let refused = IllegalTransition::Refused { from: self.status(), event };
+        if self.intent == Intent::Removed {
+            return Err(refused);
+        }
+        match (self.intent.after(event), self.health.after(event)) {
+            (Some(intent), _) => self.intent = intent,
+            (None, Some(health)) => self.health = health,
+            (None, None) => return Err(refused),
+        }
+        Ok(())
     }
 }
 
@@ -196,7 +232,7 @@ impl Topology {
     /// The next topology, after something happened to a node.
     ///
     /// # Errors
-    /// When there is no such node, or its status does not allow the event.
+    /// When there is no such node, or it cannot take the event.
     pub fn with_event(&self, id: &NodeId, event: NodeEvent) -> Result<Self, IllegalTransition> {
         let mut next = self.clone();
         let node = next
@@ -204,12 +240,12 @@ impl Topology {
             .iter_mut()
             .find_map(|group| group.nodes.iter_mut().find(|node| node.id == *id))
             .ok_or_else(|| IllegalTransition::UnknownNode { node: id.clone(), event })?;
-        node.status = node.status.apply(event)?;
+        node.apply(event)?;
         next.version += 1;
         Ok(next)
     }
 
-    /// Who owns what in an index with this many shards, whatever the nodes' status. Computed once
+    /// Who owns what in an index with this many shards, whatever the nodes' health. Computed once
     /// a number.
     pub fn placement(&self, shards: u32) -> Arc<Placement> {
         let known = self.placements.read();

@@ -1,40 +1,59 @@
-//! The states of a node and what moves it between them.
+//! What a node is for, how it is doing, and what both come to.
 
 use std::fmt;
 
 use miroir_api::NodeId;
 use serde::{Deserialize, Serialize};
 
-/// What a node is used for.
-///
-/// | from | event | to |
-/// | --- | --- | --- |
-/// | joining | joined | active |
-/// | active | drain | draining |
-/// | draining | migration done | removed |
-/// | active, failed | suspect | degraded |
-/// | joining, active, degraded, draining | fail | failed |
-/// | failed, degraded | recover | active |
-///
-/// Everything else is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What a node is for. Operators decide it, and no health check changes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum NodeStatus {
-    /// New; takes writes while its shards are copied to it, answers no reads.
+pub enum Intent {
+    /// New: takes writes while its shards are copied to it, answers no reads.
     Joining,
     /// Takes reads and writes.
+    #[default]
     Active,
-    /// Answers, but slowly or not always.
-    Degraded,
     /// In use until its shards have been copied elsewhere.
     Draining,
-    /// Does not answer: reads and writes plan around it.
-    Failed,
     /// Gone for good; stays listed until the topology is built without it.
     Removed,
 }
 
-/// What can happen to a node.
+/// How a node is doing, as this process sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// It answers.
+    #[default]
+    Well,
+    /// It answers slowly, or not always.
+    Degraded,
+    /// It does not answer: reads and writes plan around it.
+    Failed,
+}
+
+/// Intent and health in one word, as operators see it: `failed` whatever the node is for, then what it
+/// is for unless it is active, then `degraded`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeStatus {
+    /// [`Intent::Joining`], and it answers.
+    Joining,
+    /// [`Intent::Active`] and [`Health::Well`].
+    Active,
+    /// [`Intent::Active`] and [`Health::Degraded`].
+    Degraded,
+    /// [`Intent::Draining`], and it answers.
+    Draining,
+    /// [`Health::Failed`].
+    Failed,
+    /// [`Intent::Removed`].
+    Removed,
+}
+
+/// What can happen to a node. The first three change its intent, the others its health; neither kind
+/// changes the other field, so that a node which hiccups while it joins joins on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeEvent {
@@ -74,7 +93,20 @@ pub enum IllegalTransition {
 }
 
 impl NodeStatus {
-    /// The status as the admin API and the store write it.
+    /// What intent and health come to.
+    #[must_use]
+    pub fn of(intent: Intent, health: Health) -> Self {
+        match (intent, health) {
+            (Intent::Removed, _) => Self::Removed,
+            (_, Health::Failed) => Self::Failed,
+            (Intent::Joining, _) => Self::Joining,
+            (Intent::Draining, _) => Self::Draining,
+            (Intent::Active, Health::Degraded) => Self::Degraded,
+            (Intent::Active, Health::Well) => Self::Active,
+        }
+    }
+
+    /// The status as the admin API writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Joining => "joining",
@@ -85,36 +117,41 @@ impl NodeStatus {
             Self::Removed => "removed",
         }
     }
+}
 
-    /// The status after an event; see the table above.
+impl Intent {
+    /// The intent after an event; `None` if the event is refused.
     ///
-    /// # Errors
-    /// [`IllegalTransition::Refused`] when the table has no such line.
-    pub fn apply(self, event: NodeEvent) -> Result<Self, IllegalTransition> {
-        use NodeEvent as On;
+    /// | from | event | to |
+    /// | --- | --- | --- |
+    /// | joining | joined | active |
+    /// | active | drain | draining |
+    /// | draining | migration done | removed |
+    pub(super) fn after(self, event: NodeEvent) -> Option<Self> {
         match (self, event) {
-            (Self::Joining, On::Joined) => Ok(Self::Active),
-            (Self::Active, On::Drain) => Ok(Self::Draining),
-            (Self::Draining, On::MigrationDone) => Ok(Self::Removed),
-            (Self::Active | Self::Failed, On::Suspect) => Ok(Self::Degraded),
-            (Self::Joining | Self::Active | Self::Degraded | Self::Draining, On::Fail) => {
-                Ok(Self::Failed)
-            }
-            (Self::Failed | Self::Degraded, On::Recover) => Ok(Self::Active),
-            (from, event) => Err(IllegalTransition::Refused { from, event }),
+            (Self::Joining, NodeEvent::Joined) => Some(Self::Active),
+            (Self::Active, NodeEvent::Drain) => Some(Self::Draining),
+            (Self::Draining, NodeEvent::MigrationDone) => Some(Self::Removed),
+            _ => None,
         }
     }
+}
 
-    /// Whether reads may go to the node. Whether a shard on it is up to date is another question.
-    pub fn is_readable(self) -> bool {
-        matches!(self, Self::Active | Self::Degraded | Self::Draining)
-    }
-
-    /// Whether writes go to the node. A draining node still owns its shards and takes their
-    /// writes. A failed node gets none: each write it misses is recorded and caught up before the
-    /// node is read again.
-    pub fn is_writable(self) -> bool {
-        self == Self::Joining || self.is_readable()
+impl Health {
+    /// The health after an event; `None` if the event is refused.
+    ///
+    /// | from | event | to |
+    /// | --- | --- | --- |
+    /// | well, failed | suspect | degraded |
+    /// | well, degraded | fail | failed |
+    /// | failed, degraded | recover | well |
+    pub(super) fn after(self, event: NodeEvent) -> Option<Self> {
+        match (self, event) {
+            (Self::Well | Self::Failed, NodeEvent::Suspect) => Some(Self::Degraded),
+            (Self::Well | Self::Degraded, NodeEvent::Fail) => Some(Self::Failed),
+            (Self::Failed | Self::Degraded, NodeEvent::Recover) => Some(Self::Well),
+            _ => None,
+        }
     }
 }
 
@@ -125,7 +162,7 @@ impl fmt::Display for NodeStatus {
 }
 
 impl NodeEvent {
-    /// The event as the admin API and the store write it.
+    /// The event as log lines and errors write it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Joined => "joined",

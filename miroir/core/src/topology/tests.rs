@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use miroir_api::{GroupId, NodeId, ShardId};
 
-use super::{NodeEvent::*, NodeStatus::*, *};
+use super::{Health::*, Intent::*, NodeEvent::*, *};
 
-const STATUSES: [NodeStatus; 6] = [Joining, Active, Degraded, Draining, Failed, Removed];
+const INTENTS: [Intent; 4] = [Joining, Active, Draining, Removed];
+const HEALTHS: [Health; 3] = [Well, Degraded, Failed];
 const EVENTS: [NodeEvent; 6] = [Joined, Drain, MigrationDone, Suspect, Fail, Recover];
 
 fn id(text: &str) -> NodeId {
@@ -14,52 +15,83 @@ fn id(text: &str) -> NodeId {
 }
 
 fn node(name: &str, group: u32) -> Node {
-    let address = format!("http://{name}:7700");
-    Node { id: id(name), address, group: GroupId(group), status: Active }
+    Node::new(id(name), format!("http://{name}:7700"), GroupId(group))
 }
 
 fn six() -> Vec<Node> {
     (0..6).rev().map(|n| node(&format!("meili-{n}"), n / 3)).collect()
 }
 
+/// All nodes that differ in intent or health.
+fn states() -> impl Iterator<Item = Node> {
+    let pairs = INTENTS.iter().flat_map(|intent| HEALTHS.map(|health| (*intent, health)));
+    pairs.map(|(intent, health)| Node { intent, health, ..node("a", 0) })
+}
+
 #[test]
-fn every_pair_of_status_and_event_is_accepted_or_refused() {
-    let legal = [
-        (Joining, Joined, Active),
-        (Active, Drain, Draining),
-        (Draining, MigrationDone, Removed),
-        (Active, Suspect, Degraded),
+fn every_event_changes_intent_or_health_or_is_refused() {
+    let intents =
+        [(Joining, Joined, Active), (Active, Drain, Draining), (Draining, MigrationDone, Removed)];
+    let healths = [
+        (Well, Suspect, Degraded),
         (Failed, Suspect, Degraded),
-        (Joining, Fail, Failed),
-        (Active, Fail, Failed),
+        (Well, Fail, Failed),
         (Degraded, Fail, Failed),
-        (Draining, Fail, Failed),
-        (Failed, Recover, Active),
-        (Degraded, Recover, Active),
+        (Failed, Recover, Well),
+        (Degraded, Recover, Well),
     ];
-    for from in STATUSES {
+    for before in states() {
         for event in EVENTS {
-            let to = legal.iter().find(|l| (l.0, l.1) == (from, event)).map(|l| l.2);
-            let expected = to.ok_or(IllegalTransition::Refused { from, event });
-            assert_eq!(from.apply(event), expected, "{from} on {event}");
+            let intent = intents.iter().find(|l| (l.0, l.1) == (before.intent, event)).map(|l| l.2);
+            let health = healths.iter().find(|l| (l.0, l.1) == (before.health, event)).map(|l| l.2);
+            let health = health.filter(|_| before.intent != Removed);
+            let mut after = before.clone();
+            let result = after.apply(event);
+            let refused = IllegalTransition::Refused { from: before.status(), event };
+            let legal = intent.is_some() || health.is_some();
+            assert_eq!(result, legal.then_some(()).ok_or(refused), "{before:?} on {event}");
+            let (intent, health) =
+                (intent.unwrap_or(before.intent), health.unwrap_or(before.health));
+            assert_eq!(after, Node { intent, health, ..before.clone() }, "on {event}");
         }
     }
 }
 
 #[test]
-fn each_status_says_whether_it_is_read_and_written() {
-    for (status, name, readable, writable) in [
-        (Joining, "joining", false, true),
-        (Active, "active", true, true),
-        (Degraded, "degraded", true, true),
-        (Draining, "draining", true, true),
-        (Failed, "failed", false, false),
-        (Removed, "removed", false, false),
-    ] {
-        assert_eq!((status.is_readable(), status.is_writable()), (readable, writable), "{name}");
-        assert_eq!(status.as_str(), name);
-        assert_eq!(serde_json::to_value(status).unwrap(), name);
-        assert_eq!(serde_json::from_value::<NodeStatus>(name.into()).unwrap(), status);
+fn a_node_that_hiccups_while_it_joins_is_not_read() {
+    let mut joins = Node { intent: Joining, ..node("a", 0) };
+    for event in [Suspect, Fail, Recover] {
+        joins.apply(event).unwrap();
+        assert!(!joins.is_readable(), "after {event}");
+    }
+    assert_eq!(joins.status(), NodeStatus::Joining);
+}
+
+#[test]
+fn intent_and_health_say_whether_a_node_is_read_and_written() {
+    let seen: Vec<_> = states()
+        .map(|node| (node.status().as_str(), node.is_readable(), node.is_writable()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("joining", false, true),
+            ("joining", false, true),
+            ("failed", false, false),
+            ("active", true, true),
+            ("degraded", true, true),
+            ("failed", false, false),
+            ("draining", true, true),
+            ("draining", true, true),
+            ("failed", false, false),
+            ("removed", false, false),
+            ("removed", false, false),
+            ("removed", false, false),
+        ]
+    );
+    for node in states() {
+        let status = node.status();
+        assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
     }
     for event in EVENTS {
         assert_eq!(serde_json::to_value(event).unwrap(), event.as_str());
@@ -127,21 +159,21 @@ fn events_make_new_snapshots() {
     let first = Topology::new(six(), 1).unwrap();
     let second = first.with_event(&id("meili-4"), Fail).unwrap();
     assert_eq!((first.version(), second.version()), (1, 2));
-    assert_eq!(first.node(&id("meili-4")).unwrap().status, Active);
+    assert_eq!(first.node(&id("meili-4")).unwrap().status(), NodeStatus::Active);
     for node in second.nodes() {
-        assert_eq!(node.status, if node.id == id("meili-4") { Failed } else { Active });
+        assert_eq!(node.health, if node.id == id("meili-4") { Failed } else { Well });
     }
     assert_ne!(first, second);
     assert_eq!(
-        second.with_event(&id("meili-4"), Drain),
-        Err(IllegalTransition::Refused { from: Failed, event: Drain })
+        second.with_event(&id("meili-4"), Fail),
+        Err(IllegalTransition::Refused { from: NodeStatus::Failed, event: Fail })
     );
     let unknown = first.with_event(&id("other"), Drain).unwrap_err();
     assert_eq!(unknown.to_string(), "there is no node other to take the event drain");
 }
 
 #[test]
-fn placement_is_cached_and_blind_to_status() {
+fn placement_is_cached_and_blind_to_health() {
     let first = Topology::new(six(), 2).unwrap();
     let placement = first.placement(64);
     assert!(Arc::ptr_eq(&placement, &first.placement(64)));

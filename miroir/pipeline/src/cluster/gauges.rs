@@ -14,7 +14,7 @@ pub fn publish(state: &ClusterState) {
     for shard in 0..state.options.shards {
         let alive = placement
             .write_targets(ShardId(shard))
-            .any(|(_, id)| topology.node(id).is_some_and(|n| n.status.is_readable()));
+            .any(|(_, id)| topology.node(id).is_some_and(|n| n.is_readable()));
         covered += u32::from(alive);
     }
     let total = state.options.shards.max(1);
@@ -28,7 +28,7 @@ pub fn publish(state: &ClusterState) {
             metrics::gauge!("miroir_replica_selection_score", "node_id" => id.clone())
                 .set(standing.cost);
         }
-        let healthy = node.status == NodeStatus::Active;
+        let healthy = node.status() == NodeStatus::Active;
         metrics::gauge!("miroir_node_healthy", "node_id" => id.clone()).set(if healthy {
             1.0
         } else {

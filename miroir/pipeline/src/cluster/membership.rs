@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use miroir_api::NodeId;
-use miroir_core::topology::{NodeEvent, NodeStatus, Topology};
+use miroir_core::topology::{Health, NodeEvent, Topology};
 use tokio::sync::Notify;
 
 use super::snapshot::Snapshot;
@@ -40,7 +40,7 @@ impl Membership {
     /// Says that the disk behind a node's address is another's: it is not used, however it answers.
     pub fn bar(&self, node: &NodeId) {
         let topology = self.topology.load();
-        if topology.node(node).is_some_and(|node| node.status != NodeStatus::Failed) {
+        if topology.node(node).is_some_and(|node| node.health != Health::Failed) {
             self.apply(node, NodeEvent::Fail);
         }
         self.health.blame(node, CheckFailure::ForeignDisk);
@@ -50,7 +50,7 @@ impl Membership {
     pub fn apply(&self, node: &NodeId, event: NodeEvent) {
         match self.topology.try_update(|topology| topology.with_event(node, event)) {
             Ok(next) => {
-                let status = next.node(node).map_or("removed", |n| n.status.as_str());
+                let status = next.node(node).map_or("removed", |n| n.status().as_str());
                 tracing::warn!(node = %node, status, "node changed its status");
                 if event == NodeEvent::Fail {
                     self.task_uids.mark_unverified(node);
@@ -72,20 +72,15 @@ mod tests {
     #[test]
     fn a_node_that_failed_has_to_show_its_disk_again() {
         let id = NodeId::new("a").unwrap();
-        let node = Node {
-            id: id.clone(),
-            address: "http://a".to_owned(),
-            group: GroupId(0),
-            status: NodeStatus::Active,
-        };
+        let node = Node::new(id.clone(), "http://a".to_owned(), GroupId(0));
         let members = Membership::new(Topology::new(vec![node], 1).unwrap(), Arc::default());
         members.task_uids.mark_verified(&id);
         // A legal event changes the status, an illegal one nothing.
         members.apply(&id, NodeEvent::Recover);
         assert!(members.task_uids.is_verified(&id));
         members.apply(&id, NodeEvent::Fail);
-        let status = members.topology().node(&id).map(|node| node.status);
-        assert_eq!(status, Some(NodeStatus::Failed));
+        let health = members.topology().node(&id).map(|node| node.health);
+        assert_eq!(health, Some(Health::Failed));
         assert!(!members.task_uids.is_verified(&id));
     }
 }

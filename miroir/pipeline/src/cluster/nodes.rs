@@ -73,7 +73,7 @@ impl Nodes {
 
     /// Whether a node takes writes and its calls are let through.
     pub fn is_available(&self, node: &Node) -> bool {
-        node.status.is_writable() && !self.scores.is_open(&node.id)
+        node.is_writable() && !self.scores.is_open(&node.id)
     }
 
     /// Waits a little until every node that can be reached has made an index and prepared it for
@@ -81,8 +81,7 @@ impl Nodes {
     pub async fn await_index(&self, physical: &str, cx: &Context) {
         let call = Call::get("settings_get", format!("/indexes/{physical}/settings"));
         let topology = self.membership.topology();
-        let nodes =
-            topology.nodes().filter(|n| n.status.is_readable() && !self.scores.is_open(&n.id));
+        let nodes = topology.nodes().filter(|n| n.is_readable() && !self.scores.is_open(&n.id));
         for node in nodes {
             let mut pause = Duration::from_millis(4);
             for _ in 0..10 {
@@ -104,7 +103,7 @@ impl Nodes {
     /// whose breaker is open last.
     pub fn any(&self) -> Vec<NodeId> {
         let topology = self.membership.topology();
-        let readable = topology.nodes().filter(|node| node.status.is_readable());
+        let readable = topology.nodes().filter(|node| node.is_readable());
         let mut nodes: Vec<NodeId> = readable.map(|node| node.id.clone()).collect();
         nodes.sort_by_key(|node| self.scores.is_open(node));
         nodes
@@ -157,7 +156,7 @@ impl Nodes {
         topology.groups().iter().any(|group| {
             (0..self.shards).all(|shard| {
                 placement.owners(group.id, ShardId(shard)).any(|id| {
-                    topology.node(id).is_some_and(|n| n.status.is_readable())
+                    topology.node(id).is_some_and(|n| n.is_readable())
                         && self.membership.health.get(id).last_seen.is_some()
                 })
             })

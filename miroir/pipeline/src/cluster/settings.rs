@@ -252,7 +252,7 @@ impl SettingsCache {
         let stale = self.staleness.load();
         let mut last = Error::shards_unavailable(ShardSet::full(index.shards));
         for node in topology.nodes() {
-            if !node.status.is_readable()
+            if !node.is_readable()
                 || self.nodes.scores.is_open(&node.id)
                 || stale.misses_index(&index.physical, &node.id)
             {

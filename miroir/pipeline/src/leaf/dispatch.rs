@@ -54,7 +54,7 @@ pub fn choose(
     let standings = &*route.standings;
     // As a rule nobody is unreadable or closed out, and nothing is stale.
     let unreadable: Vec<&NodeId> =
-        topology.nodes().filter(|node| !node.status.is_readable()).map(|node| &node.id).collect();
+        topology.nodes().filter(|node| !node.is_readable()).map(|node| &node.id).collect();
     let shunned = scores.shunned();
     let alive = |node: &NodeId, shard| {
         !avoid.contains(node)

@@ -1,4 +1,4 @@
-//! What health checks have shown of nodes, and the status changes that follow.
+//! What health checks have shown of nodes, and the events that follow.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::error::NodeFailure;
 use miroir_api::NodeId;
 use miroir_core::lock::Lock;
 use miroir_core::options::{Faults, Validate, milliseconds};
-use miroir_core::topology::{NodeEvent, NodeStatus};
+use miroir_core::topology::{Health, NodeEvent};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -129,7 +129,7 @@ impl HealthBoard {
     pub fn record(
         &self,
         node: &NodeId,
-        status: NodeStatus,
+        health: Health,
         result: Result<(), CheckFailure>,
         alarmed: bool,
         options: &HealthOptions,
@@ -142,8 +142,7 @@ impl HealthBoard {
                 entry.error = None;
                 entry.failures = 0;
                 entry.answers = entry.answers.saturating_add(1);
-                let unhealthy = matches!(status, NodeStatus::Failed | NodeStatus::Degraded);
-                (unhealthy && entry.answers >= options.recovery_threshold)
+                (health != Health::Well && entry.answers >= options.recovery_threshold)
                     .then_some(NodeEvent::Recover)
             }
             Err(why) => {
@@ -161,10 +160,10 @@ impl HealthBoard {
                 } else {
                     threshold.saturating_mul(2)
                 };
-                match status {
-                    NodeStatus::Failed => None,
+                match health {
+                    Health::Failed => None,
                     _ if entry.failures >= fatal => Some(NodeEvent::Fail),
-                    NodeStatus::Active if entry.failures >= threshold => Some(NodeEvent::Suspect),
+                    Health::Well if entry.failures >= threshold => Some(NodeEvent::Suspect),
                     _ => None,
                 }
             }
@@ -186,26 +185,26 @@ mod tests {
         let options = HealthOptions::default();
         let connect = || Err(CheckFailure::Node(NodeFailure::Connect));
         let timeout = || Err(CheckFailure::Node(NodeFailure::Timeout));
-        let step = |status, result| board.record(&id(), status, result, false, &options);
-        use NodeStatus::{Active, Degraded, Failed};
-        assert_eq!(step(Active, connect()), None);
-        assert_eq!(step(Active, connect()), None);
-        assert_eq!(step(Active, connect()), Some(NodeEvent::Fail));
+        let step = |health, result| board.record(&id(), health, result, false, &options);
+        use Health::{Degraded, Failed, Well};
+        assert_eq!(step(Well, connect()), None);
+        assert_eq!(step(Well, connect()), None);
+        assert_eq!(step(Well, connect()), Some(NodeEvent::Fail));
         assert_eq!(step(Failed, connect()), None);
         assert_eq!(step(Failed, Ok(())), None);
         assert_eq!(step(Failed, Ok(())), Some(NodeEvent::Recover));
         for _ in 0..2 {
-            assert_eq!(step(Active, timeout()), None);
+            assert_eq!(step(Well, timeout()), None);
         }
-        assert_eq!(step(Active, timeout()), Some(NodeEvent::Suspect));
+        assert_eq!(step(Well, timeout()), Some(NodeEvent::Suspect));
         assert_eq!(step(Degraded, timeout()), None);
         assert_eq!(step(Degraded, timeout()), None);
         assert_eq!(step(Degraded, timeout()), Some(NodeEvent::Fail));
         // Where calls are not answered either, two misses do, and one refusal still does not.
-        let alarmed = |result| board.record(&id(), Active, result, true, &options);
-        assert_eq!(step(Active, Ok(())), None);
+        let alarmed = |result| board.record(&id(), Well, result, true, &options);
+        assert_eq!(step(Well, Ok(())), None);
         assert_eq!(alarmed(connect()), None);
-        assert_eq!(step(Active, Ok(())), None);
+        assert_eq!(step(Well, Ok(())), None);
         assert_eq!(alarmed(timeout()), None);
         assert_eq!(alarmed(timeout()), Some(NodeEvent::Fail));
     }

@@ -288,13 +288,12 @@ impl Scores {
     /// How the nodes that can be asked compare: readable, and with a closed breaker.
     pub fn standings(&self, topology: &Topology, selection: &Selection, now: Instant) -> Standings {
         let scores = self.nodes.read();
-        let figures =
-            topology.nodes().filter(|node| node.status.is_readable()).filter_map(|node| {
-                let score = scores.get(&node.id);
-                let closed = score.is_none_or(|score| !score.is_open());
-                let figures = || score.map_or_else(Figures::default, |score| score.figures(now));
-                closed.then(|| (node.id.clone(), figures()))
-            });
+        let figures = topology.nodes().filter(|node| node.is_readable()).filter_map(|node| {
+            let score = scores.get(&node.id);
+            let closed = score.is_none_or(|score| !score.is_open());
+            let figures = || score.map_or_else(Figures::default, |score| score.figures(now));
+            closed.then(|| (node.id.clone(), figures()))
+        });
         Standings::new(figures, selection)
     }
 

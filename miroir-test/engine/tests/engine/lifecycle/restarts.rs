@@ -63,7 +63,7 @@ async fn a_node_dies_and_comes_back() {
     let node = NodeId::new("node-1").unwrap();
     let shared = Arc::clone(&pair.running.cluster.state);
     until("the node counts as failed", async || {
-        shared.membership.topology().node(&node).unwrap().status == NodeStatus::Failed
+        shared.membership.topology().node(&node).unwrap().status() == NodeStatus::Failed
     })
     .await;
 
@@ -88,7 +88,7 @@ async fn a_node_dies_and_comes_back() {
 
     pair.nodes.insert(1, start_at(&dir, port).await);
     until("the node has caught up", async || {
-        shared.membership.topology().node(&node).unwrap().status == NodeStatus::Active
+        shared.membership.topology().node(&node).unwrap().status() == NodeStatus::Active
             && shared.staleness.load().is_empty()
     })
     .await;

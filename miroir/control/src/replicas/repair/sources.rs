@@ -42,7 +42,7 @@ pub(super) fn source_of(
         .map(|(_, id)| id)
         .find(|id| {
             *id != node
-                && topology.node(id).is_some_and(|n| n.status.is_readable())
+                && topology.node(id).is_some_and(|n| n.is_readable())
                 && is_complete(&stale, &entry.physical, id, shard)
                 && !state.nodes.scores.is_open(id)
         })
@@ -57,7 +57,7 @@ pub(super) fn is_source(
     shards: &ShardSet,
 ) -> bool {
     let stale = state.staleness.load();
-    state.membership.topology().node(source).is_some_and(|n| n.status.is_readable())
+    state.membership.topology().node(source).is_some_and(|n| n.is_readable())
         && shards.iter().all(|shard| is_complete(&stale, &entry.physical, source, shard))
 }
 
@@ -78,7 +78,7 @@ pub(super) fn source_of_settings(
         .nodes()
         .find(|n| {
             n.id != *node
-                && n.status.is_readable()
+                && n.is_readable()
                 && !state.nodes.scores.is_open(&n.id)
                 && !pending(&n.id)
         })

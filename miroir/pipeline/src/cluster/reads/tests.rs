@@ -13,7 +13,7 @@ use miroir_core::hints::{Hints, Priority};
 use miroir_core::routing::ShardSet;
 use miroir_core::routing::standing::{mix, unit};
 use miroir_core::routing::{Selection, Strategy};
-use miroir_core::topology::{Node, NodeStatus, Topology};
+use miroir_core::topology::{Node, Topology};
 use miroir_core::view::{Reason, StaleMap};
 use miroir_store::IndexEntry;
 
@@ -26,12 +26,8 @@ fn id(group: u32, at: usize) -> NodeId {
 
 fn topology(groups: u32, nodes: usize, copies: u32) -> Topology {
     let nodes = (0..groups).flat_map(|group| {
-        (0..nodes).map(move |at| Node {
-            id: id(group, at),
-            address: format!("http://{group}.{at}"),
-            group: GroupId(group),
-            status: NodeStatus::Active,
-        })
+        (0..nodes)
+            .map(move |at| Node::new(id(group, at), format!("http://{group}.{at}"), GroupId(group)))
     });
     Topology::new(nodes.collect(), copies).unwrap()
 }
