@@ -4,13 +4,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use super::Setting;
 use super::delay::relayed;
 use super::judge::Judge;
 use super::steady::{Load, Phase, heading, prepare};
+use super::{Setting, pass};
 use crate::bench::process;
 use crate::cluster::{NodeProgram, Server};
 use crate::guard::{self, Scratch};
@@ -20,76 +20,57 @@ use crate::{Failure, Outcome};
 const CONNECTIONS: usize = 2_000;
 /// Threads that hold them.
 const HANDS: usize = 4;
-/// Time after which a connection that was closed is opened again.
+/// Time between two looks at a connection, which is opened again if the server closed it. Each has
+/// its own moment, so that they come evenly: two thousand clients are not one clock.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Searches a second of those who may search.
 const RATE: u64 = 40;
-/// Time between two looks at the connections, short beside what the server gives them.
-const LOOK: Duration = Duration::from_millis(500);
 /// Phases without and with strangers, in turn: what else the machine does falls on both.
 const ROUNDS: usize = 4;
 /// Length of a phase, in seconds.
 const PHASE: u64 = 15;
 
-/// A request that never ends, by nobody.
-struct Stranger {
-    stream: Option<TcpStream>,
-    since: Instant,
+/// Sends the begin of a request that never ends, as nobody.
+fn open(address: &str, number: usize) -> Option<TcpStream> {
+    let body = "POST /indexes/chaos/search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+                Content-Length: 100000\r\n\r\n{\"q\":\"";
+    let head = "POST /indexes/chaos/search HTTP/1.1\r\nHost: a\r\nX-Long: ";
+    let mut stream = TcpStream::connect(address).ok()?;
+    let text = if number.is_multiple_of(2) { body } else { head };
+    stream.set_nonblocking(true).ok()?;
+    stream.write_all(text.as_bytes()).ok()?;
+    Some(stream)
 }
 
-impl Stranger {
-    fn open(address: &str, number: usize) -> Self {
-        let body = "POST /indexes/chaos/search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
-                    Content-Length: 100000\r\n\r\n{\"q\":\"";
-        let head = "POST /indexes/chaos/search HTTP/1.1\r\nHost: a\r\nX-Long: ";
-        let stream = TcpStream::connect(address).ok().filter(|mut stream| {
-            let text = if number.is_multiple_of(2) { body } else { head };
-            stream.set_nonblocking(true).is_ok() && stream.write_all(text.as_bytes()).is_ok()
-        });
-        Self { stream, since: Instant::now() }
-    }
-
-    /// Whether the server still holds it.
-    fn is_held(&mut self) -> bool {
-        let Some(stream) = &mut self.stream else { return false };
-        let mut answer = [0; 4096];
-        loop {
-            match stream.read(&mut answer) {
-                Ok(0) => return false,
-                Ok(_) => {}
-                Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
-            }
+/// Whether the server still holds a connection.
+fn is_held(stream: &mut TcpStream) -> bool {
+    let mut answer = [0; 4096];
+    loop {
+        match stream.read(&mut answer) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
         }
     }
 }
 
-/// Holds connections until told to stop, and says how many were opened.
-fn hold(address: &str, stop: &AtomicBool, held: &AtomicUsize) -> usize {
-    let mut opened = 0;
-    let mut open = |number| {
-        opened += 1;
-        Stranger::open(address, number)
-    };
-    let mut strangers: Vec<Stranger> = (0..CONNECTIONS / HANDS).map(&mut open).collect();
-    let mut before = 0;
-    while !stop.load(Ordering::Relaxed) && !guard::stopping() {
-        let mut now = 0;
-        for (number, stranger) in strangers.iter_mut().enumerate() {
-            if stranger.is_held() {
-                now += 1;
-            } else {
-                stranger.stream = None;
-                if stranger.since.elapsed() >= AGAIN {
-                    *stranger = open(number);
-                }
-            }
+/// Holds one hand's connections until told to stop, and says how many were opened and how many are
+/// held at last.
+fn hold(address: &str, stop: &AtomicBool) -> (usize, usize) {
+    const OWN: usize = CONNECTIONS / HANDS;
+    let (mut strangers, mut opened) = ([const { None }; OWN], 0);
+    for number in (0..OWN).cycle() {
+        if stop.load(Ordering::Relaxed) || guard::stopping() {
+            break;
         }
-        held.fetch_add(now, Ordering::Relaxed);
-        held.fetch_sub(before, Ordering::Relaxed);
-        before = now;
-        std::thread::sleep(LOOK);
+        if !strangers[number].as_mut().is_some_and(is_held) {
+            opened += 1;
+            strangers[number] = open(address, number);
+        }
+        std::thread::sleep(AGAIN / OWN as u32);
     }
-    opened
+    let held = strangers.iter_mut().flatten().map(is_held).filter(|held| *held).count();
+    (opened, held)
 }
 
 /// What was measured while strangers were there.
@@ -101,23 +82,25 @@ struct Flood {
     resident: u64,
 }
 
-/// Runs a phase while strangers hold their connections.
+/// Runs a phase while strangers hold their connections, all of which have come before it begins.
 fn flood(
     address: &str,
     run: impl FnOnce() -> Outcome<Phase>,
     resident: impl FnOnce() -> Outcome<u64>,
 ) -> Outcome<Flood> {
-    let (stop, held) = (&AtomicBool::new(false), &AtomicUsize::new(0));
+    let stop = &AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let hands: Vec<_> = (0..HANDS).map(|_| scope.spawn(|| hold(address, stop, held))).collect();
-        let measured = run().and_then(|phase| Ok((phase, resident()?)));
+        let hands: Vec<_> = (0..HANDS).map(|_| scope.spawn(|| hold(address, stop))).collect();
+        let measured = pass(AGAIN).and_then(|()| run()).and_then(|phase| Ok((phase, resident()?)));
         stop.store(true, Ordering::Relaxed);
-        let mut opened = 0;
+        let (mut opened, mut held) = (0, 0);
         for hand in hands {
-            opened += hand.join().map_err(|_| Failure::from("a client panicked"))?;
+            let (new, at_last) = hand.join().map_err(|_| Failure::from("a client panicked"))?;
+            opened += new;
+            held += at_last;
         }
         let (phase, resident) = measured?;
-        Ok(Flood { phase, opened, held: held.load(Ordering::Relaxed), resident })
+        Ok(Flood { phase, opened, held, resident })
     })
 }
 
