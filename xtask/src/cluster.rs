@@ -25,6 +25,9 @@ pub(crate) const ADMIN_KEY: &str = "demo-admin-key-for-operators";
 const START_LIMIT: Duration = Duration::from_mins(1);
 /// How long one task may take.
 const TASK_LIMIT: Duration = Duration::from_mins(10);
+/// What a node may index with. It sets a part of that aside, and clears it, for every batch: a second's
+/// work where it is most of the machine's memory, as by default, and nodes here share a machine.
+const INDEXING_MEMORY: &str = "512MB";
 
 /// What runs as nodes.
 #[derive(Clone, Debug)]
@@ -114,6 +117,7 @@ impl Node {
                         // Or nodes refuse to call each other on loopback, which the bench's remote
                         // federated search needs.
                         .env("MEILI_EXPERIMENTAL_ALLOWED_IP_NETWORKS", "127.0.0.0/8")
+                        .env("MEILI_MAX_INDEXING_MEMORY", INDEXING_MEMORY)
                         .current_dir(&home);
                     let process = Process::start(name, &mut command, &log)?;
                     let mut node = Self { url, process };

@@ -74,6 +74,8 @@ async fn process(binary: &OsString) -> Process {
     let child = Command::new(binary)
         .args(["--no-analytics", "--master-key", KEY, "--http-addr"])
         .arg(format!("127.0.0.1:{port}"))
+        // Set aside for every batch: by default a second's work.
+        .env("MEILI_MAX_INDEXING_MEMORY", "256MB")
         .current_dir(directory.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
