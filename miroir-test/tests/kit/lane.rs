@@ -7,7 +7,7 @@ use http::Method;
 use miroir_api::IndexUid;
 use miroir_core::quorum::WriteQuorum;
 use miroir_pipeline::cluster::ClusterState;
-use miroir_store::TaskQuery;
+use miroir_store::{IndexEntry, TaskQuery};
 use miroir_test::cluster::{Answer, NODE_BODY, Shape, SimCluster};
 use miroir_test::faults::{Fault, Flaky};
 use serde_json::{Value, json};
@@ -70,6 +70,39 @@ async fn a_write_whose_time_ends_at_the_gate_leaves_no_trace() {
     assert_eq!((tasks(&cluster).await, node_tasks(&cluster)), before);
     assert!(state.staleness.load().is_empty(), "{:?}", state.staleness.load());
     assert!(!state.leadership.has_changes(), "a write is held in memory");
+    end(&cluster);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_waited_is_split_by_the_primary_key_of_then() {
+    let cluster = SimCluster::new(37, SHAPE).await;
+    cluster.request(Method::POST, "/indexes", Some(json!({"uid": "main"}))).await;
+    cluster.quiesce(Duration::from_mins(1)).await.unwrap();
+    let state = state(&cluster);
+    let key = async |key: &str| {
+        let entry = state.catalog.get(&IndexUid::new("main").unwrap()).unwrap();
+        let change =
+            |old: &IndexEntry| IndexEntry { primary_key: Some(key.to_owned()), ..old.clone() };
+        state.catalog.change(&entry, change).await.unwrap();
+    };
+    key("some_id").await;
+    let gate = state.sequencer.exclusive("main").await;
+    let documents = (0..20).map(|n| json!({"some_id": n, "key": format!("k{n}")})).collect();
+    let write = cluster.request(Method::POST, DOCUMENTS, Some(documents));
+    let change = async {
+        // By then it is planned, and waits.
+        sleep(Duration::from_millis(50)).await;
+        key("key").await;
+        drop(gate);
+    };
+    let (answer, ()) = tokio::join!(write, change);
+    assert_eq!(answer.status, 202, "{answer:?}");
+    cluster.quiesce(Duration::from_mins(1)).await.unwrap();
+    for n in 0..20 {
+        let path = format!("{DOCUMENTS}/k{n}");
+        let found = cluster.request(Method::GET, &path, None).await;
+        assert_eq!((found.status, &found.body["some_id"]), (200, &json!(n)), "{path}: {found:?}");
+    }
     end(&cluster);
 }
 
