@@ -50,6 +50,7 @@ Usage: cargo xtask <COMMAND>
       --rate N                 searches a second (40)
     chaos flood                one tenant searches without a pause, another feels nothing of it
     chaos strangers            2,000 callers without a key never end their requests
+    chaos poison               a query takes more memory than a node has (real nodes; needs prlimit)
     chaos repair               a node dies with a long queue and comes back, under eight writers
       --documents N            documents in the queue (300000)
     chaos full-disk            a node's disk fills, and has room again (needs root, to mount it)
@@ -223,6 +224,7 @@ fn chaos(parser: &mut lexopt::Parser) -> Outcome<Command> {
             Value(part) if part == "slow" => options.part = ChaosPart::Slow,
             Value(part) if part == "flood" => options.part = ChaosPart::Flood,
             Value(part) if part == "strangers" => options.part = ChaosPart::Strangers,
+            Value(part) if part == "poison" => options.part = ChaosPart::Poison,
             Value(part) if part == "repair" => options.part = ChaosPart::Repair,
             Value(part) if part == "full-disk" => options.part = ChaosPart::FullDisk,
             Value(part) if part == "hang" => {

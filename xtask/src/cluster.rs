@@ -22,7 +22,7 @@ pub(crate) const NODE_KEY: &str = "demo-node-key-behind-miroir";
 pub(crate) const ADMIN_KEY: &str = "demo-admin-key-for-operators";
 
 /// How long a process may take until it answers.
-const START_LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const START_LIMIT: Duration = Duration::from_mins(1);
 /// How long one task may take.
 const TASK_LIMIT: Duration = Duration::from_mins(10);
 /// What a node may index with. It sets a part of that aside, and clears it, for every batch: a second's
@@ -130,6 +130,11 @@ impl Node {
                 Err(last.unwrap_or_else(|| format!("{name} did not start").into()))
             }
         }
+    }
+
+    /// An error when it has ended.
+    pub(crate) fn check(&mut self) -> Outcome<()> {
+        self.process.check()
     }
 
     /// Its port.

@@ -85,6 +85,8 @@ pub(crate) enum ChaosPart {
     Flood,
     /// Callers without a key never end their requests.
     Strangers,
+    /// A query takes more memory than a node has.
+    Poison,
     /// A node dies with a long queue.
     Repair,
     /// A disk fills.

@@ -11,10 +11,19 @@ const TICKS: f64 = 100.0;
 
 /// Resident memory in bytes.
 pub(crate) fn resident(pid: u32) -> Outcome<u64> {
+    memory(pid, "VmRSS:")
+}
+
+/// Memory that a process asked for to write to, in bytes: what `prlimit --data` bounds.
+pub(crate) fn data(pid: u32) -> Outcome<u64> {
+    memory(pid, "VmData:")
+}
+
+fn memory(pid: u32, kind: &str) -> Outcome<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(kind));
     let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok());
-    let kilobytes: u64 = kilobytes.ok_or("the kernel does not tell the resident memory")?;
+    let kilobytes: u64 = kilobytes.ok_or_else(|| format!("the kernel does not tell {kind}"))?;
     Ok(kilobytes * 1_024)
 }
 

@@ -8,7 +8,7 @@
 //! `chaos slow` is about nodes that answer late; see [`slow`]. `chaos flood` is about a tenant that
 //! asks more than nodes can do; see [`flood`]. The others are about one kind of trouble each, and are
 //! described in their modules: [`repair`], [`full_disk`], [`hang`], [`away`], [`disks`], [`big`],
-//! [`tasks`], [`pods`].
+//! [`tasks`], [`pods`], [`poison`].
 
 mod away;
 mod big;
@@ -21,6 +21,7 @@ mod judge;
 mod ledger;
 mod load;
 mod pods;
+mod poison;
 mod queue_node;
 mod repair;
 mod slow;
@@ -106,6 +107,10 @@ pub(crate) fn run(options: &ChaosOptions) -> Outcome<()> {
         ChaosPart::Strangers => {
             over("requests of nobody that never end");
             strangers::run(&program, &programs.server)
+        }
+        ChaosPart::Poison => {
+            over("a query that a node does not survive");
+            poison::run(&program, &programs.server)
         }
         ChaosPart::Repair => {
             over("a node dies with a long queue");
