@@ -23,8 +23,11 @@ use miroir_pipeline::error::{Error, ErrorKind, NodeFailure};
 use miroir_pipeline::node::{Call, TaskRef};
 use miroir_store::IndexEntry;
 
-/// About so many bytes are read and sent at a time.
-pub(super) const BYTES: usize = 8 << 20;
+/// So many bytes are sent at a time at most, unless one document is larger.
+const BYTES: usize = 8 << 20;
+/// A page is asked for that has so many bytes if its documents are like those of the page before. Where
+/// they are larger, there is room up to [`BYTES`].
+const PAGE: usize = BYTES / 4 * 3;
 /// At most so many documents are read and sent at a time.
 pub(super) const DOCUMENTS: usize = 1000;
 /// Documents of the first page: nobody knows how large they are.
@@ -60,7 +63,7 @@ impl PageSize {
     /// Learns from a page.
     fn learn(&mut self, documents: usize, bytes: usize) {
         if let Some(average) = bytes.checked_div(documents) {
-            let fits = BYTES / average.max(1);
+            let fits = PAGE / average.max(1);
             self.0 = fits.min(self.0 * 8).clamp(1, DOCUMENTS);
         }
     }
@@ -411,4 +414,26 @@ pub(super) async fn settle_before(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_room_for_documents_that_are_a_third_larger_than_those_before() {
+        let mut size = PageSize::default();
+        for _ in 0..4 {
+            size.learn(size.get(), size.get() * 100_000);
+        }
+        assert_eq!(size.get(), PAGE / 100_000);
+        assert!(size.get() * 133_000 <= BYTES);
+        // A document that is larger than a page is one all the same, and thousands are no more.
+        size.learn(1, 2 * BYTES);
+        assert_eq!(size.get(), 1);
+        for _ in 0..9 {
+            size.learn(size.get(), size.get());
+        }
+        assert_eq!(size.get(), DOCUMENTS);
+    }
 }
