@@ -37,6 +37,11 @@ pub async fn refusal(nodes: &Nodes, request: &Request, prefix: &str) -> Error {
     if lacks_something(&request.op, &request.original) {
         return replay(&request.original.made_anew()).await;
     }
+    if changes_nothing_if_empty(&request.op) {
+        // The body is as it should be: it is the path that is not.
+        let original = ClientRequest::clone(&request.original);
+        return replay(&ClientRequest { body: "{}".into(), ..original }).await;
+    }
     taken(request)
 }
 
@@ -82,6 +87,11 @@ fn takes_an_object(op: &Operation) -> bool {
         ),
         _ => false,
     }
+}
+
+/// Whether a route changes nothing where its object is empty, whatever its path names.
+fn changes_nothing_if_empty(op: &Operation) -> bool {
+    matches!(op, Operation::System(SystemOp::Webhook(WebhookOp::Update(_))))
 }
 
 /// Whether a node refuses a request for certain: it is without a member that its route needs, or names
@@ -158,6 +168,20 @@ mod tests {
             (Operation::System(SystemOp::Rule(rule)), true),
         ] {
             assert_eq!(takes_an_object(&op), takes, "{op:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_object_is_shown_where_it_changes_nothing() {
+        let name = || "1".to_owned();
+        for (op, nothing) in [
+            (Operation::System(SystemOp::Webhook(WebhookOp::Update(name()))), true),
+            (Operation::System(SystemOp::Webhook(WebhookOp::Create)), false),
+            (Operation::System(SystemOp::Webhook(WebhookOp::Delete(name()))), false),
+            // A task of its own, though it changes nothing.
+            (Operation::Index(IndexOp::Update(name())), false),
+        ] {
+            assert_eq!(changes_nothing_if_empty(&op), nothing, "{op:?}");
         }
     }
 
