@@ -92,6 +92,7 @@ fn intent_and_health_say_whether_a_node_is_read_and_written() {
     for node in states() {
         let status = node.status();
         assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+        assert_eq!(serde_json::from_value::<NodeStatus>(status.as_str().into()).unwrap(), status);
     }
     for event in EVENTS {
         assert_eq!(serde_json::to_value(event).unwrap(), event.as_str());
