@@ -6,8 +6,7 @@ use miroir_api::NodeId;
 use serde::{Deserialize, Serialize};
 
 /// What a node is for. Operators decide it, and no health check changes it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Intent {
     /// New: takes writes while its shards are copied to it, answers no reads.
     Joining,
@@ -21,8 +20,7 @@ pub enum Intent {
 }
 
 /// How a node is doing, as this process sees it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Health {
     /// It answers.
     #[default]
@@ -33,20 +31,20 @@ pub enum Health {
     Failed,
 }
 
-/// Intent and health in one word, as operators see it: `failed` whatever the node is for, then what it
-/// is for unless it is active, then `degraded`.
+/// Intent and health in one word, as operators see it. The first that holds: `removed`, `failed`,
+/// `joining` or `draining`, `degraded`, `active`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeStatus {
-    /// [`Intent::Joining`], and it answers.
+    /// [`Intent::Joining`], and not failed.
     Joining,
     /// [`Intent::Active`] and [`Health::Well`].
     Active,
     /// [`Intent::Active`] and [`Health::Degraded`].
     Degraded,
-    /// [`Intent::Draining`], and it answers.
+    /// [`Intent::Draining`], and not failed.
     Draining,
-    /// [`Health::Failed`].
+    /// [`Health::Failed`], and not removed.
     Failed,
     /// [`Intent::Removed`].
     Removed,
