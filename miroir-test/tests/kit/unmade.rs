@@ -7,7 +7,7 @@ use miroir_core::quorum::WriteQuorum;
 use miroir_test::cluster::{Shape, SimCluster};
 use miroir_test::faults::Fault;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_mins(5);
 const FULL: &str = "no_space_left_on_device";
@@ -149,4 +149,46 @@ async fn an_index_whose_making_is_canceled_is_not_there() {
             cluster.end();
         }
     }
+}
+
+/// Nodes that have still long to do come to the making of an index late.
+#[tokio::test(start_paused = true)]
+async fn an_index_that_no_task_has_made_yet_is_not_found_at_once() {
+    let cluster = cluster(4).await;
+    let slow = Fault::SlowTasks { from: Duration::from_mins(1), to: Duration::from_mins(1) };
+    for node in &cluster.nodes {
+        node.suffer(slow);
+    }
+    let path = "/indexes/x/documents";
+    let written = send(&cluster, Method::POST, path, json!([{"id": 1}, {"id": 2}])).await;
+    let begun = Instant::now();
+    let query = json!({"q": "", "limit": 1});
+    let reads = [
+        (Method::POST, "/search", Some(query)),
+        (Method::GET, "/search?q=a", None),
+        (Method::GET, "/documents", None),
+        (Method::GET, "/documents/1", None),
+        (Method::POST, "/documents/fetch", Some(json!({"ids": [1]}))),
+        (Method::GET, "/settings", None),
+        (Method::GET, "/settings/stop-words", None),
+    ];
+    let read = async |(method, path, body): &(Method, &str, Option<Value>)| {
+        let path = format!("/indexes/x{path}");
+        (cluster.request(method.clone(), &path, body.clone()).await, path)
+    };
+    for request in &reads {
+        let (answer, path) = read(request).await;
+        assert_eq!(
+            (answer.status, &answer.body["code"]),
+            (404, &json!("index_not_found")),
+            "{path}"
+        );
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(cluster.wait(written, PATIENCE).await.as_deref(), Some("succeeded"));
+    for request in &reads[..2] {
+        let (answer, path) = read(request).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    }
+    cluster.end();
 }

@@ -12,47 +12,22 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Method;
-use miroir_api::meili::{TaskKind, TaskStatus};
-use miroir_api::{NodeId, TaskUid};
+use miroir_api::NodeId;
 use miroir_core::view::CatchUp;
 use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::cluster::provisional::{MAY_MAKE, is_made, made_nothing, makes};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
 use miroir_pipeline::index::scatter::catalog_sync;
 use miroir_pipeline::node::{Call, TaskRef};
-use miroir_store::{IndexEntry, NodeTask, TaskQuery, TaskRecord};
+use miroir_store::{IndexEntry, NodeTask, TaskRecord};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::naming;
 
-/// Tasks of these kinds make an index where there is none.
-const MAKE: [TaskKind; 3] =
-    [TaskKind::IndexCreation, TaskKind::DocumentAdditionOrUpdate, TaskKind::SettingsUpdate];
-/// Statuses of tasks that make it, or may do so yet.
-const MADE: [TaskStatus; 4] =
-    [TaskStatus::Enqueued, TaskStatus::Processing, TaskStatus::Succeeded, TaskStatus::Failed];
-/// Tasks looked at in one step.
-const PAGE: usize = 100;
 /// How long an index may have no task at all: its request is still under way.
 const AGE: Duration = Duration::from_mins(1);
-
-/// Whether tasks of a kind make an index where there is none.
-pub(crate) fn makes(kind: TaskKind) -> bool {
-    MAKE.contains(&kind)
-}
-
-/// Whether a task that has ended has made no index. One that was not accepted may have reached a node,
-/// which nobody asked how it ended.
-fn made_nothing(task: &TaskRecord) -> bool {
-    let unheard = |node: &NodeTask| node.dropped || !node.status.is_terminal();
-    let nobody = !task.nodes.is_empty() && task.nodes.iter().all(unheard);
-    match task.status {
-        TaskStatus::Canceled => true,
-        TaskStatus::Failed => task.kind == TaskKind::IndexCreation || nobody,
-        _ => false,
-    }
-}
 
 /// The provisional index that a task is about which is to end, and makes no index.
 pub(crate) fn unmade(state: &ClusterState, ended: &TaskRecord) -> Option<Arc<IndexEntry>> {
@@ -114,7 +89,9 @@ pub(crate) async fn take_back(
             None => return Ok(()),
         }
     };
-    if !entry.provisional || is_made(state, &entry, ended.map(|task| task.uid)).await? {
+    if !entry.provisional
+        || is_made(&*state.stores.tasks, &entry, MAY_MAKE, ended.map(|task| task.uid)).await?
+    {
         return Ok(());
     }
     tracing::info!(index = %entry.name, "an index goes that no task has made");
@@ -133,38 +110,6 @@ pub(crate) async fn take_back(
     drop(gate);
     state.signals.repairs.notify_waiters();
     Ok(())
-}
-
-/// Whether some other task makes the index, or may do so yet.
-async fn is_made(
-    state: &ClusterState,
-    entry: &IndexEntry,
-    ended: Option<TaskUid>,
-) -> Result<bool, Error> {
-    let mut from = None;
-    loop {
-        let query = TaskQuery {
-            limit: PAGE,
-            from,
-            reverse: true,
-            kinds: Some(MAKE.to_vec()),
-            statuses: Some(MADE.to_vec()),
-            indexes: Some([entry.name.to_string()].into()),
-            ..TaskQuery::default()
-        };
-        let page = state.stores.tasks.list(query).await?;
-        let own = |task: &&TaskRecord| {
-            Some(task.uid) != ended
-                && task.incarnation.is_none_or(|seen| entry.is_incarnation(seen))
-        };
-        if page.tasks.iter().filter(own).any(|task| !made_nothing(task)) {
-            return Ok(true);
-        }
-        match page.next {
-            Some(next) => from = Some(next),
-            None => return Ok(false),
-        }
-    }
 }
 
 /// Has nodes delete an index whose gate the caller holds. Whoever cannot be told has it on record.
@@ -210,7 +155,7 @@ pub(crate) async fn tidy(state: &Arc<ClusterState>, idle: &mut Idle) -> Result<(
             continue;
         }
         idle.0.remove(&entry.incarnation);
-        if is_made(state, &entry, None).await? {
+        if is_made(&*state.stores.tasks, &entry, MAY_MAKE, None).await? {
             let made = |old: &IndexEntry| IndexEntry { provisional: false, ..old.clone() };
             state.catalog.change(&entry, made).await?;
         } else {
@@ -218,39 +163,4 @@ pub(crate) async fn tidy(state: &Arc<ClusterState>, idle: &mut Idle) -> Result<(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use miroir_store::NewTask;
-
-    #[test]
-    fn a_task_makes_an_index_unless_it_was_canceled_or_not_accepted_or_failed_to_create_it() {
-        use TaskStatus::{Canceled, Enqueued, Failed, Processing, Succeeded};
-        let ended = |kind, status, nodes: &[(TaskStatus, bool)]| {
-            let nodes = nodes.iter().map(|(status, dropped)| NodeTask {
-                status: *status,
-                dropped: *dropped,
-                ..NodeTask::new(NodeId::new("n").unwrap(), Some(1))
-            });
-            let nodes = nodes.collect();
-            let new =
-                NewTask { status, nodes, ..NewTask::new(kind, time::OffsetDateTime::UNIX_EPOCH) };
-            made_nothing(&TaskRecord::new(TaskUid(1), new))
-        };
-        let [creation, documents, _] = MAKE;
-        assert!(ended(documents, Canceled, &[(Canceled, false)]));
-        assert!(ended(creation, Failed, &[(Failed, false)]));
-        assert!(
-            !ended(documents, Failed, &[(Failed, false)]),
-            "the index is there before it fails"
-        );
-        assert!(!ended(documents, Failed, &[]), "so it is where nobody was asked");
-        assert!(ended(documents, Failed, &[(Enqueued, true), (Processing, false)]));
-        assert!(!ended(documents, Failed, &[(Enqueued, true), (Failed, false)]));
-        for status in [Enqueued, Processing, Succeeded] {
-            assert!(!ended(creation, status, &[(Succeeded, false)]));
-        }
-    }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
 use miroir_core::view::StaleMap;
-use miroir_pipeline::cluster::{ClusterState, disk_loss};
+use miroir_pipeline::cluster::{ClusterState, disk_loss, provisional};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
 use miroir_pipeline::leaf;
@@ -189,7 +189,7 @@ async fn step(
             Next::Verify => settings.push(step.record.uid),
             Next::Touch => {
                 let index = state.catalog.of_task(&step.record).map(|entry| entry.physical.clone());
-                let makes = making::makes(step.record.kind);
+                let makes = provisional::makes(step.record.kind);
                 touched.extend(index.zip(step.record.finished_at).map(|(i, at)| (i, at, makes)));
             }
             Next::TakeBack(ended) => unmade.push(*ended),

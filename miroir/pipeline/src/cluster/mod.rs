@@ -33,6 +33,7 @@ mod lives;
 mod membership;
 mod nodes;
 mod options;
+pub mod provisional;
 mod reads;
 mod recovery;
 pub mod sequencer;

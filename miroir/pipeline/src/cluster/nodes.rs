@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use miroir_api::{NodeId, ShardId};
 use miroir_core::routing::ShardSet;
 use miroir_core::topology::Node;
@@ -14,6 +15,12 @@ use crate::context::Context;
 use crate::effect::Effect;
 use crate::error::{Error, ErrorKind, NodeFailure, Retry};
 use crate::node::{Call, Pool, Scores};
+
+/// First pause between two looks for an index that a node has still to make. Each is twice as long as
+/// the one before it.
+const INDEX_PAUSE: Duration = Duration::from_millis(4);
+/// How many there are: 4 s in all.
+const INDEX_PAUSES: u32 = 10;
 
 /// The nodes of the topology, each behind its stack. A call that changes a node is sent by the
 /// leader only.
@@ -82,19 +89,18 @@ impl Nodes {
         let call = Call::get("settings_get", format!("/indexes/{physical}/settings"));
         let topology = self.membership.topology();
         let nodes = topology.nodes().filter(|n| n.is_readable() && !self.scores.is_open(&n.id));
-        for node in nodes {
-            let mut pause = Duration::from_millis(4);
-            for _ in 0..10 {
-                match self.call(&node.id, &call, cx).await {
-                    Ok(body) if memchr::memmem::find(&body, b"\"_miroir_shard\"").is_some() => {
-                        break;
-                    }
-                    Err(error) if !matches!(error.kind(), ErrorKind::Verbatim { .. }) => break,
-                    _ => {
-                        tokio::time::sleep(pause).await;
-                        pause *= 2;
-                    }
-                }
+        join_all(nodes.map(|node| self.await_index_on(&node.id, &call, cx))).await;
+    }
+
+    async fn await_index_on(&self, node: &NodeId, settings: &Call, cx: &Context) {
+        for attempt in 0..=INDEX_PAUSES {
+            if attempt > 0 {
+                tokio::time::sleep(INDEX_PAUSE * (1 << (attempt - 1))).await;
+            }
+            match self.call(node, settings, cx).await {
+                Ok(body) if memchr::memmem::find(&body, b"\"_miroir_shard\"").is_some() => return,
+                Err(error) if !matches!(error.kind(), ErrorKind::Verbatim { .. }) => return,
+                _ => {}
             }
         }
     }

@@ -37,6 +37,7 @@ use miroir_api::header::SETTINGS_PENDING;
 
 use super::{Operation, Request, Response};
 use crate::cluster::ClusterState;
+use crate::cluster::provisional::{HAVE_MADE, is_made};
 use crate::codec::{Codecs, Headers};
 use crate::error::Error;
 use crate::explain::SettingsPending;
@@ -74,6 +75,7 @@ impl Scatter {
         request.cx.insert(gaps::Gaps::default());
         match self.read(&request).await {
             Err(error) if error.get::<read::Unprepared>().is_some() => {
+                self.ensure_made(&request).await?;
                 let physical = &request.index.physical;
                 self.state.nodes.await_index(physical, &request.cx).await;
                 // Whatever was read before the wait is read again, by one view.
@@ -83,6 +85,16 @@ impl Scatter {
             }
             answer => answer,
         }
+    }
+
+    /// Refuses what reads an index that no task has made yet: one node has none, either.
+    async fn ensure_made(&self, request: &Request) -> Result<(), Error> {
+        let Some(entry) = self.state.catalog.current(&request.index) else { return Ok(()) };
+        let tasks = &*self.state.stores.tasks;
+        if entry.provisional && !is_made(tasks, &entry, HAVE_MADE, None).await? {
+            return Err(Error::index_not_found(request.index.name.as_str()));
+        }
+        Ok(())
     }
 
     async fn read(&self, request: &Request) -> Result<Response, Error> {
