@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use miroir_core::lock::Lock;
 use miroir_store::StoreError;
@@ -24,6 +24,9 @@ pub(crate) fn nanoseconds(at: time::OffsetDateTime) -> Result<i64, Fault> {
 
 /// How long a connection waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause between two tries of what fails at once instead of waiting.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// The write-ahead log is cut to this size, in bytes, when it has grown beyond it.
 const LOG_LIMIT: i64 = 64 << 20;
@@ -133,9 +136,7 @@ fn connect(
     let connection = Connection::open_with_flags(path, flags).map_err(backend)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(backend)?;
     connection.set_prepared_statement_cache_capacity(64);
-    let mode: String = connection
-        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
-        .map_err(backend)?;
+    let mode = write_ahead(&connection).map_err(backend)?;
     if mode != "wal" {
         let text = format!("the file system cannot hold a database in WAL mode, only `{mode}`");
         return Err(StoreError::Backend(text.into()));
@@ -152,6 +153,28 @@ fn connect(
         connection.pragma_update(None, "query_only", true).map_err(backend)?;
     }
     Ok(connection)
+}
+
+/// Puts the database into WAL mode and answers the mode that it is in then.
+///
+/// While another handle does the same, this fails at once: both hold a lock that the other one waits
+/// for, and in that case SQLite asks no busy handler. It is tried again for as long as one would wait.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<String> {
+    let begun = Instant::now();
+    loop {
+        let mode =
+            connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0));
+        match mode {
+            Err(error) if is_busy(&error) && begun.elapsed() < BUSY_TIMEOUT => {
+                std::thread::sleep(AGAIN);
+            }
+            mode => return mode,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
 }
 
 /// The connections for reading.

@@ -286,6 +286,25 @@ async fn two_handles_share_one_file() {
     assert_eq!(contents(&handles[0]).await, contents(&handles[1]).await);
 }
 
+/// Whoever opens a new file while others do waits for them, in whichever step of it they meet.
+#[test]
+fn a_file_is_created_by_many_at_once() {
+    for _ in 0..8 {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("db");
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    let shared = Options { patience: None, ..Options::default() };
+                    drop(miroir_store_sqlite::open(&path, shared).unwrap());
+                });
+            }
+        });
+    }
+}
+
 /// Dropping every handle while calls are queued loses none of them.
 #[tokio::test]
 async fn what_was_queued_is_written_after_the_last_handle_is_gone() {
