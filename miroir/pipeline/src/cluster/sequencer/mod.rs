@@ -25,10 +25,27 @@ use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, o
 
 pub use filling::{Filling, Hold, Holding};
 
+/// The end of the turn before: closed then, or what that one waited for itself when it was dropped
+/// before its turn.
+#[derive(Debug)]
+struct Before(oneshot::Receiver<Before>);
+
+impl Before {
+    /// Whether it is not over yet.
+    fn is_open(&mut self) -> bool {
+        loop {
+            match self.0.try_recv() {
+                Ok(passed_on) => *self = passed_on,
+                Err(error) => return error == TryRecvError::Empty,
+            }
+        }
+    }
+}
+
 /// What has to change in one step.
 #[derive(Debug, Default)]
 struct Order {
-    tails: HashMap<NodeId, oneshot::Receiver<()>>,
+    tails: HashMap<NodeId, Before>,
     journal: Journal,
     hold: Option<filling::Held>,
 }
@@ -36,7 +53,8 @@ struct Order {
 impl Order {
     fn ticket(&mut self, node: &NodeId) -> Ticket {
         let (done, after) = oneshot::channel();
-        Ticket { before: self.tails.insert(node.clone(), after), _done: done, note: None }
+        let before = self.tails.insert(node.clone(), Before(after));
+        Ticket { before, done: Some(done), note: None }
     }
 }
 
@@ -55,12 +73,11 @@ impl Lane {
     /// Whether somebody holds the gate, waits for it, has a turn or copies; `lane` is the one that
     /// the sequencer has.
     fn is_used(lane: &Arc<Self>) -> bool {
-        let open = |tail: &mut oneshot::Receiver<()>| tail.try_recv() == Err(TryRecvError::Empty);
         let mut order = lane.order.lock();
         Arc::strong_count(lane) > 1
             || Arc::strong_count(&lane.gate) > 1
             || !order.journal.is_idle()
-            || order.tails.values_mut().any(open)
+            || order.tails.values_mut().any(Before::is_open)
     }
 }
 
@@ -96,20 +113,22 @@ impl Drop for Note {
     }
 }
 
-/// A turn at one node. Dropping it lets the successor go, whatever happened.
+/// A turn at one node. Dropping it lets the successor go, whatever happened; before its turn, the
+/// successor takes its place.
 #[derive(Debug)]
 pub struct Ticket {
-    before: Option<oneshot::Receiver<()>>,
-    _done: oneshot::Sender<()>,
+    before: Option<Before>,
+    done: Option<oneshot::Sender<Before>>,
     note: Option<Note>,
 }
 
 impl Ticket {
     /// Waits until everything before it was sent.
     pub async fn turn(&mut self) {
-        if let Some(before) = self.before.take() {
-            // An error means the predecessor was dropped: it is done.
-            let _ = before.await;
+        while let Some(Before(end)) = &mut self.before {
+            // An error means the predecessor was dropped in its turn: it is done.
+            let passed_on = end.await.ok();
+            self.before = passed_on;
         }
     }
 
@@ -117,6 +136,14 @@ impl Ticket {
     pub fn answered(&mut self, sent: Sent) {
         if let Some(note) = &mut self.note {
             note.tell(sent);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let (Some(done), Some(before)) = (self.done.take(), self.before.take()) {
+            let _ = done.send(before);
         }
     }
 }
@@ -284,6 +311,28 @@ mod tests {
         first.tickets[1].turn().await;
         drop(first);
         waiting.await;
+    }
+
+    #[tokio::test]
+    async fn nobody_overtakes_by_a_turn_that_was_given_up() {
+        let sequencer = Sequencer::default();
+        let mut tickets = Vec::new();
+        for _ in 0..5 {
+            tickets.extend(sequencer.tickets("i", &[node("a")]).await.tickets);
+        }
+        let mut last = tickets.pop().unwrap();
+        let first = tickets.remove(0);
+        // One is given up before anybody looks, one while it waits, the third after the others.
+        let mut third = tickets.pop().unwrap();
+        let mut waiting = Box::pin(async move { third.turn().await });
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        drop(tickets);
+        drop(waiting);
+        assert!(Lane::is_used(&sequencer.lane("i")));
+        let mut turn = Box::pin(last.turn());
+        assert!(futures_util::poll!(turn.as_mut()).is_pending());
+        drop(first);
+        turn.await;
     }
 
     #[tokio::test]
