@@ -4,6 +4,7 @@
 //! all nodes and compares them with the committed hash. A node that differs gets the settings of one
 //! that does not. Where no node has the committed settings but all agree with each other (a new
 //! version of Meilisearch with one more setting, say), what they agree on becomes the committed one.
+//! A node that lacks the index is told to the repairer.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use miroir_core::options::{Faults, Validate, seconds};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::cluster::leadership::LeaderMessage;
 use miroir_pipeline::error::Error;
+use miroir_pipeline::leaf::lacks_index;
 use miroir_store::IndexEntry;
 
 /// `settings_drift_check`: finding settings changed behind Miroir's back.
@@ -144,8 +146,9 @@ fn busy(state: &ClusterState, entry: &IndexEntry) -> bool {
     entry.making || state.broadcasts.is_in_flight(&entry.physical)
 }
 
-/// The settings of the nodes that should have the committed ones and have nothing in their queues.
-async fn read(state: &ClusterState, entry: &IndexEntry) -> BTreeMap<NodeId, Value> {
+/// The settings of the nodes that should have the committed ones and have nothing in their queues;
+/// `None` for one that has no such index.
+async fn look(state: &ClusterState, entry: &IndexEntry) -> BTreeMap<NodeId, Option<Value>> {
     let (topology, stale) = (state.membership.topology(), state.staleness.load());
     let nodes = topology.nodes().filter(|node| {
         node.is_readable()
@@ -156,11 +159,21 @@ async fn read(state: &ClusterState, entry: &IndexEntry) -> BTreeMap<NodeId, Valu
         if !repair::idle(state, &node.id, &entry.physical).await.ok()? {
             return None;
         }
-        let settings = read_settings(state, entry, &node.id).await.ok()?;
+        let settings = match read_settings(state, entry, &node.id).await {
+            Ok(settings) => Some(settings),
+            Err(error) if lacks_index(&error) => None,
+            Err(_) => return None,
+        };
         Some((node.id.clone(), settings))
     }))
     .await;
     answers.into_iter().flatten().collect()
+}
+
+/// As [`look`], without nodes that have no such index.
+async fn read(state: &ClusterState, entry: &IndexEntry) -> BTreeMap<NodeId, Value> {
+    let seen = look(state, entry).await;
+    seen.into_iter().filter_map(|(node, settings)| Some((node, settings?))).collect()
 }
 
 fn hash(settings: &BTreeMap<NodeId, Value>) -> BTreeMap<NodeId, String> {
@@ -181,11 +194,14 @@ pub(crate) async fn check(
     if auto_repair {
         primary_keys::check(state, entry).await?;
     }
-    let hashes = hash(&read(state, entry).await);
-    if judge(&hashes, entry.settings_hash.as_deref()) == SettingsAgreement::Agree {
+    let seen = look(state, entry).await;
+    let lacking = auto_repair && seen.values().any(Option::is_none);
+    let settings = seen.into_iter().filter_map(|(node, settings)| Some((node, settings?)));
+    let hashes = hash(&settings.collect());
+    if !lacking && judge(&hashes, entry.settings_hash.as_deref()) == SettingsAgreement::Agree {
         return agreed(state, entry, &hashes).await;
     }
-    if hashes.is_empty() {
+    if !lacking && hashes.is_empty() {
         return Ok(());
     }
     if !state.leadership.leads() {
@@ -193,6 +209,10 @@ pub(crate) async fn check(
             .leadership
             .send(&LeaderMessage::Drift { index: entry.physical.clone() })
             .await;
+    }
+    if lacking {
+        repair::find_missing(state, entry).await?;
+        return Ok(());
     }
     // What differs may be settings on their way: looked at again while nobody changes any.
     let gate = state.sequencer.exclusive(&entry.physical).await;

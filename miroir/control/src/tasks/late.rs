@@ -1,8 +1,8 @@
 //! Late writes: what became of those that a node took after they had been acknowledged.
 //!
 //! The node was marked when it had not answered in time. Once its tasks have succeeded the replica
-//! missed nothing of the write, and the mark goes; if one did not, or nobody can say, the replica is
-//! repaired as after any miss.
+//! missed nothing of the write, and the mark goes; if one did not, or nobody can say, or the write did
+//! not happen on the others, the replica is repaired as after any miss.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,6 +58,7 @@ async fn round(state: &Arc<ClusterState>, queued: BTreeMap<NodeId, Vec<LateTask>
         for (late, done) in ended {
             changed = true;
             let (index, shards) = (&late.index, &late.shards);
+            let done = done && !ended_without(state, late).await;
             for row in state.late_writes.ended(node, late.task, index, shards, done) {
                 if let Err(error) = state.staleness.clear(row).await {
                     tracing::warn!(%node, %error, "a replica that missed nothing is repaired");
@@ -69,6 +70,13 @@ async fn round(state: &Arc<ClusterState>, queued: BTreeMap<NodeId, Vec<LateTask>
         }
     }
     changed
+}
+
+/// Whether a task ended without a late write of its, so that the others did not carry it out: it was
+/// canceled there, or failed. One that has not ended counts the write; see [`record`].
+async fn ended_without(state: &ClusterState, late: &LateTask) -> bool {
+    let record = state.stores.tasks.get(late.task).await.ok().flatten();
+    record.is_none_or(|record| matches!(record.status, TaskStatus::Canceled | TaskStatus::Failed))
 }
 
 /// The writes that have ended at a node, and whether it carried them out.

@@ -142,7 +142,13 @@ impl<'a> Lot<'a> {
     ) -> Result<(), Trouble> {
         // Without a primary key nothing was ever written.
         if self.entry.primary_key.is_none() {
-            clear(self.state, self.rows()).await?;
+            // In this order: a write teaches the index its key before anybody can miss it.
+            let rows = self.rows();
+            let now = self.state.catalog.current(self.entry);
+            if now.is_none_or(|now| now.primary_key.is_some()) {
+                return Err(Trouble::Changed);
+            }
+            clear(self.state, rows).await?;
             return Ok(());
         }
         let turn = comparing.acquire().await;

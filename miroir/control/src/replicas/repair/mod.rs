@@ -9,6 +9,7 @@
 //! | `pending` | ask the node how the writes in its queue went; if not well, as `shard` or `index` |
 //! | `shard` | compare the shard with an up-to-date peer's, and write what differs |
 //! | `shard`, of no shard in particular | compare the settings with a peer's, and set them |
+//! | `shard`, where a node lacks the index | note that it misses an `index` |
 //! | `index`, `deleted` | delete the index on the node, make it with a peer's settings; each of its shards is then a `shard` |
 //! | any, of an index that is gone | delete the index on the node |
 //!
@@ -42,9 +43,11 @@ use crate::replicas::pending;
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, ErrorKind};
+use miroir_pipeline::leaf::lacks_index;
 use miroir_store::StoreError;
 
 pub(crate) use node::{has_all_settings, idle};
+pub(crate) use rebuild::find_missing;
 
 /// How long one call of a repair may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -292,7 +295,11 @@ async fn repair(
         } else if let Some(row) = rows.iter().find(|row| row.shard.is_none()) {
             rebuild::settings(state, &entry, row).await?;
         } else if !rows.is_empty() {
-            lots::all(state, bench, &entry, node, &rows).await?;
+            match lots::all(state, bench, &entry, node, &rows).await {
+                Err(Trouble::Failed(error))
+                    if lacks_index(&error) && find_missing(state, &entry).await? => {}
+                done => done?,
+            }
         }
     }
 }

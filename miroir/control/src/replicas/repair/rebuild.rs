@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use miroir_api::NodeId;
 use miroir_core::copying::Outcome;
@@ -13,6 +14,7 @@ use super::{Trouble, clear, cx, node, sources};
 use crate::node_setup::{creation_calls, node_base_settings};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::{Error, ErrorKind};
+use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
 use miroir_pipeline::node::Call;
 use miroir_store::IndexEntry;
 
@@ -133,6 +135,36 @@ pub(super) async fn settings(
     }
     clear(state, vec![row.clone()]).await?;
     Ok(())
+}
+
+/// Marks the nodes that lack an index which the catalogue has: they failed to make it, for a reason of
+/// their own. Nobody follows the tasks of a making that a first write causes. Answers whether there are
+/// any; nodes that have still something to do for it are left alone.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn find_missing(state: &ClusterState, entry: &IndexEntry) -> Result<bool, Error> {
+    let index = &entry.physical;
+    let call = Call::get("indexes_get", format!("/indexes/{index}"));
+    let (topology, stale) = (state.membership.topology(), state.staleness.load());
+    let nodes = topology
+        .nodes()
+        .filter(|node| node.is_readable() && !stale.lacks_index(index, &node.id) && !entry.making);
+    let looks = nodes.map(|node| async {
+        // In this order: what is not there once its queue is worked off stays away.
+        let idle = node::idle(state, &node.id, index).await.unwrap_or(false);
+        let answer = state.nodes.call(&node.id, &call, &cx()).await;
+        (idle && answer.is_err_and(|error| is_missing(&error))).then_some(&node.id)
+    });
+    let missing: Vec<&NodeId> = join_all(looks).await.into_iter().flatten().collect();
+    for node in &missing {
+        tracing::error!(%node, %index, "the node failed to make an index: rebuilding it");
+    }
+    let found = !missing.is_empty();
+    let rejected = |_: &NodeId| WriteOutcome::Rejected;
+    let rows = stale_marks::whole(index, CatchUp::Index, missing.into_iter(), rejected);
+    state.staleness.mark(rows).await?;
+    Ok(found)
 }
 
 /// Whether a node says that there is no such index.
