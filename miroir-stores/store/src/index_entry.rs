@@ -48,6 +48,9 @@ pub struct IndexEntry {
     /// index is taken back, as there is none on one node.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub provisional: bool,
+    /// Whether documents gave it its primary key. It has none again where all of them are canceled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub key_of_documents: bool,
     /// The task whose settings were committed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub committed_by: Option<TaskUid>,
@@ -101,6 +104,7 @@ impl IndexEntry {
             frozen: None,
             making: false,
             provisional: false,
+            key_of_documents: false,
             committed_by: None,
             settings_hash: None,
             id_case: IdCase::NONE,

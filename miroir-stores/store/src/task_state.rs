@@ -150,7 +150,8 @@ pub enum TaskState {
     /// Indexes get other names; the task ends after what was enqueued about them before.
     #[serde(rename = "indexUpdate", alias = "indexSwap")]
     Rename {
-        /// The indexes, as nodes call them, once they have their names.
+        /// The indexes, as nodes call them, whose tasks before this one it ends after. While there is
+        /// an intent: it is deferred until these have ended, or a later task needs the names.
         awaits: Vec<String>,
         /// What is to be done, until it is done.
         #[serde(default, skip_serializing_if = "Option::is_none")]

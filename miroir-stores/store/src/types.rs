@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::index_entry::IndexEntry;
-use crate::task_state::{self, Renaming, TaskProtocol};
+use crate::task_state::{self, Renaming, TaskProtocol, TaskState};
 
 /// A task on one node that belongs to a task of Miroir.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -198,6 +198,21 @@ impl TaskRecord {
     /// The change of names that it is to make and has not made yet.
     pub fn intent(&self) -> Option<&Renaming> {
         self.protocol.intent().filter(|_| !self.status.is_terminal())
+    }
+
+    /// Whether it is a change of names that waits for what was enqueued about its indexes before: they
+    /// have their old names, nothing has begun.
+    pub fn is_deferred(&self) -> bool {
+        let state = self.protocol.state.as_ref().filter(|_| !self.status.is_terminal());
+        matches!(state, Some(TaskState::Rename { awaits, intent: Some(_) }) if !awaits.is_empty())
+    }
+
+    /// The indexes, as nodes call them, whose tasks before it a change of names ends after.
+    pub fn awaited(&self) -> &[String] {
+        match &self.protocol.state {
+            Some(TaskState::Rename { awaits, .. }) => awaits,
+            _ => &[],
+        }
     }
 
     /// The record of a new task.

@@ -17,4 +17,5 @@ mod simulation;
 mod stores;
 mod tasks;
 mod topology;
+mod turns;
 mod unmade;

@@ -161,6 +161,8 @@ async fn an_index_that_no_task_has_made_yet_is_not_found_at_once() {
     }
     let path = "/indexes/x/documents";
     let written = send(&cluster, Method::POST, path, json!([{"id": 1}, {"id": 2}])).await;
+    // This one is decided without nodes.
+    assert_eq!(send(&cluster, Method::POST, path, json!([])).await, written + 1);
     let begun = Instant::now();
     let query = json!({"q": "", "limit": 1});
     let reads = [
@@ -190,5 +192,28 @@ async fn an_index_that_no_task_has_made_yet_is_not_found_at_once() {
         let (answer, path) = read(request).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     }
+    cluster.end();
+}
+
+/// Nobody follows the tasks of the making that a first write causes.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_fails_to_make_an_index_for_a_first_write_makes_it_later() {
+    let cluster = cluster(6).await;
+    cluster.nodes[1].suffer(Fault::FailsTasks { per_mille: 1000, code: FULL });
+    let documents: Value = (0..30).map(|id| json!({"id": id})).collect();
+    let written = send(&cluster, Method::POST, "/indexes/x/documents", documents).await;
+    assert_eq!(cluster.wait(written, PATIENCE).await.as_deref(), Some("succeeded"));
+    assert_eq!(there(&cluster, "x").await, (true, 2));
+    cluster.nodes[1].suffer(Fault::Mend);
+    cluster.quiesce(PATIENCE).await.unwrap();
+    assert_eq!(there(&cluster, "x").await, (true, 3));
+    // Nor does anything say it of an index without documents, but the settings that nodes show.
+    cluster.nodes[1].suffer(Fault::FailsTasks { per_mille: 1000, code: FULL });
+    let empty = send(&cluster, Method::POST, "/indexes/y/documents", json!([])).await;
+    assert_eq!(cluster.wait(empty, PATIENCE).await.as_deref(), Some("succeeded"));
+    cluster.nodes[1].suffer(Fault::Mend);
+    sleep(Duration::from_mins(6)).await;
+    cluster.quiesce(PATIENCE).await.unwrap();
+    assert_eq!(there(&cluster, "y").await, (true, 3));
     cluster.end();
 }

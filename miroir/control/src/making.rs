@@ -4,7 +4,7 @@
 //! one node there is no index where every task that was to make it was canceled, or where its creation
 //! failed, or where no request that was to make it was accepted. So here: such an entry is taken back,
 //! before the last of these tasks is shown to have ended. One that ends in any other way makes the
-//! index for good.
+//! index for good. The primary key that documents gave an index goes in the same way.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Method;
-use miroir_api::NodeId;
+use miroir_api::meili::{TaskKind, TaskStatus};
+use miroir_api::{NodeId, TaskUid};
 use miroir_core::view::CatchUp;
 use miroir_pipeline::cluster::ClusterState;
-use miroir_pipeline::cluster::provisional::{MAY_MAKE, is_made, made_nothing, makes};
+use miroir_pipeline::cluster::provisional::{MAKE, MAY_MAKE, is_made, made_nothing, makes};
+use miroir_pipeline::cluster::sequencer::Exclusive;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
 use miroir_pipeline::index::scatter::catalog_sync;
@@ -26,6 +28,8 @@ use uuid::Uuid;
 
 use crate::naming;
 
+/// Documents that are added.
+const ADDITION: TaskKind = TaskKind::DocumentAdditionOrUpdate;
 /// How long an index may have no task at all: its request is still under way.
 const AGE: Duration = Duration::from_mins(1);
 
@@ -35,14 +39,62 @@ pub(crate) fn unmade(state: &ClusterState, ended: &TaskRecord) -> Option<Arc<Ind
     (makes(ended.kind) && made_nothing(ended)).then_some(entry)
 }
 
-/// Takes an index back before its task, which makes none, is shown to have ended.
+/// The index that a task is about which is to end canceled, if documents gave it its primary key.
+fn untaught(state: &ClusterState, ended: &TaskRecord) -> Option<Arc<IndexEntry>> {
+    let canceled = ended.status == TaskStatus::Canceled && ended.kind == ADDITION;
+    let entry = canceled.then(|| state.catalog.of_task(ended)).flatten()?;
+    entry.key_of_documents.then_some(entry)
+}
+
+/// Whether something may have to be taken back before a task is shown to have ended.
+pub(crate) fn takes_back(state: &ClusterState, ended: &TaskRecord) -> bool {
+    unmade(state, ended).is_some() || untaught(state, ended).is_some()
+}
+
+/// Takes back what a task that is to end has not made after all: the index, or its primary key. Waits for
+/// the gates of its names, which stay closed until it is on record that the task has ended: another one
+/// of the index that ends looks for those that have not.
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) async fn before_end(state: &Arc<ClusterState>, ended: &TaskRecord) -> Result<(), Error> {
-    match unmade(state, ended) {
-        Some(entry) => take_back(state, &entry, Some(ended)).await,
-        None => Ok(()),
+pub(crate) async fn before_end(
+    state: &Arc<ClusterState>,
+    ended: &TaskRecord,
+) -> Result<Option<Exclusive>, Error> {
+    let Some(entry) = unmade(state, ended).or_else(|| untaught(state, ended)) else {
+        return Ok(None);
+    };
+    let Some((entry, gate)) = closed(state, &entry).await else { return Ok(None) };
+    let taken = unmade(state, ended).is_some() && take(state, &entry, Some(ended)).await?;
+    if !taken && untaught(state, ended).is_some() {
+        forget_key(state, &entry, ended.uid).await?;
+    }
+    Ok(Some(gate))
+}
+
+/// Takes the primary key from an index whose documents were all canceled. The caller holds the gates.
+async fn forget_key(state: &ClusterState, entry: &IndexEntry, ended: TaskUid) -> Result<(), Error> {
+    let tasks = &*state.stores.tasks;
+    if !is_made(tasks, entry, &[ADDITION], MAY_MAKE, Some(ended)).await? {
+        let without = |old: &IndexEntry| IndexEntry {
+            primary_key: None,
+            key_of_documents: false,
+            ..old.clone()
+        };
+        state.catalog.change(entry, without).await?;
+    }
+    Ok(())
+}
+
+/// An index as it is now, with the gates of its names closed.
+async fn closed(state: &ClusterState, entry: &IndexEntry) -> Option<(Arc<IndexEntry>, Exclusive)> {
+    loop {
+        let before = state.catalog.current(entry)?;
+        let gate = naming::close_as_named(state, &before.name, &[]).await;
+        let now = state.catalog.current(entry)?;
+        if now.name == before.name {
+            return Some((now, gate));
+        }
     }
 }
 
@@ -54,8 +106,10 @@ pub(crate) fn end(state: &Arc<ClusterState>, ended: TaskRecord) {
     tokio::spawn(async move {
         let uid = ended.uid;
         let done = async {
-            before_end(&state, &ended).await?;
-            Ok::<(), Error>(state.stores.tasks.update(ended).await?)
+            let gate = before_end(&state, &ended).await?;
+            state.stores.tasks.update(ended).await?;
+            drop(gate);
+            Ok::<(), Error>(())
         };
         tokio::select! {
             biased;
@@ -70,29 +124,29 @@ pub(crate) fn end(state: &Arc<ClusterState>, ended: TaskRecord) {
     });
 }
 
-/// Takes a provisional index back, unless some task makes it, or may do so yet, other than the one
-/// that is about to end. Waits for the gates of its names.
+/// Takes a provisional index back, unless some task makes it, or may do so yet. Waits for the gates of
+/// its names.
 ///
 /// # Errors
 /// When the store fails. It is to be called again then.
-pub(crate) async fn take_back(
-    state: &Arc<ClusterState>,
-    entry: &IndexEntry,
+pub(crate) async fn take_back(state: &Arc<ClusterState>, entry: &IndexEntry) -> Result<(), Error> {
+    if let Some((entry, gate)) = closed(state, entry).await {
+        take(state, &entry, None).await?;
+        drop(gate);
+    }
+    Ok(())
+}
+
+/// As [`take_back`], also if only the task makes it that is about to end. The caller holds the gates.
+/// Answers whether the index is gone.
+async fn take(
+    state: &ClusterState,
+    entry: &Arc<IndexEntry>,
     ended: Option<&TaskRecord>,
-) -> Result<(), Error> {
-    let (entry, gate) = loop {
-        let Some(before) = state.catalog.current(entry) else { return Ok(()) };
-        let gate = naming::close(state, &before.name, &[]).await;
-        match state.catalog.current(entry) {
-            Some(now) if now.name == before.name => break (now, gate),
-            Some(_) => {}
-            None => return Ok(()),
-        }
-    };
-    if !entry.provisional
-        || is_made(&*state.stores.tasks, &entry, MAY_MAKE, ended.map(|task| task.uid)).await?
-    {
-        return Ok(());
+) -> Result<bool, Error> {
+    let except = ended.map(|task| task.uid);
+    if !entry.provisional || is_made(&*state.stores.tasks, entry, &MAKE, MAY_MAKE, except).await? {
+        return Ok(false);
     }
     tracing::info!(index = %entry.name, "an index goes that no task has made");
     // Where somebody else had made one on the nodes, it is not ours to delete.
@@ -104,12 +158,11 @@ pub(crate) async fn take_back(
     let topology = state.membership.topology();
     let nodes: Vec<NodeId> = topology.nodes().map(|node| node.id.clone()).collect();
     let nodes: Vec<NodeId> = nodes.into_iter().filter(|node| !spared.contains(&node)).collect();
-    catalog_sync::unmake(state, &entry, nodes.iter()).await?;
+    catalog_sync::unmake(state, entry, nodes.iter()).await?;
     state.stores.settings_versions.forget(&entry.physical).await?;
     delete(state, &entry.physical, &nodes).await?;
-    drop(gate);
     state.signals.repairs.notify_waiters();
-    Ok(())
+    Ok(true)
 }
 
 /// Has nodes delete an index whose gate the caller holds. Whoever cannot be told has it on record.
@@ -155,11 +208,11 @@ pub(crate) async fn tidy(state: &Arc<ClusterState>, idle: &mut Idle) -> Result<(
             continue;
         }
         idle.0.remove(&entry.incarnation);
-        if is_made(&*state.stores.tasks, &entry, MAY_MAKE, None).await? {
+        if is_made(&*state.stores.tasks, &entry, &MAKE, MAY_MAKE, None).await? {
             let made = |old: &IndexEntry| IndexEntry { provisional: false, ..old.clone() };
             state.catalog.change(&entry, made).await?;
         } else {
-            take_back(state, &entry, None).await?;
+            take_back(state, &entry).await?;
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ use miroir_api::meili::{TaskKind, TaskStatus};
 use serde_json::Map;
 
 use crate::api::{Control, indexes, tasks};
+use crate::naming::deferred;
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::node::{Call, TaskRef};
@@ -20,6 +21,7 @@ impl Control {
     pub(crate) async fn compact(&self, request: &Request, name: &str) -> Result<Response, Error> {
         let uid = miroir_api::IndexUid::new(name)
             .map_err(|error| Error::api("invalid_index_uid", error.to_string()))?;
+        deferred::catch_up(&self.state, name).await?;
         let Some(entry) = self.state.catalog.get(&uid) else {
             let error = Err(indexes::not_found(name));
             return self

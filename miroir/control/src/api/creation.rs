@@ -113,7 +113,7 @@ impl Control {
     pub(crate) async fn take_back(&self, entry: &Arc<IndexEntry>) {
         let (state, entry) = (Arc::clone(&self.state), Arc::clone(entry));
         let job = self.state.tracker.spawn(async move {
-            if let Err(error) = making::take_back(&state, &entry, None).await {
+            if let Err(error) = making::take_back(&state, &entry).await {
                 tracing::warn!(index = %entry.name, %error, "an index that nobody made goes later");
             }
         });

@@ -170,7 +170,7 @@ impl Control {
         if !request.cx.scope.may_create(name.as_str()) {
             return Err(forbidden());
         }
-        let gate = naming::close(&self.state, &name, &[]).await;
+        let gate = naming::close(&self.state, &name, &[]).await?;
         let details = json!({"primaryKey": key});
         if self.is_taken(&name) {
             let error = Err(already_exists(name.as_str()));
@@ -192,16 +192,22 @@ impl Control {
 
     /// The index of a name, if there is one, with its gates closed: nobody else makes, changes or
     /// deletes an index of the name, nor writes to it.
-    pub(crate) async fn closed(&self, name: &IndexUid) -> (Option<Arc<IndexEntry>>, Exclusive) {
-        let gate = naming::close(&self.state, name, &[]).await;
-        (self.state.catalog.get(name), gate)
+    ///
+    /// # Errors
+    /// As [`naming::close`].
+    pub(crate) async fn closed(
+        &self,
+        name: &IndexUid,
+    ) -> Result<(Option<Arc<IndexEntry>>, Exclusive), Error> {
+        let gate = naming::close(&self.state, name, &[]).await?;
+        Ok((self.state.catalog.get(name), gate))
     }
 
     async fn delete(&self, request: &Request, name: &str) -> Result<Response, Error> {
         let uid =
             IndexUid::new(name).map_err(|e| Error::api("invalid_index_uid", e.to_string()))?;
         let details = json!({"deletedDocuments": null});
-        let (listed, gate) = self.closed(&uid).await;
+        let (listed, gate) = self.closed(&uid).await?;
         let Some(entry) = listed else {
             let details = object(json!({"deletedDocuments": 0}));
             let missing = Err(not_found(name));

@@ -39,6 +39,8 @@ use miroir_store::{IndexEntry, NewTask, clock};
 use serde_json::{Map, Value, json};
 use tower::Service;
 
+use crate::naming::deferred;
+
 pub use crate::node_setup::node_base_settings;
 pub use settings::client_settings;
 pub use tasks::task_with_nodes;
@@ -145,7 +147,13 @@ impl ControlPlane for Control {
         cx: &'a Context,
     ) -> BoxFuture<'a, Result<(Arc<IndexEntry>, Option<Handover>), Error>> {
         Box::pin(async move {
-            let gate = self.state.sequencer.exclusive(name.as_str()).await;
+            let gate = loop {
+                deferred::catch_up(&self.state, name.as_str()).await?;
+                let gate = self.state.sequencer.exclusive(name.as_str()).await;
+                if self.state.open_tasks.deferred_on(name.as_str()).is_none() {
+                    break gate;
+                }
+            };
             if let Some(entry) = self.state.catalog.get(name) {
                 return Ok((entry, None));
             }
@@ -156,6 +164,10 @@ impl ControlPlane for Control {
 
     fn take_back<'a>(&'a self, entry: &'a Arc<IndexEntry>) -> BoxFuture<'a, ()> {
         Box::pin(Control::take_back(self, entry))
+    }
+
+    fn settle_names<'a>(&'a self, name: &'a IndexUid) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(deferred::catch_up(&self.state, name.as_str()))
     }
 
     fn missing_index(&self, change: MissingIndex) -> BoxFuture<'_, Result<Response, Error>> {

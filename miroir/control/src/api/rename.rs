@@ -1,5 +1,7 @@
 //! Other names and another primary key for an index: `PATCH /indexes/{uid}`, `POST /swap-indexes`.
 //!
+//! A change of names takes its turn ([`crate::naming::deferred`]), one of the primary key does not wait.
+//!
 //! Both run detached from the client, behind the gates of all names, so that they come before or
 //! after everything else that is done to these indexes, as on one node.
 
@@ -24,7 +26,7 @@ use tokio::time::{Instant, sleep};
 use crate::api::indexes::{already_exists, not_found, object};
 use crate::api::keys::forbidden;
 use crate::api::{Control, tasks};
-use crate::naming;
+use crate::naming::{self, deferred};
 use crate::tasks::registry;
 
 /// How long a change of the primary key waits for documents that were enqueued before it: they decide
@@ -104,7 +106,7 @@ impl Control {
             self.decided(Some(name.as_str()), kind, details, None, Err(error))
         };
         let others: Vec<&IndexUid> = new.iter().collect();
-        let gate = cx.deadline.run(naming::close(&self.state, &name, &others)).await?;
+        let gate = cx.deadline.run(naming::close(&self.state, &name, &others)).await??;
         let Some(entry) = self.state.catalog.get(&name) else {
             return refuse(not_found(name.as_str())).await;
         };
@@ -112,6 +114,7 @@ impl Control {
         if *to != name && self.is_taken(to) {
             return refuse(already_exists(to.as_str())).await;
         }
+        let asked = key.clone();
         let key = key.filter(|key| entry.primary_key.as_ref() != Some(key));
         let mut task = NewTask {
             details: details.clone(),
@@ -135,19 +138,26 @@ impl Control {
                 task.error = Some(error);
             }
         } else {
-            // Nodes have none: they get it with the first documents.
-            primary_key = key;
+            // Nodes have none: they get it with the first documents. Or it is theirs already, and stays
+            // though these documents may be canceled.
+            primary_key.clone_from(&asked);
         }
         let intent = Renaming { moves: vec![moved(&entry, to)], primary_key };
-        task.protocol = TaskState::Rename { awaits: Vec::new(), intent: Some(intent) }.into();
+        let alone = asked.is_none() && task.error.is_none();
+        let awaits = if alone { deferred::awaited(&self.state, &intent) } else { Vec::new() };
+        task.protocol = TaskState::Rename { awaits, intent: Some(intent) }.into();
         let record = self.carry_out(task).await;
         drop(gate);
         Ok(tasks::accepted(&record?))
     }
 
-    /// Stores a task with what it intends, and carries it out. The caller holds the gates.
+    /// Stores a task with what it intends, and carries it out unless it is to wait. The caller holds
+    /// the gates.
     async fn carry_out(&self, task: NewTask) -> Result<TaskRecord, Error> {
         let stored = self.state.stores.tasks.insert(task).await?;
+        if stored.is_deferred() {
+            return Ok(stored);
+        }
         let _in_flight = self.state.writes_in_flight.begin(stored.uid);
         let mut again = false;
         loop {
@@ -281,7 +291,7 @@ impl Control {
             swaps.iter().flat_map(|s| &s.indexes).filter_map(|n| IndexUid::new(n).ok()).collect();
         let Some((first, others)) = names.split_first() else { return decide(Ok(())).await };
         let others: Vec<&IndexUid> = others.iter().collect();
-        let gate = cx.deadline.run(naming::close(&self.state, first, &others)).await?;
+        let gate = cx.deadline.run(naming::close(&self.state, first, &others)).await??;
         let mut moves = Vec::new();
         for (swap, names) in swaps.iter().zip(names.chunks(2)) {
             let [a, b] = names else { continue };
@@ -291,10 +301,11 @@ impl Control {
             }
         }
         let intent = Renaming { moves, primary_key: None };
+        let awaits = deferred::awaited(&self.state, &intent);
         let task = NewTask {
             details: details.clone(),
             idempotency: cx.task_key(),
-            protocol: TaskState::Rename { awaits: Vec::new(), intent: Some(intent) }.into(),
+            protocol: TaskState::Rename { awaits, intent: Some(intent) }.into(),
             ..NewTask::new(TaskKind::IndexSwap, clock::now())
         };
         let record = self.carry_out(task).await;

@@ -287,7 +287,7 @@ impl Control {
             let old = old.as_ref().and_then(|entry| entry.overlay.get(foreign::SETTING));
             foreign::check(&request.cx.scope, keys, old)?;
         }
-        let (listed, mut gate) = self.closed(&uid).await;
+        let (listed, mut gate) = self.closed(&uid).await?;
         let makes = listed.is_none();
         let entry = match listed {
             Some(entry) => entry,

@@ -222,8 +222,9 @@ async fn verify(state: &Arc<ClusterState>, uid: TaskUid) -> Result<(), Error> {
         match step(state, record, attempt).await? {
             Step::Done => {
                 phase(state, 0);
-                making::before_end(state, record).await?;
+                let gate = making::before_end(state, record).await?;
                 state.stores.tasks.update(record.clone()).await?;
+                drop(gate);
                 return Ok(());
             }
             Step::Repaired => attempt += 1,
@@ -293,6 +294,11 @@ async fn step(
                 return commit(state, record, &entry, &nodes, hash).await.map(|()| Step::Done);
             }
             Some(Decision::Refuse) => {
+                // Who took it and does not answer has it still.
+                let nodes: BTreeSet<NodeId> = hashes.keys().cloned().collect();
+                let mut asked = took.clone();
+                asked.retain(|node, took| *took || nodes.contains(node));
+                leave_out(state, &physical, &asked, &nodes).await?;
                 refuse(state, record, &entry);
                 return Ok(Step::Done);
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
-use miroir_core::view::StaleMap;
+use miroir_core::view::{CatchUp, StaleMap};
 use miroir_pipeline::cluster::{ClusterState, disk_loss, provisional};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
@@ -20,10 +20,11 @@ use serde_json::Value;
 
 use crate::broadcast::{progress, verify};
 use crate::making;
+use crate::naming::deferred;
 use crate::node_tasks::NodeTaskView;
 use crate::outcome::{backups, canceled, unreadable};
 use crate::tasks::finish::finish;
-use crate::tasks::parts::{self, Loss};
+use crate::tasks::parts::{self, Loss, others_make};
 use crate::tasks::{cancel, registry};
 
 /// Tasks that go on in one step.
@@ -167,6 +168,10 @@ async fn step(
             continue;
         }
         gone.remove(&record.uid);
+        if record.is_deferred() {
+            deferred::begin_if_due(state, &record);
+            continue;
+        }
         if record.intent().is_some() {
             // Whoever carries it out, or the next process, sees to it.
             continue;
@@ -308,17 +313,26 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
     let decide = |stale: &StaleMap| {
         let mut rows = Vec::new();
         for step in steps.iter_mut().filter(|step| !step.record.status.is_terminal()) {
+            let creates = step.record.kind == TaskKind::IndexCreation;
+            let made = state.catalog.of_task(&step.record).filter(|_| creates);
+            let placement = made.map(|entry| state.membership.topology().placement(entry.shards));
             for (at, loss) in std::mem::take(&mut step.lost) {
+                let alone =
+                    placement.as_ref().is_some_and(|p| !others_make(&step.record, stale, at, p));
+                if alone && loss.is_queued() {
+                    continue;
+                }
                 rows.extend(parts::lose(&mut step.record, stale, at, loss));
             }
             if !step.waits() {
                 let record = &step.record;
-                let made = state.catalog.of_task(record);
-                let ending = match made.filter(|_| record.kind == TaskKind::IndexCreation) {
-                    Some(entry) => {
-                        let topology = state.membership.topology();
-                        parts::creation(record, stale, &topology.placement(entry.shards))
-                    }
+                // Whose index is gone has nobody to catch up with it, and what was marked since is of
+                // the deletion, or of the next index of the name.
+                let gone = record.physical.is_some() && state.catalog.of_task(record).is_none();
+                let none = StaleMap::default();
+                let stale = if gone { &none } else { stale };
+                let ending = match &placement {
+                    Some(placement) => parts::creation(record, stale, placement),
                     // Whoever makes an index of this name anew rebuilds what is left of it.
                     None if record.kind == TaskKind::IndexDeletion
                         && record
@@ -330,7 +344,9 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
                     }
                     None => parts::ending(record, stale),
                 };
-                rows.extend(ending.behind);
+                rows.extend(
+                    ending.behind.into_iter().filter(|row| !gone || row.kind == CatchUp::Deleted),
+                );
                 step.done = Some(ending.done);
             }
         }
@@ -383,7 +399,7 @@ async fn conclude(state: &Arc<ClusterState>, step: &mut Step) -> Result<Next, Er
             let mut ended = record.clone();
             canceled::become_canceled(&mut ended);
             end_broadcast(&ended);
-            if making::unmade(state, &ended).is_some() {
+            if making::takes_back(state, &ended) {
                 return Ok(Next::TakeBack(Box::new(ended)));
             }
             *record = ended;
@@ -395,7 +411,7 @@ async fn conclude(state: &Arc<ClusterState>, step: &mut Step) -> Result<Next, Er
         _ => {
             let mut ended = record.clone();
             finish(state, &mut ended, done);
-            if making::unmade(state, &ended).is_some() {
+            if making::takes_back(state, &ended) {
                 return Ok(Next::TakeBack(Box::new(ended)));
             }
             *record = ended;

@@ -6,7 +6,8 @@
 //! A cancelation is passed on to the nodes that have something of the chosen tasks in their queues,
 //! and is over when these have ended. A write that some replica of every shard it touches had done
 //! by then is done: the others copy it. One of which some shards were written and others not fails
-//! and says so. Changes of indexes as such are over when they are accepted.
+//! and says so. Changes of indexes as such are over when they are accepted, but for a swap or rename
+//! that waits for its turn, and what they took for done is not canceled any more.
 //!
 //! A deletion forgets finished tasks here and on the nodes. As on one node, which ends its batch
 //! first, it waits for those of the chosen tasks that the nodes were at when it was accepted: the
@@ -19,8 +20,10 @@ use http::Method;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
 
+use crate::naming::deferred;
 use crate::outcome::canceled::{end, set};
 use crate::tasks::registry;
+use miroir_pipeline::cluster::provisional::{MAY_MAKE, makes};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
@@ -33,6 +36,9 @@ use miroir_store::{NodeTask, StoreError, TaskProtocol, TaskQuery, TaskRecord, Ta
 const CHUNK: usize = 200;
 /// Tasks forgotten per commit.
 const FORGET: usize = 1000;
+/// What is decided when it is accepted, by what there will be after the tasks before it.
+const DECIDED: [TaskKind; 4] =
+    [TaskKind::IndexCreation, TaskKind::IndexDeletion, TaskKind::IndexUpdate, TaskKind::IndexSwap];
 /// Whether such a task can be canceled on its nodes.
 fn is_cancelable(kind: TaskKind) -> bool {
     matches!(
@@ -158,14 +164,19 @@ pub(crate) async fn pass_on(
         chosen.map(TaskUid).filter(|u| state.open_tasks.contains(*u)).collect();
     for some in open.chunks(CHUNK) {
         let mut tasks = registry::get(&state.stores.tasks, some).await?;
+        for task in tasks.iter().filter(|task| task.is_deferred()) {
+            deferred::cancel(state, task.uid, record.uid).await?;
+        }
         for task in &mut tasks {
             disk_loss::drop_former(state, task);
         }
+        let relied_on = relied_on(state, &tasks).await?;
         tasks.retain(|task| {
             let acknowledged = task.nodes.iter().all(|node| node.dropped || node.uid.is_some());
             // What the nodes have done already is only to be wound up.
             let queued = task.nodes.iter().any(is_queued);
-            !task.status.is_terminal() && is_cancelable(task.kind) && acknowledged && queued
+            let open = !task.status.is_terminal() && !relied_on.contains(&task.uid);
+            open && is_cancelable(task.kind) && acknowledged && queued
         });
         for task in &mut tasks {
             for node in task.nodes.iter().filter(|node| is_queued(node)) {
@@ -192,6 +203,70 @@ pub(crate) async fn pass_on(
     }
     *noted = Some(UidRanges::of(&passed));
     Ok(())
+}
+
+/// Those of some tasks that a later one took for done: it was decided when it was accepted, by what
+/// there will be after them. As on one node that has come to the later one, they cannot be canceled.
+async fn relied_on(
+    state: &ClusterState,
+    tasks: &[TaskRecord],
+) -> Result<BTreeSet<TaskUid>, StoreError> {
+    let mut out = needed(state, tasks).await?;
+    let Some(oldest) = tasks.iter().map(|task| task.uid).min() else { return Ok(out) };
+    let mut from = None;
+    loop {
+        let query = TaskQuery {
+            kinds: Some(DECIDED.to_vec()),
+            statuses: Some(MAY_MAKE.to_vec()),
+            limit: CHUNK,
+            from,
+            ..TaskQuery::default()
+        };
+        let page = state.stores.tasks.list(query).await?;
+        for later in page.tasks.iter().filter(|task| !task.is_deferred()) {
+            let relies = |task: &&TaskRecord| {
+                task.uid < later.uid
+                    && task.index.as_ref().is_some_and(|name| {
+                        later.index.as_ref() == Some(name)
+                            || later.mentions(&BTreeSet::from([name.clone()]))
+                    })
+            };
+            out.extend(tasks.iter().filter(relies).map(|task| task.uid));
+        }
+        match page.next.filter(|next| *next > oldest) {
+            Some(next) => from = Some(next),
+            None => return Ok(out),
+        }
+    }
+}
+
+/// Those of some tasks that may make an index of which a later one took it for granted that it is there.
+async fn needed(
+    state: &ClusterState,
+    tasks: &[TaskRecord],
+) -> Result<BTreeSet<TaskUid>, StoreError> {
+    let mut newest: BTreeMap<String, Option<TaskUid>> = BTreeMap::new();
+    for task in tasks {
+        let entry = state.catalog.of_task(task).filter(|entry| entry.provisional);
+        let Some(name) = entry.map(|entry| entry.name.to_string()) else { continue };
+        if newest.contains_key(&name) {
+            continue;
+        }
+        let query = TaskQuery {
+            kinds: Some(vec![TaskKind::DocumentDeletion, TaskKind::DocumentEdition]),
+            statuses: Some(MAY_MAKE.to_vec()),
+            indexes: Some([name.clone()].into()),
+            limit: 1,
+            ..TaskQuery::default()
+        };
+        let last = state.stores.tasks.list(query).await?.tasks.first().map(|task| task.uid);
+        newest.insert(name, last);
+    }
+    let is_needed = |task: &&TaskRecord| {
+        let later = task.index.as_ref().and_then(|name| *newest.get(name)?);
+        makes(task.kind) && later.is_some_and(|later| task.uid < later)
+    };
+    Ok(tasks.iter().filter(is_needed).map(|task| task.uid).collect())
 }
 
 async fn cancel_on(state: &ClusterState, node: &NodeId, uids: &[u32]) -> Result<u32, Error> {

@@ -29,7 +29,7 @@ pub(crate) enum Loss {
 
 impl Loss {
     /// Whether the task is in the node's queue, to be done some time.
-    fn is_queued(self) -> bool {
+    pub(crate) fn is_queued(self) -> bool {
         self != Self::Forgotten
     }
 }
@@ -80,6 +80,23 @@ fn has_witness(
 fn is_pending(record: &TaskRecord, stale: &StaleMap, node: &NodeId) -> bool {
     let index = record.physical.as_deref().unwrap_or_default();
     stale.of_index(index).any(|row| row.node == *node && row.kind == CatchUp::Pending)
+}
+
+/// Whether a part of the making of an index can be done without, as long as it waits in its node's queue:
+/// every shard of the node has another owner that took the making, and counts.
+pub(crate) fn others_make(
+    record: &TaskRecord,
+    stale: &StaleMap,
+    at: usize,
+    placement: &Placement,
+) -> bool {
+    let (node, index) = (&record.nodes[at].node, record.physical.as_deref().unwrap_or_default());
+    let took = |other: &NodeId| {
+        let own = |task: &NodeTask| task.node == *other && !task.dropped && task.uid.is_some();
+        other != node && record.nodes.iter().any(own) && !stale.lacks_index(index, other)
+    };
+    let shards = placement.owned_by(node);
+    shards.iter().all(|shard| placement.write_targets(shard).any(|(_, other)| took(other)))
 }
 
 /// Takes a node out of those that count for a task, as far as others can speak for it, and answers
@@ -326,6 +343,12 @@ mod tests {
             let behind = end.behind.iter().map(|row| (row.node.to_string(), row.kind));
             (end.done, behind.collect::<Vec<_>>())
         };
+        let mut away = write(&[("a", Succeeded), ("b", Enqueued), ("c", Succeeded)]);
+        away.kind = TaskKind::IndexCreation;
+        let none = StaleMap::default();
+        assert!(others_make(&away, &none, 1, &placement));
+        away.nodes[2].uid = None;
+        assert!(!others_make(&away, &none, 1, &placement), "some shards are on b and c alone");
         let one = [("a", Succeeded), ("b", Failed), ("c", Succeeded)];
         let behind = |node: &str| vec![(node.to_owned(), CatchUp::Index)];
         assert_eq!(made(&one, &StaleMap::default()), (true, behind("b")));

@@ -15,8 +15,8 @@ pub const MAKE: [TaskKind; 3] =
 pub const MAY_MAKE: &[TaskStatus] =
     &[TaskStatus::Enqueued, TaskStatus::Processing, TaskStatus::Succeeded, TaskStatus::Failed];
 
-/// Statuses of tasks that have made an index.
-pub const HAVE_MADE: &[TaskStatus] = &[TaskStatus::Succeeded, TaskStatus::Failed];
+/// Statuses of tasks that have made an index, if nodes had something to do for them.
+const HAVE_MADE: &[TaskStatus] = &[TaskStatus::Succeeded, TaskStatus::Failed];
 
 /// Tasks looked at in one step.
 const PAGE: usize = 100;
@@ -38,15 +38,38 @@ pub fn made_nothing(task: &TaskRecord) -> bool {
     }
 }
 
-/// Whether a task of one of these statuses makes an index, other than `except`.
+/// Whether a task of one of these kinds, which make an index, and statuses has done something to it, or
+/// may do so yet, other than `except`.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn is_made(
     tasks: &dyn Tasks,
     entry: &IndexEntry,
+    kinds: &[TaskKind],
     statuses: &[TaskStatus],
     except: Option<TaskUid>,
+) -> Result<bool, StoreError> {
+    let makes = |task: &TaskRecord| Some(task.uid) != except && !made_nothing(task);
+    any(tasks, entry, kinds, statuses, makes).await
+}
+
+/// Whether nodes have ended a task that makes an index. What is decided without them ends at once,
+/// however much they have to do before they come to making it.
+///
+/// # Errors
+/// When the store fails.
+pub async fn is_made_by_nodes(tasks: &dyn Tasks, entry: &IndexEntry) -> Result<bool, StoreError> {
+    let made = |task: &TaskRecord| !task.nodes.is_empty() && !made_nothing(task);
+    any(tasks, entry, &MAKE, HAVE_MADE, made).await
+}
+
+async fn any(
+    tasks: &dyn Tasks,
+    entry: &IndexEntry,
+    kinds: &[TaskKind],
+    statuses: &[TaskStatus],
+    is_it: impl Fn(&TaskRecord) -> bool + Copy,
 ) -> Result<bool, StoreError> {
     let mut from = None;
     loop {
@@ -54,17 +77,15 @@ pub async fn is_made(
             limit: PAGE,
             from,
             reverse: true,
-            kinds: Some(MAKE.to_vec()),
+            kinds: Some(kinds.to_vec()),
             statuses: Some(statuses.to_vec()),
             indexes: Some([entry.name.to_string()].into()),
             ..TaskQuery::default()
         };
         let page = tasks.list(query).await?;
-        let own = |task: &&TaskRecord| {
-            Some(task.uid) != except
-                && task.incarnation.is_none_or(|seen| entry.is_incarnation(seen))
-        };
-        if page.tasks.iter().filter(own).any(|task| !made_nothing(task)) {
+        let own =
+            |task: &&TaskRecord| task.incarnation.is_none_or(|seen| entry.is_incarnation(seen));
+        if page.tasks.iter().filter(own).any(is_it) {
             return Ok(true);
         }
         match page.next {

@@ -176,7 +176,7 @@ const ROWS: &[Row] = &[
         A::TaskCancel,
         &["tasks.cancel"],
         T::Broadcast,
-        "changes of indexes as such are over when they are accepted and cannot be canceled",
+        "creations and deletions of indexes, and what a later task was decided by, cannot be canceled",
     ),
     (POST, "/tasks/compact", A::Gated(&QUEUE), &["tasks.compact"], T::Refused, QUEUE.why),
     (GET, "/tasks/{uid}", A::TaskGet, &["tasks.get"], T::Own, "`mtask-<n>` is accepted for `<n>`"),

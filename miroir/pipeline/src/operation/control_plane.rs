@@ -46,6 +46,13 @@ pub trait ControlPlane: Send + Sync + fmt::Debug {
     /// it stays if another one was meanwhile. What fails is tried again later.
     fn take_back<'a>(&'a self, entry: &'a Arc<IndexEntry>) -> BoxFuture<'a, ()>;
 
+    /// Makes changes of names that wait for their turn and have this name in them: the task that comes
+    /// next is about the index which has the name then.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn settle_names<'a>(&'a self, name: &'a IndexUid) -> BoxFuture<'a, Result<(), Error>>;
+
     /// Accepts a change of an index that does not exist and is not to be made: a task that failed
     /// with `index_not_found`, as on one node.
     ///

@@ -213,6 +213,7 @@ impl Resolve {
         // The index may be deleted while the write waits for its turn: then it is looked up again.
         let mut looks = 0;
         while !request.cx.deadline.remaining().is_zero() {
+            self.0.plane.settle_names(&uid).await?;
             let (entry, gate) = match self.0.state.catalog.get(&uid) {
                 Some(entry) => (entry, None),
                 None if creates && request.cx.scope.may_create(name) => {
@@ -222,7 +223,8 @@ impl Resolve {
                     // Until the task is there nobody makes it.
                     let sequencer = &self.0.state.sequencer;
                     let gate = request.cx.deadline.run(sequencer.enter(name)).await?;
-                    if self.0.state.catalog.get(&uid).is_some() {
+                    let deferred = self.0.state.open_tasks.deferred_on(name).is_some();
+                    if deferred || self.0.state.catalog.get(&uid).is_some() {
                         continue;
                     }
                     let missing = MissingIndex::write(name, &write, parameters.custom_metadata);

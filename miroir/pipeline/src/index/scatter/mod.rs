@@ -37,7 +37,7 @@ use miroir_api::header::SETTINGS_PENDING;
 
 use super::{Operation, Request, Response};
 use crate::cluster::ClusterState;
-use crate::cluster::provisional::{HAVE_MADE, is_made};
+use crate::cluster::provisional::is_made_by_nodes;
 use crate::codec::{Codecs, Headers};
 use crate::error::Error;
 use crate::explain::SettingsPending;
@@ -91,7 +91,7 @@ impl Scatter {
     async fn ensure_made(&self, request: &Request) -> Result<(), Error> {
         let Some(entry) = self.state.catalog.current(&request.index) else { return Ok(()) };
         let tasks = &*self.state.stores.tasks;
-        if entry.provisional && !is_made(tasks, &entry, HAVE_MADE, None).await? {
+        if entry.provisional && !is_made_by_nodes(tasks, &entry).await? {
             return Err(Error::index_not_found(request.index.name.as_str()));
         }
         Ok(())

@@ -136,9 +136,10 @@ async fn run_write(
     if let Some(gate) = &shared_gate {
         gate.held_back(&plan.touch).await;
     }
-    // Nor is it the client's index if it has another name by now.
-    let listed = state.catalog.current(&plan.index);
-    if exclusive.is_none() && listed.is_none_or(|now| now.name != plan.index.name) {
+    // Nor is it the client's index if it has another name by now, or is about to have.
+    let listed = state.catalog.current(&plan.index).filter(|now| now.name == plan.index.name);
+    let deferred = || state.open_tasks.deferred_on(plan.index.name.as_str()).is_some();
+    if exclusive.is_none() && (listed.is_none() || deferred()) {
         return Err(Error::index_not_found(plan.index.name.as_str()));
     }
     if exclusive.is_none() && !is_current(&state, &plan) {
@@ -300,6 +301,7 @@ async fn teach(
         .catalog
         .change(&plan.index, |entry| {
             let mut entry = entry.clone();
+            entry.key_of_documents |= entry.primary_key.is_none();
             let known = entry.primary_key.get_or_insert_with(|| key.to_owned());
             if known == key {
                 entry.id_case = entry.id_case.with(id_case);

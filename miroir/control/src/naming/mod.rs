@@ -1,9 +1,11 @@
 //! Names and primary keys of indexes change.
 //!
-//! Such a change is a task that is stored with what is to be done before anything is done. It names
+//! Such a change takes its turn among the tasks of its indexes ([`deferred`]). It is a task that is stored with what is to be done before anything is done. It names
 //! indexes by incarnation, and says which name each is to have: so it can be carried out again after a
 //! crash, and does nothing where it was carried out already. Whoever carries it out holds the gates of
 //! all names and indexes in question, as does whoever makes or deletes one of them.
+
+pub(crate) mod deferred;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
@@ -27,25 +29,53 @@ use serde_json::{Value, json};
 /// How many of the tasks before a change are looked at, to see whether they have followed it.
 const LOOK_BACK: usize = 100;
 
-/// Closes the gates of names, and of the indexes that have them, in alphabetical order: nobody else
-/// makes, deletes or renames an index of these names meanwhile, nor writes to it.
+/// Closes the gates of names, and of the indexes that have them: nobody else makes, deletes or renames
+/// an index of these names meanwhile, nor writes to it. Changes of these names that waited are made.
+///
+/// # Errors
+/// When the store fails, of which a change that waited is read.
 pub(crate) async fn close(
+    state: &Arc<ClusterState>,
+    name: &IndexUid,
+    others: &[&IndexUid],
+) -> Result<Exclusive, Error> {
+    let names = || iter::once(name).chain(others.iter().copied()).map(IndexUid::as_str);
+    loop {
+        for name in names() {
+            deferred::catch_up(state, name).await?;
+        }
+        let held = close_as_named(state, name, others).await;
+        // One may have been stored while this waited.
+        if !names().any(|name| state.open_tasks.deferred_on(name).is_some()) {
+            return Ok(held);
+        }
+    }
+}
+
+/// As [`close`], by the names that indexes have now: what waits goes on waiting.
+pub(crate) async fn close_as_named(
     state: &ClusterState,
     name: &IndexUid,
     others: &[&IndexUid],
 ) -> Exclusive {
     loop {
         let wanted = gates(state, name, others);
-        let mut all = wanted.iter();
-        let mut held = state.sequencer.exclusive(all.next().map_or("", String::as_str)).await;
-        for gate in all {
-            state.sequencer.exclusive_too(&mut held, gate).await;
-        }
+        let held = hold(state, &wanted).await;
         // Whoever was waited for may have given a name to another index.
         if gates(state, name, others).is_subset(&wanted) {
             return held;
         }
     }
+}
+
+/// Closes gates, in alphabetical order.
+async fn hold(state: &ClusterState, gates: &BTreeSet<String>) -> Exclusive {
+    let mut all = gates.iter();
+    let mut held = state.sequencer.exclusive(all.next().map_or("", String::as_str)).await;
+    for gate in all {
+        state.sequencer.exclusive_too(&mut held, gate).await;
+    }
+    held
 }
 
 fn gates(state: &ClusterState, name: &IndexUid, others: &[&IndexUid]) -> BTreeSet<String> {
@@ -66,7 +96,7 @@ pub(crate) async fn carry_out(
 ) -> Result<TaskRecord, Error> {
     let Some(intent) = record.intent().cloned() else { return Ok(record) };
     if !rename(state, &intent).await? {
-        let error = ApiError::new("index_not_found", "The index was deleted meanwhile.");
+        let error = misfit(state, &intent);
         record.error.get_or_insert(error);
         return end(state, record).await;
     }
@@ -98,6 +128,23 @@ pub(crate) async fn carry_out(
     state.stores.tasks.update(record.clone()).await?;
     state.signals.tasks.notify_one();
     Ok(record)
+}
+
+/// Why indexes do not get their names: one is gone that a task was to make which was canceled, say.
+fn misfit(state: &ClusterState, intent: &Renaming) -> ApiError {
+    let is_gone = |of: &&Move| {
+        let listed = state.catalog.by_physical(&of.physical);
+        listed.is_none_or(|entry| !entry.is_incarnation(of.incarnation))
+    };
+    let gone: Vec<&str> = intent.moves.iter().filter(is_gone).map(|of| of.from.as_str()).collect();
+    match gone[..] {
+        [] => ApiError::new("index_already_exists", "Another index has got the name meanwhile."),
+        [name] => ApiError::new("index_not_found", format!("Index `{name}` not found.")),
+        _ => {
+            let names: Vec<String> = gone.iter().map(|name| format!("`{name}`")).collect();
+            ApiError::new("index_not_found", format!("Indexes {} not found.", names.join(", ")))
+        }
+    }
 }
 
 async fn end(state: &ClusterState, mut record: TaskRecord) -> Result<TaskRecord, Error> {
@@ -138,11 +185,14 @@ async fn rename(state: &ClusterState, intent: &Renaming) -> Result<bool, Error> 
                 entry.updated_at = entry.updated_at.max(now);
                 if intent.primary_key.is_some() {
                     entry.primary_key.clone_from(&intent.primary_key);
+                    entry.key_of_documents = false;
                 }
                 changes.insert(of.to.clone(), Some(entry));
             }
             let ours = |entry: &IndexEntry| intent.moves.iter().any(|of| is_it(of, entry));
-            fits = changes.keys().filter_map(|name| old.get(name)).all(ours);
+            let alias = |name: &IndexUid| state.aliases.table().get(name.as_str()).is_some();
+            fits = changes.keys().filter_map(|name| old.get(name)).all(ours)
+                && !intent.moves.iter().any(|of| alias(&of.to));
             if fits { changes } else { BTreeMap::new() }
         })
         .await?;

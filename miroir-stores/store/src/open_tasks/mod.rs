@@ -5,6 +5,8 @@
 //! have not ended, in the order in which nodes work. Only the process that changes tasks keeps it;
 //! see [`crate::watched::Watched`].
 
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::TaskRecord;
+use names::Changes;
 
 /// A part of a task that a node has not ended, as far as anybody knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +78,7 @@ struct Inner {
     /// Tasks with a call of which nobody knows whether it was taken, and those with a change of names
     /// of which nobody knows how far it is.
     lost: BTreeSet<TaskUid>,
-    /// The names in question, for these.
-    intents: BTreeMap<TaskUid, BTreeSet<String>>,
+    changes: Changes,
     doubted: bool,
 }
 
@@ -86,7 +88,7 @@ impl Inner {
         let open = self.tasks.remove(&uid)?;
         self.idle.remove(&uid);
         self.lost.remove(&uid);
-        self.intents.remove(&uid);
+        self.changes.remove(uid);
         for part in &open.parts {
             if let (Some(node), Some(number)) = (self.nodes.get_mut(&part.node), part.uid) {
                 node.remove(&(part.life, number, uid));
@@ -139,8 +141,7 @@ impl Inner {
                 }
             }
         }
-        if let Some(intent) = record.intent() {
-            self.intents.insert(uid, intent.gates());
+        if self.changes.insert(record) {
             self.lost.insert(uid);
         } else if idle {
             self.idle.insert(uid);
@@ -288,10 +289,16 @@ impl OpenTasks {
         let lost = inner.lost.iter().filter_map(|uid| Some((*uid, inner.tasks.get(uid)?)));
         lost.map(|(uid, open)| {
             let index = || open.index.iter().map(ToString::to_string).collect();
-            let gates = inner.intents.get(&uid).cloned().unwrap_or_else(index);
+            let gates = inner.changes.names(uid).cloned().unwrap_or_else(index);
             LostTask { uid, gates }
         })
         .collect()
+    }
+
+    /// A deferred change of names ([`TaskRecord::is_deferred`]) that this name, here or on the nodes, is
+    /// part of.
+    pub fn deferred_on(&self, name: &str) -> Option<TaskUid> {
+        self.0.lock().changes.deferred_on(name)
     }
 
     /// The oldest task about an index, by its name on the nodes.
@@ -337,9 +344,17 @@ impl OpenTasks {
         let inner = self.0.lock();
         let tasks = inner.indexes.get(physical).into_iter();
         let tasks = tasks.flat_map(|tasks| tasks.range(..=up_to));
-        let mut parts = tasks.filter_map(|uid| inner.tasks.get(uid)).flat_map(|open| &open.parts);
-        parts
-            .any(|part| part.node == *node && !part.dropped && part.status != TaskStatus::Succeeded)
+        let mut tasks = tasks.filter_map(|uid| inner.tasks.get(uid));
+        tasks.any(|open| {
+            let mut own = open.parts.iter().filter(|part| part.node == *node);
+            // Who misses a task is on record once all its calls are answered.
+            let under_way = || open.parts.iter().any(|part| !part.dropped && part.uid.is_none());
+            own.any(
+                |part| {
+                    if part.dropped { under_way() } else { part.status != TaskStatus::Succeeded }
+                },
+            )
+        })
     }
 
     /// Whether a task waits for something of one of these nodes.
@@ -354,12 +369,8 @@ impl OpenTasks {
 mod tests {
     use TaskStatus::{Enqueued, Failed, Processing, Succeeded};
 
-    use miroir_api::IndexUid;
-    use uuid::Uuid;
-
     use super::*;
-    use crate::task_state::{Move, Renaming};
-    use crate::{NewTask, NodeTask, TaskState};
+    use crate::{NewTask, NodeTask};
 
     fn node(name: &str) -> NodeId {
         NodeId::new(name).unwrap()
@@ -461,7 +472,7 @@ mod tests {
         open.note(&one);
         let inner = open.0.lock();
         assert!(inner.tasks.is_empty() && inner.nodes.is_empty() && inner.indexes.is_empty());
-        assert!(inner.idle.is_empty() && inner.lost.is_empty() && inner.intents.is_empty());
+        assert!(inner.idle.is_empty() && inner.lost.is_empty() && inner.changes.is_empty());
     }
 
     #[test]
@@ -482,28 +493,14 @@ mod tests {
         one.nodes[1].dropped = true;
         open.note(&one);
         assert!(!is_in_doubt(7));
+        // It is known before anything is sent that it will miss it, and on record afterwards.
+        one.nodes[0].uid = None;
+        open.note(&one);
+        assert!(is_in_doubt(7));
+        one.nodes[0].uid = Some(1);
         (one.nodes[1].dropped, one.nodes[1].status) = (false, Succeeded);
         open.note(&one);
         assert!(!is_in_doubt(7));
-    }
-
-    #[test]
-    fn a_change_of_names_is_lost_until_it_is_made() {
-        let name = |name: &str| IndexUid::new(name).unwrap();
-        let (from, to, physical) = (name("x"), name("y"), "x--2".to_owned());
-        let (open, incarnation) = (OpenTasks::default(), Uuid::nil());
-        let moves = vec![Move { incarnation, physical, from, to }];
-        let intent = Some(Renaming { moves, primary_key: None });
-        let mut swap = task(3, None, &[]);
-        swap.protocol = TaskState::Rename { awaits: Vec::new(), intent }.into();
-        open.note(&swap);
-        let gates = ["x", "x--2", "y"].map(str::to_owned).into();
-        assert_eq!(open.lost(), [LostTask { uid: TaskUid(3), gates }]);
-        assert_eq!(open.idle(None, 9), []);
-        let awaits = vec!["x--2".to_owned()];
-        swap.protocol = TaskState::Rename { awaits, intent: None }.into();
-        open.note(&swap);
-        assert_eq!((open.lost(), open.idle(None, 9)), (Vec::new(), vec![TaskUid(3)]));
     }
 
     #[test]
