@@ -35,12 +35,14 @@ struct Register {
     confirmed: usize,
     /// Somebody wrote it past Miroir: reads are not judged.
     tainted: bool,
+    /// What it should be was on one replica, which a call of a dead process wrote to.
+    undone: bool,
 }
 
 impl Default for Register {
     fn default() -> Self {
         let entries = vec![Entry { value: None, acknowledged: true }];
-        Self { entries, confirmed: 0, tainted: false }
+        Self { entries, confirmed: 0, tainted: false, undone: false }
     }
 }
 
@@ -184,6 +186,17 @@ impl History {
         });
     }
 
+    /// A call of a process that has ended wrote an id where the only sound replica of it is: what that
+    /// had is nowhere any more. Replicas have to agree on it in the end, whatever it is.
+    pub fn undone(&self, id: &str) {
+        self.taint(id);
+        self.with(|state| {
+            if let Some(register) = state.registers.get_mut(id) {
+                register.undone = true;
+            }
+        });
+    }
+
     /// Nobody can know yet what befell the cluster: what is read is not judged for some time from now.
     pub fn blind_for(&self, some_time: Duration) {
         self.with(|state| state.blind_until = Some(Instant::now() + some_time));
@@ -312,7 +325,7 @@ impl History {
                 for (_, owner) in placement.write_targets(shard) {
                     let document = held[owner].get(id);
                     let value = document.and_then(|d| d.get("v")).and_then(Value::as_u64);
-                    if !allowed.contains(&value) {
+                    if !register.undone && !allowed.contains(&value) {
                         state.violations.push(format!(
                             "acknowledged write lost: {id} (shard {shard}) is {value:?} on {owner}, \
                              not in {allowed:?}{}",

@@ -6,12 +6,13 @@
 
 use std::future::{Future, pending};
 
+use http_body_util::BodyExt;
 use miroir_api::meili::TaskStatus;
 use miroir_api::{IndexUid, NodeId, TaskUid};
 use miroir_core::keys::ApiKey;
 use miroir_core::keys::request::Change;
-use miroir_core::lock::Lock;
 use miroir_core::view::StaleReplica;
+use miroir_pipeline::node::Request;
 use miroir_store::records::{NodeRecord, NodeRecords};
 use miroir_store::{
     Features, Fence, IndexChange, IndexEntry, Indexes, Keys, Lease, Leases, NewTask, Part,
@@ -19,103 +20,14 @@ use miroir_store::{
     TaskPage, TaskQuery, TaskRecord, Tasks, Webhook, Webhooks,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::faults::Rng;
-use crate::node::Fired;
+use super::network::{Common, Stray};
 use crate::trace;
-
-/// What several processes have in common: stores, and a network.
-#[derive(Clone, Debug)]
-pub struct Common {
-    /// The highest fence given out.
-    newest: Arc<AtomicU64>,
-    begin: Instant,
-    network: Arc<Lock<Network>>,
-    /// How many calls have arrived whose process had ended.
-    strays: watch::Sender<u64>,
-}
-
-#[derive(Debug)]
-struct Network {
-    rng: Rng,
-    /// Changes that arrive late, of a thousand.
-    late: u32,
-    /// Where clocks of new processes come from, if they are wrong.
-    clocks: Option<Rng>,
-    fired: Fired,
-}
-
-/// The most that a call comes late.
-const LATEST: Duration = Duration::from_secs(8);
-
-impl Default for Common {
-    fn default() -> Self {
-        Self::new(0)
-    }
-}
-
-impl Common {
-    /// Stores and a network of which all is well.
-    pub fn new(seed: u64) -> Self {
-        let network =
-            Network { rng: Rng::new(seed ^ 0x1A7E), late: 0, clocks: None, fired: Fired::new() };
-        let network = Arc::new(Lock::new(network));
-        Self {
-            newest: Arc::default(),
-            begin: Instant::now(),
-            network,
-            strays: watch::Sender::new(0),
-        }
-    }
-
-    /// The stores' clock.
-    fn now(&self) -> OffsetDateTime {
-        OffsetDateTime::UNIX_EPOCH + self.begin.elapsed()
-    }
-
-    /// So many of a thousand calls arrive late.
-    pub(super) fn delay_calls(&self, per_mille: u32) {
-        self.network.lock().late = per_mille;
-    }
-
-    /// Clocks of processes that start are wrong.
-    pub(super) fn skew_clocks(&self, rng: Rng) {
-        self.network.lock().clocks = Some(rng);
-    }
-
-    /// How often each kind of fault had an effect.
-    pub(super) fn fired(&self) -> Fired {
-        self.network.lock().fired.clone()
-    }
-
-    /// Tells of each call that arrives after its process has ended.
-    pub(super) fn strays(&self) -> watch::Receiver<u64> {
-        self.strays.subscribe()
-    }
-
-    /// How late the next call arrives.
-    fn delay(&self) -> Option<Duration> {
-        let mut network = self.network.lock();
-        let chance = network.late;
-        if chance == 0 || !network.rng.per_mille(chance) {
-            return None;
-        }
-        *network.fired.entry("late send").or_default() += 1;
-        Some(network.rng.between(Duration::from_millis(20), LATEST))
-    }
-
-    fn skew(&self) -> time::Duration {
-        let mut network = self.network.lock();
-        let Some(rng) = &mut network.clocks else { return time::Duration::ZERO };
-        time::Duration::seconds(rng.below(7200) as i64 - 3600)
-    }
-}
 
 /// The life of one process. Clones are the same life.
 #[derive(Clone, Debug)]
@@ -194,17 +106,21 @@ impl Life {
         }
     }
 
-    /// Sends a call, which may arrive late, whatever has become of the process then.
+    /// Sends a call to a node, which may arrive late, whatever has become of the process then.
     pub async fn send<T: Send + 'static>(
         &self,
+        node: &NodeId,
+        request: &Request,
         future: impl Future<Output = T> + Send + 'static,
     ) -> T {
         let Some(delay) = self.common.delay() else { return self.run(future).await };
-        let this = self.clone();
+        let (this, node, request) = (self.clone(), node.clone(), request.clone());
         let sent = tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             if *this.dead.borrow() {
-                this.common.strays.send_modify(|strays| *strays += 1);
+                let body = request.into_body().collect().await;
+                let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+                this.common.stray(Stray { node, body });
             }
             future.await
         });

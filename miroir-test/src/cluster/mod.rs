@@ -2,6 +2,7 @@
 //! process, or several pods.
 
 mod life;
+mod network;
 mod process;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +19,8 @@ use miroir_store::{Stores, memory};
 use serde_json::Value;
 use tokio::time::Instant;
 
-pub use life::{Common, Life};
+pub use life::Life;
+pub use network::{Common, Stray};
 pub use process::NODE_BODY;
 
 use crate::faults::{Event, Fault, Rng};
@@ -204,9 +206,9 @@ impl SimCluster {
         self.common.skew_clocks(rng.fork());
     }
 
-    /// Resolves when the next call arrives whose process has ended.
-    pub async fn stray_call(&self) {
-        let _ = self.common.strays().changed().await;
+    /// The next call that arrives though its process has ended.
+    pub async fn stray_call(&self) -> Option<Stray> {
+        self.common.next_stray().await
     }
 
     /// Takes a copy of the stores.

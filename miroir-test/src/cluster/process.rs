@@ -151,7 +151,8 @@ pub(super) async fn start(
                 let fake = fake.ok_or_else(|| Error::node(&id, NodeFailure::UnknownNode))?;
                 let call = request.extensions().get::<NodeCall>();
                 if call.is_some_and(|call| call.effect != Effect::Read) {
-                    return process.send(fake.oneshot(request)).await;
+                    let copy = request.clone();
+                    return process.send(&id, &copy, fake.oneshot(request)).await;
                 }
                 process.run(fake.oneshot(request)).await
             }

@@ -33,7 +33,7 @@ pub(super) static NODES: [Arm; 8] = [
 
 /// Arms of the process, or of several pods.
 pub(super) static PROCESSES: [Arm; 3] = [
-    arm("late send", false, "a call of a process that has ended, at the only sound replica"),
+    arm("late send", true, "a call of a process that has ended, which arrives after others"),
     arm("clock skew", true, "rules that compare the times of two processes"),
     arm("store goes back", true, "a store that is older than its nodes"),
 ];
@@ -42,7 +42,7 @@ pub(super) static PROCESSES: [Arm; 3] = [
 pub(super) static ACTORS: [Arm; 3] = [
     arm("in turn", true, "operations on indexes, one after the other"),
     arm("at once", true, "operations on one index that overlap"),
-    arm("cancelations", false, "names that changed before what they come after was canceled"),
+    arm("cancelations", true, "names that changed before what they come after was canceled"),
 ];
 
 /// The arms of a list that are on now.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
+use miroir_api::{NodeId, TaskUid};
+use miroir_core::routing::shard_of;
 use miroir_test::faults::Rng;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -74,12 +76,49 @@ impl Run {
     }
 
     /// A call that arrives after its process has ended is noticed when the next one looks at the node,
-    /// by its task: nobody can keep a node from taking it.
+    /// by its task: nobody can keep a node from taking it. Where that node has the only sound replica of
+    /// a shard, what the call undoes is nowhere else.
     pub(super) async fn strays(self: Arc<Self>) {
-        while tokio::time::timeout_at(self.until, self.cluster.stray_call()).await.is_ok() {
+        let next = || tokio::time::timeout_at(self.until, self.cluster.stray_call());
+        while let Ok(Some(stray)) = next().await {
             self.fired("stray call");
-            self.history.blind_for(super::CHECKED);
+            self.history.blind_for(super::CHECKED + super::LOOKED_INTO);
+            for id in self.touched(&stray.body) {
+                if self.is_alone(&stray.node, &id) {
+                    self.fired("stray call at the only replica");
+                    self.history.undone(&id);
+                }
+            }
         }
+    }
+
+    /// The ids that a call writes or deletes; all, where it does not name them.
+    fn touched(&self, body: &[u8]) -> Vec<String> {
+        let values = serde_json::Deserializer::from_slice(body).into_iter::<Value>().flatten();
+        let flat = values.flat_map(|value| match value {
+            Value::Array(all) => all,
+            one => vec![one],
+        });
+        let ids: Vec<String> = flat
+            .filter_map(|value| value.get("id").unwrap_or(&value).as_str().map(str::to_owned))
+            .collect();
+        if ids.is_empty() { self.history.ids() } else { ids }
+    }
+
+    /// Whether no other replica of a document's shard is sound, as far as anybody knows.
+    fn is_alone(&self, node: &NodeId, id: &str) -> bool {
+        let cluster = self.cluster.miroir();
+        let state = &cluster.cluster.state;
+        let Some(entry) = state.catalog.by_physical("main") else { return true };
+        let shard = shard_of(id.as_bytes(), entry.shards);
+        let (stale, topology) = (state.staleness.load(), state.membership.topology());
+        let placement = topology.placement(entry.shards);
+        let newest = state.open_tasks.newest_of("main").unwrap_or(TaskUid(0));
+        let mut others = placement.write_targets(shard).filter(|(_, other)| *other != node);
+        !others.any(|(_, other)| {
+            stale.is_authority("main", other, shard)
+                && !state.open_tasks.is_in_doubt("main", other, newest)
+        })
     }
 
     /// Somebody writes to a node past Miroir, always the same one: to documents that a client of the
