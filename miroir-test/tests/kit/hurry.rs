@@ -15,8 +15,9 @@ use miroir_store::task_state::{Move, Renaming};
 use miroir_store::{NewTask, TaskState, clock};
 use miroir_test::cluster::{Shape, SimCluster};
 use miroir_test::faults::Fault;
+use miroir_test::node::Disk;
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -429,4 +430,28 @@ async fn a_part_of_a_write_that_never_arrived_is_not_taken_for_another_part() {
         assert!(copies.values().all(|count| *count == 2), "cut off after {after:?}: {copies:?}");
         cluster.end();
     }
+}
+
+/// A change of settings that another one follows ends when the nodes have done it: they are compared
+/// after the last, and a node that is slow has the first one's task end no later.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_settings_does_not_wait_for_the_one_that_follows() {
+    let cluster = cluster(9).await;
+    let made = send(&cluster, Method::POST, "/indexes", json!({"uid": "x"})).await;
+    outcome(&cluster, made).await;
+    let slow = Duration::from_secs(5);
+    cluster.nodes[1].suffer(Fault::SlowTasks { from: slow, to: slow });
+    let begun = Instant::now();
+    let path = "/indexes/x/settings";
+    let first = send(&cluster, Method::PATCH, path, json!({"stopWords": ["a"]})).await;
+    let second = send(&cluster, Method::PATCH, path, json!({"stopWords": ["b"]})).await;
+    assert_eq!(outcome(&cluster, first).await, "succeeded");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert_eq!(outcome(&cluster, second).await, "succeeded");
+    assert!(begun.elapsed() > Duration::from_secs(10), "{:?}", begun.elapsed());
+    let words = |disk: &Disk| disk.indexes["x"].settings["stopWords"].clone();
+    for node in &cluster.nodes {
+        assert_eq!(node.inspect(words), json!(["b"]), "{}", node.id());
+    }
+    cluster.end();
 }

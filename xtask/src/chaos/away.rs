@@ -20,6 +20,8 @@ const EVERY: usize = 1_000;
 const BATCH: usize = 10_000;
 /// First number of documents; those before are of [`prepare`].
 const FIRST: usize = 100_000;
+/// Words of a document.
+const WORDS: usize = 60;
 /// Time that the node is away.
 const AWAY: Duration = Duration::from_mins(1);
 /// How long a full copy may take.
@@ -50,7 +52,8 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
     let mut client = cluster.server.client();
     for from in (FIRST..FIRST + documents).step_by(BATCH) {
         let to = (from + BATCH).min(FIRST + documents);
-        let batch = Value::Array(ledger.load(from..to, "some words that are not too many"));
+        let described = |number| ledger.load(number..number + 1, &description(number, "once"));
+        let batch = Value::Array((from..to).flat_map(described).collect());
         cluster::apply(&mut client, "POST", &path, &batch)?;
     }
     whole_within(&mut cluster, CATCH_UP)?;
@@ -60,7 +63,7 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
     let begun = Instant::now();
     let mut changed = Vec::new();
     for number in (FIRST..FIRST + documents).step_by(EVERY) {
-        changed.extend(ledger.load(number..number + 1, "other words since"));
+        changed.extend(ledger.load(number..number + 1, &description(number, "since")));
     }
     let changes = changed.len();
     cluster::apply(&mut client, "POST", &path, &Value::Array(changed))?;
@@ -83,6 +86,27 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
     judge.at_most("time, of a full copy", short.seconds / full.seconds, 0.05);
     judge.outcome(ledger.check(&cluster, INDEX, 2))?;
     judge.end()
+}
+
+/// What a document says, as long as a description of a product: what is compared and what is indexed are
+/// as far apart as with such documents.
+fn description(number: usize, first: &str) -> String {
+    const SYLLABLES: [&str; 16] = [
+        "ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu",
+        "va",
+    ];
+    let mut text = first.to_owned();
+    let mut state = number as u64 ^ 0x5EED;
+    for _ in 0..WORDS {
+        // Knuth's linear congruential generator.
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text.push(' ');
+        for digit in 0..3 {
+            text.push_str(SYLLABLES[(state >> (40 + 4 * digit)) as usize % SYLLABLES.len()]);
+        }
+    }
+    text
 }
 
 /// The newest task of the node.
