@@ -12,25 +12,25 @@ fn list(text: &str) -> Vec<&str> {
     if text.is_empty() { Vec::new() } else { text.split(',').collect() }
 }
 
-/// Splits a `sort` parameter: commas inside parentheses belong to `_geoPoint(lat, lng)`.
+/// Splits a `sort` parameter as a node does: at commas, but for those of a place, which ends with the
+/// first part that says its direction. Quotes around all of it and blanks around parts are left out; an
+/// empty part stays, so that a node can say what is wrong with it.
 fn sort_list(text: &str) -> Vec<String> {
-    let mut out = vec![String::new()];
-    let mut depth = 0;
-    for c in text.chars() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                out.push(String::new());
-                continue;
+    let mut out: Vec<String> = Vec::new();
+    let mut open = false;
+    for part in text.trim_matches('"').split(',').map(str::trim) {
+        match out.last_mut().filter(|_| open && !part.starts_with("_geoPoint(")) {
+            Some(place) => {
+                place.push(',');
+                place.push_str(part);
+                open = !(part.ends_with("):asc") || part.ends_with("):desc"));
             }
-            _ => {}
-        }
-        if let Some(last) = out.last_mut() {
-            last.push(c);
+            None => {
+                open = part.starts_with("_geoPoint(");
+                out.push(part.to_owned());
+            }
         }
     }
-    out.retain(|part| !part.is_empty());
     out
 }
 
@@ -156,6 +156,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sorts_are_split_as_a_node_splits_them() {
+        for (text, parts) in [
+            ("a:asc", &["a:asc"][..]),
+            (" a:asc , b:desc ", &["a:asc", "b:desc"]),
+            ("\"a:asc,b:desc\"", &["a:asc", "b:desc"]),
+            ("_geoPoint(1,2):asc", &["_geoPoint(1,2):asc"]),
+            ("_geoPoint(1, 2):asc,p:desc", &["_geoPoint(1,2):asc", "p:desc"]),
+            ("p:desc,_geoPoint(1,2):desc,q:asc", &["p:desc", "_geoPoint(1,2):desc", "q:asc"]),
+            // Whatever comes before its direction is part of the place.
+            ("_geoPoint(1,2,p:asc,3):asc,q", &["_geoPoint(1,2,p:asc,3):asc", "q"]),
+            ("_geoPoint(1,_geoPoint(2,3):asc", &["_geoPoint(1", "_geoPoint(2,3):asc"]),
+            ("a(b,c):asc", &["a(b", "c):asc"]),
+            ("a:asc,", &["a:asc", ""]),
+            (",a:asc", &["", "a:asc"]),
+            ("", &[""]),
+        ] {
+            assert_eq!(sort_list(text), parts, "{text}");
+        }
+    }
+
+    #[test]
     fn get_searches_become_posts() {
         let body = search_body(
             "q=a%20b+c&limit=3&filter=a%20%3D%201&sort=_geoPoint(1,%202):asc,p:desc&facets=x,y\
@@ -167,7 +188,7 @@ mod tests {
             value,
             serde_json::json!({
                 "q": "a b c", "limit": 3, "filter": "a = 1",
-                "sort": ["_geoPoint(1, 2):asc", "p:desc"], "facets": ["x", "y"],
+                "sort": ["_geoPoint(1,2):asc", "p:desc"], "facets": ["x", "y"],
                 "showRankingScore": true,
             })
         );
