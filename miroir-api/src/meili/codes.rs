@@ -235,7 +235,8 @@ pub const OWN: &[OwnCode] = &[
         "miroir_reserved_field",
         400,
         InvalidRequest,
-        "A document has a field whose name begins with `_miroir_`. Those are Miroir's own; rename it.",
+        "A document has a field of Miroir's own: `_miroir_shard` or `_miroir_order`, or one that it writes \
+         for you. Rename it; other names that begin with `_miroir_` are yours.",
     ),
     own(
         "miroir_settings_version_stale",

@@ -39,7 +39,7 @@ use miroir_pipeline::index::{Operation, Request, Write};
 use miroir_pipeline::stage::{Middleware, Ready, Reply};
 use miroir_pipeline::{Error, Placed, StageService};
 
-/// Which fields are Miroir's. The shard always is.
+/// Which fields are Miroir's. Those of the shard and of the order always are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReservedFieldsOptions {
     /// `_miroir_updated_at` is written by Miroir.
@@ -77,7 +77,7 @@ fn refused(request: &Request, options: ReservedFieldsOptions) -> Option<String> 
     if request.cx.origin != Origin::Client {
         return None;
     }
-    let mut names = vec![documents::SHARD];
+    let mut names = vec![documents::SHARD, documents::ORDER];
     names.extend(options.updated_at.then_some(documents::UPDATED_AT));
     names.extend(options.expires_at.then_some(documents::EXPIRES_AT));
     documents.iter().find_map(|document| find_reserved(document, &names))

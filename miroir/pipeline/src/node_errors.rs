@@ -8,17 +8,17 @@ use crate::error::{Error, ErrorKind};
 use crate::node::Call;
 use crate::query::{encode, query_pairs};
 use miroir_api::IndexUid;
+use miroir_core::documents;
 use miroir_store::IndexEntry;
 use uuid::Uuid;
 
-/// What stands for `_miroir_` in a request that names a reserved attribute: as long, and unknown to
+/// What stands for `_miroir_` where a request names a reserved attribute: as long, and unknown to
 /// every index, so that a node answers as if the attribute did not exist.
 const STAND_IN: &str = "_mir0ir_";
-const RESERVED: &str = "_miroir_";
 
 /// Whether a text names a reserved attribute.
 pub fn names_reserved(text: &str) -> bool {
-    text.contains(RESERVED)
+    documents::names_reserved(text)
 }
 
 /// Whether a node refused a filter on shards: it has made the index, but not prepared it yet. What
@@ -30,7 +30,12 @@ pub fn is_unprepared(error: &Error) -> bool {
 
 /// A text with its reserved names replaced.
 pub fn hidden(text: &str) -> String {
-    text.replace(RESERVED, STAND_IN)
+    let mut out = text.to_owned();
+    let places: Vec<usize> = documents::named(text).collect();
+    for at in places {
+        out.replace_range(at..at + STAND_IN.len(), STAND_IN);
+    }
+    out
 }
 
 /// A path whose query names a reserved attribute, with the stand-in for it: however the name is spelt,
@@ -59,13 +64,15 @@ pub fn hide(call: &mut Call) -> bool {
     if let Some(hidden) = hidden_query(&call.path) {
         (call.path, path_hit) = (hidden, true);
     }
-    if call.path.contains(RESERVED) {
-        (call.path, path_hit) = (call.path.replace(RESERVED, STAND_IN), true);
+    if names_reserved(&call.path) {
+        (call.path, path_hit) = (hidden(&call.path), true);
     }
-    let body_hit = memchr::memmem::find(&call.body, RESERVED.as_bytes()).is_some();
-    if body_hit {
-        let text = String::from_utf8_lossy(&call.body).replace(RESERVED, STAND_IN);
-        call.body = Bytes::from(text);
+    let mut body_hit = false;
+    if memchr::memmem::find(&call.body, documents::PREFIX.as_bytes()).is_some() {
+        let text = String::from_utf8_lossy(&call.body);
+        if names_reserved(&text) {
+            (call.body, body_hit) = (Bytes::from(hidden(&text)), true);
+        }
     }
     path_hit || body_hit
 }
@@ -102,7 +109,7 @@ pub fn message(text: &str, index: &IndexEntry, mangled: bool) -> String {
     if index.physical != index.name.as_str() {
         out = out.replace(&format!("`{}`", index.physical), &format!("`{}`", index.name));
     }
-    if mangled { out.replace(STAND_IN, RESERVED) } else { out }
+    if mangled { out.replace(STAND_IN, documents::PREFIX) } else { out }
 }
 
 /// Rewrites the text of an error body. Other JSON passes.

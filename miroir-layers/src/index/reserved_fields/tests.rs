@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use miroir_core::documents::{EXPIRES_AT, RawDocument, SHARD, UPDATED_AT};
+use miroir_core::documents::{EXPIRES_AT, ORDER, RawDocument, SHARD, UPDATED_AT};
 use miroir_pipeline::context::Context;
 use miroir_pipeline::index::{Deletion, Method, Response};
 use miroir_pipeline::meta::Meta;
@@ -88,6 +88,7 @@ async fn reserved_fields_are_refused_where_they_are_reserved() {
         (none, "{\"_miroir\\u005fshard\":1}", Some(SHARD)),
         (none, "{\"id\":1,\"a\":{\"_miroir_shard\":1}}", None),
         (none, "{\"id\":1,\"a\":\"_miroir_shard\"}", None),
+        (none, "{\"id\":1,\"_miroir_order\":1}", Some(ORDER)),
         (none, "{\"id\":1,\"_miroir_other\":1}", None),
         (none, "{\"id\":1,\"_miroir_updated_at\":1,\"_miroir_expires_at\":1}", None),
         (updated, "{\"_miroir_expires_at\":1,\"_miroir_updated_at\":1}", Some(UPDATED_AT)),

@@ -3,15 +3,13 @@
 use serde_json::{Map, Value};
 use twox_hash::XxHash3_64;
 
-use crate::documents::SHARD;
+use crate::documents::{ORDER, SHARD};
 
 /// Hash of what a document says.
 pub type Content = u64;
 
 /// The field that nodes answer vectors in.
 const VECTORS: &str = "_vectors";
-/// Where a document was in its payload: each node counts for itself.
-const ORDER_FIELD: &str = "_miroir_order";
 
 /// Hash of an id.
 pub fn id_hash(id: &str) -> u64 {
@@ -23,7 +21,7 @@ pub fn id_hash(id: &str) -> u64 {
 /// some, since each node calls the embedder for itself.
 pub fn content(document: &Map<String, Value>) -> Content {
     let mut bytes = Vec::with_capacity(256);
-    let left_out = |key: &str| key == SHARD || key == ORDER_FIELD;
+    let left_out = |key: &str| key == SHARD || key == ORDER;
     let mut fields: Vec<_> = document.iter().filter(|(key, _)| !left_out(key)).collect();
     fields.sort_by_key(|(key, _)| *key);
     for (key, value) in fields {

@@ -7,24 +7,31 @@
 //! leave. `eval` in turn takes no definitions of functions. A comment that is left open is closed, and
 //! a function that defines what the wrapper itself calls is not wrapped.
 
+use super::reserved::RESERVED;
+
 /// Functions that the wrapper calls: the script's own would be called in their place.
-const CALLED: [&str; 6] = ["eval", "keys", "mixin", "remove", "starts_with", "type_of"];
+const CALLED: [&str; 5] = ["eval", "keys", "mixin", "remove", "type_of"];
+
+/// Whether the key in a variable is reserved.
+fn is_reserved(key: &str) -> String {
+    RESERVED.map(|name| format!("{key} == \"{name}\"")).join(" || ")
+}
 
 /// Takes the reserved fields out of `doc`.
 fn before(kept: &str) -> String {
+    let reserved = is_reserved(&format!("{kept}_key"));
     format!(
-        "let {kept} = #{{}}; for {kept}_key in doc.keys() {{ \
-         if {kept}_key.starts_with(\"_miroir_\") \
+        "let {kept} = #{{}}; for {kept}_key in doc.keys() {{ if {reserved} \
          {{ {kept}[{kept}_key] = doc.remove({kept}_key); }} }}"
     )
 }
 
 /// Puts them back, unless the document was deleted or is no longer an object.
 fn after(kept: &str) -> String {
+    let reserved = is_reserved(&format!("{kept}_key"));
     format!(
         "if type_of(doc) == \"map\" {{ for {kept}_key in doc.keys() {{ \
-         if {kept}_key.starts_with(\"_miroir_\") {{ doc.remove({kept}_key); }} }} \
-         doc.mixin({kept}); }}"
+         if {reserved} {{ doc.remove({kept}_key); }} }} doc.mixin({kept}); }}"
     )
 }
 
@@ -347,7 +354,7 @@ mod tests {
     fn what_the_wrapper_calls_is_not_defined_anew() {
         for text in [
             "fn keys() { [] } doc.x = 1",
-            "private fn starts_with (a) { false }",
+            "private fn type_of (a) { false }",
             "fn map.remove(a) { this }",
             "fn \"a type\".mixin(a) { }",
         ] {

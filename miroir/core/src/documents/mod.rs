@@ -36,8 +36,10 @@ pub use id_case::IdCase;
 pub use ids::{DocumentError, DocumentId, extract_id, parse_id_value};
 pub use payload::{Format, FormatError, RawDocument, Repeated};
 pub use primary_key::{Inference, infer};
+pub(crate) use reserved::is_reserved_name;
 pub use reserved::{
-    EXPIRES_AT, PREFIX, SHARD, UPDATED_AT, find_reserved, is_reserved, parse_shard_value,
-    parse_timestamp_value, reserved_field, shard_value, splice, strip, take, timestamp_value,
+    EXPIRES_AT, ORDER, PREFIX, RESERVED, SHARD, UPDATED_AT, find_reserved, is_reserved, named,
+    names_reserved, parse_shard_value, parse_timestamp_value, reserved_field, shard_value, splice,
+    strip, take, timestamp_value,
 };
 pub use vectors::{Embedder, check_vectors};

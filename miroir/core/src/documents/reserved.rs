@@ -17,7 +17,7 @@ use miroir_api::meili::ApiError;
 use super::payload::RawDocument;
 use super::scan;
 
-/// What the name of every reserved field begins with.
+/// What the name of every reserved field begins with. Other names that do are the clients'.
 pub const PREFIX: &str = "_miroir_";
 /// The shard of the document.
 pub const SHARD: &str = "_miroir_shard";
@@ -25,6 +25,10 @@ pub const SHARD: &str = "_miroir_shard";
 pub const UPDATED_AT: &str = "_miroir_updated_at";
 /// When the document shall vanish.
 pub const EXPIRES_AT: &str = "_miroir_expires_at";
+/// Where the document came first, among all of an index.
+pub const ORDER: &str = "_miroir_order";
+/// All of them.
+pub const RESERVED: [&str; 4] = [SHARD, UPDATED_AT, EXPIRES_AT, ORDER];
 
 /// The character of the digit zero.
 const ZERO: u32 = 0xE000;
@@ -35,7 +39,27 @@ const MAX_TIMESTAMP: u64 = (1 << 48) - 1;
 
 /// Does the name belong to Miroir?
 pub fn is_reserved(name: &str) -> bool {
-    name.starts_with(PREFIX)
+    is_reserved_name(name.as_bytes())
+}
+
+/// As [`is_reserved`], of a name in bytes.
+pub(crate) fn is_reserved_name(name: &[u8]) -> bool {
+    name.starts_with(PREFIX.as_bytes()) && RESERVED.iter().any(|own| own.as_bytes() == name)
+}
+
+/// Whether a text names a reserved field somewhere, as a word of its own.
+pub fn names_reserved(text: &str) -> bool {
+    named(text).next().is_some()
+}
+
+/// Where a text names reserved fields: the places of their prefixes.
+pub fn named(text: &str) -> impl Iterator<Item = usize> {
+    memchr::memmem::find_iter(text.as_bytes(), PREFIX).filter(|at| {
+        let rest = &text[*at..];
+        let ends =
+            |after: &str| !after.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-');
+        RESERVED.iter().any(|own| rest.strip_prefix(own).is_some_and(ends))
+    })
 }
 
 /// The first of `names` that is a top-level key of the document, however it is spelt there.
@@ -158,12 +182,12 @@ pub(super) fn splice_members(doc: &RawDocument, members: &[u8], out: &mut Vec<u8
     out.push(b'}');
 }
 
-/// Takes every top-level `_miroir_*` member out of an object. Undoes [`splice`] byte for byte.
+/// Takes every reserved top-level member out of an object. Undoes [`splice`] byte for byte.
 pub fn strip(object: &[u8]) -> Cow<'_, [u8]> {
     if !may_hold_reserved(object) {
         return Cow::Borrowed(object);
     }
-    without(object, |member| member.name().starts_with(PREFIX.as_bytes()))
+    without(object, |member| is_reserved_name(&member.name()))
 }
 
 /// Takes one top-level member out of a document: its last value, and the document without it.

@@ -7,6 +7,9 @@
 use memchr::memchr2;
 use serde::de::Error as _;
 
+use crate::documents::PREFIX;
+use crate::documents::is_reserved_name;
+
 /// The outcome of a scan.
 pub(crate) type Result<T> = std::result::Result<T, serde_json::Error>;
 
@@ -230,11 +233,11 @@ pub(crate) fn text(raw: &[u8]) -> Option<String> {
 
 /// Whether `name`, without quotes, is one of the names Miroir keeps for itself.
 pub(crate) fn is_reserved(name: &[u8]) -> bool {
-    name.starts_with(RESERVED)
+    is_reserved_name(name)
 }
 
 /// What every name Miroir keeps for itself begins with.
-pub(crate) const RESERVED: &[u8] = b"_miroir_";
+pub(crate) const RESERVED: &[u8] = PREFIX.as_bytes();
 
 /// Appends `value` as JSON: floats as `1.0`, strings escaped.
 pub(crate) fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {

@@ -152,23 +152,36 @@ fn reserved_names_are_found_however_they_are_spelt() {
     ] {
         assert_eq!(find(other), None, "{other}");
     }
-    assert!(is_reserved("_miroir_x") && !is_reserved("miroir_shard") && !is_reserved("_miroir"));
+    assert!(RESERVED.into_iter().all(is_reserved));
+    for other in ["_miroir_x", "_miroir_shards", "miroir_shard", "_miroir", "_miroir_"] {
+        assert!(!is_reserved(other), "{other}");
+    }
+    for (text, names) in [
+        ("_miroir_shard = 1", true),
+        ("a = 1 AND `_miroir_order` EXISTS", true),
+        ("_miroir_shards = 1 OR _miroir_x EXISTS", false),
+        ("_miroir_shard_ = 1 AND _miroir_shard-x = 2", false),
+        ("_miroir_shard.a = 1", true),
+    ] {
+        assert_eq!(names_reserved(text), names, "{text}");
+    }
     assert_eq!(reserved_field(SHARD).status(), 400);
 }
 
 #[test]
 fn members_are_taken_out_with_their_comma() {
     let cases = [
-        ("{\"_miroir_a\":1}", "{}"),
-        ("{ \"_miroir_a\":1 }", "{  }"),
-        ("{\"_miroir_a\":1,\"b\":2}", "{\"b\":2}"),
-        ("{\"_miroir_a\":1,\"_miroir_b\":1 , \"b\":2}", "{ \"b\":2}"),
-        ("{\"b\":2 , \"_miroir_a\":{\"x\":[1]} ,\"c\":3}", "{\"b\":2  ,\"c\":3}"),
+        ("{\"_miroir_shard\":1}", "{}"),
+        ("{ \"_miroir_shard\":1 }", "{  }"),
+        ("{\"_miroir_shard\":1,\"b\":2}", "{\"b\":2}"),
+        ("{\"_miroir_shard\":1,\"_miroir_order\":1 , \"b\":2}", "{ \"b\":2}"),
+        ("{\"b\":2 , \"_miroir_shard\":{\"x\":[1]} ,\"c\":3}", "{\"b\":2  ,\"c\":3}"),
         (
-            "{\"b\":2,\"_miroir_a\":1,\"_miroir_b\":\"}\",\"c\":3,\"\\u005fmiroir_\":1}",
+            "{\"b\":2,\"_miroir_shard\":1,\"_miroir_order\":\"}\",\"c\":3,\"\\u005fmiroir_shard\":1}",
             "{\"b\":2,\"c\":3}",
         ),
-        ("{\"b\":{\"_miroir_a\":1}}", "{\"b\":{\"_miroir_a\":1}}"),
+        ("{\"_miroir_a\":1,\"_miroir_shard\":1}", "{\"_miroir_a\":1}"),
+        ("{\"b\":{\"_miroir_shard\":1}}", "{\"b\":{\"_miroir_shard\":1}}"),
     ];
     for (with, without) in cases {
         assert_eq!(std::str::from_utf8(&strip(with.as_bytes())).unwrap(), without);

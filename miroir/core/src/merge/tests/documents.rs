@@ -49,8 +49,10 @@ fn reserved_fields_of_one_document() {
     let strip = |document: &str| String::from_utf8(strip_reserved(document.as_bytes()).to_vec());
     assert!(matches!(strip_reserved(b"{\"id\":1}"), Cow::Borrowed(_)));
     assert_eq!(
-        strip(r#"{"_miroir_shard":"x","id": 1,"a":{"_miroir_b":2},"_miroir_updated_at":"y"}"#),
-        Ok(r#"{"id": 1,"a":{"_miroir_b":2}}"#.to_owned())
+        strip(
+            r#"{"_miroir_shard":"x","id": 1,"_miroir_b":1,"a":{"_miroir_shard":2},"_miroir_updated_at":"y"}"#
+        ),
+        Ok(r#"{"id": 1,"_miroir_b":1,"a":{"_miroir_shard":2}}"#.to_owned())
     );
     assert_eq!(strip(r#"{"_miroir_shard":"x"}"#), Ok("{}".to_owned()));
     assert_eq!(strip(r#""_miroir_""#), Ok(r#""_miroir_""#.to_owned()));

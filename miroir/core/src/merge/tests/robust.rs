@@ -20,7 +20,7 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just("_formatted".to_owned()),
         Just("facetDistribution".to_owned()),
         Just("facetStats".to_owned()),
-        Just("_miroir_x".to_owned()),
+        Just("_miroir_shard".to_owned()),
         Just("results".to_owned()),
         Just("_federation".to_owned()),
         Just("proximity".to_owned()),

@@ -105,12 +105,17 @@ impl SearchPlan {
     }
 }
 
+/// Whether an attribute is reserved, or looks into one that is.
+pub(in crate::index::scatter) fn is_within_reserved(name: &str) -> bool {
+    documents::is_reserved(name.split('.').next().unwrap_or_default())
+}
+
 /// Attributes a client may see, out of those it names. `"*"` stands for all of them.
 pub(in crate::index::scatter) fn visible(
     names: Vec<String>,
     displayed: Option<&[String]>,
 ) -> Vec<String> {
-    let names = names.into_iter().filter(|name| !documents::is_reserved(name));
+    let names = names.into_iter().filter(|name| !is_within_reserved(name));
     let Some(displayed) = displayed else { return names.collect() };
     let mut out: Vec<String> = Vec::new();
     for name in names {
