@@ -29,7 +29,8 @@ impl fmt::Debug for Router {
 }
 
 /// The path with letters, digits and `-_.~` as they are: nobody has to escape them, but one may.
-/// Other escapes stay, so that an escaped slash ends no segment.
+/// Other escapes stay, so that an escaped slash ends no segment; what only looks like the beginning of
+/// one is escaped, so that it makes none with what comes after it.
 fn normal(path: &str) -> Cow<'_, str> {
     if !path.contains('%') {
         return Cow::Borrowed(path);
@@ -44,8 +45,12 @@ fn normal(path: &str) -> Cow<'_, str> {
                 out.push(char::from(byte));
                 rest = &after[2..];
             }
-            _ => {
+            Some(_) => {
                 out.push('%');
+                rest = after;
+            }
+            None => {
+                out.push_str("%25");
                 rest = after;
             }
         }
@@ -111,7 +116,10 @@ mod tests {
         let found = router.find("/%69ndexes/%61/search").unwrap();
         assert_eq!(found.parameters, ["a"]);
         let found = router.find("/indexes/%2F%25%c3%a9%zz%/documents/%66etch").unwrap();
-        assert_eq!(found.parameters, ["%2F%25%c3%a9%zz%"]);
+        assert_eq!(found.parameters, ["%2F%25%c3%a9%25zz%25"]);
+        // What is unescaped makes no other escape.
+        let twice = router.find("/indexes/%%3201/search").unwrap();
+        assert_eq!(twice.parameters, ["%25201"]);
         assert_eq!(found.routes[0].path, "/indexes/{uid}/documents/fetch");
         for path in
             ["/nope", "", "/indexes//search", "/indexes/", "/indexes/a/documents/", "//indexes"]
