@@ -122,8 +122,11 @@ pub fn scan_hits(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
 /// Such a hit may have hidden others on its leaf that share another value with it, though it is not
 /// shown itself. Up to the first of them in merged order the lists are right. So are the lists of
 /// leaves that leave out what the hits kept up to there have on other leaves: of the documents with
-/// these values none comes before, or it would have been kept, and none is kept after. `None` when
-/// no such hit was dropped before `wanted` were kept.
+/// these values none comes before, or it would have been kept, and none is kept after.
+///
+/// A hit with several values may also be kept, and drop several others of one leaf: the list of that one,
+/// of `wanted` hits, ends before so many are kept then, and what comes behind its end is as hidden.
+/// `None` when neither happens before `wanted` are kept.
 #[must_use]
 pub fn hidden_behind(
     pages: &[Page],
@@ -133,15 +136,21 @@ pub fn hidden_behind(
     let mut seen = Seen::new(options.distinct.as_deref()?);
     let mut values: Vec<Vec<String>> = vec![Vec::new(); pages.len()];
     let (mut kept, mut dropped) = (0, false);
+    let mut left: Vec<usize> = pages.iter().map(|page| page.hits.len()).collect();
     Heads::new(pages, options).run(|head| {
         if kept >= wanted {
             return Step::Stop;
         }
         let page = &pages[head.leaf as usize];
+        left[head.leaf as usize] -= 1;
         if seen.admit(page, &page.hits[head.hit as usize]) {
             kept += 1;
             values[head.leaf as usize].extend(seen.last().iter().map(Key::literal));
         } else if seen.last().len() > 1 {
+            dropped = true;
+            return Step::Stop;
+        }
+        if left[head.leaf as usize] == 0 && page.hits.len() >= wanted && kept < wanted {
             dropped = true;
             return Step::Stop;
         }

@@ -86,6 +86,25 @@ fn empty_strings_are_values_of_shown_hits_only() {
     assert_eq!((merged.placed.len(), merged.duplicates), (1, 1));
 }
 
+#[test]
+fn one_hit_of_several_values_shortens_the_list_of_another_leaf() {
+    let list = |ids: &[(usize, &str)]| {
+        let hits: Vec<String> =
+            ids.iter().map(|(id, values)| hit(*id, values, *id as u32)).collect();
+        leaf(&hits)
+    };
+    let pages = [
+        list(&[(0, r#"["v8","v6"]"#), (7, "[]")]),
+        list(&[(1, r#"["v6"]"#), (2, "[]"), (3, "[]"), (4, r#"["v8"]"#)]),
+    ];
+    // Whatever comes after the fourth of the other leaf comes before the seventh.
+    let mut without = hidden_behind(&pages, &options(), 4).unwrap();
+    without[1].sort();
+    assert_eq!(without, [Vec::new(), vec![r#""v6""#.to_owned(), r#""v8""#.to_owned()]]);
+    // Three are there.
+    assert_eq!(hidden_behind(&pages, &options(), 3), None);
+}
+
 /// One node: documents in rank order, equal ones in one bucket, as its bucket sort goes through them.
 fn node(documents: &[(u32, Option<u8>)], wanted: usize) -> usize {
     let (mut kept, mut at) = (0, 0);
