@@ -30,6 +30,7 @@ pub mod api;
 mod applied;
 pub mod broadcast;
 mod builder;
+mod detached;
 pub mod janitor;
 mod making;
 mod naming;

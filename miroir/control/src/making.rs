@@ -16,7 +16,7 @@ use miroir_api::meili::{TaskKind, TaskStatus};
 use miroir_api::{NodeId, TaskUid};
 use miroir_core::view::CatchUp;
 use miroir_pipeline::cluster::ClusterState;
-use miroir_pipeline::cluster::provisional::{MAKE, MAY_MAKE, is_made, made_nothing, makes};
+use miroir_pipeline::cluster::provisional::{MAKE, is_made, made_nothing, makes};
 use miroir_pipeline::cluster::sequencer::Exclusive;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::Error;
@@ -26,6 +26,7 @@ use miroir_store::{IndexEntry, NodeTask, TaskRecord};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::detached;
 use crate::naming;
 
 /// Documents that are added.
@@ -57,7 +58,7 @@ pub(crate) fn takes_back(state: &ClusterState, ended: &TaskRecord) -> bool {
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) async fn before_end(
+async fn before_end(
     state: &Arc<ClusterState>,
     ended: &TaskRecord,
 ) -> Result<Option<Exclusive>, Error> {
@@ -75,7 +76,7 @@ pub(crate) async fn before_end(
 /// Takes the primary key from an index whose documents were all canceled. The caller holds the gates.
 async fn forget_key(state: &ClusterState, entry: &IndexEntry, ended: TaskUid) -> Result<(), Error> {
     let tasks = &*state.stores.tasks;
-    if !is_made(tasks, entry, &[ADDITION], MAY_MAKE, Some(ended)).await? {
+    if !is_made(tasks, entry, &[ADDITION], Some(ended)).await? {
         let without = |old: &IndexEntry| IndexEntry {
             primary_key: None,
             key_of_documents: false,
@@ -98,29 +99,21 @@ async fn closed(state: &ClusterState, entry: &IndexEntry) -> Option<(Arc<IndexEn
     }
 }
 
-/// Ends a task in the background, with what it made nothing of taken back first.
+/// Ends a task, with what it made nothing of taken back first.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn end_now(state: &Arc<ClusterState>, ended: TaskRecord) -> Result<(), Error> {
+    let gate = before_end(state, &ended).await?;
+    state.stores.tasks.update(ended).await?;
+    drop(gate);
+    Ok(())
+}
+
+/// As [`end_now`], in the background.
 pub(crate) fn end(state: &Arc<ClusterState>, ended: TaskRecord) {
-    let Some(guard) = state.verifying.begin(ended.uid) else { return };
-    let state = Arc::clone(state);
-    let (stop, term) = (state.stop.clone(), state.leadership.term());
-    tokio::spawn(async move {
-        let uid = ended.uid;
-        let done = async {
-            let gate = before_end(&state, &ended).await?;
-            state.stores.tasks.update(ended).await?;
-            drop(gate);
-            Ok::<(), Error>(())
-        };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => {}
-            () = term.cancelled() => {}
-            done = done => if let Err(error) = done {
-                tracing::error!(task = %uid, %error, "a task ends later");
-            }
-        }
-        drop(guard);
-        state.signals.tasks.notify_one();
+    detached::spawn(state, ended.uid, "a task ends later", move |state| async move {
+        end_now(&state, ended).await
     });
 }
 
@@ -145,7 +138,7 @@ async fn take(
     ended: Option<&TaskRecord>,
 ) -> Result<bool, Error> {
     let except = ended.map(|task| task.uid);
-    if !entry.provisional || is_made(&*state.stores.tasks, entry, &MAKE, MAY_MAKE, except).await? {
+    if !entry.provisional || is_made(&*state.stores.tasks, entry, &MAKE, except).await? {
         return Ok(false);
     }
     tracing::info!(index = %entry.name, "an index goes that no task has made");
@@ -208,7 +201,7 @@ pub(crate) async fn tidy(state: &Arc<ClusterState>, idle: &mut Idle) -> Result<(
             continue;
         }
         idle.0.remove(&entry.incarnation);
-        if is_made(&*state.stores.tasks, &entry, &MAKE, MAY_MAKE, None).await? {
+        if is_made(&*state.stores.tasks, &entry, &MAKE, None).await? {
             let made = |old: &IndexEntry| IndexEntry { provisional: false, ..old.clone() };
             state.catalog.change(&entry, made).await?;
         } else {

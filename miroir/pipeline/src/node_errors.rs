@@ -9,17 +9,13 @@ use crate::node::Call;
 use crate::query::{encode, query_pairs};
 use miroir_api::IndexUid;
 use miroir_core::documents;
+pub use miroir_core::documents::names_reserved;
 use miroir_store::IndexEntry;
 use uuid::Uuid;
 
 /// What stands for `_miroir_` where a request names a reserved attribute: as long, and unknown to
 /// every index, so that a node answers as if the attribute did not exist.
 const STAND_IN: &str = "_mir0ir_";
-
-/// Whether a text names a reserved attribute.
-pub fn names_reserved(text: &str) -> bool {
-    documents::names_reserved(text)
-}
 
 /// Whether a node refused a filter on shards: it has made the index, but not prepared it yet. What
 /// a client names reaches nodes under another name.

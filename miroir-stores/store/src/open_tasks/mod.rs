@@ -306,6 +306,11 @@ impl OpenTasks {
         self.0.lock().indexes.get(physical)?.first().copied()
     }
 
+    /// Whether one of these indexes, by their names on the nodes, has a task older than this one.
+    pub fn has_before(&self, indexes: &[String], task: TaskUid) -> bool {
+        indexes.iter().any(|index| self.first_of(index).is_some_and(|first| first < task))
+    }
+
     /// Whether an index has an unfinished task of this kind.
     pub fn has(&self, physical: &str, kind: TaskKind) -> bool {
         self.last_of(physical, kind).is_some()

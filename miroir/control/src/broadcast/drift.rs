@@ -170,10 +170,13 @@ async fn look(state: &ClusterState, entry: &IndexEntry) -> BTreeMap<NodeId, Opti
     answers.into_iter().flatten().collect()
 }
 
-/// As [`look`], without nodes that have no such index.
-async fn read(state: &ClusterState, entry: &IndexEntry) -> BTreeMap<NodeId, Value> {
-    let seen = look(state, entry).await;
+/// Without nodes that have no such index.
+fn shown(seen: BTreeMap<NodeId, Option<Value>>) -> BTreeMap<NodeId, Value> {
     seen.into_iter().filter_map(|(node, settings)| Some((node, settings?))).collect()
+}
+
+async fn read(state: &ClusterState, entry: &IndexEntry) -> BTreeMap<NodeId, Value> {
+    shown(look(state, entry).await)
 }
 
 fn hash(settings: &BTreeMap<NodeId, Value>) -> BTreeMap<NodeId, String> {
@@ -196,8 +199,7 @@ pub(crate) async fn check(
     }
     let seen = look(state, entry).await;
     let lacking = auto_repair && seen.values().any(Option::is_none);
-    let settings = seen.into_iter().filter_map(|(node, settings)| Some((node, settings?)));
-    let hashes = hash(&settings.collect());
+    let hashes = hash(&shown(seen));
     if !lacking && judge(&hashes, entry.settings_hash.as_deref()) == SettingsAgreement::Agree {
         return agreed(state, entry, &hashes).await;
     }

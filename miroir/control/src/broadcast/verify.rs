@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::broadcast::conclude::{commit, end, freeze, gone, leave_out, refuse};
 use crate::broadcast::progress::{phase, proposal};
+use crate::detached;
 use crate::making;
 use crate::node_tasks::wait_for;
 use crate::replicas::repair::has_all_settings;
@@ -182,22 +183,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Ends a broadcast whose node tasks have all ended, beside the poller. Does nothing while that is
 /// under way already. The task stays unfinished until it is done, so a restart begins it again.
 pub(crate) fn settle(state: &Arc<ClusterState>, uid: TaskUid) {
-    let Some(guard) = state.verifying.begin(uid) else { return };
-    let state = Arc::clone(state);
-    let (stop, term) = (state.stop.clone(), state.leadership.term());
-    tokio::spawn(async move {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => {}
-            () = term.cancelled() => {}
-            result = verify(&state, uid) => {
-                if let Err(error) = result {
-                    tracing::error!(task = %uid, %error, "a settings broadcast is begun again");
-                }
-            }
-        }
-        drop(guard);
-        state.signals.tasks.notify_one();
+    detached::spawn(state, uid, "a settings broadcast is begun again", move |state| async move {
+        verify(&state, uid).await
     });
 }
 
@@ -222,10 +209,7 @@ async fn verify(state: &Arc<ClusterState>, uid: TaskUid) -> Result<(), Error> {
         match step(state, record, attempt).await? {
             Step::Done => {
                 phase(state, 0);
-                let gate = making::before_end(state, record).await?;
-                state.stores.tasks.update(record.clone()).await?;
-                drop(gate);
-                return Ok(());
+                return making::end_now(state, record.clone()).await;
             }
             Step::Repaired => attempt += 1,
             // Nobody to judge by. That is an outage and no divergence: it does not count.

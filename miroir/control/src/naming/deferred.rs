@@ -19,6 +19,7 @@ use miroir_store::{TaskProtocol, TaskRecord};
 use tokio::time::sleep;
 
 use super::carry_out;
+use crate::detached;
 use crate::outcome::canceled;
 
 /// Pause before it is looked again whether somebody else is done with a change.
@@ -55,25 +56,11 @@ pub(crate) async fn catch_up(state: &Arc<ClusterState>, name: &str) -> Result<()
 /// for is left.
 pub(crate) fn begin_if_due(state: &Arc<ClusterState>, record: &TaskRecord) {
     let uid = record.uid;
-    let before = |index: &str| state.open_tasks.first_of(index).is_some_and(|first| first < uid);
-    if record.awaited().iter().any(|index| before(index)) {
-        return;
+    if !state.open_tasks.has_before(record.awaited(), uid) {
+        detached::spawn(state, uid, "names are changed later", move |state| async move {
+            make(&state, uid).await
+        });
     }
-    let Some(guard) = state.verifying.begin(uid) else { return };
-    let state = Arc::clone(state);
-    let (stop, term) = (state.stop.clone(), state.leadership.term());
-    tokio::spawn(async move {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => {}
-            () = term.cancelled() => {}
-            made = make(&state, uid) => if let Err(error) = made {
-                tracing::error!(task = %uid, %error, "names are changed later");
-            }
-        }
-        drop(guard);
-        state.signals.tasks.notify_one();
-    });
 }
 
 /// Cancels a change of names that waits still. Whoever carries one out is faster.

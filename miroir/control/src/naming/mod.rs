@@ -116,10 +116,7 @@ pub(crate) async fn carry_out(
         record.protocol = TaskProtocol::default();
     } else {
         let awaits: Vec<String> = intent.moves.iter().map(|of| of.physical.clone()).collect();
-        let before = |index: &String| {
-            state.open_tasks.first_of(index).is_some_and(|first| first < record.uid)
-        };
-        if !awaits.iter().any(before) {
+        if !state.open_tasks.has_before(&awaits, record.uid) {
             return end(state, record).await;
         }
         // As on one node, it ends when what was enqueued about the indexes before has.

@@ -233,10 +233,7 @@ fn awaited(record: &TaskRecord) -> Option<&[String]> {
 /// What a task does by itself, without nodes or before they are asked.
 async fn own_work(state: &Arc<ClusterState>, record: &mut TaskRecord) -> Result<(), Error> {
     if let Some(indexes) = awaited(record) {
-        let waits = |index: &String| {
-            state.open_tasks.first_of(index).is_some_and(|first| first < record.uid)
-        };
-        if !indexes.iter().any(waits) {
+        if !state.open_tasks.has_before(indexes, record.uid) {
             record.end(TaskStatus::Succeeded, clock::now());
             record.protocol = TaskProtocol::default();
         }
@@ -314,8 +311,11 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
         let mut rows = Vec::new();
         for step in steps.iter_mut().filter(|step| !step.record.status.is_terminal()) {
             let creates = step.record.kind == TaskKind::IndexCreation;
-            let made = state.catalog.of_task(&step.record).filter(|_| creates);
-            let placement = made.map(|entry| state.membership.topology().placement(entry.shards));
+            let entry = state.catalog.of_task(&step.record);
+            let gone = step.record.physical.is_some() && entry.is_none();
+            let placement = entry
+                .filter(|_| creates)
+                .map(|entry| state.membership.topology().placement(entry.shards));
             for (at, loss) in std::mem::take(&mut step.lost) {
                 let alone =
                     placement.as_ref().is_some_and(|p| !others_make(&step.record, stale, at, p));
@@ -328,7 +328,6 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
                 let record = &step.record;
                 // Whose index is gone has nobody to catch up with it, and what was marked since is of
                 // the deletion, or of the next index of the name.
-                let gone = record.physical.is_some() && state.catalog.of_task(record).is_none();
                 let none = StaleMap::default();
                 let stale = if gone { &none } else { stale };
                 let ending = match &placement {

@@ -135,7 +135,7 @@ pub fn hidden_behind(
 ) -> Option<Vec<Vec<String>>> {
     let mut seen = Seen::new(options.distinct.as_deref()?);
     let mut values: Vec<Vec<String>> = vec![Vec::new(); pages.len()];
-    let (mut kept, mut dropped) = (0, false);
+    let (mut kept, mut hides) = (0, false);
     let mut left: Vec<usize> = pages.iter().map(|page| page.hits.len()).collect();
     Heads::new(pages, options).run(|head| {
         if kept >= wanted {
@@ -146,21 +146,17 @@ pub fn hidden_behind(
         if seen.admit(page, &page.hits[head.hit as usize]) {
             kept += 1;
             values[head.leaf as usize].extend(seen.last().iter().map(Key::literal));
-        } else if seen.last().len() > 1 {
-            dropped = true;
-            return Step::Stop;
+        } else {
+            hides = seen.last().len() > 1;
         }
-        if left[head.leaf as usize] == 0 && page.hits.len() >= wanted && kept < wanted {
-            dropped = true;
-            return Step::Stop;
-        }
-        Step::Next
+        hides |= left[head.leaf as usize] == 0 && page.hits.len() >= wanted && kept < wanted;
+        if hides { Step::Stop } else { Step::Next }
     });
     let elsewhere = |leaf| {
         let others = values.iter().enumerate().filter(|(at, _)| *at != leaf);
         others.flat_map(|(_, values)| values.iter().cloned()).collect()
     };
-    dropped.then(|| (0..pages.len()).map(elsewhere).collect())
+    hides.then(|| (0..pages.len()).map(elsewhere).collect())
 }
 
 /// For pages numbered over a distinct attribute: which values each leaf must leave out so that every

@@ -38,8 +38,8 @@ pub fn made_nothing(task: &TaskRecord) -> bool {
     }
 }
 
-/// Whether a task of one of these kinds, which make an index, and statuses has done something to it, or
-/// may do so yet, other than `except`.
+/// Whether a task of one of these kinds, which make an index, has done something to it, or may do so
+/// yet, other than `except`.
 ///
 /// # Errors
 /// When the store fails.
@@ -47,11 +47,10 @@ pub async fn is_made(
     tasks: &dyn Tasks,
     entry: &IndexEntry,
     kinds: &[TaskKind],
-    statuses: &[TaskStatus],
     except: Option<TaskUid>,
 ) -> Result<bool, StoreError> {
     let makes = |task: &TaskRecord| Some(task.uid) != except && !made_nothing(task);
-    any(tasks, entry, kinds, statuses, makes).await
+    any(tasks, entry, kinds, MAY_MAKE, makes).await
 }
 
 /// Whether nodes have ended a task that makes an index. What is decided without them ends at once,
