@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use miroir_core::documents::ORDER;
 use miroir_core::lock::Lock;
 use miroir_core::routing::shard_of;
 use serde_json::Value;
@@ -117,6 +118,13 @@ fn story(cluster: &SimCluster, id: Option<&str>) -> String {
         }
     }
     text
+}
+
+/// What a document says. Where it stands among ties is no part of it: replicas need not agree on that.
+fn said(document: &Document) -> Document {
+    let mut document = document.clone();
+    document.remove(ORDER);
+    document
 }
 
 impl History {
@@ -312,7 +320,9 @@ impl History {
             .iter()
             .map(|node| {
                 let documents = node.inspect(|disk| {
-                    disk.indexes.get(&entry.physical).map(|index| index.documents.clone())
+                    let index = disk.indexes.get(&entry.physical)?;
+                    let documents = index.documents.iter();
+                    Some(documents.map(|(id, doc)| (id.clone(), said(doc))).collect())
                 });
                 (node.id().clone(), documents.unwrap_or_default())
             })

@@ -37,8 +37,9 @@ use miroir::runtime::{LeaderElectionOptions, PeerDiscoveryOptions};
 use miroir::store::TaskRegistryOptions;
 use miroir::tls::ClientTlsOptions;
 use miroir::{
-    ClusterOptions, ExplainOptions, FacetingOptions, FilterLimits, MultiSearchOptions,
-    ScatterOptions, SettingsBroadcastOptions, TopologyOptions, VectorSearchOptions, WebhookOptions,
+    ClusterOptions, DocumentOrderOptions, ExplainOptions, FacetingOptions, FilterLimits,
+    MultiSearchOptions, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
+    VectorSearchOptions, WebhookOptions,
 };
 use miroir_layers::RateLimits;
 use miroir_layers::index::{
@@ -127,6 +128,8 @@ config! {
         scatter: ScatterOptions;
         /// Exact facet counts.
         faceting: FacetingOptions;
+        /// Ties and lists in the order in which documents came.
+        document_order: DocumentOrderOptions;
         /// Moves of shards.
         rebalancer: RebalancerConfig;
         /// Listeners and the limits of the edge.
@@ -220,6 +223,7 @@ impl Config {
             write_quorum: self.write_quorum,
             scatter: self.scatter,
             faceting: self.faceting,
+            document_order: self.document_order,
             replica_selection: self.replica_selection,
             settings_broadcast: self.settings_broadcast,
             multi_search: self.multi_search,

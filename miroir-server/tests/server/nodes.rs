@@ -110,7 +110,9 @@ impl Socket {
 
     fn documents(&self) -> BTreeMap<String, Document> {
         self.node.inspect(|disk| {
-            disk.indexes.get("main").map(|index| index.documents.clone()).unwrap_or_default()
+            let documents = disk.indexes.get("main").map(|index| index.documents.iter());
+            let all = documents.into_iter().flatten();
+            all.map(|(id, document)| (id.clone(), document.clone())).collect()
         })
     }
 }

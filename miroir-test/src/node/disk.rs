@@ -347,7 +347,7 @@ impl Disk {
         for (id, document) in ids.into_iter().zip(documents) {
             match index.documents.get_mut(&id).filter(|_| !replace) {
                 Some(known) => known.extend(document.clone()),
-                None => drop(index.documents.insert(id, document.clone())),
+                None => index.documents.insert(id, document.clone()),
             }
         }
         index.primary_key = Some(key);

@@ -1,9 +1,8 @@
 //! An index of a fake node: its settings and documents.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value, json};
 
+use super::documents::Documents;
 use super::errors::error;
 use super::filter;
 
@@ -17,13 +16,13 @@ pub struct Index {
     pub primary_key: Option<String>,
     /// All settings.
     pub settings: Value,
-    /// Documents by id.
-    pub documents: BTreeMap<String, Document>,
+    /// Its documents.
+    pub documents: Documents,
 }
 
 impl Default for Index {
     fn default() -> Self {
-        Self { primary_key: None, settings: default_settings(), documents: BTreeMap::new() }
+        Self { primary_key: None, settings: default_settings(), documents: Documents::default() }
     }
 }
 

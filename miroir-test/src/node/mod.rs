@@ -6,6 +6,7 @@
 //! computes. What a [`Fault`] does is written there.
 
 mod disk;
+mod documents;
 mod errors;
 mod filter;
 mod index;

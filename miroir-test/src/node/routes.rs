@@ -166,7 +166,7 @@ fn route(disk: &mut Disk, request: &Incoming, took: Duration) -> Outcome {
             let index = disk.indexes.get(*uid).ok_or_else(|| missing(uid))?;
             let text = format!("Document `{id}` not found.");
             let unknown = || (StatusCode::NOT_FOUND, error("document_not_found", &text));
-            ok(Value::Object(index.documents.get(*id).ok_or_else(unknown)?.clone()))
+            ok(Value::Object(index.documents.get(id).ok_or_else(unknown)?.clone()))
         }
         ("POST", ["indexes", uid, "documents", "delete-batch"]) => {
             let ids: Vec<Value> = serde_json::from_slice(&request.body)

@@ -10,6 +10,7 @@ mod id_case;
 mod incarnations;
 mod keys;
 mod lane;
+mod order;
 mod outcomes;
 mod repairs;
 mod rules;

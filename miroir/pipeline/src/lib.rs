@@ -38,9 +38,10 @@ pub mod stage;
 pub mod tls;
 pub mod wiring;
 pub use cluster::{
-    BroadcastStrategy, ClusterOptions, ClusterState, ExplainOptions, FacetingOptions, FilterLimits,
-    MultiSearchOptions, OnDifference, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
-    UnavailableShardPolicy, VectorSearchOptions, WebhookOptions,
+    BroadcastStrategy, ClusterOptions, ClusterState, DocumentOrderOptions, ExplainOptions,
+    FacetingOptions, FilterLimits, MultiSearchOptions, OnDifference, ScatterOptions,
+    SettingsBroadcastOptions, TopologyOptions, UnavailableShardPolicy, VectorSearchOptions,
+    WebhookOptions,
 };
 pub use context::Context;
 pub use effect::Effect;

@@ -11,7 +11,11 @@ use miroir_api::IndexUid;
 use miroir_core::documents;
 pub use miroir_core::documents::names_reserved;
 use miroir_store::IndexEntry;
+use serde_json::Value;
 use uuid::Uuid;
+
+/// In an index's overlay: how many filterable rules of Miroir's stand before the client's on nodes.
+pub const OWN_RULES: &str = "ownRules";
 
 /// What stands for `_miroir_` where a request names a reserved attribute: as long, and unknown to
 /// every index, so that a node answers as if the attribute did not exist.
@@ -38,7 +42,7 @@ pub fn hidden(text: &str) -> String {
 /// in the encoding of the query or, in a value that is JSON, in that of JSON. `None`: it names none.
 fn hidden_query(path: &str) -> Option<String> {
     let (path, query) = path.split_once('?')?;
-    let read = |value: String| match serde_json::from_str::<serde_json::Value>(&value) {
+    let read = |value: String| match serde_json::from_str::<Value>(&value) {
         Ok(json) if json.is_array() || json.is_string() => json.to_string(),
         _ => value,
     };
@@ -102,15 +106,34 @@ pub fn message(text: &str, index: &IndexEntry, mangled: bool) -> String {
             );
         }
     }
+    if let Some(own) = index.overlay.get(OWN_RULES).and_then(Value::as_u64) {
+        out = renumbered(&out, own);
+    }
     if index.physical != index.name.as_str() {
         out = out.replace(&format!("`{}`", index.physical), &format!("`{}`", index.name));
     }
     if mangled { out.replace(STAND_IN, documents::PREFIX) } else { out }
 }
 
+/// A text whose numbers of filterable rules are the client's: without those of Miroir before them.
+fn renumbered(text: &str, own: u64) -> String {
+    let mut parts = text.split("rule #");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        out.push_str("rule #");
+        match part[..digits].parse::<u64>() {
+            Ok(number) => out.push_str(&number.saturating_sub(own).to_string()),
+            Err(_) => out.push_str(&part[..digits]),
+        }
+        out.push_str(&part[digits..]);
+    }
+    out
+}
+
 /// Rewrites the text of an error body. Other JSON passes.
 pub fn body(raw: &Bytes, index: &IndexEntry, mangled: bool) -> Bytes {
-    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(raw) else {
+    let Ok(mut value) = serde_json::from_slice::<Value>(raw) else {
         return raw.clone();
     };
     let Some(text) = value.get("message").and_then(|m| m.as_str()) else { return raw.clone() };
@@ -152,6 +175,15 @@ pub fn placeholder() -> IndexEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_have_the_clients_numbers() {
+        let mut index = placeholder();
+        let text = "field `a` matched rule #2\n - Hint: enable it in rule #13 by rule # x";
+        assert_eq!(message(text, &index, false), text);
+        index.overlay.insert(OWN_RULES.to_owned(), 2.into());
+        assert_eq!(message(text, &index, false), text.replace("#2", "#0").replace("#13", "#11"));
+    }
 
     #[test]
     fn an_unprepared_index_is_told_from_a_clients_mistake() {

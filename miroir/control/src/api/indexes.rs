@@ -144,6 +144,7 @@ impl Control {
             batches: self.batches(entry, calls),
             exclusive: Some(gate),
             teaches: None,
+            order: None,
             handover: None,
             preflight: false,
         }

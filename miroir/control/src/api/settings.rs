@@ -15,6 +15,7 @@ use crate::api::{Control, tasks};
 use crate::broadcast::progress;
 use crate::node_setup::{NODE_MAX_TOTAL_HITS, SHARD, node_values};
 use crate::secrets::hide_embedders;
+use miroir_core::documents::ORDER;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::ClusterOptions;
@@ -22,7 +23,7 @@ use miroir_pipeline::effect::Effect;
 use miroir_pipeline::error::{Error, ErrorKind, Retry};
 use miroir_pipeline::index::scatter::{SettingsVersion, WritePlan, dispatch_write};
 use miroir_pipeline::node::Call;
-use miroir_pipeline::node_errors;
+use miroir_pipeline::node_errors::{self, OWN_RULES};
 use miroir_pipeline::operation::{Request, Response, SettingsOp, foreign};
 use miroir_store::task_state::{Broadcast, Proposal};
 use miroir_store::{IndexEntry, NewTask, TaskState, clock};
@@ -89,11 +90,12 @@ fn to_nodes(submitted: &Map<String, Value>, tuning: &ClusterOptions) -> Option<(
         None => {}
         Some(Value::Null) => {
             nodes["filterableAttributes"] = json!([SHARD]);
+            overlay.insert(OWN_RULES.into(), Value::Null);
         }
         Some(Value::Array(list)) => {
-            let mut list = list.clone();
-            list.push(SHARD.into());
+            let (list, first) = filterable(list);
             nodes["filterableAttributes"] = Value::Array(list);
+            overlay.insert(OWN_RULES.into(), first.map_or(Value::Null, Value::from));
         }
         Some(_) => return None,
     }
@@ -145,6 +147,29 @@ fn to_nodes(submitted: &Map<String, Value>, tuning: &ClusterOptions) -> Option<(
     Some((Value::Object(nodes), overlay))
 }
 
+/// The filterable attributes of nodes. Of several rules that an attribute fits, nodes follow the first:
+/// so Miroir's own stand before a client's patterns, which might not let the shard be filtered by, or make
+/// a facet of every stamp. Also says how many of them come first.
+fn filterable(list: &[Value]) -> (Vec<Value>, Option<usize>) {
+    let mut nodes = list.to_vec();
+    if !list.iter().any(Value::is_object) {
+        nodes.push(SHARD.into());
+        return (nodes, None);
+    }
+    let own = [SHARD.into(), unindexed()];
+    let first = own.len();
+    nodes.splice(0..0, own);
+    (nodes, Some(first))
+}
+
+/// The rule by which the order stamp is no facet.
+fn unindexed() -> Value {
+    json!({
+        "attributePatterns": [ORDER],
+        "features": {"facetSearch": false, "filter": {"equality": false, "comparison": false}},
+    })
+}
+
 fn foreign_keys(overlay: &Map<String, Value>) -> Value {
     overlay.get(foreign::SETTING).cloned().unwrap_or_else(|| json!([]))
 }
@@ -153,7 +178,8 @@ fn foreign_keys(overlay: &Map<String, Value>) -> Value {
 pub fn client_settings(node: &Value, overlay: &Map<String, Value>) -> Value {
     let mut out = node.clone();
     if let Some(list) = out.get_mut("filterableAttributes").and_then(Value::as_array_mut) {
-        list.retain(|value| value != SHARD);
+        let unindexed = unindexed();
+        list.retain(|value| value != SHARD && *value != unindexed);
     }
     if out.get("displayedAttributes").is_some() {
         out["displayedAttributes"] =
@@ -404,6 +430,16 @@ mod tests {
         let mut node = nodes.clone();
         node["displayedAttributes"] = json!(["*"]);
         assert_eq!(client_settings(&node, &overlay), Value::Object(submitted));
+    }
+
+    #[test]
+    fn patterns_of_clients_come_after_what_miroir_needs() {
+        let pattern = json!({"attributePatterns": ["*"], "features": {"facetSearch": true}});
+        let submitted = object(json!({"filterableAttributes": ["g", pattern]}));
+        let (nodes, overlay) = to_nodes(&submitted, &ClusterOptions::default()).unwrap();
+        let list = nodes["filterableAttributes"].as_array().unwrap();
+        assert_eq!((&list[0], &list[1]), (&json!(SHARD), &unindexed()));
+        assert_eq!(client_settings(&nodes, &overlay), Value::Object(submitted));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::check::{self, MAX_FIELDS, TaskFault};
 use super::id_case::IdCase;
 use super::ids::{DocumentId, Flat, extract_id};
 use super::payload::RawDocument;
+use super::stamp::Stamp;
 use super::vectors::{self, Embedder};
 use super::{geojson, reserved, scan};
 
@@ -288,6 +289,26 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Where the stamp of a document is in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The first of its [`Stamp::BYTES`] bytes.
+    pub at: usize,
+    /// Which of the payload's documents it is, from 0.
+    pub document: usize,
+}
+
+/// A body that adds documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeBody {
+    /// A JSON array: send it as [`super::CONTENT_TYPE`].
+    pub bytes: Bytes,
+    /// The shards that it is about, some more than once.
+    pub shards: Vec<ShardId>,
+    /// The stamps to fill in, in the order of their places; empty unless they were asked for.
+    pub slots: Vec<Slot>,
+}
+
 /// The body that adds all documents of the wanted shards, in payload order, with the shard and the
 /// given fields spliced into each. A JSON array: send it as [`super::CONTENT_TYPE`].
 ///
@@ -299,42 +320,51 @@ pub fn payload_for(
     fields: &[(&str, &str)],
     want: impl Fn(ShardId) -> bool,
 ) -> Bytes {
-    payloads_for(prepared, shards, fields, usize::MAX, want).swap_remove(0).0
+    payloads_for(prepared, shards, fields, false, usize::MAX, want).swap_remove(0).bytes
 }
 
-/// As [`payload_for`], in as many bodies as keep each at `most` bytes, with the shards that each is
-/// about, some more than once; a document that is larger has a body of its own. At least one body.
+/// As [`payload_for`], in as many bodies as keep each at `most` bytes; a document that is larger has a
+/// body of its own. At least one body. With `stamped`, each document has a [`super::ORDER`] that is
+/// [`Stamp::NONE`] until its slot is filled.
 pub fn payloads_for(
     prepared: &Prepared,
     shards: u32,
     fields: &[(&str, &str)],
+    stamped: bool,
     most: usize,
     want: impl Fn(ShardId) -> bool,
-) -> Vec<(Bytes, Vec<ShardId>)> {
+) -> Vec<NodeBody> {
     let mut members = Vec::new();
     for (name, value) in fields {
         reserved::member(name, value, &mut members);
     }
     let shared = members.len();
+    let mut order = Vec::new();
+    if stamped {
+        let none = Stamp::NONE.text();
+        reserved::member(reserved::ORDER, &String::from_utf8_lossy(&none), &mut order);
+    }
     // Comma, name, quotes and colon, up to three characters.
-    let per_document = shared + reserved::SHARD.len() + 16;
-    let wanted = || prepared.documents.iter().filter(|document| want(document.shard));
-    let mut left: usize = wanted().map(|d| d.document.bytes.len() + per_document).sum();
+    let per_document = shared + reserved::SHARD.len() + 16 + order.len();
+    let wanted = || prepared.documents.iter().enumerate().filter(|(_, doc)| want(doc.shard));
+    let mut left: usize = wanted().map(|(_, d)| d.document.bytes.len() + per_document).sum();
     let mut bodies = Vec::new();
     let begin = |left: usize| {
         let mut out = Vec::with_capacity(left.min(most).saturating_add(2));
         out.push(b'[');
-        (out, Vec::new())
+        (out, Vec::new(), Vec::new())
     };
-    let (mut out, mut about) = begin(left);
+    let finish = |mut out: Vec<u8>, shards, slots| {
+        out.push(b']');
+        NodeBody { bytes: Bytes::from(out), shards, slots }
+    };
+    let (mut out, mut about, mut slots) = begin(left);
     let mut current = None;
-    for PreparedDocument { shard, document, .. } in wanted() {
+    for (at, PreparedDocument { shard, document, .. }) in wanted() {
         let size = document.bytes.len() + per_document;
         if out.len() > 1 && out.len() + size > most {
-            out.push(b']');
-            let (next, none) = begin(left);
-            bodies.push((Bytes::from(std::mem::replace(&mut out, next)), about));
-            about = none;
+            bodies.push(finish(out, about, slots));
+            (out, about, slots) = begin(left);
             current = None;
         }
         left -= size;
@@ -346,10 +376,14 @@ pub fn payloads_for(
             about.push(*shard);
             members.truncate(shared);
             reserved::shard_member(*shard, shards, &mut members);
+            members.extend_from_slice(&order);
         }
         reserved::splice_members(document, &members, &mut out);
+        if stamped {
+            // Before the quote and the brace at the end.
+            slots.push(Slot { at: out.len() - 2 - Stamp::BYTES, document: at });
+        }
     }
-    out.push(b']');
-    bodies.push((Bytes::from(out), about));
+    bodies.push(finish(out, about, slots));
     bodies
 }

@@ -11,6 +11,7 @@
 //!
 //! Pure: no I/O, no clock, no randomness.
 
+mod arrivals;
 mod batch;
 mod check;
 mod csv;
@@ -23,12 +24,16 @@ mod payload;
 mod primary_key;
 mod reserved;
 mod scan;
+mod stamp;
 mod vectors;
 
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Checks, Method, Prepared, PreparedDocument, payload_for, payloads_for, prepare};
+pub use arrivals::Arrivals;
+pub use batch::{
+    Checks, Method, NodeBody, Prepared, PreparedDocument, Slot, payload_for, payloads_for, prepare,
+};
 pub use check::{TaskFault, check_fields, check_geo, check_values};
 pub use formats::{CONTENT_TYPE, split};
 pub use geojson::check_geojson;
@@ -42,4 +47,5 @@ pub use reserved::{
     names_reserved, parse_shard_value, parse_timestamp_value, reserved_field, shard_value, splice,
     strip, take, timestamp_value,
 };
+pub use stamp::{Stamp, stamp_of};
 pub use vectors::{Embedder, check_vectors};

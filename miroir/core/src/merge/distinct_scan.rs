@@ -72,7 +72,7 @@ pub fn scan_hits(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
     let mut kept = 0;
     let mut taken = vec![0; pages.len()];
     scanned.exhausted = true;
-    Heads::new(pages, options).run(|head| {
+    let _ = Heads::new(pages, options).run(|head| {
         let page = &pages[head.leaf as usize];
         let hit = &page.hits[head.hit as usize];
         if let Some((leaf, at, ranks)) = &last {
@@ -137,7 +137,7 @@ pub fn hidden_behind(
     let mut values: Vec<Vec<String>> = vec![Vec::new(); pages.len()];
     let (mut kept, mut hides) = (0, false);
     let mut left: Vec<usize> = pages.iter().map(|page| page.hits.len()).collect();
-    Heads::new(pages, options).run(|head| {
+    let _ = Heads::new(pages, options).run(|head| {
         if kept >= wanted {
             return Step::Stop;
         }

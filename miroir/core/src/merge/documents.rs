@@ -10,6 +10,7 @@ use super::order::{Tournament, distances, sort_values};
 use super::scan::{
     RESERVED, Result, Scanner, Span, copy_object_without, is_reserved, number, write_int,
 };
+use crate::documents::{ORDER, Stamp};
 
 /// What the merge of a document listing needs to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,8 +21,6 @@ pub struct DocumentOptions {
     pub limit: usize,
     /// Whether the listing is sorted: results then carry `_federation.weightedScoreValues`.
     pub sorted: bool,
-    /// Top-level fields the client did not ask for and Miroir added for itself.
-    pub drop_fields: Vec<String>,
 }
 
 /// One leaf's listing.
@@ -36,6 +35,7 @@ struct Listing<'a> {
 struct Document {
     span: Span,
     keys: Vec<SortKey>,
+    stamp: Stamp,
     /// Whether there is something to hide.
     marked: bool,
 }
@@ -49,8 +49,8 @@ enum SortKey {
 /// Merges the leaves' `documents` or `documents/fetch` answers into
 /// `{results, offset, limit, total}`.
 ///
-/// Unsorted, the leaves follow each other. Sorted, they are merged by the values the engine
-/// compared; equal documents by leaf, then by position.
+/// Listings are merged in each leaf's own order, which is never changed: sorted ones by the values the
+/// engine compared, equal documents and unsorted listings by stamp, then by leaf.
 ///
 /// # Errors
 /// When a body is not a listing.
@@ -68,25 +68,13 @@ pub fn merge_documents(bodies: &[Bytes], options: &DocumentOptions) -> Result<By
         }
         let raw = document.span.of(listing.body);
         let start = out.len();
-        let hidden = |name: &[u8]| {
-            is_reserved(name)
-                || (options.sorted && name == b"_federation")
-                || options.drop_fields.iter().any(|drop| drop.as_bytes() == name)
-        };
+        let hidden = |name: &[u8]| is_reserved(name) || (options.sorted && name == b"_federation");
         if !document.marked || copy_object_without(&mut out, raw, hidden).is_none() {
             out.truncate(start);
             out.extend_from_slice(raw);
         }
     };
-    if options.sorted {
-        let heads: Vec<usize> = vec![0; listings.len()];
-        merge_sorted(&listings, heads, options, &mut emit);
-    } else {
-        let all = listings.iter().flat_map(|list| list.results.iter().map(move |doc| (list, doc)));
-        for (listing, document) in all.skip(options.offset).take(options.limit) {
-            emit(listing, document);
-        }
-    }
+    merge(&listings, options, &mut emit);
     out.extend_from_slice(b"],\"offset\":");
     write_int(&mut out, options.offset as u64);
     out.extend_from_slice(b",\"limit\":");
@@ -97,19 +85,21 @@ pub fn merge_documents(bodies: &[Bytes], options: &DocumentOptions) -> Result<By
     Ok(Bytes::from(out))
 }
 
-fn merge_sorted<'a>(
+fn merge<'a>(
     listings: &[Listing<'a>],
-    mut heads: Vec<usize>,
     options: &DocumentOptions,
     emit: &mut impl FnMut(&Listing<'a>, &Document),
 ) {
     if listings.is_empty() {
         return;
     }
+    let mut heads = vec![0; listings.len()];
     let beats = |heads: &[usize], a: u32, b: u32| {
         let head = |list: u32| listings[list as usize].results.get(heads[list as usize]);
         match (head(a), head(b)) {
-            (Some(x), Some(y)) => compare(&x.keys, &y.keys).then(a.cmp(&b)).is_lt(),
+            (Some(x), Some(y)) => {
+                compare(&x.keys, &y.keys).then(x.stamp.cmp(&y.stamp)).then(a.cmp(&b)).is_lt()
+            }
             (x, _) => x.is_some(),
         }
     };
@@ -170,25 +160,34 @@ impl<'a> Listing<'a> {
 impl Document {
     fn decode(scanner: &mut Scanner<'_>, options: &DocumentOptions) -> Result<Self> {
         let body = scanner.body();
-        if !options.sorted {
-            let span = scanner.value()?;
-            let raw = span.of(body);
-            let marked =
-                !options.drop_fields.is_empty() || memchr::memmem::find(raw, RESERVED).is_some();
-            return Ok(Self { span, keys: Vec::new(), marked });
+        let mut document = Self {
+            span: Span::default(),
+            keys: Vec::new(),
+            stamp: Stamp::NONE,
+            marked: options.sorted,
+        };
+        if scanner.peek() != Some(b'{') {
+            document.span = scanner.value()?;
+            return Ok(document);
         }
-        let mut keys = Vec::new();
-        scanner.peek();
         let start = scanner.at();
         scanner.enter(b'{')?;
         while let Some(key) = scanner.member()? {
-            if key.inner(body) == b"_federation" && scanner.peek() == Some(b'{') {
-                keys = federation(scanner)?;
-            } else {
-                scanner.value()?;
+            let name = key.inner(body);
+            if options.sorted && name == b"_federation" && scanner.peek() == Some(b'{') {
+                document.keys = federation(scanner)?;
+                continue;
+            }
+            let value = scanner.value()?;
+            if is_reserved(name) {
+                document.marked = true;
+                if name == ORDER.as_bytes() {
+                    document.stamp = Stamp::read(value.of(body));
+                }
             }
         }
-        Ok(Self { span: scanner.since(start), keys, marked: true })
+        document.span = scanner.since(start);
+        Ok(document)
     }
 }
 

@@ -1,13 +1,15 @@
 //! Merging the hits of several leaves into the order one node holding everything would give.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use super::details::{Kind, Rule};
 use super::distinct::Seen;
-use super::order::{Digest, Side, Tournament, compare, compare_rule};
+use super::order::{Digest, Side, Tournament, compare, compare_rule, scores};
 use super::page::Page;
 use super::query_shape::QueryShape;
 use super::score::{self, Ranked, RankingInfo, Ranks, TermCounts};
+use crate::documents::Stamp;
 
 /// What the client asked for, as far as hits are concerned.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,13 +67,16 @@ pub struct MergedHits {
     pub semantic: u64,
     /// Whether a leaf ran out of time, so that the order is not the exact one.
     pub degraded: bool,
+    /// How many leaves had equal hits in another order than that in which the documents came first.
+    pub descending: u64,
     pub(super) ranks: Vec<Ranks>,
 }
 
 /// Merges the pages of one query's leaves.
 ///
-/// Order: the comparator of the ranking rules; equal hits by leaf, then by position within the
-/// leaf. A leaf's own order is never changed. `O(K log leaves)` for `K` hits, unless a threshold is
+/// Order: the comparator of the ranking rules; equal hits by their stamps, then by leaf. A leaf's own
+/// order is never changed, not even where its stamps descend: so pages of one query neither overlap nor
+/// leave anything out. `O(K log leaves)` for `K` hits, unless a threshold is
 /// set: then every hit received is looked at, because whole-corpus scores depend on them.
 #[must_use]
 pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
@@ -98,15 +103,16 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
 
     let rewrite = options.show_score || options.show_details || options.score_threshold.is_some();
     if !rewrite || pages.len() < 2 {
-        Heads::new(pages, options)
+        let descending = Heads::new(pages, options)
             .run(|head| if page.push(head.placed()) { Step::Next } else { Step::Stop });
         page.finish();
+        merged.descending = descending;
         return merged;
     }
 
     let mut hits: Vec<Ranked> = Vec::new();
     let mut ranks = Vec::new();
-    Heads::new(pages, options).run(|head| {
+    let descending = Heads::new(pages, options).run(|head| {
         let placed = Placed { ranks: head.rewritable(ranks.len()), ..head.placed() };
         hits.push(Ranked {
             leaf: head.leaf,
@@ -133,8 +139,7 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
             (Some(a), Some(b)) => {
                 let none = Ranks::default();
                 is_rank(&a.kind) && is_rank(&b.kind)
-                    || compare_rule(&a.kind, &none, &b.kind, &none)
-                        .is_some_and(std::cmp::Ordering::is_eq)
+                    || compare_rule(&a.kind, &none, &b.kind, &none).is_some_and(Ordering::is_eq)
             }
             (a, b) => a.is_none() && b.is_none(),
         }
@@ -162,6 +167,7 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
         placed.score = placed.ranks.map(score);
     }
     merged.ranks = ranks;
+    merged.descending = descending;
     merged
 }
 
@@ -302,6 +308,9 @@ struct LeafHead<'a> {
     score: Option<f64>,
     ranks: Vec<Ranks>,
     confirmed: bool,
+    stamp: Stamp,
+    /// Whether a hit came before an equal one whose document came earlier.
+    descends: bool,
 }
 
 impl LeafHead<'_> {
@@ -340,6 +349,8 @@ impl<'a> Heads<'a> {
             head.exhausted = true;
             return;
         };
+        let unranked = head.rules.is_empty() && page.rules(hit).is_empty();
+        let alike = unranked && scores(head.score, hit.score).is_eq();
         head.rules = page.rules(hit);
         head.score = hit.score;
         // One leaf needs no comparing, and its scores are right as they are.
@@ -351,7 +362,10 @@ impl<'a> Heads<'a> {
             });
             head.confirmed =
                 score::recover(head.rules, hit.score, self.info, terms, &mut head.ranks);
-            head.digest = Digest::of(head.rules, &head.ranks);
+            let digest = Digest::of(head.rules, &head.ranks);
+            let equal = || alike || digest.compare(&head.digest).is_some_and(Ordering::is_eq);
+            head.descends |= hit.stamp < head.stamp && equal();
+            (head.digest, head.stamp) = (digest, hit.stamp);
         }
     }
 
@@ -361,14 +375,20 @@ impl<'a> Heads<'a> {
             return !leaf_a.exhausted;
         }
         let order = leaf_a.digest.compare(&leaf_b.digest);
-        order.unwrap_or_else(|| compare(leaf_a.side(), leaf_b.side())).then(a.cmp(&b)).is_lt()
+        let order = order.unwrap_or_else(|| compare(leaf_a.side(), leaf_b.side()));
+        order.then_with(|| leaf_a.stamp.cmp(&leaf_b.stamp)).then(a.cmp(&b)).is_lt()
     }
 
-    /// Hands out hits in merged order as long as `take` wants more.
-    pub(super) fn run(mut self, mut take: impl FnMut(Head<'_>) -> Step) {
-        if self.pages.is_empty() {
-            return;
+    /// Hands out hits in merged order as long as `take` wants more. Returns how many leaves had equal
+    /// hits in another order than their stamps'.
+    pub(super) fn run(mut self, mut take: impl FnMut(Head<'_>) -> Step) -> u64 {
+        if !self.pages.is_empty() {
+            self.walk(&mut take);
         }
+        self.heads.iter().filter(|head| head.descends).count() as u64
+    }
+
+    fn walk(&mut self, take: &mut impl FnMut(Head<'_>) -> Step) {
         let mut tournament = Tournament::new(self.pages.len(), |a, b| self.beats(a, b));
         loop {
             let leaf = tournament.winner();

@@ -72,7 +72,7 @@ fn costs(ra: Rank, a: f64, rb: Rank, b: f64) -> Ordering {
 }
 
 /// Ascending, with the tolerance the engine has for relative scores; missing is lowest.
-fn scores(a: Option<f64>, b: Option<f64>) -> Ordering {
+pub(crate) fn scores(a: Option<f64>, b: Option<f64>) -> Ordering {
     match (a, b) {
         (Some(a), Some(b)) if (a - b).abs() <= f64::EPSILON => Ordering::Equal,
         (Some(a), Some(b)) => a.total_cmp(&b),

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use super::details::{self, Kind, Rule};
 use super::scan::{Result, Scanner, Span, is_reserved, number, text};
 use super::score::TermCounts;
+use crate::documents::{ORDER, Stamp};
 
 /// One leaf's answer to a search, decoded as far as a merge needs.
 ///
@@ -57,6 +58,8 @@ pub struct Hit {
     pub semantic: bool,
     /// Whether the leaf ran out of time before it had ranked this hit.
     pub skipped: bool,
+    /// Where the document came first: decides between hits that are equal otherwise.
+    pub stamp: Stamp,
 }
 
 /// One top-level field of a hit.
@@ -148,6 +151,11 @@ impl Page {
                         let reserved =
                             memchr::memmem::find(value.of(body), super::scan::RESERVED).is_some();
                         (value, FieldKind::Mirror { reserved })
+                    }
+                    name if name == ORDER.as_bytes() => {
+                        let value = scanner.value()?;
+                        hit.stamp = Stamp::read(value.of(body));
+                        (value, FieldKind::Reserved)
                     }
                     name if is_reserved(name) => (scanner.value()?, FieldKind::Reserved),
                     _ => (scanner.value()?, FieldKind::Plain),

@@ -37,18 +37,33 @@ fn similarity(page: &Page, hit: &Hit) -> Option<f64> {
     })
 }
 
+/// The neighbours on all pages, the most similar first: equal ones by stamp, then by page. A page's own
+/// order is kept where it is one.
+fn neighbours(pages: &[Page]) -> Vec<(f64, usize, usize)> {
+    let mut lists: Vec<_> = pages
+        .iter()
+        .map(|page| {
+            // Documents without a vector are no neighbours.
+            let similar = |(at, hit)| Some((similarity(page, hit)?, hit.stamp, at));
+            page.hits.iter().enumerate().filter_map(similar).peekable()
+        })
+        .collect();
+    let mut found = Vec::new();
+    loop {
+        let heads = lists.iter_mut().enumerate();
+        let heads = heads.filter_map(|(leaf, list)| list.peek().map(|head| (leaf, *head)));
+        let best = heads.min_by(|(_, a), (_, b)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let Some((leaf, (similarity, _, at))) = best else { return found };
+        found.push((similarity, leaf, at));
+        lists[leaf].next();
+    }
+}
+
 /// Merges the pages of all shards. A document that several of its vectors led to counts once, with
 /// the best of its similarities.
 #[must_use]
 pub fn merge_similar(pages: &[Page], request: &SimilarRequest<'_>) -> Bytes {
-    let mut found: Vec<(f64, usize, usize)> = Vec::new();
-    for (leaf, page) in pages.iter().enumerate() {
-        for (at, hit) in page.hits.iter().enumerate() {
-            // Documents without a vector are no neighbours.
-            found.extend(similarity(page, hit).map(|similarity| (similarity, leaf, at)));
-        }
-    }
-    found.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut found = neighbours(pages);
     let mut documents = HashSet::new();
     if let Some(key) = request.primary_key {
         found.retain(|(_, leaf, at)| {

@@ -12,6 +12,7 @@
 //! | [`ReadRouter`] | which replicas a read tries first |
 //! | [`SettingsCache`], [`Broadcasts`] | settings of indexes, and those on their way |
 //! | [`Sequencer`], [`InFlightTasks`], [`Recovery`] | the order of writes, and those that were left |
+//! | [`DocumentOrder`] | in which order documents came first, where no node can tell yet |
 //! | [`LateWrites`], [`WriteBytes`] | writes that nodes have not answered, and how much of them is held |
 //! | [`AppliedState`] | instance-wide state that nodes are known to have |
 //! | [`Followers`] | what capabilities keep in memory of the stores |
@@ -24,6 +25,7 @@ mod applied;
 mod broadcasts;
 mod catalog;
 pub mod disk_loss;
+pub mod document_order;
 mod followers;
 pub mod gauges;
 mod in_flight;
@@ -60,6 +62,7 @@ pub use aliases::Aliases;
 pub use applied::AppliedState;
 pub use broadcasts::Broadcasts;
 pub use catalog::Catalog;
+pub use document_order::DocumentOrder;
 pub use followers::{Follow, Followers};
 pub use in_flight::{InFlightGuard, InFlightTasks};
 pub use late_writes::LateWrites;
@@ -68,9 +71,9 @@ pub use lives::NodeLives;
 pub use membership::Membership;
 pub use nodes::Nodes;
 pub use options::{
-    BroadcastStrategy, ClusterOptions, ExplainOptions, FacetingOptions, FilterLimits,
-    MultiSearchOptions, OnDifference, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
-    UnavailableShardPolicy, VectorSearchOptions, WebhookOptions,
+    BroadcastStrategy, ClusterOptions, DocumentOrderOptions, ExplainOptions, FacetingOptions,
+    FilterLimits, MultiSearchOptions, OnDifference, ScatterOptions, SettingsBroadcastOptions,
+    TopologyOptions, UnavailableShardPolicy, VectorSearchOptions, WebhookOptions,
 };
 pub use reads::ReadRouter;
 pub use recovery::Recovery;
@@ -129,6 +132,8 @@ pub struct ClusterState {
     pub sequencer: Arc<Sequencer>,
     /// Writes whose calls this process is making.
     pub writes_in_flight: InFlightTasks,
+    /// In which order documents came first, where no node can tell yet.
+    pub document_order: Arc<DocumentOrder>,
     /// Writes that were acknowledged before all nodes had answered them.
     pub late_writes: LateWrites,
     /// Bounds the bytes of writes that nodes have not answered.
@@ -240,6 +245,7 @@ impl ClusterState {
             broadcasts,
             sequencer,
             writes_in_flight: InFlightTasks::default(),
+            document_order: Arc::default(),
             late_writes: LateWrites::default(),
             write_bytes: WriteBytes::new(options.max_unanswered_writes),
             verifying: InFlightTasks::default(),

@@ -24,6 +24,8 @@ pub struct ClusterOptions {
     pub scatter: ScatterOptions,
     /// How many facet values nodes list, so that counts are exact.
     pub faceting: FacetingOptions,
+    /// Whether ties and lists come in the order in which documents came.
+    pub document_order: DocumentOrderOptions,
     /// Which replica of a shard is asked.
     pub replica_selection: Selection,
     /// Applying settings on every node.
@@ -54,6 +56,7 @@ impl Default for ClusterOptions {
             write_quorum: WriteQuorum::default(),
             scatter: ScatterOptions::default(),
             faceting: FacetingOptions::default(),
+            document_order: DocumentOrderOptions::default(),
             replica_selection: Selection::default(),
             settings_broadcast: SettingsBroadcastOptions::default(),
             multi_search: MultiSearchOptions::default(),
@@ -153,6 +156,31 @@ impl Default for FacetingOptions {
 impl Validate for FacetingOptions {
     fn validate(&self, faults: &mut Faults) {
         faults.positive(&[("node_max_values", self.node_max_values == 0)]);
+    }
+}
+
+/// `document_order`: ties and unsorted lists in the order in which documents came, as on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DocumentOrderOptions {
+    /// Whether documents are given a stamp when they first come. `true` by default; without, equal hits
+    /// come by node.
+    pub enabled: bool,
+    /// How long a write waits for the owners of up to 1,000 of its documents to say which they have. 100
+    /// ms by default. Documents of which nobody says so in time lose their place among ties, nothing else.
+    #[serde(rename = "lookup_ms", with = "milliseconds")]
+    pub lookup: Duration,
+}
+
+impl Default for DocumentOrderOptions {
+    fn default() -> Self {
+        Self { enabled: true, lookup: Duration::from_millis(100) }
+    }
+}
+
+impl Validate for DocumentOrderOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults.positive(&[("lookup_ms", self.lookup.is_zero())]);
     }
 }
 

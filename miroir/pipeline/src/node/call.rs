@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Method, header};
 use http_body_util::Full;
 use miroir_api::NodeId;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{Request, Response};
@@ -153,6 +154,17 @@ impl Call {
     /// # Errors
     /// Garbage is the node's fault.
     pub fn parse<T: DeserializeOwned>(node: &NodeId, body: &[u8]) -> Result<T, Error> {
+        Self::parse_borrowed(node, body)
+    }
+
+    /// As [`Call::parse`], into what borrows from the answer.
+    ///
+    /// # Errors
+    /// Garbage is the node's fault.
+    pub fn parse_borrowed<'a, T: Deserialize<'a>>(
+        node: &NodeId,
+        body: &'a [u8],
+    ) -> Result<T, Error> {
         serde_json::from_slice(body).map_err(|_| Error::node(node, NodeFailure::Garbage))
     }
 }

@@ -4,7 +4,7 @@ mod properties;
 mod recorded;
 
 use bytes::Bytes;
-use miroir_api::ShardId;
+use miroir_api::{ShardId, TaskUid};
 use twox_hash::XxHash64;
 
 use super::*;
@@ -91,20 +91,46 @@ fn a_payload_is_split_by_bytes_and_stays_in_order() {
     let text = format!("[{},{large},{{\"id\":1}}]", list.join(","));
     let prepared = prepare(documents(Format::Json, &text), "id", &CHECKS, shard_of(4)).unwrap();
     let whole = split(Format::Json, &payload_for(&prepared, 4, &[], |_| true)).unwrap();
-    let bodies = payloads_for(&prepared, 4, &[], 500, |_| true);
+    let bodies = payloads_for(&prepared, 4, &[], false, 500, |_| true);
     assert!(bodies.len() > 10);
     let mut all = Vec::new();
-    for (body, shards) in bodies {
-        let documents = split(Format::Json, &body).unwrap();
-        assert!(body.len() <= 500 || documents.len() == 1, "{} bytes", body.len());
+    for NodeBody { bytes, shards, slots } in bodies {
+        let documents = split(Format::Json, &bytes).unwrap();
+        assert!(bytes.len() <= 500 || documents.len() == 1, "{} bytes", bytes.len());
         for document in &documents {
             let value: String = serde_json::from_slice(&take(document, SHARD).unwrap().0).unwrap();
             assert!(shards.contains(&ShardId(parse_shard_value(&value).unwrap())));
         }
+        assert_eq!(slots, []);
         all.extend(documents);
     }
     assert_eq!(all, whole);
-    assert_eq!(payloads_for(&prepared, 4, &[], 500, |_| false)[0].0, b"[]"[..]);
+    assert_eq!(payloads_for(&prepared, 4, &[], false, 500, |_| false)[0].bytes, b"[]"[..]);
+}
+
+#[test]
+fn stamps_are_filled_into_their_slots() {
+    let text = "[{\"id\":1}, {\"id\":2,\"x\":{}} , {\"id\":3, \"y\":\"}\" }]";
+    let prepared = prepare(documents(Format::Json, text), "id", &CHECKS, shard_of(4)).unwrap();
+    for most in [1, usize::MAX] {
+        let mut places = Vec::new();
+        for body in payloads_for(&prepared, 4, &[], true, most, |_| true) {
+            let mut bytes = body.bytes.to_vec();
+            for slot in &body.slots {
+                let stamp = Stamp::new(TaskUid(5), slot.document);
+                bytes[slot.at..slot.at + Stamp::BYTES].copy_from_slice(&stamp.text());
+            }
+            let stamped = split(Format::Json, &Bytes::from(bytes)).unwrap();
+            for (document, slot) in stamped.iter().zip(&body.slots) {
+                let value = take(document, ORDER).unwrap().0;
+                assert_eq!(Stamp::read(&value), Stamp::new(TaskUid(5), slot.document));
+                let own = &prepared.documents[slot.document].document;
+                assert_eq!(*strip(&document.bytes), own.bytes[..]);
+                places.push(slot.document);
+            }
+        }
+        assert_eq!(places, [0, 1, 2]);
+    }
 }
 
 #[test]

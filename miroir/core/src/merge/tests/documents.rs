@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
+use miroir_api::TaskUid;
+
 use super::*;
+use crate::documents::Stamp;
 
 fn listing(bodies: &[&str], options: &DocumentOptions) -> String {
     let bodies: Vec<Bytes> =
@@ -22,6 +25,36 @@ fn unsorted_leaves_follow_each_other() {
         listing(&bodies, &options),
         r#"{"results":[{"id":2},{"id":3,"n":[1, 2]}],"offset":1,"limit":2,"total":9}"#
     );
+}
+
+#[test]
+fn listings_are_merged_in_each_leafs_own_order_by_stamp() {
+    let leaf = |documents: &[(u64, u32)]| {
+        let document = |(id, task): &(u64, u32)| {
+            let stamp = Stamp::new(TaskUid(*task), 0).text();
+            let stamp = std::str::from_utf8(&stamp).unwrap();
+            format!(r#"{{"id":{id},"_miroir_shard":"x","_miroir_order":"{stamp}"}}"#)
+        };
+        let results: Vec<String> = documents.iter().map(document).collect();
+        format!(r#"{{"results":[{}],"total":{}}}"#, results.join(","), documents.len())
+    };
+    let ids = |leaves: &[String], offset, limit| {
+        let leaves: Vec<&str> = leaves.iter().map(String::as_str).collect();
+        let merged = listing(&leaves, &DocumentOptions { offset, limit, sorted: false });
+        let merged: serde_json::Value = serde_json::from_str(&merged).unwrap();
+        let ids = merged["results"].as_array().unwrap().iter().map(|document| {
+            assert_eq!(document.as_object().unwrap().len(), 1, "{document}");
+            document["id"].as_u64().unwrap()
+        });
+        ids.collect::<Vec<_>>()
+    };
+    let ordered = [leaf(&[(1, 1), (4, 4), (5, 5)]), leaf(&[(2, 2), (3, 3), (6, 6)])];
+    assert_eq!(ids(&ordered, 0, 10), [1, 2, 3, 4, 5, 6]);
+    // One that descends keeps its own order, and pages fit together all the same.
+    let descending = [leaf(&[(9, 9), (1, 1), (2, 2)]), leaf(&[(3, 3), (10, 10)])];
+    assert_eq!(ids(&descending, 0, 10), [3, 9, 1, 2, 10]);
+    let paged: Vec<u64> = (0..5).flat_map(|page| ids(&descending, page, 1)).collect();
+    assert_eq!(paged, [3, 9, 1, 2, 10]);
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use miroir_api::TaskUid;
 use proptest::prelude::*;
 
 use super::*;
+use crate::documents::Stamp;
 
 const WEIGHT: u32 = 3;
 const WORDS: u32 = 4;
@@ -47,10 +49,15 @@ fn total(ranks: &[(u32, u32)]) -> f64 {
     f64::from(rank) / f64::from(max)
 }
 
+/// Documents come in the order of their ids.
+fn stamp(id: u64) -> String {
+    String::from_utf8(Stamp::new(TaskUid(1), id as usize).text().to_vec()).expect("UTF-8")
+}
+
 /// The answer of an engine holding `docs`: maxima come from the documents it holds.
 fn answer(docs: &[Doc]) -> String {
     let mut docs = docs.to_vec();
-    docs.sort_by(|a, b| a.rank().cmp(&b.rank()).then(a.leaf.cmp(&b.leaf)).then(a.id.cmp(&b.id)));
+    docs.sort_by(|a, b| a.rank().cmp(&b.rank()).then(a.id.cmp(&b.id)));
     let mut json = String::from("{\"hits\":[");
     for (at, doc) in docs.iter().enumerate() {
         let k = doc.matching();
@@ -80,9 +87,10 @@ fn answer(docs: &[Doc]) -> String {
         let comma = if at > 0 { "," } else { "" };
         write!(
             json,
-            r#"{comma}{{"id":{},"group":{},"_miroir_shard":"x","_rankingScore":{score:?},"_rankingScoreDetails":{{"words":{{"order":0,"matchingWords":{k},"maxMatchingWords":{WORDS},"score":{:?}}},"typo":{{"order":1,"typoCount":{},"maxTypoCount":{},"score":{:?}}},"proximity":{{"order":2,"score":{:?}}},"attributeRank":{{"order":3,"score":{:?}}},"pop:desc":{{"order":4,"value":{sort}}},"wordPosition":{{"order":5,"score":{:?}}},"exactness":{{"order":6,"matchType":"noExactMatch","matchingWords":{},"maxMatchingWords":{k},"score":{:?}}}}}}}"#,
+            r#"{comma}{{"id":{},"group":{},"_miroir_shard":"x","_miroir_order":"{}","_rankingScore":{score:?},"_rankingScoreDetails":{{"words":{{"order":0,"matchingWords":{k},"maxMatchingWords":{WORDS},"score":{:?}}},"typo":{{"order":1,"typoCount":{},"maxTypoCount":{},"score":{:?}}},"proximity":{{"order":2,"score":{:?}}},"attributeRank":{{"order":3,"score":{:?}}},"pop:desc":{{"order":4,"value":{sort}}},"wordPosition":{{"order":5,"score":{:?}}},"exactness":{{"order":6,"matchType":"noExactMatch","matchingWords":{},"maxMatchingWords":{k},"score":{:?}}}}}}}"#,
             doc.id,
             doc.group,
+            stamp(doc.id),
             one((k, WORDS)),
             doc.typos,
             typos - 1,
@@ -176,6 +184,39 @@ proptest! {
             .collect();
         let want: Vec<u64> = all.into_iter().skip(offset).take(limit).collect();
         prop_assert_eq!(ids(&value(&pages, &request)), want);
+    }
+
+    /// Leaves whose own order of ties is another one are merged in it, so that pages fit together; and it
+    /// is told that there are some.
+    #[test]
+    fn a_leafs_order_is_kept_where_its_stamps_descend(
+        docs in docs(), moved in proptest::collection::vec(any::<u32>(), 60), at in 0..60_usize,
+    ) {
+        let mut pages = split(&docs);
+        for page in &mut pages {
+            for (hit, moved) in page.hits.iter_mut().zip(&moved) {
+                hit.stamp = Stamp::new(TaskUid(1), *moved as usize);
+            }
+        }
+        let options = HitOptions { limit: 100, ranking: ranking(), ..<_>::default() };
+        let all = merge_hits(&pages, &options);
+        for (leaf, page) in pages.iter().enumerate() {
+            let own = all.placed.iter().filter(|placed| placed.leaf == leaf).map(|placed| placed.hit);
+            prop_assert!(own.eq(0..page.hits.len()));
+        }
+        let head = merge_hits(&pages, &HitOptions { limit: at, ..options.clone() }).placed;
+        let tail = merge_hits(&pages, &HitOptions { offset: at, ..options }).placed;
+        prop_assert_eq!([head, tail].concat(), all.placed);
+        let mut descending = 0;
+        for leaf in 0..5 {
+            let mut own: Vec<&Doc> = docs.iter().filter(|doc| doc.leaf == leaf).collect();
+            own.sort_by(|a, b| a.rank().cmp(&b.rank()).then(a.id.cmp(&b.id)));
+            let pairs = own.windows(2).zip(moved.windows(2));
+            descending += u64::from(pairs.into_iter().any(|(docs, stamps)| {
+                docs[0].rank() == docs[1].rank() && stamps[0] > stamps[1]
+            }));
+        }
+        prop_assert_eq!(all.descending, descending);
     }
 
     /// Scores of a page are those of the whole, although the merge looks no further than needed.

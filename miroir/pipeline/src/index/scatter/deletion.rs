@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Scatter;
 use super::disjoint_counts::counted;
 use super::document_tasks::{About, compact, decided, finish, new_task, touch};
+use super::order::OrderChange;
 use crate::error::Error;
 use crate::index::{Deletion, Request, Response};
 use crate::leaf::narrow;
@@ -52,7 +53,7 @@ pub(super) async fn run(
     let base = format!("/indexes/{}/documents", index.physical);
     let task = |fields| new_task(&request, TaskKind::DocumentDeletion, metadata.clone(), fields);
     let by_id = |provided: usize| json!({"providedIds": provided, "deletedDocuments": null, "originalFilter": null});
-    let (touched, touch, batches, task) = match deletion {
+    let (touched, touch, order, batches, task) = match deletion {
         Deletion::All => {
             let touched = ShardSet::full(index.shards);
             let batches = counted(&scatter.state, &request, &touched, |shards, part| {
@@ -62,7 +63,13 @@ pub(super) async fn run(
                     Call::change(Verb::DELETE, "documents_clear", base.clone())
                 }]
             });
-            (touched, Touch::Any, batches, task(json!({"deletedDocuments": null})))
+            (
+                touched,
+                Touch::Any,
+                Some(OrderChange::Emptied),
+                batches,
+                task(json!({"deletedDocuments": null})),
+            )
         }
         Deletion::Filter(filter) => {
             // A body that no node would take must not reach some of them: an index that does not
@@ -87,7 +94,7 @@ pub(super) async fn run(
                     by_filter(&base, text)
                 }]
             });
-            (touched, Touch::Any, batches, task(fields))
+            (touched, Touch::Any, None, batches, task(fields))
         }
         Deletion::One(id) => {
             let shard = shard_of(id.as_bytes(), index.shards);
@@ -97,7 +104,8 @@ pub(super) async fn run(
                 vec![Call::change(Verb::DELETE, "documents_delete", path.clone())]
             });
             let touch = touch(&scatter.state, &index, std::iter::once(&*id), true);
-            (touched, touch, batches, task(by_id(1)))
+            let order = OrderChange::deleted(std::iter::once(&*id));
+            (touched, touch, Some(order), batches, task(by_id(1)))
         }
         Deletion::Ids { ids } => {
             let provided = ids.len();
@@ -127,12 +135,13 @@ pub(super) async fn run(
                     })
                     .collect()
             });
-            let ids = placed.iter().map(|(_, id)| id.as_str());
-            let touch = touch(&scatter.state, &index, ids, true);
-            (touched, touch, batches, task(by_id(provided)))
+            let ids = || placed.iter().map(|(_, id)| id.as_str());
+            let touch = touch(&scatter.state, &index, ids(), true);
+            (touched, touch, Some(OrderChange::deleted(ids())), batches, task(by_id(provided)))
         }
     };
-    let about = About { shards: touched, touch, teaches: None };
+    let order = order.filter(|_| scatter.state.options.document_order.enabled);
+    let about = About { shards: touched, touch, teaches: None, order };
     finish(scatter, request.clone(), index, about, batches, task).await
 }
 

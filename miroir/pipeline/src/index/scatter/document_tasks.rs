@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Scatter;
+use super::order::OrderChange;
 use super::plan::{Batch, WritePlan};
 use super::write::{accepted, dispatch_write};
 use crate::cluster::ClusterState;
@@ -93,6 +94,8 @@ pub(super) struct About {
     pub(super) touch: Touch,
     /// The primary key and the case of ids that the index has with it, where these are new.
     pub(super) teaches: Option<(String, IdCase)>,
+    /// What it does to the order of documents; `None` where nothing is known of it.
+    pub(super) order: Option<OrderChange>,
 }
 
 /// Sends the batches of a write, stores its task and answers for it.
@@ -113,6 +116,7 @@ pub(super) async fn finish(
         batches,
         exclusive: None,
         teaches: about.teaches,
+        order: about.order,
         handover: request.gate.clone(),
         preflight: false,
     };

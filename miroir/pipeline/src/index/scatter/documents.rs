@@ -7,13 +7,14 @@ use miroir_api::meili::{ApiError, TaskKind};
 use serde_json::{Value, json};
 
 use super::document_tasks::{About, decided, finish, new_task, touch};
+use super::order::{Added, Lookup, OrderChange};
 use super::plan::Batch;
 use super::{Scatter, deletion};
 use crate::cluster::settings::IndexSettings;
 use crate::error::Error;
 use crate::index::{Method, Request, Response, Write};
 use crate::node::Call;
-use miroir_core::documents::{self, Checks, RawDocument};
+use miroir_core::documents::{self, Arrivals, Checks, RawDocument};
 use miroir_core::routing::{ShardSet, shard_of};
 use miroir_store::{IndexEntry, TaskState};
 
@@ -143,20 +144,28 @@ async fn add(
     let touched =
         ShardSet::from_iter(prepared.documents.iter().map(|document| document.shard), index.shards);
     let placement = request.topology.placement(index.shards);
-    let mut batches = Vec::new();
+    let stamped = scatter.state.options.document_order.enabled;
+    let lookup = stamped.then(|| {
+        let ids = prepared.documents.iter().map(|document| document.id.as_str().to_owned());
+        Lookup::new(&scatter, &request, &index, ids.collect())
+    });
+    let (mut batches, mut slots) = (Vec::new(), Vec::new());
     for node in request.topology.nodes() {
         let shards = placement.owned_by(&node.id).intersection(&touched);
         if shards.is_empty() {
             continue;
         }
         let most = scatter.state.options.scatter.node_body_bytes;
-        let bodies =
-            documents::payloads_for(&prepared, index.shards, &[], most, |s| shards.contains(s));
+        let owned = |shard| shards.contains(shard);
+        let bodies = documents::payloads_for(&prepared, index.shards, &[], stamped, most, owned);
         let call = |body| Call::change(verb.clone(), "documents_post", path.clone()).json(body);
-        let (calls, parts): (Vec<Call>, Vec<ShardSet>) = bodies
-            .into_iter()
-            .map(|(body, about)| (call(body), ShardSet::from_iter(about, index.shards)))
-            .unzip();
+        let (mut calls, mut parts, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for body in bodies {
+            calls.push(call(body.bytes));
+            parts.push(ShardSet::from_iter(body.shards, index.shards));
+            places.push(body.slots);
+        }
+        slots.push(places);
         let parts = if calls.len() > 1 { parts } else { Vec::new() };
         batches.push(Batch { node: node.id.clone(), shards, calls, parts });
     }
@@ -166,6 +175,10 @@ async fn add(
     let ids = prepared.documents.iter().map(|document| document.id.as_str());
     let blind = method == Method::Replace && !skip_creation;
     let touch = touch(&scatter.state, &index, ids, blind);
-    let about = About { shards: touched, touch, teaches };
+    let order = lookup.map(|lookup| {
+        let ids = prepared.documents.iter().map(|document| Arrivals::hash(document.id.as_str()));
+        OrderChange::Added(Added { ids: ids.collect(), lookup, creates: !skip_creation, slots })
+    });
+    let about = About { shards: touched, touch, teaches, order };
     finish(scatter, request, index, about, batches, new).await
 }

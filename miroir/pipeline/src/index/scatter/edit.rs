@@ -78,6 +78,6 @@ pub(super) async fn run(
     task.protocol = TaskState::Edition { lines_before: wrapped.lines_before }.into();
     let all = ShardSet::full(index.shards);
     let batches = counted(&scatter.state, &request, &all, call);
-    let about = About { shards: all, touch: Touch::Any, teaches: None };
+    let about = About { shards: all, touch: Touch::Any, teaches: None, order: None };
     finish(scatter, request.clone(), index, about, batches, task).await
 }

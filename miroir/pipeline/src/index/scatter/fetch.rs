@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::read::Gathered;
+use super::search::plan::is_within_reserved;
 use super::{Scatter, read};
 use crate::error::{Error, ErrorKind};
 use crate::index::{Request, Response};
@@ -114,11 +115,11 @@ fn plan(list: &List) -> Option<(Scoped, DocumentOptions)> {
         }
     }
     let sorted = body.read::<Vec<String>>("sort").ok()?.is_some_and(|sort| !sort.is_empty());
-    let mut drop_fields = Vec::new();
     if let Some(fields) = body.read::<Vec<String>>("fields").ok()? {
-        let fields: Vec<String> =
-            fields.into_iter().filter(|name| !documents::is_reserved(name)).collect();
-        drop_fields.clear();
+        let mut fields: Vec<String> =
+            fields.into_iter().filter(|name| !is_within_reserved(name)).collect();
+        // What says which of the leaves' documents comes first.
+        fields.push(documents::ORDER.to_owned());
         body.set("fields", &fields);
     }
     body.remove("useNetwork");
@@ -132,5 +133,5 @@ fn plan(list: &List) -> Option<(Scoped, DocumentOptions)> {
         operation: "documents_fetch",
         sort_values: sorted,
     };
-    Some((scoped, DocumentOptions { offset, limit, sorted, drop_fields }))
+    Some((scoped, DocumentOptions { offset, limit, sorted }))
 }

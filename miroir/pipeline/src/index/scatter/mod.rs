@@ -13,6 +13,7 @@ mod fetch;
 mod freshness;
 mod gaps;
 mod hybrid;
+mod order;
 mod over_fetch;
 mod plan;
 pub mod read;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 pub use document_tasks::compact;
 pub use freshness::{MinSettingsVersion, SettingsInFlight, SettingsVersion};
+pub use order::OrderChange;
 pub use over_fetch::OverFetch;
 pub use plan::{AcceptedWrite, Batch, Tags, WritePlan};
 pub use search::Part;

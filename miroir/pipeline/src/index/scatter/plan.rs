@@ -12,6 +12,7 @@ use miroir_core::view::CatchUp;
 use miroir_store::{IndexEntry, StoreId, TaskRecord};
 use uuid::Uuid;
 
+use super::order::OrderChange;
 use crate::cluster::sequencer::{Exclusive, Handover};
 use crate::error::Error;
 use crate::node::Call;
@@ -92,6 +93,8 @@ pub struct WritePlan {
     pub exclusive: Option<Exclusive>,
     /// The primary key and the case of ids that the index has with it, where these are new.
     pub teaches: Option<(String, IdCase)>,
+    /// What it does to the order of documents; `None` where nothing is known of it.
+    pub order: Option<OrderChange>,
     /// Gates that it takes over, and keeps closed until it has its task.
     pub handover: Option<Handover>,
     /// Whether one node judges the request before anything is stored: what it refuses leaves no task.

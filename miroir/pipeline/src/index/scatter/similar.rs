@@ -99,6 +99,7 @@ fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry) -> Option
                 list.push(key);
             }
         }
+        list.push(documents::ORDER.to_owned());
         shared.set("attributesToRetrieve", &list);
     }
     if body.read::<bool>("retrieveVectors").ok()?.unwrap_or(false) {

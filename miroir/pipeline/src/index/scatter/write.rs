@@ -223,6 +223,12 @@ async fn run_write(
         }
         (None, None) => return Err(Error::internal("a write has no gate")),
     };
+    // Meanwhile owners have said which of the documents they have. The write has its turns by now: its place
+    // among others is that of its task.
+    if let Some(mut change) = plan.order.take() {
+        let found = cx.deadline.run(change.found()).await.unwrap_or_default();
+        change.settle(&state, &plan.index, record.uid, &found, &mut plan.batches);
+    }
     let (kind, early) = (record.kind, plan.missed == CatchUp::Shard);
     let sending = Arc::new(Sending { tags: Tags::new(state.store_id, &record), state, plan, cx });
     let (state, plan) = (&sending.state, &sending.plan);

@@ -21,6 +21,7 @@ use crate::index::Request;
 use crate::leaf::{self, Scoped};
 use crate::node::Call;
 use crate::query::RawObject;
+use miroir_core::documents;
 use miroir_core::merge::{self, FacetOptions, MergedFacets, ScannedHits};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
@@ -99,7 +100,7 @@ impl Counter<'_> {
             let asked = wanted.saturating_add(*more);
             let mut body = bare(&body);
             body.remove("facets");
-            body.set("attributesToRetrieve", &[attribute]);
+            body.set("attributesToRetrieve", &[attribute.as_str(), documents::ORDER]);
             body.set("showRankingScore", &true);
             body.set("showRankingScoreDetails", &true);
             body.set("limit", &asked);

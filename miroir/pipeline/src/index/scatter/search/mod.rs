@@ -13,7 +13,7 @@ mod distinct;
 mod distinct_multi_value;
 mod facets;
 mod frequency;
-mod plan;
+pub(super) mod plan;
 mod project;
 mod vectors;
 
@@ -144,7 +144,12 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
     };
     let mut body = match &found.fused {
         Some((halves, order)) => merge::write_search(halves, order, &hits, &merged),
-        None => merge::merge_search(&found.pages, &merged),
+        None => {
+            let order = merge::merge_hits(&found.pages, &hits);
+            metrics::counter!("miroir_document_order_descending_leaves_total")
+                .increment(order.descending);
+            merge::write_search(&found.pages, &order, &hits, &merged)
+        }
     };
     if plan.project {
         body = project(&body, settings.displayed.as_deref().unwrap_or_default());

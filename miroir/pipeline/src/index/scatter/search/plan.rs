@@ -271,6 +271,8 @@ pub(in crate::index::scatter) fn plan(
         if let Some(unique) = unique {
             retrieve_too(unique, &mut list, &body, &mut hits);
         }
+        // What says which of equal hits comes first.
+        list.push(documents::ORDER.to_owned());
         body.set("attributesToRetrieve", &list);
     }
     if let Some(list) = body.read::<Vec<String>>("attributesToHighlight").ok()? {

@@ -1,0 +1,212 @@
+//! In which order documents came first, as far as no node can tell yet.
+//!
+//! See [`miroir_core::documents::Arrivals`]. Here is what is shared by the writes of this process: what
+//! is remembered of each index, the questions about one index that wait to be asked as one, and the nodes
+//! that did not answer the last of them. Nothing of it is stored: who forgets it gives a document another
+//! place among ties.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use miroir_api::{NodeId, TaskUid};
+use miroir_core::documents::{Arrivals, Stamp};
+use miroir_core::lock::Lock;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// Stamps of documents that exist, by the hash of their ids.
+pub type Found = Arc<HashMap<u64, Stamp>>;
+
+/// How long a node is not asked again that left a question unanswered.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Questions about one index that are under way at once; the others wait and are asked together.
+const ASKING: usize = 2;
+/// Ids of a question.
+pub const IDS: usize = 1_000;
+
+/// A write that waits for its answer.
+#[derive(Debug)]
+struct Waiting {
+    ids: Vec<String>,
+    answer: oneshot::Sender<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Questions {
+    waiting: Vec<Waiting>,
+    asking: usize,
+}
+
+/// See the module's documentation. Indexes go by their incarnation.
+#[derive(Debug, Default)]
+pub struct DocumentOrder {
+    arrivals: Lock<HashMap<Uuid, Arc<Lock<Arrivals>>>>,
+    questions: Lock<HashMap<Uuid, Questions>>,
+    silent: Lock<HashMap<NodeId, Instant>>,
+}
+
+/// The right to ask questions about an index, until it is dropped.
+#[derive(Debug)]
+pub struct Asking {
+    order: Arc<DocumentOrder>,
+    index: Uuid,
+}
+
+/// Ids to ask for at once, and who is told.
+#[derive(Debug)]
+pub struct Batch {
+    /// Ids of documents, some more than once.
+    pub ids: Vec<String>,
+    tell: Vec<oneshot::Sender<Found>>,
+}
+
+impl Batch {
+    /// Tells all that wait. Whoever is not told takes it that nothing was found.
+    pub fn answer(self, found: &Found) {
+        for answer in self.tell {
+            // Who has gone needs no answer.
+            let _ = answer.send(Arc::clone(found));
+        }
+    }
+}
+
+impl Asking {
+    /// The next ids to ask for; `None` when nobody waits.
+    pub fn next(&self) -> Option<Batch> {
+        let mut all = self.order.questions.lock();
+        let waiting = &mut all.get_mut(&self.index)?.waiting;
+        let mut batch = Batch { ids: Vec::new(), tell: Vec::new() };
+        while let Some(first) = waiting.first()
+            && (batch.ids.is_empty() || batch.ids.len() + first.ids.len() <= IDS)
+        {
+            let Waiting { ids, answer } = waiting.remove(0);
+            batch.ids.extend(ids);
+            batch.tell.push(answer);
+        }
+        (!batch.ids.is_empty()).then_some(batch)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut all = self.order.questions.lock();
+        if let Some(questions) = all.get_mut(&self.index) {
+            questions.asking -= 1;
+            if questions.asking == 0 {
+                // Whoever waits still is not told.
+                all.remove(&self.index);
+            }
+        }
+    }
+}
+
+impl DocumentOrder {
+    /// Has the stamps of these ids asked for, together with those that others want. The answer never comes
+    /// if the caller does not ask where it is told to.
+    pub fn want(
+        self: &Arc<Self>,
+        index: Uuid,
+        ids: Vec<String>,
+    ) -> (oneshot::Receiver<Found>, Option<Asking>) {
+        let (answer, found) = oneshot::channel();
+        let mut all = self.questions.lock();
+        let questions = all.entry(index).or_default();
+        questions.waiting.push(Waiting { ids, answer });
+        let asks = questions.asking < ASKING;
+        questions.asking += usize::from(asks);
+        (found, asks.then(|| Asking { order: Arc::clone(self), index }))
+    }
+
+    /// Has what is remembered of an index looked at and changed, once what owners know by now is
+    /// forgotten.
+    pub fn with<T>(
+        &self,
+        index: Uuid,
+        is_open: impl Fn(TaskUid) -> bool,
+        change: impl FnOnce(&mut Arrivals) -> T,
+    ) -> T {
+        let arrivals = Arc::clone(self.arrivals.lock().entry(index).or_default());
+        let changed = {
+            let mut arrivals = arrivals.lock();
+            arrivals.forget(is_open);
+            change(&mut arrivals)
+        };
+        let mut all = self.arrivals.lock();
+        // Nobody else has it in hand.
+        if Arc::strong_count(&arrivals) == 2 && arrivals.lock().is_empty() {
+            all.remove(&index);
+        }
+        changed
+    }
+
+    /// Forgets everything: another process has led meanwhile.
+    pub fn clear(&self) {
+        self.arrivals.lock().clear();
+    }
+
+    /// A node has left a question unanswered.
+    pub fn silence(&self, node: &NodeId) {
+        self.silent.lock().insert(node.clone(), Instant::now() + SILENCE);
+    }
+
+    /// Whether a node is not to be asked for now.
+    pub fn is_silent(&self, node: &NodeId) -> bool {
+        let mut silent = self.silent.lock();
+        if silent.get(node).is_some_and(|until| *until <= Instant::now()) {
+            silent.remove(node);
+        }
+        silent.contains_key(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn questions_wait_and_are_asked_together() {
+        let order = Arc::new(DocumentOrder::default());
+        let index = Uuid::from_u128(1);
+        let ids = |n: usize| (0..n).map(|id| id.to_string()).collect::<Vec<_>>();
+        let (first, asks) = order.want(index, ids(2));
+        let asks = asks.unwrap();
+        let batch = asks.next().unwrap();
+        let second = order.want(index, ids(1)).1.unwrap();
+        let (third, none) = order.want(index, ids(3));
+        let (fourth, _) = order.want(index, ids(IDS));
+        assert!(none.is_none());
+        batch.answer(&Found::default());
+        assert!(first.await.is_ok());
+        // What fits into one question goes together.
+        let together = second.next().unwrap();
+        assert_eq!(together.ids.len(), 4);
+        together.answer(&Found::default());
+        assert!(third.await.is_ok());
+        // Who stops asking without an answer leaves nobody waiting.
+        drop((asks, second));
+        assert!(fourth.await.is_err());
+        assert!(order.questions.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_was_silent_is_asked_again_after_a_while() {
+        let order = DocumentOrder::default();
+        let node = NodeId::new("n0").unwrap();
+        order.silence(&node);
+        assert!(order.is_silent(&node));
+        tokio::time::advance(SILENCE).await;
+        assert!(!order.is_silent(&node));
+    }
+
+    #[test]
+    fn an_index_of_which_nothing_is_remembered_takes_no_room() {
+        let order = DocumentOrder::default();
+        let (index, task) = (Uuid::from_u128(1), TaskUid(1));
+        order.with(index, |_| true, |arrivals| arrivals.deleted(task, &[1]));
+        assert_eq!(order.arrivals.lock().len(), 1);
+        order.with(index, |_| false, |_| ());
+        assert!(order.arrivals.lock().is_empty());
+    }
+}
