@@ -21,8 +21,9 @@ pub type Found = Arc<HashMap<u64, Stamp>>;
 
 /// How long a node is not asked again that left a question unanswered.
 const SILENCE: Duration = Duration::from_secs(1);
-/// Questions about one index that are under way at once; the others wait and are asked together.
-const ASKING: usize = 2;
+/// Questions about one index that are under way at once: writes that come meanwhile are asked for together. With
+/// two, single documents of 64 connections cost half as many calls as the writes themselves.
+const ASKING: usize = 1;
 /// Ids of a question.
 pub const IDS: usize = 1_000;
 
