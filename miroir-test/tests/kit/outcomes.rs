@@ -63,6 +63,36 @@ fn end(cluster: &SimCluster) {
     cluster.miroir().cluster.state.stop.cancel();
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_index_is_indexing_until_its_task_has_ended() {
+    let cluster = filled(3, 2, 1).await;
+    let is_indexing = async || {
+        let one = cluster.request(Method::GET, "/indexes/main/stats", None).await;
+        let all = cluster.request(Method::GET, "/stats", None).await;
+        assert_eq!(one.body["isIndexing"], all.body["indexes"]["main"]["isIndexing"]);
+        one.body["isIndexing"].as_bool().unwrap()
+    };
+    assert!(!is_indexing().await);
+    // One is slow; what the others say of themselves is not what is asked.
+    let (from, to) = (Duration::from_secs(5), Duration::from_secs(6));
+    cluster.nodes[0].suffer(Fault::SlowTasks { from, to });
+    let task = add(&cluster, (0..30).map(|id| json!({"id": id})).collect()).await;
+    let mut seen = 0;
+    loop {
+        let indexing = is_indexing().await;
+        let answer = cluster.request(Method::GET, &format!("/tasks/{task}"), None).await;
+        match answer.body["status"].as_str() {
+            Some("processing") if seen == 0 => seen = u32::from(indexing),
+            Some("processing") => assert!(indexing),
+            Some("enqueued") => {}
+            _ => break,
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(seen > 0 && !is_indexing().await);
+    end(&cluster);
+}
+
 /// A node goes away with a write in its queue and runs out of room when it works on it: an empty
 /// queue does not make it complete.
 #[tokio::test(start_paused = true)]

@@ -168,3 +168,36 @@ async fn documents_that_are_canceled_leave_no_primary_key() {
     assert_eq!(count(&cluster, "next").await, 1);
     cluster.end();
 }
+
+/// Which mistakes of a swap one node names: all indexes that are missing, once and sorted, before names
+/// that are taken.
+#[tokio::test(start_paused = true)]
+async fn a_swap_names_all_that_is_wrong_as_one_node_does() {
+    let cluster = begin(4).await;
+    let (two, three) = ("Indexes `a`, `b` not found.", "Indexes `a`, `b`, `c` not found.");
+    let taken = "Cannot rename `live` to `next` as the index already exists. Hint: You can remove \
+                 `next` first and then do your remove.";
+    let renamed = "The following indexes are being renamed but cannot because their new name \
+                   conflicts with an already existing index: `x`, `next`. Renaming doesn't overwrite \
+                   the other index name.";
+    let made = send(&cluster, Method::POST, "/indexes", json!({"uid": "x"})).await;
+    let made_too = send(&cluster, Method::POST, "/indexes", json!({"uid": "y"})).await;
+    assert_eq!(ended(&cluster, made).await, "succeeded");
+    assert_eq!(ended(&cluster, made_too).await, "succeeded");
+    for (pairs, message) in [
+        (json!([["b", "live"], ["next", "a"]]), two),
+        (json!([["c", "a"], ["x", "b"]]), three),
+        (json!([["next", "live"], ["a", "x"]]), "Index `a` not found."),
+        (json!([["live", "next", true], ["x", "a"]]), "Index `a` not found."),
+        (json!([["live", "next", true]]), taken),
+        (json!([["live", "x", true], ["y", "next", true]]), renamed),
+        (json!([["a", "b", true]]), "Index `a` not found."),
+    ] {
+        let swap = |pair: &Value| json!({"indexes": [pair[0], pair[1]], "rename": pair[2] == true});
+        let body = pairs.as_array().unwrap().iter().map(swap).collect();
+        let task = send(&cluster, Method::POST, "/swap-indexes", body).await;
+        assert_eq!(ended(&cluster, task).await, "failed");
+        let task = cluster.request(Method::GET, &format!("/tasks/{task}"), None).await;
+        assert_eq!(task.body["error"]["message"], message);
+    }
+}

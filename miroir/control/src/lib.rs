@@ -17,6 +17,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `applied` | what every node has to have beside its indexes, brought to nodes that lack it |
+//! | `form` | the form in which a node shows what clients sent |
 //! | `making` | indexes that no task made after all, taken back |
 //! | `naming` | other names and primary keys for indexes, so that they can be carried out again |
 //! | `node_setup` | how an index is made on a node |
@@ -31,6 +32,7 @@ mod applied;
 pub mod broadcast;
 mod builder;
 mod detached;
+mod form;
 pub mod janitor;
 mod making;
 mod naming;

@@ -100,10 +100,13 @@ pub fn message(text: &str, index: &IndexEntry, mangled: bool) -> String {
         }
         // It was the only one: say what a node without any would say.
         while let Some((from, to)) = lonely(&out) {
-            out.replace_range(
-                from..to,
-                "This index does not have configured filterable attributes.",
-            );
+            let what = if out[from..to].contains("facet-searchable") {
+                "facet-searchable"
+            } else {
+                "filterable"
+            };
+            let none = format!("This index does not have configured {what} attributes.");
+            out.replace_range(from..to, &none);
         }
     }
     if let Some(own) = index.overlay.get(OWN_RULES).and_then(Value::as_u64) {
@@ -131,13 +134,57 @@ fn renumbered(text: &str, own: u64) -> String {
     out
 }
 
+/// Whether an error of this code lists attributes, and of these only such as are displayed. Nodes display
+/// all of them to Miroir.
+fn lists_displayed_only(code: &Value) -> bool {
+    let codes = [
+        "invalid_search_sort",
+        "invalid_search_distinct",
+        "invalid_search_attributes_to_search_on",
+        "invalid_facet_search_facet_name",
+    ];
+    codes.iter().any(|known| code == known)
+}
+
+/// A text with a list of attributes, less those that are not displayed, as a node tells that there are
+/// more.
+fn without_undisplayed(text: &str, displayed: &[Value]) -> String {
+    const BEGINS: &str = "are: `";
+    let Some(at) = text.find("Available ") else { return text.to_owned() };
+    let Some(from) = text[at..].find(BEGINS).map(|found| at + found + BEGINS.len()) else {
+        return text.to_owned();
+    };
+    let Some(end) = text[from..].find("`.").map(|found| from + found) else {
+        return text.to_owned();
+    };
+    let listed: Vec<&str> = text[from..end].split(", ").collect();
+    let is_displayed = |name: &&&str| displayed.iter().any(|known| known == **name);
+    let shown: Vec<&str> = listed.iter().filter(is_displayed).copied().collect();
+    if shown.len() == listed.len() {
+        return text.to_owned();
+    }
+    let kind = text[at + "Available ".len()..].split(" attributes").next().unwrap_or_default();
+    let (before, after) = (&text[..at], &text[end + "`.".len()..]);
+    if shown.is_empty() && kind != "searchable" {
+        return format!("{before}This index does not have configured {kind} attributes.{after}");
+    }
+    let list = shown.join(", ");
+    format!("{}{list}, <..hidden-attributes>`.{after}", &text[..from])
+}
+
 /// Rewrites the text of an error body. Other JSON passes.
 pub fn body(raw: &Bytes, index: &IndexEntry, mangled: bool) -> Bytes {
     let Ok(mut value) = serde_json::from_slice::<Value>(raw) else {
         return raw.clone();
     };
     let Some(text) = value.get("message").and_then(|m| m.as_str()) else { return raw.clone() };
-    let new = message(text, index, mangled);
+    let mut new = message(text, index, mangled);
+    let displayed = index.overlay.get("displayedAttributes").and_then(Value::as_array);
+    if let Some(displayed) = displayed.filter(|list| !list.iter().any(|name| name == "*"))
+        && value.get("code").is_some_and(lists_displayed_only)
+    {
+        new = without_undisplayed(&new, displayed);
+    }
     if new == text {
         return raw.clone();
     }
@@ -222,6 +269,12 @@ mod tests {
                 "Attribute `a` is not filterable. This index does not have configured filterable \
                  attributes.\n2:3 \"a\" = \"1\"",
             ),
+            (
+                "Attribute `a` is not facet-searchable. Available facet-searchable attributes \
+                 patterns are: `_miroir_shard`. To make it so, add it.",
+                "Attribute `a` is not facet-searchable. This index does not have configured \
+                 facet-searchable attributes. To make it so, add it.",
+            ),
             ("patterns are: `_miroir_shard, a`.", "patterns are: `a`."),
             ("patterns are: `a, _miroir_shard, b`.", "patterns are: `a, b`."),
             ("patterns are: `a`, `_miroir_shard`.", "patterns are: `a`."),
@@ -230,5 +283,38 @@ mod tests {
             assert_eq!(message(said, &index, false), wanted);
         }
         assert_eq!(message("Attribute `_mir0ir_x`", &index, true), "Attribute `_miroir_x`");
+    }
+
+    #[test]
+    fn attributes_that_are_not_displayed_are_not_listed() {
+        let mut index = placeholder();
+        let error = |code: &str, message: &str| {
+            Bytes::from(serde_json::json!({"message": message, "code": code}).to_string())
+        };
+        let sort =
+            error("invalid_search_sort", "`x`. Available sortable attributes are: `a, b, c`.");
+        assert_eq!(body(&sort, &index, false), sort);
+        for (displayed, wanted) in [
+            (r#"["*"]"#, "`x`. Available sortable attributes are: `a, b, c`."),
+            (r#"["c", "a", "b"]"#, "`x`. Available sortable attributes are: `a, b, c`."),
+            (
+                r#"["b", "d"]"#,
+                "`x`. Available sortable attributes are: `b, <..hidden-attributes>`.",
+            ),
+            ("[]", "`x`. This index does not have configured sortable attributes."),
+        ] {
+            let displayed = serde_json::from_str(displayed).unwrap();
+            index.overlay.insert("displayedAttributes".into(), displayed);
+            let wanted = error("invalid_search_sort", wanted);
+            assert_eq!(body(&sort, &index, false), wanted);
+        }
+        let searchable = "Available searchable attributes are: `a`.";
+        let searchable = error("invalid_search_attributes_to_search_on", searchable);
+        let wanted = "Available searchable attributes are: `, <..hidden-attributes>`.";
+        let wanted = error("invalid_search_attributes_to_search_on", wanted);
+        assert_eq!(body(&searchable, &index, false), wanted);
+        // Lists of documents hide nothing.
+        let listed = error("invalid_document_sort", "Available sortable attributes are: `a`.");
+        assert_eq!(body(&listed, &index, false), listed);
     }
 }

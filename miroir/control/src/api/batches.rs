@@ -13,6 +13,7 @@ use crate::api::Control;
 use crate::api::database_sizes::Sizes;
 use crate::api::keys::is_visible;
 use crate::api::tasks::all_of;
+use crate::form;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::operation::{Request, Response};
 use miroir_store::clock;
@@ -89,7 +90,7 @@ fn view(tasks: &[TaskRecord], sizes: &Sizes) -> Option<Value> {
     Some(json!({
         "uid": first.uid,
         "progress": null,
-        "details": details,
+        "details": form::details::ordered(details),
         "stats": stats,
         "duration": duration,
         "startedAt": clock::rfc3339(from),

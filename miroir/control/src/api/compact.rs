@@ -9,7 +9,8 @@ use http::Method;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use serde_json::Map;
 
-use crate::api::{Control, indexes, tasks};
+use crate::api::{Control, tasks};
+use crate::naming;
 use crate::naming::deferred;
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::error::Error;
@@ -23,7 +24,7 @@ impl Control {
             .map_err(|error| Error::api("invalid_index_uid", error.to_string()))?;
         deferred::catch_up(&self.state, name).await?;
         let Some(entry) = self.state.catalog.get(&uid) else {
-            let error = Err(indexes::not_found(name));
+            let error = Err(naming::not_found(name));
             return self
                 .decided(Some(name), TaskKind::IndexCompaction, Some(Map::new()), None, error)
                 .await;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::keys::forbidden;
 use crate::api::{Control, tasks};
-use crate::naming;
+use crate::naming::{self, not_found};
 use crate::node_setup::{creation_calls, node_base_settings};
 use miroir_core::copying::Touch;
 use miroir_core::routing::ShardSet;
@@ -25,10 +25,6 @@ use miroir_pipeline::node::Call;
 use miroir_pipeline::operation::{IndexOp, Request, Response};
 use miroir_pipeline::query::RawObject;
 use miroir_store::{IndexEntry, NewTask, TaskState, clock};
-
-pub(crate) fn not_found(name: &str) -> ApiError {
-    ApiError::new("index_not_found", format!("Index `{name}` not found."))
-}
 
 pub(crate) fn already_exists(name: &str) -> ApiError {
     ApiError::new("index_already_exists", format!("Index `{name}` already exists."))

@@ -5,6 +5,7 @@
 //! Both run detached from the client, behind the gates of all names, so that they come before or
 //! after everything else that is done to these indexes, as on one node.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -23,10 +24,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::api::indexes::{already_exists, not_found, object};
+use crate::api::indexes::{already_exists, object};
 use crate::api::keys::forbidden;
 use crate::api::{Control, tasks};
-use crate::naming::{self, deferred};
+use crate::naming::{self, all_not_found, deferred, not_found, quoted};
 use crate::tasks::registry;
 
 /// How long a change of the primary key waits for documents that were enqueued before it: they decide
@@ -267,7 +268,7 @@ impl Control {
             return Err(forbidden());
         }
         let valid = parsed.filter(|swaps| {
-            let mut seen = std::collections::BTreeSet::new();
+            let mut seen = BTreeSet::new();
             swaps.iter().all(|s| s.indexes.len() == 2)
                 && swaps
                     .iter()
@@ -292,14 +293,11 @@ impl Control {
         let Some((first, others)) = names.split_first() else { return decide(Ok(())).await };
         let others: Vec<&IndexUid> = others.iter().collect();
         let gate = cx.deadline.run(naming::close(&self.state, first, &others)).await??;
-        let mut moves = Vec::new();
-        for (swap, names) in swaps.iter().zip(names.chunks(2)) {
-            let [a, b] = names else { continue };
-            match self.exchanged(a, b, swap.rename) {
-                Ok(more) => moves.extend(more),
-                Err(error) => return decide(Err(error)).await,
-            }
-        }
+        let pairs = swaps.iter().zip(names.chunks(2));
+        let moves = match self.exchanged(pairs.map(|(swap, names)| (names, swap.rename))) {
+            Ok(moves) => moves,
+            Err(error) => return decide(Err(error)).await,
+        };
         let intent = Renaming { moves, primary_key: None };
         let awaits = deferred::awaited(&self.state, &intent);
         let task = NewTask {
@@ -313,24 +311,44 @@ impl Control {
         Ok(tasks::accepted(&record?))
     }
 
-    /// The moves of one pair of a swap.
-    fn exchanged(&self, a: &IndexUid, b: &IndexUid, rename: bool) -> Result<Vec<Move>, ApiError> {
-        let (first, second) = (self.state.catalog.get(a), self.state.catalog.get(b));
-        match (first, second, rename) {
-            (Some(first), Some(second), false) => Ok(vec![moved(&first, b), moved(&second, a)]),
-            (None, None, false) => {
-                Err(ApiError::new("index_not_found", format!("Indexes `{a}`, `{b}` not found.")))
+    /// The moves of the pairs of a swap. All indexes that are missing are named, once and sorted, before
+    /// names that are taken.
+    fn exchanged<'a>(
+        &self,
+        pairs: impl Iterator<Item = (&'a [IndexUid], bool)>,
+    ) -> Result<Vec<Move>, ApiError> {
+        let (mut moves, mut gone) = (Vec::new(), BTreeSet::new());
+        let mut taken: BTreeSet<(&IndexUid, &IndexUid)> = BTreeSet::new();
+        for (names, rename) in pairs {
+            let [a, b] = names else { continue };
+            let (first, second) = (self.state.catalog.get(a), self.state.catalog.get(b));
+            if first.is_none() {
+                gone.insert(a.as_str());
             }
-            (None, _, _) => Err(not_found(a.as_str())),
-            (Some(_), None, false) => Err(not_found(b.as_str())),
-            (Some(first), _, true) if !self.is_taken(b) => Ok(vec![moved(&first, b)]),
-            (Some(_), _, true) => Err(ApiError::new(
-                "index_already_exists",
-                format!(
-                    "Cannot rename `{a}` to `{b}` as the index already exists. Hint: You can \
-                     remove `{b}` first and then do your remove."
-                ),
-            )),
+            if rename && self.is_taken(b) {
+                taken.insert((a, b));
+            } else if !rename && second.is_none() {
+                gone.insert(b.as_str());
+            }
+            moves.extend(first.map(|first| moved(&first, b)));
+            moves.extend(second.filter(|_| !rename).map(|second| moved(&second, a)));
         }
+        if !gone.is_empty() {
+            return Err(all_not_found(&gone));
+        }
+        let message = match taken.iter().next() {
+            None => return Ok(moves),
+            Some((a, b)) if taken.len() == 1 => format!(
+                "Cannot rename `{a}` to `{b}` as the index already exists. Hint: You can remove \
+                 `{b}` first and then do your remove."
+            ),
+            Some(_) => format!(
+                "The following indexes are being renamed but cannot because their new name \
+                 conflicts with an already existing index: {}. Renaming doesn't overwrite the other \
+                 index name.",
+                quoted(taken.iter().map(|(_, b)| b.as_str())),
+            ),
+        };
+        Err(ApiError::new("index_already_exists", message))
     }
 }

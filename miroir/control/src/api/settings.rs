@@ -5,6 +5,7 @@
 //! foreign keys they have none.
 //! The client's own values are the index's *overlay* in the catalogue.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::Method;
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{Control, tasks};
 use crate::broadcast::progress;
+use crate::form;
 use crate::node_setup::{NODE_MAX_TOTAL_HITS, SHARD, node_values};
 use crate::secrets::hide_embedders;
 use miroir_core::documents::ORDER;
@@ -28,37 +30,11 @@ use miroir_pipeline::operation::{Request, Response, SettingsOp, foreign};
 use miroir_store::task_state::{Broadcast, Proposal};
 use miroir_store::{IndexEntry, NewTask, TaskState, clock};
 
-/// All settings a reset touches, by their names in the whole object.
-const RESET: &[&str] = &[
-    "displayedAttributes",
-    "searchableAttributes",
-    "filterableAttributes",
-    "sortableAttributes",
-    "rankingRules",
-    "stopWords",
-    "nonSeparatorTokens",
-    "separatorTokens",
-    "dictionary",
-    "synonyms",
-    "distinctAttribute",
-    "proximityPrecision",
-    "typoTolerance",
-    "faceting",
-    "pagination",
-    "embedders",
-    "searchCutoffMs",
-    "localizedAttributes",
-    "facetSearch",
-    "prefixSearch",
-    "chat",
-    foreign::SETTING,
-];
-
 /// Changes of the overlay that come with a settings update: `null` removes.
 type Overlay = Map<String, Value>;
 
 /// Submitted settings as a task shows them: a reset of the two lists of attributes that default to
-/// everything shows as that, and keys of embedders are cut short.
+/// everything shows as that, keys of embedders are cut short, and all is in a node's form.
 fn shown(submitted: &Map<String, Value>) -> Map<String, Value> {
     let mut out = submitted.clone();
     for key in ["displayedAttributes", "searchableAttributes"] {
@@ -67,6 +43,7 @@ fn shown(submitted: &Map<String, Value>) -> Map<String, Value> {
         }
     }
     hide_embedders(&mut out);
+    form::settings::normalize(&mut out);
     out
 }
 
@@ -82,8 +59,16 @@ fn to_nodes(submitted: &Map<String, Value>, tuning: &ClusterOptions) -> Option<(
             return None;
         }
         nodes.shift_remove("displayedAttributes");
-        let everything = displayed.as_array().is_some_and(|list| list.iter().any(|v| v == "*"));
-        let value = if everything { json!(["*"]) } else { displayed.clone() };
+        let mut value = displayed.clone();
+        if let Value::Array(list) = &mut value {
+            if list.iter().any(|name| name == "*") {
+                value = json!(["*"]);
+            } else {
+                // One that is displayed twice is shown once.
+                let mut seen = BTreeSet::new();
+                list.retain(|name| seen.insert(name.as_str().map(str::to_owned)));
+            }
+        }
         overlay.insert("displayedAttributes".into(), value);
     }
     match submitted.get("filterableAttributes") {
@@ -276,7 +261,8 @@ impl Control {
 
     fn submitted(request: &Request, op: &SettingsOp) -> Option<Map<String, Value>> {
         if request.original.method == Method::DELETE {
-            let keys = op.setting.map_or_else(|| RESET.to_vec(), |setting| vec![setting]);
+            let keys =
+                op.setting.map_or_else(|| form::settings::NAMES.to_vec(), |setting| vec![setting]);
             return Some(keys.into_iter().map(|key| (key.to_owned(), Value::Null)).collect());
         }
         if !request.original.is_json() {

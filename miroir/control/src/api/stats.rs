@@ -1,12 +1,14 @@
 //! Counting documents, each once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::api::Control;
+use crate::api::tasks::all_of;
+use miroir_api::meili::TaskStatus;
 use miroir_core::merge::{IndexStats, merge_stats};
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::error::Error;
@@ -14,8 +16,7 @@ use miroir_pipeline::leaf::lacks_index;
 use miroir_pipeline::node::Call;
 use miroir_pipeline::node_errors;
 use miroir_pipeline::operation::{Request, Response};
-use miroir_store::IndexEntry;
-use miroir_store::clock;
+use miroir_store::{IndexEntry, TaskQuery, clock};
 
 /// Indexes that are counted at one time.
 const AT_ONCE: usize = 16;
@@ -109,6 +110,15 @@ impl Control {
         Ok(self.stats_of_rest(request, entry, &sound, documents).await)
     }
 
+    /// Indexes, by their names on the nodes, with a task under way: nodes that were asked may have done
+    /// their part of it.
+    async fn busy_indexes(&self) -> Result<BTreeSet<String>, Error> {
+        let query =
+            TaskQuery { statuses: Some(vec![TaskStatus::Processing]), ..TaskQuery::default() };
+        let physical = all_of(&self.state.stores.tasks, query, |task| task.physical).await?;
+        Ok(physical.into_iter().collect())
+    }
+
     async fn node_stats(&self, request: &Request) -> BTreeMap<miroir_api::NodeId, NodeStats> {
         let topology = self.state.membership.topology();
         let path =
@@ -138,8 +148,9 @@ impl Control {
             }
         }
         let nodes = self.node_stats(request).await;
-        let mut value = serde_json::to_value(self.stats_of(request, entry, &nodes).await?)
-            .map_err(Error::internal)?;
+        let mut stats = self.stats_of(request, entry, &nodes).await?;
+        stats.is_indexing |= self.busy_indexes().await?.contains(&entry.physical);
+        let mut value = serde_json::to_value(stats).map_err(Error::internal)?;
         adapt(&mut value, request);
         Ok(Response::ok(&value))
     }
@@ -156,11 +167,14 @@ impl Control {
         let mut last = None;
         let mut entries = self.state.catalog.all();
         entries.retain(|entry| request.cx.scope.sees(entry.name.as_str()));
+        let busy = self.busy_indexes().await?;
         // While a node is down, each index takes calls of its own.
         for entries in entries.chunks(AT_ONCE) {
             let stats = entries.iter().map(|entry| self.stats_of(request, entry, &nodes));
             for (entry, stats) in entries.iter().zip(join_all(stats).await) {
-                let mut value = serde_json::to_value(stats?).map_err(Error::internal)?;
+                let mut stats = stats?;
+                stats.is_indexing |= busy.contains(&entry.physical);
+                let mut value = serde_json::to_value(stats).map_err(Error::internal)?;
                 adapt(&mut value, request);
                 indexes.insert(entry.name.to_string(), value);
                 last = last.max(Some(self.state.catalog.updated_at(entry)));

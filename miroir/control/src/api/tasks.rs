@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::api::Control;
 use crate::api::keys::is_visible;
+use crate::form;
 use crate::outcome::backups;
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::error::Error;
@@ -37,7 +38,7 @@ pub(crate) fn view(record: &TaskRecord, nodes: bool) -> TaskView {
         (Some(from), Some(to)) => Some(clock::iso_duration(from, to)),
         _ => None,
     };
-    let mut details = record.details.clone();
+    let mut details = record.details.clone().map(form::details::ordered);
     if nodes {
         let row = |n: &NodeTask| {
             let mut row = json!({

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::broadcast::conclude::{commit, end, freeze, gone, leave_out, refuse};
 use crate::broadcast::progress::{phase, proposal};
 use crate::detached;
+use crate::form;
 use crate::making;
 use crate::node_tasks::wait_for;
 use crate::replicas::repair::has_all_settings;
@@ -121,6 +122,7 @@ pub(crate) fn note_details(record: &mut TaskRecord, node: Option<&Map<String, Va
     }
     // A node shows those inside of composite embedders.
     hide_embedders(&mut shown);
+    form::settings::normalize(&mut shown);
     record.details = Some(shown);
 }
 

@@ -127,21 +127,38 @@ pub(crate) async fn carry_out(
     Ok(record)
 }
 
+pub(crate) fn not_found(name: &str) -> ApiError {
+    ApiError::new("index_not_found", format!("Index `{name}` not found."))
+}
+
+/// That none of these indexes, at least one, is there.
+pub(crate) fn all_not_found(names: &BTreeSet<&str>) -> ApiError {
+    match names.first() {
+        Some(name) if names.len() == 1 => not_found(name),
+        _ => {
+            let message = format!("Indexes {} not found.", quoted(names.iter().copied()));
+            ApiError::new("index_not_found", message)
+        }
+    }
+}
+
+/// Names as a node lists them.
+pub(crate) fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
 /// Why indexes do not get their names: one is gone that a task was to make which was canceled, say.
 fn misfit(state: &ClusterState, intent: &Renaming) -> ApiError {
     let is_gone = |of: &&Move| {
         let listed = state.catalog.by_physical(&of.physical);
         listed.is_none_or(|entry| !entry.is_incarnation(of.incarnation))
     };
-    let gone: Vec<&str> = intent.moves.iter().filter(is_gone).map(|of| of.from.as_str()).collect();
-    match gone[..] {
-        [] => ApiError::new("index_already_exists", "Another index has got the name meanwhile."),
-        [name] => ApiError::new("index_not_found", format!("Index `{name}` not found.")),
-        _ => {
-            let names: Vec<String> = gone.iter().map(|name| format!("`{name}`")).collect();
-            ApiError::new("index_not_found", format!("Indexes {} not found.", names.join(", ")))
-        }
+    let gone: BTreeSet<&str> =
+        intent.moves.iter().filter(is_gone).map(|of| of.from.as_str()).collect();
+    if gone.is_empty() {
+        return ApiError::new("index_already_exists", "Another index has got the name meanwhile.");
     }
+    all_not_found(&gone)
 }
 
 async fn end(state: &ClusterState, mut record: TaskRecord) -> Result<TaskRecord, Error> {

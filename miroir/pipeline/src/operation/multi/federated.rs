@@ -322,12 +322,15 @@ pub(in crate::operation) struct HitQueries(pub Vec<usize>);
 impl Extension for HitQueries {}
 
 fn metadata(query: &Query, part: &Answered) -> Value {
-    let mut value = json!({"queryUid": Uuid::now_v7(), "indexUid": query.name});
-    if let Some(key) = &part.part.primary_key {
-        value["primaryKey"] = key.as_str().into();
-    }
+    // In a node's order, which clients compare.
+    let mut value = json!({});
     if let Ok(Some(text)) = query.body.read::<String>("q") {
         value["query"] = text.into();
+    }
+    value["queryUid"] = Uuid::now_v7().to_string().into();
+    value["indexUid"] = query.name.as_str().into();
+    if let Some(key) = &part.part.primary_key {
+        value["primaryKey"] = key.as_str().into();
     }
     value
 }

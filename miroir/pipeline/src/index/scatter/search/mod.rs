@@ -20,8 +20,8 @@ mod vectors;
 use std::sync::Arc;
 
 use http::StatusCode;
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -171,12 +171,15 @@ fn metadata(
     query_uid: Uuid,
 ) -> Result<Option<Box<RawValue>>, Error> {
     let metadata = request.original.metadata.then(|| {
-        let mut value = json!({"queryUid": query_uid, "indexUid": request.index.name});
-        if let Some(key) = &request.index.primary_key {
-            value["primaryKey"] = Value::from(key.as_str());
-        }
+        // In a node's order, which clients compare.
+        let mut value = json!({});
         if let Some(query) = &plan.query {
-            value["query"] = Value::from(query.as_str());
+            value["query"] = query.as_str().into();
+        }
+        value["queryUid"] = query_uid.to_string().into();
+        value["indexUid"] = request.index.name.as_str().into();
+        if let Some(key) = &request.index.primary_key {
+            value["primaryKey"] = key.as_str().into();
         }
         serde_json::value::to_raw_value(&value)
     });
