@@ -1,8 +1,8 @@
 //! Answers cross-origin requests as Meilisearch answers them: everybody may do everything, with a
 //! token.
 //!
-//! An `OPTIONS` with `Access-Control-Request-Method` is a preflight and goes no further; any other
-//! `OPTIONS` is a request like others. `Vary` names the three request headers on every answer but
+//! An `OPTIONS` with `Access-Control-Request-Method` that could be a method is a preflight and goes no
+//! further; any other `OPTIONS` is a request like others. `Vary` names the three request headers on every answer but
 //! a refused preflight; `Access-Control-Allow-Origin` is there when `Origin` was.
 //!
 //! Under `/_miroir` no page of another origin is answered: the operator's key is none that a page has.
@@ -89,8 +89,9 @@ fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response<Full<Bytes
         return None;
     }
     let wanted = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
+    let wanted = Method::from_bytes(wanted.as_bytes()).ok()?;
     let mut response = Response::new(Full::default());
-    if !METHODS.split(", ").any(|known| wanted == known) {
+    if !METHODS.split(", ").any(|known| wanted == *known) {
         *response.status_mut() = StatusCode::BAD_REQUEST;
         *response.body_mut() = Full::from("Requested method is not allowed");
         return Some(response);
@@ -125,7 +126,7 @@ impl EdgeMiddleware for CorsLayer {
         if !own && let Some(answer) = preflight(request.method(), request.headers()) {
             return Box::pin(std::future::ready(Ok(answer.map(Either::Left))));
         }
-        let origin = request.headers().get(ORIGIN).is_some_and(|origin| !origin.is_empty());
+        let origin = request.headers().contains_key(ORIGIN);
         let answer = next.call(request);
         Box::pin(async move {
             let mut response = answer.await?;
@@ -140,5 +141,48 @@ impl EdgeMiddleware for CorsLayer {
             headers.append(VARY, VARIES);
             Ok(response.map(Either::Right))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tower::{Layer, ServiceExt};
+
+    use super::*;
+
+    async fn status(method: Method, wanted: Option<&str>) -> u16 {
+        let inner = tower::service_fn(|_: Request<()>| async {
+            let mut response = Response::new(Full::<Bytes>::default());
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            Ok::<_, Infallible>(response)
+        });
+        let mut request = Request::builder().method(method).uri("/indexes").header(ORIGIN, "");
+        if let Some(wanted) = wanted {
+            let wanted = HeaderValue::from_bytes(wanted.as_bytes()).unwrap();
+            request = request.header(ACCESS_CONTROL_REQUEST_METHOD, wanted);
+        }
+        let request = request.body(()).unwrap();
+        let response = CorsLayer::new().layer(inner).oneshot(request).await.unwrap();
+        let headers = response.headers();
+        let refused = response.status() == StatusCode::BAD_REQUEST;
+        assert_eq!(headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), !refused, "{wanted:?}");
+        assert_eq!(headers.contains_key(VARY), !refused, "{wanted:?}");
+        response.status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn only_what_could_be_a_method_makes_a_preflight() {
+        for wanted in [None, Some(""), Some("G ET"), Some("("), Some("GET,POST"), Some("é")] {
+            assert_eq!(status(Method::OPTIONS, wanted).await, 405, "{wanted:?}");
+        }
+        for wanted in ["BREW", "get", "PROPFIND"] {
+            assert_eq!(status(Method::OPTIONS, Some(wanted)).await, 400, "{wanted}");
+        }
+        for wanted in METHODS.split(", ") {
+            assert_eq!(status(Method::OPTIONS, Some(wanted)).await, 200, "{wanted}");
+        }
+        assert_eq!(status(Method::GET, Some("BREW")).await, 405);
     }
 }

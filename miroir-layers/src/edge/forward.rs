@@ -74,15 +74,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Either, Full};
 use hyper_util::client::legacy::{Client, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use miroir_api::{header as names, hexadecimal};
 use miroir_pipeline::Placed;
 use miroir_pipeline::deadline::Deadline;
 use miroir_pipeline::error::{BoxError, Error};
-use miroir_pipeline::http::Router;
-use miroir_pipeline::http::{Answered, EdgeFuture, EdgeService, RequestId, refuse};
+use miroir_pipeline::http::routes::Route;
+use miroir_pipeline::http::{
+    Answered, EdgeFuture, EdgeService, Payload, RequestId, Router, refuse,
+};
 use miroir_pipeline::stack::LayerName;
 use miroir_pipeline::tls::{self, ClientTls, Connector, LastSaid};
 use tower::{Layer, Service};
@@ -372,36 +374,14 @@ impl State {
         tried
     }
 
-    /// The whole body.
-    async fn collect<B>(&self, body: B, deadline: Deadline) -> Result<Bytes, Error>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        match deadline.run(Limited::new(body, self.options.max_body).collect()).await? {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                let message = format!(
-                    "The provided payload reached the size limit. The maximum accepted payload \
-                     size is {} bytes.",
-                    self.options.max_body
-                );
-                Err(Error::api("payload_too_large", message))
-            }
-            Err(_) => {
-                let message = "The provided payload is incomplete and cannot be parsed";
-                Err(Error::api("bad_request", message))
-            }
-        }
-    }
-
     /// The body of what another pod passed on, which is the one it spoke of.
     async fn passed_on<B>(&self, body: B, Vouched(said): &Vouched) -> Result<Bytes, Error>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let body = self.collect(body, Deadline::after(self.options.timeout)).await?;
+        let payload = Payload { documents: false, length: None };
+        let body = payload.read(body, self.options.max_body, self.options.timeout).await?;
         if digest(&body) == said.body {
             return Ok(body);
         }
@@ -415,10 +395,19 @@ impl State {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let (parts, body) = request.into_parts();
+        let route = self.router.route(&parts.method, parts.uri.path());
+        let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let payload = Payload {
+            documents: route.is_some_and(Route::takes_documents),
+            length: text(header::CONTENT_LENGTH).and_then(|text| text.parse().ok()),
+        };
+        let read = payload.read(body, self.options.max_body, self.options.timeout).await;
+        let content_type = text(header::CONTENT_TYPE);
+        let reads = route.is_none_or(|route| route.reads_body(content_type));
+        let body = if reads { read? } else { read.unwrap_or_default() };
         let deadline = Deadline::after(self.options.timeout);
         let begun = tokio::time::Instant::now();
-        let (parts, body) = request.into_parts();
-        let body = self.collect(body, deadline).await?;
         let counted = |outcome| {
             metrics::counter!("miroir_forwarded_total", "outcome" => outcome).increment(1);
         };

@@ -197,6 +197,8 @@ async fn a_leader_is_waited_for_and_what_it_began_is_not_sent_again() {
     assert!(status == 503 && text.contains("miroir_no_leader"), "{text}");
     let mut large = post("/indexes");
     *large.body_mut() = Full::from("x".repeat(101));
+    let json = HeaderValue::from_static("application/json");
+    large.headers_mut().insert(header::CONTENT_TYPE, json);
     assert_eq!(ask(&layer, large).await.0, 413);
 }
 

@@ -9,18 +9,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use miroir_api::header as names;
 use tower::{Service, ServiceExt};
 
 use super::RequestId;
+use super::body::Payload;
 use super::operations::operation;
 use super::respond::{refuse, render};
 use super::router::Router;
-use super::routes::Action;
 use crate::cluster::FilterLimits;
 use crate::codec::Codecs;
 use crate::context::{Context, Principal, Unread};
+use crate::deadline::Deadline;
 use crate::error::{BoxError, Error};
 use crate::operation;
 use crate::query::{ClientRequest, decode};
@@ -29,8 +30,8 @@ use crate::refused::Refused;
 /// Limits of the client API.
 #[derive(Clone, Copy, Debug)]
 pub struct DecodeOptions {
-    /// Time from the head of a request to the end of its answer; then `504
-    /// miroir_deadline_exceeded`.
+    /// Time from the end of a request to the end of its answer, and most time between two pieces of its
+    /// body; then `504 miroir_deadline_exceeded`.
     pub timeout: Duration,
     /// Largest body after decompression, in bytes; a larger one is `413 payload_too_large`.
     pub max_body: usize,
@@ -165,7 +166,7 @@ impl Decode {
             metadata: matches!(text(names::INCLUDE_METADATA), Some("true" | "1")),
         };
         let payload = Payload {
-            documents: matches!(route.action, Action::Replace | Action::Update),
+            documents: route.takes_documents(),
             length: text(header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok()),
         };
         // Nobody in particular may not do this, so what he sent is neither read nor unpacked.
@@ -176,9 +177,16 @@ impl Decode {
         }
         let sent = payload.length.is_some_and(|length| length > 0)
             || parts.headers.contains_key(header::TRANSFER_ENCODING);
-        let cx = cx.with_http(std::mem::take(&mut parts.extensions));
+        let mut cx = cx.with_http(std::mem::take(&mut parts.extensions));
         if !unread {
-            original.body = self.collect(body, &payload, cx.clone()).await?;
+            let read = payload.read(body, self.options.max_body, self.options.timeout).await;
+            original.body = if route.reads_body(original.content_type.as_deref()) {
+                read?
+            } else {
+                read.unwrap_or_default()
+            };
+            // What it takes to send a body is the client's time.
+            cx.deadline = Deadline::after(self.options.timeout);
         }
         if !payload.documents {
             if is_escaped(&original.body) {
@@ -196,71 +204,12 @@ impl Decode {
             _ => error,
         })
     }
-
-    async fn collect<B>(&self, body: B, payload: &Payload, cx: Context) -> Result<Bytes, Error>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let limited = Limited::new(body, self.options.max_body);
-        match cx.deadline.run(limited.collect()).await? {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                Err(Error::api("payload_too_large", payload.too_large(self.options.max_body)))
-            }
-            Err(_) => Err(Error::api(
-                "bad_request",
-                "The provided payload is incomplete and cannot be parsed",
-            )),
-        }
-    }
 }
 
 /// Whether JSON spells characters that need it not, by which a name can look like another one: it is
 /// written anew then, so that whoever looks for a name finds it.
 fn is_escaped(body: &[u8]) -> bool {
     memchr::memmem::find(body, br"\u00").is_some()
-}
-
-/// What matters of a body that is too large.
-struct Payload {
-    /// It is a payload of documents, not the JSON of another request.
-    documents: bool,
-    /// Its length, if the client said so and nothing had to be decompressed.
-    length: Option<usize>,
-}
-
-impl Payload {
-    /// What a node says. (Of a JSON body whose length it knows it says so with the code `internal`.)
-    fn too_large(&self, limit: usize) -> String {
-        match (self.documents, self.length) {
-            (true, _) => format!(
-                "The provided payload reached the size limit. The maximum accepted payload size is \
-                 {}.",
-                human(limit)
-            ),
-            (false, Some(length)) => format!(
-                "JSON payload ({length} bytes) is larger than allowed (limit: {limit} bytes)."
-            ),
-            (false, None) => format!("JSON payload has exceeded limit ({limit} bytes)."),
-        }
-    }
-}
-
-/// A size as Meilisearch prints its limit: in binary units if it is a whole number of KiB.
-fn human(bytes: usize) -> String {
-    let (base, units) = if bytes.is_multiple_of(1024) {
-        (1024.0, ["B", "KiB", "MiB", "GiB", "TiB"])
-    } else {
-        (1000.0, ["B", "KB", "MB", "GB", "TB"])
-    };
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= base && unit + 1 < units.len() {
-        value /= base;
-        unit += 1;
-    }
-    format!("{value} {}", units[unit])
 }
 
 impl<B> Service<Request<B>> for Decode
@@ -279,24 +228,5 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let this = self.clone();
         Box::pin(async move { Ok(this.run(request).await) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits_are_printed_as_a_node_prints_them() {
-        for (bytes, text) in [
-            (3, "3 B"),
-            (1024, "1 KiB"),
-            (1536, "1.536 KB"),
-            (2_000_000, "2 MB"),
-            (104_857_600, "100 MiB"),
-            (1_610_612_736, "1.5 GiB"),
-        ] {
-            assert_eq!(human(bytes), text);
-        }
     }
 }

@@ -3,6 +3,7 @@
 //! [`Decode`] is the only code that knows the client API's URLs: the route table is data
 //! ([`table`]), and everything a route needs becomes an [`crate::operation::Request`].
 
+mod body;
 mod decode;
 mod edge;
 mod filters;
@@ -17,6 +18,7 @@ mod task_query;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use body::Payload;
 pub use decode::{Answered, Decode, DecodeOptions};
 pub use edge::{
     EdgeBody, EdgeFuture, EdgeLayered, EdgeMiddleware, EdgeNext, EdgeReady, EdgeService, EdgeStack,

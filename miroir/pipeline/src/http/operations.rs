@@ -25,16 +25,6 @@ fn queries(original: &ClientRequest) -> MultiSearch {
     if original.is_json() { MultiSearch::parse(&original.body) } else { MultiSearch::default() }
 }
 
-fn format(original: &ClientRequest) -> Option<PayloadFormat> {
-    let text = original.content_type.as_deref()?.split(';').next()?.trim().to_ascii_lowercase();
-    match text.as_str() {
-        "application/json" => Some(PayloadFormat::Json),
-        "application/x-ndjson" => Some(PayloadFormat::Ndjson),
-        "text/csv" => Some(PayloadFormat::Csv),
-        _ => None,
-    }
-}
-
 /// What a request to a route asks for. The parameters are decoded, in the order of the path.
 pub(super) fn operation(
     action: Action,
@@ -73,12 +63,20 @@ pub(super) fn operation(
             index: next(),
             fetch: Arc::new(FetchOne { id: next(), query: original.query.clone() }),
         },
-        Action::Replace => {
-            write(next(), Write::Add { method: index::Method::Replace, format: format(original) })
-        }
-        Action::Update => {
-            write(next(), Write::Add { method: index::Method::Update, format: format(original) })
-        }
+        Action::Replace => write(
+            next(),
+            Write::Add {
+                method: index::Method::Replace,
+                format: PayloadFormat::of(original.content_type.as_deref()),
+            },
+        ),
+        Action::Update => write(
+            next(),
+            Write::Add {
+                method: index::Method::Update,
+                format: PayloadFormat::of(original.content_type.as_deref()),
+            },
+        ),
         Action::DeleteOne => {
             let index = next();
             write(index, Write::DeleteOne(next()))

@@ -3,7 +3,9 @@
 use http::Method;
 
 use crate::effect::Effect;
+use crate::operation::PayloadFormat;
 pub use crate::operation::{Actions, Gate};
+use crate::query::is_json;
 
 /// What a route does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,5 +188,27 @@ impl Route {
     /// Whether it changes anything, in the stores or on nodes: whether its operation does.
     pub fn changes(&self) -> bool {
         self.effect == Effect::Change
+    }
+
+    /// Whether a node reads the body of a request of this `Content-Type`: one that nobody reads may be
+    /// anything.
+    pub fn reads_body(&self, content_type: Option<&str>) -> bool {
+        let known = if self.takes_documents() {
+            PayloadFormat::of(content_type).is_some()
+        } else {
+            is_json(content_type)
+        };
+        let reads = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
+        known
+            && reads
+            && !matches!(
+                self.action,
+                Action::TaskCancel | Action::IndexCompact | Action::Dump | Action::Snapshot
+            )
+    }
+
+    /// Whether the body is a payload of documents.
+    pub fn takes_documents(&self) -> bool {
+        matches!(self.action, Action::Replace | Action::Update)
     }
 }

@@ -57,6 +57,19 @@ pub enum PayloadFormat {
     Csv,
 }
 
+impl PayloadFormat {
+    /// What a `Content-Type` stands for; `None` for one that no node takes documents in.
+    pub fn of(content_type: Option<&str>) -> Option<Self> {
+        let text = content_type?.split(';').next()?.trim().to_ascii_lowercase();
+        match text.as_str() {
+            "application/json" => Some(Self::Json),
+            "application/x-ndjson" => Some(Self::Ndjson),
+            "text/csv" => Some(Self::Csv),
+            _ => None,
+        }
+    }
+}
+
 /// A write as it came.
 #[derive(Clone, Debug)]
 pub enum Write {

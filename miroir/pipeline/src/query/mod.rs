@@ -62,15 +62,7 @@ impl ClientRequest {
     /// Whether a node reads the body as JSON: its media type is `json` or ends in `+json`, whatever
     /// comes before the slash, and its parameters, if any, are some.
     pub fn is_json(&self) -> bool {
-        self.content_type.as_deref().is_some_and(|text| {
-            let mut parts = text.split(';').map(str::trim);
-            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let json = kind.split_once('/').is_some_and(|(top, sub)| {
-                !top.is_empty()
-                    && (sub == "json" || sub.rsplit_once('+').is_some_and(|s| s.1 == "json"))
-            });
-            json && parts.all(|part| part.is_empty() || part.contains('='))
-        })
+        is_json(self.content_type.as_deref())
     }
 
     /// The same request with a body that no node carries out: what it has to say of the rest it says
@@ -116,6 +108,19 @@ impl ClientRequest {
         call.content_type = self.content_type.clone().map(Into::into);
         call
     }
+}
+
+/// Whether a node reads a body of this `Content-Type` as JSON.
+pub fn is_json(content_type: Option<&str>) -> bool {
+    content_type.is_some_and(|text| {
+        let mut parts = text.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let json = kind.split_once('/').is_some_and(|(top, sub)| {
+            !top.is_empty()
+                && (sub == "json" || sub.rsplit_once('+').is_some_and(|s| s.1 == "json"))
+        });
+        json && parts.all(|part| part.is_empty() || part.contains('='))
+    })
 }
 
 /// Which of the ranked reads.
