@@ -395,7 +395,7 @@ impl Builder {
             })
         };
         let pool = Pool::empty(factory);
-        let node_timeout = options.cluster.scatter.node_timeout;
+        let scatter = options.cluster.scatter;
         let stores = stores.unwrap_or_else(memory::open);
         let on_difference = options.cluster.topology.on_difference;
         let founding = found(&stores, topology, on_difference).await.map_err(|e| match e {
@@ -434,7 +434,7 @@ impl Builder {
 
         let own = own.make(&parts);
         let mut codecs = codecs();
-        let dispatch = Dispatch::new(pool, Arc::clone(&parts.scores), node_timeout);
+        let dispatch = Dispatch::new(pool, Arc::clone(&parts.scores), scatter);
         let leaves = stage!(order::leaf(&options, &parts), own.leaves, dispatch, codecs)?;
         let scatter = Scatter::new(leaves.clone(), Arc::clone(&state));
         let indexes = stage!(order::index(&options, &parts), own.indexes, scatter, codecs)?;

@@ -103,7 +103,7 @@ pub struct Options {
 impl Options {
     /// The client of a node: opening a connection takes no longer than a whole call may.
     pub(crate) fn node_client(&self) -> ClientOptions {
-        let timeout = self.cluster.scatter.node_timeout;
+        let timeout = self.cluster.scatter.call_timeout();
         ClientOptions { connect_timeout: self.client.connect_timeout.min(timeout), ..self.client }
     }
 }
@@ -188,7 +188,7 @@ pub(crate) fn node<S: StageService<node::Request>>(
     parts: &NodeParts,
 ) -> Stack<node::Request, impl Layer<S, Service: StageService<node::Request>> + use<S>> {
     let metrics = MetricsLayer::new(id).connections(Arc::clone(&parts.connections));
-    let deadline = DeadlineOptions { fallback: Some(options.cluster.scatter.node_timeout) };
+    let deadline = DeadlineOptions { fallback: Some(options.cluster.scatter.call_timeout()) };
     Stack::new()
         .push(metrics)
         .push_if(options.breaker.layer(|breaker| BreakerLayer::new(&parts.scores, id, breaker)))

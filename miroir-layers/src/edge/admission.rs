@@ -61,13 +61,14 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdmissionOptions {
-    /// Requests at one time; more are refused. 500 by default.
+    /// Requests at one time; more are refused. 2000 by default, twice what
+    /// a node lets wait.
     pub max_concurrent_requests: usize,
 }
 
 impl Default for AdmissionOptions {
     fn default() -> Self {
-        Self { max_concurrent_requests: 500 }
+        Self { max_concurrent_requests: 2_000 }
     }
 }
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use ::http::Response as HttpResponse;
 use bytes::Bytes;
-use miroir_api::NodeId;
+use miroir_api::{GroupId, NodeId};
 use miroir_core::hints::Hints;
 use miroir_core::routing::standing::{mix, unit};
 use miroir_core::routing::{Selection, ShardSet, Strategy};
 use miroir_core::topology::{Node, Topology};
 use miroir_core::view::Route;
+use miroir_pipeline::cluster::ScatterOptions;
 use miroir_pipeline::leaf::{Dispatch, Question, Request, Target};
 use miroir_pipeline::node::{Call, Pool, Scores};
 use miroir_pipeline::stage::{BoxService, Next, from_fn};
@@ -75,7 +76,7 @@ impl Cluster {
         let leaves = Stack::new()
             .push(hedge)
             .push(FailoverLayer::new(FailoverOptions::default()))
-            .build(Dispatch::new(pool, Arc::clone(&scores), Duration::from_secs(5)))
+            .build(Dispatch::new(pool, Arc::clone(&scores), ScatterOptions::default()))
             .unwrap();
         let selection = Selection { strategy, ..Selection::default() };
         Self { topology, scores, selection, leaves, takes, calls }
@@ -180,4 +181,41 @@ async fn round_robin_gives_a_slow_node_its_equal_share() {
     cluster.take(200, 4);
     let (_, share, _) = cluster.search(Duration::from_secs(20), 1).await;
     assert!((share - 1.0 / 3.0).abs() < 0.06, "{share}");
+}
+
+/// A busy node answers late, and one node would have been waited for.
+#[tokio::test(start_paused = true)]
+async fn a_read_is_waited_for_as_long_as_its_request_may_take() {
+    for (timeout, waited) in [(None, 29), (Some(Duration::from_secs(2)), 2)] {
+        let topology = Arc::new(topology(1, 1));
+        let scores = Arc::new(Scores::default());
+        let factory = move |_: &Node| {
+            let answers = from_fn(move |request: node::Request, _: Next<node::Request>| {
+                let call = request.extensions().get::<node::NodeCall>().expect("a call");
+                let left = call.deadline.remaining();
+                async move {
+                    assert_eq!(left, Duration::from_secs(waited));
+                    Ok(HttpResponse::new(Bytes::from_static(b"{}")))
+                }
+            });
+            let (nobody, _) = miroir_test::mock::mock::<node::Request>();
+            Stack::new().push_named("answers", answers).build(nobody)
+        };
+        let pool = Pool::new(Arc::new(factory), &topology).unwrap();
+        let options = ScatterOptions { node_timeout: timeout, ..ScatterOptions::default() };
+        let dispatch = Dispatch::new(pool, scores, options);
+        let target =
+            Target::Cover { shards: ShardSet::full(SHARDS), avoid: Vec::new(), chosen: None };
+        let request = Request::new(
+            target,
+            Question::Plain(Arc::new(Call::get("search", "/indexes/a/search"))),
+            Arc::new(entry("a", SHARDS)),
+            topology,
+            Arc::default(),
+            Route::in_turn(vec![GroupId(0)], 0),
+            Context::client("1", Duration::from_secs(30)),
+        );
+        let answer = dispatch.oneshot(request).await.unwrap();
+        assert!(answer.failed.is_empty() && answer.missing.is_empty());
+    }
 }

@@ -28,6 +28,17 @@ pub struct NodeConfig {
     pub replica_group: u32,
 }
 
+/// `env`: what the server is for, as Meilisearch means it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Environment {
+    /// A short master key, or none, draws a warning.
+    #[default]
+    Development,
+    /// The master key has at least 16 bytes.
+    Production,
+}
+
 /// Which key opens the nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -98,6 +98,8 @@ macro_rules! config {
 
 config! {
     keys {
+        /// What the server is for; `development` by default.
+        env: Environment = <_>::default();
         /// The key clients use; API keys and tenant tokens are derived from it.
         master_key: Secret = <_>::default();
         /// The key used on nodes, where `keys.model` is `separate`.

@@ -2,6 +2,8 @@
 //! written as a YAML tree. Files and overrides are checked against it before serde reads them, so
 //! that all unknown keys are reported at once and with their path.
 
+use std::time::Duration;
+
 use miroir_api::GroupId;
 use miroir_layers::RateLimits;
 use miroir_layers::operation::ShadowTargetOptions;
@@ -39,6 +41,7 @@ pub(super) fn tree() -> Value {
     };
     all.admin.api_key = Secret::new("set");
     all.task_store.url = Secret::new("set");
+    all.scatter.node_timeout = Some(Duration::from_secs(1));
     all.peer_discovery.peers = vec!["miroir-0".to_owned()];
     all.shadow.targets = vec![ShadowTargetOptions {
         name: "staging".to_owned(),

@@ -302,7 +302,7 @@ fn overrides_take_the_kind_of_their_key() {
             "task_store.path=7",
         ],
     );
-    assert_eq!(config.scatter.node_timeout, Duration::from_secs(2));
+    assert_eq!(config.scatter.node_timeout, Some(Duration::from_secs(2)));
     assert!(!config.scatter.retry_on_timeout);
     assert_eq!(config.node_master_key.expose(), "12345678901234567890");
     assert_eq!(config.tracing.sample_rate, 0.5);
@@ -389,7 +389,7 @@ fn some_config() -> impl Strategy<Value = Config> {
             |((shards, rf, nodes), (ms, s, port, flag), (quorum, switch, text, rate))| {
                 let mut config =
                     Config { shards, replication_factor: rf, nodes, ..Config::default() };
-                config.scatter.node_timeout = Duration::from_millis(ms);
+                config.scatter.node_timeout = Some(Duration::from_millis(ms));
                 config.task_registry.ttl = Duration::from_secs(s);
                 config.resharding.retain_old_index = Duration::from_hours((s ^ ms) / 3_600);
                 config.server.port = port;

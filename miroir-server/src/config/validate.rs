@@ -8,12 +8,15 @@ use miroir::quorum::WriteQuorum;
 use miroir_layers::RateLimitBackend;
 
 use super::text::normal_address;
-use super::{AutoBool, Config, ConfigError, KeyModel, REDACTED, Secret, TaskStoreBackend};
+use super::{
+    AutoBool, Config, ConfigError, Environment, KeyModel, REDACTED, Secret, TaskStoreBackend,
+};
 
 /// Most shards an index may have: what a shard id in a reserved field can say with room to grow.
 const MAX_SHARDS: u32 = 16_384;
 
-/// Shortest key accepted, in bytes; the limit Meilisearch has in production.
+/// Shortest key accepted, in bytes; the limit Meilisearch has in production. In development it is the
+/// operator's alone.
 const MIN_KEY_BYTES: usize = 16;
 
 impl Config {
@@ -38,6 +41,7 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut found = Faults::default();
+        self.weak_key(&mut found);
         let shared = self.keys.model == KeyModel::Shared;
         found.when(
             !shared && !self.node_master_key.is_set(),
@@ -99,6 +103,27 @@ impl Config {
         found.into_vec().iter().map(|warning| warning.to_string()).collect()
     }
 
+    /// What Meilisearch takes in development as well.
+    fn weak_key(&self, found: &mut Faults) {
+        if self.env == Environment::Production {
+            return;
+        }
+        let bytes = self.master_key.len();
+        let (problem, remedy) = if self.master_key.is_set() {
+            (
+                format!("has {bytes} bytes, so it can be GUESSED: whoever does may do everything"),
+                "use a long random key, for example from `openssl rand -base64 32`; \
+                 `env: production` insists on 16 bytes",
+            )
+        } else {
+            (
+                "is not set, so WHOEVER REACHES THIS SERVER MAY DO EVERYTHING".to_owned(),
+                "set MIROIR_MASTER_KEY to at least 16 bytes; `env: production` insists on it",
+            )
+        };
+        found.when(bytes < MIN_KEY_BYTES, &["master_key"], problem, remedy);
+    }
+
     /// What reaches a Redis elsewhere is what the store holds, and may change it.
     fn store_exposed(&self, found: &mut Faults) {
         if self.task_store.backend != TaskStoreBackend::Redis {
@@ -132,6 +157,7 @@ impl Config {
     }
 
     fn keys(&self, found: &mut Faults) {
+        let production = self.env == Environment::Production;
         let mut key = |key: &str, secret: &Secret, missing: Option<&str>| {
             if let Some(remedy) = missing {
                 found.when(!secret.is_set(), &[key], "is missing", remedy);
@@ -153,10 +179,21 @@ impl Config {
                 "use a long random key, for example from `openssl rand -base64 32`",
             );
         };
-        key("master_key", &self.master_key, Some("set MIROIR_MASTER_KEY to at least 16 bytes"));
+        let master = "set MIROIR_MASTER_KEY to at least 16 bytes";
+        key("master_key", &self.master_key, production.then_some(master));
         key("node_master_key", &self.node_master_key, None);
         let admin = "set MIROIR_ADMIN_API_KEY to at least 16 bytes, or admin.enabled to false";
         key("admin.api_key", &self.admin.api_key, self.admin.enabled.then_some(admin));
+        found.when(
+            !production && !self.master_key.is_set() && !self.server.bind.is_loopback(),
+            &["master_key", "server.bind"],
+            format!(
+                "there is no key, and {} is reached from other machines: everybody there might do \
+                 everything",
+                self.server.bind
+            ),
+            "set MIROIR_MASTER_KEY, or listen at 127.0.0.1",
+        );
         let operators = self.admin.enabled && self.admin.api_key.is_set();
         found.when(
             operators && self.admin.api_key == self.master_key,
@@ -281,7 +318,8 @@ impl Config {
     }
 
     fn between(&self, found: &mut Faults) {
-        let (node, request) = (self.scatter.node_timeout, self.server.request_timeout);
+        let (node, request) =
+            (self.scatter.node_timeout.unwrap_or_default(), self.server.request_timeout);
         let (node_ms, request_ms) = (milliseconds::show(node), milliseconds::show(request));
         found.when(
             node > request,

@@ -49,7 +49,7 @@ fn a_good_configuration_has_neither_errors_nor_warnings() {
 fn defaults_alone_lack_nodes_and_keys_only() {
     let errors = Config::default().validate().unwrap_err();
     let keys: Vec<_> = errors.iter().flat_map(|error| &error.keys).collect();
-    assert_eq!(keys, ["master_key", "admin.api_key", "nodes"]);
+    assert_eq!(keys, ["admin.api_key", "master_key", "server.bind", "nodes"]);
 }
 
 /// Every rule reports once, names all keys of the rule, and says what to do.
@@ -120,7 +120,7 @@ fn rules() {
         (|c| c.shards = 16_385, "`shards`: 16385 shards", "1 to 16384"),
         (|c| c.replication_factor = 0, "`replication_factor`: must not be 0", "at least 1"),
         (
-            |c| c.scatter.node_timeout = Duration::from_millis(30_001),
+            |c| c.scatter.node_timeout = Some(Duration::from_millis(30_001)),
             "`scatter.node_timeout_ms`, `server.request_timeout_ms`: a call to a node may take 30001ms",
             "smaller",
         ),
@@ -135,8 +135,21 @@ fn rules() {
             "own",
         ),
         (|c| c.server.max_body_bytes = 0, "`server.max_body_bytes`: must not be 0", ""),
-        (|c| c.master_key = Secret::default(), "`master_key`: is missing", "MIROIR_MASTER_KEY"),
-        (|c| c.master_key = Secret::new("short"), "`master_key`: is 5 bytes long", "openssl"),
+        (
+            |c| (c.env, c.master_key) = (Environment::Production, Secret::default()),
+            "`master_key`: is missing",
+            "MIROIR_MASTER_KEY",
+        ),
+        (
+            |c| (c.env, c.master_key) = (Environment::Production, Secret::new("short")),
+            "`master_key`: is 5 bytes long",
+            "openssl",
+        ),
+        (
+            |c| c.master_key = Secret::default(),
+            "`master_key`, `server.bind`: there is no key, and 0.0.0.0 is reached",
+            "MIROIR_MASTER_KEY",
+        ),
         (|c| c.master_key = Secret::new(REDACTED), "`master_key`: holds the mark", "environment"),
         (|c| c.node_master_key = Secret::new(REDACTED), "`node_master_key`: holds the mark", ""),
         (
@@ -310,7 +323,7 @@ fn values_at_the_edge_of_a_rule_are_accepted() {
             c.replica_groups = 2;
             c.nodes[1].replica_group = 1;
         },
-        |c| c.scatter.node_timeout = Duration::from_secs(30),
+        |c| c.scatter.node_timeout = Some(Duration::from_secs(30)),
         |c| c.connection_pool_per_node.max_idle = 128,
         |c| c.leader_election.lease_ttl = Duration::from_secs(4),
         |c| {
@@ -325,7 +338,15 @@ fn values_at_the_edge_of_a_rule_are_accepted() {
             c.admin.enabled = false;
             c.admin.api_key = Secret::default();
         },
-        |c| c.master_key = Secret::new("exactly-16-bytes"),
+        |c| {
+            c.env = Environment::Production;
+            c.master_key = Secret::new("exactly-16-bytes");
+        },
+        |c| c.master_key = Secret::new("masterKey"),
+        |c| {
+            c.master_key = Secret::default();
+            c.server.bind = "127.0.0.1".parse().unwrap();
+        },
         |c| c.node_master_key = Secret::new("short"),
         |c| c.nodes[0].address = "http://[::1]:7701/".into(),
         |c| c.nodes[0].address = "http://a:7701".into(),
@@ -401,6 +422,14 @@ fn an_address_with_credentials_is_not_repeated() {
 fn warnings() {
     let cases: &[(Change, &str)] = &[
         (|c| c.node_master_key = Secret::default(), "MIROIR_NODE_MASTER_KEY"),
+        (|c| c.master_key = Secret::new("masterKey"), "`master_key`: has 9 bytes"),
+        (
+            |c| {
+                c.master_key = Secret::default();
+                c.server.bind = "127.0.0.1".parse().unwrap();
+            },
+            "`master_key`: is not set, so WHOEVER",
+        ),
         (
             |c| {
                 c.keys.model = KeyModel::Shared;

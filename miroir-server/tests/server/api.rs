@@ -456,7 +456,7 @@ async fn the_end_waits_for_requests_under_way() {
 #[tokio::test]
 async fn a_client_that_hangs_does_not_hold_the_end() {
     let mut server = Running::start(1, |config| {
-        config.scatter.node_timeout = Duration::from_millis(150);
+        config.scatter.node_timeout = Some(Duration::from_millis(150));
         config.server.request_timeout = Duration::from_millis(200);
     })
     .await;

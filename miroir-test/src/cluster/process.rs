@@ -169,7 +169,7 @@ pub(super) async fn start(
             shards: shape.shards,
             write_quorum: shape.quorum,
             scatter: ScatterOptions {
-                node_timeout: Duration::from_secs(1),
+                node_timeout: Some(Duration::from_secs(1)),
                 node_body_bytes: NODE_BODY,
                 ..ScatterOptions::default()
             },

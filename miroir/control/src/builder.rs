@@ -318,7 +318,7 @@ impl Builder {
         let stores = self.stores.unwrap_or_else(memory::open);
         let founding = found(&stores, topology, self.options.topology.on_difference).await?;
         let pool = Pool::new(factory, &founding.topology)?;
-        let timeout = self.options.scatter.node_timeout;
+        let scatter = self.options.scatter;
         let state = ClusterState::new(
             founding,
             stores,
@@ -336,7 +336,7 @@ impl Builder {
         codecs.extend(self.operations.codecs());
         codecs.extend(self.indexes.codecs());
         codecs.extend(self.leaves.codecs());
-        let dispatch = Dispatch::new(pool, self.scores, timeout);
+        let dispatch = Dispatch::new(pool, self.scores, scatter);
         let leaves = self.leaves.build(BoxService::<leaf::Request>::new(dispatch))?;
         let scatter = Scatter::new(leaves.clone(), Arc::clone(&state));
         let indexes = self.indexes.build(BoxService::<index::Request>::new(scatter))?;

@@ -161,7 +161,7 @@ async fn take(
 /// Has nodes delete an index whose gate the caller holds. Whoever cannot be told has it on record.
 async fn delete(state: &ClusterState, physical: &str, nodes: &[NodeId]) -> Result<(), Error> {
     let call = Call::change(Method::DELETE, "indexes_delete", format!("/indexes/{physical}"));
-    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.call_timeout());
     let turns = state.sequencer.turns(physical, nodes);
     let told = join_all(nodes.iter().zip(turns).map(|(node, mut turn)| {
         let (call, cx) = (&call, &cx);

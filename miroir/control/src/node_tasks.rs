@@ -39,7 +39,7 @@ pub(crate) async fn ask(
     node: &NodeId,
     query: &str,
 ) -> Result<Vec<NodeTaskView>, Error> {
-    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.call_timeout());
     let call = Call::get("tasks_get", format!("/tasks?{query}"));
     let body = state.nodes.call(node, &call, &cx).await?;
     Ok(Call::parse::<Page>(node, &body)?.results)

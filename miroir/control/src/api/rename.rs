@@ -192,7 +192,7 @@ impl Control {
             sleep(LOOK).await;
         }
         let topology = self.state.membership.topology();
-        let cx = Context::internal(Origin::Settings, self.state.options.scatter.node_timeout);
+        let cx = Context::internal(Origin::Settings, self.state.options.scatter.call_timeout());
         let call = Call::get("index_stats", format!("/indexes/{}/stats", entry.physical));
         let asked = join_all(topology.nodes().map(|node| async {
             let count = match self.state.nodes.call(&node.id, &call, &cx).await {

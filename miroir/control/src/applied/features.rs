@@ -45,7 +45,7 @@ pub(crate) async fn apply(state: &Arc<ClusterState>) -> Result<(), Error> {
         return Ok(());
     }
     let set = state.stores.features.list().await?;
-    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.call_timeout());
     let call = patch(&set);
     let done = join_all(lacking.into_iter().map(|node| {
         let (call, cx, set) = (&call, &cx, &set);

@@ -82,7 +82,7 @@ pub(crate) async fn apply(state: &Arc<ClusterState>) -> Result<(), Error> {
     let print = print(&wanted);
     let lacking: Vec<&NodeId> =
         well.iter().filter(|node| applied.get(*node) != Some(&print)).collect();
-    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.call_timeout());
     let done = join_all(lacking.into_iter().map(|node| {
         let (wanted, cx) = (&wanted, &cx);
         async move {

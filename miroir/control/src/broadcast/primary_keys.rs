@@ -64,7 +64,7 @@ fn judge(
 }
 
 fn context(state: &ClusterState) -> Context {
-    Context::internal(Origin::Settings, state.options.scatter.node_timeout)
+    Context::internal(Origin::Settings, state.options.scatter.call_timeout())
 }
 
 async fn look(state: &ClusterState, entry: &IndexEntry, count: bool) -> BTreeMap<NodeId, Seen> {

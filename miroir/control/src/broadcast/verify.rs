@@ -131,7 +131,7 @@ pub(crate) async fn read_settings(
     entry: &IndexEntry,
     node: &NodeId,
 ) -> Result<Value, Error> {
-    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.call_timeout());
     let call = Call::get("settings_get", format!("/indexes/{}/settings", entry.physical));
     let body = state.nodes.call(node, &call, &cx).await?;
     Call::parse(node, &body)
@@ -153,7 +153,7 @@ pub(crate) async fn reapply(
     node: &NodeId,
     settings: &Value,
 ) -> Result<(), Untaken> {
-    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.call_timeout());
     let call = Call::change(
         Method::PATCH,
         "settings_patch",

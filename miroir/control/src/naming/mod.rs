@@ -258,7 +258,7 @@ async fn rekey(state: &ClusterState, record: &mut TaskRecord, key: &str) -> Resu
     let physical = record.physical.clone().unwrap_or_default();
     let call = Call::change(Method::PATCH, "indexes_patch", format!("/indexes/{physical}"))
         .json(json!({"primaryKey": key}).to_string());
-    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.call_timeout());
     let tell = |node: NodeId| {
         let (call, cx) = (&call, &cx);
         async move {

@@ -296,7 +296,7 @@ async fn is_evident(state: &ClusterState, record: &TaskRecord, node: &NodeId) ->
         TaskKind::IndexDeletion => false,
         _ => return None,
     };
-    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.call_timeout());
     let call = Call::get("indexes_get", format!("/indexes/{}", record.physical.as_ref()?));
     match state.nodes.call(node, &call, &cx).await {
         Ok(_) => Some(wanted),

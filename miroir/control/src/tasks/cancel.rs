@@ -133,7 +133,7 @@ async fn forget_on_nodes(state: &ClusterState, on_nodes: BTreeMap<NodeId, Vec<u3
         for chunk in uids.chunks(CHUNK) {
             let path = format!("/tasks?uids={}", uid_list(chunk));
             let call = Call::change(Method::DELETE, "tasks_delete", path);
-            let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+            let cx = Context::internal(Origin::Settings, state.options.scatter.call_timeout());
             if let Err(error) = state.nodes.call(&node, &call, &cx).await {
                 tracing::warn!(%node, %error, "finished tasks stay on a node");
                 break;
@@ -272,7 +272,7 @@ async fn needed(
 async fn cancel_on(state: &ClusterState, node: &NodeId, uids: &[u32]) -> Result<u32, Error> {
     let path = format!("/tasks/cancel?uids={}", uid_list(uids));
     let call = Call::change(Method::POST, "tasks_cancel", path);
-    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.call_timeout());
     let body = state.nodes.call(node, &call, &cx).await?;
     Ok(Call::parse::<TaskRef>(node, &body)?.task_uid)
 }

@@ -409,7 +409,7 @@ async fn propose(
     physical: &str,
     patch: &Value,
 ) -> Result<u32, Error> {
-    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.call_timeout());
     let path = format!("/indexes/{physical}/settings");
     let call = Call::change(http::Method::PATCH, "settings_patch", path).json(patch.to_string());
     let before = state.membership.task_uids.highest(node);
@@ -421,7 +421,7 @@ async fn propose(
 
 /// Sends the calls that make an index once more; answers the uid of the last.
 async fn remake(state: &ClusterState, node: &NodeId, entry: &IndexEntry) -> Result<u32, Error> {
-    let cx = Context::internal(Origin::Settings, state.options.scatter.node_timeout);
+    let cx = Context::internal(Origin::Settings, state.options.scatter.call_timeout());
     let base = node_base_settings(&state.options);
     let mut last = Err(Error::node(node, NodeFailure::Garbage));
     for call in creation_calls(&entry.physical, entry.primary_key.as_deref(), &base) {

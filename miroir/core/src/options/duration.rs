@@ -115,6 +115,40 @@ macro_rules! unit {
                 UNIT.read(deserializer)
             }
 
+            /// The same for a time that may be left out.
+            pub mod option {
+                use std::time::Duration;
+
+                use serde::{Deserialize, Deserializer, Serializer};
+
+                #[derive(Deserialize)]
+                struct Span(#[serde(with = "super")] Duration);
+
+                /// Writes whole units, rounded down, or nothing.
+                ///
+                /// # Errors
+                /// The serializer's.
+                pub fn serialize<S: Serializer>(
+                    span: &Option<Duration>,
+                    serializer: S,
+                ) -> Result<S::Ok, S::Error> {
+                    match span {
+                        Some(span) => super::serialize(span, serializer),
+                        None => serializer.serialize_none(),
+                    }
+                }
+
+                /// Reads a number of units, or a text, or nothing.
+                ///
+                /// # Errors
+                /// As for a time that is not left out.
+                pub fn deserialize<'de, D: Deserializer<'de>>(
+                    deserializer: D,
+                ) -> Result<Option<Duration>, D::Error> {
+                    Ok(Option::<Span>::deserialize(deserializer)?.map(|Span(span)| span))
+                }
+            }
+
             /// The number of whole units with its symbol, for messages.
             #[must_use]
             pub fn show(span: Duration) -> String {

@@ -212,7 +212,7 @@ impl ClusterState {
             Arc::clone(&scores),
             Arc::clone(&membership),
             Arc::clone(&leadership),
-            options.scatter.node_timeout,
+            options.scatter.call_timeout(),
             options.shards,
         ));
         let broadcasts = Arc::new(Broadcasts::default());

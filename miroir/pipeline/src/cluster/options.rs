@@ -107,9 +107,10 @@ pub enum UnavailableShardPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScatterOptions {
-    /// How long one call to a node may take. 5 s by default.
-    #[serde(rename = "node_timeout_ms", with = "milliseconds")]
-    pub node_timeout: Duration,
+    /// How long one call to a node may take. By default a read of a client's may take as long as the
+    /// client's request, and any other call 5 s.
+    #[serde(rename = "node_timeout_ms", with = "milliseconds::option")]
+    pub node_timeout: Option<Duration>,
     /// Whether a read that timed out is asked of another replica.
     pub retry_on_timeout: bool,
     /// What a read does when a shard has no replica left.
@@ -122,7 +123,7 @@ pub struct ScatterOptions {
 impl Default for ScatterOptions {
     fn default() -> Self {
         Self {
-            node_timeout: Duration::from_secs(5),
+            node_timeout: None,
             retry_on_timeout: true,
             unavailable_shard_policy: UnavailableShardPolicy::Partial,
             node_body_bytes: 16_000_000,
@@ -130,10 +131,31 @@ impl Default for ScatterOptions {
     }
 }
 
+/// How long a call to a node may take that is no read of a client's, unless `node_timeout_ms` is set.
+const NODE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Share of a request's time that is kept for answering with what other nodes said, and its most.
+const KEPT: (u32, Duration) = (20, Duration::from_secs(1));
+
+impl ScatterOptions {
+    /// How long a call to a node may take that is no read of a client's.
+    #[must_use]
+    pub fn call_timeout(&self) -> Duration {
+        self.node_timeout.unwrap_or(NODE_TIMEOUT)
+    }
+
+    /// How long a read may take that belongs to a request with so much time left. A node that does not
+    /// answer at all leaves time to answer without it.
+    #[must_use]
+    pub fn read_timeout(&self, left: Duration) -> Duration {
+        let (share, most) = KEPT;
+        self.node_timeout.unwrap_or_else(|| left.saturating_sub((left / share).min(most)))
+    }
+}
+
 impl Validate for ScatterOptions {
     fn validate(&self, faults: &mut Faults) {
         faults.positive(&[
-            ("node_timeout_ms", self.node_timeout.is_zero()),
+            ("node_timeout_ms", self.node_timeout.is_some_and(|span| span.is_zero())),
             ("node_body_bytes", self.node_body_bytes == 0),
         ]);
     }
@@ -358,3 +380,23 @@ impl Default for ExplainOptions {
 }
 
 impl Validate for ExplainOptions {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_may_take_what_its_request_may_unless_an_operator_says_otherwise() {
+        let seconds = Duration::from_secs;
+        let own = ScatterOptions::default();
+        for (left, wanted) in
+            [(30_000, 29_000), (10_000, 9_500), (100, 95), (0, 0), (3_600_000, 3_599_000)]
+        {
+            let (left, wanted) = (Duration::from_millis(left), Duration::from_millis(wanted));
+            assert_eq!(own.read_timeout(left), wanted);
+        }
+        assert_eq!(own.call_timeout(), seconds(5));
+        let set = ScatterOptions { node_timeout: Some(seconds(2)), ..own };
+        assert_eq!((set.read_timeout(seconds(30)), set.call_timeout()), (seconds(2), seconds(2)));
+    }
+}

@@ -1,7 +1,6 @@
 //! Dispatch, the boundary from leaves to nodes: covers shards with nodes, encodes HTTP.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -9,6 +8,7 @@ use miroir_api::{NodeId, ShardId};
 use tokio::time::Instant;
 
 use super::{Failed, Page, Question, Request, Response, Scoped, ScopedMany, Target};
+use crate::cluster::ScatterOptions;
 use crate::error::{Error, ErrorKind, NodeFailure, Retry};
 use crate::explain::{Called, Explain};
 use crate::gather;
@@ -27,13 +27,13 @@ const WRITE_PATIENCE: u32 = 6;
 pub struct Dispatch {
     pool: Pool,
     scores: Arc<Scores>,
-    timeout: Duration,
+    options: ScatterOptions,
 }
 
 impl Dispatch {
-    /// Dispatches to these nodes; a node call may take `timeout`.
-    pub fn new(pool: Pool, scores: Arc<Scores>, timeout: Duration) -> Self {
-        Self { pool, scores, timeout }
+    /// Dispatches to these nodes; `options` say how long a node call may take.
+    pub fn new(pool: Pool, scores: Arc<Scores>, options: ScatterOptions) -> Self {
+        Self { pool, scores, options }
     }
 }
 
@@ -203,9 +203,11 @@ fn address(request: &Request, node_shards: Option<&ShardSet>) -> Call {
 
 impl Dispatch {
     async fn send(&self, node: &NodeId, call: &Call, request: &Request) -> Result<Bytes, Error> {
-        let patience =
-            if matches!(request.target, Target::Exactly(_)) { WRITE_PATIENCE } else { 1 };
-        let http = call.request(&request.cx, self.timeout * patience)?;
+        let timeout = match &request.target {
+            Target::Exactly(_) => self.options.call_timeout() * WRITE_PATIENCE,
+            Target::Cover { .. } => self.options.read_timeout(request.cx.deadline.remaining()),
+        };
+        let http = call.request(&request.cx, timeout)?;
         let answer = match Call::accept(node, self.pool.send(node, http).await?) {
             Err(error) if lacks_index(&error) && matches!(request.target, Target::Cover { .. }) => {
                 // The catalogue has it: another replica may, too.

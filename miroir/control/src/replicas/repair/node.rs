@@ -126,7 +126,7 @@ pub(super) async fn read(
         body["retrieveVectors"] = json!(true);
         let path = format!("/indexes/{}/documents/fetch", entry.physical);
         let call = Call::read(Method::POST, "documents_fetch", path).json(body.to_string());
-        let patience = state.options.scatter.node_timeout * 6;
+        let patience = state.options.scatter.call_timeout() * 6;
         let body = match state.nodes.call_within(node, &call, &cx(), patience).await {
             Ok(body) => body,
             Err(error) if is_too_large(&error) || timed_out(&error) => match which {
@@ -205,7 +205,7 @@ pub(super) async fn ids(
 /// Sends a call that enqueues a task. Returns its uid.
 pub(super) async fn send(state: &ClusterState, node: &NodeId, call: &Call) -> Result<u32, Trouble> {
     let before = state.membership.task_uids.highest(node);
-    let patience = state.options.scatter.node_timeout * 6;
+    let patience = state.options.scatter.call_timeout() * 6;
     let body = state.nodes.call_within(node, call, &cx(), patience).await?;
     let task: TaskRef = Call::parse(node, &body)?;
     disk_loss::accept_task_uid(state, node, before, task.task_uid).await?;

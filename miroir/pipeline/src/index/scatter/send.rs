@@ -44,7 +44,7 @@ pub(super) async fn send_batch(
             break;
         }
         if !sent.is_empty() {
-            let rest = Deadline::after(state.options.scatter.node_timeout * REST_PATIENCE);
+            let rest = Deadline::after(state.options.scatter.call_timeout() * REST_PATIENCE);
             cx.deadline = cx.deadline.max(rest);
         } else if cx.deadline.remaining().is_zero() {
             // What is not sent in time is not sent at all: nobody waits for it any more.
