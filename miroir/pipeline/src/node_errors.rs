@@ -8,8 +8,8 @@ use crate::error::{Error, ErrorKind};
 use crate::node::Call;
 use crate::query::{encode, query_pairs};
 use miroir_api::IndexUid;
-use miroir_core::documents;
 pub use miroir_core::documents::names_reserved;
+use miroir_core::{documents, filter};
 use miroir_store::IndexEntry;
 use serde_json::Value;
 use uuid::Uuid;
@@ -26,6 +26,60 @@ const STAND_IN: &str = "_mir0ir_";
 pub fn is_unprepared(error: &Error) -> bool {
     let ErrorKind::Verbatim { body, .. } = error.kind() else { return false };
     memchr::memmem::find(body, b"`_miroir_shard` is not filterable").is_some()
+}
+
+/// The name that stands for a reserved attribute, or for one that looks into it, perhaps with what follows
+/// a name in a `sort`. `None` for others, a client's own `a._miroir_shard` among them.
+pub fn stand_in(name: &str) -> Option<String> {
+    is_within_reserved(name).then(|| name.replacen(documents::PREFIX, STAND_IN, 1))
+}
+
+/// Whether an attribute is reserved, or looks into one that is.
+pub(crate) fn is_within_reserved(name: &str) -> bool {
+    documents::is_reserved(name.split(['.', ':']).next().unwrap_or_default())
+}
+
+/// Whether the value of `filter` names a reserved attribute; where it cannot be read, whether it might.
+pub fn filters_by_reserved(json: &str) -> bool {
+    filter::names(json, is_within_reserved).unwrap_or_else(|_| names_reserved(json))
+}
+
+/// Whether a text, or one of a list of them, is the name of a reserved attribute.
+pub fn lists_reserved(json: &str) -> bool {
+    match serde_json::from_str(json) {
+        Ok(Value::String(name)) => is_within_reserved(&name),
+        Ok(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(is_within_reserved),
+        _ => false,
+    }
+}
+
+/// What is said to clients, with reserved names in place of what stands for them.
+pub fn shown(text: &Bytes) -> Bytes {
+    let places: Vec<usize> = memchr::memmem::find_iter(text, STAND_IN).collect();
+    if places.is_empty() {
+        return text.clone();
+    }
+    let mut out = text.to_vec();
+    for at in places {
+        out[at..at + STAND_IN.len()].copy_from_slice(documents::PREFIX.as_bytes());
+    }
+    out.into()
+}
+
+/// As [`shown`], of a text.
+#[must_use]
+pub fn shown_text(text: String) -> String {
+    if text.contains(STAND_IN) { text.replace(STAND_IN, documents::PREFIX) } else { text }
+}
+
+/// As [`shown`], of JSON that was read.
+#[must_use]
+pub fn shown_value(value: Value) -> Value {
+    let text = value.to_string();
+    if !text.contains(STAND_IN) {
+        return value;
+    }
+    serde_json::from_str(&text.replace(STAND_IN, documents::PREFIX)).unwrap_or(value)
 }
 
 /// A text with its reserved names replaced.
@@ -87,7 +141,7 @@ fn lonely(text: &str) -> Option<(usize, usize)> {
 
 /// Rewrites a node's error text: reserved attributes vanish from lists, physical names become the
 /// client's, and stand-ins become what the client wrote.
-pub fn message(text: &str, index: &IndexEntry, mangled: bool) -> String {
+pub fn message(text: &str, index: &IndexEntry) -> String {
     let mut out = text.to_owned();
     if out.contains("_miroir_shard") {
         for (from, to) in [
@@ -115,7 +169,7 @@ pub fn message(text: &str, index: &IndexEntry, mangled: bool) -> String {
     if index.physical != index.name.as_str() {
         out = out.replace(&format!("`{}`", index.physical), &format!("`{}`", index.name));
     }
-    if mangled { out.replace(STAND_IN, documents::PREFIX) } else { out }
+    shown_text(out)
 }
 
 /// A text whose numbers of filterable rules are the client's: without those of Miroir before them.
@@ -158,6 +212,11 @@ fn without_undisplayed(text: &str, displayed: &[Value]) -> String {
         return text.to_owned();
     };
     let listed: Vec<&str> = text[from..end].split(", ").collect();
+    let displayed: Vec<String> = displayed
+        .iter()
+        .filter_map(Value::as_str)
+        .map(|name| shown_text(name.to_owned()))
+        .collect();
     let is_displayed = |name: &&&str| displayed.iter().any(|known| known == **name);
     let shown: Vec<&str> = listed.iter().filter(is_displayed).copied().collect();
     if shown.len() == listed.len() {
@@ -173,12 +232,12 @@ fn without_undisplayed(text: &str, displayed: &[Value]) -> String {
 }
 
 /// Rewrites the text of an error body. Other JSON passes.
-pub fn body(raw: &Bytes, index: &IndexEntry, mangled: bool) -> Bytes {
+pub fn body(raw: &Bytes, index: &IndexEntry) -> Bytes {
     let Ok(mut value) = serde_json::from_slice::<Value>(raw) else {
         return raw.clone();
     };
     let Some(text) = value.get("message").and_then(|m| m.as_str()) else { return raw.clone() };
-    let mut new = message(text, index, mangled);
+    let mut new = message(text, index);
     let displayed = index.overlay.get("displayedAttributes").and_then(Value::as_array);
     if let Some(displayed) = displayed.filter(|list| !list.iter().any(|name| name == "*"))
         && value.get("code").is_some_and(lists_displayed_only)
@@ -193,11 +252,9 @@ pub fn body(raw: &Bytes, index: &IndexEntry, mangled: bool) -> Bytes {
 }
 
 /// Rewrites an error that is a node's own answer. Others pass.
-pub fn scrub(error: Error, index: &IndexEntry, mangled: bool) -> Error {
+pub fn scrub(error: Error, index: &IndexEntry) -> Error {
     match error.kind() {
-        ErrorKind::Verbatim { status, body: raw } => {
-            Error::verbatim(*status, body(raw, index, mangled))
-        }
+        ErrorKind::Verbatim { status, body: raw } => Error::verbatim(*status, body(raw, index)),
         _ => error,
     }
 }
@@ -280,9 +337,9 @@ mod tests {
             ("patterns are: `a`, `_miroir_shard`.", "patterns are: `a`."),
             ("nothing here", "nothing here"),
         ] {
-            assert_eq!(message(said, &index, false), wanted);
+            assert_eq!(message(said, &index), wanted);
         }
-        assert_eq!(message("Attribute `_mir0ir_x`", &index, true), "Attribute `_miroir_x`");
+        assert_eq!(message("Attribute `_mir0ir_x`", &index), "Attribute `_miroir_x`");
     }
 
     #[test]
@@ -293,7 +350,7 @@ mod tests {
         };
         let sort =
             error("invalid_search_sort", "`x`. Available sortable attributes are: `a, b, c`.");
-        assert_eq!(body(&sort, &index, false), sort);
+        assert_eq!(body(&sort, &index), sort);
         for (displayed, wanted) in [
             (r#"["*"]"#, "`x`. Available sortable attributes are: `a, b, c`."),
             (r#"["c", "a", "b"]"#, "`x`. Available sortable attributes are: `a, b, c`."),
@@ -306,15 +363,15 @@ mod tests {
             let displayed = serde_json::from_str(displayed).unwrap();
             index.overlay.insert("displayedAttributes".into(), displayed);
             let wanted = error("invalid_search_sort", wanted);
-            assert_eq!(body(&sort, &index, false), wanted);
+            assert_eq!(body(&sort, &index), wanted);
         }
         let searchable = "Available searchable attributes are: `a`.";
         let searchable = error("invalid_search_attributes_to_search_on", searchable);
         let wanted = "Available searchable attributes are: `, <..hidden-attributes>`.";
         let wanted = error("invalid_search_attributes_to_search_on", wanted);
-        assert_eq!(body(&searchable, &index, false), wanted);
+        assert_eq!(body(&searchable, &index), wanted);
         // Lists of documents hide nothing.
         let listed = error("invalid_document_sort", "Available sortable attributes are: `a`.");
-        assert_eq!(body(&listed, &index, false), listed);
+        assert_eq!(body(&listed, &index), listed);
     }
 }

@@ -6,5 +6,6 @@ mod lifecycle;
 mod matrix;
 mod multi;
 mod node;
+mod reserved;
 mod support;
 mod task_routes;

@@ -182,7 +182,7 @@ pub fn client_settings(node: &Value, overlay: &Map<String, Value>) -> Value {
         out["faceting"]["maxValuesPerFacet"] =
             overlay.get("maxValuesPerFacet").cloned().unwrap_or_else(|| 100.into());
     }
-    out
+    node_errors::shown_value(out)
 }
 
 impl Control {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use miroir_api::meili::{TaskKind, TaskView};
+use miroir_api::meili::{ApiError, TaskKind, TaskView};
 use miroir_api::{GroupId, TaskUid};
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ use crate::outcome::backups;
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::index::scatter;
+use miroir_pipeline::node_errors;
 use miroir_pipeline::operation::{Request, Response, TaskOp};
 use miroir_store::clock;
 use miroir_store::{NodeTask, StoreError, TaskPage, TaskQuery, TaskRecord, Tasks};
@@ -60,7 +61,10 @@ pub(crate) fn view(record: &TaskRecord, nodes: bool) -> TaskView {
         kind: record.kind,
         canceled_by: record.canceled_by,
         details,
-        error: record.error.clone(),
+        error: record
+            .error
+            .clone()
+            .map(|error| ApiError { message: node_errors::shown_text(error.message), ..error }),
         duration,
         enqueued_at: clock::rfc3339(record.enqueued_at),
         started_at: record.started_at.map(clock::rfc3339),

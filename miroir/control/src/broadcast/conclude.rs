@@ -129,7 +129,7 @@ pub(crate) fn refuse(state: &ClusterState, record: &mut TaskRecord, entry: &Inde
     let copies = topology.groups().len() as u64 * u64::from(topology.replication_factor());
     let errors = record.nodes.iter().filter_map(|task| task.error.as_ref());
     record.error = embedding_errors::one(errors, copies).map(|mut error| {
-        error.message = node_errors::message(&error.message, entry, false);
+        error.message = node_errors::message(&error.message, entry);
         error
     });
     // Who took the proposal before it was canceled went back to what the others have.

@@ -1,5 +1,6 @@
 //! Details of tasks and batches.
 
+use miroir_pipeline::node_errors;
 use serde_json::{Map, Value};
 
 use super::{in_order, settings};
@@ -40,12 +41,15 @@ const LAST: &[&str] = &[
     "updatedRules",
 ];
 
-/// Details as a node orders them.
+/// Details as a node orders them, with the names that the client wrote.
 pub(crate) fn ordered(mut details: Map<String, Value>) -> Map<String, Value> {
     if details.len() > 1 {
         in_order(&mut details, &[FIRST, settings::NAMES, LAST].concat());
     }
-    details
+    match node_errors::shown_value(Value::Object(details)) {
+        Value::Object(details) => details,
+        _ => Map::new(),
+    }
 }
 
 #[cfg(test)]

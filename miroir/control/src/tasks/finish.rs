@@ -33,7 +33,7 @@ pub(super) fn finish(state: &Arc<ClusterState>, record: &mut TaskRecord, done: b
         let error = embedding_errors::one(failed.iter().filter_map(|t| t.error.as_ref()), copies);
         record.error = Some(match (error, state.catalog.of_task(record)) {
             (Some(mut error), Some(entry)) => {
-                error.message = node_errors::message(&error.message, &entry, true);
+                error.message = node_errors::message(&error.message, &entry);
                 if let Some(TaskState::Edition { lines_before }) = record.protocol.state
                     && lines_before > 0
                 {

@@ -351,7 +351,7 @@ fn words(error: Error, entry: &IndexEntry) -> Option<ApiError> {
     if !matches!(error.kind(), ErrorKind::Verbatim { .. }) {
         return None;
     }
-    serde_json::from_slice(&node_errors::scrub(error, entry, false).render().1?).ok()
+    serde_json::from_slice(&node_errors::scrub(error, entry).render().1?).ok()
 }
 
 /// The tag of each of a task's calls, in the order of its nodes.

@@ -22,10 +22,12 @@
 //! comparisons and functions never do. Attribute names are compared exactly. A primary key with a
 //! dot never narrows: nested objects give such an attribute values that are not the id.
 
+mod compact;
 mod cursor;
 mod literal;
 mod narrow;
 mod parse;
+mod rename;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -34,8 +36,10 @@ use std::fmt;
 
 use serde_json::Value;
 
+pub use compact::compact;
 pub use cursor::{Cursor, is_word};
 pub use narrow::{Keys, Narrowed, NotNarrowed, narrow};
+pub use rename::{names, renamed};
 pub use size::size;
 
 /// An attribute or a literal, as it is written: with its quotes, if it has any.

@@ -3,6 +3,8 @@
 //! It takes a little more than a node does (any white space where a node wants a blank, say), never
 //! with another meaning: a node that refuses the rest says so itself.
 
+use std::ops::Range;
+
 use super::{Comparison, Cursor, Filter, Test, Text, joined};
 
 /// As deep as a node reads, counted as it counts.
@@ -31,18 +33,26 @@ const GEO: &[&str] = &["_geoRadius", "_geoBoundingBox", "_geoPolygon"];
 pub(super) struct Parser<'a> {
     at: Cursor<'a>,
     depth: u32,
+    /// Where attributes are named, those inside of functions included, with their quotes.
+    attributes: Vec<Range<usize>>,
 }
 
 impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { at: Cursor::new(text), depth: 0 }
+        Self { at: Cursor::new(text), depth: 0, attributes: Vec::new() }
     }
 
     /// The whole text as one expression.
-    pub(super) fn whole(mut self) -> Option<Filter> {
+    pub(super) fn whole(&mut self) -> Option<Filter> {
         let filter = self.expression()?;
         self.at.blanks();
         self.at.rest().is_empty().then_some(filter)
+    }
+
+    /// Where the whole text names attributes, from left to right.
+    pub(super) fn attributes(mut self) -> Option<Vec<Range<usize>>> {
+        self.whole()?;
+        Some(self.attributes)
     }
 
     /// Takes a word if it comes next, as a whole.
@@ -171,8 +181,12 @@ impl<'a> Parser<'a> {
     }
 
     fn condition(&mut self) -> Option<Filter> {
+        self.at.blanks();
+        let from = self.at.at;
         let attribute = self.text()?;
+        let named = from..self.at.at;
         let (negated, test) = self.test()?;
+        self.attributes.push(named);
         Some(Filter::Condition { attribute, negated, test })
     }
 

@@ -9,13 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Collected, Full};
 use miroir_api::header as names;
 use tower::{Service, ServiceExt};
 
 use super::RequestId;
 use super::body::Payload;
 use super::operations::operation;
+use super::reserved;
 use super::respond::{refuse, render};
 use super::router::Router;
 use crate::cluster::FilterLimits;
@@ -23,6 +24,7 @@ use crate::codec::Codecs;
 use crate::context::{Context, Principal, Unread};
 use crate::deadline::Deadline;
 use crate::error::{BoxError, Error};
+use crate::node_errors;
 use crate::operation;
 use crate::query::{ClientRequest, decode};
 use crate::refused::Refused;
@@ -91,7 +93,8 @@ impl Decode {
     {
         let mut answered =
             Answered { route: "unknown", index: None, degraded: false, nodes: 0, label: None };
-        let result = self.answer(request, &mut answered).await;
+        let mut hides = false;
+        let result = self.answer(request, &mut answered, &mut hides).await;
         let mut response = match result {
             Ok(answer) => {
                 answered.degraded = answer.meta.degraded().is_some();
@@ -111,6 +114,9 @@ impl Decode {
                 response
             }
         };
+        if hides {
+            response = shown(response).await;
+        }
         response.extensions_mut().insert(answered);
         response
     }
@@ -119,6 +125,7 @@ impl Decode {
         &self,
         request: Request<B>,
         answered: &mut Answered,
+        hides: &mut bool,
     ) -> Result<operation::Response, Error>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -192,8 +199,9 @@ impl Decode {
             if is_escaped(&original.body) {
                 original = original.made_anew();
             }
-            self.options.filters.judge(path, original.query.as_deref(), &original.body)?;
+            self.options.filters.fit(path, !route.changes(), &mut original)?;
         }
+        *hides = reserved::hide(&route, &mut original);
         let op = operation(route.action, parameters, &original);
         let request =
             operation::Request { op, actions: route.actions, original: Arc::new(original), cx };
@@ -204,6 +212,13 @@ impl Decode {
             _ => error,
         })
     }
+}
+
+/// An answer with reserved names as the client wrote them.
+async fn shown(response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+    Response::from_parts(parts, Full::new(node_errors::shown(&body)))
 }
 
 /// Whether JSON spells characters that need it not, by which a name can look like another one: it is

@@ -1,12 +1,12 @@
 //! How large a filter may be. What a node needs for one grows with its conditions: 20,000 of them took
 //! 15 GB, and whoever may search may send them. The literals of an `IN` cost little and do not count.
 
-use miroir_core::filter::size;
+use miroir_core::filter::{compact, size};
 use serde_json::Value;
 
 use crate::cluster::FilterLimits;
 use crate::error::Error;
-use crate::query::query_pairs;
+use crate::query::{ClientRequest, query_pairs};
 use crate::refused::Refused;
 
 /// Bytes that a condition takes at least: `a=1 OR `.
@@ -21,11 +21,54 @@ struct TooMuch {
 }
 
 impl FilterLimits {
+    /// Judges the filters of a request. One that has too many conditions and only reads is written with
+    /// fewer, where that can be: thousands of values of one attribute make one list.
+    ///
+    /// # Errors
+    /// As [`FilterLimits::judge`].
+    pub(super) fn fit(
+        &self,
+        path: &str,
+        reads: bool,
+        original: &mut ClientRequest,
+    ) -> Result<(), Error> {
+        let judged = self.judge(path, original.query.as_deref(), &original.body);
+        let Err(error) = judged else { return Ok(()) };
+        let Ok(mut body) = serde_json::from_slice::<Value>(&original.body) else {
+            return Err(error);
+        };
+        self.rewrite(&mut body);
+        let body = body.to_string();
+        if !reads || self.judge(path, original.query.as_deref(), body.as_bytes()).is_err() {
+            return Err(error);
+        }
+        original.body = body.into();
+        Ok(())
+    }
+
+    fn rewrite(&self, body: &mut Value) {
+        match body {
+            Value::Object(members) => {
+                for (name, value) in members {
+                    if name != "filter" {
+                        self.rewrite(value);
+                    } else if size(value).0 > self.conditions
+                        && let Some(other) = compact(value)
+                    {
+                        *value = other;
+                    }
+                }
+            }
+            Value::Array(list) => list.iter_mut().for_each(|value| self.rewrite(value)),
+            _ => {}
+        }
+    }
+
     /// Judges the filters of a request with a JSON body, or none, wherever they are in it.
     ///
     /// # Errors
     /// When one is too large: `400`, with the limit and what to do.
-    pub(super) fn judge(&self, path: &str, query: Option<&str>, body: &[u8]) -> Result<(), Error> {
+    fn judge(&self, path: &str, query: Option<&str>, body: &[u8]) -> Result<(), Error> {
         let smallest = self.bytes.min(self.conditions.saturating_mul(SHORTEST));
         let mut found = Ok(());
         if body.len() > smallest
@@ -110,6 +153,15 @@ mod tests {
             found.1
         );
         assert!(judge(Some("q=x&filter=a%3D1+OR+b%3D2+OR+c%3D3+OR+d%3D4"), json!({})).is_err());
+        // Alternatives of one attribute are a list of values, in what reads.
+        let mut request = ClientRequest::new(http::Method::POST, "/search");
+        let many = json!({"filter": [["a = 1", "a = 2", "a = 3", "a = 4"]]}).to_string();
+        request.body = many.clone().into();
+        assert!(limits.fit("/x", false, &mut request).is_err() && request.body == many);
+        assert!(limits.fit("/x", true, &mut request).is_ok());
+        assert_eq!(request.body, r#"{"filter":"a IN [1, 2, 3, 4]"}"#);
+        request.body = json!({"filter": long}).to_string().into();
+        assert!(limits.fit("/x", true, &mut request).is_err());
         // A list of values is no list of conditions.
         let limits = FilterLimits { conditions: 3, ..FilterLimits::default() };
         let ids: Vec<String> = (0..900).map(|n| n.to_string()).collect();

@@ -9,6 +9,7 @@ mod edge;
 mod filters;
 mod operations;
 mod query;
+mod reserved;
 mod respond;
 mod router;
 pub mod routes;

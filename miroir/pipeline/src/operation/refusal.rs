@@ -53,10 +53,10 @@ pub async fn replay(
     prefix: &str,
 ) -> Error {
     let mut call = original.to_node_call(prefix);
-    let mangled = node_errors::hide(&mut call);
+    node_errors::hide(&mut call);
     match nodes.call_any(&call, &request.cx).await {
         Ok(_) => taken(request),
-        Err(error) => node_errors::scrub(error, &placeholder(), mangled),
+        Err(error) => node_errors::scrub(error, &placeholder()),
     }
 }
 

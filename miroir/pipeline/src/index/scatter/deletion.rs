@@ -77,8 +77,8 @@ pub(super) async fn run(
             let mut probe = request.original.to_node_call(node_errors::nowhere());
             node_errors::hide(&mut probe);
             if let Err(error) = scatter.state.nodes.call_any(&probe, &request.cx).await {
-                let error = node_errors::scrub(error, &node_errors::placeholder(), false);
-                return Err(node_errors::scrub(error, &index, true));
+                let error = node_errors::scrub(error, &node_errors::placeholder());
+                return Err(node_errors::scrub(error, &index));
             }
             let fields = json!({
                 "providedIds": 0, "deletedDocuments": null, "originalFilter": compact(&filter),

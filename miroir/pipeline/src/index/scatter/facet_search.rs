@@ -20,8 +20,9 @@ use miroir_core::merge::{FacetSearchOptions, merge_facet_search};
 fn plan(search: &Search, settings: &IndexSettings) -> Option<(Scoped, FacetSearchOptions)> {
     let mut body: RawObject = search.body.clone()?;
     let facet = body.read::<String>("facetName").ok()??;
-    let reserved = |key| body.raw(key).is_some_and(node_errors::names_reserved);
-    if reserved("facetName") || reserved("filter") {
+    if body.raw("facetName").is_some_and(node_errors::lists_reserved)
+        || body.raw("filter").is_some_and(node_errors::filters_by_reserved)
+    {
         return None;
     }
     if body.read::<bool>("useNetwork").ok()?.unwrap_or(false) {

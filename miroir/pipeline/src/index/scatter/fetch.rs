@@ -37,7 +37,7 @@ pub(super) async fn one(
     let route = read::route(scatter, request, scatter.state.reads.next_sequence());
     let gathered = read::gather(scatter, request, &shards, question, &route)
         .await
-        .map_err(|error| node_errors::scrub(error, index, false))?;
+        .map_err(|error| node_errors::scrub(error, index))?;
     let page = gathered.pages.first().ok_or_else(|| Error::shards_unavailable(shards.clone()))?;
     let body = match strip_reserved(&page.body) {
         std::borrow::Cow::Borrowed(_) => page.body.clone(),
@@ -90,7 +90,7 @@ pub(super) async fn gather(
 pub(super) async fn own_words(scatter: &Scatter, request: &Request, error: Error) -> Error {
     match read::complaint(scatter, request).await {
         Some(own) => own,
-        None => node_errors::scrub(error, &request.index, false),
+        None => node_errors::scrub(error, &request.index),
     }
 }
 
@@ -109,10 +109,10 @@ fn plan(list: &List) -> Option<(Scoped, DocumentOptions)> {
     if body.read::<bool>("useNetwork").ok()?.unwrap_or(false) {
         return None;
     }
-    for key in ["filter", "sort"] {
-        if body.raw(key).is_some_and(node_errors::names_reserved) {
-            return None;
-        }
+    if body.raw("sort").is_some_and(node_errors::lists_reserved)
+        || body.raw("filter").is_some_and(node_errors::filters_by_reserved)
+    {
+        return None;
     }
     let sorted = body.read::<Vec<String>>("sort").ok()?.is_some_and(|sort| !sort.is_empty());
     if let Some(fields) = body.read::<Vec<String>>("fields").ok()? {

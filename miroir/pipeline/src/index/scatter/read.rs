@@ -245,7 +245,7 @@ pub fn meta(scatter: &Scatter, request: &Request, gathered: &Gathered) -> Meta {
 pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
     let prefix = format!("/indexes/{}", request.index.physical);
     let mut call = request.original.to_node_call(&prefix);
-    let mangled = node_errors::hide(&mut call);
+    node_errors::hide(&mut call);
     // A node of a group that is not for this request is not asked either.
     let groups = request.topology.groups().iter().map(|group| group.id);
     let open = request.hints.order(groups, 0);
@@ -255,7 +255,7 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
             tracing::error!(path = %request.original.path, "a node takes what Miroir cannot read");
             Error::internal("a node takes what Miroir cannot read")
         }
-        Err(error) => node_errors::scrub(error, &request.index, mangled),
+        Err(error) => node_errors::scrub(error, &request.index),
     }
 }
 
@@ -264,11 +264,11 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
 pub async fn complaint(scatter: &Scatter, request: &Request) -> Option<Error> {
     let state = &scatter.state;
     let mut call = request.original.to_node_call(&format!("/indexes/{}", request.index.physical));
-    let mangled = node_errors::hide(&mut call);
+    node_errors::hide(&mut call);
     for node in state.nodes.any() {
         match state.nodes.call(&node, &call, &request.cx).await {
             Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
-                return Some(node_errors::scrub(error, &request.index, mangled));
+                return Some(node_errors::scrub(error, &request.index));
             }
             // It may have been the question.
             Err(error) if error.node_failure().is_some_and(NodeFailure::was_sent) => return None,

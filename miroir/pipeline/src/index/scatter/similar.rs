@@ -64,7 +64,7 @@ fn plan(search: &Search, settings: &IndexSettings, index: &IndexEntry) -> Option
         return None;
     }
     if ["offset", "limit"].iter().any(|key| body.raw(key) == Some("null"))
-        || body.raw("filter").is_some_and(node_errors::names_reserved)
+        || body.raw("filter").is_some_and(node_errors::filters_by_reserved)
     {
         return None;
     }
@@ -118,11 +118,11 @@ async fn refusal(scatter: &Scatter, request: &Request, search: &Search) -> Error
     let shards =
         ShardSet::single(shard_of(id.as_bytes(), request.index.shards), request.index.shards);
     let mut call = request.original.to_node_call(&format!("/indexes/{}", request.index.physical));
-    let mangled = node_errors::hide(&mut call);
+    node_errors::hide(&mut call);
     let route = read::route(scatter, request, scatter.state.reads.next_sequence());
     match read::gather(scatter, request, &shards, Question::Plain(Arc::new(call)), &route).await {
         Ok(_) => Error::internal("a node takes what Miroir cannot read"),
-        Err(error) => node_errors::scrub(error, &request.index, mangled),
+        Err(error) => node_errors::scrub(error, &request.index),
     }
 }
 
@@ -257,7 +257,7 @@ pub(super) async fn run(
         Err(error) if matches!(error.kind(), ErrorKind::Verbatim { .. }) => {
             let own = refusal(scatter, request, search).await;
             let refused = matches!(own.kind(), ErrorKind::Verbatim { .. });
-            return Err(if refused { own } else { node_errors::scrub(error, index, false) });
+            return Err(if refused { own } else { node_errors::scrub(error, index) });
         }
         Err(error) => return Err(error),
     };

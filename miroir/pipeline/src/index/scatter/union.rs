@@ -76,7 +76,7 @@ pub(super) async fn run(
     let shards = read::shards(request);
     let gathered = read::gather(scatter, request, &shards, question, &route).await.map_err(
         |error| match error.kind() {
-            ErrorKind::Verbatim { .. } => node_errors::scrub(error, &request.index, false),
+            ErrorKind::Verbatim { .. } => node_errors::scrub(error, &request.index),
             _ => error,
         },
     )?;

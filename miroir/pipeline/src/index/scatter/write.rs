@@ -182,7 +182,7 @@ async fn run_write(
             let sent = send_batch(leaves.clone(), &plan, &state, batch, None, &cx).await;
             match sent.iter().find_map(|r| r.as_ref().err()) {
                 Some(error) if judges(error) => {
-                    return Err(node_errors::scrub(error.clone(), &plan.index, false));
+                    return Err(node_errors::scrub(error.clone(), &plan.index));
                 }
                 // This node does not count; let another one judge. It may have the write all the same.
                 Some(_) => {
@@ -471,7 +471,7 @@ async fn settle(
             let rejected = nodes().all(|node| outcome_of(node) == WriteOutcome::Rejected);
             let error = match refused {
                 Some(error) if !answers.keys().any(acked) => {
-                    node_errors::scrub(error.clone(), &plan.index, false)
+                    node_errors::scrub(error.clone(), &plan.index)
                 }
                 None if rejected && expired() => Error::deadline(),
                 _ => no_quorum,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use http::Method;
 use miroir_api::IndexUid;
+use miroir_store::IndexEntry;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -89,6 +90,18 @@ fn body(
     out.to_bytes()
 }
 
+/// Stands for the index of the query that an error is about: what it displays decides what is listed.
+fn about(resolve: &Handle, multi: &MultiSearch, error: &[u8]) -> IndexEntry {
+    let text = String::from_utf8_lossy(error);
+    let position = text.split_once(".queries[").and_then(|(_, rest)| rest.split(']').next());
+    let position = position.and_then(|text| text.parse::<usize>().ok());
+    let query = position.and_then(|at| multi.queries().nth(at));
+    let uid = query.and_then(|query| IndexUid::new(&query.index).ok());
+    let entry = uid.and_then(|uid| resolve.state().catalog.get(&uid));
+    let overlay = entry.map(|entry| entry.overlay.clone()).unwrap_or_default();
+    IndexEntry { overlay, ..placeholder() }
+}
+
 async fn ask(
     resolve: &Handle,
     request: &Request,
@@ -98,12 +111,12 @@ async fn ask(
     let mut names = Names::default();
     let body = body(resolve, &mut names, multi, federation);
     let mut call = Call::read(Method::POST, "replay", "/multi-search").json(body);
-    let mangled = scrub::hide(&mut call);
+    scrub::hide(&mut call);
     match resolve.state().nodes.call_any(&call, &request.cx).await {
         Ok(_) => None,
         Err(error) => {
             let ErrorKind::Verbatim { status, body } = error.kind() else { return Some(error) };
-            let body = scrub::body(body, &placeholder(), mangled);
+            let body = scrub::body(body, &about(resolve, multi, body));
             let Ok(mut value) = serde_json::from_slice::<Value>(&body) else {
                 return Some(Error::verbatim(*status, body));
             };

@@ -7,7 +7,6 @@ use crate::cluster::settings::IndexSettings;
 use crate::leaf::Scoped;
 use crate::node_errors;
 use crate::query::{RawObject, Search, SearchKind};
-use miroir_core::documents;
 use miroir_core::merge::{FacetOptions, HitOptions, Pagination, QueryShape, QueryTerms};
 use miroir_store::IndexEntry;
 
@@ -105,17 +104,12 @@ impl SearchPlan {
     }
 }
 
-/// Whether an attribute is reserved, or looks into one that is.
-pub(in crate::index::scatter) fn is_within_reserved(name: &str) -> bool {
-    documents::is_reserved(name.split('.').next().unwrap_or_default())
-}
-
 /// Attributes a client may see, out of those it names. `"*"` stands for all of them.
 pub(in crate::index::scatter) fn visible(
     names: Vec<String>,
     displayed: Option<&[String]>,
 ) -> Vec<String> {
-    let names = names.into_iter().filter(|name| !is_within_reserved(name));
+    let names = names.into_iter().filter(|name| !node_errors::is_within_reserved(name));
     let Some(displayed) = displayed else { return names.collect() };
     let mut out: Vec<String> = Vec::new();
     for name in names {
@@ -214,10 +208,11 @@ pub(in crate::index::scatter) fn plan(
             return None;
         }
     }
-    for key in ["filter", "sort", "distinct", "facets"] {
-        if body.raw(key).is_some_and(node_errors::names_reserved) {
-            return None;
-        }
+    let lists = ["sort", "distinct", "facets"];
+    if lists.iter().any(|key| body.raw(key).is_some_and(node_errors::lists_reserved))
+        || body.raw("filter").is_some_and(node_errors::filters_by_reserved)
+    {
+        return None;
     }
     let flag =
         |body: &RawObject, key: &str| body.read::<bool>(key).ok().map(|f| f.unwrap_or(false));
