@@ -9,3 +9,4 @@ mod node;
 mod reserved;
 mod support;
 mod task_routes;
+mod visibility;
