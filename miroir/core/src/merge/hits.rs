@@ -69,7 +69,20 @@ pub struct MergedHits {
     pub degraded: bool,
     /// How many leaves had equal hits in another order than that in which the documents came first.
     pub descending: u64,
+    /// Whether the page was filled up to its end.
+    pub(super) full: bool,
+    /// For each leaf, how far its list was gone through.
+    pub(super) looked: Vec<Looked>,
     pub(super) ranks: Vec<Ranks>,
+}
+
+/// How far the list of a leaf was gone through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Looked {
+    /// How many of its hits were taken or dropped; pinned ones do not count.
+    pub(super) at: usize,
+    /// Whether the last one scored less than the threshold.
+    pub(super) below: bool,
 }
 
 /// Merges the pages of one query's leaves.
@@ -80,7 +93,8 @@ pub struct MergedHits {
 /// set: then every hit received is looked at, because whole-corpus scores depend on them.
 #[must_use]
 pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
-    let mut merged = MergedHits::default();
+    let mut merged =
+        MergedHits { looked: vec![Looked::default(); pages.len()], ..MergedHits::default() };
     let wanted = options.offset.saturating_add(options.limit);
     let mut pins: Vec<(u64, u32, u32)> = Vec::new();
     for (leaf, page) in pages.iter().enumerate() {
@@ -171,7 +185,7 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
     merged
 }
 
-fn is_rank(kind: &Kind) -> bool {
+pub(super) fn is_rank(kind: &Kind) -> bool {
     !matches!(kind, Kind::Sort { .. } | Kind::Geo { .. } | Kind::Vector(_) | Kind::Unknown)
 }
 
@@ -199,6 +213,8 @@ impl Walk<'_> {
         }
         let page = &self.pages[placed.leaf];
         let hit = &page.hits[placed.hit];
+        let looked = &mut self.out.looked[placed.leaf];
+        *looked = Looked { at: looked.at + 1, below: false };
         if let Some(document) =
             self.options.unique.as_deref().and_then(|name| page.field(placed.hit, name))
             && !self.documents.insert(document)
@@ -210,6 +226,7 @@ impl Walk<'_> {
             && score < threshold
         {
             self.out.below_threshold += 1;
+            self.out.looked[placed.leaf].below = true;
             return true;
         }
         if let Some(seen) = &mut self.seen
@@ -244,6 +261,7 @@ impl Walk<'_> {
     /// Emits what is still pinned once there are no organic hits left.
     fn finish(&mut self) {
         self.pinned(u64::MAX);
+        self.out.full = self.filled >= self.wanted;
     }
 
     fn emit(&mut self, placed: Placed) {

@@ -10,6 +10,7 @@
 //! | `distinct_scan` | which distinct values one node looks at for a page |
 //! | `facets`, `facet_search` | facet distributions, statistics, facet searches |
 //! | `frequency` | which words `matchingStrategy: frequency` drops |
+//! | `threshold` | how many hits `rankingScoreThreshold` leaves |
 //! | `response` | the whole body of a search answer |
 //! | `hybrid`, `similar` | the halves of a hybrid search; documents like another |
 //! | `federated`, `cross_query` | hits of different queries as one list |
@@ -39,6 +40,7 @@ mod similar;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod threshold;
 
 pub use distinct::distinct_total;
 pub use distinct::quoted;
@@ -63,3 +65,4 @@ pub use response::{Facets, MergeRequest, Pagination, merge_search, write_search}
 pub use score::RankingInfo;
 pub use similar::{SimilarRequest, merge_similar};
 pub use stats::{IndexStats, merge_stats};
+pub use threshold::{Judged, judge};

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::real::binary;
 use crate::support::{Answer, Api};
 
 /// From so many values on a facet is a tree of several levels.
@@ -239,6 +240,9 @@ pub(super) fn compare_search(
     }
     let pages = left.get("page").is_some();
     let estimate = query.get("rankingScoreThreshold").is_some();
+    // This engine counts the hits of a page that it did not look at, whatever they score.
+    // With equal values on several leaves only the hits are right.
+    let uncounted = estimate && (pages && binary().is_none() || query.get("distinct").is_some());
     // This engine looks at no hit where it has fewer than are skipped; 1.50 looks at all of them.
     let skipped = !pages && query.get("distinct").is_some() && left["hits"] == json!([]);
     for key in [
@@ -251,7 +255,7 @@ pub(super) fn compare_search(
         "totalHits",
         "totalPages",
     ] {
-        let free = (estimate || skipped) && key.contains("otal");
+        let free = (uncounted || skipped) && key.contains("otal");
         if left.get(key) != right.get(key) && !free {
             return Some(format!("{key} {:?} instead of {:?}", right.get(key), left.get(key)));
         }

@@ -256,7 +256,7 @@ impl Counter<'_> {
         exact_facets(self.scatter, self.request, scoped, pages, options, self.route).await
     }
 
-    async fn ask(&self, scoped: Scoped) -> Result<(Gathered, Vec<merge::Page>), Error> {
+    pub(super) async fn ask(&self, scoped: Scoped) -> Result<(Gathered, Vec<merge::Page>), Error> {
         ask(self.scatter, self.request, scoped, self.shards, self.route).await
     }
 
@@ -291,7 +291,7 @@ impl Counter<'_> {
 }
 
 /// A body that only says which documents are candidates, and their facets.
-fn bare(body: &RawObject) -> RawObject {
+pub(super) fn bare(body: &RawObject) -> RawObject {
     let mut bare = body.clone();
     for key in SHOWN {
         bare.remove(key);

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use super::super::Scatter;
 use super::facets::exact_facets;
 use super::plan::SearchPlan;
+use super::threshold::{Judging, scores};
 use super::{Found, ask, distinct_total};
 use crate::cluster::settings::IndexSettings;
 use crate::error::Error;
@@ -47,7 +48,7 @@ pub(super) async fn find(
     let whole = ask(scatter, request, all.clone(), shards, route);
     let hits = hits(scatter, request, plan, settings, &body, &levels, (key, depth), shards, route);
     let (pages, whole) = tokio::join!(hits, whole);
-    let (pages, (gathered, candidates)) = (pages?, whole?);
+    let (mut pages, (gathered, candidates)) = (pages?, whole?);
     let facets = match &plan.facets {
         Some(options) => {
             let pages = (&gathered.pages[..], &candidates[..]);
@@ -55,8 +56,26 @@ pub(super) async fn find(
         }
         None => None,
     };
-    let total = distinct_total(plan, settings, &candidates)
+    let mut total = distinct_total(plan, settings, &candidates)
         .unwrap_or_else(|| candidates.iter().fold(0, |sum, page| sum.saturating_add(page.total)));
+    if plan.threshold.is_some() {
+        let mut judging = Judging::new(plan, settings, &pages);
+        while let Some(asked) = judging.longer() {
+            let counting = judging
+                .only_counts()
+                .then(|| scores(&body, plan.hits.unique.as_deref().as_slice()));
+            let asking = counting.as_ref().unwrap_or(&body);
+            let how = (key, asked);
+            let longer =
+                self::hits(scatter, request, plan, settings, asking, &levels, how, shards, route)
+                    .await?;
+            judging.judge(&longer);
+            if counting.is_none() {
+                pages = longer;
+            }
+        }
+        total = judging.judged.total(total);
+    }
     Ok(Some(Found { pages, gathered, facets, total: Some(total), fused: None }))
 }
 
@@ -80,9 +99,8 @@ async fn hits(
             body.remove("facets");
             body.set("q", &level.text);
             body.set("matchingStrategy", &"last");
-            if !settings.words_first {
-                body.set(key, &depth.saturating_add(BETWEEN));
-            }
+            let between = if settings.words_first { 0 } else { BETWEEN };
+            body.set(key, &depth.saturating_add(between));
             ask(scatter, request, with(plan, &body), shards, route)
         });
         let mut enough = false;
@@ -124,11 +142,11 @@ async fn count(
         }
     }
     base.set("limit", &0);
-    base.set("matchingStrategy", &"all");
     let counts = terms.counts();
     let totals = try_join_all(counts.iter().map(|count| {
         let mut body = base.clone();
         body.set("q", &count.text);
+        body.set("matchingStrategy", if count.last { &"last" } else { &"all" });
         let scoped = Scoped { filter: None, ..with(plan, &body) };
         async {
             let (_, pages) = ask(scatter, request, scoped, shards, route).await?;

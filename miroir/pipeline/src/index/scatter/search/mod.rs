@@ -6,6 +6,7 @@
 //! | `distinct` | totals and facets under a distinct attribute |
 //! | `facets` | exact facet counts |
 //! | `frequency` | `matchingStrategy: frequency` |
+//! | `threshold` | totals and facets under `rankingScoreThreshold` |
 //! | `present` | the last touches to the merged answer |
 //! | `several` | hits under a distinct attribute with several values per document |
 
@@ -15,6 +16,7 @@ mod facets;
 mod frequency;
 pub(super) mod plan;
 mod project;
+mod threshold;
 mod vectors;
 
 use std::sync::Arc;
@@ -214,8 +216,11 @@ async fn find(
     shards: &ShardSet,
     route: &Route,
 ) -> Result<Found, Error> {
-    let (gathered, mut pages) = ask(scatter, request, plan.scoped.clone(), shards, route).await?;
     let counter = Counter { scatter, request, plan, shards, route };
+    if plan.threshold.is_some() {
+        return counter.above_threshold(settings).await;
+    }
+    let (gathered, mut pages) = ask(scatter, request, plan.scoped.clone(), shards, route).await?;
     if let Some(attribute) = plan.apart.as_deref().filter(|_| pages.len() > 1) {
         let wanted = plan.pagination.depth(settings.max_total_hits);
         counter.uncover(attribute, &gathered.pages, wanted, &mut pages).await?;

@@ -51,6 +51,8 @@ pub(in crate::index::scatter) struct SearchPlan {
     pub(super) pagination: Pagination,
     pub(super) hits: HitOptions,
     pub(in crate::index::scatter) facets: Option<FacetOptions>,
+    /// `rankingScoreThreshold`, where Miroir and not the leaves leaves out what scores less.
+    pub(super) threshold: Option<f64>,
     /// The words of a query that drops the most frequent ones.
     pub(super) frequency: Option<QueryTerms>,
     /// How to estimate the number of distinct hits.
@@ -100,6 +102,9 @@ impl SearchPlan {
             body.remove(key);
         }
         body.set("attributesToRetrieve", &[(); 0]);
+        if let Some(threshold) = self.threshold {
+            body.set("rankingScoreThreshold", &threshold);
+        }
         self.scoped.body = body.to_bytes();
     }
 }
@@ -285,6 +290,13 @@ pub(in crate::index::scatter) fn plan(
     let counted = hits.distinct.clone().filter(|attribute| {
         index.shards > 1 && (hits.distinct_shown || settings.filters(attribute))
     });
+    // What is not a score is for a node to refuse.
+    let threshold = hits.score_threshold.filter(|threshold| {
+        !semantic(&body) && hits.distinct.is_none() && (0.0..=1.0).contains(threshold)
+    });
+    if threshold.is_some() {
+        body.remove("rankingScoreThreshold");
+    }
     let by_words = !semantic(&body) && frequency.is_none();
     let apart = counted.clone().filter(|_| by_words);
     // A node fills the page from the first hit, whether any is shown or not.
@@ -343,6 +355,7 @@ pub(in crate::index::scatter) fn plan(
         pagination,
         hits,
         facets,
+        threshold,
         frequency,
         estimate,
         apart,
