@@ -21,7 +21,7 @@ use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::index::Scatter;
 use miroir_pipeline::index::scatter::codecs;
 use miroir_pipeline::leaf::Dispatch;
-use miroir_pipeline::node::{Client, Pool, Scores, is_https};
+use miroir_pipeline::node::{Client, KnownDisks, Pool, Scores, is_https};
 use miroir_pipeline::operation::Resolve;
 use miroir_pipeline::stack::{BoxLayer, Description, OrderError, Stack};
 use miroir_pipeline::tls::{ClientTls, ClientTlsOptions};
@@ -374,13 +374,15 @@ impl Builder {
         // Layers of nodes may need what the state has, and the state has the nodes: they are built
         // when it is there.
         let shared: Arc<OnceLock<Parts>> = Arc::default();
+        let disks = KnownDisks::default();
         let factory = {
             let (options, scores) = (options.clone(), Arc::clone(&scores));
             let (own, shared, credentials) =
                 (own.nodes.clone(), Arc::clone(&shared), credentials.clone());
+            let known = disks.clone();
             Arc::new(move |it: &Node| {
-                let (client, tls) = (options.node_client(), tls.clone());
-                let client = Client::with_tls(it.id.clone(), &it.address, client, tls);
+                let (client, tls, known) = (options.node_client(), tls.clone(), known.clone());
+                let client = Client::with_disks(it.id.clone(), &it.address, client, tls, known);
                 let parts = NodeParts {
                     scores: Arc::clone(&scores),
                     connections: client.connections(),
@@ -411,6 +413,7 @@ impl Builder {
             options.cluster.clone(),
             pod.as_ref().map(|pod| pod.name.clone()),
         );
+        state.tell_disks(&disks);
         let kept = options.tenant_affinity.is_kept().then(|| Arc::clone(&state.stores.tenants));
         let tenants = Arc::new(TenantDirectory::new(kept, Arc::clone(&state.leadership)));
         state.followers.register(Arc::clone(&tenants) as _);

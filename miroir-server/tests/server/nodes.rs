@@ -180,6 +180,17 @@ impl Running {
 
     /// Node ids begin with `prefix`: metrics are those of the process, and so of all tests.
     async fn named(prefix: &str, groups: u32, per_group: u32, copies: u32) -> Self {
+        Self::checked(prefix, groups, per_group, copies, Duration::from_millis(200)).await
+    }
+
+    /// Nodes are checked each `interval`.
+    async fn checked(
+        prefix: &str,
+        groups: u32,
+        per_group: u32,
+        copies: u32,
+        interval: Duration,
+    ) -> Self {
         let mut nodes = Vec::new();
         let mut list = Vec::new();
         for number in 0..groups * per_group {
@@ -196,8 +207,9 @@ impl Running {
             "miroir: {{shards: 8, replication_factor: {copies}, replica_groups: {groups}, \
              nodes: [{}], server: {{bind: 127.0.0.1, port: 0, metrics_port: 0}}, \
              scatter: {{node_timeout_ms: 400}}, hedging: {{budget_percent: 100}}, \
-             health: {{interval_ms: 200, timeout_ms: 150, unhealthy_threshold: 3}}}}",
-            list.join(", ")
+             health: {{interval_ms: {}, timeout_ms: 150, unhealthy_threshold: 3}}}}",
+            list.join(", "),
+            interval.as_millis()
         );
         let config = keyed(&yaml, directory.path());
         let Process { addresses, stop, run } = Process::start(config).await;
@@ -458,4 +470,74 @@ async fn a_query_that_a_node_does_not_survive_ends_no_second() {
     assert!(server.metric("miroir_quarantined_queries").await[0] >= 1.0);
     assert_eq!(dead(), 1);
     server.end().await;
+}
+
+/// What becomes of the disk of a node while it starts again.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Emptied,
+    Older,
+    Swapped,
+}
+
+/// A node starts again with another disk, and no check of it is near: nothing it has is believed, and
+/// it is written nothing that is to be found on its own disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_changed_between_two_checks_is_not_believed() {
+    for change in [Change::Older, Change::Emptied, Change::Swapped] {
+        let what = format!("{change:?}");
+        let interval = Duration::from_mins(10);
+        let server = Running::checked("changed", 1, 3, 2, interval).await;
+        let old: Value = (0..COUNT).map(|n| json!({"id": format!("d{n}"), "v": "old"})).collect();
+        let index = json!({"uid": "main", "primaryKey": "id"});
+        server.write(Method::POST, "/indexes", &index).await;
+        server.write(Method::POST, DOCUMENTS, &old).await;
+        let nodes = &server.nodes;
+        let copies: Vec<_> = nodes.iter().map(|node| node.node.inspect(Clone::clone)).collect();
+        server.write(Method::POST, DOCUMENTS, &documents(0..COUNT)).await;
+        server.reads(COUNT, "before").await;
+        let away: &[usize] = if matches!(change, Change::Swapped) { &[0, 1] } else { &[1] };
+        for at in away {
+            nodes[*at].set(Mode::Gone).await;
+        }
+        match change {
+            Change::Emptied => nodes[1].node.wipe(),
+            Change::Older => nodes[1].node.restore(copies[1].clone()),
+            Change::Swapped => nodes[0].node.swap_disks(&nodes[1].node),
+        }
+        for at in away {
+            nodes[*at].set(Mode::Well).await;
+        }
+        if matches!(change, Change::Swapped) {
+            // Two of three are not used, so some shards have no replica that is.
+            for _ in 0..12 {
+                let all = json!({"limit": 1000});
+                let path = format!("{DOCUMENTS}/fetch");
+                let (status, headers, answer) = server.send(Method::POST, &path, Some(&all)).await;
+                let found = answer["results"].as_array().map_or(0, Vec::len) as u64;
+                let partial = status != 200 || headers.contains_key("x-miroir-degraded");
+                assert!(partial, "{what}: {found} documents, {answer}");
+            }
+            let (_, _, shown) = server.send(Method::GET, "/_miroir/topology", None).await;
+            let shown = shown.to_string();
+            assert_eq!(shown.matches("foreign_disk").count(), 2, "{shown}");
+            server.end().await;
+            continue;
+        }
+        for _ in 0..12 {
+            server.reads(COUNT, &what).await;
+        }
+        let more = documents(COUNT..COUNT + 20);
+        server.write(Method::POST, DOCUMENTS, &more).await;
+        server.reads(COUNT + 20, &what).await;
+        eventually(async || {
+            let (_, _, stale) = server.send(Method::GET, "/_miroir/replicas", None).await;
+            stale["total"] == 0
+        })
+        .await;
+        server.reads(COUNT + 20, &what).await;
+        eventually(async || server.nodes.iter().all(|n| n.node.inspect(|disk| disk.idle()))).await;
+        check_copies(&server.nodes, 2, COUNT + 20);
+        server.end().await;
+    }
 }

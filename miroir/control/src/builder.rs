@@ -23,10 +23,11 @@ use miroir_pipeline::index::Scatter;
 use miroir_pipeline::index::scatter::codecs;
 use miroir_pipeline::leaf::Dispatch;
 use miroir_pipeline::node::HealthOptions;
-use miroir_pipeline::node::{self, Client, ClientOptions, Factory, Pool, Scores};
+use miroir_pipeline::node::{self, Client, ClientOptions, Factory, KnownDisks, Pool, Scores};
 use miroir_pipeline::operation::Resolve;
 use miroir_pipeline::stack::{BoxLayer, OrderError, Stack, StageLayer};
 use miroir_pipeline::stage::BoxService;
+use miroir_pipeline::tls::ClientTls;
 use miroir_pipeline::wiring::{Wiring, WiringError};
 use miroir_pipeline::{index, leaf, operation};
 use miroir_store::{StoreError, Stores, memory};
@@ -299,9 +300,13 @@ impl Builder {
         let topology = Topology::new(nodes, self.replication_factor)?;
         self.check()?;
         let (key, layers) = (self.node_key.clone(), self.node_layers);
+        let disks = KnownDisks::default();
+        let known = disks.clone();
         let factory = self.factory.unwrap_or_else(|| {
             Arc::new(move |node: &Node| {
-                let client = Client::new(node.id.clone(), &node.address, ClientOptions::default());
+                let (options, tls) = (ClientOptions::default(), ClientTls::default());
+                let id = node.id.clone();
+                let client = Client::with_disks(id, &node.address, options, tls, known.clone());
                 let key = key.clone();
                 let credentials = tower::util::MapRequestLayer::new(move |mut r: node::Request| {
                     let bearer = key.as_ref().map(|key| format!("Bearer {key}"));
@@ -327,6 +332,7 @@ impl Builder {
             self.options,
             self.pod,
         );
+        state.tell_disks(&disks);
         if state.leadership.is_shared() {
             state.reload().await?;
         } else {

@@ -13,6 +13,8 @@ use crate::tls::TlsFailure;
 pub enum NodeFailure {
     /// No connection could be opened.
     Connect,
+    /// Whoever answers has not shown that its disk is the node's, and so nothing was sent.
+    Unproven,
     /// There is no TLS with it, and so nothing was sent.
     Tls(TlsFailure),
     /// The connection broke before the answer began, or the node gave up waiting for the request.
@@ -53,8 +55,9 @@ pub enum NodeFailure {
 
 impl NodeFailure {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Connect,
+        Self::Unproven,
         Self::Tls(TlsFailure::Untrusted),
         Self::Tls(TlsFailure::Expired),
         Self::Tls(TlsFailure::WrongName),
@@ -118,6 +121,7 @@ impl NodeFailure {
     pub fn was_sent(self) -> bool {
         match self {
             Self::Connect
+            | Self::Unproven
             | Self::Tls(_)
             | Self::Overloaded
             | Self::RefusedKey
@@ -139,11 +143,11 @@ impl NodeFailure {
         }
     }
 
-    /// Whether there is no connection with the node: it takes no call, and it is not a matter of
+    /// Whether there is no connection with the node, or with nobody who is known to be it: it takes no call, and it is not a matter of
     /// patience.
     #[must_use]
     pub fn is_absence(self) -> bool {
-        matches!(self, Self::Connect | Self::Tls(_))
+        matches!(self, Self::Connect | Self::Unproven | Self::Tls(_))
     }
 
     /// Whether the failure says that the node is not well. `false`: the node was never asked, which
@@ -158,6 +162,7 @@ impl NodeFailure {
     pub fn label(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Unproven => "unproven",
             Self::Tls(failure) => failure.label(),
             Self::Reset => "reset",
             Self::Connection => "connection",
@@ -206,7 +211,7 @@ mod tests {
     #[test]
     fn failures_keep_the_names_that_dashboards_know() {
         let labels = NodeFailure::ALL.map(NodeFailure::label).join(" ");
-        let known = "connect tls_untrusted tls_expired tls_wrong_name tls_refused tls_handshake reset connection body too_large timeout overloaded refused_key \
+        let known = "connect unproven tls_untrusted tls_expired tls_wrong_name tls_refused tls_handshake reset connection body too_large timeout overloaded refused_key \
                      server_error garbage unknown breaker_open expired injected not_sent lost_disk no_peer \
                      repair_refused";
         assert_eq!(labels, known);

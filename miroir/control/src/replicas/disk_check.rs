@@ -187,7 +187,8 @@ async fn compare_uids(state: &ClusterState, node: &NodeId, cx: &Context) -> Resu
         results: Vec<Newest>,
     }
     let before = state.membership.task_uids.highest(node);
-    let body = state.nodes.call(node, &Call::get("tasks_get", "/tasks?limit=1"), cx).await?;
+    let call = Call::get("tasks_get", "/tasks?limit=1").to_whoever();
+    let body = state.nodes.call(node, &call, cx).await?;
     let page = Call::parse::<Page>(node, &body)?;
     let newest = page.results.first();
     if before.is_some_and(|before| newest.is_none_or(|newest| newest.uid < before)) {

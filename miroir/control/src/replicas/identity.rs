@@ -93,7 +93,8 @@ async fn keys_of(
     let mut uids = BTreeMap::new();
     loop {
         let path = format!("/keys?limit={PAGE}&offset={}", uids.len());
-        let body = match state.nodes.call(node, &Call::get("keys_get", path), cx).await {
+        let call = Call::get("keys_get", path).to_whoever();
+        let body = match state.nodes.call(node, &call, cx).await {
             Ok(body) => body,
             Err(error) => {
                 return match error.kind() {
@@ -161,7 +162,8 @@ pub(crate) async fn make(state: &ClusterState, node: &NodeId, cx: &Context) -> R
         "indexes": ["*"],
         "expiresAt": null,
     });
-    let call = Call::change(Method::POST, "keys_post", "/keys").json(body.to_string());
+    let call = Call::change(Method::POST, "keys_post", "/keys").to_whoever();
+    let call = call.json(body.to_string());
     match state.nodes.call(node, &call, cx).await {
         Ok(_) => {}
         // It is there already: the answer to the first attempt was lost.
@@ -178,7 +180,7 @@ pub(crate) async fn make(state: &ClusterState, node: &NodeId, cx: &Context) -> R
 pub(crate) async fn tell(state: &ClusterState, node: &NodeId, cx: &Context) -> Result<(), Error> {
     let uid = state.store_id.identity_key(node, state.lives.of(node));
     let body = json!({ "name": name(node, &state.committed.load()) });
-    let call = Call::change(Method::PATCH, "keys_patch", format!("/keys/{uid}"));
+    let call = Call::change(Method::PATCH, "keys_patch", format!("/keys/{uid}")).to_whoever();
     state.nodes.call(node, &call.json(body.to_string()), cx).await.map(drop)
 }
 
@@ -204,7 +206,8 @@ pub(crate) async fn disown(state: &ClusterState, node: &NodeId, cx: &Context) ->
         if of == *node || !keys.contains_key(&uid) {
             continue;
         }
-        let call = Call::change(Method::DELETE, "keys_delete", format!("/keys/{uid}"));
+        let path = format!("/keys/{uid}");
+        let call = Call::change(Method::DELETE, "keys_delete", path).to_whoever();
         match state.nodes.call(node, &call, cx).await {
             Ok(_) => {}
             Err(error) if refused_as(&error, "api_key_not_found") => {}

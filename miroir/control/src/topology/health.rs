@@ -45,17 +45,12 @@ async fn check(
     timeout: Duration,
 ) -> Result<(), CheckFailure> {
     let cx = Context::internal(Origin::Repair, timeout);
-    let call = Call::get("health", "/health");
+    let call = Call::get("health", "/health").to_whoever();
     let answer = async {
         let mut request = call.request(&cx, timeout)?;
-        request.extensions_mut().insert(NodeCall {
-            operation: call.operation,
-            effect: call.effect(),
-            deadline: cx.deadline,
-            class: cx.class,
-            caller: cx.principal.caller(),
-            probe: true,
-        });
+        if let Some(call) = request.extensions_mut().get_mut::<NodeCall>() {
+            call.probe = true;
+        }
         Call::accept(node, state.nodes.pool.send(node, request).await?)
     };
     let result: Result<_, Error> = answer.await;

@@ -84,7 +84,7 @@ pub use staleness::Staleness;
 pub use write_bytes::{WriteBytes, WritePermit};
 
 use crate::keyring::Keyring;
-use crate::node::{Pool, Scores};
+use crate::node::{KnownDisk, KnownDisks, Pool, Scores};
 
 /// What wakes workers before their time.
 #[derive(Debug, Default)]
@@ -263,6 +263,26 @@ impl ClusterState {
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
+    }
+
+    /// Tells clients of nodes what is known of their disks, for as long as this is there.
+    pub fn tell_disks(self: &Arc<Self>, disks: &KnownDisks) {
+        let state = Arc::downgrade(self);
+        disks.told_by(move |node| {
+            state.upgrade().map_or_else(KnownDisk::default, |state| state.known_disk(node))
+        });
+    }
+
+    fn known_disk(&self, node: &NodeId) -> KnownDisk {
+        let record = self.lives.get(node);
+        let key = self.store_id.identity_key(node, record.life);
+        // What this process has seen itself, as long as it is who looks after nodes.
+        let leads = self.leadership.leads();
+        let seen = if leads { self.membership.task_uids.highest(node) } else { None };
+        KnownDisk {
+            key: record.identified.then(|| key.to_string()),
+            highest: seen.max(record.highest),
+        }
     }
 
     /// Whether a node takes writes, and its calls are let through.

@@ -31,6 +31,9 @@ pub struct NodeCall {
     pub caller: u64,
     /// A health probe passes an open breaker, and closes it when it succeeds.
     pub probe: bool,
+    /// Whether it is sent to whoever answers at the node's address, as it asks who that is. Other
+    /// calls are sent to nobody who has not shown that its disk is the node's.
+    pub to_whoever: bool,
 }
 
 /// One request to Meilisearch, before it is addressed.
@@ -49,6 +52,7 @@ pub struct Call {
     effect: Effect,
     /// Asks for sort values on fetched documents.
     pub proxy_search: bool,
+    to_whoever: bool,
 }
 
 /// JSON.
@@ -69,6 +73,7 @@ impl Call {
             operation,
             effect,
             proxy_search: false,
+            to_whoever: false,
         }
     }
 
@@ -108,6 +113,13 @@ impl Call {
         self
     }
 
+    /// Sends it to whoever answers: see [`NodeCall::to_whoever`].
+    #[must_use]
+    pub fn to_whoever(mut self) -> Self {
+        self.to_whoever = true;
+        self
+    }
+
     /// The HTTP request. Scheme, host and credentials are added by the node's stack.
     ///
     /// # Errors
@@ -128,6 +140,7 @@ impl Call {
             class: cx.class,
             caller: cx.principal.caller(),
             probe: false,
+            to_whoever: self.to_whoever,
         });
         Ok(request)
     }

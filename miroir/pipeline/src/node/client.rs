@@ -9,6 +9,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::Connect;
 use hyper_util::client::legacy::{Client as Hyper, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use miroir_api::NodeId;
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tower::Service;
 
+use super::link::{KnownDisks, Link, Proven, Unproven};
 use super::{NodeCall, Request, Response};
 use crate::error::{BoxError, Error, NodeFailure};
 use crate::tls::{self, ClientTls, Connecting, Connector, LastSaid};
@@ -85,7 +88,7 @@ impl Connections {
 
 /// Counts connections as they open.
 #[derive(Clone, Debug)]
-struct Counted {
+pub(super) struct Counted {
     inner: Connector,
     connections: Arc<Connections>,
     node: NodeId,
@@ -111,7 +114,10 @@ impl Service<Uri> for Counted {
 /// The base service of the node stage: sends requests to one node.
 #[derive(Clone, Debug)]
 pub struct Client {
-    hyper: Hyper<Counted, Full<Bytes>>,
+    hyper: Hyper<Proven, Full<Bytes>>,
+    /// For calls that ask who it is.
+    asks: Hyper<Counted, Full<Bytes>>,
+    link: Arc<Link>,
     node: NodeId,
     base: Arc<str>,
     connections: Arc<Connections>,
@@ -132,6 +138,21 @@ impl Client {
     /// As [`Client::new`], with TLS as `tls` has it where the address begins with `https://`. A node
     /// with which there is no TLS is never called without.
     pub fn with_tls(node: NodeId, address: &str, options: ClientOptions, tls: ClientTls) -> Self {
+        Self::with_disks(node, address, options, tls, KnownDisks::default())
+    }
+
+    /// As [`Client::with_tls`], of a node whose disk `disks` knows. When a connection is opened while
+    /// there is no other one, whoever answers has to show the node's identity key, and a newest task
+    /// that is not older than the newest known, before anything is sent to it but calls
+    /// [to whoever answers](NodeCall::to_whoever). What is not shown fails as
+    /// [`NodeFailure::Unproven`].
+    pub fn with_disks(
+        node: NodeId,
+        address: &str,
+        options: ClientOptions,
+        tls: ClientTls,
+        disks: KnownDisks,
+    ) -> Self {
         let spoken = is_https(address).then(|| Arc::new((tls.clone(), LastSaid::default())));
         let connections = Arc::new(Connections::default());
         let counted = Counted {
@@ -139,16 +160,16 @@ impl Client {
             connections: Arc::clone(&connections),
             node: node.clone(),
         };
-        let hyper = Hyper::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_max_idle_per_host(options.max_idle)
-            .pool_idle_timeout(options.idle_timeout)
-            .build(counted);
+        let base: Arc<str> = address.trim_end_matches('/').into();
+        let asks = hyper(&options, counted.clone());
+        let (of, at) = (node.clone(), Arc::clone(&base));
+        let link = Arc::new(Link::new(of, at, disks, asks.clone(), options.connect_timeout));
         Self {
-            hyper,
+            hyper: hyper(&options, Proven::new(counted, Arc::clone(&link))),
+            asks,
+            link,
             node,
-            base: address.trim_end_matches('/').into(),
+            base,
             connections,
             open: Arc::new(Semaphore::new(options.max_total.clamp(1, Semaphore::MAX_PERMITS))),
             max_response: options.max_response,
@@ -160,6 +181,34 @@ impl Client {
     pub fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.connections)
     }
+}
+
+fn hyper<C>(options: &ClientOptions, connector: C) -> Hyper<C, Full<Bytes>>
+where
+    C: Connect + Clone,
+{
+    Hyper::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_max_idle_per_host(options.max_idle)
+        .pool_idle_timeout(options.idle_timeout)
+        .build(connector)
+}
+
+/// Sends a request, and once more where the node says what it says on a connection on which it saw no
+/// request for five seconds, before it closes it: the pool may have sent one in this very moment.
+pub(super) async fn exchange<C>(
+    hyper: &Hyper<C, Full<Bytes>>,
+    request: Request,
+) -> Result<http::Response<Incoming>, HyperError>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    let response = hyper.request(request.clone()).await?;
+    if response.status() == StatusCode::REQUEST_TIMEOUT {
+        return hyper.request(request).await;
+    }
+    Ok(response)
 }
 
 /// Whether an address asks for TLS.
@@ -185,6 +234,10 @@ impl Client {
             }
             return NodeFailure::Tls(failure);
         }
+        if Unproven::is_cause_of(error) {
+            return NodeFailure::Unproven;
+        }
+        self.link.doubt();
         if error.is_connect() { NodeFailure::Connect } else { NodeFailure::Reset }
     }
 
@@ -212,7 +265,9 @@ impl Service<Request> for Client {
                 Uri::try_from(format!("{}{path}", this.base)).map_err(Error::internal)?;
             // They are for layers; what is sent has none, and is copied for less.
             let extensions = std::mem::take(request.extensions_mut());
-            let deadline = extensions.get::<NodeCall>().map(|call| call.deadline);
+            let call = extensions.get::<NodeCall>();
+            let deadline = call.map(|call| call.deadline);
+            let to_whoever = call.is_some_and(|call| call.to_whoever);
             let open = async { this.open.acquire().await.map_err(Error::internal) };
             let _open = match deadline {
                 Some(deadline) if deadline.remaining().is_zero() => {
@@ -227,12 +282,13 @@ impl Service<Request> for Client {
             this.connections.requests.fetch_add(1, Ordering::Relaxed);
             let exchange = async {
                 let failed = |error| Error::node(&this.node, this.failure(&error));
-                let mut response = this.hyper.request(request.clone()).await.map_err(failed)?;
-                // What a node says on a connection on which it saw no request for five seconds,
-                // before it closes it. The pool may have sent one in this very moment.
-                if response.status() == StatusCode::REQUEST_TIMEOUT {
-                    response = this.hyper.request(request).await.map_err(failed)?;
-                }
+                let response = if to_whoever {
+                    exchange(&this.asks, request).await
+                } else {
+                    this.link.prepare(request.headers());
+                    exchange(&this.hyper, request).await
+                };
+                let response = response.map_err(failed)?;
                 this.answered();
                 let (parts, body) = response.into_parts();
                 let body = Limited::new(body, this.max_response)

@@ -148,6 +148,7 @@ mod tests {
         let node = NodeId::new("a").unwrap();
         let never = [
             F::Connect,
+            F::Unproven,
             F::Overloaded,
             F::RefusedKey,
             F::UnknownNode,
