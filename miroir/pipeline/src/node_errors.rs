@@ -284,9 +284,9 @@ mod tests {
     fn rules_have_the_clients_numbers() {
         let mut index = placeholder();
         let text = "field `a` matched rule #2\n - Hint: enable it in rule #13 by rule # x";
-        assert_eq!(message(text, &index, false), text);
+        assert_eq!(message(text, &index), text);
         index.overlay.insert(OWN_RULES.to_owned(), 2.into());
-        assert_eq!(message(text, &index, false), text.replace("#2", "#0").replace("#13", "#11"));
+        assert_eq!(message(text, &index), text.replace("#2", "#0").replace("#13", "#11"));
     }
 
     #[test]

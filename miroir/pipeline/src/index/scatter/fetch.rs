@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::read::Gathered;
-use super::search::plan::is_within_reserved;
 use super::{Scatter, read};
 use crate::error::{Error, ErrorKind};
 use crate::index::{Request, Response};
@@ -117,7 +116,7 @@ fn plan(list: &List) -> Option<(Scoped, DocumentOptions)> {
     let sorted = body.read::<Vec<String>>("sort").ok()?.is_some_and(|sort| !sort.is_empty());
     if let Some(fields) = body.read::<Vec<String>>("fields").ok()? {
         let mut fields: Vec<String> =
-            fields.into_iter().filter(|name| !is_within_reserved(name)).collect();
+            fields.into_iter().filter(|name| !node_errors::is_within_reserved(name)).collect();
         // What says which of the leaves' documents comes first.
         fields.push(documents::ORDER.to_owned());
         body.set("fields", &fields);

@@ -14,7 +14,7 @@ mod distinct;
 mod distinct_multi_value;
 mod facets;
 mod frequency;
-pub(super) mod plan;
+mod plan;
 mod project;
 mod threshold;
 mod vectors;

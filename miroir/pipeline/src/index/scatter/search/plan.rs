@@ -7,6 +7,7 @@ use crate::cluster::settings::IndexSettings;
 use crate::leaf::Scoped;
 use crate::node_errors;
 use crate::query::{RawObject, Search, SearchKind};
+use miroir_core::documents::ORDER;
 use miroir_core::merge::{FacetOptions, HitOptions, Pagination, QueryShape, QueryTerms};
 use miroir_store::IndexEntry;
 
@@ -272,7 +273,7 @@ pub(in crate::index::scatter) fn plan(
             retrieve_too(unique, &mut list, &body, &mut hits);
         }
         // What says which of equal hits comes first.
-        list.push(documents::ORDER.to_owned());
+        list.push(ORDER.to_owned());
         body.set("attributesToRetrieve", &list);
     }
     if let Some(list) = body.read::<Vec<String>>("attributesToHighlight").ok()? {
