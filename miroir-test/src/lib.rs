@@ -10,6 +10,7 @@ pub mod node;
 pub mod oracle;
 pub mod redis;
 pub mod stores;
+mod switch;
 pub mod trace;
 
 pub use mock::layered;

@@ -23,17 +23,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use time::OffsetDateTime;
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::network::{Common, Stray};
+use crate::switch::Switch;
 use crate::trace;
 
 /// The life of one process. Clones are the same life.
 #[derive(Clone, Debug)]
 pub struct Life {
-    dead: watch::Sender<bool>,
-    held_up: watch::Sender<bool>,
+    dead: Arc<Switch>,
+    held_up: Arc<Switch>,
     loses_marks: Arc<AtomicBool>,
     /// How wrong its clock is, in milliseconds.
     skew: Arc<AtomicI64>,
@@ -51,8 +51,8 @@ impl Life {
     /// One of several processes.
     pub fn among(common: Common) -> Self {
         Self {
-            dead: watch::Sender::new(false),
-            held_up: watch::Sender::new(false),
+            dead: Arc::default(),
+            held_up: Arc::default(),
             loses_marks: Arc::default(),
             skew: Arc::new(AtomicI64::new(common.skew().whole_milliseconds() as i64)),
             common,
@@ -62,20 +62,17 @@ impl Life {
 
     /// Holds it up, or lets it go on.
     pub fn hold_up(&self, held_up: bool) {
-        self.held_up.send_replace(held_up);
+        self.held_up.turn(held_up);
     }
 
     /// Resolves once it is not held up.
     pub async fn goes_on(&self) {
-        let mut held_up = self.held_up.subscribe();
-        if held_up.wait_for(|held_up| !*held_up).await.is_err() {
-            pending::<()>().await;
-        }
+        self.held_up.until(false).await;
     }
 
     /// Ends it.
     pub fn end(&self) {
-        self.dead.send_replace(true);
+        self.dead.turn(true);
     }
 
     /// From now on the store silently forgets which replicas missed something: a broken store, for
@@ -100,10 +97,7 @@ impl Life {
 
     /// Resolves when the process has died.
     pub async fn ended(&self) {
-        let mut dead = self.dead.subscribe();
-        if dead.wait_for(|dead| *dead).await.is_err() {
-            pending::<()>().await;
-        }
+        self.dead.until(true).await;
     }
 
     /// Sends a call to a node, which may arrive late, whatever has become of the process then.
@@ -117,7 +111,7 @@ impl Life {
         let (this, node, request) = (self.clone(), node.clone(), request.clone());
         let sent = tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            if *this.dead.borrow() {
+            if this.dead.is_on() {
                 let body = request.into_body().collect().await;
                 let body = body.map(|body| body.to_bytes()).unwrap_or_default();
                 this.common.stray(Stray { node, body });
@@ -132,7 +126,7 @@ impl Life {
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> T {
-        if *self.held_up.borrow() {
+        if self.held_up.is_on() {
             // Whoever waits may give up; it goes out all the same.
             let this = self.clone();
             let sent = tokio::spawn(async move {
@@ -160,7 +154,7 @@ impl Life {
     ) -> StoreFuture<'a, T> {
         Box::pin(async move {
             self.goes_on().await;
-            if *self.dead.borrow() {
+            if self.dead.is_on() {
                 return pending::<Result<T, StoreError>>().await;
             }
             call().await

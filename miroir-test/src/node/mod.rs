@@ -29,7 +29,7 @@ use miroir_core::lock::Lock;
 use miroir_pipeline::node::{NodeCall, Request, Response};
 use miroir_pipeline::{Effect, Error, NodeFailure};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 pub use disk::Disk;
 pub use index::{Document, Index, default_settings};
@@ -72,7 +72,8 @@ struct State {
 pub struct FakeNode {
     id: NodeId,
     state: Arc<Lock<State>>,
-    changed: watch::Sender<()>,
+    /// Those who wait go on in the order in which they came.
+    changed: Arc<Notify>,
 }
 
 impl fmt::Debug for FakeNode {
@@ -109,7 +110,7 @@ impl FakeNode {
             copy: None,
             fired: Fired::new(),
         };
-        Self { id, state: Arc::new(Lock::new(state)), changed: watch::Sender::new(()) }
+        Self { id, state: Arc::new(Lock::new(state)), changed: Arc::default() }
     }
 
     /// Its id.
@@ -152,7 +153,7 @@ impl FakeNode {
             }
             state.condition = next;
         });
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
     }
 
     /// Loses everything it kept, as with a new disk.
@@ -277,16 +278,21 @@ impl FakeNode {
             body,
             reads,
         };
-        let mut changed = self.changed.subscribe();
+        trace::line(|| {
+            let Incoming { method, path, query, .. } = &incoming;
+            format!("{} is called: {method} {path}?{query}", self.id)
+        });
         let exchange = async {
             loop {
-                changed.borrow_and_update();
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
                 let fail = |failure| Err(Error::node(&self.id, failure));
                 match self.reaction() {
                     Reaction::Refused => return fail(NodeFailure::Connect),
                     Reaction::ResetBefore => return fail(NodeFailure::Reset),
                     Reaction::Waits => {
-                        let _ = changed.changed().await;
+                        changed.await;
                         // Connections do not survive the process.
                         if self.with(|state| state.condition == Condition::Crashed) {
                             return fail(NodeFailure::Reset);

@@ -93,7 +93,7 @@ pub struct Lot {
     pub(super) shards: ShardSet,
     touched: HashMap<Arc<str>, Touched>,
     /// Ids that may differ, each with the lane number from which on a blind write makes it equal.
-    dirty: HashMap<Arc<str>, Number>,
+    dirty: BTreeMap<Arc<str>, Number>,
     promised: BTreeMap<Number, Vec<Arc<str>>>,
     /// Writes to an unknown set of ids whose outcome is open.
     anys: u32,
@@ -117,7 +117,7 @@ impl Lot {
             target,
             shards,
             touched: HashMap::new(),
-            dirty: HashMap::new(),
+            dirty: BTreeMap::new(),
             promised: BTreeMap::new(),
             anys: 0,
             any_at: 0,
