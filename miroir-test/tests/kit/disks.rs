@@ -68,7 +68,7 @@ pub(super) fn state(cluster: &SimCluster) -> Arc<ClusterState> {
     cluster.miroir().cluster.state
 }
 
-fn status(cluster: &SimCluster, at: usize) -> NodeStatus {
+pub(super) fn status(cluster: &SimCluster, at: usize) -> NodeStatus {
     state(cluster).membership.topology().node(cluster.nodes[at].id()).unwrap().status()
 }
 

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use http::Method;
+use miroir_core::routing::shard_of;
+use miroir_core::topology::NodeStatus;
 use miroir_test::cluster::SimCluster;
 use miroir_test::faults::Fault;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::disks::{DOCUMENTS, PATIENCE, documents, end, filled, must, settled, state};
+use crate::disks::{
+    DOCUMENTS, PATIENCE, documents, end, filled, must, settled, state, status, until,
+};
 
 /// Somebody writes to a node: its newest task is looked at within one health check, and a second later
 /// what it did.
@@ -97,5 +101,72 @@ async fn own_writes_are_nobody_elses() {
         assert_eq!(given.next(node.id()), u32::try_from(tasks).ok(), "{}", node.id());
     }
     settled(&cluster, 40).await;
+    end(&cluster);
+}
+
+/// What arrived at a node before it went is looked into before the node is read again.
+#[tokio::test(start_paused = true)]
+async fn what_was_written_past_miroir_before_a_node_went_is_noticed_before_it_is_read() {
+    let cluster = filled(25, 2, 40).await;
+    sleep(Duration::from_secs(10)).await;
+    let id = owned(&cluster, 1);
+    let _ = cluster.nodes[1].foreign(Method::DELETE, &format!("{DOCUMENTS}/{id}"), &Value::Null);
+    cluster.nodes[1].suffer(Fault::Crash);
+    until("it counts as failed", || status(&cluster, 1) == NodeStatus::Failed).await;
+    cluster.nodes[1].suffer(Fault::Heal);
+    let node = cluster.nodes[1].id();
+    let index = state(&cluster).catalog.all()[0].physical.clone();
+    until("it is read, and has what was deleted", || {
+        let reads = status(&cluster, 1) == NodeStatus::Active
+            && !state(&cluster).staleness.load().touches(&index, node);
+        let has = cluster.nodes[1].inspect(|disk| disk.indexes[&index].documents.contains_key(&id));
+        assert!(has || !reads, "it is read, and lacks {id}");
+        has && reads
+    })
+    .await;
+    settled(&cluster, 40).await;
+    end(&cluster);
+}
+
+/// A replica in doubt that had to wait for another one is not compared with one that has come into
+/// doubt since: what that was sent is later than what both agreed on.
+#[tokio::test(start_paused = true)]
+async fn who_waits_to_be_compared_is_not_compared_with_one_that_is_in_doubt() {
+    let cluster = filled(26, 2, 40).await;
+    sleep(Duration::from_secs(10)).await;
+    let miroir = state(&cluster);
+    let entry = miroir.catalog.all()[0].clone();
+    let placement = miroir.membership.topology().placement(entry.shards);
+    let owners = |id: &str| -> Vec<usize> {
+        let at = |node| cluster.nodes.iter().position(|n| n.id() == node).unwrap();
+        let shard = shard_of(id.as_bytes(), entry.shards);
+        let mut owners: Vec<usize> =
+            placement.write_targets(shard).map(|(_, node)| at(node)).collect();
+        owners.sort_unstable();
+        owners
+    };
+    let id = (0..40).map(|n| format!("d{n}")).find(|id| owners(id) == [0, 1]).unwrap();
+    let write = |at: usize, value: u32| {
+        let _ = cluster.nodes[at].foreign(Method::PUT, DOCUMENTS, &json!([{"id": id, "v": value}]));
+        // What a check would have seen.
+        let newest = cluster.nodes[at].inspect(|disk| disk.tasks.len() - 1);
+        miroir.membership.task_uids.saw(cluster.nodes[at].id(), u32::try_from(newest).unwrap());
+    };
+    cluster.nodes[1].suffer(Fault::Crash);
+    until("it counts as failed", || status(&cluster, 1) == NodeStatus::Failed).await;
+    must(&cluster, Method::POST, DOCUMENTS, documents(0..40)).await;
+    write(0, 777);
+    sleep(Duration::from_secs(5)).await;
+    cluster.nodes[1].suffer(Fault::Heal);
+    let stale = || miroir.staleness.load().touches(&entry.physical, cluster.nodes[1].id());
+    until("it is repaired", || status(&cluster, 1) == NodeStatus::Active && !stale()).await;
+    write(1, 999);
+    sleep(Duration::from_secs(10)).await;
+    cluster.quiesce(PATIENCE).await.unwrap();
+    for at in [0, 1] {
+        let value = cluster.nodes[at]
+            .inspect(|disk| disk.indexes[&entry.physical].documents[&id]["v"].as_u64());
+        assert_eq!(value, Some(777), "on node {at}");
+    }
     end(&cluster);
 }

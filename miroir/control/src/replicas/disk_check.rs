@@ -107,6 +107,8 @@ pub(crate) async fn check(
     let verdict = identify(state, node, &cx).await?;
     if verdict == Verdict::Own && !state.membership.task_uids.is_verified(node) {
         find_missing(state, node, &cx).await?;
+        let accounted = tokio::time::timeout(timeout, foreign::account_for(state, node)).await;
+        accounted.map_err(|_| Error::node(node, NodeFailure::Timeout))??;
         state.membership.task_uids.mark_verified(node);
     }
     Ok(verdict)
@@ -283,14 +285,8 @@ async fn find_missing(state: &Arc<ClusterState>, node: &NodeId, cx: &Context) ->
         let held = names(state, node, cx).await?;
         missing.retain(|physical| !held.contains(physical));
     }
-    let one = std::iter::once(node);
-    let mut rows: Vec<StaleReplica> = missing
-        .iter()
-        .flat_map(|physical| {
-            tracing::error!(%node, index = %physical, "the node lacks an index: rebuilding it");
-            stale_marks::whole(physical, CatchUp::Index, one.clone(), |_| WriteOutcome::Rejected)
-        })
-        .collect();
+    let mut rows: Vec<StaleReplica> =
+        missing.iter().flat_map(|physical| repair::lacking(physical, &[node])).collect();
     let listed: BTreeSet<String> =
         state.catalog.all().iter().map(|entry| entry.physical.clone()).collect();
     let strangers: BTreeSet<&String> = held.difference(&listed).collect();
@@ -306,7 +302,8 @@ async fn find_missing(state: &Arc<ClusterState>, node: &NodeId, cx: &Context) ->
             deletions.into_iter().filter_map(|task| task.physical).collect();
         for stranger in strangers.into_iter().filter(|name| deleted.contains(*name)) {
             tracing::warn!(%node, index = %stranger, "the node has an index that was deleted");
-            rows.extend(stale_marks::whole(stranger, CatchUp::Deleted, one.clone(), |_| {
+            let one = std::iter::once(node);
+            rows.extend(stale_marks::whole(stranger, CatchUp::Deleted, one, |_| {
                 WriteOutcome::Rejected
             }));
         }

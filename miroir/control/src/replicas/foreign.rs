@@ -62,42 +62,78 @@ pub(crate) async fn round(state: &ClusterState, patience: Duration) {
     let nodes = topology.nodes().filter(counts);
     let looks = nodes.map(|node| async {
         let found = timeout(patience, look(state, &node.id)).await;
-        (node.id.clone(), found.unwrap_or_default())
+        (node.id.clone(), found.ok().and_then(Result::ok).unwrap_or_default())
     });
-    let mut found: Vec<(NodeId, Vec<NodeTaskView>)> = join_all(looks).await;
-    // Of two replicas in doubt the one that got less is compared with the other.
-    found.sort_by_key(|(_, tasks)| tasks.len());
+    let found: Vec<(NodeId, Vec<NodeTaskView>)> = join_all(looks).await;
+    let given = state.nodes.pool.given();
+    // What waits for another replica that is complete is compared with none that is in doubt itself
+    // since this look.
+    let waits = |node: &NodeId, task: &NodeTaskView| given.waits(node, task.uid);
+    let (mut late, mut fresh) = (Vec::new(), Vec::new());
     for (node, tasks) in found {
-        for task in tasks {
-            match judge(state, &node, &task).await {
-                Ok(true) => state.nodes.pool.given().explained(&node, task.uid),
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(%node, task = task.uid, %error, "a task is looked into again");
-                }
+        let (old, new): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| waits(&node, task));
+        late.push((node.clone(), old));
+        fresh.push((node, new));
+    }
+    for mut found in [fresh, late] {
+        // Of two replicas in doubt the one that got less is compared with the other.
+        found.sort_by_key(|(_, tasks)| tasks.len());
+        for (node, tasks) in found {
+            for task in tasks {
+                settle(state, &node, &task, false).await;
             }
         }
     }
 }
 
+/// Accounts for the tasks of a node that was away, before it is read again: a call that nobody waited
+/// for any more may have arrived before it went. What cannot be decided yet is left to later rounds.
+///
+/// # Errors
+/// When the node does not show its tasks.
+pub(crate) async fn account_for(state: &ClusterState, node: &NodeId) -> Result<(), Error> {
+    loop {
+        let mut left = true;
+        for task in look(state, node).await? {
+            left &= !settle(state, node, &task, true).await;
+        }
+        if left {
+            return Ok(());
+        }
+    }
+}
+
+/// Looks into one task, again in a later round where it has to be. Returns whether nothing is left to do
+/// about it.
+async fn settle(state: &ClusterState, node: &NodeId, task: &NodeTaskView, returns: bool) -> bool {
+    let done = judge(state, node, task, returns).await.unwrap_or_else(|error| {
+        tracing::warn!(%node, task = task.uid, %error, "a task is looked into again");
+        false
+    });
+    if done {
+        state.nodes.pool.given().explained(node, task.uid);
+    }
+    done
+}
+
 /// The tasks of a node that nobody here gave it. What the node does not know any more is left alone.
-async fn look(state: &ClusterState, node: &NodeId) -> Vec<NodeTaskView> {
+async fn look(state: &ClusterState, node: &NodeId) -> Result<Vec<NodeTaskView>, Error> {
     let given = state.nodes.pool.given();
-    let Some(newest) = state.membership.task_uids.highest(node) else { return Vec::new() };
+    let Some(newest) = state.membership.task_uids.highest(node) else { return Ok(Vec::new()) };
     let uids = given.unexplained(node, newest, BATCH);
     if uids.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let list: Vec<String> = uids.iter().map(u32::to_string).collect();
     let query = format!("uids={}&limit={}", list.join(","), list.len());
-    let Ok(mut tasks) = ask(state, node, &query).await else { return Vec::new() };
+    let mut tasks = ask(state, node, &query).await?;
     for uid in uids {
         if !tasks.iter().any(|task| task.uid == uid) {
             given.explained(node, uid);
         }
     }
     tasks.sort_by_key(|task| task.uid);
-    tasks
+    Ok(tasks)
 }
 
 /// What a task may have changed.
@@ -158,8 +194,14 @@ fn task_of(tag: &str) -> Option<TaskUid> {
     tag.strip_prefix(TAG)?.split(':').find_map(|part| part.parse().ok()).map(TaskUid)
 }
 
-/// Looks into one task. Returns whether nothing is left to do about it.
-async fn judge(state: &ClusterState, node: &NodeId, task: &NodeTaskView) -> Result<bool, Error> {
+/// Looks into one task. Returns whether nothing is left to do about it. Of a node that `returns` a
+/// replica is in doubt before the task has ended: a copy waits for that.
+async fn judge(
+    state: &ClusterState,
+    node: &NodeId,
+    task: &NodeTaskView,
+    returns: bool,
+) -> Result<bool, Error> {
     let given = state.nodes.pool.given();
     let changed = Changed::by(task);
     let known = |name: &&str| state.catalog.by_physical(name).is_some();
@@ -185,13 +227,28 @@ async fn judge(state: &ClusterState, node: &NodeId, task: &NodeTaskView) -> Resu
         tell(node, task, own);
     }
     if !task.status.is_terminal() {
-        return Ok(false);
-    }
-    if task.status != TaskStatus::Succeeded {
+        if !returns || !matches!(changed, Changed::Documents { .. }) {
+            return Ok(false);
+        }
+    } else if task.status != TaskStatus::Succeeded {
         return Ok(true);
     }
+    let done = doubt(state, node, &changed, shards).await?;
+    if !done {
+        given.wait(node, task.uid);
+    }
+    Ok(done)
+}
+
+/// Puts in doubt what a task has changed. Returns whether that can be compared, or never will be.
+async fn doubt(
+    state: &ClusterState,
+    node: &NodeId,
+    changed: &Changed,
+    shards: Option<Vec<ShardId>>,
+) -> Result<bool, Error> {
     let entry = |name: &str| state.catalog.by_physical(name);
-    match &changed {
+    match changed {
         Changed::Nothing => Ok(true),
         Changed::Documents { index, adds } => {
             let Some(entry) = entry(index) else { return Ok(true) };

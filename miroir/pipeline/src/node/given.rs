@@ -21,6 +21,8 @@ struct Account {
     first: u32,
     /// Those that were shown already.
     noted: BTreeSet<u32>,
+    /// Those whose replica waits for another one to be compared with.
+    waiting: BTreeSet<u32>,
     /// Uids from `next` on that are.
     known: BTreeSet<u32>,
     /// Uids that are not, with the number of calls that had begun when they were first missed.
@@ -40,6 +42,7 @@ impl Account {
             self.known.insert(uid);
             self.missed.remove(&uid);
             self.noted.remove(&uid);
+            self.waiting.remove(&uid);
         }
         self.advance();
     }
@@ -139,6 +142,16 @@ impl GivenTasks {
         self.with(node, |account| account.noted.insert(uid))
     }
 
+    /// Notes that what a task changed cannot be compared yet.
+    pub fn wait(&self, node: &NodeId, uid: u32) {
+        self.with(node, |account| _ = account.waiting.insert(uid));
+    }
+
+    /// Whether what a task changed could not be compared when it was looked at.
+    pub fn waits(&self, node: &NodeId, uid: u32) -> bool {
+        self.0.lock().get(node).is_some_and(|account| account.waiting.contains(&uid))
+    }
+
     /// The node counts from the beginning again, or something else is behind its address.
     pub fn forget(&self, node: &NodeId) {
         self.with(node, |account| {
@@ -146,6 +159,7 @@ impl GivenTasks {
             account.known.clear();
             account.missed.clear();
             account.noted.clear();
+            account.waiting.clear();
             account.lost = 0;
             account.counts += 1;
         });

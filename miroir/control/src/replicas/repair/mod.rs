@@ -47,7 +47,7 @@ use miroir_pipeline::leaf::lacks_index;
 use miroir_store::StoreError;
 
 pub(crate) use node::{has_all_settings, idle};
-pub(crate) use rebuild::find_missing;
+pub(crate) use rebuild::{find_missing, lacking};
 
 /// How long one call of a repair may take.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -157,14 +157,32 @@ pub(crate) async fn find_missing(state: &ClusterState, entry: &IndexEntry) -> Re
         (idle && answer.is_err_and(|error| is_missing(&error))).then_some(&node.id)
     });
     let missing: Vec<&NodeId> = join_all(looks).await.into_iter().flatten().collect();
-    for node in &missing {
-        tracing::error!(%node, %index, "the node failed to make an index: rebuilding it");
+    state.staleness.mark(lacking(index, &missing)).await?;
+    Ok(!missing.is_empty())
+}
+
+/// What is on record of nodes that should have an index and have not.
+pub(crate) fn lacking(index: &str, nodes: &[&NodeId]) -> Vec<StaleReplica> {
+    for node in nodes {
+        tracing::error!(%node, %index, "the node lacks an index: rebuilding it");
     }
-    let found = !missing.is_empty();
     let rejected = |_: &NodeId| WriteOutcome::Rejected;
-    let rows = stale_marks::whole(index, CatchUp::Index, missing.into_iter(), rejected);
-    state.staleness.mark(rows).await?;
-    Ok(found)
+    stale_marks::whole(index, CatchUp::Index, nodes.iter().copied(), rejected)
+}
+
+/// Whether a node has nothing of an index without a primary key. It has where it carried out a write
+/// that the others canceled: that key, and perhaps documents.
+pub(super) async fn is_blank(
+    state: &ClusterState,
+    entry: &IndexEntry,
+    target: &NodeId,
+) -> Result<bool, Trouble> {
+    if !node::idle(state, target, &entry.physical).await? {
+        return Err(Trouble::blocked("target_lag", "its queue is not worked off"));
+    }
+    let call = Call::get("indexes_get", format!("/indexes/{}", entry.physical));
+    let body = state.nodes.call(target, &call, &cx()).await?;
+    Ok(Call::parse::<Value>(target, &body)?["primaryKey"].is_null())
 }
 
 /// Whether a node says that there is no such index.
