@@ -26,7 +26,7 @@ pub(crate) fn nanoseconds(at: time::OffsetDateTime) -> Result<i64, Fault> {
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pause between two tries of what fails at once instead of waiting.
-const AGAIN: Duration = Duration::from_millis(10);
+pub(crate) const AGAIN: Duration = Duration::from_millis(10);
 
 /// The write-ahead log is cut to this size, in bytes, when it has grown beyond it.
 const LOG_LIMIT: i64 = 64 << 20;

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use miroir_store::{StoreError, clock};
 
-/// Pause between two looks at a lock that is taken.
-const AGAIN: Duration = Duration::from_millis(10);
+use crate::database::AGAIN;
 
 /// The file is this process's while this lives.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ mod index_entry;
 pub mod memory;
 pub mod migrations;
 pub mod open_tasks;
+mod processes;
 pub mod records;
 mod registry;
 pub mod task_state;
@@ -35,13 +36,11 @@ use miroir_core::keys::request::Change;
 pub use cache::CachedTasks;
 pub use fence::Fence;
 pub use index_entry::{IndexChange, IndexEntry};
+pub use processes::{Claim, Job, Lease, NewJob, Part, PodReport, Roster};
 pub use records::StoreId;
 pub use registry::TaskRegistryOptions;
 pub use task_state::{TaskProtocol, TaskState};
-pub use types::{
-    Claim, Job, Lease, NewJob, NewTask, NodeTask, Part, PodReport, Roster, TaskPage, TaskQuery,
-    TaskRecord,
-};
+pub use types::{NewTask, NodeTask, TaskPage, TaskQuery, TaskRecord};
 pub use webhook::Webhook;
 
 /// The store did not do what it was asked.

@@ -72,7 +72,6 @@ pub(crate) async fn cancel(state: &ClusterState, uid: TaskUid, by: TaskUid) -> R
     if let Some(mut record) = waiting(state, uid).await? {
         record.protocol = TaskProtocol { state: None, cancelation: Some(by) };
         canceled::become_canceled(&mut record);
-        record.protocol = TaskProtocol::default();
         state.stores.tasks.update(record).await?;
     }
     Ok(())

@@ -213,6 +213,8 @@ async fn relied_on(
 ) -> Result<BTreeSet<TaskUid>, StoreError> {
     let mut out = needed(state, tasks).await?;
     let Some(oldest) = tasks.iter().map(|task| task.uid).min() else { return Ok(out) };
+    // By name, the newest of those that it is in.
+    let mut decided: BTreeMap<String, TaskUid> = BTreeMap::new();
     let mut from = None;
     loop {
         let query = TaskQuery {
@@ -224,20 +226,22 @@ async fn relied_on(
         };
         let page = state.stores.tasks.list(query).await?;
         for later in page.tasks.iter().filter(|task| !task.is_deferred()) {
-            let relies = |task: &&TaskRecord| {
-                task.uid < later.uid
-                    && task.index.as_ref().is_some_and(|name| {
-                        later.index.as_ref() == Some(name)
-                            || later.mentions(&BTreeSet::from([name.clone()]))
-                    })
-            };
-            out.extend(tasks.iter().filter(relies).map(|task| task.uid));
+            for name in later.names() {
+                let newest = decided.entry(name.to_owned()).or_insert(later.uid);
+                *newest = later.uid.max(*newest);
+            }
         }
-        match page.next.filter(|next| *next > oldest) {
-            Some(next) => from = Some(next),
-            None => return Ok(out),
+        from = page.next.filter(|next| *next > oldest);
+        if from.is_none() {
+            break;
         }
     }
+    let relies = |task: &&TaskRecord| {
+        let newest = task.index.as_ref().and_then(|name| decided.get(name.as_str()));
+        newest.is_some_and(|newest| task.uid < *newest)
+    };
+    out.extend(tasks.iter().filter(relies).map(|task| task.uid));
+    Ok(out)
 }
 
 /// Those of some tasks that may make an index of which a later one took it for granted that it is there.

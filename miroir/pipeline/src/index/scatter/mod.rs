@@ -2,6 +2,7 @@
 
 pub mod catalog_sync;
 mod cover;
+mod currency;
 mod deletion;
 mod disjoint_counts;
 mod document_tasks;
