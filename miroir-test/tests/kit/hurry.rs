@@ -309,6 +309,26 @@ async fn a_client_that_goes_away_leaves_no_change_of_an_index_half_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn tasks_follow_an_index_that_is_renamed_and_gets_its_name_back() {
+    let cluster = cluster(8).await;
+    let made = send(&cluster, Method::POST, "/indexes", json!({"uid": "y"})).await;
+    assert_eq!(outcome(&cluster, made).await, "succeeded");
+    let there = send(&cluster, Method::PATCH, "/indexes/y", json!({"uid": "x"})).await;
+    let settings = json!({"displayedAttributes": ["k"]});
+    let settings = send(&cluster, Method::PATCH, "/indexes/x/settings", settings).await;
+    let back = send(&cluster, Method::PATCH, "/indexes/x", json!({"uid": "y"})).await;
+    // What a real node gave, waited for or not.
+    for (task, index) in [(made, "y"), (there, "x"), (settings, "y"), (back, "x")] {
+        assert_eq!(outcome(&cluster, task).await, "succeeded");
+        cluster.quiesce(PATIENCE).await.unwrap();
+        let body = cluster.request(Method::GET, &format!("/tasks/{task}"), None).await.body;
+        assert_eq!(body["indexUid"], index, "{body}");
+    }
+    assert_eq!(shown(&cluster, "y").await, "null [] k");
+    cluster.end();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_index_without_documents_gets_another_primary_key() {
     let cluster = cluster(6).await;
     let made =

@@ -95,13 +95,13 @@ pub(crate) async fn carry_out(
     again: bool,
 ) -> Result<TaskRecord, Error> {
     let Some(intent) = record.intent().cloned() else { return Ok(record) };
-    if !rename(state, &intent).await? {
+    let Some(first_time) = rename(state, &intent).await? else {
         let error = misfit(state, &intent);
         record.error.get_or_insert(error);
         return end(state, record).await;
-    }
+    };
     for (first, second) in pairs(&record) {
-        if !(again && have_followed(state, &record, &intent, &second).await?) {
+        if !(again && !first_time && have_followed(state, &record, &intent, &second).await?) {
             state.stores.tasks.swap_indexes(first, second, record.uid).await?;
         }
     }
@@ -171,9 +171,10 @@ async fn end(state: &ClusterState, mut record: TaskRecord) -> Result<TaskRecord,
 }
 
 /// Gives the indexes their names and primary keys in the catalogue, in one step. Answers whether they
-/// have them then; nothing changes if an index is gone, or another one has a name.
-async fn rename(state: &ClusterState, intent: &Renaming) -> Result<bool, Error> {
-    let mut fits = false;
+/// all had their old names until then, so that nobody has begun with it; `None` if an index is gone, or
+/// another one has a name: nothing changes then.
+async fn rename(state: &ClusterState, intent: &Renaming) -> Result<Option<bool>, Error> {
+    let (mut fits, mut first_time) = (false, false);
     let now = clock::now();
     state
         .catalog
@@ -181,6 +182,10 @@ async fn rename(state: &ClusterState, intent: &Renaming) -> Result<bool, Error> 
             let is_it = |of: &Move, entry: &IndexEntry| {
                 entry.physical == of.physical && entry.is_incarnation(of.incarnation)
             };
+            let stays = |of: &Move| {
+                of.from == of.to || old.get(&of.from).is_some_and(|entry| is_it(of, entry))
+            };
+            first_time = intent.moves.iter().all(stays);
             let mut changes: BTreeMap<IndexUid, Option<IndexEntry>> = BTreeMap::new();
             let mut moved = Vec::new();
             for of in &intent.moves {
@@ -210,7 +215,7 @@ async fn rename(state: &ClusterState, intent: &Renaming) -> Result<bool, Error> 
             if fits { changes } else { BTreeMap::new() }
         })
         .await?;
-    Ok(fits)
+    Ok(fits.then_some(first_time))
 }
 
 /// Names that a task exchanges in the tasks before it.
@@ -228,8 +233,8 @@ fn pairs(record: &TaskRecord) -> Vec<(String, String)> {
     text(old).zip(text(new)).filter(|(old, new)| old != new).into_iter().collect()
 }
 
-/// Whether the tasks before a change go by the new names already: those of the index that has
-/// `name` now say so.
+/// Whether the tasks before a change that somebody has begun with go by the new names already: those of
+/// the index that has `name` now say so.
 async fn have_followed(
     state: &ClusterState,
     record: &TaskRecord,
