@@ -1,6 +1,7 @@
-//! Test kit for Miroir: fake nodes, faults, a simulated cluster, store suites.
+//! Test kit for Miroir: fake nodes, faults, a simulated cluster, store suites, a comparing proxy.
 pub mod certificates;
 pub mod cluster;
+pub mod compare;
 pub mod contract;
 pub mod faults;
 pub mod history;

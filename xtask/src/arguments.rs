@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 
 use crate::bench::{self, BenchCommand};
-use crate::fuzz::{ApiOptions, DiffOptions, FuzzOptions, TargetOptions};
+use crate::compare::{CompareOptions, Running};
+use crate::fuzz::{ApiOptions, DiffOptions, FuzzOptions, HurryOptions, TargetOptions};
 use crate::matrix::MatrixOptions;
 use crate::options::{ChaosOptions, ChaosPart, DemoOptions, real_nodes};
 use crate::{Failure, Outcome, catalogue};
@@ -81,11 +82,35 @@ Usage: cargo xtask <COMMAND>
       --queries N              queries for each (40)
       --first N                seed of the first (1)
       --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH)
+    fuzz hurry                 changes of indexes without waiting, Miroir against two plain nodes
+      --seeds N                scripts (100)
+      --first N                seed of the first (1)
+      --examples N             failing scripts that are made short and printed (20)
+      --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH)
+      --server PATH            this server, not the checkout's
 
   matrix     every route, caller and form of a request: who is let in, as one node lets them in
       --meilisearch PATH       compare with this binary (or MIROIR_TEST_MEILISEARCH), else with what
                                is recorded of it
       --record                 write its verdicts down
+
+  compare    run a client against a proxy that asks Miroir and one plain node, and say what differs
+    compare [OPTIONS] [COMMAND...]   the command gets MEILISEARCH_URL and MEILISEARCH_API_KEY; without
+                               one the proxy serves until Ctrl-C
+      --port PORT              where the proxy listens (any free port)
+      --reference URL          a plain node that runs already, and its master key
+      --reference-key KEY
+      --candidate URL          a server that runs already, and its master key
+      --candidate-key KEY
+      --client-key KEY         what the client uses as master key (demo-master-key-for-clients)
+      --answer-candidate       the client gets Miroir's answers
+      --key-order              the order of fields counts
+      --examples N             differences that are shown in full, at most (20)
+      --report FILE            write the report as JSON too
+      --nodes N, --shards N, --replication-factor N, --replica-groups N   as for the demo
+      --meilisearch PATH       run this binary as nodes (or MIROIR_TEST_MEILISEARCH)
+      --server PATH            this server, not the checkout's
+      --proxy PATH             this proxy, not the checkout's
 
   tidy       check the rules of the repository that the compiler does not know
 
@@ -151,6 +176,8 @@ pub(crate) enum Command {
     Fuzz(FuzzOptions),
     /// `matrix`.
     Matrix(MatrixOptions),
+    /// `compare`.
+    Compare(CompareOptions),
 }
 
 impl From<lexopt::Error> for Failure {
@@ -186,6 +213,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Co
         "bench" => Ok(bench::parse(&mut parser)?.map_or(Command::Help, Command::Bench)),
         "fuzz" => fuzz(&mut parser),
         "matrix" => matrix(&mut parser),
+        "compare" => compare(&mut parser),
         other => Err(format!("there is no command `{other}`; see `cargo xtask help`").into()),
     }
 }
@@ -291,15 +319,56 @@ fn matrix(parser: &mut lexopt::Parser) -> Outcome<Command> {
     Ok(Command::Matrix(options))
 }
 
+fn compare(parser: &mut lexopt::Parser) -> Outcome<Command> {
+    let mut options = CompareOptions { meilisearch: real_nodes(), ..CompareOptions::default() };
+    let (mut urls, mut keys) = ([None, None], [None, None]);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("port") => options.port = Some(parser.value()?.parse()?),
+            Long("reference") => urls[0] = Some(parser.value()?.string()?),
+            Long("reference-key") => keys[0] = Some(parser.value()?.string()?),
+            Long("candidate") => urls[1] = Some(parser.value()?.string()?),
+            Long("candidate-key") => keys[1] = Some(parser.value()?.string()?),
+            Long("client-key") => options.client_key = Some(parser.value()?.string()?),
+            Long("answer-candidate") => options.answer_candidate = true,
+            Long("key-order") => options.key_order = true,
+            Long("examples") => options.examples = Some(parser.value()?.parse()?),
+            Long("report") => options.report = Some(parser.value()?.into()),
+            Long("nodes") => options.shape.nodes = Some(parser.value()?.parse()?),
+            Long("replica-groups") => options.shape.groups = parser.value()?.parse()?,
+            Long("replication-factor") => options.shape.factor = parser.value()?.parse()?,
+            Long("shards") => options.shape.shards = parser.value()?.parse()?,
+            Long("meilisearch") => options.meilisearch = Some(parser.value()?.into()),
+            Long("server") => options.server = Some(parser.value()?.into()),
+            Long("proxy") => options.proxy = Some(parser.value()?.into()),
+            Long("help") | Short('h') => return Ok(Command::Help),
+            // What comes behind is the command's.
+            Value(word) => {
+                options.command = std::iter::once(word).chain(parser.raw_args()?).collect();
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let [reference, candidate] = [0, 1].map(|at| match (urls[at].take(), keys[at].take()) {
+        (None, None) => Ok(None),
+        (Some(url), Some(key)) => Ok(Some(Running { url, key })),
+        _ => Err("a server that runs already needs its address and its key"),
+    });
+    (options.reference, options.candidate) = (reference?, candidate?);
+    options.shape.check()?;
+    Ok(Command::Compare(options))
+}
+
 fn fuzz(parser: &mut lexopt::Parser) -> Outcome<Command> {
     let what = match parser.next()? {
         Some(Value(word)) => word.string()?,
         Some(Long("help") | Short('h')) => return Ok(Command::Help),
-        _ => return Err("say what: fuzz api, fuzz targets or fuzz diff".into()),
+        _ => return Err("say what: fuzz api, fuzz targets, fuzz diff or fuzz hurry".into()),
     };
     let mut api = ApiOptions { meilisearch: real_nodes(), ..ApiOptions::default() };
     let mut targets = TargetOptions::default();
     let mut diff = DiffOptions { meilisearch: real_nodes(), ..DiffOptions::default() };
+    let mut hurry = HurryOptions { meilisearch: real_nodes(), ..HurryOptions::default() };
     while let Some(argument) = parser.next()? {
         match (what.as_str(), argument) {
             (_, Long("help") | Short('h')) => return Ok(Command::Help),
@@ -314,6 +383,11 @@ fn fuzz(parser: &mut lexopt::Parser) -> Outcome<Command> {
             ("diff", Long("queries")) => diff.queries = parser.value()?.parse()?,
             ("diff", Long("first")) => diff.first = parser.value()?.parse()?,
             ("diff", Long("meilisearch")) => diff.meilisearch = Some(parser.value()?.into()),
+            ("hurry", Long("seeds")) => hurry.seeds = parser.value()?.parse()?,
+            ("hurry", Long("first")) => hurry.first = parser.value()?.parse()?,
+            ("hurry", Long("examples")) => hurry.examples = parser.value()?.parse()?,
+            ("hurry", Long("meilisearch")) => hurry.meilisearch = Some(parser.value()?.into()),
+            ("hurry", Long("server")) => hurry.server = Some(parser.value()?.into()),
             (_, other) => return Err(other.unexpected().into()),
         }
     }
@@ -324,6 +398,8 @@ fn fuzz(parser: &mut lexopt::Parser) -> Outcome<Command> {
         "diff" if diff.seeds == 0 => Err("--seeds is at least 1".into()),
         "diff" if diff.queries == 0 => Err("--queries is at least 1".into()),
         "diff" => Ok(Command::Fuzz(FuzzOptions::Diff(diff))),
+        "hurry" if hurry.seeds == 0 => Err("--seeds is at least 1".into()),
+        "hurry" => Ok(Command::Fuzz(FuzzOptions::Hurry(hurry))),
         other => Err(format!("there is no `fuzz {other}`; see `cargo xtask help`").into()),
     }
 }
@@ -375,6 +451,20 @@ mod tests {
     }
 
     #[test]
+    fn a_client_to_compare_keeps_its_own_options() {
+        let Command::Compare(options) =
+            read("compare --key-order --candidate http://c --candidate-key k pytest -q --port 3")
+                .unwrap()
+        else {
+            panic!("not the comparison");
+        };
+        assert_eq!(options.command, ["pytest", "-q", "--port", "3"]);
+        let running = Running { url: "http://c".into(), key: "k".into() };
+        assert_eq!((options.candidate, options.reference), (Some(running), None));
+        assert!(options.key_order && options.port.is_none());
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (line, part) in [
             ("dmo", "`dmo`"),
@@ -387,11 +477,15 @@ mod tests {
             ("bench --seconds 0", "at least 1"),
             ("chaos --seconds 2", "at least 6"),
             ("matrix --seeds 3", "--seeds"),
+            ("compare --reference http://x", "its key"),
+            ("compare --seeds 3", "--seeds"),
             ("fuzz", "fuzz targets"),
             ("fuzz nope", "`fuzz nope`"),
             ("fuzz diff --runs 3", "--runs"),
             ("fuzz diff --seeds 0", "at least 1"),
             ("fuzz diff --queries 0", "at least 1"),
+            ("fuzz hurry --queries 3", "--queries"),
+            ("fuzz hurry --seeds 0", "at least 1"),
         ] {
             let message = read(line).unwrap_err().to_string();
             assert!(message.contains(part), "{line}: {message}");

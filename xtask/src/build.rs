@@ -153,6 +153,14 @@ pub(crate) fn programs(build: Build) -> Outcome<Programs> {
     Ok(Programs { server, engine_node, compiled: progress.compiled })
 }
 
+/// Builds another program of the workspace, as [`programs`] does for development, and says where it is.
+pub(crate) fn tool(name: &str) -> Outcome<PathBuf> {
+    run(&mut cargo(&["build", "--quiet", "--workspace", "--all-features", "--bin", name]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |path| root().join(path));
+    Ok(target.join("debug").join(name))
+}
+
 /// What Cargo writes, line by line.
 enum Line {
     /// To standard output: JSON.

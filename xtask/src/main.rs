@@ -8,6 +8,7 @@ mod catalogue;
 mod chaos;
 mod ci;
 mod cluster;
+mod compare;
 mod demo;
 mod docs;
 mod fuzz;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Matrix(options) => matrix::run(&options),
+        Command::Compare(options) => compare::run(&options),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

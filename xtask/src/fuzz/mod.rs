@@ -5,9 +5,11 @@
 //! | `api` | a server in front of three nodes, from the description of the API | no fault, no panic, no dropped connection |
 //! | `targets` | what reads bytes of others, from the seeds in `fuzz/seeds` | the properties in `fuzz/src` |
 //! | `diff` | Miroir and one plain node, from seeds | the same answers |
+//! | `hurry` | Miroir and two plain nodes, changes that are not waited for | what the plain nodes agree on |
 
 mod api;
 mod diff;
+mod hurry;
 mod targets;
 
 use std::path::PathBuf;
@@ -17,6 +19,7 @@ use crate::build::root;
 
 pub(crate) use api::ApiOptions;
 pub(crate) use diff::DiffOptions;
+pub(crate) use hurry::HurryOptions;
 pub(crate) use targets::TargetOptions;
 
 /// What to fuzz.
@@ -28,6 +31,8 @@ pub(crate) enum FuzzOptions {
     Targets(TargetOptions),
     /// `diff`.
     Diff(DiffOptions),
+    /// `hurry`.
+    Hurry(HurryOptions),
 }
 
 /// Runs it.
@@ -36,6 +41,7 @@ pub(crate) fn run(options: &FuzzOptions) -> Outcome<()> {
         FuzzOptions::Api(options) => api::run(options),
         FuzzOptions::Targets(options) => targets::run(options),
         FuzzOptions::Diff(options) => diff::run(options),
+        FuzzOptions::Hurry(options) => hurry::run(options),
     }
 }
 
