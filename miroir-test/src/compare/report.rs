@@ -154,7 +154,7 @@ mod tests {
         };
         for number in 0..5 {
             let request = request(&format!("/indexes/{number}"));
-            report.add(&request, "/indexes/{uid}", [&answer; 2], &[difference.clone()]);
+            report.add(&request, "/indexes/{uid}", [&answer; 2], std::slice::from_ref(&difference));
         }
         report.add(&request("/indexes/6"), "/indexes/{uid}", [&answer; 2], &[]);
         report.note("tokens");

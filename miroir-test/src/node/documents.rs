@@ -85,6 +85,14 @@ impl Documents {
     }
 }
 
+impl std::ops::Index<&String> for Documents {
+    type Output = Document;
+
+    fn index(&self, id: &String) -> &Document {
+        self.get(id).expect("a document with this id")
+    }
+}
+
 impl<'a> IntoIterator for &'a Documents {
     type Item = (&'a String, &'a Document);
     type IntoIter = Box<dyn Iterator<Item = Self::Item> + 'a>;
