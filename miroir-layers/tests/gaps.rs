@@ -173,7 +173,7 @@ fn meets(body: &Value, condition: &str) -> bool {
 }
 
 /// Requests that ask nodes more than once, and the round in which a node fails.
-const ROUNDS: [(&str, &str, &str, Fails); 16] = [
+const ROUNDS: [(&str, &str, &str, Fails); 17] = [
     (
         "the counts of words",
         "/indexes/films/search",
@@ -209,6 +209,12 @@ const ROUNDS: [(&str, &str, &str, Fails); 16] = [
         "/indexes/films/search",
         r#"{"q": "several", "distinct": "kind", "limit": 2}"#,
         |_, body| meets(body, "NOT IN") && body["limit"] != 0,
+    ),
+    (
+        "all candidates of numbered pages",
+        "/indexes/few/search",
+        r#"{"distinct": "kind", "page": 1, "hitsPerPage": 1}"#,
+        |_, body| body["distinct"] == "_miroir_shard.none",
     ),
     ("counts of facets", "/indexes/few/search", r#"{"facets": ["kind"]}"#, |path, _| {
         path == "/multi-search"

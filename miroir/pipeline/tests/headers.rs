@@ -120,7 +120,7 @@ async fn a_body_above_the_limit_is_refused_with_its_size() {
         ),
         ("/indexes/a/search", None, "JSON payload has exceeded limit (8 bytes)."),
     ] {
-        let mut request = Request::post(path);
+        let mut request = Request::post(path).header("content-type", "application/json");
         if let Some(length) = length {
             request = request.header("content-length", length);
         }

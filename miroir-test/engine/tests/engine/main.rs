@@ -1,6 +1,7 @@
 //! The engine node, and Miroir over engine nodes. One program: each would link the engine again.
 
 mod differential;
+mod facet_values;
 mod foreign;
 mod lifecycle;
 mod matrix;

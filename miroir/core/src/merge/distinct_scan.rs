@@ -8,9 +8,9 @@
 
 use std::collections::HashMap;
 
-use super::distinct::{Key, Seen};
+use super::distinct::{Seen, listed};
+use super::facet_value::FacetValue;
 use super::hits::{Heads, HitOptions, Step};
-use super::normalize;
 use super::order::{Side, compare};
 use super::page::Page;
 use super::score::Ranks;
@@ -24,10 +24,10 @@ pub struct ScannedHits {
     pub dropped: usize,
     /// The leaf of the only kept hit that shows an empty string, which is not indexed.
     pub empty: Option<usize>,
-    /// The values of the shown hits of each leaf, as a filter names them.
-    pub values: Vec<Vec<String>>,
+    /// The values of the shown hits of each leaf.
+    pub values: Vec<Vec<FacetValue>>,
     /// Values of hits that are not shown.
-    pub hidden: Vec<String>,
+    pub hidden: Vec<FacetValue>,
     /// How many of the shown hits of each leaf have a value.
     pub valued: Vec<usize>,
     /// Whether a hit has more than one value.
@@ -39,18 +39,15 @@ pub struct ScannedHits {
 }
 
 impl ScannedHits {
-    /// All values, as a filter names them.
-    #[must_use]
-    pub fn literals(&self) -> Vec<&str> {
-        self.values.iter().flatten().chain(&self.hidden).map(String::as_str).collect()
+    /// All values.
+    pub fn all(&self) -> impl Iterator<Item = &FacetValue> {
+        self.values.iter().flatten().chain(&self.hidden)
     }
 
     /// All values but those of the hits of one leaf.
-    #[must_use]
-    pub fn literals_of_others(&self, leaf: usize) -> Vec<&str> {
-        let others = self.values.iter().enumerate().filter(|(at, _)| *at != leaf);
-        let others = others.flat_map(|(_, values)| values);
-        others.chain(&self.hidden).map(String::as_str).collect()
+    pub fn of_others(&self, leaf: usize) -> impl Iterator<Item = &FacetValue> {
+        let others = self.values.iter().enumerate().filter(move |(at, _)| *at != leaf);
+        others.flat_map(|(_, values)| values).chain(&self.hidden)
     }
 }
 
@@ -94,11 +91,11 @@ pub fn scan_hits(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
             let leaf = head.leaf as usize;
             let values = seen.last();
             scanned.multi_valued |= values.len() > 1;
-            let literals = values.iter().map(Key::literal);
+            let these = values.iter().cloned();
             if let Some(shown) = &mut shown {
                 if !shown.admit(page, hit) {
                     scanned.dropped += usize::from(values.is_empty());
-                    scanned.hidden.extend(literals);
+                    scanned.hidden.extend(these);
                     return Step::Next;
                 }
                 if values.is_empty() && !shown.last().is_empty() {
@@ -107,7 +104,7 @@ pub fn scan_hits(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
             }
             scanned.shown += 1;
             scanned.valued[leaf] += usize::from(!values.is_empty());
-            scanned.values[leaf].extend(literals);
+            scanned.values[leaf].extend(these);
         }
         Step::Next
     });
@@ -132,9 +129,9 @@ pub fn hidden_behind(
     pages: &[Page],
     options: &HitOptions,
     wanted: usize,
-) -> Option<Vec<Vec<String>>> {
+) -> Option<Vec<Vec<FacetValue>>> {
     let mut seen = Seen::new(options.distinct.as_deref()?);
-    let mut values: Vec<Vec<String>> = vec![Vec::new(); pages.len()];
+    let mut values: Vec<Vec<FacetValue>> = vec![Vec::new(); pages.len()];
     let (mut kept, mut hides) = (0, false);
     let mut left: Vec<usize> = pages.iter().map(|page| page.hits.len()).collect();
     let _ = Heads::new(pages, options).run(|head| {
@@ -145,7 +142,7 @@ pub fn hidden_behind(
         left[head.leaf as usize] -= 1;
         if seen.admit(page, &page.hits[head.hit as usize]) {
             kept += 1;
-            values[head.leaf as usize].extend(seen.last().iter().map(Key::literal));
+            values[head.leaf as usize].extend(seen.last().iter().cloned());
         } else {
             hides = seen.last().len() > 1;
         }
@@ -161,36 +158,26 @@ pub fn hidden_behind(
 
 /// For pages numbered over a distinct attribute: which values each leaf must leave out so that every
 /// value is on one leaf only, that of the hit that was kept. The leaves must have been asked for the
-/// attribute as a facet. `None` when they were not, and when hits have several values.
+/// attribute as a facet. `None` when they were not, when hits have several values, and when numbers may
+/// be hidden behind strings.
 #[must_use]
 pub fn apportion(
     pages: &[Page],
     attribute: &str,
     scanned: &ScannedHits,
-) -> Option<Vec<Vec<String>>> {
-    let name = |display: &str| Key::Text(normalize::facet(display)).literal();
-    // A filter takes a number for the text it is written as, and the other way round.
-    let text = |literal: &String| {
-        if literal.starts_with('"') { literal.clone() } else { format!("\"{literal}\"") }
-    };
-    let mut owners: HashMap<String, usize> = HashMap::new();
+) -> Option<Vec<Vec<FacetValue>>> {
+    let mut owners: HashMap<FacetValue, usize> = HashMap::new();
     for (leaf, values) in scanned.values.iter().enumerate() {
-        owners.extend(values.iter().map(|literal| (text(literal), leaf)));
+        owners.extend(values.iter().map(|value| (value.clone(), leaf)));
     }
     let mut without = vec![Vec::new(); pages.len()];
-    for (leaf, page) in pages.iter().enumerate() {
-        let facets = page.facet_distribution.as_ref()?;
-        let listed = facets.iter().find(|facet| facet.name == attribute);
-        for (display, count) in listed.iter().flat_map(|facet| &facet.values) {
-            if *count != 1 {
-                return None;
-            }
-            let literal = name(display);
-            match owners.get(&literal) {
-                Some(owner) if *owner != leaf => without[leaf].push(literal),
+    for (leaf, values) in listed(pages, attribute)?.into_iter().enumerate() {
+        for value in values {
+            match owners.get(&value) {
+                Some(owner) if *owner != leaf => without[leaf].push(value),
                 Some(_) => {}
                 None => {
-                    owners.insert(literal, leaf);
+                    owners.insert(value, leaf);
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use super::details::SortValue;
+use super::normalize;
 use super::order::{Tournament, distances, sort_values};
 use super::scan::{
     RESERVED, Result, Scanner, Span, copy_object_without, is_reserved, number, write_int,
@@ -234,7 +235,12 @@ fn sort_key(scanner: &mut Scanner<'_>, geo: bool) -> Result<SortKey> {
     Ok(if geo {
         SortKey::Geo { asc, distance: number(raw) }
     } else {
-        SortKey::Field { asc, value: SortValue::read(raw) }
+        // Documents are sorted by normal forms and shown with their own spelling.
+        let value = match SortValue::read(raw) {
+            SortValue::Text(text) => SortValue::Text(normalize::facet(&text).into()),
+            other => other,
+        };
+        SortKey::Field { asc, value }
     })
 }
 

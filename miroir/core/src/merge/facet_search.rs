@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use super::facets::FacetOrder;
 use super::normalize;
 use super::scan::{Result, Scanner, text, write_int, write_json};
+use super::spellings::Spellings;
 
 /// What the merge of a facet search needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,12 +23,12 @@ pub struct FacetSearchOptions {
 }
 
 /// Merges the leaves' facet-search answers: counts add up by normalised value, the spelling is
-/// that of the first leaf that has it, `facetQuery` is echoed as the first leaf did.
+/// that of most documents, `facetQuery` is echoed as the first leaf did.
 ///
 /// # Errors
 /// When a body is not a JSON object, or there is none at all.
 pub fn merge_facet_search(bodies: &[Bytes], options: &FacetSearchOptions) -> Result<Bytes> {
-    let mut values: IndexMap<String, (String, u64)> = IndexMap::new();
+    let mut values: IndexMap<String, (Spellings, u64)> = IndexMap::new();
     let mut facet_query: &[u8] = b"null";
     for (leaf, body) in bodies.iter().enumerate() {
         let mut scanner = Scanner::new(body)?;
@@ -38,7 +39,8 @@ pub fn merge_facet_search(bodies: &[Bytes], options: &FacetSearchOptions) -> Res
                     scanner.enter(b'[')?;
                     while scanner.element()? {
                         let (value, count) = facet_hit(&mut scanner)?;
-                        let entry = values.entry(normalize::facet(&value)).or_insert((value, 0));
+                        let entry = values.entry(normalize::facet(&value)).or_default();
+                        entry.0.add(&value, count);
                         entry.1 = entry.1.saturating_add(count);
                     }
                 }
@@ -55,7 +57,10 @@ pub fn merge_facet_search(bodies: &[Bytes], options: &FacetSearchOptions) -> Res
         }
         scanner.finish()?;
     }
-    let mut values: Vec<(String, (String, u64))> = values.into_iter().collect();
+    let shown = |(normal, (spellings, count)): (String, (Spellings, u64))| {
+        (normal, (spellings.shown().to_owned(), count))
+    };
+    let mut values: Vec<(String, (String, u64))> = values.into_iter().map(shown).collect();
     match options.order {
         // The engine breaks ties by the displayed spelling here, the other way round.
         FacetOrder::Count => {

@@ -1,19 +1,26 @@
 //! Merging facet distributions and statistics.
 //!
-//! Counts add up by normalised value; what makes it interesting is that every leaf cuts its list
+//! Counts add up by [`FacetValue`]; what makes it interesting is that every leaf cuts its list
 //! at its own limit. With the threshold algorithm (Fagin, Lotem, Naor 2001) over the counts the
 //! leaves did list, [`MergedFacets::open`] names exactly those counts that are unknown and could
 //! change the answer; after one round asking for them, [`MergedFacets::complete`] is exact.
+//!
+//! A node shows a string that is written like a number at the number's place, with its own count for
+//! the number's. Leaves whose lists may hide numbers that way are named by [`doubtful_numbers`](super::doubtful_numbers);
+//! [`Namesakes`] say what they hide.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
 
+use super::distinct::spelt_values_of;
 use super::facet_tree;
-use super::normalize;
+use super::facet_value::{FacetValue, shown_number};
+use super::namesakes::{Namesakes, leading_numbers};
 use super::page::{LeafFacet, Page};
 use super::scan::{write_int, write_json};
+use super::spellings::Spellings;
 
 /// Up to this many candidates the engine orders alphabetically by looking at each document, beyond
 /// it by walking its value tree; the two differ in how numbers are ordered.
@@ -49,16 +56,14 @@ pub struct FacetOptions {
 pub struct OpenValue {
     /// Name of the facet, dotted when nested.
     pub facet: String,
-    /// The value as displayed: equality with it is the filter to ask with.
-    pub value: String,
-    /// Whether the value is a number.
-    pub numeric: bool,
+    /// The value.
+    pub value: FacetValue,
     /// The leaves (indices of pages) whose count is unknown.
     pub leaves_to_ask: Vec<usize>,
 }
 
 /// A count a leaf gave when asked for an [`OpenValue`]: (leaf, facet, value, count).
-pub type ClosedCount = (usize, String, String, u64);
+pub type ClosedCount = (usize, String, FacetValue, u64);
 
 /// Facets of all leaves as one list each, and the counts that are still open.
 #[derive(Debug, Clone, Default)]
@@ -76,18 +81,10 @@ pub struct MergedFacets {
     max: usize,
 }
 
-/// A value as the engine compares it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
-    /// The bits of a float, made so that their order is the numbers'.
-    Number(u64),
-    Text(String),
-}
-
 /// A value with what is known of its counts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Value {
-    display: String,
+    spellings: Spellings,
     sum: u64,
     /// Leaves whose count is in `sum`, ascending.
     known: Vec<u32>,
@@ -102,6 +99,9 @@ struct Cut {
     strings: u64,
 }
 
+/// A value with its counts.
+type Counted<'a> = (&'a FacetValue, &'a Value);
+
 #[derive(Debug, Clone)]
 struct Facet {
     name: String,
@@ -110,13 +110,28 @@ struct Facet {
     tree: bool,
     /// Whether all values of the index are known, so that its tree is.
     everything: bool,
-    values: IndexMap<Key, Value>,
+    values: IndexMap<FacetValue, Value>,
+    /// The list of an only leaf, which is one node's.
+    only: Option<Vec<(String, u64)>>,
     cuts: Vec<Cut>,
 }
 
 /// Merges the facets of the leaves' pages; leaves are told apart by their index in `pages`.
 #[must_use]
 pub fn merge_facets(pages: &[Page], options: &FacetOptions) -> MergedFacets {
+    merge_facets_apart(pages, options, None)
+}
+
+/// As [`merge_facets`], with what leaves said that may hide numbers behind strings. `None`: they could
+/// not be asked, so that an only leaf's list is better left as it is.
+#[must_use]
+pub fn merge_facets_apart(
+    pages: &[Page],
+    options: &FacetOptions,
+    namesakes: Option<&[Namesakes]>,
+) -> MergedFacets {
+    let only = pages.len() == 1 && namesakes.is_none();
+    let namesakes = namesakes.unwrap_or_default();
     let mut merged =
         MergedFacets { max: options.max_values_per_facet, bound_holds: true, ..<_>::default() };
     let dropped = |name: &str| options.drop_facets.iter().any(|drop| drop == name);
@@ -127,19 +142,11 @@ pub fn merge_facets(pages: &[Page], options: &FacetOptions) -> MergedFacets {
             if dropped(&facet.name) {
                 continue;
             }
-            let merged = facets.entry(&facet.name).or_insert_with(|| {
-                let order = options.sort_by.get(&facet.name).or_else(|| options.sort_by.get("*"));
-                let order = order.copied().unwrap_or_default();
-                Facet {
-                    name: facet.name.clone(),
-                    order,
-                    tree: order == FacetOrder::Count || candidates > FEW_CANDIDATES,
-                    everything: options.everything,
-                    values: IndexMap::new(),
-                    cuts: vec![Cut::default(); pages.len()],
-                }
-            });
-            merged.add(leaf, facet, page, options.node_limit.max(1));
+            let new = || Facet::new(&facet.name, candidates, pages.len(), options);
+            let merged = facets.entry(&facet.name).or_insert_with(new);
+            let apart = namesakes.iter().filter(|n| n.leaf == leaf && n.facet == facet.name);
+            merged.add(leaf, facet, page, apart, options.node_limit.max(1));
+            merged.only = only.then(|| facet.values.clone());
         }
     }
     facets.sort_unstable_keys();
@@ -148,6 +155,46 @@ pub fn merge_facets(pages: &[Page], options: &FacetOptions) -> MergedFacets {
         merged.arrange();
     }
     merged.stats = merge_stats(pages, dropped);
+    merged
+}
+
+/// Counts facets of documents: of these hits of each leaf's page, `names` being the facets' names. Every
+/// count is exact.
+#[must_use]
+pub fn count_facets(
+    pages: &[Page],
+    hits: &[Vec<usize>],
+    names: &[String],
+    options: &FacetOptions,
+) -> MergedFacets {
+    let candidates = hits.iter().map(Vec::len).sum::<usize>() as u64;
+    let mut stats = Vec::new();
+    let count = |name: &String| {
+        let mut facet = Facet::new(name, candidates, pages.len(), options);
+        let mut bounds: Option<(f64, f64)> = None;
+        for (leaf, (page, hits)) in pages.iter().zip(hits).enumerate() {
+            for hit in hits.iter().filter_map(|at| page.hits.get(*at)) {
+                let mut values = spelt_values_of(page, hit, name);
+                values.sort();
+                values.dedup_by(|a, b| a.0 == b.0);
+                for (value, spelling) in values {
+                    if let Some(number) = value.as_number() {
+                        let (min, max) = bounds.unwrap_or((number, number));
+                        bounds = Some((min.min(number), max.max(number)));
+                    }
+                    facet.count(leaf, value, &spelling, 1);
+                }
+            }
+        }
+        stats.extend(bounds.map(|(min, max)| (name.clone(), min, max)));
+        facet
+    };
+    let mut merged = MergedFacets { max: options.max_values_per_facet, ..<_>::default() };
+    merged.state = names.iter().map(count).collect();
+    merged.state.sort_by(|a, b| a.name.cmp(&b.name));
+    merged.arrange();
+    stats.sort_by(|a, b| a.0.cmp(&b.0));
+    merged.stats = Some(stats);
     merged
 }
 
@@ -165,39 +212,61 @@ fn merge_stats(pages: &[Page], dropped: impl Fn(&str) -> bool) -> Option<Vec<(St
 }
 
 impl Facet {
+    fn new(name: &str, candidates: u64, leaves: usize, options: &FacetOptions) -> Self {
+        let order = options.sort_by.get(name).or_else(|| options.sort_by.get("*"));
+        let order = order.copied().unwrap_or_default();
+        Self {
+            name: name.to_owned(),
+            order,
+            tree: order == FacetOrder::Count || candidates > FEW_CANDIDATES,
+            everything: options.everything,
+            values: IndexMap::new(),
+            only: None,
+            cuts: vec![Cut::default(); leaves],
+        }
+    }
+
     /// Adds one leaf's list.
-    fn add(&mut self, leaf: usize, facet: &LeafFacet, page: &Page, limit: usize) {
-        // Only a facet with statistics has numbers, and they come before the strings. A string
-        // that looks like a number is taken for one when it directly follows the numbers; the
-        // two then add up, as they do within one node.
-        let range = page
-            .facet_stats
-            .iter()
-            .flatten()
-            .find_map(|(name, min, max)| (*name == facet.name).then_some(*min..=*max));
-        let mut numbers = 0;
+    fn add<'a>(
+        &mut self,
+        leaf: usize,
+        facet: &LeafFacet,
+        page: &Page,
+        apart: impl Iterator<Item = &'a Namesakes>,
+        limit: usize,
+    ) {
+        let numbers = leading_numbers(facet, page).count();
+        let apart: HashMap<&str, &Namesakes> =
+            apart.map(|namesakes| (namesakes.display.as_str(), namesakes)).collect();
         for (at, (display, count)) in facet.values.iter().enumerate() {
-            let number = range
-                .as_ref()
-                .filter(|_| at == numbers)
-                .and_then(|range| as_number(display).filter(|number| range.contains(number)));
-            let key = if let Some(number) = number {
-                numbers += 1;
-                Key::Number(ordered(number))
-            } else {
-                Key::Text(normalize::facet(display))
-            };
-            let value = self.values.entry(key).or_insert_with(|| Value {
-                display: display.clone(),
-                sum: 0,
-                known: Vec::new(),
-            });
-            value.sum = value.sum.saturating_add(*count);
-            if value.known.last() != Some(&(leaf as u32)) {
-                value.known.push(leaf as u32);
+            let number = (at < numbers).then(|| shown_number(display)).flatten();
+            let number = number.map(FacetValue::number);
+            match apart.get(display.as_str()) {
+                Some(both) => {
+                    let number = number.or_else(|| shown_number(display).map(FacetValue::number));
+                    let text = FacetValue::text(display);
+                    for (value, count) in [(number, both.number), (Some(text), both.text)] {
+                        if let Some(value) = value.filter(|_| count > 0) {
+                            self.count(leaf, value, display, count);
+                        }
+                    }
+                }
+                None => {
+                    let value = number.unwrap_or_else(|| FacetValue::text(display));
+                    self.count(leaf, value, display, *count);
+                }
             }
         }
         self.cuts[leaf] = self.cut(facet, numbers, page.total, limit);
+    }
+
+    fn count(&mut self, leaf: usize, value: FacetValue, display: &str, count: u64) {
+        let value = self.values.entry(value).or_default();
+        value.sum = value.sum.saturating_add(count);
+        value.spellings.add(display, count);
+        if value.known.last() != Some(&(leaf as u32)) {
+            value.known.push(leaf as u32);
+        }
     }
 
     /// What a leaf's list leaves open.
@@ -226,32 +295,55 @@ impl Facet {
         }
     }
 
-    /// Orders and cuts the values as the engine does.
-    fn arrange(&self, max: usize) -> (Vec<(&Key, &Value)>, usize) {
-        let mut numbers: Vec<(&Key, &Value)> = Vec::new();
-        let mut strings: Vec<(&Key, &Value)> = Vec::new();
-        for entry in self.values.iter().filter(|(_, value)| value.sum > 0) {
-            match entry.0 {
-                Key::Number(_) => numbers.push(entry),
-                Key::Text(_) => strings.push(entry),
-            }
-        }
+    /// Numbers and strings with a count, each in the engine's order.
+    fn ordered(&self) -> (Vec<Counted<'_>>, Vec<Counted<'_>>) {
+        let counted = self.values.iter().filter(|(_, value)| value.sum > 0);
+        let (mut numbers, mut strings): (Vec<Counted<'_>>, Vec<Counted<'_>>) =
+            counted.partition(|(value, _)| value.is_number());
         if self.everything
             && self.order == FacetOrder::Count
             && self.cuts.iter().all(|cut| cut.numbers == 0)
         {
-            numbers.sort_by(|a, b| by_value(a.0, b.0));
+            numbers.sort_by(|a, b| a.0.cmp(b.0));
             let counts: Vec<u64> = numbers.iter().map(|(_, value)| value.sum).collect();
             numbers = facet_tree::walk(&counts).into_iter().map(|at| numbers[at]).collect();
         } else {
             numbers.sort_by(|a, b| self.compare(a, b));
         }
         strings.sort_by(|a, b| self.compare(a, b));
+        (numbers, strings)
+    }
+
+    /// Values that are shown, and how many of them are numbers.
+    fn shown(&self, max: usize) -> (Vec<Counted<'_>>, usize) {
+        let (mut numbers, mut strings) = self.ordered();
         numbers.truncate(self.room(0, max));
         strings.truncate(self.room(numbers.len(), max));
         let count = numbers.len();
         numbers.append(&mut strings);
         (numbers, count)
+    }
+
+    /// The list as the engine writes it: a string takes the place of a number that is written like it.
+    fn list(&self, max: usize) -> Vec<(String, u64)> {
+        if let Some(only) = self.only.as_ref().filter(|only| only.len() <= max) {
+            return only.clone();
+        }
+        let (numbers, strings) = self.ordered();
+        let mut out: IndexMap<&str, u64> = IndexMap::new();
+        let mut left = max;
+        for section in [numbers, strings] {
+            let room = if self.tree { usize::MAX } else { left };
+            for (_, value) in section.into_iter().take(room) {
+                out.insert(value.spellings.shown(), value.sum);
+                // Walking the tree stops when the list is exactly full, looked at after each value.
+                if self.tree && out.len() == max {
+                    break;
+                }
+            }
+            left = max.saturating_sub(out.len());
+        }
+        out.into_iter().map(|(display, count)| (display.to_owned(), count)).collect()
     }
 
     /// How many more values fit a list that has `listed` of `max`. Walking the tree stops when the
@@ -261,23 +353,23 @@ impl Facet {
         if listed >= max && self.tree { usize::MAX } else { max.saturating_sub(listed) }
     }
 
-    fn compare(&self, a: &(&Key, &Value), b: &(&Key, &Value)) -> Ordering {
+    fn compare(&self, a: &Counted<'_>, b: &Counted<'_>) -> Ordering {
         match self.order {
-            FacetOrder::Count => b.1.sum.cmp(&a.1.sum).then_with(|| by_value(b.0, a.0)),
-            FacetOrder::Alpha => match (a.0, b.0) {
-                (Key::Number(_), Key::Number(_)) if !self.tree => a.1.display.cmp(&b.1.display),
-                _ => by_value(a.0, b.0),
-            },
+            FacetOrder::Count => b.1.sum.cmp(&a.1.sum).then_with(|| b.0.cmp(a.0)),
+            FacetOrder::Alpha if !self.tree && a.0.is_number() && b.0.is_number() => {
+                a.1.spellings.shown().cmp(b.1.spellings.shown())
+            }
+            FacetOrder::Alpha => a.0.cmp(b.0),
         }
     }
 
     /// The most `value` can count beyond its known sum, and the leaves where it might.
     fn unknown<'a>(
         &'a self,
-        key: &Key,
+        key: &FacetValue,
         value: &'a Value,
     ) -> impl Iterator<Item = (usize, u64)> + 'a {
-        let numeric = matches!(key, Key::Number(_));
+        let numeric = key.is_number();
         self.cuts.iter().enumerate().filter_map(move |(leaf, cut)| {
             let most = if numeric { cut.numbers } else { cut.strings };
             (most > 0 && value.known.binary_search(&(leaf as u32)).is_err()).then_some((leaf, most))
@@ -287,7 +379,7 @@ impl Facet {
     /// The open values of this facet; `bound_holds` is cleared when a value no leaf listed could
     /// belong into the answer.
     fn open(&self, max: usize, open: &mut Vec<OpenValue>, bound_holds: &mut bool) {
-        let (shown, numbers) = self.arrange(max);
+        let (shown, numbers) = self.shown(max);
         for numeric in [true, false] {
             let most = |cut: &Cut| if numeric { cut.numbers } else { cut.strings };
             let unseen: u64 = self.cuts.iter().map(most).fold(0, u64::saturating_add);
@@ -307,7 +399,7 @@ impl Facet {
                 *bound_holds = false;
             }
             for (key, value) in &self.values {
-                if matches!(key, Key::Number(_)) != numeric || room == 0 {
+                if key.is_number() != numeric || room == 0 {
                     continue;
                 }
                 let leaves: Vec<_> = self.unknown(key, value).collect();
@@ -315,8 +407,7 @@ impl Facet {
                 if !leaves.is_empty() && most >= bar {
                     open.push(OpenValue {
                         facet: self.name.clone(),
-                        value: value.display.clone(),
-                        numeric,
+                        value: key.clone(),
                         leaves_to_ask: leaves.into_iter().map(|(leaf, _)| leaf).collect(),
                     });
                 }
@@ -325,44 +416,13 @@ impl Facet {
     }
 }
 
-/// Counts of values in a list of a leaf, which ends at `limit` values. A value that is not in it has
-/// none, unless the list may have had no room for it: `None`. `wanted` says of each value whether it
-/// is a number.
-#[must_use]
-pub fn counts_of<'a>(
-    list: &[(&str, u64)],
-    wanted: impl IntoIterator<Item = (&'a str, bool)>,
-    limit: usize,
-) -> Vec<Option<u64>> {
-    let absent = (list.len() < limit).then_some(0);
-    let keys = |value: &str| {
-        let number = as_number(value).map(|number| Key::Number(ordered(number)));
-        [number, Some(Key::Text(normalize::facet(value)))]
-    };
-    let mut counts: HashMap<Key, u64> = HashMap::new();
-    for (value, count) in list {
-        for key in keys(value).into_iter().flatten() {
-            counts.insert(key, *count);
-        }
-    }
-    let count = |(value, numeric): (&str, bool)| {
-        let [number, text] = keys(value);
-        let key = if numeric { number } else { text };
-        key.and_then(|key| counts.get(&key).copied()).or(absent)
-    };
-    wanted.into_iter().map(count).collect()
-}
-
 impl MergedFacets {
     fn arrange(&mut self) {
         self.open.clear();
         self.bound_holds = true;
         let mut distribution = Vec::with_capacity(self.state.len());
         for facet in &self.state {
-            let (values, _) = facet.arrange(self.max);
-            let values =
-                values.iter().map(|(_, value)| (value.display.clone(), value.sum)).collect();
-            distribution.push((facet.name.clone(), values));
+            distribution.push((facet.name.clone(), facet.list(self.max)));
             facet.open(self.max, &mut self.open, &mut self.bound_holds);
         }
         self.distribution = Some(distribution);
@@ -376,11 +436,7 @@ impl MergedFacets {
             let Some(facet) = self.state.iter_mut().find(|state| state.name == *facet) else {
                 continue;
             };
-            let number = as_number(value).map(|number| Key::Number(ordered(number)));
-            let key = number
-                .filter(|key| facet.values.contains_key(key))
-                .unwrap_or_else(|| Key::Text(normalize::facet(value)));
-            let Some(value) = facet.values.get_mut(&key) else { continue };
+            let Some(value) = facet.values.get_mut(value) else { continue };
             if *leaf < facet.cuts.len()
                 && let Err(at) = value.known.binary_search(&(*leaf as u32))
             {
@@ -428,28 +484,4 @@ fn write_object<'a, T>(
         write(out, value);
     }
     out.push(b'}');
-}
-
-fn by_value(a: &Key, b: &Key) -> Ordering {
-    match (a, b) {
-        (Key::Number(a), Key::Number(b)) => a.cmp(b),
-        (Key::Text(a), Key::Text(b)) => a.cmp(b),
-        (Key::Number(_), Key::Text(_)) => Ordering::Less,
-        (Key::Text(_), Key::Number(_)) => Ordering::Greater,
-    }
-}
-
-/// A facet value as a number, if it is written as the engine writes numbers.
-fn as_number(display: &str) -> Option<f64> {
-    if !display.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-')) {
-        return None;
-    }
-    let number: f64 = display.parse().ok()?;
-    (number.to_string() == display).then_some(number)
-}
-
-/// Bits of a float in an order that is the numbers' own.
-fn ordered(number: f64) -> u64 {
-    let bits = (number + 0.0).to_bits();
-    if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
 }

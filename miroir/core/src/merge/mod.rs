@@ -8,7 +8,10 @@
 //! | `details`, `score`, `order` | score details, absolute costs behind them, the order of hits |
 //! | `hits`, `distinct`, `render` | the hits of a search |
 //! | `distinct_scan` | which distinct values one node looks at for a page |
-//! | `facets`, `facet_search` | facet distributions, statistics, facet searches |
+//! | `distinct_count` | which candidates are left of a list of all of them |
+//! | `facets`, `namesakes`, `spellings` | facet distributions and statistics |
+//! | `facet_search` | facet searches |
+//! | `normalize`, `facet_value` | when values are equal, and filters that mean them |
 //! | `frequency` | which words `matchingStrategy: frequency` drops |
 //! | `threshold` | how many hits `rankingScoreThreshold` leaves |
 //! | `response` | the whole body of a search answer |
@@ -19,15 +22,18 @@
 mod cross_query;
 mod details;
 mod distinct;
+mod distinct_count;
 mod distinct_scan;
 mod documents;
 mod facet_search;
 mod facet_tree;
+mod facet_value;
 mod facets;
 mod federated;
 mod frequency;
 mod hits;
 mod hybrid;
+mod namesakes;
 mod normalize;
 mod order;
 mod page;
@@ -37,18 +43,21 @@ mod response;
 mod scan;
 mod score;
 mod similar;
+mod spellings;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod threshold;
 
 pub use distinct::distinct_total;
-pub use distinct::quoted;
+pub use distinct_count::candidates_left;
 pub use distinct_scan::{ScannedHits, apportion, hidden_behind, scan_hits};
 pub use documents::{DocumentOptions, merge_documents, strip_reserved};
 pub use facet_search::{FacetSearchOptions, merge_facet_search};
+pub use facet_value::{FacetValue, any_of, none_of, numeral_strings, quoted};
 pub use facets::{
-    ClosedCount, FacetOptions, FacetOrder, MergedFacets, OpenValue, counts_of, merge_facets,
+    ClosedCount, FacetOptions, FacetOrder, MergedFacets, OpenValue, count_facets, merge_facets,
+    merge_facets_apart,
 };
 pub use federated::{
     FederatedHits, FederatedOptions, FederatedQuery, merge_federated, write_federated_hit,
@@ -56,7 +65,7 @@ pub use federated::{
 pub use frequency::{Count, Level, QueryTerms, frequencies, relevel};
 pub use hits::{HitOptions, MergedHits, Placed, merge_hits};
 pub use hybrid::{Fusion, HybridOptions, merge_hybrid};
-#[cfg(test)]
+pub use namesakes::{FacetList, Namesakes, ToldApart, counts_of, doubtful_numbers, tell_apart};
 #[cfg(test)]
 pub(crate) use normalize::facet as facet_normal_form;
 pub use page::{Hit, LeafFacet, Page};

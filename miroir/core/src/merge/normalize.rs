@@ -4,13 +4,23 @@
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// Trimmed, decomposed for compatibility (character by character, as the engine does), lower case.
+/// The longest normal form, in bytes: what fits a key of the engine's storage.
+const LONGEST: usize = 468;
+
+/// Trimmed, decomposed for compatibility (character by character, as the engine does), lower case,
+/// and cut to [`LONGEST`] bytes or, inside a character, before it.
 pub(crate) fn facet(original: &str) -> String {
     let trimmed = original.trim();
-    if trimmed.is_ascii() {
-        return trimmed.to_ascii_lowercase();
+    let mut normal = if trimmed.is_ascii() {
+        trimmed.to_ascii_lowercase()
+    } else {
+        let decomposed = trimmed.chars().flat_map(|c| std::iter::once(c).nfkd());
+        decomposed.collect::<String>().to_lowercase()
+    };
+    if normal.len() > LONGEST {
+        normal.truncate(normal.floor_char_boundary(LONGEST));
     }
-    trimmed.chars().flat_map(|c| std::iter::once(c).nfkd()).collect::<String>().to_lowercase()
+    normal
 }
 
 /// [`facet`] without combining marks: the order in which a facet search with a query walks values.

@@ -63,13 +63,15 @@ struct Filterable {
     /// Whether a pattern is a name, and matches what is below it too.
     name: bool,
     equality: bool,
+    comparison: bool,
 }
 
 impl Filterable {
     fn read(value: &Value) -> Self {
         match value {
             Value::String(name) => {
-                Self { patterns: vec![name.clone()], name: true, equality: true }
+                let patterns = vec![name.clone()];
+                Self { patterns, name: true, equality: true, comparison: true }
             }
             other => Self {
                 patterns: strings(&other["attributePatterns"]),
@@ -78,6 +80,10 @@ impl Filterable {
                     .pointer("/features/filter/equality")
                     .and_then(Value::as_bool)
                     .unwrap_or(true),
+                comparison: other
+                    .pointer("/features/filter/comparison")
+                    .and_then(Value::as_bool)
+                    .unwrap_or(false),
             },
         }
     }
@@ -118,6 +124,13 @@ impl IndexSettings {
     pub fn filters(&self, attribute: &str) -> bool {
         let rule = self.filters.iter().find(|rule| rule.matches(attribute));
         rule.is_some_and(|rule| rule.equality)
+    }
+
+    /// Whether a filter may compare values of an attribute with others.
+    #[must_use]
+    pub fn compares(&self, attribute: &str) -> bool {
+        let rule = self.filters.iter().find(|rule| rule.matches(attribute));
+        rule.is_some_and(|rule| rule.comparison)
     }
 
     /// Whether a filter may name an attribute at all.
@@ -299,6 +312,7 @@ mod tests {
         let settings = IndexSettings::read(&node, &Map::new());
         for name in ["details", "details.maker", "made_at", "amidst", "exact"] {
             assert!(settings.filters(name), "{name}");
+            assert_eq!(settings.compares(name), name.starts_with("details"), "{name}");
         }
         for name in ["detail", "detailsx", "no_way", "exact.below", "made_at_all", "other"] {
             assert!(!settings.filters(name), "{name}");

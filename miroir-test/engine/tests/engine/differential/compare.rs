@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use miroir_core::merge::FacetValue;
+
 use crate::support::real::binary;
 use crate::support::{Answer, Api};
 
@@ -210,7 +212,8 @@ pub(super) fn distribution(answer: &Value) -> Option<Facets> {
     let facets = answer.get("facetDistribution")?.as_object()?;
     let list = |values: &Value| {
         let values = values.as_object().unwrap().iter();
-        values.map(|(value, count)| (value.to_lowercase(), count.as_u64().unwrap())).collect()
+        let normal = |value: &str| format!("{:?}", FacetValue::text(value));
+        values.map(|(value, count)| (normal(value), count.as_u64().unwrap())).collect()
     };
     Some(facets.iter().map(|(name, values)| (name.clone(), list(values))).collect())
 }

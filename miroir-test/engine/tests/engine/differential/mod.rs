@@ -11,7 +11,7 @@
 //! - The engine's cropping fails on some texts. What the oracle answers with a panic is left out: at
 //!   most one query in [`PANICS`].
 //! - A facet value is spelled as in the document with the lowest private id: `Action` and `action`
-//!   count as one value.
+//!   count as one value. Values are compared by their normal form.
 //! - By count, the engine walks a tree of values that depends on how the facet grew, once it has
 //!   a certain number of values: equal counts then come in any order, also across the cut. Counts are exact.
 //! - Which misspellings are highlighted depends on how many misspellings the engine had to work out
@@ -263,13 +263,17 @@ async fn corpus(
         .chain(&late)
         .map(|doc| doc["id"].as_str().map_or_else(|| doc["id"].to_string(), str::to_owned))
         .collect();
-    let writes = [
+    let distinct = rng.chance(20);
+    let mut writes = vec![
         ("POST", "/indexes/{uid}/documents?primaryKey=id", json!(documents)),
         ("PATCH", "/indexes/{uid}/settings", settings.clone()),
         ("POST", "/indexes/{uid}/documents/delete-batch", json!(gone)),
         ("POST", "/indexes/{uid}/documents", json!(late)),
         ("PUT", "/indexes/{uid}/documents", json!(changed)),
     ];
+    if distinct {
+        writes.push(("PATCH", "/indexes/{uid}/settings", json!({"distinctAttribute": "shade"})));
+    }
     let loading = shapes.iter().map(|shape| write(&shape.api, &shape.name, &writes));
     tokio::join!(write(plain, PLAIN, &writes), futures_util::future::join_all(loading));
     write(plain, WHOLE, &writes).await;
@@ -311,7 +315,7 @@ async fn corpus(
                 }
                 run.list(&Value::Object(request), ordered).await;
             }
-            _ => run.search(&corpus::search(&mut rng)).await,
+            _ => run.search(&corpus::search(&mut rng, distinct)).await,
         }
     }
     for (api, name) in

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Rng;
+use super::{Rng, spellings};
 
 const ROOTS: &[&str] = &[
     "sun", "flower", "water", "fall", "moon", "light", "house", "fire", "wood", "rain", "bow",
@@ -139,13 +139,37 @@ pub(crate) fn documents(rng: &mut Rng, count: usize) -> Vec<Value> {
             if rng.chance(50) {
                 doc.insert("flag".into(), json!(rng.chance(50)));
             }
+            if rng.chance(80) {
+                doc.insert("kind".into(), spellings::value(rng));
+            }
+            if rng.chance(70) {
+                doc.insert("tags".into(), spellings::list(rng));
+            }
+            for name in ["mark", "shade"] {
+                if rng.chance(80) {
+                    doc.insert(name.into(), spellings::mark(rng));
+                }
+            }
             Value::Object(doc)
         })
         .collect()
 }
 
-pub(crate) const FILTERABLE: &[&str] =
-    &["price", "pop", "genre", "group", "meta.lang", "meta.pages", "flag", "_geo", "number"];
+/// All but `shade`, by which hits of some corpora are distinct.
+pub(crate) const FILTERABLE: &[&str] = &[
+    "price",
+    "pop",
+    "genre",
+    "group",
+    "meta.lang",
+    "meta.pages",
+    "flag",
+    "_geo",
+    "number",
+    "kind",
+    "tags",
+    "mark",
+];
 
 /// Settings of one corpus.
 pub(crate) fn settings(rng: &mut Rng) -> Value {
@@ -224,7 +248,9 @@ pub(crate) fn query(rng: &mut Rng) -> String {
 }
 
 fn clause(rng: &mut Rng) -> String {
-    match rng.below(13) {
+    match rng.below(15) {
+        13 => format!("kind = \"{}\"", spellings::text(rng)),
+        14 => format!("tags NOT IN [\"{}\", 5]", spellings::text(rng)),
         0 => format!("price > {}", rng.below(20)),
         1 => format!("price {} TO {}", rng.below(10), rng.range(10, 25)),
         2 => "price IS NULL".to_owned(),
@@ -281,8 +307,46 @@ fn mistake(rng: &mut Rng, out: &mut Map<String, Value>) {
     out.insert(key.into(), value);
 }
 
-/// A search.
-pub(crate) fn search(rng: &mut Rng) -> Value {
+/// What tells the hits of a search apart.
+fn distinct(rng: &mut Rng, out: &mut Map<String, Value>, set: bool) {
+    let named = rng.chance(15);
+    if !named && !set {
+        return;
+    }
+    // Of hits with several values, numbered pages count those with the lowest internal numbers.
+    let pages = out.contains_key("page") || out.contains_key("hitsPerPage");
+    let choice = if pages { 2 } else { 4 };
+    let attribute = ["group", "kind", "genre", "tags"][rng.below(choice)];
+    if named {
+        out.insert("distinct".into(), json!(attribute));
+    }
+    // The hits that are kept depend on the order of equal hits: leave none equal. Facets of numbered
+    // pages are of the hits that are kept beyond the page, by internal numbers; and those of hits that
+    // were kept may have a string's count in the place of a number's.
+    out.insert("sort".into(), json!(["number:asc"]));
+    if set {
+        // How far a node looks before an offset depends on its own groups of hits.
+        out.remove("offset");
+    }
+    if !out.contains_key("facets") {
+        return;
+    }
+    let facets = match rng.below(3) {
+        _ if pages && named && attribute == "group" => json!(["group"]),
+        _ if pages => Value::Null,
+        0 => json!(["pop", "group"]),
+        1 => json!(["genre"]),
+        _ => json!(["meta.lang", "flag"]),
+    };
+    if facets.is_null() {
+        out.remove("facets");
+    } else {
+        out.insert("facets".into(), facets);
+    }
+}
+
+/// A search. `set`: whether hits are distinct by a setting.
+pub(crate) fn search(rng: &mut Rng, set: bool) -> Value {
     let mut out = Map::new();
     out.insert("q".into(), json!(query(rng)));
     if rng.chance(35) {
@@ -306,7 +370,10 @@ pub(crate) fn search(rng: &mut Rng) -> Value {
         _ => {}
     }
     if rng.chance(30) {
-        let facets = match rng.below(4) {
+        let facets = match rng.below(7) {
+            4 => json!(["kind"]),
+            5 => json!(["tags", "mark"]),
+            6 => json!(["mark", "kind"]),
             0 => json!(["*"]),
             1 => json!(["genre"]),
             2 => json!(["price", "pop", "group"]),
@@ -351,15 +418,7 @@ pub(crate) fn search(rng: &mut Rng) -> Value {
     if rng.chance(10) {
         out.insert("attributesToSearchOn".into(), json!(["title"]));
     }
-    if rng.chance(10) {
-        // The hits that distinct keeps depend on the order of equal hits: leave none equal.
-        // Of hits with several values, numbered pages count those with the lowest internal numbers.
-        let pages = out.contains_key("page") || out.contains_key("hitsPerPage");
-        let several = rng.chance(50) && !pages;
-        out.insert("distinct".into(), json!(if several { "genre" } else { "group" }));
-        out.insert("sort".into(), json!(["number:asc"]));
-        out.remove("facets");
-    }
+    distinct(rng, &mut out, set);
     if rng.chance(5) {
         mistake(rng, &mut out);
     }

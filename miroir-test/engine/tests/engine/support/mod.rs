@@ -3,6 +3,7 @@
 
 pub(crate) mod corpus;
 pub(crate) mod real;
+mod spellings;
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};

@@ -24,10 +24,14 @@ fn options() -> HitOptions {
     HitOptions { distinct: Some("g".to_owned()), ..HitOptions::default() }
 }
 
-fn sorted(scanned: &ScannedHits) -> Vec<&str> {
-    let mut values = scanned.literals();
+fn sorted(scanned: &ScannedHits) -> Vec<FacetValue> {
+    let mut values: Vec<FacetValue> = scanned.all().cloned().collect();
     values.sort_unstable();
     values
+}
+
+fn texts<const N: usize>(texts: [&str; N]) -> Vec<FacetValue> {
+    texts.iter().map(|text| FacetValue::text(text)).collect()
 }
 
 #[test]
@@ -39,16 +43,18 @@ fn hits_tied_with_the_last_are_looked_at() {
     let look = |wanted| scan_hits(&pages, &options(), wanted, 4);
     // One hit, alone at its place.
     let one = look(1);
-    assert_eq!((sorted(&one), one.shown), (vec![r#""a""#], 1));
+    assert_eq!((sorted(&one), one.shown), (texts(["a"]), 1));
     // The second is tied with one of a value already there and with one of another.
     let two = look(2);
-    assert_eq!((sorted(&two), two.shown), (vec![r#""a""#, r#""b""#, r#""c\"d""#], 3));
+    assert_eq!((sorted(&two), two.shown), (texts(["a", "b", "c\"d"]), 3));
     assert_eq!(two.valued, [2, 1]);
     assert!(!two.exhausted && !two.unfinished);
     // The last has no value; both lists are shorter than what was asked for.
     let all = look(5);
     assert_eq!((all.shown, all.valued.clone(), all.exhausted), (5, vec![3, 1], true));
-    assert_eq!(all.literals_of_others(1), [r#""a""#, r#""b""#, "7"]);
+    let mut elsewhere = texts(["a", "b"]);
+    elsewhere.push(FacetValue::number(7.0));
+    assert_eq!(all.of_others(1).cloned().collect::<Vec<_>>(), elsewhere);
 }
 
 #[test]
@@ -66,7 +72,7 @@ fn a_full_list_that_ends_in_the_ties_is_unfinished() {
 fn without_rules_one_hit_is_looked_at_after_the_other() {
     let pages = [leaf(&[plain(1, r#""a""#), plain(2, r#""b""#)]), leaf(&[plain(3, r#""c""#)])];
     let scanned = scan_hits(&pages, &options(), 1, 2);
-    assert_eq!((sorted(&scanned), scanned.exhausted), (vec![r#""a""#], false));
+    assert_eq!((sorted(&scanned), scanned.exhausted), (texts(["a"]), false));
 }
 
 #[test]
@@ -80,7 +86,7 @@ fn empty_strings_are_values_of_shown_hits_only() {
     let shown = HitOptions { distinct_shown: true, ..options() };
     let query = scan_hits(&pages, &shown, 9, 10);
     assert_eq!((query.shown, query.dropped, query.empty), (2, 1, Some(0)));
-    assert_eq!(query.hidden, [r#""""#]);
+    assert_eq!(query.hidden, texts([""]));
     // The places of what is dropped stay empty.
     let merged = merge_hits(&pages, &HitOptions { offset: 1, limit: 2, ..shown });
     assert_eq!((merged.placed.len(), merged.duplicates), (1, 1));
@@ -100,7 +106,7 @@ fn one_hit_of_several_values_shortens_the_list_of_another_leaf() {
     // Whatever comes after the fourth of the other leaf comes before the seventh.
     let mut without = hidden_behind(&pages, &options(), 4).unwrap();
     without[1].sort();
-    assert_eq!(without, [Vec::new(), vec![r#""v6""#.to_owned(), r#""v8""#.to_owned()]]);
+    assert_eq!(without, [Vec::new(), texts(["v6", "v8"])]);
     // Three are there.
     assert_eq!(hidden_behind(&pages, &options(), 3), None);
 }
@@ -157,8 +163,10 @@ proptest! {
                 asked *= 2;
                 continue;
             }
-            let names = scanned.literals();
-            let named = |value: &u8| names.contains(&format!("\"v{value}\"").as_str());
+            let named = |value: &u8| {
+                let value = FacetValue::text(&format!("v{value}"));
+                scanned.all().any(|named| *named == value)
+            };
             let rest = all.iter().filter(|(_, value)| !value.as_ref().is_some_and(named)).count();
             let valued: usize = scanned.valued.iter().sum();
             prop_assert_eq!(rest + valued, node(&all, wanted));
@@ -193,12 +201,12 @@ proptest! {
         wanted in 1_usize..14,
     ) {
         let all: Vec<_> = documents.iter().enumerate().map(|(at, (values, _))| (at, values)).collect();
-        let mut told: Vec<Vec<String>> = vec![Vec::new(); 3];
+        let mut told: Vec<Vec<FacetValue>> = vec![Vec::new(); 3];
         let mut rounds = 0;
         let merged = loop {
             let pages: Vec<Page> = told.iter().enumerate().map(|(number, without)| {
                 let allowed = |values: &Vec<u8>| {
-                    !values.iter().any(|value| without.contains(&format!("\"v{value}\"")))
+                    !values.iter().any(|value| without.contains(&FacetValue::text(&format!("v{value}"))))
                 };
                 let own: Vec<_> = all
                     .iter()

@@ -104,3 +104,28 @@ fn statistics_add_up() {
     );
     assert_eq!(merge_stats([], 0), IndexStats::default());
 }
+
+#[test]
+fn lists_are_sorted_by_normal_forms() {
+    let leaf = |documents: &[(u32, &str)]| {
+        let list: Vec<String> = documents
+            .iter()
+            .map(|(id, value)| {
+                format!(
+                    r#"{{"id":{id},"_federation":{{"weightedScoreValues":[{{"sort":{{"asc":true,"value":{value:?}}}}},{{"sort":{{"asc":true,"value":{id}}}}}]}}}}"#
+                )
+            })
+            .collect();
+        Bytes::from(format!(r#"{{"results":[{}],"total":{}}}"#, list.join(","), list.len()))
+    };
+    let long = "É".repeat(300);
+    let bodies = [
+        leaf(&[(2, "ACTION"), (3, "écru"), (6, &format!("{long}1"))]),
+        leaf(&[(1, " action"), (4, "ÉCRU"), (5, &format!("{long}2"))]),
+    ];
+    let options = DocumentOptions { limit: 10, sorted: true, ..DocumentOptions::default() };
+    let merged = merge_documents(&bodies, &options).expect("merges");
+    let answer: serde_json::Value = serde_json::from_slice(&merged).expect("JSON");
+    let ids: Vec<_> = answer["results"].as_array().unwrap().iter().map(|d| &d["id"]).collect();
+    assert_eq!(ids, [1, 2, 3, 4, 5, 6]);
+}

@@ -92,7 +92,7 @@ fn equal_counts_of_all_numbers_come_as_from_the_tree() {
     };
     options.sort_by.insert("*".to_owned(), FacetOrder::Count);
     let order = |options: &FacetOptions| {
-        let merged = merge_facets(&[page(&body)], options);
+        let merged = merge_facets(&[page(&body), page("{}")], options);
         let values = merged.distribution.unwrap().remove(0).1;
         (values[0].0.clone(), values[20].0.clone())
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -64,7 +65,9 @@ proptest! {
             .open
             .iter()
             .flat_map(|open| open.leaves_to_ask.iter().map(|leaf| {
-                let count = leaves[*leaf].get(&open.value).copied().unwrap_or_default();
+                let of = |value: &String| FacetValue::text(value) == open.value;
+                let listed = leaves[*leaf].iter().find(|(value, _)| of(value));
+                let count = listed.map(|(_, count)| *count).unwrap_or_default();
                 (*leaf, open.facet.clone(), open.value.clone(), count)
             }))
             .collect();
@@ -91,26 +94,16 @@ fn one_value_can_be_open() {
     assert_eq!(
         merged.open,
         [
-            OpenValue {
-                facet: "f".into(),
-                value: "b".into(),
-                numeric: false,
-                leaves_to_ask: vec![1]
-            },
-            OpenValue {
-                facet: "f".into(),
-                value: "d".into(),
-                numeric: false,
-                leaves_to_ask: vec![0]
-            },
+            OpenValue { facet: "f".into(), value: FacetValue::text("b"), leaves_to_ask: vec![1] },
+            OpenValue { facet: "f".into(), value: FacetValue::text("d"), leaves_to_ask: vec![0] },
         ]
     );
     let merged = merged.complete(&[
-        (1, "f".into(), "b".into(), 3),
-        (0, "f".into(), "d".into(), 0),
-        (0, "f".into(), "d".into(), 7),
-        (9, "f".into(), "d".into(), 7),
-        (0, "g".into(), "zz".into(), 7),
+        (1, "f".into(), FacetValue::text("b"), 3),
+        (0, "f".into(), FacetValue::text("d"), 0),
+        (0, "f".into(), FacetValue::text("d"), 7),
+        (9, "f".into(), FacetValue::text("d"), 7),
+        (0, "g".into(), FacetValue::text("zz"), 7),
     ]);
     assert_eq!(distribution(&merged), r#"{"f":{"a":40,"b":12}}"#);
 }
@@ -147,14 +140,22 @@ fn alphabetical_order_and_spelling() {
 }
 
 #[test]
+fn the_list_of_an_only_leaf_is_one_nodes() {
+    let body = r#"{"estimatedTotalHits":9,"facetDistribution":{"n":{"2":1,"5":1,"3":9,"x":1}},"facetStats":{"n":{"min":2.0,"max":5.0}}}"#;
+    let list = |max| distribution(&merge_facets(&[page(body)], &options(false, max, 1000)));
+    assert_eq!(list(4), r#"{"n":{"2":1,"5":1,"3":9,"x":1}}"#);
+    assert_eq!(list(1), r#"{"n":{"2":1}}"#);
+}
+
+#[test]
 fn count_order_lists_numbers_first_and_ties_backwards() {
     let body = r#"{"estimatedTotalHits":9,"facetDistribution":{"n":{"2":1,"10":1,"c":5,"A":3,"b":3}},"facetStats":{"n":{"min":2.0,"max":10.0}}}"#;
-    let merged = merge_facets(&[page(body)], &options(true, 100, 1000));
+    let merged = merge_facets(&[page(body), page("{}")], &options(true, 100, 1000));
     assert_eq!(distribution(&merged), r#"{"n":{"10":1,"2":1,"c":5,"b":3,"A":3}}"#);
     // Full of numbers, the engine never stops listing strings.
-    let merged = merge_facets(&[page(body)], &options(true, 2, 1000));
+    let merged = merge_facets(&[page(body), page("{}")], &options(true, 2, 1000));
     assert_eq!(distribution(&merged), r#"{"n":{"10":1,"2":1,"c":5,"b":3,"A":3}}"#);
-    let merged = merge_facets(&[page(body)], &options(true, 3, 1000));
+    let merged = merge_facets(&[page(body), page("{}")], &options(true, 3, 1000));
     assert_eq!(distribution(&merged), r#"{"n":{"10":1,"2":1,"c":5}}"#);
 }
 
@@ -205,10 +206,105 @@ fn a_value_nobody_listed_can_matter() {
 #[test]
 fn a_list_that_ends_before_its_limit_says_all_counts() {
     let list = [("Red", 3), ("10", 2), ("2.5", 1)];
-    let wanted = [("RED ", false), ("10", true), ("10", false), ("2.5", true), ("blue", false)];
-    let counts = counts_of(&list, wanted, 4);
+    let text = FacetValue::text;
+    let numbers = [10.0, 2.5].map(FacetValue::number);
+    let wanted = [text("RED "), numbers[0].clone(), text("10"), numbers[1].clone(), text("blue")];
+    let counts = counts_of(&list, &wanted, 4);
     assert_eq!(counts, [Some(3), Some(2), Some(2), Some(1), Some(0)]);
     // A full list may have had no room for it.
-    assert_eq!(counts_of(&list, wanted, 3)[4], None);
+    assert_eq!(counts_of(&list, &wanted, 3)[4], None);
     assert_eq!(counts_of(&[], [], 0), []);
+}
+
+/// What a node would list of a facet: numbers first, strings in the places of numbers written like them.
+fn node(
+    numbers: &BTreeMap<u64, u64>,
+    strings: &BTreeMap<String, u64>,
+) -> (Page, Vec<(String, u64)>) {
+    let mut list: Vec<(String, u64)> =
+        numbers.iter().map(|(number, count)| (number.to_string(), *count)).collect();
+    list.sort();
+    for (text, count) in strings {
+        match list.iter_mut().find(|(shown, _)| shown == text) {
+            Some((_, shown)) => *shown = *count,
+            None => list.push((text.clone(), *count)),
+        }
+    }
+    let values: Vec<String> =
+        list.iter().map(|(text, count)| format!("{text:?}:{count}")).collect();
+    let (min, max) = (numbers.keys().min(), numbers.keys().max());
+    let stats = min.zip(max).map(|(min, max)| format!(r#""f":{{"min":{min}.0,"max":{max}.0}}"#));
+    let page = page(&format!(
+        r#"{{"estimatedTotalHits":50,"facetDistribution":{{"f":{{{}}}}},"facetStats":{{{}}}}}"#,
+        values.join(","),
+        stats.unwrap_or_default()
+    ));
+    (page, list)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Numbers and strings that are written like them are counted apart and shown as by one node.
+    #[test]
+    fn strings_take_the_places_of_numbers_written_like_them(
+        leaves in proptest::collection::vec((
+            proptest::collection::btree_map(1..6_u64, 1..20_u64, 0..4),
+            proptest::collection::btree_map("[1-5x]", 1..20_u64, 0..4)), 1..5),
+    ) {
+        let (mut numbers, mut strings) = (BTreeMap::new(), BTreeMap::new());
+        for (of_leaf, texts) in &leaves {
+            for (number, count) in of_leaf {
+                *numbers.entry(*number).or_insert(0) += count;
+            }
+            for (text, count) in texts {
+                *strings.entry(text.clone()).or_insert(0) += count;
+            }
+        }
+        // A leaf shows something but numbers, or there is no telling.
+        prop_assume!(strings.contains_key("x"));
+        let pages: Vec<Page> = leaves.iter().map(|(numbers, strings)| node(numbers, strings).0).collect();
+        let asked = doubtful_numbers(&pages, &[]);
+        let namesakes: Vec<Namesakes> = asked
+            .iter()
+            .flat_map(|(_, leaves)| leaves)
+            .flat_map(|leaf| (1..6_u64).map(move |number| (*leaf, number)))
+            .map(|(leaf, number)| Namesakes {
+                leaf,
+                facet: "f".to_owned(),
+                display: number.to_string(),
+                number: leaves[leaf].0.get(&number).copied().unwrap_or_default(),
+                text: leaves[leaf].1.get(&number.to_string()).copied().unwrap_or_default(),
+            })
+            .collect();
+        let merged = merge_facets_apart(&pages, &options(false, 100, 1000), Some(&namesakes));
+        prop_assert_eq!(&merged.distribution.unwrap()[0].1, &node(&numbers, &strings).1);
+        prop_assert!(doubtful_numbers(&pages, &["f".to_owned()]).is_empty());
+    }
+}
+
+#[test]
+fn values_are_joined_by_their_normal_form() {
+    let long = "x".repeat(468);
+    let body = |values: &[(String, u64)]| {
+        let list: Vec<String> =
+            values.iter().map(|(value, count)| format!("{}:{count}", json!(value))).collect();
+        page(&format!(
+            r#"{{"estimatedTotalHits":9,"facetDistribution":{{"f":{{{}}}}},"facetStats":{{}}}}"#,
+            list.join(",")
+        ))
+    };
+    let of = |values: &[(&str, u64)]| {
+        let list: Vec<_> =
+            values.iter().map(|(text, count)| ((*text).to_owned(), *count)).collect();
+        body(&list)
+    };
+    let pages = [
+        of(&[("Cafe\u{301}", 1), ("Part Ⅱ", 1), (&format!("{long}1"), 1)]),
+        of(&[("CAFÉ", 2), (" part ii", 1), (&format!("{long}2"), 2)]),
+    ];
+    let merged = merge_facets(&pages, &options(false, 2, 10)).distribution.unwrap();
+    assert_eq!(merged[0].1, [("CAFÉ".to_owned(), 3), ("Part Ⅱ".to_owned(), 2)]);
+    let merged = merge_facets(&pages, &options(false, 9, 10)).distribution.unwrap();
+    assert_eq!(merged[0].1[2], (format!("{long}2"), 3));
 }

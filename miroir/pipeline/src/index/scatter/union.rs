@@ -7,16 +7,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::join;
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Scatter, read, search};
+use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::index::{Request, Response, Union};
 use crate::leaf::{Page, Question, ScopedMany};
 use crate::node_errors;
 use crate::query::{Search, SearchKind};
-use miroir_core::merge::{self, Facets, HitOptions, MergeRequest, Pagination, merge_facets};
+use miroir_core::merge::{
+    self, FacetList, FacetOptions, Facets, HitOptions, MergeRequest, Namesakes, Pagination,
+};
+use miroir_core::view::Route;
 
 /// A leaf's answer in the form of a search without hits.
 fn as_search(page: &Page, index: &str) -> Result<merge::Page, Error> {
@@ -40,8 +45,9 @@ pub(super) async fn run(
     let settings = scatter.state.settings.get(&request.index, &request.cx).await?;
     let mut queries = Vec::with_capacity(union.queries.len());
     let mut fingerprint = 0;
-    let mut options = None;
+    let (mut options, mut apart) = (None, union.distinct.is_some());
     for body in &union.queries {
+        apart |= settings.distinct.is_some() || body.has("distinct");
         let mut body = body.clone();
         if let Some(facets) = &union.facets {
             body.set("facets", facets);
@@ -70,8 +76,8 @@ pub(super) async fn run(
         federation["facetsByIndex"] = json!({&request.index.physical: facets});
     }
     let federation = Some(Bytes::from(federation.to_string()));
-    let question =
-        Question::Many(Arc::new(ScopedMany { queries, federation, operation: "search" }));
+    let all = ScopedMany { queries, federation, operation: "search" };
+    let question = Question::Many(Arc::new(all.clone()));
     let route = read::route(scatter, request, fingerprint);
     let shards = read::shards(request);
     let gathered = read::gather(scatter, request, &shards, question, &route).await.map_err(
@@ -84,7 +90,19 @@ pub(super) async fn run(
     for page in &gathered.pages {
         pages.push(as_search(page, &request.index.physical)?);
     }
-    let facets = options.as_ref().map(|options| merge_facets(&pages, options));
+    let facets = match &options {
+        Some(options) => {
+            let counted = Counted { settings: &settings, all: &all, options, route: &route };
+            // Which documents are left of equal ones depends on how many are looked at.
+            let namesakes = if apart {
+                None
+            } else {
+                Some(namesakes(scatter, request, &counted, &gathered.pages, &pages).await?)
+            };
+            Some(merge::merge_facets_apart(&pages, options, namesakes.as_deref()))
+        }
+        None => None,
+    };
     let answer = MergeRequest {
         query: "",
         pagination: Pagination::Offset { offset: 0, limit: 0 },
@@ -99,4 +117,65 @@ pub(super) async fn run(
     };
     let body = merge::merge_search(&pages, &answer);
     Ok(Response { status: StatusCode::OK, body, meta: read::meta(scatter, request, &gathered) })
+}
+
+/// What facets are counted of.
+struct Counted<'a> {
+    settings: &'a IndexSettings,
+    all: &'a ScopedMany,
+    options: &'a FacetOptions,
+    route: &'a Route,
+}
+
+/// What the leaves' lists hide where facets have numbers and strings that are written like them: each
+/// leaf is asked for the values of documents with such strings, and for those of the others.
+async fn namesakes(
+    scatter: &Scatter,
+    request: &Request,
+    counted: &Counted<'_>,
+    from: &[Page],
+    pages: &[merge::Page],
+) -> Result<Vec<Namesakes>, Error> {
+    let mut found = Vec::new();
+    for (facet, leaves) in merge::doubtful_numbers(pages, &counted.options.drop_facets) {
+        if !counted.settings.compares(&facet) {
+            continue;
+        }
+        for leaf in leaves {
+            let Some(page) = from.get(leaf) else { continue };
+            let numerals = merge::numeral_strings(&facet);
+            let others = format!("NOT {numerals}");
+            let ask = |condition| part(scatter, request, counted, page, condition);
+            let lists = join(ask(numerals), ask(others)).await;
+            let (Some(beside), Some(others)) = (lists.0?, lists.1?) else { continue };
+            let [shown, beside, others] =
+                [&pages[leaf], &beside, &others].map(|page| FacetList::of(page, &facet));
+            if beside.values.len().max(others.values.len()) < counted.options.node_limit {
+                let told = merge::tell_apart((leaf, &facet), &shown, &beside, &others);
+                found.extend(told.known);
+                found.extend(told.unclear.into_iter().map(|(_, both)| both));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A leaf's answer for the documents that meet a condition. `None` where it has no answer of its own.
+async fn part(
+    scatter: &Scatter,
+    request: &Request,
+    counted: &Counted<'_>,
+    page: &Page,
+    condition: String,
+) -> Result<Option<merge::Page>, Error> {
+    let mut all = counted.all.clone();
+    for query in &mut all.queries {
+        query.filter = Some(search::joined(query.filter.as_ref(), &condition));
+    }
+    let question = Question::Many(Arc::new(all));
+    let gathered = read::gather_of(scatter, request, page, question, counted.route).await?;
+    match &gathered.pages[..] {
+        [one] if gathered.missing.is_empty() => as_search(one, &request.index.physical).map(Some),
+        _ => Ok(None),
+    }
 }

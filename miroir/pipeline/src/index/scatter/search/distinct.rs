@@ -6,8 +6,6 @@
 //! the hits that were kept. Leaves count both: one more question, and one before it if hits tied with
 //! the last of the page may go on beyond the leaves' lists.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use futures_util::future::{join, try_join_all};
 
@@ -16,13 +14,14 @@ use super::super::{Scatter, gaps};
 use super::ask;
 use super::facets::{exact_facets, joined};
 use super::plan::{Estimate, SHOWN, SearchPlan};
+use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, NodeFailure};
 use crate::index::Request;
 use crate::leaf::{self, Scoped};
 use crate::node::Call;
 use crate::query::RawObject;
 use miroir_core::documents;
-use miroir_core::merge::{self, FacetOptions, MergedFacets, ScannedHits};
+use miroir_core::merge::{self, FacetOptions, FacetValue, MergedFacets, ScannedHits};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 
@@ -49,6 +48,7 @@ pub(super) struct Counter<'a> {
     pub(super) plan: &'a SearchPlan,
     pub(super) shards: &'a ShardSet,
     pub(super) route: &'a Route,
+    pub(super) settings: &'a IndexSettings,
 }
 
 impl Counter<'_> {
@@ -92,6 +92,13 @@ impl Counter<'_> {
             return if right { Ok(None) } else { self.alone(&body, wanted).await.map(Some) };
         }
         let mut scanned = merge::scan_hits(pages, &self.plan.hits, wanted, estimate.asked());
+        if let Some(counted) = self.counted_all(&scanned) {
+            return Ok(Some(counted));
+        }
+        if !estimate.filterable {
+            let found = Some(&scanned).filter(|scanned| !scanned.unfinished);
+            return self.listed(attribute, found, wanted, (&gathered.pages, pages)).await;
+        }
         let mut further = None;
         for more in DEEPER {
             if !scanned.unfinished {
@@ -109,13 +116,22 @@ impl Counter<'_> {
             further = Some(answer.0);
         }
         let leaves = further.as_ref().unwrap_or(gathered);
-        if scanned.unfinished || scanned.values.iter().map(Vec::len).sum::<usize>() > MAX_VALUES {
+        if scanned.unfinished {
             return Ok(None);
         }
-        if scanned.exhausted && self.plan.facets.is_none() {
-            return Ok(Some(Counted { total: scanned.shown as u64, facets: None }));
+        if let Some(counted) = self.counted_all(&scanned) {
+            return Ok(Some(counted));
+        }
+        if scanned.values.iter().map(Vec::len).sum::<usize>() > MAX_VALUES {
+            return Ok(None);
         }
         self.parts(&body, attribute, &scanned, leaves).await.map(Some)
+    }
+
+    /// What is known where everything was looked at.
+    fn counted_all(&self, scanned: &ScannedHits) -> Option<Counted> {
+        let known = scanned.exhausted && self.plan.facets.is_none();
+        known.then(|| Counted { total: scanned.shown as u64, facets: None })
     }
 
     /// Facets of numbered pages, which count each value once: every leaf is asked again without the
@@ -148,9 +164,8 @@ impl Counter<'_> {
             let mut body = bare(&body);
             body.set("attributesToRetrieve", &[(); 0]);
             body.set("hitsPerPage", scanned.valued.get(leaf).unwrap_or(&0));
-            let condition = format!("{} NOT IN [{}]", merge::quoted(attribute), without.join(","));
-            let condition = Some(condition.as_str()).filter(|_| !without.is_empty());
-            self.of(page, self.scoped(&body, condition))
+            let condition = self.none_of(attribute, &without);
+            self.of(page, self.scoped(&body, condition.as_deref()))
         });
         match try_join_all(asked).await {
             Ok(pages) => Ok(Some(merge::merge_facets(&pages, options))),
@@ -177,17 +192,16 @@ impl Counter<'_> {
         scanned: &ScannedHits,
         leaves: &Gathered,
     ) -> Result<Counted, Error> {
-        let values = scanned.literals();
+        let others = self.none_of(attribute, scanned.all());
         // Of hits that show an empty string one is kept, though it has no value that is indexed.
         let empty = scanned.empty.filter(|_| scanned.exhausted && scanned.dropped > 0);
-        if values.is_empty() && empty.is_none() {
+        let quoted = merge::quoted(attribute);
+        let full = empty.map(|_| format!("{quoted} IS NOT EMPTY"));
+        let others: Vec<String> = others.into_iter().chain(full).collect();
+        if others.is_empty() {
             return self.rest(body, None).await;
         }
-        let quoted = merge::quoted(attribute);
-        let mut others = format!("{quoted} NOT IN [{}]", values.join(","));
-        if empty.is_some() {
-            let _ = write!(others, " AND {quoted} IS NOT EMPTY");
-        }
+        let others = others.join(" AND ");
         let valued: usize = scanned.valued.iter().sum();
         let Some(options) = &self.plan.facets else {
             let rest = self.rest(body, Some(&others)).await?;
@@ -199,23 +213,23 @@ impl Counter<'_> {
         let scoped = self.scoped(&bare, Some(&others));
         let kept = leaves.pages.iter().enumerate().filter_map(|(leaf, page)| {
             let owns = empty == Some(leaf);
-            let (values, valued) = (scanned.values.get(leaf)?, scanned.valued.get(leaf)?);
+            let valued = scanned.valued.get(leaf)?;
             if *valued == 0 && !owns {
                 return None;
             }
             let mut body = bare.clone();
             body.set("limit", if owns { &EVERYTHING } else { valued });
             body.set("attributesToRetrieve", &[(); 0]);
-            let mut these = format!("{quoted} IN [{}]", values.join(","));
-            if scanned.multi_valued {
-                // What shares a value with a hit of another leaf must not take its place here.
-                let elsewhere = scanned.literals_of_others(leaf).join(",");
-                let _ = write!(these, " AND {quoted} NOT IN [{elsewhere}]");
-            }
-            if owns {
-                let _ = write!(these, " OR {quoted} IS EMPTY");
-            }
-            Some(self.of(page, self.scoped(&body, Some(&these))))
+            let own = scanned.values.get(leaf)?;
+            let these = merge::any_of(attribute, own, self.settings.compares(attribute));
+            // What shares a value with a hit of another leaf must not take its place here.
+            let apart = self.none_of(attribute, scanned.of_others(leaf));
+            let apart = apart.filter(|_| scanned.multi_valued);
+            let these: Vec<String> = these.into_iter().chain(apart).collect();
+            let these = Some(these.join(" AND ")).filter(|these| !these.is_empty());
+            let bare = owns.then(|| format!("{quoted} IS EMPTY"));
+            let these: Vec<String> = these.into_iter().chain(bare).collect();
+            Some(self.of(page, self.scoped(&body, Some(&these.join(" OR ")))))
         });
         let (rest, kept) = join(self.ask(scoped.clone()), try_join_all(kept)).await;
         let ((gathered, mut pages), kept) = (rest?, kept?);
@@ -253,7 +267,17 @@ impl Counter<'_> {
         pages: (&[leaf::Page], &[merge::Page]),
         options: &FacetOptions,
     ) -> Result<MergedFacets, Error> {
-        exact_facets(self.scatter, self.request, scoped, pages, options, self.route).await
+        let Self { scatter, request, settings, route, .. } = *self;
+        exact_facets(scatter, request, settings, scoped, pages, options, route).await
+    }
+
+    /// A condition that documents have none of the values of an attribute.
+    pub(super) fn none_of<'v>(
+        &self,
+        attribute: &str,
+        values: impl IntoIterator<Item = &'v FacetValue>,
+    ) -> Option<String> {
+        merge::none_of(attribute, values, self.settings.compares(attribute))
     }
 
     pub(super) async fn ask(&self, scoped: Scoped) -> Result<(Gathered, Vec<merge::Page>), Error> {

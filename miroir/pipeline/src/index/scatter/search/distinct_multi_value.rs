@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::leaf;
 use crate::query::RawObject;
 use miroir_core::merge;
-use miroir_core::merge::hidden_behind;
+use miroir_core::merge::{FacetValue, hidden_behind};
 
 /// How often leaves are asked again; each time the list is right a hit further down at least.
 const ROUNDS: usize = 32;
@@ -44,8 +44,7 @@ impl Counter<'_> {
         pages: &mut [merge::Page],
     ) -> Result<(), Error> {
         let Some(body) = RawObject::parse(&self.plan.scoped.body) else { return Ok(()) };
-        let quoted = merge::quoted(attribute);
-        let mut told: Vec<Vec<String>> = vec![Vec::new(); pages.len()];
+        let mut told: Vec<Vec<FacetValue>> = vec![Vec::new(); pages.len()];
         for _ in 0..ROUNDS {
             let Some(without) = hidden_behind(pages, &self.plan.hits, wanted) else {
                 return Ok(());
@@ -55,9 +54,8 @@ impl Counter<'_> {
             }
             let asked = without.iter().zip(&told).enumerate().filter(|(_, (new, old))| new != old);
             let asked = asked.map(|(leaf, (without, _))| {
-                let condition = format!("{quoted} NOT IN [{}]", without.join(","));
-                let condition = Some(condition.as_str()).filter(|_| !without.is_empty());
-                let scoped = self.scoped(&body, condition);
+                let condition = self.none_of(attribute, without);
+                let scoped = self.scoped(&body, condition.as_deref());
                 async move { Ok::<_, Error>((leaf, self.of(&from[leaf], scoped).await?)) }
             });
             for (leaf, mut page) in try_join_all(asked).await? {

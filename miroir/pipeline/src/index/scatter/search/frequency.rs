@@ -52,7 +52,7 @@ pub(super) async fn find(
     let facets = match &plan.facets {
         Some(options) => {
             let pages = (&gathered.pages[..], &candidates[..]);
-            Some(exact_facets(scatter, request, &all, pages, options, route).await?)
+            Some(exact_facets(scatter, request, settings, &all, pages, options, route).await?)
         }
         None => None,
     };

@@ -4,13 +4,15 @@
 //! | --- | --- |
 //! | `plan` | what the leaves are asked and what Miroir does itself |
 //! | `distinct` | totals and facets under a distinct attribute |
+//! | `distinct_listed` | the same from lists of all candidates |
+//! | `distinct_multi_value` | hits under a distinct attribute with several values per document |
 //! | `facets` | exact facet counts |
 //! | `frequency` | `matchingStrategy: frequency` |
 //! | `threshold` | totals and facets under `rankingScoreThreshold` |
 //! | `present` | the last touches to the merged answer |
-//! | `several` | hits under a distinct attribute with several values per document |
 
 mod distinct;
+mod distinct_listed;
 mod distinct_multi_value;
 mod facets;
 mod frequency;
@@ -39,7 +41,8 @@ use crate::meta::Meta;
 use crate::query::{Search, SearchKind};
 use distinct::Counter;
 use facets::exact_facets;
-use miroir_core::merge::{self, Facets, HitOptions, MergeRequest, MergedHits};
+pub(super) use facets::joined;
+use miroir_core::merge::{self, Facets, HitOptions, MergeRequest, MergedHits, Pagination};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 use plan::SearchPlan;
@@ -216,7 +219,7 @@ async fn find(
     shards: &ShardSet,
     route: &Route,
 ) -> Result<Found, Error> {
-    let counter = Counter { scatter, request, plan, shards, route };
+    let counter = Counter { scatter, request, plan, shards, route, settings };
     if plan.threshold.is_some() {
         return counter.above_threshold(settings).await;
     }
@@ -232,6 +235,13 @@ async fn find(
         return Ok(Found { pages, gathered, facets, total, fused: None });
     }
     let total = distinct_total(plan, settings, &pages);
+    let numbered = matches!(plan.pagination, Pagination::Page { .. }) && pages.len() > 1;
+    if let (Some(attribute), None, true) = (&plan.list_distinct, total, numbered)
+        && let Some(counted) = counter.numbered(attribute, &gathered.pages, &pages).await?
+    {
+        let (facets, total) = (counted.facets, Some(counted.total));
+        return Ok(Found { pages, gathered, facets, total, fused: None });
+    }
     let mut facets = match &plan.count_distinct {
         Some(attribute) if total.is_some() => counter.paged(attribute, &gathered, &pages).await?,
         _ => None,

@@ -62,6 +62,8 @@ pub(in crate::index::scatter) struct SearchPlan {
     pub(super) apart: Option<String>,
     /// The attribute whose values say how many distinct hits there are.
     pub(super) count_distinct: Option<String>,
+    /// The distinct attribute, where lists of all candidates may say what is left of them.
+    pub(super) list_distinct: Option<String>,
     pub(super) show_query_vector: bool,
     pub(super) performance: bool,
     pub(super) project: bool,
@@ -75,6 +77,8 @@ pub(super) struct Estimate {
     pub(super) attribute: String,
     /// Hits up to the end of the page.
     pub(super) wanted: usize,
+    /// Whether leaves can be asked for documents with a value.
+    pub(super) filterable: bool,
 }
 
 impl Estimate {
@@ -288,9 +292,9 @@ pub(in crate::index::scatter) fn plan(
     // Numbered pages count distinct hits exhaustively; the same value may be on several leaves. An
     // attribute has to be filterable to be a facet; the query's own is.
     let pages = matches!(pagination, Pagination::Page { .. });
-    let counted = hits.distinct.clone().filter(|attribute| {
-        index.shards > 1 && (hits.distinct_shown || settings.filters(attribute))
-    });
+    let spread = hits.distinct.clone().filter(|_| index.shards > 1);
+    let counted =
+        spread.clone().filter(|attribute| hits.distinct_shown || settings.filters(attribute));
     // What is not a score is for a node to refuse.
     let threshold = hits.score_threshold.filter(|threshold| {
         !semantic(&body) && hits.distinct.is_none() && (0.0..=1.0).contains(threshold)
@@ -302,9 +306,13 @@ pub(in crate::index::scatter) fn plan(
     let apart = counted.clone().filter(|_| by_words);
     // A node fills the page from the first hit, whether any is shown or not.
     let wanted = offset.saturating_add(limit).min(settings.max_total_hits);
-    let plain = by_words && hits.score_threshold.is_none() && !pages && wanted > 0;
-    let estimate =
-        counted.clone().filter(|_| plain).map(|attribute| Estimate { attribute, wanted });
+    let listed = by_words && hits.score_threshold.is_none();
+    let list_distinct = spread.clone().filter(|_| listed);
+    let estimate = spread.filter(|_| listed && !pages && wanted > 0);
+    let estimate = estimate.map(|attribute| {
+        let filterable = counted.as_ref() == Some(&attribute);
+        Estimate { attribute, wanted, filterable }
+    });
     let count_distinct = counted.filter(|_| pages && (hits.distinct_shown || !semantic(&body)));
     let mut drop_facets = Vec::new();
     if let Some(attribute) = &count_distinct {
@@ -361,6 +369,7 @@ pub(in crate::index::scatter) fn plan(
         estimate,
         apart,
         count_distinct,
+        list_distinct,
         show_query_vector: flag(&body, "retrieveVectors")?,
         performance,
         project,

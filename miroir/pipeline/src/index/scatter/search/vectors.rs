@@ -58,7 +58,7 @@ pub(super) async fn find(
     let facets = match &plan.facets {
         Some(options) => {
             let both = (&gathered.pages[..], &pages[..]);
-            Some(exact_facets(scatter, request, &scoped, both, options, route).await?)
+            Some(exact_facets(scatter, request, settings, &scoped, both, options, route).await?)
         }
         None => None,
     };
