@@ -11,7 +11,7 @@ use miroir_store::StoreError;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::owner::Owner;
+use crate::owner::{AGAIN, Owner};
 use crate::{Durability, Options, migrations};
 
 /// Why a call failed.
@@ -24,9 +24,6 @@ pub(crate) fn nanoseconds(at: time::OffsetDateTime) -> Result<i64, Fault> {
 
 /// How long a connection waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Pause between two tries of what fails at once instead of waiting.
-pub(crate) const AGAIN: Duration = Duration::from_millis(10);
 
 /// The write-ahead log is cut to this size, in bytes, when it has grown beyond it.
 const LOG_LIMIT: i64 = 64 << 20;

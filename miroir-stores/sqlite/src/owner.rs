@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use miroir_store::{StoreError, clock};
 
-use crate::database::AGAIN;
+/// Pause between two tries of what fails at once instead of waiting.
+pub(crate) const AGAIN: Duration = Duration::from_millis(10);
 
 /// The file is this process's while this lives.
 #[derive(Debug)]

@@ -7,9 +7,10 @@ use miroir_store::clock;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::documents::Document;
 use super::errors::{error, no_index};
 use super::filter;
-use super::index::{Document, Index, patch_settings};
+use super::index::{Index, patch_settings};
 use super::task::{SHOWN, Task, Work, of_document};
 use crate::trace;
 

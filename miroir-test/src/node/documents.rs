@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::index::Document;
+use serde_json::{Map, Value};
+
+/// A document.
+pub type Document = Map<String, Value>;
 
 /// Documents by id, each with the number that a node gives it when it first comes: the lowest that no
 /// other document has, so that holes of deleted ones are filled first.

@@ -6,9 +6,6 @@ use super::documents::Documents;
 use super::errors::error;
 use super::filter;
 
-/// A document.
-pub type Document = Map<String, Value>;
-
 /// An index of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Index {

@@ -32,7 +32,8 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 pub use disk::Disk;
-pub use index::{Document, Index, default_settings};
+pub use documents::{Document, Documents};
+pub use index::{Index, default_settings};
 pub use quirks::{BODY_LIMIT, Fired};
 pub use request::Incoming;
 pub use task::{Task, Work};

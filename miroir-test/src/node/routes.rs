@@ -8,8 +8,9 @@ use miroir_pipeline::query::query_pairs;
 use serde_json::{Map, Value, json};
 
 use super::disk::Disk;
+use super::documents::Document;
 use super::errors::{error, no_index};
-use super::index::{Document, Index};
+use super::index::Index;
 use super::request::{Incoming, bad};
 use super::task::Work;
 use super::{filter, keys, tasks};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::index::Document;
+use super::documents::Document;
 
 /// What a task does.
 #[derive(Clone, Debug)]

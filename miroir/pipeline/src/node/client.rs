@@ -1,15 +1,14 @@
 //! The HTTP client under every node's stack: hyper-util with keep-alive.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{StatusCode, Uri};
+use http::Uri;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::client::legacy::{Client as Hyper, Error as HyperError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -18,10 +17,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tower::Service;
 
+use super::connections::{Connections, Counted, exchange};
 use super::link::{KnownDisks, Link, Proven, Unproven};
 use super::{NodeCall, Request, Response};
-use crate::error::{BoxError, Error, NodeFailure};
-use crate::tls::{self, ClientTls, Connecting, Connector, LastSaid};
+use crate::error::{Error, NodeFailure};
+use crate::tls::{self, ClientTls, Connector, LastSaid};
 use miroir_core::options::{Faults, Validate, seconds};
 
 /// `connection_pool_per_node`: how connections to one node are kept.
@@ -64,50 +64,6 @@ impl Validate for ClientOptions {
             "make max_idle the smaller one",
         );
         faults.positive(&[("max_total", self.max_total == 0)]);
-    }
-}
-
-/// Counts of one node's connections: keep-alive reuse is `1 - opened / requests`.
-#[derive(Debug, Default)]
-pub struct Connections {
-    opened: AtomicU64,
-    requests: AtomicU64,
-}
-
-impl Connections {
-    /// Connections opened so far.
-    pub fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Relaxed)
-    }
-
-    /// Requests sent so far.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-}
-
-/// Counts connections as they open.
-#[derive(Clone, Debug)]
-pub(super) struct Counted {
-    inner: Connector,
-    connections: Arc<Connections>,
-    node: NodeId,
-}
-
-impl Service<Uri> for Counted {
-    type Response = tls::Stream;
-    type Error = BoxError;
-    type Future = Connecting;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, uri: Uri) -> Connecting {
-        self.connections.opened.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("miroir_node_connections_opened_total", "node_id" => self.node.to_string())
-            .increment(1);
-        self.inner.call(uri)
     }
 }
 
@@ -193,22 +149,6 @@ where
         .pool_max_idle_per_host(options.max_idle)
         .pool_idle_timeout(options.idle_timeout)
         .build(connector)
-}
-
-/// Sends a request, and once more where the node says what it says on a connection on which it saw no
-/// request for five seconds, before it closes it: the pool may have sent one in this very moment.
-pub(super) async fn exchange<C>(
-    hyper: &Hyper<C, Full<Bytes>>,
-    request: Request,
-) -> Result<http::Response<Incoming>, HyperError>
-where
-    C: Connect + Clone + Send + Sync + 'static,
-{
-    let response = hyper.request(request.clone()).await?;
-    if response.status() == StatusCode::REQUEST_TIMEOUT {
-        return hyper.request(request).await;
-    }
-    Ok(response)
 }
 
 /// Whether an address asks for TLS.

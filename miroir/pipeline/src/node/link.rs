@@ -29,7 +29,7 @@ use miroir_core::lock::Lock;
 use serde::Deserialize;
 use tower::Service;
 
-use super::client::{Counted, exchange};
+use super::connections::{Counted, exchange};
 use crate::error::BoxError;
 use crate::tls;
 

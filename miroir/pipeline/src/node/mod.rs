@@ -7,6 +7,7 @@
 
 mod call;
 mod client;
+mod connections;
 mod estimate;
 mod given;
 mod health;
@@ -21,7 +22,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 
 pub use call::{Call, NodeCall, TaskRef};
-pub use client::{Client, ClientOptions, Connections, is_https};
+pub use client::{Client, ClientOptions, is_https};
+pub use connections::Connections;
 pub use given::{GivenTasks, GivingCall};
 pub use health::{CheckFailure, HealthBoard, HealthOptions, NodeHealth};
 pub use link::{KnownDisk, KnownDisks};

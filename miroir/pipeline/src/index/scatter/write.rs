@@ -227,7 +227,8 @@ async fn run_write(
     // among others is that of its task.
     if let Some(mut change) = plan.order.take() {
         let found = cx.deadline.run(change.found()).await.unwrap_or_default();
-        change.settle(&state, &plan.index, record.uid, &found, &mut plan.batches);
+        let calls = plan.batches.iter_mut().map(|batch| &mut batch.calls);
+        change.settle(&state, &plan.index, record.uid, &found, calls);
     }
     let (kind, early) = (record.kind, plan.missed == CatchUp::Shard);
     let sending = Arc::new(Sending { tags: Tags::new(state.store_id, &record), state, plan, cx });

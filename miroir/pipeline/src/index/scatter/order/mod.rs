@@ -13,7 +13,6 @@ use miroir_store::IndexEntry;
 
 pub(super) use lookup::Lookup;
 
-use super::plan::Batch;
 use crate::cluster::ClusterState;
 use crate::cluster::document_order::Found;
 use crate::node::Call;
@@ -57,14 +56,15 @@ impl OrderChange {
         }
     }
 
-    /// Gives the documents of a task their stamps, and remembers what nodes will only know later.
-    pub(super) fn settle(
+    /// Gives the documents of a task their stamps, and remembers what nodes will only know later. `calls` are
+    /// those of each batch.
+    pub(super) fn settle<'a>(
         self,
         state: &ClusterState,
         index: &IndexEntry,
         task: TaskUid,
         found: &Found,
-        batches: &mut [Batch],
+        calls: impl Iterator<Item = &'a mut Vec<Call>>,
     ) {
         let is_open = |task| state.open_tasks.contains(task);
         let added = state.document_order.with(index.incarnation, is_open, |arrivals| match self {
@@ -85,8 +85,8 @@ impl OrderChange {
         let new = stamps.iter().filter(|stamp| stamp.task() == task).count();
         count("new", new);
         count("kept", stamps.len() - new);
-        for (batch, slots) in batches.iter_mut().zip(slots) {
-            for (call, slots) in batch.calls.iter_mut().zip(slots) {
+        for (calls, slots) in calls.zip(slots) {
+            for (call, slots) in calls.iter_mut().zip(slots) {
                 fill(call, &slots, &stamps);
             }
         }
