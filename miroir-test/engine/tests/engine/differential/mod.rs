@@ -18,8 +18,8 @@
 //!   to fill the page. Texts must be equal but for the tags, and at most one hit in
 //!   [`HIGHLIGHTS`] may differ at all.
 //! - An unsorted listing of documents comes in the order of private ids: it is compared as a set.
-//! - With `rankingScoreThreshold` this engine's total of numbered pages depends on how far it had to
-//!   look: it is compared over processes of a real Meilisearch only, and not under `distinct`. Facet
+//! - With `rankingScoreThreshold` this engine's total depends on how far it had to look: it is compared
+//!   over processes of a real Meilisearch only, and not under `distinct`. Facet
 //!   counts under a threshold are not compared.
 //! - A query word that no document of a shard has is ignored by the engine when it looks for hits
 //!   that begin with the query. At most one query in [`EXACTNESS`] may be ordered by a better
