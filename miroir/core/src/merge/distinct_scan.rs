@@ -69,7 +69,7 @@ pub fn scan_hits(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
     let mut kept = 0;
     let mut taken = vec![0; pages.len()];
     scanned.exhausted = true;
-    let _ = Heads::new(pages, options).run(|head| {
+    Heads::new(pages, options).run(|head| {
         let page = &pages[head.leaf as usize];
         let hit = &page.hits[head.hit as usize];
         if let Some((leaf, at, ranks)) = &last {
@@ -134,7 +134,7 @@ pub fn hidden_behind(
     let mut values: Vec<Vec<FacetValue>> = vec![Vec::new(); pages.len()];
     let (mut kept, mut hides) = (0, false);
     let mut left: Vec<usize> = pages.iter().map(|page| page.hits.len()).collect();
-    let _ = Heads::new(pages, options).run(|head| {
+    Heads::new(pages, options).run(|head| {
         if kept >= wanted {
             return Step::Stop;
         }

@@ -130,7 +130,11 @@ impl Asker {
             let ids = placed.iter().filter(|(shard, _)| leaf.shards.contains(*shard));
             let ids: Vec<&str> = ids.map(|(_, id)| id.as_str()).collect();
             let request = leaf::Request::new(
-                Target::Cover { shards: leaf.shards.clone(), avoid: Vec::new(), chosen: None },
+                Target::Cover {
+                    shards: leaf.shards.clone(),
+                    avoid: Vec::new(),
+                    chosen: Some(leaf.clone()),
+                },
                 Question::Plain(Arc::new(self.call(&ids))),
                 Arc::clone(&self.index),
                 Arc::clone(&self.topology),
