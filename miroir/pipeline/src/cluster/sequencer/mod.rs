@@ -31,7 +31,7 @@ pub use filling::{Filling, Hold, Holding};
 struct Before(oneshot::Receiver<Before>);
 
 impl Before {
-    /// Whether it is not over yet.
+    /// Whether it is not over yet. One that is over is not to be waited for.
     fn is_open(&mut self) -> bool {
         loop {
             match self.0.try_recv() {
@@ -56,6 +56,12 @@ impl Order {
         let before = self.tails.insert(node.clone(), Before(after));
         Ticket { before, done: Some(done), note: None }
     }
+
+    /// Whether nobody has a turn. Turns that are over are forgotten.
+    fn is_over(&mut self) -> bool {
+        self.tails.retain(|_, tail| tail.is_open());
+        self.tails.is_empty()
+    }
 }
 
 /// Lanes below which none is forgotten.
@@ -77,7 +83,7 @@ impl Lane {
         Arc::strong_count(lane) > 1
             || Arc::strong_count(&lane.gate) > 1
             || !order.journal.is_idle()
-            || order.tails.values_mut().any(Before::is_open)
+            || !order.is_over()
     }
 }
 
@@ -367,6 +373,28 @@ mod tests {
         ticket.tickets.clear();
         turn.await;
         drop(gate);
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_was_looked_at_can_be_waited_for() {
+        let sequencer = Sequencer::default();
+        let nodes: Vec<NodeId> = (0..16).map(|n| node(&format!("n{n}"))).collect();
+        let mut first = sequencer.tickets("i", &nodes).await;
+        // All are over but one, wherever that is looked at.
+        let open = first.tickets.swap_remove(7);
+        drop(first);
+        for n in 0..2 * IDLE_LANES {
+            drop(sequencer.enter(&format!("i{n}")).await);
+        }
+        let mut next = sequencer.tickets("i", &nodes).await;
+        let mut held = next.tickets.remove(7);
+        for ticket in &mut next.tickets {
+            ticket.turn().await;
+        }
+        let mut turn = Box::pin(held.turn());
+        assert!(futures_util::poll!(turn.as_mut()).is_pending());
+        drop(open);
+        turn.await;
     }
 
     #[tokio::test]
