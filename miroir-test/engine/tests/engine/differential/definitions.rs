@@ -119,6 +119,7 @@ fn query(rng: &mut Rng, words: &[String]) -> (Value, bool) {
         }
         1 => {
             out.insert("limit".into(), json!(*rng.pick(&[0, 1, 5, 100])));
+            out.insert("offset".into(), json!(*rng.pick(&[0, 0, 1, 6, 50])));
         }
         _ => {}
     }
@@ -141,8 +142,10 @@ fn essence(answer: &Value, query: &Value) -> Value {
     let scores: Vec<_> =
         answer["hits"].as_array().into_iter().flatten().map(|h| &h["_rankingScore"]).collect();
     let threshold = query.get("rankingScoreThreshold").is_some();
-    // This engine counts the hits of a page that it did not look at, whatever they score.
-    let uncounted = threshold && query.get("page").is_some() && binary().is_none();
+    // This engine counts the hits of a page that it did not look at, and those skipped, whatever they
+    // score.
+    let skips = query.get("page").is_some() || query.get("offset").is_some_and(|n| n != 0);
+    let uncounted = threshold && skips && binary().is_none();
     let facets = (!threshold).then(|| answer.get("facetDistribution"));
     let total = answer.get("totalHits").or(answer.get("estimatedTotalHits")).filter(|_| !uncounted);
     json!({"scores": scores, "total": total, "facets": facets})

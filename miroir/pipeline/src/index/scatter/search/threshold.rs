@@ -37,13 +37,16 @@ impl<'a> Judging<'a> {
         pages: &[merge::Page],
     ) -> Self {
         let max_total_hits = settings.max_total_hits;
-        let depth = plan.pagination.depth(max_total_hits);
+        // Where the page itself is empty, a node goes through what is skipped all the same.
+        let (offset, limit) = plan.pagination.window(max_total_hits);
+        let depth = offset.min(max_total_hits).saturating_add(limit);
+        let asked = plan.pagination.depth(max_total_hits);
         // A node counts until it has as many hits for the page as it ever shows.
         let counts_all = match plan.pagination {
             Pagination::Page { page, hits_per_page } => page != 1 || hits_per_page < max_total_hits,
             Pagination::Offset { .. } => false,
         };
-        let mut judging = Self { plan, depth, counts_all, asked: depth, judged: Judged::default() };
+        let mut judging = Self { plan, depth, counts_all, asked, judged: Judged::default() };
         judging.judge(pages);
         judging
     }
