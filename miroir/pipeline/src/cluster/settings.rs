@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use miroir_core::documents::Embedder;
+use miroir_core::format::WordRules;
 use miroir_core::lock::Lock;
 use miroir_core::merge::{FacetOrder, RankingInfo};
 use miroir_core::routing::ShardSet;
@@ -32,6 +33,8 @@ pub struct IndexSettings {
     pub stop_words: Vec<String>,
     /// Whether words are cut as the tokenizer cuts them by itself: no separators or dictionary.
     pub plain_words: bool,
+    /// What decides about words, and the marks on them.
+    pub words: WordRules,
     /// Whether no rule comes before the number of matching words.
     pub words_first: bool,
     /// `faceting.sortFacetValuesBy`.
@@ -180,6 +183,7 @@ impl IndexSettings {
             plain_words: ["separatorTokens", "nonSeparatorTokens", "dictionary"]
                 .iter()
                 .all(|key| strings(&node[*key]).is_empty()),
+            words: WordRules::read(node),
             words_first: strings(&node["rankingRules"])
                 .first()
                 .is_none_or(|rule| rule != "sort" && !rule.contains(':')),

@@ -8,6 +8,7 @@
 //! | `distinct_multi_value` | hits under a distinct attribute with several values per document |
 //! | `facets` | exact facet counts |
 //! | `frequency` | `matchingStrategy: frequency` |
+//! | `typed` | marks of a half-typed last word |
 //! | `threshold` | totals and facets under `rankingScoreThreshold` |
 //! | `present` | the last touches to the merged answer |
 
@@ -19,6 +20,7 @@ mod frequency;
 mod plan;
 mod project;
 mod threshold;
+mod typed;
 mod vectors;
 
 use std::sync::Arc;
@@ -112,6 +114,10 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
     let route = read::route(scatter, request, plan.fingerprint);
     // A node that holds everything counts words itself.
     let several = plan.frequency.is_some() && !read::whole(scatter, request, &shards, &route);
+    let typing = typed::prepare(&mut plan, search, &settings, || {
+        !read::whole(scatter, request, &shards, &route)
+    });
+    let mut typed_words = Vec::new();
     let apart = match &plan.frequency {
         Some(terms) if several => {
             frequency::find(scatter, request, &plan, &settings, terms, &shards, &route).await?
@@ -126,7 +132,18 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
                 None => return by_words(scatter, request, search).await,
             }
         }
-        None => find(scatter, request, &plan, &settings, &shards, &route).await?,
+        None => {
+            let finding = find(scatter, request, &plan, &settings, &shards, &route);
+            match &typing {
+                Some(typing) => {
+                    let asking = typing.words(scatter, request, &plan, &route);
+                    let (found, words) = tokio::join!(finding, asking);
+                    typed_words = words;
+                    found?
+                }
+                None => finding.await?,
+            }
+        }
     };
     let mut hits = plan.hits.clone();
     (hits.offset, hits.limit) = plan.pagination.window(settings.max_total_hits);
@@ -156,6 +173,9 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
             merge::write_search(&found.pages, &order, &hits, &merged)
         }
     };
+    if let Some(typing) = &typing {
+        body = typing.finish(&body, &found.pages, &typed_words);
+    }
     if plan.project {
         body = project(&body, settings.displayed.as_deref().unwrap_or_default());
     }

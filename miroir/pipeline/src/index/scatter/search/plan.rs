@@ -142,7 +142,7 @@ pub(in crate::index::scatter) fn visible(
 }
 
 /// As [`visible`], for `name:length` entries.
-fn visible_crops(names: Vec<String>, displayed: Option<&[String]>) -> Vec<String> {
+pub(super) fn visible_crops(names: Vec<String>, displayed: Option<&[String]>) -> Vec<String> {
     let mut out = Vec::new();
     for entry in names {
         let (name, length) = match entry.split_once(':') {
@@ -186,7 +186,7 @@ fn frequent(body: &RawObject, settings: &IndexSettings, index: &IndexEntry) -> O
 }
 
 /// Whether a search may be one by vector.
-fn semantic(body: &RawObject) -> bool {
+pub(super) fn semantic(body: &RawObject) -> bool {
     ["hybrid", "vector", "media"].iter().any(|key| body.has(key))
 }
 

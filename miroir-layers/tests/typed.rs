@@ -1,0 +1,197 @@
+//! A half-typed last word is marked alike in the hits of all nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use miroir_api::{IndexUid, header};
+use miroir_control::Miroir;
+use miroir_core::lock::Lock;
+use miroir_core::topology::Node;
+use miroir_layers::leaf::FailoverLayer;
+use miroir_pipeline::context::Principal;
+use miroir_pipeline::http::Decode;
+use miroir_pipeline::stage::{Next, from_fn};
+use miroir_pipeline::{ClusterOptions, Error, NodeFailure, Stack, node};
+use miroir_store::{IndexEntry, clock, memory};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+/// What decides about the marks, for one test.
+#[derive(Clone, Copy, Default)]
+struct World {
+    /// Whether a node knows the beginning as a word.
+    word: bool,
+    /// Whether nodes fail to say.
+    silent: bool,
+}
+
+/// Node `n0` has a table of the words that begin with `b`, `n1` has none.
+fn found(id: &str, world: World, body: &Value) -> Value {
+    let total = usize::from(id == "n1" && world.word);
+    if body["limit"] == 0 {
+        return json!({"hits": [], "estimatedTotalHits": total, "processingTimeMs": 1});
+    }
+    let (text, positions) = if id == "n0" {
+        ("a bee", json!({}))
+    } else {
+        ("a <em>b</em>ay", json!({"t": [{"start": 2, "length": 1}]}))
+    };
+    let words = json!({"order": 0, "matchingWords": 1, "maxMatchingWords": 1, "score": 1.0});
+    let plain = text.replace("<em>", "").replace("</em>", "");
+    let mut hit = json!({
+        "id": id, "_formatted": {"t": text},
+        "_rankingScore": 1.0, "_rankingScoreDetails": {"words": words},
+    });
+    let listed = body["attributesToRetrieve"].as_array();
+    if listed.is_none_or(|list| list.iter().any(|name| name == "t" || name == "*")) {
+        hit["t"] = json!(plain);
+    }
+    if body["showMatchesPosition"] == true {
+        hit["_matchesPosition"] = positions;
+    }
+    json!({"hits": [hit], "estimatedTotalHits": 1, "processingTimeMs": 1})
+}
+
+struct Service {
+    http: Decode,
+    /// The bodies of searches that nodes were asked.
+    asked: Arc<Lock<Vec<Value>>>,
+}
+
+async fn service(nodes: u32, world: World) -> Service {
+    let stores = memory::open();
+    let name = IndexUid::new("films").unwrap();
+    let entry = IndexEntry {
+        primary_key: Some("id".to_owned()),
+        ..IndexEntry::new(name, "films".to_owned(), 8, clock::now())
+    };
+    assert!(stores.indexes.put(entry, None).await.unwrap());
+    let asked: Arc<Lock<Vec<Value>>> = Arc::default();
+    let noted = Arc::clone(&asked);
+    let factory = move |node: &Node| {
+        let (id, noted) = (node.id.clone(), Arc::clone(&noted));
+        let answers = from_fn(move |request: node::Request, _: Next<node::Request>| {
+            let (id, noted) = (id.clone(), Arc::clone(&noted));
+            async move {
+                let (request, body) = request.into_parts();
+                let body = body.collect().await.map_err(Error::internal)?.to_bytes();
+                let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+                if request.uri.path().ends_with("/settings") {
+                    let settings = json!({"filterableAttributes": ["_miroir_shard"]});
+                    return Ok(Response::new(Bytes::from(settings.to_string())));
+                }
+                noted.lock().push(body.clone());
+                if world.silent && body["limit"] == 0 {
+                    return Err(Error::node(&id, NodeFailure::ServerError));
+                }
+                Ok(Response::new(Bytes::from(found(id.as_str(), world, &body).to_string())))
+            }
+        });
+        let (nobody, _) = miroir_test::mock::mock::<node::Request>();
+        Stack::new().push_named("answers", answers).build(nobody)
+    };
+    let mut builder = Miroir::builder();
+    for at in 0..nodes {
+        builder = builder.node(&format!("n{at}"), &format!("http://n{at}"), 0);
+    }
+    let miroir = builder
+        .replication_factor(1)
+        .options(ClusterOptions::default())
+        .stores(stores)
+        .node_stack(Arc::new(factory))
+        .leaves(Stack::new().push(FailoverLayer::default()))
+        .build()
+        .await
+        .unwrap();
+    Service { http: miroir.http(Duration::from_secs(5)), asked }
+}
+
+impl Service {
+    /// The hits by id, and what nodes were asked for them.
+    async fn search(&self, query: &Value) -> (Value, Vec<Value>) {
+        self.asked.lock().clear();
+        let request = Request::post("/indexes/films/search")
+            .header("content-type", "application/json")
+            .extension(Principal::MasterKey)
+            .body(Full::new(Bytes::from(query.to_string())))
+            .unwrap();
+        let answer = self.http.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        assert_eq!(answer.headers().get(header::DEGRADED), None);
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let mut body: Value = serde_json::from_slice(&body).unwrap();
+        let mut hits = body["hits"].take();
+        let list = hits.as_array_mut().unwrap();
+        list.sort_by_key(|hit| hit["id"].to_string());
+        (hits, std::mem::take(&mut *self.asked.lock()))
+    }
+}
+
+fn query() -> Value {
+    json!({"q": "b", "attributesToHighlight": ["t"], "attributesToRetrieve": ["id"]})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_that_one_node_knows_is_marked_in_the_hits_of_all() {
+    let service = service(2, World { word: true, silent: false }).await;
+    let (hits, asked) = service.search(&query()).await;
+    let wanted = json!([
+        {"id": "n0", "_formatted": {"t": "a <em>b</em>ee"}},
+        {"id": "n1", "_formatted": {"t": "a <em>b</em>ay"}},
+    ]);
+    assert_eq!(hits, wanted);
+    // One more question to each node, for the word and nothing else.
+    assert_eq!(asked.len(), 4);
+    let probes: Vec<&Value> = asked.iter().filter(|body| body["limit"] == 0).collect();
+    assert_eq!(probes.len(), 2);
+    assert!(probes.iter().all(|body| body["q"] == "\"b\"" && body["sort"].is_null()), "{probes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_beginning_that_no_node_knows_as_a_word_is_marked_in_no_hit() {
+    let service = service(2, World::default()).await;
+    let mut query = query();
+    query["showMatchesPosition"] = json!(true);
+    let (hits, _) = service.search(&query).await;
+    let wanted = json!([
+        {"id": "n0", "_formatted": {"t": "a bee"}, "_matchesPosition": {}},
+        {"id": "n1", "_formatted": {"t": "a bay"}, "_matchesPosition": {}},
+    ]);
+    assert_eq!(hits, wanted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nodes_do_not_say_leaves_their_marks() {
+    let service = service(2, World { word: true, silent: true }).await;
+    let (hits, _) = service.search(&query()).await;
+    let wanted = json!([
+        {"id": "n0", "_formatted": {"t": "a bee"}},
+        {"id": "n1", "_formatted": {"t": "a <em>b</em>ay"}},
+    ]);
+    assert_eq!(hits, wanted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_asks_for_words_whose_marks_nodes_agree_on() {
+    let two = service(2, World::default()).await;
+    for change in [
+        json!({"q": "begun"}),
+        json!({"q": "b "}),
+        json!({"attributesToHighlight": null}),
+        json!({"limit": 0}),
+    ] {
+        let mut query = query();
+        for (key, value) in change.as_object().unwrap() {
+            query[key] = value.clone();
+        }
+        let (_, asked) = two.search(&query).await;
+        assert_eq!(asked.len(), 2, "{change}");
+        assert!(asked.iter().all(|body| body["showMatchesPosition"].is_null()), "{change}");
+    }
+    let one = service(1, World::default()).await;
+    let (_, asked) = one.search(&query()).await;
+    assert_eq!(asked.len(), 1);
+}
