@@ -28,11 +28,15 @@ struct World {
     silent: bool,
 }
 
-/// Node `n0` has a table of the words that begin with `b`, `n1` has none.
+/// Node `n0` has a table of the words that begin with `b`, others have none. Only others find anything
+/// if there is a filter.
 fn found(id: &str, world: World, body: &Value) -> Value {
     let total = usize::from(id == "n1" && world.word);
     if body["limit"] == 0 {
         return json!({"hits": [], "estimatedTotalHits": total, "processingTimeMs": 1});
+    }
+    if id == "n0" && body["filter"].to_string().contains("mark") {
+        return json!({"hits": [], "estimatedTotalHits": 0, "processingTimeMs": 1});
     }
     let (text, positions) = if id == "n0" {
         ("a bee", json!({}))
@@ -161,6 +165,19 @@ async fn a_beginning_that_no_node_knows_as_a_word_is_marked_in_no_hit() {
         {"id": "n1", "_formatted": {"t": "a bay"}, "_matchesPosition": {}},
     ]);
     assert_eq!(hits, wanted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_of_a_node_that_finds_nothing_counts() {
+    let service = service(2, World::default()).await;
+    let mut query = query();
+    query["filter"] = json!("mark = 1");
+    let (hits, asked) = service.search(&query).await;
+    assert_eq!(hits, json!([{"id": "n1", "_formatted": {"t": "a bay"}}]));
+    // The search and the word of both, and then some hits of the one that showed none.
+    assert_eq!(asked.len(), 5);
+    let shown = asked.last().unwrap();
+    assert!(shown["q"] == "b" && shown["filter"].is_null(), "{shown}");
 }
 
 #[tokio::test(start_paused = true)]

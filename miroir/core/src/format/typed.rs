@@ -154,6 +154,12 @@ impl Typed {
         (!beginnings.is_empty()).then_some(Self { words, quoted, beginnings })
     }
 
+    /// Whether the query is one word, so that each of its hits has a word that begins so.
+    #[must_use]
+    pub fn is_one_word(&self) -> bool {
+        self.words.len() == 1 && self.quoted.is_empty()
+    }
+
     /// The places in the query that a word of a document stands for, as well as can be told.
     pub(super) fn ids(&self, lemma: &str) -> RangeInclusive<u16> {
         if let Some(same) = self.words.iter().chain(&self.quoted).find(|word| word.text == lemma) {

@@ -174,7 +174,7 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
         }
     };
     if let Some(typing) = &typing {
-        body = typing.finish(&body, &found.pages, &typed_words);
+        body = typing.finish(scatter, request, &body, &found, &typed_words).await;
     }
     if plan.project {
         body = project(&body, settings.displayed.as_deref().unwrap_or_default());

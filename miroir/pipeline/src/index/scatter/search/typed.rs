@@ -2,20 +2,26 @@
 //!
 //! A node with a table of the words that begin so marks them only if the beginning is a word of its
 //! own ([`miroir_core::format`]). Whether it is one anywhere is asked of all leaves, at the same time
-//! as the search itself; whether a node has a table shows in its hits.
+//! as the search itself; whether a node has a table shows in its hits. Nodes that show none are asked
+//! for some where it decides about the answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use http::Method;
+use miroir_api::NodeId;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::super::{Scatter, gaps};
-use super::ask;
 use super::plan::{SearchPlan, semantic, visible, visible_crops};
+use super::{Found, ask};
 use crate::cluster::settings::IndexSettings;
 use crate::index::Request;
 use crate::leaf::Scoped;
+use crate::node::Call;
 use crate::query::{RawObject, Search, SearchKind};
 use miroir_core::documents::ORDER;
 use miroir_core::format::{self, Formatting, Mark, Marking, Shown, Typed};
@@ -25,6 +31,12 @@ use miroir_core::view::Route;
 
 /// Words in a crop unless a query says otherwise.
 const CROP_LENGTH: usize = 10;
+/// How many nodes are asked whether they have a table.
+const UNSEEN: usize = 8;
+/// How many hits are to show it: one may match by what is no text.
+const SHOWING: usize = 3;
+/// How long a node may take for them; the answer is waiting.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A search with a half-typed last word whose marks depend on the words of a whole index.
 pub(super) struct Typing {
@@ -144,19 +156,103 @@ impl Typing {
         .await
     }
 
-    /// Marks the hits of an answer as the whole does, and leaves what the client asked for. `pages`
-    /// are the leaves' answers, and `words` what [`Typing::words`] found.
-    pub(super) fn finish(&self, body: &Bytes, pages: &[Page], words: &[Option<bool>]) -> Bytes {
-        let rules = &self.settings.words;
-        let marking = Marking { typed: &self.typed, rules, formatting: &self.formatting };
-        let tabled =
-            if words.contains(&Some(false)) { marking.tabled(pages.iter()) } else { Vec::new() };
-        let mark = |(index, word): (usize, &Option<bool>)| match word {
+    /// Marks the hits of an answer as the whole does, and leaves what the client asked for. `words` is
+    /// what [`Typing::words`] found.
+    pub(super) async fn finish(
+        &self,
+        scatter: &Scatter,
+        request: &Request,
+        body: &Bytes,
+        found: &Found,
+        words: &[Option<bool>],
+    ) -> Bytes {
+        let marking = self.marking();
+        let write = |marks: &[Mark]| format::rewrite(body, &marking, marks, &self.shown);
+        let is_word = |word: &Option<bool>| match word {
             Some(true) => Mark::All,
-            Some(false) if tabled.get(index) == Some(&true) => Mark::None,
             _ => Mark::AsTheyAre,
         };
-        let marks: Vec<Mark> = words.iter().enumerate().map(mark).collect();
-        format::rewrite(body, &marking, &marks, &self.shown)
+        let mut marks: Vec<Mark> = words.iter().map(is_word).collect();
+        if !words.contains(&Some(false)) {
+            return write(&marks);
+        }
+        let tabled = marking.tabled(found.pages.iter());
+        let mut open = Vec::new();
+        for (index, mark) in marks.iter_mut().enumerate() {
+            if words.get(index) != Some(&Some(false)) {
+                continue;
+            }
+            if tabled.get(index) == Some(&true) {
+                *mark = Mark::None;
+            } else {
+                open.push(index);
+            }
+        }
+        let written = write(&marks);
+        let mut other = marks.clone();
+        for index in &open {
+            if let Some(mark) = other.get_mut(*index) {
+                *mark = Mark::None;
+            }
+        }
+        if open.is_empty() || write(&other) == written {
+            return written;
+        }
+        let nodes = self.unseen(scatter, request, found);
+        let asked = open.iter().map(|index| self.is_tabled(scatter, request, &nodes, *index));
+        for (index, tabled) in open.iter().zip(join_all(asked).await) {
+            if let (true, Some(mark)) = (tabled, marks.get_mut(*index)) {
+                *mark = Mark::None;
+            }
+        }
+        write(&marks)
+    }
+
+    fn marking(&self) -> Marking<'_> {
+        let rules = &self.settings.words;
+        Marking { typed: &self.typed, rules, formatting: &self.formatting }
+    }
+
+    /// Nodes of the index whose hits do not surely show whether they have a table.
+    fn unseen(&self, scatter: &Scatter, request: &Request, found: &Found) -> Vec<NodeId> {
+        let both = found.gathered.pages.iter().zip(&found.pages);
+        let seen: Vec<&NodeId> = both
+            .filter(|(_, page)| self.typed.is_one_word() && !page.hits.is_empty())
+            .map(|(page, _)| &page.node)
+            .collect();
+        let topology = &request.topology;
+        let open = request.hints.order(topology.groups().iter().map(|group| group.id), 0);
+        let (stale, scores) = (&request.stale, &scatter.state.nodes.scores);
+        let nodes = topology.nodes().filter(|node| {
+            node.is_readable()
+                && open.contains(&node.group)
+                && !request.hints.avoid.contains(&node.id)
+                && !scores.is_open(&node.id)
+                && !stale.misses_index(&request.index.physical, &node.id)
+                && !seen.contains(&&node.id)
+        });
+        nodes.map(|node| node.id.clone()).take(UNSEEN).collect()
+    }
+
+    /// Whether a few hits of one of these nodes show that it has a table of one of the beginnings.
+    async fn is_tabled(
+        &self,
+        scatter: &Scatter,
+        request: &Request,
+        nodes: &[NodeId],
+        beginning: usize,
+    ) -> bool {
+        let text = self.typed.beginnings.get(beginning).map(|b| &b.text);
+        let body = json!({"q": text, "limit": SHOWING, "showMatchesPosition": true});
+        let path = format!("/indexes/{}/search", request.index.physical);
+        let call = Call::read(Method::POST, "search", path).json(body.to_string());
+        let pages = join_all(nodes.iter().map(|node| async {
+            let asking = scatter.state.nodes.call(node, &call, &request.cx);
+            Page::decode(&timeout(PATIENCE, asking).await.ok()?.ok()?).ok()
+        }))
+        .await;
+        let pages: Vec<Page> = pages.into_iter().flatten().collect();
+        let tabled = self.marking().tabled(pages.iter());
+        tabled.get(beginning) == Some(&true)
     }
 }
