@@ -2,7 +2,7 @@
 //! of the nodes sent, not more of them than asked for, and no field of Miroir's.
 
 use bytes::Bytes;
-use miroir_core::merge::{DocumentOptions, FacetOptions, FacetOrder, FacetSearchOptions, Facets, HitOptions, HybridOptions, MergeRequest, Page, Pagination, SimilarRequest, distinct_total, merge_documents, merge_facet_search, merge_hits, merge_hybrid, merge_search, merge_similar, strip_reserved};
+use miroir_core::merge::{DocumentOptions, FacetOptions, FacetOrder, FacetHits, FacetSearchOptions, Facets, HitOptions, HybridOptions, MergeRequest, Page, Pagination, SimilarRequest, distinct_total, merge_documents, merge_hits, merge_hybrid, merge_search, merge_similar, strip_reserved};
 use serde_json::{Map, Value};
 
 /// Hits of a page.
@@ -133,7 +133,7 @@ fn listings(bodies: &[Bytes], json: bool, options: u8) {
         query: options & 2 != 0,
         processing_time_ms: 1,
     };
-    if let Ok(merged) = merge_facet_search(bodies, &facets)
+    if let Ok(merged) = FacetHits::read(bodies).map(|hits| hits.write(&facets))
         && json
     {
         let answer: Map<String, Value> = serde_json::from_slice(&merged).expect("JSON from JSON");

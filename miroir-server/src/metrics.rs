@@ -241,8 +241,8 @@ pub const FAMILIES: &[Family] = &[
     family("miroir_document_order_descending_leaves_total", Counter, Count, &[],
         "Answers of nodes that had equal hits in another order than their documents came."),
     family("miroir_facet_refinements_total", Counter, Count,
-        &[("outcome", &["bounded", "refined", "incomplete"])],
-        "Facet counts by how they became exact: bound held, second round, or not at all."),
+        &[("outcome", &["bounded", "refined", "incomplete", "spelled"])],
+        "Facet counts by how they became exact: bound held, second round, or not at all; and rounds for spellings."),
     // Several searches in one request, and searches by vector.
     family("miroir_multisearch_batches_total", Counter, Count, &[],
         "Multi-searches."),

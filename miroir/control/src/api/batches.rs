@@ -10,8 +10,8 @@ use miroir_api::{TaskUid, meili::TaskKind};
 use serde_json::{Map, Value, json};
 
 use crate::api::Control;
-use crate::api::database_sizes::Sizes;
 use crate::api::keys::is_visible;
+use crate::api::node_batches::NodeBatches;
 use crate::api::tasks::all_of;
 use crate::form;
 use miroir_pipeline::error::Error;
@@ -64,7 +64,7 @@ const NULLABLE: [&str; 9] = [
 ];
 
 /// A batch as Meilisearch shows it. The first task is the one it is named after.
-fn view(tasks: &[TaskRecord], sizes: &Sizes) -> Option<Value> {
+fn view(tasks: &[TaskRecord], nodes: &NodeBatches) -> Option<Value> {
     let first = tasks.first()?;
     let from = first.started_at?;
     let to = first.finished_at;
@@ -79,10 +79,7 @@ fn view(tasks: &[TaskRecord], sizes: &Sizes) -> Option<Value> {
         let spent = (to - from).max(time::Duration::ZERO).unsigned_abs();
         stats["progressTrace"] = json!({"processing tasks": format!("{spent:.2?}")});
     }
-    let sizes = sizes.shown(tasks);
-    if !sizes.is_empty() {
-        stats["internalDatabaseSizes"] = sizes.into();
-    }
+    nodes.add_to(&mut stats, tasks);
     let mut details = accumulate(tasks.iter().filter_map(|task| task.details.as_ref()));
     if to.is_some() {
         details.retain(|key, value| !(value.is_null() && NULLABLE.contains(&key.as_str())));
@@ -215,8 +212,8 @@ impl Control {
         for uid in &uids {
             batches.push(self.members(*uid).await?);
         }
-        let sizes = Sizes::ask(&self.state, cx, batches.iter().flatten()).await;
-        let results: Vec<Value> = batches.iter().filter_map(|batch| view(batch, &sizes)).collect();
+        let nodes = NodeBatches::ask(&self.state, cx, batches.iter().flatten()).await;
+        let results: Vec<Value> = batches.iter().filter_map(|batch| view(batch, &nodes)).collect();
         Ok(Response::ok(&json!({
             "results": results, "total": total, "limit": query.limit, "from": uids.first(),
             "next": next,
@@ -227,8 +224,8 @@ impl Control {
         let Ok(uid) = text.parse::<u32>() else { return Err(self.refusal(request, "").await) };
         let members = self.members(uid).await?;
         let visible = members.iter().any(|task| is_visible(&request.cx, task));
-        let sizes = Sizes::ask(&self.state, &request.cx, members.iter()).await;
-        match view(&members, &sizes).filter(|_| visible) {
+        let nodes = NodeBatches::ask(&self.state, &request.cx, members.iter()).await;
+        match view(&members, &nodes).filter(|_| visible) {
             Some(batch) => Ok(Response::ok(&batch)),
             None => Err(Error::api("batch_not_found", format!("Batch `{uid}` not found."))),
         }
@@ -259,7 +256,7 @@ mod tests {
         canceled.canceled_by = Some(TaskUid(7));
         assert_eq!(canceled.batch(), Some(7));
         let tasks = [task(7, TaskKind::TaskCancelation, filter), canceled.clone(), canceled];
-        let batch = view(&tasks, &Sizes::default()).unwrap();
+        let batch = view(&tasks, &NodeBatches::default()).unwrap();
         assert_eq!(
             batch["stats"],
             json!({
@@ -276,10 +273,11 @@ mod tests {
     #[test]
     fn a_finished_batch_does_not_show_what_is_not_there() {
         let details = json!({"primaryKey": null, "oldIndexUid": "b"});
-        let batch = view(&[task(1, TaskKind::IndexUpdate, details)], &Sizes::default()).unwrap();
+        let batch =
+            view(&[task(1, TaskKind::IndexUpdate, details)], &NodeBatches::default()).unwrap();
         assert_eq!(batch["details"], json!({"oldIndexUid": "b"}));
         let settings = json!({"stopWords": null});
-        let batch = view(&[task(1, TaskKind::SettingsUpdate, settings)], &Sizes::default());
+        let batch = view(&[task(1, TaskKind::SettingsUpdate, settings)], &NodeBatches::default());
         assert_eq!(batch.unwrap()["details"], json!({"stopWords": null}), "a reset is a value");
     }
 

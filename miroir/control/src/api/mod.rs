@@ -4,12 +4,13 @@ pub(crate) mod backups;
 pub(crate) mod batches;
 pub(crate) mod compact;
 pub(crate) mod creation;
-pub(crate) mod database_sizes;
+
 pub(crate) mod degraded_stats;
 pub(crate) mod features;
 pub(crate) mod fields;
 pub(crate) mod indexes;
 pub(crate) mod keys;
+pub(crate) mod node_batches;
 pub(crate) mod rename;
 pub(crate) mod search_rules;
 pub(crate) mod settings;

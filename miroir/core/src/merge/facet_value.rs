@@ -44,6 +44,11 @@ impl FacetValue {
         Self(Kind::Text(normalize::facet(spelling)))
     }
 
+    /// A string by its normal form, which may end with a blank where it was cut.
+    pub(crate) fn normal(text: &str) -> Self {
+        Self(Kind::Text(text.to_owned()))
+    }
+
     /// A truth value, which is a string.
     pub(crate) fn flag(flag: bool) -> Self {
         Self(Kind::Text(flag.to_string()))

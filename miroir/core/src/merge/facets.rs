@@ -77,17 +77,17 @@ pub struct MergedFacets {
     /// Whether no value that every leaf left out could belong into the answer. Together with an
     /// empty `open` it means that every count shown is exact.
     pub bound_holds: bool,
-    state: Vec<Facet>,
-    max: usize,
+    pub(super) state: Vec<Facet>,
+    pub(super) max: usize,
 }
 
 /// A value with what is known of its counts.
 #[derive(Debug, Clone, Default)]
-struct Value {
-    spellings: Spellings,
-    sum: u64,
+pub(super) struct Value {
+    pub(super) spellings: Spellings,
+    pub(super) sum: u64,
     /// Leaves whose count is in `sum`, ascending.
-    known: Vec<u32>,
+    pub(super) known: Vec<u32>,
 }
 
 /// Where a leaf's list ends.
@@ -103,14 +103,14 @@ struct Cut {
 type Counted<'a> = (&'a FacetValue, &'a Value);
 
 #[derive(Debug, Clone)]
-struct Facet {
-    name: String,
+pub(super) struct Facet {
+    pub(super) name: String,
     order: FacetOrder,
     /// Whether the engine would walk its value tree (count order or many candidates).
     tree: bool,
     /// Whether all values of the index are known, so that its tree is.
     everything: bool,
-    values: IndexMap<FacetValue, Value>,
+    pub(super) values: IndexMap<FacetValue, Value>,
     /// The list of an only leaf, which is one node's.
     only: Option<Vec<(String, u64)>>,
     cuts: Vec<Cut>,
@@ -315,7 +315,7 @@ impl Facet {
     }
 
     /// Values that are shown, and how many of them are numbers.
-    fn shown(&self, max: usize) -> (Vec<Counted<'_>>, usize) {
+    pub(super) fn shown(&self, max: usize) -> (Vec<Counted<'_>>, usize) {
         let (mut numbers, mut strings) = self.ordered();
         numbers.truncate(self.room(0, max));
         strings.truncate(self.room(numbers.len(), max));
@@ -417,7 +417,7 @@ impl Facet {
 }
 
 impl MergedFacets {
-    fn arrange(&mut self) {
+    pub(super) fn arrange(&mut self) {
         self.open.clear();
         self.bound_holds = true;
         let mut distribution = Vec::with_capacity(self.state.len());

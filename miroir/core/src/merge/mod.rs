@@ -53,7 +53,7 @@ pub use distinct::distinct_total;
 pub use distinct_count::candidates_left;
 pub use distinct_scan::{ScannedHits, apportion, hidden_behind, scan_hits};
 pub use documents::{DocumentOptions, merge_documents, strip_reserved};
-pub use facet_search::{FacetSearchOptions, merge_facet_search};
+pub use facet_search::{FacetHits, FacetSearchOptions};
 pub use facet_value::{FacetValue, any_of, none_of, numeral_strings, quoted};
 pub use facets::{
     ClosedCount, FacetOptions, FacetOrder, MergedFacets, OpenValue, count_facets, merge_facets,
@@ -73,5 +73,6 @@ pub use query_shape::QueryShape;
 pub use response::{Facets, MergeRequest, Pagination, merge_search, write_search};
 pub use score::RankingInfo;
 pub use similar::{SimilarRequest, merge_similar};
+pub use spellings::{Disputed, first_spelling};
 pub use stats::{IndexStats, merge_stats};
 pub use threshold::{Judged, judge};

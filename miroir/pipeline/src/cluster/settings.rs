@@ -37,6 +37,8 @@ pub struct IndexSettings {
     pub words: WordRules,
     /// Whether no rule comes before the number of matching words.
     pub words_first: bool,
+    /// Whether a ranking rule of the client's sorts by an attribute.
+    pub sorts_by_rule: bool,
     /// `faceting.sortFacetValuesBy`.
     pub sort_facets: IndexMap<String, FacetOrder>,
     /// The client's `faceting.maxValuesPerFacet`.
@@ -187,6 +189,7 @@ impl IndexSettings {
             words_first: strings(&node["rankingRules"])
                 .first()
                 .is_none_or(|rule| rule != "sort" && !rule.contains(':')),
+            sorts_by_rule: strings(&node["rankingRules"]).iter().any(|rule| rule.contains(':')),
             sort_facets,
             max_values: number(overlay, "maxValuesPerFacet", 100),
             node_max_values: node

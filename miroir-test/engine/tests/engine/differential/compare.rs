@@ -218,13 +218,14 @@ pub(super) fn distribution(answer: &Value) -> Option<Facets> {
     Some(facets.iter().map(|(name, values)| (name.clone(), list(values))).collect())
 }
 
-/// What differs between the oracle's answer to a search and another's, if anything.
+/// What differs between the oracle's answer to a search and another's, if anything. `distinct`: whether
+/// hits are distinct, by the query or by a setting.
 pub(super) fn compare_search(
     query: &Value,
     oracle: &Answer,
     ranking: Option<&Ranking>,
     other: &Answer,
-    by_count: bool,
+    (by_count, distinct): (bool, bool),
     highlights: &mut Highlights,
 ) -> Option<String> {
     if oracle.status != other.status {
@@ -244,7 +245,7 @@ pub(super) fn compare_search(
     let pages = left.get("page").is_some();
     let estimate = query.get("rankingScoreThreshold").is_some();
     // This engine's total depends on how far it looked, whatever hits score; a real one is compared.
-    let uncounted = estimate && (binary().is_none() || query.get("distinct").is_some());
+    let uncounted = estimate && (binary().is_none() || distinct);
     // This engine looks at no hit where it has fewer than are skipped; 1.50 looks at all of them.
     let skipped = !pages && query.get("distinct").is_some() && left["hits"] == json!([]);
     for key in [

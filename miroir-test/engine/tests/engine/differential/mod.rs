@@ -111,6 +111,8 @@ struct Corpus<'a> {
     plain: &'a Api,
     /// Whether facet values come by count.
     by_count: bool,
+    /// Whether hits are distinct by a setting.
+    distinct: bool,
     highlights: Highlights,
     shapes: &'a [Shape],
     ids: Vec<String>,
@@ -148,7 +150,7 @@ impl Corpus<'_> {
                 &oracle,
                 ranking.as_ref(),
                 &answer,
-                self.by_count,
+                (self.by_count, self.distinct || query.get("distinct").is_some()),
                 &mut self.highlights,
             );
             if let Some(what) = what {
@@ -283,7 +285,8 @@ async fn corpus(
 
     let by_count = settings.pointer("/faceting/sortFacetValuesBy/*") == Some(&json!("count"));
     let highlights = Highlights::default();
-    let mut run = Corpus { seed, plain, by_count, highlights, shapes, ids, wrong: Vec::new() };
+    let wrong = Vec::new();
+    let mut run = Corpus { seed, plain, by_count, distinct, highlights, shapes, ids, wrong };
     for at in 0..queries {
         match at % 10 {
             7 => {

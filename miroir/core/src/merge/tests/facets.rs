@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -172,7 +172,7 @@ fn facet_hits_of_leaves_are_added_up() {
         processing_time_ms: 4,
     };
     let merge = |options: &FacetSearchOptions| {
-        let merged = merge_facet_search(&bodies, options).expect("merges");
+        let merged = FacetHits::read(&bodies).expect("merges").write(options);
         String::from_utf8(merged.to_vec()).expect("UTF-8")
     };
     assert_eq!(
@@ -184,6 +184,31 @@ fn facet_hits_of_leaves_are_added_up() {
         merge(&options),
         r#"{"facetHits":[{"value":"Action","count":2},{"value":"Adventure","count":2}],"facetQuery":"a","processingTimeMs":4}"#
     );
+}
+
+#[test]
+fn values_of_a_facet_search_are_spelt_as_the_first_document_does() {
+    let long = "ab ".repeat(200);
+    let body = |value: &str, count: u32| {
+        let hit = json!({"value": value, "count": count});
+        Bytes::from(json!({"facetHits": [hit], "facetQuery": null}).to_string())
+    };
+    let bodies = [body(&format!("{long}one"), 3), body(&format!("{long}two"), 2)];
+    let options = FacetSearchOptions {
+        max_values_per_facet: 2,
+        order: FacetOrder::Alpha,
+        query: false,
+        processing_time_ms: 0,
+    };
+    let mut hits = FacetHits::read(&bodies).expect("JSON");
+    let disputed = hits.disputed("f", &options);
+    let [value] = &disputed[..] else { panic!("{disputed:?}") };
+    assert_eq!((value.value.clone(), value.count), (FacetValue::text(&long.repeat(2)), 5));
+    assert_eq!(value.leaves, [0, 1]);
+    hits.spell(&[(value.clone(), format!("{long}two"))]);
+    assert!(hits.disputed("f", &options).is_empty());
+    let shown: Value = serde_json::from_slice(&hits.write(&options)).expect("JSON");
+    assert_eq!(shown["facetHits"], json!([{"value": format!("{long}two"), "count": 5}]));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::Instant;
 
+use super::spellings::Spelling;
 use super::{Scatter, fetch, read};
 use crate::cluster::settings::IndexSettings;
 use crate::error::Error;
@@ -13,11 +14,11 @@ use crate::index::{Request, Response};
 use crate::leaf::{Question, Scoped};
 use crate::node_errors;
 use crate::query::{RawObject, Search};
-use miroir_core::merge::{FacetSearchOptions, merge_facet_search};
+use miroir_core::merge::{FacetHits, FacetSearchOptions};
 
 /// What the leaves are asked, and how their answers are merged. `None`: a node has to say what is
 /// wrong.
-fn plan(search: &Search, settings: &IndexSettings) -> Option<(Scoped, FacetSearchOptions)> {
+fn plan(search: &Search, settings: &IndexSettings) -> Option<(Scoped, String, FacetSearchOptions)> {
     let mut body: RawObject = search.body.clone()?;
     let facet = body.read::<String>("facetName").ok()??;
     if body.raw("facetName").is_some_and(node_errors::lists_reserved)
@@ -45,7 +46,13 @@ fn plan(search: &Search, settings: &IndexSettings) -> Option<(Scoped, FacetSearc
         query,
         processing_time_ms: 0,
     };
-    Some((scoped, options))
+    Some((scoped, facet, options))
+}
+
+/// A search that finds every document.
+fn everything() -> Scoped {
+    let body = Bytes::from_static(b"{}");
+    Scoped { path: "/search", body, filter: None, operation: "facet_search", sort_values: false }
 }
 
 pub(super) async fn run(
@@ -55,7 +62,7 @@ pub(super) async fn run(
 ) -> Result<Response, Error> {
     let started = Instant::now();
     let settings = scatter.state.settings.get(&request.index, &request.cx).await?;
-    let Some((scoped, mut options)) = plan(search, &settings) else {
+    let Some((scoped, facet, mut options)) = plan(search, &settings) else {
         return Err(read::refusal(scatter, request).await);
     };
     let parts = [&scoped.body[..], scoped.filter.as_deref().unwrap_or_default()];
@@ -64,8 +71,17 @@ pub(super) async fn run(
     let shards = read::shards(request);
     let question = Question::Scoped(Arc::new(scoped));
     let gathered = fetch::gather(scatter, request, &shards, question, &route).await?;
-    options.processing_time_ms = started.elapsed().as_millis() as u64;
     let bodies: Vec<Bytes> = gathered.pages.iter().map(|page| page.body.clone()).collect();
-    let body = merge_facet_search(&bodies, &options).map_err(|e| Error::internal(e.to_string()))?;
+    let mut hits = FacetHits::read(&bodies).map_err(|e| Error::internal(e.to_string()))?;
+    let disputed = hits.disputed(&facet, &options);
+    if !disputed.is_empty() {
+        // One node spells values here as the first of all documents does, found or not.
+        let (settings, answered, route) = (&settings, &gathered.pages[..], &route);
+        let searches = &[everything()];
+        let spelling = Spelling { scatter, request, settings, route, answered, searches };
+        hits.spell(&spelling.of(disputed).await);
+    }
+    options.processing_time_ms = started.elapsed().as_millis() as u64;
+    let body = hits.write(&options);
     Ok(Response { status: StatusCode::OK, body, meta: read::meta(scatter, request, &gathered) })
 }

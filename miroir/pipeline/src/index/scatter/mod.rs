@@ -21,6 +21,7 @@ pub mod read;
 mod search;
 mod send;
 mod similar;
+mod spellings;
 pub mod stale_marks;
 mod union;
 mod write;

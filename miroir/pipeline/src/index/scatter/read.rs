@@ -117,6 +117,22 @@ pub async fn gather_of(
     }
 }
 
+/// The same for a question whose answer can be done without: `None` where not all of the node's shards
+/// answer.
+pub(super) async fn try_of(
+    scatter: &Scatter,
+    request: &Request,
+    page: &Page,
+    question: Question,
+    route: &Route,
+) -> Option<Vec<Page>> {
+    let leaf = Leaf { node: page.node.clone(), shards: page.shards.clone(), exact: false };
+    let missing = ShardSet::empty(request.index.shards);
+    let cover = Cover { leaves: vec![leaf], missing };
+    let gathered = ask(scatter, request, cover, question, route).await.ok()?;
+    gathered.missing.is_empty().then_some(gathered.pages)
+}
+
 async fn gather_once(
     scatter: &Scatter,
     request: &Request,

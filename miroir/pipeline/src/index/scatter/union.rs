@@ -11,6 +11,7 @@ use futures_util::future::join;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::spellings::Spelling;
 use super::{Scatter, read, search};
 use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, ErrorKind, NodeFailure};
@@ -99,7 +100,11 @@ pub(super) async fn run(
             } else {
                 Some(namesakes(scatter, request, &counted, &gathered.pages, &pages).await?)
             };
-            Some(merge::merge_facets_apart(&pages, options, namesakes.as_deref()))
+            let merged = merge::merge_facets_apart(&pages, options, namesakes.as_deref());
+            let (settings, route) = (&settings, &route);
+            let (answered, searches) = (&gathered.pages[..], &all.queries[..]);
+            let spelling = Spelling { scatter, request, settings, route, answered, searches };
+            Some(if apart { merged } else { spelling.settle(merged).await })
         }
         None => None,
     };

@@ -315,7 +315,7 @@ impl Counter<'_> {
 }
 
 /// A body that only says which documents are candidates, and their facets.
-pub(super) fn bare(body: &RawObject) -> RawObject {
+pub(in crate::index::scatter) fn bare(body: &RawObject) -> RawObject {
     let mut bare = body.clone();
     for key in SHOWN {
         bare.remove(key);

@@ -1,11 +1,13 @@
 //! Exact facet counts: the merged lists, and further rounds for what they leave open or hide.
 
+use std::slice;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
+use super::super::spellings::Spelling;
 use super::super::{Scatter, gaps, read};
 use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, ErrorKind, NodeFailure};
@@ -28,7 +30,8 @@ const MAX_BYTES: usize = 4_000_000;
 /// Merges facets, and asks for the counts that the leaves' lists leave open: one multi-search per
 /// leaf with a query per facet, of its node or of those that stand in for it. What nobody answers
 /// for is missing in the answer, and its counts are lower bounds. Before that, leaves that may show a
-/// string's count in the place of a number's are asked for both.
+/// string's count in the place of a number's are asked for both. At last values get the spelling that
+/// one node shows.
 ///
 /// # Errors
 /// That shards are unavailable, where the policy is not to answer without them.
@@ -44,8 +47,10 @@ pub(super) async fn exact_facets(
     let leaf = |page| Leaf { scatter, request, settings, scoped, page, route };
     let namesakes = namesakes(leaf, answered, pages, options).await?;
     let merged = merge::merge_facets_apart(pages, options, namesakes.as_deref());
+    let spelling =
+        Spelling { scatter, request, settings, route, answered, searches: slice::from_ref(scoped) };
     if merged.open.is_empty() {
-        return Ok(merged);
+        return Ok(spelling.settle(merged).await);
     }
     let outcome = |name: &'static str| {
         metrics::counter!("miroir_facet_refinements_total", "outcome" => name).increment(1);
@@ -84,7 +89,7 @@ pub(super) async fn exact_facets(
     }
     let merged = merged.complete(&counts);
     outcome("refined");
-    Ok(merged)
+    Ok(spelling.settle(merged).await)
 }
 
 /// A value that is counted, with its facet.

@@ -42,6 +42,7 @@ use crate::leaf::{Question, Scoped};
 use crate::meta::Meta;
 use crate::query::{Search, SearchKind};
 use distinct::Counter;
+pub(super) use distinct::bare;
 use facets::exact_facets;
 pub(super) use facets::joined;
 use miroir_core::merge::{self, Facets, HitOptions, MergeRequest, MergedHits, Pagination};

@@ -1,4 +1,5 @@
-//! How much the databases of the nodes grew with a task: `internalDatabaseSizes` of batches.
+//! What nodes say of the batches that worked on a task: how much their databases grew, and how often
+//! indexing waited to write.
 //!
 //! Asked of the nodes when somebody looks, and added up over them. Where a node worked on several
 //! tasks at once, each of them shows what all of them did. A node that does not answer, or has
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use miroir_api::NodeId;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::context::Context;
@@ -61,14 +62,42 @@ impl Size {
     }
 }
 
-/// Sizes by node, the node's task, and database.
-type Found = BTreeMap<(NodeId, u32), BTreeMap<String, Size>>;
+/// How often indexing had something to write, and found no room for it in its channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+struct Congestion {
+    attempts: u64,
+    blocking_attempts: u64,
+}
+
+impl Congestion {
+    fn shown(self) -> Value {
+        let ratio = self.blocking_attempts as f64 / self.attempts.max(1) as f64;
+        json!({
+            "attempts": self.attempts,
+            "blocking_attempts": self.blocking_attempts,
+            "blocking_ratio": ratio,
+        })
+    }
+}
+
+/// What a node's batch shows.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stats {
+    write_channel_congestion: Option<Congestion>,
+    /// By database.
+    #[serde(default)]
+    internal_database_sizes: BTreeMap<String, String>,
+}
+
+/// By node and the node's task.
+type Found = BTreeMap<(NodeId, u32), Stats>;
 
 /// What nodes said of tasks.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sizes(Found);
+pub(crate) struct NodeBatches(Found);
 
-impl Sizes {
+impl NodeBatches {
     /// Asks the nodes that worked on these tasks.
     pub(crate) async fn ask(
         state: &ClusterState,
@@ -92,23 +121,38 @@ impl Sizes {
         Self(found.into_iter().filter_map(Result::ok).flatten().collect())
     }
 
-    /// What these tasks show, added up over nodes.
-    pub(crate) fn shown(&self, tasks: &[TaskRecord]) -> Map<String, Value> {
-        let mut sum: BTreeMap<&str, Size> = BTreeMap::new();
+    /// Adds what nodes say of these tasks, added up over nodes, to a batch's `stats`.
+    pub(crate) fn add_to(&self, stats: &mut Value, tasks: &[TaskRecord]) {
+        let mut sizes: BTreeMap<&str, Size> = BTreeMap::new();
+        let mut congestion: Option<Congestion> = None;
         for node in tasks.iter().flat_map(|task| &task.nodes) {
-            let sizes = node.uid.and_then(|uid| self.0.get(&(node.node.clone(), uid)));
-            for (name, size) in sizes.into_iter().flatten() {
-                let total = sum.entry(name.as_str()).or_default();
+            let found = node.uid.and_then(|uid| self.0.get(&(node.node.clone(), uid)));
+            let Some(found) = found else { continue };
+            if let Some(more) = found.write_channel_congestion {
+                let sum = congestion.get_or_insert_default();
+                sum.attempts += more.attempts;
+                sum.blocking_attempts += more.blocking_attempts;
+            }
+            for (name, text) in &found.internal_database_sizes {
+                let Some(size) = Size::read(text) else { continue };
+                let total = sizes.entry(name.as_str()).or_default();
                 total.after += size.after;
                 total.grown += size.grown;
             }
         }
-        sum.retain(|_, size| size.grown != 0.0);
-        sum.into_iter().map(|(name, size)| (name.to_owned(), size.shown().into())).collect()
+        if let Some(congestion) = congestion {
+            stats["writeChannelCongestion"] = congestion.shown();
+        }
+        sizes.retain(|_, size| size.grown != 0.0);
+        if !sizes.is_empty() {
+            let sizes =
+                sizes.into_iter().map(|(name, size)| (name.to_owned(), size.shown().into()));
+            stats["internalDatabaseSizes"] = Value::Object(sizes.collect());
+        }
     }
 }
 
-/// The sizes of one node, by its task.
+/// What the batches of one node show, by its task.
 async fn of_node(
     state: &ClusterState,
     cx: &Context,
@@ -129,12 +173,6 @@ async fn of_node(
     struct Batch {
         uid: u32,
         stats: Stats,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Stats {
-        #[serde(default)]
-        internal_database_sizes: BTreeMap<String, String>,
     }
     let list = |numbers: &[u32]| -> String {
         let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
@@ -157,9 +195,7 @@ async fn of_node(
         let Some(batch) = batches.iter().find(|batch| Some(batch.uid) == task.batch_uid) else {
             continue;
         };
-        let sizes = batch.stats.internal_database_sizes.iter();
-        let sizes = sizes.filter_map(|(name, text)| Some((name.clone(), Size::read(text)?)));
-        out.insert((node.clone(), task.uid), sizes.collect());
+        out.insert((node.clone(), task.uid), batch.stats.clone());
     }
     Ok(out)
 }
@@ -179,5 +215,14 @@ mod tests {
         for text in ["28 KiB (+12 KiB)", "1.50 MiB (-512 B)"] {
             assert_eq!(read(text).shown(), text);
         }
+    }
+
+    #[test]
+    fn waits_for_the_channel_are_shown_with_their_share() {
+        let read = |text| serde_json::from_str::<Congestion>(text).unwrap();
+        let one = read(r#"{"attempts":8,"blocking_attempts":2,"blocking_ratio":0.25}"#);
+        let shown = json!({"attempts": 8, "blocking_attempts": 2, "blocking_ratio": 0.25});
+        assert_eq!(one.shown(), shown);
+        assert_eq!(Congestion::default().shown()["blocking_ratio"], json!(0.0));
     }
 }
