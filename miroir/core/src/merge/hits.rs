@@ -337,6 +337,10 @@ impl LeafHead<'_> {
     }
 }
 
+fn kinds(rules: &[Rule]) -> impl Iterator<Item = &Kind> {
+    rules.iter().map(|rule| &rule.kind)
+}
+
 impl<'a> Heads<'a> {
     pub(super) fn new(pages: &'a [Page], options: &'a HitOptions) -> Self {
         let info = &options.ranking;
@@ -367,10 +371,12 @@ impl<'a> Heads<'a> {
             head.exhausted = true;
             return;
         };
-        let unranked = head.rules.is_empty() && page.rules(hit).is_empty();
-        let alike = unranked && scores(head.score, hit.score).is_eq();
+        // Hits that a leaf finds equal have equal details.
+        head.descends |= hit.stamp < head.stamp
+            && scores(head.score, hit.score).is_eq()
+            && kinds(head.rules).eq(kinds(page.rules(hit)));
         head.rules = page.rules(hit);
-        head.score = hit.score;
+        (head.score, head.stamp) = (hit.score, hit.stamp);
         // One leaf needs no comparing, and its scores are right as they are.
         if self.pages.len() > 1 {
             let terms = page.terms.unwrap_or_else(|| {
@@ -380,10 +386,7 @@ impl<'a> Heads<'a> {
             });
             head.confirmed =
                 score::recover(head.rules, hit.score, self.info, terms, &mut head.ranks);
-            let digest = Digest::of(head.rules, &head.ranks);
-            let equal = || alike || digest.compare(&head.digest).is_some_and(Ordering::is_eq);
-            head.descends |= hit.stamp < head.stamp && equal();
-            (head.digest, head.stamp) = (digest, hit.stamp);
+            head.digest = Digest::of(head.rules, &head.ranks);
         }
     }
 
