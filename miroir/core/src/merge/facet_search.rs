@@ -19,7 +19,7 @@ pub struct FacetSearchOptions {
     /// Whether `facetQuery` was given and not null: with a query the engine walks values without
     /// their accents first.
     pub query: bool,
-    /// Wall time of the request in milliseconds.
+    /// What the answer says that it took, in milliseconds.
     pub processing_time_ms: u64,
 }
 
@@ -29,6 +29,8 @@ pub struct FacetHits {
     values: IndexMap<String, Hit>,
     /// `facetQuery` as JSON, as the first leaf echoed it.
     query: Vec<u8>,
+    /// The most milliseconds that a leaf says it took.
+    pub slowest_ms: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -48,7 +50,7 @@ impl FacetHits {
     /// # Errors
     /// When a body is not a JSON object.
     pub fn read(bodies: &[Bytes]) -> Result<Self> {
-        let mut all = Self { values: IndexMap::new(), query: b"null".to_vec() };
+        let mut all = Self { query: b"null".to_vec(), ..Self::default() };
         for (leaf, body) in bodies.iter().enumerate() {
             let mut scanner = Scanner::new(body)?;
             scanner.enter(b'{')?;
@@ -72,6 +74,7 @@ impl FacetHits {
                             all.query = value.of(body).to_vec();
                         }
                     }
+                    b"processingTimeMs" => all.slowest_ms = all.slowest_ms.max(scanner.integer()?),
                     _ => {
                         scanner.value()?;
                     }

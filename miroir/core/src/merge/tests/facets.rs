@@ -171,6 +171,7 @@ fn facet_hits_of_leaves_are_added_up() {
         query: true,
         processing_time_ms: 4,
     };
+    assert_eq!(FacetHits::read(&bodies).expect("JSON").slowest_ms, 1);
     let merge = |options: &FacetSearchOptions| {
         let merged = FacetHits::read(&bodies).expect("merges").write(options);
         String::from_utf8(merged.to_vec()).expect("UTF-8")
