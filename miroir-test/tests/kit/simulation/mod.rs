@@ -118,9 +118,8 @@ async fn simulate(seed: u64, options: &Options) -> Outcome {
     if let Some(workshop) = options.workshop {
         jobs.push(tokio::spawn(Arc::clone(&run).workshop(workshop, rng.fork())));
     }
-    if options.has("late send") {
-        jobs.push(tokio::spawn(Arc::clone(&run).strays()));
-    }
+    // Such calls arrive after the clients have gone as well.
+    let strays = options.has("late send").then(|| tokio::spawn(Arc::clone(&run).strays()));
     if options.has("foreign writer") {
         jobs.push(tokio::spawn(Arc::clone(&run).foreign_writer(rng.fork())));
     }
@@ -133,6 +132,9 @@ async fn simulate(seed: u64, options: &Options) -> Outcome {
     let history = &run.history;
     if let Err(stuck) = run.cluster.quiesce(Duration::from_mins(15)).await {
         history.violation(stuck);
+    }
+    if let Some(strays) = strays {
+        strays.abort();
     }
     history.check_nodes(&run.cluster, "main");
     // What an older store knows nothing of is somebody's all the same.
