@@ -198,6 +198,8 @@ impl<'a> Lot<'a> {
             let rows = self.rows();
             up_to = up_to.max(self.filling.journal(|journal, _| journal.last()));
             self.catch_up(up_to).await?;
+            let nodes = [&self.source, &self.target];
+            node::account_for(self.state, nodes, || self.check()).await?;
             if clear(self.state, rows).await? {
                 let equal = self.filling.with(|lot| lot.counts().equal);
                 metrics::counter!("miroir_copy_documents_equal_total").increment(equal);
