@@ -50,6 +50,13 @@ impl Changed {
     }
 }
 
+/// The index that a task makes where there is none.
+pub(super) fn makes(task: &NodeTaskView) -> Option<&str> {
+    let makes =
+        matches!(&*task.kind, "documentAdditionOrUpdate" | "settingsUpdate" | "indexCreation");
+    task.index_uid.as_deref().filter(|_| makes)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -81,6 +88,16 @@ mod tests {
             by("documentDeletion", json!("x"), Value::Null),
             Changed::Documents { index: x(), adds: false }
         );
+        let makes = |kind: &str| {
+            let task = json!({"uid": 1, "status": "succeeded", "type": kind, "indexUid": "x"});
+            super::makes(&self::task(task)).map(str::to_owned)
+        };
+        for kind in ["documentAdditionOrUpdate", "settingsUpdate", "indexCreation"] {
+            assert_eq!(makes(kind), Some(x()), "{kind}");
+        }
+        for kind in ["documentDeletion", "documentEdition", "indexDeletion", "indexUpdate"] {
+            assert_eq!(makes(kind), None, "{kind}");
+        }
         assert_eq!(by("settingsUpdate", json!("x"), Value::Null), Changed::Settings(x()));
         assert_eq!(by("indexDeletion", json!("x"), Value::Null), indexes(&["x"]));
         assert_eq!(

@@ -120,6 +120,20 @@ async fn doubt_documents(
     Ok(if left.is_empty() { Left::Nothing } else { Left::Shards(left) })
 }
 
+/// Has an index deleted from a node that is in no catalogue any more, unless it is another's by now.
+pub(super) async fn take_away(
+    state: &ClusterState,
+    node: &NodeId,
+    index: &str,
+) -> Result<(), Error> {
+    let decide = |_: &StaleMap| {
+        let gone = state.catalog.by_physical(index).is_none();
+        let row = || StaleReplica::new(node, index, None, CatchUp::Deleted);
+        (gone.then(row).into_iter().collect(), ())
+    };
+    Ok(state.staleness.mark_by(decide).await?)
+}
+
 /// Has an index of a node compared as a whole: its settings, or all there is of it. Returns whether
 /// it is.
 async fn doubt_whole(

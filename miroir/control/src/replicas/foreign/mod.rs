@@ -23,6 +23,8 @@ use miroir_api::{NodeId, ShardId, TaskUid};
 use miroir_core::topology::{Health, Node};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
+use miroir_pipeline::index::scatter::Tags;
+use miroir_store::{NodeTask, TaskRecord};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -258,7 +260,7 @@ async fn judge(state: &ClusterState, node: &NodeId, task: &NodeTaskView) -> Resu
     let own = is_own(tag, state.store_id.0);
     let known = |name: &&str| state.catalog.by_physical(name).is_some();
     if !changed.indexes().iter().any(known) {
-        return Ok(true);
+        return gone(state, node, task, &changed).await.map(|()| true);
     }
     let mut shards = None;
     if own {
@@ -292,6 +294,49 @@ async fn judge(state: &ClusterState, node: &NodeId, task: &NodeTaskView) -> Resu
         Left::All => given.wait(node, task.uid, None),
     }
     Ok(done)
+}
+
+/// A late call made an index anew on a node that is deleted: it is deleted there once more. What was
+/// never Miroir's is left alone.
+async fn gone(
+    state: &ClusterState,
+    node: &NodeId,
+    task: &NodeTaskView,
+    changed: &Changed,
+) -> Result<(), Error> {
+    let Some(index) = changed::makes(task) else { return Ok(()) };
+    if task.status.is_terminal() && task.status != TaskStatus::Succeeded {
+        return Ok(());
+    }
+    let tag = task.custom_metadata.as_deref().unwrap_or_default();
+    let own = is_own(tag, state.store_id.0);
+    let ours = match task_of(tag).filter(|_| own) {
+        Some(uid) => {
+            let record = state.stores.tasks.get(uid).await?;
+            let is = |record: &TaskRecord| {
+                let given = |on: &NodeTask| on.node == *node && on.uid == Some(task.uid);
+                record.physical.as_deref() == Some(index)
+                    && are_of_one_task(tag, &Tags::new(state.store_id, record).of(0))
+                    && !record.nodes.iter().any(given)
+            };
+            record.is_some_and(|record| is(&record))
+        }
+        // Calls to documents have a tag, that of copies names no task.
+        None => {
+            (own || !matches!(changed, Changed::Documents { .. })) && state.catalog.is_gone(index)
+        }
+    };
+    if ours {
+        tracing::warn!(%node, task = task.uid, index, "a late call made a deleted index anew");
+        doubt::take_away(state, node, index).await?;
+    }
+    Ok(())
+}
+
+/// Whether two tags are of calls of one task, and not of two that had the same number.
+fn are_of_one_task(tag: &str, other: &str) -> bool {
+    let task = |tag: &str| tag.rsplit_once(':').map(|(task, _)| task.to_owned());
+    task(tag) == task(other)
 }
 
 /// What the registry has of a node's task.
@@ -364,5 +409,8 @@ mod tests {
         assert_eq!(task_of("miroir:7"), Some(TaskUid(7)));
         assert_eq!(task_of(&format!("miroir:{store}:7:n:0")), Some(TaskUid(7)));
         assert_eq!(task_of(&format!("miroir:{store}:copy")), None);
+        let tag = |nonce: &str, call: u32| format!("miroir:{store}:7:{nonce}:{call}");
+        assert!(are_of_one_task(&tag("n", 2), &tag("n", 0)));
+        assert!(!are_of_one_task(&tag("n", 0), &tag("m", 0)));
     }
 }

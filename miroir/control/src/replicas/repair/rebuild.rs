@@ -70,6 +70,7 @@ pub(super) async fn take_away(
             Err(error) => return Err(error.into()),
         }
     }
+    state.catalog.note_gone(index);
     clear(state, rows).await?;
     Ok(())
 }
