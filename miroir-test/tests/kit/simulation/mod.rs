@@ -189,7 +189,7 @@ fn seeds_that_broke_a_promise_once_break_none() {
     let in_turn: Make = |seed| Options::actor(seed, "in turn");
     let late: Make = |seed| Options::arm(seed, "late send");
     let cancelations: Make = |seed| Options::actor(seed, "cancelations");
-    let seeds: [(&[u64], Make, &str); 14] = [
+    let seeds: [(&[u64], Make, &str); 15] = [
         (&[115, 435], Options::new, "copied from a node whose miss was not on record yet"),
         (&[36], hung, "settings that a node took while it judged them were forgotten"),
         (&[11], at_once, "a node that was being rebuilt told the others its settings"),
@@ -208,6 +208,7 @@ fn seeds_that_broke_a_promise_once_break_none() {
         (&[551, 815], late, "copied from a node that a late call had changed, not yet looked into"),
         (&[359, 656], late, "a late call was looked into after other nodes had answered, or later"),
         (&[5, 643, 713], late, "a late call made an index anew that was deleted"),
+        (&[359, 587], at_once, "a deletion in a node's queue was held against the next index"),
     ];
     for (seeds, make, how) in seeds {
         for seed in seeds {
