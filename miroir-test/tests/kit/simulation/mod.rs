@@ -189,7 +189,7 @@ fn seeds_that_broke_a_promise_once_break_none() {
     let in_turn: Make = |seed| Options::actor(seed, "in turn");
     let late: Make = |seed| Options::arm(seed, "late send");
     let cancelations: Make = |seed| Options::actor(seed, "cancelations");
-    let seeds: [(&[u64], Make, &str); 16] = [
+    let seeds: [(&[u64], Make, &str); 17] = [
         (&[115, 435], Options::new, "copied from a node whose miss was not on record yet"),
         (&[36], hung, "settings that a node took while it judged them were forgotten"),
         (&[11], at_once, "a node that was being rebuilt told the others its settings"),
@@ -210,6 +210,11 @@ fn seeds_that_broke_a_promise_once_break_none() {
         (&[5, 643, 713], late, "a late call made an index anew that was deleted"),
         (&[359, 587], at_once, "a deletion in a node's queue was held against the next index"),
         (&[236], cancelations, "a making that had not ended took a node's word on a write away"),
+        (
+            &[440, 773],
+            cancelations,
+            "an index without a primary key had nobody to copy nothing from",
+        ),
     ];
     for (seeds, make, how) in seeds {
         for seed in seeds {
