@@ -100,7 +100,8 @@ impl Life {
         self.dead.until(true).await;
     }
 
-    /// Sends a call to a node, which may arrive late, whatever has become of the process then.
+    /// Sends a call to a node, which may arrive late, whatever has become of the process then, and of
+    /// whoever waits for it.
     pub async fn send<T: Send + 'static>(
         &self,
         node: &NodeId,
@@ -109,16 +110,23 @@ impl Life {
     ) -> T {
         let Some(delay) = self.common.delay() else { return self.run(future).await };
         let (this, node, request) = (self.clone(), node.clone(), request.clone());
+        let waits = Arc::new(());
+        let waiting = Arc::downgrade(&waits);
         let sent = tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            if this.dead.is_on() {
+            if this.dead.is_on() || waiting.strong_count() == 0 {
                 let body = request.into_body().collect().await;
                 let body = body.map(|body| body.to_bytes()).unwrap_or_default();
                 this.common.stray(Stray { node, body });
             }
             future.await
         });
-        self.run(async { sent.await.expect("it does not panic") }).await
+        self.run(async move {
+            let sent = sent.await.expect("it does not panic");
+            drop(waits);
+            sent
+        })
+        .await
     }
 
     /// Runs a future as long as the process lives; does not return afterwards.

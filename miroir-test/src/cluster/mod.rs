@@ -206,7 +206,7 @@ impl SimCluster {
         self.common.skew_clocks(rng.fork());
     }
 
-    /// The next call that arrives though its process has ended.
+    /// The next call that arrives though nobody waits for it.
     pub async fn stray_call(&self) -> Option<Stray> {
         self.common.next_stray().await
     }

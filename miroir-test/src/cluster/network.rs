@@ -21,7 +21,7 @@ pub struct Common {
     pub(super) newest: Arc<AtomicU64>,
     begin: Instant,
     pub(super) network: Arc<Lock<Network>>,
-    /// Calls that have arrived whose process had ended, until somebody hears of them.
+    /// Calls that have arrived for which nobody waited any more, until somebody hears of them.
     strays: (mpsc::UnboundedSender<Stray>, Arc<Mutex<mpsc::UnboundedReceiver<Stray>>>),
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Network {
     pub(super) fired: Fired,
 }
 
-/// A call that arrives though its process has ended.
+/// A call that arrives though its process has ended, or has given it up.
 #[derive(Clone, Debug)]
 pub struct Stray {
     /// Where it arrives.
@@ -84,7 +84,7 @@ impl Common {
         self.network.lock().fired.clone()
     }
 
-    /// The next call that arrives after its process has ended, for one listener.
+    /// The next call that arrives though nobody waits for it, for one listener.
     pub(super) async fn next_stray(&self) -> Option<Stray> {
         self.strays.1.lock().await.recv().await
     }

@@ -75,12 +75,11 @@ impl Run {
         }
     }
 
-    /// A call that arrives after its process has ended is noticed when the next one looks at the node,
-    /// by its task: nobody can keep a node from taking it. Where that node has the only sound replica of
-    /// a shard, what the call undoes is nowhere else.
+    /// A call that arrives after its process has ended, or has given it up, is noticed when the node is
+    /// looked at, by its task: nobody can keep a node from taking it. Where that node has the only sound
+    /// replica of a shard, what the call undoes is nowhere else.
     pub(super) async fn strays(self: Arc<Self>) {
-        let next = || tokio::time::timeout_at(self.until, self.cluster.stray_call());
-        while let Ok(Some(stray)) = next().await {
+        while let Some(stray) = self.cluster.stray_call().await {
             self.fired("stray call");
             self.history.blind_for(super::CHECKED + super::LOOKED_INTO);
             for id in self.touched(&stray.body) {

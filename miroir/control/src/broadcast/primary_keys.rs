@@ -29,6 +29,9 @@ use crate::node_tasks::wait_for;
 struct Seen {
     key: Option<String>,
     documents: u64,
+    /// Whether nothing is on record that it missed, or did alone: the key may be of a write that was
+    /// canceled everywhere else.
+    sound: bool,
 }
 
 /// The right key, and whoever has another one. `None` if all agree with what is known. `spares` says
@@ -44,14 +47,17 @@ fn judge(
     if !seen.values().any(|node| differs(&node.key, known)) {
         return None;
     }
-    let documents: u64 = seen.values().map(|node| node.documents).sum();
-    let keys: BTreeSet<&str> = seen.values().filter_map(|node| node.key.as_deref()).collect();
+    let voters = || seen.values().filter(|node| node.sound);
+    let documents: u64 = voters().map(|node| node.documents).sum();
+    let keys = voters().filter_map(|node| node.key.as_deref());
+    let keys: BTreeSet<&str> = keys.chain(known).collect();
     let vote = |key: &&str| {
         let (with, others): (Vec<_>, Vec<_>) =
             seen.iter().partition(|(_, node)| !differs(&node.key, Some(*key)));
         let right: Vec<&NodeId> = with.iter().map(|(id, _)| *id).collect();
         let possible = others.iter().all(|(id, node)| node.documents == 0 || spares(&right, id));
-        let own: u64 = with.iter().map(|(_, node)| node.documents).sum();
+        let own: u64 =
+            with.iter().filter(|(_, node)| node.sound).map(|(_, node)| node.documents).sum();
         // Where documents are equally many, what is known.
         (possible, own, known == Some(*key))
     };
@@ -72,6 +78,7 @@ async fn look(state: &ClusterState, entry: &IndexEntry, count: bool) -> BTreeMap
     let cx = context(state);
     let ask = |node: NodeId| {
         let cx = &cx;
+        let sound = !stale.touches(&entry.physical, &node);
         async move {
             let path = format!("/indexes/{}", entry.physical);
             let body = state.nodes.call(&node, &Call::get("indexes_get", path.clone()), cx).await?;
@@ -83,7 +90,7 @@ async fn look(state: &ClusterState, entry: &IndexEntry, count: bool) -> BTreeMap
                 let stats = Call::parse::<Value>(&node, &body)?;
                 documents = stats["numberOfDocuments"].as_u64().unwrap_or(0);
             }
-            Ok::<_, Error>((node, Seen { key, documents }))
+            Ok::<_, Error>((node, Seen { key, documents, sound }))
         }
     };
     let nodes = topology
@@ -184,8 +191,9 @@ mod tests {
 
     fn seen(list: &[(&str, Option<&str>, u64)]) -> BTreeMap<NodeId, Seen> {
         let node = |(id, key, documents): &(&str, Option<&str>, u64)| {
-            let seen = Seen { key: key.map(str::to_owned), documents: *documents };
-            (NodeId::new(id).unwrap(), seen)
+            let sound = !id.starts_with('!');
+            let seen = Seen { key: key.map(str::to_owned), documents: *documents, sound };
+            (NodeId::new(id.trim_start_matches('!')).unwrap(), seen)
         };
         list.iter().map(node).collect()
     }
@@ -209,6 +217,15 @@ mod tests {
         assert_eq!(verdict(&[("a", Some("id"), 2), ("b", k, 2)], k), is("k", "a"));
         assert_eq!(verdict(&[("a", Some("id"), 2), ("b", Some("id"), 0)], k), is("id", ""));
         assert_eq!(verdict(&[("a", Some("id"), 0), ("b", k, 0)], None), is("k", "a"));
+    }
+
+    #[test]
+    fn a_node_that_is_to_be_repaired_has_no_say_in_the_primary_key() {
+        let k = Some("k");
+        assert_eq!(verdict(&[("!a", Some("id"), 1)], None), None);
+        assert_eq!(verdict(&[("!a", Some("id"), 1), ("b", None, 0)], None), None);
+        let is = Some(("k".to_owned(), "a".to_owned()));
+        assert_eq!(verdict(&[("!a", Some("id"), 9), ("b", k, 1)], k), is);
     }
 
     #[test]

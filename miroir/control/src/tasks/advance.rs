@@ -305,6 +305,12 @@ async fn is_evident(state: &ClusterState, record: &TaskRecord, node: &NodeId) ->
     }
 }
 
+/// Whether a task deletes an index whose name on the nodes the next one has by now.
+fn is_replaced(state: &ClusterState, record: &TaskRecord) -> bool {
+    record.kind == TaskKind::IndexDeletion
+        && record.physical.as_deref().is_some_and(|n| state.catalog.by_physical(n).is_some())
+}
+
 /// Decides which replicas have to catch up because of what was said, and has it on record.
 async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
     let decide = |stale: &StaleMap| {
@@ -322,7 +328,12 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
                 if alone && loss.is_queued() {
                     continue;
                 }
-                rows.extend(parts::lose(&mut step.record, stale, at, loss));
+                let lost = parts::lose(&mut step.record, stale, at, loss);
+                // It will be carried out before the making of the next index of the name, which the node
+                // took behind it, or is on record to lack.
+                if !(loss.is_queued() && is_replaced(state, &step.record)) {
+                    rows.extend(lost);
+                }
             }
             if !step.waits() {
                 let record = &step.record;
@@ -334,10 +345,7 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
                     Some(placement) => parts::creation(record, stale, placement),
                     // Whoever makes an index of this name anew rebuilds what is left of it.
                     None if record.kind == TaskKind::IndexDeletion
-                        && record
-                            .physical
-                            .as_ref()
-                            .is_some_and(|n| state.catalog.by_physical(n).is_none()) =>
+                        && !is_replaced(state, record) =>
                     {
                         parts::deletion(record)
                     }

@@ -213,6 +213,11 @@ impl Journal {
         self.lots.values_mut().for_each(Lot::interrupt);
     }
 
+    /// Somebody changed a node past everybody who takes numbers: copies to it begin anew.
+    pub fn interrupt_to(&mut self, node: &NodeId) {
+        self.lots.values_mut().filter(|lot| lot.target == *node).for_each(Lot::interrupt);
+    }
+
     /// The number of the last write or page.
     pub fn last(&self) -> Number {
         self.last

@@ -5,7 +5,7 @@
 //! change names the *incarnation* it is about, which is compared where the entry is written, and
 //! nothing changes if that index is not there any more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use miroir_api::IndexUid;
@@ -69,7 +69,12 @@ pub struct Catalog {
     leadership: Arc<Leadership>,
     /// Updates of indexes that are not in the store yet, by name on the nodes.
     updates: Lock<BTreeMap<String, Update>>,
+    /// Names on the nodes of indexes that went while this process was there.
+    gone: Lock<BTreeSet<String>>,
 }
+
+/// So many names of indexes that went are kept.
+const GONE: usize = 10_000;
 
 impl Catalog {
     /// The catalogue of a store, none of which was read yet; see [`Catalog::reload`].
@@ -80,6 +85,7 @@ impl Catalog {
             store,
             leadership,
             updates: Lock::default(),
+            gone: Lock::default(),
         }
     }
 
@@ -199,11 +205,27 @@ impl Catalog {
             let Some(old) = self.stored(seen).await? else { return Ok(false) };
             if self.store.delete(&old.name, old.version).await? {
                 self.entries.write().remove(&old.name);
+                self.note_gone(&old.physical);
                 drop(writer);
                 self.leadership.publish_and_wait(&[Part::Indexes]).await?;
                 return Ok(true);
             }
         }
+    }
+
+    /// An index that had this name on the nodes is no more: a call that comes late may make it anew.
+    pub fn note_gone(&self, physical: &str) {
+        let mut gone = self.gone.lock();
+        if gone.len() >= GONE {
+            gone.pop_first();
+        }
+        gone.insert(physical.to_owned());
+    }
+
+    /// Whether an index had this name on the nodes that went while this process was there, and none has
+    /// it now.
+    pub fn is_gone(&self, physical: &str) -> bool {
+        self.gone.lock().contains(physical) && self.by_physical(physical).is_none()
     }
 
     /// This very index as the store has it.

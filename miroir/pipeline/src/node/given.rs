@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use memchr::memmem;
-use miroir_api::NodeId;
+use miroir_api::{NodeId, ShardId};
 use miroir_core::lock::Lock;
 
 #[derive(Debug, Default)]
@@ -21,8 +21,9 @@ struct Account {
     first: u32,
     /// Those that were shown already.
     noted: BTreeSet<u32>,
-    /// Those whose replica waits for another one to be compared with.
-    waiting: BTreeSet<u32>,
+    /// Those whose replica waits for another one to be compared with, and the shards of it that do;
+    /// `None`: as a whole.
+    waiting: BTreeMap<u32, Option<Vec<ShardId>>>,
     /// Uids from `next` on that are.
     known: BTreeSet<u32>,
     /// Uids that are not, with the number of calls that had begun when they were first missed.
@@ -142,14 +143,29 @@ impl GivenTasks {
         self.with(node, |account| account.noted.insert(uid))
     }
 
-    /// Notes that what a task changed cannot be compared yet.
-    pub fn wait(&self, node: &NodeId, uid: u32) {
-        self.with(node, |account| _ = account.waiting.insert(uid));
+    /// Notes that what a task changed cannot be compared yet in these shards, or as a whole.
+    pub fn wait(&self, node: &NodeId, uid: u32, shards: Option<Vec<ShardId>>) {
+        self.with(node, |account| _ = account.waiting.insert(uid, shards));
+    }
+
+    /// The shards of what a task changed that could not be compared yet when it was looked at.
+    pub fn left(&self, node: &NodeId, uid: u32) -> Option<Vec<ShardId>> {
+        self.0.lock().get(node)?.waiting.get(&uid)?.clone()
     }
 
     /// Whether what a task changed could not be compared when it was looked at.
     pub fn waits(&self, node: &NodeId, uid: u32) -> bool {
-        self.0.lock().get(node).is_some_and(|account| account.waiting.contains(&uid))
+        self.0.lock().get(node).is_some_and(|account| account.waiting.contains_key(&uid))
+    }
+
+    /// Whether it is known of every task of a node up to one whose it is, or that what it changed
+    /// cannot be compared yet. True before it is known where to begin.
+    pub fn is_accounted(&self, node: &NodeId, up_to: u32) -> bool {
+        self.with(node, |account| {
+            let Some(next) = account.next else { return true };
+            let is = |uid: &u32| account.known.contains(uid) || account.waiting.contains_key(uid);
+            (next..=up_to).all(|uid| is(&uid))
+        })
     }
 
     /// The node counts from the beginning again, or something else is behind its address.
@@ -241,6 +257,10 @@ mod tests {
         drop(later);
         assert_eq!(given.unexplained(&node, 9, 1), [5]);
         assert!(given.note(&node, 5) && !given.note(&node, 5));
+        assert!(given.is_accounted(&node, 4) && !given.is_accounted(&node, 5));
+        given.wait(&node, 5, Some(vec![ShardId(1)]));
+        assert_eq!(given.left(&node, 5), Some(vec![ShardId(1)]));
+        assert!(given.is_accounted(&node, 7) && !given.is_accounted(&node, 8));
         given.explained(&node, 5);
         assert_eq!((given.next(&node), given.unexplained(&node, 9, 9)), (Some(8), vec![8]));
         given.explained(&node, 8);

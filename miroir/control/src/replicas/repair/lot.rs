@@ -11,7 +11,7 @@ use std::time::Duration;
 use miroir_api::NodeId;
 use miroir_core::copying::{self, Content, Number, Outcome, Window, id_hash};
 use miroir_core::routing::ShardSet;
-use miroir_core::view::{CatchUp, StaleReplica};
+use miroir_core::view::StaleReplica;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ use super::group_commit::Member;
 use super::node::{self, DOCUMENTS, PageSize, Pause, Shown, UIDS, Which};
 use super::pages::{Next, Pages};
 use super::written::Written;
-use super::{Trouble, clear, rebuild, rows, sources};
+use super::{Trouble, clear, rows, sources};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::cluster::sequencer::{Filling, Hold, Ticket};
 use miroir_store::IndexEntry;
@@ -140,24 +140,6 @@ impl<'a> Lot<'a> {
         comparing: &Semaphore,
         mut together: Option<Together>,
     ) -> Result<(), Trouble> {
-        // Without a primary key nothing was ever written that was not canceled.
-        if self.entry.primary_key.is_none() {
-            // In this order: a write teaches the index its key before anybody can miss it.
-            let rows = self.rows();
-            let blank = rebuild::is_blank(self.state, self.entry, &self.target).await?;
-            let now = self.state.catalog.current(self.entry);
-            if now.is_none_or(|now| now.primary_key.is_some()) {
-                return Err(Trouble::Changed);
-            }
-            if !blank {
-                let (index, kind) = (&self.entry.physical, CatchUp::Index);
-                let row = StaleReplica::new(&self.target, index, None, kind);
-                self.state.staleness.mark(vec![row]).await?;
-                return Err(Trouble::Changed);
-            }
-            clear(self.state, rows).await?;
-            return Ok(());
-        }
         let turn = comparing.acquire().await;
         let mut up_to = self.compare(false).await?;
         drop(turn);
@@ -198,6 +180,8 @@ impl<'a> Lot<'a> {
             let rows = self.rows();
             up_to = up_to.max(self.filling.journal(|journal, _| journal.last()));
             self.catch_up(up_to).await?;
+            let nodes = [&self.source, &self.target];
+            node::account_for(self.state, nodes, || self.check()).await?;
             if clear(self.state, rows).await? {
                 let equal = self.filling.with(|lot| lot.counts().equal);
                 metrics::counter!("miroir_copy_documents_equal_total").increment(equal);

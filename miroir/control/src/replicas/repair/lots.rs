@@ -12,7 +12,7 @@ use miroir_store::IndexEntry;
 use tokio::sync::Semaphore;
 
 use super::lot::{Lot, Together};
-use super::{AT_ONCE, Bench, Trouble, group_commit, sources};
+use super::{AT_ONCE, Bench, Trouble, group_commit, rebuild, sources};
 
 /// Repairs the shards that rows name, in lots, some of them at a time. Returns when the rows of those are
 /// cleared that can be copied from somewhere.
@@ -23,6 +23,9 @@ pub(super) async fn all(
     target: &NodeId,
     rows: &[StaleReplica],
 ) -> Result<(), Trouble> {
+    if entry.primary_key.is_none() {
+        return rebuild::blank(state, entry, target, rows).await;
+    }
     let needed: Vec<ShardId> = rows.iter().filter_map(|row| row.shard).collect();
     let mut from: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
     for shard in &needed {

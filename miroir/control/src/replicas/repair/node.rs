@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::{Trouble, cx};
 use crate::node_tasks::{NodeTaskView, ask};
+use crate::replicas::foreign;
 use miroir_pipeline::cluster::sequencer::Ticket;
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::error::{Error, ErrorKind, NodeFailure};
@@ -414,6 +415,24 @@ pub(super) async fn settle_before(
         }
     }
     Ok(())
+}
+
+/// Waits until it is known of all that a copy's nodes have taken whose it is. A call that comes late has
+/// no place among the others: what was read at the source after it says nothing.
+pub(super) async fn account_for(
+    state: &ClusterState,
+    nodes: [&NodeId; 2],
+    check: impl Fn() -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    for node in nodes {
+        let Some(newest) = foreign::newest(state, node).await? else { continue };
+        let mut pause = Pause::default();
+        while !foreign::has_accounted(state, node, newest).await? {
+            check()?;
+            pause.wait().await;
+        }
+    }
+    check()
 }
 
 #[cfg(test)]

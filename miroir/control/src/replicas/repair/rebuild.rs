@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use miroir_api::NodeId;
 use miroir_core::copying::Outcome;
 use miroir_core::routing::ShardSet;
-use miroir_core::view::{CatchUp, StaleReplica};
+use miroir_core::view::{CatchUp, StaleMap, StaleReplica};
 use serde_json::Value;
 
 use super::{Trouble, clear, cx, node, sources};
@@ -70,6 +70,7 @@ pub(super) async fn take_away(
             Err(error) => return Err(error.into()),
         }
     }
+    state.catalog.note_gone(index);
     clear(state, rows).await?;
     Ok(())
 }
@@ -82,9 +83,11 @@ pub(super) async fn rebuild(
 ) -> Result<(), Trouble> {
     let topology = state.membership.topology();
     let owned = topology.placement(entry.shards).owned_by(&row.node);
-    // Nothing is deleted before it is sure that it can be copied back.
+    // Nothing is deleted before it is sure that it can be copied back. An index without a primary key
+    // has nothing.
     let missing: Vec<String> = owned
         .iter()
+        .filter(|_| entry.primary_key.is_some())
         .filter(|shard| sources::source_of(state, entry, &row.node, *shard).is_none())
         .map(|shard| shard.to_string())
         .collect();
@@ -170,9 +173,41 @@ pub(crate) fn lacking(index: &str, nodes: &[&NodeId]) -> Vec<StaleReplica> {
     stale_marks::whole(index, CatchUp::Index, nodes.iter().copied(), rejected)
 }
 
+/// Repairs shards of an index without a primary key: nothing was ever written to it that was not
+/// canceled, so that nobody is needed to copy from. Where a node has something all the same, the index
+/// is made anew.
+pub(super) async fn blank(
+    state: &ClusterState,
+    entry: &IndexEntry,
+    target: &NodeId,
+    rows: &[StaleReplica],
+) -> Result<(), Trouble> {
+    // What was sent to it before has arrived.
+    let gate = state.sequencer.enter(&entry.physical).await;
+    let turns = gate.tickets(std::slice::from_ref(target)).tickets;
+    drop(gate);
+    for mut turn in turns {
+        turn.turn().await;
+    }
+    let blank = is_blank(state, entry, target).await?;
+    // In this order: a write teaches the index its key before anybody can miss it.
+    let keyless = || state.catalog.current(entry).is_some_and(|now| now.primary_key.is_none());
+    if !blank {
+        let row = || StaleReplica::new(target, &entry.physical, None, CatchUp::Index);
+        let decide = |_: &StaleMap| (keyless().then(row).into_iter().collect(), ());
+        state.staleness.mark_by(decide).await?;
+    }
+    if !blank || !keyless() {
+        return Err(Trouble::Changed);
+    }
+    let shards = rows.iter().filter(|row| row.shard.is_some());
+    clear(state, shards.cloned().collect()).await?;
+    Ok(())
+}
+
 /// Whether a node has nothing of an index without a primary key. It has where it carried out a write
 /// that the others canceled: that key, and perhaps documents.
-pub(super) async fn is_blank(
+async fn is_blank(
     state: &ClusterState,
     entry: &IndexEntry,
     target: &NodeId,

@@ -257,6 +257,15 @@ impl Sequencer {
         guard
     }
 
+    /// Has all copies of an index to a node begin anew: somebody wrote to it what took no number here.
+    /// What is marked after this is not cleared by a copy that compared before.
+    pub fn interrupt_copies(&self, index: &str, node: &NodeId) {
+        let lane = self.lanes.lock().get(index).map(Arc::clone);
+        if let Some(lane) = lane {
+            lane.order.lock().journal.interrupt_to(node);
+        }
+    }
+
     /// Whether a replica of the index is being copied, so that it matters which ids a write touches.
     pub fn is_filling(&self, index: &str) -> bool {
         if self.copies.load(Ordering::Acquire) == 0 {
@@ -354,6 +363,18 @@ mod tests {
         drop(late);
         turn.await;
         drop(held);
+    }
+
+    #[test]
+    fn copies_begin_anew_after_what_took_no_number() {
+        let sequencer = Sequencer::default();
+        let (a, b) = (node("a"), node("b"));
+        let (filling, _) = sequencer.open_lot("i", &a, &b, ShardSet::full(4));
+        sequencer.interrupt_copies("other", &b);
+        sequencer.interrupt_copies("i", &a);
+        assert!(!filling.with(|lot| lot.is_interrupted()));
+        sequencer.interrupt_copies("i", &b);
+        assert!(filling.with(|lot| lot.is_interrupted()));
     }
 
     #[tokio::test]

@@ -1,0 +1,223 @@
+//! How tasks end whose parts ended unlike each other.
+
+use TaskStatus::{Enqueued, Failed, Succeeded};
+use miroir_api::TaskUid;
+use miroir_store::NewTask;
+
+use super::*;
+
+fn id(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+/// A write to shards 1 and 2 by nodes in some status; `dropped` ones after a `!`.
+fn write(nodes: &[(&str, TaskStatus)]) -> TaskRecord {
+    let nodes = nodes.iter().enumerate().map(|(at, (name, status))| {
+        let mut task = NodeTask::new(id(name.trim_start_matches('!')), Some(70 + at as u32));
+        task.status = *status;
+        task.dropped = name.starts_with('!');
+        task.shards = vec![ShardId(1), ShardId(2)];
+        task
+    });
+    let new = NewTask {
+        index: Some("a".to_owned()),
+        physical: Some("a".to_owned()),
+        nodes: nodes.collect(),
+        ..NewTask::new(TaskKind::DocumentAdditionOrUpdate, time::OffsetDateTime::UNIX_EPOCH)
+    };
+    TaskRecord::new(TaskUid(0), new)
+}
+
+fn stale(rows: &[(&str, u32, CatchUp)]) -> StaleMap {
+    let rows = rows
+        .iter()
+        .map(|(node, shard, kind)| StaleReplica::new(&id(node), "a", Some(ShardId(*shard)), *kind));
+    StaleMap::new(rows.collect())
+}
+
+fn names(rows: &[StaleReplica]) -> Vec<(String, u32, CatchUp)> {
+    let name = |row: &StaleReplica| (row.node.to_string(), row.shard.unwrap().0, row.kind);
+    rows.iter().map(name).collect()
+}
+
+fn miss(node: &str, shard: u32) -> (String, u32, CatchUp) {
+    (node.to_owned(), shard, CatchUp::Shard)
+}
+
+#[test]
+fn a_replica_that_failed_alone_follows_the_one_that_succeeded() {
+    let record = write(&[("a", Succeeded), ("b", Failed)]);
+    let end = ending(&record, &StaleMap::default());
+    assert!(end.done);
+    assert_eq!(names(&end.behind), [miss("b", 1), miss("b", 2)]);
+    let both = ending(&write(&[("a", Failed), ("b", Failed)]), &StaleMap::default());
+    assert_eq!((both.done, both.behind), (false, Vec::new()), "they ended alike");
+}
+
+#[test]
+fn an_index_is_made_where_every_shard_has_an_owner_with_it() {
+    let nodes: Vec<NodeId> = ["a", "b", "c"].map(id).into();
+    let placement = Placement::new(&[nodes], 2, 6);
+    let made = |nodes: &[(&str, TaskStatus)], stale: &StaleMap| {
+        let mut record = write(nodes);
+        record.kind = TaskKind::IndexCreation;
+        record.nodes.iter_mut().for_each(|task| task.shards.clear());
+        let end = creation(&record, stale, &placement);
+        let behind = end.behind.iter().map(|row| (row.node.to_string(), row.kind));
+        (end.done, behind.collect::<Vec<_>>())
+    };
+    let mut away = write(&[("a", Succeeded), ("b", Enqueued), ("c", Succeeded)]);
+    away.kind = TaskKind::IndexCreation;
+    let none = StaleMap::default();
+    assert!(others_make(&away, &none, 1, &placement));
+    let all = |node| (0..6).map(move |n| (node, n, CatchUp::Shard));
+    let missed = stale(&all("a").chain(all("c")).collect::<Vec<_>>());
+    assert!(!others_make(&away, &missed, 1, &placement), "what the others missed is on b alone");
+    let nobody = stale(&all("a").chain(all("b")).chain(all("c")).collect::<Vec<_>>());
+    assert!(others_make(&away, &nobody, 1, &placement));
+    away.nodes[2].uid = None;
+    assert!(!others_make(&away, &none, 1, &placement), "some shards are on b and c alone");
+    let one = [("a", Succeeded), ("b", Failed), ("c", Succeeded)];
+    let behind = |node: &str| vec![(node.to_owned(), CatchUp::Index)];
+    assert_eq!(made(&one, &StaleMap::default()), (true, behind("b")));
+    let two = [("a", Succeeded), ("b", Failed), ("c", Failed)];
+    assert_eq!(made(&two, &StaleMap::default()), (false, Vec::new()));
+    let lacks = StaleMap::new(vec![StaleReplica::new(&id("c"), "a", None, CatchUp::Index)]);
+    assert_eq!(made(&one, &lacks), (false, Vec::new()));
+    // One that has not done all of it yet, and is waited for by a row, is not behind.
+    let away = [("a", Succeeded), ("b", Succeeded), ("!b", Enqueued), ("c", Succeeded)];
+    assert_eq!(made(&away, &none), (true, Vec::new()));
+    // A node may do a part of it alone.
+    let half = [("a", Succeeded), ("b", Succeeded), ("b", Failed), ("c", Succeeded)];
+    assert_eq!(made(&half, &StaleMap::default()), (true, behind("b")));
+}
+
+#[test]
+fn a_write_that_failed_for_another_primary_key_happened_nowhere() {
+    let mut record = write(&[("a", Succeeded), ("b", Failed), ("c", Failed)]);
+    record.nodes[0].shards = vec![ShardId(1)];
+    record.nodes[2].shards = vec![ShardId(2)];
+    let end = ending(&record, &StaleMap::default());
+    assert_eq!((end.done, names(&end.behind)), (false, vec![miss("b", 1)]), "as it is else");
+    let code = "index_primary_key_already_exists";
+    record.nodes[1].error = Some(ApiError::new(code, ""));
+    let end = ending(&record, &StaleMap::default());
+    assert_eq!((end.done, names(&end.behind)), (false, vec![miss("a", 1)]));
+    // Where it succeeded as a whole, whoever has another key is behind.
+    record.nodes.remove(2);
+    record.nodes[0].shards.push(ShardId(2));
+    let end = ending(&record, &StaleMap::default());
+    assert_eq!((end.done, names(&end.behind)), (true, vec![miss("b", 1), miss("b", 2)]));
+}
+
+#[test]
+fn a_success_on_a_replica_that_is_to_be_replaced_is_none() {
+    let record = write(&[("a", Failed), ("b", Succeeded)]);
+    for kind in [CatchUp::Pending, CatchUp::Shard] {
+        let end = ending(&record, &stale(&[("b", 1, kind)]));
+        assert!(!end.done, "{kind:?}");
+        // In the other shard `b` counts.
+        assert_eq!(names(&end.behind), [miss("b", 1), miss("a", 2)], "{kind:?}");
+    }
+    let mut record = write(&[("!a", Enqueued), ("b", Succeeded)]);
+    record.nodes[0].forgotten = true;
+    assert!(!ending(&record, &stale(&[("b", 1, CatchUp::Shard)])).done);
+}
+
+#[test]
+fn a_replica_may_not_do_later_what_failed_elsewhere() {
+    let record = write(&[("a", Failed), ("!b", Enqueued)]);
+    let end = ending(&record, &stale(&[("b", 1, CatchUp::Pending), ("b", 2, CatchUp::Pending)]));
+    assert_eq!((end.done, names(&end.behind)), (false, vec![miss("b", 1), miss("b", 2)]));
+    // One that never took it has nothing to lose.
+    let mut record = write(&[("a", Failed), ("!b", Enqueued)]);
+    record.nodes[1].uid = None;
+    assert_eq!(ending(&record, &StaleMap::default()).behind, Vec::new());
+}
+
+#[test]
+fn a_copy_counts_for_those_it_was_made_from() {
+    let after = |first, kinds: &[(&str, u32, CatchUp)]| {
+        let mut record = write(&[("a", first), ("!b", Enqueued)]);
+        record.nodes[1].uid = None;
+        ending(&record, &stale(kinds))
+    };
+    // `b` missed the write, caught up from `a`, and `a` missed the next one.
+    let lost = [("a", 1, CatchUp::Shard), ("a", 2, CatchUp::Shard)];
+    assert_eq!(after(Succeeded, &lost), Ending { done: true, behind: Vec::new() });
+    assert!(!after(Failed, &lost).done);
+    // Or it was down, and has done what was in its queue.
+    let mut record = write(&[("a", Succeeded), ("!b", Enqueued)]);
+    assert!(ending(&record, &stale(&lost)).done);
+    record.nodes[1].forgotten = true;
+    assert!(!ending(&record, &stale(&lost)).done, "nobody knows");
+    // While `b` has to catch up it has nothing of it.
+    let both = [lost[0], lost[1], ("b", 1, CatchUp::Shard), ("b", 2, CatchUp::Shard)];
+    assert!(!after(Succeeded, &both).done);
+}
+
+#[test]
+fn a_node_that_is_down_is_waited_for_unless_an_authority_took_it_too() {
+    let record = write(&[("a", Enqueued), ("b", Enqueued)]);
+    let mut both = record.clone();
+    let rows = lose(&mut both, &StaleMap::default(), 1, Loss::Down);
+    assert!(both.nodes[1].dropped && !both.nodes[1].forgotten);
+    assert!(rows.iter().all(|row| row.kind == CatchUp::Pending && row.awaits == [71]));
+    assert_eq!(rows.len(), 2);
+    // Then the other one is alone.
+    assert_eq!(lose(&mut both, &StaleMap::default(), 0, Loss::Down), Vec::new());
+    assert!(!both.nodes[0].dropped);
+    for kind in [CatchUp::Pending, CatchUp::Shard] {
+        let mut one = record.clone();
+        assert_eq!(lose(&mut one, &stale(&[("a", 2, kind)]), 1, Loss::Down), Vec::new());
+        assert!(!one.nodes[1].dropped, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_node_that_is_stuck_is_waited_for_unless_an_authority_has_done_it() {
+    let record = write(&[("a", Succeeded), ("b", Enqueued)]);
+    let none = StaleMap::default();
+    let mut one = record.clone();
+    assert_eq!(lose(&mut one, &none, 1, Loss::Behind), Vec::new(), "it is read");
+    let rows = lose(&mut one, &none, 1, Loss::Stuck);
+    assert!(one.nodes[1].dropped && rows.len() == 2);
+    assert!(rows.iter().all(|row| row.kind == CatchUp::Pending && row.awaits == [71]));
+    // What comes after it in the queue waits for nobody.
+    let pending = stale(&[("b", 1, CatchUp::Pending), ("b", 2, CatchUp::Pending)]);
+    assert_eq!(lose(&mut record.clone(), &pending, 1, Loss::Behind).len(), 2);
+    let other = stale(&[("b", 7, CatchUp::Pending)]);
+    assert_eq!(lose(&mut record.clone(), &other, 1, Loss::Behind).len(), 2);
+    let copied = stale(&[("b", 1, CatchUp::Shard), ("b", 2, CatchUp::Shard)]);
+    assert_eq!(lose(&mut record.clone(), &copied, 1, Loss::Behind), Vec::new());
+    for other in [stale(&[("a", 2, CatchUp::Shard)]), stale(&[("a", 1, CatchUp::Pending)])] {
+        assert_eq!(lose(&mut record.clone(), &other, 1, Loss::Stuck), Vec::new());
+    }
+    let mut both = write(&[("a", Enqueued), ("b", Enqueued)]);
+    assert_eq!(lose(&mut both, &none, 1, Loss::Stuck), Vec::new());
+}
+
+#[test]
+fn a_node_that_fails_to_delete_an_index_does_it_again() {
+    let mut record = write(&[("a", Succeeded), ("b", Failed), ("c", Failed), ("!d", Enqueued)]);
+    record.kind = TaskKind::IndexDeletion;
+    record.nodes[2].error = Some(ApiError::new("index_not_found", "Index `a` not found."));
+    let end = deletion(&record);
+    assert_eq!((end.done, end.behind.len()), (true, 1));
+    let row = &end.behind[0];
+    assert_eq!((row.node.as_str(), row.shard, row.kind), ("b", None, CatchUp::Deleted));
+}
+
+#[test]
+fn what_a_node_forgot_is_compared_and_nothing_else() {
+    let mut record = write(&[("a", Enqueued), ("b", Enqueued)]);
+    let rows = lose(&mut record, &stale(&[("a", 2, CatchUp::Shard)]), 1, Loss::Forgotten);
+    assert!(record.nodes[1].dropped && record.nodes[1].forgotten);
+    // In shard 2 nobody can be copied from.
+    assert_eq!(names(&rows), [miss("b", 1)]);
+    assert_eq!(rows[0].awaits, Vec::<u32>::new());
+    // The last one that forgets is what the others are compared with.
+    assert_eq!(lose(&mut record, &StaleMap::default(), 0, Loss::Forgotten), Vec::new());
+    let end = ending(&record, &stale(&[("b", 1, CatchUp::Shard)]));
+    assert_eq!((end.done, end.behind), (false, Vec::new()));
+}
