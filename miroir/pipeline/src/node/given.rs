@@ -190,17 +190,22 @@ impl GivenTasks {
     }
 
     /// Uids of a node up to its newest that no call was given which had begun when they were first
-    /// missed, oldest first, at most `limit`.
+    /// missed, oldest first, at most `limit`: of those that wait no more than the others leave room for.
     pub fn unexplained(&self, node: &NodeId, newest: u32, limit: usize) -> Vec<u32> {
         self.with(node, |account| {
             let Some(next) = account.next else { return Vec::new() };
-            let missed = (next..=newest).filter(|uid| !account.known.contains(uid)).take(limit);
-            for uid in missed.collect::<Vec<_>>() {
-                account.missed.entry(uid).or_insert(account.begun);
+            let Account { known, waiting, missed, begun, .. } = account;
+            let is_new = |uid: &u32| !known.contains(uid) && !waiting.contains_key(uid);
+            for uid in (next..=newest).filter(is_new).take(limit) {
+                missed.entry(uid).or_insert(*begun);
             }
             let oldest = account.open.first().copied().unwrap_or(u64::MAX);
-            let over = account.missed.iter().filter(|(_, begun)| oldest > **begun);
-            over.map(|(uid, _)| *uid).take(limit).collect()
+            let over = missed.iter().filter(|(_, begun)| oldest > **begun).map(|(uid, _)| *uid);
+            let (waits, new): (Vec<u32>, Vec<u32>) =
+                over.partition(|uid| waiting.contains_key(uid));
+            let mut some: Vec<u32> = new.into_iter().chain(waits).take(limit).collect();
+            some.sort_unstable();
+            some
         })
     }
 
@@ -261,6 +266,8 @@ mod tests {
         given.wait(&node, 5, Some(vec![ShardId(1)]));
         assert_eq!(given.left(&node, 5), Some(vec![ShardId(1)]));
         assert!(given.is_accounted(&node, 7) && !given.is_accounted(&node, 8));
+        assert_eq!(given.unexplained(&node, 9, 1), [8], "what waits keeps nothing else waiting");
+        assert_eq!(given.unexplained(&node, 9, 2), [5, 8]);
         given.explained(&node, 5);
         assert_eq!((given.next(&node), given.unexplained(&node, 9, 9)), (Some(8), vec![8]));
         given.explained(&node, 8);
