@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use indexmap::IndexMap;
 
+use super::disputed::Disputed;
 use super::facet_value::FacetValue;
 use super::facets::FacetOrder;
 use super::normalize;
 use super::scan::{Result, Scanner, text, write_int, write_json};
-use super::spellings::{Disputed, Spellings};
+use super::spellings::Spellings;
 
 /// What the merge of a facet search needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 //! | `hits`, `distinct`, `render` | the hits of a search |
 //! | `distinct_scan` | which distinct values one node looks at for a page |
 //! | `distinct_count` | which candidates are left of a list of all of them |
-//! | `facets`, `namesakes`, `spellings` | facet distributions and statistics |
+//! | `facets`, `namesakes`, `spellings`, `disputed` | facet distributions and statistics |
 //! | `facet_search` | facet searches |
 //! | `normalize`, `facet_value` | when values are equal, and filters that mean them |
 //! | `frequency` | which words `matchingStrategy: frequency` drops |
@@ -21,6 +21,7 @@
 
 mod cross_query;
 mod details;
+mod disputed;
 mod distinct;
 mod distinct_count;
 mod distinct_scan;
@@ -49,6 +50,7 @@ mod stats;
 mod tests;
 mod threshold;
 
+pub use disputed::{Disputed, first_spelling};
 pub use distinct::distinct_total;
 pub use distinct_count::candidates_left;
 pub use distinct_scan::{ScannedHits, apportion, hidden_behind, scan_hits};
@@ -73,6 +75,5 @@ pub use query_shape::QueryShape;
 pub use response::{Facets, MergeRequest, Pagination, merge_search, write_search};
 pub use score::RankingInfo;
 pub use similar::{SimilarRequest, merge_similar};
-pub use spellings::{Disputed, first_spelling};
 pub use stats::{IndexStats, merge_stats};
 pub use threshold::{Judged, judge};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::spellings::Spelling;
+use super::search::Spelling;
 use super::{Scatter, fetch, read};
 use crate::cluster::settings::IndexSettings;
 use crate::error::Error;

@@ -21,7 +21,6 @@ pub mod read;
 mod search;
 mod send;
 mod similar;
-mod spellings;
 pub mod stale_marks;
 mod union;
 mod write;

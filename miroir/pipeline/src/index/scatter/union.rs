@@ -11,7 +11,6 @@ use futures_util::future::join;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::spellings::Spelling;
 use super::{Scatter, read, search};
 use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, ErrorKind, NodeFailure};
@@ -103,7 +102,8 @@ pub(super) async fn run(
             let merged = merge::merge_facets_apart(&pages, options, namesakes.as_deref());
             let (settings, route) = (&settings, &route);
             let (answered, searches) = (&gathered.pages[..], &all.queries[..]);
-            let spelling = Spelling { scatter, request, settings, route, answered, searches };
+            let spelling =
+                search::Spelling { scatter, request, settings, route, answered, searches };
             Some(if apart { merged } else { spelling.settle(merged).await })
         }
         None => None,

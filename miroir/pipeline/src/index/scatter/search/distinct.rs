@@ -12,8 +12,8 @@ use futures_util::future::{join, try_join_all};
 use super::super::read::Gathered;
 use super::super::{Scatter, gaps};
 use super::ask;
-use super::facets::{exact_facets, joined};
-use super::plan::{Estimate, SHOWN, SearchPlan};
+use super::facets::exact_facets;
+use super::plan::{Estimate, SearchPlan, bare, joined};
 use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, NodeFailure};
 use crate::index::Request;
@@ -312,13 +312,4 @@ impl Counter<'_> {
         };
         Scoped { body: body.to_bytes(), filter, ..self.plan.scoped.clone() }
     }
-}
-
-/// A body that only says which documents are candidates, and their facets.
-pub(in crate::index::scatter) fn bare(body: &RawObject) -> RawObject {
-    let mut bare = body.clone();
-    for key in SHOWN {
-        bare.remove(key);
-    }
-    bare
 }

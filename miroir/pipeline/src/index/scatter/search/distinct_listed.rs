@@ -6,7 +6,8 @@
 
 use futures_util::future::try_join_all;
 
-use super::distinct::{Counted, Counter, bare};
+use super::distinct::{Counted, Counter};
+use super::plan::bare;
 use crate::error::Error;
 use crate::leaf;
 use crate::query::RawObject;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::super::spellings::Spelling;
 use super::super::{Scatter, gaps, read};
+use super::plan::joined;
+use super::spellings::Spelling;
 use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, ErrorKind, NodeFailure};
 use crate::gather;
@@ -402,18 +403,4 @@ fn results(body: &[u8]) -> Option<Vec<Value>> {
         Value::Array(results) => Some(results),
         _ => None,
     }
-}
-
-/// The client's filter and one more condition; the leaf's shards join both.
-pub(in crate::index::scatter) fn joined(client: Option<&Bytes>, condition: &str) -> Bytes {
-    let client = client.and_then(|filter| serde_json::from_slice::<Value>(filter).ok());
-    let joined = match client {
-        None => json!(condition),
-        Some(Value::Array(mut list)) => {
-            list.push(condition.into());
-            Value::Array(list)
-        }
-        Some(other) => json!([other, condition]),
-    };
-    Bytes::from(joined.to_string())
 }

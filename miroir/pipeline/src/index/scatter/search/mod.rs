@@ -9,6 +9,7 @@
 //! | `facets` | exact facet counts |
 //! | `frequency` | `matchingStrategy: frequency` |
 //! | `typed` | marks of a half-typed last word |
+//! | `spellings` | spellings of values where leaves show several |
 //! | `threshold` | totals and facets under `rankingScoreThreshold` |
 //! | `present` | the last touches to the merged answer |
 
@@ -19,6 +20,7 @@ mod facets;
 mod frequency;
 mod plan;
 mod project;
+mod spellings;
 mod threshold;
 mod typed;
 mod vectors;
@@ -42,16 +44,15 @@ use crate::leaf::{Question, Scoped};
 use crate::meta::Meta;
 use crate::query::{Search, SearchKind};
 use distinct::Counter;
-pub(super) use distinct::bare;
 use facets::exact_facets;
-pub(super) use facets::joined;
 use miroir_core::merge::{self, Facets, HitOptions, MergeRequest, MergedHits, Pagination};
 use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 use plan::SearchPlan;
-pub(super) use plan::{plan, visible};
+pub(super) use plan::{joined, plan, visible};
 pub(super) use project::append;
 pub(crate) use project::project;
+pub(super) use spellings::Spelling;
 
 /// What one node says to `facets: ["*"]` on an index without filterable attributes.
 pub(super) const NO_FACETS: &str = "Invalid facet distribution: Pattern `*` is not filterable. This index does \

@@ -1,6 +1,7 @@
 //! Reading a search: what the leaves are asked, and what Miroir does itself with their answers.
 
 use bytes::Bytes;
+use serde_json::{Value, json};
 
 use super::super::read;
 use crate::cluster::settings::IndexSettings;
@@ -112,6 +113,29 @@ impl SearchPlan {
         }
         self.scoped.body = body.to_bytes();
     }
+}
+
+/// A body that only says which documents are candidates, and their facets.
+pub(super) fn bare(body: &RawObject) -> RawObject {
+    let mut bare = body.clone();
+    for key in SHOWN {
+        bare.remove(key);
+    }
+    bare
+}
+
+/// The client's filter and one more condition; the leaf's shards join both.
+pub(in crate::index::scatter) fn joined(client: Option<&Bytes>, condition: &str) -> Bytes {
+    let client = client.and_then(|filter| serde_json::from_slice::<Value>(filter).ok());
+    let joined = match client {
+        None => json!(condition),
+        Some(Value::Array(mut list)) => {
+            list.push(condition.into());
+            Value::Array(list)
+        }
+        Some(other) => json!([other, condition]),
+    };
+    Bytes::from(joined.to_string())
 }
 
 /// Attributes a client may see, out of those it names. `"*"` stands for all of them.

@@ -4,8 +4,8 @@
 use futures_util::future::try_join_all;
 
 use super::Found;
-use super::distinct::{Counter, bare};
-use super::plan::SearchPlan;
+use super::distinct::Counter;
+use super::plan::{SearchPlan, bare};
 use crate::cluster::settings::IndexSettings;
 use crate::error::Error;
 use crate::leaf::Page;

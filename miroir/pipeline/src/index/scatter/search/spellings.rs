@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::search::{bare, joined};
-use super::{Scatter, read};
+use super::super::{Scatter, read};
+use super::plan::{bare, joined};
 use crate::cluster::settings::IndexSettings;
 use crate::gather;
 use crate::index::Request;
@@ -28,27 +28,30 @@ const MAX_DOCUMENTS: u64 = 1000;
 const MAX_DOCUMENTS_OF_ALL: u64 = 5000;
 
 /// Who asks, and which documents are candidates.
-pub(super) struct Spelling<'a> {
-    pub(super) scatter: &'a Scatter,
-    pub(super) request: &'a Request,
-    pub(super) settings: &'a IndexSettings,
-    pub(super) route: &'a Route,
+pub(in crate::index::scatter) struct Spelling<'a> {
+    pub(in crate::index::scatter) scatter: &'a Scatter,
+    pub(in crate::index::scatter) request: &'a Request,
+    pub(in crate::index::scatter) settings: &'a IndexSettings,
+    pub(in crate::index::scatter) route: &'a Route,
     /// The leaves that were answered for.
-    pub(super) answered: &'a [Page],
+    pub(in crate::index::scatter) answered: &'a [Page],
     /// The searches that find the candidates, together.
-    pub(super) searches: &'a [Scoped],
+    pub(in crate::index::scatter) searches: &'a [Scoped],
 }
 
 impl Spelling<'_> {
     /// The same facets, spelt as one node spells them.
-    pub(super) async fn settle(&self, merged: MergedFacets) -> MergedFacets {
+    pub(in crate::index::scatter) async fn settle(&self, merged: MergedFacets) -> MergedFacets {
         let disputed = merged.disputed();
         if disputed.is_empty() { merged } else { merged.spell(&self.of(disputed).await) }
     }
 
     /// Finds out how the documents that came first spell these values. Those of which that cannot be
     /// told are left out.
-    pub(super) async fn of(&self, mut disputed: Vec<Disputed>) -> Vec<(Disputed, String)> {
+    pub(in crate::index::scatter) async fn of(
+        &self,
+        mut disputed: Vec<Disputed>,
+    ) -> Vec<(Disputed, String)> {
         let Some(searches) = self.searches.iter().map(Candidates::new).collect::<Option<Vec<_>>>()
         else {
             return Vec::new();
