@@ -437,7 +437,8 @@ impl Builder {
 
         let own = own.make(&parts);
         let mut codecs = codecs();
-        let dispatch = Dispatch::new(pool, Arc::clone(&parts.scores), scatter);
+        let dispatch = Dispatch::new(pool, Arc::clone(&parts.scores), scatter)
+            .with_staleness(Arc::clone(&state.staleness));
         let leaves = stage!(order::leaf(&options, &parts), own.leaves, dispatch, codecs)?;
         let scatter = Scatter::new(leaves.clone(), Arc::clone(&state));
         let indexes = stage!(order::index(&options, &parts), own.indexes, scatter, codecs)?;

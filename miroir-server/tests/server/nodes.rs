@@ -61,7 +61,8 @@ struct Socket {
     address: SocketAddr,
     node: FakeNode,
     mode: Arc<Mutex<Mode>>,
-    accept: Mutex<Option<JoinHandle<()>>>,
+    /// Ends the listener, and who listens.
+    accept: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
 impl Socket {
@@ -80,11 +81,14 @@ impl Socket {
 
     fn listen(&self, listener: TcpListener) {
         let (node, mode) = (self.node.clone(), Arc::clone(&self.mode));
+        let (end, mut ended) = oneshot::channel();
         let task = tokio::spawn(async move {
-            // Dropped with the task: connections end with the listener.
             let mut connections = JoinSet::new();
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let stream = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap().0,
+                    _ = &mut ended => break,
+                };
                 let (node, mode) = (node.clone(), Arc::clone(&mode));
                 let service =
                     service_fn(move |request| answer(node.clone(), Arc::clone(&mode), request));
@@ -93,16 +97,19 @@ impl Socket {
                         .serve_connection(TokioIo::new(stream), service),
                 );
             }
+            // As with a process: nobody listens again before all of them are closed.
+            drop(listener);
+            connections.shutdown().await;
         });
-        *self.accept.lock().unwrap() = Some(task);
+        *self.accept.lock().unwrap() = Some((end, task));
     }
 
     async fn set(&self, mode: Mode) {
         let before = std::mem::replace(&mut *self.mode.lock().unwrap(), mode);
         if mode == Mode::Gone {
-            let task = self.accept.lock().unwrap().take().unwrap();
-            task.abort();
-            let _ = task.await;
+            let (end, task) = self.accept.lock().unwrap().take().unwrap();
+            end.send(()).unwrap();
+            task.await.unwrap();
         } else if before == Mode::Gone {
             self.listen(TcpListener::bind(self.address).await.unwrap());
         }

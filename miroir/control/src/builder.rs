@@ -342,7 +342,8 @@ impl Builder {
         codecs.extend(self.operations.codecs());
         codecs.extend(self.indexes.codecs());
         codecs.extend(self.leaves.codecs());
-        let dispatch = Dispatch::new(pool, self.scores, scatter);
+        let dispatch =
+            Dispatch::new(pool, self.scores, scatter).with_staleness(Arc::clone(&state.staleness));
         let leaves = self.leaves.build(BoxService::<leaf::Request>::new(dispatch))?;
         let scatter = Scatter::new(leaves.clone(), Arc::clone(&state));
         let indexes = self.indexes.build(BoxService::<index::Request>::new(scatter))?;

@@ -12,7 +12,7 @@
 //! | [`copying`] | copies of shards while writes go on: what is written, when both are equal |
 //! | [`documents`] | payloads: formats, ids, reserved fields, what a node would refuse |
 //! | [`filter`] | the filter language, and which shards a filter can match in |
-//! | [`format`] | marks of a half-typed last word as one node writes them |
+//! | [`mod@format`] | marks of a half-typed last word as one node writes them |
 //! | [`routing`] | keys to shards, shards to nodes, covers, how replicas compare |
 //! | [`topology`] | nodes, groups, statuses and their transitions |
 //! | [`view`] | which replicas a request may read, and which come first |

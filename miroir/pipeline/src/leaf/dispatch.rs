@@ -8,7 +8,7 @@ use miroir_api::{NodeId, ShardId};
 use tokio::time::Instant;
 
 use super::{Failed, Page, Question, Request, Response, Scoped, ScopedMany, Target};
-use crate::cluster::ScatterOptions;
+use crate::cluster::{ScatterOptions, Staleness};
 use crate::error::{Error, ErrorKind, NodeFailure, Retry};
 use crate::explain::{Called, Explain};
 use crate::gather;
@@ -28,12 +28,30 @@ pub struct Dispatch {
     pool: Pool,
     scores: Arc<Scores>,
     options: ScatterOptions,
+    staleness: Option<Arc<Staleness>>,
 }
 
 impl Dispatch {
     /// Dispatches to these nodes; `options` say how long a node call may take.
     pub fn new(pool: Pool, scores: Arc<Scores>, options: ScatterOptions) -> Self {
-        Self { pool, scores, options }
+        Self { pool, scores, options, staleness: None }
+    }
+
+    /// Looks here whether a node lost its disk while it was asked: a read that was planned before does
+    /// not count then. Without it, every answer counts.
+    #[must_use]
+    pub fn with_staleness(mut self, staleness: Arc<Staleness>) -> Self {
+        self.staleness = Some(staleness);
+        self
+    }
+
+    /// Whether it is on record since a read was planned that a node lost the index: the answer may be
+    /// of a disk that is not to be believed.
+    fn is_lost_since(&self, node: &NodeId, request: &Request) -> bool {
+        let index = &request.index.physical;
+        self.staleness.as_ref().is_some_and(|staleness| {
+            staleness.load().lacks_index(index, node) && !request.stale.lacks_index(index, node)
+        })
     }
 }
 
@@ -215,6 +233,9 @@ impl Dispatch {
             }
             answer => answer?,
         };
+        if matches!(request.target, Target::Cover { .. }) && self.is_lost_since(node, request) {
+            return Err(Error::node(node, NodeFailure::LostDisk));
+        }
         // Every answer to a read is a JSON object: garbage must reach another replica, not the client.
         if matches!(request.target, Target::Cover { .. }) && !is_object(&answer) {
             return Err(Error::node(node, NodeFailure::Garbage));

@@ -304,6 +304,8 @@ impl Service<Uri> for Proven {
         Box::pin(async move {
             // Open before the question: whoever answers that has accepted it, or it is dead.
             let stream = opening.await?;
+            // Who is to notice that other connections have ended goes first.
+            tokio::task::yield_now().await;
             Ok(Kept { stream, _counts: link.admit().await? })
         })
     }
