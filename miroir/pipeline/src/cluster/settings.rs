@@ -29,8 +29,6 @@ pub struct IndexSettings {
     pub distinct: Option<String>,
     /// What of the ranking rules recovering absolute costs needs.
     pub ranking: RankingInfo,
-    /// `stopWords`, as the client set them.
-    pub stop_words: Vec<String>,
     /// Whether words are cut as the tokenizer cuts them by itself: no separators or dictionary.
     pub plain_words: bool,
     /// What decides about words, and the marks on them.
@@ -181,7 +179,6 @@ impl IndexSettings {
         Self {
             distinct: node["distinctAttribute"].as_str().map(str::to_owned),
             ranking: RankingInfo { max_weight, ..RankingInfo::default() },
-            stop_words: strings(&node["stopWords"]),
             plain_words: ["separatorTokens", "nonSeparatorTokens", "dictionary"]
                 .iter()
                 .all(|key| strings(&node[*key]).is_empty()),

@@ -99,10 +99,7 @@ pub async fn gather_of(
     question: Question,
     route: &Route,
 ) -> Result<Gathered, Error> {
-    let leaf = Leaf { node: page.node.clone(), shards: page.shards.clone(), exact: false };
-    let missing = ShardSet::empty(request.index.shards);
-    let cover = Cover { leaves: vec![leaf], missing };
-    match ask(scatter, request, cover, question, route).await {
+    match ask(scatter, request, cover_of(request, page), question, route).await {
         Ok(gathered) => {
             gaps::note(request, &gathered.missing);
             Ok(gathered)
@@ -126,11 +123,14 @@ pub(super) async fn try_of(
     question: Question,
     route: &Route,
 ) -> Option<Vec<Page>> {
-    let leaf = Leaf { node: page.node.clone(), shards: page.shards.clone(), exact: false };
-    let missing = ShardSet::empty(request.index.shards);
-    let cover = Cover { leaves: vec![leaf], missing };
-    let gathered = ask(scatter, request, cover, question, route).await.ok()?;
+    let gathered = ask(scatter, request, cover_of(request, page), question, route).await.ok()?;
     gathered.missing.is_empty().then_some(gathered.pages)
+}
+
+/// What one node answered for, to be asked again.
+fn cover_of(request: &Request, page: &Page) -> Cover {
+    let leaf = Leaf { node: page.node.clone(), shards: page.shards.clone(), exact: false };
+    Cover { leaves: vec![leaf], missing: ShardSet::empty(request.index.shards) }
 }
 
 async fn gather_once(

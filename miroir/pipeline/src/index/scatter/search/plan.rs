@@ -206,7 +206,7 @@ fn frequent(body: &RawObject, settings: &IndexSettings, index: &IndexEntry) -> O
     if strategy != "frequency" || semantic(body) || key.contains('.') || !settings.plain_words {
         return None;
     }
-    QueryTerms::parse(&body.read::<String>("q").ok()??, &settings.stop_words)
+    QueryTerms::parse(&body.read::<String>("q").ok()??, &settings.words.stop_words)
 }
 
 /// Whether a search may be one by vector.
@@ -274,7 +274,7 @@ pub(in crate::index::scatter) fn plan(
         ranking: settings.ranking.clone(),
         shape: QueryShape::of(
             &body.read::<String>("q").ok()?.unwrap_or_default(),
-            &settings.stop_words,
+            &settings.words.stop_words,
         ),
         ..HitOptions::default()
     };

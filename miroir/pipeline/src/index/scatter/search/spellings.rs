@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -52,19 +51,17 @@ impl Spelling<'_> {
         &self,
         mut disputed: Vec<Disputed>,
     ) -> Vec<(Disputed, String)> {
-        let Some(searches) = self.searches.iter().map(Candidates::new).collect::<Option<Vec<_>>>()
-        else {
-            return Vec::new();
-        };
+        let sorted = self.settings.sorts_by_rule;
+        let searches = self.searches.iter().map(|scoped| Candidates::new(scoped, sorted));
+        let Some(searches) = searches.collect::<Option<Vec<_>>>() else { return Vec::new() };
         if self.settings.distinct.is_some() {
             // Which documents are left of equal ones depends on how many are looked at.
             return Vec::new();
         }
-        let orders = self.settings.sorts_by_rule;
         let mut left = MAX_DOCUMENTS_OF_ALL;
         disputed.truncate(MAX_VALUES);
         disputed.retain(|value| {
-            let looks = searches.iter().map(|search| search.documents(value, orders));
+            let looks = searches.iter().map(|search| search.documents(value));
             let (most, all) = looks.fold((0, 0_u64), |(most, all), looks| {
                 (looks.max(most), all.saturating_add(looks))
             });
@@ -112,12 +109,11 @@ impl Spelling<'_> {
         searches: &[Candidates<'_>],
         values: Vec<&Disputed>,
     ) -> Option<std::vec::IntoIter<Option<Vec<merge::Page>>>> {
-        let orders = self.settings.sorts_by_rule;
         let mut queries = Vec::with_capacity(values.len() * searches.len());
         for value in &values {
             let compares = self.settings.compares(&value.facet);
             let condition = merge::any_of(&value.facet, [&value.value], compares)?;
-            queries.extend(searches.iter().map(|s| s.having(value, &condition, orders)));
+            queries.extend(searches.iter().map(|s| s.having(value, &condition)));
         }
         if queries.is_empty() {
             return Some(Vec::new().into_iter());
@@ -132,14 +128,14 @@ impl Spelling<'_> {
                 return None;
             }
             for (at, result) in results.into_iter().enumerate() {
-                let page = merge::Page::decode(&Bytes::copy_from_slice(result.get().as_bytes()));
+                let page = merge::Page::decode(&part.body.slice_ref(result.get().as_bytes()));
                 let page = page.ok()?;
                 let (pages, search) = (at / searches.len(), &searches[at % searches.len()]);
                 let complete = page.hits.len() as u64 >= page.total;
-                if search.comes_in_order(orders) || complete {
-                    found[pages].as_mut().into_iter().for_each(|pages| pages.push(page.clone()));
-                } else {
+                if !(search.in_order || complete) {
                     found[pages] = None;
+                } else if let Some(pages) = &mut found[pages] {
+                    pages.push(page);
                 }
             }
         }
@@ -158,13 +154,14 @@ struct Results<'a> {
 struct Candidates<'a> {
     scoped: &'a Scoped,
     body: RawObject,
-    /// Whether it has no words, so that nothing but rules of the client's orders its documents.
-    placeholder: bool,
+    /// Whether the first document found is the one that came first: neither words nor rules of the
+    /// client's order them.
+    in_order: bool,
 }
 
 impl<'a> Candidates<'a> {
     /// `None` where more than the words and the filter say which documents are candidates.
-    fn new(scoped: &'a Scoped) -> Option<Self> {
+    fn new(scoped: &'a Scoped, sorted_by_rule: bool) -> Option<Self> {
         let asked = RawObject::parse(&scoped.body)?;
         if ["distinct", "hybrid", "vector", "media", "rankingScoreThreshold"]
             .iter()
@@ -177,25 +174,20 @@ impl<'a> Candidates<'a> {
             body.remove(key);
         }
         let query = body.read::<String>("q").ok()?.unwrap_or_default();
-        Some(Self { scoped, body, placeholder: query.trim().is_empty() })
-    }
-
-    /// Whether the first document found is the one that came first.
-    fn comes_in_order(&self, sorted_by_rules: bool) -> bool {
-        self.placeholder && !sorted_by_rules
+        Some(Self { scoped, body, in_order: query.trim().is_empty() && !sorted_by_rule })
     }
 
     /// How many documents are looked at.
-    fn documents(&self, value: &Disputed, sorted_by_rules: bool) -> u64 {
-        if self.comes_in_order(sorted_by_rules) { 1 } else { value.count }
+    fn documents(&self, value: &Disputed) -> u64 {
+        if self.in_order { 1 } else { value.count }
     }
 
     /// The search for the candidates that have a value.
-    fn having(&self, value: &Disputed, condition: &str, sorted_by_rules: bool) -> Scoped {
+    fn having(&self, value: &Disputed, condition: &str) -> Scoped {
         let mut body = self.body.clone();
         let name = value.facet.split('.').next().unwrap_or_default();
         body.set("attributesToRetrieve", &[name, &value.facet, ORDER]);
-        body.set("limit", &self.documents(value, sorted_by_rules));
+        body.set("limit", &self.documents(value));
         let filter = Some(joined(self.scoped.filter.as_ref(), condition));
         Scoped { body: body.to_bytes(), filter, path: "/search", ..self.scoped.clone() }
     }
