@@ -39,7 +39,7 @@ use miroir::tls::ClientTlsOptions;
 use miroir::{
     ClusterOptions, DocumentOrderOptions, ExplainOptions, FacetingOptions, FilterLimits,
     MultiSearchOptions, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
-    VectorSearchOptions, WebhookOptions,
+    VectorSearchOptions, WebhookOptions, WriteCombiningOptions,
 };
 use miroir_layers::RateLimits;
 use miroir_layers::index::{
@@ -132,6 +132,8 @@ config! {
         faceting: FacetingOptions;
         /// Ties and lists in the order in which documents came.
         document_order: DocumentOrderOptions;
+        /// Small writes that go to nodes together.
+        write_combining: WriteCombiningOptions;
         /// Moves of shards.
         rebalancer: RebalancerConfig;
         /// Listeners and the limits of the edge.
@@ -226,6 +228,7 @@ impl Config {
             scatter: self.scatter,
             faceting: self.faceting,
             document_order: self.document_order,
+            write_combining: self.write_combining,
             replica_selection: self.replica_selection,
             settings_broadcast: self.settings_broadcast,
             multi_search: self.multi_search,

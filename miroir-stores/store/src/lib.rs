@@ -40,7 +40,7 @@ pub use processes::{Claim, Job, Lease, NewJob, Part, PodReport, Roster};
 pub use records::StoreId;
 pub use registry::TaskRegistryOptions;
 pub use task_state::{TaskProtocol, TaskState};
-pub use types::{NewTask, NodeTask, TaskPage, TaskQuery, TaskRecord};
+pub use types::{NewTask, NodeTask, Place, TaskPage, TaskQuery, TaskRecord};
 pub use webhook::Webhook;
 
 /// The store did not do what it was asked.
@@ -84,9 +84,16 @@ pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The task registry. Allocates the integer uids clients see.
 pub trait Tasks: Send + Sync + fmt::Debug {
-    /// Allocates the next uid and inserts the task, in one step. Uids are unique, start at 0 and
-    /// grow by one.
-    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord>;
+    /// Allocates the next uids and inserts the tasks, in one step, all or none. Uids are unique, start at
+    /// 0 and grow by one; those of one call follow each other.
+    fn insert_many(&self, tasks: Vec<NewTask>) -> StoreFuture<'_, Vec<TaskRecord>>;
+    /// Inserts one task, as by [`Tasks::insert_many`].
+    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
+        Box::pin(async move {
+            let stored = self.insert_many(vec![task]).await?.pop();
+            stored.ok_or_else(|| StoreError::Backend("a task was not stored".into()))
+        })
+    }
     /// Replaces a task, whole but for its index, which only [`Tasks::swap_indexes`] changes: who
     /// advances a task does not undo a swap of names meanwhile. Nothing happens if it does not exist.
     fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()>;
@@ -102,6 +109,12 @@ pub trait Tasks: Send + Sync + fmt::Debug {
     }
     /// One task.
     fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>>;
+    /// These tasks, oldest first. Those that are not there are left out.
+    fn get_many(&self, uids: Vec<TaskUid>) -> StoreFuture<'_, Vec<TaskRecord>> {
+        let uids = Some(uids.iter().map(|uid| uid.0).collect());
+        let query = TaskQuery { uids, limit: usize::MAX, reverse: true, ..TaskQuery::default() };
+        Box::pin(async move { Ok(self.list(query).await?.tasks) })
+    }
     /// Tasks that match, newest first unless `reverse`; see [`TaskQuery`].
     fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage>;
     /// Uids of all tasks that match, ascending, whatever `from`, `limit` and `reverse` say.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TaskRegistryOptions {
-    /// Finished tasks kept in memory ([`CachedTasks`](crate::CachedTasks)). 10,000 by default.
+    /// Tasks kept in memory, unfinished ones among them ([`CachedTasks`](crate::CachedTasks)). 10,000 by default.
     pub cache_size: usize,
     /// Connections to the `redis` backend. Read, and without effect.
     pub redis_pool_max: u32,

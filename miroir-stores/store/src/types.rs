@@ -1,6 +1,7 @@
 //! Rows of the stores.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_api::{NodeId, ShardId, TaskUid};
@@ -42,6 +43,10 @@ pub struct NodeTask {
     /// Shards of the index this node task is about; empty: the index as a whole.
     #[serde(default)]
     pub shards: Vec<ShardId>,
+    /// Which of the documents in the node's task are the task's own: the first, and how many. `None` if
+    /// all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<(u32, u32)>,
 }
 
 impl NodeTask {
@@ -58,6 +63,7 @@ impl NodeTask {
             dropped: false,
             forgotten: false,
             shards: Vec::new(),
+            own: None,
         }
     }
 }
@@ -66,6 +72,25 @@ impl NodeTask {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
 fn is_first(life: &u64) -> bool {
     *life == 0
+}
+
+/// Which of several tasks it is whose calls to nodes are the same calls. They were stored in one step and
+/// follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its number among them, from 0.
+    pub at: u32,
+    /// How many they are.
+    pub of: u32,
+}
+
+impl Place {
+    /// The uids of all of them, of which the task with this uid is one.
+    #[must_use]
+    pub fn uids(self, task: TaskUid) -> RangeInclusive<u32> {
+        let first = task.0.saturating_sub(self.at);
+        first..=first.saturating_add(self.of.saturating_sub(1))
+    }
 }
 
 /// A task before the store gave it a uid.
@@ -97,6 +122,8 @@ pub struct NewTask {
     pub idempotency: Option<String>,
     /// Names its calls to nodes, so that what became of them can be found there.
     pub nonce: Option<Uuid>,
+    /// Its place among the tasks that have these calls together; `None` if it has them alone.
+    pub combined: Option<Place>,
 }
 
 impl NewTask {
@@ -116,6 +143,7 @@ impl NewTask {
             protocol: TaskProtocol::default(),
             idempotency: None,
             nonce: None,
+            combined: None,
         }
     }
 
@@ -173,10 +201,13 @@ pub struct TaskRecord {
     /// What makes it the same as one that is sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<String>,
-    /// Names its calls to nodes, so that what became of them can be found there: no other task has it,
-    /// nor one of a store that was lost. `None`: its uid did.
+    /// Names its calls to nodes, so that what became of them can be found there: no other task has it
+    /// but those that have these calls together, nor one of a store that was lost. `None`: its uid did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<Uuid>,
+    /// Its place among the tasks that have these calls together; `None` if it has them alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub combined: Option<Place>,
 }
 
 impl Serialize for TaskRecord {
@@ -236,7 +267,13 @@ impl TaskRecord {
             protocol: new.protocol,
             idempotency: new.idempotency,
             nonce: new.nonce,
+            combined: new.combined,
         }
+    }
+
+    /// The uids of the tasks that have its calls, its own among them.
+    pub fn calls_of(&self) -> RangeInclusive<u32> {
+        self.combined.unwrap_or(Place { at: 0, of: 1 }).uids(self.uid)
     }
 
     /// Ends it. One that never began began now: only what has begun is in a batch and has a duration.

@@ -77,12 +77,14 @@ impl Watched {
 }
 
 impl Tasks for Watched {
-    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
+    fn insert_many(&self, tasks: Vec<NewTask>) -> StoreFuture<'_, Vec<TaskRecord>> {
         Box::pin(async move {
-            // Of one that failed nobody knows whether it was stored.
-            let record = self.inner.insert(task).await.inspect_err(|_| self.open.doubt())?;
-            self.written(&record);
-            Ok(record)
+            // Of those that failed nobody knows whether they were stored.
+            let stored = self.inner.insert_many(tasks).await.inspect_err(|_| self.open.doubt())?;
+            for task in &stored {
+                self.written(task);
+            }
+            Ok(stored)
         })
     }
 
@@ -107,6 +109,10 @@ impl Tasks for Watched {
 
     fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
         self.inner.get(uid)
+    }
+
+    fn get_many(&self, uids: Vec<TaskUid>) -> StoreFuture<'_, Vec<TaskRecord>> {
+        self.inner.get_many(uids)
     }
 
     fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage> {

@@ -219,11 +219,13 @@ struct Mortal<T: ?Sized> {
 }
 
 impl Tasks for Mortal<dyn Tasks> {
-    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
-        let task = NewTask { enqueued_at: self.life.skewed(task.enqueued_at), ..task };
+    fn insert_many(&self, mut tasks: Vec<NewTask>) -> StoreFuture<'_, Vec<TaskRecord>> {
+        for task in &mut tasks {
+            task.enqueued_at = self.life.skewed(task.enqueued_at);
+        }
         self.life.change(move || {
-            trace::line(|| format!("store gets a task {task:?}"));
-            self.inner.insert(task)
+            trace::line(|| format!("store gets tasks {tasks:?}"));
+            self.inner.insert_many(tasks)
         })
     }
     fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {

@@ -91,7 +91,7 @@ macro_rules! store_suite {
             use super::*;
 
             $crate::store_suite! { @cases $open;
-                tasks: round_trip, uids_are_dense_under_concurrency, uids_are_never_reused,
+                tasks: round_trip, tasks_inserted_together_follow_each_other, uids_are_dense_under_concurrency, uids_are_never_reused,
                     counts_and_unfinished_follow_updates, prune_spares_what_is_not_over,
                     removal_spares_what_is_not_over, names_follow_a_swap,
                     lost_callers_do_no_harm, indexes_of_tasks_are_named_once;

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use miroir_api::meili::{ApiError, TaskKind, TaskStatus};
 use miroir_api::{NodeId, ShardId, TaskUid};
 use miroir_store::task_state::{Broadcast, Proposal, UidRanges};
-use miroir_store::{NewTask, NodeTask, Stores, TaskProtocol, TaskRecord, TaskState};
+use miroir_store::{NewTask, NodeTask, Place, Stores, TaskProtocol, TaskRecord, TaskState};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -89,6 +89,8 @@ pub async fn round_trip(stores: &Stores) {
         },
         physical: Some("movies-7".to_owned()),
         incarnation: Some(Uuid::now_v7()),
+        nonce: Some(Uuid::now_v7()),
+        combined: Some(Place { at: 0, of: 1 }),
         ..new_task("movies")
     };
     let mut task = tasks.insert(new.clone()).await.unwrap();
@@ -122,6 +124,33 @@ pub async fn round_trip(stores: &Stores) {
         let stored = tasks.insert(new.clone()).await.unwrap();
         assert_eq!(tasks.get(stored.uid).await.unwrap(), Some(TaskRecord::new(stored.uid, new)));
     }
+}
+
+/// Tasks that are inserted together have uids that follow each other, whoever inserts meanwhile.
+pub async fn tasks_inserted_together_follow_each_other(stores: &Stores) {
+    assert_eq!(stores.tasks.insert_many(Vec::new()).await.unwrap(), []);
+    let callers = (0..20_u32).map(|caller| {
+        let tasks = stores.tasks.clone();
+        tokio::spawn(async move {
+            let of = 1 + caller % 4;
+            let new = (0..of).map(|at| NewTask {
+                combined: Some(Place { at, of }),
+                ..new_task(&format!("index{caller}"))
+            });
+            let stored = tasks.insert_many(new.collect()).await.unwrap();
+            for task in &stored {
+                let uids = stored.first().unwrap().uid.0..=stored.last().unwrap().uid.0;
+                assert_eq!(task.calls_of(), uids);
+                assert_eq!(tasks.get(task.uid).await.unwrap().as_ref(), Some(task));
+            }
+            stored.iter().map(|task| task.uid.0).collect::<Vec<_>>()
+        })
+    });
+    let mut uids: Vec<u32> =
+        join_all(callers).await.into_iter().flat_map(|stored| stored.unwrap()).collect();
+    uids.sort_unstable();
+    assert_eq!(uids, (0..50).collect::<Vec<_>>());
+    assert_eq!(stores.tasks.counts().await.unwrap()[0].1, 50);
 }
 
 /// Concurrent inserts get 0, 1, 2, … without a gap, and each caller's own uids grow.

@@ -91,8 +91,8 @@ impl Counted {
 }
 
 impl Tasks for Counted {
-    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
-        self.inner.insert(task)
+    fn insert_many(&self, tasks: Vec<NewTask>) -> StoreFuture<'_, Vec<TaskRecord>> {
+        self.inner.insert_many(tasks)
     }
     fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
         self.count(1);

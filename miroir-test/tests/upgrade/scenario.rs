@@ -125,8 +125,8 @@ struct Breaks {
 }
 
 impl Tasks for Breaks {
-    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
-        self.inner.insert(task)
+    fn insert_many(&self, tasks: Vec<NewTask>) -> StoreFuture<'_, Vec<TaskRecord>> {
+        self.inner.insert_many(tasks)
     }
     fn update(&self, task: TaskRecord) -> StoreFuture<'_, ()> {
         let stored = serde_json::to_string(&task).unwrap();

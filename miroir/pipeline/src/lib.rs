@@ -41,7 +41,7 @@ pub use cluster::{
     BroadcastStrategy, ClusterOptions, ClusterState, DocumentOrderOptions, ExplainOptions,
     FacetingOptions, FilterLimits, MultiSearchOptions, OnDifference, ScatterOptions,
     SettingsBroadcastOptions, TopologyOptions, UnavailableShardPolicy, VectorSearchOptions,
-    WebhookOptions,
+    WebhookOptions, WriteCombiningOptions,
 };
 pub use context::Context;
 pub use effect::Effect;

@@ -94,16 +94,24 @@ impl RedisTasks {
 }
 
 impl Tasks for RedisTasks {
-    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
+    fn insert_many(&self, tasks: Vec<NewTask>) -> StoreFuture<'_, Vec<TaskRecord>> {
         Box::pin(async move {
-            let task = TaskRecord::new(TaskUid(0), task);
-            let args = Args::new().with(row(&task)).with(record(&task)?);
+            let mut tasks: Vec<_> =
+                tasks.into_iter().map(|task| TaskRecord::new(TaskUid(0), task)).collect();
+            let mut args = Args::new();
+            for task in &tasks {
+                args.push(row(task));
+                args.push(record(task)?);
+            }
             let value = self.0.script(&TASKS_INSERT, args).await?;
-            let uid: i64 = redis::from_redis_value(value).map_err(RedisFailure::odd)?;
-            let uid = u32::try_from(uid).map_err(|_| {
+            let first: i64 = redis::from_redis_value(value).map_err(RedisFailure::odd)?;
+            let first = u32::try_from(first).map_err(|_| {
                 StoreError::Backend("all task uids of 32 bits have been used".into())
             })?;
-            Ok(TaskRecord { uid: TaskUid(uid), ..task })
+            for (task, uid) in tasks.iter_mut().zip(first..) {
+                task.uid = TaskUid(uid);
+            }
+            Ok(tasks)
         })
     }
 

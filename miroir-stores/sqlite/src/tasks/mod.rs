@@ -37,6 +37,17 @@ fn get(connection: &Connection, uid: u32) -> Result<Option<TaskRecord>, Fault> {
 
 /// Replaces a task. The index stays what it is, in its column and in the record.
 fn update(connection: &Connection, task: &TaskRecord) -> Result<(), Fault> {
+    // Most changes are to what lists do not filter by: then no index has to be written.
+    let same = store(
+        connection,
+        "UPDATE tasks SET record = ?9
+         WHERE uid = ?1 AND status = ?2 AND kind = ?3 AND index_uid IS ?4 AND canceled_by IS ?5
+            AND enqueued_at = ?6 AND started_at IS ?7 AND finished_at IS ?8",
+        task,
+    )?;
+    if same > 0 {
+        return Ok(());
+    }
     store(
         connection,
         "UPDATE tasks SET status = ?2, kind = ?3, canceled_by = ?5,
@@ -44,12 +55,13 @@ fn update(connection: &Connection, task: &TaskRecord) -> Result<(), Fault> {
             record = iif(index_uid IS ?4, ?9, json_set(?9, '$.index', index_uid))
          WHERE uid = ?1",
         task,
-    )
+    )?;
+    Ok(())
 }
 
-/// Writes a whole row: `sql` has the nine columns in the order of the table.
-fn store(connection: &Connection, sql: &str, task: &TaskRecord) -> Result<(), Fault> {
-    connection.prepare_cached(sql)?.execute((
+/// Writes a row: `sql` has the nine columns in the order of the table. Returns how many rows it wrote.
+fn store(connection: &Connection, sql: &str, task: &TaskRecord) -> Result<usize, Fault> {
+    let written = connection.prepare_cached(sql)?.execute((
         task.uid.0,
         task.status.as_str(),
         task.kind.as_str(),
@@ -60,28 +72,33 @@ fn store(connection: &Connection, sql: &str, task: &TaskRecord) -> Result<(), Fa
         task.finished_at.map(nanoseconds),
         serde_json::to_string(task)?,
     ))?;
-    Ok(())
+    Ok(written)
 }
 
 impl Tasks for SqliteTasks {
-    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
+    fn insert_many(&self, tasks: Vec<NewTask>) -> StoreFuture<'_, Vec<TaskRecord>> {
         Box::pin(self.0.write(move |connection| {
-            let uid: i64 = connection
+            let first: i64 = connection
                 .prepare_cached(
-                    "UPDATE counters SET next = next + 1 WHERE name = 'task_uid'
-                     RETURNING next - 1",
+                    "UPDATE counters SET next = next + ?1 WHERE name = 'task_uid'
+                     RETURNING next - ?1",
                 )?
-                .query_row([], |row| row.get(0))?;
-            let uid = u32::try_from(uid).map_err(|_| "all task uids of 32 bits have been used")?;
-            let record = TaskRecord::new(TaskUid(uid), task);
-            store(
-                connection,
-                "INSERT INTO tasks (uid, status, kind, index_uid, canceled_by,
-                    enqueued_at, started_at, finished_at, record)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                &record,
-            )?;
-            Ok(record)
+                .query_row([i64::try_from(tasks.len())?], |row| row.get(0))?;
+            let uids = first..;
+            let insert = |(uid, task): (i64, NewTask)| {
+                let uid =
+                    u32::try_from(uid).map_err(|_| "all task uids of 32 bits have been used")?;
+                let record = TaskRecord::new(TaskUid(uid), task);
+                store(
+                    connection,
+                    "INSERT INTO tasks (uid, status, kind, index_uid, canceled_by,
+                        enqueued_at, started_at, finished_at, record)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                    &record,
+                )?;
+                Ok(record)
+            };
+            uids.zip(tasks).map(insert).collect()
         }))
     }
 
@@ -99,6 +116,15 @@ impl Tasks for SqliteTasks {
 
     fn get(&self, uid: TaskUid) -> StoreFuture<'_, Option<TaskRecord>> {
         Box::pin(self.0.read(move |connection| get(connection, uid.0)))
+    }
+
+    fn get_many(&self, mut uids: Vec<TaskUid>) -> StoreFuture<'_, Vec<TaskRecord>> {
+        uids.sort_unstable();
+        uids.dedup();
+        Box::pin(self.0.read(move |connection| {
+            let found = uids.iter().map(|uid| get(connection, uid.0));
+            found.filter_map(Result::transpose).collect()
+        }))
     }
 
     fn list(&self, query: TaskQuery) -> StoreFuture<'_, TaskPage> {

@@ -138,16 +138,18 @@ impl TaskRows {
 struct TaskMap(Shared<TaskRows>);
 
 impl Tasks for TaskMap {
-    fn insert(&self, task: NewTask) -> StoreFuture<'_, TaskRecord> {
+    fn insert_many(&self, new: Vec<NewTask>) -> StoreFuture<'_, Vec<TaskRecord>> {
         Box::pin(async move {
             let mut tasks = self.0.lock();
-            let uid = tasks.next;
-            tasks.next = uid.checked_add(1).ok_or_else(|| {
+            let first = tasks.next;
+            let count = u32::try_from(new.len()).ok();
+            tasks.next = count.and_then(|count| first.checked_add(count)).ok_or_else(|| {
                 StoreError::Backend("all task uids of 32 bits have been used".into())
             })?;
-            let record = TaskRecord::new(TaskUid(uid), task);
-            tasks.rows.insert(uid, record.clone());
-            Ok(record)
+            let records: Vec<_> =
+                (first..).zip(new).map(|(uid, new)| TaskRecord::new(TaskUid(uid), new)).collect();
+            tasks.rows.extend(records.iter().map(|record| (record.uid.0, record.clone())));
+            Ok(records)
         })
     }
 

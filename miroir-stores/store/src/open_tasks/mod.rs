@@ -242,6 +242,13 @@ impl OpenTasks {
             .collect()
     }
 
+    /// Whether a node has yet to end a task of its own, by its uid, that it was given in this life.
+    pub fn has_part(&self, node: &NodeId, life: u64, uid: u32) -> bool {
+        let inner = self.0.lock();
+        let all = (life, uid, TaskUid(0))..=(life, uid, TaskUid(u32::MAX));
+        inner.nodes.get(node).is_some_and(|parts| parts.range(all).next().is_some())
+    }
+
     /// The parts at the head of a node's queue, at most `limit` of it, that another node has done for
     /// at least as long as `age`.
     pub fn outdone(&self, node: &NodeId, life: u64, limit: usize, age: Duration) -> Vec<OpenPart> {

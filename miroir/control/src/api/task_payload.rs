@@ -27,8 +27,9 @@ fn none_left(uid: u32) -> Error {
     )
 }
 
-/// The documents of these shards, as the client sent them. `None` if the payload cannot be read.
-fn of_shards(payload: &[u8], shards: &BTreeSet<u32>) -> Option<Vec<u8>> {
+/// The documents of these shards, as the client sent them, of those that are a task's own. `None` if the
+/// payload cannot be read.
+fn of_shards(payload: &[u8], shards: &BTreeSet<u32>, own: Option<(u32, u32)>) -> Option<Vec<u8>> {
     #[derive(Deserialize)]
     struct Stamped {
         #[serde(rename = "_miroir_shard")]
@@ -36,8 +37,12 @@ fn of_shards(payload: &[u8], shards: &BTreeSet<u32>) -> Option<Vec<u8>> {
     }
     let mut out = Vec::new();
     // A node writes them one after the other, with nothing in between.
-    for document in serde_json::Deserializer::from_slice(payload).into_iter::<&RawValue>() {
+    let documents = serde_json::Deserializer::from_slice(payload).into_iter::<&RawValue>();
+    for (at, document) in (0..).zip(documents) {
         let document = document.ok()?;
+        if own.is_some_and(|(first, count)| !(first..first.saturating_add(count)).contains(&at)) {
+            continue;
+        }
         let shard = serde_json::from_str::<Stamped>(document.get()).ok();
         let shard = shard.and_then(|stamped| parse_shard_value(&stamped.shard));
         if shard.is_some_and(|shard| shards.contains(&shard)) {
@@ -73,7 +78,8 @@ impl Control {
             }
             let call = Call::get("task_documents", format!("/tasks/{uid}/documents"));
             let payload = self.state.nodes.call(&node.node, &call, &request.cx).await.ok();
-            if let Some(documents) = payload.and_then(|payload| of_shards(&payload, &own)) {
+            if let Some(documents) = payload.and_then(|payload| of_shards(&payload, &own, node.own))
+            {
                 out.extend(documents);
                 left.retain(|shard| !own.contains(shard));
             }
@@ -100,8 +106,11 @@ mod tests {
             format!("{{\"id\":{id},\"_miroir_shard\":\"{}\"}}", shard_value(shard, 8))
         };
         let payload = [line(1, 3), line(2, 5), line(3, 3)].concat();
-        let out = of_shards(payload.as_bytes(), &[3].into()).unwrap();
+        let out = of_shards(payload.as_bytes(), &[3].into(), None).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "{\"id\":1}{\"id\":3}");
-        assert_eq!(of_shards(b"{\"id\":1}{", &[3].into()), None);
+        // Of several tasks that sent it together each has its own.
+        let own = of_shards(payload.as_bytes(), &[3].into(), Some((1, 2))).unwrap();
+        assert_eq!(String::from_utf8(own).unwrap(), "{\"id\":3}");
+        assert_eq!(of_shards(b"{\"id\":1}{", &[3].into(), None), None);
     }
 }

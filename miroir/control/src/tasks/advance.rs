@@ -39,7 +39,7 @@ pub(super) struct Page {
     tasks: BTreeSet<TaskUid>,
     seen: BTreeMap<u32, NodeTaskView>,
     /// What it does not list.
-    missing: BTreeMap<u32, TaskUid>,
+    missing: BTreeSet<(u32, TaskUid)>,
     lost: BTreeMap<u32, Loss>,
 }
 
@@ -63,20 +63,21 @@ impl Page {
 
     /// Notes the answer to a question for these parts. Returns whether the node ended them all.
     pub(super) fn note(&mut self, parts: &[OpenPart], seen: Vec<NodeTaskView>) -> bool {
-        let mut seen: BTreeMap<u32, NodeTaskView> =
+        let seen: BTreeMap<u32, NodeTaskView> =
             seen.into_iter().map(|task| (task.uid, task)).collect();
-        let mut ended = true;
+        let (mut ended, mut news) = (true, BTreeSet::new());
         for part in parts {
-            let Some(view) = seen.remove(&part.uid) else {
-                self.missing.insert(part.uid, part.task);
+            let Some(view) = seen.get(&part.uid) else {
+                self.missing.insert((part.uid, part.task));
                 continue;
             };
             ended &= view.status.is_terminal();
             if view.status != part.status {
                 self.tasks.insert(part.task);
-                self.seen.insert(part.uid, view);
+                news.insert(part.uid);
             }
         }
+        self.seen.extend(seen.into_iter().filter(|(uid, _)| news.contains(uid)));
         ended
     }
 

@@ -108,7 +108,9 @@ pub(crate) async fn forget(
         // A number of a former life is another task's by now.
         let on_disk = removed.iter().flat_map(|task| &task.nodes);
         for task in on_disk.filter(|task| !state.lives.is_former(task)) {
-            if let Some(uid) = task.uid {
+            // Another task may wait for it still.
+            let is_free = |uid: &u32| !state.open_tasks.has_part(&task.node, task.life, *uid);
+            if let Some(uid) = task.uid.filter(is_free) {
                 on_nodes.entry(task.node.clone()).or_default().push(uid);
             }
         }
@@ -159,11 +161,14 @@ pub(crate) async fn pass_on(
     record.status = TaskStatus::Processing;
     let chosen = chosen.uids();
     let mut passed = Vec::new();
-    let mut on_nodes: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
+    let mut on_nodes: BTreeMap<NodeId, BTreeSet<u32>> = BTreeMap::new();
     let open: Vec<TaskUid> =
         chosen.map(TaskUid).filter(|u| state.open_tasks.contains(*u)).collect();
+    let all: BTreeSet<TaskUid> = open.iter().copied().collect();
     for some in open.chunks(CHUNK) {
         let mut tasks = registry::get(&state.stores.tasks, some).await?;
+        let siblings = siblings(&state.open_tasks, &tasks);
+        tasks.extend(registry::get(&state.stores.tasks, &siblings).await?);
         for task in tasks.iter().filter(|task| task.is_deferred()) {
             deferred::cancel(state, task.uid, record.uid).await?;
         }
@@ -178,9 +183,19 @@ pub(crate) async fn pass_on(
             let open = !task.status.is_terminal() && !relied_on.contains(&task.uid);
             open && is_cancelable(task.kind) && acknowledged && queued
         });
+        let fine: BTreeSet<TaskUid> = tasks.iter().map(|task| task.uid).collect();
+        tasks.retain(|task| {
+            // A node cancels its task for all that have it.
+            let mut others = task.calls_of().map(TaskUid);
+            let left = |uid| {
+                state.open_tasks.contains(uid) && !(all.contains(&uid) && fine.contains(&uid))
+            };
+            some.contains(&task.uid) && !others.any(left)
+        });
         for task in &mut tasks {
             for node in task.nodes.iter().filter(|node| is_queued(node)) {
-                on_nodes.entry(node.node.clone()).or_default().extend(node.uid);
+                let of_node: &mut BTreeSet<u32> = on_nodes.entry(node.node.clone()).or_default();
+                of_node.extend(node.uid);
             }
             passed.push(task.uid.0);
             task.protocol.cancelation = Some(record.uid);
@@ -188,6 +203,7 @@ pub(crate) async fn pass_on(
         state.stores.tasks.update_many(tasks).await?;
     }
     for (node, uids) in on_nodes {
+        let uids: Vec<u32> = uids.into_iter().collect();
         for chunk in uids.chunks(CHUNK) {
             let sent = cancel_on(state, &node, chunk).await;
             record.nodes.push(NodeTask {
@@ -203,6 +219,16 @@ pub(crate) async fn pass_on(
     }
     *noted = Some(UidRanges::of(&passed));
     Ok(())
+}
+
+/// The unfinished tasks that have calls together with some tasks and are not among them.
+fn siblings(open: &OpenTasks, tasks: &[TaskRecord]) -> Vec<TaskUid> {
+    let mut uids: BTreeSet<TaskUid> =
+        tasks.iter().flat_map(|task| task.calls_of().map(TaskUid)).collect();
+    for task in tasks {
+        uids.remove(&task.uid);
+    }
+    uids.into_iter().filter(|uid| open.contains(*uid)).collect()
 }
 
 /// Those of some tasks that a later one took for done: it was decided when it was accepted, by what

@@ -375,8 +375,11 @@ async fn head(state: &ClusterState, node: &NodeId) -> Page {
         let parts = state.open_tasks.head(node, life, from, BATCH);
         let Some(last) = parts.last() else { break };
         from = last.uid.saturating_add(1);
-        let uids: Vec<String> = parts.iter().map(|part| part.uid.to_string()).collect();
-        let query = format!("uids={}&limit={}", uids.join(","), parts.len());
+        // Several tasks may wait for one of the node's.
+        let mut uids: Vec<u32> = parts.iter().map(|part| part.uid).collect();
+        uids.dedup();
+        let uids: Vec<String> = uids.iter().map(u32::to_string).collect();
+        let query = format!("uids={}&limit={}", uids.join(","), uids.len());
         let Ok(seen) = ask(state, node, &query).await else { break };
         let ended = page.note(&parts, seen);
         // What it works on is on this page, or there is nothing after it.

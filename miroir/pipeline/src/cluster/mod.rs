@@ -74,6 +74,7 @@ pub use options::{
     BroadcastStrategy, ClusterOptions, DocumentOrderOptions, ExplainOptions, FacetingOptions,
     FilterLimits, MultiSearchOptions, OnDifference, ScatterOptions, SettingsBroadcastOptions,
     TopologyOptions, UnavailableShardPolicy, VectorSearchOptions, WebhookOptions,
+    WriteCombiningOptions,
 };
 pub use reads::ReadRouter;
 pub use recovery::Recovery;

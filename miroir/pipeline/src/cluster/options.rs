@@ -26,6 +26,8 @@ pub struct ClusterOptions {
     pub faceting: FacetingOptions,
     /// Whether ties and lists come in the order in which documents came.
     pub document_order: DocumentOrderOptions,
+    /// Small writes that go together.
+    pub write_combining: WriteCombiningOptions,
     /// Which replica of a shard is asked.
     pub replica_selection: Selection,
     /// Applying settings on every node.
@@ -57,6 +59,7 @@ impl Default for ClusterOptions {
             scatter: ScatterOptions::default(),
             faceting: FacetingOptions::default(),
             document_order: DocumentOrderOptions::default(),
+            write_combining: WriteCombiningOptions::default(),
             replica_selection: Selection::default(),
             settings_broadcast: SettingsBroadcastOptions::default(),
             multi_search: MultiSearchOptions::default(),
@@ -203,6 +206,32 @@ impl Default for DocumentOrderOptions {
 impl Validate for DocumentOrderOptions {
     fn validate(&self, faults: &mut Faults) {
         faults.positive(&[("lookup_ms", self.lookup.is_zero())]);
+    }
+}
+
+/// `write_combining`: small writes of one index that come at the same time go to nodes together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WriteCombiningOptions {
+    /// Whether they do. `true` by default; without, every write is a call of its own to each node.
+    pub enabled: bool,
+    /// Writes that go together at most. 100 by default.
+    pub max_writes: usize,
+    /// Bytes of documents that go together at most, far below what a node takes; a write of more goes
+    /// alone. 262,144 by default.
+    pub max_bytes: usize,
+}
+
+impl Default for WriteCombiningOptions {
+    fn default() -> Self {
+        Self { enabled: true, max_writes: 100, max_bytes: 256 << 10 }
+    }
+}
+
+impl Validate for WriteCombiningOptions {
+    fn validate(&self, faults: &mut Faults) {
+        faults
+            .positive(&[("max_writes", self.max_writes == 0), ("max_bytes", self.max_bytes == 0)]);
     }
 }
 

@@ -28,7 +28,7 @@ use miroir_core::view::StaleMap;
 use miroir_store::IndexEntry;
 
 /// How added documents meet existing ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
     /// Replace whole documents (`POST`).
     Replace,

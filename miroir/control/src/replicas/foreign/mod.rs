@@ -12,7 +12,7 @@
 mod changed;
 mod doubt;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -312,14 +312,14 @@ async fn gone(
     let own = is_own(tag, state.store_id.0);
     let ours = match task_of(tag).filter(|_| own) {
         Some(uid) => {
-            let record = state.stores.tasks.get(uid).await?;
+            let records = of_call(state, uid).await?;
             let is = |record: &TaskRecord| {
-                let given = |on: &NodeTask| on.node == *node && on.uid == Some(task.uid);
                 record.physical.as_deref() == Some(index)
                     && are_of_one_task(tag, &Tags::new(state.store_id, record).of(0))
-                    && !record.nodes.iter().any(given)
             };
-            record.is_some_and(|record| is(&record))
+            let given = |on: &NodeTask| on.node == *node && on.uid == Some(task.uid);
+            records.first().is_some_and(is)
+                && !records.iter().flat_map(|record| &record.nodes).any(given)
         }
         // Calls to documents have a tag, that of copies names no task.
         None => {
@@ -339,6 +339,17 @@ fn are_of_one_task(tag: &str, other: &str) -> bool {
     task(tag) == task(other)
 }
 
+/// The task that a tag is about, and those that have its calls as well.
+async fn of_call(state: &ClusterState, task: TaskUid) -> Result<Vec<TaskRecord>, Error> {
+    let Some(first) = state.stores.tasks.get(task).await? else { return Ok(Vec::new()) };
+    let mut records = Vec::new();
+    for uid in first.calls_of().map(TaskUid).filter(|uid| *uid != task) {
+        records.extend(state.stores.tasks.get(uid).await?);
+    }
+    records.insert(0, first);
+    Ok(records)
+}
+
 /// What the registry has of a node's task.
 enum Recorded {
     /// This very task.
@@ -356,22 +367,25 @@ async fn recorded(
     tag: &str,
 ) -> Result<Recorded, Error> {
     let Some(uid) = task_of(tag) else { return Ok(Recorded::No(None)) };
-    let Some(record) = state.stores.tasks.get(uid).await? else { return Ok(Recorded::No(None)) };
-    if record.physical != task.index_uid {
+    let records = of_call(state, uid).await?;
+    if records.first().is_none_or(|record| record.physical != task.index_uid) {
         return Ok(Recorded::No(None));
     }
-    let mut shards = None;
+    let mut shards = BTreeSet::new();
     let life = state.lives.of(node);
-    for on_node in record.nodes.iter().filter(|on| on.node == *node) {
-        if on_node.uid == Some(task.uid) && on_node.life == life && !on_node.dropped {
-            return Ok(Recorded::Yes);
+    for record in &records {
+        for on_node in record.nodes.iter().filter(|on| on.node == *node) {
+            if on_node.uid == Some(task.uid) && on_node.life == life && !on_node.dropped {
+                return Ok(Recorded::Yes);
+            }
+            if on_node.uid.is_none() && !on_node.dropped && !record.status.is_terminal() {
+                return Ok(Recorded::Later);
+            }
+            shards.extend(on_node.shards.iter().copied());
         }
-        if on_node.uid.is_none() && !on_node.dropped && !record.status.is_terminal() {
-            return Ok(Recorded::Later);
-        }
-        shards.get_or_insert_with(Vec::new).extend_from_slice(&on_node.shards);
     }
-    Ok(Recorded::No(shards.filter(|shards| !shards.is_empty())))
+    let shards: Vec<ShardId> = shards.into_iter().collect();
+    Ok(Recorded::No(Some(shards).filter(|shards| !shards.is_empty())))
 }
 
 fn tell(node: &NodeId, task: &NodeTaskView, own: bool) {

@@ -142,7 +142,7 @@ pub(super) async fn run(
     };
     let order = order.filter(|_| scatter.state.options.document_order.enabled);
     let about = About { shards: touched, touch, teaches: None, order };
-    finish(scatter, request.clone(), index, about, batches, task).await
+    finish(scatter, request.clone(), about, batches, task).await
 }
 
 #[cfg(test)]

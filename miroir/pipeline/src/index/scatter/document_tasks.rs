@@ -14,7 +14,8 @@ use serde_json::{Map, Value};
 use super::Scatter;
 use super::order::OrderChange;
 use super::plan::{Batch, WritePlan};
-use super::write::{accepted, dispatch_write};
+use super::settle::accepted;
+use super::write::dispatch_write;
 use crate::cluster::ClusterState;
 use crate::context::Context;
 use crate::error::Error;
@@ -98,17 +99,10 @@ pub(super) struct About {
     pub(super) order: Option<OrderChange>,
 }
 
-/// Sends the batches of a write, stores its task and answers for it.
-pub(super) async fn finish(
-    scatter: Scatter,
-    request: Request,
-    index: Arc<IndexEntry>,
-    about: About,
-    batches: Vec<Batch>,
-    task: NewTask,
-) -> Result<Response, Error> {
-    let plan = WritePlan {
-        index,
+/// The plan of a write to the documents of a request's index.
+pub(super) fn plan(request: &Request, about: About, batches: Vec<Batch>) -> WritePlan {
+    WritePlan {
+        index: Arc::clone(&request.index),
         topology: Arc::clone(&request.topology),
         touched: about.shards,
         touch: about.touch,
@@ -119,8 +113,19 @@ pub(super) async fn finish(
         order: about.order,
         handover: request.gate.clone(),
         preflight: false,
-    };
+    }
+}
+
+/// Sends the batches of a write, stores its task and answers for it.
+pub(super) async fn finish(
+    scatter: Scatter,
+    request: Request,
+    about: About,
+    batches: Vec<Batch>,
+    task: NewTask,
+) -> Result<Response, Error> {
+    let plan = plan(&request, about, batches);
     let outcome =
         dispatch_write(scatter.leaves, scatter.state, plan, task, request.cx.clone()).await?;
-    Ok(accepted(&outcome.record, outcome.degraded, outcome.group))
+    Ok(outcome.into_response())
 }

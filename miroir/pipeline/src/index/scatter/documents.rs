@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::document_tasks::{About, decided, finish, new_task, touch};
 use super::order::{Added, Lookup, OrderChange};
 use super::plan::Batch;
-use super::{Scatter, deletion};
+use super::{Scatter, combine, deletion};
 use crate::cluster::settings::IndexSettings;
 use crate::error::Error;
 use crate::index::{Method, Request, Response, Write};
 use crate::node::Call;
 use miroir_core::documents::{self, Arrivals, Checks, RawDocument};
 use miroir_core::routing::{ShardSet, shard_of};
-use miroir_store::{IndexEntry, TaskState};
+use miroir_store::{IndexEntry, NewTask, TaskState};
 
 /// Makes a write: plans it, and plans it anew where the index or its placement has changed before
 /// its turn in the lane came.
@@ -118,7 +118,8 @@ async fn add(
     let index = Arc::clone(&request.index);
     let settings = scatter.state.settings.get(&index, &request.cx).await?;
     let (entry, docs, wanted) = (Arc::clone(&index), Arc::clone(&documents), given.clone());
-    let work = move || prepare(&entry, &settings, &docs, method, wanted.as_deref());
+    let known = Arc::clone(&settings);
+    let work = move || prepare(&entry, &known, &docs, method, wanted.as_deref());
     // Large payloads would hold up everybody else on this thread.
     let result = if documents.len() > 256 {
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
@@ -135,29 +136,75 @@ async fn add(
     let id_case = prepared.id_case.with(index.id_case);
     let known = index.primary_key.as_ref() == Some(&key) && index.id_case == id_case;
     let teaches = (!known).then(|| (key.clone(), id_case));
-    let mut query = format!("?primaryKey={}", crate::query::encode(&key));
-    if skip_creation {
+    let mut task = task(Value::Null);
+    // Known now, shown when the task is done.
+    task.protocol = TaskState::Addition { indexed: prepared.unique_ids }.into();
+    let mut addition = Addition { method, skip_creation, key, prepared, task };
+    if teaches.is_none() && combine::may_wait(&scatter, &request, &settings, &addition) {
+        addition = match combine::send(&scatter, &request, addition).await {
+            combine::Sent::Made(outcome) => return Ok(outcome?.into_response()),
+            combine::Sent::Alone(addition) => *addition,
+        };
+    }
+    let (about, batches) = calls(&scatter, &request, &addition);
+    let about = About { teaches, ..about };
+    finish(scatter, request, about, batches, addition.task).await
+}
+
+/// Documents that were checked, and what is to be done with them.
+#[derive(Clone, Debug)]
+pub(super) struct Addition {
+    pub(super) method: Method,
+    /// Whether documents of unknown ids are left out.
+    pub(super) skip_creation: bool,
+    /// The primary key.
+    pub(super) key: String,
+    pub(super) prepared: documents::Prepared,
+    /// Its task, but for what is known when it is sent.
+    pub(super) task: NewTask,
+}
+
+impl Addition {
+    /// The shards that the documents belong to.
+    pub(super) fn touched(&self, shards: u32) -> ShardSet {
+        ShardSet::from_iter(self.prepared.documents.iter().map(|document| document.shard), shards)
+    }
+
+    /// Bytes of the documents.
+    pub(super) fn bytes(&self) -> usize {
+        self.prepared.documents.iter().map(|document| document.document.bytes.len()).sum()
+    }
+}
+
+/// What nodes are told of an addition, and what it is about.
+pub(super) fn calls(
+    scatter: &Scatter,
+    request: &Request,
+    addition: &Addition,
+) -> (About, Vec<Batch>) {
+    let (state, index) = (&scatter.state, &request.index);
+    let Addition { method, skip_creation, key, prepared, .. } = addition;
+    let mut query = format!("?primaryKey={}", crate::query::encode(key));
+    if *skip_creation {
         query.push_str("&skipCreation=true");
     }
-    let verb = if method == Method::Replace { Verb::POST } else { Verb::PUT };
+    let verb = if *method == Method::Replace { Verb::POST } else { Verb::PUT };
     let path = format!("/indexes/{}/documents{query}", index.physical);
-    let touched =
-        ShardSet::from_iter(prepared.documents.iter().map(|document| document.shard), index.shards);
+    let touched = addition.touched(index.shards);
     let placement = request.topology.placement(index.shards);
-    let stamped = scatter.state.options.document_order.enabled;
-    let lookup = stamped.then(|| {
-        let ids = prepared.documents.iter().map(|document| document.id.as_str().to_owned());
-        Lookup::new(&scatter, &request, &index, ids.collect())
-    });
+    let stamped = state.options.document_order.enabled;
+    let ids = || prepared.documents.iter().map(|document| document.id.as_str());
+    let lookup =
+        stamped.then(|| Lookup::new(scatter, request, index, ids().map(str::to_owned).collect()));
     let (mut batches, mut slots) = (Vec::new(), Vec::new());
     for node in request.topology.nodes() {
         let shards = placement.owned_by(&node.id).intersection(&touched);
         if shards.is_empty() {
             continue;
         }
-        let most = scatter.state.options.scatter.node_body_bytes;
+        let most = state.options.scatter.node_body_bytes;
         let owned = |shard| shards.contains(shard);
-        let bodies = documents::payloads_for(&prepared, index.shards, &[], stamped, most, owned);
+        let bodies = documents::payloads_for(prepared, index.shards, &[], stamped, most, owned);
         let call = |body| Call::change(verb.clone(), "documents_post", path.clone()).json(body);
         let (mut calls, mut parts, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for body in bodies {
@@ -169,16 +216,11 @@ async fn add(
         let parts = if calls.len() > 1 { parts } else { Vec::new() };
         batches.push(Batch { node: node.id.clone(), shards, calls, parts });
     }
-    let mut new = task(Value::Null);
-    // Known now, shown when the task is done.
-    new.protocol = TaskState::Addition { indexed: prepared.unique_ids }.into();
-    let ids = prepared.documents.iter().map(|document| document.id.as_str());
-    let blind = method == Method::Replace && !skip_creation;
-    let touch = touch(&scatter.state, &index, ids, blind);
+    let blind = *method == Method::Replace && !skip_creation;
+    let touch = touch(state, index, ids(), blind);
     let order = lookup.map(|lookup| {
-        let ids = prepared.documents.iter().map(|document| Arrivals::hash(document.id.as_str()));
-        OrderChange::Added(Added { ids: ids.collect(), lookup, creates: !skip_creation, slots })
+        let ids = ids().map(Arrivals::hash).collect();
+        OrderChange::Added(Added { ids, lookup, creates: !skip_creation, slots })
     });
-    let about = About { shards: touched, touch, teaches, order };
-    finish(scatter, request, index, about, batches, new).await
+    (About { shards: touched, touch, teaches: None, order }, batches)
 }

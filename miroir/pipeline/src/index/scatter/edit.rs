@@ -79,5 +79,5 @@ pub(super) async fn run(
     let all = ShardSet::full(index.shards);
     let batches = counted(&scatter.state, &request, &all, call);
     let about = About { shards: all, touch: Touch::Any, teaches: None, order: None };
-    finish(scatter, request.clone(), index, about, batches, task).await
+    finish(scatter, request.clone(), about, batches, task).await
 }

@@ -1,6 +1,7 @@
 //! Scatter, the boundary from one index to its shards: plan, fan out, merge or count the quorum.
 
 pub mod catalog_sync;
+mod combine;
 mod cover;
 mod currency;
 mod deletion;
@@ -20,6 +21,7 @@ mod plan;
 pub mod read;
 mod search;
 mod send;
+mod settle;
 mod similar;
 pub mod stale_marks;
 mod union;
@@ -34,7 +36,8 @@ pub use over_fetch::OverFetch;
 pub use plan::{AcceptedWrite, Batch, Tags, WritePlan};
 pub use search::Part;
 pub(crate) use search::project;
-pub use write::{accepted, dispatch_write};
+pub use settle::accepted;
+pub use write::dispatch_write;
 
 use miroir_api::header::SETTINGS_PENDING;
 
@@ -61,12 +64,13 @@ pub fn codecs() -> Codecs {
 pub struct Scatter {
     leaves: leaf::BoxService,
     state: Arc<ClusterState>,
+    combiner: Arc<combine::Combiner>,
 }
 
 impl Scatter {
     /// Scatters over these leaves.
     pub fn new(leaves: leaf::BoxService, state: Arc<ClusterState>) -> Self {
-        Self { leaves, state }
+        Self { leaves, state, combiner: Arc::default() }
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {

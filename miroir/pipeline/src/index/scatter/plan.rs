@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use miroir_api::{GroupId, NodeId, TaskUid};
+use miroir_api::{GroupId, NodeId, ShardId, TaskUid};
 use miroir_core::copying::Touch;
 use miroir_core::documents::IdCase;
 use miroir_core::routing::ShardSet;
 use miroir_core::topology::Topology;
 use miroir_core::view::CatchUp;
-use miroir_store::{IndexEntry, StoreId, TaskRecord};
+use miroir_store::{IndexEntry, NewTask, StoreId, TaskRecord};
 use uuid::Uuid;
 
 use super::order::OrderChange;
@@ -61,7 +61,8 @@ pub struct Tags {
 impl Tags {
     /// The tags of the calls of a task in this store.
     pub fn new(store: StoreId, task: &TaskRecord) -> Self {
-        Self { store, task: task.uid, nonce: task.nonce }
+        // Tasks whose calls are the same go by the first of them.
+        Self { store, task: TaskUid(*task.calls_of().start()), nonce: task.nonce }
     }
 
     /// The tag of a call: they are counted for each node, from 0.
@@ -99,6 +100,31 @@ pub struct WritePlan {
     pub handover: Option<Handover>,
     /// Whether one node judges the request before anything is stored: what it refuses leaves no task.
     pub preflight: bool,
+}
+
+impl WritePlan {
+    /// Bytes of all calls' bodies.
+    pub(super) fn bytes(&self) -> usize {
+        self.batches.iter().map(Batch::bytes).sum()
+    }
+
+    /// How many documents it brings, where their order counts.
+    pub(super) fn documents(&self) -> usize {
+        self.order.as_ref().map_or(0, OrderChange::documents)
+    }
+}
+
+/// What of a write is one client's: most writes are one client's alone.
+#[derive(Debug)]
+pub(super) struct Share {
+    /// The task that the client is told.
+    pub(super) task: NewTask,
+    /// The shards that its documents are in.
+    pub(super) touched: ShardSet,
+    /// How many documents it brings. Those of the first share come first.
+    pub(super) documents: usize,
+    /// The shard of each of them, if there are other shares.
+    pub(super) placed: Vec<ShardId>,
 }
 
 /// A node's answers to the calls of a batch: the uids of its tasks. The first failure is the last.

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt;
 
 use super::plan::{Answers, Batch, Sent, Tags, WritePlan};
+use super::settle::concerned;
 use super::stale_marks::WriteOutcome;
 use crate::cluster::late_writes::{LateCall, LateTask};
 use crate::cluster::sequencer::Ticket;
@@ -19,6 +20,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, NodeFailure};
 use crate::leaf::{self, Question, Target};
 use crate::node::{Call, TaskRef};
+use miroir_core::routing::ShardSet;
 use miroir_core::view::Route;
 
 /// How many times a node's patience the rest of a batch may take of which the node took the first
@@ -183,24 +185,30 @@ impl<F: Future<Output = (NodeId, Sent)>> UnderWay<F> {
     pub(super) async fn finish(
         mut self,
         sending: Arc<Sending>,
-        task: TaskUid,
+        tasks: Vec<(TaskUid, ShardSet)>,
         mut late: Vec<LateCall>,
     ) {
-        let (state, index) = (&sending.state, &sending.plan.index.physical);
+        let (state, plan) = (&sending.state, &sending.plan);
+        let index = &plan.index.physical;
         while let Some((node, sent)) = self.calls.next().await {
             late.retain(|call| *call.node() != node);
-            let batch = sending.plan.batches.iter().find(|batch| batch.node == node);
-            let shards = batch.map(|batch| batch.shards.iter().collect()).unwrap_or_default();
-            if WriteOutcome::of(&sent) == WriteOutcome::Accepted {
-                let uids = sent.into_iter().flatten().collect();
-                let (index, life) = (index.clone(), state.lives.of(&node));
-                let late = LateTask { task, index, shards, uids, life };
-                state.late_writes.taken(&node, late);
-                state.signals.tasks.notify_one();
-            } else {
-                // Nothing is taken away: the repairer sees to it.
-                let _ = state.late_writes.ended(&node, task, index, &shards, false);
-                state.signals.repairs.notify_waiters();
+            let outcome = WriteOutcome::of(&sent);
+            let uids: Vec<u32> = sent.into_iter().flatten().collect();
+            for (task, touched) in &tasks {
+                let Some(batch) = concerned(plan, touched).find(|batch| batch.node == node) else {
+                    continue;
+                };
+                let shards: Vec<_> = batch.shards.intersection(touched).iter().collect();
+                if outcome == WriteOutcome::Accepted {
+                    let (index, uids, life) = (index.clone(), uids.clone(), state.lives.of(&node));
+                    let late = LateTask { task: *task, index, shards, uids, life };
+                    state.late_writes.taken(&node, late);
+                    state.signals.tasks.notify_one();
+                } else {
+                    // Nothing is taken away: the repairer sees to it.
+                    let _ = state.late_writes.ended(&node, *task, index, &shards, false);
+                    state.signals.repairs.notify_waiters();
+                }
             }
         }
     }

@@ -13,28 +13,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::StatusCode;
-use miroir_api::meili::{SummarizedTask, TaskKind, TaskStatus};
-use miroir_api::{GroupId, NodeId, ShardId};
+use futures_util::future::join_all;
+use miroir_api::meili::TaskStatus;
+use miroir_api::{NodeId, ShardId};
 
 use super::catalog_sync;
 use super::currency::{is_current, teach};
-use super::plan::{AcceptedWrite, Answers, Batch, Tags, WritePlan};
+use super::plan::{AcceptedWrite, Answers, Batch, Sent, Share, Tags, WritePlan};
 use super::send::{Sending, UnderWay, send_batch};
-use super::stale_marks::{self, WriteOutcome};
-use crate::cluster::leadership::{ChangeGuard, LeaderMessage};
+use super::settle::{Stored, concerned, fail, judge, report_late, settle};
+use super::stale_marks::WriteOutcome;
+use crate::cluster::leadership::ChangeGuard;
+use crate::cluster::sequencer::Ticket;
 use crate::cluster::{ClusterState, WritePermit};
 use crate::context::Context;
-use crate::error::{Error, ErrorKind, Fault, NodeFailure};
-use crate::index::Response;
+use crate::error::{Error, ErrorKind, Fault};
 use crate::leaf;
-use crate::meta::{Accepted, Meta};
 use crate::node_errors;
-use miroir_core::quorum::{self, QuorumDecision};
+use miroir_core::quorum::QuorumDecision;
+use miroir_core::routing::ShardSet;
 use miroir_core::topology::Topology;
-use miroir_core::view::{CatchUp, StaleMap};
-use miroir_store::{IndexEntry, NewTask, NodeTask, TaskRecord, clock};
+use miroir_core::view::CatchUp;
+use miroir_store::{IndexEntry, NewTask, NodeTask, Place, clock};
 use uuid::Uuid;
 
 /// Pause before the store is asked again to record what became of a write.
@@ -50,33 +50,6 @@ pub(super) fn writable(
 ) -> bool {
     topology.node(node).is_some_and(|node| state.nodes.is_available(node))
         && (missed != CatchUp::Shard || !state.staleness.load().lacks_index(&index.physical, node))
-}
-
-fn judge(
-    state: &ClusterState,
-    plan: &WritePlan,
-    kind: TaskKind,
-    stale: &StaleMap,
-    acked: impl Fn(&NodeId) -> bool,
-) -> QuorumDecision {
-    let placement = plan.topology.placement(plan.index.shards);
-    let index = &plan.index.physical;
-    quorum::evaluate(
-        &placement,
-        plan.topology.replication_factor(),
-        state.options.write_quorum,
-        &plan.touched,
-        |node, shard| {
-            // A replica that is to be replaced by a copy keeps nothing for sure.
-            acked(node)
-                && match (plan.missed, kind) {
-                    (CatchUp::Deleted, _) => true,
-                    (CatchUp::Shard, _) => stale.is_authority(index, node, shard),
-                    (_, TaskKind::SettingsUpdate) => !stale.misses_index(index, node),
-                    _ => !stale.lacks_index(index, node),
-                }
-        },
-    )
 }
 
 /// Whether a node refuses the request, and not only that it takes it: one whose disk is full says
@@ -104,28 +77,40 @@ pub async fn dispatch_write(
     leaves: leaf::BoxService,
     state: Arc<ClusterState>,
     plan: WritePlan,
-    task: NewTask,
+    mut task: NewTask,
     cx: Context,
 ) -> Result<AcceptedWrite, Error> {
-    let bytes = plan.batches.iter().map(Batch::bytes).sum();
-    let permit = state.write_bytes.take(bytes, cx.deadline).await?;
+    task.idempotency = cx.task_key();
+    let share = Share {
+        task,
+        touched: plan.touched.clone(),
+        documents: plan.documents(),
+        placed: Vec::new(),
+    };
+    let permit = state.write_bytes.take(plan.bytes(), cx.deadline).await?;
     let tracker = state.tracker.clone();
     let guard = state.leadership.begin_change();
-    let job = tracker.spawn(run_write(leaves, state, plan, task, cx, permit, guard));
-    job.await.map_err(Error::internal)?
+    let job = tracker.spawn(run_write(leaves, state, plan, vec![share], cx, permit, guard));
+    let mut outcomes = job.await.map_err(Error::internal)??;
+    outcomes.pop().ok_or_else(|| Error::internal("a write has no outcome"))?
 }
 
-async fn run_write(
+/// Makes a write of one client, or of several whose documents go to nodes together. Answers for each
+/// share.
+///
+/// # Errors
+/// When no node was told of anything; of several shares each can be tried alone then, unless it is the
+/// store that failed.
+pub(super) async fn run_write(
     leaves: leaf::BoxService,
     state: Arc<ClusterState>,
     mut plan: WritePlan,
-    mut task: NewTask,
+    mut shares: Vec<Share>,
     cx: Context,
     mut permit: WritePermit,
     guard: ChangeGuard,
-) -> Result<AcceptedWrite, Error> {
-    task.idempotency = cx.task_key();
-    task.nonce = Some(Uuid::now_v7());
+) -> Result<Vec<Result<AcceptedWrite, Error>>, Error> {
+    let Some(kind) = shares.first().map(|share| share.task.kind) else { return Ok(Vec::new()) };
     let exclusive = plan.exclusive.take();
     // Exclusive work came first if there was any, and it may have taken the index away.
     let taken_over = plan.handover.take().and_then(|gates| gates.take());
@@ -158,52 +143,32 @@ async fn run_write(
         .map(|batch| batch.node.clone())
         .collect();
     let stale = state.staleness.load();
+    let will = |node: &NodeId| reachable.contains(node);
     if let QuorumDecision::NoQuorum { shards, .. } =
-        judge(&state, &plan, task.kind, &stale, |node| reachable.contains(node))
+        judge(&state, &plan, &plan.touched, kind, &stale, will)
     {
         return Err(Error::no_quorum(shards));
     }
-    task.nodes = node_tasks(&plan, &reachable);
-    for on_node in &mut task.nodes {
-        on_node.life = state.lives.of(&on_node.node);
-    }
+    name(&state, &plan, &reachable, &mut shares);
     // Nobody else is in the lane of exclusive work, but a late call may be.
     let mut turns =
         exclusive.as_ref().map(|_| state.sequencer.turns(&plan.index.physical, &reachable));
     let mut answers = Answers::new();
     if plan.preflight {
-        let mut order: Vec<usize> = (0..plan.batches.len()).collect();
-        order.sort_by_key(|at| state.late_writes.is_late(&plan.batches[*at].node));
-        for batch in order.into_iter().map(|at| &plan.batches[at]) {
-            let Some(at) = reachable.iter().position(|node| *node == batch.node) else { continue };
-            if let Some(turns) = &mut turns {
-                turns[at].turn().await;
-            }
-            let sent = send_batch(leaves.clone(), &plan, &state, batch, None, &cx).await;
-            match sent.iter().find_map(|r| r.as_ref().err()) {
-                Some(error) if judges(error) => {
-                    return Err(node_errors::scrub(error.clone(), &plan.index));
-                }
-                // This node does not count; let another one judge. It may have the write all the same.
-                Some(_) => {
-                    if WriteOutcome::of(&sent) == WriteOutcome::Unknown {
-                        answers.insert(batch.node.clone(), sent);
-                    }
-                }
-                None => {
-                    answers.insert(batch.node.clone(), sent);
-                    break;
-                }
-            }
-        }
+        let turns = turns.as_deref_mut().unwrap_or_default();
+        answers = preflight(&leaves, &state, &plan, &reachable, turns, &cx).await?;
     }
     if let Some((key, id_case)) = plan.teaches.take() {
         plan.index = teach(&state, &plan, &key, id_case).await?;
     }
-    let mut record = state.stores.tasks.insert(task).await?;
-    let _in_flight = state.writes_in_flight.begin(record.uid);
-    if let Err(error) = catalog_sync::follow(&state, &plan.index, record.kind).await {
-        fail(&state, &mut record, &error).await?;
+    let mut stored = store(&state, shares).await?;
+    let _in_flight: Vec<_> =
+        stored.iter().map(|share| state.writes_in_flight.begin(share.record.uid)).collect();
+    let first = stored[0].record.uid;
+    if let Err(error) = catalog_sync::follow(&state, &plan.index, kind).await {
+        for share in &mut stored {
+            fail(&state, &mut share.record, &error).await?;
+        }
         return Err(error);
     }
     if let Some(held) = taken_over {
@@ -217,7 +182,7 @@ async fn run_write(
             turns
         }
         (None, Some(shared)) => {
-            let turns = shared.write(&reachable, &plan.touch, &plan.touched, record.uid);
+            let turns = shared.write(&reachable, &plan.touch, &plan.touched, first);
             gate = Some(turns.gate);
             turns.tickets
         }
@@ -228,10 +193,12 @@ async fn run_write(
     if let Some(mut change) = plan.order.take() {
         let found = cx.deadline.run(change.found()).await.unwrap_or_default();
         let calls = plan.batches.iter_mut().map(|batch| &mut batch.calls);
-        change.settle(&state, &plan.index, record.uid, &found, calls);
+        let tasks = stored.iter().map(|share| (share.record.uid, share.documents));
+        change.settle(&state, &plan.index, tasks, &found, calls);
     }
-    let (kind, early) = (record.kind, plan.missed == CatchUp::Shard);
-    let sending = Arc::new(Sending { tags: Tags::new(state.store_id, &record), state, plan, cx });
+    let early = plan.missed == CatchUp::Shard;
+    let tags = Tags::new(state.store_id, &stored[0].record);
+    let sending = Arc::new(Sending { state, plan, tags, cx });
     let (state, plan) = (&sending.state, &sending.plan);
     let calls = reachable.iter().zip(tickets).filter(|(node, _)| !answers.contains_key(*node));
     let mut under_way = UnderWay::new(calls.filter_map(|(node, ticket)| {
@@ -242,54 +209,166 @@ async fn run_write(
         let acked = |node: &NodeId| {
             answers.get(node).is_some_and(|sent| WriteOutcome::of(sent) == WriteOutcome::Accepted)
         };
-        let verdict = || judge(state, plan, kind, &state.staleness.load(), acked);
+        let verdict = || judge(state, plan, &plan.touched, kind, &state.staleness.load(), acked);
         early && matches!(verdict(), QuorumDecision::Met { .. })
     };
     under_way.collect(state, &mut answers, enough).await;
+    if stored.len() > 1 && under_way.open().is_empty() && are_refusals(&answers) {
+        // One of them may be what no node takes.
+        forget(state, stored).await?;
+        return Err(Error::outdated());
+    }
     let mut late = under_way.begin_late(&sending);
-    let outcome = loop {
-        match settle(state, plan, &mut record, &answers, under_way.open()).await {
-            // Nodes may have it: it is not left half recorded.
-            Err(error) if *error.fault() == Fault::Store && !state.stop.is_cancelled() => {
-                tracing::warn!(task = %record.uid, %error, "what became of a write is recorded later");
-                tokio::time::sleep(STORE_PAUSE).await;
+    let mut outcomes: Vec<Option<Result<AcceptedWrite, Error>>> = Vec::new();
+    outcomes.resize_with(stored.len(), || None);
+    while outcomes.iter().any(Option::is_none) {
+        let open = under_way.open();
+        let undecided = stored.iter_mut().zip(&mut outcomes).filter(|(_, known)| known.is_none());
+        let settled = undecided.map(|(share, outcome)| async {
+            match settle(state, plan, share, &answers, open).await {
+                // Nodes may have it: it is not left half recorded.
+                Err(error) if *error.fault() == Fault::Store && !state.stop.is_cancelled() => {
+                    let task = share.record.uid;
+                    tracing::warn!(%task, %error, "what became of a write is recorded later");
+                    tokio::time::sleep(STORE_PAUSE).await;
+                    false
+                }
+                decided => {
+                    *outcome = decided.transpose();
+                    outcome.is_none()
+                }
             }
-            Err(error) => break Err(error),
-            Ok(Some(accepted)) => break Ok(accepted),
-            // A replica that counted a moment ago counts no more: the others decide.
-            Ok(None) => {
-                late.clear();
-                under_way.collect(state, &mut answers, |_| false).await;
-            }
+        });
+        // A replica that counted a moment ago counts no more: the others decide.
+        if join_all(settled).await.contains(&true) {
+            late.clear();
+            under_way.collect(state, &mut answers, |_| false).await;
         }
-    };
-    if let Err(error) = &outcome
-        && error.is_deposed()
-    {
-        report_late(state, &record, &answers, under_way.open()).await;
+    }
+    for (share, outcome) in stored.iter().zip(&outcomes) {
+        if let Some(Err(error)) = outcome
+            && error.is_deposed()
+        {
+            report_late(state, &share.record, &answers, under_way.open()).await;
+        }
     }
     drop((gate, exclusive));
     if !under_way.open().is_empty() {
         let open = |batch: &&Batch| under_way.open().contains(&batch.node);
         permit.keep(plan.batches.iter().filter(open).map(Batch::bytes).sum());
-        let (sending, task) = (Arc::clone(&sending), record.uid);
+        let tasks = stored.into_iter().map(|share| (share.record.uid, share.touched)).collect();
+        let sending = Arc::clone(&sending);
         state.tracker.spawn(async move {
-            under_way.finish(sending, task, late).await;
+            under_way.finish(sending, tasks, late).await;
             drop((permit, guard));
         });
     }
-    outcome
+    Ok(outcomes.into_iter().flatten().collect())
 }
 
-/// What the record of a write says of its nodes before any is called.
-fn node_tasks(plan: &WritePlan, reachable: &[NodeId]) -> Vec<NodeTask> {
+/// Has one node judge a request before anything is stored. Answers what nodes have of it by then.
+async fn preflight(
+    leaves: &leaf::BoxService,
+    state: &ClusterState,
+    plan: &WritePlan,
+    reachable: &[NodeId],
+    turns: &mut [Ticket],
+    cx: &Context,
+) -> Result<Answers, Error> {
+    let mut answers = Answers::new();
+    let mut order: Vec<usize> = (0..plan.batches.len()).collect();
+    order.sort_by_key(|at| state.late_writes.is_late(&plan.batches[*at].node));
+    for batch in order.into_iter().map(|at| &plan.batches[at]) {
+        let Some(at) = reachable.iter().position(|node| *node == batch.node) else { continue };
+        if let Some(ticket) = turns.get_mut(at) {
+            ticket.turn().await;
+        }
+        let sent = send_batch(leaves.clone(), plan, state, batch, None, cx).await;
+        match sent.iter().find_map(|r| r.as_ref().err()) {
+            Some(error) if judges(error) => {
+                return Err(node_errors::scrub(error.clone(), &plan.index));
+            }
+            // This node does not count; let another one judge. It may have the write all the same.
+            Some(_) => {
+                if WriteOutcome::of(&sent) == WriteOutcome::Unknown {
+                    answers.insert(batch.node.clone(), sent);
+                }
+            }
+            None => {
+                answers.insert(batch.node.clone(), sent);
+                break;
+            }
+        }
+    }
+    Ok(answers)
+}
+
+/// Gives the tasks of a write what their calls are found by, and the nodes that they go to.
+fn name(state: &ClusterState, plan: &WritePlan, reachable: &[NodeId], shares: &mut [Share]) {
+    let nonce = Some(Uuid::now_v7());
+    let of = u32::try_from(shares.len()).unwrap_or(u32::MAX);
+    let mut sent: BTreeMap<NodeId, u32> = BTreeMap::new();
+    for (at, share) in (0..of).zip(shares) {
+        share.task.nonce = nonce;
+        share.task.combined = (of > 1).then_some(Place { at, of });
+        share.task.nodes = node_tasks(plan, reachable, &share.touched);
+        for on_node in &mut share.task.nodes {
+            on_node.life = state.lives.of(&on_node.node);
+            if of > 1 {
+                let own = share.placed.iter().filter(|shard| on_node.shards.contains(shard));
+                let count = u32::try_from(own.count()).unwrap_or(u32::MAX);
+                let before = sent.entry(on_node.node.clone()).or_default();
+                on_node.own = Some((*before, count));
+                *before = before.saturating_add(count);
+            }
+        }
+    }
+}
+
+/// Stores the tasks of a write, in one step.
+async fn store(state: &ClusterState, shares: Vec<Share>) -> Result<Vec<Stored>, Error> {
+    let mut rest = Vec::with_capacity(shares.len());
+    let mut tasks = Vec::with_capacity(shares.len());
+    for Share { task, touched, documents, .. } in shares {
+        tasks.push(task);
+        rest.push((touched, documents));
+    }
+    let records = state.stores.tasks.insert_many(tasks).await?;
+    let stored = |(record, (touched, documents))| Stored { record, touched, documents };
+    Ok(records.into_iter().zip(rest).map(stored).collect())
+}
+
+/// Whether all nodes refused a request as such.
+fn are_refusals(answers: &Answers) -> bool {
+    let is_refused = |sent: &Sent| {
+        WriteOutcome::of(sent) == WriteOutcome::Rejected
+            && sent.iter().any(|answer| answer.as_ref().is_err_and(judges))
+    };
+    !answers.is_empty() && answers.values().all(is_refused)
+}
+
+/// Takes tasks back of which nobody was told and that no node has.
+async fn forget(state: &ClusterState, stored: Vec<Stored>) -> Result<(), Error> {
+    let mut records: Vec<_> = stored.into_iter().map(|share| share.record).collect();
+    let uids = records.iter().map(|record| record.uid.0).collect();
+    for record in &mut records {
+        record.nodes.iter_mut().for_each(|task| task.dropped = true);
+        record.end(TaskStatus::Failed, clock::now());
+    }
+    state.stores.tasks.update_many(records).await?;
+    state.stores.tasks.remove(uids).await?;
+    Ok(())
+}
+
+/// What the record of a share says of its nodes before any is called.
+fn node_tasks(plan: &WritePlan, reachable: &[NodeId], touched: &ShardSet) -> Vec<NodeTask> {
     let documents = plan.missed == CatchUp::Shard;
-    plan.batches
-        .iter()
+    concerned(plan, touched)
         .flat_map(|batch| {
             let shards = move |call| -> Vec<ShardId> {
                 let all = if documents { Some(&batch.shards) } else { None };
-                batch.parts.get(call).or(all).map(|set| set.iter().collect()).unwrap_or_default()
+                let of_call = batch.parts.get(call).or(all);
+                of_call.map(|set| set.intersection(touched).iter().collect()).unwrap_or_default()
             };
             let dropped = !reachable.contains(&batch.node);
             (0..batch.calls.len()).map(move |call| NodeTask {
@@ -299,180 +378,4 @@ fn node_tasks(plan: &WritePlan, reachable: &[NodeId]) -> Vec<NodeTask> {
             })
         })
         .collect()
-}
-
-/// Tells the next leader of nodes that may have got what it took for certain had not arrived.
-async fn report_late(
-    state: &ClusterState,
-    record: &TaskRecord,
-    answers: &Answers,
-    open: &[NodeId],
-) {
-    let arrived =
-        answers.iter().filter(|(_, sent)| WriteOutcome::of(sent) != WriteOutcome::Rejected);
-    let nodes = arrived.map(|(node, _)| node).chain(open).cloned().collect();
-    let message = LeaderMessage::Late { task: record.uid, nodes };
-    if let Err(error) = state.leadership.send(&message).await {
-        tracing::error!(task = %record.uid, %error, "a late write is on no record");
-    }
-}
-
-async fn settle(
-    state: &ClusterState,
-    plan: &WritePlan,
-    record: &mut TaskRecord,
-    answers: &Answers,
-    open: &[NodeId],
-) -> Result<Option<AcceptedWrite>, Error> {
-    let mut at: BTreeMap<NodeId, usize> = BTreeMap::new();
-    for node_task in &mut record.nodes {
-        let position = at.entry(node_task.node.clone()).or_default();
-        match answers.get(&node_task.node).and_then(|sent| sent.get(*position)) {
-            Some(Ok(uid)) => node_task.uid = Some(*uid),
-            _ => node_task.dropped = true,
-        }
-        *position += 1;
-    }
-    let outcome_of = |node: &NodeId| match answers.get(node) {
-        Some(sent) => WriteOutcome::of(sent),
-        None if open.contains(node) => WriteOutcome::Unknown,
-        None => WriteOutcome::Rejected,
-    };
-    let acked = |node: &NodeId| outcome_of(node) == WriteOutcome::Accepted;
-    let kind = record.kind;
-    let placement = plan.topology.placement(plan.index.shards);
-    let physical = &plan.index.physical;
-    let nodes = || plan.batches.iter().map(|batch| &batch.node);
-    let well = |node: &NodeId| state.is_available(node);
-    let outcome = state
-        .staleness
-        .mark_and(
-            |stale| {
-                let verdict = judge(state, plan, kind, stale, acked);
-                let met = matches!(verdict, QuorumDecision::Met { .. });
-                if !met && !open.is_empty() {
-                    return (Vec::new(), None);
-                }
-                let rows = match (plan.missed, kind) {
-                    (CatchUp::Shard, _) => stale_marks::documents(
-                        stale,
-                        &placement,
-                        physical,
-                        &plan.touched,
-                        well,
-                        outcome_of,
-                    ),
-                    (_, TaskKind::SettingsUpdate) => {
-                        stale_marks::settings(stale, physical, nodes(), well, outcome_of)
-                    }
-                    // Where one node may have deleted the index, all have to.
-                    (CatchUp::Deleted, _)
-                        if nodes().any(|node| outcome_of(node) != WriteOutcome::Rejected) =>
-                    {
-                        stale_marks::whole(physical, plan.missed, nodes(), outcome_of)
-                    }
-                    // Without a quorum the caller takes it back.
-                    (kind, _) if met => stale_marks::whole(physical, kind, nodes(), outcome_of),
-                    _ => Vec::new(),
-                };
-                (rows, Some(verdict))
-            },
-            |before, after| {
-                for batch in plan.batches.iter().filter(|batch| open.contains(&batch.node)) {
-                    let shards: Vec<ShardId> = batch.shards.iter().collect();
-                    let (node, late) = (&batch.node, &state.late_writes);
-                    late.marked(record.uid, node, physical, &shards, before, after);
-                }
-            },
-        )
-        .await?;
-    let Some(outcome) = outcome else { return Ok(None) };
-    let outcome = match outcome {
-        QuorumDecision::Met { complete, degraded_groups, .. } => {
-            Ok((degraded_groups, complete.first().copied()))
-        }
-        QuorumDecision::NoQuorum { .. }
-            if plan.missed == CatchUp::Deleted
-                && nodes().any(|node| outcome_of(node) != WriteOutcome::Rejected) =>
-        {
-            if !nodes().any(acked) {
-                // Nobody is left to wait for: the repairer sees to it.
-                record.end(TaskStatus::Succeeded, clock::now());
-            }
-            Ok((plan.topology.groups().iter().map(|group| group.id).collect(), None))
-        }
-        QuorumDecision::NoQuorum { shards, .. } => Err(Error::no_quorum(shards)),
-    };
-    match outcome {
-        Ok((degraded, group)) => {
-            if kind == TaskKind::IndexDeletion {
-                state.staleness.forget_index(physical).await?;
-                state.stores.settings_versions.forget(physical).await?;
-            }
-            state.stores.tasks.update(record.clone()).await?;
-            state.signals.tasks.notify_one();
-            if !degraded.is_empty() {
-                metrics::counter!("miroir_writes_degraded_total").increment(1);
-            }
-            Ok(Some(AcceptedWrite { record: record.clone(), degraded, group }))
-        }
-        Err(no_quorum) => {
-            let refused = answers
-                .values()
-                .flatten()
-                .filter_map(|r| r.as_ref().err())
-                .find(|e| matches!(e.kind(), ErrorKind::Verbatim { .. }));
-            let expired = || {
-                answers
-                    .values()
-                    .flatten()
-                    .filter_map(|r| r.as_ref().err())
-                    .any(|error| error.node_failure() == Some(NodeFailure::Expired))
-            };
-            let rejected = nodes().all(|node| outcome_of(node) == WriteOutcome::Rejected);
-            let error = match refused {
-                Some(error) if !answers.keys().any(acked) => {
-                    node_errors::scrub(error.clone(), &plan.index)
-                }
-                None if rejected && expired() => Error::deadline(),
-                _ => no_quorum,
-            };
-            let may_have = nodes().filter(|node| outcome_of(node) != WriteOutcome::Rejected);
-            catalog_sync::take_back(state, &plan.index, kind, may_have).await?;
-            fail(state, record, &error).await?;
-            Err(error)
-        }
-    }
-}
-
-/// Ends a task that nobody was told of.
-async fn fail(state: &ClusterState, record: &mut TaskRecord, error: &Error) -> Result<(), Error> {
-    let text = error.render().1.unwrap_or_default();
-    record.end(TaskStatus::Failed, clock::now());
-    record.error = serde_json::from_slice(&text).ok();
-    Ok(state.stores.tasks.update(record.clone()).await?)
-}
-
-/// The `202` of an accepted task; `group` is the first that has it on a quorum.
-pub fn accepted(record: &TaskRecord, degraded: Vec<GroupId>, group: Option<GroupId>) -> Response {
-    let body = SummarizedTask {
-        task_uid: record.uid,
-        index_uid: record.index.clone(),
-        status: TaskStatus::Enqueued,
-        kind: record.kind,
-        enqueued_at: clock::rfc3339(record.enqueued_at),
-        custom_metadata: record.custom_metadata.clone(),
-    };
-    let nodes: std::collections::BTreeSet<_> = record.nodes.iter().map(|task| &task.node).collect();
-    let meta = Meta {
-        degraded_groups: degraded,
-        nodes: nodes.len(),
-        accepted: Some(Accepted { task: record.uid, group }),
-        ..Meta::default()
-    };
-    Response {
-        status: StatusCode::ACCEPTED,
-        body: Bytes::from(serde_json::to_vec(&body).unwrap_or_default()),
-        meta,
-    }
 }

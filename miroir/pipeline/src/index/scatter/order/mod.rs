@@ -48,6 +48,14 @@ impl OrderChange {
         Self::Deleted(ids.map(Arrivals::hash).collect())
     }
 
+    /// How many documents it brings.
+    pub(super) fn documents(&self) -> usize {
+        match self {
+            Self::Added(added) => added.ids.len(),
+            _ => 0,
+        }
+    }
+
     /// The stamps of documents that owners have, once they have answered or had their time.
     pub(super) async fn found(&mut self) -> Found {
         match self {
@@ -56,33 +64,41 @@ impl OrderChange {
         }
     }
 
-    /// Gives the documents of a task their stamps, and remembers what nodes will only know later. `calls` are
-    /// those of each batch.
+    /// Gives the documents of tasks their stamps, and remembers what nodes will only know later. `tasks`
+    /// says how many of the documents each brings, in their order; `calls` are those of each batch.
     pub(super) fn settle<'a>(
         self,
         state: &ClusterState,
         index: &IndexEntry,
-        task: TaskUid,
+        tasks: impl Iterator<Item = (TaskUid, usize)>,
         found: &Found,
         calls: impl Iterator<Item = &'a mut Vec<Call>>,
     ) {
+        let mut tasks = tasks.peekable();
+        let Some(first) = tasks.peek().map(|(task, _)| *task) else { return };
         let is_open = |task| state.open_tasks.contains(task);
         let added = state.document_order.with(index.incarnation, is_open, |arrivals| match self {
             Self::Added(added) => {
-                let stamps = arrivals.assign(task, &added.ids, found, added.creates);
-                Some((stamps, added.slots))
+                let (mut stamps, mut new) = (Vec::with_capacity(added.ids.len()), 0);
+                for (task, documents) in tasks {
+                    let ids = added.ids.iter().skip(stamps.len()).take(documents);
+                    let ids: Vec<u64> = ids.copied().collect();
+                    let own = arrivals.assign(task, &ids, found, added.creates);
+                    new += own.iter().filter(|stamp| stamp.task() == task).count();
+                    stamps.extend(own);
+                }
+                Some((stamps, new, added.slots))
             }
             Self::Deleted(ids) => {
-                arrivals.deleted(task, &ids);
+                arrivals.deleted(first, &ids);
                 None
             }
             Self::Emptied => {
-                arrivals.emptied(task);
+                arrivals.emptied(first);
                 None
             }
         });
-        let Some((stamps, slots)) = added else { return };
-        let new = stamps.iter().filter(|stamp| stamp.task() == task).count();
+        let Some((stamps, new, slots)) = added else { return };
         count("new", new);
         count("kept", stamps.len() - new);
         for (calls, slots) in calls.zip(slots) {
