@@ -1,6 +1,7 @@
 //! The kit's own tests, and those of the control plane over its simulated cluster. One program: each
 //! would link everything again.
 
+mod combine;
 mod compare;
 mod contract;
 mod disks;

@@ -28,7 +28,6 @@ use crate::api::indexes::{already_exists, object};
 use crate::api::keys::forbidden;
 use crate::api::{Control, tasks};
 use crate::naming::{self, all_not_found, deferred, not_found, quoted};
-use crate::tasks::registry;
 
 /// How long a change of the primary key waits for documents that were enqueued before it: they decide
 /// whether the index is empty. Writes to the index wait as long.
@@ -228,7 +227,7 @@ impl Control {
     async fn decisive(&self, entry: &IndexEntry) -> Result<Vec<TaskKind>, Error> {
         let last = |kind| self.state.open_tasks.last_of(&entry.physical, kind);
         let uids: Vec<TaskUid> = DECISIVE.into_iter().filter_map(last).collect();
-        let tasks = registry::get(&self.state.stores.tasks, &uids).await?;
+        let tasks = self.state.stores.tasks.get_many(uids).await?;
         let own = |task: &&TaskRecord| {
             !task.status.is_terminal()
                 && task.incarnation.is_none_or(|seen| entry.is_incarnation(seen))

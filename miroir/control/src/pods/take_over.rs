@@ -29,7 +29,7 @@ pub async fn take_over(state: &ClusterState) -> Result<(), StoreError> {
     // What a former term of this process left here is told by the stores.
     state.broadcasts.clear();
     state.verifying.clear();
-    state.document_order.clear();
+    state.document_order.begin();
     state.applied.clear().await;
     state.membership.task_uids.clear();
     state.nodes.pool.given().clear();

@@ -23,9 +23,9 @@ use crate::making;
 use crate::naming::deferred;
 use crate::node_tasks::NodeTaskView;
 use crate::outcome::{backups, canceled, unreadable};
+use crate::tasks::cancel;
 use crate::tasks::finish::finish;
 use crate::tasks::parts::{self, Loss, others_make};
-use crate::tasks::{cancel, registry};
 
 /// Tasks that go on in one step.
 const STEP: usize = 200;
@@ -164,7 +164,7 @@ async fn step(
 ) -> Result<Progress, Error> {
     let mut gone: BTreeSet<TaskUid> = tasks.iter().copied().collect();
     let mut steps = Vec::new();
-    for record in registry::get(&state.stores.tasks, tasks).await? {
+    for record in state.stores.tasks.get_many(tasks.to_vec()).await? {
         if record.status.is_terminal() {
             continue;
         }

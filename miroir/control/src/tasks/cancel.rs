@@ -22,7 +22,6 @@ use miroir_api::{NodeId, TaskUid};
 
 use crate::naming::deferred;
 use crate::outcome::canceled::{end, set};
-use crate::tasks::registry;
 use miroir_pipeline::cluster::provisional::{MAY_MAKE, makes};
 use miroir_pipeline::cluster::{ClusterState, disk_loss};
 use miroir_pipeline::context::{Context, Origin};
@@ -166,9 +165,9 @@ pub(crate) async fn pass_on(
         chosen.map(TaskUid).filter(|u| state.open_tasks.contains(*u)).collect();
     let all: BTreeSet<TaskUid> = open.iter().copied().collect();
     for some in open.chunks(CHUNK) {
-        let mut tasks = registry::get(&state.stores.tasks, some).await?;
+        let mut tasks = state.stores.tasks.get_many(some.to_vec()).await?;
         let siblings = siblings(&state.open_tasks, &tasks);
-        tasks.extend(registry::get(&state.stores.tasks, &siblings).await?);
+        tasks.extend(state.stores.tasks.get_many(siblings).await?);
         for task in tasks.iter().filter(|task| task.is_deferred()) {
             deferred::cancel(state, task.uid, record.uid).await?;
         }

@@ -2,26 +2,12 @@
 
 use std::sync::Arc;
 
-use miroir_api::TaskUid;
 use miroir_api::meili::TaskStatus;
 use miroir_store::open_tasks::OpenTasks;
-use miroir_store::{StoreError, TaskQuery, TaskRecord, Tasks};
+use miroir_store::{StoreError, TaskQuery, Tasks};
 
 /// Tasks per call.
 const PAGE: usize = 1000;
-
-/// The tasks of these uids, oldest first. Those that are not there are left out.
-///
-/// # Errors
-/// When the store fails.
-pub(crate) async fn get(
-    tasks: &Arc<dyn Tasks>,
-    uids: &[TaskUid],
-) -> Result<Vec<TaskRecord>, StoreError> {
-    let uids = Some(uids.iter().map(|uid| uid.0).collect());
-    let query = TaskQuery { uids, limit: usize::MAX, reverse: true, ..TaskQuery::default() };
-    Ok(tasks.list(query).await?.tasks)
-}
 
 /// Reads all unfinished tasks into memory.
 ///

@@ -24,6 +24,7 @@ mod payload;
 mod primary_key;
 mod reserved;
 mod scan;
+mod seen;
 mod stamp;
 mod vectors;
 
@@ -47,5 +48,6 @@ pub use reserved::{
     names_reserved, parse_shard_value, parse_timestamp_value, reserved_field, shard_value, splice,
     strip, take, timestamp_value,
 };
+pub use seen::Seen;
 pub use stamp::{Stamp, stamp_of};
 pub use vectors::{Embedder, check_vectors};

@@ -1,8 +1,8 @@
 //! In which order documents came first, as far as no node can tell yet.
 //!
 //! See [`miroir_core::documents::Arrivals`]. Here is what is shared by the writes of this process: what
-//! is remembered of each index, the questions about one index that wait to be asked as one, and the nodes
-//! that did not answer the last of them. Nothing of it is stored: who forgets it gives a document another
+//! is remembered of each index, which ids it may have, the questions about one index that wait to be asked
+//! as one, and the nodes that did not answer the last of them. Nothing of it is stored: who forgets it gives a document another
 //! place among ties.
 
 use std::collections::HashMap;
@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use miroir_api::{NodeId, TaskUid};
-use miroir_core::documents::{Arrivals, Stamp};
+use miroir_core::documents::{Arrivals, Seen, Stamp};
 use miroir_core::lock::Lock;
+use miroir_store::{IndexEntry, clock};
+use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -24,6 +26,10 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// Questions about one index that are under way at once: writes that come meanwhile are asked for together. With
 /// two, single documents of 64 connections cost half as many calls as the writes themselves.
 const ASKING: usize = 1;
+/// Bytes by which it is remembered which ids an index may have; of a larger one every id is asked for.
+const SEEN_OF_ONE: usize = if cfg!(test) { 64 << 10 } else { 2 << 20 };
+/// The same of all indexes.
+const SEEN_OF_ALL: usize = 16 << 20;
 /// Ids of a question.
 pub const IDS: usize = 1_000;
 
@@ -40,9 +46,20 @@ struct Questions {
     asking: usize,
 }
 
+/// The ids of indexes that were made since this process leads.
+#[derive(Debug, Default)]
+struct SeenIds {
+    /// Since when this process leads; `None`: it never began.
+    since: Option<OffsetDateTime>,
+    /// By incarnation; `None`: they are too many.
+    indexes: HashMap<Uuid, Option<Seen>>,
+    bytes: usize,
+}
+
 /// See the module's documentation. Indexes go by their incarnation.
 #[derive(Debug, Default)]
 pub struct DocumentOrder {
+    seen: Lock<SeenIds>,
     arrivals: Lock<HashMap<Uuid, Arc<Lock<Arrivals>>>>,
     questions: Lock<HashMap<Uuid, Questions>>,
     silent: Lock<HashMap<NodeId, Instant>>,
@@ -142,9 +159,39 @@ impl DocumentOrder {
         changed
     }
 
-    /// Forgets everything: another process has led meanwhile.
-    pub fn clear(&self) {
+    /// Forgets everything: another process has led meanwhile, and this one does from now on.
+    pub fn begin(&self) {
         self.arrivals.lock().clear();
+        *self.seen.lock() = SeenIds { since: Some(clock::now()), ..SeenIds::default() };
+    }
+
+    /// Leaves those of some ids that the index may have: all, unless it was made since this process leads.
+    /// From now on it may have all of them.
+    pub fn may_exist(&self, index: &IndexEntry, mut ids: Vec<String>) -> Vec<String> {
+        let mut all = self.seen.lock();
+        let SeenIds { since, indexes, bytes } = &mut *all;
+        if since.is_none_or(|since| index.created_at <= since) {
+            return ids;
+        }
+        let known = indexes.entry(index.incarnation).or_insert_with(|| Some(Seen::default()));
+        let Some(seen) = known else { return ids };
+        let before = seen.bytes();
+        ids.retain(|id| seen.put(Arrivals::hash(id)));
+        let now = seen.bytes();
+        *bytes = *bytes + now - before;
+        if now > SEEN_OF_ONE || *bytes > SEEN_OF_ALL {
+            *bytes -= now;
+            *known = None;
+        }
+        ids
+    }
+
+    /// Forgets an index that is deleted.
+    pub fn forget(&self, index: Uuid) {
+        let mut all = self.seen.lock();
+        if let Some(seen) = all.indexes.remove(&index).flatten() {
+            all.bytes -= seen.bytes();
+        }
     }
 
     /// A node has left a question unanswered.
@@ -164,6 +211,8 @@ impl DocumentOrder {
 
 #[cfg(test)]
 mod tests {
+    use miroir_api::IndexUid;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -199,6 +248,30 @@ mod tests {
         assert!(order.is_silent(&node));
         tokio::time::advance(SILENCE).await;
         assert!(!order.is_silent(&node));
+    }
+
+    #[test]
+    fn ids_of_a_new_index_are_not_asked_for_and_those_of_an_old_one_are() {
+        let order = DocumentOrder::default();
+        let entry = |name: &str, created| {
+            IndexEntry::new(IndexUid::new(name).unwrap(), name.to_owned(), 1, created)
+        };
+        let ids = || vec!["a".to_owned(), "b".to_owned()];
+        let (hour, now) = (time::Duration::hours(1), clock::now());
+        // Who never led knows nothing.
+        assert_eq!(order.may_exist(&entry("new", now + hour), ids()), ids());
+        order.begin();
+        let (new, old) = (entry("new", now + hour), entry("old", now - hour));
+        assert_eq!(order.may_exist(&old, ids()), ids());
+        assert!(order.may_exist(&new, vec!["a".to_owned()]).is_empty());
+        assert_eq!(order.may_exist(&new, ids()), ["a"]);
+        assert_eq!(order.may_exist(&new, ids()), ids());
+        order.forget(new.incarnation);
+        assert!(order.seen.lock().indexes.is_empty() && order.seen.lock().bytes == 0);
+        // More than is remembered: all may be there.
+        order.may_exist(&new, (0..60_000).map(|n| n.to_string()).collect());
+        assert_eq!(order.may_exist(&new, vec!["z".to_owned()]), ["z"]);
+        assert_eq!(order.seen.lock().bytes, 0);
     }
 
     #[test]

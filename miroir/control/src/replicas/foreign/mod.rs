@@ -342,11 +342,11 @@ fn are_of_one_task(tag: &str, other: &str) -> bool {
 /// The task that a tag is about, and those that have its calls as well.
 async fn of_call(state: &ClusterState, task: TaskUid) -> Result<Vec<TaskRecord>, Error> {
     let Some(first) = state.stores.tasks.get(task).await? else { return Ok(Vec::new()) };
-    let mut records = Vec::new();
-    for uid in first.calls_of().map(TaskUid).filter(|uid| *uid != task) {
-        records.extend(state.stores.tasks.get(uid).await?);
+    let others: Vec<_> = first.calls_of().map(TaskUid).filter(|uid| *uid != task).collect();
+    let mut records = vec![first];
+    if !others.is_empty() {
+        records.extend(state.stores.tasks.get_many(others).await?);
     }
-    records.insert(0, first);
     Ok(records)
 }
 

@@ -151,6 +151,9 @@ async fn add(
     finish(scatter, request, about, batches, addition.task).await
 }
 
+/// Bytes that a document of a node has besides the client's, at most.
+const RESERVED_BYTES: usize = 128;
+
 /// Documents that were checked, and what is to be done with them.
 #[derive(Clone, Debug)]
 pub(super) struct Addition {
@@ -170,9 +173,10 @@ impl Addition {
         ShardSet::from_iter(self.prepared.documents.iter().map(|document| document.shard), shards)
     }
 
-    /// Bytes of the documents.
+    /// Bytes of a node's call with all of it, at most.
     pub(super) fn bytes(&self) -> usize {
-        self.prepared.documents.iter().map(|document| document.document.bytes.len()).sum()
+        let sizes = self.prepared.documents.iter().map(|document| document.document.bytes.len());
+        sizes.map(|bytes| bytes + RESERVED_BYTES).sum()
     }
 }
 

@@ -187,6 +187,7 @@ pub(super) async fn settle(
     match outcome {
         Ok((degraded, group)) => {
             if kind == TaskKind::IndexDeletion {
+                state.document_order.forget(plan.index.incarnation);
                 state.staleness.forget_index(physical).await?;
                 state.stores.settings_versions.forget(physical).await?;
             }

@@ -94,7 +94,7 @@ pub(super) fn may_wait(
     };
     options.enabled
         && addition.prepared.documents.len() <= FEW
-        && addition.bytes() < options.max_bytes
+        && addition.bytes() < limits(scatter).bytes
         && settings.embedders.is_empty()
         && request.gate.is_none()
         && !index.provisional
@@ -132,9 +132,16 @@ pub(super) async fn send(scatter: &Scatter, request: &Request, addition: Additio
     }
 }
 
+/// How much goes together: one call for each node.
+fn limits(scatter: &Scatter) -> Limits {
+    let options = &scatter.state.options;
+    let combining = options.write_combining;
+    let bytes = combining.max_bytes.min(options.scatter.node_body_bytes);
+    Limits { writes: combining.max_writes, bytes }
+}
+
 async fn run(scatter: Scatter, mut runner: Runner<Key, Member, Answer>) {
-    let options = scatter.state.options.write_combining;
-    let limits = Limits { writes: options.max_writes, bytes: options.max_bytes };
+    let limits = limits(&scatter);
     let alike = |first: &Member, next: &Member| {
         let (first, next) = (&first.request, &next.request);
         Arc::ptr_eq(&first.index, &next.index) && Arc::ptr_eq(&first.topology, &next.topology)

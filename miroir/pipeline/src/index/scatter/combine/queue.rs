@@ -1,7 +1,8 @@
 //! Writes that wait for the one before them, and go together.
 //!
-//! Whoever comes first has a runner started; whoever comes while it is at work waits, and the runner
-//! takes all that wait at once. So nobody waits for company: a write that comes alone goes alone.
+//! Whoever comes first has a runner started; whoever comes while [`RUNNERS`] are at work waits, and the next
+//! of them that is done takes all that wait at once. So nobody waits for company: a write that comes alone
+//! goes alone.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -10,8 +11,10 @@ use std::sync::Arc;
 use miroir_core::lock::Lock;
 use tokio::sync::oneshot;
 
-/// Writes that may wait for one runner; whoever comes then goes alone.
+/// Writes that may wait for a key; whoever comes then goes alone.
 const MOST_WAITING: usize = 1_000;
+/// Runners of one key: while nodes have what the one sent, the other stores what comes next.
+const RUNNERS: usize = 2;
 
 /// A write that waits, and who is told of it.
 #[derive(Debug)]
@@ -35,6 +38,13 @@ impl<W, A> Waiting<W, A> {
 struct Lane<W, A> {
     waiting: VecDeque<Waiting<W, A>>,
     next: u64,
+    runners: usize,
+}
+
+impl<W, A> Default for Lane<W, A> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), next: 0, runners: 0 }
+    }
 }
 
 type Lanes<K, W, A> = Arc<Lock<HashMap<K, Lane<W, A>>>>;
@@ -58,12 +68,13 @@ pub(super) struct Limits {
     pub(super) bytes: usize,
 }
 
-/// The right to take what waits for a key, until it is dropped. Whoever waits then is not answered.
+/// The right to take what waits for a key, until it is dropped. Who waits when the last of them goes is not
+/// answered.
 #[derive(Debug)]
 pub(super) struct Runner<K: Eq + Hash, W, A> {
     lanes: Lanes<K, W, A>,
     key: K,
-    /// Nobody waited any more: from then on somebody else may run.
+    /// Nobody waited any more: it counts no longer.
     over: bool,
 }
 
@@ -87,12 +98,12 @@ impl<K: Clone + Eq + Hash, W, A> Queue<K, W, A> {
         bytes: usize,
     ) -> Result<(Place<K, W, A>, Option<Runner<K, W, A>>), W> {
         let mut lanes = self.0.lock();
-        let runs = !lanes.contains_key(&key);
-        let lane =
-            lanes.entry(key.clone()).or_insert_with(|| Lane { waiting: VecDeque::new(), next: 0 });
+        let lane = lanes.entry(key.clone()).or_default();
         if lane.waiting.len() >= MOST_WAITING {
             return Err(write);
         }
+        let runs = lane.runners < RUNNERS;
+        lane.runners += usize::from(runs);
         let (answer, receiver) = oneshot::channel();
         let ticket = lane.next;
         lane.next += 1;
@@ -101,6 +112,15 @@ impl<K: Clone + Eq + Hash, W, A> Queue<K, W, A> {
         let lanes = || Arc::clone(&self.0);
         let place = Place { lanes: lanes(), key: key.clone(), ticket, answer: receiver };
         Ok((place, runs.then(|| Runner { lanes: lanes(), key, over: false })))
+    }
+}
+
+/// A runner is at its end: what waits is forgotten with the last of them.
+fn end<K: Eq + Hash, W, A>(lanes: &mut HashMap<K, Lane<W, A>>, key: &K) {
+    let Some(lane) = lanes.get_mut(key) else { return };
+    lane.runners -= 1;
+    if lane.runners == 0 {
+        lanes.remove(key);
     }
 }
 
@@ -113,12 +133,13 @@ impl<K: Eq + Hash, W, A> Runner<K, W, A> {
         alike: impl Fn(&W, &W) -> bool,
     ) -> Option<Vec<Waiting<W, A>>> {
         let mut lanes = self.lanes.lock();
-        let Some(first) = lanes.get_mut(&self.key).and_then(|lane| lane.waiting.pop_front()) else {
+        let waiting = &mut lanes.get_mut(&self.key)?.waiting;
+        let Some(first) = waiting.pop_front() else {
             self.over = true;
-            lanes.remove(&self.key);
+            // In one step with the look: whoever comes from here on starts another one.
+            end(&mut lanes, &self.key);
             return None;
         };
-        let waiting = &mut lanes.get_mut(&self.key)?.waiting;
         let mut bytes = first.bytes;
         let mut together = vec![first];
         while let Some(next) = waiting.front()
@@ -136,7 +157,7 @@ impl<K: Eq + Hash, W, A> Runner<K, W, A> {
 impl<K: Eq + Hash, W, A> Drop for Runner<K, W, A> {
     fn drop(&mut self) {
         if !self.over {
-            self.lanes.lock().remove(&self.key);
+            end(&mut self.lanes.lock(), &self.key);
         }
     }
 }
@@ -183,20 +204,24 @@ mod tests {
         let (first, runner) = put(&queue, 1, 1);
         let mut runner = runner.unwrap();
         assert_eq!(next(&mut runner).unwrap(), [1]);
+        let (_second, other) = put(&queue, 20, 1);
+        let mut other = other.unwrap();
+        assert_eq!(next(&mut other).unwrap(), [20]);
         let waiting: Vec<_> = [2, 3, 4, 5, 11].map(|write| put(&queue, write, 1)).into();
         assert!(waiting.iter().all(|(_, runner)| runner.is_none()));
         assert_eq!(next(&mut runner).unwrap(), [2, 3, 4], "no more than the limit");
-        assert_eq!(next(&mut runner).unwrap(), [5], "and none that is unlike");
+        assert_eq!(next(&mut other).unwrap(), [5], "and none that is unlike");
         assert_eq!(next(&mut runner).unwrap(), [11]);
-        assert_eq!(next(&mut runner), None);
+        assert_eq!((next(&mut runner), next(&mut other)), (None, None));
         assert_eq!(first.answer.await, Ok(1));
         for (place, _) in waiting {
             assert!(place.answer.await.is_ok());
         }
-        // The next one runs, and the runner before it has no say any more.
+        // The next one runs, and the runners before it have no say any more.
         let (_place, again) = put(&queue, 6, 1);
-        drop(runner);
+        drop((runner, other));
         assert_eq!(next(&mut again.unwrap()).unwrap(), [6]);
+        assert!(queue.0.lock().is_empty());
     }
 
     #[test]
@@ -227,15 +252,21 @@ mod tests {
     async fn nobody_waits_for_a_runner_that_is_gone() {
         let queue = Writes::default();
         let (first, runner) = put(&queue, 1, 1);
+        let (second, other) = put(&queue, 2, 1);
         drop(runner);
-        assert!(first.answer.await.is_err());
-        assert!(put(&queue, 2, 1).1.is_some());
+        assert_eq!(next(&mut other.unwrap()).unwrap(), [1, 2], "the other one takes them");
+        assert!(first.answer.await.is_ok() && second.answer.await.is_ok());
+        let (third, runner) = put(&queue, 3, 1);
+        drop(runner);
+        assert!(third.answer.await.is_err());
+        assert!(put(&queue, 4, 1).1.is_some());
     }
 
     #[test]
     fn only_so_many_wait() {
         let queue = Writes::default();
-        let _kept: Vec<_> = (0..1_000).map(|write| put(&queue, write, 1)).collect();
+        let kept: Vec<_> = (0..1_000).map(|write| put(&queue, write, 1)).collect();
+        assert_eq!(kept.iter().filter(|(_, runner)| runner.is_some()).count(), RUNNERS);
         assert_eq!(queue.put("films", 7, 1).err(), Some(7));
         assert!(queue.put("books", 7, 1).is_ok());
     }

@@ -76,7 +76,11 @@ struct Listing<'a> {
 
 impl Asker {
     async fn find(self, ids: Vec<String>) -> Found {
+        let ids = self.scatter.state.document_order.may_exist(&self.index, ids);
         // No node has made it, or has any document.
+        if ids.is_empty() {
+            return outcome("new", Found::default());
+        }
         if self.index.provisional || self.index.primary_key.is_none() {
             return Found::default();
         }
