@@ -125,6 +125,7 @@ Usage: cargo xtask <COMMAND>
       --meilisearch PATH       real nodes (or MIROIR_TEST_MEILISEARCH)
       --server PATH            measure this server end to end, not the checkout's
       --no-write               print the table, leave benches/README.md alone
+    bench writes               single documents through Miroir and to its nodes directly
     bench instructions         instructions a request of the release server, under callgrind
       --case NAME              only this one (default: all)
       --requests N             requests that are counted together (100)

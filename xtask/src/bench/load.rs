@@ -93,7 +93,10 @@ pub(crate) fn measure(target: &Target, connections: usize, time: Duration) -> Ou
     let parts = thread::scope(|scope| {
         let stop = &stop;
         let workers: Vec<_> = (0..connections)
-            .map(|number| scope.spawn(move || worker(target, number, start + warm_up, stop)))
+            .map(|number| {
+                let place = (number, connections);
+                scope.spawn(move || worker(target, place, start + warm_up, stop))
+            })
             .collect();
         while start.elapsed() < warm_up + time && !guard::stopping() {
             guard::pause();
@@ -129,18 +132,18 @@ pub(crate) fn compare(
     Ok(out)
 }
 
-/// Answer times after `from`, and how many requests were sent in all.
+/// Answer times after `from`, and how many requests were sent in all, over one of several connections.
 fn worker(
     target: &Target,
-    number: usize,
+    (number, connections): (usize, usize),
     from: Instant,
     stop: &AtomicBool,
 ) -> Outcome<(Vec<u64>, usize)> {
     let mut sent = 0;
     let mut clients: Vec<Client> = target.urls.iter().map(|url| Client::new(url, "")).collect();
     let mut times = Vec::with_capacity(65_536);
-    // Connections start at different requests, or all would ask the same at the same time.
-    for request in target.requests.iter().cycle().skip(number * 7 % target.requests.len()) {
+    // Connections share the requests out, or all would ask the same at the same time.
+    for request in target.requests.iter().cycle().skip(number).step_by(connections) {
         if stop.load(Ordering::Relaxed) {
             break;
         }

@@ -10,7 +10,9 @@ pub(crate) mod process;
 mod search;
 mod stub;
 mod table;
+mod writes;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use self::options::BenchOptions;
@@ -26,6 +28,7 @@ pub(crate) fn run(command: &BenchCommand) -> Outcome<()> {
     let options = match command {
         BenchCommand::Times(options) => options,
         BenchCommand::Instructions(options) => return instructions::run(options),
+        BenchCommand::Writes(options) => return small_writes(options),
     };
     if options.micro {
         build::run(&mut cargo(&["bench", "-p", "miroir-benches"]))?;
@@ -33,7 +36,8 @@ pub(crate) fn run(command: &BenchCommand) -> Outcome<()> {
     if options.e2e { end_to_end(options) } else { Ok(()) }
 }
 
-fn end_to_end(options: &BenchOptions) -> Outcome<()> {
+/// The server and the nodes to measure.
+fn contenders(options: &BenchOptions) -> Outcome<(NodeProgram, PathBuf)> {
     let engine = options.meilisearch.is_none();
     let mut programs = match &options.server {
         Some(server) if !engine => Programs::of_server(server.clone()),
@@ -44,33 +48,54 @@ fn end_to_end(options: &BenchOptions) -> Outcome<()> {
             server.canonicalize().map_err(|e| format!("{}: {e}", server.display()))?;
     }
     let program = NodeProgram::choose(options.meilisearch.as_deref(), &programs)?;
-    let mut rows = latency::run(options, &programs.server)?;
-    rows.extend(ingest::run(options, &program, &programs.server)?);
-    rows.extend(search::run(options, &program, &programs.server)?);
-    let text = format!("{}\n\n{}", heading(options), table::render(&rows));
+    Ok((program, programs.server))
+}
+
+fn end_to_end(options: &BenchOptions) -> Outcome<()> {
+    let (program, server) = contenders(options)?;
+    let mut rows = latency::run(options, &server)?;
+    rows.extend(ingest::run(options, &program, &server)?);
+    rows.extend(search::run(options, &program, &server)?);
+    let (nodes, shards) = (options.nodes, options.shards);
+    let (connections, documents) = (options.connections, options.documents);
+    let more = format!(" --nodes {nodes} --shards {shards} --connections {connections}");
+    show(
+        options,
+        "e2e",
+        &format!("{more} --seconds {} --documents {documents}", options.seconds),
+        &rows,
+    )
+}
+
+fn small_writes(options: &BenchOptions) -> Outcome<()> {
+    let (program, server) = contenders(options)?;
+    let rows = writes::run(options, &program, &server)?;
+    let (nodes, shards, seconds) = (options.nodes, options.shards, options.seconds);
+    let more = format!(" --nodes {nodes} --shards {shards} --seconds {seconds}");
+    show(options, "writes", &more, &rows)
+}
+
+/// Prints a table, and puts it where it belongs.
+fn show(options: &BenchOptions, name: &str, arguments: &str, rows: &[Row]) -> Outcome<()> {
+    let heading = heading(options, &format!("{name}{arguments}"));
+    let text = format!("{heading}\n\n{}", table::render(rows));
     println!("{text}");
     if options.write {
-        table::write(&root().join("benches/README.md"), "e2e", &text)?;
+        table::write(&root().join("benches/README.md"), name, &text)?;
         eprintln!("wrote benches/README.md");
     }
     Ok(())
 }
 
-/// How the table came about.
-fn heading(options: &BenchOptions) -> String {
+/// How the table of a command came about.
+fn heading(options: &BenchOptions, command: &str) -> String {
     let (variable, nodes) = if options.meilisearch.is_some() {
         ("MIROIR_TEST_MEILISEARCH=… ", "real Meilisearch processes")
     } else {
         ("", "engine nodes of the test kit")
     };
     format!(
-        "`{variable}cargo xtask bench e2e --nodes {} --shards {} --connections {} --seconds {} \
-         --documents {}` with {nodes}, everything on one machine: {}.",
-        options.nodes,
-        options.shards,
-        options.connections,
-        options.seconds,
-        options.documents,
+        "`{variable}cargo xtask bench {command}` with {nodes}, everything on one machine: {}.",
         process::machine(),
     )
 }

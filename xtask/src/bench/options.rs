@@ -12,6 +12,8 @@ use crate::options::real_nodes;
 pub(crate) enum BenchCommand {
     /// `micro` and `e2e`: times and ratios.
     Times(BenchOptions),
+    /// `writes`: writes of single documents.
+    Writes(BenchOptions),
     /// `instructions`: counts.
     Instructions(InstructionOptions),
 }
@@ -94,8 +96,10 @@ impl Default for InstructionOptions {
 /// Reads what follows `bench`. `None` where help is asked for.
 pub(crate) fn parse(parser: &mut lexopt::Parser) -> Outcome<Option<BenchCommand>> {
     let mut options = BenchOptions { meilisearch: real_nodes(), ..BenchOptions::default() };
+    let mut writes = false;
     while let Some(argument) = parser.next()? {
         match argument {
+            Value(word) if word == "writes" => writes = true,
             Value(word) if word == "instructions" => return instructions(parser),
             Value(word) if word == "micro" => options.e2e = false,
             Value(word) if word == "e2e" => options.micro = false,
@@ -118,7 +122,8 @@ pub(crate) fn parse(parser: &mut lexopt::Parser) -> Outcome<Option<BenchCommand>
     {
         return Err("numbers are at least 1".into());
     }
-    Ok(Some(BenchCommand::Times(options)))
+    let command = if writes { BenchCommand::Writes } else { BenchCommand::Times };
+    Ok(Some(command(options)))
 }
 
 fn instructions(parser: &mut lexopt::Parser) -> Outcome<Option<BenchCommand>> {
@@ -165,6 +170,15 @@ mod tests {
             panic!("it does not measure times");
         };
         assert_eq!(options.server, Some("/s".into()));
+    }
+
+    #[test]
+    fn writes_take_the_options_of_times() {
+        let Some(BenchCommand::Writes(options)) = read("writes --nodes 5 --no-write").unwrap()
+        else {
+            panic!("it measures no writes");
+        };
+        assert_eq!((options.nodes, options.write), (5, false));
     }
 
     #[test]

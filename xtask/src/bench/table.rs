@@ -80,7 +80,7 @@ mod tests {
     fn the_repository_has_the_markers() {
         let readme = crate::build::root().join("benches/README.md");
         let text = std::fs::read_to_string(readme).unwrap();
-        for name in ["e2e", "instructions"] {
+        for name in ["e2e", "instructions", "writes"] {
             assert!(replace(&text, name, "x").is_some(), "{name}");
         }
     }
