@@ -33,8 +33,8 @@ fn is_rank(kind: &Kind) -> bool {
 }
 
 /// Reduces a hit to its values.
-pub(crate) fn values<'a>(page: &'a Page, hit: &Hit, info: &RankingInfo) -> Vec<Value<'a>> {
-    let rules = page.rules(hit);
+pub(crate) fn values<'a>(page: &'a Page, hit: &'a Hit, info: &RankingInfo) -> Vec<Value<'a>> {
+    let (rules, score) = (page.rules(hit), page.score(hit));
     let runs = rules
         .iter()
         .enumerate()
@@ -43,14 +43,14 @@ pub(crate) fn values<'a>(page: &'a Page, hit: &Hit, info: &RankingInfo) -> Vec<V
     let mut ranks = Vec::new();
     if runs > 1 {
         // One run is the hit's whole score; of several, each has to be computed.
-        score::recover(rules, hit.score, info, score::TermCounts::default(), &mut ranks);
+        score::recover(rules, score, info, score::TermCounts::default(), &mut ranks);
     }
     let mut out = Vec::with_capacity(rules.len());
     let mut at = 0;
     while let Some(rule) = rules.get(at) {
         let end = at + rules[at..].iter().take_while(|rule| is_rank(&rule.kind)).count();
         if end > at {
-            out.push(Value::Score(match hit.score {
+            out.push(Value::Score(match score {
                 Some(score) if runs == 1 && !hit.semantic => score,
                 _ => run_score(ranks.get(at..end).unwrap_or_default()),
             }));

@@ -1,5 +1,8 @@
 //! `_rankingScoreDetails` of one hit, decoded for comparison.
 
+use smallvec::SmallVec;
+
+use super::entry;
 use super::scan::{Result, Scanner, Span, number, text};
 
 /// One entry of `_rankingScoreDetails`, in the order the engine wrote them.
@@ -13,6 +16,9 @@ pub(crate) struct Rule {
     pub(crate) order: u32,
     pub(crate) kind: Kind,
 }
+
+/// The entries of a hit: as many as the default ranking rules and a sort make are kept in place.
+pub(crate) type Rules = SmallVec<[Rule; 8]>;
 
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,117 +103,39 @@ impl SortValue {
     }
 }
 
-/// Decodes the object `scanner` stands before, appending its entries to `rules`.
-pub(crate) fn decode(scanner: &mut Scanner<'_>, rules: &mut Vec<Rule>) -> Result<()> {
-    if scanner.peek() != Some(b'{') {
-        scanner.value()?;
-        return Ok(());
-    }
-    scanner.enter(b'{')?;
-    while let Some(key) = scanner.member()? {
-        let name = key.inner(scanner.body());
-        if scanner.peek() != Some(b'{') {
-            let value = scanner.value()?;
-            rules.push(Rule { key, value, order: 0, kind: Kind::Unknown });
-            continue;
-        }
-        let entry = Entry::decode(scanner)?;
-        let kind = entry.kind(name, scanner.body());
-        rules.push(Rule { key, value: entry.span, order: entry.order, kind });
-    }
-    Ok(())
+/// What details say of a hit beyond its rank.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Marks {
+    pub(crate) pinned: Option<u64>,
+    pub(crate) semantic: bool,
+    pub(crate) skipped: bool,
 }
 
-/// The members of one entry, whatever its rule.
-#[derive(Default)]
-struct Entry {
-    span: Span,
-    order: u32,
-    score: f64,
-    matching: Option<u32>,
-    max: Option<u32>,
-    typos: u32,
-    max_typos: u32,
-    order_score: f64,
-    distance_score: f64,
-    level: Option<Exact>,
-    value: Span,
-    distance: Option<f64>,
-    similarity: Option<f64>,
-    position: u64,
+impl Marks {
+    fn take(&mut self, kind: &Kind) {
+        match kind {
+            Kind::Pin(slot) => self.pinned = Some(*slot),
+            Kind::Vector(_) => self.semantic = true,
+            Kind::Skipped => self.skipped = true,
+            _ => {}
+        }
+    }
 }
 
-impl Entry {
-    fn decode(scanner: &mut Scanner<'_>) -> Result<Self> {
-        let mut entry = Self::default();
-        scanner.peek();
-        let start = scanner.at();
-        scanner.enter(b'{')?;
-        while let Some(key) = scanner.member()? {
-            match key.inner(scanner.body()) {
-                b"order" => entry.order = scanner.integer()? as u32,
-                b"score" => entry.score = scanner.number()?.unwrap_or_default(),
-                b"matchingWords" => entry.matching = Some(scanner.integer()? as u32),
-                b"maxMatchingWords" => entry.max = Some(scanner.integer()? as u32),
-                b"typoCount" => entry.typos = scanner.integer()? as u32,
-                b"maxTypoCount" => entry.max_typos = scanner.integer()? as u32,
-                b"attributeRankingOrderScore" => {
-                    entry.order_score = scanner.number()?.unwrap_or_default();
-                }
-                b"queryWordDistanceScore" => {
-                    entry.distance_score = scanner.number()?.unwrap_or_default();
-                }
-                b"matchType" => {
-                    let value = scanner.value()?;
-                    entry.level = Some(match value.inner(scanner.body()) {
-                        b"exactMatch" => Exact::Whole,
-                        b"matchesStart" => Exact::Start,
-                        _ => Exact::No,
-                    });
-                }
-                b"value" => entry.value = scanner.value()?,
-                b"distance" => entry.distance = scanner.number()?,
-                b"similarity" => entry.similarity = scanner.number()?,
-                b"position" => entry.position = scanner.integer()?,
-                _ => {
-                    scanner.value()?;
-                }
-            }
-        }
-        entry.span = scanner.since(start);
-        Ok(entry)
-    }
+/// Skips the value `scanner` stands before, details or not, and adds what it says to `marks`.
+///
+/// # Errors
+/// Where [`decode`] fails, and nowhere else: what is skipped here can be decoded later.
+pub(crate) fn skip(scanner: &mut Scanner<'_>, marks: &mut Marks) -> Result<()> {
+    entry::walk::<false>(scanner, &mut |rule| marks.take(&rule.kind))
+}
 
-    fn kind(&self, name: &[u8], body: &[u8]) -> Kind {
-        match name {
-            b"words" => Kind::Words {
-                matching: self.matching.unwrap_or_default(),
-                max: self.max.unwrap_or_default(),
-            },
-            b"typo" => Kind::Typo { count: self.typos, max: self.max_typos },
-            b"proximity" => Kind::Proximity(self.score),
-            b"attributeRank" => Kind::AttributeRank(self.score),
-            b"wordPosition" => Kind::WordPosition(self.score),
-            b"attribute" => {
-                Kind::Attribute { order: self.order_score, distance: self.distance_score }
-            }
-            b"exactness" => Kind::Exactness {
-                level: self.level.unwrap_or(Exact::No),
-                counts: self.matching.zip(self.max),
-            },
-            b"vectorSort" => Kind::Vector(self.similarity),
-            b"pin" => Kind::Pin(self.position),
-            b"skipped" => Kind::Skipped,
-            _ => {
-                let asc = name.ends_with(b":asc");
-                if !asc && !name.ends_with(b":desc") {
-                    Kind::Unknown
-                } else if name.starts_with(b"_geoPoint(") {
-                    Kind::Geo { asc, distance: self.distance }
-                } else {
-                    Kind::Sort { asc, value: SortValue::read(self.value.of(body)) }
-                }
-            }
-        }
-    }
+/// Decodes the value `scanner` stands before, appending its entries to `rules`; what is not an object
+/// has none.
+///
+/// # Errors
+/// When the details, their entries or the members of these are not JSON; deeper values are only
+/// checked for balanced brackets.
+pub(crate) fn decode(scanner: &mut Scanner<'_>, rules: &mut Rules) -> Result<()> {
+    entry::walk::<true>(scanner, &mut |rule| rules.push(rule))
 }

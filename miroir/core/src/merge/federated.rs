@@ -131,7 +131,7 @@ pub fn merge_federated(queries: &[FederatedQuery], options: &FederatedOptions) -
             hits.map(|hit| Candidate {
                 values: values(&query.page, hit, &query.ranking),
                 weight: query.weight,
-                score: hit.score.unwrap_or_default() * query.weight,
+                score: query.page.score(hit).unwrap_or_default() * query.weight,
                 position: query.position,
             })
             .collect()
@@ -229,7 +229,8 @@ pub fn write_federated_hit(
     options: &HitOptions,
     out: &mut Vec<u8>,
 ) {
-    let score = query.page.hits.get(hit).and_then(|hit| hit.score).unwrap_or_default();
+    let score = query.page.hits.get(hit).and_then(|hit| query.page.score(hit));
+    let score = score.unwrap_or_default();
     let mut federation = Vec::with_capacity(96);
     federation.extend_from_slice(b"\"_federation\":{\"indexUid\":");
     write_json(&mut federation, index);

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::details::{Kind, Rule};
 use super::distinct::Seen;
 use super::order::{Digest, Side, Tournament, compare, compare_rule, scores};
-use super::page::Page;
+use super::page::{Hit, Page};
 use super::query_shape::QueryShape;
 use super::score::{self, Ranked, RankingInfo, Ranks, TermCounts};
 use crate::documents::Stamp;
@@ -221,8 +221,8 @@ impl Walk<'_> {
         {
             return true;
         }
-        if let (Some(threshold), Some(score)) =
-            (self.options.score_threshold, placed.score.or(hit.score))
+        if let Some(threshold) = self.options.score_threshold
+            && let Some(score) = placed.score.or_else(|| page.score(hit))
             && score < threshold
         {
             self.out.below_threshold += 1;
@@ -322,16 +322,20 @@ struct LeafHead<'a> {
     digest: Digest,
     next: usize,
     exhausted: bool,
+    hit: Option<&'a Hit>,
     rules: &'a [Rule],
     score: Option<f64>,
     ranks: Vec<Ranks>,
     confirmed: bool,
-    stamp: Stamp,
     /// Whether a hit came before an equal one whose document came earlier.
     descends: bool,
 }
 
 impl LeafHead<'_> {
+    fn stamp(&self) -> Stamp {
+        self.hit.map_or(Stamp::NONE, |hit| hit.stamp)
+    }
+
     fn side(&self) -> Side<'_> {
         Side { rules: self.rules, ranks: &self.ranks, score: self.score }
     }
@@ -350,7 +354,7 @@ impl<'a> Heads<'a> {
             let sample = pages
                 .iter()
                 .flat_map(|page| page.hits.iter().take(SAMPLE).map(move |hit| (page, hit)))
-                .map(|(page, hit)| (page.rules(hit), hit.score));
+                .map(|(page, hit)| (page.rules(hit), page.score(hit)));
             required = score::required_words(sample, info);
         }
         let mut heads = Self { pages, info, shape: &options.shape, required, heads };
@@ -372,20 +376,21 @@ impl<'a> Heads<'a> {
             return;
         };
         // Hits that a leaf finds equal have equal details.
-        head.descends |= hit.stamp < head.stamp
-            && scores(head.score, hit.score).is_eq()
-            && kinds(head.rules).eq(kinds(page.rules(hit)));
-        head.rules = page.rules(hit);
-        (head.score, head.stamp) = (hit.score, hit.stamp);
+        head.descends |= head.hit.replace(hit).is_some_and(|before| {
+            hit.stamp < before.stamp
+                && scores(page.score(before), page.score(hit)).is_eq()
+                && kinds(page.rules(before)).eq(kinds(page.rules(hit)))
+        });
         // One leaf needs no comparing, and its scores are right as they are.
         if self.pages.len() > 1 {
+            (head.rules, head.score) = (page.rules(hit), page.score(hit));
             let terms = page.terms.unwrap_or_else(|| {
                 let words = score::counted_words(head.rules, self.info);
                 let terms = words.map(|words| self.shape.terms(words)).or(self.required);
                 TermCounts { gaps: self.shape.gaps(terms.unwrap_or_default()), terms }
             });
             head.confirmed =
-                score::recover(head.rules, hit.score, self.info, terms, &mut head.ranks);
+                score::recover(head.rules, head.score, self.info, terms, &mut head.ranks);
             head.digest = Digest::of(head.rules, &head.ranks);
         }
     }
@@ -397,7 +402,7 @@ impl<'a> Heads<'a> {
         }
         let order = leaf_a.digest.compare(&leaf_b.digest);
         let order = order.unwrap_or_else(|| compare(leaf_a.side(), leaf_b.side()));
-        order.then_with(|| leaf_a.stamp.cmp(&leaf_b.stamp)).then(a.cmp(&b)).is_lt()
+        order.then_with(|| leaf_a.stamp().cmp(&leaf_b.stamp())).then(a.cmp(&b)).is_lt()
     }
 
     /// Hands out hits in merged order as long as `take` wants more. Returns how many leaves had equal

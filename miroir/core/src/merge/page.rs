@@ -1,16 +1,21 @@
 //! Decode of one leaf's search answer.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::details::{self, Kind, Rule};
+use super::details::{self, Marks, Rule, Rules};
 use super::scan::{Result, Scanner, Span, is_reserved, number, text};
 use super::score::TermCounts;
 use crate::documents::{ORDER, Stamp};
 
 /// One leaf's answer to a search, decoded as far as a merge needs.
 ///
-/// The body is kept: everything a hit says goes out as the bytes it came in as.
+/// The body is kept: everything a hit says goes out as the bytes it came in as. Of its hits no more is
+/// known than where their fields are. Scores and details are decoded when somebody asks for them, once,
+/// and a merge asks for those of the hits it compares: of 20 hits of each of three leaves it shows 20 and
+/// decodes 23.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
     pub(crate) body: Bytes,
@@ -33,7 +38,6 @@ pub struct Page {
     /// The terms its hits' costs count, where the words rule says another number.
     pub(crate) terms: Option<TermCounts>,
     pub(crate) fields: Vec<Field>,
-    pub(crate) rules: Vec<Rule>,
 }
 
 /// One facet of a leaf: its name, and value → count in the leaf's order.
@@ -45,13 +49,11 @@ pub struct LeafFacet {
     pub values: Vec<(String, u64)>,
 }
 
-/// One hit of a [`Page`]; its bytes stay in the page's body.
+/// One hit of a [`Page`]; its bytes stay in the page's body, from which [`Page::score`] reads.
 #[derive(Debug, Clone, Default)]
 pub struct Hit {
-    pub(crate) fields: (u32, u32),
-    pub(crate) rules: (u32, u32),
-    /// `_rankingScore`, when the leaf was asked for it.
-    pub score: Option<f64>,
+    fields: (u32, u32),
+    ranking: OnceLock<Ranking>,
     /// The slot a dynamic search rule pinned this hit to.
     pub pinned: Option<u64>,
     /// Whether its details contain a vector similarity.
@@ -60,6 +62,23 @@ pub struct Hit {
     pub skipped: bool,
     /// Where the document came first: decides between hits that are equal otherwise.
     pub stamp: Stamp,
+}
+
+#[cfg(test)]
+impl Hit {
+    /// Whether its score and details were decoded.
+    pub(super) fn is_decoded(&self) -> bool {
+        self.ranking.get().is_some()
+    }
+}
+
+/// How a leaf ranked a hit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Ranking {
+    /// `_rankingScore`, when the leaf was asked for it.
+    pub(crate) score: Option<f64>,
+    /// `_rankingScoreDetails`, in rule order.
+    pub(crate) rules: Rules,
 }
 
 /// One top-level field of a hit.
@@ -87,8 +106,9 @@ impl Page {
     /// Decodes the body of a successful search answer.
     ///
     /// # Errors
-    /// When the body is not UTF-8, not a JSON object or cut short. The inside of documents is not
-    /// checked beyond balanced brackets.
+    /// When the body is not UTF-8, not a JSON object or cut short, and when a hit, its details or an
+    /// entry of them is not an object of members. The inside of documents is not checked beyond
+    /// strings and balanced brackets. Details that are never asked for are checked like all others.
     pub fn decode(body: &Bytes) -> Result<Self> {
         let mut scanner = Scanner::new(body)?;
         let mut page = Self { body: body.clone(), ..Self::default() };
@@ -124,8 +144,9 @@ impl Page {
     }
 
     fn hit(&mut self, scanner: &mut Scanner<'_>) -> Result<()> {
-        let (fields, rules) = (self.fields.len() as u32, self.rules.len() as u32);
+        let begin = self.fields.len() as u32;
         let mut hit = Hit::default();
+        let mut marks = Marks::default();
         let body = scanner.body();
         scanner.enter(b'{')?;
         while let Some(key) = scanner.member()? {
@@ -135,15 +156,11 @@ impl Page {
                 (scanner.value()?, FieldKind::Plain)
             } else {
                 match name {
-                    b"_rankingScore" => {
-                        let value = scanner.value()?;
-                        hit.score = number(value.of(body));
-                        (value, FieldKind::Score)
-                    }
+                    b"_rankingScore" => (scanner.value()?, FieldKind::Score),
                     b"_rankingScoreDetails" => {
                         scanner.peek();
                         let start = scanner.at();
-                        details::decode(scanner, &mut self.rules)?;
+                        details::skip(scanner, &mut marks)?;
                         (scanner.since(start), FieldKind::Details)
                     }
                     b"_formatted" | b"_matchesPosition" => {
@@ -163,28 +180,50 @@ impl Page {
             };
             self.fields.push(Field { key, value, kind });
         }
-        hit.fields = (fields, self.fields.len() as u32);
-        hit.rules = (rules, self.rules.len() as u32);
-        for rule in self.rules.get(rules as usize..).unwrap_or_default() {
-            match rule.kind {
-                Kind::Vector(_) => hit.semantic = true,
-                Kind::Skipped => hit.skipped = true,
-                Kind::Pin(slot) => hit.pinned = Some(slot),
-                _ => {}
-            }
-        }
+        hit.fields = (begin, self.fields.len() as u32);
+        (hit.pinned, hit.semantic, hit.skipped) = (marks.pinned, marks.semantic, marks.skipped);
         self.hits.push(hit);
         Ok(())
+    }
+
+    /// `_rankingScore` of `hit`, when the leaf was asked for it.
+    pub fn score(&self, hit: &Hit) -> Option<f64> {
+        self.ranking(hit).score
+    }
+
+    /// The score details of `hit`, in rule order.
+    pub(crate) fn rules<'a>(&'a self, hit: &'a Hit) -> &'a [Rule] {
+        &self.ranking(hit).rules
+    }
+
+    /// How the leaf ranked `hit`: decoded the first time it is asked for.
+    pub(crate) fn ranking<'a>(&'a self, hit: &'a Hit) -> &'a Ranking {
+        hit.ranking.get_or_init(|| {
+            let mut ranking = Ranking::default();
+            for field in self.fields(hit) {
+                match field.kind {
+                    FieldKind::Score => ranking.score = number(field.value.of(&self.body)),
+                    FieldKind::Details => {
+                        let mut scanner = Scanner::within(&self.body, field.value);
+                        // It was skipped once, and what can be skipped can be decoded.
+                        let _ = details::decode(&mut scanner, &mut ranking.rules);
+                    }
+                    _ => {}
+                }
+            }
+            ranking
+        })
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn ranking_mut(&mut self, at: usize) -> Option<&mut Ranking> {
+        self.ranking(self.hits.get(at)?);
+        self.hits.get_mut(at)?.ranking.get_mut()
     }
 
     /// The fields of `hit`, in order of arrival.
     pub(crate) fn fields(&self, hit: &Hit) -> &[Field] {
         self.fields.get(hit.fields.0 as usize..hit.fields.1 as usize).unwrap_or_default()
-    }
-
-    /// The score details of `hit`, in rule order.
-    pub(crate) fn rules(&self, hit: &Hit) -> &[Rule] {
-        self.rules.get(hit.rules.0 as usize..hit.rules.1 as usize).unwrap_or_default()
     }
 
     /// The raw value of a top-level field of the `index`-th hit.

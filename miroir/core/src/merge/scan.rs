@@ -33,7 +33,7 @@ impl Span {
 }
 
 /// A position in a JSON text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Scanner<'a> {
     body: &'a [u8],
     at: usize,
@@ -51,6 +51,11 @@ impl<'a> Scanner<'a> {
         Ok(Self { body, at: 0 })
     }
 
+    /// Starts at `span` of `body`, which was scanned before.
+    pub(crate) fn within(body: &'a [u8], span: Span) -> Self {
+        Self { body: &body[..span.end as usize], at: span.start as usize }
+    }
+
     /// The text being scanned.
     pub(crate) fn body(&self) -> &'a [u8] {
         self.body
@@ -61,9 +66,10 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next byte that is not white space, not consumed.
+    #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.body.get(self.at) {
-            if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
+            if byte > b' ' || !is_space(byte) {
                 return Some(byte);
             }
             self.at += 1;
@@ -125,7 +131,27 @@ impl<'a> Scanner<'a> {
         Ok(Span { start, end: self.at as u32 })
     }
 
+    /// Consumes the rest of a string: most are short, so a few words are looked through here.
+    #[inline]
     fn finish_string(&mut self) -> Result<()> {
+        for _ in 0..SHORT {
+            let Some(word) = self.word() else { break };
+            let found = quotes(word);
+            if found == 0 {
+                self.at += 8;
+                continue;
+            }
+            let at = self.at + found.trailing_zeros() as usize / 8;
+            if self.body[at] == b'"' {
+                self.at = at + 1;
+                return Ok(());
+            }
+            self.at = at + 2;
+        }
+        self.finish_long_string()
+    }
+
+    fn finish_long_string(&mut self) -> Result<()> {
         loop {
             let rest = self.body.get(self.at..).unwrap_or_default();
             match memchr2(b'"', b'\\', rest) {
@@ -169,8 +195,8 @@ impl<'a> Scanner<'a> {
                 }
             }
             b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
-                while let Some(byte) = self.body.get(self.at) {
-                    if matches!(byte, b',' | b']' | b'}' | b' ' | b'\n' | b'\t' | b'\r') {
+                while let Some(&byte) = self.body.get(self.at) {
+                    if matches!(byte, b',' | b']' | b'}') || is_space(byte) {
                         break;
                     }
                     self.at += 1;
@@ -179,6 +205,66 @@ impl<'a> Scanner<'a> {
             _ => return self.fail("a value"),
         }
         Ok(Span { start, end: self.at as u32 })
+    }
+
+    /// Consumes `text` if it is next, to the byte.
+    #[inline]
+    pub(crate) fn eat<const N: usize>(&mut self, text: &[u8; N]) -> Option<()> {
+        let next = self.body.get(self.at..)?.first_chunk::<N>()?;
+        (next == text).then(|| self.at += N)
+    }
+
+    /// Consumes a number of up to nine digits if it is next. What follows is not looked at.
+    #[inline]
+    pub(crate) fn digits(&mut self) -> Option<u32> {
+        let mut number = 0;
+        for read in 0..9 {
+            match self.body.get(self.at) {
+                Some(digit @ b'0'..=b'9') => number = number * 10 + u32::from(digit - b'0'),
+                _ => return (read > 0).then_some(number),
+            }
+            self.at += 1;
+        }
+        Some(number)
+    }
+
+    /// Consumes what looks like a non-negative number if it is next. What follows is not looked at.
+    #[inline]
+    pub(crate) fn decimal(&mut self) -> Option<Span> {
+        let start = self.at;
+        let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+        while is_digit(self.body.get(self.at)) {
+            self.at += 1;
+        }
+        if self.at == start {
+            return None;
+        }
+        if self.body.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            while self.word().is_some_and(are_digits) {
+                self.at += 8;
+            }
+            while is_digit(self.body.get(self.at)) {
+                self.at += 1;
+            }
+        }
+        while matches!(self.body.get(self.at), Some(b'0'..=b'9' | b'e' | b'E' | b'+' | b'-')) {
+            self.at += 1;
+        }
+        Some(self.since(start))
+    }
+
+    /// The next eight bytes, the first of them lowest.
+    #[inline]
+    fn word(&self) -> Option<u64> {
+        let next = self.body.get(self.at..)?.first_chunk::<8>()?;
+        Some(u64::from_le_bytes(*next))
+    }
+
+    /// The next byte, whatever it is, not consumed.
+    #[inline]
+    pub(crate) fn byte(&self, ahead: usize) -> Option<u8> {
+        self.body.get(self.at + ahead).copied()
     }
 
     /// Consumes a value and reads it as a number; anything else is `None`.
@@ -190,9 +276,7 @@ impl<'a> Scanner<'a> {
     /// Consumes a value and reads it as a non-negative integer; anything else is 0.
     pub(crate) fn integer(&mut self) -> Result<u64> {
         let span = self.value()?;
-        let bytes = span.of(self.body);
-        let text = std::str::from_utf8(bytes).unwrap_or_default();
-        Ok(text.parse().unwrap_or_else(|_| number(bytes).unwrap_or_default() as u64))
+        Ok(integer(span.of(self.body)))
     }
 
     /// Where the scanner stands, in bytes.
@@ -209,6 +293,39 @@ impl<'a> Scanner<'a> {
     pub(crate) fn finish(&mut self) -> Result<()> {
         if self.peek().is_some() { self.fail("the end of the answer") } else { Ok(()) }
     }
+}
+
+/// White space of JSON.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\t' | b'\r')
+}
+
+/// Words of a string that are looked through before a search for long ones begins.
+const SHORT: usize = 3;
+/// A word of ones.
+const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+/// The highest bit of each byte.
+const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// The highest bit of the first byte that is a quote or a backslash; bits above it mean nothing.
+fn quotes(word: u64) -> u64 {
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    // A byte borrows from the one above it where it is zero.
+    (quote.wrapping_sub(ONES) & !quote | backslash.wrapping_sub(ONES) & !backslash) & HIGH
+}
+
+/// Whether all bytes are digits.
+fn are_digits(word: u64) -> bool {
+    let high_halves = ONES * 0xF0;
+    // Six more than a digit stays in the same sixteen; what lies above the digits does not.
+    (word & high_halves | (word.wrapping_add(ONES * 6) & high_halves) >> 4) == ONES * 0x33
+}
+
+/// Reads a raw JSON value as a non-negative integer; anything else is 0.
+pub(crate) fn integer(raw: &[u8]) -> u64 {
+    let text = std::str::from_utf8(raw).unwrap_or_default();
+    text.parse().unwrap_or_else(|_| number(raw).unwrap_or_default() as u64)
 }
 
 /// Reads a raw JSON number.
