@@ -10,13 +10,13 @@ use super::page::{Hit, Page};
 use super::score::{self, RankingInfo, Ranks};
 
 /// One value of the list a hit is reduced to.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value<'a> {
     /// A run of rules about relevancy, or a similarity, from 0 to 1.
     Score(f64),
     Sort {
         asc: bool,
-        value: &'a SortValue,
+        value: SortValue<'a>,
     },
     Geo {
         asc: bool,
@@ -58,7 +58,9 @@ pub(crate) fn values<'a>(page: &'a Page, hit: &'a Hit, info: &RankingInfo) -> Ve
             continue;
         }
         match &rule.kind {
-            Kind::Sort { asc, value } => out.push(Value::Sort { asc: *asc, value }),
+            Kind::Sort { asc, value } => {
+                out.push(Value::Sort { asc: *asc, value: value.value(&page.body) });
+            }
             Kind::Geo { asc, distance } => {
                 out.push(Value::Geo { asc: *asc, distance: *distance });
             }
@@ -80,7 +82,7 @@ pub(crate) fn document_id(page: &Page, hit: &Hit, primary_key: &str) -> Option<S
     let fields = page.fields(hit).iter().filter(|field| !field.key.inner(&page.body).is_empty());
     for field in fields {
         let name = super::scan::text(field.key.of(&page.body))?;
-        let Some(rest) = primary_key.strip_prefix(name.as_str()) else { continue };
+        let Some(rest) = primary_key.strip_prefix(&*name) else { continue };
         let mut value: Json = serde_json::from_slice(field.value.of(&page.body)).ok()?;
         if !rest.is_empty() {
             let Some(path) = rest.strip_prefix('.') else { continue };

@@ -1,12 +1,14 @@
 //! `_rankingScoreDetails` of one hit, decoded for comparison.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use super::entry;
 use super::scan::{Result, Scanner, Span, number, text};
 
 /// One entry of `_rankingScoreDetails`, in the order the engine wrote them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rule {
     /// Its name with quotes.
     pub(crate) key: Span,
@@ -21,7 +23,7 @@ pub(crate) struct Rule {
 pub(crate) type Rules = SmallVec<[Rule; 8]>;
 
 /// What an entry says.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     Words {
         matching: u32,
@@ -44,7 +46,7 @@ pub(crate) enum Kind {
     },
     Sort {
         asc: bool,
-        value: SortValue,
+        value: SortKey,
     },
     Geo {
         asc: bool,
@@ -58,6 +60,16 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Whether two entries of one page say the same.
+    pub(crate) fn is_same(&self, other: &Self, body: &[u8]) -> bool {
+        match (self, other) {
+            (Self::Sort { asc, value }, Self::Sort { asc: other_asc, value: other }) => {
+                asc == other_asc && value.value(body) == other.value(body)
+            }
+            _ => self == other,
+        }
+    }
+
     /// Whether the entry prints a score without the maximum it is relative to.
     pub(crate) fn relative(&self) -> bool {
         matches!(
@@ -84,21 +96,49 @@ pub(crate) enum Exact {
     Whole = 3,
 }
 
-/// The value a sort or custom rule compared.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum SortValue {
+/// The value a sort or custom rule compared, as far as it is known without its page.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum SortKey {
     Number(f64),
-    Text(Box<str>),
+    /// Where the page has a string, with its quotes.
+    Text(Span),
     Missing,
 }
 
-impl SortValue {
+impl SortKey {
+    /// Reads the raw JSON value at `span`.
+    pub(crate) fn read(body: &[u8], span: Span) -> Self {
+        let raw = span.of(body);
+        match raw.first() {
+            Some(b'"') => Self::Text(span),
+            _ => number(raw).map_or(Self::Missing, Self::Number),
+        }
+    }
+
+    /// The value itself; `body` is that of its page.
+    pub(crate) fn value(self, body: &[u8]) -> SortValue<'_> {
+        match self {
+            Self::Number(number) => SortValue::Number(number),
+            Self::Text(span) => SortValue::read(span.of(body)),
+            Self::Missing => SortValue::Missing,
+        }
+    }
+}
+
+/// The value a sort or custom rule compared.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum SortValue<'a> {
+    Number(f64),
+    Text(Cow<'a, str>),
+    Missing,
+}
+
+impl<'a> SortValue<'a> {
     /// Reads a raw JSON value.
-    pub(crate) fn read(raw: &[u8]) -> Self {
-        if let Some(number) = number(raw) {
-            Self::Number(number)
-        } else {
-            text(raw).map_or(Self::Missing, |text| Self::Text(text.into()))
+    pub(crate) fn read(raw: &'a [u8]) -> Self {
+        match number(raw) {
+            Some(number) => Self::Number(number),
+            None => text(raw).map_or(Self::Missing, Self::Text),
         }
     }
 }

@@ -5,8 +5,9 @@
 //! through as such: other rules, other members, another order, white space. Both ways accept the same
 //! and read the same of it.
 
-use super::details::{Exact, Kind, Rule, SortValue};
-use super::scan::{Result, Scanner, Span, integer, number};
+use super::details::{Exact, Kind, Rule, SortKey};
+use super::lex::{decimal, digits, number, string_end};
+use super::scan::{Result, Scanner, Span, integer};
 
 /// Walks over the value `scanner` stands before and hands out its entries, if it is an object.
 ///
@@ -22,143 +23,141 @@ pub(super) fn walk<const READ: bool>(
     }
     scanner.enter(b'{')?;
     loop {
-        let mut look = scanner.clone();
-        if let Some(rule) = usual::<READ>(&mut look) {
-            *scanner = look;
+        let mut rest = scanner.rest();
+        while let Some((rule, behind)) = usual::<READ>(scanner.body(), rest) {
+            rest = behind;
             take(rule);
-            continue;
         }
+        scanner.skip_to(scanner.body().len() - rest.len());
         let Some(key) = scanner.member()? else { return Ok(()) };
         take(any::<READ>(scanner, key)?);
     }
 }
 
-/// An entry as nodes write it for a usual rule. `None` if it is another, with `look` somewhere in it.
+/// Reads the entry at the beginning of `rest` as nodes write it for a usual rule, and tells what
+/// follows it. `None` if it is another. `rest` is the end of `body`.
 #[inline]
-fn usual<const READ: bool>(look: &mut Scanner<'_>) -> Option<Rule> {
-    if look.byte(0) == Some(b',') {
-        look.eat(b",")?;
-    }
-    if look.byte(0) != Some(b'"') {
-        return None;
-    }
-    let begin = look.clone();
-    let rule = match look.byte(1)? {
-        b'w' if look.byte(5) == Some(b's') => words::<READ>(look),
-        b'w' => score::<READ, _>(look, b"\"wordPosition\":{\"order\":", Kind::WordPosition),
-        b't' => typo::<READ>(look),
-        b'p' => score::<READ, _>(look, b"\"proximity\":{\"order\":", Kind::Proximity),
-        b'a' => score::<READ, _>(look, b"\"attributeRank\":{\"order\":", Kind::AttributeRank),
-        b'e' => exactness::<READ>(look),
+fn usual<'a, const READ: bool>(body: &[u8], rest: &'a [u8]) -> Option<(Rule, &'a [u8])> {
+    let rest = if let [b',', rest @ ..] = rest { rest } else { rest };
+    let len = body.len();
+    let [b'"', first, _, _, _, fifth, ..] = rest else { return None };
+    let usual = match first {
+        b'w' if *fifth == b's' => words::<READ>(len, rest),
+        b'w' => scored::<READ, _>(len, rest, b"\"wordPosition\":{\"order\":", Kind::WordPosition),
+        b't' => typo::<READ>(len, rest),
+        b'p' => scored::<READ, _>(len, rest, b"\"proximity\":{\"order\":", Kind::Proximity),
+        b'a' => scored::<READ, _>(len, rest, b"\"attributeRank\":{\"order\":", Kind::AttributeRank),
+        b'e' => exactness::<READ>(len, rest),
         _ => None,
     };
-    rule.or_else(|| {
-        *look = begin;
-        sort::<READ>(look)
-    })
+    usual.or_else(|| sorted::<READ>(body, rest))
 }
 
 /// What follows the name of a rule.
 const ORDER: &[u8; 10] = b":{\"order\":";
 
-/// Consumes the beginning of an entry: its name, and `order`.
+/// What follows `text`, if it is next.
 #[inline]
-fn head<const N: usize>(look: &mut Scanner<'_>, text: &[u8; N]) -> Option<Rule> {
-    let start = look.at();
-    look.eat(text)?;
+fn eat<'a, const N: usize>(rest: &'a [u8], text: &[u8; N]) -> Option<&'a [u8]> {
+    let (next, behind) = rest.split_first_chunk::<N>()?;
+    (next == text).then_some(behind)
+}
+
+/// The beginning of an entry, `text` with its name, and `order`.
+#[inline]
+fn begin<'a, const N: usize>(
+    len: usize,
+    rest: &'a [u8],
+    text: &[u8; N],
+) -> Option<(Rule, &'a [u8])> {
+    let start = len - rest.len();
     let key = Span { start: start as u32, end: (start + N - ORDER.len()) as u32 };
-    Some(Rule { key, value: Span::default(), order: look.digits()?, kind: Kind::Unknown })
+    let (order, rest) = digits(eat(rest, text)?)?;
+    Some((Rule { key, value: Span::default(), order, kind: Kind::Unknown }, rest))
 }
 
-/// Consumes the end of an entry.
+/// The end of an entry.
 #[inline]
-fn end(look: &mut Scanner<'_>, mut rule: Rule, kind: Kind) -> Option<Rule> {
-    look.eat(b"}")?;
-    rule.value = look.since(rule.key.end as usize + 1);
-    rule.kind = kind;
-    Some(rule)
+fn end(len: usize, rest: &[u8], rule: Rule, kind: Kind) -> Option<(Rule, &[u8])> {
+    let rest = eat(rest, b"}")?;
+    let value = Span { start: rule.key.end + 1, end: (len - rest.len()) as u32 };
+    Some((Rule { value, kind, ..rule }, rest))
 }
 
+/// The end of an entry that closes with its score.
 #[inline]
-fn words<const READ: bool>(look: &mut Scanner<'_>) -> Option<Rule> {
-    let rule = head(look, b"\"words\":{\"order\":")?;
-    look.eat(b",\"matchingWords\":")?;
-    let matching = look.digits()?;
-    look.eat(b",\"maxMatchingWords\":")?;
-    let max = look.digits()?;
-    look.eat(b",\"score\":")?;
-    look.decimal()?;
-    end(look, rule, if READ { Kind::Words { matching, max } } else { Kind::Unknown })
+fn score_and_end(len: usize, rest: &[u8], rule: Rule, kind: Kind) -> Option<(Rule, &[u8])> {
+    end(len, decimal(eat(rest, b",\"score\":")?)?, rule, kind)
 }
 
 #[inline]
-fn typo<const READ: bool>(look: &mut Scanner<'_>) -> Option<Rule> {
-    let rule = head(look, b"\"typo\":{\"order\":")?;
-    look.eat(b",\"typoCount\":")?;
-    let count = look.digits()?;
-    look.eat(b",\"maxTypoCount\":")?;
-    let max = look.digits()?;
-    look.eat(b",\"score\":")?;
-    look.decimal()?;
-    end(look, rule, if READ { Kind::Typo { count, max } } else { Kind::Unknown })
+fn words<const READ: bool>(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])> {
+    let (rule, rest) = begin(len, rest, b"\"words\":{\"order\":")?;
+    let (matching, rest) = digits(eat(rest, b",\"matchingWords\":")?)?;
+    let (max, rest) = digits(eat(rest, b",\"maxMatchingWords\":")?)?;
+    let kind = if READ { Kind::Words { matching, max } } else { Kind::Unknown };
+    score_and_end(len, rest, rule, kind)
+}
+
+#[inline]
+fn typo<const READ: bool>(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])> {
+    let (rule, rest) = begin(len, rest, b"\"typo\":{\"order\":")?;
+    let (count, rest) = digits(eat(rest, b",\"typoCount\":")?)?;
+    let (max, rest) = digits(eat(rest, b",\"maxTypoCount\":")?)?;
+    let kind = if READ { Kind::Typo { count, max } } else { Kind::Unknown };
+    score_and_end(len, rest, rule, kind)
 }
 
 /// Of a rule that says no more than its score.
 #[inline]
-fn score<const READ: bool, const N: usize>(
-    look: &mut Scanner<'_>,
+fn scored<'a, const READ: bool, const N: usize>(
+    len: usize,
+    rest: &'a [u8],
     text: &[u8; N],
     kind: fn(f64) -> Kind,
-) -> Option<Rule> {
-    let rule = head(look, text)?;
-    look.eat(b",\"score\":")?;
-    let score = look.decimal()?;
-    let read = || kind(number(score.of(look.body())).unwrap_or_default());
-    let kind = if READ { read() } else { Kind::Unknown };
-    end(look, rule, kind)
+) -> Option<(Rule, &'a [u8])> {
+    let (rule, rest) = begin(len, rest, text)?;
+    let score = eat(rest, b",\"score\":")?;
+    let rest = decimal(score)?;
+    let score = score.get(..score.len() - rest.len()).unwrap_or_default();
+    let read = || kind(number(score).unwrap_or_default());
+    end(len, rest, rule, if READ { read() } else { Kind::Unknown })
 }
 
 #[inline]
-fn exactness<const READ: bool>(look: &mut Scanner<'_>) -> Option<Rule> {
-    let rule = head(look, b"\"exactness\":{\"order\":")?;
-    look.eat(b",\"matchType\":\"")?;
-    let level = match look.byte(0)? {
-        b'n' => {
-            look.eat(b"noExactMatch\"")?;
-            Exact::No
-        }
-        b'e' => {
-            look.eat(b"exactMatch\"")?;
-            Exact::Whole
-        }
-        _ => {
-            look.eat(b"matchesStart\"")?;
-            Exact::Start
-        }
+fn exactness<const READ: bool>(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])> {
+    let (rule, rest) = begin(len, rest, b"\"exactness\":{\"order\":")?;
+    let (level, rest) = if let Some(rest) = eat(rest, b",\"matchType\":\"noExactMatch\"") {
+        (Exact::No, rest)
+    } else if let Some(rest) = eat(rest, b",\"matchType\":\"exactMatch\"") {
+        (Exact::Whole, rest)
+    } else {
+        (Exact::Start, eat(rest, b",\"matchType\":\"matchesStart\"")?)
     };
-    let mut counts = None;
-    if look.eat(b",\"matchingWords\":").is_some() {
-        let matching = look.digits()?;
-        look.eat(b",\"maxMatchingWords\":")?;
-        counts = Some((matching, look.digits()?));
-    }
-    look.eat(b",\"score\":")?;
-    look.decimal()?;
-    end(look, rule, if READ { Kind::Exactness { level, counts } } else { Kind::Unknown })
+    let (counts, rest) = match eat(rest, b",\"matchingWords\":") {
+        Some(rest) => {
+            let (matching, rest) = digits(rest)?;
+            let (max, rest) = digits(eat(rest, b",\"maxMatchingWords\":")?)?;
+            (Some((matching, max)), rest)
+        }
+        None => (None, rest),
+    };
+    let kind = if READ { Kind::Exactness { level, counts } } else { Kind::Unknown };
+    score_and_end(len, rest, rule, kind)
 }
 
 /// Of a field that hits are sorted by.
-fn sort<const READ: bool>(look: &mut Scanner<'_>) -> Option<Rule> {
-    let key = look.string().ok()?;
-    let asc = direction(key.inner(look.body()))?;
-    look.eat(ORDER)?;
-    let order = look.digits()?;
-    look.eat(b",\"value\":")?;
-    let value = look.value().ok()?;
-    let rule = Rule { key, value: Span::default(), order, kind: Kind::Unknown };
-    let read = || Kind::Sort { asc, value: SortValue::read(value.of(look.body())) };
-    let kind = if READ { read() } else { Kind::Unknown };
-    end(look, rule, kind)
+fn sorted<'a, const READ: bool>(body: &[u8], rest: &'a [u8]) -> Option<(Rule, &'a [u8])> {
+    let len = body.len();
+    let start = len - rest.len();
+    let name = Span { start: start as u32, end: string_end(body, start + 1)? as u32 };
+    let asc = direction(name.inner(body))?;
+    let (order, rest) = digits(eat(rest.get(name.end as usize - start..)?, ORDER)?)?;
+    let rule = Rule { key: name, value: Span::default(), order, kind: Kind::Unknown };
+    let mut scanner = Scanner::within(body, len - eat(rest, b",\"value\":")?.len());
+    let value = scanner.value().ok()?;
+    let kind = if READ { Kind::Sort { asc, value: SortKey::read(body, value) } } else { rule.kind };
+    end(len, rest.get(scanner.at() - (len - rest.len())..)?, rule, kind)
 }
 
 /// Whether a rule that sorts by a field does so ascending; `None` of other rules.
@@ -258,7 +257,7 @@ impl Members {
             b"pin" => Kind::Pin(integer(self.position.of(body))),
             b"skipped" => Kind::Skipped,
             name => match direction(name) {
-                Some(asc) => Kind::Sort { asc, value: SortValue::read(self.value.of(body)) },
+                Some(asc) => Kind::Sort { asc, value: SortKey::read(body, self.value) },
                 None if name.ends_with(b":asc") || name.ends_with(b":desc") => {
                     Kind::Geo { asc: name.ends_with(b":asc"), distance: float(self.distance) }
                 }

@@ -144,16 +144,17 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
             Step::Retire
         }
     });
-    let rules = |hit: &Ranked| {
+    let kind = |hit: &Ranked, level: usize| {
         let page = &pages[hit.leaf as usize];
-        page.rules(&page.hits[hit.hit as usize])
+        let rule = page.rules(&page.hits[hit.hit as usize]).get(level)?;
+        Some((&rule.kind, &page.body[..]))
     };
     score::raise(&hits, &mut ranks, |a, b, level| {
-        match (rules(a).get(level), rules(b).get(level)) {
+        match (kind(a, level), kind(b, level)) {
             (Some(a), Some(b)) => {
                 let none = Ranks::default();
-                is_rank(&a.kind) && is_rank(&b.kind)
-                    || compare_rule(&a.kind, &none, &b.kind, &none).is_some_and(Ordering::is_eq)
+                is_rank(a.0) && is_rank(b.0)
+                    || compare_rule(a, &none, b, &none).is_some_and(Ordering::is_eq)
             }
             (a, b) => a.is_none() && b.is_none(),
         }
@@ -323,6 +324,7 @@ struct LeafHead<'a> {
     next: usize,
     exhausted: bool,
     hit: Option<&'a Hit>,
+    body: &'a [u8],
     rules: &'a [Rule],
     score: Option<f64>,
     ranks: Vec<Ranks>,
@@ -337,12 +339,13 @@ impl LeafHead<'_> {
     }
 
     fn side(&self) -> Side<'_> {
-        Side { rules: self.rules, ranks: &self.ranks, score: self.score }
+        Side { body: self.body, rules: self.rules, ranks: &self.ranks, score: self.score }
     }
 }
 
-fn kinds(rules: &[Rule]) -> impl Iterator<Item = &Kind> {
-    rules.iter().map(|rule| &rule.kind)
+/// Whether the details of two hits of one page say the same.
+fn say_the_same(a: &[Rule], b: &[Rule], body: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.kind.is_same(&b.kind, body))
 }
 
 impl<'a> Heads<'a> {
@@ -379,10 +382,11 @@ impl<'a> Heads<'a> {
         head.descends |= head.hit.replace(hit).is_some_and(|before| {
             hit.stamp < before.stamp
                 && scores(page.score(before), page.score(hit)).is_eq()
-                && kinds(page.rules(before)).eq(kinds(page.rules(hit)))
+                && say_the_same(page.rules(before), page.rules(hit), &page.body)
         });
         // One leaf needs no comparing, and its scores are right as they are.
         if self.pages.len() > 1 {
+            head.body = &page.body;
             (head.rules, head.score) = (page.rules(hit), page.score(hit));
             let terms = page.terms.unwrap_or_else(|| {
                 let words = score::counted_words(head.rules, self.info);

@@ -36,6 +36,8 @@ mod federated;
 mod frequency;
 mod hits;
 mod hybrid;
+mod layout;
+mod lex;
 mod namesakes;
 mod normalize;
 mod order;

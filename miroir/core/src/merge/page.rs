@@ -6,9 +6,13 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::details::{self, Marks, Rule, Rules};
-use super::scan::{Result, Scanner, Span, is_reserved, number, text};
+use super::layout::Layout;
+use super::scan::{RESERVED, Result, Scanner, Span, is_reserved, number, text};
 use super::score::TermCounts;
 use crate::documents::{ORDER, Stamp};
+
+/// Hits that room is made for in advance.
+const MOST_RESERVED: usize = 100;
 
 /// One leaf's answer to a search, decoded as far as a merge needs.
 ///
@@ -99,7 +103,27 @@ pub(crate) enum FieldKind {
     },
     Score,
     Details,
+    /// The order stamp.
+    Order,
+    /// Another field that Miroir keeps for itself.
     Reserved,
+}
+
+impl FieldKind {
+    fn of(name: &[u8]) -> Self {
+        // Everything special begins with an underscore; most fields do not.
+        if name.first() != Some(&b'_') {
+            return Self::Plain;
+        }
+        match name {
+            b"_rankingScore" => Self::Score,
+            b"_rankingScoreDetails" => Self::Details,
+            b"_formatted" | b"_matchesPosition" => Self::Mirror { reserved: false },
+            name if name == ORDER.as_bytes() => Self::Order,
+            name if is_reserved(name) => Self::Reserved,
+            _ => Self::Plain,
+        }
+    }
 }
 
 impl Page {
@@ -116,9 +140,14 @@ impl Page {
         while let Some(key) = scanner.member()? {
             match key.inner(body) {
                 b"hits" => {
+                    let mut layout = Layout::default();
                     scanner.enter(b'[')?;
                     while scanner.element()? {
-                        page.hit(&mut scanner)?;
+                        let start = scanner.at();
+                        page.hit(&mut scanner, &mut layout)?;
+                        if page.hits.len() == 1 {
+                            page.reserve(scanner.at() - start);
+                        }
                     }
                 }
                 b"estimatedTotalHits" => page.total = scanner.integer()?,
@@ -143,40 +172,39 @@ impl Page {
         Ok(page)
     }
 
-    fn hit(&mut self, scanner: &mut Scanner<'_>) -> Result<()> {
+    #[inline(never)]
+    fn hit<'a>(&mut self, scanner: &mut Scanner<'a>, layout: &mut Layout<'a>) -> Result<()> {
         let begin = self.fields.len() as u32;
         let mut hit = Hit::default();
         let mut marks = Marks::default();
         let body = scanner.body();
         scanner.enter(b'{')?;
-        while let Some(key) = scanner.member()? {
-            let name = key.inner(body);
-            // Everything special begins with an underscore; most fields do not.
-            let (value, kind) = if name.first() != Some(&b'_') {
-                (scanner.value()?, FieldKind::Plain)
-            } else {
-                match name {
-                    b"_rankingScore" => (scanner.value()?, FieldKind::Score),
-                    b"_rankingScoreDetails" => {
-                        scanner.peek();
-                        let start = scanner.at();
-                        details::skip(scanner, &mut marks)?;
-                        (scanner.since(start), FieldKind::Details)
-                    }
-                    b"_formatted" | b"_matchesPosition" => {
-                        let value = scanner.value()?;
-                        let reserved =
-                            memchr::memmem::find(value.of(body), super::scan::RESERVED).is_some();
-                        (value, FieldKind::Mirror { reserved })
-                    }
-                    name if name == ORDER.as_bytes() => {
-                        let value = scanner.value()?;
-                        hit.stamp = Stamp::read(value.of(body));
-                        (value, FieldKind::Reserved)
-                    }
-                    name if is_reserved(name) => (scanner.value()?, FieldKind::Reserved),
-                    _ => (scanner.value()?, FieldKind::Plain),
+        for number in 0.. {
+            let (key, mut kind) = match layout.name(body, scanner.at(), number) {
+                Some((key, kind)) => {
+                    scanner.skip_to(key.end as usize + 1);
+                    (key, kind)
                 }
+                None => {
+                    let Some(key) = scanner.member()? else { break };
+                    let field = (key, FieldKind::of(key.inner(body)));
+                    layout.set_name(body, number, field, scanner.at());
+                    field
+                }
+            };
+            let value = match &mut kind {
+                FieldKind::Details => details(scanner, layout, &mut marks)?,
+                FieldKind::Mirror { reserved } => {
+                    let value = scanner.value()?;
+                    *reserved = memchr::memmem::find(value.of(body), RESERVED).is_some();
+                    value
+                }
+                FieldKind::Order => {
+                    let value = scanner.value()?;
+                    hit.stamp = Stamp::read(value.of(body));
+                    value
+                }
+                FieldKind::Plain | FieldKind::Score | FieldKind::Reserved => scanner.value()?,
             };
             self.fields.push(Field { key, value, kind });
         }
@@ -184,6 +212,13 @@ impl Page {
         (hit.pinned, hit.semantic, hit.skipped) = (marks.pinned, marks.semantic, marks.skipped);
         self.hits.push(hit);
         Ok(())
+    }
+
+    /// Makes room for as many hits as may follow the first one, which has `bytes`.
+    fn reserve(&mut self, bytes: usize) {
+        let more = (self.body.len() / bytes.max(1)).min(MOST_RESERVED);
+        self.hits.reserve(more);
+        self.fields.reserve(more * self.fields.len());
     }
 
     /// `_rankingScore` of `hit`, when the leaf was asked for it.
@@ -204,7 +239,7 @@ impl Page {
                 match field.kind {
                     FieldKind::Score => ranking.score = number(field.value.of(&self.body)),
                     FieldKind::Details => {
-                        let mut scanner = Scanner::within(&self.body, field.value);
+                        let mut scanner = Scanner::within(&self.body, field.value.start as usize);
                         // It was skipped once, and what can be skipped can be decoded.
                         let _ = details::decode(&mut scanner, &mut ranking.rules);
                     }
@@ -235,6 +270,30 @@ impl Page {
     }
 }
 
+/// Walks over details and adds what they say to `marks`.
+fn details<'a>(
+    scanner: &mut Scanner<'a>,
+    layout: &mut Layout<'a>,
+    marks: &mut Marks,
+) -> Result<Span> {
+    let body = scanner.body();
+    if let Some(end) = layout.details_end(body, scanner.at(), marks) {
+        let start = scanner.at();
+        scanner.skip_to(end);
+        return Ok(scanner.since(start));
+    }
+    scanner.peek();
+    let start = scanner.at();
+    let mut these = Marks::default();
+    details::skip(scanner, &mut these)?;
+    let span = scanner.since(start);
+    layout.set_details(span.of(body), these);
+    marks.pinned = these.pinned.or(marks.pinned);
+    marks.semantic |= these.semantic;
+    marks.skipped |= these.skipped;
+    Ok(span)
+}
+
 fn distribution(scanner: &mut Scanner<'_>) -> Result<Option<Vec<LeafFacet>>> {
     if scanner.peek() != Some(b'{') {
         scanner.value()?;
@@ -249,11 +308,11 @@ fn distribution(scanner: &mut Scanner<'_>) -> Result<Option<Vec<LeafFacet>>> {
             continue;
         }
         let mut facet =
-            LeafFacet { name: text(key.of(body)).unwrap_or_default(), values: Vec::new() };
+            LeafFacet { name: text(key.of(body)).unwrap_or_default().into_owned(), values: Vec::new() };
         scanner.enter(b'{')?;
         while let Some(value) = scanner.member()? {
             let count = scanner.integer()?;
-            facet.values.push((text(value.of(body)).unwrap_or_default(), count));
+            facet.values.push((text(value.of(body)).unwrap_or_default().into_owned(), count));
         }
         facets.push(facet);
     }
@@ -285,7 +344,7 @@ fn stats(scanner: &mut Scanner<'_>) -> Result<Option<Vec<(String, f64, f64)>>> {
             }
         }
         if let (Some(min), Some(max)) = (min, max) {
-            stats.push((text(key.of(body)).unwrap_or_default(), min, max));
+            stats.push((text(key.of(body)).unwrap_or_default().into_owned(), min, max));
         }
     }
     Ok(Some(stats))

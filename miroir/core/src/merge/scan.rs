@@ -4,9 +4,12 @@
 //! field begins and ends. The scanner checks what it walks through (names, strings, balanced
 //! brackets) and leaves the inside of skipped values alone. It neither recurses nor panics.
 
-use memchr::memchr2;
+use std::borrow::Cow;
+
 use serde::de::Error as _;
 
+use super::lex;
+pub(crate) use super::lex::number;
 use crate::documents::PREFIX;
 use crate::documents::is_reserved_name;
 
@@ -21,6 +24,11 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// How many bytes.
+    pub(crate) fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
     /// The bytes of the span; empty when it does not lie inside `body`.
     pub(crate) fn of(self, body: &[u8]) -> &[u8] {
         body.get(self.start as usize..self.end as usize).unwrap_or_default()
@@ -45,15 +53,15 @@ impl<'a> Scanner<'a> {
         if u32::try_from(body.len()).is_err() {
             return Err(serde_json::Error::custom("answer is larger than 4 GiB"));
         }
-        if std::str::from_utf8(body).is_err() {
+        if !lex::is_utf8(body) {
             return Err(serde_json::Error::custom("answer is not UTF-8"));
         }
         Ok(Self { body, at: 0 })
     }
 
-    /// Starts at `span` of `body`, which was scanned before.
-    pub(crate) fn within(body: &'a [u8], span: Span) -> Self {
-        Self { body: &body[..span.end as usize], at: span.start as usize }
+    /// Starts inside of `body`, whose beginning was scanned before.
+    pub(crate) fn within(body: &'a [u8], at: usize) -> Self {
+        Self { body, at }
     }
 
     /// The text being scanned.
@@ -69,7 +77,7 @@ impl<'a> Scanner<'a> {
     #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.body.get(self.at) {
-            if byte > b' ' || !is_space(byte) {
+            if byte > b' ' || !lex::is_space(byte) {
                 return Some(byte);
             }
             self.at += 1;
@@ -131,140 +139,53 @@ impl<'a> Scanner<'a> {
         Ok(Span { start, end: self.at as u32 })
     }
 
-    /// Consumes the rest of a string: most are short, so a few words are looked through here.
-    #[inline]
     fn finish_string(&mut self) -> Result<()> {
-        for _ in 0..SHORT {
-            let Some(word) = self.word() else { break };
-            let found = quotes(word);
-            if found == 0 {
-                self.at += 8;
-                continue;
+        match lex::string_end(self.body, self.at) {
+            Some(end) => {
+                self.at = end;
+                Ok(())
             }
-            let at = self.at + found.trailing_zeros() as usize / 8;
-            if self.body[at] == b'"' {
-                self.at = at + 1;
-                return Ok(());
-            }
-            self.at = at + 2;
-        }
-        self.finish_long_string()
-    }
-
-    fn finish_long_string(&mut self) -> Result<()> {
-        loop {
-            let rest = self.body.get(self.at..).unwrap_or_default();
-            match memchr2(b'"', b'\\', rest) {
-                Some(found) if rest[found] == b'"' => {
-                    self.at += found + 1;
-                    return Ok(());
-                }
-                Some(found) => self.at += found + 2,
-                None => return self.fail("the end of a string"),
-            }
+            None => self.fail("the end of a string"),
         }
     }
 
     /// Consumes any value and tells where it was.
+    #[inline]
     pub(crate) fn value(&mut self) -> Result<Span> {
-        let Some(first) = self.peek() else { return self.fail("a value") };
-        let start = self.at as u32;
-        match first {
-            b'"' => {
-                self.at += 1;
-                self.finish_string()?;
-            }
-            b'{' | b'[' => {
-                let mut depth = 0_u32;
-                loop {
-                    let Some(&byte) = self.body.get(self.at) else {
-                        return self.fail("a closing bracket");
-                    };
-                    self.at += 1;
-                    match byte {
-                        b'"' => self.finish_string()?,
-                        b'{' | b'[' => depth += 1,
-                        b'}' | b']' => {
-                            depth -= 1;
-                            if depth == 0 {
-                                break;
-                            }
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
-                while let Some(&byte) = self.body.get(self.at) {
-                    if matches!(byte, b',' | b']' | b'}') || is_space(byte) {
-                        break;
-                    }
-                    self.at += 1;
-                }
-            }
-            _ => return self.fail("a value"),
+        if let Some(end) = lex::value_end(self.body, self.at) {
+            let start = std::mem::replace(&mut self.at, end);
+            return Ok(self.since(start));
         }
-        Ok(Span { start, end: self.at as u32 })
+        self.far_value()
     }
 
-    /// Consumes `text` if it is next, to the byte.
-    #[inline]
-    pub(crate) fn eat<const N: usize>(&mut self, text: &[u8; N]) -> Option<()> {
-        let next = self.body.get(self.at..)?.first_chunk::<N>()?;
-        (next == text).then(|| self.at += N)
-    }
-
-    /// Consumes a number of up to nine digits if it is next. What follows is not looked at.
-    #[inline]
-    pub(crate) fn digits(&mut self) -> Option<u32> {
-        let mut number = 0;
-        for read in 0..9 {
-            match self.body.get(self.at) {
-                Some(digit @ b'0'..=b'9') => number = number * 10 + u32::from(digit - b'0'),
-                _ => return (read > 0).then_some(number),
+    /// Consumes a value behind white space, or fails.
+    #[cold]
+    fn far_value(&mut self) -> Result<Span> {
+        let first = self.peek();
+        match lex::value_end(self.body, self.at) {
+            Some(end) => {
+                let start = std::mem::replace(&mut self.at, end);
+                Ok(self.since(start))
             }
-            self.at += 1;
+            None => self.fail(match first {
+                Some(b'"') => "the end of a string",
+                Some(b'{' | b'[') => "a closing bracket",
+                _ => "a value",
+            }),
         }
-        Some(number)
     }
 
-    /// Consumes what looks like a non-negative number if it is next. What follows is not looked at.
+    /// What is left of the text.
     #[inline]
-    pub(crate) fn decimal(&mut self) -> Option<Span> {
-        let start = self.at;
-        let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
-        while is_digit(self.body.get(self.at)) {
-            self.at += 1;
-        }
-        if self.at == start {
-            return None;
-        }
-        if self.body.get(self.at) == Some(&b'.') {
-            self.at += 1;
-            while self.word().is_some_and(are_digits) {
-                self.at += 8;
-            }
-            while is_digit(self.body.get(self.at)) {
-                self.at += 1;
-            }
-        }
-        while matches!(self.body.get(self.at), Some(b'0'..=b'9' | b'e' | b'E' | b'+' | b'-')) {
-            self.at += 1;
-        }
-        Some(self.since(start))
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.body.get(self.at..).unwrap_or_default()
     }
 
-    /// The next eight bytes, the first of them lowest.
+    /// Goes on at `at`.
     #[inline]
-    fn word(&self) -> Option<u64> {
-        let next = self.body.get(self.at..)?.first_chunk::<8>()?;
-        Some(u64::from_le_bytes(*next))
-    }
-
-    /// The next byte, whatever it is, not consumed.
-    #[inline]
-    pub(crate) fn byte(&self, ahead: usize) -> Option<u8> {
-        self.body.get(self.at + ahead).copied()
+    pub(crate) fn skip_to(&mut self, at: usize) {
+        self.at = at;
     }
 
     /// Consumes a value and reads it as a number; anything else is `None`.
@@ -295,57 +216,22 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// White space of JSON.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\n' | b'\t' | b'\r')
-}
-
-/// Words of a string that are looked through before a search for long ones begins.
-const SHORT: usize = 3;
-/// A word of ones.
-const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-/// The highest bit of each byte.
-const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-
-/// The highest bit of the first byte that is a quote or a backslash; bits above it mean nothing.
-fn quotes(word: u64) -> u64 {
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    // A byte borrows from the one above it where it is zero.
-    (quote.wrapping_sub(ONES) & !quote | backslash.wrapping_sub(ONES) & !backslash) & HIGH
-}
-
-/// Whether all bytes are digits.
-fn are_digits(word: u64) -> bool {
-    let high_halves = ONES * 0xF0;
-    // Six more than a digit stays in the same sixteen; what lies above the digits does not.
-    (word & high_halves | (word.wrapping_add(ONES * 6) & high_halves) >> 4) == ONES * 0x33
-}
-
 /// Reads a raw JSON value as a non-negative integer; anything else is 0.
 pub(crate) fn integer(raw: &[u8]) -> u64 {
     let text = std::str::from_utf8(raw).unwrap_or_default();
     text.parse().unwrap_or_else(|_| number(raw).unwrap_or_default() as u64)
 }
 
-/// Reads a raw JSON number.
-pub(crate) fn number(raw: &[u8]) -> Option<f64> {
-    match raw.first() {
-        Some(b'-' | b'0'..=b'9') => std::str::from_utf8(raw).ok()?.parse().ok(),
-        _ => None,
-    }
-}
-
-/// Reads a raw JSON string (with quotes).
-pub(crate) fn text(raw: &[u8]) -> Option<String> {
+/// Reads a raw JSON string (with quotes); borrowed unless something is escaped in it.
+pub(crate) fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
     if raw.len() < 2 || raw.first() != Some(&b'"') {
         return None;
     }
     let inner = &raw[1..raw.len() - 1];
     if memchr::memchr(b'\\', inner).is_none() {
-        return std::str::from_utf8(inner).ok().map(str::to_owned);
+        return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
     }
-    serde_json::from_slice(raw).ok()
+    serde_json::from_slice(raw).ok().map(Cow::Owned)
 }
 
 /// Whether `name`, without quotes, is one of the names Miroir keeps for itself.

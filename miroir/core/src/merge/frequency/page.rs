@@ -69,6 +69,7 @@ fn sort(page: &mut Page, info: &RankingInfo, terms: TermCounts) {
         })
         .collect();
     let side = |at: usize| Side {
+        body: &page.body,
         rules: page.rules(&page.hits[at]),
         ranks: &recovered[at],
         score: page.score(&page.hits[at]),

@@ -1,13 +1,14 @@
 //! A decoder that reads all of a page at once, byte by byte: what the lazy one is compared with.
 
 use crate::documents::{ORDER, Stamp, is_reserved_name};
-use crate::merge::details::{Exact, Kind, Marks, Rule, SortValue};
+use crate::merge::details::{Exact, Kind, Marks, Rule, SortKey};
 use crate::merge::page::FieldKind;
 use crate::merge::scan::Span;
 
 /// A page, all of it decoded. `None` stands for an error.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct EagerPage {
+    pub(super) body: Vec<u8>,
     pub(super) hits: Vec<EagerHit>,
     pub(super) total: u64,
 }
@@ -26,7 +27,7 @@ pub(super) struct EagerHit {
 pub(super) fn decode(body: &[u8]) -> Option<EagerPage> {
     std::str::from_utf8(body).ok()?;
     let mut reader = Reader { body, at: 0 };
-    let mut page = EagerPage::default();
+    let mut page = EagerPage { body: body.to_vec(), ..<_>::default() };
     reader.enter(b'{')?;
     while let Some(key) = reader.member()? {
         match key.inner(body) {
@@ -164,6 +165,7 @@ impl Reader<'_> {
                 b"_rankingScore" => FieldKind::Score,
                 b"_rankingScoreDetails" => FieldKind::Details,
                 b"_formatted" | b"_matchesPosition" => FieldKind::Mirror { reserved: false },
+                name if name == ORDER.as_bytes() => FieldKind::Order,
                 name if is_reserved_name(name) => FieldKind::Reserved,
                 _ => FieldKind::Plain,
             };
@@ -225,7 +227,7 @@ impl Reader<'_> {
         let (mut order_score, mut distance_score) = (0.0, 0.0);
         let (mut distance, mut similarity) = (None, None);
         let mut level = Exact::No;
-        let mut value: &[u8] = b"";
+        let mut value = Span::default();
         self.enter(b'{')?;
         while let Some(key) = self.member()? {
             match key.inner(self.body) {
@@ -244,7 +246,7 @@ impl Reader<'_> {
                         _ => Exact::No,
                     }
                 }
-                b"value" => value = self.value()?.of(self.body),
+                b"value" => value = self.value()?,
                 b"distance" => distance = self.number()?,
                 b"similarity" => similarity = self.number()?,
                 b"position" => place = self.integer()?,
@@ -270,7 +272,7 @@ impl Reader<'_> {
             b"skipped" => Kind::Skipped,
             name if !asc && !name.ends_with(b":desc") => Kind::Unknown,
             name if name.starts_with(b"_geoPoint(") => Kind::Geo { asc, distance },
-            _ => Kind::Sort { asc, value: SortValue::read(value) },
+            _ => Kind::Sort { asc, value: SortKey::read(self.body, value) },
         };
         Some((order, kind))
     }

@@ -118,7 +118,7 @@ fn all_of(page: &Page) -> EagerPage {
         },
         stamp: hit.stamp,
     });
-    EagerPage { hits: hits.collect(), total: page.total }
+    EagerPage { body: page.body.to_vec(), hits: hits.collect(), total: page.total }
 }
 
 /// Numbers that are none are equal here.
@@ -155,8 +155,8 @@ fn merge_eagerly(pages: &[EagerPage], limit: usize) -> Vec<(usize, usize)> {
             let better = best.is_none_or(|best| {
                 let other = &pages[best].hits[heads[best]];
                 let (ours, theirs) = (ranks(hit), ranks(other));
-                let ours = Side { rules: &hit.rules, ranks: &ours, score: hit.score };
-                let theirs = Side { rules: &other.rules, ranks: &theirs, score: other.score };
+                let ours = Side { body: &page.body, rules: &hit.rules, ranks: &ours, score: hit.score };
+                let theirs = Side { body: &pages[best].body, rules: &other.rules, ranks: &theirs, score: other.score };
                 compare(ours, theirs).then(hit.stamp.cmp(&other.stamp)) == Ordering::Less
             });
             if better {

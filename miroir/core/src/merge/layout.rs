@@ -1,0 +1,122 @@
+//! What the hits of a page have in common, so that most of a hit is compared as text and no more.
+//!
+//! Hits have the same fields in the same order, and their details say the same but for the numbers.
+//! So the names and the details of one hit, which were scanned, are the pattern for the next one: where
+//! its text is the same, what was found in it is the same too. Where it is not, it is scanned.
+
+use super::details::Marks;
+use super::lex::{decimal, string_end};
+use super::page::FieldKind;
+use super::scan::Span;
+
+/// The layout of the hit that was last scanned.
+#[derive(Debug, Default)]
+pub(super) struct Layout<'a> {
+    /// The names of its fields, from the comma to the colon.
+    names: Vec<(&'a [u8], FieldKind)>,
+    details: Details<'a>,
+}
+
+/// Details as pieces of text with a number between each two.
+#[derive(Debug, Default)]
+struct Details<'a> {
+    pieces: Vec<&'a [u8]>,
+    marks: Marks,
+}
+
+impl<'a> Layout<'a> {
+    /// The field `number` of the last hit, if its name is at `at`: the name here, and its kind.
+    #[inline]
+    pub(super) fn name(&self, body: &[u8], at: usize, number: usize) -> Option<(Span, FieldKind)> {
+        let (name, kind) = self.names.get(number)?;
+        if !body.get(at..)?.starts_with(name) {
+            return None;
+        }
+        let start = at + usize::from(name.first() == Some(&b','));
+        Some((Span { start: start as u32, end: (at + name.len() - 1) as u32 }, *kind))
+    }
+
+    /// Remembers the name of field `number`, which was found at `key`, the value being at `value`.
+    pub(super) fn set_name(
+        &mut self,
+        body: &'a [u8],
+        number: usize,
+        (key, kind): (Span, FieldKind),
+        value: usize,
+    ) {
+        self.names.truncate(number);
+        let comma = usize::from(number > 0);
+        let name = (key.start as usize).checked_sub(comma).and_then(|start| body.get(start..value));
+        // White space is no part of a layout.
+        let name = name.filter(|name| {
+            name.len() == key.len() + comma + 1 && (number == 0 || name.first() == Some(&b','))
+        });
+        if let Some(name) = name
+            && self.names.len() == number
+        {
+            self.names.push((name, kind));
+        }
+    }
+
+    /// Where details at `at` end, if but for their numbers they are the last ones. What they say
+    /// besides is added to `marks`.
+    pub(super) fn details_end(&self, body: &[u8], at: usize, marks: &mut Marks) -> Option<usize> {
+        let rest = behind(&self.details.pieces, body.get(at..)?)?;
+        marks.semantic |= self.details.marks.semantic;
+        marks.skipped |= self.details.marks.skipped;
+        Some(body.len() - rest)
+    }
+
+    /// Remembers details that were scanned, and what they say.
+    pub(super) fn set_details(&mut self, text: &'a [u8], marks: Marks) {
+        self.details = Details::default();
+        // The number of a pin matters.
+        if marks.pinned.is_none()
+            && let Some(pieces) = pieces(text)
+        {
+            self.details = Details { pieces, marks };
+        }
+    }
+}
+
+/// How much of a text follows the pieces with numbers between them.
+#[inline(never)]
+fn behind(pieces: &[&[u8]], text: &[u8]) -> Option<usize> {
+    let (first, more) = pieces.split_first()?;
+    let mut rest = text.strip_prefix(*first)?;
+    for piece in more {
+        // Counts have one digit.
+        let behind = match rest {
+            [b'0'..=b'9', b',' | b'}', ..] => &rest[1..],
+            _ => decimal(rest)?,
+        };
+        rest = behind.strip_prefix(*piece)?;
+    }
+    Some(rest.len())
+}
+
+/// The pieces of a JSON text between the numbers that are values of members, and end with these. The
+/// place of a rule is part of a piece: it is the same in all details of one query.
+fn pieces(text: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut pieces = Vec::with_capacity(16);
+    let (mut from, mut at) = (0, 0);
+    while let Some(byte) = text.get(at) {
+        at = match byte {
+            b'"' => string_end(text, at + 1)?,
+            b':' => match text.get(at + 1..).and_then(decimal) {
+                Some(rest)
+                    if matches!(rest.first(), Some(b',' | b'}'))
+                        && !text[..at].ends_with(b"\"order\"") =>
+                {
+                    pieces.push(text.get(from..=at)?);
+                    from = text.len() - rest.len();
+                    from
+                }
+                _ => at + 1,
+            },
+            _ => at + 1,
+        };
+    }
+    pieces.push(text.get(from..)?);
+    Some(pieces)
+}
