@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::entry;
-use super::scan::{Result, Scanner, Span, number, text};
+use super::scan::{Span, number, text};
 
 /// One entry of `_rankingScoreDetails`, in the order the engine wrote them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -152,7 +151,8 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    fn take(&mut self, kind: &Kind) {
+    /// Adds what an entry says.
+    pub(crate) fn take(&mut self, kind: &Kind) {
         match kind {
             Kind::Pin(slot) => self.pinned = Some(*slot),
             Kind::Vector(_) => self.semantic = true,
@@ -160,22 +160,4 @@ impl Marks {
             _ => {}
         }
     }
-}
-
-/// Skips the value `scanner` stands before, details or not, and adds what it says to `marks`.
-///
-/// # Errors
-/// Where [`decode`] fails, and nowhere else: what is skipped here can be decoded later.
-pub(crate) fn skip(scanner: &mut Scanner<'_>, marks: &mut Marks) -> Result<()> {
-    entry::walk::<false>(scanner, &mut |rule| marks.take(&rule.kind))
-}
-
-/// Decodes the value `scanner` stands before, appending its entries to `rules`; what is not an object
-/// has none.
-///
-/// # Errors
-/// When the details, their entries or the members of these are not JSON; deeper values are only
-/// checked for balanced brackets.
-pub(crate) fn decode(scanner: &mut Scanner<'_>, rules: &mut Rules) -> Result<()> {
-    entry::walk::<true>(scanner, &mut |rule| rules.push(rule))
 }

@@ -5,18 +5,33 @@
 //! through as such: other rules, other members, another order, white space. Both ways accept the same
 //! and read the same of it.
 
-use super::details::{Exact, Kind, Rule, SortKey};
+use super::details::{Exact, Kind, Marks, Rule, Rules, SortKey};
 use super::lex::{decimal, digits, number, string_end};
 use super::scan::{Result, Scanner, Span, integer};
+
+/// Skips the value `scanner` stands before, details or not, and adds what it says to `marks`.
+///
+/// # Errors
+/// Where [`decode`] fails, and nowhere else: what is skipped here can be decoded later.
+pub(crate) fn skip(scanner: &mut Scanner<'_>, marks: &mut Marks) -> Result<()> {
+    walk::<false>(scanner, &mut |rule| marks.take(&rule.kind))
+}
+
+/// Decodes the value `scanner` stands before, appending its entries to `rules`; what is not an object
+/// has none.
+///
+/// # Errors
+/// When the details, their entries or the members of these are not JSON; deeper values are only
+/// checked for balanced brackets.
+pub(crate) fn decode(scanner: &mut Scanner<'_>, rules: &mut Rules) -> Result<()> {
+    walk::<true>(scanner, &mut |rule| rules.push(rule))
+}
 
 /// Walks over the value `scanner` stands before and hands out its entries, if it is an object.
 ///
 /// Only if it is to `READ` are all entries read; otherwise those of usual rules are
 /// [`Kind::Unknown`], and only pins, similarities and [`Kind::Skipped`] are told.
-pub(super) fn walk<const READ: bool>(
-    scanner: &mut Scanner<'_>,
-    take: &mut impl FnMut(Rule),
-) -> Result<()> {
+fn walk<const READ: bool>(scanner: &mut Scanner<'_>, take: &mut impl FnMut(Rule)) -> Result<()> {
     if scanner.peek() != Some(b'{') {
         scanner.value()?;
         return Ok(());

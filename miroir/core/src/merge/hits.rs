@@ -149,15 +149,13 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
         let rule = page.rules(&page.hits[hit.hit as usize]).get(level)?;
         Some((&rule.kind, &page.body[..]))
     };
-    score::raise(&hits, &mut ranks, |a, b, level| {
-        match (kind(a, level), kind(b, level)) {
-            (Some(a), Some(b)) => {
-                let none = Ranks::default();
-                is_rank(a.0) && is_rank(b.0)
-                    || compare_rule(a, &none, b, &none).is_some_and(Ordering::is_eq)
-            }
-            (a, b) => a.is_none() && b.is_none(),
+    score::raise(&hits, &mut ranks, |a, b, level| match (kind(a, level), kind(b, level)) {
+        (Some(a), Some(b)) => {
+            let none = Ranks::default();
+            is_rank(a.0) && is_rank(b.0)
+                || compare_rule(a, &none, b, &none).is_some_and(Ordering::is_eq)
         }
+        (a, b) => a.is_none() && b.is_none(),
     });
     let score = |(start, len): (u32, u32)| {
         score::total(ranks.get(start as usize..(start + len) as usize).unwrap_or_default())

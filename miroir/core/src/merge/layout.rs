@@ -5,9 +5,43 @@
 //! its text is the same, what was found in it is the same too. Where it is not, it is scanned.
 
 use super::details::Marks;
-use super::lex::{decimal, string_end};
-use super::page::FieldKind;
-use super::scan::Span;
+use super::lex::{decimal, string_end, strip};
+use super::scan::{Span, is_reserved};
+use crate::documents::ORDER;
+
+/// What a top-level field of a hit is to a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FieldKind {
+    Plain,
+    /// `_formatted` or `_matchesPosition`, which repeat the document's fields.
+    Mirror {
+        reserved: bool,
+    },
+    Score,
+    Details,
+    /// The order stamp.
+    Order,
+    /// Another field that Miroir keeps for itself.
+    Reserved,
+}
+
+impl FieldKind {
+    /// Of the field with this name; whether a mirror shows reserved fields is not known yet.
+    pub(super) fn of(name: &[u8]) -> Self {
+        // Everything special begins with an underscore; most fields do not.
+        if name.first() != Some(&b'_') {
+            return Self::Plain;
+        }
+        match name {
+            b"_rankingScore" => Self::Score,
+            b"_rankingScoreDetails" => Self::Details,
+            b"_formatted" | b"_matchesPosition" => Self::Mirror { reserved: false },
+            name if name == ORDER.as_bytes() => Self::Order,
+            name if is_reserved(name) => Self::Reserved,
+            _ => Self::Plain,
+        }
+    }
+}
 
 /// The layout of the hit that was last scanned.
 #[derive(Debug, Default)]
@@ -29,9 +63,7 @@ impl<'a> Layout<'a> {
     #[inline]
     pub(super) fn name(&self, body: &[u8], at: usize, number: usize) -> Option<(Span, FieldKind)> {
         let (name, kind) = self.names.get(number)?;
-        if !body.get(at..)?.starts_with(name) {
-            return None;
-        }
+        strip(body.get(at..)?, name)?;
         let start = at + usize::from(name.first() == Some(&b','));
         Some((Span { start: start as u32, end: (at + name.len() - 1) as u32 }, *kind))
     }
@@ -83,14 +115,14 @@ impl<'a> Layout<'a> {
 #[inline(never)]
 fn behind(pieces: &[&[u8]], text: &[u8]) -> Option<usize> {
     let (first, more) = pieces.split_first()?;
-    let mut rest = text.strip_prefix(*first)?;
+    let mut rest = strip(text, first)?;
     for piece in more {
         // Counts have one digit.
         let behind = match rest {
             [b'0'..=b'9', b',' | b'}', ..] => &rest[1..],
             _ => decimal(rest)?,
         };
-        rest = behind.strip_prefix(*piece)?;
+        rest = strip(behind, piece)?;
     }
     Some(rest.len())
 }

@@ -33,6 +33,27 @@ fn are_digits(word: u64) -> bool {
     (word & upper | (word.wrapping_add(ONES * 6) & upper) >> 4) == ONES * 0x33
 }
 
+/// What follows `prefix`, if a text begins with it. Prefixes of a few words are compared here, which
+/// is most of them: a call would cost more.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "a call costs more than most comparisons")]
+pub(super) fn strip<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (begin, rest) = text.split_at_checked(prefix.len())?;
+    let equal = match prefix.len() {
+        4..=8 => ends::<4>(begin) == ends::<4>(prefix),
+        9..=16 => ends::<8>(begin) == ends::<8>(prefix),
+        17..=32 => ends::<16>(begin) == ends::<16>(prefix),
+        _ => begin == prefix,
+    };
+    equal.then_some(rest)
+}
+
+/// The beginning and the end of a text, which overlap.
+#[inline]
+fn ends<const N: usize>(text: &[u8]) -> Option<([u8; N], [u8; N])> {
+    Some((*text.first_chunk()?, *text.last_chunk()?))
+}
+
 /// White space of JSON.
 #[inline]
 pub(super) fn is_space(byte: u8) -> bool {
@@ -41,7 +62,18 @@ pub(super) fn is_space(byte: u8) -> bool {
 
 /// Where a string ends, behind its closing quote; `at` is behind the opening one.
 #[inline]
-pub(super) fn string_end(text: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn string_end(text: &[u8], at: usize) -> Option<usize> {
+    if let Some(word) = word(text, at) {
+        let found = quotes(word);
+        let end = at + found.trailing_zeros() as usize / 8;
+        if found != 0 && text.get(end) == Some(&b'"') {
+            return Some(end + 1);
+        }
+    }
+    far_string_end(text, at)
+}
+
+fn far_string_end(text: &[u8], mut at: usize) -> Option<usize> {
     for _ in 0..SHORT {
         let Some(word) = word(text, at) else { break };
         let found = quotes(word);
@@ -122,11 +154,14 @@ pub(super) fn decimal(text: &[u8]) -> Option<&[u8]> {
     if let [b'0'..=b'9', b',' | b'}', ..] = rest {
         return Some(&rest[1..]);
     }
-    let mut at = 0;
-    while word(rest, at).is_some_and(are_digits) {
-        at += 8;
+    // Scores have as many digits as a float.
+    if let Some((digits, behind)) = rest.split_first_chunk::<16>() {
+        let (words, _) = digits.as_chunks::<8>();
+        if words.iter().all(|word| are_digits(u64::from_le_bytes(*word))) {
+            return Some(whole(behind));
+        }
     }
-    Some(whole(rest.get(at..)?))
+    Some(whole(rest))
 }
 
 /// What follows digits.
@@ -148,18 +183,18 @@ pub(super) fn digits(text: &[u8]) -> Option<(u32, &[u8])> {
     if !rest.first()?.is_ascii_digit() {
         return Some((first, rest));
     }
-    more_digits(first, rest)
+    Some(more_digits(first, rest))
 }
 
 #[cold]
-fn more_digits(first: u32, mut rest: &[u8]) -> Option<(u32, &[u8])> {
+fn more_digits(first: u32, mut rest: &[u8]) -> (u32, &[u8]) {
     let mut number = first;
     for _ in 1..9 {
         let [digit @ b'0'..=b'9', behind @ ..] = rest else { break };
         number = number * 10 + u32::from(digit - b'0');
         rest = behind;
     }
-    Some((number, rest))
+    (number, rest)
 }
 
 /// Powers of ten that a float holds exactly.
@@ -210,7 +245,7 @@ fn short(raw: &[u8]) -> Option<f64> {
 /// The number that eight digits spell, the first of them lowest in the word.
 #[inline]
 fn value(word: u64) -> u64 {
-    let digits = word & ONES * 0x0F;
+    let digits = word & (ONES * 0x0F);
     // Neighbours become numbers of two digits, then four, then eight.
     let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00FF_00FF_00FF_00FF;
     let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_FFFF_0000_FFFF;

@@ -5,7 +5,8 @@
 //! | file | what it merges |
 //! | --- | --- |
 //! | `page` | decodes one leaf's search answer |
-//! | `details`, `entry` | score details: skipped, and decoded where a merge asks for them |
+//! | `scan`, `lex`, `layout` | finds the pieces of an answer, and what its hits have in common |
+//! | `details`, `entry` | score details: walked over, and decoded where a merge asks for them |
 //! | `score`, `order` | absolute costs behind details, the order of hits |
 //! | `hits`, `distinct`, `render` | the hits of a search |
 //! | `distinct_scan` | which distinct values one node looks at for a page |

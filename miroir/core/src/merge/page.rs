@@ -5,11 +5,13 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::details::{self, Marks, Rule, Rules};
-use super::layout::Layout;
+use super::details::{Marks, Rule, Rules};
+use super::entry;
+use super::layout::{FieldKind, Layout};
+use super::lex::value_end;
 use super::scan::{RESERVED, Result, Scanner, Span, is_reserved, number, text};
 use super::score::TermCounts;
-use crate::documents::{ORDER, Stamp};
+use crate::documents::Stamp;
 
 /// Hits that room is made for in advance.
 const MOST_RESERVED: usize = 100;
@@ -93,39 +95,6 @@ pub(crate) struct Field {
     pub(crate) kind: FieldKind,
 }
 
-/// What a top-level field of a hit is to a merge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FieldKind {
-    Plain,
-    /// `_formatted` or `_matchesPosition`, which repeat the document's fields.
-    Mirror {
-        reserved: bool,
-    },
-    Score,
-    Details,
-    /// The order stamp.
-    Order,
-    /// Another field that Miroir keeps for itself.
-    Reserved,
-}
-
-impl FieldKind {
-    fn of(name: &[u8]) -> Self {
-        // Everything special begins with an underscore; most fields do not.
-        if name.first() != Some(&b'_') {
-            return Self::Plain;
-        }
-        match name {
-            b"_rankingScore" => Self::Score,
-            b"_rankingScoreDetails" => Self::Details,
-            b"_formatted" | b"_matchesPosition" => Self::Mirror { reserved: false },
-            name if name == ORDER.as_bytes() => Self::Order,
-            name if is_reserved(name) => Self::Reserved,
-            _ => Self::Plain,
-        }
-    }
-}
-
 impl Page {
     /// Decodes the body of a successful search answer.
     ///
@@ -179,33 +148,42 @@ impl Page {
         let mut marks = Marks::default();
         let body = scanner.body();
         scanner.enter(b'{')?;
+        let mut at = scanner.at();
         for number in 0.. {
-            let (key, mut kind) = match layout.name(body, scanner.at(), number) {
-                Some((key, kind)) => {
-                    scanner.skip_to(key.end as usize + 1);
-                    (key, kind)
-                }
+            let (key, mut kind) = match layout.name(body, at, number) {
+                Some(known) => known,
                 None => {
-                    let Some(key) = scanner.member()? else { break };
+                    scanner.skip_to(at);
+                    let key = scanner.member()?;
+                    at = scanner.at();
+                    let Some(key) = key else { break };
                     let field = (key, FieldKind::of(key.inner(body)));
-                    layout.set_name(body, number, field, scanner.at());
+                    layout.set_name(body, number, field, at);
                     field
                 }
             };
-            let value = match &mut kind {
-                FieldKind::Details => details(scanner, layout, &mut marks)?,
-                FieldKind::Mirror { reserved } => {
-                    let value = scanner.value()?;
-                    *reserved = memchr::memmem::find(value.of(body), RESERVED).is_some();
-                    value
-                }
-                FieldKind::Order => {
-                    let value = scanner.value()?;
-                    hit.stamp = Stamp::read(value.of(body));
-                    value
-                }
-                FieldKind::Plain | FieldKind::Score | FieldKind::Reserved => scanner.value()?,
+            at = at.max(key.end as usize + 1);
+            let end = match kind {
+                FieldKind::Details => layout.details_end(body, at, &mut marks),
+                _ => value_end(body, at),
             };
+            let value = if let Some(end) = end {
+                Span { start: at as u32, end: end as u32 }
+            } else {
+                scanner.skip_to(at);
+                match kind {
+                    FieldKind::Details => details(scanner, layout, &mut marks)?,
+                    _ => scanner.value()?,
+                }
+            };
+            at = value.end as usize;
+            match &mut kind {
+                FieldKind::Mirror { reserved } => {
+                    *reserved = memchr::memmem::find(value.of(body), RESERVED).is_some();
+                }
+                FieldKind::Order => hit.stamp = Stamp::read(value.of(body)),
+                _ => {}
+            }
             self.fields.push(Field { key, value, kind });
         }
         hit.fields = (begin, self.fields.len() as u32);
@@ -241,7 +219,7 @@ impl Page {
                     FieldKind::Details => {
                         let mut scanner = Scanner::within(&self.body, field.value.start as usize);
                         // It was skipped once, and what can be skipped can be decoded.
-                        let _ = details::decode(&mut scanner, &mut ranking.rules);
+                        let _ = entry::decode(&mut scanner, &mut ranking.rules);
                     }
                     _ => {}
                 }
@@ -270,22 +248,17 @@ impl Page {
     }
 }
 
-/// Walks over details and adds what they say to `marks`.
+/// Walks over details that are not those of the last hit, and adds what they say to `marks`.
 fn details<'a>(
     scanner: &mut Scanner<'a>,
     layout: &mut Layout<'a>,
     marks: &mut Marks,
 ) -> Result<Span> {
     let body = scanner.body();
-    if let Some(end) = layout.details_end(body, scanner.at(), marks) {
-        let start = scanner.at();
-        scanner.skip_to(end);
-        return Ok(scanner.since(start));
-    }
     scanner.peek();
     let start = scanner.at();
     let mut these = Marks::default();
-    details::skip(scanner, &mut these)?;
+    entry::skip(scanner, &mut these)?;
     let span = scanner.since(start);
     layout.set_details(span.of(body), these);
     marks.pinned = these.pinned.or(marks.pinned);
@@ -307,8 +280,10 @@ fn distribution(scanner: &mut Scanner<'_>) -> Result<Option<Vec<LeafFacet>>> {
             scanner.value()?;
             continue;
         }
-        let mut facet =
-            LeafFacet { name: text(key.of(body)).unwrap_or_default().into_owned(), values: Vec::new() };
+        let mut facet = LeafFacet {
+            name: text(key.of(body)).unwrap_or_default().into_owned(),
+            values: Vec::new(),
+        };
         scanner.enter(b'{')?;
         while let Some(value) = scanner.member()? {
             let count = scanner.integer()?;

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::details::{Exact, Kind, Rule};
 use super::hits::{HitOptions, MergedHits, Placed};
-use super::page::{Field, FieldKind, Hit, Page};
+use super::layout::FieldKind;
+use super::page::{Field, Hit, Page};
 use super::scan::{self, copy_object_without, is_reserved, write_int, write_json};
 use super::score::{self, Ranks};
 

@@ -2,7 +2,7 @@
 
 use crate::documents::{ORDER, Stamp, is_reserved_name};
 use crate::merge::details::{Exact, Kind, Marks, Rule, SortKey};
-use crate::merge::page::FieldKind;
+use crate::merge::layout::FieldKind;
 use crate::merge::scan::Span;
 
 /// A page, all of it decoded. `None` stands for an error.
@@ -177,9 +177,9 @@ impl Reader<'_> {
             let value = Span { start: start as u32, end: self.at as u32 };
             let raw = value.of(self.body);
             let kind = match kind {
-                FieldKind::Mirror { .. } => FieldKind::Mirror {
-                    reserved: raw.windows(8).any(|part| part == b"_miroir_"),
-                },
+                FieldKind::Mirror { .. } => {
+                    FieldKind::Mirror { reserved: raw.windows(8).any(|part| part == b"_miroir_") }
+                }
                 kind => kind,
             };
             if kind == FieldKind::Score {
@@ -257,10 +257,9 @@ impl Reader<'_> {
         }
         let asc = name.ends_with(b":asc");
         let kind = match name {
-            b"words" => Kind::Words {
-                matching: matching.unwrap_or_default(),
-                max: max.unwrap_or_default(),
-            },
+            b"words" => {
+                Kind::Words { matching: matching.unwrap_or_default(), max: max.unwrap_or_default() }
+            }
             b"typo" => Kind::Typo { count: typos, max: max_typos },
             b"proximity" => Kind::Proximity(score),
             b"attributeRank" => Kind::AttributeRank(score),
