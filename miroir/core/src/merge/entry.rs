@@ -1,9 +1,8 @@
 //! The entries of `_rankingScoreDetails`, one rule each: walked over, or read as well.
 //!
 //! Nodes write the entries of the usual rules in one way. These are recognised by their text, member
-//! by member, at about an instruction a byte. Everything else is JSON like any other, and is walked
-//! through as such: other rules, other members, another order, white space. Both ways accept the same
-//! and read the same of it.
+//! by member. Everything else is JSON like any other, and is walked through as such: other rules, other
+//! members, another order, white space. Both ways accept the same and read the same of it.
 
 use super::details::{Exact, Kind, Marks, Rule, Rules, SortKey};
 use super::lex::{decimal, digits, number, string_end};

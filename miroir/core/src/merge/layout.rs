@@ -49,7 +49,13 @@ pub(super) struct Layout<'a> {
     /// The names of its fields, from the comma to the colon.
     names: Vec<(&'a [u8], FieldKind)>,
     details: Details<'a>,
+    /// How often details were remembered.
+    remembered: usize,
 }
+
+/// Where details differ in more than numbers, as those of a sort by text do, learning them costs more
+/// than scanning: so many are learnt in a page.
+const MOST_REMEMBERED: usize = 4;
 
 /// Details as pieces of text with a number between each two.
 #[derive(Debug, Default)]
@@ -101,18 +107,19 @@ impl<'a> Layout<'a> {
 
     /// Remembers details that were scanned, and what they say.
     pub(super) fn set_details(&mut self, text: &'a [u8], marks: Marks) {
-        self.details = Details::default();
         // The number of a pin matters.
-        if marks.pinned.is_none()
+        if self.remembered < MOST_REMEMBERED
+            && marks.pinned.is_none()
             && let Some(pieces) = pieces(text)
         {
             self.details = Details { pieces, marks };
+            self.remembered += 1;
         }
     }
 }
 
 /// How much of a text follows the pieces with numbers between them.
-#[inline(never)]
+#[inline(never)] // Inside of another loop its registers would be spilled.
 fn behind(pieces: &[&[u8]], text: &[u8]) -> Option<usize> {
     let (first, more) = pieces.split_first()?;
     let mut rest = strip(text, first)?;

@@ -141,7 +141,8 @@ impl Page {
         Ok(page)
     }
 
-    #[inline(never)]
+    /// Finds the fields of the hit `scanner` stands before.
+    #[inline(never)] // Inside of `decode` its registers would be spilled.
     fn hit<'a>(&mut self, scanner: &mut Scanner<'a>, layout: &mut Layout<'a>) -> Result<()> {
         let begin = self.fields.len() as u32;
         let mut hit = Hit::default();
