@@ -10,13 +10,13 @@ use super::page::{Hit, Page};
 use super::score::{self, RankingInfo, Ranks};
 
 /// One value of the list a hit is reduced to.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value<'a> {
     /// A run of rules about relevancy, or a similarity, from 0 to 1.
     Score(f64),
     Sort {
         asc: bool,
-        value: &'a SortValue,
+        value: SortValue<'a>,
     },
     Geo {
         asc: bool,
@@ -33,8 +33,8 @@ fn is_rank(kind: &Kind) -> bool {
 }
 
 /// Reduces a hit to its values.
-pub(crate) fn values<'a>(page: &'a Page, hit: &Hit, info: &RankingInfo) -> Vec<Value<'a>> {
-    let rules = page.rules(hit);
+pub(crate) fn values<'a>(page: &'a Page, hit: &'a Hit, info: &RankingInfo) -> Vec<Value<'a>> {
+    let (rules, score) = (page.rules(hit), page.score(hit));
     let runs = rules
         .iter()
         .enumerate()
@@ -43,14 +43,14 @@ pub(crate) fn values<'a>(page: &'a Page, hit: &Hit, info: &RankingInfo) -> Vec<V
     let mut ranks = Vec::new();
     if runs > 1 {
         // One run is the hit's whole score; of several, each has to be computed.
-        score::recover(rules, hit.score, info, score::TermCounts::default(), &mut ranks);
+        score::recover(rules, score, info, score::TermCounts::default(), &mut ranks);
     }
     let mut out = Vec::with_capacity(rules.len());
     let mut at = 0;
     while let Some(rule) = rules.get(at) {
         let end = at + rules[at..].iter().take_while(|rule| is_rank(&rule.kind)).count();
         if end > at {
-            out.push(Value::Score(match hit.score {
+            out.push(Value::Score(match score {
                 Some(score) if runs == 1 && !hit.semantic => score,
                 _ => run_score(ranks.get(at..end).unwrap_or_default()),
             }));
@@ -58,7 +58,9 @@ pub(crate) fn values<'a>(page: &'a Page, hit: &Hit, info: &RankingInfo) -> Vec<V
             continue;
         }
         match &rule.kind {
-            Kind::Sort { asc, value } => out.push(Value::Sort { asc: *asc, value }),
+            Kind::Sort { asc, value } => {
+                out.push(Value::Sort { asc: *asc, value: value.value(&page.body) });
+            }
             Kind::Geo { asc, distance } => {
                 out.push(Value::Geo { asc: *asc, distance: *distance });
             }
@@ -80,7 +82,7 @@ pub(crate) fn document_id(page: &Page, hit: &Hit, primary_key: &str) -> Option<S
     let fields = page.fields(hit).iter().filter(|field| !field.key.inner(&page.body).is_empty());
     for field in fields {
         let name = super::scan::text(field.key.of(&page.body))?;
-        let Some(rest) = primary_key.strip_prefix(name.as_str()) else { continue };
+        let Some(rest) = primary_key.strip_prefix(&*name) else { continue };
         let mut value: Json = serde_json::from_slice(field.value.of(&page.body)).ok()?;
         if !rest.is_empty() {
             let Some(path) = rest.strip_prefix('.') else { continue };

@@ -1,9 +1,13 @@
 //! `_rankingScoreDetails` of one hit, decoded for comparison.
 
-use super::scan::{Result, Scanner, Span, number, text};
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::scan::{Span, number, text};
 
 /// One entry of `_rankingScoreDetails`, in the order the engine wrote them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rule {
     /// Its name with quotes.
     pub(crate) key: Span,
@@ -14,8 +18,11 @@ pub(crate) struct Rule {
     pub(crate) kind: Kind,
 }
 
+/// The entries of a hit: as many as the default ranking rules and a sort make are kept in place.
+pub(crate) type Rules = SmallVec<[Rule; 8]>;
+
 /// What an entry says.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     Words {
         matching: u32,
@@ -38,7 +45,7 @@ pub(crate) enum Kind {
     },
     Sort {
         asc: bool,
-        value: SortValue,
+        value: SortKey,
     },
     Geo {
         asc: bool,
@@ -52,6 +59,16 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Whether two entries of one page say the same.
+    pub(crate) fn is_same(&self, other: &Self, body: &[u8]) -> bool {
+        match (self, other) {
+            (Self::Sort { asc, value }, Self::Sort { asc: other_asc, value: other }) => {
+                asc == other_asc && value.value(body) == other.value(body)
+            }
+            _ => self == other,
+        }
+    }
+
     /// Whether the entry prints a score without the maximum it is relative to.
     pub(crate) fn relative(&self) -> bool {
         matches!(
@@ -78,136 +95,69 @@ pub(crate) enum Exact {
     Whole = 3,
 }
 
-/// The value a sort or custom rule compared.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum SortValue {
+/// The value a sort or custom rule compared, as far as it is known without its page.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum SortKey {
     Number(f64),
-    Text(Box<str>),
+    /// Where the page has a string, with its quotes.
+    Text(Span),
     Missing,
 }
 
-impl SortValue {
+impl SortKey {
+    /// Reads the raw JSON value at `span`.
+    pub(crate) fn read(body: &[u8], span: Span) -> Self {
+        let raw = span.of(body);
+        match raw.first() {
+            Some(b'"') => Self::Text(span),
+            _ => number(raw).map_or(Self::Missing, Self::Number),
+        }
+    }
+
+    /// The value itself; `body` is that of its page.
+    pub(crate) fn value(self, body: &[u8]) -> SortValue<'_> {
+        match self {
+            Self::Number(number) => SortValue::Number(number),
+            Self::Text(span) => SortValue::read(span.of(body)),
+            Self::Missing => SortValue::Missing,
+        }
+    }
+}
+
+/// The value a sort or custom rule compared.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum SortValue<'a> {
+    Number(f64),
+    Text(Cow<'a, str>),
+    Missing,
+}
+
+impl<'a> SortValue<'a> {
     /// Reads a raw JSON value.
-    pub(crate) fn read(raw: &[u8]) -> Self {
-        if let Some(number) = number(raw) {
-            Self::Number(number)
-        } else {
-            text(raw).map_or(Self::Missing, |text| Self::Text(text.into()))
+    pub(crate) fn read(raw: &'a [u8]) -> Self {
+        match number(raw) {
+            Some(number) => Self::Number(number),
+            None => text(raw).map_or(Self::Missing, Self::Text),
         }
     }
 }
 
-/// Decodes the object `scanner` stands before, appending its entries to `rules`.
-pub(crate) fn decode(scanner: &mut Scanner<'_>, rules: &mut Vec<Rule>) -> Result<()> {
-    if scanner.peek() != Some(b'{') {
-        scanner.value()?;
-        return Ok(());
-    }
-    scanner.enter(b'{')?;
-    while let Some(key) = scanner.member()? {
-        let name = key.inner(scanner.body());
-        if scanner.peek() != Some(b'{') {
-            let value = scanner.value()?;
-            rules.push(Rule { key, value, order: 0, kind: Kind::Unknown });
-            continue;
-        }
-        let entry = Entry::decode(scanner)?;
-        let kind = entry.kind(name, scanner.body());
-        rules.push(Rule { key, value: entry.span, order: entry.order, kind });
-    }
-    Ok(())
+/// What details say of a hit beyond its rank.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Marks {
+    pub(crate) pinned: Option<u64>,
+    pub(crate) semantic: bool,
+    pub(crate) skipped: bool,
 }
 
-/// The members of one entry, whatever its rule.
-#[derive(Default)]
-struct Entry {
-    span: Span,
-    order: u32,
-    score: f64,
-    matching: Option<u32>,
-    max: Option<u32>,
-    typos: u32,
-    max_typos: u32,
-    order_score: f64,
-    distance_score: f64,
-    level: Option<Exact>,
-    value: Span,
-    distance: Option<f64>,
-    similarity: Option<f64>,
-    position: u64,
-}
-
-impl Entry {
-    fn decode(scanner: &mut Scanner<'_>) -> Result<Self> {
-        let mut entry = Self::default();
-        scanner.peek();
-        let start = scanner.at();
-        scanner.enter(b'{')?;
-        while let Some(key) = scanner.member()? {
-            match key.inner(scanner.body()) {
-                b"order" => entry.order = scanner.integer()? as u32,
-                b"score" => entry.score = scanner.number()?.unwrap_or_default(),
-                b"matchingWords" => entry.matching = Some(scanner.integer()? as u32),
-                b"maxMatchingWords" => entry.max = Some(scanner.integer()? as u32),
-                b"typoCount" => entry.typos = scanner.integer()? as u32,
-                b"maxTypoCount" => entry.max_typos = scanner.integer()? as u32,
-                b"attributeRankingOrderScore" => {
-                    entry.order_score = scanner.number()?.unwrap_or_default();
-                }
-                b"queryWordDistanceScore" => {
-                    entry.distance_score = scanner.number()?.unwrap_or_default();
-                }
-                b"matchType" => {
-                    let value = scanner.value()?;
-                    entry.level = Some(match value.inner(scanner.body()) {
-                        b"exactMatch" => Exact::Whole,
-                        b"matchesStart" => Exact::Start,
-                        _ => Exact::No,
-                    });
-                }
-                b"value" => entry.value = scanner.value()?,
-                b"distance" => entry.distance = scanner.number()?,
-                b"similarity" => entry.similarity = scanner.number()?,
-                b"position" => entry.position = scanner.integer()?,
-                _ => {
-                    scanner.value()?;
-                }
-            }
-        }
-        entry.span = scanner.since(start);
-        Ok(entry)
-    }
-
-    fn kind(&self, name: &[u8], body: &[u8]) -> Kind {
-        match name {
-            b"words" => Kind::Words {
-                matching: self.matching.unwrap_or_default(),
-                max: self.max.unwrap_or_default(),
-            },
-            b"typo" => Kind::Typo { count: self.typos, max: self.max_typos },
-            b"proximity" => Kind::Proximity(self.score),
-            b"attributeRank" => Kind::AttributeRank(self.score),
-            b"wordPosition" => Kind::WordPosition(self.score),
-            b"attribute" => {
-                Kind::Attribute { order: self.order_score, distance: self.distance_score }
-            }
-            b"exactness" => Kind::Exactness {
-                level: self.level.unwrap_or(Exact::No),
-                counts: self.matching.zip(self.max),
-            },
-            b"vectorSort" => Kind::Vector(self.similarity),
-            b"pin" => Kind::Pin(self.position),
-            b"skipped" => Kind::Skipped,
-            _ => {
-                let asc = name.ends_with(b":asc");
-                if !asc && !name.ends_with(b":desc") {
-                    Kind::Unknown
-                } else if name.starts_with(b"_geoPoint(") {
-                    Kind::Geo { asc, distance: self.distance }
-                } else {
-                    Kind::Sort { asc, value: SortValue::read(self.value.of(body)) }
-                }
-            }
+impl Marks {
+    /// Adds what an entry says.
+    pub(crate) fn take(&mut self, kind: &Kind) {
+        match kind {
+            Kind::Pin(slot) => self.pinned = Some(*slot),
+            Kind::Vector(_) => self.semantic = true,
+            Kind::Skipped => self.skipped = true,
+            _ => {}
         }
     }
 }

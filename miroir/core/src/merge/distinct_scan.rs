@@ -75,8 +75,18 @@ pub fn scan_hits(pages: &[Page], options: &HitOptions, wanted: usize, asked: usi
         if let Some((leaf, at, ranks)) = &last {
             let end = &pages[*leaf as usize];
             let end_hit = &end.hits[*at as usize];
-            let end = Side { rules: end.rules(end_hit), ranks, score: end_hit.score };
-            let next = Side { rules: page.rules(hit), ranks: head.ranks, score: hit.score };
+            let end = Side {
+                body: &end.body,
+                rules: end.rules(end_hit),
+                ranks,
+                score: end.score(end_hit),
+            };
+            let next = Side {
+                body: &page.body,
+                rules: page.rules(hit),
+                ranks: head.ranks,
+                score: page.score(hit),
+            };
             if end.rules.is_empty() || compare(end, next).is_ne() {
                 scanned.exhausted = false;
                 return Step::Stop;

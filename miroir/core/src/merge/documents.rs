@@ -28,22 +28,22 @@ pub struct DocumentOptions {
 #[derive(Debug, Default)]
 struct Listing<'a> {
     body: &'a [u8],
-    results: Vec<Document>,
+    results: Vec<Document<'a>>,
     total: u64,
 }
 
 #[derive(Debug)]
-struct Document {
+struct Document<'a> {
     span: Span,
-    keys: Vec<SortKey>,
+    keys: Vec<SortKey<'a>>,
     stamp: Stamp,
     /// Whether there is something to hide.
     marked: bool,
 }
 
 #[derive(Debug)]
-enum SortKey {
-    Field { asc: bool, value: SortValue },
+enum SortKey<'a> {
+    Field { asc: bool, value: SortValue<'a> },
     Geo { asc: bool, distance: Option<f64> },
 }
 
@@ -63,7 +63,7 @@ pub fn merge_documents(bodies: &[Bytes], options: &DocumentOptions) -> Result<By
     let mut out = Vec::new();
     out.extend_from_slice(b"{\"results\":[");
     let mut first = true;
-    let mut emit = |listing: &Listing<'_>, document: &Document| {
+    let mut emit = |listing: &Listing<'_>, document: &Document<'_>| {
         if !std::mem::replace(&mut first, false) {
             out.push(b',');
         }
@@ -89,7 +89,7 @@ pub fn merge_documents(bodies: &[Bytes], options: &DocumentOptions) -> Result<By
 fn merge<'a>(
     listings: &[Listing<'a>],
     options: &DocumentOptions,
-    emit: &mut impl FnMut(&Listing<'a>, &Document),
+    emit: &mut impl FnMut(&Listing<'a>, &Document<'a>),
 ) {
     if listings.is_empty() {
         return;
@@ -116,7 +116,7 @@ fn merge<'a>(
     }
 }
 
-fn compare(a: &[SortKey], b: &[SortKey]) -> Ordering {
+fn compare(a: &[SortKey<'_>], b: &[SortKey<'_>]) -> Ordering {
     for pair in a.iter().zip(b) {
         let order = match pair {
             (SortKey::Field { asc, value: x }, SortKey::Field { value: y, .. }) => {
@@ -158,8 +158,8 @@ impl<'a> Listing<'a> {
     }
 }
 
-impl Document {
-    fn decode(scanner: &mut Scanner<'_>, options: &DocumentOptions) -> Result<Self> {
+impl<'a> Document<'a> {
+    fn decode(scanner: &mut Scanner<'a>, options: &DocumentOptions) -> Result<Self> {
         let body = scanner.body();
         let mut document = Self {
             span: Span::default(),
@@ -192,7 +192,7 @@ impl Document {
     }
 }
 
-fn federation(scanner: &mut Scanner<'_>) -> Result<Vec<SortKey>> {
+fn federation<'a>(scanner: &mut Scanner<'a>) -> Result<Vec<SortKey<'a>>> {
     let mut keys = Vec::new();
     scanner.enter(b'{')?;
     while let Some(key) = scanner.member()? {
@@ -220,7 +220,7 @@ fn federation(scanner: &mut Scanner<'_>) -> Result<Vec<SortKey>> {
     Ok(keys)
 }
 
-fn sort_key(scanner: &mut Scanner<'_>, geo: bool) -> Result<SortKey> {
+fn sort_key<'a>(scanner: &mut Scanner<'a>, geo: bool) -> Result<SortKey<'a>> {
     let (mut asc, mut value) = (true, Span::default());
     scanner.enter(b'{')?;
     while let Some(key) = scanner.member()? {

@@ -157,7 +157,7 @@ fn facet_hit(scanner: &mut Scanner<'_>) -> Result<(String, u64)> {
         match key.inner(scanner.body()) {
             b"value" => {
                 let span = scanner.value()?;
-                value = text(span.of(scanner.body())).unwrap_or_default();
+                value = text(span.of(scanner.body())).unwrap_or_default().into_owned();
             }
             b"count" => count = scanner.integer()?,
             _ => {

@@ -105,16 +105,16 @@ fn compare(a: &Value<'_>, weight_a: f64, b: &Value<'_>, weight_b: f64) -> Option
             a.partial_cmp(&b).unwrap_or(Ordering::Equal)
         }
     };
-    match (*a, *b) {
+    match (a, b) {
         (Value::Score(a), Value::Score(b)) => Some(numbers(a * weight_a, b * weight_b)),
         (Value::Sort { asc, value: a }, Value::Sort { asc: other, value: b }) => {
-            (asc == other).then(|| sort_values(asc, a, b).reverse())
+            (asc == other).then(|| sort_values(*asc, a, b).reverse())
         }
         // One node looks at the distance alone: here the farther hit comes first, also where the
         // nearest are wanted.
         (Value::Geo { asc, distance: a }, Value::Geo { asc: other, distance: b }) => (asc == other)
             .then(|| match (a, b) {
-                (Some(a), Some(b)) => numbers(a, b),
+                (Some(a), Some(b)) => numbers(*a, *b),
                 (a, b) => a.is_some().cmp(&b.is_some()),
             }),
         _ => None,
@@ -131,7 +131,7 @@ pub fn merge_federated(queries: &[FederatedQuery], options: &FederatedOptions) -
             hits.map(|hit| Candidate {
                 values: values(&query.page, hit, &query.ranking),
                 weight: query.weight,
-                score: hit.score.unwrap_or_default() * query.weight,
+                score: query.page.score(hit).unwrap_or_default() * query.weight,
                 position: query.position,
             })
             .collect()
@@ -229,7 +229,8 @@ pub fn write_federated_hit(
     options: &HitOptions,
     out: &mut Vec<u8>,
 ) {
-    let score = query.page.hits.get(hit).and_then(|hit| hit.score).unwrap_or_default();
+    let score = query.page.hits.get(hit).and_then(|hit| query.page.score(hit));
+    let score = score.unwrap_or_default();
     let mut federation = Vec::with_capacity(96);
     federation.extend_from_slice(b"\"_federation\":{\"indexUid\":");
     write_json(&mut federation, index);

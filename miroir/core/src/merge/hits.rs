@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::details::{Kind, Rule};
 use super::distinct::Seen;
 use super::order::{Digest, Side, Tournament, compare, compare_rule, scores};
-use super::page::Page;
+use super::page::{Hit, Page};
 use super::query_shape::QueryShape;
 use super::score::{self, Ranked, RankingInfo, Ranks, TermCounts};
 use crate::documents::Stamp;
@@ -144,19 +144,18 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
             Step::Retire
         }
     });
-    let rules = |hit: &Ranked| {
+    let kind = |hit: &Ranked, level: usize| {
         let page = &pages[hit.leaf as usize];
-        page.rules(&page.hits[hit.hit as usize])
+        let rule = page.rules(&page.hits[hit.hit as usize]).get(level)?;
+        Some((&rule.kind, &page.body[..]))
     };
-    score::raise(&hits, &mut ranks, |a, b, level| {
-        match (rules(a).get(level), rules(b).get(level)) {
-            (Some(a), Some(b)) => {
-                let none = Ranks::default();
-                is_rank(&a.kind) && is_rank(&b.kind)
-                    || compare_rule(&a.kind, &none, &b.kind, &none).is_some_and(Ordering::is_eq)
-            }
-            (a, b) => a.is_none() && b.is_none(),
+    score::raise(&hits, &mut ranks, |a, b, level| match (kind(a, level), kind(b, level)) {
+        (Some(a), Some(b)) => {
+            let none = Ranks::default();
+            is_rank(a.0) && is_rank(b.0)
+                || compare_rule(a, &none, b, &none).is_some_and(Ordering::is_eq)
         }
+        (a, b) => a.is_none() && b.is_none(),
     });
     let score = |(start, len): (u32, u32)| {
         score::total(ranks.get(start as usize..(start + len) as usize).unwrap_or_default())
@@ -221,8 +220,8 @@ impl Walk<'_> {
         {
             return true;
         }
-        if let (Some(threshold), Some(score)) =
-            (self.options.score_threshold, placed.score.or(hit.score))
+        if let Some(threshold) = self.options.score_threshold
+            && let Some(score) = placed.score.or_else(|| page.score(hit))
             && score < threshold
         {
             self.out.below_threshold += 1;
@@ -322,23 +321,29 @@ struct LeafHead<'a> {
     digest: Digest,
     next: usize,
     exhausted: bool,
+    hit: Option<&'a Hit>,
+    body: &'a [u8],
     rules: &'a [Rule],
     score: Option<f64>,
     ranks: Vec<Ranks>,
     confirmed: bool,
-    stamp: Stamp,
     /// Whether a hit came before an equal one whose document came earlier.
     descends: bool,
 }
 
 impl LeafHead<'_> {
+    fn stamp(&self) -> Stamp {
+        self.hit.map_or(Stamp::NONE, |hit| hit.stamp)
+    }
+
     fn side(&self) -> Side<'_> {
-        Side { rules: self.rules, ranks: &self.ranks, score: self.score }
+        Side { body: self.body, rules: self.rules, ranks: &self.ranks, score: self.score }
     }
 }
 
-fn kinds(rules: &[Rule]) -> impl Iterator<Item = &Kind> {
-    rules.iter().map(|rule| &rule.kind)
+/// Whether the details of two hits of one page say the same.
+fn say_the_same(a: &[Rule], b: &[Rule], body: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.kind.is_same(&b.kind, body))
 }
 
 impl<'a> Heads<'a> {
@@ -350,7 +355,7 @@ impl<'a> Heads<'a> {
             let sample = pages
                 .iter()
                 .flat_map(|page| page.hits.iter().take(SAMPLE).map(move |hit| (page, hit)))
-                .map(|(page, hit)| (page.rules(hit), hit.score));
+                .map(|(page, hit)| (page.rules(hit), page.score(hit)));
             required = score::required_words(sample, info);
         }
         let mut heads = Self { pages, info, shape: &options.shape, required, heads };
@@ -372,20 +377,22 @@ impl<'a> Heads<'a> {
             return;
         };
         // Hits that a leaf finds equal have equal details.
-        head.descends |= hit.stamp < head.stamp
-            && scores(head.score, hit.score).is_eq()
-            && kinds(head.rules).eq(kinds(page.rules(hit)));
-        head.rules = page.rules(hit);
-        (head.score, head.stamp) = (hit.score, hit.stamp);
+        head.descends |= head.hit.replace(hit).is_some_and(|before| {
+            hit.stamp < before.stamp
+                && scores(page.score(before), page.score(hit)).is_eq()
+                && say_the_same(page.rules(before), page.rules(hit), &page.body)
+        });
         // One leaf needs no comparing, and its scores are right as they are.
         if self.pages.len() > 1 {
+            head.body = &page.body;
+            (head.rules, head.score) = (page.rules(hit), page.score(hit));
             let terms = page.terms.unwrap_or_else(|| {
                 let words = score::counted_words(head.rules, self.info);
                 let terms = words.map(|words| self.shape.terms(words)).or(self.required);
                 TermCounts { gaps: self.shape.gaps(terms.unwrap_or_default()), terms }
             });
             head.confirmed =
-                score::recover(head.rules, hit.score, self.info, terms, &mut head.ranks);
+                score::recover(head.rules, head.score, self.info, terms, &mut head.ranks);
             head.digest = Digest::of(head.rules, &head.ranks);
         }
     }
@@ -397,7 +404,7 @@ impl<'a> Heads<'a> {
         }
         let order = leaf_a.digest.compare(&leaf_b.digest);
         let order = order.unwrap_or_else(|| compare(leaf_a.side(), leaf_b.side()));
-        order.then_with(|| leaf_a.stamp.cmp(&leaf_b.stamp)).then(a.cmp(&b)).is_lt()
+        order.then_with(|| leaf_a.stamp().cmp(&leaf_b.stamp())).then(a.cmp(&b)).is_lt()
     }
 
     /// Hands out hits in merged order as long as `take` wants more. Returns how many leaves had equal

@@ -67,7 +67,7 @@ impl HybridOptions {
                 .hits
                 .iter()
                 .take(depth)
-                .all(|hit| hit.score.unwrap_or_default() * share >= GOOD_ENOUGH)
+                .all(|hit| keyword.score(hit).unwrap_or_default() * share >= GOOD_ENOUGH)
     }
 }
 
@@ -145,7 +145,8 @@ fn ordered(halves: [&Page; 2], info: &RankingInfo, options: &HybridOptions) -> V
         out.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
         out.into_iter().map(|(.., hit)| hit).collect()
     };
-    let own = |half: usize, at: usize| halves[half].hits[at].score.unwrap_or_default();
+    let own =
+        |half: usize, at: usize| halves[half].score(&halves[half].hits[at]).unwrap_or_default();
     match options.fusion {
         Fusion::Convex => by_score(&|half, at| shares[half] * own(half, at)),
         Fusion::Rrf => {

@@ -5,7 +5,9 @@
 //! | file | what it merges |
 //! | --- | --- |
 //! | `page` | decodes one leaf's search answer |
-//! | `details`, `score`, `order` | score details, absolute costs behind them, the order of hits |
+//! | `scan`, `lex`, `layout` | finds the pieces of an answer, and what its hits have in common |
+//! | `details`, `entry` | score details: walked over, and decoded where a merge asks for them |
+//! | `score`, `order` | absolute costs behind details, the order of hits |
 //! | `hits`, `distinct`, `render` | the hits of a search |
 //! | `distinct_scan` | which distinct values one node looks at for a page |
 //! | `distinct_count` | which candidates are left of a list of all of them |
@@ -26,6 +28,7 @@ mod distinct;
 mod distinct_count;
 mod distinct_scan;
 mod documents;
+mod entry;
 mod facet_search;
 mod facet_tree;
 mod facet_value;
@@ -34,6 +37,8 @@ mod federated;
 mod frequency;
 mod hits;
 mod hybrid;
+mod layout;
+mod lex;
 mod namesakes;
 mod normalize;
 mod order;

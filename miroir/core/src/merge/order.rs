@@ -2,12 +2,14 @@
 
 use std::cmp::Ordering;
 
-use super::details::{Kind, Rule, SortValue};
+use super::details::{Kind, Rule, SortKey, SortValue};
 use super::score::{Rank, Ranks};
 
 /// What the comparison needs of one hit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Side<'a> {
+    /// Of the hit's page.
+    pub(crate) body: &'a [u8],
     pub(crate) rules: &'a [Rule],
     pub(crate) ranks: &'a [Ranks],
     pub(crate) score: Option<f64>,
@@ -22,7 +24,7 @@ pub(crate) fn compare(a: Side<'_>, b: Side<'_>) -> Ordering {
     let ranked_a = a.rules.iter().zip(a.ranks);
     let ranked_b = b.rules.iter().zip(b.ranks);
     for ((rule_a, ranks_a), (rule_b, ranks_b)) in ranked_a.zip(ranked_b) {
-        let order = compare_rule(&rule_a.kind, ranks_a, &rule_b.kind, ranks_b)
+        let order = compare_rule((&rule_a.kind, a.body), ranks_a, (&rule_b.kind, b.body), ranks_b)
             .unwrap_or_else(|| scores(b.score, a.score));
         if order.is_ne() {
             return order;
@@ -32,8 +34,13 @@ pub(crate) fn compare(a: Side<'_>, b: Side<'_>) -> Ordering {
     b.rules.len().cmp(&a.rules.len())
 }
 
-/// Compares one rule; `None` when the two are not the same rule.
-pub(crate) fn compare_rule(a: &Kind, ra: &Ranks, b: &Kind, rb: &Ranks) -> Option<Ordering> {
+/// Compares one rule, each with the body of its page; `None` when the two are not the same rule.
+pub(crate) fn compare_rule(
+    (a, body_a): (&Kind, &[u8]),
+    ra: &Ranks,
+    (b, body_b): (&Kind, &[u8]),
+    rb: &Ranks,
+) -> Option<Ordering> {
     Some(match (a, b) {
         // Missing words: the maximum is the query's and the same on all leaves.
         (Kind::Words { .. }, Kind::Words { .. }) => ra.first.cost().cmp(&rb.first.cost()),
@@ -54,7 +61,9 @@ pub(crate) fn compare_rule(a: &Kind, ra: &Ranks, b: &Kind, rb: &Ranks) -> Option
                 }
             })
         }
-        (Kind::Sort { asc, value: x }, Kind::Sort { value: y, .. }) => sort_values(*asc, x, y),
+        (Kind::Sort { asc, value: x }, Kind::Sort { value: y, .. }) => {
+            sort_values(*asc, &x.value(body_a), &y.value(body_b))
+        }
         (Kind::Geo { asc, distance: x }, Kind::Geo { distance: y, .. }) => distances(*asc, *x, *y),
         (Kind::Vector(x), Kind::Vector(y)) => distances(false, *x, *y),
         (Kind::Pin(_), Kind::Pin(_))
@@ -81,7 +90,7 @@ pub(crate) fn scores(a: Option<f64>, b: Option<f64>) -> Ordering {
 }
 
 /// Numbers, then strings, then missing, whatever the direction.
-pub(crate) fn sort_values(asc: bool, a: &SortValue, b: &SortValue) -> Ordering {
+pub(crate) fn sort_values(asc: bool, a: &SortValue<'_>, b: &SortValue<'_>) -> Ordering {
     let order = match (a, b) {
         (SortValue::Number(a), SortValue::Number(b)) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
         (SortValue::Text(a), SortValue::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
@@ -90,7 +99,7 @@ pub(crate) fn sort_values(asc: bool, a: &SortValue, b: &SortValue) -> Ordering {
     if asc { order } else { order.reverse() }
 }
 
-fn class(value: &SortValue) -> u8 {
+fn class(value: &SortValue<'_>) -> u8 {
     match value {
         SortValue::Number(_) => 0,
         SortValue::Text(_) => 1,
@@ -192,9 +201,9 @@ impl Digest {
                 }
                 Kind::Sort { asc, value } => {
                     let key = match value {
-                        SortValue::Number(number) => Some(ordered(*number, *asc)),
-                        SortValue::Missing => Some(u64::MAX),
-                        SortValue::Text(_) => None,
+                        SortKey::Number(number) => Some(ordered(*number, *asc)),
+                        SortKey::Missing => Some(u64::MAX),
+                        SortKey::Text(_) => None,
                     };
                     (8 + u64::from(*asc), key)
                 }

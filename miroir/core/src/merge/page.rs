@@ -1,16 +1,27 @@
 //! Decode of one leaf's search answer.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::details::{self, Kind, Rule};
-use super::scan::{Result, Scanner, Span, is_reserved, number, text};
+use super::details::{Marks, Rule, Rules};
+use super::entry;
+use super::layout::{FieldKind, Layout};
+use super::lex::value_end;
+use super::scan::{RESERVED, Result, Scanner, Span, is_reserved, number, text};
 use super::score::TermCounts;
-use crate::documents::{ORDER, Stamp};
+use crate::documents::Stamp;
+
+/// Hits that room is made for in advance.
+const MOST_RESERVED: usize = 100;
 
 /// One leaf's answer to a search, decoded as far as a merge needs.
 ///
-/// The body is kept: everything a hit says goes out as the bytes it came in as.
+/// The body is kept: everything a hit says goes out as the bytes it came in as. Of its hits no more is
+/// known than where their fields are. Scores and details are decoded when somebody asks for them, once,
+/// and a merge asks for those of the hits it compares: of 20 hits of each of three leaves it shows 20 and
+/// decodes 23.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
     pub(crate) body: Bytes,
@@ -33,7 +44,6 @@ pub struct Page {
     /// The terms its hits' costs count, where the words rule says another number.
     pub(crate) terms: Option<TermCounts>,
     pub(crate) fields: Vec<Field>,
-    pub(crate) rules: Vec<Rule>,
 }
 
 /// One facet of a leaf: its name, and value → count in the leaf's order.
@@ -45,13 +55,11 @@ pub struct LeafFacet {
     pub values: Vec<(String, u64)>,
 }
 
-/// One hit of a [`Page`]; its bytes stay in the page's body.
+/// One hit of a [`Page`]; its bytes stay in the page's body, from which [`Page::score`] reads.
 #[derive(Debug, Clone, Default)]
 pub struct Hit {
-    pub(crate) fields: (u32, u32),
-    pub(crate) rules: (u32, u32),
-    /// `_rankingScore`, when the leaf was asked for it.
-    pub score: Option<f64>,
+    fields: (u32, u32),
+    ranking: OnceLock<Ranking>,
     /// The slot a dynamic search rule pinned this hit to.
     pub pinned: Option<u64>,
     /// Whether its details contain a vector similarity.
@@ -62,6 +70,23 @@ pub struct Hit {
     pub stamp: Stamp,
 }
 
+#[cfg(test)]
+impl Hit {
+    /// Whether its score and details were decoded.
+    pub(super) fn is_decoded(&self) -> bool {
+        self.ranking.get().is_some()
+    }
+}
+
+/// How a leaf ranked a hit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Ranking {
+    /// `_rankingScore`, when the leaf was asked for it.
+    pub(crate) score: Option<f64>,
+    /// `_rankingScoreDetails`, in rule order.
+    pub(crate) rules: Rules,
+}
+
 /// One top-level field of a hit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field {
@@ -70,25 +95,13 @@ pub(crate) struct Field {
     pub(crate) kind: FieldKind,
 }
 
-/// What a top-level field of a hit is to a merge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FieldKind {
-    Plain,
-    /// `_formatted` or `_matchesPosition`, which repeat the document's fields.
-    Mirror {
-        reserved: bool,
-    },
-    Score,
-    Details,
-    Reserved,
-}
-
 impl Page {
     /// Decodes the body of a successful search answer.
     ///
     /// # Errors
-    /// When the body is not UTF-8, not a JSON object or cut short. The inside of documents is not
-    /// checked beyond balanced brackets.
+    /// When the body is not UTF-8, not a JSON object or cut short, and when a hit, its details or an
+    /// entry of them is not an object of members. The inside of documents is not checked beyond
+    /// strings and balanced brackets. Details that are never asked for are checked like all others.
     pub fn decode(body: &Bytes) -> Result<Self> {
         let mut scanner = Scanner::new(body)?;
         let mut page = Self { body: body.clone(), ..Self::default() };
@@ -96,9 +109,14 @@ impl Page {
         while let Some(key) = scanner.member()? {
             match key.inner(body) {
                 b"hits" => {
+                    let mut layout = Layout::default();
                     scanner.enter(b'[')?;
                     while scanner.element()? {
-                        page.hit(&mut scanner)?;
+                        let start = scanner.at();
+                        page.hit(&mut scanner, &mut layout)?;
+                        if page.hits.len() == 1 {
+                            page.reserve(scanner.at() - start);
+                        }
                     }
                 }
                 b"estimatedTotalHits" => page.total = scanner.integer()?,
@@ -123,68 +141,103 @@ impl Page {
         Ok(page)
     }
 
-    fn hit(&mut self, scanner: &mut Scanner<'_>) -> Result<()> {
-        let (fields, rules) = (self.fields.len() as u32, self.rules.len() as u32);
+    /// Finds the fields of the hit `scanner` stands before.
+    #[inline(never)] // Inside of `decode` its registers would be spilled.
+    fn hit<'a>(&mut self, scanner: &mut Scanner<'a>, layout: &mut Layout<'a>) -> Result<()> {
+        let begin = self.fields.len() as u32;
         let mut hit = Hit::default();
+        let mut marks = Marks::default();
         let body = scanner.body();
         scanner.enter(b'{')?;
-        while let Some(key) = scanner.member()? {
-            let name = key.inner(body);
-            // Everything special begins with an underscore; most fields do not.
-            let (value, kind) = if name.first() != Some(&b'_') {
-                (scanner.value()?, FieldKind::Plain)
-            } else {
-                match name {
-                    b"_rankingScore" => {
-                        let value = scanner.value()?;
-                        hit.score = number(value.of(body));
-                        (value, FieldKind::Score)
-                    }
-                    b"_rankingScoreDetails" => {
-                        scanner.peek();
-                        let start = scanner.at();
-                        details::decode(scanner, &mut self.rules)?;
-                        (scanner.since(start), FieldKind::Details)
-                    }
-                    b"_formatted" | b"_matchesPosition" => {
-                        let value = scanner.value()?;
-                        let reserved =
-                            memchr::memmem::find(value.of(body), super::scan::RESERVED).is_some();
-                        (value, FieldKind::Mirror { reserved })
-                    }
-                    name if name == ORDER.as_bytes() => {
-                        let value = scanner.value()?;
-                        hit.stamp = Stamp::read(value.of(body));
-                        (value, FieldKind::Reserved)
-                    }
-                    name if is_reserved(name) => (scanner.value()?, FieldKind::Reserved),
-                    _ => (scanner.value()?, FieldKind::Plain),
+        let mut at = scanner.at();
+        for number in 0.. {
+            let (key, mut kind) = match layout.name(body, at, number) {
+                Some(known) => known,
+                None => {
+                    scanner.skip_to(at);
+                    let key = scanner.member()?;
+                    at = scanner.at();
+                    let Some(key) = key else { break };
+                    let field = (key, FieldKind::of(key.inner(body)));
+                    layout.set_name(body, number, field, at);
+                    field
                 }
             };
-            self.fields.push(Field { key, value, kind });
-        }
-        hit.fields = (fields, self.fields.len() as u32);
-        hit.rules = (rules, self.rules.len() as u32);
-        for rule in self.rules.get(rules as usize..).unwrap_or_default() {
-            match rule.kind {
-                Kind::Vector(_) => hit.semantic = true,
-                Kind::Skipped => hit.skipped = true,
-                Kind::Pin(slot) => hit.pinned = Some(slot),
+            at = at.max(key.end as usize + 1);
+            let end = match kind {
+                FieldKind::Details => layout.details_end(body, at, &mut marks),
+                _ => value_end(body, at),
+            };
+            let value = if let Some(end) = end {
+                Span { start: at as u32, end: end as u32 }
+            } else {
+                scanner.skip_to(at);
+                match kind {
+                    FieldKind::Details => details(scanner, layout, &mut marks)?,
+                    _ => scanner.value()?,
+                }
+            };
+            at = value.end as usize;
+            match &mut kind {
+                FieldKind::Mirror { reserved } => {
+                    *reserved = memchr::memmem::find(value.of(body), RESERVED).is_some();
+                }
+                FieldKind::Order => hit.stamp = Stamp::read(value.of(body)),
                 _ => {}
             }
+            self.fields.push(Field { key, value, kind });
         }
+        hit.fields = (begin, self.fields.len() as u32);
+        (hit.pinned, hit.semantic, hit.skipped) = (marks.pinned, marks.semantic, marks.skipped);
         self.hits.push(hit);
         Ok(())
+    }
+
+    /// Makes room for as many hits as may follow the first one, which has `bytes`.
+    fn reserve(&mut self, bytes: usize) {
+        let more = (self.body.len() / bytes.max(1)).min(MOST_RESERVED);
+        self.hits.reserve(more);
+        self.fields.reserve(more * self.fields.len());
+    }
+
+    /// `_rankingScore` of `hit`, when the leaf was asked for it.
+    pub fn score(&self, hit: &Hit) -> Option<f64> {
+        self.ranking(hit).score
+    }
+
+    /// The score details of `hit`, in rule order.
+    pub(crate) fn rules<'a>(&'a self, hit: &'a Hit) -> &'a [Rule] {
+        &self.ranking(hit).rules
+    }
+
+    /// How the leaf ranked `hit`: decoded the first time it is asked for.
+    pub(crate) fn ranking<'a>(&'a self, hit: &'a Hit) -> &'a Ranking {
+        hit.ranking.get_or_init(|| {
+            let mut ranking = Ranking::default();
+            for field in self.fields(hit) {
+                match field.kind {
+                    FieldKind::Score => ranking.score = number(field.value.of(&self.body)),
+                    FieldKind::Details => {
+                        let mut scanner = Scanner::within(&self.body, field.value.start as usize);
+                        // It was skipped once, and what can be skipped can be decoded.
+                        let _ = entry::decode(&mut scanner, &mut ranking.rules);
+                    }
+                    _ => {}
+                }
+            }
+            ranking
+        })
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn ranking_mut(&mut self, at: usize) -> Option<&mut Ranking> {
+        self.ranking(self.hits.get(at)?);
+        self.hits.get_mut(at)?.ranking.get_mut()
     }
 
     /// The fields of `hit`, in order of arrival.
     pub(crate) fn fields(&self, hit: &Hit) -> &[Field] {
         self.fields.get(hit.fields.0 as usize..hit.fields.1 as usize).unwrap_or_default()
-    }
-
-    /// The score details of `hit`, in rule order.
-    pub(crate) fn rules(&self, hit: &Hit) -> &[Rule] {
-        self.rules.get(hit.rules.0 as usize..hit.rules.1 as usize).unwrap_or_default()
     }
 
     /// The raw value of a top-level field of the `index`-th hit.
@@ -194,6 +247,25 @@ impl Page {
             self.fields(hit).iter().find(|field| field.key.inner(&self.body) == name.as_bytes())?;
         Some(field.value.of(&self.body))
     }
+}
+
+/// Walks over details that are not those of the last hit, and adds what they say to `marks`.
+fn details<'a>(
+    scanner: &mut Scanner<'a>,
+    layout: &mut Layout<'a>,
+    marks: &mut Marks,
+) -> Result<Span> {
+    let body = scanner.body();
+    scanner.peek();
+    let start = scanner.at();
+    let mut these = Marks::default();
+    entry::skip(scanner, &mut these)?;
+    let span = scanner.since(start);
+    layout.set_details(span.of(body), these);
+    marks.pinned = these.pinned.or(marks.pinned);
+    marks.semantic |= these.semantic;
+    marks.skipped |= these.skipped;
+    Ok(span)
 }
 
 fn distribution(scanner: &mut Scanner<'_>) -> Result<Option<Vec<LeafFacet>>> {
@@ -209,12 +281,14 @@ fn distribution(scanner: &mut Scanner<'_>) -> Result<Option<Vec<LeafFacet>>> {
             scanner.value()?;
             continue;
         }
-        let mut facet =
-            LeafFacet { name: text(key.of(body)).unwrap_or_default(), values: Vec::new() };
+        let mut facet = LeafFacet {
+            name: text(key.of(body)).unwrap_or_default().into_owned(),
+            values: Vec::new(),
+        };
         scanner.enter(b'{')?;
         while let Some(value) = scanner.member()? {
             let count = scanner.integer()?;
-            facet.values.push((text(value.of(body)).unwrap_or_default(), count));
+            facet.values.push((text(value.of(body)).unwrap_or_default().into_owned(), count));
         }
         facets.push(facet);
     }
@@ -246,7 +320,7 @@ fn stats(scanner: &mut Scanner<'_>) -> Result<Option<Vec<(String, f64, f64)>>> {
             }
         }
         if let (Some(min), Some(max)) = (min, max) {
-            stats.push((text(key.of(body)).unwrap_or_default(), min, max));
+            stats.push((text(key.of(body)).unwrap_or_default().into_owned(), min, max));
         }
     }
     Ok(Some(stats))

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::details::{Exact, Kind, Rule};
 use super::hits::{HitOptions, MergedHits, Placed};
-use super::page::{Field, FieldKind, Hit, Page};
+use super::layout::FieldKind;
+use super::page::{Field, Hit, Page};
 use super::scan::{self, copy_object_without, is_reserved, write_int, write_json};
 use super::score::{self, Ranks};
 
@@ -66,7 +67,7 @@ impl MergedHits {
             }
         };
         for field in page.fields(hit) {
-            if !matches!(field.kind, FieldKind::Plain | FieldKind::Reserved)
+            if !matches!(field.kind, FieldKind::Plain | FieldKind::Order | FieldKind::Reserved)
                 && let Some(extra) = extra.take()
             {
                 flush(&mut run, out);
@@ -155,7 +156,7 @@ fn plain(page: &Page, at: usize, options: &HitOptions, out: &mut Vec<u8>) {
         let value = serde_json::from_slice::<Value>(field.value.of(&page.body));
         if let (Some(key), Ok(mut value)) = (key, value) {
             spell(&mut value);
-            fields.insert(key, value);
+            fields.insert(key.into_owned(), value);
         }
     }
     if out.pop() == Some(b'}') {
@@ -186,7 +187,7 @@ enum FieldAction {
 
 fn decide(field: &Field, body: &[u8], options: &HitOptions, placed: &Placed) -> FieldAction {
     match field.kind {
-        FieldKind::Reserved => FieldAction::Drop,
+        FieldKind::Order | FieldKind::Reserved => FieldAction::Drop,
         FieldKind::Score if !options.show_score => FieldAction::Drop,
         FieldKind::Score if placed.score.is_some() => FieldAction::Rewrite,
         FieldKind::Details if !options.show_details => FieldAction::Drop,

@@ -4,9 +4,12 @@
 //! field begins and ends. The scanner checks what it walks through (names, strings, balanced
 //! brackets) and leaves the inside of skipped values alone. It neither recurses nor panics.
 
-use memchr::memchr2;
+use std::borrow::Cow;
+
 use serde::de::Error as _;
 
+use super::lex;
+pub(crate) use super::lex::number;
 use crate::documents::PREFIX;
 use crate::documents::is_reserved_name;
 
@@ -21,6 +24,11 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// How many bytes.
+    pub(crate) fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
     /// The bytes of the span; empty when it does not lie inside `body`.
     pub(crate) fn of(self, body: &[u8]) -> &[u8] {
         body.get(self.start as usize..self.end as usize).unwrap_or_default()
@@ -33,7 +41,7 @@ impl Span {
 }
 
 /// A position in a JSON text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Scanner<'a> {
     body: &'a [u8],
     at: usize,
@@ -45,10 +53,15 @@ impl<'a> Scanner<'a> {
         if u32::try_from(body.len()).is_err() {
             return Err(serde_json::Error::custom("answer is larger than 4 GiB"));
         }
-        if std::str::from_utf8(body).is_err() {
+        if !lex::is_utf8(body) {
             return Err(serde_json::Error::custom("answer is not UTF-8"));
         }
         Ok(Self { body, at: 0 })
+    }
+
+    /// Starts inside of `body`, whose beginning was scanned before.
+    pub(crate) fn within(body: &'a [u8], at: usize) -> Self {
+        Self { body, at }
     }
 
     /// The text being scanned.
@@ -61,9 +74,10 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next byte that is not white space, not consumed.
+    #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.body.get(self.at) {
-            if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
+            if byte > b' ' || !lex::is_space(byte) {
                 return Some(byte);
             }
             self.at += 1;
@@ -126,59 +140,52 @@ impl<'a> Scanner<'a> {
     }
 
     fn finish_string(&mut self) -> Result<()> {
-        loop {
-            let rest = self.body.get(self.at..).unwrap_or_default();
-            match memchr2(b'"', b'\\', rest) {
-                Some(found) if rest[found] == b'"' => {
-                    self.at += found + 1;
-                    return Ok(());
-                }
-                Some(found) => self.at += found + 2,
-                None => return self.fail("the end of a string"),
+        match lex::string_end(self.body, self.at) {
+            Some(end) => {
+                self.at = end;
+                Ok(())
             }
+            None => self.fail("the end of a string"),
         }
     }
 
     /// Consumes any value and tells where it was.
+    #[inline]
     pub(crate) fn value(&mut self) -> Result<Span> {
-        let Some(first) = self.peek() else { return self.fail("a value") };
-        let start = self.at as u32;
-        match first {
-            b'"' => {
-                self.at += 1;
-                self.finish_string()?;
-            }
-            b'{' | b'[' => {
-                let mut depth = 0_u32;
-                loop {
-                    let Some(&byte) = self.body.get(self.at) else {
-                        return self.fail("a closing bracket");
-                    };
-                    self.at += 1;
-                    match byte {
-                        b'"' => self.finish_string()?,
-                        b'{' | b'[' => depth += 1,
-                        b'}' | b']' => {
-                            depth -= 1;
-                            if depth == 0 {
-                                break;
-                            }
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
-                while let Some(byte) = self.body.get(self.at) {
-                    if matches!(byte, b',' | b']' | b'}' | b' ' | b'\n' | b'\t' | b'\r') {
-                        break;
-                    }
-                    self.at += 1;
-                }
-            }
-            _ => return self.fail("a value"),
+        if let Some(end) = lex::value_end(self.body, self.at) {
+            let start = std::mem::replace(&mut self.at, end);
+            return Ok(self.since(start));
         }
-        Ok(Span { start, end: self.at as u32 })
+        self.far_value()
+    }
+
+    /// Consumes a value behind white space, or fails.
+    #[cold]
+    fn far_value(&mut self) -> Result<Span> {
+        let first = self.peek();
+        match lex::value_end(self.body, self.at) {
+            Some(end) => {
+                let start = std::mem::replace(&mut self.at, end);
+                Ok(self.since(start))
+            }
+            None => self.fail(match first {
+                Some(b'"') => "the end of a string",
+                Some(b'{' | b'[') => "a closing bracket",
+                _ => "a value",
+            }),
+        }
+    }
+
+    /// What is left of the text.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.body.get(self.at..).unwrap_or_default()
+    }
+
+    /// Goes on at `at`.
+    #[inline]
+    pub(crate) fn skip_to(&mut self, at: usize) {
+        self.at = at;
     }
 
     /// Consumes a value and reads it as a number; anything else is `None`.
@@ -190,9 +197,7 @@ impl<'a> Scanner<'a> {
     /// Consumes a value and reads it as a non-negative integer; anything else is 0.
     pub(crate) fn integer(&mut self) -> Result<u64> {
         let span = self.value()?;
-        let bytes = span.of(self.body);
-        let text = std::str::from_utf8(bytes).unwrap_or_default();
-        Ok(text.parse().unwrap_or_else(|_| number(bytes).unwrap_or_default() as u64))
+        Ok(integer(span.of(self.body)))
     }
 
     /// Where the scanner stands, in bytes.
@@ -211,24 +216,22 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Reads a raw JSON number.
-pub(crate) fn number(raw: &[u8]) -> Option<f64> {
-    match raw.first() {
-        Some(b'-' | b'0'..=b'9') => std::str::from_utf8(raw).ok()?.parse().ok(),
-        _ => None,
-    }
+/// Reads a raw JSON value as a non-negative integer; anything else is 0.
+pub(crate) fn integer(raw: &[u8]) -> u64 {
+    let text = std::str::from_utf8(raw).unwrap_or_default();
+    text.parse().unwrap_or_else(|_| number(raw).unwrap_or_default() as u64)
 }
 
-/// Reads a raw JSON string (with quotes).
-pub(crate) fn text(raw: &[u8]) -> Option<String> {
+/// Reads a raw JSON string (with quotes); borrowed unless something is escaped in it.
+pub(crate) fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
     if raw.len() < 2 || raw.first() != Some(&b'"') {
         return None;
     }
     let inner = &raw[1..raw.len() - 1];
     if memchr::memchr(b'\\', inner).is_none() {
-        return std::str::from_utf8(inner).ok().map(str::to_owned);
+        return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
     }
-    serde_json::from_slice(raw).ok()
+    serde_json::from_slice(raw).ok().map(Cow::Owned)
 }
 
 /// Whether `name`, without quotes, is one of the names Miroir keeps for itself.

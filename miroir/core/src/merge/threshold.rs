@@ -41,7 +41,8 @@ pub fn judge(pages: &[Page], options: &HitOptions, wanted: usize, asked: usize) 
     let merged = merge_hits(pages, &options);
     let mut floors: Vec<Option<f64>> = vec![None; pages.len()];
     for placed in &merged.placed {
-        if let Some(score) = pages[placed.leaf].hits[placed.hit].score {
+        let page = &pages[placed.leaf];
+        if let Some(score) = page.score(&page.hits[placed.hit]) {
             let floor = &mut floors[placed.leaf];
             *floor = Some(floor.map_or(score, |least| least.min(score)));
         }

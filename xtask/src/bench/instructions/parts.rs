@@ -78,6 +78,9 @@ const ROWS: &[(&str, Part)] = &[
     ("*::merge::page::", Part::PageDecode),
     ("*::merge::details::", Part::PageDecode),
     ("*::merge::scan::", Part::PageDecode),
+    ("*::merge::lex::", Part::PageDecode),
+    ("*::merge::layout::", Part::PageDecode),
+    ("*::merge::entry::", Part::PageDecode),
     ("*::merge::", Part::Merge),
     ("*::merge::render::", Part::Render),
     ("*::merge::response::", Part::Render),
@@ -282,6 +285,8 @@ mod tests {
         for (name, part) in [
             ("miroir::merge::page::Page::decode", Some(Part::PageDecode)),
             ("miroir_core::merge::page::Page::decode", Some(Part::PageDecode)),
+            ("miroir_core::merge::lex::value_end", Some(Part::PageDecode)),
+            ("miroir_core::merge::hits::Heads::load", Some(Part::Merge)),
             ("miroir_core::merge::response::write_search", Some(Part::Render)),
             ("core::ptr::drop_in_place<miroir::node::client::Client>", Some(Part::LeafCall)),
             ("<miroir::http::decode::Decode as miroir::node::Call>::call", Some(Part::Decode)),

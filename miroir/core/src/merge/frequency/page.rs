@@ -27,10 +27,9 @@ pub fn relevel(mut page: Page, level: &Level, info: &RankingInfo) -> Page {
     let mut demoted = false;
     let mut ranks = Vec::new();
     for at in 0..page.hits.len() {
-        let hit = page.hits[at].clone();
-        let confirmed = score::recover(page.rules(&hit), hit.score, info, terms, &mut ranks);
-        let rules = &mut page.rules[hit.rules.0 as usize..hit.rules.1 as usize];
-        for (rule, ranks) in rules.iter_mut().zip(&mut ranks) {
+        let Some(ranking) = page.ranking_mut(at) else { continue };
+        let confirmed = score::recover(&ranking.rules, ranking.score, info, terms, &mut ranks);
+        for (rule, ranks) in ranking.rules.iter_mut().zip(&mut ranks) {
             match &mut rule.kind {
                 Kind::Words { matching, max } => {
                     (*matching, *max) = (level.matching, level.max);
@@ -49,7 +48,7 @@ pub fn relevel(mut page: Page, level: &Level, info: &RankingInfo) -> Page {
             }
         }
         if confirmed {
-            page.hits[at].score = Some(score::total(&ranks));
+            ranking.score = Some(score::total(&ranks));
         }
     }
     if demoted {
@@ -65,14 +64,15 @@ fn sort(page: &mut Page, info: &RankingInfo, terms: TermCounts) {
         .iter()
         .map(|hit| {
             let mut ranks = Vec::new();
-            score::recover(page.rules(hit), hit.score, info, terms, &mut ranks);
+            score::recover(page.rules(hit), page.score(hit), info, terms, &mut ranks);
             ranks
         })
         .collect();
     let side = |at: usize| Side {
+        body: &page.body,
         rules: page.rules(&page.hits[at]),
         ranks: &recovered[at],
-        score: page.hits[at].score,
+        score: page.score(&page.hits[at]),
     };
     let mut order: Vec<usize> = (0..page.hits.len()).collect();
     order.sort_by(|a, b| compare(side(*a), side(*b)));

@@ -244,7 +244,10 @@ proptest! {
         let scores: Vec<f64> = merged
             .placed
             .iter()
-            .map(|(query, hit)| queries[*query].page.hits[*hit].score.unwrap())
+            .map(|(query, hit)| {
+                let page = &queries[*query].page;
+                page.score(&page.hits[*hit]).unwrap()
+            })
             .collect();
         prop_assert_eq!(scores.len(), lists.iter().map(Vec::len).sum::<usize>());
         prop_assert!(scores.windows(2).all(|pair| pair[0] >= pair[1]));

@@ -2,10 +2,12 @@
 
 mod distinct_scan;
 mod documents;
+mod eager;
 mod exact;
 mod facets;
 mod golden;
 mod hits;
+mod lazy;
 mod lists;
 mod robust;
 

@@ -1,0 +1,347 @@
+//! Hits are decoded when a merge comes to them, and nobody can tell from its outcome.
+
+use std::cmp::Ordering;
+
+use miroir_api::TaskUid;
+use proptest::prelude::*;
+
+use super::eager::{self, EagerHit, EagerPage};
+use super::*;
+use crate::documents::Stamp;
+use crate::merge::order::{Side, compare};
+use crate::merge::score::{self, Ranks, TermCounts};
+
+/// Entries of details as nodes write them, and as only others would.
+fn entry() -> impl Strategy<Value = String> {
+    let number = prop_oneof![
+        4 => (0..9_u32).prop_map(|n| n.to_string()),
+        3 => (0..=42_u32).prop_map(|n| format!("{:?}", f64::from(n) / 42.0)),
+        1 => any::<i64>().prop_map(|n| n.to_string()),
+        1 => any::<f64>().prop_map(|n| format!("{n:?}")),
+        1 => "[0-9.eE+-]{1,20}",
+        1 => Just("null".to_owned()),
+        1 => Just("\"4\"".to_owned()),
+        1 => Just("[1,{\"a\":\"}\"}]".to_owned()),
+    ];
+    let text = prop_oneof![
+        "[a-zé{}\\[\\],:]{0,30}".prop_map(|text| format!("\"{text}\"")),
+        Just(r#""a\"b\\""#.to_owned()),
+        Just(r#""\u0061""#.to_owned()),
+    ];
+    let value = prop_oneof![2 => number.clone(), 1 => text];
+    let rule = prop_oneof![
+        Just("proximity"),
+        Just("attributeRank"),
+        Just("wordPosition"),
+        Just("attribute"),
+        Just("words"),
+    ];
+    let name = prop_oneof![
+        Just("price:asc"),
+        Just("words:desc"),
+        Just("a\\\"b:desc"),
+        Just("_geoPoint(1.0, 2.0):asc"),
+        Just("typo:asc"),
+        Just("x"),
+    ];
+    let level =
+        prop_oneof![Just("exactMatch"), Just("matchesStart"), Just("noExactMatch"), Just("x")];
+    let n = number;
+    prop_oneof![
+        (n.clone(), n.clone(), n.clone(), n.clone()).prop_map(|(a, b, c, d)| format!(
+            r#""words":{{"order":{a},"matchingWords":{b},"maxMatchingWords":{c},"score":{d}}}"#
+        )),
+        (n.clone(), n.clone(), n.clone(), n.clone()).prop_map(|(a, b, c, d)| format!(
+            r#""typo":{{"order":{a},"typoCount":{b},"maxTypoCount":{c},"score":{d}}}"#
+        )),
+        (rule, n.clone(), n.clone())
+            .prop_map(|(rule, a, b)| format!(r#""{rule}":{{"order":{a},"score":{b}}}"#)),
+        (n.clone(), n.clone(), n.clone()).prop_map(|(a, b, c)| format!(
+            r#""attribute":{{"order":{a},"attributeRankingOrderScore":{b},"queryWordDistanceScore":{c},"score":1.0}}"#
+        )),
+        (level, n.clone(), n.clone()).prop_map(|(level, a, b)| format!(
+            r#""exactness":{{"order":{a},"matchType":"{level}","matchingWords":{b},"maxMatchingWords":4,"score":0.5}}"#
+        )),
+        Just(r#""exactness":{"order":5,"matchType":"exactMatch","score":1.0}"#.to_owned()),
+        (name, n.clone(), value)
+            .prop_map(|(name, a, b)| format!(r#""{name}":{{"order":{a},"value":{b}}}"#)),
+        n.clone().prop_map(|a| format!(
+            r#""_geoPoint(1.0, 2.0):asc":{{"order":0,"value":[1.0,2.0],"distance":{a}}}"#
+        )),
+        n.clone().prop_map(|a| format!(r#""vectorSort":{{"order":0,"similarity":{a}}}"#)),
+        n.clone().prop_map(|a| format!(r#""pin":{{"order":0,"position":{a}}}"#)),
+        Just(r#""skipped":{"order":3}"#.to_owned()),
+        Just(r#""skipped" : 3"#.to_owned()),
+        Just(r#""pin":"words""#.to_owned()),
+        n.clone().prop_map(|a| format!(
+            r#""words" : {{ "matchingWords":{a} , "matchingWords" : 3, "maxMatchingWords":3 }}"#
+        )),
+        n.prop_map(|a| format!(r#""proximity":{{"score":{a},"order":1,"new":{{"x":[]}}}}"#)),
+    ]
+}
+
+fn hit() -> impl Strategy<Value = String> {
+    let details =
+        proptest::collection::vec(entry(), 0..10).prop_map(|e| format!("{{{}}}", e.join(",")));
+    let details =
+        prop_oneof![9 => details, 1 => Just("null".to_owned()), 1 => Just("[{}]".to_owned())];
+    let score = prop_oneof![
+        4 => (0..=9_u32).prop_map(|n| format!("{:?}", f64::from(n) / 9.0)),
+        1 => Just("null".to_owned()),
+    ];
+    let title = prop_oneof![
+        Just(r#""a title of \"some\" length: {[""#.to_owned()),
+        "[a-zé]{0,40}".prop_map(|text| format!("\"{text}\"")),
+        Just("[1,[\"]\"],{}]".to_owned()),
+    ];
+    // Hits of one page mostly have the same fields, but need not.
+    let shape = prop_oneof![6 => Just(0_u32), 4 => any::<u32>()];
+    (any::<u16>(), title, score, details, 0..3_u32, shape).prop_map(
+        |(id, title, score, details, task, shape)| {
+            let stamp = Stamp::new(TaskUid(task), usize::from(id)).text();
+            let stamp = str::from_utf8(&stamp).expect("UTF-8");
+            let set = |bit: u32| shape >> bit & 1 == 1;
+            let mut fields = vec![
+                format!(r#""id":{id}"#),
+                format!(r#""title":{title}"#),
+                format!(r#""_formatted":{{"id":"{id}","_miroir_shard":""}}"#),
+                format!(r#""_miroir_order":"{stamp}""#),
+                format!(r#""_rankingScore":{score}"#),
+                format!(r#""_rankingScoreDetails":{details}"#),
+            ];
+            if set(0) {
+                fields.remove(shape as usize >> 8 & 3);
+            }
+            if set(1) {
+                fields.swap(1, 2);
+            }
+            if set(2) {
+                fields.insert(1, r#""_miroir_shard":"","title":null"#.to_owned());
+            }
+            if set(3) {
+                fields[0] = format!(r#" "id" : {id} "#);
+            }
+            if set(4) {
+                fields
+                    .push(r#""_rankingScoreDetails":{"typo":{"order":1,"score":0.5}}"#.to_owned());
+            }
+            let comma = if set(5) { " , " } else { "," };
+            format!("{{{}}}", fields.join(comma))
+        },
+    )
+}
+
+fn body(hits: &[String]) -> String {
+    let total = hits.len();
+    format!(r#"{{"hits":[{}],"query":"q","estimatedTotalHits":{total}}}"#, hits.join(","))
+}
+
+/// What the lazy decoder says of a page, all of it asked for.
+fn all_of(page: &Page) -> EagerPage {
+    let hits = page.hits.iter().map(|hit| EagerHit {
+        fields: page.fields(hit).iter().map(|f| (f.key, f.value, f.kind)).collect(),
+        score: page.score(hit),
+        rules: page.rules(hit).to_vec(),
+        marks: crate::merge::details::Marks {
+            pinned: hit.pinned,
+            semantic: hit.semantic,
+            skipped: hit.skipped,
+        },
+        stamp: hit.stamp,
+    });
+    EagerPage { body: page.body.to_vec(), hits: hits.collect(), total: page.total }
+}
+
+/// Numbers that are none are equal here.
+fn shown(page: Option<&EagerPage>) -> String {
+    format!("{page:?}")
+}
+
+fn check(body: &[u8]) -> Result<(), TestCaseError> {
+    let page = Page::decode(&Bytes::copy_from_slice(body)).ok();
+    let lazy = page.as_ref().map(all_of);
+    prop_assert_eq!(shown(lazy.as_ref()), shown(eager::decode(body).as_ref()));
+    Ok(())
+}
+
+/// Merges pages of which everything is decoded, by looking at all heads at every step.
+fn merge_eagerly(pages: &[EagerPage], limit: usize) -> Vec<(usize, usize)> {
+    let info = RankingInfo::default();
+    let sample = pages.iter().flat_map(|page| page.hits.iter().take(16));
+    let required = (pages.len() > 1)
+        .then(|| score::required_words(sample.map(|hit| (&hit.rules[..], hit.score)), &info))
+        .flatten();
+    let ranks = |hit: &EagerHit| {
+        let mut out: Vec<Ranks> = Vec::new();
+        let terms = score::counted_words(&hit.rules, &info).or(required);
+        score::recover(&hit.rules, hit.score, &info, TermCounts { terms, gaps: 0 }, &mut out);
+        out
+    };
+    let mut heads = vec![0; pages.len()];
+    let mut out = Vec::new();
+    while out.len() < limit {
+        let mut best: Option<usize> = None;
+        for (leaf, page) in pages.iter().enumerate() {
+            let Some(hit) = page.hits.get(heads[leaf]) else { continue };
+            let better = best.is_none_or(|best| {
+                let other = &pages[best].hits[heads[best]];
+                let (ours, theirs) = (ranks(hit), ranks(other));
+                let ours =
+                    Side { body: &page.body, rules: &hit.rules, ranks: &ours, score: hit.score };
+                let theirs = Side {
+                    body: &pages[best].body,
+                    rules: &other.rules,
+                    ranks: &theirs,
+                    score: other.score,
+                };
+                compare(ours, theirs).then(hit.stamp.cmp(&other.stamp)) == Ordering::Less
+            });
+            if better {
+                best = Some(leaf);
+            }
+        }
+        let Some(leaf) = best else { break };
+        out.push((leaf, heads[leaf]));
+        heads[leaf] += 1;
+    }
+    out
+}
+
+/// How many hits of the pages were decoded.
+fn decoded(pages: &[Page]) -> usize {
+    pages.iter().flat_map(|page| &page.hits).filter(|hit| hit.is_decoded()).count()
+}
+
+/// A hit under the rules that nodes have by default.
+fn ranked(id: usize, words: u32, position: u32) -> String {
+    let ranks = [
+        (words, 2),
+        (2, 2),
+        (1, 1),
+        (words + 1, words + 1),
+        (10 * words + 1 - position, 10 * words + 1),
+    ];
+    let score = ranks.iter().fold((1, 1), |o: (u32, u32), i| ((o.0 - 1) * i.1 + i.0, o.1 * i.1));
+    let one = |(rank, max): (u32, u32)| f64::from(rank) / f64::from(max);
+    format!(
+        r#"{{"id":{id},"_rankingScore":{:?},"_rankingScoreDetails":{{"words":{{"order":0,"matchingWords":{words},"maxMatchingWords":2,"score":{:?}}},"typo":{{"order":1,"typoCount":0,"maxTypoCount":1,"score":1.0}},"proximity":{{"order":2,"score":1.0}},"attributeRank":{{"order":3,"score":1.0}},"wordPosition":{{"order":4,"score":{:?}}}}}}}"#,
+        one(score),
+        one(ranks[0]),
+        one(ranks[4]),
+    )
+}
+
+/// Pages of leaves that answer `hits` each, interleaved.
+fn leaves(leaves: usize, hits: usize) -> Vec<Page> {
+    let leaf = |leaf: usize| {
+        let hit = |at: usize| {
+            let rank = at * leaves + leaf;
+            let (words, position) =
+                if rank < 11 { (2, rank as u32) } else { (1, (rank as u32 - 11) / 18) };
+            ranked(rank, words, position.min(10))
+        };
+        page(&body(&(0..hits).map(hit).collect::<Vec<_>>()))
+    };
+    (0..leaves).map(leaf).collect()
+}
+
+#[test]
+fn no_more_is_decoded_than_the_page_and_the_heads() {
+    for (count, limit) in [(3, 20), (8, 20), (2, 1), (3, 0)] {
+        let pages = leaves(count, limit.max(5));
+        let options = HitOptions { limit, ..<_>::default() };
+        let merged = merge_hits(&pages, &options);
+        assert_eq!(merged.placed.len(), limit);
+        assert!(decoded(&pages) <= limit + count, "{} of {count} leaves", decoded(&pages));
+        merged.write(&pages, &options, &mut Vec::new());
+        assert!(decoded(&pages) <= limit + count, "{} of {count} leaves", decoded(&pages));
+    }
+}
+
+#[test]
+fn one_leaf_is_taken_as_it_is() {
+    let pages = leaves(1, 20);
+    let options = HitOptions { limit: 20, ..<_>::default() };
+    merge_hits(&pages, &options).write(&pages, &options, &mut Vec::new());
+    assert_eq!(decoded(&pages), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn what_is_decoded_late_is_what_is_decoded_at_once(
+        hits in proptest::collection::vec(hit(), 0..5), same in any::<bool>(),
+    ) {
+        check(body(&hits).as_bytes())?;
+        // Each hit twice, with other numbers: as alike as hits of one query are.
+        let twice: Vec<String> = hits
+            .iter()
+            .flat_map(|hit| {
+                let other = if same { hit.clone() } else { hit.replace('1', "22").replace(":0", ":0.5") };
+                [hit.clone(), other]
+            })
+            .collect();
+        check(body(&twice).as_bytes())?;
+    }
+
+    /// An answer that is cut, or damaged in one place, is an error where it is one for a decoder that
+    /// reads all of it.
+    #[test]
+    fn damage_is_found_where_it_is_found_at_once(
+        hits in proptest::collection::vec(hit(), 1..4), cut in any::<prop::sample::Index>(),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), prop_oneof![
+            Just(b'"'), Just(b'\\'), Just(b'{'), Just(b'}'), Just(b'['), Just(b']'), Just(b','), Just(b':'),
+            Just(b' '), Just(b'0'), Just(b'x'), any::<u8>(),
+        ]), 1..4),
+    ) {
+        let whole = body(&hits).into_bytes();
+        check(&whole[..cut.index(whole.len())])?;
+        let mut damaged = whole.clone();
+        for (at, byte) in &damage {
+            let at = at.index(damaged.len());
+            damaged[at] = *byte;
+            check(&damaged)?;
+        }
+        let mut without = whole;
+        without.remove(cut.index(without.len()));
+        check(&without)?;
+    }
+
+    #[test]
+    fn a_lazy_merge_is_an_eager_one(
+        leaves in proptest::collection::vec(proptest::collection::vec(hit(), 0..6), 1..5),
+        limit in 0..12_usize,
+    ) {
+        let mut bodies: Vec<String> = leaves.iter().map(|hits| body(hits)).collect();
+        bodies.retain(|body| eager::decode(body.as_bytes()).is_some());
+        let pages: Vec<Page> = bodies.iter().map(|body| page(body)).collect();
+        let pinned = pages.iter().flat_map(|page| &page.hits).any(|hit| hit.pinned.is_some());
+        let options = HitOptions { limit, ..<_>::default() };
+        let merged = merge_hits(&pages, &options);
+        if !pinned {
+            let eager: Option<Vec<_>> = bodies.iter().map(|body| eager::decode(body.as_bytes())).collect();
+            let placed: Vec<_> = merged.placed.iter().map(|placed| (placed.leaf, placed.hit)).collect();
+            prop_assert_eq!(placed, merge_eagerly(&eager.expect("pages"), limit));
+            let skipped = merged.placed.iter().any(|at| pages[at.leaf].hits[at.hit].skipped);
+            prop_assert_eq!(merged.degraded, skipped);
+        }
+        // Pages that were decoded before are merged and written in the same way, whatever is asked for.
+        let known: Vec<Page> = bodies.iter().map(|body| page(body)).collect();
+        for page in &known {
+            all_of(page);
+        }
+        for options in [
+            options.clone(),
+            HitOptions { show_details: true, show_score: true, ..options.clone() },
+            HitOptions { score_threshold: Some(0.4), ..options.clone() },
+            HitOptions { distinct: Some("title".to_owned()), unique: Some("id".to_owned()), ..options },
+        ] {
+            let fresh: Vec<Page> = bodies.iter().map(|body| page(body)).collect();
+            let [mut one, mut other] = [Vec::new(), Vec::new()];
+            merge_hits(&fresh, &options).write(&fresh, &options, &mut one);
+            merge_hits(&known, &options).write(&known, &options, &mut other);
+            prop_assert_eq!(one, other);
+        }
+    }
+}
