@@ -353,6 +353,8 @@ async fn settle(
                 if !met && !open.is_empty() {
                     return (Vec::new(), None);
                 }
+                // What is acknowledged stays, whatever else the nodes got that have it.
+                let doubted = |node: &NodeId| !met && state.is_in_doubt(node);
                 let rows = match (plan.missed, kind) {
                     (CatchUp::Shard, _) => stale_marks::documents(
                         stale,
@@ -360,10 +362,11 @@ async fn settle(
                         physical,
                         &plan.touched,
                         well,
+                        doubted,
                         outcome_of,
                     ),
                     (_, TaskKind::SettingsUpdate) => {
-                        stale_marks::settings(stale, physical, nodes(), well, outcome_of)
+                        stale_marks::settings(stale, physical, nodes(), well, doubted, outcome_of)
                     }
                     // Where one node may have deleted the index, all have to.
                     (CatchUp::Deleted, _)
