@@ -189,7 +189,7 @@ fn seeds_that_broke_a_promise_once_break_none() {
     let in_turn: Make = |seed| Options::actor(seed, "in turn");
     let late: Make = |seed| Options::arm(seed, "late send");
     let cancelations: Make = |seed| Options::actor(seed, "cancelations");
-    let seeds: [(&[u64], Make, &str); 19] = [
+    let seeds: [(&[u64], Make, &str); 20] = [
         (&[115, 435], Options::new, "copied from a node whose miss was not on record yet"),
         (&[36], hung, "settings that a node took while it judged them were forgotten"),
         (&[11], at_once, "a node that was being rebuilt told the others its settings"),
@@ -217,6 +217,11 @@ fn seeds_that_broke_a_promise_once_break_none() {
         ),
         (&[767], cancelations, "a key that a canceled write left on one node became the index's"),
         (&[10_830], late, "a write that failed was copied from a node that had got a late call"),
+        (
+            &[10_247, 10_883],
+            cancelations,
+            "a node that had not made an index yet said that there was none to delete",
+        ),
     ];
     for (seeds, make, how) in seeds {
         for seed in seeds {
