@@ -11,6 +11,7 @@ mod edit;
 mod explained;
 mod facet_search;
 mod fetch;
+mod filter_settings;
 mod freshness;
 mod gaps;
 mod hybrid;
