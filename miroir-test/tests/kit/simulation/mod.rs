@@ -189,7 +189,7 @@ fn seeds_that_broke_a_promise_once_break_none() {
     let in_turn: Make = |seed| Options::actor(seed, "in turn");
     let late: Make = |seed| Options::arm(seed, "late send");
     let cancelations: Make = |seed| Options::actor(seed, "cancelations");
-    let seeds: [(&[u64], Make, &str); 18] = [
+    let seeds: [(&[u64], Make, &str); 21] = [
         (&[115, 435], Options::new, "copied from a node whose miss was not on record yet"),
         (&[36], hung, "settings that a node took while it judged them were forgotten"),
         (&[11], at_once, "a node that was being rebuilt told the others its settings"),
@@ -216,6 +216,13 @@ fn seeds_that_broke_a_promise_once_break_none() {
             "an index without a primary key had nobody to copy nothing from",
         ),
         (&[767], cancelations, "a key that a canceled write left on one node became the index's"),
+        (&[10_830], late, "a write that failed was copied from a node that had got a late call"),
+        (
+            &[10_247, 10_883],
+            cancelations,
+            "a node that had not made an index yet said that there was none to delete",
+        ),
+        (&[10_577], cancelations, "who decided on a filter had missed the settings it is about"),
     ];
     for (seeds, make, how) in seeds {
         for seed in seeds {

@@ -13,6 +13,7 @@ use crate::api::{Control, tasks};
 use crate::naming;
 use crate::naming::deferred;
 use miroir_core::routing::ShardSet;
+use miroir_core::topology::Node;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::node::{Call, TaskRef};
 use miroir_pipeline::operation::{Request, Response};
@@ -43,10 +44,13 @@ async fn send(
     entry: &IndexEntry,
     cx: &miroir_pipeline::Context,
 ) -> Result<TaskRecord, Error> {
-    let topology = state.membership.topology();
+    let (topology, stale) = (state.membership.topology(), state.staleness.load());
+    // Who is to make the index anew has none to compact, and says so.
+    let has = |node: &&Node| !stale.lacks_index(&entry.physical, &node.id);
     let nodes: Vec<NodeTask> = topology
         .nodes()
         .filter(|node| state.nodes.is_available(node))
+        .filter(has)
         .map(|node| NodeTask {
             life: state.lives.of(&node.id),
             ..NodeTask::new(node.id.clone(), None)

@@ -35,7 +35,7 @@ pub(crate) async fn leave_out(
             let sound = checked.iter().any(|node| !stale.misses_index(physical, node));
             (
                 if sound {
-                    stale_marks::settings(stale, physical, took.keys(), well, outcome_of)
+                    stale_marks::settings(stale, physical, took.keys(), well, |_| false, outcome_of)
                 } else {
                     Vec::new()
                 },

@@ -70,16 +70,20 @@ async fn late(state: &Arc<ClusterState>, task: TaskUid, nodes: &[NodeId]) -> Res
     }
     let outcome_of = |node: &NodeId| outcomes.get(node).copied().unwrap_or(WriteOutcome::Rejected);
     let well = |node: &NodeId| state.is_available(node);
+    // It was acknowledged where others had it.
+    let doubted = |_: &NodeId| false;
     let touched = record.nodes.iter().flat_map(|n| n.shards.iter().copied());
     let touched = ShardSet::from_iter(touched, entry.shards);
     state
         .staleness
         .mark_by(|stale| {
             let rows = if touched.is_empty() {
-                stale_marks::settings(stale, &physical, outcomes.keys(), well, outcome_of)
+                stale_marks::settings(stale, &physical, outcomes.keys(), well, doubted, outcome_of)
             } else {
                 let placement = state.membership.topology().placement(entry.shards);
-                stale_marks::documents(stale, &placement, &physical, &touched, well, outcome_of)
+                stale_marks::documents(
+                    stale, &placement, &physical, &touched, well, doubted, outcome_of,
+                )
             };
             (rows, ())
         })

@@ -10,7 +10,7 @@ use miroir_store::{TaskRecord, TaskState, clock};
 
 use crate::broadcast::primary_keys;
 use crate::outcome::{canceled, details, embedding_errors, unreadable};
-use crate::tasks::parts::has_other_key;
+use crate::tasks::parts::{has_other_key, is_deleted_by_others};
 
 /// Ends a task. `done` says whether every shard has a replica that counts and did it.
 pub(super) fn finish(state: &Arc<ClusterState>, record: &mut TaskRecord, done: bool) {
@@ -21,7 +21,8 @@ pub(super) fn finish(state: &Arc<ClusterState>, record: &mut TaskRecord, done: b
         primary_keys::suspect(state, &entry);
     }
     let failed: Vec<_> = alive().filter(|t| t.status != TaskStatus::Succeeded).cloned().collect();
-    let succeeded = alive().any(|task| task.status == TaskStatus::Succeeded);
+    let succeeded =
+        alive().any(|task| task.status == TaskStatus::Succeeded) || is_deleted_by_others(record);
     record.status = if succeeded && done { TaskStatus::Succeeded } else { TaskStatus::Failed };
     if let Some(error) = unreadable::broken(record) {
         record.status = TaskStatus::Failed;

@@ -274,6 +274,8 @@ async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> R
     }
     let outcome_of = |node: &NodeId| outcomes.get(node).copied().unwrap_or(WriteOutcome::Rejected);
     let well = |node: &NodeId| state.is_available(node);
+    // It may have been acknowledged.
+    let doubted = |_: &NodeId| false;
     let took = outcomes.values().any(|outcome| *outcome == WriteOutcome::Accepted);
     if record.kind == TaskKind::IndexCreation
         && !took
@@ -320,13 +322,14 @@ async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> R
                             &index,
                             &one,
                             well,
+                            doubted,
                             in_shard(shard),
                         )
                     });
                     rows.collect()
                 }
                 (TaskKind::SettingsUpdate, Some(_)) => {
-                    stale_marks::settings(stale, &index, outcomes.keys(), well, outcome_of)
+                    stale_marks::settings(stale, &index, outcomes.keys(), well, doubted, outcome_of)
                 }
                 (TaskKind::IndexCreation, Some(_)) => {
                     stale_marks::whole(&index, CatchUp::Index, outcomes.keys(), outcome_of)

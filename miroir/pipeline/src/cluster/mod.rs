@@ -291,6 +291,14 @@ impl ClusterState {
         self.membership.topology().node(node).is_some_and(|node| self.nodes.is_available(node))
     }
 
+    /// Whether a node has tasks that no call of this process gave it, and what they changed was not
+    /// compared with another node's yet.
+    pub fn is_in_doubt(&self, node: &NodeId) -> bool {
+        let newest = self.membership.task_uids.highest(node);
+        newest
+            .is_some_and(|newest| !self.nodes.pool.given().unexplained(node, newest, 1).is_empty())
+    }
+
     /// Reads anew what is kept in memory of the stores.
     ///
     /// # Errors

@@ -211,13 +211,26 @@ pub(crate) fn creation(record: &TaskRecord, stale: &StaleMap, placement: &Placem
     Ending { done, behind }
 }
 
+/// Whether a node found no index to do its part with.
+fn had_none(task: &NodeTask) -> bool {
+    let none = |error: &ApiError| error.code == "index_not_found";
+    part(task) == Part::NotDone && task.error.as_ref().is_some_and(none)
+}
+
+/// Whether an index was deleted by nodes that nobody waits for. It was in the catalogue, so those that
+/// had none missed its making, and their word is no word on the others.
+pub(crate) fn is_deleted_by_others(record: &TaskRecord) -> bool {
+    let (others, asked): (Vec<_>, Vec<_>) = record.nodes.iter().partition(|task| task.dropped);
+    record.kind == TaskKind::IndexDeletion
+        && !others.is_empty()
+        && !asked.is_empty()
+        && asked.into_iter().all(had_none)
+}
+
 /// How the deletion of an index ended whose node tasks have all ended: who failed it has to do it again.
 pub(crate) fn deletion(record: &TaskRecord) -> Ending {
     let index = record.physical.as_deref().unwrap_or_default();
-    let has = |task: &&NodeTask| {
-        let gone = |error: &ApiError| error.code == "index_not_found";
-        part(task) == Part::NotDone && !task.error.as_ref().is_some_and(gone)
-    };
+    let has = |task: &&NodeTask| part(task) == Part::NotDone && !had_none(task);
     let behind = record.nodes.iter().filter(has);
     let row = |task: &NodeTask| StaleReplica::new(&task.node, index, None, CatchUp::Deleted);
     Ending { done: true, behind: behind.map(row).collect() }

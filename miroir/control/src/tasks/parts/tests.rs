@@ -209,6 +209,24 @@ fn a_node_that_fails_to_delete_an_index_does_it_again() {
 }
 
 #[test]
+fn an_index_is_deleted_where_only_nodes_that_never_had_it_were_heard() {
+    let deletion = |nodes: &[(&str, TaskStatus)], codes: &[Option<&'static str>]| {
+        let mut record = write(nodes);
+        record.kind = TaskKind::IndexDeletion;
+        for (task, code) in record.nodes.iter_mut().zip(codes) {
+            task.error = code.map(|code| ApiError::new(code, "…"));
+        }
+        is_deleted_by_others(&record)
+    };
+    let none = Some("index_not_found");
+    assert!(deletion(&[("a", Failed), ("!b", Enqueued)], &[none, None]));
+    assert!(!deletion(&[("a", Failed), ("b", Failed)], &[none, none]), "nobody had it");
+    let full = Some("no_space_left_on_device");
+    assert!(!deletion(&[("a", Failed), ("b", Failed), ("!c", Enqueued)], &[none, full, None]));
+    assert!(!deletion(&[("!a", Enqueued), ("!b", Enqueued)], &[None, None]), "who says so?");
+}
+
+#[test]
 fn what_a_node_forgot_is_compared_and_nothing_else() {
     let mut record = write(&[("a", Enqueued), ("b", Enqueued)]);
     let rows = lose(&mut record, &stale(&[("a", 2, CatchUp::Shard)]), 1, Loss::Forgotten);

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Scatter;
 use super::disjoint_counts::counted;
 use super::document_tasks::{About, compact, decided, finish, new_task, touch};
+use super::filter_settings;
 use super::order::OrderChange;
 use crate::error::Error;
 use crate::index::{Deletion, Request, Response};
@@ -87,6 +88,7 @@ pub(super) async fn run(
             // By a name of Miroir's nothing is deleted: nodes know no such attribute.
             let hidden = node_errors::hidden(filter.get());
             let text = hidden.as_bytes();
+            filter_settings::wait(&scatter.state, &request, text).await?;
             let batches = counted(&scatter.state, &request, &touched, |shards, part| {
                 vec![if part {
                     by_filter(&base, &narrow(Some(text), shards, index.shards))

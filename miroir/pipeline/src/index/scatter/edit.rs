@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::Scatter;
 use super::disjoint_counts::counted;
 use super::document_tasks::{About, finish, new_task};
+use super::filter_settings;
 use crate::error::Error;
 use crate::index::{EditByFunction, Request, Response};
 use crate::leaf::narrow;
@@ -52,6 +53,9 @@ pub(super) async fn run(
         let text = filter.to_string();
         if node_errors::names_reserved(&text) { node_errors::hidden(&text) } else { text }
     });
+    if let Some(filter) = &filter {
+        filter_settings::wait(&scatter.state, &request, filter.as_bytes()).await?;
+    }
     let call = |shards: &ShardSet, part: bool| {
         let client = filter.as_deref().map(str::as_bytes);
         let filter = if part {

@@ -12,6 +12,7 @@ mod edit;
 mod explained;
 mod facet_search;
 mod fetch;
+mod filter_settings;
 mod freshness;
 mod gaps;
 mod hybrid;

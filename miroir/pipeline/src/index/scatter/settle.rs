@@ -139,12 +139,14 @@ pub(super) async fn settle(
                 if !met && nodes().any(|node| open.contains(node)) {
                     return (Vec::new(), None);
                 }
+                // What is acknowledged stays, whatever else the nodes got that have it.
+                let doubted = |node: &NodeId| !met && state.is_in_doubt(node);
                 let rows = match (plan.missed, kind) {
                     (CatchUp::Shard, _) => stale_marks::documents(
-                        stale, &placement, physical, touched, well, outcome_of,
+                        stale, &placement, physical, touched, well, doubted, outcome_of,
                     ),
                     (_, TaskKind::SettingsUpdate) => {
-                        stale_marks::settings(stale, physical, nodes(), well, outcome_of)
+                        stale_marks::settings(stale, physical, nodes(), well, doubted, outcome_of)
                     }
                     // Where one node may have deleted the index, all have to.
                     (CatchUp::Deleted, _)

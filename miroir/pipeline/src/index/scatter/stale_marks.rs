@@ -60,14 +60,21 @@ impl WriteOutcome {
 ///
 /// The first of these that is there decides: one that has the write; one that has not, for certain,
 /// and can be asked, so that whoever may have it loses it; one that may have it; one that has not.
+/// `is_doubted` tells who may have got something that others have not. Such a one decides nothing where
+/// another one is as it was before the write.
 fn behind<'a>(
     owners: &[&'a NodeId],
-    is_authority: impl Fn(&NodeId) -> bool,
+    is_sound: impl Fn(&NodeId) -> bool,
     is_available: impl Fn(&NodeId) -> bool,
+    is_doubted: impl Fn(&NodeId) -> bool,
     outcome_of: impl Fn(&NodeId) -> WriteOutcome,
 ) -> Vec<&'a NodeId> {
     use WriteOutcome::{Accepted, Rejected, Unknown};
     let all = || owners.iter().copied();
+    let is_as_before =
+        |node: &NodeId| outcome_of(node) == Rejected && is_sound(node) && !is_doubted(node);
+    let others_decide = all().any(is_as_before);
+    let is_authority = |node: &NodeId| is_sound(node) && !(others_decide && is_doubted(node));
     let sound = |wanted| {
         let sound = all().filter(|node| outcome_of(node) == wanted && is_authority(node));
         sound.collect::<Vec<_>>()
@@ -89,37 +96,40 @@ fn behind<'a>(
 }
 
 /// Replicas that have to copy shards after a write to documents. `is_available` tells which nodes can
-/// be asked now.
+/// be asked now; `is_doubted` which may have got something that others have not, none where the write
+/// was acknowledged, or may have been: it stays then.
 pub fn documents(
     stale: &StaleMap,
     placement: &Placement,
     index: &str,
     touched: &ShardSet,
     is_available: impl Fn(&NodeId) -> bool,
+    is_doubted: impl Fn(&NodeId) -> bool,
     outcome_of: impl Fn(&NodeId) -> WriteOutcome,
 ) -> Vec<StaleReplica> {
     let mut rows = Vec::new();
     for shard in touched.iter() {
         let owners: Vec<&NodeId> = placement.write_targets(shard).map(|(_, node)| node).collect();
-        let is_authority = |node: &NodeId| stale.is_authority(index, node, shard);
-        let behind = behind(&owners, is_authority, &is_available, &outcome_of);
+        let is_sound = |node: &NodeId| stale.is_authority(index, node, shard);
+        let behind = behind(&owners, is_sound, &is_available, &is_doubted, &outcome_of);
         let row = |node| StaleReplica::new(node, index, Some(shard), CatchUp::Shard);
         rows.extend(behind.into_iter().map(row));
     }
     rows
 }
 
-/// Nodes that have to copy settings after a change of settings.
+/// Nodes that have to copy settings after a change of settings; see [`documents`].
 pub fn settings<'a>(
     stale: &StaleMap,
     index: &str,
     nodes: impl Iterator<Item = &'a NodeId>,
     is_available: impl Fn(&NodeId) -> bool,
+    is_doubted: impl Fn(&NodeId) -> bool,
     outcome_of: impl Fn(&NodeId) -> WriteOutcome,
 ) -> Vec<StaleReplica> {
     let nodes: Vec<&NodeId> = nodes.collect();
-    let is_authority = |node: &NodeId| !stale.misses_index(index, node);
-    behind(&nodes, is_authority, is_available, outcome_of)
+    let is_sound = |node: &NodeId| !stale.misses_index(index, node);
+    behind(&nodes, is_sound, is_available, is_doubted, outcome_of)
         .into_iter()
         .map(|node| StaleReplica::new(node, index, None, CatchUp::Shard))
         .collect()
@@ -140,6 +150,8 @@ pub fn whole<'a>(
 
 #[cfg(test)]
 mod tests {
+    use miroir_api::ShardId;
+
     use super::*;
     use crate::error::NodeFailure as F;
 
@@ -188,7 +200,7 @@ mod tests {
                 |node: &NodeId| sound.contains(node.as_str()),
                 |node: &NodeId| available.contains(node.as_str()),
             );
-            let found = behind(&owners, is_sound, is_there, |node| outcomes[at(node)]);
+            let found = behind(&owners, is_sound, is_there, |_| false, |node| outcomes[at(node)]);
             found.into_iter().map(NodeId::as_str).collect::<String>()
         };
         assert_eq!(behind([Accepted, Unknown, Rejected], "abc", "abc"), "bc");
@@ -199,5 +211,44 @@ mod tests {
         // An authority never copies from one that missed something before.
         assert_eq!(behind([Accepted, Unknown, Rejected], "b", "abc"), "ac");
         assert_eq!(behind([Accepted, Unknown, Rejected], "", "abc"), "");
+    }
+
+    #[test]
+    fn who_is_in_doubt_does_not_decide_where_a_sound_one_is_as_it_was() {
+        use WriteOutcome::{Accepted, Rejected};
+        let names = ["a", "b", "c"].map(|name| NodeId::new(name).unwrap());
+        let (placement, all) = (Placement::new(&[names.to_vec()], 3, 1), ShardSet::full(1));
+        let behind = |outcomes: [WriteOutcome; 3], missed: &[usize], doubted: &str| {
+            let in_shard = |shard: Option<ShardId>| {
+                let row =
+                    |at: &usize| StaleReplica::new(&names[*at], "films", shard, CatchUp::Shard);
+                StaleMap::new(missed.iter().map(row).collect())
+            };
+            let is_doubted = |node: &NodeId| doubted.contains(node.as_str());
+            let outcome_of =
+                |node: &NodeId| outcomes[names.iter().position(|name| name == node).unwrap()];
+            let nodes = |rows: Vec<StaleReplica>| {
+                let mut nodes: Vec<String> = rows.iter().map(|row| row.node.to_string()).collect();
+                nodes.sort_unstable();
+                nodes.concat()
+            };
+            let (of_shard, of_index) = (in_shard(Some(ShardId(0))), in_shard(None));
+            let away = |_: &NodeId| false;
+            let documents = nodes(documents(
+                &of_shard, &placement, "films", &all, away, is_doubted, outcome_of,
+            ));
+            let settings =
+                nodes(settings(&of_index, "films", names.iter(), away, is_doubted, outcome_of));
+            assert_eq!(documents, settings);
+            documents
+        };
+        let outcomes = [Rejected, Accepted, Accepted];
+        assert_eq!(behind(outcomes, &[1], ""), "a");
+        assert_eq!(behind(outcomes, &[1], "c"), "bc");
+        // Where others took it, these decide; where nobody else is sound, it does.
+        assert_eq!(behind([Accepted; 3], &[], "c"), "");
+        assert_eq!(behind(outcomes, &[0, 1], "c"), "a");
+        assert_eq!(behind(outcomes, &[1], "ac"), "a");
+        assert_eq!(behind(outcomes, &[], "c"), "a");
     }
 }
