@@ -1,5 +1,6 @@
 //! Scatter, the boundary from one index to its shards: plan, fan out, merge or count the quorum.
 
+mod addition;
 pub mod catalog_sync;
 mod combine;
 mod cover;

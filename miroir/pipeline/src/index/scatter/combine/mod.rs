@@ -25,8 +25,8 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::Scatter;
+use super::addition::{Addition, calls};
 use super::document_tasks::plan;
-use super::documents::{Addition, calls};
 use super::plan::{AcceptedWrite, Share};
 use super::write::{run_write, writable};
 use crate::cluster::settings::IndexSettings;
