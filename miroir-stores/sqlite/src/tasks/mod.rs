@@ -37,16 +37,18 @@ fn get(connection: &Connection, uid: u32) -> Result<Option<TaskRecord>, Fault> {
 
 /// Replaces a task. The index stays what it is, in its column and in the record.
 fn update(connection: &Connection, task: &TaskRecord) -> Result<(), Fault> {
-    // Most changes are to what lists do not filter by: then no index has to be written.
-    let same = store(
-        connection,
-        "UPDATE tasks SET record = ?9
-         WHERE uid = ?1 AND status = ?2 AND kind = ?3 AND index_uid IS ?4 AND canceled_by IS ?5
-            AND enqueued_at = ?6 AND started_at IS ?7 AND finished_at IS ?8",
-        task,
-    )?;
-    if same > 0 {
-        return Ok(());
+    // Before it begins only what lists do not filter by changes: then no index has to be written.
+    if task.status == TaskStatus::Enqueued && task.started_at.is_none() {
+        let same = store(
+            connection,
+            "UPDATE tasks SET record = ?9
+             WHERE uid = ?1 AND status = ?2 AND kind = ?3 AND index_uid IS ?4 AND canceled_by IS ?5
+                AND enqueued_at = ?6 AND started_at IS ?7 AND finished_at IS ?8",
+            task,
+        )?;
+        if same > 0 {
+            return Ok(());
+        }
     }
     store(
         connection,
