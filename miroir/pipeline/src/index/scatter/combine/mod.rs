@@ -1,7 +1,7 @@
 //! Small writes that wait go to nodes together.
 //!
 //! Applications save one record at a time. A node takes the writes of an index one after the other, so
-//! while one is being sent, those that come wait; and those that wait go together: one call a node, one
+//! while some are being sent, those that come wait; and those that wait go together: one call a node, one
 //! step of the store, one question for stamps. Nobody waits for company, and each write keeps what is
 //! its own: its task and uid, its outcome, its place in the order of documents, its answer.
 //!
