@@ -16,6 +16,9 @@ use tokio::time::{Instant, sleep};
 /// Clients of a run.
 pub(super) const CLIENTS: usize = 4;
 const IDS: u64 = 12;
+/// How often what a run needs before it begins is asked for again, and how much later.
+const TRIES: usize = 20;
+const AGAIN: Duration = Duration::from_secs(1);
 /// What tasks fail with on a node whose disk is full.
 pub(super) const FULL: &str = "no_space_left_on_device";
 /// What tasks fail with that every node has forgotten.
@@ -70,9 +73,16 @@ impl Run {
         all
     }
 
-    /// Sends a request whose task must succeed.
+    /// Sends a request whose task must succeed. It may be refused at first: calls may be late already.
     pub(super) async fn must(&self, method: Method, path: &str, body: Value) {
-        let answer = self.cluster.request(method, path, Some(body)).await;
+        let mut answer = self.cluster.request(method.clone(), path, Some(body.clone())).await;
+        for _ in 0..TRIES {
+            if answer.status < 500 {
+                break;
+            }
+            sleep(AGAIN).await;
+            answer = self.cluster.request(method.clone(), path, Some(body.clone())).await;
+        }
         assert_eq!(answer.status, 202, "{path}: {}", answer.body);
         let task = answer.body["taskUid"].as_u64().unwrap();
         let status = self.cluster.wait(task, Duration::from_secs(30)).await;
