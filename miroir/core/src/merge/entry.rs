@@ -107,8 +107,8 @@ fn score_and_end(len: usize, rest: &[u8], rule: Rule, kind: Kind) -> Option<(Rul
 #[inline]
 fn words<const READ: bool>(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])> {
     let (rule, rest) = begin(len, rest, b"\"words\":{\"order\":")?;
-    let (matching, rest) = digits(eat(rest, b",\"matchingWords\":")?)?;
-    let (max, rest) = digits(eat(rest, b",\"maxMatchingWords\":")?)?;
+    let (matching, max, rest) =
+        counts(eat(rest, b",\"matchingWords\":")?, b",\"maxMatchingWords\":")?;
     let kind = if READ { Kind::Words { matching, max } } else { Kind::Unknown };
     score_and_end(len, rest, rule, kind)
 }
@@ -116,10 +116,17 @@ fn words<const READ: bool>(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])> {
 #[inline]
 fn typo<const READ: bool>(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])> {
     let (rule, rest) = begin(len, rest, b"\"typo\":{\"order\":")?;
-    let (count, rest) = digits(eat(rest, b",\"typoCount\":")?)?;
-    let (max, rest) = digits(eat(rest, b",\"maxTypoCount\":")?)?;
+    let (count, max, rest) = counts(eat(rest, b",\"typoCount\":")?, b",\"maxTypoCount\":")?;
     let kind = if READ { Kind::Typo { count, max } } else { Kind::Unknown };
     score_and_end(len, rest, rule, kind)
+}
+
+/// A count and, behind `text`, how many there could be.
+#[inline]
+fn counts<'a, const N: usize>(rest: &'a [u8], text: &[u8; N]) -> Option<(u32, u32, &'a [u8])> {
+    let (count, rest) = digits(rest)?;
+    let (max, rest) = digits(eat(rest, text)?)?;
+    Some((count, max, rest))
 }
 
 /// Of a rule that says no more than its score.
@@ -148,15 +155,14 @@ fn exactness<const READ: bool>(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])>
     } else {
         (Exact::Start, eat(rest, b",\"matchType\":\"matchesStart\"")?)
     };
-    let (counts, rest) = match eat(rest, b",\"matchingWords\":") {
+    let (words, rest) = match eat(rest, b",\"matchingWords\":") {
         Some(rest) => {
-            let (matching, rest) = digits(rest)?;
-            let (max, rest) = digits(eat(rest, b",\"maxMatchingWords\":")?)?;
+            let (matching, max, rest) = counts(rest, b",\"maxMatchingWords\":")?;
             (Some((matching, max)), rest)
         }
         None => (None, rest),
     };
-    let kind = if READ { Kind::Exactness { level, counts } } else { Kind::Unknown };
+    let kind = if READ { Kind::Exactness { level, counts: words } } else { Kind::Unknown };
     score_and_end(len, rest, rule, kind)
 }
 

@@ -100,8 +100,7 @@ impl<'a> Layout<'a> {
     /// besides is added to `marks`.
     pub(super) fn details_end(&self, body: &[u8], at: usize, marks: &mut Marks) -> Option<usize> {
         let rest = behind(&self.details.pieces, body.get(at..)?)?;
-        marks.semantic |= self.details.marks.semantic;
-        marks.skipped |= self.details.marks.skipped;
+        marks.add(self.details.marks);
         Some(body.len() - rest)
     }
 

@@ -262,9 +262,7 @@ fn details<'a>(
     entry::skip(scanner, &mut these)?;
     let span = scanner.since(start);
     layout.set_details(span.of(body), these);
-    marks.pinned = these.pinned.or(marks.pinned);
-    marks.semantic |= these.semantic;
-    marks.skipped |= these.skipped;
+    marks.add(these);
     Ok(span)
 }
 
