@@ -396,6 +396,12 @@ pub(crate) fn enqueue(
     }
 }
 
+/// Whether the other side has ended all its tasks, as far as it says.
+pub(crate) fn is_idle(client: &mut Client) -> Outcome<bool> {
+    let open = client.get("/tasks?statuses=enqueued,processing&limit=1")?;
+    Ok(open.json()["total"] == 0)
+}
+
 /// Waits until a task has ended; an error unless it succeeded.
 pub(crate) fn wait_task(client: &mut Client, uid: u64) -> Outcome<Value> {
     let mut task = Value::Null;

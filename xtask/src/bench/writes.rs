@@ -10,16 +10,18 @@ use super::load::{Sample, Target, measure};
 use super::options::BenchOptions;
 use super::table::Row;
 use super::{millis, ratio, row, time};
-use crate::cluster::{Cluster, MASTER_KEY, NODE_KEY, Node, NodeProgram, apply};
+use crate::Outcome;
+use crate::cluster::{Cluster, MASTER_KEY, NODE_KEY, Node, NodeProgram, apply, is_idle};
 use crate::guard::{self, Scratch};
 use crate::http::{Client, render};
 use crate::options::Shape;
-use crate::{Failure, Outcome};
 
 /// Both sides take turns so often.
 const ROUNDS: u32 = 3;
 /// Documents of one turn; more than any side writes in it.
 const DOCUMENTS: usize = 40_000;
+/// How long what was written in a turn may take to be done.
+const PATIENCE: Duration = Duration::from_mins(10);
 /// Connections of the load generator.
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
 
@@ -171,13 +173,6 @@ fn make(client: &mut Client, index: &str) -> Outcome<()> {
 
 /// Waits until nothing is left to do.
 fn idle(client: &mut Client) -> Outcome<()> {
-    loop {
-        guard::check_stop()?;
-        let reply = client.get("/tasks?statuses=enqueued,processing&limit=1")?;
-        match reply.json()["total"].as_u64() {
-            Some(0) => return Ok(()),
-            Some(_) => guard::pause(),
-            None => return Err(Failure::Message(format!("no list of tasks: {}", reply.text()))),
-        }
-    }
+    let ended = guard::wait_until(PATIENCE, || is_idle(client))?;
+    if ended { Ok(()) } else { Err("what was written is not done in time".into()) }
 }

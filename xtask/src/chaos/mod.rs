@@ -286,8 +286,7 @@ fn whole_within(cluster: &mut Cluster, limit: Duration) -> Outcome<()> {
     let mut client = cluster.server.client();
     let whole = guard::wait_until(limit, || {
         cluster.server.check()?;
-        let open = client.get("/tasks?statuses=enqueued,processing&limit=1")?;
-        Ok(open.json()["total"] == 0
+        Ok(crate::cluster::is_idle(&mut client)?
             && metric(&metrics, "miroir_stale_shards")? == 0.0
             && metric(&metrics, "miroir_shard_coverage")? == 1.0)
     })?;

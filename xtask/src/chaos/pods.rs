@@ -220,8 +220,7 @@ fn queue(pods: &mut Pods, leader: usize, documents: usize, judge: &mut Judge) ->
         if nodes_done.is_none() && pods.unfinished() == 0 {
             nodes_done = Some(Instant::now());
         }
-        let open = client.get("/tasks?statuses=enqueued,processing&limit=1")?;
-        if open.json()["total"] == 0 {
+        if crate::cluster::is_idle(&mut client)? {
             done = Some(Instant::now());
         }
         Ok(done.is_some() && nodes_done.is_some())

@@ -62,8 +62,7 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
         if nodes_done.is_none() && nodes_idle(&cluster)? {
             nodes_done = Some(Instant::now());
         }
-        let open = client.get("/tasks?statuses=enqueued,processing&limit=1")?;
-        if open.json()["total"] == 0 {
+        if crate::cluster::is_idle(&mut client)? {
             done = Some(Instant::now());
         }
         Ok(done.is_some() && nodes_done.is_some())
