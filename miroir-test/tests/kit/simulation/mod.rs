@@ -189,7 +189,7 @@ fn seeds_that_broke_a_promise_once_break_none() {
     let in_turn: Make = |seed| Options::actor(seed, "in turn");
     let late: Make = |seed| Options::arm(seed, "late send");
     let cancelations: Make = |seed| Options::actor(seed, "cancelations");
-    let seeds: [(&[u64], Make, &str); 22] = [
+    let seeds: [(&[u64], Make, &str); 23] = [
         (&[115, 435], Options::new, "copied from a node whose miss was not on record yet"),
         (&[36], hung, "settings that a node took while it judged them were forgotten"),
         (&[11], at_once, "a node that was being rebuilt told the others its settings"),
@@ -223,6 +223,7 @@ fn seeds_that_broke_a_promise_once_break_none() {
             "a node that had not made an index yet said that there was none to delete",
         ),
         (&[10_577], cancelations, "who decided on a filter had missed the settings it is about"),
+        (&[50_087, 50_279], cancelations, "settings were copied while they were being taken back"),
         (&[10_900], late, "the index of the run was refused, and the run given up"),
     ];
     for (seeds, make, how) in seeds {

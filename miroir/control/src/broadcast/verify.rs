@@ -284,7 +284,7 @@ async fn step(
                 let nodes: BTreeSet<NodeId> = hashes.keys().cloned().collect();
                 let mut asked = took.clone();
                 asked.retain(|node, took| *took || nodes.contains(node));
-                leave_out(state, &physical, &asked, &nodes).await?;
+                leave_out(state, &physical, &with_others(state, &took, asked), &nodes).await?;
                 refuse(state, record, &entry);
                 return Ok(Step::Done);
             }
@@ -329,10 +329,12 @@ async fn step(
     let right: BTreeMap<_, _> =
         hashes.into_iter().filter(|(node, _)| !wrong.contains(node)).collect();
     let nodes: BTreeSet<NodeId> = right.keys().cloned().collect();
-    leave_out(state, &physical, &took, &nodes).await?;
     if refused {
+        let asked = with_others(state, &took, took.clone());
+        leave_out(state, &physical, &asked, &nodes).await?;
         refuse(state, record, &entry);
     } else {
+        leave_out(state, &physical, &took, &nodes).await?;
         commit(state, record, &entry, &nodes, right.values().next()).await?;
     }
     Ok(Step::Done)
@@ -356,6 +358,19 @@ async fn look(
         join_all(read).await.into_iter().filter_map(|(node, v)| Some((node, v.ok()?))).collect();
     let hashes = settings.iter().map(|(node, v)| (node.clone(), settings_hash(v))).collect();
     (settings, hashes)
+}
+
+/// Adds to `asked` the nodes that the proposal never reached, `took` being those it did: while it was not
+/// taken back, they may have copied it from one of these.
+fn with_others(
+    state: &ClusterState,
+    took: &BTreeMap<NodeId, bool>,
+    mut asked: BTreeMap<NodeId, bool>,
+) -> BTreeMap<NodeId, bool> {
+    let topology = state.membership.topology();
+    let others = topology.nodes().filter(|node| !took.contains_key(&node.id));
+    asked.extend(others.map(|node| (node.id.clone(), false)));
+    asked
 }
 
 #[cfg(test)]
