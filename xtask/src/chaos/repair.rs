@@ -77,6 +77,9 @@ fn watch(
     let metrics = cluster.server.metrics_url.clone();
     let begun = Instant::now();
     pass(Duration::from_secs(5))?;
+    let marked = || metric(&metrics, "miroir_writes_degraded_total");
+    let busy = marked()?;
+    println!("  {busy} of {} writes to busy nodes left a mark", writers.since(begun).took.len());
     let port = cluster.nodes[1].port();
     cluster.nodes[1].kill()?;
     println!("  node-1 was killed");
@@ -86,6 +89,7 @@ fn watch(
     cluster.nodes[1] = Node::start_at(setting.program, "node-1", &dir, port)?;
     let back = Instant::now();
     println!("  node-1 is back; {away} rows are stale");
+    let (from, already) = (Instant::now(), marked()?);
     let (mut most, mut rose, mut peak, mut open) = (f64::MAX, 0.0_f64, 0_u64, 0.0_f64);
     let whole = guard::wait_until(PATIENCE, || {
         cluster.server.check()?;
@@ -105,6 +109,9 @@ fn watch(
     println!("  {} writes acknowledged", writes.took.len());
     println!("  p99 of writes: {:.1} ms", millis(writes.quantile_after(0, 0.99)));
     println!("  slowest write: {:.1} ms", millis(writes.slowest_after(0)));
+    let since = (marked()? - already, writers.since(from).took.len());
+    println!("  {} of {} writes since the node was back left a mark", since.0, since.1);
+    judge.at_most("marks of writes to busy nodes", busy, 0.0);
     println!("  writes held: {}", metric(&metrics, "miroir_held_writes_total")?);
     judge.must(whole, "the replica did not catch up");
     judge.at_most("rows by which stale ones ever rose", rose, 0.0);

@@ -20,6 +20,8 @@ use crate::http::Client;
 const CONNECTIONS: usize = 64;
 /// Seconds that the last task may end after the nodes' last.
 const LATE: f64 = 10.0;
+/// Percent of the writes that may leave a mark on a replica whose node is merely busy.
+const MARKED: f64 = 0.1;
 /// How long the nodes may take to work all of it off.
 const PATIENCE: Duration = Duration::from_hours(1);
 
@@ -82,6 +84,10 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
     } else {
         println!("  the nodes kept up: too few tasks were ever unfinished to compare");
     }
+    let marked = metric(&cluster.server.metrics_url, "miroir_writes_degraded_total")?;
+    #[expect(clippy::cast_precision_loss, reason = "a count of writes for a share of them")]
+    let share = 100.0 * marked / documents as f64;
+    judge.at_most("writes that left a mark, %", share, MARKED);
     let refused = refused.into_inner().unwrap_or_else(PoisonError::into_inner);
     judge.must(
         refused.is_empty(),
