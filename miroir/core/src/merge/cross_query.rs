@@ -6,7 +6,8 @@
 use serde_json::Value as Json;
 
 use super::details::{Kind, SortValue};
-use super::page::{Hit, Page};
+use super::hit::Hit;
+use super::page::Page;
 use super::score::{self, RankingInfo, Ranks};
 
 /// One value of the list a hit is reduced to.
@@ -51,7 +52,7 @@ pub(crate) fn values<'a>(page: &'a Page, hit: &'a Hit, info: &RankingInfo) -> Ve
         let end = at + rules[at..].iter().take_while(|rule| is_rank(&rule.kind)).count();
         if end > at {
             out.push(Value::Score(match score {
-                Some(score) if runs == 1 && !hit.semantic => score,
+                Some(score) if runs == 1 && !page.marks(hit).semantic => score,
                 _ => run_score(ranks.get(at..end).unwrap_or_default()),
             }));
             at = end;

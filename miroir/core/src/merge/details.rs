@@ -151,13 +151,6 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// Adds what other details of the hit say.
-    pub(crate) fn add(&mut self, other: Self) {
-        self.pinned = other.pinned.or(self.pinned);
-        self.semantic |= other.semantic;
-        self.skipped |= other.skipped;
-    }
-
     /// Adds what an entry says.
     pub(crate) fn take(&mut self, kind: &Kind) {
         match kind {

@@ -63,7 +63,7 @@ impl MergedFacets {
 #[must_use]
 pub fn first_spelling(pages: &[Page], facet: &str, value: &FacetValue) -> Option<String> {
     let hits = pages.iter().flat_map(|page| page.hits.iter().map(move |hit| (page, hit)));
-    let (page, first) = hits.min_by_key(|(_, hit)| hit.stamp)?;
+    let (page, first) = hits.min_by_key(|(page, hit)| page.stamp(hit))?;
     let mut values = spelt_values_of(page, first, facet).into_iter();
     values.rfind(|(of, _)| of == value).map(|(_, spelling)| spelling)
 }

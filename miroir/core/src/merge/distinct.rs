@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::facet_value::FacetValue;
+use super::hit::Hit;
 use super::namesakes::{doubtful_numbers, leading_numbers};
-use super::page::{Hit, Page};
+use super::page::Page;
 
 /// How many hits one node holding everything would find in pages numbered over a distinct
 /// attribute: each value once, and every document without one.

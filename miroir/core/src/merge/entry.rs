@@ -1,20 +1,12 @@
-//! The entries of `_rankingScoreDetails`, one rule each: walked over, or read as well.
+//! The entries of `_rankingScoreDetails`, one rule each.
 //!
 //! Nodes write the entries of the usual rules in one way. These are recognised by their text, member
-//! by member. Everything else is JSON like any other, and is walked through as such: other rules, other
-//! members, another order, white space. Both ways accept the same and read the same of it.
+//! by member. Everything else is JSON like any other, and is read as such: other rules, other members,
+//! another order, white space. Both ways accept the same and read the same of it.
 
-use super::details::{Exact, Kind, Marks, Rule, Rules, SortKey};
+use super::details::{Exact, Kind, Rule, Rules, SortKey};
 use super::lex::{decimal, digits, number, string_end};
 use super::scan::{Result, Scanner, Span, integer};
-
-/// Skips the value `scanner` stands before, details or not, and adds what it says to `marks`.
-///
-/// # Errors
-/// Where [`decode`] fails, and nowhere else: what is skipped here can be decoded later.
-pub(crate) fn skip(scanner: &mut Scanner<'_>, marks: &mut Marks) -> Result<()> {
-    walk::<false>(scanner, &mut |rule| marks.take(&rule.kind))
-}
 
 /// Decodes the value `scanner` stands before, appending its entries to `rules`; what is not an object
 /// has none.
@@ -23,14 +15,6 @@ pub(crate) fn skip(scanner: &mut Scanner<'_>, marks: &mut Marks) -> Result<()> {
 /// When the details, their entries or the members of these are not JSON; deeper values are only
 /// checked for balanced brackets.
 pub(crate) fn decode(scanner: &mut Scanner<'_>, rules: &mut Rules) -> Result<()> {
-    walk::<true>(scanner, &mut |rule| rules.push(rule))
-}
-
-/// Walks over the value `scanner` stands before and hands out its entries, if it is an object.
-///
-/// Only if it is to `READ` are all entries read; otherwise those of usual rules are
-/// [`Kind::Unknown`], and only pins, similarities and [`Kind::Skipped`] are told.
-fn walk<const READ: bool>(scanner: &mut Scanner<'_>, take: &mut impl FnMut(Rule)) -> Result<()> {
     if scanner.peek() != Some(b'{') {
         scanner.value()?;
         return Ok(());
@@ -38,33 +22,33 @@ fn walk<const READ: bool>(scanner: &mut Scanner<'_>, take: &mut impl FnMut(Rule)
     scanner.enter(b'{')?;
     loop {
         let mut rest = scanner.rest();
-        while let Some((rule, behind)) = usual::<READ>(scanner.body(), rest) {
+        while let Some((rule, behind)) = usual(scanner.body(), rest) {
             rest = behind;
-            take(rule);
+            rules.push(rule);
         }
         scanner.skip_to(scanner.body().len() - rest.len());
         let Some(key) = scanner.member()? else { return Ok(()) };
-        take(any::<READ>(scanner, key)?);
+        rules.push(any(scanner, key)?);
     }
 }
 
 /// Reads the entry at the beginning of `rest` as nodes write it for a usual rule, and tells what
 /// follows it. `None` if it is another. `rest` is the end of `body`.
 #[inline]
-fn usual<'a, const READ: bool>(body: &[u8], rest: &'a [u8]) -> Option<(Rule, &'a [u8])> {
+fn usual<'a>(body: &[u8], rest: &'a [u8]) -> Option<(Rule, &'a [u8])> {
     let rest = if let [b',', rest @ ..] = rest { rest } else { rest };
     let len = body.len();
     let [b'"', first, _, _, _, fifth, ..] = rest else { return None };
     let usual = match first {
-        b'w' if *fifth == b's' => words::<READ>(len, rest),
-        b'w' => scored::<READ, _>(len, rest, b"\"wordPosition\":{\"order\":", Kind::WordPosition),
-        b't' => typo::<READ>(len, rest),
-        b'p' => scored::<READ, _>(len, rest, b"\"proximity\":{\"order\":", Kind::Proximity),
-        b'a' => scored::<READ, _>(len, rest, b"\"attributeRank\":{\"order\":", Kind::AttributeRank),
-        b'e' => exactness::<READ>(len, rest),
+        b'w' if *fifth == b's' => words(len, rest),
+        b'w' => scored(len, rest, b"\"wordPosition\":{\"order\":", Kind::WordPosition),
+        b't' => typo(len, rest),
+        b'p' => scored(len, rest, b"\"proximity\":{\"order\":", Kind::Proximity),
+        b'a' => scored(len, rest, b"\"attributeRank\":{\"order\":", Kind::AttributeRank),
+        b'e' => exactness(len, rest),
         _ => None,
     };
-    usual.or_else(|| sorted::<READ>(body, rest))
+    usual.or_else(|| sorted(body, rest))
 }
 
 /// What follows the name of a rule.
@@ -105,19 +89,19 @@ fn score_and_end(len: usize, rest: &[u8], rule: Rule, kind: Kind) -> Option<(Rul
 }
 
 #[inline]
-fn words<const READ: bool>(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])> {
+fn words(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])> {
     let (rule, rest) = begin(len, rest, b"\"words\":{\"order\":")?;
     let (matching, max, rest) =
         counts(eat(rest, b",\"matchingWords\":")?, b",\"maxMatchingWords\":")?;
-    let kind = if READ { Kind::Words { matching, max } } else { Kind::Unknown };
+    let kind = Kind::Words { matching, max };
     score_and_end(len, rest, rule, kind)
 }
 
 #[inline]
-fn typo<const READ: bool>(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])> {
+fn typo(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])> {
     let (rule, rest) = begin(len, rest, b"\"typo\":{\"order\":")?;
     let (count, max, rest) = counts(eat(rest, b",\"typoCount\":")?, b",\"maxTypoCount\":")?;
-    let kind = if READ { Kind::Typo { count, max } } else { Kind::Unknown };
+    let kind = Kind::Typo { count, max };
     score_and_end(len, rest, rule, kind)
 }
 
@@ -131,7 +115,7 @@ fn counts<'a, const N: usize>(rest: &'a [u8], text: &[u8; N]) -> Option<(u32, u3
 
 /// Of a rule that says no more than its score.
 #[inline]
-fn scored<'a, const READ: bool, const N: usize>(
+fn scored<'a, const N: usize>(
     len: usize,
     rest: &'a [u8],
     text: &[u8; N],
@@ -141,12 +125,11 @@ fn scored<'a, const READ: bool, const N: usize>(
     let score = eat(rest, b",\"score\":")?;
     let rest = decimal(score)?;
     let score = score.get(..score.len() - rest.len()).unwrap_or_default();
-    let read = || kind(number(score).unwrap_or_default());
-    end(len, rest, rule, if READ { read() } else { Kind::Unknown })
+    end(len, rest, rule, kind(number(score).unwrap_or_default()))
 }
 
 #[inline]
-fn exactness<const READ: bool>(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])> {
+fn exactness(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])> {
     let (rule, rest) = begin(len, rest, b"\"exactness\":{\"order\":")?;
     let (level, rest) = if let Some(rest) = eat(rest, b",\"matchType\":\"noExactMatch\"") {
         (Exact::No, rest)
@@ -162,12 +145,12 @@ fn exactness<const READ: bool>(len: usize, rest: &[u8]) -> Option<(Rule, &[u8])>
         }
         None => (None, rest),
     };
-    let kind = if READ { Kind::Exactness { level, counts: words } } else { Kind::Unknown };
+    let kind = Kind::Exactness { level, counts: words };
     score_and_end(len, rest, rule, kind)
 }
 
 /// Of a field that hits are sorted by.
-fn sorted<'a, const READ: bool>(body: &[u8], rest: &'a [u8]) -> Option<(Rule, &'a [u8])> {
+fn sorted<'a>(body: &[u8], rest: &'a [u8]) -> Option<(Rule, &'a [u8])> {
     let len = body.len();
     let start = len - rest.len();
     let name = Span { start: start as u32, end: string_end(body, start + 1)? as u32 };
@@ -176,7 +159,7 @@ fn sorted<'a, const READ: bool>(body: &[u8], rest: &'a [u8]) -> Option<(Rule, &'
     let rule = Rule { key: name, value: Span::default(), order, kind: Kind::Unknown };
     let mut scanner = Scanner::within(body, len - eat(rest, b",\"value\":")?.len());
     let value = scanner.value().ok()?;
-    let kind = if READ { Kind::Sort { asc, value: SortKey::read(body, value) } } else { rule.kind };
+    let kind = Kind::Sort { asc, value: SortKey::read(body, value) };
     end(len, rest.get(scanner.at() - (len - rest.len())..)?, rule, kind)
 }
 
@@ -188,7 +171,7 @@ fn direction(name: &[u8]) -> Option<bool> {
 }
 
 /// An entry of any rule, whatever is in it.
-fn any<const READ: bool>(scanner: &mut Scanner<'_>, key: Span) -> Result<Rule> {
+fn any(scanner: &mut Scanner<'_>, key: Span) -> Result<Rule> {
     let body = scanner.body();
     if scanner.peek() != Some(b'{') {
         let value = scanner.value()?;
@@ -196,10 +179,8 @@ fn any<const READ: bool>(scanner: &mut Scanner<'_>, key: Span) -> Result<Rule> {
     }
     let members = Members::read(scanner)?;
     let name = key.inner(body);
-    let told = READ || matches!(name, b"pin" | b"vectorSort" | b"skipped");
-    let kind = if told { members.kind(name, body) } else { Kind::Unknown };
-    let order = if READ { integer(members.order.of(body)) as u32 } else { 0 };
-    Ok(Rule { key, value: members.all, order, kind })
+    let order = integer(members.order.of(body)) as u32;
+    Ok(Rule { key, value: members.all, order, kind: members.kind(name, body) })
 }
 
 /// Where the members of an entry are, whatever its rule; those it does not have are empty.

@@ -164,7 +164,7 @@ pub fn merge_federated(queries: &[FederatedQuery], options: &FederatedOptions) -
         } else if left > 0 {
             left -= 1;
         } else if out.placed.len() < options.limit {
-            out.semantic += u64::from(page.hits[hit].semantic);
+            out.semantic += u64::from(page.marks(&page.hits[hit]).semantic);
             out.placed.push((query, hit));
         } else if seen.is_none() {
             break;

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 
 use super::details::{Kind, Rule};
 use super::distinct::Seen;
+use super::hit::Content;
 use super::order::{Digest, Side, Tournament, compare, compare_rule, scores};
-use super::page::{Hit, Page};
+use super::page::Page;
 use super::query_shape::QueryShape;
 use super::score::{self, Ranked, RankingInfo, Ranks, TermCounts};
 use crate::documents::Stamp;
@@ -98,8 +99,7 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
     let wanted = options.offset.saturating_add(options.limit);
     let mut pins: Vec<(u64, u32, u32)> = Vec::new();
     for (leaf, page) in pages.iter().enumerate() {
-        let pinned = page.hits.iter().enumerate();
-        pins.extend(pinned.filter_map(|(at, hit)| Some((hit.pinned?, leaf as u32, at as u32))));
+        pins.extend(page.pins().map(|(slot, at)| (slot, leaf as u32, at as u32)));
     }
     pins.sort_unstable();
     let mut page = Walk {
@@ -162,7 +162,8 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
     };
     if options.score_threshold.is_some() {
         for hit in &hits {
-            let semantic = pages[hit.leaf as usize].hits[hit.hit as usize].semantic;
+            let of = &pages[hit.leaf as usize];
+            let semantic = of.marks(&of.hits[hit.hit as usize]).semantic;
             let rewritten = (hit.confirmed && !semantic).then_some(hit.ranks);
             let placed = Placed {
                 leaf: hit.leaf as usize,
@@ -264,12 +265,13 @@ impl Walk<'_> {
     }
 
     fn emit(&mut self, placed: Placed) {
-        let hit = &self.pages[placed.leaf].hits[placed.hit];
+        let page = &self.pages[placed.leaf];
+        let marks = page.marks(&page.hits[placed.hit]);
         if self.filled - self.dropped >= self.options.offset {
-            self.out.semantic += u64::from(hit.semantic);
+            self.out.semantic += u64::from(marks.semantic);
             self.out.placed.push(placed);
         }
-        self.out.degraded |= hit.skipped;
+        self.out.degraded |= marks.skipped;
         self.filled += 1;
     }
 }
@@ -321,10 +323,8 @@ struct LeafHead<'a> {
     digest: Digest,
     next: usize,
     exhausted: bool,
-    hit: Option<&'a Hit>,
+    content: Option<&'a Content>,
     body: &'a [u8],
-    rules: &'a [Rule],
-    score: Option<f64>,
     ranks: Vec<Ranks>,
     confirmed: bool,
     /// Whether a hit came before an equal one whose document came earlier.
@@ -333,11 +333,12 @@ struct LeafHead<'a> {
 
 impl LeafHead<'_> {
     fn stamp(&self) -> Stamp {
-        self.hit.map_or(Stamp::NONE, |hit| hit.stamp)
+        self.content.map_or(Stamp::NONE, |content| content.stamp)
     }
 
     fn side(&self) -> Side<'_> {
-        Side { body: self.body, rules: self.rules, ranks: &self.ranks, score: self.score }
+        let content = self.content.unwrap_or_else(|| Content::none());
+        Side { body: self.body, rules: &content.rules, ranks: &self.ranks, score: content.score }
     }
 }
 
@@ -369,31 +370,33 @@ impl<'a> Heads<'a> {
     fn load(&mut self, leaf: usize) {
         let page = &self.pages[leaf];
         let head = &mut self.heads[leaf];
-        while page.hits.get(head.next).is_some_and(|hit| hit.pinned.is_some()) {
-            head.next += 1;
-        }
-        let Some(hit) = page.hits.get(head.next) else {
+        let mut organic = page.hits.iter().skip(head.next).map(|hit| page.content(hit));
+        let Some(content) = organic.find(|content| {
+            let is_pinned = content.marks.pinned.is_some();
+            head.next += usize::from(is_pinned);
+            !is_pinned
+        }) else {
             head.exhausted = true;
             return;
         };
         // Hits that a leaf finds equal have equal details.
-        head.descends |= head.hit.replace(hit).is_some_and(|before| {
-            hit.stamp < before.stamp
-                && scores(page.score(before), page.score(hit)).is_eq()
-                && say_the_same(page.rules(before), page.rules(hit), &page.body)
+        head.descends |= head.content.replace(content).is_some_and(|before| {
+            content.stamp < before.stamp
+                && scores(before.score, content.score).is_eq()
+                && say_the_same(&before.rules, &content.rules, &page.body)
         });
         // One leaf needs no comparing, and its scores are right as they are.
         if self.pages.len() > 1 {
             head.body = &page.body;
-            (head.rules, head.score) = (page.rules(hit), page.score(hit));
+            let rules = &content.rules;
             let terms = page.terms.unwrap_or_else(|| {
-                let words = score::counted_words(head.rules, self.info);
+                let words = score::counted_words(rules, self.info);
                 let terms = words.map(|words| self.shape.terms(words)).or(self.required);
                 TermCounts { gaps: self.shape.gaps(terms.unwrap_or_default()), terms }
             });
             head.confirmed =
-                score::recover(head.rules, head.score, self.info, terms, &mut head.ranks);
-            head.digest = Digest::of(head.rules, &head.ranks);
+                score::recover(rules, content.score, self.info, terms, &mut head.ranks);
+            head.digest = Digest::of(rules, &head.ranks);
         }
     }
 
@@ -424,13 +427,12 @@ impl<'a> Heads<'a> {
             if head.exhausted {
                 return;
             }
-            let hits = &self.pages[leaf as usize].hits;
             let step = take(Head {
                 leaf,
                 hit: head.next as u32,
                 ranks: &head.ranks,
                 confirmed: head.confirmed,
-                semantic: hits[head.next].semantic,
+                semantic: head.content.is_some_and(|content| content.marks.semantic),
             });
             match step {
                 Step::Next => {

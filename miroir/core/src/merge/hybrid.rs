@@ -201,10 +201,11 @@ pub fn merge_hybrid(halves: [&Page; 2], hits: &HitOptions, options: &HybridOptio
             out.duplicates += 1;
             continue;
         }
-        out.degraded |= hit.skipped;
+        let marks = page.marks(hit);
+        out.degraded |= marks.skipped;
         passed += 1;
         if passed > hits.offset {
-            out.semantic += u64::from(hit.semantic);
+            out.semantic += u64::from(marks.semantic);
             out.placed.push(Placed { leaf: half, hit: at, score: None, ranks: None });
         }
     }

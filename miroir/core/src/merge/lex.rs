@@ -33,27 +33,6 @@ fn are_digits(word: u64) -> bool {
     (word & upper | (word.wrapping_add(ONES * 6) & upper) >> 4) == ONES * 0x33
 }
 
-/// What follows `prefix`, if a text begins with it. Prefixes of a few words are compared here, which
-/// is most of them: a call would cost more.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "a call costs more than most comparisons")]
-pub(super) fn strip<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
-    let (begin, rest) = text.split_at_checked(prefix.len())?;
-    let equal = match prefix.len() {
-        4..=8 => ends::<4>(begin) == ends::<4>(prefix),
-        9..=16 => ends::<8>(begin) == ends::<8>(prefix),
-        17..=32 => ends::<16>(begin) == ends::<16>(prefix),
-        _ => begin == prefix,
-    };
-    equal.then_some(rest)
-}
-
-/// The beginning and the end of a text, which overlap.
-#[inline]
-fn ends<const N: usize>(text: &[u8]) -> Option<([u8; N], [u8; N])> {
-    Some((*text.first_chunk()?, *text.last_chunk()?))
-}
-
 /// White space of JSON.
 #[inline]
 pub(super) fn is_space(byte: u8) -> bool {

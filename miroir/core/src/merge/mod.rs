@@ -4,9 +4,9 @@
 //!
 //! | file | what it merges |
 //! | --- | --- |
-//! | `page` | decodes one leaf's search answer |
-//! | `scan`, `lex`, `layout` | finds the pieces of an answer, and what its hits have in common |
-//! | `details`, `entry` | score details: walked over, and decoded where a merge asks for them |
+//! | `page`, `hit` | one leaf's search answer: where its hits are, and what is behind them |
+//! | `scan`, `lex` | finds the pieces of an answer |
+//! | `details`, `entry` | score details |
 //! | `score`, `order` | absolute costs behind details, the order of hits |
 //! | `hits`, `distinct`, `render` | the hits of a search |
 //! | `distinct_scan` | which distinct values one node looks at for a page |
@@ -35,9 +35,9 @@ mod facet_value;
 mod facets;
 mod federated;
 mod frequency;
+mod hit;
 mod hits;
 mod hybrid;
-mod layout;
 mod lex;
 mod namesakes;
 mod normalize;
@@ -70,12 +70,13 @@ pub use federated::{
     FederatedHits, FederatedOptions, FederatedQuery, merge_federated, write_federated_hit,
 };
 pub use frequency::{Count, Level, QueryTerms, frequencies, relevel};
+pub use hit::Hit;
 pub use hits::{HitOptions, MergedHits, Placed, merge_hits};
 pub use hybrid::{Fusion, HybridOptions, merge_hybrid};
 pub use namesakes::{FacetList, Namesakes, ToldApart, counts_of, doubtful_numbers, tell_apart};
 #[cfg(test)]
 pub(crate) use normalize::facet as facet_normal_form;
-pub use page::{Hit, LeafFacet, Page};
+pub use page::{LeafFacet, Page};
 pub use query_shape::QueryShape;
 pub use response::{Facets, MergeRequest, Pagination, merge_search, write_search};
 pub use score::RankingInfo;

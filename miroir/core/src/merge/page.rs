@@ -1,27 +1,34 @@
-//! Decode of one leaf's search answer.
+//! One leaf's search answer: where its hits are, and what is behind them.
 
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 
-use super::details::{Marks, Rule, Rules};
-use super::entry;
-use super::layout::{FieldKind, Layout};
-use super::lex::value_end;
-use super::scan::{RESERVED, Result, Scanner, Span, is_reserved, number, text};
+use super::details::{Marks, Rule};
+use super::hit::{Content, Field, Hit};
+use super::lex::is_utf8;
+use super::scan::{Result, Scanner, Span, is_reserved, text};
 use super::score::TermCounts;
 use crate::documents::Stamp;
 
-/// Hits that room is made for in advance.
-const MOST_RESERVED: usize = 100;
+/// Behind this name the node says how it ranked a hit, and behind that the hit ends.
+static DETAILS: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new(b"\"_rankingScoreDetails\":{"));
+/// The ends of details and hit, and the beginning of the next hit: in details, objects of objects are not
+/// followed by objects.
+static NEXT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"}},{\""));
+/// The ends of details, hit and list, and the beginning of what is behind it.
+static LAST: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"}}],\""));
+/// How the details of a pinned hit begin.
+const PIN: &[u8] = b"\"pin\"";
 
 /// One leaf's answer to a search, decoded as far as a merge needs.
 ///
-/// The body is kept: everything a hit says goes out as the bytes it came in as. Of its hits no more is
-/// known than where their fields are. Scores and details are decoded when somebody asks for them, once,
-/// and a merge asks for those of the hits it compares: of 20 hits of each of three leaves it shows 20 and
-/// decodes 23.
+/// The body is kept: everything a hit says goes out as the bytes it came in as. [`Page::decode`] reads all
+/// hits; [`Page::open`] finds where they are and has each read when somebody asks for it: of 20 hits of
+/// each of three leaves a merge shows 20 and reads 23.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
     pub(crate) body: Bytes,
@@ -43,7 +50,10 @@ pub struct Page {
     pub processing_time_ms: u64,
     /// The terms its hits' costs count, where the words rule says another number.
     pub(crate) terms: Option<TermCounts>,
-    pub(crate) fields: Vec<Field>,
+    /// Whether one of the hits may be pinned.
+    pins: bool,
+    /// Set once a hit was not what it was taken for.
+    unsound: OnceLock<()>,
 }
 
 /// One facet of a leaf: its name, and value → count in the leaf's order.
@@ -55,189 +65,147 @@ pub struct LeafFacet {
     pub values: Vec<(String, u64)>,
 }
 
-/// One hit of a [`Page`]; its bytes stay in the page's body, from which [`Page::score`] reads.
-#[derive(Debug, Clone, Default)]
-pub struct Hit {
-    fields: (u32, u32),
-    ranking: OnceLock<Ranking>,
-    /// The slot a dynamic search rule pinned this hit to.
-    pub pinned: Option<u64>,
-    /// Whether its details contain a vector similarity.
-    pub semantic: bool,
-    /// Whether the leaf ran out of time before it had ranked this hit.
-    pub skipped: bool,
-    /// Where the document came first: decides between hits that are equal otherwise.
-    pub stamp: Stamp,
-}
-
-#[cfg(test)]
-impl Hit {
-    /// Whether its score and details were decoded.
-    pub(super) fn is_decoded(&self) -> bool {
-        self.ranking.get().is_some()
-    }
-}
-
-/// How a leaf ranked a hit.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Ranking {
-    /// `_rankingScore`, when the leaf was asked for it.
-    pub(crate) score: Option<f64>,
-    /// `_rankingScoreDetails`, in rule order.
-    pub(crate) rules: Rules,
-}
-
-/// One top-level field of a hit.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Field {
-    pub(crate) key: Span,
-    pub(crate) value: Span,
-    pub(crate) kind: FieldKind,
-}
-
 impl Page {
-    /// Decodes the body of a successful search answer.
+    /// Decodes the body of a successful search answer, all of its hits included.
     ///
     /// # Errors
     /// When the body is not UTF-8, not a JSON object or cut short, and when a hit, its details or an
     /// entry of them is not an object of members. The inside of documents is not checked beyond
-    /// strings and balanced brackets. Details that are never asked for are checked like all others.
+    /// strings and balanced brackets.
     pub fn decode(body: &Bytes) -> Result<Self> {
         let mut scanner = Scanner::new(body)?;
-        let mut page = Self { body: body.clone(), ..Self::default() };
+        let mut page = Self { body: body.clone(), pins: true, ..Self::default() };
         scanner.enter(b'{')?;
+        page.members(&mut scanner)?;
+        Ok(page)
+    }
+
+    /// Decodes the body of a successful search answer, and of its hits no more than where they are.
+    ///
+    /// Nodes write hits one after the other without white space, and how they ranked a hit at its end. So
+    /// its end is found by its text, at the speed of a search for a word. A document that has such a text
+    /// in it misleads the search; a hit that is read has to be one from its first byte to its last, so
+    /// this is noticed: see [`Page::is_sound`]. An answer that is written otherwise is decoded as a whole.
+    ///
+    /// # Errors
+    /// As those of [`Page::decode`], but for damage inside of hits that nobody reads.
+    pub fn open(body: &Bytes) -> Result<Self> {
+        Self::glance(body).map_or_else(|| Self::decode(body), Ok)
+    }
+
+    /// Whether every hit that was read was one. If not, nothing that was said of any hit counts: the
+    /// answer has to be decoded as a whole.
+    pub fn is_sound(&self) -> bool {
+        self.unsound.get().is_none()
+    }
+
+    fn glance(body: &Bytes) -> Option<Self> {
+        u32::try_from(body.len()).ok()?;
+        let mut start = body.strip_prefix(b"{\"hits\":[").map(|rest| body.len() - rest.len())?;
+        let mut page = Self { body: body.clone(), ..Self::default() };
+        let tail = loop {
+            let details = start + DETAILS.find(&body[start..])? + DETAILS.needle().len();
+            page.pins |= body[details..].starts_with(PIN);
+            let next = NEXT.find(&body[details..]);
+            let end = details + next.or_else(|| LAST.find(&body[details..]))? + 2;
+            page.hits.push(Hit::unread(Span { start: start as u32, end: end as u32 }));
+            start = end + 1;
+            if next.is_none() {
+                break start;
+            }
+        };
+        if !is_utf8(&body[tail..]) {
+            return None;
+        }
+        page.members(&mut Scanner::within(body, tail)).ok()?;
+        page.content(page.hits.first()?);
+        page.is_sound().then_some(page)
+    }
+
+    /// Reads the members that are left, and what is behind them.
+    fn members(&mut self, scanner: &mut Scanner<'_>) -> Result<()> {
+        let body = self.body.clone();
         while let Some(key) = scanner.member()? {
-            match key.inner(body) {
+            match key.inner(&body) {
                 b"hits" => {
-                    let mut layout = Layout::default();
                     scanner.enter(b'[')?;
                     while scanner.element()? {
-                        let start = scanner.at();
-                        page.hit(&mut scanner, &mut layout)?;
-                        if page.hits.len() == 1 {
-                            page.reserve(scanner.at() - start);
-                        }
+                        self.hits.push(Hit::read(scanner)?);
                     }
                 }
-                b"estimatedTotalHits" => page.total = scanner.integer()?,
+                b"estimatedTotalHits" => self.total = scanner.integer()?,
                 b"totalHits" => {
-                    page.total = scanner.integer()?;
-                    page.exhaustive = true;
+                    self.total = scanner.integer()?;
+                    self.exhaustive = true;
                 }
-                b"facetDistribution" => page.facet_distribution = distribution(&mut scanner)?,
-                b"facetStats" => page.facet_stats = stats(&mut scanner)?,
+                b"facetDistribution" => self.facet_distribution = distribution(scanner)?,
+                b"facetStats" => self.facet_stats = stats(scanner)?,
                 b"queryVector" => {
                     let span = scanner.value()?;
-                    page.query_vector = Some(serde_json::from_slice(span.of(body))?);
+                    self.query_vector = Some(serde_json::from_slice(span.of(&body))?);
                 }
-                b"semanticHitCount" => page.semantic_hit_count = Some(scanner.integer()?),
-                b"processingTimeMs" => page.processing_time_ms = scanner.integer()?,
+                b"semanticHitCount" => self.semantic_hit_count = Some(scanner.integer()?),
+                b"processingTimeMs" => self.processing_time_ms = scanner.integer()?,
                 _ => {
                     scanner.value()?;
                 }
             }
         }
-        scanner.finish()?;
-        Ok(page)
+        scanner.finish()
     }
 
-    /// Finds the fields of the hit `scanner` stands before.
-    #[inline(never)] // Inside of `decode` its registers would be spilled.
-    fn hit<'a>(&mut self, scanner: &mut Scanner<'a>, layout: &mut Layout<'a>) -> Result<()> {
-        let begin = self.fields.len() as u32;
-        let mut hit = Hit::default();
-        let mut marks = Marks::default();
-        let body = scanner.body();
-        scanner.enter(b'{')?;
-        let mut at = scanner.at();
-        for number in 0.. {
-            let (key, mut kind) = match layout.name(body, at, number) {
-                Some(known) => known,
-                None => {
-                    scanner.skip_to(at);
-                    let key = scanner.member()?;
-                    at = scanner.at();
-                    let Some(key) = key else { break };
-                    let field = (key, FieldKind::of(key.inner(body)));
-                    layout.set_name(body, number, field, at);
-                    field
-                }
-            };
-            at = at.max(key.end as usize + 1);
-            let end = match kind {
-                FieldKind::Details => layout.details_end(body, at, &mut marks),
-                _ => value_end(body, at),
-            };
-            let value = if let Some(end) = end {
-                Span { start: at as u32, end: end as u32 }
-            } else {
-                scanner.skip_to(at);
-                match kind {
-                    FieldKind::Details => details(scanner, layout, &mut marks)?,
-                    _ => scanner.value()?,
-                }
-            };
-            at = value.end as usize;
-            match &mut kind {
-                FieldKind::Mirror { reserved } => {
-                    *reserved = memchr::memmem::find(value.of(body), RESERVED).is_some();
-                }
-                FieldKind::Order => hit.stamp = Stamp::read(value.of(body)),
-                _ => {}
-            }
-            self.fields.push(Field { key, value, kind });
-        }
-        hit.fields = (begin, self.fields.len() as u32);
-        (hit.pinned, hit.semantic, hit.skipped) = (marks.pinned, marks.semantic, marks.skipped);
-        self.hits.push(hit);
-        Ok(())
-    }
-
-    /// Makes room for as many hits as may follow the first one, which has `bytes`.
-    fn reserve(&mut self, bytes: usize) {
-        let more = (self.body.len() / bytes.max(1)).min(MOST_RESERVED);
-        self.hits.reserve(more);
-        self.fields.reserve(more * self.fields.len());
-    }
-
-    /// `_rankingScore` of `hit`, when the leaf was asked for it.
-    pub fn score(&self, hit: &Hit) -> Option<f64> {
-        self.ranking(hit).score
-    }
-
-    /// The score details of `hit`, in rule order.
-    pub(crate) fn rules<'a>(&'a self, hit: &'a Hit) -> &'a [Rule] {
-        &self.ranking(hit).rules
-    }
-
-    /// How the leaf ranked `hit`: decoded the first time it is asked for.
-    pub(crate) fn ranking<'a>(&'a self, hit: &'a Hit) -> &'a Ranking {
-        hit.ranking.get_or_init(|| {
-            let mut ranking = Ranking::default();
-            for field in self.fields(hit) {
-                match field.kind {
-                    FieldKind::Score => ranking.score = number(field.value.of(&self.body)),
-                    FieldKind::Details => {
-                        let mut scanner = Scanner::within(&self.body, field.value.start as usize);
-                        // It was skipped once, and what can be skipped can be decoded.
-                        let _ = entry::decode(&mut scanner, &mut ranking.rules);
-                    }
-                    _ => {}
-                }
-            }
-            ranking
+    /// What is behind `hit`: read the first time it is asked for.
+    pub(crate) fn content<'a>(&'a self, hit: &'a Hit) -> &'a Content {
+        // Who is pinned is looked for before hits are read.
+        let content = hit.content(&self.body).filter(|it| self.pins || it.marks.pinned.is_none());
+        content.unwrap_or_else(|| {
+            let _ = self.unsound.set(());
+            Content::none()
         })
     }
 
     /// The same, to be changed.
-    pub(crate) fn ranking_mut(&mut self, at: usize) -> Option<&mut Ranking> {
-        self.ranking(self.hits.get(at)?);
-        self.hits.get_mut(at)?.ranking.get_mut()
+    pub(crate) fn content_mut(&mut self, at: usize) -> Option<&mut Content> {
+        let Self { hits, body, .. } = self;
+        hits.get_mut(at)?.content_mut(body)
+    }
+
+    /// `_rankingScore` of `hit`, when the leaf was asked for it.
+    pub fn score(&self, hit: &Hit) -> Option<f64> {
+        self.content(hit).score
+    }
+
+    /// The score details of `hit`, in rule order.
+    pub(crate) fn rules<'a>(&'a self, hit: &'a Hit) -> &'a [Rule] {
+        &self.content(hit).rules
     }
 
     /// The fields of `hit`, in order of arrival.
-    pub(crate) fn fields(&self, hit: &Hit) -> &[Field] {
-        self.fields.get(hit.fields.0 as usize..hit.fields.1 as usize).unwrap_or_default()
+    pub(crate) fn fields<'a>(&'a self, hit: &'a Hit) -> &'a [Field] {
+        &self.content(hit).fields
+    }
+
+    /// What the details of `hit` say beyond its rank.
+    pub(crate) fn marks(&self, hit: &Hit) -> Marks {
+        self.content(hit).marks
+    }
+
+    /// Where the document of `hit` came first.
+    pub(crate) fn stamp(&self, hit: &Hit) -> Stamp {
+        self.content(hit).stamp
+    }
+
+    /// Drops the hits that no vector similarity found.
+    pub fn keep_semantic(&mut self) {
+        let hits = std::mem::take(&mut self.hits);
+        self.hits = hits.into_iter().filter(|hit| self.marks(hit).semantic).collect();
+    }
+
+    /// The slots that dynamic search rules pinned hits to, with the place of each hit.
+    pub(crate) fn pins(&self) -> impl Iterator<Item = (u64, usize)> {
+        let hits = if self.pins { &self.hits[..] } else { &[] };
+        let pinned = |(at, hit)| Some((self.content(hit).marks.pinned?, at));
+        hits.iter().enumerate().filter_map(pinned)
     }
 
     /// The raw value of a top-level field of the `index`-th hit.
@@ -247,23 +215,6 @@ impl Page {
             self.fields(hit).iter().find(|field| field.key.inner(&self.body) == name.as_bytes())?;
         Some(field.value.of(&self.body))
     }
-}
-
-/// Walks over details that are not those of the last hit, and adds what they say to `marks`.
-fn details<'a>(
-    scanner: &mut Scanner<'a>,
-    layout: &mut Layout<'a>,
-    marks: &mut Marks,
-) -> Result<Span> {
-    let body = scanner.body();
-    scanner.peek();
-    let start = scanner.at();
-    let mut these = Marks::default();
-    entry::skip(scanner, &mut these)?;
-    let span = scanner.since(start);
-    layout.set_details(span.of(body), these);
-    marks.add(these);
-    Ok(span)
 }
 
 fn distribution(scanner: &mut Scanner<'_>) -> Result<Option<Vec<LeafFacet>>> {

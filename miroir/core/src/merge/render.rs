@@ -5,9 +5,9 @@ use std::cell::Cell;
 use serde_json::{Map, Value};
 
 use super::details::{Exact, Kind, Rule};
+use super::hit::{Field, FieldKind, Hit};
 use super::hits::{HitOptions, MergedHits, Placed};
-use super::layout::FieldKind;
-use super::page::{Field, Hit, Page};
+use super::page::Page;
 use super::scan::{self, copy_object_without, is_reserved, write_int, write_json};
 use super::score::{self, Ranks};
 

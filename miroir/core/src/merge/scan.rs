@@ -24,11 +24,6 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// How many bytes.
-    pub(crate) fn len(self) -> usize {
-        (self.end - self.start) as usize
-    }
-
     /// The bytes of the span; empty when it does not lie inside `body`.
     pub(crate) fn of(self, body: &[u8]) -> &[u8] {
         body.get(self.start as usize..self.end as usize).unwrap_or_default()
@@ -95,7 +90,24 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next member's name (with quotes), its value being next; `None` after the last one.
+    #[inline]
     pub(crate) fn member(&mut self) -> Result<Option<Span>> {
+        let start = match self.rest() {
+            [b',', b'"', ..] => self.at + 1,
+            [b'"', ..] => self.at,
+            _ => return self.far_member(),
+        };
+        match lex::string_end(self.body, start + 1) {
+            Some(end) if self.body.get(end) == Some(&b':') => {
+                self.at = end + 1;
+                Ok(Some(Span { start: start as u32, end: end as u32 }))
+            }
+            _ => self.far_member(),
+        }
+    }
+
+    /// The same with white space, or the end.
+    fn far_member(&mut self) -> Result<Option<Span>> {
         match self.peek() {
             Some(b'}') => {
                 self.at += 1;

@@ -9,8 +9,9 @@ use bytes::Bytes;
 
 use super::cross_query::document_id;
 use super::details::Kind;
+use super::hit::Hit;
 use super::hits::{HitOptions, MergedHits, Placed};
-use super::page::{Hit, Page};
+use super::page::Page;
 use super::scan::{write_int, write_json};
 
 /// What the client asked for.
@@ -44,7 +45,7 @@ fn neighbours(pages: &[Page]) -> Vec<(f64, usize, usize)> {
         .iter()
         .map(|page| {
             // Documents without a vector are no neighbours.
-            let similar = |(at, hit)| Some((similarity(page, hit)?, hit.stamp, at));
+            let similar = |(at, hit)| Some((similarity(page, hit)?, page.stamp(hit), at));
             page.hits.iter().enumerate().filter_map(similar).peekable()
         })
         .collect();

@@ -49,7 +49,7 @@ pub fn judge(pages: &[Page], options: &HitOptions, wanted: usize, asked: usize) 
     }
     let falls = pages.iter().all(scores_fall);
     let open = pages.iter().zip(&merged.looked).any(|(page, looked)| {
-        let organic = page.hits.iter().filter(|hit| hit.pinned.is_none()).count();
+        let organic = page.hits.len() - page.pins().count();
         let to_the_end = looked.at >= organic && page.hits.len() >= asked;
         // Where scores fall, nothing that counts comes behind.
         to_the_end && !(falls && (looked.below || merged.full))
@@ -67,7 +67,7 @@ pub fn judge(pages: &[Page], options: &HitOptions, wanted: usize, asked: usize) 
 /// Whether scores fall along the list: not where a rule that does not count comes before one that
 /// does.
 fn scores_fall(page: &Page) -> bool {
-    page.hits.iter().filter(|hit| hit.pinned.is_none()).all(|hit| {
+    page.hits.iter().filter(|hit| page.marks(hit).pinned.is_none()).all(|hit| {
         let counting = page.rules(hit).iter().map(|rule| is_rank(&rule.kind));
         counting.is_sorted_by(|before, after| before >= after)
     })

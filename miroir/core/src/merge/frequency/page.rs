@@ -27,9 +27,9 @@ pub fn relevel(mut page: Page, level: &Level, info: &RankingInfo) -> Page {
     let mut demoted = false;
     let mut ranks = Vec::new();
     for at in 0..page.hits.len() {
-        let Some(ranking) = page.ranking_mut(at) else { continue };
-        let confirmed = score::recover(&ranking.rules, ranking.score, info, terms, &mut ranks);
-        for (rule, ranks) in ranking.rules.iter_mut().zip(&mut ranks) {
+        let Some(content) = page.content_mut(at) else { continue };
+        let confirmed = score::recover(&content.rules, content.score, info, terms, &mut ranks);
+        for (rule, ranks) in content.rules.iter_mut().zip(&mut ranks) {
             match &mut rule.kind {
                 Kind::Words { matching, max } => {
                     (*matching, *max) = (level.matching, level.max);
@@ -48,7 +48,7 @@ pub fn relevel(mut page: Page, level: &Level, info: &RankingInfo) -> Page {
             }
         }
         if confirmed {
-            ranking.score = Some(score::total(&ranks));
+            content.score = Some(score::total(&ranks));
         }
     }
     if demoted {

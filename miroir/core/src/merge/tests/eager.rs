@@ -2,7 +2,7 @@
 
 use crate::documents::{ORDER, Stamp, is_reserved_name};
 use crate::merge::details::{Exact, Kind, Marks, Rule, SortKey};
-use crate::merge::layout::FieldKind;
+use crate::merge::hit::FieldKind;
 use crate::merge::scan::Span;
 
 /// A page, all of it decoded. `None` stands for an error.

@@ -194,8 +194,9 @@ proptest! {
     ) {
         let mut pages = split(&docs);
         for page in &mut pages {
-            for (hit, moved) in page.hits.iter_mut().zip(&moved) {
-                hit.stamp = Stamp::new(TaskUid(1), *moved as usize);
+            for (at, moved) in (0..page.hits.len()).zip(&moved) {
+                let content = page.content_mut(at).expect("a hit");
+                content.stamp = Stamp::new(TaskUid(1), *moved as usize);
             }
         }
         let options = HitOptions { limit: 100, ranking: ranking(), ..<_>::default() };

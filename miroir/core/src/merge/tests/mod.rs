@@ -17,7 +17,7 @@ use super::*;
 
 /// Decodes a page written as JSON.
 fn page(json: &str) -> Page {
-    Page::decode(&Bytes::copy_from_slice(json.as_bytes())).expect("a search answer")
+    Page::open(&Bytes::copy_from_slice(json.as_bytes())).expect("a search answer")
 }
 
 /// A request for everything, with nothing shown beyond the documents.

@@ -170,7 +170,7 @@ pub(super) fn halves(
     for answer in answers {
         let [first, mut second] = split(answer)?;
         // What the leaf found by words is in the other half.
-        second.hits.retain(|hit| hit.semantic);
+        second.keep_semantic();
         keyword.push(first);
         semantic.push(second);
     }

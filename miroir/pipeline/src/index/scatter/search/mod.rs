@@ -27,6 +27,7 @@ mod vectors;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -40,7 +41,7 @@ use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, NodeFailure};
 use crate::extension::Extension;
 use crate::index::{Request, Response};
-use crate::leaf::{Question, Scoped};
+use crate::leaf::{self, Question, Scoped};
 use crate::meta::Meta;
 use crate::query::{Search, SearchKind};
 use distinct::Counter;
@@ -66,6 +67,21 @@ struct Found {
     total: Option<u64>,
     /// The halves of a hybrid search and the order of their hits, where both have a share.
     fused: Option<(Vec<merge::Page>, MergedHits)>,
+}
+
+impl Found {
+    /// Merges the pages. If a hit was not what it was taken for, they are decoded as a whole, and merged
+    /// again.
+    fn merge(&mut self, hits: &HitOptions) -> Result<MergedHits, Error> {
+        let order = merge::merge_hits(&self.pages, hits);
+        if self.pages.iter().all(merge::Page::is_sound) {
+            return Ok(order);
+        }
+        for (page, answer) in self.pages.iter_mut().zip(&self.gathered.pages) {
+            *page = decode(answer, merge::Page::decode)?;
+        }
+        Ok(merge::merge_hits(&self.pages, hits))
+    }
 }
 
 /// How often a search is begun anew without nodes that do not answer its second round.
@@ -122,16 +138,18 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
     let mut typed_words = Vec::new();
     let apart = match &plan.frequency {
         Some(terms) if several => {
-            frequency::find(scatter, request, &plan, &settings, terms, &shards, &route).await?
+            Box::pin(frequency::find(scatter, request, &plan, &settings, terms, &shards, &route))
+                .await?
         }
         _ => None,
     };
-    let found = match apart {
+    let mut found = match apart {
         Some(found) => found,
         None if mode != Mode::Keyword => {
-            match vectors::find(scatter, request, &plan, &settings, &mode, &shards, &route).await? {
+            let finding = vectors::find(scatter, request, &plan, &settings, &mode, &shards, &route);
+            match Box::pin(finding).await? {
                 Some(found) => found,
-                None => return by_words(scatter, request, search).await,
+                None => return Box::pin(by_words(scatter, request, search)).await,
             }
         }
         None => {
@@ -149,6 +167,10 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
     };
     let mut hits = plan.hits.clone();
     (hits.offset, hits.limit) = plan.pagination.window(settings.max_total_hits);
+    let order = match found.fused {
+        Some(_) => MergedHits::default(),
+        None => found.merge(&hits)?,
+    };
     let (request_uid, query_uid) = (Uuid::now_v7(), Uuid::now_v7());
     let uid = request_uid.to_string();
     let metadata = metadata(request, &plan, query_uid)?;
@@ -169,14 +191,13 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
     let mut body = match &found.fused {
         Some((halves, order)) => merge::write_search(halves, order, &hits, &merged),
         None => {
-            let order = merge::merge_hits(&found.pages, &hits);
             metrics::counter!("miroir_document_order_descending_leaves_total")
                 .increment(order.descending);
             merge::write_search(&found.pages, &order, &hits, &merged)
         }
     };
     if let Some(typing) = &typing {
-        body = typing.finish(scatter, request, &body, &found, &typed_words).await;
+        body = Box::pin(typing.finish(scatter, request, &body, &found, &typed_words)).await;
     }
     if plan.project {
         body = project(&body, settings.displayed.as_deref().unwrap_or_default());
@@ -221,15 +242,29 @@ async fn ask(
     shards: &ShardSet,
     route: &Route,
 ) -> Result<(Gathered, Vec<merge::Page>), Error> {
-    let question = Question::Scoped(Arc::new(scoped));
-    let gathered = fetch::gather(scatter, request, shards, question, route).await?;
-    let mut pages = Vec::with_capacity(gathered.pages.len());
-    for page in &gathered.pages {
-        let decoded = merge::Page::decode(&page.body)
-            .map_err(|_| Error::node(&page.node, NodeFailure::Garbage))?;
-        pages.push(decoded);
-    }
+    let gathered = gather(scatter, request, scoped, shards, route).await?;
+    let pages = gathered.pages.iter().map(|page| decode(page, merge::Page::decode));
+    let pages = pages.collect::<Result<_, _>>()?;
     Ok((gathered, pages))
+}
+
+async fn gather(
+    scatter: &Scatter,
+    request: &Request,
+    scoped: Scoped,
+    shards: &ShardSet,
+    route: &Route,
+) -> Result<Gathered, Error> {
+    let question = Question::Scoped(Arc::new(scoped));
+    fetch::gather(scatter, request, shards, question, route).await
+}
+
+/// Decodes a leaf's answer in one of the ways of [`merge::Page`].
+fn decode<E>(
+    page: &leaf::Page,
+    by: fn(&Bytes) -> Result<merge::Page, E>,
+) -> Result<merge::Page, Error> {
+    by(&page.body).map_err(|_| Error::node(&page.node, NodeFailure::Garbage))
 }
 
 /// Finds hits the plain way: the client's own question, to all leaves.
@@ -243,15 +278,23 @@ async fn find(
 ) -> Result<Found, Error> {
     let counter = Counter { scatter, request, plan, shards, route, settings };
     if plan.threshold.is_some() {
-        return counter.above_threshold(settings).await;
+        return Box::pin(counter.above_threshold(settings)).await;
     }
-    let (gathered, mut pages) = ask(scatter, request, plan.scoped.clone(), shards, route).await?;
+    let gathered = gather(scatter, request, plan.scoped.clone(), shards, route).await?;
+    // Whoever counts goes through all hits.
+    let counts = plan.apart.is_some()
+        || plan.estimate.is_some()
+        || plan.count_distinct.is_some()
+        || plan.list_distinct.is_some();
+    let read = if counts { merge::Page::decode } else { merge::Page::open };
+    let pages = gathered.pages.iter().map(|page| decode(page, read));
+    let mut pages = pages.collect::<Result<Vec<_>, _>>()?;
     if let Some(attribute) = plan.apart.as_deref().filter(|_| pages.len() > 1) {
         let wanted = plan.pagination.depth(settings.max_total_hits);
-        counter.uncover(attribute, &gathered.pages, wanted, &mut pages).await?;
+        Box::pin(counter.uncover(attribute, &gathered.pages, wanted, &mut pages)).await?;
     }
     if let Some(estimate) = &plan.estimate
-        && let Some(counted) = counter.estimate(estimate, &gathered, &pages).await?
+        && let Some(counted) = Box::pin(counter.estimate(estimate, &gathered, &pages)).await?
     {
         let (facets, total) = (counted.facets, Some(counted.total));
         return Ok(Found { pages, gathered, facets, total, fused: None });
@@ -259,18 +302,21 @@ async fn find(
     let total = distinct_total(plan, settings, &pages);
     let numbered = matches!(plan.pagination, Pagination::Page { .. }) && pages.len() > 1;
     if let (Some(attribute), None, true) = (&plan.list_distinct, total, numbered)
-        && let Some(counted) = counter.numbered(attribute, &gathered.pages, &pages).await?
+        && let Some(counted) =
+            Box::pin(counter.numbered(attribute, &gathered.pages, &pages)).await?
     {
         let (facets, total) = (counted.facets, Some(counted.total));
         return Ok(Found { pages, gathered, facets, total, fused: None });
     }
     let mut facets = match &plan.count_distinct {
-        Some(attribute) if total.is_some() => counter.paged(attribute, &gathered, &pages).await?,
+        Some(attribute) if total.is_some() => {
+            Box::pin(counter.paged(attribute, &gathered, &pages)).await?
+        }
         _ => None,
     };
     if let (None, Some(options)) = (&facets, &plan.facets) {
         let both = (&gathered.pages[..], &pages[..]);
-        facets = Some(counter.facets(&plan.scoped, both, options).await?);
+        facets = Some(Box::pin(counter.facets(&plan.scoped, both, options)).await?);
     }
     Ok(Found { pages, gathered, facets, total, fused: None })
 }
