@@ -46,9 +46,9 @@ async fn server(directory: &tempfile::TempDir, more: Value) -> String {
     let mut config = Config::from_yaml(&json!({ "miroir": config }).to_string()).unwrap();
     config.master_key = Secret::new(MASTER);
     config.admin.api_key = Secret::new(KEY);
-    let server = Server::build(config).await.unwrap();
+    let server = Box::pin(Server::build(config)).await.unwrap();
     let url = format!("http://{}", server.addresses().client);
-    tokio::spawn(server.run(std::future::pending()));
+    tokio::spawn(Box::pin(server.run(std::future::pending())));
     url
 }
 

@@ -51,8 +51,8 @@ pub async fn run(capabilities: Capabilities) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     telemetry::init();
-    let failure = match Server::build(config).await {
-        Ok(server) => server.run(serve::terminated()).await.err(),
+    let failure = match Box::pin(Server::build(config)).await {
+        Ok(server) => Box::pin(server.run(serve::terminated())).await.err(),
         Err(error) => Some(error),
     };
     let Some(error) = failure else { return ExitCode::SUCCESS };

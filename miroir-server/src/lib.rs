@@ -163,7 +163,7 @@ impl Server {
         config.validate().map_err(ConfigErrors::from)?;
         let tls = Tls::load(&config)?;
         let stores = open_stores(&config).await.map_err(|source| store_failed(&config, source))?;
-        Self::with(config, stores, tls).await
+        Box::pin(Self::with(config, stores, tls)).await
     }
 
     /// As [`Server::build`], over stores of the caller's choice.
@@ -173,7 +173,7 @@ impl Server {
     pub async fn with_stores(config: Config, stores: Stores) -> Result<Self, BuildError> {
         config.validate().map_err(ConfigErrors::from)?;
         let tls = Tls::load(&config)?;
-        Self::with(config, stores, tls).await
+        Box::pin(Self::with(config, stores, tls)).await
     }
 
     async fn with(config: Config, stores: Stores, tls: Tls) -> Result<Self, BuildError> {
@@ -190,7 +190,7 @@ impl Server {
             tracing::warn!(kept, "`server.docs_base_url`: another server of this process set it");
         }
         let me = Identity::of_this_pod();
-        let (mut miroir, shadow) = stack::build(&config, stores, &me, &tls).await?;
+        let (mut miroir, shadow) = Box::pin(stack::build(&config, stores, &me, &tls)).await?;
         let server = &config.server;
         let client = bind(server.bind, server.port, "server.port").await?;
         let metrics_bind = server.metrics_bind.unwrap_or(server.bind);

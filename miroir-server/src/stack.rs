@@ -88,7 +88,7 @@ pub(crate) async fn build(
             ..Pod::new(name, String::new(), discovery)
         });
     }
-    let built = builder.stores(stores).build().await;
+    let built = Box::pin(builder.stores(stores).build()).await;
     let miroir = built.map_err(|error| BuildError::of_pipeline(config, error))?;
     lookup.set(&miroir.cluster().state);
     Ok((miroir, log))

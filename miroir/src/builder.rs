@@ -360,7 +360,11 @@ impl Builder {
     ///
     /// # Errors
     /// [`BuildError`].
-    pub async fn build(mut self) -> Result<Miroir, BuildError> {
+    pub async fn build(self) -> Result<Miroir, BuildError> {
+        Box::pin(self.assemble()).await
+    }
+
+    async fn assemble(mut self) -> Result<Miroir, BuildError> {
         let cluster = &mut self.options.cluster;
         cluster.master_key = self.master_key.take().or_else(|| cluster.master_key.take());
         cluster.shards = self.shards.unwrap_or(cluster.shards);

@@ -90,10 +90,10 @@ impl Middleware<Request> for DeadlineLayer {
         if left.is_zero() {
             return Reply::refused(Error::node(&self.node, NodeFailure::Expired));
         }
-        let (node, next) = (self.node.clone(), next.take());
+        let (node, asking) = (self.node.clone(), next.call(request));
         Reply::boxed(async move {
-            let timeout = Error::node(&node, NodeFailure::Timeout);
-            tokio::time::timeout(left, next.run(request)).await.unwrap_or(Err(timeout))
+            let timeout = |_| Err(Error::node(&node, NodeFailure::Timeout));
+            tokio::time::timeout(left, asking).await.unwrap_or_else(timeout)
         })
     }
 }

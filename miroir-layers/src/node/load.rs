@@ -90,11 +90,12 @@ impl Middleware<Request> for LoadLayer {
         if call_of(&request).is_some_and(|call| call.probe) {
             return next.pass(request);
         }
-        let (score, next) = (Arc::clone(&self.score), next.take());
+        let score = Arc::clone(&self.score);
+        let asking = next.call(request);
         Reply::boxed(async move {
             let in_flight = score.begin();
             let mut sample = Sample { score: &score, started: Instant::now(), ended: false };
-            let answer = next.run(request).await;
+            let answer = asking.await;
             let now = Instant::now();
             let took = now - sample.started;
             sample.ended = true;

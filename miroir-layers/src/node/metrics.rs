@@ -132,12 +132,13 @@ impl Middleware<Request> for MetricsLayer {
         request: Request,
         next: Ready<'_, S>,
     ) -> Reply<Request, S> {
-        let (layer, next) = (self.clone(), next.take());
+        let layer = self.clone();
+        let operation = call_of(&request).map_or("other", |call| call.operation);
+        let asking = next.call(request);
         Reply::boxed(async move {
-            let operation = call_of(&request).map_or("other", |call| call.operation);
             let mut guard = Cancelled { node: &layer.node, operation, ended: false };
             let started = Instant::now();
-            let answer = next.run(request).await;
+            let answer = asking.await;
             guard.ended = true;
             layer.record(operation, started, &answer);
             answer

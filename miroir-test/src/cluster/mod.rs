@@ -131,7 +131,8 @@ impl SimCluster {
 
     async fn process(&self, pod: Option<usize>) -> Running {
         let life = Life::among(self.common.clone());
-        start(self.shape, &self.nodes, &self.stores, life, pod).await.expect("a valid shape")
+        let starting = start(self.shape, &self.nodes, &self.stores, life, pod);
+        Box::pin(starting).await.expect("a valid shape")
     }
 
     fn all(&self) -> Vec<Running> {

@@ -148,12 +148,12 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a server.
     pub(crate) async fn start(config: Config) -> Self {
-        let server = Server::build(config).await.unwrap();
+        let server = Box::pin(Server::build(config)).await.unwrap();
         let addresses = server.addresses();
         let (stop, stopped) = oneshot::channel::<()>();
-        let run = tokio::spawn(server.run(async move {
+        let run = tokio::spawn(Box::pin(server.run(async move {
             let _ = stopped.await;
-        }));
+        })));
         Self { addresses, stop, run }
     }
 }

@@ -106,7 +106,7 @@ impl Control {
             self.decided(Some(name.as_str()), kind, details, None, Err(error))
         };
         let others: Vec<&IndexUid> = new.iter().collect();
-        let gate = cx.deadline.run(naming::close(&self.state, &name, &others)).await??;
+        let gate = cx.deadline.run(Box::pin(naming::close(&self.state, &name, &others))).await??;
         let Some(entry) = self.state.catalog.get(&name) else {
             return refuse(not_found(name.as_str())).await;
         };
@@ -291,7 +291,7 @@ impl Control {
             swaps.iter().flat_map(|s| &s.indexes).filter_map(|n| IndexUid::new(n).ok()).collect();
         let Some((first, others)) = names.split_first() else { return decide(Ok(())).await };
         let others: Vec<&IndexUid> = others.iter().collect();
-        let gate = cx.deadline.run(naming::close(&self.state, first, &others)).await??;
+        let gate = cx.deadline.run(Box::pin(naming::close(&self.state, first, &others))).await??;
         let pairs = swaps.iter().zip(names.chunks(2));
         let moves = match self.exchanged(pairs.map(|(swap, names)| (names, swap.rename))) {
             Ok(moves) => moves,

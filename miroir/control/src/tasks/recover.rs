@@ -76,7 +76,7 @@ pub(super) async fn run(state: &Arc<ClusterState>, stop: &CancellationToken) {
     let (mut tries, mut idle) = (Tries::default(), making::Idle::default());
     loop {
         let look = async {
-            if let Err(error) = step(state, &mut tries).await {
+            if let Err(error) = Box::pin(step(state, &mut tries)).await {
                 tracing::error!(%error, "unfinished tasks could not be looked into");
             }
             if let Err(error) = making::tidy(state, &mut idle).await {

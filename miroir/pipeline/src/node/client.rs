@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::Uri;
+use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::client::legacy::{Client as Hyper, Error as HyperError};
@@ -75,7 +76,7 @@ pub struct Client {
     asks: Hyper<Counted, Full<Bytes>>,
     link: Arc<Link>,
     node: NodeId,
-    base: Arc<str>,
+    base: Arc<Base>,
     connections: Arc<Connections>,
     /// One permit a connection: HTTP/1.1 answers one request at a time on each.
     open: Arc<Semaphore>,
@@ -125,7 +126,7 @@ impl Client {
             asks,
             link,
             node,
-            base,
+            base: Arc::new(Base::new(&base)),
             connections,
             open: Arc::new(Semaphore::new(options.max_total.clamp(1, Semaphore::MAX_PERMITS))),
             max_response: options.max_response,
@@ -149,6 +150,37 @@ where
         .pool_max_idle_per_host(options.max_idle)
         .pool_idle_timeout(options.idle_timeout)
         .build(connector)
+}
+
+/// The address of a node, before the paths of its API.
+#[derive(Debug)]
+struct Base {
+    text: Box<str>,
+    /// Its parts, unless it has a path of its own.
+    host: Option<(Scheme, Authority)>,
+}
+
+impl Base {
+    fn new(text: &str) -> Self {
+        let parts = text.parse().map(Uri::into_parts).unwrap_or_default();
+        let alone = parts.path_and_query.as_ref().is_none_or(|path| path.as_str() == "/");
+        let host = parts.scheme.zip(parts.authority).filter(|_| alone);
+        Self { text: text.into(), host }
+    }
+
+    /// The path of `uri` on this node.
+    fn join(&self, uri: &Uri) -> Result<Uri, http::Error> {
+        let path = uri.path_and_query();
+        if let Some((scheme, authority)) = &self.host {
+            let mut parts = uri::Parts::default();
+            parts.scheme = Some(scheme.clone());
+            parts.authority = Some(authority.clone());
+            parts.path_and_query =
+                Some(path.cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+            return Ok(Uri::from_parts(parts)?);
+        }
+        Ok(Uri::try_from(format!("{}{}", self.text, path.map_or("/", PathAndQuery::as_str)))?)
+    }
 }
 
 /// Whether an address asks for TLS.
@@ -200,9 +232,7 @@ impl Service<Request> for Client {
     fn call(&mut self, mut request: Request) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-            *request.uri_mut() =
-                Uri::try_from(format!("{}{path}", this.base)).map_err(Error::internal)?;
+            *request.uri_mut() = this.base.join(request.uri()).map_err(Error::internal)?;
             // They are for layers; what is sent has none, and is copied for less.
             let extensions = std::mem::take(request.extensions_mut());
             let call = extensions.get::<NodeCall>();
@@ -244,5 +274,24 @@ impl Service<Request> for Client {
                 None => exchange.await,
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_the_address_and_the_request() {
+        let of = |base: &str, path: &str| {
+            Base::new(base).join(&path.parse().unwrap()).map(|uri| uri.to_string())
+        };
+        for base in ["http://a:7700", "https://[::1]:1", "http://user@a", "http://a/with/a/path"] {
+            for path in ["/indexes?limit=1", "/", "/indexes/x%20y/search"] {
+                assert_eq!(of(base, path).unwrap(), format!("{base}{path}"));
+            }
+        }
+        assert_eq!(of("http://a", "http://elsewhere/keys?x").unwrap(), "http://a/keys?x");
+        assert!(of("no address at all", "/keys").is_err());
     }
 }

@@ -75,7 +75,7 @@ impl Resolve {
 
     async fn joined(self, request: Request) -> Result<Response, Error> {
         match foreign::joins(&self.0, &request).await? {
-            Some(joins) => foreign::run(self.0, request, joins).await,
+            Some(joins) => Box::pin(foreign::run(self.0, request, joins)).await,
             None => self.named(request).await,
         }
     }
@@ -90,9 +90,13 @@ impl Resolve {
                 (index, index::Operation::FetchOne(Arc::clone(fetch)))
             }
             Operation::List { index, list } => (index, index::Operation::List(Arc::clone(list))),
-            Operation::Write { index, write } => return self.write(&request, index, write).await,
-            Operation::MultiSearch(multi) => return multi::run(&self.0, &request, multi).await,
-            Operation::Explain(op) => return explain::run(&self.0, &request, op).await,
+            Operation::Write { index, write } => {
+                return Box::pin(self.write(&request, index, write)).await;
+            }
+            Operation::MultiSearch(multi) => {
+                return Box::pin(multi::run(&self.0, &request, multi)).await;
+            }
+            Operation::Explain(op) => return Box::pin(explain::run(&self.0, &request, op)).await,
             _ => return self.0.control.oneshot(request).await,
         };
         let Some(entry) = IndexUid::new(name).ok().and_then(|uid| self.0.state.catalog.get(&uid))

@@ -53,10 +53,14 @@ async fn once(
     }
     match write {
         Write::Add { method, documents, primary_key, skip_creation } => {
-            add(scatter, request, method, documents, primary_key, skip_creation, metadata).await
+            let adding =
+                add(scatter, request, method, documents, primary_key, skip_creation, metadata);
+            Box::pin(adding).await
         }
-        Write::Edit(edit) => super::edit::run(scatter, request, edit, metadata).await,
-        Write::Delete(deletion) => deletion::run(scatter, request, deletion, metadata).await,
+        Write::Edit(edit) => Box::pin(super::edit::run(scatter, request, edit, metadata)).await,
+        Write::Delete(deletion) => {
+            Box::pin(deletion::run(scatter, request, deletion, metadata)).await
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl Scatter {
     async fn run(self, request: Request) -> Result<Response, Error> {
         if let Operation::Write { write, custom_metadata } = &request.op {
             let (write, metadata) = (write.clone(), custom_metadata.clone());
-            return documents::run(self, request, write, metadata).await;
+            return Box::pin(documents::run(self, request, write, metadata)).await;
         }
         let mut request = freshness::apply(&self, request).await?;
         request.cx.insert(gaps::Gaps::default());
@@ -109,11 +109,13 @@ impl Scatter {
     async fn read(&self, request: &Request) -> Result<Response, Error> {
         match &request.op {
             Operation::Search(search) => match search.kind {
-                SearchKind::Hits | SearchKind::Part => search::run(self, request, search).await,
-                SearchKind::FacetValues => facet_search::run(self, request, search).await,
-                SearchKind::Similar => similar::run(self, request, search).await,
+                SearchKind::Hits | SearchKind::Part => {
+                    Box::pin(search::run(self, request, search)).await
+                }
+                SearchKind::FacetValues => Box::pin(facet_search::run(self, request, search)).await,
+                SearchKind::Similar => Box::pin(similar::run(self, request, search)).await,
             },
-            Operation::Union(union) => union::run(self, request, union).await,
+            Operation::Union(union) => Box::pin(union::run(self, request, union)).await,
             Operation::FetchOne(fetch) => fetch::one(self, request, fetch).await,
             Operation::List(list) => fetch::list(self, request, list).await,
             Operation::Write { .. } => Err(Error::internal("a write is no read")),
