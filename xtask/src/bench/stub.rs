@@ -144,8 +144,14 @@ fn respond(method: &str, target: &str, body: &[u8], state: &State) -> (u16, Stri
             (200, finished(uid).to_string())
         }
         ("GET", ["tasks"]) => {
-            let all: Vec<Value> =
-                (0..state.tasks.load(Ordering::Relaxed)).rev().map(finished).collect();
+            let named = target.split(['?', '&']).find_map(|part| part.strip_prefix("uids="));
+            let named: Option<Vec<u64>> =
+                named.map(|list| list.split(',').filter_map(|uid| uid.parse().ok()).collect());
+            let all: Vec<Value> = (0..state.tasks.load(Ordering::Relaxed))
+                .rev()
+                .filter(|uid| named.as_ref().is_none_or(|named| named.contains(uid)))
+                .map(finished)
+                .collect();
             let page = json!({ "results": all, "total": all.len(), "limit": all.len(),
                                "from": null, "next": null });
             (200, page.to_string())

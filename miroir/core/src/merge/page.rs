@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 
 use super::details::{Marks, Rule};
-use super::hit::{Content, Field, Hit};
+use super::hit::{Content, Field, FieldKind, Hit};
 use super::lex::is_utf8;
 use super::scan::{Result, Scanner, Span, is_reserved, text};
 use super::score::TermCounts;
@@ -206,6 +206,19 @@ impl Page {
         let hits = if self.pins { &self.hits[..] } else { &[] };
         let pinned = |(at, hit)| Some((self.content(hit).marks.pinned?, at));
         hits.iter().enumerate().filter_map(pinned)
+    }
+
+    /// Bytes of the hit at `at`, less those that say how it was ranked.
+    pub fn bytes_of(&self, at: usize) -> usize {
+        let fields = self.hits.get(at).map(|hit| self.fields(hit)).unwrap_or_default();
+        let shown = fields.iter().filter(|field| field.kind != FieldKind::Details);
+        shown.map(|field| (field.value.end - field.key.start) as usize).sum()
+    }
+
+    /// Takes the hits of another answer in place of its own; what it says beside them stays.
+    pub fn show(&mut self, other: Self) {
+        let Self { body, hits, pins, unsound, .. } = other;
+        (self.body, self.hits, self.pins, self.unsound) = (body, hits, pins, unsound);
     }
 
     /// The raw value of a top-level field of the `index`-th hit.

@@ -121,6 +121,9 @@ pub struct ScatterOptions {
     /// Bytes of documents or ids that a node gets in one call; a document that is larger goes alone.
     /// 16,000,000 by default, far below what a node takes.
     pub node_body_bytes: usize,
+    /// Bytes of documents that a node would send for one page of a search, from which on it sends only
+    /// those that are shown, in a second round. 524,288 by default; 0 for never.
+    pub deep_page_bytes: usize,
 }
 
 impl Default for ScatterOptions {
@@ -130,6 +133,7 @@ impl Default for ScatterOptions {
             retry_on_timeout: true,
             unavailable_shard_policy: UnavailableShardPolicy::Partial,
             node_body_bytes: 16_000_000,
+            deep_page_bytes: 524_288,
         }
     }
 }

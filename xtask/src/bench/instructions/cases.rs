@@ -22,8 +22,23 @@ pub(super) struct Case {
 
 #[derive(Debug)]
 enum Kind {
-    Search { limit: usize, details: bool, size: Size },
+    Search {
+        limit: usize,
+        details: bool,
+        size: Size,
+    },
+    /// A page of so many hits behind so many others, all of which every node answers.
+    Deep {
+        offset: usize,
+        limit: usize,
+    },
+    /// A search that counts the values of a facet.
+    Facets,
     Document,
+    /// An addition of so many documents.
+    Write {
+        documents: usize,
+    },
 }
 
 /// All cases. The first is the one that is talked about.
@@ -58,7 +73,25 @@ pub(super) const CASES: &[Case] = &[
         nodes: 3,
         kind: Kind::Search { limit: 0, details: false, size: Size::Small },
     },
+    Case {
+        name: "facets",
+        what: "a search over 3 nodes that count 100 values of a facet each",
+        nodes: 3,
+        kind: Kind::Facets,
+    },
+    Case {
+        name: "deep",
+        what: "a search over 3 nodes for 20 hits at offset 900, of documents of 5 kB",
+        nodes: 3,
+        kind: Kind::Deep { offset: 900, limit: HITS },
+    },
     Case { name: "document", what: "a read of one document", nodes: 3, kind: Kind::Document },
+    Case {
+        name: "write",
+        what: "an addition of 1,000 documents over 3 nodes, its end included",
+        nodes: 3,
+        kind: Kind::Write { documents: 1_000 },
+    },
 ];
 
 /// Method, path below the index, and body of a request.
@@ -76,7 +109,24 @@ impl Case {
                 }
                 ("POST", "search".to_owned(), Some(body))
             }
+            Kind::Deep { offset, limit } => {
+                let body = json!({ "q": pages::words(question), "offset": offset, "limit": limit });
+                ("POST", "search".to_owned(), Some(body))
+            }
+            Kind::Facets => {
+                let body = json!({ "q": pages::words(question), "facets": [pages::FACET] });
+                ("POST", "search".to_owned(), Some(body))
+            }
             Kind::Document => ("GET", format!("documents/{}", id(question)), None),
+            Kind::Write { documents } => {
+                let numbers = question * documents..(question + 1) * documents;
+                let batch = numbers.map(|number| pages::document(number, 0, Size::Small));
+                let batch = batch.map(|mut document| {
+                    document.as_object_mut().map(|fields| fields.remove("_miroir_shard"));
+                    document
+                });
+                ("POST", "documents".to_owned(), Some(batch.collect()))
+            }
         }
     }
 
@@ -85,15 +135,23 @@ impl Case {
         let mut nodes: Vec<Recorded> = (0..self.nodes).map(|_| Recorded::default()).collect();
         match self.kind {
             Kind::Search { limit, size, .. } => {
-                let made: Vec<Vec<String>> = (0..questions.min(PAGES))
-                    .map(|question| pages::pages(question, self.nodes, limit, size))
-                    .collect();
-                for question in 0..questions {
-                    for (node, page) in nodes.iter_mut().zip(&made[question % PAGES]) {
-                        node.searches.insert(pages::words(question), page.clone());
-                    }
-                }
+                let page = |question| pages::pages(question, self.nodes, limit, size);
+                record(&mut nodes, questions, PAGES, page);
             }
+            Kind::Deep { offset, limit } => {
+                // A few: each is megabytes.
+                let page =
+                    |question| pages::pages(question, self.nodes, offset + limit, Size::Long);
+                record(&mut nodes, questions, 2, page);
+            }
+            Kind::Facets => {
+                let page = |question| {
+                    let pages = pages::pages(question, self.nodes, HITS, Size::Small);
+                    pages.iter().map(|page| pages::counted(page, question)).collect()
+                };
+                record(&mut nodes, questions, PAGES, page);
+            }
+            Kind::Write { .. } => {}
             Kind::Document => {
                 for question in 0..questions {
                     let document = pages::document(question, 0, Size::Small).to_string();
@@ -109,8 +167,22 @@ impl Case {
     /// Calls to nodes that one request makes.
     pub(super) fn calls(&self) -> usize {
         match self.kind {
-            Kind::Search { .. } => self.nodes,
+            Kind::Search { .. } | Kind::Deep { .. } | Kind::Facets => self.nodes,
             Kind::Document => 1,
+            Kind::Write { .. } => 0,
+        }
+    }
+
+    /// The status of its answers.
+    pub(super) fn status(&self) -> u16 {
+        if matches!(self.kind, Kind::Write { .. }) { 202 } else { 200 }
+    }
+
+    /// How often it is asked at most, where it takes long.
+    pub(super) fn requests(&self, wanted: usize) -> usize {
+        match self.kind {
+            Kind::Deep { .. } | Kind::Write { .. } => wanted.min(10),
+            _ => wanted,
         }
     }
 
@@ -126,7 +198,30 @@ impl Case {
                             && hit.get("_miroir_shard").is_none()
                     })
             }
+            Kind::Deep { limit, .. } => {
+                answer["hits"].as_array().is_some_and(|hits| hits.len() == limit)
+            }
+            Kind::Facets => {
+                let facets = &answer["facetDistribution"][pages::FACET];
+                facets.as_object().is_some_and(|values| values.len() == pages::VALUES)
+            }
             Kind::Document => answer.get("title").is_some() && answer.get("id").is_some(),
+            Kind::Write { .. } => answer.get("taskUid").is_some(),
+        }
+    }
+}
+
+/// Records pages of which so many are made, and taken in turn.
+fn record(
+    nodes: &mut [Recorded],
+    questions: usize,
+    made: usize,
+    pages: impl Fn(usize) -> Vec<String>,
+) {
+    let made: Vec<Vec<String>> = (0..questions.min(made)).map(pages).collect();
+    for question in 0..questions {
+        for (node, page) in nodes.iter_mut().zip(&made[question % made.len()]) {
+            node.searches.insert(pages::words(question), page.clone());
         }
     }
 }
@@ -142,7 +237,7 @@ mod tests {
 
     #[test]
     fn nodes_have_an_answer_to_every_question() {
-        for case in CASES {
+        for case in CASES.iter().filter(|case| case.calls() > 0) {
             let questions = 3;
             let nodes = case.recorded(questions);
             assert_eq!(nodes.len(), case.nodes, "{}", case.name);

@@ -144,7 +144,8 @@ fn spread(values: impl Iterator<Item = f64>) -> f64 {
 
 /// Counts one case with a server of its own.
 fn one_run(case: &Case, options: &InstructionOptions, server: &Path) -> Outcome<Vec<Round>> {
-    let questions = options.requests * (options.rounds + 1);
+    let requests = case.requests(options.requests);
+    let questions = requests * (options.rounds + 1);
     let stubs =
         case.recorded(questions).into_iter().map(Stub::replay).collect::<Outcome<Vec<_>>>()?;
     let urls: Vec<String> = stubs.iter().map(|stub| stub.url().to_owned()).collect();
@@ -158,14 +159,14 @@ fn one_run(case: &Case, options: &InstructionOptions, server: &Path) -> Outcome<
     let settings = format!("/indexes/{INDEX}/settings");
     apply(&mut client, "PATCH", &settings, &catalogue::settings())?;
 
-    let requests: Vec<Vec<u8>> = (0..questions)
+    let asked: Vec<Vec<u8>> = (0..questions)
         .map(|question| {
             let (method, path, body) = case.request(question);
             let path = format!("/indexes/{INDEX}/{path}");
             render(&counted.server.url, MASTER_KEY, method, &path, body.as_ref())
         })
         .collect();
-    let mut rounds = requests.chunks(options.requests);
+    let mut rounds = asked.chunks(requests);
     counted.switch_on()?;
     // Connections are opened, pools filled, what is made once is made.
     ask(case, &stubs, &mut client, rounds.next().unwrap_or_default())?;
@@ -190,7 +191,7 @@ fn one_run(case: &Case, options: &InstructionOptions, server: &Path) -> Outcome<
             let mut shares = parts::shares(&profile);
             for (share, idle_share) in shares.iter_mut().zip(idle.1) {
                 let background = idle_share * time.as_secs_f64() / idle.0.as_secs_f64();
-                *share = (*share - background) / options.requests as f64;
+                *share = (*share - background) / requests as f64;
             }
             shares
         })
@@ -211,7 +212,7 @@ fn ask(case: &Case, stubs: &[Stub], client: &mut Client, requests: &[Vec<u8>]) -
     for request in requests {
         guard::check_stop()?;
         let reply = client.exchange(request)?;
-        if reply.status != 200 || !case.answered(&reply.json()) {
+        if reply.status != case.status() || !case.answered(&reply.json()) {
             let text: String = reply.text().chars().take(500).collect();
             return Err(Failure::Message(format!(
                 "`{}`: the server answered {}: {text}",

@@ -84,7 +84,16 @@ pub(super) enum Size {
     Small,
     /// All of the sample catalogue's: some 20 fields and 700 bytes, with arrays and objects.
     Large,
+    /// A few fields, one of them a text of 5 kB.
+    Long,
 }
+
+/// The facet whose values are counted.
+pub(super) const FACET: &str = "brand";
+/// Values of it.
+pub(super) const VALUES: usize = 100;
+/// Times the sample's description is in a long document.
+const LONG: usize = 40;
 
 /// Questions that differ from each other.
 pub(super) const QUESTIONS: usize = QUALITIES.len() * THINGS.len();
@@ -181,6 +190,16 @@ pub(super) fn pages(question: usize, leaves: usize, hits: usize, size: Size) -> 
     dealt.into_iter().map(|hits| page(question, hits)).collect()
 }
 
+/// A page that says as well how many documents have which value of [`FACET`].
+pub(super) fn counted(page: &str, question: usize) -> String {
+    let mut random = Random::new(question as u64);
+    let counts: serde_json::Map<String, Value> = (0..VALUES)
+        .map(|value| (format!("Brand {value:03}"), json!(1 + random.below(FOUND))))
+        .collect();
+    let (page, _) = page.rsplit_once('}').unwrap_or_default();
+    format!("{page},{}", &json!({ "facetDistribution": { FACET: counts } }).to_string()[1..])
+}
+
 fn page(question: usize, hits: Vec<Value>) -> String {
     let limit = hits.len();
     json!({
@@ -193,8 +212,12 @@ fn page(question: usize, hits: Vec<Value>) -> String {
 /// A document of the sample catalogue as a node stores it.
 pub(super) fn document(number: usize, shard: usize, size: Size) -> Value {
     let mut document = catalogue::document(number);
-    if let (Size::Small, Some(fields)) = (size, document.as_object_mut()) {
+    if let (Size::Small | Size::Long, Some(fields)) = (size, document.as_object_mut()) {
         fields.retain(|name, _| FEW.contains(&name.as_str()));
+        if size == Size::Long {
+            let text = fields["description"].as_str().unwrap_or_default().repeat(LONG);
+            fields["description"] = json!(text);
+        }
     }
     let shard = char::from_u32(FIRST_SHARD + shard as u32).unwrap_or_default();
     document["_miroir_shard"] = json!(shard.to_string());
@@ -265,6 +288,8 @@ mod tests {
         let (small, large) = (of(Size::Small), of(Size::Large));
         assert!((250..400).contains(&small.0) && small.1 == 7, "{small:?}");
         assert!((600..900).contains(&large.0) && (20..25).contains(&large.1), "{large:?}");
+        let long = of(Size::Long);
+        assert!((4_000..6_000).contains(&long.0), "{long:?}");
     }
 
     #[test]

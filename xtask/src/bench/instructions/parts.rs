@@ -79,7 +79,7 @@ const ROWS: &[(&str, Part)] = &[
     ("*::merge::details::", Part::PageDecode),
     ("*::merge::scan::", Part::PageDecode),
     ("*::merge::lex::", Part::PageDecode),
-    ("*::merge::layout::", Part::PageDecode),
+    ("*::merge::hit::", Part::PageDecode),
     ("*::merge::entry::", Part::PageDecode),
     ("*::merge::", Part::Merge),
     ("*::merge::render::", Part::Render),
@@ -87,6 +87,7 @@ const ROWS: &[(&str, Part)] = &[
     ("*::http::respond::", Part::Render),
     ("*::index::scatter::search::project::", Part::Render),
     // What these modules were called before, for servers built then (`--server`).
+    ("*::merge::layout::", Part::PageDecode),
     ("*::merge::write::", Part::Render),
     ("*::merge::pages::", Part::Render),
     ("*::index::scatter::search::present::", Part::Render),

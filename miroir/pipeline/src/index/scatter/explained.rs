@@ -58,7 +58,7 @@ pub(super) fn asked(
     };
     if end > DEEP {
         let text = format!(
-            "the page ends at hit {end}: every node sends all hits up to there; narrow the search, or \
+            "the page ends at hit {end}: every node ranks all hits up to there; narrow the search, or \
              list documents instead"
         );
         explain.warn(WarningKind::DeepPage, Audience::Everybody, text);

@@ -67,12 +67,13 @@ pub struct Scatter {
     leaves: leaf::BoxService,
     state: Arc<ClusterState>,
     combiner: Arc<combine::Combiner>,
+    hit_sizes: Arc<search::HitSizes>,
 }
 
 impl Scatter {
     /// Scatters over these leaves.
     pub fn new(leaves: leaf::BoxService, state: Arc<ClusterState>) -> Self {
-        Self { leaves, state, combiner: Arc::default() }
+        Self { leaves, state, combiner: Arc::default(), hit_sizes: Arc::default() }
     }
 
     async fn run(self, request: Request) -> Result<Response, Error> {

@@ -76,7 +76,7 @@ pub(super) async fn find(
         }
         total = judging.judged.total(total);
     }
-    Ok(Some(Found { pages, gathered, facets, total: Some(total), fused: None }))
+    Ok(Some(Found { pages, gathered, facets, total: Some(total), fused: None, order: None }))
 }
 
 /// The hits of every level, by the number of dropped words, until there are enough.

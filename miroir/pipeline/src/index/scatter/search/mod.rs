@@ -3,6 +3,7 @@
 //! | file | |
 //! | --- | --- |
 //! | `plan` | what the leaves are asked and what Miroir does itself |
+//! | `deep` | pages far down the list, whose hits are fetched apart |
 //! | `distinct` | totals and facets under a distinct attribute |
 //! | `distinct_listed` | the same from lists of all candidates |
 //! | `distinct_multi_value` | hits under a distinct attribute with several values per document |
@@ -13,6 +14,7 @@
 //! | `threshold` | totals and facets under `rankingScoreThreshold` |
 //! | `present` | the last touches to the merged answer |
 
+mod deep;
 mod distinct;
 mod distinct_listed;
 mod distinct_multi_value;
@@ -24,6 +26,8 @@ mod spellings;
 mod threshold;
 mod typed;
 mod vectors;
+
+pub(super) use deep::HitSizes;
 
 use std::sync::Arc;
 
@@ -67,12 +71,17 @@ struct Found {
     total: Option<u64>,
     /// The halves of a hybrid search and the order of their hits, where both have a share.
     fused: Option<(Vec<merge::Page>, MergedHits)>,
+    /// The order of the hits, where they were merged already.
+    order: Option<MergedHits>,
 }
 
 impl Found {
     /// Merges the pages. If a hit was not what it was taken for, they are decoded as a whole, and merged
     /// again.
     fn merge(&mut self, hits: &HitOptions) -> Result<MergedHits, Error> {
+        if let Some(order) = self.order.take() {
+            return Ok(order);
+        }
         let order = merge::merge_hits(&self.pages, hits);
         if self.pages.iter().all(merge::Page::is_sound) {
             return Ok(order);
@@ -143,6 +152,8 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
         }
         _ => None,
     };
+    let mut hits = plan.hits.clone();
+    (hits.offset, hits.limit) = plan.pagination.window(settings.max_total_hits);
     let mut found = match apart {
         Some(found) => found,
         None if mode != Mode::Keyword => {
@@ -153,24 +164,32 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
             }
         }
         None => {
+            let apart = match deep::questions(scatter, request, &plan, &hits) {
+                Some(asked) if typing.is_none() && search.kind == SearchKind::Hits => {
+                    let whom = (&shards, &route);
+                    Box::pin(deep::find(scatter, request, &plan, &settings, whom, &hits, asked))
+                        .await?
+                }
+                _ => None,
+            };
             let finding = find(scatter, request, &plan, &settings, &shards, &route);
-            match &typing {
-                Some(typing) => {
+            match (apart, &typing) {
+                (Some(found), _) => found,
+                (None, Some(typing)) => {
                     let asking = typing.words(scatter, request, &plan, &route);
                     let (found, words) = tokio::join!(finding, asking);
                     typed_words = words;
                     found?
                 }
-                None => finding.await?,
+                (None, None) => finding.await?,
             }
         }
     };
-    let mut hits = plan.hits.clone();
-    (hits.offset, hits.limit) = plan.pagination.window(settings.max_total_hits);
     let order = match found.fused {
         Some(_) => MergedHits::default(),
         None => found.merge(&hits)?,
     };
+    deep::learn(scatter, request, &found, &order);
     let (request_uid, query_uid) = (Uuid::now_v7(), Uuid::now_v7());
     let uid = request_uid.to_string();
     let metadata = metadata(request, &plan, query_uid)?;
@@ -297,7 +316,7 @@ async fn find(
         && let Some(counted) = Box::pin(counter.estimate(estimate, &gathered, &pages)).await?
     {
         let (facets, total) = (counted.facets, Some(counted.total));
-        return Ok(Found { pages, gathered, facets, total, fused: None });
+        return Ok(Found { pages, gathered, facets, total, fused: None, order: None });
     }
     let total = distinct_total(plan, settings, &pages);
     let numbered = matches!(plan.pagination, Pagination::Page { .. }) && pages.len() > 1;
@@ -306,7 +325,7 @@ async fn find(
             Box::pin(counter.numbered(attribute, &gathered.pages, &pages)).await?
     {
         let (facets, total) = (counted.facets, Some(counted.total));
-        return Ok(Found { pages, gathered, facets, total, fused: None });
+        return Ok(Found { pages, gathered, facets, total, fused: None, order: None });
     }
     let mut facets = match &plan.count_distinct {
         Some(attribute) if total.is_some() => {
@@ -318,7 +337,7 @@ async fn find(
         let both = (&gathered.pages[..], &pages[..]);
         facets = Some(Box::pin(counter.facets(&plan.scoped, both, options)).await?);
     }
-    Ok(Found { pages, gathered, facets, total, fused: None })
+    Ok(Found { pages, gathered, facets, total, fused: None, order: None })
 }
 
 /// How many hits there are over all leaves where a value may be on several of them.

@@ -125,7 +125,7 @@ impl Counter<'_> {
             pages = try_join_all(kept).await?;
         }
         let total = Some(self.total(&judging, candidates).await?);
-        Ok(Found { pages, gathered, facets, total, fused: None })
+        Ok(Found { pages, gathered, facets, total, fused: None, order: None })
     }
 
     /// The total of one node that has this many candidates.

@@ -67,5 +67,5 @@ pub(super) async fn find(
         let found: u64 = pages.iter().map(|page| page.total).sum();
         total = total.or(Some(found.saturating_sub(merged.duplicates)));
     }
-    Ok(Some(Found { pages, gathered, facets, total, fused }))
+    Ok(Some(Found { pages, gathered, facets, total, fused, order: None }))
 }
