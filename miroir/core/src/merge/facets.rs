@@ -51,6 +51,14 @@ pub struct FacetOptions {
     pub drop_facets: Vec<String>,
 }
 
+impl FacetOptions {
+    /// The order of a facet's values.
+    #[must_use]
+    pub fn order(&self, facet: &str) -> FacetOrder {
+        self.sort_by.get(facet).or_else(|| self.sort_by.get("*")).copied().unwrap_or_default()
+    }
+}
+
 /// A value whose count is not known on some leaves and could matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenValue {
@@ -213,8 +221,7 @@ fn merge_stats(pages: &[Page], dropped: impl Fn(&str) -> bool) -> Option<Vec<(St
 
 impl Facet {
     fn new(name: &str, candidates: u64, leaves: usize, options: &FacetOptions) -> Self {
-        let order = options.sort_by.get(name).or_else(|| options.sort_by.get("*"));
-        let order = order.copied().unwrap_or_default();
+        let order = options.order(name);
         Self {
             name: name.to_owned(),
             order,
@@ -235,7 +242,7 @@ impl Facet {
         apart: impl Iterator<Item = &'a Namesakes>,
         limit: usize,
     ) {
-        let numbers = leading_numbers(facet, page).count();
+        let numbers = leading_numbers(facet, page, self.order).count();
         let apart: HashMap<&str, &Namesakes> =
             apart.map(|namesakes| (namesakes.display.as_str(), namesakes)).collect();
         for (at, (display, count)) in facet.values.iter().enumerate() {

@@ -109,7 +109,7 @@ async fn namesakes<'a>(
     options: &FacetOptions,
 ) -> Result<Option<Vec<Namesakes>>, Error> {
     let mut asked: Vec<Vec<&str>> = vec![Vec::new(); answered.len()];
-    let doubtful = merge::doubtful_numbers(pages, &options.drop_facets);
+    let doubtful = merge::doubtful_numbers(pages, options);
     // Which documents are left of equal ones depends on how many are looked at.
     if !doubtful.is_empty() && answered.iter().any(|page| leaf(page).looks_for_duplicates()) {
         return Ok(None);
