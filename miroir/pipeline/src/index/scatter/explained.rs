@@ -58,8 +58,8 @@ pub(super) fn asked(
     };
     if end > DEEP {
         let text = format!(
-            "the page ends at hit {end}: every node sends all hits up to there; narrow the search, or \
-             list documents instead"
+            "the page ends at hit {end}: of several nodes each sends all hits up to there; narrow the \
+             search, or list documents instead"
         );
         explain.warn(WarningKind::DeepPage, Audience::Everybody, text);
     }

@@ -11,6 +11,7 @@
 //! | `typed` | marks of a half-typed last word |
 //! | `spellings` | spellings of values where leaves show several |
 //! | `threshold` | totals and facets under `rankingScoreThreshold` |
+//! | `whole` | pages of the one node that holds everything |
 //! | `present` | the last touches to the merged answer |
 
 mod distinct;
@@ -24,6 +25,7 @@ mod spellings;
 mod threshold;
 mod typed;
 mod vectors;
+mod whole;
 
 use std::sync::Arc;
 
@@ -126,6 +128,19 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
         }
         _ => None,
     };
+    let mut hits = plan.hits.clone();
+    (hits.offset, hits.limit) = plan.pagination.window(settings.max_total_hits);
+    let mut apart = apart;
+    if apart.is_none() && mode == Mode::Keyword {
+        let alone = || read::whole(scatter, request, &shards, &route);
+        let (asked, whom) = ((search, &plan), (&shards, &route));
+        apart = whole::find(scatter, request, asked, &settings, whom, alone).await?;
+        if apart.is_some() {
+            // Its page is the client's, and what scores too little is left out.
+            hits.begins = hits.offset;
+            hits.score_threshold = None;
+        }
+    }
     let found = match apart {
         Some(found) => found,
         None if mode != Mode::Keyword => {
@@ -147,8 +162,6 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
             }
         }
     };
-    let mut hits = plan.hits.clone();
-    (hits.offset, hits.limit) = plan.pagination.window(settings.max_total_hits);
     let (request_uid, query_uid) = (Uuid::now_v7(), Uuid::now_v7());
     let uid = request_uid.to_string();
     let metadata = metadata(request, &plan, query_uid)?;
