@@ -260,7 +260,9 @@ async fn find(
     }
     let (gathered, mut pages) = ask(scatter, request, plan.scoped.clone(), shards, route).await?;
     if let Some(attribute) = plan.apart.as_deref().filter(|_| pages.len() > 1) {
-        let wanted = plan.pagination.depth(settings.max_total_hits);
+        // Hits in front of a page without any count, too.
+        let depth = || plan.pagination.depth(settings.max_total_hits);
+        let wanted = plan.estimate.as_ref().map_or_else(depth, |estimate| estimate.wanted);
         counter.uncover(attribute, &gathered.pages, wanted, &mut pages).await?;
     }
     if let Some(estimate) = &plan.estimate
