@@ -259,14 +259,15 @@ async fn find(
         return counter.above_threshold(settings).await;
     }
     let (gathered, mut pages) = ask(scatter, request, plan.scoped.clone(), shards, route).await?;
+    let mut uncovered = false;
     if let Some(attribute) = plan.apart.as_deref().filter(|_| pages.len() > 1) {
         // Hits in front of a page without any count, too.
         let depth = || plan.pagination.depth(settings.max_total_hits);
         let wanted = plan.estimate.as_ref().map_or_else(depth, |estimate| estimate.wanted);
-        counter.uncover(attribute, &gathered.pages, wanted, &mut pages).await?;
+        uncovered = counter.uncover(attribute, &gathered.pages, wanted, &mut pages).await?;
     }
     if let Some(estimate) = &plan.estimate
-        && let Some(counted) = counter.estimate(estimate, &gathered, &pages).await?
+        && let Some(counted) = counter.estimate(estimate, &gathered, &pages, uncovered).await?
     {
         let (facets, total) = (counted.facets, Some(counted.total));
         return Ok(Found { pages, gathered, facets, total, fused: None });
