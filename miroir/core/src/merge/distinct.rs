@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
+use super::facet_options::{FacetOptions, FacetOrder};
 use super::facet_value::FacetValue;
-use super::facets::{FacetOptions, FacetOrder};
 use super::namesakes::{doubtful_numbers, leading_numbers};
 use super::page::{Hit, Page};
 

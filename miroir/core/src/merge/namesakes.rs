@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use indexmap::IndexMap;
 
+use super::facet_options::{FacetOptions, FacetOrder};
 use super::facet_value::{FacetValue, shown_number};
-use super::facets::{FacetOptions, FacetOrder};
 use super::page::{LeafFacet, Page};
 
 /// What a leaf shows as one value: a number, and strings that are written like it.
