@@ -173,7 +173,7 @@ fn meets(body: &Value, condition: &str) -> bool {
 }
 
 /// Requests that ask nodes more than once, and the round in which a node fails.
-const ROUNDS: [(&str, &str, &str, Fails); 17] = [
+const ROUNDS: [(&str, &str, &str, Fails); 18] = [
     (
         "the counts of words",
         "/indexes/films/search",
@@ -208,6 +208,12 @@ const ROUNDS: [(&str, &str, &str, Fails); 17] = [
         "hidden distinct hits",
         "/indexes/films/search",
         r#"{"q": "several", "distinct": "kind", "limit": 2}"#,
+        |_, body| meets(body, "NOT IN") && body["limit"] != 0,
+    ),
+    (
+        "hidden hits before a page without any",
+        "/indexes/films/search",
+        r#"{"q": "several", "distinct": "kind", "offset": 2, "limit": 0}"#,
         |_, body| meets(body, "NOT IN") && body["limit"] != 0,
     ),
     (

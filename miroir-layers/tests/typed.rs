@@ -53,6 +53,10 @@ fn found(id: &str, world: World, body: &Value) -> Value {
     if listed.is_none_or(|list| list.iter().any(|name| name == "t" || name == "*")) {
         hit["t"] = json!(plain);
     }
+    if listed.is_none_or(|list| list.iter().any(|name| name == "_geo" || name == "*")) {
+        hit["_geo"] = json!({"lat": 1, "lng": 2});
+        hit["_geoDistance"] = json!(5);
+    }
     if body["showMatchesPosition"] == true {
         hit["_matchesPosition"] = positions;
     }
@@ -152,6 +156,22 @@ async fn a_word_that_one_node_knows_is_marked_in_the_hits_of_all() {
     let probes: Vec<&Value> = asked.iter().filter(|body| body["limit"] == 0).collect();
     assert_eq!(probes.len(), 2);
     assert!(probes.iter().all(|body| body["q"] == "\"b\"" && body["sort"].is_null()), "{probes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_distance_that_comes_with_what_miroir_asks_for_is_not_shown() {
+    let service = service(2, World { word: true, silent: false }).await;
+    for (asked, shown) in [(json!(["id"]), false), (json!(["_geo"]), true), (json!(["*"]), true)] {
+        let query =
+            json!({"q": "b", "attributesToHighlight": ["*"], "attributesToRetrieve": asked});
+        let (hits, asked) = service.search(&query).await;
+        let all = |body: &Value| body["attributesToRetrieve"].to_string().contains("\"*\"");
+        assert!(asked.iter().filter(|body| body["limit"] != 0).all(all), "{asked:?}");
+        for hit in hits.as_array().unwrap() {
+            let both = [hit.get("_geoDistance").is_some(), hit.get("_geo").is_some()];
+            assert_eq!(both, [shown; 2], "{query}: {hit}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

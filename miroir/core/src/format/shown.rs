@@ -20,6 +20,9 @@ const ADDED: &[&str] =
 /// Members that come only if a client asks for them in other ways.
 const ASKED_OTHERWISE: &[&str] = &["_vectors"];
 
+/// What a node shows a distance of: all of a place that a hit shows.
+const PLACE: [&str; 3] = ["_geo", "_geo.lat", "_geo.lng"];
+
 /// Whether a member of a hit is an attribute of its document.
 pub(super) fn is_attribute(name: &str) -> bool {
     !ADDED.contains(&name)
@@ -56,8 +59,17 @@ impl Shown {
                     .filter_map(|(name, raw)| Some((name, selected(name, raw.get(), names)?)));
                 Some(object(kept))
             }
+            "_geoDistance" => self.place().then(|| raw.to_owned()),
             _ if !is_attribute(name) || ASKED_OTHERWISE.contains(&name) => Some(raw.to_owned()),
             _ => selected(name, raw, self.fields.as_deref()),
         }
+    }
+
+    /// Whether the client sees where a document is. A node adds the distance to such hits only.
+    fn place(&self) -> bool {
+        let Some(names) = &self.fields else { return true };
+        let named = |wanted: &str| names.iter().any(|name| name == "*" || name == wanted);
+        let [whole, lat, lng] = PLACE;
+        named(whole) || named(lat) && named(lng)
     }
 }

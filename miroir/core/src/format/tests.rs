@@ -256,11 +256,26 @@ fn a_client_sees_what_it_asked_for_and_no_more() {
         "id": 1,
         "of": {"a": "bay"},
         "list": [{"k": 1}],
-        "_geoDistance": 5,
         "_vectors": {},
         "_formatted": {"of": {"a": "<em>b</em>ay"}},
     });
     assert_eq!(out, wanted);
+}
+
+#[test]
+fn a_distance_is_shown_with_its_place() {
+    let hit = json!({"t": "bay", "_geo": {"lat": 1, "lng": 2}, "_geoDistance": 5});
+    let distance = |fields: &[&str]| {
+        let fields = Some(fields.iter().map(|name| (*name).to_owned()).collect());
+        let shown = Shown { fields, ..everything() };
+        marked("b", &formatting(), Mark::All, &shown, &hit).get("_geoDistance").cloned()
+    };
+    for fields in [&["*"][..], &["_geo"], &["_geo.lng", "t", "_geo.lat"]] {
+        assert_eq!(distance(fields), Some(json!(5)), "{fields:?}");
+    }
+    for fields in [&[][..], &["t"], &["_geo.lat"]] {
+        assert_eq!(distance(fields), None, "{fields:?}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
+use super::facet_options::{FacetOptions, FacetOrder};
 use super::facet_value::FacetValue;
 use super::hit::Hit;
 use super::namesakes::{doubtful_numbers, leading_numbers};
@@ -32,7 +33,10 @@ pub fn distinct_total(pages: &[Page], attribute: &str, limit: usize) -> Option<u
 
 /// The values of each leaf's distinct hits, as it lists them: each once.
 pub(crate) fn listed(pages: &[Page], attribute: &str) -> Option<Vec<Vec<FacetValue>>> {
-    if doubtful_numbers(pages, &[]).iter().any(|(name, _)| name == attribute) {
+    // Each counts once, so that any order may be one by count.
+    let by_count = [("*".to_owned(), FacetOrder::Count)].into_iter().collect();
+    let options = FacetOptions { sort_by: by_count, ..FacetOptions::default() };
+    if doubtful_numbers(pages, &options).iter().any(|(name, _)| name == attribute) {
         return None;
     }
     let of = |page: &Page| {
@@ -42,7 +46,8 @@ pub(crate) fn listed(pages: &[Page], attribute: &str) -> Option<Vec<Vec<FacetVal
         if listed.values.iter().any(|(_, count)| *count != 1) {
             return None;
         }
-        let numbers = leading_numbers(listed, page).map(|(_, number)| FacetValue::number(number));
+        let numbers = leading_numbers(listed, page, FacetOrder::Count);
+        let numbers = numbers.map(|(_, number)| FacetValue::number(number));
         let numbers: Vec<FacetValue> = numbers.collect();
         let strings = listed.values[numbers.len()..].iter().map(|(text, _)| FacetValue::text(text));
         Some(numbers.iter().cloned().chain(strings).collect())

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 
 use super::disputed::Disputed;
+use super::facet_options::FacetOrder;
 use super::facet_value::FacetValue;
-use super::facets::FacetOrder;
 use super::normalize;
 use super::scan::{Result, Scanner, text, write_int, write_json};
 use super::spellings::Spellings;

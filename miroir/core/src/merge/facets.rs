@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use indexmap::IndexMap;
 
 use super::distinct::spelt_values_of;
+use super::facet_options::{FacetOptions, FacetOrder};
 use super::facet_tree;
 use super::facet_value::{FacetValue, shown_number};
 use super::namesakes::{Namesakes, leading_numbers};
@@ -25,31 +26,6 @@ use super::spellings::Spellings;
 /// Up to this many candidates the engine orders alphabetically by looking at each document, beyond
 /// it by walking its value tree; the two differ in how numbers are ordered.
 const FEW_CANDIDATES: u64 = 3000;
-
-/// `sortFacetValuesBy`: the order in which the values of a facet are listed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum FacetOrder {
-    /// By value, ascending.
-    #[default]
-    Alpha,
-    /// By count, largest first.
-    Count,
-}
-
-/// What the merge of facets needs to know.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FacetOptions {
-    /// The client's `maxValuesPerFacet`: values a facet shows at most.
-    pub max_values_per_facet: usize,
-    /// The order per facet; `"*"` for all others (alphabetical when absent).
-    pub sort_by: IndexMap<String, FacetOrder>,
-    /// The `maxValuesPerFacet` of the nodes, at least the client's.
-    pub node_limit: usize,
-    /// Whether every document of the index is a candidate.
-    pub everything: bool,
-    /// Facets Miroir asked for on its own behalf.
-    pub drop_facets: Vec<String>,
-}
 
 /// A value whose count is not known on some leaves and could matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,8 +189,7 @@ fn merge_stats(pages: &[Page], dropped: impl Fn(&str) -> bool) -> Option<Vec<(St
 
 impl Facet {
     fn new(name: &str, candidates: u64, leaves: usize, options: &FacetOptions) -> Self {
-        let order = options.sort_by.get(name).or_else(|| options.sort_by.get("*"));
-        let order = order.copied().unwrap_or_default();
+        let order = options.order(name);
         Self {
             name: name.to_owned(),
             order,
@@ -235,7 +210,7 @@ impl Facet {
         apart: impl Iterator<Item = &'a Namesakes>,
         limit: usize,
     ) {
-        let numbers = leading_numbers(facet, page).count();
+        let numbers = leading_numbers(facet, page, self.order).count();
         let apart: HashMap<&str, &Namesakes> =
             apart.map(|namesakes| (namesakes.display.as_str(), namesakes)).collect();
         for (at, (display, count)) in facet.values.iter().enumerate() {

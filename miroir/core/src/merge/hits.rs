@@ -19,6 +19,8 @@ pub struct HitOptions {
     pub offset: usize,
     /// Hits to return at most. The leaves must have been asked for `offset + limit`.
     pub limit: usize,
+    /// How many hits of `offset` the only leaf left out itself.
+    pub begins: usize,
     /// Whether the client asked for `_rankingScore`.
     pub show_score: bool,
     /// Whether the client asked for `_rankingScoreDetails`.
@@ -107,7 +109,7 @@ pub fn merge_hits(pages: &[Page], options: &HitOptions) -> MergedHits {
         options,
         wanted,
         out: &mut merged,
-        filled: 0,
+        filled: options.begins,
         dropped: 0,
         documents: HashSet::new(),
         seen: options.distinct.as_deref().map(Seen::new),

@@ -11,7 +11,7 @@
 //! | `hits`, `distinct`, `render` | the hits of a search |
 //! | `distinct_scan` | which distinct values one node looks at for a page |
 //! | `distinct_count` | which candidates are left of a list of all of them |
-//! | `facets`, `namesakes`, `spellings`, `disputed` | facet distributions and statistics |
+//! | `facets`, `facet_options`, `namesakes`, `spellings`, `disputed` | facet distributions and statistics |
 //! | `facet_search` | facet searches |
 //! | `normalize`, `facet_value` | when values are equal, and filters that mean them |
 //! | `frequency` | which words `matchingStrategy: frequency` drops |
@@ -29,6 +29,7 @@ mod distinct_count;
 mod distinct_scan;
 mod documents;
 mod entry;
+mod facet_options;
 mod facet_search;
 mod facet_tree;
 mod facet_value;
@@ -60,11 +61,11 @@ pub use distinct::distinct_total;
 pub use distinct_count::candidates_left;
 pub use distinct_scan::{ScannedHits, apportion, hidden_behind, scan_hits};
 pub use documents::{DocumentOptions, merge_documents, strip_reserved};
+pub use facet_options::{FacetOptions, FacetOrder};
 pub use facet_search::{FacetHits, FacetSearchOptions};
 pub use facet_value::{FacetValue, any_of, none_of, numeral_strings, quoted};
 pub use facets::{
-    ClosedCount, FacetOptions, FacetOrder, MergedFacets, OpenValue, count_facets, merge_facets,
-    merge_facets_apart,
+    ClosedCount, MergedFacets, OpenValue, count_facets, merge_facets, merge_facets_apart,
 };
 pub use federated::{
     FederatedHits, FederatedOptions, FederatedQuery, merge_federated, write_federated_hit,

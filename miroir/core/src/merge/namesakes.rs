@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use indexmap::IndexMap;
 
+use super::facet_options::{FacetOptions, FacetOrder};
 use super::facet_value::{FacetValue, shown_number};
 use super::page::{LeafFacet, Page};
 
@@ -47,43 +48,54 @@ pub fn counts_of<'a>(
 /// The values at the beginning of a leaf's list that are numbers.
 ///
 /// Only a facet with statistics has numbers, and they come before the strings. A string that is written
-/// like a number is taken for one when it directly follows the numbers.
+/// like a number is taken for one when it directly follows the numbers, and in their order if that is
+/// by value.
 pub(crate) fn leading_numbers<'a>(
     facet: &'a LeafFacet,
     page: &Page,
+    order: FacetOrder,
 ) -> impl Iterator<Item = (&'a str, f64)> + use<'a> {
     let mut stats = page.facet_stats.iter().flatten();
     let stats = stats.find_map(|(name, min, max)| (*name == facet.name).then_some((*min, *max)));
-    numbers_of(&facet.values, stats)
+    numbers_of(&facet.values, stats, order)
 }
 
 fn numbers_of(
     values: &[(String, u64)],
     stats: Option<(f64, f64)>,
+    order: FacetOrder,
 ) -> impl Iterator<Item = (&str, f64)> {
+    let mut before: Option<(&str, f64)> = None;
+    // Of few candidates numbers come as texts do, of many by their size.
+    let (mut as_texts, mut by_size) = (true, true);
     values.iter().map_while(move |(display, _)| {
         let (number, (min, max)) = (shown_number(display)?, stats?);
-        (min..=max).contains(&number).then_some((display.as_str(), number))
+        if let Some((text, last)) = before.replace((display, number)) {
+            as_texts &= text < display.as_str();
+            by_size &= last < number;
+        }
+        let ordered = order == FacetOrder::Count || as_texts || by_size;
+        (ordered && (min..=max).contains(&number)).then_some((display.as_str(), number))
     })
 }
 
 /// Lists in which strings may hide numbers: facets that have both, by name, with the leaves that show
 /// numbers. A facet of which every leaf shows nothing but numbers is taken to have nothing else. Facets
-/// in `dropped` are left out.
+/// that Miroir asked for on its own behalf are left out.
 #[must_use]
-pub fn doubtful_numbers(pages: &[Page], dropped: &[String]) -> Vec<(String, Vec<usize>)> {
+pub fn doubtful_numbers(pages: &[Page], options: &FacetOptions) -> Vec<(String, Vec<usize>)> {
     let mut facets: IndexMap<&str, (bool, Vec<usize>)> = IndexMap::new();
     for (leaf, page) in pages.iter().enumerate() {
         for facet in page.facet_distribution.iter().flatten() {
             let (strings, numeric) = facets.entry(&facet.name).or_default();
-            let numbers = leading_numbers(facet, page).count();
+            let numbers = leading_numbers(facet, page, options.order(&facet.name)).count();
             *strings |= numbers < facet.values.len();
             if numbers > 0 {
                 numeric.push(leaf);
             }
         }
     }
-    let dropped = |name: &str| dropped.iter().any(|drop| drop == name);
+    let dropped = |name: &str| options.drop_facets.iter().any(|drop| drop == name);
     let doubtful = facets
         .into_iter()
         .filter(|(name, (strings, numeric))| *strings && !numeric.is_empty() && !dropped(name));
@@ -140,7 +152,8 @@ pub fn tell_apart(
     others: &FacetList,
 ) -> ToldApart {
     let mut told = ToldApart::default();
-    let among_numbers = numbers_of(&beside.values, beside.numbers).count();
+    // What is no number has no more than a question to lose.
+    let among_numbers = numbers_of(&beside.values, beside.numbers, FacetOrder::Count).count();
     for (at, (display, text)) in beside.values.iter().enumerate() {
         let Some(value) = shown_number(display) else { continue };
         let number = others.count(display);

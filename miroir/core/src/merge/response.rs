@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::facets::{FacetOptions, MergedFacets, merge_facets};
+use super::facet_options::FacetOptions;
+use super::facets::{MergedFacets, merge_facets};
 use super::hits::{HitOptions, MergedHits, merge_hits};
 use super::page::Page;
 use super::scan::{write_int, write_json};

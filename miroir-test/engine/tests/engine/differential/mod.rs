@@ -80,16 +80,23 @@ async fn shape(all: &[Node], shards: u32, groups: &[&[usize]], copies: u32) -> S
     miroir.spawn_workers();
     Shape { api: Api::miroir(&miroir), name, miroir }
 }
-/// Whether some hit has a better `matchType` on the shapes' nodes than on the oracle.
+/// Whether some hit has a better `matchType` on the shapes' nodes than on the oracle. Which replicas answer
+/// depends on the query but for its paging, so that it is asked as it is, too.
 async fn better_match(oracle: &Api, shape: &Shape, query: &Value) -> bool {
-    let mut query = query.as_object().unwrap().clone();
-    for key in ["offset", "page", "hitsPerPage", "distinct", "facets", "rankingScoreThreshold"] {
-        query.remove(key);
+    let mut own = query.as_object().unwrap().clone();
+    for key in ["offset", "page", "hitsPerPage"] {
+        own.remove(key);
     }
-    query.insert("limit".into(), json!(100_000));
-    query.insert("attributesToRetrieve".into(), json!(["id"]));
-    query.insert("showRankingScoreDetails".into(), json!(true));
-    let query = Value::Object(query);
+    own.insert("limit".into(), json!(100_000));
+    for key in ["showRankingScore", "showRankingScoreDetails"] {
+        own.insert(key.into(), json!(true));
+    }
+    let mut bare = own.clone();
+    for key in ["distinct", "facets", "rankingScoreThreshold"] {
+        bare.remove(key);
+    }
+    bare.insert("attributesToRetrieve".into(), json!(["id"]));
+    let (own, bare) = (Value::Object(own), Value::Object(bare));
     let types = |answer: Answer| -> Vec<(String, u8)> {
         let hits = answer.body["hits"].as_array().cloned().unwrap_or_default();
         let rank =
@@ -100,8 +107,9 @@ async fn better_match(oracle: &Api, shape: &Shape, query: &Value) -> bool {
             };
         hits.iter().map(|hit| (hit["id"].to_string(), rank(hit))).collect()
     };
-    let known = types(oracle.search(WHOLE, &query).await);
-    let found = types(shape.api.search(&shape.name, &query).await);
+    let known = types(oracle.search(WHOLE, &bare).await);
+    let mut found = types(shape.api.search(&shape.name, &bare).await);
+    found.extend(types(shape.api.search(&shape.name, &own).await));
     found.iter().any(|(id, rank)| known.iter().any(|(other, best)| other == id && rank > best))
 }
 

@@ -290,7 +290,7 @@ proptest! {
         // A leaf shows something but numbers, or there is no telling.
         prop_assume!(strings.contains_key("x"));
         let pages: Vec<Page> = leaves.iter().map(|(numbers, strings)| node(numbers, strings).0).collect();
-        let asked = doubtful_numbers(&pages, &[]);
+        let asked = doubtful_numbers(&pages, &FacetOptions::default());
         let namesakes: Vec<Namesakes> = asked
             .iter()
             .flat_map(|(_, leaves)| leaves)
@@ -305,7 +305,8 @@ proptest! {
             .collect();
         let merged = merge_facets_apart(&pages, &options(false, 100, 1000), Some(&namesakes));
         prop_assert_eq!(&merged.distribution.unwrap()[0].1, &node(&numbers, &strings).1);
-        prop_assert!(doubtful_numbers(&pages, &["f".to_owned()]).is_empty());
+        let dropped = FacetOptions { drop_facets: vec!["f".to_owned()], ..FacetOptions::default() };
+        prop_assert!(doubtful_numbers(&pages, &dropped).is_empty());
     }
 }
 
@@ -333,4 +334,26 @@ fn values_are_joined_by_their_normal_form() {
     assert_eq!(merged[0].1, [("CAFÉ".to_owned(), 3), ("Part Ⅱ".to_owned(), 2)]);
     let merged = merge_facets(&pages, &options(false, 9, 10)).distribution.unwrap();
     assert_eq!(merged[0].1[2], (format!("{long}2"), 3));
+}
+
+#[test]
+fn a_string_that_reads_like_a_number_is_known_by_its_place() {
+    let of = |list: &str| {
+        page(&format!(
+            r#"{{"estimatedTotalHits":3,"facetDistribution":{{"f":{{{list}}}}},"facetStats":{{"f":{{"min":0.0,"max":20.0}}}}}}"#
+        ))
+    };
+    let shown = |list: &str, by_count: bool| {
+        let merged = merge_facets(&[of(list), of("")], &options(by_count, 9, 9)).distribution;
+        merged.unwrap()[0].1.iter().map(|(value, _)| value.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(r#""0":1,"20":1,"0.5":1"#, false), ["0", "20", "0.5"]);
+    // As texts, by their size, and by count: these may be numbers.
+    assert_eq!(shown(r#""0":1,"10":1,"20":1,"3":1"#, false), ["0", "10", "20", "3"]);
+    assert_eq!(shown(r#""0":1,"3":1,"10":1,"20":1"#, false), ["0", "10", "20", "3"]);
+    assert_eq!(shown(r#""20":3,"0":2,"3":1"#, true), ["20", "0", "3"]);
+    let doubtful = |by_count| {
+        doubtful_numbers(&[of(r#""0":1,"20":1,"0.5":1"#)], &options(by_count, 9, 9)).len()
+    };
+    assert_eq!((doubtful(false), doubtful(true)), (1, 0));
 }

@@ -293,6 +293,22 @@ fn pinned_hits_take_their_slots() {
         leaf(&[hit(8, Some(0), 0), hit(2, None, 2), hit(7, Some(50), 0)]),
     ];
     assert_eq!(ids(&value(&pages, &request())), [8, 1, 9, 2, 3, 7]);
+    // A leaf that left out what comes before its page: the pins are those of the page.
+    for (offset, limit, own, wanted) in [
+        (1, 2, vec![hit(1, None, 1), hit(9, Some(2), 0)], vec![1, 9]),
+        (2, 2, vec![hit(9, Some(2), 0), hit(2, None, 2)], vec![9, 2]),
+        (3, 9, vec![hit(9, Some(2), 0), hit(2, None, 2), hit(7, Some(50), 0)], vec![9, 2, 7]),
+        (8, 0, vec![], vec![]),
+    ] {
+        let options = HitOptions { offset, limit, begins: offset, ..HitOptions::default() };
+        let pages = [leaf(&own)];
+        let merged = merge_hits(&pages, &options);
+        let mut body = Vec::new();
+        merged.write(&pages, &options, &mut body);
+        let hits: Vec<serde_json::Value> = serde_json::from_slice(&body).expect("JSON");
+        let found: Vec<u64> = hits.iter().filter_map(|hit| hit["id"].as_u64()).collect();
+        assert_eq!(found, wanted);
+    }
 }
 
 #[test]

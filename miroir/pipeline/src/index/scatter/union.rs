@@ -142,7 +142,7 @@ async fn namesakes(
     pages: &[merge::Page],
 ) -> Result<Vec<Namesakes>, Error> {
     let mut found = Vec::new();
-    for (facet, leaves) in merge::doubtful_numbers(pages, &counted.options.drop_facets) {
+    for (facet, leaves) in merge::doubtful_numbers(pages, counted.options) {
         if !counted.settings.compares(&facet) {
             continue;
         }

@@ -53,7 +53,7 @@ pub(super) struct Counter<'a> {
 
 impl Counter<'_> {
     /// `None` where it cannot be told: then the leaves' own counts have to do. Shards that were not
-    /// counted are missing in the answer.
+    /// counted are missing in the answer. `uncovered`: documents with several values made way for `pages`.
     ///
     /// # Errors
     /// That shards are unavailable, where the policy is not to answer without them.
@@ -62,8 +62,9 @@ impl Counter<'_> {
         estimate: &Estimate,
         gathered: &Gathered,
         pages: &[merge::Page],
+        uncovered: bool,
     ) -> Result<Option<Counted>, Error> {
-        match self.count(estimate, gathered, pages).await {
+        match self.count(estimate, gathered, pages, uncovered).await {
             Ok(counted) => Ok(counted),
             Err(error) => {
                 self.without(&error, "distinct hits are not counted exactly")?;
@@ -83,6 +84,7 @@ impl Counter<'_> {
         estimate: &Estimate,
         gathered: &Gathered,
         pages: &[merge::Page],
+        uncovered: bool,
     ) -> Result<Option<Counted>, Error> {
         let (attribute, wanted) = (&estimate.attribute, estimate.wanted);
         let Some(body) = RawObject::parse(&self.plan.scoped.body) else { return Ok(None) };
@@ -125,6 +127,8 @@ impl Counter<'_> {
         if scanned.values.iter().map(Vec::len).sum::<usize>() > MAX_VALUES {
             return Ok(None);
         }
+        // They would come back where their other values are not taken.
+        scanned.multi_valued |= uncovered;
         self.parts(&body, attribute, &scanned, leaves).await.map(Some)
     }
 

@@ -18,8 +18,9 @@ use miroir_core::merge::{FacetValue, hidden_behind};
 const ROUNDS: usize = 32;
 
 impl Counter<'_> {
-    /// Uncovers what is hidden in `pages`, up to `wanted` hits. Where a leaf fails meanwhile, its
-    /// first answer stands, and its shards are missing in the answer.
+    /// Uncovers what is hidden in `pages`, up to `wanted` hits, and says whether anything was: documents
+    /// with several values, which `pages` show no more then. Where a leaf fails meanwhile, its first answer
+    /// stands, and its shards are missing in the answer.
     ///
     /// # Errors
     /// That shards are unavailable, where the policy is not to answer without them.
@@ -29,10 +30,10 @@ impl Counter<'_> {
         from: &[leaf::Page],
         wanted: usize,
         pages: &mut [merge::Page],
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         match self.look(attribute, from, wanted, pages).await {
-            Ok(()) => Ok(()),
-            Err(error) => self.without(&error, "distinct hits may be hidden"),
+            Ok(found) => Ok(found),
+            Err(error) => self.without(&error, "distinct hits may be hidden").map(|()| true),
         }
     }
 
@@ -42,12 +43,12 @@ impl Counter<'_> {
         from: &[leaf::Page],
         wanted: usize,
         pages: &mut [merge::Page],
-    ) -> Result<(), Error> {
-        let Some(body) = RawObject::parse(&self.plan.scoped.body) else { return Ok(()) };
+    ) -> Result<bool, Error> {
+        let Some(body) = RawObject::parse(&self.plan.scoped.body) else { return Ok(false) };
         let mut told: Vec<Vec<FacetValue>> = vec![Vec::new(); pages.len()];
         for _ in 0..ROUNDS {
             let Some(without) = hidden_behind(pages, &self.plan.hits, wanted) else {
-                return Ok(());
+                return Ok(told.iter().any(|values| !values.is_empty()));
             };
             if without == told || without.iter().map(Vec::len).sum::<usize>() > MAX_VALUES {
                 break;
@@ -69,6 +70,6 @@ impl Counter<'_> {
             told = without;
         }
         tracing::debug!(index = %self.request.index.name, "distinct hits may be hidden");
-        Ok(())
+        Ok(true)
     }
 }

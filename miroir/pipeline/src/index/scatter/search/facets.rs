@@ -108,8 +108,16 @@ async fn namesakes<'a>(
     pages: &[merge::Page],
     options: &FacetOptions,
 ) -> Result<Option<Vec<Namesakes>>, Error> {
+    // What an only leaf lists is what one node lists, unless it has to be cut: what is hidden counts there,
+    // and every number may hide behind a string.
+    if let [page] = pages {
+        let mut lists = page.facet_distribution.iter().flatten();
+        if lists.all(|facet| facet.values.len() * 2 <= options.max_values_per_facet) {
+            return Ok(None);
+        }
+    }
     let mut asked: Vec<Vec<&str>> = vec![Vec::new(); answered.len()];
-    let doubtful = merge::doubtful_numbers(pages, &options.drop_facets);
+    let doubtful = merge::doubtful_numbers(pages, options);
     // Which documents are left of equal ones depends on how many are looked at.
     if !doubtful.is_empty() && answered.iter().any(|page| leaf(page).looks_for_duplicates()) {
         return Ok(None);

@@ -12,6 +12,7 @@
 //! | `typed` | marks of a half-typed last word |
 //! | `spellings` | spellings of values where leaves show several |
 //! | `threshold` | totals and facets under `rankingScoreThreshold` |
+//! | `whole` | pages of the one node that holds everything |
 //! | `present` | the last touches to the merged answer |
 
 mod deep;
@@ -26,6 +27,7 @@ mod spellings;
 mod threshold;
 mod typed;
 mod vectors;
+mod whole;
 
 pub(super) use deep::HitSizes;
 
@@ -154,6 +156,20 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
     };
     let mut hits = plan.hits.clone();
     (hits.offset, hits.limit) = plan.pagination.window(settings.max_total_hits);
+    let mut apart = apart;
+    if apart.is_none()
+        && mode == Mode::Keyword
+        && let Some(own) = whole::question(search, &plan, &settings)
+        && read::whole(scatter, request, &shards, &route)
+    {
+        let whom = (&shards, &route);
+        apart = Box::pin(whole::find(scatter, request, own, &plan, &settings, whom)).await?;
+        if apart.is_some() {
+            // Its page is the client's, and what scores too little is left out.
+            hits.begins = hits.offset;
+            hits.score_threshold = None;
+        }
+    }
     let mut found = match apart {
         Some(found) => found,
         None if mode != Mode::Keyword => {
@@ -308,12 +324,17 @@ async fn find(
     let read = if counts { merge::Page::decode } else { merge::Page::open };
     let pages = gathered.pages.iter().map(|page| decode(page, read));
     let mut pages = pages.collect::<Result<Vec<_>, _>>()?;
+    let mut uncovered = false;
     if let Some(attribute) = plan.apart.as_deref().filter(|_| pages.len() > 1) {
-        let wanted = plan.pagination.depth(settings.max_total_hits);
-        Box::pin(counter.uncover(attribute, &gathered.pages, wanted, &mut pages)).await?;
+        // Hits in front of a page without any count, too.
+        let depth = || plan.pagination.depth(settings.max_total_hits);
+        let wanted = plan.estimate.as_ref().map_or_else(depth, |estimate| estimate.wanted);
+        let uncovering = counter.uncover(attribute, &gathered.pages, wanted, &mut pages);
+        uncovered = Box::pin(uncovering).await?;
     }
     if let Some(estimate) = &plan.estimate
-        && let Some(counted) = Box::pin(counter.estimate(estimate, &gathered, &pages)).await?
+        && let Some(counted) =
+            Box::pin(counter.estimate(estimate, &gathered, &pages, uncovered)).await?
     {
         let (facets, total) = (counted.facets, Some(counted.total));
         return Ok(Found { pages, gathered, facets, total, fused: None, order: None });

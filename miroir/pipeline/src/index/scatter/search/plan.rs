@@ -195,6 +195,9 @@ fn retrieve_too(field: String, list: &mut Vec<String>, body: &RawObject, hits: &
             hits.drop_formatted.push(top.to_owned());
         }
         hits.drop_fields.push(top.to_owned());
+        if top == "_geo" {
+            hits.drop_fields.push("_geoDistance".to_owned());
+        }
     }
     list.push(field);
 }
