@@ -93,7 +93,7 @@ pub(super) const FACET: &str = "brand";
 /// Values of it.
 pub(super) const VALUES: usize = 100;
 /// Times the sample's description is in a long document.
-const LONG: usize = 40;
+const LONG: usize = 22;
 
 /// Questions that differ from each other.
 pub(super) const QUESTIONS: usize = QUALITIES.len() * THINGS.len();
