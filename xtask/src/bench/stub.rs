@@ -121,7 +121,9 @@ fn respond(method: &str, target: &str, body: &[u8], state: &State) -> (u16, Stri
                 Some(page) => (200, page.clone()),
                 None => {
                     let body: Value = serde_json::from_slice(body).unwrap_or_default();
-                    replayed(&state.recorded.searches, body["q"].as_str().unwrap_or_default())
+                    let q = body["q"].as_str().unwrap_or_default();
+                    let (status, page) = replayed(&state.recorded.searches, q);
+                    (status, part(page, &body))
                 }
             }
         }
@@ -183,6 +185,28 @@ fn replayed(recorded: &HashMap<String, String>, key: &str) -> (u16, String) {
         Some(body) => (200, body.clone()),
         None => (404, json!({ "message": format!("nothing is recorded for `{key}`") }).to_string()),
     }
+}
+
+/// What is asked for of a recorded page: from a hit on, or some of the fields only.
+fn part(page: String, asked: &Value) -> String {
+    let fields = asked["attributesToRetrieve"].as_array();
+    let (from, limit) = (asked["offset"].as_u64(), asked["limit"].as_u64());
+    if fields.is_none() && from.is_none() {
+        return page;
+    }
+    let mut page: Value = serde_json::from_str(&page).unwrap_or_default();
+    let Some(hits) = page["hits"].as_array_mut() else { return page.to_string() };
+    let from = (from.unwrap_or(0) as usize).min(hits.len());
+    hits.drain(..from);
+    hits.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
+    if let Some(fields) = fields {
+        for hit in hits.iter_mut().filter_map(Value::as_object_mut) {
+            hit.retain(|name, _| {
+                name.starts_with("_ranking") || fields.iter().any(|field| field == name)
+            });
+        }
+    }
+    page.to_string()
 }
 
 const TIME: &str = "2025-01-01T00:00:00Z";

@@ -75,7 +75,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "facets",
-        what: "a search over 3 nodes that count 100 values of a facet each",
+        what: "a search over 3 nodes that count 50 values of a facet each",
         nodes: 3,
         kind: Kind::Facets,
     },
@@ -167,7 +167,9 @@ impl Case {
     /// Calls to nodes that one request makes.
     pub(super) fn calls(&self) -> usize {
         match self.kind {
-            Kind::Search { .. } | Kind::Deep { .. } | Kind::Facets => self.nodes,
+            Kind::Search { .. } | Kind::Facets => self.nodes,
+            // Which hits there are, then those of the page.
+            Kind::Deep { .. } => 2 * self.nodes,
             Kind::Document => 1,
             Kind::Write { .. } => 0,
         }

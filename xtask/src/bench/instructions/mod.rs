@@ -169,12 +169,22 @@ fn one_run(case: &Case, options: &InstructionOptions, server: &Path) -> Outcome<
     let mut rounds = asked.chunks(requests);
     counted.switch_on()?;
     // Connections are opened, pools filled, what is made once is made.
-    ask(case, &stubs, &mut client, rounds.next().unwrap_or_default())?;
+    ask(case, &mut client, rounds.next().unwrap_or_default())?;
+    let calls = || stubs.iter().map(Stub::asked).sum::<u64>();
     let mut out = Vec::new();
     for round in rounds {
         counted.zero()?;
         let start = Instant::now();
-        ask(case, &stubs, &mut client, round)?;
+        let before = calls();
+        ask(case, &mut client, round)?;
+        let (made, expected) = (calls() - before, (round.len() * case.calls()) as u64);
+        if made != expected {
+            return Err(Failure::Message(format!(
+                "`{}`: {} requests made {made} calls to nodes instead of {expected}",
+                case.name,
+                round.len()
+            )));
+        }
         settle();
         out.push((start.elapsed(), counted.dump()?));
     }
@@ -204,11 +214,9 @@ fn settle() {
     }
 }
 
-/// Sends the requests one after the other over one connection. An answer that is not all there, or
-/// calls to nodes that are not as many as they should be, would count something else.
-fn ask(case: &Case, stubs: &[Stub], client: &mut Client, requests: &[Vec<u8>]) -> Outcome<()> {
-    let asked = || stubs.iter().map(Stub::asked).sum::<u64>();
-    let before = asked();
+/// Sends the requests one after the other over one connection. An answer that is not all there would
+/// count something else, as would calls to nodes that are not as many as they should be.
+fn ask(case: &Case, client: &mut Client, requests: &[Vec<u8>]) -> Outcome<()> {
     for request in requests {
         guard::check_stop()?;
         let reply = client.exchange(request)?;
@@ -219,14 +227,6 @@ fn ask(case: &Case, stubs: &[Stub], client: &mut Client, requests: &[Vec<u8>]) -
                 case.name, reply.status
             )));
         }
-    }
-    let (calls, expected) = (asked() - before, (requests.len() * case.calls()) as u64);
-    if calls != expected {
-        return Err(Failure::Message(format!(
-            "`{}`: {} requests made {calls} calls to nodes instead of {expected}",
-            case.name,
-            requests.len()
-        )));
     }
     Ok(())
 }

@@ -91,7 +91,7 @@ pub(super) enum Size {
 /// The facet whose values are counted.
 pub(super) const FACET: &str = "brand";
 /// Values of it.
-pub(super) const VALUES: usize = 100;
+pub(super) const VALUES: usize = 50;
 /// Times the sample's description is in a long document.
 const LONG: usize = 22;
 
