@@ -310,13 +310,17 @@ impl SimCluster {
 
     /// Waits for a task; its status, or `None` when time is up.
     pub async fn wait(&self, task: u64, patience: Duration) -> Option<String> {
+        let task = self.ended(task, patience).await?;
+        task["status"].as_str().map(str::to_owned)
+    }
+
+    /// Waits for a task; what it is then, or `None` when time is up.
+    pub async fn ended(&self, task: u64, patience: Duration) -> Option<Value> {
         let until = Instant::now() + patience;
         loop {
             let answer = self.request(Method::GET, &format!("/tasks/{task}"), None).await;
-            if let Some(status @ ("succeeded" | "failed" | "canceled")) =
-                answer.body["status"].as_str()
-            {
-                return Some(status.to_owned());
+            if matches!(answer.body["status"].as_str(), Some("succeeded" | "failed" | "canceled")) {
+                return Some(answer.body);
             }
             if Instant::now() >= until {
                 return None;

@@ -20,7 +20,7 @@ use miroir_core::routing::ShardSet;
 use miroir_pipeline::cluster::PodName;
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::leaf::{self, Target};
-use miroir_pipeline::node::{HealthOptions, NodeCall};
+use miroir_pipeline::node::{HealthOptions, KnownDisks, NodeCall};
 use miroir_pipeline::stage::BoxService;
 use miroir_pipeline::{ClusterOptions, ScatterOptions, SettingsBroadcastOptions, Stack};
 use miroir_pipeline::{Effect, Error, NodeFailure};
@@ -32,7 +32,7 @@ use tower::layer::layer_fn;
 
 use super::life::Life;
 use super::{Answer, Shape};
-use crate::node::FakeNode;
+use crate::node::{FakeNode, Link};
 
 /// Times a leaf asks again for what a node failed to answer.
 const FAILOVERS: usize = 3;
@@ -141,28 +141,34 @@ pub(super) async fn start(
     life: Life,
     pod: Option<usize>,
 ) -> Result<Running, miroir_control::BuildError> {
-    let (all, process) = (nodes.to_vec(), life.clone());
+    let (all, process, disks) = (nodes.to_vec(), life.clone(), KnownDisks::default());
+    let known = disks.clone();
     let factory = move |node: &miroir_core::topology::Node| {
         let fake = all.iter().find(|fake| *fake.id() == node.id).cloned();
         let (process, id) = (process.clone(), node.id.clone());
-        Ok(BoxService::new(tower::service_fn(move |request: miroir_pipeline::node::Request| {
-            let (process, fake, id) = (process.clone(), fake.clone(), id.clone());
-            async move {
-                let fake = fake.ok_or_else(|| Error::node(&id, NodeFailure::UnknownNode))?;
-                let call = request.extensions().get::<NodeCall>();
-                if call.is_some_and(|call| call.effect != Effect::Read) {
-                    let copy = request.clone();
-                    return process.send(&id, &copy, fake.oneshot(request)).await;
+        let link = Link::new(known.clone());
+        Ok(BoxService::new(tower::service_fn(
+            move |mut request: miroir_pipeline::node::Request| {
+                request.extensions_mut().insert(link.clone());
+                let (process, fake, id) = (process.clone(), fake.clone(), id.clone());
+                async move {
+                    let fake = fake.ok_or_else(|| Error::node(&id, NodeFailure::UnknownNode))?;
+                    let call = request.extensions().get::<NodeCall>();
+                    if call.is_some_and(|call| call.effect != Effect::Read) {
+                        let copy = request.clone();
+                        return process.send(&id, &copy, fake.oneshot(request)).await;
+                    }
+                    process.run(fake.oneshot(request)).await
                 }
-                process.run(fake.oneshot(request)).await
-            }
-        })))
+            },
+        )))
     };
     let mut builder = Miroir::builder()
         .shards(shape.shards)
         .replication_factor(shape.rf)
         .stores(life.stores(stores))
         .node_stack(Arc::new(factory))
+        .disks(disks)
         .leaves(Stack::new().push_named("failover", layer_fn(failover)))
         .health(HEALTH)
         .options(ClusterOptions {

@@ -11,6 +11,7 @@ mod errors;
 mod filter;
 mod index;
 mod keys;
+mod link;
 mod quirks;
 mod request;
 mod routes;
@@ -34,6 +35,7 @@ use tokio::sync::Notify;
 pub use disk::Disk;
 pub use documents::{Document, Documents};
 pub use index::{Index, default_settings};
+pub use link::Link;
 pub use quirks::{BODY_LIMIT, Fired};
 pub use request::Incoming;
 pub use task::{Task, Work};
@@ -57,6 +59,8 @@ enum Condition {
 struct State {
     disk: Disk,
     condition: Condition,
+    /// How many processes of it there were.
+    process: u64,
     rng: Rng,
     /// Requests a hung process had in its socket when the client gave up.
     buffered: Vec<Incoming>,
@@ -104,6 +108,7 @@ impl FakeNode {
         let state = State {
             disk: Disk::of(id.as_str()),
             condition: Condition::Well,
+            process: 1,
             rng: Rng::new(seed),
             buffered: Vec::new(),
             forgetful: 0,
@@ -146,6 +151,7 @@ impl FakeNode {
                 state.disk.restart();
             }
             if next == Condition::Crashed {
+                state.process += 1;
                 state.buffered.clear();
             } else if next != Condition::Hung {
                 for request in std::mem::take(&mut state.buffered) {
@@ -262,9 +268,16 @@ impl FakeNode {
         })
     }
 
+    /// Whether it may be sent a call by this link.
+    fn is_proven(&self, link: Option<&Link>) -> bool {
+        let Some(link) = link else { return true };
+        self.with(|state| link.admits(&self.id, state.process, &state.disk, state.quirks.keyless))
+    }
+
     async fn run(self, request: Request) -> Result<Response, Error> {
         let call = request.extensions().get::<NodeCall>().copied();
         let deadline = call.map(|call| call.deadline);
+        let asks = call.is_some_and(|call| call.to_whoever);
         if deadline.is_some_and(|deadline| deadline.remaining().is_zero()) {
             return Err(Error::node(&self.id, NodeFailure::Expired));
         }
@@ -272,6 +285,7 @@ impl FakeNode {
         let reads = call.is_some_and(|c| c.effect == Effect::Read && c.operation != "replay");
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let link = parts.extensions.get::<Link>().filter(|_| !asks);
         let incoming = Incoming {
             method: parts.method,
             path: parts.uri.path().to_owned(),
@@ -299,6 +313,7 @@ impl FakeNode {
                             return fail(NodeFailure::Reset);
                         }
                     }
+                    _ if !self.is_proven(link) => return fail(NodeFailure::Unproven),
                     Reaction::ServerError => {
                         return Ok(respond(StatusCode::INTERNAL_SERVER_ERROR, "{}".into()));
                     }

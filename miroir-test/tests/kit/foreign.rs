@@ -54,6 +54,24 @@ async fn what_is_written_to_a_node_past_miroir_is_undone() {
     end(&cluster);
 }
 
+/// However many tasks are found at once, what is a stranger's among their documents is deleted once.
+#[tokio::test(start_paused = true)]
+async fn strangers_are_removed_once_for_all_tasks_that_are_found_together() {
+    let cluster = filled(27, 2, 40).await;
+    sleep(Duration::from_secs(10)).await;
+    for n in 0..30 {
+        let body = json!([{"id": format!("stranger{n}"), "v": n}]);
+        let _ = cluster.nodes[1].foreign(Method::POST, DOCUMENTS, &body);
+    }
+    sleep(Duration::from_secs(8)).await;
+    settled(&cluster, 40).await;
+    let is_one = |task: &&miroir_test::node::Task| {
+        task.metadata().is_some_and(|tag| tag.ends_with(":strangers"))
+    };
+    assert_eq!(cluster.nodes[1].inspect(|disk| disk.tasks.iter().filter(is_one).count()), 1);
+    end(&cluster);
+}
+
 /// While nobody leads nobody looks, and the next process does before it reads.
 #[tokio::test(start_paused = true)]
 async fn what_was_written_past_miroir_while_it_was_away_is_noticed_when_it_begins() {

@@ -75,6 +75,7 @@ pub struct Builder {
     pod: Option<PodName>,
     stores: Option<Stores>,
     factory: Option<Arc<Factory>>,
+    disks: KnownDisks,
     node_layers: NodeLayers,
     operations: Layers<operation::Request>,
     indexes: Layers<index::Request>,
@@ -113,6 +114,7 @@ impl Miroir {
             pod: None,
             stores: None,
             factory: None,
+            disks: KnownDisks::default(),
             node_layers: Arc::new(|_| Stack::new().boxed()),
             operations: Stack::new().boxed(),
             indexes: Stack::new().boxed(),
@@ -235,6 +237,13 @@ impl Builder {
         self
     }
 
+    /// Where a [`Builder::node_stack`] finds what a node has to show before it is sent anything; it is
+    /// told so when this is built.
+    pub fn disks(mut self, disks: KnownDisks) -> Self {
+        self.disks = disks;
+        self
+    }
+
     /// Layers of the node stage, for each node anew; a [`Builder::node_stack`] has none of them. The
     /// closure is called once more, for a node that there is not, to look at the wiring.
     pub fn node_layers<L>(
@@ -300,8 +309,7 @@ impl Builder {
         let topology = Topology::new(nodes, self.replication_factor)?;
         self.check()?;
         let (key, layers) = (self.node_key.clone(), self.node_layers);
-        let disks = KnownDisks::default();
-        let known = disks.clone();
+        let known = self.disks.clone();
         let factory = self.factory.unwrap_or_else(|| {
             Arc::new(move |node: &Node| {
                 let (options, tls) = (ClientOptions::default(), ClientTls::default());
@@ -332,7 +340,7 @@ impl Builder {
             self.options,
             self.pod,
         );
-        state.tell_disks(&disks);
+        state.tell_disks(&self.disks);
         if state.leadership.is_shared() {
             state.reload().await?;
         } else {

@@ -82,6 +82,7 @@ async fn simulate(seed: u64, options: &Options) -> Outcome {
     } else {
         options.has("forgotten tasks").then_some(run::UNKNOWN)
     };
+    run.goes_back = options.has("store goes back");
     run.pad = if options.has("body limit") { 150 } else { 0 };
     let run = Arc::new(run);
     run.must(Method::POST, "/indexes", json!({"uid": "main", "primaryKey": "id"})).await;
@@ -102,15 +103,10 @@ async fn simulate(seed: u64, options: &Options) -> Outcome {
         for event in events {
             sleep_until(start + event.at).await;
             faults.cluster.suffer(&event);
-            if matches!(event.fault, Fault::SwapDisks { .. }) {
-                // A node that was away so shortly that no check failed shows it at the next.
-                faults.history.blind_for(CHECKED);
-            }
         }
     }));
     if options.restarts {
-        let goes_back = options.has("store goes back");
-        jobs.push(tokio::spawn(Arc::clone(&run).restarts(rng.fork(), goes_back)));
+        jobs.push(tokio::spawn(Arc::clone(&run).restarts(rng.fork())));
     }
     if options.pods > 0 {
         jobs.push(tokio::spawn(Arc::clone(&run).trouble_pods(rng.fork())));
@@ -138,7 +134,7 @@ async fn simulate(seed: u64, options: &Options) -> Outcome {
     }
     history.check_nodes(&run.cluster, "main");
     // What an older store knows nothing of is somebody's all the same.
-    history.check_catalogue(&run.cluster, options.has("store goes back"));
+    history.check_catalogue(&run.cluster, run.goes_back);
     let floor = history.floor();
     let answer = run
         .cluster
@@ -189,7 +185,9 @@ fn seeds_that_broke_a_promise_once_break_none() {
     let in_turn: Make = |seed| Options::actor(seed, "in turn");
     let late: Make = |seed| Options::arm(seed, "late send");
     let cancelations: Make = |seed| Options::actor(seed, "cancelations");
-    let seeds: [(&[u64], Make, &str); 23] = [
+    let old_disk: Make = |seed| Options::arm(seed, "old disk");
+    let goes_back: Make = |seed| Options::arm(seed, "store goes back");
+    let seeds: [(&[u64], Make, &str); 25] = [
         (&[115, 435], Options::new, "copied from a node whose miss was not on record yet"),
         (&[36], hung, "settings that a node took while it judged them were forgotten"),
         (&[11], at_once, "a node that was being rebuilt told the others its settings"),
@@ -224,6 +222,8 @@ fn seeds_that_broke_a_promise_once_break_none() {
         ),
         (&[10_577], cancelations, "who decided on a filter had missed the settings it is about"),
         (&[50_087, 50_279], cancelations, "settings were copied while they were being taken back"),
+        (&[50_002], old_disk, "a node was read that had crashed and had not shown its disk"),
+        (&[50_060, 50_123, 50_161], goes_back, "who waits for a uid given again saw another's end"),
         (&[10_900], late, "the index of the run was refused, and the run given up"),
     ];
     for (seeds, make, how) in seeds {

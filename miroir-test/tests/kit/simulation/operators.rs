@@ -57,16 +57,16 @@ impl Run {
 
     /// Kills the one process and starts another, now and then; one that dies may have calls under
     /// way that arrive later.
-    pub(super) async fn restarts(self: Arc<Self>, mut rng: Rng, goes_back: bool) {
+    pub(super) async fn restarts(self: Arc<Self>, mut rng: Rng) {
         loop {
-            if goes_back {
+            if self.goes_back {
                 self.cluster.keep_store();
             }
             sleep(rng.between(Duration::from_secs(3), Duration::from_secs(20))).await;
             if Instant::now() >= self.until {
                 return;
             }
-            if goes_back {
+            if self.goes_back {
                 self.cluster.restart_with_the_kept_store().await;
             } else {
                 self.cluster.restart().await;

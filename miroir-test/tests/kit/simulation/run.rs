@@ -36,6 +36,8 @@ pub(super) struct Run {
     pub(super) until: Instant,
     /// What a task that was acknowledged may fail with, for a reason of the nodes' own.
     pub(super) may_fail: Option<&'static str>,
+    /// Whether the store goes back to what it was, and gives uids of tasks again.
+    pub(super) goes_back: bool,
     /// Bytes by which documents are longer than they need be.
     pub(super) pad: usize,
 }
@@ -50,6 +52,7 @@ impl Run {
             fired: Lock::default(),
             until,
             may_fail: None,
+            goes_back: false,
             pad: 0,
         }
     }
@@ -141,20 +144,31 @@ impl Run {
             return self.history.violation("a task without a uid");
         };
         if rng.below(3) > 0 {
-            match self.cluster.wait(task, Duration::from_secs(5)).await.as_deref() {
-                Some("succeeded") => self.history.confirmed(&pending),
-                Some(_) => {
-                    let answer =
-                        self.cluster.request(Method::GET, &format!("/tasks/{task}"), None).await;
-                    let allowed = |code: &str| answer.body["error"]["code"] == code;
-                    if self.may_fail.is_some_and(allowed) {
-                        self.fired("task failed for the nodes' own reason");
-                        return self.history.failed(&pending);
-                    }
-                    self.history.violation(format!("acknowledged, then failed: {}", answer.body));
-                }
-                None => {}
+            let Some(ended) = self.cluster.ended(task, Duration::from_secs(5)).await else {
+                return;
+            };
+            if ended["enqueuedAt"] != answer.body["enqueuedAt"] {
+                return self.given_again(&answer.body, &ended);
             }
+            if ended["status"] == "succeeded" {
+                return self.history.confirmed(&pending);
+            }
+            if self.may_fail.is_some_and(|code| ended["error"]["code"] == code) {
+                self.fired("task failed for the nodes' own reason");
+                return self.history.failed(&pending);
+            }
+            self.history.violation(format!("acknowledged, then failed: {ended}"));
+        }
+    }
+
+    /// A uid is another task's than it was. A store that went back does not know whom it gave it to,
+    /// and how that one ends is not told to anybody: nothing is promised of such a task. Its
+    /// documents are on the nodes.
+    fn given_again(&self, first: &Value, then: &Value) {
+        if self.goes_back {
+            self.fired("uid given again");
+        } else {
+            self.history.violation(format!("a uid was given twice: {first} is now {then}"));
         }
     }
 

@@ -64,7 +64,8 @@ impl KnownDisks {
         let _ = self.0.set(Box::new(tell));
     }
 
-    fn of(&self, node: &NodeId) -> KnownDisk {
+    /// What a node has to show now.
+    pub fn of(&self, node: &NodeId) -> KnownDisk {
         self.0.get().map_or_else(KnownDisk::default, |tell| tell(node))
     }
 }

@@ -1,5 +1,6 @@
 //! Replicas in doubt: what was changed there past this process is compared with another one.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::Method;
@@ -19,6 +20,10 @@ use crate::node_setup::SHARD;
 
 /// How long a node may take for the call that removes documents.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The indexes that documents of no shard of their node were deleted from since it was looked at: one
+/// deletion comes after all tasks that it had by then.
+pub(super) type Swept = BTreeSet<String>;
 
 /// What of a change waits for another replica that is complete.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +48,7 @@ pub(super) async fn put(
     node: &NodeId,
     changed: &Changed,
     shards: Option<Vec<ShardId>>,
+    swept: &mut Swept,
 ) -> Result<Left, Error> {
     let entry = |name: &str| state.catalog.by_physical(name);
     match changed {
@@ -50,8 +56,9 @@ pub(super) async fn put(
         Changed::Documents { index, adds } => {
             let Some(entry) = entry(index) else { return Ok(Left::Nothing) };
             // A call that was meant for another node brings what this one is not to have.
-            if *adds && shards.is_none() {
+            if *adds && shards.is_none() && !swept.contains(index) {
                 remove_strangers(state, node, &entry).await?;
+                swept.insert(index.clone());
             }
             doubt_documents(state, node, &entry, shards).await
         }

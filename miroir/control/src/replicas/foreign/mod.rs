@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use crate::node_tasks::{NodeTaskView, ask};
 use changed::Changed;
-use doubt::Left;
+use doubt::{Left, Swept};
 
 /// How often it is looked whether there are such tasks, which asks nobody anything.
 const TICK: Duration = Duration::from_millis(100);
@@ -146,8 +146,9 @@ async fn settle_all(state: &ClusterState, found: Vec<Found>) {
         // Of two replicas in doubt the one that got less is compared with the other.
         found.sort_by_key(|(_, tasks)| tasks.len());
         for (node, tasks) in found {
+            let mut swept = Swept::default();
             for task in tasks {
-                settle(state, &node, &task).await;
+                settle(state, &node, &task, &mut swept).await;
             }
         }
     }
@@ -160,9 +161,9 @@ async fn settle_all(state: &ClusterState, found: Vec<Found>) {
 /// When the node does not show its tasks.
 pub(crate) async fn account_for(state: &ClusterState, node: &NodeId) -> Result<(), Error> {
     loop {
-        let mut left = true;
+        let (mut left, mut swept) = (true, Swept::default());
         for task in look(state, node).await? {
-            left &= !settle(state, node, &task).await;
+            left &= !settle(state, node, &task, &mut swept).await;
         }
         if left {
             return Ok(());
@@ -194,8 +195,9 @@ pub(crate) async fn has_accounted(
 ) -> Result<bool, Error> {
     let given = state.nodes.pool.given();
     if !given.is_accounted(node, up_to) {
+        let mut swept = Swept::default();
         for task in look(state, node).await? {
-            settle(state, node, &task).await;
+            settle(state, node, &task, &mut swept).await;
         }
     }
     Ok(given.is_accounted(node, up_to))
@@ -203,8 +205,13 @@ pub(crate) async fn has_accounted(
 
 /// Looks into one task, again in a later round where it has to be. Returns whether nothing is left to do
 /// about it.
-async fn settle(state: &ClusterState, node: &NodeId, task: &NodeTaskView) -> bool {
-    let done = judge(state, node, task).await.unwrap_or_else(|error| {
+async fn settle(
+    state: &ClusterState,
+    node: &NodeId,
+    task: &NodeTaskView,
+    swept: &mut Swept,
+) -> bool {
+    let done = judge(state, node, task, swept).await.unwrap_or_else(|error| {
         tracing::warn!(%node, task = task.uid, %error, "a task is looked into again");
         false
     });
@@ -253,7 +260,12 @@ fn task_of(tag: &str) -> Option<TaskUid> {
 
 /// Looks into one task. Returns whether nothing is left to do about it. Documents are in doubt before
 /// the task has ended: a copy waits for that.
-async fn judge(state: &ClusterState, node: &NodeId, task: &NodeTaskView) -> Result<bool, Error> {
+async fn judge(
+    state: &ClusterState,
+    node: &NodeId,
+    task: &NodeTaskView,
+    swept: &mut Swept,
+) -> Result<bool, Error> {
     let given = state.nodes.pool.given();
     let changed = Changed::by(task);
     let tag = task.custom_metadata.as_deref().unwrap_or_default();
@@ -286,7 +298,7 @@ async fn judge(state: &ClusterState, node: &NodeId, task: &NodeTaskView) -> Resu
         return Ok(true);
     }
     let shards = given.left(node, task.uid).or(shards);
-    let left = doubt::put(state, node, &changed, shards).await?;
+    let left = doubt::put(state, node, &changed, shards, swept).await?;
     let done = left == Left::Nothing;
     match left {
         Left::Nothing => {}
