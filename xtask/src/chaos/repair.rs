@@ -79,7 +79,10 @@ fn watch(
     pass(Duration::from_secs(5))?;
     let marked = || metric(&metrics, "miroir_writes_degraded_total");
     let busy = marked()?;
-    println!("  {busy} of {} writes to busy nodes left a mark", writers.since(begun).took.len());
+    println!(
+        "  {busy} of {} writes to busy nodes marked one that was late",
+        writers.since(begun).took.len()
+    );
     let port = cluster.nodes[1].port();
     cluster.nodes[1].kill()?;
     println!("  node-1 was killed");
@@ -110,7 +113,10 @@ fn watch(
     println!("  p99 of writes: {:.1} ms", millis(writes.quantile_after(0, 0.99)));
     println!("  slowest write: {:.1} ms", millis(writes.slowest_after(0)));
     let since = (marked()? - already, writers.since(from).took.len());
-    println!("  {} of {} writes since the node was back left a mark", since.0, since.1);
+    println!(
+        "  {} of {} writes since the node was back marked one that was late",
+        since.0, since.1
+    );
     judge.at_most("marks of writes to busy nodes", busy, 0.0);
     println!("  writes held: {}", metric(&metrics, "miroir_held_writes_total")?);
     judge.must(whole, "the replica did not catch up");
