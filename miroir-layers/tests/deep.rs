@@ -1,23 +1,10 @@
 //! Pages far down the list take no more documents from nodes than they show.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use miroir_api::{IndexUid, header};
-use miroir_control::Miroir;
-use miroir_core::lock::Lock;
-use miroir_core::topology::Node;
-use miroir_layers::leaf::FailoverLayer;
-use miroir_pipeline::context::Principal;
-use miroir_pipeline::http::Decode;
-use miroir_pipeline::stage::{Next, from_fn};
-use miroir_pipeline::{ClusterOptions, Error, NodeFailure, Stack, node};
-use miroir_store::{IndexEntry, clock, memory};
+use miroir_pipeline::{Error, NodeFailure};
 use serde_json::{Value, json};
-use tower::ServiceExt;
+
+mod support;
+use support::{Asked, Service};
 
 /// What happens between the first round and the second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,77 +45,17 @@ fn found(odd: bool, deleted: bool, body: &Value) -> Value {
     out
 }
 
-struct Service {
-    http: Decode,
-    /// The bodies of searches that nodes were asked, and how long their answers were.
-    asked: Arc<Lock<Vec<(Value, usize)>>>,
-}
-
 async fn service(between: Between) -> Service {
-    let stores = memory::open();
-    let name = IndexUid::new("films").unwrap();
-    let entry = IndexEntry {
-        primary_key: Some("id".to_owned()),
-        ..IndexEntry::new(name, "films".to_owned(), 8, clock::now())
-    };
-    assert!(stores.indexes.put(entry, None).await.unwrap());
-    let asked: Arc<Lock<Vec<(Value, usize)>>> = Arc::default();
-    let noted = Arc::clone(&asked);
-    let factory = move |node: &Node| {
-        let (id, noted) = (node.id.clone(), Arc::clone(&noted));
-        let answers = from_fn(move |request: node::Request, _: Next<node::Request>| {
-            let (id, noted) = (id.clone(), Arc::clone(&noted));
-            async move {
-                let (request, body) = request.into_parts();
-                let body = body.collect().await.map_err(Error::internal)?.to_bytes();
-                let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-                if request.uri.path().ends_with("/settings") {
-                    let settings = json!({"filterableAttributes": ["kind", "_miroir_shard"]});
-                    return Ok(Response::new(Bytes::from(settings.to_string())));
-                }
-                let odd = id.as_str() == "n1";
-                let second = odd && body["offset"].is_u64();
-                if second && between == Between::Silence {
-                    return Err(Error::node(&id, NodeFailure::ServerError));
-                }
-                let deleted = second && between == Between::Deletion;
-                let answer = Bytes::from(found(odd, deleted, &body).to_string());
-                noted.lock().push((body, answer.len()));
-                Ok(Response::new(answer))
-            }
-        });
-        let (nobody, _) = miroir_test::mock::mock::<node::Request>();
-        Stack::new().push_named("answers", answers).build(nobody)
-    };
-    let miroir = Miroir::builder()
-        .node("n0", "http://n0", 0)
-        .node("n1", "http://n1", 0)
-        .replication_factor(1)
-        .options(ClusterOptions::default())
-        .stores(stores)
-        .node_stack(Arc::new(factory))
-        .leaves(Stack::new().push(FailoverLayer::default()))
-        .build()
-        .await
-        .unwrap();
-    Service { http: miroir.http(Duration::from_secs(5)), asked }
-}
-
-impl Service {
-    /// The answer, and what nodes were asked for it.
-    async fn search(&self, query: &Value) -> (Value, Vec<(Value, usize)>) {
-        self.asked.lock().clear();
-        let request = Request::post("/indexes/films/search")
-            .header("content-type", "application/json")
-            .extension(Principal::MasterKey)
-            .body(Full::new(Bytes::from(query.to_string())))
-            .unwrap();
-        let answer = self.http.clone().oneshot(request).await.unwrap();
-        assert_eq!(answer.status().as_u16(), 200);
-        assert_eq!(answer.headers().get(header::DEGRADED), None);
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        (serde_json::from_slice(&body).unwrap(), std::mem::take(&mut *self.asked.lock()))
-    }
+    let settings = json!({"filterableAttributes": ["kind", "_miroir_shard"]});
+    Service::start(&[0, 0], &[], settings, move |id, body| {
+        let odd = id.as_str() == "n1";
+        let second = odd && body["offset"].is_u64();
+        if second && between == Between::Silence {
+            return Err(Error::node(id, NodeFailure::ServerError));
+        }
+        Ok(found(odd, second && between == Between::Deletion, body))
+    })
+    .await
 }
 
 fn page(offset: u64, limit: u64) -> Value {
@@ -141,7 +68,7 @@ fn ids(answer: &Value) -> Vec<u64> {
     hits.iter().map(|hit| hit["id"].as_u64().unwrap()).collect()
 }
 
-fn bytes(asked: &[(Value, usize)]) -> usize {
+fn bytes(asked: &[Asked]) -> usize {
     asked.iter().map(|(_, bytes)| bytes).sum()
 }
 

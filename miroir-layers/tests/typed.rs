@@ -1,23 +1,10 @@
 //! A half-typed last word is marked alike in the hits of all nodes.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use miroir_api::{IndexUid, header};
-use miroir_control::Miroir;
-use miroir_core::lock::Lock;
-use miroir_core::topology::Node;
-use miroir_layers::leaf::FailoverLayer;
-use miroir_pipeline::context::Principal;
-use miroir_pipeline::http::Decode;
-use miroir_pipeline::stage::{Next, from_fn};
-use miroir_pipeline::{ClusterOptions, Error, NodeFailure, Stack, node};
-use miroir_store::{IndexEntry, clock, memory};
+use miroir_api::NodeId;
+use miroir_pipeline::{Error, NodeFailure};
 use serde_json::{Value, json};
-use tower::ServiceExt;
+
+mod support;
 
 /// What decides about the marks, for one test.
 #[derive(Clone, Copy, Default)]
@@ -63,78 +50,27 @@ fn found(id: &str, world: World, body: &Value) -> Value {
     json!({"hits": [hit], "estimatedTotalHits": 1, "processingTimeMs": 1})
 }
 
-struct Service {
-    http: Decode,
-    /// The bodies of searches that nodes were asked.
-    asked: Arc<Lock<Vec<Value>>>,
-}
+/// Nodes of one group, which together have every shard once.
+struct Service(support::Service);
 
-async fn service(nodes: u32, world: World) -> Service {
-    let stores = memory::open();
-    let name = IndexUid::new("films").unwrap();
-    let entry = IndexEntry {
-        primary_key: Some("id".to_owned()),
-        ..IndexEntry::new(name, "films".to_owned(), 8, clock::now())
+async fn service(nodes: usize, world: World) -> Service {
+    let settings = json!({"filterableAttributes": ["_miroir_shard"]});
+    let answer = move |id: &NodeId, body: &Value| {
+        if world.silent && body["limit"] == 0 {
+            return Err(Error::node(id, NodeFailure::ServerError));
+        }
+        Ok(found(id.as_str(), world, body))
     };
-    assert!(stores.indexes.put(entry, None).await.unwrap());
-    let asked: Arc<Lock<Vec<Value>>> = Arc::default();
-    let noted = Arc::clone(&asked);
-    let factory = move |node: &Node| {
-        let (id, noted) = (node.id.clone(), Arc::clone(&noted));
-        let answers = from_fn(move |request: node::Request, _: Next<node::Request>| {
-            let (id, noted) = (id.clone(), Arc::clone(&noted));
-            async move {
-                let (request, body) = request.into_parts();
-                let body = body.collect().await.map_err(Error::internal)?.to_bytes();
-                let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-                if request.uri.path().ends_with("/settings") {
-                    let settings = json!({"filterableAttributes": ["_miroir_shard"]});
-                    return Ok(Response::new(Bytes::from(settings.to_string())));
-                }
-                noted.lock().push(body.clone());
-                if world.silent && body["limit"] == 0 {
-                    return Err(Error::node(&id, NodeFailure::ServerError));
-                }
-                Ok(Response::new(Bytes::from(found(id.as_str(), world, &body).to_string())))
-            }
-        });
-        let (nobody, _) = miroir_test::mock::mock::<node::Request>();
-        Stack::new().push_named("answers", answers).build(nobody)
-    };
-    let mut builder = Miroir::builder();
-    for at in 0..nodes {
-        builder = builder.node(&format!("n{at}"), &format!("http://n{at}"), 0);
-    }
-    let miroir = builder
-        .replication_factor(1)
-        .options(ClusterOptions::default())
-        .stores(stores)
-        .node_stack(Arc::new(factory))
-        .leaves(Stack::new().push(FailoverLayer::default()))
-        .build()
-        .await
-        .unwrap();
-    Service { http: miroir.http(Duration::from_secs(5)), asked }
+    Service(support::Service::start(&vec![0; nodes], &[], settings, answer).await)
 }
 
 impl Service {
     /// The hits by id, and what nodes were asked for them.
     async fn search(&self, query: &Value) -> (Value, Vec<Value>) {
-        self.asked.lock().clear();
-        let request = Request::post("/indexes/films/search")
-            .header("content-type", "application/json")
-            .extension(Principal::MasterKey)
-            .body(Full::new(Bytes::from(query.to_string())))
-            .unwrap();
-        let answer = self.http.clone().oneshot(request).await.unwrap();
-        assert_eq!(answer.status().as_u16(), 200);
-        assert_eq!(answer.headers().get(header::DEGRADED), None);
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        let mut body: Value = serde_json::from_slice(&body).unwrap();
-        let mut hits = body["hits"].take();
-        let list = hits.as_array_mut().unwrap();
-        list.sort_by_key(|hit| hit["id"].to_string());
-        (hits, std::mem::take(&mut *self.asked.lock()))
+        let (mut answer, asked) = self.0.search(query).await;
+        let mut hits = answer["hits"].take();
+        hits.as_array_mut().unwrap().sort_by_key(|hit| hit["id"].to_string());
+        (hits, asked.into_iter().map(|(body, _)| body).collect())
     }
 }
 
