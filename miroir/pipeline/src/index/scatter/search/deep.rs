@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::distinct::Counter;
 use super::plan::{SHOWN, SearchPlan};
-use super::{Found, decode, gather};
+use super::{Found, decode, decode_all, gather};
 use crate::cluster::settings::IndexSettings;
 use crate::error::Error;
 use crate::explain::Audience;
@@ -89,8 +89,7 @@ pub(super) async fn find(
     Questions { key, thin, body }: Questions,
 ) -> Result<Option<Found>, Error> {
     let gathered = gather(scatter, request, thin.clone(), shards, route).await?;
-    let pages = gathered.pages.iter().map(|page| decode(page, merge::Page::open));
-    let pages = pages.collect::<Result<Vec<_>, _>>()?;
+    let pages = decode_all(&gathered, merge::Page::open)?;
     let order = merge::merge_hits(&pages, hits);
     if !pages.iter().all(merge::Page::is_sound) {
         return Ok(None);
@@ -131,11 +130,7 @@ pub(super) fn questions(
 ) -> Option<Questions> {
     let most = scatter.state.options.scatter.deep_page_bytes;
     let end = hits.offset.saturating_add(hits.limit);
-    let counts = plan.apart.is_some()
-        || plan.estimate.is_some()
-        || plan.count_distinct.is_some()
-        || plan.list_distinct.is_some()
-        || plan.threshold.is_some();
+    let counts = plan.counts() || plan.threshold.is_some();
     let compares =
         hits.distinct.is_some() || hits.score_threshold.is_some() || hits.unique.is_some();
     if most == 0 || end < SHALLOW || hits.limit * 2 > end || counts || compares {

@@ -88,9 +88,7 @@ impl Found {
         if self.pages.iter().all(merge::Page::is_sound) {
             return Ok(order);
         }
-        for (page, answer) in self.pages.iter_mut().zip(&self.gathered.pages) {
-            *page = decode(answer, merge::Page::decode)?;
-        }
+        self.pages = decode_all(&self.gathered, merge::Page::decode)?;
         Ok(merge::merge_hits(&self.pages, hits))
     }
 }
@@ -147,7 +145,7 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
         !read::whole(scatter, request, &shards, &route)
     });
     let mut typed_words = Vec::new();
-    let apart = match &plan.frequency {
+    let mut apart = match &plan.frequency {
         Some(terms) if several => {
             Box::pin(frequency::find(scatter, request, &plan, &settings, terms, &shards, &route))
                 .await?
@@ -156,7 +154,6 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
     };
     let mut hits = plan.hits.clone();
     (hits.offset, hits.limit) = plan.pagination.window(settings.max_total_hits);
-    let mut apart = apart;
     if apart.is_none()
         && mode == Mode::Keyword
         && let Some(own) = whole::question(search, &plan, &settings)
@@ -180,16 +177,18 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
             }
         }
         None => {
-            let apart = match deep::questions(scatter, request, &plan, &hits) {
-                Some(asked) if typing.is_none() && search.kind == SearchKind::Hits => {
+            let plain = typing.is_none() && search.kind == SearchKind::Hits;
+            let asked = plain.then(|| deep::questions(scatter, request, &plan, &hits));
+            let deep = match asked.flatten() {
+                Some(asked) => {
                     let whom = (&shards, &route);
                     Box::pin(deep::find(scatter, request, &plan, &settings, whom, &hits, asked))
                         .await?
                 }
-                _ => None,
+                None => None,
             };
             let finding = find(scatter, request, &plan, &settings, &shards, &route);
-            match (apart, &typing) {
+            match (deep, &typing) {
                 (Some(found), _) => found,
                 (None, Some(typing)) => {
                     let asking = typing.words(scatter, request, &plan, &route);
@@ -278,8 +277,7 @@ async fn ask(
     route: &Route,
 ) -> Result<(Gathered, Vec<merge::Page>), Error> {
     let gathered = gather(scatter, request, scoped, shards, route).await?;
-    let pages = gathered.pages.iter().map(|page| decode(page, merge::Page::decode));
-    let pages = pages.collect::<Result<_, _>>()?;
+    let pages = decode_all(&gathered, merge::Page::decode)?;
     Ok((gathered, pages))
 }
 
@@ -302,6 +300,14 @@ fn decode<E>(
     by(&page.body).map_err(|_| Error::node(&page.node, NodeFailure::Garbage))
 }
 
+/// Decodes the answers of all leaves.
+fn decode_all<E>(
+    gathered: &Gathered,
+    by: fn(&Bytes) -> Result<merge::Page, E>,
+) -> Result<Vec<merge::Page>, Error> {
+    gathered.pages.iter().map(|page| decode(page, by)).collect()
+}
+
 /// Finds hits the plain way: the client's own question, to all leaves.
 async fn find(
     scatter: &Scatter,
@@ -317,13 +323,8 @@ async fn find(
     }
     let gathered = gather(scatter, request, plan.scoped.clone(), shards, route).await?;
     // Whoever counts goes through all hits.
-    let counts = plan.apart.is_some()
-        || plan.estimate.is_some()
-        || plan.count_distinct.is_some()
-        || plan.list_distinct.is_some();
-    let read = if counts { merge::Page::decode } else { merge::Page::open };
-    let pages = gathered.pages.iter().map(|page| decode(page, read));
-    let mut pages = pages.collect::<Result<Vec<_>, _>>()?;
+    let read = if plan.counts() { merge::Page::decode } else { merge::Page::open };
+    let mut pages = decode_all(&gathered, read)?;
     let mut uncovered = false;
     if let Some(attribute) = plan.apart.as_deref().filter(|_| pages.len() > 1) {
         // Hits in front of a page without any count, too.

@@ -101,6 +101,14 @@ pub(super) const SHOWN: &[&str] = &[
 ];
 
 impl SearchPlan {
+    /// Whether distinct hits are counted, which takes more of the pages than the hits that are shown.
+    pub(super) fn counts(&self) -> bool {
+        self.apart.is_some()
+            || self.estimate.is_some()
+            || self.count_distinct.is_some()
+            || self.list_distinct.is_some()
+    }
+
     /// Leaves only what decides which documents are found, and in which order.
     pub(in crate::index::scatter) fn count_only(&mut self) {
         let Some(mut body) = RawObject::parse(&self.scoped.body) else { return };
