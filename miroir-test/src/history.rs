@@ -343,7 +343,10 @@ impl History {
                         ));
                     }
                     if first.is_some_and(|first| first != document) {
-                        let text = format!("replicas differ: {id} (shard {shard}) on {owner}");
+                        let text = format!(
+                            "replicas differ: {id} (shard {shard}) on {owner}: {:?}, {document:?}",
+                            first.flatten()
+                        );
                         state.violations.push(format!("{text}{}", story(cluster, Some(id))));
                     }
                     first.get_or_insert(document);

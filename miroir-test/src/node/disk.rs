@@ -57,7 +57,7 @@ impl Disk {
         let enqueued = clock::rfc3339(clock::now());
         trace::line(|| {
             let work = format!("{work:?}");
-            format!("disk of {} takes {uid} of {index}: {metadata:?}, {work:.160}", self.name)
+            format!("disk of {} takes {uid} of {index}: {metadata:?}, {work:.400}", self.name)
         });
         self.tasks.push(Task {
             uid,
@@ -109,7 +109,7 @@ impl Disk {
         trace::line(|| {
             let (uid, index, status) = (task.uid, &task.index, task.status);
             let (tag, work) = (&task.metadata, format!("{:?}", task.work));
-            format!("disk of {} ends {uid} of {index}: {status}, {tag:?}, {work:.160}", self.name)
+            format!("disk of {} ends {uid} of {index}: {status}, {tag:?}, {work:.400}", self.name)
         });
     }
 

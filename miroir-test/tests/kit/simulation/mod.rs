@@ -187,7 +187,7 @@ fn seeds_that_broke_a_promise_once_break_none() {
     let cancelations: Make = |seed| Options::actor(seed, "cancelations");
     let old_disk: Make = |seed| Options::arm(seed, "old disk");
     let goes_back: Make = |seed| Options::arm(seed, "store goes back");
-    let seeds: [(&[u64], Make, &str); 25] = [
+    let seeds: [(&[u64], Make, &str); 27] = [
         (&[115, 435], Options::new, "copied from a node whose miss was not on record yet"),
         (&[36], hung, "settings that a node took while it judged them were forgotten"),
         (&[11], at_once, "a node that was being rebuilt told the others its settings"),
@@ -225,6 +225,8 @@ fn seeds_that_broke_a_promise_once_break_none() {
         (&[50_002], old_disk, "a node was read that had crashed and had not shown its disk"),
         (&[50_060, 50_123, 50_161], goes_back, "who waits for a uid given again saw another's end"),
         (&[10_900], late, "the index of the run was refused, and the run given up"),
+        (&[61_490], late, "a call that stayed open hid a late one of another kind"),
+        (&[70_090], late, "a copy went on from a node that was copied to itself"),
     ];
     for (seeds, make, how) in seeds {
         for seed in seeds {

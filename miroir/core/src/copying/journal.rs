@@ -59,8 +59,12 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens a lot. From now on every write of its shards is noted.
+    /// Opens a lot. From now on every write of its shards is noted. Its pages are none of them: who
+    /// copies these shards from its target begins anew.
     pub fn open(&mut self, source: NodeId, target: NodeId, shards: ShardSet) -> LotId {
+        let follows =
+            |lot: &&mut Lot| lot.source == target && !lot.shards.intersection(&shards).is_empty();
+        self.lots.values_mut().filter(follows).for_each(Lot::interrupt);
         self.last_lot += 1;
         self.lots.insert(self.last_lot, Lot::new(source, target, shards));
         self.last_lot

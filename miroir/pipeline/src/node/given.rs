@@ -3,15 +3,30 @@
 //! A Meilisearch numbers its tasks without gaps. So each uid up to the newest was given by a call that
 //! this process made, or somebody else wrote to the node: an operator, a forgotten indexer, a process
 //! that lost its leadership and whose call was on the way. What an unanswered call was given is told
-//! apart by waiting until every call that was open when the uid was first missed has ended.
+//! apart by waiting until every call that was open when the uid was first missed has ended. Where that
+//! takes long, the tag of the task says which of them it cannot be of.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use memchr::memmem;
 use miroir_api::{NodeId, ShardId};
 use miroir_core::lock::Lock;
+use tokio::time::Instant;
+
+/// How long a uid is missed before open calls alone are no reason to wait: those of nodes that answer
+/// have ended by then.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A uid that no call was given so far.
+#[derive(Clone, Copy, Debug)]
+struct Missed {
+    /// Calls that had begun when it was first missed.
+    begun: u64,
+    since: Instant,
+}
 
 #[derive(Debug, Default)]
 struct Account {
@@ -26,11 +41,11 @@ struct Account {
     waiting: BTreeMap<u32, Option<Vec<ShardId>>>,
     /// Uids from `next` on that are.
     known: BTreeSet<u32>,
-    /// Uids that are not, with the number of calls that had begun when they were first missed.
-    missed: BTreeMap<u32, u64>,
-    /// Calls begun so far, and those of them that have not ended.
+    /// Uids that are not.
+    missed: BTreeMap<u32, Missed>,
+    /// Calls begun so far, and those of them that have not ended, with their tags.
     begun: u64,
-    open: BTreeSet<u64>,
+    open: BTreeMap<u64, Option<Box<str>>>,
     /// Calls without an answer that nobody has found the task of.
     lost: u32,
     /// Grows when the node begins to count anew.
@@ -46,6 +61,21 @@ impl Account {
             self.waiting.remove(&uid);
         }
         self.advance();
+    }
+
+    /// Notes which uids up to a node's newest are missed, `limit` new ones at most.
+    fn miss(&mut self, newest: u32, limit: usize) {
+        let Some(next) = self.next else { return };
+        let Self { known, waiting, missed, begun, .. } = self;
+        let is_new = |uid: &u32| !known.contains(uid) && !waiting.contains_key(uid);
+        for uid in (next..=newest).filter(is_new).take(limit) {
+            missed.entry(uid).or_insert_with(|| Missed { begun: *begun, since: Instant::now() });
+        }
+    }
+
+    /// Whether every call has ended that had begun when a uid was first missed.
+    fn is_over(&self, missed: &Missed) -> bool {
+        self.open.first_key_value().is_none_or(|(oldest, _)| *oldest > missed.begun)
     }
 
     fn advance(&mut self) {
@@ -105,11 +135,11 @@ impl GivenTasks {
         f(self.0.lock().entry(node.clone()).or_default())
     }
 
-    /// A call that may give the node a task begins.
-    pub fn begin(&self, node: &NodeId) -> GivingCall {
+    /// A call that may give the node a task begins. Its task has this tag, or none.
+    pub fn begin(&self, node: &NodeId, tag: Option<&str>) -> GivingCall {
         let (number, counts) = self.with(node, |account| {
             account.begun += 1;
-            account.open.insert(account.begun);
+            account.open.insert(account.begun, tag.map(Box::from));
             (account.begun, account.counts)
         });
         GivingCall { all: self.clone(), node: node.clone(), number, counts, known: false }
@@ -193,19 +223,38 @@ impl GivenTasks {
     /// missed, oldest first, at most `limit`: of those that wait no more than the others leave room for.
     pub fn unexplained(&self, node: &NodeId, newest: u32, limit: usize) -> Vec<u32> {
         self.with(node, |account| {
-            let Some(next) = account.next else { return Vec::new() };
-            let Account { known, waiting, missed, begun, .. } = account;
-            let is_new = |uid: &u32| !known.contains(uid) && !waiting.contains_key(uid);
-            for uid in (next..=newest).filter(is_new).take(limit) {
-                missed.entry(uid).or_insert(*begun);
+            account.miss(newest, limit);
+            if account.next.is_none() {
+                return Vec::new();
             }
-            let oldest = account.open.first().copied().unwrap_or(u64::MAX);
-            let over = missed.iter().filter(|(_, begun)| oldest > **begun).map(|(uid, _)| *uid);
+            let over = account.missed.iter().filter(|(_, missed)| account.is_over(missed));
             let (waits, new): (Vec<u32>, Vec<u32>) =
-                over.partition(|uid| waiting.contains_key(uid));
+                over.map(|(uid, _)| *uid).partition(|uid| account.waiting.contains_key(uid));
             let mut some: Vec<u32> = new.into_iter().chain(waits).take(limit).collect();
             some.sort_unstable();
             some
+        })
+    }
+
+    /// Uids of a node up to its newest that a call may have been given which is open for long, oldest
+    /// first, at most `limit`. Their tags tell: see [`GivenTasks::may_be_of_open_call`].
+    pub fn suspects(&self, node: &NodeId, newest: u32, limit: usize) -> Vec<u32> {
+        self.with(node, |account| {
+            account.miss(newest, limit);
+            let open = account.missed.iter().filter(|(uid, missed)| {
+                !account.is_over(missed)
+                    && !account.waiting.contains_key(uid)
+                    && missed.since.elapsed() >= PATIENCE
+            });
+            open.map(|(uid, _)| *uid).take(limit).collect()
+        })
+    }
+
+    /// Whether a call that has not ended may have given the node a task with this tag.
+    pub fn may_be_of_open_call(&self, node: &NodeId, uid: u32, tag: Option<&str>) -> bool {
+        self.with(node, |account| {
+            let begun = account.missed.get(&uid).map_or(account.begun, |missed| missed.begun);
+            account.open.range(..=begun).any(|(_, of)| of.as_deref() == tag)
         })
     }
 
@@ -247,16 +296,16 @@ mod tests {
         let (given, node) = (GivenTasks::default(), NodeId::new("a").unwrap());
         // Nothing is missed before it is known where to begin.
         assert!(given.unexplained(&node, 9, 9).is_empty());
-        given.begin(&node).answered(&answer(4));
-        given.begin(&node).answered(&answer(6));
+        given.begin(&node, None).answered(&answer(4));
+        given.begin(&node, None).answered(&answer(6));
         given.begin_at(&node, 5, 6);
         given.begin_at(&node, 0, 0);
         assert!(given.is_former(&node, 5) && !given.is_former(&node, 6));
         assert_eq!(given.next(&node), Some(5));
-        let (slow, quick) = (given.begin(&node), given.begin(&node));
+        let (slow, quick) = (given.begin(&node, None), given.begin(&node, None));
         quick.answered(&answer(9));
         assert!(given.unexplained(&node, 9, 9).is_empty(), "a call is open");
-        let later = given.begin(&node);
+        let later = given.begin(&node, None);
         slow.answered(&answer(7));
         assert_eq!(given.unexplained(&node, 9, 9), [5, 8], "what began later does not count");
         drop(later);
@@ -278,11 +327,11 @@ mod tests {
     fn a_call_without_an_answer_may_have_given_a_task() {
         let (given, node) = (GivenTasks::default(), NodeId::new("a").unwrap());
         given.begin_at(&node, 0, 0);
-        drop(given.begin(&node));
+        drop(given.begin(&node, None));
         assert_eq!(given.unexplained(&node, 0, 9), [0]);
         assert!(given.take_lost(&node) && !given.take_lost(&node));
         // Of a life that is over nothing is known in the next.
-        let old = given.begin(&node);
+        let old = given.begin(&node, None);
         given.forget(&node);
         old.answered(&answer(0));
         assert_eq!(given.next(&node), None);
@@ -291,5 +340,27 @@ mod tests {
         given.clear();
         assert_eq!(given.next(&node), None);
         assert_eq!(task_uid(b"{\"uid\":\"x\"}"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_stays_open_hides_no_task_with_another_tag() {
+        let (given, node) = (GivenTasks::default(), NodeId::new("a").unwrap());
+        given.begin_at(&node, 0, 0);
+        let _untagged = given.begin(&node, None);
+        let tagged = given.begin(&node, Some("miroir:a:1"));
+        assert!(given.unexplained(&node, 0, 9).is_empty());
+        assert!(given.suspects(&node, 0, 9).is_empty(), "calls take a little");
+        tokio::time::advance(PATIENCE).await;
+        assert_eq!(given.suspects(&node, 0, 9), [0]);
+        let may = |tag| given.may_be_of_open_call(&node, 0, tag);
+        assert!(may(None) && may(Some("miroir:a:1")) && !may(Some("miroir:a:2")));
+        let _later = given.begin(&node, Some("miroir:a:2"));
+        assert!(!may(Some("miroir:a:2")), "what began later does not count");
+        drop(tagged);
+        assert!(!may(Some("miroir:a:1")));
+        given.wait(&node, 0, None);
+        assert!(given.suspects(&node, 0, 9).is_empty(), "it was looked at");
+        given.explained(&node, 0);
+        assert!(given.suspects(&node, 0, 9).is_empty());
     }
 }

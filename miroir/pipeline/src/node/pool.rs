@@ -85,7 +85,7 @@ impl Pool {
         let Some(call) = call.filter(|call| call.effect == Effect::Change) else {
             return stack.oneshot(request).await;
         };
-        let mut giving = self.given.begin(node);
+        let mut giving = self.given.begin(node, tag_of(request.uri()));
         // They carry a tag.
         if call.operation.starts_with("documents_") {
             giving.needs_no_answer();
@@ -102,4 +102,10 @@ impl Pool {
         }
         answer
     }
+}
+
+/// What the task of a call says whose it is, as nodes keep it.
+fn tag_of(uri: &http::Uri) -> Option<&str> {
+    let query = uri.query()?;
+    query.split('&').find_map(|pair| pair.strip_prefix("customMetadata="))
 }

@@ -104,7 +104,8 @@ impl Looks {
 
     /// The newest task to ask a node about, if it was not asked yet, or is to be asked again.
     fn is_due(&self, state: &ClusterState, node: &NodeId) -> Option<u32> {
-        let newest = *unexplained(state, node).last()?;
+        let (over, open) = unexplained(state, node);
+        let newest = over.last().into_iter().chain(open.last()).copied().max()?;
         let before = self.nodes.get(node);
         let again = |looked: &Looked| newest > looked.newest || looked.at.elapsed() >= LOOK;
         before.is_none_or(|looked| !looked.open && again(looked)).then_some(newest)
@@ -224,26 +225,34 @@ async fn settle(
 /// The tasks of a node that nobody here gave it. What the node does not know any more is left alone.
 async fn look(state: &ClusterState, node: &NodeId) -> Result<Vec<NodeTaskView>, Error> {
     let given = state.nodes.pool.given();
-    let uids = unexplained(state, node);
-    if uids.is_empty() {
+    let (over, open) = unexplained(state, node);
+    let list: Vec<String> = over.iter().chain(&open).map(u32::to_string).collect();
+    if list.is_empty() {
         return Ok(Vec::new());
     }
-    let list: Vec<String> = uids.iter().map(u32::to_string).collect();
     let query = format!("uids={}&limit={}", list.join(","), list.len());
     let mut tasks = ask(state, node, &query).await?;
-    for uid in uids {
+    for uid in over {
         if !tasks.iter().any(|task| task.uid == uid) {
             given.explained(node, uid);
         }
     }
+    let may_be_of_open_call = |task: &NodeTaskView| {
+        given.may_be_of_open_call(node, task.uid, task.custom_metadata.as_deref())
+    };
+    tasks.retain(|task| !open.contains(&task.uid) || !may_be_of_open_call(task));
     tasks.sort_by_key(|task| task.uid);
     Ok(tasks)
 }
 
-/// Uids of a node's tasks that nobody here gave it, as far as that is known by now.
-fn unexplained(state: &ClusterState, node: &NodeId) -> Vec<u32> {
-    let newest = state.membership.task_uids.highest(node);
-    newest.map_or_else(Vec::new, |newest| state.nodes.pool.given().unexplained(node, newest, BATCH))
+/// Uids of a node's tasks that nobody here gave it, as far as that is known by now, and those that a
+/// call may have been given which is open for long.
+fn unexplained(state: &ClusterState, node: &NodeId) -> (Vec<u32>, Vec<u32>) {
+    let Some(newest) = state.membership.task_uids.highest(node) else {
+        return (Vec::new(), Vec::new());
+    };
+    let given = state.nodes.pool.given();
+    (given.unexplained(node, newest, BATCH), given.suspects(node, newest, BATCH))
 }
 
 /// Whether a tag is of a call for this store.

@@ -14,6 +14,7 @@ use miroir_core::routing::ShardSet;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{Trouble, cx};
 use crate::node_tasks::{NodeTaskView, ask};
@@ -213,9 +214,9 @@ pub(super) async fn send(state: &ClusterState, node: &NodeId, call: &Call) -> Re
     Ok(task.task_uid)
 }
 
-/// By what it is known who sent a copy: its `customMetadata`.
+/// By what it is known who sent a copy, and with which call: its `customMetadata`.
 fn copy_tag(state: &ClusterState) -> String {
-    format!("miroir:{}:copy", state.store_id)
+    format!("miroir:{}:copy:{}", state.store_id, Uuid::now_v7().simple())
 }
 
 /// Writes documents to a node, in bodies of bounded size. Returns the uids of the tasks.
@@ -226,12 +227,8 @@ pub(super) async fn write(
     documents: &[&Shown],
 ) -> Result<Vec<u32>, Trouble> {
     let key = entry.primary_key.as_deref().unwrap_or_default();
-    let path = format!(
-        "/indexes/{}/documents?primaryKey={}&customMetadata={}",
-        entry.physical,
-        miroir_pipeline::query::encode(key),
-        copy_tag(state)
-    );
+    let key = miroir_pipeline::query::encode(key);
+    let path = format!("/indexes/{}/documents?primaryKey={key}&customMetadata=", entry.physical);
     let mut uids = Vec::new();
     let (mut at, mut most) = (0, BYTES);
     while at < documents.len() {
@@ -248,8 +245,8 @@ pub(super) async fn write(
         }
         payload.push(b']');
         let length = payload.len();
-        let call =
-            Call::change(Method::POST, "documents_post", path.clone()).json(Bytes::from(payload));
+        let path = format!("{path}{}", copy_tag(state));
+        let call = Call::change(Method::POST, "documents_post", path).json(Bytes::from(payload));
         match send(state, node, &call).await {
             Ok(uid) => {
                 uids.push(uid);
@@ -277,15 +274,12 @@ pub(super) async fn delete(
     node: &NodeId,
     ids: &[&Arc<str>],
 ) -> Result<Vec<u32>, Trouble> {
-    let path = format!(
-        "/indexes/{}/documents/delete-batch?customMetadata={}",
-        entry.physical,
-        copy_tag(state)
-    );
+    let path = format!("/indexes/{}/documents/delete-batch?customMetadata=", entry.physical);
     let mut uids = Vec::new();
     for some in ids.chunks(DOCUMENTS) {
         let body = serde_json::to_vec(some).map_err(Error::internal)?;
-        let call = Call::change(Method::POST, "documents_delete", path.clone()).json(body);
+        let path = format!("{path}{}", copy_tag(state));
+        let call = Call::change(Method::POST, "documents_delete", path).json(body);
         uids.push(send(state, node, &call).await?);
         metrics::counter!("miroir_copy_documents_written_total").increment(some.len() as u64);
     }

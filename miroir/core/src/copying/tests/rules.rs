@@ -284,6 +284,23 @@ fn whoever_had_the_index_to_himself_makes_lots_begin_anew() {
 }
 
 #[test]
+fn a_copy_to_the_source_makes_lots_of_its_shards_begin_anew() {
+    let mut copy = Copy::comparing();
+    assert!(copy.shows(copy.journal.begin_read(copy.lot).unwrap(), OLD).is_some());
+    copy.covered();
+    let number = copy.post();
+    copy.ends(number, source(), Outcome::Failed);
+    copy.ends(number, target(), Outcome::Failed);
+    assert!(copy.is_equal(), "neither has it");
+    let other = NodeId::new("o").unwrap();
+    copy.journal.open(other.clone(), target(), ShardSet::full(1));
+    copy.journal.open(other.clone(), source(), ShardSet::empty(1));
+    assert!(copy.is_equal(), "the source is given none of these shards");
+    copy.journal.open(other, source(), ShardSet::full(1));
+    assert!(!copy.is_equal(), "the source is given what only another node has");
+}
+
+#[test]
 fn a_journal_that_is_full_takes_writes_for_any() {
     let mut copy = Copy::comparing();
     let ids: Arc<[Arc<str>]> = (0..400_000).map(|n| id(&n.to_string())).collect();
