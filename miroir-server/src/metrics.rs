@@ -238,7 +238,7 @@ pub const FAMILIES: &[Family] = &[
         &[("stamp", &["kept", "new"])],
         "Documents that were written, by whether they kept the stamp of their first arrival."),
     family("miroir_document_order_lookups_total", Counter, Count,
-        &[("outcome", &["answered", "failed", "new", "silent", "skipped"])],
+        &[("outcome", &["answered", "failed", "new", "silent", "skipped", "unmade"])],
         "Questions to owners which documents they have, and writes that need none."),
     family("miroir_document_order_descending_leaves_total", Counter, Count, &[],
         "Answers of nodes that had equal hits in another order than their documents came."),
@@ -262,6 +262,11 @@ pub const FAMILIES: &[Family] = &[
         "1 for the strategy by which the halves of hybrid searches are merged."),
     family("miroir_vector_embedder_drift_total", Counter, Count, &[],
         "Nodes found with other embedders than the rest."),
+    // Changes of the topology.
+    family("miroir_rebalance_in_progress", Gauge, Count, &[],
+        "1 while the layout changes, as the pod that leads sees it."),
+    family("miroir_rebalance_duration_seconds", Histogram(SECONDS), Seconds, &[],
+        "How long a change of the layout took, from its beginning to its end."),
     // Settings.
     family("miroir_settings_broadcast_phase", Gauge, Count, &[],
         "Furthest phase of a running broadcast: 0 none, 1 propose, 2 verify, 3 commit."),

@@ -14,6 +14,17 @@ pub(crate) const METRICS: &str = "/_miroir/metrics";
 pub(crate) const REPLICAS: &str = "/_miroir/replicas";
 /// What a node with another node's disk has is thrown away.
 pub(crate) const DISCARD_DISK: &str = "/_miroir/nodes/{id}/discard-disk";
+pub(crate) const NODES: &str = "/_miroir/nodes";
+pub(crate) const NODE: &str = "/_miroir/nodes/{id}";
+pub(crate) const DRAIN: &str = "/_miroir/nodes/{id}/drain";
+pub(crate) const REPLACE: &str = "/_miroir/nodes/{id}/replace";
+pub(crate) const GROUPS: &str = "/_miroir/groups";
+pub(crate) const GROUP: &str = "/_miroir/groups/{id}";
+pub(crate) const REPLICATION_FACTOR: &str = "/_miroir/replication-factor";
+/// Changes of the topology.
+pub(crate) const OPERATIONS: &str = "/_miroir/operations";
+pub(crate) const OPERATION: &str = "/_miroir/operations/{id}";
+pub(crate) const OPERATION_VERB: &str = "/_miroir/operations/{id}/{verb}";
 pub(crate) const PODS: &str = "/_miroir/pods";
 pub(crate) const ALIASES: &str = "/_miroir/aliases";
 pub(crate) const ALIAS: &str = "/_miroir/aliases/{name}";
@@ -40,6 +51,10 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
         SHARDS,
         METRICS,
         REPLICAS,
+        NODES,
+        GROUPS,
+        REPLICATION_FACTOR,
+        OPERATIONS,
         PODS,
         ALIASES,
         SHADOW_DIFF,
@@ -53,9 +68,24 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
     if path.strip_prefix("/_miroir/aliases/").is_some_and(|name| !name.contains('/')) {
         return Some(ALIAS);
     }
-    let node = path.strip_prefix("/_miroir/nodes/").and_then(|rest| rest.split_once('/'));
-    if node.is_some_and(|(id, verb)| !id.is_empty() && verb == "discard-disk") {
-        return Some(DISCARD_DISK);
+    if let Some(rest) = path.strip_prefix("/_miroir/nodes/") {
+        return Some(match rest.split_once('/') {
+            None => NODE,
+            Some((_, "discard-disk")) => DISCARD_DISK,
+            Some((_, "drain")) => DRAIN,
+            Some((_, "replace")) => REPLACE,
+            Some(_) => UNKNOWN,
+        });
+    }
+    if path.strip_prefix("/_miroir/groups/").is_some_and(|id| !id.contains('/')) {
+        return Some(GROUP);
+    }
+    if let Some(rest) = path.strip_prefix("/_miroir/operations/") {
+        return Some(match rest.split('/').count() {
+            1 => OPERATION,
+            2 => OPERATION_VERB,
+            _ => UNKNOWN,
+        });
     }
     if path.strip_prefix("/_miroir/tenants/").is_some_and(|hash| !hash.contains('/')) {
         return Some(TENANT);
@@ -85,6 +115,14 @@ mod tests {
         assert_eq!(template("/_miroir/tenants/2b"), Some(TENANT));
         assert_eq!(template("/_miroir/nodes/a/discard-disk"), Some(DISCARD_DISK));
         assert_eq!(template("/_miroir/nodes/a/b"), Some(UNKNOWN));
+        assert_eq!(template("/_miroir/nodes"), Some(NODES));
+        assert_eq!(template("/_miroir/nodes/a"), Some(NODE));
+        assert_eq!(template("/_miroir/nodes/a/drain"), Some(DRAIN));
+        assert_eq!(template("/_miroir/nodes/a/replace"), Some(REPLACE));
+        assert_eq!(template("/_miroir/groups/1"), Some(GROUP));
+        assert_eq!(template("/_miroir/operations/x"), Some(OPERATION));
+        assert_eq!(template("/_miroir/operations/x/pause"), Some(OPERATION_VERB));
+        assert_eq!(template("/_miroir/operations/x/y/z"), Some(UNKNOWN));
         assert_eq!(template("/_miroir"), Some(UNKNOWN));
         assert_eq!(template("/_miroirs"), None);
         assert_eq!(template("/health"), None);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use miroir_core::documents::ORDER;
 use miroir_core::lock::Lock;
 use miroir_core::routing::shard_of;
+use miroir_core::topology::Intent;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -316,8 +317,7 @@ impl History {
         };
         let placement = topology.placement(entry.shards);
         let held: BTreeMap<_, BTreeMap<String, Document>> = cluster
-            .nodes
-            .iter()
+            .members()
             .map(|node| {
                 let documents = node.inspect(|disk| {
                     let index = disk.indexes.get(&entry.physical)?;
@@ -353,9 +353,11 @@ impl History {
                 }
             }
             for (node, documents) in &held {
+                // One that was drained while it was away keeps what it had, which nobody reads.
+                let drained = topology.node(node).is_some_and(|n| n.intent == Intent::Drained);
                 for id in documents.keys() {
                     let shard = shard_of(id.as_bytes(), entry.shards);
-                    if !placement.owned_by(node).contains(shard) {
+                    if !drained && !placement.held_by(node).contains(shard) {
                         state.violations.push(format!("{node} holds {id}, which it does not own"));
                     }
                     if !state.registers.contains_key(id) {
@@ -365,7 +367,7 @@ impl History {
             }
         });
         let mut settings = BTreeMap::new();
-        for node in &cluster.nodes {
+        for node in cluster.members() {
             let text = node.inspect(|disk| {
                 disk.indexes.get(&entry.physical).map(|index| index.settings.to_string())
             });
@@ -383,7 +385,7 @@ impl History {
         let shared = cluster.miroir().cluster.state;
         let wanted: BTreeSet<String> =
             shared.catalog.all().iter().map(|entry| entry.physical.clone()).collect();
-        for node in &cluster.nodes {
+        for node in cluster.members() {
             let held: BTreeSet<String> =
                 node.inspect(|disk| disk.indexes.keys().cloned().collect());
             if held != wanted && !(and_others && held.is_superset(&wanted)) {

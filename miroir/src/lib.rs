@@ -73,7 +73,7 @@ pub use crate::order::Options;
 pub use crate::parts::Parts;
 pub use crate::pod::Pod;
 pub use miroir_control::Cluster;
-pub use miroir_control::topology::{self as founding, health};
+pub use miroir_control::topology::{self as founding, health, operations};
 pub use miroir_control::{api, broadcast, janitor, pods, replicas, runtime, tasks, webhooks};
 pub use miroir_core::{
     documents, filter, hints, keys, merge, options, quorum, routing, topology, view,

@@ -1,6 +1,7 @@
 //! The admin API (`/_miroir`).
 
 mod alias;
+mod operations;
 mod pods;
 mod replicas;
 mod shadow;
@@ -9,6 +10,10 @@ mod tenants;
 mod topology;
 
 pub use alias::{AliasFlip, AliasKind, AliasList, AliasRequest, AliasView};
+pub use operations::{
+    GroupRequest, MoveView, NodeRequest, OperationView, OperationsView, PlanView, ReasonView,
+    ReplacementRequest, ReplicationFactorRequest, StartedView,
+};
 pub use pods::{PodView, PodsView};
 pub use replicas::{ReplicasView, StaleView};
 pub use shadow::{

@@ -188,11 +188,37 @@ pub const OWN: &[OwnCode] = &[
          could stand in.",
     ),
     own(
+        "miroir_node_not_drained",
+        409,
+        InvalidRequest,
+        "A node that is to be removed has shards, or a task waits for it. Drain it first, and wait for \
+         its tasks.",
+    ),
+    own(
         "miroir_not_supported",
         501,
         InvalidRequest,
         "Meilisearch has this route or option, Miroir does not serve it; the message says why. See \
          [api-compatibility.md](api-compatibility.md).",
+    ),
+    own(
+        "miroir_operation_not_found",
+        404,
+        InvalidRequest,
+        "There is no operation on the topology with this id; the last 20 that ended are remembered.",
+    ),
+    own(
+        "miroir_operation_refused",
+        409,
+        InvalidRequest,
+        "The topology cannot be changed like that, or the operation cannot do that now; the message \
+         says why. See [elastic.md](elastic.md).",
+    ),
+    own(
+        "miroir_operation_running",
+        409,
+        InvalidRequest,
+        "Another change of the topology is under way. Wait for it, or roll it back.",
     ),
     own(
         "miroir_out_of_touch",

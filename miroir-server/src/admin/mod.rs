@@ -6,6 +6,7 @@
 mod aliases;
 mod errors;
 mod nodes;
+mod operations;
 mod pods;
 mod ready;
 mod replicas;
@@ -20,7 +21,7 @@ use axum::Router;
 use axum::extract::{FromRef, Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use http::{StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 use miroir::Miroir;
@@ -35,8 +36,9 @@ use std::sync::Arc;
 pub(crate) use self::ready::Readiness;
 use crate::config::Config;
 use crate::paths::{
-    ACCEPT_STORE, ALIAS, ALIASES, DISCARD_DISK, ERRORS, METRICS, PODS, READY, REBUILD, REPLICAS,
-    SHADOW_DIFF, SHARDS, STACK, TASK, TENANT, TENANTS, TOPOLOGY,
+    ACCEPT_STORE, ALIAS, ALIASES, DISCARD_DISK, DRAIN, ERRORS, GROUP, GROUPS, METRICS, NODE, NODES,
+    OPERATION, OPERATION_VERB, OPERATIONS, PODS, READY, REBUILD, REPLACE, REPLICAS,
+    REPLICATION_FACTOR, SHADOW_DIFF, SHARDS, STACK, TASK, TENANT, TENANTS, TOPOLOGY,
 };
 use crate::refusal::refuse;
 use crate::serve::PROMETHEUS;
@@ -100,6 +102,16 @@ pub(crate) fn router(
             .route(SHARDS, get(topology::shards))
             .route(REPLICAS, get(replicas::list))
             .route(DISCARD_DISK, post(nodes::discard_disk))
+            .route(NODES, post(operations::add_node))
+            .route(NODE, delete(operations::remove_node))
+            .route(DRAIN, post(operations::drain))
+            .route(REPLACE, post(operations::replace))
+            .route(GROUPS, post(operations::add_group))
+            .route(GROUP, delete(operations::remove_group))
+            .route(REPLICATION_FACTOR, put(operations::replication_factor))
+            .route(OPERATIONS, get(operations::list))
+            .route(OPERATION, get(operations::show))
+            .route(OPERATION_VERB, post(operations::apply))
             .route(PODS, get(pods::list))
             .route(TASK, get(tasks::show))
             .route(TENANTS, get(tenants::list).post(tenants::put))

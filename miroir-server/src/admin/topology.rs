@@ -39,7 +39,10 @@ pub(super) async fn topology(State(state): State<Arc<ClusterState>>) -> Json<Top
             }
         })
         .collect();
-    let degraded = topology.nodes().filter(|node| node.status() != NodeStatus::Active).count();
+    let degraded = topology
+        .nodes()
+        .filter(|node| !matches!(node.status(), NodeStatus::Active | NodeStatus::Drained))
+        .count();
     let committed = state.committed.load();
     Json(TopologyView {
         version: committed.version,
@@ -48,8 +51,7 @@ pub(super) async fn topology(State(state): State<Arc<ClusterState>>) -> Json<Top
         replication_factor: topology.replication_factor(),
         nodes,
         degraded_node_count: degraded,
-        // This version moves no shards.
-        rebalance_in_progress: false,
+        rebalance_in_progress: committed.change.is_some(),
         fully_covered: state.nodes.fully_covered(),
     })
 }

@@ -75,6 +75,9 @@ pub struct PodReport {
     pub leads: Option<u64>,
     /// Nodes that may be read, as the leader has it. Empty for others.
     pub readable: Vec<NodeId>,
+    /// The version of the topology by which all its requests place documents, or a later one.
+    #[serde(default)]
+    pub settled: u64,
 }
 
 /// What pods keep in memory of the stores, part by part.

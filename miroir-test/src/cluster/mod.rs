@@ -14,6 +14,7 @@ use miroir_control::Miroir;
 use miroir_control::broadcast::drift::DriftOptions;
 use miroir_core::lock::Lock;
 use miroir_core::quorum::WriteQuorum;
+use miroir_core::topology::NodeStatus;
 use miroir_pipeline::http::{Router, routes::Route};
 use miroir_store::{Stores, memory};
 use serde_json::Value;
@@ -72,6 +73,8 @@ impl Answer {
 pub struct SimCluster {
     /// The nodes, `n0`, `n1`, …, group by group.
     pub nodes: Vec<FakeNode>,
+    /// How many of them the configuration lists; the others are to be added.
+    configured: usize,
     /// What the process keeps, as it is on the disk.
     pub stores: Stores,
     /// Its shape.
@@ -92,16 +95,23 @@ pub struct SimCluster {
 impl SimCluster {
     /// A cluster of healthy, empty nodes, its workers running.
     pub async fn new(seed: u64, shape: Shape) -> Self {
-        Self::make(seed, shape, 0).await
+        Self::make(seed, shape, 0, 0).await
     }
 
     /// As [`SimCluster::new`], with several pods.
     pub async fn several(seed: u64, shape: Shape, pods: usize) -> Self {
-        Self::make(seed, shape, pods).await
+        Self::make(seed, shape, pods, 0).await
     }
 
-    async fn make(seed: u64, shape: Shape, pods: usize) -> Self {
-        let nodes: Vec<FakeNode> = (0..shape.groups * shape.nodes_per_group)
+    /// As [`SimCluster::several`], with so many nodes besides that can be added; one process where there
+    /// are no pods.
+    pub async fn elastic(seed: u64, shape: Shape, pods: usize, spares: u32) -> Self {
+        Self::make(seed, shape, pods, spares).await
+    }
+
+    async fn make(seed: u64, shape: Shape, pods: usize, spares: u32) -> Self {
+        let configured = shape.groups * shape.nodes_per_group;
+        let nodes: Vec<FakeNode> = (0..configured + spares)
             .map(|at| {
                 let id = NodeId::new(&format!("n{at}")).expect("a valid id");
                 FakeNode::new(id, seed ^ (u64::from(at) + 1).wrapping_mul(0xD134_2543_DE82_EF95))
@@ -110,6 +120,7 @@ impl SimCluster {
         let (stores, past) = memory::open_with_past();
         let this = Self {
             nodes,
+            configured: configured as usize,
             stores,
             past,
             kept: Lock::default(),
@@ -131,8 +142,14 @@ impl SimCluster {
 
     async fn process(&self, pod: Option<usize>) -> Running {
         let life = Life::among(self.common.clone());
-        let starting = start(self.shape, &self.nodes, &self.stores, life, pod);
+        let starting = start(self.shape, (&self.nodes, self.configured), &self.stores, life, pod);
         Box::pin(starting).await.expect("a valid shape")
+    }
+
+    /// The nodes that the cluster has now.
+    pub fn members(&self) -> impl Iterator<Item = &FakeNode> {
+        let topology = self.miroir().cluster.state.membership.topology();
+        self.nodes.iter().filter(move |node| topology.node(node.id()).is_some())
     }
 
     fn all(&self) -> Vec<Running> {
@@ -353,10 +370,17 @@ impl SimCluster {
                 .membership
                 .topology()
                 .nodes()
-                .filter(|n| n.status().as_str() != "active")
+                .filter(|n| !matches!(n.status(), NodeStatus::Active | NodeStatus::Drained))
                 .count();
+            let changes = shared.committed.load().change.is_some();
             let leaderless = !shared.leadership.leads();
-            if tasks.is_empty() && stale.is_empty() && busy == 0 && down == 0 && !leaderless {
+            if tasks.is_empty()
+                && stale.is_empty()
+                && busy == 0
+                && down == 0
+                && !changes
+                && !leaderless
+            {
                 calm += 1;
                 if calm == 3 {
                     return Ok(());
@@ -374,7 +398,7 @@ impl SimCluster {
                     .map(|s| format!("{} {} {:?} {:?}", s.node, s.index, s.shard, s.kind))
                     .collect();
                 return Err(format!(
-                    "stuck: {down} nodes not active, {busy} busy\n{}\nstale: {}",
+                    "stuck: {down} nodes not active, {busy} busy, layout changes: {changes}\n{}\nstale: {}",
                     tasks.join("\n"),
                     stale.join(", ")
                 ));

@@ -15,9 +15,9 @@ use miroir_control::pods::{self, Leader, PodOptions};
 use miroir_control::replicas::{foreign, repair};
 use miroir_control::runtime::{Candidate, Peers, elected};
 use miroir_control::tasks::{late, poller};
-use miroir_control::topology::health;
+use miroir_control::topology::{health, operations};
 use miroir_core::routing::ShardSet;
-use miroir_pipeline::cluster::PodName;
+use miroir_pipeline::cluster::{OnDifference, PodName, TopologyOptions};
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::leaf::{self, Target};
 use miroir_pipeline::node::{HealthOptions, KnownDisks, NodeCall};
@@ -136,7 +136,7 @@ pub(super) async fn send(
 
 pub(super) async fn start(
     shape: Shape,
-    nodes: &[FakeNode],
+    (nodes, configured): (&[FakeNode], usize),
     stores: &Stores,
     life: Life,
     pod: Option<usize>,
@@ -174,6 +174,7 @@ pub(super) async fn start(
         .options(ClusterOptions {
             shards: shape.shards,
             write_quorum: shape.quorum,
+            topology: TopologyOptions { on_difference: OnDifference::UseStore },
             scatter: ScatterOptions {
                 node_timeout: Some(Duration::from_secs(1)),
                 node_body_bytes: NODE_BODY,
@@ -186,7 +187,7 @@ pub(super) async fn start(
             },
             ..ClusterOptions::default()
         });
-    for (at, node) in nodes.iter().enumerate() {
+    for (at, node) in nodes.iter().enumerate().take(configured) {
         let group = at as u32 / shape.nodes_per_group;
         builder = builder.node(node.id().as_str(), &format!("http://fake-{at}"), group);
     }
@@ -220,6 +221,7 @@ fn spawn_pod(miroir: &Miroir, number: usize) {
             Box::pin(repair::run(Arc::clone(&state), stop.clone())),
             Box::pin(late::run(Arc::clone(&state), stop.clone())),
             Box::pin(foreign::run(Arc::clone(&state), stop.clone())),
+            Box::pin(operations::run(Arc::clone(&state), stop.clone())),
             // Split between pods outside of simulations; here the leader finds all of it.
             Box::pin(drift::run(
                 Arc::clone(&state),

@@ -9,6 +9,7 @@ use miroir_control::{BuildError, Miroir};
 use miroir_core::quorum::WriteQuorum;
 use miroir_core::topology::{Layout, Seat};
 use miroir_pipeline::cluster::{Bar, ClusterOptions, ClusterState, OnDifference, TopologyOptions};
+use miroir_store::records::CommittedTopology;
 use miroir_store::{Stores, memory};
 use miroir_test::cluster::{Shape, SimCluster};
 use serde_json::json;
@@ -109,7 +110,9 @@ fn state(cluster: &SimCluster) -> Arc<ClusterState> {
 async fn at_version(cluster: &SimCluster, version: u64) {
     let known = cluster.stores.identity.topology().await.unwrap().unwrap();
     let identity = &cluster.stores.identity;
-    assert!(identity.commit_topology(version, known.layout, known.version).await.unwrap());
+    let expected = known.version;
+    let next = CommittedTopology { version, ..known };
+    assert!(identity.commit_topology(next, expected).await.unwrap());
     cluster.restart().await;
     sleep(Duration::from_secs(12)).await;
 }
@@ -173,15 +176,18 @@ async fn an_older_store_is_compared_with_what_the_nodes_hold() {
     cluster.end();
 }
 
-/// A pod that was started with nodes that are no more answers nothing, and nobody waits for it.
+/// A pod whose store has other nodes, and no later version of them, answers nothing, and nobody waits
+/// for it.
 #[tokio::test(start_paused = true)]
 async fn a_pod_with_other_nodes_than_the_store_answers_nothing() {
     let cluster = cluster(3).await;
     let known = cluster.stores.identity.topology().await.unwrap().unwrap();
-    let mut layout: Layout = known.layout;
-    let seat = Seat { id: miroir_api::NodeId::new("new").unwrap(), ..layout.nodes[0].clone() };
+    let mut layout: Layout = known.layout.clone();
+    let id = miroir_api::NodeId::new("new").unwrap();
+    let seat = Seat { id, address: "http://new:7700".to_owned(), ..layout.nodes[0].clone() };
     layout.nodes.push(seat);
-    assert!(cluster.stores.identity.commit_topology(2, layout, 1).await.unwrap());
+    let other = CommittedTopology { layout, ..known };
+    assert!(cluster.stores.identity.commit_topology(other, 1).await.unwrap());
     state(&cluster).reload().await.unwrap();
     assert_eq!(codes(&cluster).await, ["miroir_topology_mismatch", "miroir_topology_mismatch"]);
     cluster.end();

@@ -15,6 +15,7 @@ use crate::runtime::Peers;
 use crate::tasks::{late, poller};
 use crate::topology::founding::{FoundingError, found};
 use crate::topology::health;
+use crate::topology::operations;
 use miroir_core::topology::{Node, Topology, TopologyError};
 use miroir_pipeline::cluster::{ClusterOptions, ClusterState, PodName};
 use miroir_pipeline::codec::Codecs;
@@ -141,6 +142,7 @@ impl Miroir {
         state.tracker.spawn(repair::run(Arc::clone(state), stop()));
         state.tracker.spawn(late::run(Arc::clone(state), stop()));
         state.tracker.spawn(foreign::run(Arc::clone(state), stop()));
+        state.tracker.spawn(operations::run(Arc::clone(state), stop()));
         let peers = Arc::clone(&self.peers);
         state.tracker.spawn(drift::run(Arc::clone(state), peers, self.drift, stop()));
     }

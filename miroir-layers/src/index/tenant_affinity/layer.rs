@@ -147,7 +147,7 @@ impl Shared {
     fn place(&self, request: &mut Request) -> Result<(), Error> {
         let tenant = request.cx.extensions().share::<NamedTenant>();
         let tenant = tenant.as_deref();
-        let groups: Vec<GroupId> = request.topology.groups().iter().map(|g| g.id).collect();
+        let groups: Vec<GroupId> = request.topology.complete_groups().map(|g| g.id).collect();
         let choice = choose(&self.options, tenant, &groups);
         let group = match choice.place {
             Place::Group(group) => Some(group),

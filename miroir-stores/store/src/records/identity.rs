@@ -3,8 +3,9 @@
 use std::fmt;
 
 use miroir_api::NodeId;
-use miroir_core::topology::Layout;
+use miroir_core::topology::{Change, Layout, Seat};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{ALWAYS, Expected, PutOptions, Table, Typed, decode, encode};
@@ -43,6 +44,98 @@ pub struct CommittedTopology {
     pub fingerprint: String,
     /// The nodes.
     pub layout: Layout,
+    /// A change of the layout that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+    /// Nodes without shards that were not removed yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_shards: Vec<Seat>,
+    /// What the change is for; `None` where none is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
+    /// Operations that have ended, the newest first; at most [`CommittedTopology::ENDED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<Operation>,
+}
+
+/// What an operator wants of the topology.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationKind {
+    /// New nodes get shards.
+    Join,
+    /// Nodes give their shards away.
+    Drain,
+    /// A node takes another one's place.
+    Replace,
+    /// A group is added, with its nodes.
+    GroupAdd,
+    /// A group goes, with its nodes.
+    GroupRemove,
+    /// Another number of copies of each shard.
+    ReplicationFactor,
+}
+
+/// How an operation stands, or how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationState {
+    /// It goes on.
+    Moving,
+    /// An operator stopped it; what was copied so far is kept up to date.
+    Paused,
+    /// It goes back to the layout from before.
+    RollingBack,
+    /// The new layout is the only one.
+    Committed,
+    /// The layout from before is the only one.
+    RolledBack,
+}
+
+impl OperationState {
+    /// The state as the admin API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Moving => "moving",
+            Self::Paused => "paused",
+            Self::RollingBack => "rolling_back",
+            Self::Committed => "committed",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+}
+
+impl OperationKind {
+    /// The kind as the admin API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Drain => "drain",
+            Self::Replace => "replace",
+            Self::GroupAdd => "group_add",
+            Self::GroupRemove => "group_remove",
+            Self::ReplicationFactor => "replication_factor",
+        }
+    }
+}
+
+/// An operation on the topology.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Its id.
+    pub id: Uuid,
+    /// What it is for.
+    pub kind: OperationKind,
+    /// How it stands.
+    pub state: OperationState,
+    /// The nodes that it is about.
+    pub nodes: Vec<NodeId>,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub began_at: OffsetDateTime,
+    /// When it ended.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub ended_at: Option<OffsetDateTime>,
 }
 
 /// What is kept under [`STORE`].
@@ -65,14 +158,24 @@ pub trait Identity: Send + Sync + fmt::Debug {
     /// store has then: of several callers at once, one wins.
     fn found_topology(&self, layout: Layout) -> StoreFuture<'_, CommittedTopology>;
     /// Replaces the topology if its version is `expected`, in one step with comparing. Answers whether
-    /// it did.
-    fn commit_topology(&self, version: u64, layout: Layout, expected: u64)
-    -> StoreFuture<'_, bool>;
+    /// it did. The fingerprint is made here.
+    fn commit_topology(&self, next: CommittedTopology, expected: u64) -> StoreFuture<'_, bool>;
 }
 
 impl CommittedTopology {
-    fn new(store_id: StoreId, version: u64, layout: Layout) -> Self {
-        Self { version, fingerprint: layout.fingerprint(&store_id.to_string()), layout }
+    /// Operations that are remembered after their end.
+    pub const ENDED: usize = 20;
+
+    fn first(store_id: StoreId, layout: Layout) -> Self {
+        Self {
+            version: 1,
+            fingerprint: layout.fingerprint(&store_id.to_string()),
+            layout,
+            change: None,
+            without_shards: Vec::new(),
+            operation: None,
+            ended: Vec::new(),
+        }
     }
 }
 
@@ -116,26 +219,22 @@ impl Identity for Typed {
                 if let Some(known) = record.topology {
                     return Ok(known);
                 }
-                let first = CommittedTopology::new(record.store_id, 1, layout.clone());
+                let first = CommittedTopology::first(record.store_id, layout.clone());
                 let record = StoreRecord { topology: Some(first), ..record };
                 self.put_store_record(&record, Expected::Version(version)).await?;
             }
         })
     }
 
-    fn commit_topology(
-        &self,
-        version: u64,
-        layout: Layout,
-        expected: u64,
-    ) -> StoreFuture<'_, bool> {
+    fn commit_topology(&self, next: CommittedTopology, expected: u64) -> StoreFuture<'_, bool> {
         Box::pin(async move {
             loop {
                 let (record, at) = self.store_record().await?;
                 if record.topology.as_ref().is_none_or(|known| known.version != expected) {
                     return Ok(false);
                 }
-                let next = CommittedTopology::new(record.store_id, version, layout.clone());
+                let fingerprint = next.layout.fingerprint(&record.store_id.to_string());
+                let next = CommittedTopology { fingerprint, ..next.clone() };
                 let record = StoreRecord { topology: Some(next), ..record };
                 if self.put_store_record(&record, Expected::Version(at)).await? {
                     return Ok(true);

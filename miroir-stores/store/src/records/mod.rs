@@ -38,7 +38,9 @@ pub use buckets::{Buckets, Limit, RateDecision, step};
 pub use canaries::{Canaries, Canary, CanaryRun};
 pub use cursors::Cursors;
 pub use idempotency::{Began, Idempotency, Kept, KeptAnswer};
-pub use identity::{CommittedTopology, Identity, StoreId};
+pub use identity::{
+    CommittedTopology, Identity, Operation, OperationKind, OperationState, StoreId,
+};
 pub use nodes::{NodeRecord, NodeRecords};
 pub use overflow::{Overflow, Overflowed};
 pub use query_failures::{QueryFailure, QueryFailures};

@@ -30,10 +30,11 @@ pub(super) static NODES: [Arm; 8] = [
 ];
 
 /// Arms of the process, or of several pods.
-pub(super) static PROCESSES: [Arm; 3] = [
+pub(super) static PROCESSES: [Arm; 4] = [
     arm("late send", "a call of a process that has ended, which arrives after others"),
     arm("clock skew", "rules that compare the times of two processes"),
     arm("store goes back", "a store that is older than its nodes"),
+    arm("moves", "shards that are read, or not written, before or after their time"),
 ];
 
 /// Arms of actors.

@@ -25,6 +25,7 @@
 //! in the seeds tried; what they are about has tests of its own beside this folder.
 
 mod arms;
+mod moves;
 mod operators;
 mod plan;
 mod run;
@@ -64,10 +65,8 @@ struct Outcome {
 async fn simulate(seed: u64, options: &Options) -> Outcome {
     trace::begin();
     let mut rng = Rng::new(seed);
-    let cluster = match options.pods {
-        0 => SimCluster::new(rng.next(), options.shape).await,
-        pods => SimCluster::several(rng.next(), options.shape, pods).await,
-    };
+    let spares = if options.has("moves") { 3 } else { 0 };
+    let cluster = SimCluster::elastic(rng.next(), options.shape, options.pods, spares).await;
     cluster.set_patience(options.patience);
     if options.broken {
         cluster.life().lose_marks();
@@ -114,6 +113,9 @@ async fn simulate(seed: u64, options: &Options) -> Outcome {
     if let Some(workshop) = options.workshop {
         jobs.push(tokio::spawn(Arc::clone(&run).workshop(workshop, rng.fork())));
     }
+    if options.has("moves") {
+        jobs.push(tokio::spawn(Arc::clone(&run).moves(rng.fork())));
+    }
     // Such calls arrive after the clients have gone as well.
     let strays = options.has("late send").then(|| tokio::spawn(Arc::clone(&run).strays()));
     if options.has("foreign writer") {
@@ -125,6 +127,7 @@ async fn simulate(seed: u64, options: &Options) -> Outcome {
     for job in jobs {
         job.await.unwrap();
     }
+    run.let_moves_end().await;
     let history = &run.history;
     if let Err(stuck) = run.cluster.quiesce(Duration::from_mins(15)).await {
         history.violation(stuck);
@@ -132,6 +135,7 @@ async fn simulate(seed: u64, options: &Options) -> Outcome {
     if let Some(strays) = strays {
         strays.abort();
     }
+    run.note_moves();
     history.check_nodes(&run.cluster, "main");
     // What an older store knows nothing of is somebody's all the same.
     history.check_catalogue(&run.cluster, run.goes_back);
@@ -184,10 +188,12 @@ fn seeds_that_broke_a_promise_once_break_none() {
     let full: Make = |seed| Options::arm(seed, "full disk");
     let in_turn: Make = |seed| Options::actor(seed, "in turn");
     let late: Make = |seed| Options::arm(seed, "late send");
+    let body: Make = |seed| Options::arm(seed, "body limit");
+    let moves: Make = |seed| Options::arm(seed, "moves");
     let cancelations: Make = |seed| Options::actor(seed, "cancelations");
     let old_disk: Make = |seed| Options::arm(seed, "old disk");
     let goes_back: Make = |seed| Options::arm(seed, "store goes back");
-    let seeds: [(&[u64], Make, &str); 27] = [
+    let seeds: [(&[u64], Make, &str); 31] = [
         (&[115, 435], Options::new, "copied from a node whose miss was not on record yet"),
         (&[36], hung, "settings that a node took while it judged them were forgotten"),
         (&[11], at_once, "a node that was being rebuilt told the others its settings"),
@@ -225,6 +231,18 @@ fn seeds_that_broke_a_promise_once_break_none() {
         (&[50_002], old_disk, "a node was read that had crashed and had not shown its disk"),
         (&[50_060, 50_123, 50_161], goes_back, "who waits for a uid given again saw another's end"),
         (&[10_900], late, "the index of the run was refused, and the run given up"),
+        (
+            &[100_073],
+            cancelations,
+            "what a repair marked of a deleted index was held against the next",
+        ),
+        (
+            &[100_693],
+            Options::new,
+            "what a repair marked of a deleted index was held against the next",
+        ),
+        (&[100_377, 100_952], body, "small writes that went together were too large for a node"),
+        (&[37], moves, "who came after a write had no say in how it ended"),
         (&[61_490], late, "a call that stayed open hid a late one of another kind"),
         (&[70_090], late, "a copy went on from a node that was copied to itself"),
     ];

@@ -57,6 +57,7 @@ pub(super) fn effects(arm: &str) -> &'static [&'static str] {
         "late send" => &["late send"],
         "clock skew" => &["clock skew"],
         "store goes back" => &["store goes back"],
+        "moves" => &["operation", "operation taken back", "operation committed"],
         "in turn" | "at once" => &["swap", "rename", "index deletion", "workshop compared"],
         "cancelations" => &["cancelation", "workshop compared"],
         _ => &[],
@@ -108,6 +109,9 @@ impl Options {
         let mut options = match arm {
             "late send" | "store goes back" => Self { restarts: true, ..plain },
             "clock skew" => Self { pods: 3, restarts: false, ..plain },
+            // Over nodes that are well, or not; by one process, which may be killed, or several.
+            "moves" if seed.is_multiple_of(5) => Self { pods: 3, restarts: false, ..plain },
+            "moves" => return Self { restarts: seed.is_multiple_of(3), ..plain },
             _ => Self { restarts: seed.is_multiple_of(3), ..plain },
         };
         let mut at = rng.between(Duration::ZERO, Duration::from_secs(4));

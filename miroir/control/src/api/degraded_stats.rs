@@ -136,8 +136,11 @@ fn disjoint<'a>(
     known: &[(&NodeId, &'a IndexStats)],
     placement: &Placement,
 ) -> (Vec<&'a IndexStats>, ShardSet) {
+    // What a node may have of other shards, or not yet of its own, is in its figures as well.
+    let settled = |node: &NodeId| placement.owned_by(node) == placement.held_by(node);
+    let known = known.iter().filter(|(node, _)| settled(node));
     let mut owned: Vec<(ShardSet, &IndexStats)> =
-        known.iter().map(|(node, stats)| (placement.owned_by(node), *stats)).collect();
+        known.map(|(node, stats)| (placement.owned_by(node), *stats)).collect();
     owned.sort_by_key(|(shards, _)| std::cmp::Reverse(shards.len()));
     let mut left = ShardSet::full(placement.shards());
     let mut apart = Vec::new();

@@ -1,5 +1,8 @@
 //! What a task's details say once all nodes are done: each document counted once.
 
+use std::collections::BTreeMap;
+
+use miroir_api::ShardId;
 use miroir_api::meili::{TaskKind, TaskStatus};
 use serde_json::Value;
 
@@ -58,7 +61,13 @@ fn count(
         let tasks: Vec<_> = record.nodes.iter().filter(of_group).collect();
         let counts: Vec<u64> = tasks.iter().filter_map(|task| read(task)).collect();
         let complete = tasks.iter().all(|task| read(task).is_some() && !task.dropped);
-        if complete && !counts.is_empty() {
+        // Not so for what was sent while the layout changed.
+        let mut times: BTreeMap<ShardId, u64> = BTreeMap::new();
+        for shard in tasks.iter().flat_map(|task| &task.shards) {
+            *times.entry(*shard).or_default() += 1;
+        }
+        let even = times.values().all(|times| *times == copies);
+        if complete && even && !counts.is_empty() {
             return counts.iter().sum::<u64>() / copies;
         }
     }

@@ -44,6 +44,7 @@ async fn report(state: &ClusterState, options: &PodOptions) -> Result<Roster, Er
         address: options.address.clone(),
         seen: leadership.seen(),
         leads,
+        settled: state.membership.settled(),
         readable: leads.map(|_| readable.map(|n| n.id.clone()).collect()).unwrap_or_default(),
     };
     let answer = state.stores.pods.report(report, clock::now(), options.report_ttl);

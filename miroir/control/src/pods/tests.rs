@@ -223,6 +223,7 @@ async fn a_leader_that_hears_of_its_successor_steps_down_at_once() {
         seen: a.seen(),
         leads: Some(2),
         readable: Vec::new(),
+        settled: 0,
     };
     all[0].state.stores.pods.report(successor, OffsetDateTime::UNIX_EPOCH, TTL).await.unwrap();
     all[0].step().await;

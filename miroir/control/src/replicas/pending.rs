@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use miroir_api::meili::TaskStatus;
-use miroir_core::view::StaleReplica;
+use miroir_core::view::{StaleMap, StaleReplica};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
 
@@ -65,8 +65,12 @@ pub(crate) async fn settle(state: &Arc<ClusterState>, row: &StaleReplica) -> Res
                 node = %row.node, index = %row.index, shard = ?row.shard,
                 "acknowledged writes did not succeed on this node: the replica copies them"
             );
-            let kind = row.without_tasks();
-            state.staleness.mark(vec![StaleReplica { kind, ..row.clone() }]).await?;
+            let next = StaleReplica { kind: row.without_tasks(), ..row.clone() };
+            // What was forgotten with its index would be held against the next one of its name.
+            let known = |stale: &StaleMap| stale.of_index(&row.index).any(|now| now == row);
+            let decide =
+                |stale: &StaleMap| (known(stale).then_some(next).into_iter().collect(), ());
+            state.staleness.mark_by(decide).await?;
             Ok(0)
         }
     }

@@ -208,11 +208,12 @@ async fn step(
         changed: !changed.is_empty(),
         ended: changed.iter().any(|record| record.status.is_terminal()),
     };
-    if progress.changed {
-        state.stores.tasks.update_many(changed).await?;
-    }
+    // In this order: who sees that a task has made an index asks its nodes for what they have.
     for (index, at, makes) in touched {
         state.catalog.note_update(&index, at, makes);
+    }
+    if progress.changed {
+        state.stores.tasks.update_many(changed).await?;
     }
     for ended in unmade {
         making::end(state, ended);
@@ -320,12 +321,10 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
             let creates = step.record.kind == TaskKind::IndexCreation;
             let entry = state.catalog.of_task(&step.record);
             let gone = step.record.physical.is_some() && entry.is_none();
-            let placement = entry
-                .filter(|_| creates)
-                .map(|entry| state.membership.topology().placement(entry.shards));
+            let owners = entry.map(|entry| state.membership.topology().placement(entry.shards));
+            let placement = owners.as_ref().filter(|_| creates);
             for (at, loss) in std::mem::take(&mut step.lost) {
-                let alone =
-                    placement.as_ref().is_some_and(|p| !others_make(&step.record, stale, at, p));
+                let alone = placement.is_some_and(|p| !others_make(&step.record, stale, at, p));
                 if alone && loss.is_queued() {
                     continue;
                 }
@@ -342,7 +341,7 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
                 // the deletion, or of the next index of the name.
                 let none = StaleMap::default();
                 let stale = if gone { &none } else { stale };
-                let ending = match &placement {
+                let ending = match placement {
                     Some(placement) => parts::creation(record, stale, placement),
                     // Whoever makes an index of this name anew rebuilds what is left of it.
                     None if record.kind == TaskKind::IndexDeletion
@@ -350,7 +349,7 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
                     {
                         parts::deletion(record)
                     }
-                    None => parts::ending(record, stale),
+                    None => parts::ending(record, stale, owners.as_deref()),
                 };
                 rows.extend(
                     ending.behind.into_iter().filter(|row| !gone || row.kind == CatchUp::Deleted),

@@ -2,6 +2,7 @@
 
 pub mod founding;
 pub mod health;
+pub mod operations;
 mod rebuild;
 mod versions;
 

@@ -94,8 +94,8 @@ async fn compare(
         shards.insert(&node.id, shards_of(state, entry, &node.id, cx).await?);
     }
     for (node, has) in &shards {
-        let owned = placement.owned_by(node);
-        for shard in has.iter().filter(|shard| !owned.contains(**shard)) {
+        let (owned, held) = (placement.owned_by(node), placement.held_by(node));
+        for shard in has.iter().filter(|shard| !held.contains(**shard)) {
             differences.push(format!(
                 "node `{node}` has documents of shard {shard} of index `{}`, which is not its own",
                 entry.name

@@ -7,7 +7,7 @@
 use miroir_pipeline::cluster::{Bar, ClusterState};
 use miroir_pipeline::error::Error;
 use miroir_store::Part;
-use miroir_store::records::NodeRecord;
+use miroir_store::records::{CommittedTopology, NodeRecord};
 
 /// Goes on with a store that is behind its nodes: its topology gets a version above theirs.
 /// Returns that version.
@@ -25,10 +25,11 @@ pub async fn accept_store(state: &ClusterState) -> Result<u64, Error> {
             "No node was told of a later topology than the store's, so there is nothing to accept.",
         ));
     };
-    let layout = state.committed.load().layout.clone();
+    let known = state.committed.load();
     let next = told + 1;
     tracing::warn!(version, told, next, "an older store is gone on with");
-    if !state.stores.identity.commit_topology(next, layout, version).await? {
+    let after = CommittedTopology { version: next, ..CommittedTopology::clone(&known) };
+    if !state.stores.identity.commit_topology(after, version).await? {
         return Err(Error::internal("the topology was changed at the same time"));
     }
     for record in state.lives.all().into_iter().filter(|record| record.ahead.is_some()) {

@@ -46,7 +46,8 @@ pub struct ShardQuorum {
     pub shard: ShardId,
     /// Groups that met their quorum, ascending. The write is accepted if there is one.
     pub met: Vec<GroupId>,
-    /// Owners that did not acknowledge, by group and rank.
+    /// Nodes it goes to that did not acknowledge, by group and rank; while the layout changes those
+    /// that do not count are among them.
     pub missed: Vec<(GroupId, NodeId)>,
 }
 
@@ -82,21 +83,12 @@ pub fn outcome(
     acked: impl Fn(&NodeId, ShardId) -> bool,
 ) -> ShardQuorum {
     let needed = rule.needed(rf);
-    let mut out = ShardQuorum { shard, met: Vec::new(), missed: Vec::new() };
-    for group in placement.groups() {
-        let mut acks = 0;
-        for node in placement.owners(group, shard) {
-            if acked(node, shard) {
-                acks += 1;
-            } else {
-                out.missed.push((group, node.clone()));
-            }
-        }
-        if acks >= needed {
-            out.met.push(group);
-        }
-    }
-    out
+    let missed = placement.write_targets(shard).filter(|(_, node)| !acked(node, shard));
+    let missed = missed.map(|(group, node)| (group, node.clone())).collect();
+    let acks =
+        |group| placement.owners(group, shard).filter(|node| acked(node, shard)).count() as u32;
+    let met = placement.groups().filter(|group| acks(*group) >= needed).collect();
+    ShardQuorum { shard, met, missed }
 }
 
 /// Judges a write to the shards `touched`; `acked` tells whether a node acknowledged its part for
@@ -111,7 +103,8 @@ pub fn evaluate(
 ) -> QuorumDecision {
     let mut lost = ShardSet::empty(touched.universe());
     let mut degraded = BTreeSet::new();
-    let mut complete: Vec<GroupId> = placement.groups().collect();
+    let counted: Vec<GroupId> = placement.groups().collect();
+    let mut complete = counted.clone();
     let mut missed: BTreeMap<NodeId, ShardSet> = BTreeMap::new();
     for shard in touched.iter() {
         let outcome = outcome(placement, rf, rule, shard, &acked);
@@ -119,9 +112,11 @@ pub fn evaluate(
             lost.insert(shard);
         }
         complete.retain(|group| outcome.met.contains(group));
-        degraded.extend(placement.groups().filter(|group| !outcome.met.contains(group)));
+        degraded.extend(counted.iter().copied().filter(|group| !outcome.met.contains(group)));
         for (group, node) in outcome.missed {
-            degraded.insert(group);
+            if counted.contains(&group) {
+                degraded.insert(group);
+            }
             missed.entry(node).or_insert_with(|| ShardSet::empty(touched.universe())).insert(shard);
         }
     }

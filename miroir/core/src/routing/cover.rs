@@ -33,9 +33,7 @@ pub struct Leaf {
     pub node: NodeId,
     /// The shards to read there; never empty.
     pub shards: ShardSet,
-    /// Whether the node *owns* nothing beyond these shards, and so needs no shard filter. What it
-    /// still *holds* of former shards while a rebalance runs is not known here: then filter
-    /// regardless.
+    /// Whether the node has documents of no other shards, and so needs no shard filter.
     pub exact: bool,
 }
 
@@ -94,7 +92,7 @@ fn fill(
     }
     let tiers: Vec<Tier> = nodes.iter().map(|node| standings.tier(node)).collect();
     let choices = Choices::new(placement, group, &out.missing, rotation, &tiers, usable);
-    let turn = rotation / u64::from(placement.replication_factor().max(1));
+    let turn = rotation / choices.copies.max(1) as u64;
     let kept = choices.few_nodes(&tiers, turn);
 
     let mut taken: Vec<Option<ShardSet>> = vec![None; nodes.len()];
@@ -108,7 +106,7 @@ fn fill(
     }
     for (at, shards) in taken.into_iter().enumerate() {
         if let Some(shards) = shards {
-            let exact = shards.is_superset(placement.owned_at(group, at));
+            let exact = placement.held_at(group, at).is_some_and(|held| shards.is_superset(held));
             out.leaves.push(Leaf { node: nodes[at].clone(), shards, exact });
         }
     }
@@ -120,6 +118,8 @@ struct Choices {
     owners: Vec<u32>,
     /// A shard and where its owners end in `owners`.
     ends: Vec<(ShardId, usize)>,
+    /// Most owners that a shard has, usable or not.
+    copies: usize,
 }
 
 impl Choices {
@@ -134,11 +134,12 @@ impl Choices {
         let uneven = tiers.iter().any(|tier| *tier != Tier::Good);
         let nodes = placement.nodes(group);
         let wanted = shards.len();
-        let copies = placement.replication_factor() as usize;
+        let mut copies = shards.iter().next().map_or(0, |s| placement.ranked(group, s).len());
         let mut owners = Vec::with_capacity(wanted * copies);
         let mut ends = Vec::with_capacity(wanted);
         for shard in shards.iter() {
             let ranked = placement.ranked(group, shard);
+            copies = copies.max(ranked.len());
             let start = rotation.checked_rem(ranked.len() as u64).unwrap_or(0) as usize;
             let before = owners.len();
             let rotated = ranked[start..].iter().chain(&ranked[..start]);
@@ -158,7 +159,7 @@ impl Choices {
                 ends.push((shard, owners.len()));
             }
         }
-        Self { owners, ends }
+        Self { owners, ends, copies }
     }
 
     fn iter(&self) -> impl Iterator<Item = (ShardId, &[u32])> {

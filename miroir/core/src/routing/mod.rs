@@ -30,7 +30,7 @@ pub mod shards;
 pub mod standing;
 
 pub use cover::{Cover, Leaf, cover, cover_with_fallback};
-pub use placement::Placement;
+pub use placement::{Placement, Seats};
 pub use shards::ShardSet;
 pub use standing::{Figures, Selection, Standing, Standings, Strategy, Tier};
 

@@ -1,43 +1,156 @@
 //! Which nodes own which shards.
 
+use std::collections::BTreeMap;
+
 use miroir_api::{GroupId, NodeId, ShardId};
 
 use super::{ShardSet, owners_of};
+use crate::topology::Phase;
+
+/// The nodes among which shards are placed, and how often.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seats {
+    /// Copies of a shard in each group.
+    pub replication_factor: u32,
+    /// The nodes of each group.
+    pub groups: BTreeMap<GroupId, Vec<NodeId>>,
+}
 
 /// The owners of every shard of an index with a given number of shards, in every group.
 ///
-/// Depends on the node ids of each group, the replication factor and the number of shards, on
-/// nothing else: not on addresses, order in the configuration or the nodes' status. Every pod
-/// therefore computes the same placement.
+/// Depends on the node ids of each group, the replication factor, the number of shards, and on a
+/// change of these that is under way; on nothing else: not on addresses, order in the configuration or
+/// the nodes' status. Every pod therefore computes the same placement.
+///
+/// While a [`Change`](crate::topology::Change) is under way a shard has owners by both layouts. Which
+/// of them are written, and which are read, is said by its phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     shards: u32,
-    replication_factor: usize,
     groups: Vec<GroupPlacement>,
+    /// Groups that requests begin with, and whose quorum counts.
+    counted: Vec<GroupId>,
+    changes: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct GroupPlacement {
-    /// Ascending by id.
+    id: GroupId,
+    /// All that own something by either layout, ascending by id.
     nodes: Vec<NodeId>,
-    /// Indexes into `nodes`: `replication_factor` entries a shard, best first.
-    owners: Vec<u32>,
-    /// What each of `nodes` owns.
+    written: Owners,
+    /// `None`: those that are written.
+    read: Option<Owners>,
+    /// Every shard that a node may have documents of.
+    held: Vec<ShardSet>,
+    /// What a node is read for.
+    readable: Vec<ShardSet>,
+    /// What a node is written.
     owned: Vec<ShardSet>,
+}
+
+/// The owners of each shard, best first, as indexes into the nodes of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Owners {
+    all: Vec<u32>,
+    /// Where the owners of a shard end in `all`.
+    ends: Vec<u32>,
+}
+
+impl Owners {
+    fn of(&self, shard: ShardId) -> &[u32] {
+        let at = shard.0 as usize;
+        let Some(end) = self.ends.get(at) else { return &[] };
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.all[start as usize..*end as usize]
+    }
+
+    /// The shards of each of so many nodes.
+    fn by_node(&self, nodes: usize) -> Vec<ShardSet> {
+        let shards = self.ends.len() as u32;
+        let mut out = vec![ShardSet::empty(shards); nodes];
+        for shard in (0..shards).map(ShardId) {
+            for at in self.of(shard) {
+                out[*at as usize].insert(shard);
+            }
+        }
+        out
+    }
+
+    /// Those of both for each shard, the first's first.
+    fn and(&self, other: &Self) -> Self {
+        let mut both = Self::default();
+        for shard in (0..self.ends.len() as u32).map(ShardId) {
+            let first = self.of(shard);
+            both.all.extend(first);
+            both.all.extend(other.of(shard).iter().filter(|at| !first.contains(at)));
+            both.ends.push(both.all.len() as u32);
+        }
+        both
+    }
 }
 
 impl Placement {
     /// Places `shards` shards on every group; `groups[g]` are the nodes of group `g`, in any order.
     ///
-    /// A group with fewer nodes than `replication_factor` places each shard on all its nodes;
+    /// A group with fewer nodes than the replication factor places each shard on all its nodes;
     /// [`Topology::new`](crate::topology::Topology::new) refuses such a group.
     pub fn new(groups: &[Vec<NodeId>], replication_factor: u32, shards: u32) -> Self {
-        let replication_factor = replication_factor as usize;
-        let groups = groups
-            .iter()
-            .map(|nodes| GroupPlacement::new(nodes.clone(), replication_factor, shards))
-            .collect();
-        Self { shards, replication_factor, groups }
+        let groups = (0..).map(GroupId).zip(groups.iter().cloned()).collect();
+        Self::of(&Seats { replication_factor, groups }, shards)
+    }
+
+    /// As [`Placement::new`], on groups with numbers of their own.
+    pub fn of(seats: &Seats, shards: u32) -> Self {
+        let groups = seats.groups.iter().map(|(id, nodes)| {
+            let mut nodes = nodes.clone();
+            nodes.sort_unstable();
+            let written = owners(&nodes, seats.replication_factor, &nodes, shards);
+            GroupPlacement::new(*id, nodes, written, None, None)
+        });
+        let counted = seats.groups.keys().copied().collect();
+        Self { shards, groups: groups.collect(), counted, changes: false }
+    }
+
+    /// As [`Placement::of`], while shards go from one list of seats to another.
+    pub fn changing(from: &Seats, to: &Seats, phase: Phase, shards: u32) -> Self {
+        let mut all: BTreeMap<GroupId, Vec<NodeId>> = from.groups.clone();
+        for (group, nodes) in &to.groups {
+            all.entry(*group).or_default().extend(nodes.iter().cloned());
+        }
+        let groups = all.into_iter().map(|(id, mut nodes)| {
+            nodes.sort_unstable();
+            nodes.dedup();
+            let by = |seats: &Seats| {
+                let own = seats.groups.get(&id).map_or(&[] as &[NodeId], |own| own);
+                owners(own, seats.replication_factor, &nodes, shards)
+            };
+            let (before, after) = (by(from), by(to));
+            let both = before.and(&after);
+            let (written, read) = match phase {
+                Phase::Announced => (before, None),
+                Phase::Copying => (both.clone(), None),
+                Phase::Switched => (after.and(&before), Some(after)),
+                Phase::Retiring => (after, None),
+            };
+            GroupPlacement::new(id, nodes, written, read, Some(&both))
+        });
+        let counted = if phase < Phase::Switched { from } else { to };
+        let counted = counted.groups.keys().copied().collect();
+        Self { shards, groups: groups.collect(), counted, changes: true }
+    }
+
+    fn group(&self, group: GroupId) -> Option<&GroupPlacement> {
+        let at = self.groups.binary_search_by_key(&group, |own| own.id).ok()?;
+        Some(&self.groups[at])
+    }
+
+    fn of_node(&self, node: &NodeId, what: impl Fn(&GroupPlacement) -> &[ShardSet]) -> ShardSet {
+        let found = self.groups.iter().find_map(|group| {
+            let at = group.nodes.binary_search(node).ok()?;
+            what(group).get(at)
+        });
+        found.cloned().unwrap_or_else(|| ShardSet::empty(self.shards))
     }
 
     /// Number of shards that were placed.
@@ -45,70 +158,96 @@ impl Placement {
         self.shards
     }
 
-    /// Copies of a shard in each group.
-    pub fn replication_factor(&self) -> u32 {
-        self.replication_factor as u32
+    /// Whether the layout changes: then some node may have documents that it does not own.
+    pub fn changes(&self) -> bool {
+        self.changes
     }
 
-    /// Ids of all groups, ascending from 0 without gaps.
+    /// Ids of all groups that hold every shard, ascending: one that is being added is none of them
+    /// before it does.
     pub fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
-        (0..self.groups.len() as u32).map(GroupId)
+        self.counted.clone().into_iter()
     }
 
-    /// The owners of a shard inside a group, best first. Empty when there is no such group or
-    /// shard.
+    /// The owners of a shard inside a group that are read, and count for the quorum of a write; best
+    /// first. Empty when there is no such group or shard.
     pub fn owners(&self, group: GroupId, shard: ShardId) -> impl Iterator<Item = &NodeId> {
-        let group = self.groups.get(group.0 as usize);
-        group.into_iter().flat_map(move |g| g.owners(shard).iter().map(|at| &g.nodes[*at as usize]))
+        let group = self.group(group);
+        group
+            .into_iter()
+            .flat_map(move |g| g.readers().of(shard).iter().map(|at| &g.nodes[*at as usize]))
     }
 
-    /// The shards a node owns; empty if the node is unknown.
+    /// The shards a node is written; empty if the node is unknown.
     pub fn owned_by(&self, node: &NodeId) -> ShardSet {
-        let owned =
-            self.groups.iter().find_map(|g| Some(&g.owned[g.nodes.binary_search(node).ok()?]));
-        owned.cloned().unwrap_or_else(|| ShardSet::empty(self.shards))
+        self.of_node(node, |group| &group.owned)
     }
 
-    /// Every node a write to the shard goes to: all owners in all groups, by group and rank.
+    /// The shards a node is read for; empty if the node is unknown.
+    pub fn read_from(&self, node: &NodeId) -> ShardSet {
+        self.of_node(node, |group| &group.readable)
+    }
+
+    /// The shards a node may have documents of; empty if the node is unknown.
+    pub fn held_by(&self, node: &NodeId) -> ShardSet {
+        self.of_node(node, |group| &group.held)
+    }
+
+    /// Every node a write to the shard goes to: all owners in all groups, by group and rank; while the
+    /// layout changes, those that count first.
     pub fn write_targets(&self, shard: ShardId) -> impl Iterator<Item = (GroupId, &NodeId)> {
-        self.groups().flat_map(move |g| self.owners(g, shard).map(move |node| (g, node)))
+        self.groups.iter().flat_map(move |group| {
+            let node = |at: &u32| (group.id, &group.nodes[*at as usize]);
+            group.written.of(shard).iter().map(node)
+        })
     }
 
     /// The nodes of a group, ascending by id.
     pub(super) fn nodes(&self, group: GroupId) -> &[NodeId] {
-        self.groups.get(group.0 as usize).map_or(&[], |g| &g.nodes)
+        self.group(group).map_or(&[], |g| &g.nodes)
     }
 
-    /// Owners of a shard as indexes into [`Self::nodes`], best first.
+    /// Owners of a shard that are read as indexes into [`Self::nodes`], best first.
     pub(super) fn ranked(&self, group: GroupId, shard: ShardId) -> &[u32] {
-        self.groups.get(group.0 as usize).map_or(&[], |g| g.owners(shard))
+        self.group(group).map_or(&[], |g| g.readers().of(shard))
     }
 
-    /// What the node at an index of [`Self::nodes`] owns.
-    pub(super) fn owned_at(&self, group: GroupId, node: usize) -> &ShardSet {
-        &self.groups[group.0 as usize].owned[node]
+    /// What the node at an index of [`Self::nodes`] may have documents of.
+    pub(super) fn held_at(&self, group: GroupId, node: usize) -> Option<&ShardSet> {
+        self.group(group)?.held.get(node)
     }
 }
 
 impl GroupPlacement {
-    fn new(mut nodes: Vec<NodeId>, replication_factor: usize, shards: u32) -> Self {
-        nodes.sort_unstable();
-        let mut owned = vec![ShardSet::empty(shards); nodes.len()];
-        let mut owners = Vec::with_capacity(shards as usize * replication_factor.min(nodes.len()));
-        let ids: Vec<&NodeId> = nodes.iter().collect();
-        for shard in (0..shards).map(ShardId) {
-            for at in owners_of(shard, &ids, replication_factor) {
-                owned[at].insert(shard);
-                owners.push(at as u32);
-            }
-        }
-        Self { nodes, owners, owned }
+    fn new(
+        id: GroupId,
+        nodes: Vec<NodeId>,
+        written: Owners,
+        read: Option<Owners>,
+        held: Option<&Owners>,
+    ) -> Self {
+        let owned = written.by_node(nodes.len());
+        let readable = read.as_ref().map_or_else(|| owned.clone(), |r| r.by_node(nodes.len()));
+        let held = held.map_or_else(|| owned.clone(), |held| held.by_node(nodes.len()));
+        Self { id, nodes, written, read, held, readable, owned }
     }
 
-    fn owners(&self, shard: ShardId) -> &[u32] {
-        let shards = self.owned.first().map_or(0, ShardSet::universe) as usize;
-        let copies = self.owners.len().checked_div(shards).unwrap_or(0);
-        let start = shard.0 as usize * copies;
-        self.owners.get(start..start + copies).unwrap_or_default()
+    fn readers(&self) -> &Owners {
+        self.read.as_ref().unwrap_or(&self.written)
     }
+}
+
+/// The owners of each shard among `seats`, as indexes into `nodes`, which has all of them.
+fn owners(seats: &[NodeId], replication_factor: u32, nodes: &[NodeId], shards: u32) -> Owners {
+    let mut seats: Vec<&NodeId> = seats.iter().collect();
+    seats.sort_unstable();
+    let place: Vec<u32> =
+        seats.iter().map(|id| nodes.partition_point(|node| node < *id) as u32).collect();
+    let mut out = Owners::default();
+    for shard in (0..shards).map(ShardId) {
+        let best = owners_of(shard, &seats, replication_factor as usize);
+        out.all.extend(best.into_iter().map(|at| place[at]));
+        out.ends.push(out.all.len() as u32);
+    }
+    out
 }

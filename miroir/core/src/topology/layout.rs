@@ -6,7 +6,8 @@ use miroir_api::{GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
-use super::{Node, Topology, TopologyError};
+use super::{Node, Topology};
+use crate::routing::Seats;
 
 /// One node of a [`Layout`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,15 @@ impl Layout {
             replication_factor: topology.replication_factor(),
             nodes: topology.nodes().map(seat).collect(),
         }
+    }
+
+    /// What placement depends on.
+    pub(super) fn seats(&self) -> Seats {
+        let mut groups: BTreeMap<GroupId, Vec<NodeId>> = BTreeMap::new();
+        for seat in &self.nodes {
+            groups.entry(seat.group).or_default().push(seat.id.clone());
+        }
+        Seats { replication_factor: self.replication_factor, groups }
     }
 
     /// By what it is told from others, in the store of this name: XXH64 of its canonical text, as 16
@@ -91,19 +101,6 @@ impl Layout {
                 .map(|seat| format!("the configuration has node `{}`, which is new", seat.id)),
         );
         found
-    }
-
-    /// The topology of this layout, with the addresses that `configured` has for its nodes.
-    ///
-    /// # Errors
-    /// [`TopologyError`], for example where a configured address is another node's here.
-    pub fn topology(&self, configured: &Topology) -> Result<Topology, TopologyError> {
-        let nodes = self.nodes.iter().map(|seat| {
-            let address =
-                configured.node(&seat.id).map_or(&seat.address, |configured| &configured.address);
-            Node::new(seat.id.clone(), address.clone(), seat.group)
-        });
-        Topology::new(nodes.collect(), self.replication_factor)
     }
 }
 

@@ -1,23 +1,29 @@
 //! The nodes there are, their groups and their states, as an immutable snapshot.
 //!
 //! One request sees one [`Topology`]. A change makes a new one with the next version; snapshots
-//! that differ only in intent or health share their cached [`Placement`]s, because placement
-//! does not depend on them.
+//! that differ only in health share their cached [`Placement`]s, because placement does not depend on
+//! it.
 
+mod change;
 mod layout;
 mod status;
+mod wish;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
 
 use crate::lock::ReadWriteLock;
 use miroir_api::{GroupId, NodeId};
 
+pub use self::change::{Change, Phase};
 pub use self::layout::{Layout, Seat};
 pub use self::status::{Health, IllegalTransition, Intent, NodeEvent, NodeStatus};
-use crate::routing::Placement;
+pub use self::wish::{Refused, Wish, same_address};
+use crate::routing::{Placement, Seats};
 
 /// One Meilisearch node: its address, its group, what it is for and how it is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,32 +51,25 @@ impl Node {
         NodeStatus::of(self.intent, self.health)
     }
 
-    /// Whether reads may go to the node. Whether a shard on it is up to date is another question.
+    /// Whether reads may go to the node. Which shards it is read for, and whether they are up to date
+    /// on it, are other questions.
     pub fn is_readable(&self) -> bool {
-        matches!(self.intent, Intent::Active | Intent::Draining) && self.health != Health::Failed
+        self.health != Health::Failed
     }
 
-    /// Whether writes go to the node. A draining node still owns its shards and takes their
-    /// writes. A failed node gets none: each write it misses is recorded and caught up before the
-    /// node is read again.
+    /// Whether writes go to the node, if it owns what they are about. A failed node gets none: each
+    /// write it misses is recorded and caught up before the node is read again.
     pub fn is_writable(&self) -> bool {
-        self.intent != Intent::Removed && self.health != Health::Failed
+        self.health != Health::Failed
     }
 
-    /// Takes an event: of intent or of health, whichever it is about.
+    /// Takes an event.
     ///
     /// # Errors
-    /// [`IllegalTransition::Refused`] when the event means nothing now; a removed node takes none.
+    /// [`IllegalTransition::Refused`] when the event means nothing now.
     pub fn apply(&mut self, event: NodeEvent) -> Result<(), IllegalTransition> {
         let refused = IllegalTransition::Refused { from: self.status(), event };
-        if self.intent == Intent::Removed {
-            return Err(refused);
-        }
-        match (self.intent.after(event), self.health.after(event)) {
-            (Some(intent), _) => self.intent = intent,
-            (None, Some(health)) => self.health = health,
-            (None, None) => return Err(refused),
-        }
+        self.health = self.health.after(event).ok_or(refused)?;
         Ok(())
     }
 }
@@ -143,9 +142,43 @@ type Placements = ReadWriteLock<BTreeMap<u32, Arc<Placement>>>;
 #[derive(Clone)]
 pub struct Topology {
     version: u64,
-    replication_factor: u32,
     groups: Vec<Group>,
+    seating: Arc<Seating>,
     placements: Arc<Placements>,
+}
+
+/// Among which nodes shards are placed: fewer than there are while a node has no shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seating {
+    seats: Seats,
+    /// A change that is under way: the seats after it.
+    change: Option<(Seats, Phase)>,
+}
+
+/// Tells whether anybody still works by a way of placing documents.
+#[derive(Clone, Debug)]
+pub struct InUse(Weak<Seating>);
+
+impl InUse {
+    /// Whether somebody does.
+    pub fn is_still(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// Whether it is the way of a topology.
+    pub fn is_of(&self, topology: &Topology) -> bool {
+        self.0.as_ptr() == Arc::as_ptr(&topology.seating)
+    }
+}
+
+impl Seating {
+    /// The seats by which requests begin and quorums are counted.
+    fn counted(&self) -> &Seats {
+        match &self.change {
+            Some((to, phase)) if *phase >= Phase::Switched => to,
+            _ => &self.seats,
+        }
+    }
 }
 
 impl Topology {
@@ -166,31 +199,75 @@ impl Topology {
         }
         distinct_addresses(&nodes)?;
 
-        let mut by_group: BTreeMap<GroupId, Vec<Node>> = BTreeMap::new();
-        for node in nodes {
-            by_group.entry(node.group).or_default().push(node);
-        }
-        let mut groups = Vec::with_capacity(by_group.len());
-        for (expected, (id, nodes)) in (0..).map(GroupId).zip(by_group) {
-            if id != expected {
-                return Err(TopologyError::GroupGap { missing: expected, found: id });
+        let groups = by_group(nodes);
+        for (expected, group) in (0..).map(GroupId).zip(&groups) {
+            if group.id != expected {
+                return Err(TopologyError::GroupGap { missing: expected, found: group.id });
             }
-            if nodes.len() < replication_factor as usize {
-                let nodes = nodes.len();
-                return Err(TopologyError::GroupTooSmall { group: id, nodes, replication_factor });
-            }
-            groups.push(Group { id, nodes });
         }
-        Ok(Self { version: 1, replication_factor, groups, placements: Arc::default() })
+        let ids = |group: &Group| group.nodes.iter().map(|node| node.id.clone()).collect();
+        let seats = groups.iter().map(|group| (group.id, ids(group))).collect();
+        let seats = Seats { replication_factor, groups: seats };
+        large_enough(&seats)?;
+        let seating = Arc::new(Seating { seats, change: None });
+        Ok(Self { version: 1, groups, seating, placements: Arc::default() })
     }
 
-    /// The next topology, with other nodes: one was added, or one that is removed is left out.
+    /// The next topology by what a store says: the nodes of the layout, of the change that is under way,
+    /// and those that have no shards. What is known of a node's health and address stays; new ones are
+    /// well, at the address that the store has.
     ///
     /// # Errors
-    /// As [`Self::new`].
-    pub fn with_nodes(&self, nodes: Vec<Node>) -> Result<Self, TopologyError> {
-        let next = Self::new(nodes, self.replication_factor)?;
-        Ok(Self { version: self.version + 1, ..next })
+    /// As [`Self::new`]; groups may have any numbers.
+    pub fn following(
+        &self,
+        layout: &Layout,
+        change: Option<&Change>,
+        without_shards: &[Seat],
+    ) -> Result<Self, TopologyError> {
+        let mut all: BTreeMap<&NodeId, (&Seat, Intent)> = BTreeMap::new();
+        let phase = change.map(|change| change.phase);
+        let (mut joins, mut leaves) = (Intent::Joining, Intent::Draining);
+        if phase >= Some(Phase::Switched) {
+            joins = Intent::Active;
+        }
+        if phase.is_none() {
+            leaves = Intent::Active;
+        }
+        all.extend(without_shards.iter().map(|seat| (&seat.id, (seat, Intent::Drained))));
+        all.extend(layout.nodes.iter().map(|seat| (&seat.id, (seat, leaves))));
+        for seat in change.into_iter().flat_map(|change| &change.to.nodes) {
+            let own = all.entry(&seat.id).or_insert((seat, joins));
+            match own.1 {
+                Intent::Drained => own.1 = joins,
+                Intent::Draining => own.1 = Intent::Active,
+                _ => {}
+            }
+        }
+        let node = |(seat, intent): (&Seat, Intent)| {
+            let known = self.node(&seat.id);
+            let new = || Node::new(seat.id.clone(), seat.address.clone(), seat.group);
+            Node { intent, group: seat.group, ..known.cloned().unwrap_or_else(new) }
+        };
+        let nodes: Vec<Node> = all.into_values().map(node).collect();
+        distinct_addresses(&nodes)?;
+        let seats = layout.seats();
+        large_enough(&seats)?;
+        let change = match change {
+            Some(change) => {
+                let to = change.to.seats();
+                large_enough(&to)?;
+                Some((to, change.phase))
+            }
+            None => None,
+        };
+        let seating = Seating { seats, change };
+        let (seating, placements) = if seating == *self.seating {
+            (Arc::clone(&self.seating), Arc::clone(&self.placements))
+        } else {
+            (Arc::new(seating), Arc::default())
+        };
+        Ok(Self { version: self.version + 1, groups: by_group(nodes), seating, placements })
     }
 
     /// The same topology under a given version, when it comes from a store that counts them.
@@ -204,19 +281,31 @@ impl Topology {
         self.version
     }
 
-    /// Copies of a shard in each group.
+    /// Copies of a shard in each group that count for a quorum.
     pub fn replication_factor(&self) -> u32 {
-        self.replication_factor
+        self.seating.counted().replication_factor
     }
 
-    /// All groups, ascending and without gaps. Never empty.
+    /// All groups, ascending. Never empty.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// The group of this number; `None` if there are fewer groups.
+    /// The groups that hold every shard, ascending: all but one that is being added or removed.
+    pub fn complete_groups(&self) -> impl Iterator<Item = &Group> {
+        let counted = self.seating.counted();
+        self.groups.iter().filter(|group| counted.groups.contains_key(&group.id))
+    }
+
+    /// The group of this number; `None` if there is none.
     pub fn group(&self, group: GroupId) -> Option<&Group> {
-        self.groups.get(group.0 as usize)
+        let at = self.groups.binary_search_by_key(&group, |own| own.id).ok()?;
+        Some(&self.groups[at])
+    }
+
+    /// How far a change of the layout has come; `None` if there is none under way.
+    pub fn phase(&self) -> Option<Phase> {
+        self.seating.change.as_ref().map(|(_, phase)| *phase)
     }
 
     /// All nodes, by group and id.
@@ -245,6 +334,12 @@ impl Topology {
         Ok(next)
     }
 
+    /// Notes that lives as long as any snapshot that places as this one does, and so as long as any
+    /// request that works by one.
+    pub fn in_use(&self) -> InUse {
+        InUse(Arc::downgrade(&self.seating))
+    }
+
     /// Who owns what in an index with this many shards, whatever the nodes' health. Computed once
     /// a number.
     pub fn placement(&self, shards: u32) -> Arc<Placement> {
@@ -255,12 +350,11 @@ impl Topology {
         drop(known);
         let mut known = self.placements.write();
         let placement = known.entry(shards).or_insert_with(|| {
-            let groups: Vec<Vec<NodeId>> = self
-                .groups
-                .iter()
-                .map(|group| group.nodes.iter().map(|node| node.id.clone()).collect())
-                .collect();
-            Arc::new(Placement::new(&groups, self.replication_factor, shards))
+            let Seating { seats, change } = &*self.seating;
+            Arc::new(match change {
+                Some((to, phase)) => Placement::changing(seats, to, *phase, shards),
+                None => Placement::of(seats, shards),
+            })
         });
         Arc::clone(placement)
     }
@@ -269,7 +363,8 @@ impl Topology {
 /// Equal when version, replication factor, groups and nodes are; what is cached does not count.
 impl PartialEq for Topology {
     fn eq(&self, other: &Self) -> bool {
-        (self.version, self.replication_factor) == (other.version, other.replication_factor)
+        self.version == other.version
+            && self.seating == other.seating
             && self.groups == other.groups
     }
 }
@@ -280,7 +375,7 @@ impl fmt::Debug for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Topology")
             .field("version", &self.version)
-            .field("replication_factor", &self.replication_factor)
+            .field("seating", &self.seating)
             .field("groups", &self.groups)
             .finish_non_exhaustive()
     }
@@ -291,6 +386,27 @@ impl Group {
     pub fn node(&self, id: &NodeId) -> Option<&Node> {
         let at = self.nodes.binary_search_by(|node| node.id.cmp(id)).ok()?;
         Some(&self.nodes[at])
+    }
+}
+
+fn by_group(nodes: Vec<Node>) -> Vec<Group> {
+    let mut groups: BTreeMap<GroupId, Vec<Node>> = BTreeMap::new();
+    for node in nodes {
+        groups.entry(node.group).or_default().push(node);
+    }
+    groups.into_iter().map(|(id, nodes)| Group { id, nodes }).collect()
+}
+
+fn large_enough(seats: &Seats) -> Result<(), TopologyError> {
+    let replication_factor = seats.replication_factor;
+    let small = seats.groups.iter().find(|(_, nodes)| nodes.len() < replication_factor as usize);
+    match small {
+        Some((group, nodes)) => Err(TopologyError::GroupTooSmall {
+            group: *group,
+            nodes: nodes.len(),
+            replication_factor,
+        }),
+        None => Ok(()),
     }
 }
 

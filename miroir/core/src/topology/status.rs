@@ -15,8 +15,8 @@ pub enum Intent {
     Active,
     /// In use until its shards have been copied elsewhere.
     Draining,
-    /// Gone for good; stays listed until the topology is built without it.
-    Removed,
+    /// Without shards: it can be removed.
+    Drained,
 }
 
 /// How a node is doing, as this process sees it.
@@ -31,8 +31,8 @@ pub enum Health {
     Failed,
 }
 
-/// Intent and health in one word, as operators see it. The first that holds: `removed`, `failed`,
-/// `joining` or `draining`, `degraded`, `active`.
+/// Intent and health in one word, as operators see it. The first that holds: `failed`, `joining`,
+/// `draining` or `drained`, `degraded`, `active`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeStatus {
@@ -44,23 +44,16 @@ pub enum NodeStatus {
     Degraded,
     /// [`Intent::Draining`], and not failed.
     Draining,
-    /// [`Health::Failed`], and not removed.
+    /// [`Intent::Drained`], and not failed.
+    Drained,
+    /// [`Health::Failed`].
     Failed,
-    /// [`Intent::Removed`].
-    Removed,
 }
 
-/// What can happen to a node. The first three change its intent, the others its health; neither kind
-/// changes the other field, so that a node which hiccups while it joins joins on.
+/// What health checks find out about a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeEvent {
-    /// A new node holds everything it owns.
-    Joined,
-    /// An operator wants the node gone.
-    Drain,
-    /// A draining node's shards are all elsewhere.
-    MigrationDone,
     /// Partial health: timeouts, but not a full disconnect.
     Suspect,
     /// The node does not answer.
@@ -95,10 +88,10 @@ impl NodeStatus {
     #[must_use]
     pub fn of(intent: Intent, health: Health) -> Self {
         match (intent, health) {
-            (Intent::Removed, _) => Self::Removed,
             (_, Health::Failed) => Self::Failed,
             (Intent::Joining, _) => Self::Joining,
             (Intent::Draining, _) => Self::Draining,
+            (Intent::Drained, _) => Self::Drained,
             (Intent::Active, Health::Degraded) => Self::Degraded,
             (Intent::Active, Health::Well) => Self::Active,
         }
@@ -112,25 +105,7 @@ impl NodeStatus {
             Self::Degraded => "degraded",
             Self::Draining => "draining",
             Self::Failed => "failed",
-            Self::Removed => "removed",
-        }
-    }
-}
-
-impl Intent {
-    /// The intent after an event; `None` if the event is refused.
-    ///
-    /// | from | event | to |
-    /// | --- | --- | --- |
-    /// | joining | joined | active |
-    /// | active | drain | draining |
-    /// | draining | migration done | removed |
-    pub(super) fn after(self, event: NodeEvent) -> Option<Self> {
-        match (self, event) {
-            (Self::Joining, NodeEvent::Joined) => Some(Self::Active),
-            (Self::Active, NodeEvent::Drain) => Some(Self::Draining),
-            (Self::Draining, NodeEvent::MigrationDone) => Some(Self::Removed),
-            _ => None,
+            Self::Drained => "drained",
         }
     }
 }
@@ -163,9 +138,6 @@ impl NodeEvent {
     /// The event as log lines and errors write it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Joined => "joined",
-            Self::Drain => "drain",
-            Self::MigrationDone => "migration_done",
             Self::Suspect => "suspect",
             Self::Fail => "fail",
             Self::Recover => "recover",

@@ -6,9 +6,9 @@ use miroir_api::{GroupId, NodeId, ShardId};
 
 use super::{Health::*, Intent::*, NodeEvent::*, *};
 
-const INTENTS: [Intent; 4] = [Joining, Active, Draining, Removed];
+const INTENTS: [Intent; 4] = [Joining, Active, Draining, Drained];
 const HEALTHS: [Health; 3] = [Well, Degraded, Failed];
-const EVENTS: [NodeEvent; 6] = [Joined, Drain, MigrationDone, Suspect, Fail, Recover];
+const EVENTS: [NodeEvent; 3] = [Suspect, Fail, Recover];
 
 fn id(text: &str) -> NodeId {
     NodeId::new(text).unwrap()
@@ -29,9 +29,7 @@ fn states() -> impl Iterator<Item = Node> {
 }
 
 #[test]
-fn every_event_changes_intent_or_health_or_is_refused() {
-    let intents =
-        [(Joining, Joined, Active), (Active, Drain, Draining), (Draining, MigrationDone, Removed)];
+fn every_event_changes_health_or_is_refused() {
     let healths = [
         (Well, Suspect, Degraded),
         (Failed, Suspect, Degraded),
@@ -42,29 +40,15 @@ fn every_event_changes_intent_or_health_or_is_refused() {
     ];
     for before in states() {
         for event in EVENTS {
-            let intent = intents.iter().find(|l| (l.0, l.1) == (before.intent, event)).map(|l| l.2);
             let health = healths.iter().find(|l| (l.0, l.1) == (before.health, event)).map(|l| l.2);
-            let health = health.filter(|_| before.intent != Removed);
             let mut after = before.clone();
             let result = after.apply(event);
             let refused = IllegalTransition::Refused { from: before.status(), event };
-            let legal = intent.is_some() || health.is_some();
-            assert_eq!(result, legal.then_some(()).ok_or(refused), "{before:?} on {event}");
-            let (intent, health) =
-                (intent.unwrap_or(before.intent), health.unwrap_or(before.health));
-            assert_eq!(after, Node { intent, health, ..before.clone() }, "on {event}");
+            assert_eq!(result, health.map(|_| ()).ok_or(refused), "{before:?} on {event}");
+            let health = health.unwrap_or(before.health);
+            assert_eq!(after, Node { health, ..before.clone() }, "on {event}");
         }
     }
-}
-
-#[test]
-fn a_node_that_hiccups_while_it_joins_is_not_read() {
-    let mut joins = Node { intent: Joining, ..node("a", 0) };
-    for event in [Suspect, Fail, Recover] {
-        joins.apply(event).unwrap();
-        assert!(!joins.is_readable(), "after {event}");
-    }
-    assert_eq!(joins.status(), NodeStatus::Joining);
 }
 
 #[test]
@@ -75,8 +59,8 @@ fn intent_and_health_say_whether_a_node_is_read_and_written() {
     assert_eq!(
         seen,
         [
-            ("joining", false, true),
-            ("joining", false, true),
+            ("joining", true, true),
+            ("joining", true, true),
             ("failed", false, false),
             ("active", true, true),
             ("degraded", true, true),
@@ -84,9 +68,9 @@ fn intent_and_health_say_whether_a_node_is_read_and_written() {
             ("draining", true, true),
             ("draining", true, true),
             ("failed", false, false),
-            ("removed", false, false),
-            ("removed", false, false),
-            ("removed", false, false),
+            ("drained", true, true),
+            ("drained", true, true),
+            ("failed", false, false),
         ]
     );
     for node in states() {
@@ -169,8 +153,8 @@ fn events_make_new_snapshots() {
         second.with_event(&id("meili-4"), Fail),
         Err(IllegalTransition::Refused { from: NodeStatus::Failed, event: Fail })
     );
-    let unknown = first.with_event(&id("other"), Drain).unwrap_err();
-    assert_eq!(unknown.to_string(), "there is no node other to take the event drain");
+    let unknown = first.with_event(&id("other"), Fail).unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no node other to take the event fail");
 }
 
 #[test]
@@ -182,11 +166,61 @@ fn placement_is_cached_and_blind_to_health() {
     let second = first.with_event(&id("meili-0"), Fail).unwrap();
     assert!(Arc::ptr_eq(&placement, &second.placement(64)));
     assert_eq!(placement.write_targets(ShardId(5)).count(), 4);
-    // Other nodes, other placements.
-    let mut nodes = six();
-    nodes.push(node("meili-6", 0));
-    let third = second.with_nodes(nodes).unwrap();
-    assert_eq!((third.version(), third.clone().at_version(9).version()), (3, 9));
-    assert!(!third.placement(64).owned_by(&id("meili-6")).is_empty());
-    assert!(placement.owned_by(&id("meili-6")).is_empty());
+    assert_eq!((second.version(), second.clone().at_version(9).version()), (2, 9));
+}
+
+fn seat(name: &str, group: u32) -> Seat {
+    let node = node(name, group);
+    Seat { id: node.id, group: node.group, address: node.address }
+}
+
+/// Six nodes of two groups become seven of two, of which one is another.
+fn change(phase: Phase) -> (Layout, Change) {
+    let layout = Layout::of(&Topology::new(six(), 2).unwrap());
+    let mut to = layout.clone();
+    to.nodes.retain(|seat| seat.id != id("meili-5"));
+    to.nodes.extend([seat("meili-6", 0), seat("meili-7", 1)]);
+    (layout, Change { to, phase })
+}
+
+#[test]
+fn members_are_those_of_both_layouts_and_those_without_shards() {
+    let first = Topology::new(six(), 2).unwrap().with_event(&id("meili-1"), Fail).unwrap();
+    let intents = |topology: &Topology, names: [&str; 4]| {
+        names.map(|name| topology.node(&id(name)).map(|node| node.intent))
+    };
+    let all = ["meili-1", "meili-5", "meili-6", "idle"];
+    for (phase, joins) in [(Phase::Announced, Joining), (Phase::Switched, Active)] {
+        let (layout, change) = change(phase);
+        let next = first.following(&layout, Some(&change), &[seat("idle", 1)]).unwrap();
+        let expected = [Active, Draining, joins, Drained].map(Some);
+        assert_eq!(intents(&next, all), expected, "{phase}");
+        assert_eq!(next.node(&id("meili-1")).unwrap().health, Failed, "health stays");
+        assert_eq!(next.phase(), Some(phase));
+        assert!(!Arc::ptr_eq(&first.placement(16), &next.placement(16)));
+        // What does not place differently keeps its placements.
+        let same = next.following(&layout, Some(&change), &[]).unwrap();
+        assert!(Arc::ptr_eq(&next.placement(16), &same.placement(16)));
+        assert!(!same.in_use().is_of(&first) && same.in_use().is_of(&next));
+    }
+    let (layout, _) = change(Phase::Announced);
+    let before = first.in_use();
+    let next = first.following(&layout, None, &[seat("idle", 7)]).unwrap();
+    assert_eq!(intents(&next, all), [Some(Active), Some(Active), None, Some(Drained)]);
+    assert_eq!(next.complete_groups().count(), 2, "a group without shards is none to read");
+    assert_eq!(next.group(GroupId(7)).map(|group| group.nodes.len()), Some(1));
+    drop((first, next));
+    assert!(!before.is_still());
+}
+
+#[test]
+fn a_layout_that_cannot_be_is_refused() {
+    let first = Topology::new(six(), 2).unwrap();
+    let (layout, change) = change(Phase::Copying);
+    let twice =
+        [seat("meili-6", 0), Seat { address: layout.nodes[0].address.clone(), ..seat("x", 0) }];
+    let error = first.following(&layout, None, &twice).unwrap_err();
+    assert!(error.to_string().contains("used by"), "{error}");
+    let small = Change { to: Layout { replication_factor: 9, ..layout.clone() }, ..change };
+    assert!(first.following(&layout, Some(&small), &[]).is_err());
 }

@@ -1,5 +1,6 @@
 //! Which groups and replicas of a shard come first, decided once for a request.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use miroir_api::{GroupId, NodeId};
@@ -68,7 +69,7 @@ impl Route {
         // Only a group that must be read from is read from though it is for others.
         let excluded = |group: &GroupId| !must && hints.excluded.contains(group);
         let open: Vec<GroupId> =
-            topology.groups().iter().map(|group| group.id).filter(|id| !excluded(id)).collect();
+            topology.complete_groups().map(|group| group.id).filter(|id| !excluded(id)).collect();
         let hint = hint.filter(|hint| open.contains(&hint.value));
         let count = open.len() as u32;
         let explores = selection.strategy == Strategy::Adaptive
@@ -81,7 +82,7 @@ impl Route {
         };
         let adapts = selection.strategy == Strategy::Adaptive && !explores;
         let turn = open.get(query_group(sequence, count.max(1)).0 as usize).copied();
-        let turn = turn.unwrap_or(GroupId(0));
+        let turn = turn.unwrap_or_default();
         let (groups, reason) = match hint {
             Some(hint) => {
                 let mut groups = after(hint.value, &open);
@@ -131,12 +132,13 @@ fn by_cost(
     turn: GroupId,
     draw: u64,
 ) -> (Vec<GroupId>, Reason) {
-    let groups = topology.groups();
-    let nodes = |at: GroupId| groups[at.0 as usize].nodes.iter().map(|node| &node.id);
+    let nodes = |group: GroupId| {
+        topology.group(group).into_iter().flat_map(|group| group.nodes.iter().map(|node| &node.id))
+    };
     let copies = topology.replication_factor();
-    let costs: Vec<f64> =
-        groups.iter().map(|group| standings.group_cost(nodes(group.id), copies)).collect();
-    let cost = |group: &GroupId| costs[group.0 as usize];
+    let costs: BTreeMap<GroupId, f64> =
+        open.iter().map(|group| (*group, standings.group_cost(nodes(*group), copies))).collect();
+    let cost = |group: &GroupId| costs.get(group).copied().unwrap_or(f64::INFINITY);
     let best = open.iter().map(cost).min_by(f64::total_cmp).unwrap_or(1.0);
     let mut order = after(turn, open);
     let good = order.iter().filter(|group| is_near(cost(group), best)).count();

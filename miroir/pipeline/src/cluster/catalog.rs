@@ -12,7 +12,7 @@ use miroir_api::IndexUid;
 use miroir_core::lock::{Lock, ReadWriteLock};
 use miroir_store::{IndexChange, IndexEntry, Indexes, Part, StoreError, TaskRecord};
 use time::OffsetDateTime;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::leadership::Leadership;
 
@@ -119,6 +119,11 @@ impl Catalog {
     /// All indexes, by name.
     pub fn all(&self) -> Vec<Arc<IndexEntry>> {
         self.entries.read().by_name.values().cloned().collect()
+    }
+
+    /// Nobody lists, changes or removes an index while this lives.
+    pub async fn hold(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock().await
     }
 
     /// Lists a new index, unless its name is taken or another index has its name on the nodes:
@@ -298,6 +303,13 @@ impl Catalog {
                 updates.insert(physical.to_owned(), update);
             }
         }
+    }
+
+    /// Whether no task is known to have made an index on the nodes, neither in the store nor noted
+    /// since.
+    pub fn is_provisional(&self, entry: &IndexEntry) -> bool {
+        let made = || self.updates.lock().get(&entry.physical).is_some_and(|update| update.makes);
+        entry.provisional && !made()
     }
 
     /// When an index was last updated, as clients see it.

@@ -429,6 +429,7 @@ mod tests {
             seen,
             leads: None,
             readable: Vec::new(),
+            settled: 0,
         };
         let ttl = Duration::from_secs(5);
         pods.report(report(Some(0)), clock::now(), ttl).await.unwrap();

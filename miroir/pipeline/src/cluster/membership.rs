@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use miroir_api::NodeId;
-use miroir_core::topology::{Health, NodeEvent, Topology};
+use miroir_core::lock::Lock;
+use miroir_core::topology::{Health, InUse, NodeEvent, Topology, TopologyError};
+use miroir_store::records::CommittedTopology;
 use tokio::sync::Notify;
 
 use super::snapshot::Snapshot;
@@ -19,6 +21,17 @@ pub struct Membership {
     pub task_uids: TaskUidTracker,
     /// Wakes whoever repairs replicas.
     changed: Arc<Notify>,
+    former: Lock<Former>,
+}
+
+/// Ways of placing documents that requests may still work by.
+#[derive(Debug, Default)]
+struct Former {
+    placings: Vec<InUse>,
+    /// The version that was followed last.
+    version: u64,
+    /// The last one of which nothing older was in use.
+    settled: u64,
 }
 
 impl Membership {
@@ -29,12 +42,48 @@ impl Membership {
             health: HealthBoard::default(),
             task_uids: TaskUidTracker::default(),
             changed,
+            former: Lock::default(),
         }
     }
 
     /// The topology as it is now.
     pub fn topology(&self) -> Arc<Topology> {
         self.topology.load()
+    }
+
+    /// The version of the topology that it was made with: no request is older.
+    pub fn found(&self, version: u64) {
+        let mut former = self.former.lock();
+        (former.version, former.settled) = (version, version);
+    }
+
+    /// Follows what a store says of the nodes; see [`Topology::following`].
+    ///
+    /// # Errors
+    /// As [`Topology::following`]; nothing is changed then.
+    pub fn follow(&self, committed: &CommittedTopology) -> Result<Arc<Topology>, TopologyError> {
+        let CommittedTopology { layout, change, without_shards, .. } = committed;
+        let before = self.topology.load().in_use();
+        let next = |now: &Topology| now.following(layout, change.as_ref(), without_shards);
+        let next = self.topology.try_update(next)?;
+        let mut former = self.former.lock();
+        former.placings.push(before);
+        former.version = committed.version;
+        drop(former);
+        self.changed.notify_waiters();
+        Ok(next)
+    }
+
+    /// The version of the topology by which every request that is under way places documents, or a
+    /// later one; 0 before any was followed.
+    pub fn settled(&self) -> u64 {
+        let now = self.topology.load();
+        let mut former = self.former.lock();
+        former.placings.retain(|placing| placing.is_still() && !placing.is_of(&now));
+        if former.placings.is_empty() {
+            former.settled = former.version;
+        }
+        former.settled
     }
 
     /// Says that the disk behind a node's address is another's: it is not used, however it answers.
@@ -50,7 +99,7 @@ impl Membership {
     pub fn apply(&self, node: &NodeId, event: NodeEvent) {
         match self.topology.try_update(|topology| topology.with_event(node, event)) {
             Ok(next) => {
-                let status = next.node(node).map_or("removed", |n| n.status().as_str());
+                let status = next.node(node).map_or("unknown", |n| n.status().as_str());
                 tracing::warn!(node = %node, status, "node changed its status");
                 if event == NodeEvent::Fail {
                     self.task_uids.mark_unverified(node);

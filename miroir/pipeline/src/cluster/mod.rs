@@ -203,6 +203,7 @@ impl ClusterState {
         });
         let signals = Signals::default();
         let membership = Arc::new(Membership::new(topology, Arc::clone(&signals.repairs)));
+        membership.found(committed.version);
         let staleness = Arc::new(Staleness::new(
             Arc::clone(&stores.replicas),
             Arc::clone(&leadership),
@@ -343,15 +344,29 @@ impl ClusterState {
         self.lives.reload().await?;
         if let Some(stored) = self.stores.identity.topology().await? {
             let own = self.committed.load();
-            if stored.fingerprint != own.fingerprint {
+            if stored.version > own.version {
+                self.follow_committed(stored)?;
+            } else if stored.fingerprint != own.fingerprint {
                 self.leadership.bar(Some(Bar::OtherTopology));
                 return Ok(());
-            }
-            if stored.version != own.version {
+            } else if stored.version != own.version {
                 self.committed.store(Arc::new(stored));
             }
         }
         self.look_behind();
+        Ok(())
+    }
+
+    /// Places documents by what the store says now.
+    fn follow_committed(&self, stored: CommittedTopology) -> Result<(), StoreError> {
+        // In this order: whoever plans by a topology finds its nodes.
+        let broken = |error: &dyn fmt::Display| StoreError::Backend(error.to_string().into());
+        let before = self.membership.topology();
+        let next = before.following(&stored.layout, stored.change.as_ref(), &stored.without_shards);
+        let next = next.map_err(|error| broken(&error))?;
+        self.nodes.pool.follow(&next).map_err(|error| broken(&error))?;
+        self.membership.follow(&stored).map_err(|error| broken(&error))?;
+        self.committed.store(Arc::new(stored));
         Ok(())
     }
 

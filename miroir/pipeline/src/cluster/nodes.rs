@@ -159,7 +159,7 @@ impl Nodes {
     pub fn fully_covered(&self) -> bool {
         let topology = self.membership.topology();
         let placement = topology.placement(self.shards);
-        topology.groups().iter().any(|group| {
+        topology.complete_groups().any(|group| {
             (0..self.shards).all(|shard| {
                 placement.owners(group.id, ShardId(shard)).any(|id| {
                     topology.node(id).is_some_and(|n| n.is_readable())

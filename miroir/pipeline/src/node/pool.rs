@@ -73,6 +73,15 @@ impl Pool {
         &self.given
     }
 
+    /// Sends a request that changes nothing to a node that is none of the cluster's, or may be.
+    ///
+    /// # Errors
+    /// What the node's stack answers, or that there is none for such a node.
+    pub async fn ask(&self, node: &Node, request: Request) -> Result<Response, Error> {
+        let stack = (self.factory)(node).map_err(Error::internal)?;
+        stack.oneshot(request).await
+    }
+
     /// Sends a request to a node.
     ///
     /// # Errors

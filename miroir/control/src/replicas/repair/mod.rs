@@ -18,9 +18,11 @@
 
 mod gauges;
 mod group_commit;
+mod leftovers;
 mod lot;
 mod lots;
 mod node;
+mod owned;
 mod pages;
 mod rebuild;
 mod sources;
@@ -45,7 +47,9 @@ use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, ErrorKind};
 use miroir_pipeline::leaf::lacks_index;
 use miroir_store::StoreError;
+use owned::Owned;
 
+pub(crate) use leftovers::delete_shards;
 pub(crate) use node::{has_all_settings, idle};
 pub(crate) use rebuild::{find_missing, lacking};
 
@@ -187,9 +191,11 @@ fn due(state: &ClusterState, later: &BTreeMap<Key, Later>, busy: &BTreeSet<Key>)
     let topology = state.membership.topology();
     let now = Instant::now();
     let there = |node: &NodeId| topology.node(node).is_some_and(|n| state.nodes.is_available(n));
-    let mut keys = BTreeSet::new();
+    let (mut keys, mut owned) = (BTreeSet::new(), Owned::new(state));
     for row in stale.rows().filter(|row| there(&row.node) && !state.late_writes.holds(row)) {
-        keys.insert((row.index.clone(), row.node.clone()));
+        if owned.has(row) {
+            keys.insert((row.index.clone(), row.node.clone()));
+        }
     }
     keys.retain(|key| !busy.contains(key) && later.get(key).is_none_or(|l| l.at <= now));
     keys
@@ -233,9 +239,10 @@ fn label(kind: CatchUp) -> &'static str {
 
 fn rows(state: &ClusterState, index: &str, node: &NodeId) -> Vec<StaleReplica> {
     let stale = state.staleness.load();
-    let of = |row: &&StaleReplica| row.index == index && row.node == *node;
+    let mut owned = Owned::new(state);
+    let of = stale.of_index(index).filter(|row| row.node == *node);
     // What a late call marked may go without a copy, or the call come after one.
-    stale.rows().filter(of).filter(|row| !state.late_writes.holds(row)).cloned().collect()
+    of.filter(|row| !state.late_writes.holds(row) && owned.has(row)).cloned().collect()
 }
 
 /// Forgets misses that were repaired, unless they were missed again. Returns whether all were

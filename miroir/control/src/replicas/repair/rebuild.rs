@@ -116,11 +116,25 @@ pub(super) async fn rebuild(
         awaits: Vec::new(),
         ..row.clone()
     };
-    state.staleness.mark(owned.iter().map(shards).collect()).await?;
-    if !clear(state, vec![row.clone()]).await? {
+    let listed = mark_listed(state, entry, owned.iter().map(shards).collect()).await?;
+    if !listed || !clear(state, vec![row.clone()]).await? {
         return Err(Trouble::Changed);
     }
     Ok(())
+}
+
+/// Has rows of an index on record, unless it is in the catalogue no more: what is forgotten of an index
+/// that goes would be held against the next one of its name. Answers whether it is.
+async fn mark_listed(
+    state: &ClusterState,
+    entry: &IndexEntry,
+    rows: Vec<StaleReplica>,
+) -> Result<bool, Trouble> {
+    let decide = |_: &StaleMap| {
+        let listed = state.catalog.is_listed(entry);
+        (if listed { rows } else { Vec::new() }, listed)
+    };
+    Ok(state.staleness.mark_by(decide).await?)
 }
 
 /// Sets the settings of a node that missed a change of them.
@@ -133,7 +147,7 @@ pub(super) async fn settings(
         // It has no such index.
         let kind = CatchUp::Index;
         let row = StaleReplica { kind, generation: 0, awaits: Vec::new(), ..row.clone() };
-        state.staleness.mark(vec![row]).await?;
+        mark_listed(state, entry, vec![row]).await?;
         return Ok(());
     }
     clear(state, vec![row.clone()]).await?;
@@ -160,7 +174,11 @@ pub(crate) async fn find_missing(state: &ClusterState, entry: &IndexEntry) -> Re
         (idle && answer.is_err_and(|error| is_missing(&error))).then_some(&node.id)
     });
     let missing: Vec<&NodeId> = join_all(looks).await.into_iter().flatten().collect();
-    state.staleness.mark(lacking(index, &missing)).await?;
+    let marked = mark_listed(state, entry, lacking(index, &missing)).await;
+    marked.map_err(|trouble| match trouble {
+        Trouble::Failed(error) => error,
+        other => Error::internal(other.reason()),
+    })?;
     Ok(!missing.is_empty())
 }
 

@@ -242,8 +242,9 @@ pub(crate) fn has_other_key(task: &NodeTask) -> bool {
         && task.error.as_ref().is_some_and(|error| error.code == "index_primary_key_already_exists")
 }
 
-/// How a task ended whose node tasks have all ended, by shard.
-pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap) -> Ending {
+/// How a task ended whose node tasks have all ended, by shard. `now` says who owns what by now: who came
+/// after the write has what a copy brought, as one has that missed it.
+pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap, now: Option<&Placement>) -> Ending {
     let index = record.physical.as_deref().unwrap_or_default();
     let touched: BTreeSet<ShardId> =
         record.nodes.iter().flat_map(|task| task.shards.iter().copied()).collect();
@@ -262,6 +263,10 @@ pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap) -> Ending {
                 }
                 _ => Part::NotDone,
             };
+        }
+        let owners = now.into_iter().flat_map(|now| now.write_targets(shard));
+        for (_, owner) in owners {
+            nodes.entry(owner).or_insert(Part::Absent);
         }
         let is_authority = |node: &NodeId| stale.is_authority(index, node, shard);
         let says = |what| nodes.iter().any(|(node, part)| *part == what && is_authority(node));

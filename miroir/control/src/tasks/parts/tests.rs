@@ -47,10 +47,10 @@ fn miss(node: &str, shard: u32) -> (String, u32, CatchUp) {
 #[test]
 fn a_replica_that_failed_alone_follows_the_one_that_succeeded() {
     let record = write(&[("a", Succeeded), ("b", Failed)]);
-    let end = ending(&record, &StaleMap::default());
+    let end = ending(&record, &StaleMap::default(), None);
     assert!(end.done);
     assert_eq!(names(&end.behind), [miss("b", 1), miss("b", 2)]);
-    let both = ending(&write(&[("a", Failed), ("b", Failed)]), &StaleMap::default());
+    let both = ending(&write(&[("a", Failed), ("b", Failed)]), &StaleMap::default(), None);
     assert_eq!((both.done, both.behind), (false, Vec::new()), "they ended alike");
 }
 
@@ -97,16 +97,16 @@ fn a_write_that_failed_for_another_primary_key_happened_nowhere() {
     let mut record = write(&[("a", Succeeded), ("b", Failed), ("c", Failed)]);
     record.nodes[0].shards = vec![ShardId(1)];
     record.nodes[2].shards = vec![ShardId(2)];
-    let end = ending(&record, &StaleMap::default());
+    let end = ending(&record, &StaleMap::default(), None);
     assert_eq!((end.done, names(&end.behind)), (false, vec![miss("b", 1)]), "as it is else");
     let code = "index_primary_key_already_exists";
     record.nodes[1].error = Some(ApiError::new(code, ""));
-    let end = ending(&record, &StaleMap::default());
+    let end = ending(&record, &StaleMap::default(), None);
     assert_eq!((end.done, names(&end.behind)), (false, vec![miss("a", 1)]));
     // Where it succeeded as a whole, whoever has another key is behind.
     record.nodes.remove(2);
     record.nodes[0].shards.push(ShardId(2));
-    let end = ending(&record, &StaleMap::default());
+    let end = ending(&record, &StaleMap::default(), None);
     assert_eq!((end.done, names(&end.behind)), (true, vec![miss("b", 1), miss("b", 2)]));
 }
 
@@ -114,25 +114,26 @@ fn a_write_that_failed_for_another_primary_key_happened_nowhere() {
 fn a_success_on_a_replica_that_is_to_be_replaced_is_none() {
     let record = write(&[("a", Failed), ("b", Succeeded)]);
     for kind in [CatchUp::Pending, CatchUp::Shard] {
-        let end = ending(&record, &stale(&[("b", 1, kind)]));
+        let end = ending(&record, &stale(&[("b", 1, kind)]), None);
         assert!(!end.done, "{kind:?}");
         // In the other shard `b` counts.
         assert_eq!(names(&end.behind), [miss("b", 1), miss("a", 2)], "{kind:?}");
     }
     let mut record = write(&[("!a", Enqueued), ("b", Succeeded)]);
     record.nodes[0].forgotten = true;
-    assert!(!ending(&record, &stale(&[("b", 1, CatchUp::Shard)])).done);
+    assert!(!ending(&record, &stale(&[("b", 1, CatchUp::Shard)]), None).done);
 }
 
 #[test]
 fn a_replica_may_not_do_later_what_failed_elsewhere() {
     let record = write(&[("a", Failed), ("!b", Enqueued)]);
-    let end = ending(&record, &stale(&[("b", 1, CatchUp::Pending), ("b", 2, CatchUp::Pending)]));
+    let end =
+        ending(&record, &stale(&[("b", 1, CatchUp::Pending), ("b", 2, CatchUp::Pending)]), None);
     assert_eq!((end.done, names(&end.behind)), (false, vec![miss("b", 1), miss("b", 2)]));
     // One that never took it has nothing to lose.
     let mut record = write(&[("a", Failed), ("!b", Enqueued)]);
     record.nodes[1].uid = None;
-    assert_eq!(ending(&record, &StaleMap::default()).behind, Vec::new());
+    assert_eq!(ending(&record, &StaleMap::default(), None).behind, Vec::new());
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn a_copy_counts_for_those_it_was_made_from() {
     let after = |first, kinds: &[(&str, u32, CatchUp)]| {
         let mut record = write(&[("a", first), ("!b", Enqueued)]);
         record.nodes[1].uid = None;
-        ending(&record, &stale(kinds))
+        ending(&record, &stale(kinds), None)
     };
     // `b` missed the write, caught up from `a`, and `a` missed the next one.
     let lost = [("a", 1, CatchUp::Shard), ("a", 2, CatchUp::Shard)];
@@ -148,9 +149,9 @@ fn a_copy_counts_for_those_it_was_made_from() {
     assert!(!after(Failed, &lost).done);
     // Or it was down, and has done what was in its queue.
     let mut record = write(&[("a", Succeeded), ("!b", Enqueued)]);
-    assert!(ending(&record, &stale(&lost)).done);
+    assert!(ending(&record, &stale(&lost), None).done);
     record.nodes[1].forgotten = true;
-    assert!(!ending(&record, &stale(&lost)).done, "nobody knows");
+    assert!(!ending(&record, &stale(&lost), None).done, "nobody knows");
     // While `b` has to catch up it has nothing of it.
     let both = [lost[0], lost[1], ("b", 1, CatchUp::Shard), ("b", 2, CatchUp::Shard)];
     assert!(!after(Succeeded, &both).done);
@@ -236,6 +237,6 @@ fn what_a_node_forgot_is_compared_and_nothing_else() {
     assert_eq!(rows[0].awaits, Vec::<u32>::new());
     // The last one that forgets is what the others are compared with.
     assert_eq!(lose(&mut record, &StaleMap::default(), 0, Loss::Forgotten), Vec::new());
-    let end = ending(&record, &stale(&[("b", 1, CatchUp::Shard)]));
+    let end = ending(&record, &stale(&[("b", 1, CatchUp::Shard)]), None);
     assert_eq!((end.done, end.behind), (false, Vec::new()));
 }

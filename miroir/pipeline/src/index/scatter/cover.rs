@@ -8,7 +8,7 @@ use miroir_core::view::Route;
 
 /// The shards of the index that nobody can be asked for.
 pub(super) fn missing(scatter: &Scatter, request: &Request) -> ShardSet {
-    let groups = request.topology.groups().iter().map(|group| group.id);
+    let groups = request.topology.complete_groups().map(|group| group.id);
     let route = Route::in_turn(request.hints.order(groups, 0), 0);
     let shards = ShardSet::full(request.index.shards);
     leaf::choose(

@@ -263,7 +263,7 @@ pub async fn refusal(scatter: &Scatter, request: &Request) -> Error {
     let mut call = request.original.to_node_call(&prefix);
     node_errors::hide(&mut call);
     // A node of a group that is not for this request is not asked either.
-    let groups = request.topology.groups().iter().map(|group| group.id);
+    let groups = request.topology.complete_groups().map(|group| group.id);
     let open = request.hints.order(groups, 0);
     let of = |node: &NodeId| request.topology.node(node).is_some_and(|n| open.contains(&n.group));
     match scatter.state.nodes.call_any_of(of, &call, &request.cx).await {

@@ -182,7 +182,7 @@ pub(super) async fn settle(
                 // Nobody is left to wait for: the repairer sees to it.
                 record.end(TaskStatus::Succeeded, clock::now());
             }
-            Ok((plan.topology.groups().iter().map(|group| group.id).collect(), None))
+            Ok((plan.topology.complete_groups().map(|group| group.id).collect(), None))
         }
         QuorumDecision::NoQuorum { shards, .. } => Err(Error::no_quorum(shards)),
     };

@@ -18,6 +18,7 @@ mod queue;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use miroir_core::documents::Prepared;
 use miroir_core::routing::ShardSet;
 use miroir_core::view::CatchUp;
@@ -30,7 +31,7 @@ use super::document_tasks::plan;
 use super::plan::{AcceptedWrite, Share};
 use super::write::{run_write, writable};
 use crate::cluster::settings::IndexSettings;
-use crate::error::{Error, Fault};
+use crate::error::{Error, ErrorKind, Fault};
 use crate::index::{Method, Request};
 use queue::{Limits, Queue, Runner};
 
@@ -97,7 +98,7 @@ pub(super) fn may_wait(
         && addition.bytes() < limits(scatter).bytes
         && settings.embedders.is_empty()
         && request.gate.is_none()
-        && !index.provisional
+        && !state.catalog.is_provisional(index)
         && request.cx.deadline.remaining() > PATIENCE
         && !state.sequencer.is_filling(&index.physical)
         && state.staleness.load().of_index(&index.physical).next().is_none()
@@ -156,10 +157,16 @@ async fn run(scatter: Scatter, mut runner: Runner<Key, Member, Answer>) {
 async fn make(scatter: &Scatter, members: Vec<Member>, answers: Vec<oneshot::Sender<Answer>>) {
     let outcomes = match as_one(scatter, &members).await {
         Ok(outcomes) => {
-            if members.len() > 1 {
+            let together = members.len() > 1;
+            if together {
                 metrics::counter!("miroir_writes_combined_total").increment(members.len() as u64);
             }
-            outcomes.into_iter().map(|outcome| Answer::Made(outcome.map(Box::new))).collect()
+            let answer = |(member, outcome): (Member, Result<AcceptedWrite, Error>)| match outcome {
+                // It may not be, without the others.
+                Err(error) if together && is_too_large(&error) => Answer::Alone(Box::new(member)),
+                outcome => Answer::Made(outcome.map(Box::new)),
+            };
+            members.into_iter().zip(outcomes).map(answer).collect()
         }
         // Whether it is stored is not known.
         Err(error) if members.len() == 1 || *error.fault() == Fault::Store => {
@@ -171,6 +178,12 @@ async fn make(scatter: &Scatter, members: Vec<Member>, answers: Vec<oneshot::Sen
         // Who has gone needs no answer.
         let _ = answer.send(outcome);
     }
+}
+
+/// Whether nodes refused a body for its size.
+fn is_too_large(error: &Error) -> bool {
+    let ErrorKind::Verbatim { status, .. } = error.kind() else { return false };
+    *status == StatusCode::PAYLOAD_TOO_LARGE
 }
 
 async fn as_one(

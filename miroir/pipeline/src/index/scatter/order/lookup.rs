@@ -81,8 +81,10 @@ impl Asker {
         if ids.is_empty() {
             return outcome("new", Found::default());
         }
-        if self.index.provisional || self.index.primary_key.is_none() {
-            return Found::default();
+        // What is on its way to such an index is remembered here.
+        let catalog = &self.scatter.state.catalog;
+        if catalog.is_provisional(&self.index) || self.index.primary_key.is_none() {
+            return outcome("unmade", Found::default());
         }
         if ids.len() < FEW {
             return self.find_with_others(ids).await;

@@ -221,7 +221,7 @@ impl Typing {
             .map(|(page, _)| &page.node)
             .collect();
         let topology = &request.topology;
-        let open = request.hints.order(topology.groups().iter().map(|group| group.id), 0);
+        let open = request.hints.order(topology.complete_groups().map(|group| group.id), 0);
         let (stale, scores) = (&request.stale, &scatter.state.nodes.scores);
         let nodes = topology.nodes().filter(|node| {
             node.is_readable()
