@@ -263,6 +263,7 @@ fn chaos(parser: &mut lexopt::Parser) -> Outcome<Command> {
             Value(part) if part == "disks" => options.part = ChaosPart::Disks,
             Value(part) if part == "big" => options.part = ChaosPart::Big,
             Value(part) if part == "tasks" => options.part = ChaosPart::Tasks,
+            Value(part) if part == "elastic" => options.part = ChaosPart::Elastic,
             Value(part) if part == "pods" => options.part = ChaosPart::Pods,
             Long("documents") => options.documents = Some(parser.value()?.parse()?),
             Long("server") => options.server = Some(parser.value()?.into()),

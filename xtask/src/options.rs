@@ -101,6 +101,8 @@ pub(crate) enum ChaosPart {
     Big,
     /// Single-document writes by the ten thousands.
     Tasks,
+    /// Nodes come and go.
+    Elastic,
     /// The same to several servers over one Redis and stub nodes.
     Pods,
 }

@@ -8,12 +8,13 @@
 //! `chaos slow` is about nodes that answer late; see [`slow`]. `chaos flood` is about a tenant that
 //! asks more than nodes can do; see [`flood`]. The others are about one kind of trouble each, and are
 //! described in their modules: [`repair`], [`full_disk`], [`hang`], [`away`], [`disks`], [`big`],
-//! [`tasks`], [`pods`], [`poison`].
+//! [`tasks`], [`pods`], [`poison`], [`elastic`].
 
 mod away;
 mod big;
 mod delay;
 mod disks;
+mod elastic;
 mod flood;
 mod full_disk;
 mod hang;
@@ -139,6 +140,10 @@ pub(crate) fn run(options: &ChaosOptions) -> Outcome<()> {
         ChaosPart::Tasks => {
             over("single-document writes");
             tasks::run(&setting, options.documents.unwrap_or(100_000))
+        }
+        ChaosPart::Elastic => {
+            over("the topology changes");
+            elastic::run(&setting, options.documents.unwrap_or(20_000))
         }
         ChaosPart::Pods => {
             println!("single-document writes: 3 servers over one Redis, 3 stub nodes");
