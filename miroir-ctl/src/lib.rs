@@ -64,6 +64,8 @@ async fn execute(
         Command::Topology { verb } => commands::topology::run(verb, &client, output).await,
         Command::Replicas => commands::replicas::run(&client, output).await,
         Command::Node(node) => commands::node::run(node, &client, output).await,
+        Command::Group(group) => commands::group::run(group, &client, output).await,
+        Command::Operation(operation) => commands::operation::run(operation, &client, output).await,
         Command::Pods => commands::pods::run(&client, output).await,
         Command::Stack => commands::stack::run(&client, output).await,
         Command::Check => commands::check::run(&client, output).await,

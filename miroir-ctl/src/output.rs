@@ -214,6 +214,27 @@ pub(crate) fn millis(ms: f64) -> String {
     }
 }
 
+/// Bytes for people.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut units = ["kB", "MB", "GB", "TB"].into_iter().peekable();
+    loop {
+        value /= 1000.0;
+        let unit = units.next().unwrap_or("PB");
+        // What would be written as 1000 is 1 of the next unit.
+        if value < 999.5 || units.peek().is_none() {
+            return if value < 99.95 {
+                format!("{value:.1} {unit}")
+            } else {
+                format!("{value:.0} {unit}")
+            };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +261,12 @@ mod tests {
         let mut table = Table::plain();
         table.row([Cell::new("a\n\x1b[2Jb", Tone::Plain)]);
         assert_eq!(table.render(false), "a\u{fffd}\u{fffd}[2Jb\n");
+    }
+
+    #[test]
+    fn bytes_have_a_unit() {
+        let shown = [0, 999, 1000, 123_456, 999_600, 5_000_000_000, u64::MAX].map(bytes);
+        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "123 kB", "1.0 MB", "5.0 GB", "18446744 TB"]);
     }
 
     #[test]

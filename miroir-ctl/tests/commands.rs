@@ -1,5 +1,7 @@
 //! What every command asks and prints, against canned answers; and every failure with its remedy.
 
+#[path = "commands/operations.rs"]
+mod operations;
 mod support;
 
 use std::fmt::Write as _;

@@ -139,6 +139,51 @@ async fn shadows_are_shown_and_an_api_that_is_off_is_recognized() {
     assert!(ran.err.contains("admin.enabled"), "{ran:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_come_and_go_on_the_real_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = server(&directory, json!({})).await;
+    until(&url, &["status", "--json"], |out| out.contains("\"ready\":true")).await;
+    let body = json!({ "uid": "m", "primaryKey": "id" });
+    let uid = post(&url, "/indexes", &body).await["taskUid"].to_string();
+    assert_eq!(ctl(&url, &["task", "wait", &uid]).await.code, Code::Done);
+
+    let third = node("c").await;
+    let add = ["node", "add", "c", third.as_str()];
+    let plan = ctl(&url, &[&add[..], &["--dry-run"]].concat()).await;
+    assert_eq!((plan.code, plan.err.as_str()), (Code::Done, ""), "{plan:?}");
+    assert!(plan.out.starts_with("join, from version 1 of the topology\n"), "{plan:?}");
+    let nowhere = ctl(&url, &["node", "add", "c", "http://127.0.0.1:1", "--dry-run"]).await;
+    assert_eq!(nowhere.code, Code::Findings, "{nowhere:?}");
+    assert!(nowhere.out.contains("BLOCKED The node `c`"), "{nowhere:?}");
+    let known = ctl(&url, &["node", "add", "a", &third, "--dry-run"]).await;
+    assert_eq!(known.code, Code::Refused, "{known:?}");
+    assert!(known.err.contains("miroir_operation_refused"), "{known:?}");
+
+    let added = ctl(&url, &[&add[..], &["--yes", "--wait"]].concat()).await;
+    assert_eq!((added.code, added.err.as_str()), (Code::Done, ""), "{added:?}");
+    assert!(added.out.ends_with("\ncommitted\n"), "{added:?}");
+    let kept = ctl(&url, &["node", "remove", "c", "--yes"]).await;
+    assert!(kept.err.contains("miroir_node_not_drained"), "{kept:?}");
+    let drained = ctl(&url, &["node", "drain", "c", "--yes", "--wait"]).await;
+    assert_eq!((drained.code, drained.err.as_str()), (Code::Done, ""), "{drained:?}");
+    let topology = ctl(&url, &["topology"]).await.out;
+    assert!(topology.contains("drained"), "{topology}");
+    let check = ctl(&url, &["check"]).await.out;
+    assert!(check.contains("ok    nodes: 3 nodes, all well"), "{check}");
+    let removed = ctl(&url, &["node", "remove", "c", "--yes"]).await;
+    assert_eq!((removed.code, removed.err.as_str()), (Code::Done, ""), "{removed:?}");
+
+    let listed = ctl(&url, &["operation", "list"]).await.out;
+    assert!(listed.contains("join") && listed.contains("drain"), "{listed}");
+    let all: Value =
+        serde_json::from_str(&ctl(&url, &["operation", "list", "--json"]).await.out).unwrap();
+    let id = all["operations"][0]["id"].as_str().unwrap();
+    let over = ctl(&url, &["operation", "rollback", id]).await;
+    assert_eq!(over.code, Code::Refused, "{over:?}");
+    assert!(over.err.contains("has ended"), "{over:?}");
+}
+
 async fn send(request: http::Request<Full<bytes::Bytes>>) -> Value {
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new());
     let answer = client.build_http().request(request).await.unwrap();

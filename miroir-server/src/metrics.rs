@@ -262,11 +262,6 @@ pub const FAMILIES: &[Family] = &[
         "1 for the strategy by which the halves of hybrid searches are merged."),
     family("miroir_vector_embedder_drift_total", Counter, Count, &[],
         "Nodes found with other embedders than the rest."),
-    // Changes of the topology.
-    family("miroir_rebalance_in_progress", Gauge, Count, &[],
-        "1 while the layout changes, as the pod that leads sees it."),
-    family("miroir_rebalance_duration_seconds", Histogram(SECONDS), Seconds, &[],
-        "How long a change of the layout took, from its beginning to its end."),
     // Settings.
     family("miroir_settings_broadcast_phase", Gauge, Count, &[],
         "Furthest phase of a running broadcast: 0 none, 1 propose, 2 verify, 3 commit."),
@@ -403,11 +398,11 @@ pub const FAMILIES: &[Family] = &[
         "Clients that connected, and with whom there was no TLS."),
     // Moves of shards.
     family("miroir_rebalance_in_progress", Gauge, Count, &[],
-        "1 while shards are moved, else 0."),
+        "1 while the layout changes, as the pod that leads sees it."),
     family("miroir_rebalance_documents_migrated_total", Counter, Count, &[],
-        "Documents copied by moves."),
+        "Documents copied while the layout changed."),
     family("miroir_rebalance_duration_seconds", Histogram(LONG_SECONDS), Seconds, &[],
-        "Time of one rebalance."),
+        "Time a change of the layout took, from its beginning to its end."),
     // The process.
     family("miroir_build_info", Gauge, Count, &[("version", &[env!("CARGO_PKG_VERSION")])],
         "Always 1; the label says what is running."),

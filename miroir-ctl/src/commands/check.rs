@@ -164,7 +164,9 @@ async fn versions(
 }
 
 fn nodes(topology: &TopologyView, report: &mut Report) {
-    for node in topology.nodes.iter().filter(|node| node.status != "active") {
+    // What a node is for is no fault: it joins, gives its shards away or has none.
+    let well = |status: &str| matches!(status, "active" | "joining" | "draining" | "drained");
+    for node in topology.nodes.iter().filter(|node| !well(&node.status)) {
         let why = node.error.as_ref().map_or_else(String::new, |error| format!(" ({error})"));
         report.find(
             "nodes",
@@ -208,8 +210,8 @@ fn stale(replicas: &ReplicasView, report: &mut Report) {
         report.find(
             "replicas",
             format!("{} of {}{shard} waits: {}", row.index, row.node, replicas::needs(&row.kind)),
-            "none where the node has just come back: it catches up by itself; otherwise see the \
-             node's status and the server's log",
+            "none where the node has just come back, or shards move (`miroir-ctl operation list`): it \
+             catches up by itself; otherwise see the node's status and the server's log",
         );
     }
     report.pass("replicas", "all up to date");

@@ -2,18 +2,74 @@
 
 use http::Method;
 use miroir_api::admin::DiscardedView;
+use serde_json::json;
 
+use super::change::{Change, begin};
 use crate::cli::Node;
 use crate::client::{Client, encode};
 use crate::error::{Code, CtlError};
 use crate::output::Output;
+
+const PATH: &str = "/_miroir/nodes";
 
 pub(crate) async fn run(
     node: Node,
     client: &Client,
     output: &mut Output,
 ) -> Result<Code, CtlError> {
-    let Node::DiscardDisk { id, yes } = node;
+    let (change, how) = match node {
+        Node::Add { id, address, group, begin } => {
+            let would = format!("node {id} would get shards of group {group}");
+            let body = json!({ "id": id.as_str(), "address": address, "replica_group": group });
+            let path = PATH.to_owned();
+            (Change { method: Method::POST, path, body: Some(body), would }, begin)
+        }
+        Node::Drain { id, begin } => {
+            let would = format!("node {id} would give all its shards away");
+            let path = format!("{PATH}/{}/drain", encode(&id));
+            (Change { method: Method::POST, path, body: None, would }, begin)
+        }
+        Node::Replace { id, new_id, address, begin } => {
+            let would = format!("node {new_id} would join the group of {id}, which would leave");
+            let body = json!({ "id": new_id.as_str(), "address": address });
+            let path = format!("{PATH}/{}/replace", encode(&id));
+            (Change { method: Method::POST, path, body: Some(body), would }, begin)
+        }
+        Node::Remove { id, yes } => return remove(&id, yes, client, output).await,
+        Node::DiscardDisk { id, yes } => return discard_disk(&id, yes, client, output).await,
+    };
+    begin(change, how, client, output).await
+}
+
+async fn remove(
+    id: &str,
+    yes: bool,
+    client: &Client,
+    output: &mut Output,
+) -> Result<Code, CtlError> {
+    if !yes {
+        return Err(CtlError::usage(
+            format!("node {id} would be forgotten, and asked for nothing any more"),
+            "give --yes if it has been drained; `miroir-ctl topology` shows it as drained",
+        ));
+    }
+    let answer = client.ask(Method::DELETE, &format!("{PATH}/{}", encode(id)), None).await?;
+    if output.json() {
+        output.raw(&answer);
+    } else {
+        output.line(&format!(
+            "node {id} is forgotten: take it out of the configuration, and stop it"
+        ));
+    }
+    Ok(Code::Done)
+}
+
+async fn discard_disk(
+    id: &str,
+    yes: bool,
+    client: &Client,
+    output: &mut Output,
+) -> Result<Code, CtlError> {
     if !yes {
         return Err(CtlError::usage(
             format!("every index on the disk of node {id} would be deleted"),
@@ -21,7 +77,7 @@ pub(crate) async fn run(
              the node's own disk again",
         ));
     }
-    let path = format!("/_miroir/nodes/{}/discard-disk", encode(&id));
+    let path = format!("{PATH}/{}/discard-disk", encode(id));
     let answer = client.ask(Method::POST, &path, None).await?;
     if output.json() {
         output.raw(&answer);

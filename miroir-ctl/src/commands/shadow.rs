@@ -5,6 +5,7 @@ use std::time::Duration;
 use miroir_api::admin::{ShadowDiff, ShadowDiffs, ShadowHits, ShadowSide};
 use tokio::time::sleep;
 
+use super::clean;
 use crate::cli::{Shadow, ShadowDiff as Arguments};
 use crate::client::{Client, with_query};
 use crate::error::{Code, CtlError};
@@ -118,11 +119,6 @@ fn one(diff: &ShadowDiff, output: &mut Output) {
         output.line(&format!("    order: tau {tau:.3}"));
     }
     output.line(&format!("    primary {}, shadow {}", side(&diff.primary), side(&diff.shadow)));
-}
-
-/// One line that does not move the cursor: what clients send is anything.
-fn clean(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "\u{fffd}")
 }
 
 fn lists(hits: &ShadowHits) -> String {

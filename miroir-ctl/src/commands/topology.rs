@@ -2,7 +2,9 @@
 
 use http::Method;
 use miroir_api::admin::{AcceptedStoreView, NodeView, RebuiltView, TopologyView};
+use serde_json::json;
 
+use super::change::{self, Change};
 use super::node_tone;
 use crate::cli::Topology as Verb;
 use crate::client::Client;
@@ -20,6 +22,15 @@ pub(crate) async fn run(
         None => list(client, output).await,
         Some(Verb::AcceptStore { yes }) => accept_store(yes, client, output).await,
         Some(Verb::Rebuild) => rebuild(client, output).await,
+        Some(Verb::ReplicationFactor { copies, begin }) => {
+            let change = Change {
+                method: Method::PUT,
+                path: "/_miroir/replication-factor".to_owned(),
+                body: Some(json!({ "replication_factor": copies })),
+                would: format!("every group would keep each shard {copies} times"),
+            };
+            change::begin(change, begin, client, output).await
+        }
     }
 }
 

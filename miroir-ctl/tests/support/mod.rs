@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -81,13 +81,14 @@ pub(crate) struct Canned {
 }
 
 impl Canned {
-    /// Answers are found by method and path, without the query.
+    /// Answers are found by method and path, without the query. Several to one request are given one
+    /// after the other, and the last for good.
     pub(crate) async fn start(answers: &[(&str, u16, &str)]) -> Self {
-        let answers: HashMap<String, (u16, String)> = answers
-            .iter()
-            .map(|(line, status, body)| ((*line).to_owned(), (*status, (*body).to_owned())))
-            .collect();
-        let (answers, got) = (Arc::new(answers), Arc::new(Mutex::new(Vec::new())));
+        let mut all: HashMap<String, VecDeque<(u16, String)>> = HashMap::new();
+        for (line, status, body) in answers {
+            all.entry((*line).to_owned()).or_default().push_back((*status, (*body).to_owned()));
+        }
+        let (answers, got) = (Arc::new(Mutex::new(all)), Arc::new(Mutex::new(Vec::new())));
         let seen = Arc::clone(&got);
         let address = serve(move |request| {
             let (answers, seen) = (Arc::clone(&answers), Arc::clone(&seen));
@@ -99,8 +100,7 @@ impl Canned {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let body = String::from_utf8(body.to_vec()).unwrap();
                 seen.lock().unwrap().push(Got { line, key, body });
-                let missing = (404, String::new());
-                let (status, body) = answers.get(&short).unwrap_or(&missing).clone();
+                let (status, body) = next(answers.lock().unwrap().get_mut(&short));
                 let mut response = Response::new(Full::from(body));
                 *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
                 response
@@ -114,6 +114,15 @@ impl Canned {
     pub(crate) fn got(&self) -> Vec<Got> {
         self.got.lock().unwrap().clone()
     }
+}
+
+fn next(answers: Option<&mut VecDeque<(u16, String)>>) -> (u16, String) {
+    let Some(answers) = answers else { return (404, String::new()) };
+    let first = answers.front().cloned().unwrap();
+    if answers.len() > 1 {
+        answers.pop_front();
+    }
+    first
 }
 
 /// Serves HTTP on a port of its own.

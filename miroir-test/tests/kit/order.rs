@@ -103,6 +103,32 @@ async fn ties_and_lists_come_in_the_order_in_which_documents_came() {
     cluster.end();
 }
 
+/// Whether an index is made is written down once a second; an update that comes before that finds what
+/// the nodes have.
+#[tokio::test(start_paused = true)]
+async fn an_update_right_after_the_first_documents_keeps_its_place() {
+    for index in ["made", "by-documents"] {
+        let cluster = cluster(6).await;
+        if index == "made" {
+            let body = json!({"uid": index, "primaryKey": "id"});
+            send(&cluster, Method::POST, "/indexes", Some(body)).await;
+        }
+        let path = format!("/indexes/{index}/documents");
+        let body = Some(documents(0..12, 0));
+        for (method, body) in
+            [(Method::POST, body), (Method::PUT, Some(json!([{"id": id(5), "w": 1}])))]
+        {
+            let task = send(&cluster, method, &path, body).await;
+            let ended = cluster.wait(task, PATIENCE).await;
+            assert_eq!(ended.as_deref(), Some("succeeded"));
+        }
+        let listed = cluster.request(Method::GET, &path, None).await;
+        let came: Vec<String> = (0..12).map(id).collect();
+        assert_eq!(ids(&listed.body["results"]), came, "{index}");
+        cluster.end();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_document_that_was_deleted_comes_for_the_first_time_again() {
     let cluster = cluster(2).await;

@@ -60,8 +60,7 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
         remove(cluster, "node-0")?;
         let by = start(setting, cluster, "node-4")?;
         let body = json!({"id": "node-4", "address": by});
-        let replace =
-            Step::new("replace node-1", "POST", "/_miroir/nodes/node-1/replace", body);
+        let replace = Step::new("replace node-1", "POST", "/_miroir/nodes/node-1/replace", body);
         operate(cluster, &replace, &mut judge)?;
         for factor in [3, 2] {
             let name = format!("replication factor {factor}");
@@ -128,7 +127,10 @@ fn under_load(
 fn quiet(writers: &Writers) -> Outcome<()> {
     let begun = Instant::now();
     pass(Duration::from_secs(10))?;
-    println!("  p99 of writes before: {:.1} ms", millis(writers.since(begun).quantile_after(0, 0.99)));
+    println!(
+        "  p99 of writes before: {:.1} ms",
+        millis(writers.since(begun).quantile_after(0, 0.99))
+    );
     Ok(())
 }
 

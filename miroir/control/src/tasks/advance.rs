@@ -328,7 +328,7 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
                 if alone && loss.is_queued() {
                     continue;
                 }
-                let lost = parts::lose(&mut step.record, stale, at, loss);
+                let lost = parts::lose(&mut step.record, stale, at, loss, owners.as_deref());
                 // It will be carried out before the making of the next index of the name, which the node
                 // took behind it, or is on record to lack.
                 if !(loss.is_queued() && is_replaced(state, &step.record)) {

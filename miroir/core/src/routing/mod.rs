@@ -25,11 +25,13 @@ use miroir_api::{GroupId, NodeId, ShardId};
 use twox_hash::XxHash64;
 
 pub mod cover;
+pub mod phase;
 pub mod placement;
 pub mod shards;
 pub mod standing;
 
 pub use cover::{Cover, Leaf, cover, cover_with_fallback};
+pub use phase::Phase;
 pub use placement::{Placement, Seats};
 pub use shards::ShardSet;
 pub use standing::{Figures, Selection, Standing, Standings, Strategy, Tier};

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use miroir_api::{GroupId, NodeId, ShardId};
 
-use super::{ShardSet, owners_of};
-use crate::topology::Phase;
+use super::{Phase, ShardSet, owners_of};
 
 /// The nodes among which shards are placed, and how often.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

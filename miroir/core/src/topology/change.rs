@@ -17,50 +17,17 @@
 //! documents come to a node only when everybody narrows what it asks of it, and owners before the change
 //! stop being written only when nobody reads them any more, and whatever was acknowledged is on those
 //! after it. The layout that a change comes from is complete until the change retires. So it is taken
-//! back from any phase before that by going on from `switched` with both layouts exchanged, and nothing
-//! has to be copied.
+//! back from any phase before that by going on from `copying` with both layouts exchanged, and hardly
+//! anything has to be copied.
 //!
 //! A phase is one of the whole change, not of each shard: a change is complete at one moment, which
 //! leaves no mixture of layouts for a roll-back to sort out. Both owners keep a moving shard until then,
 //! which takes no more disk than the sources have already and the targets will need.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::Layout;
-
-/// How far a change has come. Ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// New nodes are members and get what every node has: indexes, settings, rules. No documents.
-    Announced,
-    /// Owners after the change are written, and documents are copied to them.
-    Copying,
-    /// Owners after the change are read, and decide on writes. Those before it are written still.
-    Switched,
-    /// Owners before the change are not written any more; what they have of its shards is deleted.
-    Retiring,
-}
-
-impl Phase {
-    /// The phase as the admin API writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Announced => "announced",
-            Self::Copying => "copying",
-            Self::Switched => "switched",
-            Self::Retiring => "retiring",
-        }
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use crate::routing::Phase;
 
 /// A change of the layout that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,10 +19,11 @@ use std::sync::{Arc, Weak};
 use crate::lock::ReadWriteLock;
 use miroir_api::{GroupId, NodeId};
 
-pub use self::change::{Change, Phase};
+pub use self::change::Change;
 pub use self::layout::{Layout, Seat};
 pub use self::status::{Health, IllegalTransition, Intent, NodeEvent, NodeStatus};
 pub use self::wish::{Refused, Wish, same_address};
+pub use crate::routing::Phase;
 use crate::routing::{Placement, Seats};
 
 /// One Meilisearch node: its address, its group, what it is for and how it is doing.

@@ -48,10 +48,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use miroir_api::NodeId;
+use miroir_api::{NodeId, ShardId};
 use miroir_core::topology::Topology;
 use miroir_store::open_tasks::OpenTasks;
-use miroir_store::records::CommittedTopology;
+use miroir_store::records::{CommittedTopology, Operation, OperationState};
 use miroir_store::watched::{Outbox, Watched};
 use miroir_store::{Part, StoreError, StoreId, Stores};
 use tokio::sync::Notify;
@@ -368,6 +368,18 @@ impl ClusterState {
         self.membership.follow(&stored).map_err(|error| broken(&error))?;
         self.committed.store(Arc::new(stored));
         Ok(())
+    }
+
+    /// Whether a change of the layout that is paused keeps a new owner of a shard, of so many, from being
+    /// brought up to date.
+    pub fn is_paused(&self, node: &NodeId, shard: ShardId, shards: u32) -> bool {
+        let committed = self.committed.load();
+        let paused = |operation: &Operation| operation.state == OperationState::Paused;
+        if !committed.operation.as_ref().is_some_and(paused) {
+            return false;
+        }
+        let before = self.membership.topology().following(&committed.layout, None, &[]);
+        before.is_ok_and(|before| !before.placement(shards).owned_by(node).contains(shard))
     }
 
     /// Compares the version of the topology with the highest that nodes were told.

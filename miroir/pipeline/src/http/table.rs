@@ -60,8 +60,8 @@ const LOGS: Gate = Gate {
 };
 const NETWORK: Gate = Gate {
     feature: "network",
-    why: "there is no network of Meilisearch's own sharding in a cluster: Miroir spreads documents \
-          over the nodes of its configuration",
+    why: "there is no network of Meilisearch's own sharding: Miroir spreads documents over the nodes of \
+          its configuration",
 };
 const CHATS: Gate = Gate {
     feature: "chatCompletions",

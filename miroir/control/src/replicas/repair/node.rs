@@ -250,8 +250,11 @@ pub(super) async fn write(
         match send(state, node, &call).await {
             Ok(uid) => {
                 uids.push(uid);
-                metrics::counter!("miroir_copy_documents_written_total")
-                    .increment((next - at) as u64);
+                let count = (next - at) as u64;
+                metrics::counter!("miroir_copy_documents_written_total").increment(count);
+                if state.committed.load().change.is_some() {
+                    metrics::counter!("miroir_rebalance_documents_migrated_total").increment(count);
+                }
                 at = next;
             }
             Err(Trouble::Failed(error)) if is_too_large(&error) => {

@@ -9,8 +9,6 @@ use miroir_core::topology::Topology;
 use miroir_core::view::StaleReplica;
 use miroir_pipeline::cluster::ClusterState;
 
-use crate::topology::operations;
-
 /// What nodes own now, as far as it was asked for.
 pub(super) struct Owned<'a> {
     state: &'a ClusterState,
@@ -34,6 +32,6 @@ impl<'a> Owned<'a> {
             .known
             .entry((shards, row.node.clone()))
             .or_insert_with(|| topology.placement(shards).owned_by(&row.node));
-        owned.contains(shard) && !operations::is_paused(self.state, row, shards)
+        owned.contains(shard) && !self.state.is_paused(&row.node, shard, shards)
     }
 }

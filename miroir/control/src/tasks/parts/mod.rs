@@ -58,10 +58,16 @@ fn parts_of(task: &NodeTask) -> Vec<Option<ShardId>> {
     }
 }
 
+/// Whether a node owns a shard by now, where that is known: one that did when the write was sent is read
+/// no more, nor copied from.
+fn owns(now: Option<&Placement>, node: &NodeId, shard: ShardId) -> bool {
+    now.is_none_or(|now| now.write_targets(shard).any(|(_, owner)| owner == node))
+}
+
 /// Whether another node whose word counts, and which can still be asked, has what is wanted of this.
 fn has_witness(
     record: &TaskRecord,
-    stale: &StaleMap,
+    (stale, now): (&StaleMap, Option<&Placement>),
     node: &NodeId,
     shard: Option<ShardId>,
     wanted: impl Fn(&NodeTask) -> bool,
@@ -71,6 +77,7 @@ fn has_witness(
             && wanted(other)
             && other.node != *node
             && is_about(other, shard)
+            && shard.is_none_or(|shard| owns(now, &other.node, shard))
             && counts(record, stale, &other.node, shard)
     })
 }
@@ -114,6 +121,7 @@ pub(crate) fn lose(
     stale: &StaleMap,
     at: usize,
     loss: Loss,
+    now: Option<&Placement>,
 ) -> Vec<StaleReplica> {
     let task = &record.nodes[at];
     let parts = parts_of(task);
@@ -125,7 +133,7 @@ pub(crate) fn lose(
     let witnessed: Vec<Option<ShardId>> = parts
         .iter()
         .copied()
-        .filter(|part| !in_time && has_witness(record, stale, &task.node, *part, wanted))
+        .filter(|part| !in_time && has_witness(record, (stale, now), &task.node, *part, wanted))
         .collect();
     if loss.is_queued() && witnessed.len() < parts.len() {
         return Vec::new();
@@ -268,7 +276,8 @@ pub(crate) fn ending(record: &TaskRecord, stale: &StaleMap, now: Option<&Placeme
         for (_, owner) in owners {
             nodes.entry(owner).or_insert(Part::Absent);
         }
-        let is_authority = |node: &NodeId| stale.is_authority(index, node, shard);
+        let is_authority =
+            |node: &NodeId| stale.is_authority(index, node, shard) && owns(now, node, shard);
         let says = |what| nodes.iter().any(|(node, part)| *part == what && is_authority(node));
         let was = |what| nodes.values().any(|part| *part == what);
         // It was copied from those that took it, once they had ended it, or ended it itself and was

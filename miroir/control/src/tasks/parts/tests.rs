@@ -161,16 +161,16 @@ fn a_copy_counts_for_those_it_was_made_from() {
 fn a_node_that_is_down_is_waited_for_unless_an_authority_took_it_too() {
     let record = write(&[("a", Enqueued), ("b", Enqueued)]);
     let mut both = record.clone();
-    let rows = lose(&mut both, &StaleMap::default(), 1, Loss::Down);
+    let rows = lose(&mut both, &StaleMap::default(), 1, Loss::Down, None);
     assert!(both.nodes[1].dropped && !both.nodes[1].forgotten);
     assert!(rows.iter().all(|row| row.kind == CatchUp::Pending && row.awaits == [71]));
     assert_eq!(rows.len(), 2);
     // Then the other one is alone.
-    assert_eq!(lose(&mut both, &StaleMap::default(), 0, Loss::Down), Vec::new());
+    assert_eq!(lose(&mut both, &StaleMap::default(), 0, Loss::Down, None), Vec::new());
     assert!(!both.nodes[0].dropped);
     for kind in [CatchUp::Pending, CatchUp::Shard] {
         let mut one = record.clone();
-        assert_eq!(lose(&mut one, &stale(&[("a", 2, kind)]), 1, Loss::Down), Vec::new());
+        assert_eq!(lose(&mut one, &stale(&[("a", 2, kind)]), 1, Loss::Down, None), Vec::new());
         assert!(!one.nodes[1].dropped, "{kind:?}");
     }
 }
@@ -180,22 +180,22 @@ fn a_node_that_is_stuck_is_waited_for_unless_an_authority_has_done_it() {
     let record = write(&[("a", Succeeded), ("b", Enqueued)]);
     let none = StaleMap::default();
     let mut one = record.clone();
-    assert_eq!(lose(&mut one, &none, 1, Loss::Behind), Vec::new(), "it is read");
-    let rows = lose(&mut one, &none, 1, Loss::Stuck);
+    assert_eq!(lose(&mut one, &none, 1, Loss::Behind, None), Vec::new(), "it is read");
+    let rows = lose(&mut one, &none, 1, Loss::Stuck, None);
     assert!(one.nodes[1].dropped && rows.len() == 2);
     assert!(rows.iter().all(|row| row.kind == CatchUp::Pending && row.awaits == [71]));
     // What comes after it in the queue waits for nobody.
     let pending = stale(&[("b", 1, CatchUp::Pending), ("b", 2, CatchUp::Pending)]);
-    assert_eq!(lose(&mut record.clone(), &pending, 1, Loss::Behind).len(), 2);
+    assert_eq!(lose(&mut record.clone(), &pending, 1, Loss::Behind, None).len(), 2);
     let other = stale(&[("b", 7, CatchUp::Pending)]);
-    assert_eq!(lose(&mut record.clone(), &other, 1, Loss::Behind).len(), 2);
+    assert_eq!(lose(&mut record.clone(), &other, 1, Loss::Behind, None).len(), 2);
     let copied = stale(&[("b", 1, CatchUp::Shard), ("b", 2, CatchUp::Shard)]);
-    assert_eq!(lose(&mut record.clone(), &copied, 1, Loss::Behind), Vec::new());
+    assert_eq!(lose(&mut record.clone(), &copied, 1, Loss::Behind, None), Vec::new());
     for other in [stale(&[("a", 2, CatchUp::Shard)]), stale(&[("a", 1, CatchUp::Pending)])] {
-        assert_eq!(lose(&mut record.clone(), &other, 1, Loss::Stuck), Vec::new());
+        assert_eq!(lose(&mut record.clone(), &other, 1, Loss::Stuck, None), Vec::new());
     }
     let mut both = write(&[("a", Enqueued), ("b", Enqueued)]);
-    assert_eq!(lose(&mut both, &none, 1, Loss::Stuck), Vec::new());
+    assert_eq!(lose(&mut both, &none, 1, Loss::Stuck, None), Vec::new());
 }
 
 #[test]
@@ -230,13 +230,32 @@ fn an_index_is_deleted_where_only_nodes_that_never_had_it_were_heard() {
 #[test]
 fn what_a_node_forgot_is_compared_and_nothing_else() {
     let mut record = write(&[("a", Enqueued), ("b", Enqueued)]);
-    let rows = lose(&mut record, &stale(&[("a", 2, CatchUp::Shard)]), 1, Loss::Forgotten);
+    let rows = lose(&mut record, &stale(&[("a", 2, CatchUp::Shard)]), 1, Loss::Forgotten, None);
     assert!(record.nodes[1].dropped && record.nodes[1].forgotten);
     // In shard 2 nobody can be copied from.
     assert_eq!(names(&rows), [miss("b", 1)]);
     assert_eq!(rows[0].awaits, Vec::<u32>::new());
     // The last one that forgets is what the others are compared with.
-    assert_eq!(lose(&mut record, &StaleMap::default(), 0, Loss::Forgotten), Vec::new());
+    assert_eq!(lose(&mut record, &StaleMap::default(), 0, Loss::Forgotten, None), Vec::new());
     let end = ending(&record, &stale(&[("b", 1, CatchUp::Shard)]), None);
     assert_eq!((end.done, end.behind), (false, Vec::new()));
+}
+
+/// Owners change while a write is under way: who owned a shard before speaks for it no more, and who
+/// does since has what a copy brought.
+#[test]
+fn only_who_owns_a_shard_by_now_has_a_say() {
+    let nodes = |names: &[&str]| names.iter().map(|name| id(name)).collect::<Vec<_>>();
+    let now = |names: &[&str]| Placement::new(&[nodes(names)], names.len() as u32, 6);
+    let mut both = write(&[("a", Enqueued), ("b", Enqueued)]);
+    let alone = now(&["b"]);
+    assert_eq!(lose(&mut both, &StaleMap::default(), 1, Loss::Down, Some(&alone)), Vec::new());
+    assert!(!both.nodes[1].dropped, "nobody else has it who is read");
+    let record = write(&[("a", Succeeded), ("b", Succeeded)]);
+    let rows = stale(&[("a", 1, CatchUp::Shard), ("b", 1, CatchUp::Shard)]);
+    assert!(!ending(&record, &rows, None).done, "no authority is left");
+    let copied = now(&["a", "b", "c"]);
+    assert!(ending(&record, &rows, Some(&copied)).done, "c copied it");
+    let failed = write(&[("a", Succeeded), ("b", Failed)]);
+    assert!(!ending(&failed, &StaleMap::default(), Some(&alone)).done, "a is read no more");
 }

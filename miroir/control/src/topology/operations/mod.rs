@@ -17,8 +17,8 @@
 //! does with those that missed a write.
 //!
 //! # Metrics
-//! `miroir_rebalance_in_progress`, `miroir_rebalance_duration_seconds`; what is copied counts in
-//! `miroir_copy_documents_written_total` and its like.
+//! `miroir_rebalance_in_progress`, `miroir_rebalance_duration_seconds`,
+//! `miroir_rebalance_documents_migrated_total` (whatever is copied while the layout changes).
 
 mod begin;
 mod leftovers;
@@ -29,7 +29,7 @@ mod verbs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_core::topology::{Change, Intent, Layout, Phase, Seat, Topology};
+use miroir_core::topology::{Change, Intent, Layout, Phase, Seat};
 use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::error::Error;
@@ -109,9 +109,7 @@ async fn go_on(
         Phase::Copying => enter(state, committed, next(Phase::Switched)).await?,
         Phase::Switched => enter(state, committed, next(Phase::Retiring)).await?,
         Phase::Retiring => {
-            if let Some(reason) = leftovers::clean(state, committed, change).await? {
-                return Ok(Some(reason));
-            }
+            leftovers::clean(state, &Sides::of(state, committed, change)?).await?;
             end(state, committed, change, operation).await?;
         }
     }
@@ -128,14 +126,14 @@ async fn waits(
     if let Some(reason) = behind(state, committed.version).await? {
         return Ok(Some(reason));
     }
-    if operation.state == OperationState::Paused && change.phase < Phase::Switched {
+    if operation.state == OperationState::Paused {
         return Ok(Some(Reason::new("paused", "by an operator")));
     }
     let sides = Sides::of(state, committed, change)?;
     Ok(match change.phase {
         Phase::Announced => unprepared(state),
         Phase::Copying | Phase::Switched => sides.unready(state, change.phase),
-        Phase::Retiring => None,
+        Phase::Retiring => leftovers::kept(state, &sides),
     })
 }
 
@@ -267,27 +265,13 @@ fn settled_on(committed: &CommittedTopology, to: &Layout, ended: Operation) -> C
 async fn forget_unowned(state: &ClusterState) -> Result<(), Error> {
     let (topology, stale) = (state.membership.topology(), state.staleness.load());
     for row in stale.rows() {
-        let Some(entry) = state.catalog.by_physical(&row.index) else { continue };
-        let gone = match row.shard {
-            Some(shard) => !topology.placement(entry.shards).owned_by(&row.node).contains(shard),
-            None => topology.node(&row.node).is_none(),
-        };
-        if gone {
+        let entry = state.catalog.by_physical(&row.index);
+        let unowned = entry.zip(row.shard).is_some_and(|(entry, shard)| {
+            !topology.placement(entry.shards).owned_by(&row.node).contains(shard)
+        });
+        if unowned || topology.node(&row.node).is_none() {
             state.staleness.clear(row.clone()).await?;
         }
     }
     Ok(())
-}
-
-/// Whether a paused change keeps the repairer from bringing a replica up to date.
-pub(crate) fn is_paused(state: &ClusterState, row: &StaleReplica, shards: u32) -> bool {
-    let committed = state.committed.load();
-    let Some(operation) = &committed.operation else { return false };
-    if operation.state != OperationState::Paused {
-        return false;
-    }
-    let before = state.membership.topology().following(&committed.layout, None, &[]);
-    let owned =
-        |before: &Topology, shard| before.placement(shards).owned_by(&row.node).contains(shard);
-    row.shard.is_some_and(|shard| before.is_ok_and(|before| !owned(&before, shard)))
 }

@@ -15,7 +15,7 @@ use super::{Reason, commit, settled_on, waits};
 /// What is asked of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// Nothing more is copied, and the phase stays, until it is resumed.
+    /// Nothing more is copied, and the phase stays, until it is resumed. Not once everything is copied.
     Pause,
     /// It goes on.
     Resume,
@@ -82,6 +82,12 @@ pub async fn apply(state: &Arc<ClusterState>, id: Uuid, verb: Verb) -> Result<()
             return Err(refused(format!(
                 "Operation `{id}` is {}; only one that is moving is paused.",
                 operation.state.as_str()
+            )));
+        }
+        Verb::Pause if change.phase >= Phase::Switched => {
+            return Err(refused(format!(
+                "Operation `{id}` has nothing more to copy: it is {}.",
+                change.phase
             )));
         }
         Verb::Resume if operation.state != OperationState::Paused => {

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use miroir_api::{GroupId, NodeId, ShardId};
 use proptest::prelude::*;
 
-use crate::routing::{Placement, Seats, ShardSet, Standings, cover_with_fallback};
-use crate::topology::Phase;
+use crate::routing::{Phase, Placement, Seats, ShardSet, Standings, cover_with_fallback};
 
 const PHASES: [Phase; 4] = [Phase::Announced, Phase::Copying, Phase::Switched, Phase::Retiring];
 

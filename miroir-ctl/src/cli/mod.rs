@@ -1,15 +1,20 @@
 //! Commands and flags. They are a contract: none is taken away or changes its meaning in a minor
 //! version.
 
+mod elastic;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use elastic::{Begin, Group, Member, Node, Operation, Topology};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  done, and something is wrong: findings of `check`, a failed task, a bad configuration
+  1  done, and something is wrong: findings of `check`, a failed task, a bad configuration, a change
+     of the topology that cannot begin or was rolled back
   2  the command line is wrong
   3  no connection: refused, unknown host, TLS, time out, or not a Miroir
   4  the key is missing or wrong
@@ -24,6 +29,9 @@ Every command with examples: docs/miroir-ctl.md";
 
 /// Where examples are.
 const PAGE: &str = "What to do about what it shows: docs/miroir-ctl.md, docs/operations.md";
+
+/// Where changes of the topology are told of.
+const ELASTIC: &str = "What happens when shards move, and what to do about it: docs/elastic.md";
 
 /// Looks after a Miroir cluster, over its admin API.
 #[derive(Clone, Debug, Parser)]
@@ -124,7 +132,9 @@ pub(crate) enum Command {
     /// Looks for what is wrong, and says what to do about it. Exits with 1 if it finds something.
     #[command(after_help = PAGE)]
     Check,
-    /// Lists nodes, groups and what each holds; decides about a store that is behind its nodes.
+    /// Lists nodes, groups and what each holds; sets how many copies of a shard there are; decides
+    /// about a store that is behind its nodes.
+    #[command(after_help = ELASTIC)]
     Topology {
         /// What to decide; lists without.
         #[command(subcommand)]
@@ -132,9 +142,15 @@ pub(crate) enum Command {
     },
     /// Lists replicas that missed a write and are not read.
     Replicas,
-    /// Decides what becomes of a node.
-    #[command(subcommand)]
+    /// Adds nodes, drains, replaces and removes them; decides what becomes of a foreign disk.
+    #[command(subcommand, after_help = ELASTIC)]
     Node(Node),
+    /// Adds and removes replica groups.
+    #[command(subcommand, after_help = ELASTIC)]
+    Group(Group),
+    /// Shows changes of the topology, follows them, pauses and takes them back.
+    #[command(subcommand, after_help = ELASTIC)]
+    Operation(Operation),
     /// Lists the pods of this Miroir.
     Pods,
     /// Shows the layers of every stage in their order.
@@ -362,30 +378,6 @@ pub(crate) enum Alias {
     Delete {
         /// Its name.
         name: String,
-    },
-}
-
-#[derive(Clone, Copy, Debug, Subcommand)]
-pub(crate) enum Topology {
-    /// Goes on with a store that is behind its nodes, as it is after it was restored from a copy.
-    AcceptStore {
-        /// Says that what the store does not know may stay unknown.
-        #[arg(long)]
-        yes: bool,
-    },
-    /// Compares the store with what the nodes hold, and goes on with it where nothing differs.
-    Rebuild,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub(crate) enum Node {
-    /// Throws away what a node with another node's disk has, and builds the node anew.
-    DiscardDisk {
-        /// Id of the node, as `topology` lists it.
-        id: String,
-        /// Says that the disk that is mounted there now may be thrown away.
-        #[arg(long)]
-        yes: bool,
     },
 }
 
