@@ -9,8 +9,9 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use miroir::cluster::ClusterState;
-use miroir::operations::{self, NewNode, Plan, Requested, Verb};
+use miroir::operations::{self, Plan, Verb};
 use miroir::store::clock;
+use miroir::topology::{Seat, Wish};
 use miroir_api::admin::{
     GroupRequest, MoveView, NodeRequest, OperationView, OperationsView, PlanView, ReasonView,
     ReplacementRequest, ReplicationFactorRequest, StartedView,
@@ -59,16 +60,16 @@ fn address(text: &str) -> Result<String, Refusal> {
     Ok(format!("{scheme}://{host}"))
 }
 
-fn new_node(request: NodeRequest) -> Result<NewNode, Refusal> {
+fn new_node(request: NodeRequest) -> Result<Seat, Refusal> {
     let address = address(&request.address)?;
-    Ok(NewNode { id: request.id, address, group: request.replica_group })
+    Ok(Seat { id: request.id, address, group: request.replica_group })
 }
 
-async fn begin(state: Arc<ClusterState>, query: Begin, requested: Requested) -> Started {
+async fn begin(state: Arc<ClusterState>, query: Begin, wish: Wish) -> Started {
     let Query(BeginQuery { dry_run }) = query.map_err(|error| bad(error.body_text()))?;
     // Goes on without the client.
     let own = Arc::clone(&state);
-    let done = async move { operations::begin(&own, &requested, dry_run).await };
+    let done = async move { operations::begin(&own, &wish, dry_run).await };
     let (plan, id) = match state.tracker.spawn(done).await {
         Ok(Ok(begun)) => begun,
         Ok(Err(error)) => return Err(failed(&error)),
@@ -105,7 +106,7 @@ pub(super) async fn add_node(
     request: Result<Json<NodeRequest>, JsonRejection>,
 ) -> Started {
     let node = new_node(body(request)?)?;
-    begin(state, query, Requested::Join(vec![node])).await
+    begin(state, query, Wish::Join(vec![node])).await
 }
 
 pub(super) async fn drain(
@@ -113,7 +114,7 @@ pub(super) async fn drain(
     Path(id): Path<String>,
     query: Begin,
 ) -> Started {
-    begin(state, query, Requested::Drain(vec![node_id(&id)?])).await
+    begin(state, query, Wish::Drain(vec![node_id(&id)?])).await
 }
 
 pub(super) async fn replace(
@@ -123,8 +124,8 @@ pub(super) async fn replace(
     request: Result<Json<ReplacementRequest>, JsonRejection>,
 ) -> Started {
     let ReplacementRequest { id: by, address: at } = body(request)?;
-    let by = (by, address(&at)?);
-    begin(state, query, Requested::Replace { node: node_id(&id)?, by }).await
+    let address = address(&at)?;
+    begin(state, query, Wish::Replace { node: node_id(&id)?, by, address }).await
 }
 
 pub(super) async fn remove_node(
@@ -146,7 +147,7 @@ pub(super) async fn add_group(
         return Err(bad("`nodes` is empty: a group has at least one node."));
     }
     let nodes = nodes.into_iter().map(new_node).collect::<Result<_, _>>()?;
-    begin(state, query, Requested::AddGroup(nodes)).await
+    begin(state, query, Wish::AddGroup(nodes)).await
 }
 
 pub(super) async fn remove_group(
@@ -155,7 +156,7 @@ pub(super) async fn remove_group(
     query: Begin,
 ) -> Started {
     let number = id.parse().map_err(|_| bad(format!("`{id}` is not the number of a group.")))?;
-    begin(state, query, Requested::RemoveGroup(GroupId(number))).await
+    begin(state, query, Wish::RemoveGroup(GroupId(number))).await
 }
 
 pub(super) async fn replication_factor(
@@ -164,7 +165,7 @@ pub(super) async fn replication_factor(
     request: Result<Json<ReplicationFactorRequest>, JsonRejection>,
 ) -> Started {
     let copies = body(request)?.replication_factor;
-    begin(state, query, Requested::ReplicationFactor(copies)).await
+    begin(state, query, Wish::ReplicationFactor(copies)).await
 }
 
 fn shown(own: operations::OperationView) -> OperationView {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use miroir_api::{GroupId, NodeId};
-use miroir_control::topology::operations::{self, NewNode, Requested, Verb};
+use miroir_control::topology::operations::{self, Verb};
+use miroir_core::topology::{Seat, Wish};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_store::records::{CommittedTopology, OperationState};
 use miroir_test::faults::Rng;
@@ -37,10 +38,10 @@ impl Run {
             } else if rng.below(4) == 0 {
                 self.forget_one(&state, &committed, &mut rng).await;
             } else {
-                let requested = self.wish(&committed, &mut rng);
-                let begun = self.alive(operations::begin(&state, &requested, false)).await;
+                let wish = self.wish(&committed, &mut rng);
+                let begun = self.alive(operations::begin(&state, &wish, false)).await;
                 let begun = begun.map(|begun| begun.map(|(_, id)| id));
-                trace::line(|| format!("{requested:?}: {begun:?}"));
+                trace::line(|| format!("{wish:?}: {begun:?}"));
                 if matches!(begun, Some(Ok(_))) {
                     self.fired("operation");
                 }
@@ -70,14 +71,14 @@ impl Run {
         }
     }
 
-    fn wish(&self, known: &CommittedTopology, rng: &mut Rng) -> Requested {
+    fn wish(&self, known: &CommittedTopology, rng: &mut Rng) -> Wish {
         let seats = &known.layout.nodes;
         let free: Vec<(usize, NodeId)> = (0..)
             .zip(self.cluster.nodes.iter().map(|node| node.id().clone()))
             .filter(|(_, id)| !seats.iter().any(|seat| seat.id == *id))
             .collect();
         let address = |at: usize| format!("http://fake-{at}");
-        let new = |(at, id): &(usize, NodeId), group| NewNode {
+        let new = |(at, id): &(usize, NodeId), group| Seat {
             id: id.clone(),
             address: address(*at),
             group,
@@ -86,17 +87,17 @@ impl Run {
         let (node, group) = any.expect("a layout has nodes");
         let copies = 1 + rng.below(3) as u32;
         match (rng.below(6), pick(&free, rng)) {
-            (0 | 1, Some(free)) => Requested::Join(vec![new(free, group)]),
-            (2, Some((at, id))) => Requested::Replace { node, by: (id.clone(), address(*at)) },
+            (0 | 1, Some(free)) => Wish::Join(vec![new(free, group)]),
+            (2, Some((at, id))) => Wish::Replace { node, by: id.clone(), address: address(*at) },
             (3, _) => {
                 let last = seats.iter().map(|seat| seat.group.0).max().unwrap_or_default();
                 let group = GroupId(last + 1);
                 let enough = known.layout.replication_factor as usize;
-                Requested::AddGroup(free.iter().take(enough).map(|free| new(free, group)).collect())
+                Wish::AddGroup(free.iter().take(enough).map(|free| new(free, group)).collect())
             }
-            (4, _) if rng.below(2) == 0 => Requested::RemoveGroup(group),
-            (4, _) => Requested::ReplicationFactor(copies),
-            _ => Requested::Drain(vec![node]),
+            (4, _) if rng.below(2) == 0 => Wish::RemoveGroup(group),
+            (4, _) => Wish::ReplicationFactor(copies),
+            _ => Wish::Drain(vec![node]),
         }
     }
 

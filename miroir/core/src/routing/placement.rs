@@ -42,8 +42,6 @@ struct GroupPlacement {
     read: Option<Owners>,
     /// Every shard that a node may have documents of.
     held: Vec<ShardSet>,
-    /// What a node is read for.
-    readable: Vec<ShardSet>,
     /// What a node is written.
     owned: Vec<ShardSet>,
 }
@@ -182,9 +180,21 @@ impl Placement {
         self.of_node(node, |group| &group.owned)
     }
 
+    /// Whether a node is written a shard.
+    pub fn owns(&self, node: &NodeId, shard: ShardId) -> bool {
+        self.groups.iter().any(|group| {
+            let at = group.nodes.binary_search(node);
+            at.is_ok_and(|at| group.owned[at].contains(shard))
+        })
+    }
+
     /// The shards a node is read for; empty if the node is unknown.
     pub fn read_from(&self, node: &NodeId) -> ShardSet {
-        self.of_node(node, |group| &group.readable)
+        let of = |group: &GroupPlacement| {
+            let at = group.nodes.binary_search(node).ok()?;
+            group.readers().by_node(group.nodes.len()).into_iter().nth(at)
+        };
+        self.groups.iter().find_map(of).unwrap_or_else(|| ShardSet::empty(self.shards))
     }
 
     /// The shards a node may have documents of; empty if the node is unknown.
@@ -226,9 +236,8 @@ impl GroupPlacement {
         held: Option<&Owners>,
     ) -> Self {
         let owned = written.by_node(nodes.len());
-        let readable = read.as_ref().map_or_else(|| owned.clone(), |r| r.by_node(nodes.len()));
         let held = held.map_or_else(|| owned.clone(), |held| held.by_node(nodes.len()));
-        Self { id, nodes, written, read, held, readable, owned }
+        Self { id, nodes, written, read, held, owned }
     }
 
     fn readers(&self) -> &Owners {

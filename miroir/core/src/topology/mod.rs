@@ -22,7 +22,7 @@ use miroir_api::{GroupId, NodeId};
 pub use self::change::Change;
 pub use self::layout::{Layout, Seat};
 pub use self::status::{Health, IllegalTransition, Intent, NodeEvent, NodeStatus};
-pub use self::wish::{Refused, Wish, same_address};
+pub use self::wish::{Refused, Wish};
 pub use crate::routing::Phase;
 use crate::routing::{Placement, Seats};
 
@@ -411,12 +411,16 @@ fn large_enough(seats: &Seats) -> Result<(), TopologyError> {
     }
 }
 
-/// Two nodes behind one address would hold every document of both twice. Case and a slash at the
-/// end make no other address.
+/// What two addresses of one node have in common: case and a slash at the end make no other address.
+fn address_key(address: &str) -> String {
+    address.trim_end_matches('/').to_ascii_lowercase()
+}
+
+/// Two nodes behind one address would hold every document of both twice.
 fn distinct_addresses(nodes: &[Node]) -> Result<(), TopologyError> {
     let mut seen: BTreeMap<String, &NodeId> = BTreeMap::new();
     for node in nodes {
-        let address = node.address.trim_end_matches('/').to_ascii_lowercase();
+        let address = address_key(&node.address);
         if let Some(first) = seen.insert(address, &node.id) {
             return Err(TopologyError::DuplicateAddress {
                 address: node.address.clone(),

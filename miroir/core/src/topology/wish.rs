@@ -2,7 +2,7 @@
 
 use miroir_api::{GroupId, NodeId};
 
-use super::{Layout, Seat};
+use super::{Layout, Seat, address_key};
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +15,10 @@ pub enum Wish {
     Replace {
         /// The node that goes.
         node: NodeId,
-        /// The node that comes.
-        by: Seat,
+        /// Id of the node that comes.
+        by: NodeId,
+        /// Its base URL.
+        address: String,
     },
     /// These nodes are a new group, which they name.
     AddGroup(Vec<Seat>),
@@ -86,8 +88,11 @@ impl Layout {
         match wish {
             Wish::Join(seats) => next.seat(seats, true)?,
             Wish::Drain(nodes) => next.unseat(nodes)?,
-            Wish::Replace { node, by } => {
-                next.seat(std::slice::from_ref(by), true)?;
+            Wish::Replace { node, by, address } => {
+                let old = next.nodes.iter().find(|seat| seat.id == *node);
+                let group = old.ok_or_else(|| Refused::UnknownNode(node.clone()))?.group;
+                let by = Seat { id: by.clone(), group, address: address.clone() };
+                next.seat(std::slice::from_ref(&by), true)?;
                 next.unseat(std::slice::from_ref(node))?;
             }
             Wish::AddGroup(seats) => {
@@ -132,7 +137,7 @@ impl Layout {
             if self.nodes.iter().any(|own| own.id == seat.id) {
                 return Err(Refused::KnownNode(seat.id.clone()));
             }
-            let same = |own: &&Seat| same_address(&own.address, &seat.address);
+            let same = |own: &&Seat| address_key(&own.address) == address_key(&seat.address);
             if let Some(own) = self.nodes.iter().find(same) {
                 let (address, node) = (seat.address.clone(), own.id.clone());
                 return Err(Refused::KnownAddress { address, node });
@@ -153,11 +158,6 @@ impl Layout {
         }
         Ok(())
     }
-}
-
-/// Whether two addresses lead to one node. Case and a slash at the end make no other address.
-pub fn same_address(one: &str, other: &str) -> bool {
-    one.trim_end_matches('/').eq_ignore_ascii_case(other.trim_end_matches('/'))
 }
 
 #[cfg(test)]
@@ -182,7 +182,7 @@ mod tests {
             (Wish::Join(vec![seat("d", 0)]), layout(2, &[("a", 0), ("b", 0), ("c", 0), ("d", 0)])),
             (Wish::Drain(vec![id("b")]), layout(2, &[("a", 0), ("c", 0)])),
             (
-                Wish::Replace { node: id("a"), by: seat("d", 0) },
+                Wish::Replace { node: id("a"), by: id("d"), address: seat("d", 0).address },
                 layout(2, &[("b", 0), ("c", 0), ("d", 0)]),
             ),
             (

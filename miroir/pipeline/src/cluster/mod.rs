@@ -379,7 +379,7 @@ impl ClusterState {
             return false;
         }
         let before = self.membership.topology().following(&committed.layout, None, &[]);
-        before.is_ok_and(|before| !before.placement(shards).owned_by(node).contains(shard))
+        before.is_ok_and(|before| !before.placement(shards).owns(node, shard))
     }
 
     /// Compares the version of the topology with the highest that nodes were told.

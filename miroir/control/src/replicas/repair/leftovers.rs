@@ -24,8 +24,7 @@ pub(crate) async fn delete_shards(
     match delete_all(state, entry, of, shards).await {
         Ok(()) => Ok(()),
         Err(Trouble::Failed(error)) if lacks_index(&error) => Ok(()),
-        Err(Trouble::Failed(error)) => Err(error),
-        Err(trouble) => Err(Error::internal(trouble.reason())),
+        Err(trouble) => Err(trouble.into_error()),
     }
 }
 

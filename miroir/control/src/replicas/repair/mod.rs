@@ -47,7 +47,6 @@ use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, ErrorKind};
 use miroir_pipeline::leaf::lacks_index;
 use miroir_store::StoreError;
-use owned::Owned;
 
 pub(crate) use leftovers::delete_shards;
 pub(crate) use node::{has_all_settings, idle};
@@ -97,6 +96,13 @@ impl From<StoreError> for Trouble {
 impl Trouble {
     fn blocked(reason: &'static str, detail: impl Into<String>) -> Self {
         Self::Blocked { reason, detail: detail.into() }
+    }
+
+    fn into_error(self) -> Error {
+        match self {
+            Self::Failed(error) => error,
+            other => Error::internal(other.reason()),
+        }
     }
 
     fn reason(&self) -> &'static str {
@@ -191,9 +197,9 @@ fn due(state: &ClusterState, later: &BTreeMap<Key, Later>, busy: &BTreeSet<Key>)
     let topology = state.membership.topology();
     let now = Instant::now();
     let there = |node: &NodeId| topology.node(node).is_some_and(|n| state.nodes.is_available(n));
-    let (mut keys, mut owned) = (BTreeSet::new(), Owned::new(state));
+    let mut keys = BTreeSet::new();
     for row in stale.rows().filter(|row| there(&row.node) && !state.late_writes.holds(row)) {
-        if owned.has(row) {
+        if owned::is_due(state, &topology, row) {
             keys.insert((row.index.clone(), row.node.clone()));
         }
     }
@@ -238,11 +244,11 @@ fn label(kind: CatchUp) -> &'static str {
 }
 
 fn rows(state: &ClusterState, index: &str, node: &NodeId) -> Vec<StaleReplica> {
-    let stale = state.staleness.load();
-    let mut owned = Owned::new(state);
+    let (stale, topology) = (state.staleness.load(), state.membership.topology());
     let of = stale.of_index(index).filter(|row| row.node == *node);
     // What a late call marked may go without a copy, or the call come after one.
-    of.filter(|row| !state.late_writes.holds(row) && owned.has(row)).cloned().collect()
+    let due = |row: &&StaleReplica| owned::is_due(state, &topology, row);
+    of.filter(|row| !state.late_writes.holds(row)).filter(due).cloned().collect()
 }
 
 /// Forgets misses that were repaired, unless they were missed again. Returns whether all were

@@ -175,10 +175,7 @@ pub(crate) async fn find_missing(state: &ClusterState, entry: &IndexEntry) -> Re
     });
     let missing: Vec<&NodeId> = join_all(looks).await.into_iter().flatten().collect();
     let marked = mark_listed(state, entry, lacking(index, &missing)).await;
-    marked.map_err(|trouble| match trouble {
-        Trouble::Failed(error) => error,
-        other => Error::internal(other.reason()),
-    })?;
+    marked.map_err(Trouble::into_error)?;
     Ok(!missing.is_empty())
 }
 

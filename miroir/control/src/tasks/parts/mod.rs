@@ -61,7 +61,7 @@ fn parts_of(task: &NodeTask) -> Vec<Option<ShardId>> {
 /// Whether a node owns a shard by now, where that is known: one that did when the write was sent is read
 /// no more, nor copied from.
 fn owns(now: Option<&Placement>, node: &NodeId, shard: ShardId) -> bool {
-    now.is_none_or(|now| now.write_targets(shard).any(|(_, owner)| owner == node))
+    now.is_none_or(|now| now.owns(node, shard))
 }
 
 /// Whether another node whose word counts, and which can still be asked, has what is wanted of this.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_api::{GroupId, NodeId};
+use miroir_api::NodeId;
 use miroir_core::topology::{Change, Node, Phase, Refused, Seat, Wish};
 use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::context::{Context, Origin};
@@ -21,71 +21,14 @@ use super::{commit, mark_new};
 /// How long a new node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A node that is not one of the cluster's yet, or has no shards.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewNode {
-    /// The id it is to have.
-    pub id: NodeId,
-    /// Base URL, `http://host:port` without a path.
-    pub address: String,
-    /// The replica group it is to belong to.
-    pub group: GroupId,
-}
-
-/// What an operator asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Requested {
-    /// New nodes get shards.
-    Join(Vec<NewNode>),
-    /// Nodes give their shards away.
-    Drain(Vec<NodeId>),
-    /// A node gives its shards away, and a new one of its group gets some.
-    Replace {
-        /// The node that goes.
-        node: NodeId,
-        /// Id and address of the node that comes.
-        by: (NodeId, String),
-    },
-    /// A new group, with its nodes.
-    AddGroup(Vec<NewNode>),
-    /// No node of a group keeps shards.
-    RemoveGroup(GroupId),
-    /// So many copies of each shard in each group.
-    ReplicationFactor(u32),
-}
-
-impl Requested {
-    fn kind(&self) -> OperationKind {
-        match self {
-            Self::Join(_) => OperationKind::Join,
-            Self::Drain(_) => OperationKind::Drain,
-            Self::Replace { .. } => OperationKind::Replace,
-            Self::AddGroup(_) => OperationKind::GroupAdd,
-            Self::RemoveGroup(_) => OperationKind::GroupRemove,
-            Self::ReplicationFactor(_) => OperationKind::ReplicationFactor,
-        }
-    }
-
-    fn wish(&self, committed: &CommittedTopology) -> Result<Wish, Refused> {
-        let seat = |new: &NewNode| Seat {
-            id: new.id.clone(),
-            group: new.group,
-            address: new.address.clone(),
-        };
-        Ok(match self {
-            Self::Join(nodes) => Wish::Join(nodes.iter().map(seat).collect()),
-            Self::Drain(nodes) => Wish::Drain(nodes.clone()),
-            Self::Replace { node, by: (id, address) } => {
-                let seats = &committed.layout.nodes;
-                let old = seats.iter().find(|seat| seat.id == *node);
-                let group = old.ok_or_else(|| Refused::UnknownNode(node.clone()))?.group;
-                let by = Seat { id: id.clone(), group, address: address.clone() };
-                Wish::Replace { node: node.clone(), by }
-            }
-            Self::AddGroup(nodes) => Wish::AddGroup(nodes.iter().map(seat).collect()),
-            Self::RemoveGroup(group) => Wish::RemoveGroup(*group),
-            Self::ReplicationFactor(copies) => Wish::ReplicationFactor(*copies),
-        })
+fn kind(wish: &Wish) -> OperationKind {
+    match wish {
+        Wish::Join(_) => OperationKind::Join,
+        Wish::Drain(_) => OperationKind::Drain,
+        Wish::Replace { .. } => OperationKind::Replace,
+        Wish::AddGroup(_) => OperationKind::GroupAdd,
+        Wish::RemoveGroup(_) => OperationKind::GroupRemove,
+        Wish::ReplicationFactor(_) => OperationKind::ReplicationFactor,
     }
 }
 
@@ -113,7 +56,7 @@ pub(super) fn ensure_idle(committed: &CommittedTopology) -> Result<(), Error> {
 /// it cannot be, `miroir_no_leader` on a pod that does not lead; when the store fails.
 pub async fn begin(
     state: &Arc<ClusterState>,
-    requested: &Requested,
+    wish: &Wish,
     dry_run: bool,
 ) -> Result<(Plan, Option<Uuid>), Error> {
     state.leadership.ensure_leader()?;
@@ -121,8 +64,7 @@ pub async fn begin(
     let committed = state.committed.load_full();
     ensure_idle(&committed)?;
     let refused = |error: Refused| Error::api("miroir_operation_refused", sentence(&error));
-    let wish = requested.wish(&committed).map_err(refused)?;
-    let to = committed.layout.after(&wish).map_err(refused)?;
+    let to = committed.layout.after(wish).map_err(refused)?;
     let has = |id: &NodeId| committed.layout.nodes.iter().any(|seat| seat.id == *id);
     let new: Vec<Seat> = to.nodes.iter().filter(|seat| !has(&seat.id)).cloned().collect();
     let mut blockers = Vec::new();
@@ -130,7 +72,7 @@ pub async fn begin(
         blockers.extend(probe(state, &committed, seat).await);
     }
     let change = Change { to, phase: Phase::Announced };
-    let plan = plan::of(state, &committed, &change, requested.kind(), blockers).await?;
+    let plan = plan::of(state, &committed, &change, kind(wish), blockers).await?;
     if dry_run {
         return Ok((plan, None));
     }
@@ -142,7 +84,7 @@ pub async fn begin(
     let nodes: BTreeSet<NodeId> = new.iter().chain(gone).map(|seat| seat.id.clone()).collect();
     let operation = Operation {
         id: Uuid::now_v7(),
-        kind: requested.kind(),
+        kind: kind(wish),
         state: OperationState::Moving,
         nodes: nodes.into_iter().collect(),
         began_at: clock::now(),

@@ -38,7 +38,7 @@ use miroir_store::{Part, clock};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-pub use begin::{NewNode, Requested, begin};
+pub use begin::begin;
 pub use plan::{Move, Plan};
 pub use verbs::{OperationView, Verb, apply, list, remove_node};
 
@@ -47,7 +47,7 @@ use pairs::Sides;
 /// Time between two looks at what is left.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Why an operation does not go on: a word for the metric and the admin API, and what it is about.
+/// Why an operation does not go on: a word, and what it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
     /// One of a few words.
@@ -266,9 +266,9 @@ async fn forget_unowned(state: &ClusterState) -> Result<(), Error> {
     let (topology, stale) = (state.membership.topology(), state.staleness.load());
     for row in stale.rows() {
         let entry = state.catalog.by_physical(&row.index);
-        let unowned = entry.zip(row.shard).is_some_and(|(entry, shard)| {
-            !topology.placement(entry.shards).owned_by(&row.node).contains(shard)
-        });
+        let unowned = entry
+            .zip(row.shard)
+            .is_some_and(|(entry, shard)| !topology.placement(entry.shards).owns(&row.node, shard));
         if unowned || topology.node(&row.node).is_none() {
             state.staleness.clear(row.clone()).await?;
         }

@@ -69,8 +69,9 @@ impl Sides {
                 None => row.kind >= CatchUp::Index && !gained.is_empty(),
                 Some(shard) if gained.contains(shard) => true,
                 Some(shard) => {
-                    let after = self.after.placement(shards).owned_by(&row.node);
-                    phase == Phase::Switched && after.contains(shard) && self.changes(&entry, shard)
+                    phase == Phase::Switched
+                        && self.after.placement(shards).owns(&row.node, shard)
+                        && self.changes(&entry, shard)
                 }
             };
             if concerned {
