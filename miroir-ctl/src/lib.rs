@@ -64,6 +64,7 @@ async fn execute(
         Command::Topology { verb } => commands::topology::run(verb, &client, output).await,
         Command::Replicas => commands::replicas::run(&client, output).await,
         Command::Node(node) => commands::node::run(node, &client, output).await,
+        Command::Entropy(verb) => commands::entropy::run(verb, &client, output).await,
         Command::Group(group) => commands::group::run(group, &client, output).await,
         Command::Operation(operation) => commands::operation::run(operation, &client, output).await,
         Command::Pods => commands::pods::run(&client, output).await,

@@ -70,6 +70,12 @@ const ALIAS: &str = r#"{"name":"products","kind":"single","current_uid":"product
     {"uid":"products_v3","flipped_at":"2026-01-01T00:00:00Z"}]}"#;
 const TENANTS: &str = r#"[{"api_key_hash":"ba78","tenant":"acme","group":1},
     {"api_key_hash":"01ff","tenant":"globex","group":null}]"#;
+const ENTROPY: &str = r#"{"enabled":true,"auto_repair":true,
+    "last":{"began_at":"2026-01-02T03:04:05Z","ended_at":"2026-01-02T03:09:05Z","shards":1,"skipped":2,"documents":4000},
+    "mended":3,"reported":0,"ambiguous":1,"differences":[
+    {"at":"2026-01-02T03:05:00Z","index":"movies","shard":7,"id":"42\u001b[2J","right":["a","b"],"wrong":["c"],"became":"mended"},
+    {"at":"2026-01-02T03:04:30Z","index":"shoes","shard":1,"id":"9","right":[],"wrong":["a","b"],"became":"ambiguous"}]}"#;
+const KEPT: &str = r#"{"kept":[{"at":"2026-01-02T03:05:00Z","index":"movies","node":"c","document":{"id":42,"title":"old"}}]}"#;
 const ENQUEUED: &str = r#"{"taskUid":19,"indexUid":null,"status":"enqueued","type":"taskCancelation",
     "enqueuedAt":"2026-01-02T03:04:05Z"}"#;
 
@@ -78,6 +84,9 @@ async fn canned() -> Canned {
         READY,
         ("GET /_miroir/topology", 200, TOPOLOGY),
         ("GET /_miroir/replicas", 200, REPLICAS),
+        ("GET /_miroir/anti-entropy", 200, ENTROPY),
+        ("POST /_miroir/anti-entropy/run", 202, ""),
+        ("GET /_miroir/anti-entropy/kept", 200, KEPT),
         ("GET /_miroir/pods", 200, PODS),
         ("GET /_miroir/metrics", 200, METRICS),
         ("GET /_miroir/stack", 200, r#"{"stages":[{"stage":"edge","layers":["observe"]},{"stage":"index","layers":[]}]}"#),
@@ -114,6 +123,9 @@ async fn tables() {
         ("status", &["status"][..]),
         ("topology", &["topology"]),
         ("replicas", &["replicas"]),
+        ("entropy_status", &["entropy", "status"]),
+        ("entropy_run", &["entropy", "run"]),
+        ("entropy_kept", &["entropy", "kept"]),
         ("pods", &["pods"]),
         ("stack", &["stack"]),
         ("task_get", &["task", "get", "mtask-7"]),

@@ -75,7 +75,8 @@ const NAMED: [&str; 2] = [NODE.0, TARGET.0];
 const REQUEST: &[LabelSpec] =
     &[("method", &["GET"]), ("path_template", &["/health"]), ("status", &["200"])];
 /// The workers whose work is split between pods.
-const WORKERS: &[&str] = &["settings_drift_check", "task_pruner"];
+const WORKERS: &[&str] =
+    &["settings_drift_check", "anti_entropy", "anti_entropy_counts", "task_pruner"];
 /// What can go wrong between Miroir and a node: labels of `NodeFailure`, those that calls end with.
 #[rustfmt::skip]
 const NODE_ERRORS: LabelSpec = ("error_type", &[
@@ -262,6 +263,19 @@ pub const FAMILIES: &[Family] = &[
         "1 for the strategy by which the halves of hybrid searches are merged."),
     family("miroir_vector_embedder_drift_total", Counter, Count, &[],
         "Nodes found with other embedders than the rest."),
+    // Anti-entropy.
+    family("miroir_antientropy_shards_scanned_total", Counter, Count, &[],
+        "Shards of which all documents were compared, on all replicas."),
+    family("miroir_antientropy_mismatches_found_total", Counter, Count, &[],
+        "Documents that replicas turned out to have in different versions."),
+    family("miroir_antientropy_docs_repaired_total", Counter, Count, &[],
+        "Documents that were mended on a replica."),
+    family("miroir_antientropy_ambiguous_total", Counter, Count, &[],
+        "Documents of which nobody can tell which version is right."),
+    family("miroir_antientropy_last_scan_completed_seconds", Gauge, Seconds, &[],
+        "Time at which the last pass over all documents ended, in seconds since 1970."),
+    family("miroir_antientropy_pass_seconds", Histogram(SECONDS), Seconds, &[],
+        "How long passes over all documents took."),
     // Settings.
     family("miroir_settings_broadcast_phase", Gauge, Count, &[],
         "Furthest phase of a running broadcast: 0 none, 1 propose, 2 verify, 3 commit."),

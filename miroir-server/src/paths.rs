@@ -25,6 +25,10 @@ pub(crate) const REPLICATION_FACTOR: &str = "/_miroir/replication-factor";
 pub(crate) const OPERATIONS: &str = "/_miroir/operations";
 pub(crate) const OPERATION: &str = "/_miroir/operations/{id}";
 pub(crate) const OPERATION_VERB: &str = "/_miroir/operations/{id}/{verb}";
+/// What comparisons of replicas found, and a pass now.
+pub(crate) const ANTI_ENTROPY: &str = "/_miroir/anti-entropy";
+pub(crate) const ANTI_ENTROPY_RUN: &str = "/_miroir/anti-entropy/run";
+pub(crate) const ANTI_ENTROPY_KEPT: &str = "/_miroir/anti-entropy/kept";
 pub(crate) const PODS: &str = "/_miroir/pods";
 pub(crate) const ALIASES: &str = "/_miroir/aliases";
 pub(crate) const ALIAS: &str = "/_miroir/aliases/{name}";
@@ -55,6 +59,9 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
         GROUPS,
         REPLICATION_FACTOR,
         OPERATIONS,
+        ANTI_ENTROPY,
+        ANTI_ENTROPY_RUN,
+        ANTI_ENTROPY_KEPT,
         PODS,
         ALIASES,
         SHADOW_DIFF,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use miroir_control::broadcast::drift;
 use miroir_control::pods::{self, Leader, PodOptions};
-use miroir_control::replicas::{foreign, repair};
+use miroir_control::replicas::{anti_entropy, foreign, repair};
 use miroir_control::runtime::{self, Candidate, Peers, elected, supervise};
 use miroir_control::tasks::{late, poller};
 use miroir_control::topology::health;
@@ -45,6 +45,11 @@ pub(crate) fn start(
     let (state, check, list) = (Arc::clone(shared), options.drift, Arc::clone(&peers));
     add(supervise("settings_drift_check", stop, move |stop| {
         drift::run(Arc::clone(&state), Arc::clone(&list), check, stop)
+    }));
+
+    let (state, list) = (Arc::clone(shared), Arc::clone(&peers));
+    add(supervise("anti_entropy", stop, move |stop| {
+        anti_entropy::run(Arc::clone(&state), Arc::clone(&list), stop)
     }));
 
     let (stores, pruning, list) = (shared.stores.clone(), options.pruning, Arc::clone(&peers));
@@ -98,14 +103,17 @@ fn among_others(
 fn changing(shared: &Arc<ClusterState>, stop: &CancellationToken) -> Vec<BoxFuture<'static, ()>> {
     let (to_poll, to_repair, to_tell) =
         (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
-    let (to_follow, to_account, to_change) =
-        (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
+    let (to_follow, to_account, to_change, to_mend) =
+        (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     vec![
         supervise("poller", stop, move |stop| poller::run(Arc::clone(&to_poll), stop)),
         supervise("repair", stop, move |stop| repair::run(Arc::clone(&to_repair), stop)),
         supervise("late_writes", stop, move |stop| late::run(Arc::clone(&to_follow), stop)),
         supervise("foreign_tasks", stop, move |stop| foreign::run(Arc::clone(&to_account), stop)),
         supervise("topology", stop, move |stop| operations::run(Arc::clone(&to_change), stop)),
+        supervise("anti_entropy_mend", stop, move |stop| {
+            anti_entropy::mend(Arc::clone(&to_mend), stop)
+        }),
         supervise("webhooks", stop, move |stop| webhooks::run(Arc::clone(&to_tell), stop)),
     ]
 }

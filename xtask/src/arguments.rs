@@ -64,6 +64,10 @@ Usage: cargo xtask <COMMAND>
       --documents N            how many (2000)
     chaos tasks                single-document writes from 64 connections
       --documents N            how many (100000)
+    chaos elastic              nodes come and go, shards get more copies and fewer
+      --documents N            documents (20000)
+    chaos entropy              a disk lost and changed documents, and no task says so (needs --meilisearch)
+      --documents N            documents (200000)
     chaos pods                 the same to three servers over one Redis, with 2000 indexes and stub nodes
       --documents N            how many (100000)
       --server PATH            (all parts) this server, not the checkout's
@@ -264,6 +268,7 @@ fn chaos(parser: &mut lexopt::Parser) -> Outcome<Command> {
             Value(part) if part == "big" => options.part = ChaosPart::Big,
             Value(part) if part == "tasks" => options.part = ChaosPart::Tasks,
             Value(part) if part == "elastic" => options.part = ChaosPart::Elastic,
+            Value(part) if part == "entropy" => options.part = ChaosPart::Entropy,
             Value(part) if part == "pods" => options.part = ChaosPart::Pods,
             Long("documents") => options.documents = Some(parser.value()?.parse()?),
             Long("server") => options.server = Some(parser.value()?.into()),

@@ -103,6 +103,8 @@ pub(crate) enum ChaosPart {
     Tasks,
     /// Nodes come and go.
     Elastic,
+    /// A disk lost and changed documents.
+    Entropy,
     /// The same to several servers over one Redis and stub nodes.
     Pods,
 }

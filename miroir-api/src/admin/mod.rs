@@ -1,6 +1,7 @@
 //! The admin API (`/_miroir`).
 
 mod alias;
+mod anti_entropy;
 mod operations;
 mod pods;
 mod replicas;
@@ -10,6 +11,7 @@ mod tenants;
 mod topology;
 
 pub use alias::{AliasFlip, AliasKind, AliasList, AliasRequest, AliasView};
+pub use anti_entropy::{AntiEntropyView, DifferenceView, KeptDocumentView, KeptView, PassView};
 pub use operations::{
     GroupRequest, MoveView, NodeRequest, OperationView, OperationsView, PlanView, ReasonView,
     ReplacementRequest, ReplicationFactorRequest, StartedView,

@@ -30,6 +30,8 @@ Every command with examples: docs/miroir-ctl.md";
 /// Where examples are.
 const PAGE: &str = "What to do about what it shows: docs/miroir-ctl.md, docs/operations.md";
 
+/// Where comparisons of replicas are told of.
+const ENTROPY: &str = "What is compared, when, and who is right: docs/anti-entropy.md";
 /// Where changes of the topology are told of.
 const ELASTIC: &str = "What happens when shards move, and what to do about it: docs/elastic.md";
 
@@ -142,6 +144,9 @@ pub(crate) enum Command {
     },
     /// Lists replicas that missed a write and are not read.
     Replicas,
+    /// Shows what comparisons of replicas found; compares all now.
+    #[command(subcommand, after_help = ENTROPY)]
+    Entropy(Entropy),
     /// Adds nodes, drains, replaces and removes them; decides what becomes of a foreign disk.
     #[command(subcommand, after_help = ELASTIC)]
     Node(Node),
@@ -183,6 +188,16 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIRECTORY")]
         directory: Option<PathBuf>,
     },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Entropy {
+    /// Shows the passes over all documents, and what differed.
+    Status,
+    /// Begins a pass over all documents now.
+    Run,
+    /// Lists documents as they were before a repair overwrote or deleted them, for a day.
+    Kept,
 }
 
 #[derive(Clone, Debug, Subcommand)]

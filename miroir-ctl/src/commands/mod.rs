@@ -4,6 +4,7 @@ pub(crate) mod alias;
 mod change;
 pub(crate) mod check;
 pub(crate) mod config;
+pub(crate) mod entropy;
 pub(crate) mod explain;
 pub(crate) mod group;
 pub(crate) mod node;

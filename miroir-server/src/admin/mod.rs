@@ -4,6 +4,7 @@
 //! an empty 404, as on the client API.
 
 mod aliases;
+mod anti_entropy;
 mod errors;
 mod nodes;
 mod operations;
@@ -36,9 +37,10 @@ use std::sync::Arc;
 pub(crate) use self::ready::Readiness;
 use crate::config::Config;
 use crate::paths::{
-    ACCEPT_STORE, ALIAS, ALIASES, DISCARD_DISK, DRAIN, ERRORS, GROUP, GROUPS, METRICS, NODE, NODES,
-    OPERATION, OPERATION_VERB, OPERATIONS, PODS, READY, REBUILD, REPLACE, REPLICAS,
-    REPLICATION_FACTOR, SHADOW_DIFF, SHARDS, STACK, TASK, TENANT, TENANTS, TOPOLOGY,
+    ACCEPT_STORE, ALIAS, ALIASES, ANTI_ENTROPY, ANTI_ENTROPY_KEPT, ANTI_ENTROPY_RUN, DISCARD_DISK,
+    DRAIN, ERRORS, GROUP, GROUPS, METRICS, NODE, NODES, OPERATION, OPERATION_VERB, OPERATIONS,
+    PODS, READY, REBUILD, REPLACE, REPLICAS, REPLICATION_FACTOR, SHADOW_DIFF, SHARDS, STACK, TASK,
+    TENANT, TENANTS, TOPOLOGY,
 };
 use crate::refusal::refuse;
 use crate::serve::PROMETHEUS;
@@ -112,6 +114,9 @@ pub(crate) fn router(
             .route(OPERATIONS, get(operations::list))
             .route(OPERATION, get(operations::show))
             .route(OPERATION_VERB, post(operations::apply))
+            .route(ANTI_ENTROPY, get(anti_entropy::show))
+            .route(ANTI_ENTROPY_RUN, post(anti_entropy::run))
+            .route(ANTI_ENTROPY_KEPT, get(anti_entropy::kept))
             .route(PODS, get(pods::list))
             .route(TASK, get(tasks::show))
             .route(TENANTS, get(tenants::list).post(tenants::put))

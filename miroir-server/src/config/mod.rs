@@ -37,8 +37,8 @@ use miroir::runtime::{LeaderElectionOptions, PeerDiscoveryOptions};
 use miroir::store::TaskRegistryOptions;
 use miroir::tls::ClientTlsOptions;
 use miroir::{
-    ClusterOptions, DocumentOrderOptions, ExplainOptions, FacetingOptions, FilterLimits,
-    MultiSearchOptions, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
+    AntiEntropyOptions, ClusterOptions, DocumentOrderOptions, ExplainOptions, FacetingOptions,
+    FilterLimits, MultiSearchOptions, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
     VectorSearchOptions, WebhookOptions, WriteCombiningOptions,
 };
 use miroir_layers::RateLimits;
@@ -164,6 +164,8 @@ config! {
         settings_broadcast: SettingsBroadcastOptions;
         /// Finding changed settings.
         settings_drift_check: DriftOptions;
+        /// Comparing replicas that should be equal.
+        anti_entropy: AntiEntropyOptions;
         /// Several searches in one request.
         multi_search: MultiSearchOptions;
         /// Searches by vector.
@@ -228,6 +230,7 @@ impl Config {
             scatter: self.scatter,
             faceting: self.faceting,
             document_order: self.document_order,
+            anti_entropy: self.anti_entropy,
             write_combining: self.write_combining,
             replica_selection: self.replica_selection,
             settings_broadcast: self.settings_broadcast,

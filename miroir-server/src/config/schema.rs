@@ -15,7 +15,6 @@ use super::{Config, ConfigError, NodeConfig, Secret};
 /// Blocks the product knows that this version does not have.
 const UNAVAILABLE: &[&str] = &[
     "admin_ui",
-    "anti_entropy",
     "canaries",
     "canary_runner",
     "cdc",

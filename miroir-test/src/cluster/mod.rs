@@ -181,6 +181,11 @@ impl SimCluster {
         self.all().iter().position(|pod| pod.miroir.cluster.state.leadership.leads())
     }
 
+    /// One pod, the leader or not.
+    pub fn pod(&self, number: usize) -> Miroir {
+        self.all()[number].miroir.clone()
+    }
+
     /// How long clients wait for an answer from now on; a minute at first.
     pub fn set_patience(&self, patience: Duration) {
         *self.patience.lock() = patience;

@@ -12,11 +12,12 @@ use miroir_api::header;
 use miroir_control::Miroir;
 use miroir_control::broadcast::drift::{self, DriftOptions};
 use miroir_control::pods::{self, Leader, PodOptions};
-use miroir_control::replicas::{foreign, repair};
+use miroir_control::replicas::{anti_entropy, foreign, repair};
 use miroir_control::runtime::{Candidate, Peers, elected};
 use miroir_control::tasks::{late, poller};
 use miroir_control::topology::{health, operations};
 use miroir_core::routing::ShardSet;
+use miroir_pipeline::cluster::AntiEntropyOptions;
 use miroir_pipeline::cluster::{OnDifference, PodName, TopologyOptions};
 use miroir_pipeline::context::Principal;
 use miroir_pipeline::leaf::{self, Target};
@@ -185,6 +186,8 @@ pub(super) async fn start(
                 max_repair_retries: 10,
                 ..SettingsBroadcastOptions::default()
             },
+            // Tests that are about it make passes themselves.
+            anti_entropy: AntiEntropyOptions { enabled: false, ..AntiEntropyOptions::default() },
             ..ClusterOptions::default()
         });
     for (at, node) in nodes.iter().enumerate().take(configured) {
@@ -222,6 +225,7 @@ fn spawn_pod(miroir: &Miroir, number: usize) {
             Box::pin(late::run(Arc::clone(&state), stop.clone())),
             Box::pin(foreign::run(Arc::clone(&state), stop.clone())),
             Box::pin(operations::run(Arc::clone(&state), stop.clone())),
+            Box::pin(anti_entropy::mend(Arc::clone(&state), stop.clone())),
             // Split between pods outside of simulations; here the leader finds all of it.
             Box::pin(drift::run(
                 Arc::clone(&state),

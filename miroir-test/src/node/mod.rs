@@ -241,6 +241,14 @@ impl FakeNode {
         })
     }
 
+    /// Changes what is on the disk behind everybody's back: no task says so.
+    pub fn tamper<T>(&self, change: impl FnOnce(&mut Disk) -> T) -> T {
+        self.with(|state| {
+            state.catch_up();
+            change(&mut state.disk)
+        })
+    }
+
     fn reaction(&self) -> Reaction {
         self.with(|state| {
             let way = state.rng.between(SHORTEST_WAY, LONGEST_WAY);

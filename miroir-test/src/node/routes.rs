@@ -1,6 +1,6 @@
 //! The routes of a fake node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -294,8 +294,26 @@ fn search(disk: &Disk, uid: &str, body: &Map<String, Value>) -> Outcome {
             Value::Object(hit)
         })
         .collect();
-    ok(json!({
+    let mut answer = json!({
         "hits": hits, "query": query, "processingTimeMs": 0, "limit": limit, "offset": offset,
         "estimatedTotalHits": found.len(),
-    }))
+    });
+    if body.contains_key("facets") {
+        answer["facetDistribution"] = facets(&found, body);
+    }
+    ok(answer)
+}
+
+/// How many documents have which text in each field that is asked for.
+fn facets(found: &[(usize, &Document)], body: &Map<String, Value>) -> Value {
+    let names = body.get("facets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut all = Map::new();
+    for name in names.iter().filter_map(Value::as_str) {
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for value in found.iter().filter_map(|(_, document)| document.get(name)?.as_str()) {
+            *counts.entry(value).or_default() += 1;
+        }
+        all.insert(name.to_owned(), json!(counts));
+    }
+    Value::Object(all)
 }

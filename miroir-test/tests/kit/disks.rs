@@ -39,10 +39,22 @@ pub(super) fn documents(numbers: std::ops::Range<u32>) -> Value {
 
 pub(super) async fn filled(seed: u64, rf: u32, count: u32) -> SimCluster {
     let cluster = SimCluster::new(seed, shape(rf)).await;
-    must(&cluster, Method::POST, "/indexes", json!({"uid": "main", "primaryKey": "id"})).await;
-    must(&cluster, Method::POST, DOCUMENTS, documents(0..count)).await;
-    cluster.quiesce(PATIENCE).await.unwrap();
+    fill(&cluster, count).await;
     cluster
+}
+
+/// As [`filled`], by three pods.
+pub(super) async fn filled_by_pods(seed: u64, rf: u32, count: u32) -> SimCluster {
+    let cluster = SimCluster::several(seed, shape(rf), 3).await;
+    until("a pod leads", || cluster.leader().is_some()).await;
+    fill(&cluster, count).await;
+    cluster
+}
+
+async fn fill(cluster: &SimCluster, count: u32) {
+    must(cluster, Method::POST, "/indexes", json!({"uid": "main", "primaryKey": "id"})).await;
+    must(cluster, Method::POST, DOCUMENTS, documents(0..count)).await;
+    cluster.quiesce(PATIENCE).await.unwrap();
 }
 
 pub(super) async fn fetched(cluster: &SimCluster) -> Answer {

@@ -5,6 +5,7 @@ mod combine;
 mod compare;
 mod contract;
 mod disks;
+mod entropy;
 mod failures;
 mod foreign;
 mod hurry;

@@ -10,7 +10,7 @@ use crate::Cluster;
 use crate::api::Control;
 use crate::broadcast::drift::{self, DriftOptions};
 use crate::pods::take_over;
-use crate::replicas::{foreign, repair};
+use crate::replicas::{anti_entropy, foreign, repair};
 use crate::runtime::Peers;
 use crate::tasks::{late, poller};
 use crate::topology::founding::{FoundingError, found};
@@ -133,7 +133,7 @@ impl Miroir {
         Decode::new(self.cluster.operations.clone(), options).codecs(self.codecs.clone())
     }
 
-    /// Starts health checks, task polling, repair and the drift check. They end with [`Miroir::shutdown`].
+    /// Starts health checks, task polling, repair, the drift check and anti-entropy. They end with [`Miroir::shutdown`].
     pub fn spawn_workers(&self) {
         let state = &self.cluster.state;
         let stop = || state.stop.child_token();
@@ -143,6 +143,9 @@ impl Miroir {
         state.tracker.spawn(late::run(Arc::clone(state), stop()));
         state.tracker.spawn(foreign::run(Arc::clone(state), stop()));
         state.tracker.spawn(operations::run(Arc::clone(state), stop()));
+        state.tracker.spawn(anti_entropy::mend(Arc::clone(state), stop()));
+        let peers = Arc::clone(&self.peers);
+        state.tracker.spawn(anti_entropy::run(Arc::clone(state), peers, stop()));
         let peers = Arc::clone(&self.peers);
         state.tracker.spawn(drift::run(Arc::clone(state), peers, self.drift, stop()));
     }

@@ -9,6 +9,7 @@
 //!
 //! | module | what it decides |
 //! | --- | --- |
+//! | [`anti_entropy`] | which replica of a document is right, where replicas differ |
 //! | [`copying`] | copies of shards while writes go on: what is written, when both are equal |
 //! | [`documents`] | payloads: formats, ids, reserved fields, what a node would refuse |
 //! | [`filter`] | the filter language, and which shards a filter can match in |
@@ -23,6 +24,7 @@
 //! | [`options`] | how options are written, checked and switched off |
 //! | [`lock`] | nothing: the locks that all crates use |
 
+pub mod anti_entropy;
 pub mod copying;
 pub mod documents;
 pub mod filter;

@@ -38,10 +38,10 @@ pub mod stage;
 pub mod tls;
 pub mod wiring;
 pub use cluster::{
-    BroadcastStrategy, ClusterOptions, ClusterState, DocumentOrderOptions, ExplainOptions,
-    FacetingOptions, FilterLimits, MultiSearchOptions, OnDifference, ScatterOptions,
-    SettingsBroadcastOptions, TopologyOptions, UnavailableShardPolicy, VectorSearchOptions,
-    WebhookOptions, WriteCombiningOptions,
+    AntiEntropyOptions, BroadcastStrategy, ClusterOptions, ClusterState, DocumentOrderOptions,
+    ExplainOptions, FacetingOptions, FilterLimits, MultiSearchOptions, OnDifference,
+    ScatterOptions, SettingsBroadcastOptions, TopologyOptions, UnavailableShardPolicy,
+    VectorSearchOptions, WebhookOptions, WriteCombiningOptions,
 };
 pub use context::Context;
 pub use effect::Effect;

@@ -166,7 +166,7 @@ fn late_writes(cluster: &Cluster, ledger: &Ledger) -> Outcome<()> {
     Ok(())
 }
 
-fn duplicate(from: &Path, to: &Path) -> Outcome<()> {
+pub(super) fn duplicate(from: &Path, to: &Path) -> Outcome<()> {
     let status = Command::new("cp").args(["-a", "--sparse=always"]).arg(from).arg(to).status()?;
     if status.success() { Ok(()) } else { Err("a disk could not be copied".into()) }
 }

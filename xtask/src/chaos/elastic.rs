@@ -73,6 +73,7 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
     let (refused, first) = writers.refused();
     judge.must(refused == 0, format!("{refused} writes were refused, the first: {first}"));
     println!("  searches and reads {figures}");
+    judge.outcome(figures.judge_reads(0))?;
     judge.outcome(whole_again(&mut cluster))?;
     judge.outcome(ledger.check(&cluster, INDEX, 2))?;
     // From here on writes may be refused: the server is away.
@@ -88,7 +89,7 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
 }
 
 /// Documents beside those that readers look for.
-fn fill(cluster: &mut Cluster, ledger: &Ledger, documents: usize) -> Outcome<()> {
+pub(super) fn fill(cluster: &mut Cluster, ledger: &Ledger, documents: usize) -> Outcome<()> {
     let mut client = cluster.server.client();
     for first in (BASE..documents.max(BASE)).step_by(BATCH) {
         let numbers = first..documents.min(first + BATCH);
@@ -104,7 +105,7 @@ fn fill(cluster: &mut Cluster, ledger: &Ledger, documents: usize) -> Outcome<()>
 }
 
 /// Does something under writers and readers.
-fn under_load(
+pub(super) fn under_load(
     cluster: &mut Cluster,
     ledger: &Ledger,
     (writers, figures): (&Writers, &Figures),
@@ -134,7 +135,7 @@ fn quiet(writers: &Writers) -> Outcome<()> {
     Ok(())
 }
 
-fn admin(cluster: &Cluster) -> Client {
+pub(super) fn admin(cluster: &Cluster) -> Client {
     Client::new(&cluster.server.url, ADMIN_KEY)
 }
 

@@ -8,13 +8,14 @@
 //! `chaos slow` is about nodes that answer late; see [`slow`]. `chaos flood` is about a tenant that
 //! asks more than nodes can do; see [`flood`]. The others are about one kind of trouble each, and are
 //! described in their modules: [`repair`], [`full_disk`], [`hang`], [`away`], [`disks`], [`big`],
-//! [`tasks`], [`pods`], [`poison`], [`elastic`].
+//! [`tasks`], [`pods`], [`poison`], [`elastic`], [`entropy`].
 
 mod away;
 mod big;
 mod delay;
 mod disks;
 mod elastic;
+mod entropy;
 mod flood;
 mod full_disk;
 mod hang;
@@ -144,6 +145,13 @@ pub(crate) fn run(options: &ChaosOptions) -> Outcome<()> {
         ChaosPart::Elastic => {
             over("the topology changes");
             elastic::run(&setting, options.documents.unwrap_or(20_000))
+        }
+        ChaosPart::Entropy => {
+            println!(
+                "a disk that is not what it was: 3 {}, 16 shards, 3 copies",
+                program.describe()
+            );
+            entropy::run(&setting, options.documents.unwrap_or(200_000))
         }
         ChaosPart::Pods => {
             println!("single-document writes: 3 servers over one Redis, 3 stub nodes");

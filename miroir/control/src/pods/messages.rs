@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::broadcast::drift;
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::cluster::ClusterState;
+use miroir_pipeline::cluster::anti_entropy::Suspicion;
 use miroir_pipeline::cluster::leadership::LeaderMessage;
 use miroir_pipeline::error::Error;
 use miroir_pipeline::index::scatter::stale_marks::{self, WriteOutcome};
@@ -18,6 +19,11 @@ pub(super) async fn handle(state: &Arc<ClusterState>, note: Value) {
     let done = match serde_json::from_value(note.clone()) {
         Ok(LeaderMessage::Late { task, nodes }) => late(state, task, &nodes).await,
         Ok(LeaderMessage::Drift { index }) => mend(state, &index).await,
+        Ok(LeaderMessage::Differs { index, shard, ids }) => {
+            let ids = ids.into_iter().map(Arc::from).collect();
+            state.comparisons.suspect(Suspicion { index, shard, ids });
+            Ok(())
+        }
         Err(error) => {
             tracing::warn!(%error, %note, "a message of another version is dropped");
             Ok(())

@@ -1,5 +1,6 @@
 //! What nodes still have, and bringing replicas up to date.
 
+pub mod anti_entropy;
 mod discard;
 pub mod disk_check;
 pub mod foreign;

@@ -400,6 +400,17 @@ impl Lot {
         }
     }
 
+    pub(super) fn compare_only(&mut self, ids: &[Arc<str>], next: Number) -> bool {
+        if !self.settled || self.anys > 0 || self.interrupted {
+            return false;
+        }
+        self.pass = Pass::Covered;
+        for id in ids {
+            self.make_dirty(id, next);
+        }
+        true
+    }
+
     /// Ids that are to be read from the source again and that no write is under way to, at most so
     /// many.
     pub fn dirty_ids(&self, limit: usize) -> Vec<Arc<str>> {

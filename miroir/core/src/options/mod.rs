@@ -50,6 +50,7 @@
 
 mod auto_bool;
 mod duration;
+pub mod every;
 mod faults;
 pub mod networks;
 mod secret;

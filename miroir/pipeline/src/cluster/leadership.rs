@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use miroir_api::{NodeId, TaskUid};
+use miroir_api::{NodeId, ShardId, TaskUid};
 use miroir_store::{Part, PodReport, Pods, StoreError, clock};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
@@ -375,6 +375,15 @@ pub enum LeaderMessage {
         task: TaskUid,
         /// The nodes that may have taken a call.
         nodes: Vec<NodeId>,
+    },
+    /// Replicas of a shard seem to differ, as a pod that compared them has seen.
+    Differs {
+        /// The index, by its name on the nodes.
+        index: String,
+        /// The shard.
+        shard: ShardId,
+        /// Ids of documents that differ.
+        ids: Vec<String>,
     },
     /// Settings of nodes differ, as a pod that may not mend them has seen.
     Drift {

@@ -15,12 +15,14 @@
 //! | [`DocumentOrder`] | in which order documents came first, where no node can tell yet |
 //! | [`LateWrites`], [`WriteBytes`] | writes that nodes have not answered, and how much of them is held |
 //! | [`AppliedState`] | instance-wide state that nodes are known to have |
+//! | [`Comparisons`] | what comparisons of replicas found |
 //! | [`Followers`] | what capabilities keep in memory of the stores |
 //!
 //! [`ClusterState`] is only the bundle: a part that needs another one is given it when it is made, and a
 //! function takes the part it needs.
 
 pub mod aliases;
+pub mod anti_entropy;
 mod applied;
 mod broadcasts;
 mod catalog;
@@ -59,6 +61,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use aliases::Aliases;
+pub use anti_entropy::{AntiEntropyOptions, Comparisons};
 pub use applied::AppliedState;
 pub use broadcasts::Broadcasts;
 pub use catalog::Catalog;
@@ -147,6 +150,8 @@ pub struct ClusterState {
     pub applied: AppliedState,
     /// API keys, by the secrets derived from the master key.
     pub keyring: Arc<Keyring>,
+    /// What comparisons of replicas found.
+    pub comparisons: Arc<Comparisons>,
     /// What capabilities keep in memory of the stores.
     pub followers: Followers,
     /// Everything durable.
@@ -254,6 +259,7 @@ impl ClusterState {
             recovery: Recovery::default(),
             applied: AppliedState::default(),
             keyring: Arc::new(keyring),
+            comparisons: Arc::default(),
             followers: Followers::default(),
             stores,
             store_id,

@@ -11,6 +11,8 @@ use miroir_core::options::{Faults, Validate, milliseconds, networks, seconds};
 use miroir_core::quorum::WriteQuorum;
 use miroir_core::routing::Selection;
 
+use super::anti_entropy::AntiEntropyOptions;
+
 /// Options of a cluster: those that several stages and the control plane look at.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
@@ -26,6 +28,8 @@ pub struct ClusterOptions {
     pub faceting: FacetingOptions,
     /// Whether ties and lists come in the order in which documents came.
     pub document_order: DocumentOrderOptions,
+    /// Comparing replicas that should be equal.
+    pub anti_entropy: AntiEntropyOptions,
     /// Small writes that go together.
     pub write_combining: WriteCombiningOptions,
     /// Which replica of a shard is asked.
@@ -59,6 +63,7 @@ impl Default for ClusterOptions {
             scatter: ScatterOptions::default(),
             faceting: FacetingOptions::default(),
             document_order: DocumentOrderOptions::default(),
+            anti_entropy: AntiEntropyOptions::default(),
             write_combining: WriteCombiningOptions::default(),
             replica_selection: Selection::default(),
             settings_broadcast: SettingsBroadcastOptions::default(),

@@ -11,7 +11,7 @@ use miroir_pipeline::cluster::ClusterState;
 use miroir_store::IndexEntry;
 use tokio::sync::Semaphore;
 
-use super::lot::{Lot, Together};
+use super::lot::{Lot, Purpose, Together};
 use super::{AT_ONCE, Bench, Trouble, group_commit, rebuild, sources};
 
 /// Repairs the shards that rows name, in lots, some of them at a time. Returns when the rows of those are
@@ -69,7 +69,8 @@ async fn one(
     shards: Vec<ShardId>,
 ) -> Result<(), Trouble> {
     let shards = ShardSet::from_iter(shards, entry.shards);
-    let mut lot = Lot::open(state, entry, source.clone(), target.clone(), shards).await?;
+    let nodes = (source.clone(), target.clone());
+    let mut lot = Lot::open(state, entry, nodes, shards, Purpose::CatchUp).await?;
     let _places = bench.places(&source, &target).await;
     let done = lot.run(comparing, together).await;
     if matches!(done, Err(Trouble::Changed)) {

@@ -19,13 +19,13 @@
 mod gauges;
 mod group_commit;
 mod leftovers;
-mod lot;
+pub(super) mod lot;
 mod lots;
-mod node;
+pub(super) mod node;
 mod owned;
-mod pages;
+pub(super) mod pages;
 mod rebuild;
-mod sources;
+pub(super) mod sources;
 mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,13 +61,13 @@ const LONGEST: Duration = Duration::from_secs(15);
 /// Copies that a node takes part in at a time.
 const AT_ONCE: usize = 2;
 
-fn cx() -> Context {
+pub(super) fn cx() -> Context {
     Context::internal(Origin::Repair, PATIENCE)
 }
 
 /// Why a repair does not go on.
 #[derive(Debug)]
-enum Trouble {
+pub(super) enum Trouble {
     /// A call failed, or the store.
     Failed(Error),
     /// Something else has to happen first.
@@ -94,11 +94,11 @@ impl From<StoreError> for Trouble {
 }
 
 impl Trouble {
-    fn blocked(reason: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn blocked(reason: &'static str, detail: impl Into<String>) -> Self {
         Self::Blocked { reason, detail: detail.into() }
     }
 
-    fn into_error(self) -> Error {
+    pub(super) fn into_error(self) -> Error {
         match self {
             Self::Failed(error) => error,
             other => Error::internal(other.reason()),

@@ -31,7 +31,7 @@ const BYTES: usize = 8 << 20;
 /// they are larger, there is room up to [`BYTES`].
 const PAGE: usize = BYTES / 4 * 3;
 /// At most so many documents are read and sent at a time.
-pub(super) const DOCUMENTS: usize = 1000;
+pub(in crate::replicas) const DOCUMENTS: usize = 1000;
 /// Documents of the first page: nobody knows how large they are.
 const FIRST: usize = 16;
 /// Task uids per question.
@@ -41,46 +41,55 @@ const LARGE: usize = 1 << 20;
 
 /// A document as a node shows it.
 #[derive(Clone, Debug)]
-pub(super) struct Shown {
-    pub(super) id: Arc<str>,
-    pub(super) content: Content,
-    pub(super) raw: Box<RawValue>,
+pub(in crate::replicas) struct Shown {
+    pub(in crate::replicas) id: Arc<str>,
+    pub(in crate::replicas) content: Content,
+    pub(in crate::replicas) raw: Box<RawValue>,
 }
 
 /// How many documents are asked for at a time; follows their size.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PageSize(usize);
+pub(in crate::replicas) struct PageSize {
+    now: usize,
+    most: usize,
+}
 
 impl Default for PageSize {
     fn default() -> Self {
-        Self(FIRST)
+        Self { now: FIRST, most: DOCUMENTS }
     }
 }
 
 impl PageSize {
+    /// As many as fit, and never more than this.
+    pub(in crate::replicas) fn at_most(most: usize) -> Self {
+        let most = most.clamp(1, DOCUMENTS);
+        Self { now: FIRST.min(most), most }
+    }
+
     pub(super) fn get(self) -> usize {
-        self.0
+        self.now
     }
 
     /// Learns from a page.
     fn learn(&mut self, documents: usize, bytes: usize) {
         if let Some(average) = bytes.checked_div(documents) {
             let fits = PAGE / average.max(1);
-            self.0 = fits.min(self.0 * 8).clamp(1, DOCUMENTS);
+            self.now = fits.min(self.now * 8).clamp(1, self.most);
         }
     }
 
     /// A page was too large. False where it cannot get any smaller.
     fn halve(&mut self) -> bool {
-        let smaller = self.0 / 2;
-        self.0 = smaller.max(1);
+        let smaller = self.now / 2;
+        self.now = smaller.max(1);
         smaller > 0
     }
 }
 
 /// Which documents of some shards.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Which<'a> {
+pub(in crate::replicas) enum Which<'a> {
     /// Those from an offset on, one more if there is one to be seen again.
     From(usize, bool),
     /// Those with these ids.
@@ -103,7 +112,7 @@ fn timed_out(error: &Error) -> bool {
 }
 
 /// Reads some documents of a node. The flag says whether there are no more after them.
-pub(super) async fn read(
+pub(in crate::replicas) async fn read(
     state: &ClusterState,
     entry: &IndexEntry,
     node: &NodeId,
@@ -119,7 +128,9 @@ pub(super) async fn read(
     let filter = filter(shards, entry);
     loop {
         let (selected, asked) = match which {
-            Which::From(offset, again) => (json!({"offset": offset}), size.0 + usize::from(again)),
+            Which::From(offset, again) => {
+                (json!({"offset": offset}), size.now + usize::from(again))
+            }
             Which::Ids(ids) => (json!({"ids": ids}), ids.len()),
         };
         let mut body = selected;
@@ -182,7 +193,7 @@ fn id_of(fields: &Map<String, Value>, key: &str) -> Option<Arc<str>> {
 }
 
 /// The ids of a page of a node's documents.
-pub(super) async fn ids(
+pub(in crate::replicas) async fn ids(
     state: &ClusterState,
     entry: &IndexEntry,
     node: &NodeId,
@@ -309,7 +320,7 @@ pub(super) async fn ends(
 }
 
 /// The newest task of an index on a node.
-pub(super) async fn newest(
+pub(in crate::replicas) async fn newest(
     state: &ClusterState,
     node: &NodeId,
     index: &str,
@@ -320,7 +331,7 @@ pub(super) async fn newest(
 
 /// The oldest task of an index that a node has not ended. Nodes work off the tasks of one index in
 /// the order of their uids.
-pub(super) async fn oldest_unfinished(
+pub(in crate::replicas) async fn oldest_unfinished(
     state: &ClusterState,
     node: &NodeId,
     index: &str,
@@ -364,7 +375,7 @@ pub(super) async fn wait(
 /// Waits that get longer while nothing changes: an eighth of what was waited, from 5 to 400 ms, so that
 /// little is asked of a node whose queue is long.
 #[derive(Debug)]
-pub(super) struct Pause(Instant);
+pub(in crate::replicas) struct Pause(Instant);
 
 impl Default for Pause {
     fn default() -> Self {
@@ -373,7 +384,7 @@ impl Default for Pause {
 }
 
 impl Pause {
-    pub(super) async fn wait(&mut self) {
+    pub(in crate::replicas) async fn wait(&mut self) {
         let eighth = self.0.elapsed() / 8;
         tokio::time::sleep(eighth.clamp(Duration::from_millis(5), Duration::from_millis(400)))
             .await;

@@ -22,7 +22,7 @@ const STEPS_BACK: u32 = 5;
 
 /// What [`Pages::next`] found.
 #[derive(Debug)]
-pub(super) enum Next<W> {
+pub(in crate::replicas) enum Next<W> {
     /// Documents that were not seen before, and what `begin` said when they were asked for.
     Page(W, Vec<Shown>),
     /// `begin` said no: nothing can be read now.
@@ -47,7 +47,7 @@ struct Asked<W> {
 /// the place of one that is gone. So each page begins with the last document of the one before it,
 /// which has to be there still.
 #[derive(Debug)]
-pub(super) struct Pages<'a, W> {
+pub(in crate::replicas) struct Pages<'a, W> {
     state: &'a Arc<ClusterState>,
     entry: &'a Arc<IndexEntry>,
     node: NodeId,
@@ -61,11 +61,12 @@ pub(super) struct Pages<'a, W> {
     /// Whether the last page was as long as the next will be: it is known where that one begins.
     steady: bool,
     ahead: VecDeque<Asked<W>>,
+    most_ahead: usize,
 }
 
 impl<'a, W> Pages<'a, W> {
     /// The documents of some shards, from the first on.
-    pub(super) fn new(
+    pub(in crate::replicas) fn new(
         state: &'a Arc<ClusterState>,
         entry: &'a Arc<IndexEntry>,
         node: NodeId,
@@ -85,7 +86,14 @@ impl<'a, W> Pages<'a, W> {
             ended: false,
             steady: false,
             ahead: VecDeque::new(),
+            most_ahead: AHEAD,
         }
+    }
+
+    /// Asks for no page before the one before it was looked at.
+    pub(in crate::replicas) fn one_by_one(mut self) -> Self {
+        self.most_ahead = 0;
+        self
     }
 
     /// How many documents fit into a page, as far as is known.
@@ -94,7 +102,10 @@ impl<'a, W> Pages<'a, W> {
     }
 
     /// The next page, without documents seen before. `begin` is called when a page is asked for.
-    pub(super) async fn next(&mut self, begin: impl Fn() -> Option<W>) -> Result<Next<W>, Trouble> {
+    pub(in crate::replicas) async fn next(
+        &mut self,
+        begin: impl Fn() -> Option<W>,
+    ) -> Result<Next<W>, Trouble> {
         while !self.ended {
             let from = self.offset - usize::from(self.anchor.is_some());
             let asked = match self.ahead.pop_front() {
@@ -143,7 +154,7 @@ impl<'a, W> Pages<'a, W> {
 
     /// Asks for the pages after this one, if it is known where they begin.
     fn ask_ahead(&mut self, asked: &Asked<W>, begin: impl Fn() -> Option<W>) {
-        while self.steady && self.ahead.len() < AHEAD {
+        while self.steady && self.ahead.len() < self.most_ahead {
             let before = self.ahead.back().unwrap_or(asked);
             let from = before.from + before.count - 1;
             let Some(began) = begin() else { return };

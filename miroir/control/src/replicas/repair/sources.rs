@@ -15,7 +15,12 @@ use super::{Trouble, cx};
 const AT_ONCE: u64 = 50_000;
 
 /// Whether a node has every document of a shard, or will have it as soon as its queue is worked off.
-fn is_complete(stale: &StaleMap, index: &str, node: &NodeId, shard: ShardId) -> bool {
+pub(in crate::replicas) fn is_complete(
+    stale: &StaleMap,
+    index: &str,
+    node: &NodeId,
+    shard: ShardId,
+) -> bool {
     // A task that waits when its node goes away may fail when it is back: a pending replica is none
     // to copy from.
     stale.is_authority(index, node, shard)
@@ -50,7 +55,7 @@ pub(super) fn source_of(
 }
 
 /// Whether some shards can still be copied from a node.
-pub(super) fn is_source(
+pub(in crate::replicas) fn is_source(
     state: &ClusterState,
     entry: &IndexEntry,
     source: &NodeId,

@@ -383,3 +383,28 @@ fn what_was_written_is_looked_at_once_more_and_counts_if_it_differs_then() {
         assert_eq!(copy.journal.lot(copy.lot).unwrap().counts().differences, differences);
     }
 }
+
+/// Where both sides got the same writes, what is known to differ is compared and all else is not.
+#[test]
+fn a_copy_of_some_ids_reads_them_and_writes_what_differs() {
+    let mut copy = Copy::open();
+    assert!(!copy.journal.compare_only(copy.lot, &[id("x")]), "what came before it is not over");
+    copy.journal.lot_mut(copy.lot).unwrap().settle_before();
+    let any = copy.write(&Touch::Any);
+    assert!(!copy.journal.compare_only(copy.lot, &[id("x")]), "a write may touch any id");
+    copy.succeeds(any);
+    assert!(copy.journal.compare_only(copy.lot, &[id("x")]));
+    assert!(!copy.is_equal());
+    let window = copy.journal.begin_read(copy.lot).unwrap();
+    let documents = [(id("x"), NEW)];
+    let has = std::collections::HashMap::from([(id("x"), OLD)]);
+    let page = Page { documents: &documents, absent: &[], target: Some(&has) };
+    let admission = copy.journal.admit(copy.lot, window, &page).unwrap();
+    assert_eq!(admission.write, [0]);
+    copy.journal.lot_mut(copy.lot).unwrap().page_ended(admission.number.unwrap(), true);
+    assert!(copy.is_equal());
+    // A write that depends on what is there has the same base on both sides.
+    let put = copy.write(&Touch::Ids { ids: Arc::from([id("y")]), blind: false });
+    copy.succeeds(put);
+    assert!(copy.is_equal());
+}

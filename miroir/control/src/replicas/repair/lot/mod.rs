@@ -4,6 +4,8 @@
 //! is what has to be asked and sent for it. Nothing is kept that would have to survive this process:
 //! whoever begins again compares again, and writes only what differs.
 
+mod verify;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +29,6 @@ use miroir_store::IndexEntry;
 
 /// Copy tasks that a target has not ended yet.
 const TASKS: usize = 4;
-/// Times that a verification may find differences.
-const VERIFICATIONS: u32 = 3;
 /// Times that a target may fail what is copied.
 const FAILURES: u32 = 3;
 /// Comparisons discarded in a row, and rounds without progress, before writes are held back.
@@ -57,7 +57,7 @@ pub(super) struct Parcel {
 pub(super) type Together = Member<Parcel, Result<Vec<u32>, Trouble>>;
 
 /// A copy of some shards from one node to another.
-pub(super) struct Lot<'a> {
+pub(in crate::replicas) struct Lot<'a> {
     state: &'a Arc<ClusterState>,
     entry: &'a Arc<IndexEntry>,
     source: NodeId,
@@ -72,16 +72,26 @@ pub(super) struct Lot<'a> {
     held: Option<Instant>,
     stage: Stage,
     dirty: Dirty,
+    purpose: Purpose,
+}
+
+/// What a copy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::replicas) enum Purpose {
+    /// To bring a replica up to date that missed something, as rows say.
+    CatchUp,
+    /// To mend single documents of a replica that missed nothing.
+    Mend,
 }
 
 impl<'a> Lot<'a> {
     /// Opens a lot, and waits until source and target have ended what came before it.
-    pub(super) async fn open(
+    pub(in crate::replicas) async fn open(
         state: &'a Arc<ClusterState>,
         entry: &'a Arc<IndexEntry>,
-        source: NodeId,
-        target: NodeId,
+        (source, target): (NodeId, NodeId),
         shards: ShardSet,
+        purpose: Purpose,
     ) -> Result<Self, Trouble> {
         let index = &entry.physical;
         let (filling, turns) = state.sequencer.open_lot(index, &source, &target, shards.clone());
@@ -101,6 +111,7 @@ impl<'a> Lot<'a> {
             held: None,
             stage: Stage::new("open"),
             dirty: Dirty::default(),
+            purpose,
         };
         let nodes = [&lot.source, &lot.target];
         node::settle_before(state, index, nodes, turns, || lot.check()).await?;
@@ -120,7 +131,7 @@ impl<'a> Lot<'a> {
             || interrupted
             || !sources::is_source(self.state, self.entry, &self.source, &self.shards)
             || self.state.staleness.load().lacks_index(&self.entry.physical, &self.target)
-            || self.rows().is_empty()
+            || self.rows().is_empty() == (self.purpose == Purpose::CatchUp)
         {
             return Err(Trouble::Changed);
         }
@@ -149,32 +160,7 @@ impl<'a> Lot<'a> {
         self.together = together;
         self.catch_up(up_to).await?;
         self.together = None;
-        let mut verifications = 0;
-        while let Some(written) = self.written.take() {
-            let before = self.filling.with(|lot| lot.counts().differences);
-            up_to = match written {
-                Written::Many => self.compare(true).await?,
-                Written::Few(ids) => {
-                    self.stage = Stage::new("verify");
-                    let ids: Vec<Arc<str>> = ids.into_iter().collect();
-                    self.filling.journal(|journal, lot| {
-                        journal.verify(lot, &ids);
-                        journal.last()
-                    })
-                }
-            };
-            let examples = self.filling.with(|lot| lot.dirty_ids(10));
-            self.catch_up(up_to).await?;
-            let found = self.filling.with(|lot| lot.counts().differences) - before;
-            if found == 0 {
-                break;
-            }
-            metrics::counter!("miroir_verify_differences_total").increment(found);
-            verifications += 1;
-            if verifications == VERIFICATIONS {
-                return Err(Trouble::blocked("verify", format!("ids {}", examples.join(", "))));
-            }
-        }
+        up_to = self.verify(up_to).await?;
         loop {
             // Misses that are on record by now are of writes up to this number.
             let rows = self.rows();
