@@ -263,6 +263,10 @@ pub const FAMILIES: &[Family] = &[
         "1 for the strategy by which the halves of hybrid searches are merged."),
     family("miroir_vector_embedder_drift_total", Counter, Count, &[],
         "Nodes found with other embedders than the rest."),
+    // Failed nodes.
+    family("miroir_restores_total", Counter, Count,
+        &[("outcome", &["begun", "rolled_back", "spare", "no_place", "brake"])],
+        "Nodes away for long: copies made anew, given up as the node came back, or not begun."),
     // Anti-entropy.
     family("miroir_antientropy_shards_scanned_total", Counter, Count, &[],
         "Shards of which all documents were compared, on all replicas."),

@@ -18,6 +18,8 @@ pub(crate) const NODES: &str = "/_miroir/nodes";
 pub(crate) const NODE: &str = "/_miroir/nodes/{id}";
 pub(crate) const DRAIN: &str = "/_miroir/nodes/{id}/drain";
 pub(crate) const REPLACE: &str = "/_miroir/nodes/{id}/replace";
+/// Nodes without shards that take the place of one that fails.
+pub(crate) const SPARES: &str = "/_miroir/spares";
 pub(crate) const GROUPS: &str = "/_miroir/groups";
 pub(crate) const GROUP: &str = "/_miroir/groups/{id}";
 pub(crate) const REPLICATION_FACTOR: &str = "/_miroir/replication-factor";
@@ -56,6 +58,7 @@ pub(crate) fn template(path: &str) -> Option<&'static str> {
         METRICS,
         REPLICAS,
         NODES,
+        SPARES,
         GROUPS,
         REPLICATION_FACTOR,
         OPERATIONS,

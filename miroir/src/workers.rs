@@ -10,7 +10,7 @@ use miroir_control::replicas::{anti_entropy, foreign, repair};
 use miroir_control::runtime::{self, Candidate, Peers, elected, supervise};
 use miroir_control::tasks::{late, poller};
 use miroir_control::topology::health;
-use miroir_control::topology::operations;
+use miroir_control::topology::{operations, restore};
 use miroir_control::{janitor, webhooks};
 use miroir_pipeline::cluster::ClusterState;
 use tokio::task::JoinSet;
@@ -103,14 +103,16 @@ fn among_others(
 fn changing(shared: &Arc<ClusterState>, stop: &CancellationToken) -> Vec<BoxFuture<'static, ()>> {
     let (to_poll, to_repair, to_tell) =
         (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
-    let (to_follow, to_account, to_change, to_mend) =
-        (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
+    let (to_follow, to_account, to_change) =
+        (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
+    let (to_mend, to_restore) = (Arc::clone(shared), Arc::clone(shared));
     vec![
         supervise("poller", stop, move |stop| poller::run(Arc::clone(&to_poll), stop)),
         supervise("repair", stop, move |stop| repair::run(Arc::clone(&to_repair), stop)),
         supervise("late_writes", stop, move |stop| late::run(Arc::clone(&to_follow), stop)),
         supervise("foreign_tasks", stop, move |stop| foreign::run(Arc::clone(&to_account), stop)),
         supervise("topology", stop, move |stop| operations::run(Arc::clone(&to_change), stop)),
+        supervise("restore", stop, move |stop| restore::run(Arc::clone(&to_restore), stop)),
         supervise("anti_entropy_mend", stop, move |stop| {
             anti_entropy::mend(Arc::clone(&to_mend), stop)
         }),

@@ -110,6 +110,9 @@ pub struct OperationView {
     pub phase: Option<String>,
     /// The nodes that it is about.
     pub nodes: Vec<NodeId>,
+    /// The node that failed, if it began by itself to make that node's copies anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<NodeId>,
     /// When it began, RFC 3339.
     pub began_at: String,
     /// When it ended, RFC 3339.

@@ -51,6 +51,17 @@ pub(crate) enum Node {
         #[command(flatten)]
         begin: Begin,
     },
+    /// Adds an empty node that gets no shards before another of its group fails.
+    Spare {
+        /// The id it is to have. Placement hashes it, and no other node ever had it.
+        #[arg(value_parser = NodeId::new)]
+        id: NodeId,
+        /// Its base URL, `http://host:port`.
+        address: String,
+        /// The replica group it is to belong to.
+        #[arg(long, default_value_t = 0)]
+        group: u32,
+    },
     /// Moves the shards of a node to the others of its group.
     Drain {
         /// Id of the node, as `topology` lists it.

@@ -1,8 +1,9 @@
 //! `node`: what an operator decides about one node.
 
 use http::Method;
+use miroir_api::NodeId;
 use miroir_api::admin::DiscardedView;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::change::{Change, begin};
 use crate::cli::Node;
@@ -35,10 +36,29 @@ pub(crate) async fn run(
             let path = format!("{PATH}/{}/replace", encode(&id));
             (Change { method: Method::POST, path, body: Some(body), would }, begin)
         }
+        Node::Spare { id, address, group } => {
+            let body = json!({ "id": id.as_str(), "address": address, "replica_group": group });
+            return spare(&id, &body, client, output).await;
+        }
         Node::Remove { id, yes } => return remove(&id, yes, client, output).await,
         Node::DiscardDisk { id, yes } => return discard_disk(&id, yes, client, output).await,
     };
     begin(change, how, client, output).await
+}
+
+async fn spare(
+    id: &NodeId,
+    body: &Value,
+    client: &Client,
+    output: &mut Output,
+) -> Result<Code, CtlError> {
+    let answer = client.ask(Method::POST, "/_miroir/spares", Some(body)).await?;
+    if output.json() {
+        output.raw(&answer);
+    } else {
+        output.line(&format!("node {id} is a spare: it takes the place of a node that fails"));
+    }
+    Ok(Code::Done)
 }
 
 async fn remove(

@@ -39,8 +39,8 @@ use crate::config::Config;
 use crate::paths::{
     ACCEPT_STORE, ALIAS, ALIASES, ANTI_ENTROPY, ANTI_ENTROPY_KEPT, ANTI_ENTROPY_RUN, DISCARD_DISK,
     DRAIN, ERRORS, GROUP, GROUPS, METRICS, NODE, NODES, OPERATION, OPERATION_VERB, OPERATIONS,
-    PODS, READY, REBUILD, REPLACE, REPLICAS, REPLICATION_FACTOR, SHADOW_DIFF, SHARDS, STACK, TASK,
-    TENANT, TENANTS, TOPOLOGY,
+    PODS, READY, REBUILD, REPLACE, REPLICAS, REPLICATION_FACTOR, SHADOW_DIFF, SHARDS, SPARES,
+    STACK, TASK, TENANT, TENANTS, TOPOLOGY,
 };
 use crate::refusal::refuse;
 use crate::serve::PROMETHEUS;
@@ -108,6 +108,7 @@ pub(crate) fn router(
             .route(NODE, delete(operations::remove_node))
             .route(DRAIN, post(operations::drain))
             .route(REPLACE, post(operations::replace))
+            .route(SPARES, post(operations::add_spare))
             .route(GROUPS, post(operations::add_group))
             .route(GROUP, delete(operations::remove_group))
             .route(REPLICATION_FACTOR, put(operations::replication_factor))

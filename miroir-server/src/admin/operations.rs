@@ -1,5 +1,5 @@
 //! Changes of the topology: `POST /_miroir/nodes`, `…/{id}/drain`, `…/{id}/replace`, `DELETE …/{id}`,
-//! `POST /_miroir/groups`, `DELETE …/{id}`, `PUT /_miroir/replication-factor`, and
+//! `POST /_miroir/spares`, `POST /_miroir/groups`, `DELETE …/{id}`, `PUT /_miroir/replication-factor`, and
 //! `/_miroir/operations`. Only the pod that leads does them.
 
 use std::sync::Arc;
@@ -109,6 +109,21 @@ pub(super) async fn add_node(
     begin(state, query, Wish::Join(vec![node])).await
 }
 
+pub(super) async fn add_spare(
+    State(state): State<Arc<ClusterState>>,
+    request: Result<Json<NodeRequest>, JsonRejection>,
+) -> Result<StatusCode, Refusal> {
+    let node = new_node(body(request)?)?;
+    // Goes on without the client.
+    let own = Arc::clone(&state);
+    let done = async move { operations::add_spare(&own, node).await };
+    match state.tracker.spawn(done).await {
+        Ok(Ok(())) => Ok(StatusCode::CREATED),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(_) => Err(Refusal(ApiError::new("internal", "The work broke off."))),
+    }
+}
+
 pub(super) async fn drain(
     State(state): State<Arc<ClusterState>>,
     Path(id): Path<String>,
@@ -177,6 +192,7 @@ fn shown(own: operations::OperationView) -> OperationView {
         phase: phase.map(|phase| phase.to_string()),
         nodes: operation.nodes,
         began_at: clock::rfc3339(operation.began_at),
+        restores: operation.restores,
         ended_at: operation.ended_at.map(clock::rfc3339),
         reason: reason.map(|own| ReasonView { kind: own.kind.to_owned(), detail: own.detail }),
     }

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use miroir::options::{Faults, Secret, Validate, hours, milliseconds, seconds};
-use miroir::{ClusterOptions, FilterLimits};
+use miroir::topology::AutoRestore;
+use miroir::{ClusterOptions, FilterLimits, RestoreOptions};
 use miroir_api::meili::DEFAULT_DOCS_BASE;
 use miroir_layers::edge::AdmissionOptions;
 use serde::{Deserialize, Serialize};
@@ -166,11 +167,17 @@ impl Default for AdminConfig {
 
 impl Validate for AdminConfig {}
 
-/// `rebalancer`: moves of shards between nodes. Not in effect in this version.
+/// `rebalancer`: moves of shards between nodes. How much is moved at a time has no effect in this
+/// version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RebalancerConfig {
-    /// Whether a node that comes back is filled again without an operator.
+    /// How long a node has to be away before its copies are made anew elsewhere.
+    #[serde(rename = "restore_after_s", with = "seconds")]
+    pub restore_after: Duration,
+    /// Where they are made anew: on a `spare`, or `spread` over the group where there is none; `off`.
+    pub auto_restore: AutoRestore,
+    /// Whether a node that comes back before its new copies are read keeps its shards.
     pub auto_rebalance_on_recovery: bool,
     /// Shards moved at one time.
     pub max_concurrent_migrations: u32,
@@ -184,6 +191,8 @@ pub struct RebalancerConfig {
 impl Default for RebalancerConfig {
     fn default() -> Self {
         Self {
+            restore_after: RestoreOptions::default().after,
+            auto_restore: AutoRestore::default(),
             auto_rebalance_on_recovery: true,
             max_concurrent_migrations: 4,
             migration_timeout: Duration::from_hours(1),
@@ -195,6 +204,7 @@ impl Default for RebalancerConfig {
 impl Validate for RebalancerConfig {
     fn validate(&self, faults: &mut Faults) {
         faults.positive(&[
+            ("restore_after_s", self.restore_after.is_zero()),
             ("max_concurrent_migrations", self.max_concurrent_migrations == 0),
             ("migration_timeout_s", self.migration_timeout.is_zero()),
             ("migration_batch_size", self.migration_batch_size == 0),

@@ -38,8 +38,8 @@ use miroir::store::TaskRegistryOptions;
 use miroir::tls::ClientTlsOptions;
 use miroir::{
     AntiEntropyOptions, ClusterOptions, DocumentOrderOptions, ExplainOptions, FacetingOptions,
-    FilterLimits, MultiSearchOptions, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
-    VectorSearchOptions, WebhookOptions, WriteCombiningOptions,
+    FilterLimits, MultiSearchOptions, RestoreOptions, ScatterOptions, SettingsBroadcastOptions,
+    TopologyOptions, VectorSearchOptions, WebhookOptions, WriteCombiningOptions,
 };
 use miroir_layers::RateLimits;
 use miroir_layers::index::{
@@ -201,8 +201,14 @@ config! {
 
 /// Keys that are read and checked, but have no effect in this version: later ones need them, and a
 /// configuration that has them already stays valid.
-pub const NOT_IN_EFFECT: &[&str] =
-    &["rebalancer", "resharding", "settings_broadcast.strategy", "task_registry.redis_pool_max"];
+pub const NOT_IN_EFFECT: &[&str] = &[
+    "rebalancer.max_concurrent_migrations",
+    "rebalancer.migration_timeout_s",
+    "rebalancer.migration_batch_size",
+    "resharding",
+    "settings_broadcast.strategy",
+    "task_registry.redis_pool_max",
+];
 
 impl Config {
     /// Whether other pods may use the same store.
@@ -231,6 +237,11 @@ impl Config {
             faceting: self.faceting,
             document_order: self.document_order,
             anti_entropy: self.anti_entropy,
+            restore: RestoreOptions {
+                after: self.rebalancer.restore_after,
+                place: self.rebalancer.auto_restore,
+                takes_back: self.rebalancer.auto_rebalance_on_recovery,
+            },
             write_combining: self.write_combining,
             replica_selection: self.replica_selection,
             settings_broadcast: self.settings_broadcast,

@@ -15,7 +15,7 @@ use miroir_control::pods::{self, Leader, PodOptions};
 use miroir_control::replicas::{anti_entropy, foreign, repair};
 use miroir_control::runtime::{Candidate, Peers, elected};
 use miroir_control::tasks::{late, poller};
-use miroir_control::topology::{health, operations};
+use miroir_control::topology::{health, operations, restore};
 use miroir_core::routing::ShardSet;
 use miroir_pipeline::cluster::AntiEntropyOptions;
 use miroir_pipeline::cluster::{OnDifference, PodName, TopologyOptions};
@@ -225,6 +225,7 @@ fn spawn_pod(miroir: &Miroir, number: usize) {
             Box::pin(late::run(Arc::clone(&state), stop.clone())),
             Box::pin(foreign::run(Arc::clone(&state), stop.clone())),
             Box::pin(operations::run(Arc::clone(&state), stop.clone())),
+            Box::pin(restore::run(Arc::clone(&state), stop.clone())),
             Box::pin(anti_entropy::mend(Arc::clone(&state), stop.clone())),
             // Split between pods outside of simulations; here the leader finds all of it.
             Box::pin(drift::run(

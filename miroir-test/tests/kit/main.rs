@@ -16,6 +16,7 @@ mod lane;
 mod order;
 mod outcomes;
 mod repairs;
+mod restores;
 mod rules;
 mod simulation;
 mod stores;

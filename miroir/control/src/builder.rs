@@ -16,6 +16,7 @@ use crate::tasks::{late, poller};
 use crate::topology::founding::{FoundingError, found};
 use crate::topology::health;
 use crate::topology::operations;
+use crate::topology::restore;
 use miroir_core::topology::{Node, Topology, TopologyError};
 use miroir_pipeline::cluster::{ClusterOptions, ClusterState, PodName};
 use miroir_pipeline::codec::Codecs;
@@ -143,6 +144,7 @@ impl Miroir {
         state.tracker.spawn(late::run(Arc::clone(state), stop()));
         state.tracker.spawn(foreign::run(Arc::clone(state), stop()));
         state.tracker.spawn(operations::run(Arc::clone(state), stop()));
+        state.tracker.spawn(restore::run(Arc::clone(state), stop()));
         state.tracker.spawn(anti_entropy::mend(Arc::clone(state), stop()));
         let peers = Arc::clone(&self.peers);
         state.tracker.spawn(anti_entropy::run(Arc::clone(state), peers, stop()));

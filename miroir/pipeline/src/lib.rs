@@ -40,8 +40,8 @@ pub mod wiring;
 pub use cluster::{
     AntiEntropyOptions, BroadcastStrategy, ClusterOptions, ClusterState, DocumentOrderOptions,
     ExplainOptions, FacetingOptions, FilterLimits, MultiSearchOptions, OnDifference,
-    ScatterOptions, SettingsBroadcastOptions, TopologyOptions, UnavailableShardPolicy,
-    VectorSearchOptions, WebhookOptions, WriteCombiningOptions,
+    RestoreOptions, ScatterOptions, SettingsBroadcastOptions, TopologyOptions,
+    UnavailableShardPolicy, VectorSearchOptions, WebhookOptions, WriteCombiningOptions,
 };
 pub use context::Context;
 pub use effect::Effect;

@@ -27,8 +27,10 @@ const PAUSE: Duration = Duration::from_millis(150);
 const BATCH: usize = 2_000;
 /// How long one operation may take.
 const LIMIT: Duration = Duration::from_mins(5);
-/// What the server is started with again: its nodes are not those of its configuration any more.
-const USE_STORE: &str = "  topology: { on_difference: use_store }\n";
+/// What the server is started with again: its nodes are not those of its configuration any more, and one
+/// that fails is not waited for long.
+const USE_STORE: &str =
+    "  topology: { on_difference: use_store }\n  rebalancer: { restore_after_s: 10 }\n";
 
 /// What is asked of the admin API.
 struct Step<'a> {
@@ -83,6 +85,14 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
     })?;
     println!("  {} writes were sent again while the server was away", writers.refused().0);
     judge.must(writers.count() > 0, "nothing was written");
+    judge.outcome(whole_again(&mut cluster))?;
+    judge.outcome(ledger.check(&cluster, INDEX, 2))?;
+    let (writers, figures) = (Writers::default(), Figures::default());
+    under_load(&mut cluster, &ledger, (&writers, &figures), |cluster| restore(setting, cluster))?;
+    let (refused, first) = writers.refused();
+    judge.must(refused == 0, format!("{refused} writes were refused, the first: {first}"));
+    println!("  searches and reads {figures}");
+    judge.outcome(figures.judge_reads(0))?;
     judge.outcome(whole_again(&mut cluster))?;
     judge.outcome(ledger.check(&cluster, INDEX, 2))?;
     judge.end()
@@ -264,5 +274,31 @@ fn kill_the_server(setting: &Setting<'_>, cluster: &mut Cluster) -> Outcome<()> 
             Server::start_with(setting.server, &urls, Setting::SHAPE, port, &dir, USE_STORE)?;
     }
     let state = ended(cluster, &id)?;
+    if state == "committed" { Ok(()) } else { Err(format!("it ended {state}").into()) }
+}
+
+/// Kills a node for good while there is a spare, which takes its place.
+fn restore(setting: &Setting<'_>, cluster: &mut Cluster) -> Outcome<()> {
+    println!("  node-2 dies for good; node-6 is a spare");
+    let address = start(setting, cluster, "node-6")?;
+    let body = json!({"id": "node-6", "address": address});
+    let reply = admin(cluster).json("POST", "/_miroir/spares", &body)?;
+    if reply.status != 201 {
+        return Err(format!("a spare: {}: {}", reply.status, reply.text()).into());
+    }
+    cluster.nodes[2].kill()?;
+    let (died, mut id) = (Instant::now(), String::new());
+    let begun = guard::wait_until(LIMIT, || {
+        let first = admin(cluster).get("/_miroir/operations")?.json()["operations"][0].clone();
+        let own = first["restores"] == "node-2" && first["operation"] == "replace";
+        id = first["id"].as_str().filter(|_| own).unwrap_or_default().to_owned();
+        Ok(own)
+    })?;
+    if !begun {
+        return Err("nobody took the place of node-2".into());
+    }
+    println!("    begins {:.1} s after it died", died.elapsed().as_secs_f64());
+    let state = ended(cluster, &id)?;
+    cluster.nodes.remove(2);
     if state == "committed" { Ok(()) } else { Err(format!("it ended {state}").into()) }
 }

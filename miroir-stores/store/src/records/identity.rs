@@ -1,5 +1,6 @@
 //! Who a store is: a name of its own, which what Miroir leaves on nodes refers to.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use miroir_api::NodeId;
@@ -50,6 +51,9 @@ pub struct CommittedTopology {
     /// Nodes without shards that were not removed yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without_shards: Vec<Seat>,
+    /// Those of them that take the place of a node that fails.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub spares: BTreeSet<NodeId>,
     /// What the change is for; `None` where none is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
@@ -130,6 +134,9 @@ pub struct Operation {
     pub state: OperationState,
     /// The nodes that it is about.
     pub nodes: Vec<NodeId>,
+    /// The node that failed, if it began by itself to make that node's copies anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<NodeId>,
     /// When it began.
     #[serde(with = "time::serde::rfc3339")]
     pub began_at: OffsetDateTime,
@@ -173,6 +180,7 @@ impl CommittedTopology {
             layout,
             change: None,
             without_shards: Vec::new(),
+            spares: BTreeSet::new(),
             operation: None,
             ended: Vec::new(),
         }

@@ -6,6 +6,7 @@
 
 mod change;
 mod layout;
+mod restore;
 mod status;
 mod wish;
 
@@ -21,6 +22,7 @@ use miroir_api::{GroupId, NodeId};
 
 pub use self::change::Change;
 pub use self::layout::{Layout, Seat};
+pub use self::restore::{AutoRestore, Restore, patience, restore};
 pub use self::status::{Health, IllegalTransition, Intent, NodeEvent, NodeStatus};
 pub use self::wish::{Refused, Wish};
 pub use crate::routing::Phase;

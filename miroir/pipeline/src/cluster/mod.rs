@@ -75,9 +75,9 @@ pub use membership::Membership;
 pub use nodes::Nodes;
 pub use options::{
     BroadcastStrategy, ClusterOptions, DocumentOrderOptions, ExplainOptions, FacetingOptions,
-    FilterLimits, MultiSearchOptions, OnDifference, ScatterOptions, SettingsBroadcastOptions,
-    TopologyOptions, UnavailableShardPolicy, VectorSearchOptions, WebhookOptions,
-    WriteCombiningOptions,
+    FilterLimits, MultiSearchOptions, OnDifference, RestoreOptions, ScatterOptions,
+    SettingsBroadcastOptions, TopologyOptions, UnavailableShardPolicy, VectorSearchOptions,
+    WebhookOptions, WriteCombiningOptions,
 };
 pub use reads::ReadRouter;
 pub use recovery::Recovery;

@@ -10,6 +10,7 @@ use miroir_core::merge::Fusion;
 use miroir_core::options::{Faults, Validate, milliseconds, networks, seconds};
 use miroir_core::quorum::WriteQuorum;
 use miroir_core::routing::Selection;
+use miroir_core::topology::AutoRestore;
 
 use super::anti_entropy::AntiEntropyOptions;
 
@@ -30,6 +31,8 @@ pub struct ClusterOptions {
     pub document_order: DocumentOrderOptions,
     /// Comparing replicas that should be equal.
     pub anti_entropy: AntiEntropyOptions,
+    /// Making copies anew that a failed node had.
+    pub restore: RestoreOptions,
     /// Small writes that go together.
     pub write_combining: WriteCombiningOptions,
     /// Which replica of a shard is asked.
@@ -64,6 +67,7 @@ impl Default for ClusterOptions {
             faceting: FacetingOptions::default(),
             document_order: DocumentOrderOptions::default(),
             anti_entropy: AntiEntropyOptions::default(),
+            restore: RestoreOptions::default(),
             write_combining: WriteCombiningOptions::default(),
             replica_selection: Selection::default(),
             settings_broadcast: SettingsBroadcastOptions::default(),
@@ -76,6 +80,24 @@ impl Default for ClusterOptions {
             max_unanswered_writes: 268_435_456,
             master_key: None,
         }
+    }
+}
+
+/// When and where copies are made anew that were on a node which failed. Part of `rebalancer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestoreOptions {
+    /// How long a node has to be away: 10 min by default.
+    pub after: Duration,
+    /// Where the copies go.
+    pub place: AutoRestore,
+    /// Whether a node that comes back before the new copies are read keeps its shards. It does by
+    /// default.
+    pub takes_back: bool,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        Self { after: Duration::from_mins(10), place: AutoRestore::Spare, takes_back: true }
     }
 }
 

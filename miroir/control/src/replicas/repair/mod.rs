@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use miroir_api::NodeId;
+use miroir_api::{NodeId, ShardId};
 use miroir_core::lock::Lock;
 use miroir_core::view::{CatchUp, StaleReplica};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -46,11 +46,21 @@ use miroir_pipeline::cluster::ClusterState;
 use miroir_pipeline::context::{Context, Origin};
 use miroir_pipeline::error::{Error, ErrorKind};
 use miroir_pipeline::leaf::lacks_index;
-use miroir_store::StoreError;
+use miroir_store::{IndexEntry, StoreError};
 
 pub(crate) use leftovers::delete_shards;
 pub(crate) use node::{has_all_settings, idle};
 pub(crate) use rebuild::{find_missing, lacking};
+
+/// Whether a shard can be copied from somebody else than this node.
+pub(crate) fn has_source(
+    state: &ClusterState,
+    entry: &IndexEntry,
+    node: &NodeId,
+    shard: ShardId,
+) -> bool {
+    sources::source_of(state, entry, node, shard).is_some()
+}
 
 /// How long one call of a repair may take.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -59,6 +59,16 @@ pub async fn begin(
     wish: &Wish,
     dry_run: bool,
 ) -> Result<(Plan, Option<Uuid>), Error> {
+    begin_for(state, wish, dry_run, None).await
+}
+
+/// As [`begin`], by itself: a node failed whose copies are made anew.
+pub(in crate::topology) async fn begin_for(
+    state: &Arc<ClusterState>,
+    wish: &Wish,
+    dry_run: bool,
+    restores: Option<NodeId>,
+) -> Result<(Plan, Option<Uuid>), Error> {
     state.leadership.ensure_leader()?;
     let guard = state.leadership.begin_change();
     let committed = state.committed.load_full();
@@ -87,6 +97,7 @@ pub async fn begin(
         kind: kind(wish),
         state: OperationState::Moving,
         nodes: nodes.into_iter().collect(),
+        restores,
         began_at: clock::now(),
         ended_at: None,
     };
@@ -98,6 +109,7 @@ pub async fn begin(
         ..CommittedTopology::clone(&committed)
     };
     next.without_shards.retain(|seat| !new.iter().any(|own| own.id == seat.id));
+    next.spares.retain(|id| !new.iter().any(|own| own.id == *id));
     let hold = state.catalog.hold().await;
     mark_new(state, &new).await?;
     commit(state, &committed, next).await?;
@@ -105,7 +117,7 @@ pub async fn begin(
     Ok((plan, Some(id)))
 }
 
-fn sentence(error: &Refused) -> String {
+pub(super) fn sentence(error: &Refused) -> String {
     let text = error.to_string();
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
@@ -113,7 +125,11 @@ fn sentence(error: &Refused) -> String {
 }
 
 /// What keeps a node from joining.
-async fn probe(state: &ClusterState, committed: &CommittedTopology, seat: &Seat) -> Vec<String> {
+pub(super) async fn probe(
+    state: &ClusterState,
+    committed: &CommittedTopology,
+    seat: &Seat,
+) -> Vec<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Version {

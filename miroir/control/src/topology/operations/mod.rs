@@ -24,6 +24,7 @@ mod begin;
 mod leftovers;
 mod pairs;
 mod plan;
+mod spares;
 mod verbs;
 
 use std::sync::Arc;
@@ -39,7 +40,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 pub use begin::begin;
+pub(in crate::topology) use begin::begin_for;
 pub use plan::{Move, Plan};
+pub use spares::add_spare;
+pub(in crate::topology) use spares::make_spare;
 pub use verbs::{OperationView, Verb, apply, list, remove_node};
 
 use pairs::Sides;
@@ -248,6 +252,8 @@ fn settled_on(committed: &CommittedTopology, to: &Layout, ended: Operation) -> C
         }
     }
     without.retain(|seat| !has(seat));
+    let mut spares = committed.spares.clone();
+    spares.retain(|id| without.iter().any(|seat| seat.id == *id));
     let mut all = vec![ended];
     all.extend(committed.ended.iter().take(CommittedTopology::ENDED - 1).cloned());
     CommittedTopology {
@@ -255,6 +261,7 @@ fn settled_on(committed: &CommittedTopology, to: &Layout, ended: Operation) -> C
         change: None,
         operation: None,
         without_shards: without,
+        spares,
         ended: all,
         ..committed.clone()
     }

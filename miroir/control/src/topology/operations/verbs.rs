@@ -169,6 +169,7 @@ pub async fn remove_node(state: &Arc<ClusterState>, node: &NodeId) -> Result<(),
     }
     let mut next = CommittedTopology::clone(&committed);
     next.without_shards.retain(|seat| seat.id != *node);
+    next.spares.remove(node);
     if next.without_shards.len() == committed.without_shards.len() {
         return Err(Error::api(
             "miroir_unknown_node",
