@@ -191,8 +191,8 @@ pub const OWN: &[OwnCode] = &[
         "miroir_node_not_drained",
         409,
         InvalidRequest,
-        "A node that is to be removed has shards, or a task waits for it. Drain it first, and wait for \
-         its tasks.",
+        "A node that is to be removed has shards, a task waits for it, or no other has the settings of \
+         an index yet. Drain it first, and wait for its tasks and for repairs.",
     ),
     own(
         "miroir_not_supported",

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use miroir_control::topology::{accept_store, rebuild};
+use miroir_api::GroupId;
+use miroir_control::topology::{accept_store, operations, rebuild};
 use miroir_control::{BuildError, Miroir};
 use miroir_core::quorum::WriteQuorum;
-use miroir_core::topology::{Layout, Seat};
+use miroir_core::topology::{Layout, Seat, Wish};
+use miroir_core::view::{CatchUp, StaleReplica};
 use miroir_pipeline::cluster::{Bar, ClusterOptions, ClusterState, OnDifference, TopologyOptions};
 use miroir_store::records::CommittedTopology;
 use miroir_store::{Stores, memory};
 use miroir_test::cluster::{Shape, SimCluster};
+use miroir_test::faults::Fault;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -191,4 +194,47 @@ async fn a_pod_with_other_nodes_than_the_store_answers_nothing() {
     state(&cluster).reload().await.unwrap();
     assert_eq!(codes(&cluster).await, ["miroir_topology_mismatch", "miroir_topology_mismatch"]);
     cluster.end();
+}
+
+/// A drained node that joins is filled anew, and one that is removed is asked for nothing more: not while
+/// it is the only one that an index's settings can be copied from.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_alone_has_settings_is_kept() {
+    let shape =
+        Shape { shards: 6, groups: 1, rf: 2, nodes_per_group: 2, quorum: WriteQuorum::Auto };
+    let cluster = SimCluster::elastic(3, shape, 0, 1).await;
+    let index = Some(json!({"uid": "main", "primaryKey": "id"}));
+    assert_eq!(cluster.request(Method::POST, "/indexes", index).await.status, 202);
+    let spare = cluster.nodes[2].id().clone();
+    let seat =
+        || Seat { id: spare.clone(), address: "http://fake-2".to_owned(), group: GroupId(0) };
+    let wait = || cluster.quiesce(Duration::from_mins(1));
+    wait().await.unwrap();
+    for wish in [Wish::Join(vec![seat()]), Wish::Drain(vec![spare.clone()])] {
+        operations::begin(&state(&cluster), &wish, false).await.unwrap();
+        while state(&cluster).committed.load().change.is_some() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        wait().await.unwrap();
+    }
+
+    for node in &cluster.nodes[..2] {
+        node.suffer(Fault::Crash);
+    }
+    let others = cluster.nodes[..2].iter();
+    let missed = others.map(|node| StaleReplica::new(node.id(), "main", None, CatchUp::Shard));
+    state(&cluster).staleness.mark(missed.collect()).await.unwrap();
+    let joins = Wish::Join(vec![seat()]);
+    let (plan, _) = operations::begin(&state(&cluster), &joins, true).await.unwrap();
+    assert!(plan.blockers.iter().any(|why| why.contains("settings of index `main`")), "{plan:?}");
+    let refused = operations::remove_node(&state(&cluster), &spare).await.unwrap_err();
+    assert!(refused.to_string().contains("settings of index `main`"), "{refused}");
+
+    for node in &cluster.nodes[..2] {
+        node.suffer(Fault::Heal);
+    }
+    wait().await.unwrap();
+    let (plan, _) = operations::begin(&state(&cluster), &joins, true).await.unwrap();
+    assert_eq!(plan.blockers, Vec::<String>::new());
+    operations::remove_node(&state(&cluster), &spare).await.unwrap();
 }

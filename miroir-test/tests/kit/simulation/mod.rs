@@ -193,7 +193,7 @@ fn seeds_that_broke_a_promise_once_break_none() {
     let cancelations: Make = |seed| Options::actor(seed, "cancelations");
     let old_disk: Make = |seed| Options::arm(seed, "old disk");
     let goes_back: Make = |seed| Options::arm(seed, "store goes back");
-    let seeds: [(&[u64], Make, &str); 33] = [
+    let seeds: [(&[u64], Make, &str); 34] = [
         (&[115, 435], Options::new, "copied from a node whose miss was not on record yet"),
         (&[36], hung, "settings that a node took while it judged them were forgotten"),
         (&[11], at_once, "a node that was being rebuilt told the others its settings"),
@@ -245,6 +245,7 @@ fn seeds_that_broke_a_promise_once_break_none() {
         (&[37], moves, "who came after a write had no say in how it ended"),
         (&[1013, 1566], moves, "who owned a shard before was a witness of its writes"),
         (&[1173], moves, "what a node that was removed had missed was never forgotten"),
+        (&[200_279], moves, "a node without shards alone had settings, and was filled anew"),
         (&[61_490], late, "a call that stayed open hid a late one of another kind"),
         (&[70_090], late, "a copy went on from a node that was copied to itself"),
     ];

@@ -20,7 +20,7 @@ use miroir_store::{IndexEntry, TaskProtocol, TaskRecord, TaskState, clock};
 /// Takes nodes whose settings nobody could check out of reads until they copied them.
 pub(crate) async fn leave_out(
     state: &ClusterState,
-    physical: &str,
+    entry: &IndexEntry,
     took: &BTreeMap<NodeId, bool>,
     checked: &BTreeSet<NodeId>,
 ) -> Result<(), Error> {
@@ -28,19 +28,29 @@ pub(crate) async fn leave_out(
         if checked.contains(node) { WriteOutcome::Accepted } else { WriteOutcome::Rejected }
     };
     let well = |node: &NodeId| state.is_available(node);
+    let (physical, placement) =
+        (&entry.physical, state.membership.topology().placement(entry.shards));
     state
         .staleness
         .mark_by(|stale| {
             // Somebody has to keep settings to copy from.
-            let sound = checked.iter().any(|node| !stale.misses_index(physical, node));
-            (
-                if sound {
-                    stale_marks::settings(stale, physical, took.keys(), well, |_| false, outcome_of)
-                } else {
-                    Vec::new()
-                },
-                (),
-            )
+            let nodes = || took.keys();
+            let has_a_say = stale_marks::with_a_say(stale, &placement, physical, nodes());
+            let rows = if checked.iter().any(has_a_say) {
+                let doubted = |_: &NodeId| false;
+                stale_marks::settings(
+                    stale,
+                    &placement,
+                    physical,
+                    nodes(),
+                    well,
+                    doubted,
+                    outcome_of,
+                )
+            } else {
+                Vec::new()
+            };
+            (rows, ())
         })
         .await?;
     Ok(())

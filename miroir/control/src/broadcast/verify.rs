@@ -89,16 +89,20 @@ pub enum Decision {
 
 /// Decides from who took the proposal and what each node's settings hash to. Pure.
 ///
-/// A proposal that some nodes refuse is refused: those who took it go back to what the others have.
+/// A proposal that some nodes refuse is refused: those who took it go back to what the others have. A
+/// node that `is_read` is the reference before others: the others may go, with what they have.
 pub fn decide(
     took: &BTreeMap<NodeId, bool>,
     hashes: &BTreeMap<NodeId, [u8; 32]>,
+    is_read: impl Fn(&NodeId) -> bool,
 ) -> Option<Decision> {
     let refused = took.values().any(|ok| !ok);
     if refused && took.values().all(|ok| !ok) {
         return Some(Decision::Refuse);
     }
-    let reference = took.iter().find(|(node, ok)| **ok != refused && hashes.contains_key(*node))?.0;
+    let mut fit = took.iter().filter(|(node, ok)| **ok != refused && hashes.contains_key(*node));
+    let first = fit.clone().next();
+    let reference = fit.find(|(node, _)| is_read(node)).or(first)?.0;
     let right = hashes.get(reference)?;
     let nodes: Vec<NodeId> =
         hashes.iter().filter(|(_, hash)| *hash != right).map(|(node, _)| node.clone()).collect();
@@ -265,17 +269,23 @@ async fn step(
     if all_took && is_followed(state, record) {
         // Nodes are at different ones of several changes: they are compared after the last.
         let nodes: BTreeSet<NodeId> = counted.into_keys().collect();
-        leave_out(state, &physical, &took, &nodes).await?;
+        leave_out(state, &entry, &took, &nodes).await?;
         return commit(state, record, &entry, &nodes, None).await.map(|()| Step::Done);
     }
+    let placement = state.membership.topology().placement(entry.shards);
+    let is_read = |node: &NodeId| placement.is_read(node);
+    let needs_read = counted.keys().any(is_read);
+    // Nobody judges by nodes without shards alone: they may go, with what they have.
+    let is_judged = |nodes: &BTreeMap<NodeId, [u8; 32]>| !needs_read || nodes.keys().any(is_read);
     let mut gate = None;
     let (settings, hashes, reference, nodes, refused) = loop {
         let (settings, hashes) = look(state, &entry, counted.keys()).await;
-        match decide(&counted, &hashes) {
+        let decided = decide(&counted, &hashes, is_read);
+        match decided.filter(|_| is_judged(&hashes) || !counted.values().any(|took| *took)) {
             None => return Ok(Step::Nobody),
             Some(Decision::Commit) => {
                 let nodes: BTreeSet<NodeId> = hashes.keys().cloned().collect();
-                leave_out(state, &physical, &took, &nodes).await?;
+                leave_out(state, &entry, &took, &nodes).await?;
                 let hash = hashes.values().next();
                 return commit(state, record, &entry, &nodes, hash).await.map(|()| Step::Done);
             }
@@ -284,7 +294,7 @@ async fn step(
                 let nodes: BTreeSet<NodeId> = hashes.keys().cloned().collect();
                 let mut asked = took.clone();
                 asked.retain(|node, took| *took || nodes.contains(node));
-                leave_out(state, &physical, &with_others(state, &took, asked), &nodes).await?;
+                leave_out(state, &entry, &with_others(state, &took, asked), &nodes).await?;
                 refuse(state, record, &entry);
                 return Ok(Step::Done);
             }
@@ -328,13 +338,16 @@ async fn step(
     let wrong: BTreeSet<NodeId> = told.into_iter().map(|(node, _)| node).collect();
     let right: BTreeMap<_, _> =
         hashes.into_iter().filter(|(node, _)| !wrong.contains(node)).collect();
+    if !is_judged(&right) {
+        return Ok(Step::Nobody);
+    }
     let nodes: BTreeSet<NodeId> = right.keys().cloned().collect();
     if refused {
         let asked = with_others(state, &took, took.clone());
-        leave_out(state, &physical, &asked, &nodes).await?;
+        leave_out(state, &entry, &asked, &nodes).await?;
         refuse(state, record, &entry);
     } else {
-        leave_out(state, &physical, &took, &nodes).await?;
+        leave_out(state, &entry, &took, &nodes).await?;
         commit(state, record, &entry, &nodes, right.values().next()).await?;
     }
     Ok(Step::Done)
@@ -394,24 +407,24 @@ mod tests {
     #[test]
     fn agreement_commits_and_difference_repairs() {
         let took = votes(&[("a", true), ("b", true)]);
-        assert_eq!(decide(&took, &hashes(&[("a", 1), ("b", 1)])), Some(Decision::Commit));
+        assert_eq!(decide(&took, &hashes(&[("a", 1), ("b", 1)]), |_| true), Some(Decision::Commit));
         assert_eq!(
-            decide(&took, &hashes(&[("a", 1), ("b", 2)])),
+            decide(&took, &hashes(&[("a", 1), ("b", 2)]), |_| true),
             Some(Decision::Repair { reference: node("a"), nodes: vec![node("b")], refused: false })
         );
-        assert_eq!(decide(&took, &hashes(&[])), None);
+        assert_eq!(decide(&took, &hashes(&[]), |_| true), None);
     }
 
     #[test]
     fn a_partly_refused_proposal_is_taken_back() {
         let took = votes(&[("a", true), ("b", false)]);
         assert_eq!(
-            decide(&took, &hashes(&[("a", 1), ("b", 2)])),
+            decide(&took, &hashes(&[("a", 1), ("b", 2)]), |_| true),
             Some(Decision::Repair { reference: node("b"), nodes: vec![node("a")], refused: true })
         );
-        assert_eq!(decide(&took, &hashes(&[("a", 2), ("b", 2)])), Some(Decision::Refuse));
+        assert_eq!(decide(&took, &hashes(&[("a", 2), ("b", 2)]), |_| true), Some(Decision::Refuse));
         let none = votes(&[("a", false), ("b", false)]);
-        assert_eq!(decide(&none, &hashes(&[("a", 1), ("b", 2)])), Some(Decision::Refuse));
+        assert_eq!(decide(&none, &hashes(&[("a", 1), ("b", 2)]), |_| true), Some(Decision::Refuse));
     }
 
     #[test]

@@ -83,10 +83,13 @@ async fn late(state: &Arc<ClusterState>, task: TaskUid, nodes: &[NodeId]) -> Res
     state
         .staleness
         .mark_by(|stale| {
+            let placement = state.membership.topology().placement(entry.shards);
             let rows = if touched.is_empty() {
-                stale_marks::settings(stale, &physical, outcomes.keys(), well, doubted, outcome_of)
+                let nodes = outcomes.keys();
+                stale_marks::settings(
+                    stale, &placement, &physical, nodes, well, doubted, outcome_of,
+                )
             } else {
-                let placement = state.membership.topology().placement(entry.shards);
                 stale_marks::documents(
                     stale, &placement, &physical, &touched, well, doubted, outcome_of,
                 )

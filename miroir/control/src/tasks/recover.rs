@@ -328,8 +328,12 @@ async fn one(state: &Arc<ClusterState>, mut record: TaskRecord, tries: u32) -> R
                     });
                     rows.collect()
                 }
-                (TaskKind::SettingsUpdate, Some(_)) => {
-                    stale_marks::settings(stale, &index, outcomes.keys(), well, doubted, outcome_of)
+                (TaskKind::SettingsUpdate, Some(entry)) => {
+                    let placement = state.membership.topology().placement(entry.shards);
+                    let nodes = outcomes.keys();
+                    stale_marks::settings(
+                        stale, &placement, &index, nodes, well, doubted, outcome_of,
+                    )
                 }
                 (TaskKind::IndexCreation, Some(_)) => {
                     stale_marks::whole(&index, CatchUp::Index, outcomes.keys(), outcome_of)

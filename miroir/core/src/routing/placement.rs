@@ -197,6 +197,15 @@ impl Placement {
         self.groups.iter().find_map(of).unwrap_or_else(|| ShardSet::empty(self.shards))
     }
 
+    /// Whether a node is read, and counts for the quorum of a write, for any shard at all. Others have
+    /// the index and its settings, and serve nobody.
+    pub fn is_read(&self, node: &NodeId) -> bool {
+        self.counted.iter().filter_map(|group| self.group(*group)).any(|group| {
+            let at = group.nodes.binary_search(node);
+            at.is_ok_and(|at| group.readers().all.contains(&(at as u32)))
+        })
+    }
+
     /// The shards a node may have documents of; empty if the node is unknown.
     pub fn held_by(&self, node: &NodeId) -> ShardSet {
         self.of_node(node, |group| &group.held)

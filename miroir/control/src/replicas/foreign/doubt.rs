@@ -149,17 +149,24 @@ async fn doubt_whole(
     entry: &IndexEntry,
     kind: CatchUp,
 ) -> Result<bool, Error> {
-    let owned = state.membership.topology().placement(entry.shards).owned_by(node);
-    let nodes: Vec<NodeId> =
-        state.membership.topology().nodes().map(|other| other.id.clone()).collect();
+    let topology = state.membership.topology();
+    let placement = topology.placement(entry.shards);
+    let owned = placement.owned_by(node);
+    // What one that is read follows in settings is read as well: others may go, with what they have.
+    let read = placement.is_read(node);
+    let nodes: Vec<&NodeId> = topology
+        .nodes()
+        .map(|other| &other.id)
+        .filter(|other| *other != node && (!read || placement.is_read(other)))
+        .collect();
     let decide = |stale: &StaleMap| {
         let fine = match kind {
             CatchUp::Index => owned.iter().all(|shard| others(state, stale, node, entry, shard).1),
-            _ => nodes.iter().any(|n| n != node && !stale.misses_index(&entry.physical, n)),
+            _ => nodes.iter().any(|other| !stale.misses_index(&entry.physical, other)),
         };
         let alone = match kind {
             CatchUp::Index => owned.iter().all(|shard| !others(state, stale, node, entry, shard).0),
-            _ => nodes.len() == 1,
+            _ => nodes.is_empty(),
         };
         let rows = fine
             .then(|| StaleReplica::new(node, &entry.physical, None, kind))

@@ -64,6 +64,14 @@ fn owns(now: Option<&Placement>, node: &NodeId, shard: ShardId) -> bool {
     now.is_none_or(|now| now.owns(node, shard))
 }
 
+/// Whether a node speaks for another one about an index as a whole: it is read by now, where that is
+/// known, or the other is not either. One without shards may go, with what it has.
+fn speaks_for(record: &TaskRecord, now: Option<&Placement>, other: &NodeId, node: &NodeId) -> bool {
+    // Nothing is copied from whoever deleted it.
+    record.kind == TaskKind::IndexDeletion
+        || now.is_none_or(|now| now.is_read(other) || !now.is_read(node))
+}
+
 /// Whether another node whose word counts, and which can still be asked, has what is wanted of this.
 fn has_witness(
     record: &TaskRecord,
@@ -77,7 +85,10 @@ fn has_witness(
             && wanted(other)
             && other.node != *node
             && is_about(other, shard)
-            && shard.is_none_or(|shard| owns(now, &other.node, shard))
+            && match shard {
+                Some(shard) => owns(now, &other.node, shard),
+                None => speaks_for(record, now, &other.node, node),
+            }
             && counts(record, stale, &other.node, shard)
     })
 }

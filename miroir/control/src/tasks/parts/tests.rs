@@ -259,3 +259,19 @@ fn only_who_owns_a_shard_by_now_has_a_say() {
     let failed = write(&[("a", Succeeded), ("b", Failed)]);
     assert!(!ending(&failed, &StaleMap::default(), Some(&alone)).done, "a is read no more");
 }
+
+/// A node without shards has the settings as well, and may go with them.
+#[test]
+fn who_is_not_read_does_not_speak_for_who_is() {
+    let placement = Placement::new(&[["a", "b"].map(id).into()], 2, 6);
+    let lose = |nodes: &[(&str, TaskStatus)]| {
+        let mut record = write(nodes);
+        record.kind = TaskKind::SettingsUpdate;
+        record.nodes.iter_mut().for_each(|task| task.shards.clear());
+        let rows = lose(&mut record, &StaleMap::default(), 0, Loss::Down, Some(&placement));
+        (record.nodes[0].dropped, rows.len())
+    };
+    assert_eq!(lose(&[("a", Enqueued), ("c", Succeeded)]), (false, 0));
+    assert_eq!(lose(&[("a", Enqueued), ("b", Succeeded), ("c", Succeeded)]), (true, 1));
+    assert_eq!(lose(&[("c", Enqueued), ("d", Succeeded)]), (true, 1));
+}

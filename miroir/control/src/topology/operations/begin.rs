@@ -16,7 +16,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::plan::{self, Plan};
-use super::{commit, mark_new};
+use super::{commit, last, mark_new};
 
 /// How long a new node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -80,6 +80,15 @@ pub(in crate::topology) async fn begin_for(
     let mut blockers = Vec::new();
     for seat in &new {
         blockers.extend(probe(state, &committed, seat).await);
+    }
+    let is_new = |id: &NodeId| new.iter().any(|seat| seat.id == *id);
+    // Whatever a member without shards has is made anew when it joins.
+    if let Some(entry) = last::loses_settings(state, |_, id| !is_new(id)) {
+        blockers.push(format!(
+            "No other node has the settings of index `{}` yet, which joining would delete. Try again \
+             when they are copied.",
+            entry.name
+        ));
     }
     let change = Change { to, phase: Phase::Announced };
     let plan = plan::of(state, &committed, &change, kind(wish), blockers).await?;

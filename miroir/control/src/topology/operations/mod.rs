@@ -6,7 +6,7 @@
 //! | phase | ends when |
 //! | --- | --- |
 //! | announced | new nodes have every index, with its settings |
-//! | copying | every new owner has every document of its shards, as verified by the repairer |
+//! | copying | every new owner has every document of its shards, as verified by the repairer, and some owner after the change every setting |
 //! | switched | no replica among the owners after the change misses anything |
 //! | retiring | nodes have no document any more of shards that they do not own |
 //!
@@ -21,6 +21,7 @@
 //! `miroir_rebalance_documents_migrated_total` (whatever is copied while the layout changes).
 
 mod begin;
+mod last;
 mod leftovers;
 mod pairs;
 mod plan;

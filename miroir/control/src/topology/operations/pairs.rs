@@ -11,7 +11,7 @@ use miroir_pipeline::error::Error;
 use miroir_store::IndexEntry;
 use miroir_store::records::CommittedTopology;
 
-use super::Reason;
+use super::{Reason, last};
 
 /// The topology before a change and after it.
 pub(super) struct Sides {
@@ -79,7 +79,17 @@ impl Sides {
                 example.get_or_insert_with(|| format!("index `{}` on `{}`", entry.name, row.node));
             }
         }
-        let example = example?;
+        let Some(example) = example else {
+            let stays = |entry: &IndexEntry, node: &NodeId| {
+                self.after.placement(entry.shards).is_read(node)
+            };
+            // Those that leave may be switched off as soon as they have left.
+            let lost = last::loses_settings(state, stays)?;
+            return Some(Reason::new(
+                "copies",
+                format!("no node that stays has the settings of index `{}` yet", lost.name),
+            ));
+        };
         Some(Reason::new(
             "copies",
             format!("{open} replica(s) are not up to date, such as {example}"),

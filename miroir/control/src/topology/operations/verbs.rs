@@ -10,7 +10,7 @@ use miroir_store::NodeTask;
 use miroir_store::records::{CommittedTopology, Operation, OperationState};
 use uuid::Uuid;
 
-use super::{Reason, commit, settled_on, waits};
+use super::{Reason, commit, last, settled_on, waits};
 
 /// What is asked of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,8 @@ fn roll_back(
 /// Forgets a node that has no shards.
 ///
 /// # Errors
-/// `miroir_unknown_node` if there is no such node, `miroir_node_not_drained` if it has shards,
+/// `miroir_unknown_node` if there is no such node, `miroir_node_not_drained` if it has shards
+/// or alone has settings,
 /// `miroir_operation_running` while the topology changes, `miroir_no_leader` on a pod that does not lead;
 /// when the store fails.
 pub async fn remove_node(state: &Arc<ClusterState>, node: &NodeId) -> Result<(), Error> {
@@ -165,6 +166,16 @@ pub async fn remove_node(state: &Arc<ClusterState>, node: &NodeId) -> Result<(),
         return Err(Error::api(
             "miroir_node_not_drained",
             format!("Task {} waits for node `{node}`. Try again when it has ended.", record.uid),
+        ));
+    }
+    if let Some(entry) = last::loses_settings(state, |_, id| id != node) {
+        return Err(Error::api(
+            "miroir_node_not_drained",
+            format!(
+                "No other node than `{node}` has the settings of index `{}` yet. Try again when they are \
+                 copied.",
+                entry.name
+            ),
         ));
     }
     let mut next = CommittedTopology::clone(&committed);

@@ -109,3 +109,20 @@ fn whoever_is_read_next_is_written_now() {
         }
     }
 }
+
+/// A group that is added or removed is read for the layout that counts, and a node for its group's.
+#[test]
+fn who_is_read_follows_the_layout_that_counts() {
+    let nodes = |names: &[&str]| names.iter().map(|name| NodeId::new(name).unwrap()).collect();
+    let seats = |groups: &[&[&str]]| Seats {
+        replication_factor: 1,
+        groups: (0..).map(GroupId).zip(groups.iter().map(|names| nodes(names))).collect(),
+    };
+    let (from, to) = (seats(&[&["a", "b"]]), seats(&[&["b", "c"], &["d"]]));
+    let read = |phase| {
+        let now = Placement::changing(&from, &to, phase, 64);
+        let all = ["a", "b", "c", "d", "e"];
+        all.into_iter().filter(|name| now.is_read(&NodeId::new(name).unwrap())).collect::<String>()
+    };
+    assert_eq!(PHASES.map(read), ["ab", "abc", "bcd", "bcd"]);
+}

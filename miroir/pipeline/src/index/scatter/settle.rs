@@ -145,9 +145,15 @@ pub(super) async fn settle(
                     (CatchUp::Shard, _) => stale_marks::documents(
                         stale, &placement, physical, touched, well, doubted, outcome_of,
                     ),
-                    (_, TaskKind::SettingsUpdate) => {
-                        stale_marks::settings(stale, physical, nodes(), well, doubted, outcome_of)
-                    }
+                    (_, TaskKind::SettingsUpdate) => stale_marks::settings(
+                        stale,
+                        &placement,
+                        physical,
+                        nodes(),
+                        well,
+                        doubted,
+                        outcome_of,
+                    ),
                     // Where one node may have deleted the index, all have to.
                     (CatchUp::Deleted, _)
                         if nodes().any(|node| outcome_of(node) != WriteOutcome::Rejected) =>

@@ -118,9 +118,24 @@ pub fn documents(
     rows
 }
 
-/// Nodes that have to copy settings after a change of settings; see [`documents`].
+/// Which of some nodes have a say in what an index's settings are: those that missed none of them, and of
+/// these only the ones that are read, where there are any. A node without shards is left, removed or
+/// filled anew at any time: what it alone knows is lost then.
+pub fn with_a_say<'a>(
+    stale: &'a StaleMap,
+    placement: &'a Placement,
+    index: &'a str,
+    mut nodes: impl Iterator<Item = &'a NodeId>,
+) -> impl Fn(&NodeId) -> bool {
+    let is_sound = move |node: &NodeId| !stale.misses_index(index, node);
+    let read = nodes.any(|node| is_sound(node) && placement.is_read(node));
+    move |node| is_sound(node) && (!read || placement.is_read(node))
+}
+
+/// Nodes that have to copy settings after a change of settings; see [`documents`] and [`with_a_say`].
 pub fn settings<'a>(
     stale: &StaleMap,
+    placement: &Placement,
     index: &str,
     nodes: impl Iterator<Item = &'a NodeId>,
     is_available: impl Fn(&NodeId) -> bool,
@@ -128,7 +143,7 @@ pub fn settings<'a>(
     outcome_of: impl Fn(&NodeId) -> WriteOutcome,
 ) -> Vec<StaleReplica> {
     let nodes: Vec<&NodeId> = nodes.collect();
-    let is_sound = |node: &NodeId| !stale.misses_index(index, node);
+    let is_sound = with_a_say(stale, placement, index, nodes.iter().copied());
     behind(&nodes, is_sound, is_available, is_doubted, outcome_of)
         .into_iter()
         .map(|node| StaleReplica::new(node, index, None, CatchUp::Shard))
@@ -237,8 +252,15 @@ mod tests {
             let documents = nodes(documents(
                 &of_shard, &placement, "films", &all, away, is_doubted, outcome_of,
             ));
-            let settings =
-                nodes(settings(&of_index, "films", names.iter(), away, is_doubted, outcome_of));
+            let settings = nodes(settings(
+                &of_index,
+                &placement,
+                "films",
+                names.iter(),
+                away,
+                is_doubted,
+                outcome_of,
+            ));
             assert_eq!(documents, settings);
             documents
         };
@@ -250,5 +272,30 @@ mod tests {
         assert_eq!(behind(outcomes, &[0, 1], "c"), "a");
         assert_eq!(behind(outcomes, &[1], "ac"), "a");
         assert_eq!(behind(outcomes, &[], "c"), "a");
+    }
+
+    #[test]
+    fn who_is_not_read_has_no_say_in_settings_while_somebody_who_is_missed_none() {
+        use WriteOutcome::{Accepted, Rejected, Unknown};
+        let names = ["a", "b", "c"].map(|name| NodeId::new(name).unwrap());
+        // `c` has no shards.
+        let placement = Placement::new(&[names[..2].to_vec()], 2, 6);
+        let behind = |outcomes: [WriteOutcome; 3], missed: &[usize], available: &str| {
+            let row = |at: &usize| StaleReplica::new(&names[*at], "films", None, CatchUp::Shard);
+            let stale = StaleMap::new(missed.iter().map(row).collect());
+            let is_there = |node: &NodeId| available.contains(node.as_str());
+            let outcome_of =
+                |node: &NodeId| outcomes[names.iter().position(|name| name == node).unwrap()];
+            let nodes = names.iter();
+            let rows =
+                settings(&stale, &placement, "films", nodes, is_there, |_| false, outcome_of);
+            rows.iter().map(|row| row.node.as_str()).collect::<String>()
+        };
+        assert_eq!(behind([Rejected, Rejected, Accepted], &[], "abc"), "c");
+        assert_eq!(behind([Unknown, Rejected, Accepted], &[], "ac"), "bc");
+        assert_eq!(behind([Accepted, Rejected, Rejected], &[], "abc"), "bc");
+        assert_eq!(behind([Rejected, Accepted, Accepted], &[1], "abc"), "bc");
+        // Nobody else is left to copy from.
+        assert_eq!(behind([Rejected, Accepted, Accepted], &[0, 1], "abc"), "a");
     }
 }
