@@ -267,6 +267,38 @@ async fn filters_facets_and_pages_that_cannot_work_are_warned_of() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn facets_that_only_reserved_attributes_fit_are_refused_as_the_search_is() {
+    let service = service(ExplainOptions::default(), None).await;
+    let said = "Invalid facet distribution: Pattern `_miroir*` is not filterable. Available filterable \
+                attributes patterns are: `brand`.";
+    let facets = json!(["bra*", "_miroir*", "size"]);
+    let one = json!({"facets": facets});
+    let several = json!({"queries": [
+        {"indexUid": "makers"}, {"indexUid": "products", "facets": facets},
+    ]});
+    let federated = |queries: Value| json!({"federation": {"facetsByIndex": {"products": facets}}, "queries": queries});
+    let alone = federated(json!([{"indexUid": "makers"}, {"indexUid": "products"}]));
+    let twice = federated(json!([{"indexUid": "products", "q": "a"}, {"indexUid": "products"}]));
+    let inside = "Inside `.federation.facetsByIndex.products`: ";
+    for (path, body, place) in [
+        ("/indexes/products/search", &one, String::new()),
+        ("/indexes/products/explain", &one, String::new()),
+        ("/indexes/products/explain?execute=true", &one, String::new()),
+        ("/multi-search", &several, "Inside `.queries[1]`: ".to_owned()),
+        ("/multi-search", &alone, format!("Inside `.queries[1]`: {inside}")),
+        ("/multi-search", &twice, format!("Inside `.queries[0]`: {inside}")),
+    ] {
+        service.searches();
+        let (status, answer) = service.post(path, Principal::MasterKey, body).await;
+        assert_eq!((status, &answer["code"]), (400, &json!("invalid_search_facets")), "{answer}");
+        assert_eq!(answer["message"], format!("{place}{said}"), "{path} {body}");
+        assert!(!path.ends_with("explain") || service.searches() == 0, "a node was searched");
+    }
+    let answer = service.explain(Principal::MasterKey, &json!({"facets": ["bra*", "*"]})).await;
+    assert!(!texts(&answer).contains("`bra*`"), "an attribute fits it: {answer}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_query_of_several_is_explained() {
     let service = service(ExplainOptions::default(), None).await;
     let queries =

@@ -223,6 +223,16 @@ impl Error {
             if matches!(&*error.code, "miroir_no_leader" | "miroir_leader_lost"))
     }
 
+    /// Whether this is the code that clients see, be it of Miroir's own words or of a node's.
+    pub(crate) fn has_code(&self, code: &str) -> bool {
+        match &self.0.kind {
+            ErrorKind::Api(error) => error.code == code,
+            ErrorKind::Verbatim { body, .. } => serde_json::from_slice::<serde_json::Value>(body)
+                .is_ok_and(|body| body["code"] == code),
+            _ => false,
+        }
+    }
+
     /// The request was only to be explained, and is not carried out from here on.
     pub fn explained() -> Self {
         Self::with(ErrorKind::Explained, Fault::Miroir, Retry::Never)

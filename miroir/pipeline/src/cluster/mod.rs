@@ -28,6 +28,7 @@ mod broadcasts;
 mod catalog;
 pub mod disk_loss;
 pub mod document_order;
+mod filterable;
 mod followers;
 pub mod gauges;
 mod in_flight;

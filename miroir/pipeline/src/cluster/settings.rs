@@ -15,6 +15,7 @@ use miroir_core::routing::ShardSet;
 use miroir_store::IndexEntry;
 
 use super::broadcasts::Broadcasts;
+use super::filterable::{self, Filterable, strings};
 use super::membership::Membership;
 use super::nodes::Nodes;
 use super::staleness::Staleness;
@@ -51,70 +52,10 @@ pub struct IndexSettings {
     pub geo: bool,
     /// Whether nodes look at `_geojson`.
     pub geojson: bool,
-    /// Whether the client made any attribute filterable.
-    pub filterable: bool,
     /// Which attributes equality filters look at.
     filters: Vec<Filterable>,
     /// Embedders documents can violate.
     pub embedders: Vec<Embedder>,
-}
-
-/// One entry of `filterableAttributes`: the first that matches an attribute decides.
-#[derive(Clone, Debug)]
-struct Filterable {
-    patterns: Vec<String>,
-    /// Whether a pattern is a name, and matches what is below it too.
-    name: bool,
-    equality: bool,
-    comparison: bool,
-}
-
-impl Filterable {
-    fn read(value: &Value) -> Self {
-        match value {
-            Value::String(name) => {
-                let patterns = vec![name.clone()];
-                Self { patterns, name: true, equality: true, comparison: true }
-            }
-            other => Self {
-                patterns: strings(&other["attributePatterns"]),
-                name: false,
-                equality: other
-                    .pointer("/features/filter/equality")
-                    .and_then(Value::as_bool)
-                    .unwrap_or(true),
-                comparison: other
-                    .pointer("/features/filter/comparison")
-                    .and_then(Value::as_bool)
-                    .unwrap_or(false),
-            },
-        }
-    }
-
-    fn matches(&self, attribute: &str) -> bool {
-        self.patterns.iter().any(|pattern| {
-            if pattern == "*" {
-                return true;
-            }
-            if self.name {
-                let rest = attribute.strip_prefix(pattern.as_str());
-                return rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-            }
-            match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
-                (Some(rest), Some(_)) => {
-                    attribute.contains(rest.strip_suffix('*').unwrap_or_default())
-                }
-                (Some(end), None) => attribute.ends_with(end),
-                (None, Some(start)) => attribute.starts_with(start),
-                (None, None) => attribute == pattern,
-            }
-        })
-    }
-}
-
-fn strings(value: &Value) -> Vec<String> {
-    let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
-    list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
 }
 
 fn number(overlay: &Map<String, Value>, key: &str, default: u64) -> usize {
@@ -140,6 +81,19 @@ impl IndexSettings {
     #[must_use]
     pub fn is_filterable(&self, attribute: &str) -> bool {
         self.filters.iter().any(|rule| rule.matches(attribute))
+    }
+
+    /// Whether one node would count a facet, or the attributes that a pattern stands for.
+    #[must_use]
+    pub fn takes_facet(&self, facet: &str) -> bool {
+        filterable::takes_facet(&self.filters, facet)
+    }
+
+    /// What one node says of facets that nodes take for reserved attributes alone. `None` where it
+    /// takes them, or where nodes refuse them as it does.
+    #[must_use]
+    pub fn refuses_facets(&self, facets: &[String]) -> Option<String> {
+        filterable::refusal(&self.filters, facets)
     }
 
     /// Reads a node's settings and the client's overlay.
@@ -196,9 +150,6 @@ impl IndexSettings {
             max_total_hits: number(overlay, "maxTotalHits", 1000),
             displayed: displayed.filter(|list| !list.iter().any(|name| name == "*")),
             geo: named(filterable, "_geo") || named(&node["sortableAttributes"], "_geo"),
-            filterable: filterable
-                .as_array()
-                .is_some_and(|list| list.iter().any(|v| v != "_miroir_shard")),
             filters: filterable.as_array().into_iter().flatten().map(Filterable::read).collect(),
             geojson: named(filterable, "_geojson"),
             embedders,
@@ -321,8 +272,11 @@ mod tests {
         for name in ["detail", "detailsx", "no_way", "exact.below", "made_at_all", "other"] {
             assert!(!settings.filters(name), "{name}");
         }
-        let everything = json!({"filterableAttributes": ["*"]});
-        assert!(IndexSettings::read(&everything, &Map::new()).filters("any.thing"));
+        let read = |filterable| {
+            IndexSettings::read(&json!({"filterableAttributes": [filterable]}), &Map::new())
+        };
+        assert!(read(json!({"attributePatterns": ["*"]})).filters("any.thing"));
+        assert!(!read(json!("*")).filters("any.thing"), "a name is no pattern");
     }
 
     #[test]

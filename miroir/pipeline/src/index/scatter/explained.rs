@@ -43,7 +43,7 @@ pub(super) fn asked(
             let text = "`facets` asks for every filterable attribute (`*`): each one is counted on \
                         every node; name those that are shown";
             explain.warn(WarningKind::Wildcard, Audience::Everybody, text);
-        } else if !works(&name) {
+        } else if !settings.takes_facet(&name) {
             let text = format!(
                 "`facets` names `{name}`, which is not in `filterableAttributes`: nodes refuse the \
                  search"

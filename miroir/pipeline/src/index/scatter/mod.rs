@@ -37,7 +37,7 @@ pub use order::OrderChange;
 pub use over_fetch::OverFetch;
 pub use plan::{AcceptedWrite, Batch, Tags, WritePlan};
 pub use search::Part;
-pub(crate) use search::project;
+pub(crate) use search::{FACETS, project};
 pub use settle::accepted;
 pub use write::dispatch_write;
 

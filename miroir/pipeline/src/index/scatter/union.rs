@@ -56,8 +56,8 @@ pub(super) async fn run(
         let plan = search::plan(&query, &settings, &request.index);
         // The queries are asked for by themselves too, and their errors told from there.
         let Some(mut plan) = plan else { return Err(read::refusal(scatter, request).await) };
-        if plan.no_facets {
-            return Err(Error::api("invalid_search_facets", search::NO_FACETS));
+        if let Some(said) = plan.refused_facets {
+            return Err(Error::api(search::FACETS, said));
         }
         fingerprint ^= plan.fingerprint;
         plan.count_only();

@@ -15,12 +15,12 @@ use uuid::Uuid;
 
 use super::facets;
 use super::federation::{Federation, Query};
-use super::{Asked, MultiSearch, SubQuery, each, is_refusal, node_errors, together};
+use super::{Asked, MultiSearch, SubQuery, each, node_errors, together};
 use crate::error::{Error, ErrorKind};
 use crate::extension::Extension;
 use crate::index::Union;
-use crate::index::scatter::Part;
 use crate::index::scatter::project;
+use crate::index::scatter::{FACETS, Part};
 use crate::operation::handle::Handle;
 use crate::operation::{Request, Response};
 use crate::query::{RawObject, SearchKind};
@@ -83,23 +83,30 @@ pub(super) async fn run(
         join(parts(resolve, request, multi, &federation), unions(resolve, request, &federation)),
     )
     .await;
+    // Nodes may take the facets that one node refuses, and complain of others.
+    let (judgement, later) = match judgement {
+        Some(error) if error.has_code(FACETS) => (None, Some(error)),
+        other => (other, None),
+    };
     if let Some(error) = judgement {
         return Err(error);
     }
     let (position, error) = match (parts, unions) {
         (Ok(parts), Ok(unions)) => {
-            return answer(request, multi, &federation, parts, unions, started);
+            return match later {
+                Some(error) => Err(error),
+                None => answer(request, multi, &federation, parts, unions, started),
+            };
         }
         (Err((position, error)), _) | (_, Err((position, error))) => (position, error),
     };
     if position > 0 && !multi.is_search {
         metrics::counter!("miroir_multisearch_partial_failures_total").increment(1);
     }
-    let own =
-        if is_refusal(&error) { node_errors::refusal(resolve, request, multi).await } else { None };
+    let own = node_errors::instead(resolve, request, multi, &error).await;
     let query = &queries[position];
     Err(own.unwrap_or_else(|| match error.kind() {
-        ErrorKind::Api(api) if api.code == "invalid_search_facets" && !multi.is_search => {
+        ErrorKind::Api(api) if api.code == FACETS && !multi.is_search => {
             let mut api = api.clone();
             let name = query.name();
             api.message = format!("Inside `.federation.facetsByIndex.{name}`: {}", api.message);

@@ -301,11 +301,6 @@ fn each<'a, I: Iterator<Item = Asked> + Send + 'a>(
     stream::iter(calls).buffered(IN_FLIGHT)
 }
 
-/// Whether a node may have words of its own for an error.
-fn is_refusal(error: &Error) -> bool {
-    error.is_about_the_request()
-}
-
 impl MultiSearch {
     /// The error of one query as an error of the request.
     fn about(&self, query: &SubQuery, error: &Error) -> Error {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::MultiSearch;
 use crate::error::{Error, ErrorKind};
+use crate::index::scatter::FACETS;
 use crate::node::Call;
 use crate::node_errors as scrub;
 use crate::node_errors::placeholder;
@@ -140,6 +141,24 @@ pub(super) async fn refusal(
     multi: &MultiSearch,
 ) -> Option<Error> {
     ask(resolve, request, multi, multi.federation.as_ref()).await
+}
+
+/// What a node says of a request in place of the error of one of its queries, if it refuses the request
+/// too.
+pub(super) async fn instead(
+    resolve: &Handle,
+    request: &Request,
+    multi: &MultiSearch,
+    error: &Error,
+) -> Option<Error> {
+    if !error.is_about_the_request() {
+        return None;
+    }
+    let said = refusal(resolve, request, multi).await?;
+    // It took the facets that Miroir refused, and has come to others.
+    let later = matches!(error.kind(), ErrorKind::Api(_))
+        && [error, &said].iter().all(|e| e.has_code(FACETS));
+    (!later).then_some(said)
 }
 
 /// What a node says of how the queries of a federation fit together. It looks for no hits.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::StatusCode;
 
-use super::{Asked, MultiSearch, SubQuery, each, is_refusal, node_errors, together};
+use super::{Asked, MultiSearch, SubQuery, each, node_errors, together};
 use crate::error::Error;
 use crate::operation::handle::Handle;
 use crate::operation::{Request, Response};
@@ -32,11 +32,7 @@ pub(super) async fn run(
                     metrics::counter!("miroir_multisearch_partial_failures_total").increment(1);
                 }
                 // One node answers for the whole request, or not at all.
-                let own = if is_refusal(&error) {
-                    node_errors::refusal(resolve, request, multi).await
-                } else {
-                    None
-                };
+                let own = node_errors::instead(resolve, request, multi, &error).await;
                 return Err(own.unwrap_or_else(|| multi.about(&queries[done.len()], &error)));
             }
         }

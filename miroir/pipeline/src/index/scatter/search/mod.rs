@@ -61,9 +61,9 @@ pub(super) use project::append;
 pub(crate) use project::project;
 pub(super) use spellings::Spelling;
 
-/// What one node says to `facets: ["*"]` on an index without filterable attributes.
-pub(super) const NO_FACETS: &str = "Invalid facet distribution: Pattern `*` is not filterable. This index does \
-                         not have configured filterable attributes.";
+/// The code of errors about `facets`.
+pub(crate) const FACETS: &str = "invalid_search_facets";
+
 /// What the leaves answered, and what was found out about it.
 struct Found {
     pages: Vec<merge::Page>,
@@ -127,8 +127,8 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
     if let (Some(explain), Some(body)) = (&request.cx.explain, &search.body) {
         explained::asked(explain, request, body, &settings);
     }
-    if plan.no_facets {
-        return Err(Error::api("invalid_search_facets", NO_FACETS));
+    if let Some(said) = &plan.refused_facets {
+        return Err(refused_facets(scatter, request, said).await);
     }
     let part = (search.kind == SearchKind::Part)
         .then(|| part(&mut plan, &settings, request.index.primary_key.as_ref()));
@@ -245,6 +245,17 @@ async fn once(scatter: &Scatter, request: &Request, search: &Search) -> Result<R
         meta.insert(part);
     }
     Ok(Response { status: StatusCode::OK, body, meta })
+}
+
+/// The refusal of facets that nodes take. One node looks at them last, so that whatever nodes complain
+/// of comes first, but for other facets.
+async fn refused_facets(scatter: &Scatter, request: &Request, said: &str) -> Error {
+    let own = || Error::api(FACETS, said);
+    if request.cx.explain.as_ref().is_some_and(|explain| !explain.executes()) {
+        return own();
+    }
+    let complaint = read::complaint(scatter, request).await;
+    complaint.filter(|error| !error.has_code(FACETS)).unwrap_or_else(own)
 }
 
 fn metadata(

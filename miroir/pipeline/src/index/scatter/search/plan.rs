@@ -68,7 +68,8 @@ pub(in crate::index::scatter) struct SearchPlan {
     pub(super) show_query_vector: bool,
     pub(super) performance: bool,
     pub(super) project: bool,
-    pub(in crate::index::scatter) no_facets: bool,
+    /// What one node says of facets that nodes take for reserved attributes alone.
+    pub(in crate::index::scatter) refused_facets: Option<String>,
     pub(in crate::index::scatter) fingerprint: u64,
 }
 
@@ -358,9 +359,8 @@ pub(in crate::index::scatter) fn plan(
             body.set("facets", &facets);
         }
     }
-    // Nodes always have one filterable attribute, the shard: they would not refuse the wildcard.
-    let no_facets = !settings.filterable
-        && asked.as_ref().is_some_and(|facets| facets.len() == 1 && facets[0] == "*");
+    // Nodes always have one filterable attribute, the shard: they do not refuse what it fits.
+    let refused_facets = asked.as_ref().and_then(|facets| settings.refuses_facets(facets));
     let facets = asked.map(|_| FacetOptions {
         max_values_per_facet: settings.max_values,
         sort_by: settings.sort_facets.clone(),
@@ -408,7 +408,7 @@ pub(in crate::index::scatter) fn plan(
         show_query_vector: flag(&body, "retrieveVectors")?,
         performance,
         project,
-        no_facets,
+        refused_facets,
         fingerprint,
     })
 }
