@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::distinct::{Seen, listed};
 use super::facet_value::FacetValue;
-use super::hits::{Heads, HitOptions, Step};
+use super::hits::{Heads, HitOptions, Step, merge_hits};
 use super::order::{Side, compare};
 use super::page::Page;
 use super::score::Ranks;
@@ -164,6 +164,21 @@ pub fn hidden_behind(
         others.flat_map(|(_, values)| values.iter().cloned()).collect()
     };
     hides.then(|| (0..pages.len()).map(elsewhere).collect())
+}
+
+/// How many hits one node counts whose page of `wanted` shows the last of them.
+///
+/// `pages` are the lists of the leaves to their ends, in which a document may come more than once
+/// ([`HitOptions::unique`]). `None` where there are more, where a hit of several values may hide
+/// others, and under a threshold.
+#[must_use]
+pub fn total_at_the_end(pages: &[Page], options: &HitOptions, wanted: usize) -> Option<usize> {
+    if options.score_threshold.is_some() || hidden_behind(pages, options, usize::MAX).is_some() {
+        return None;
+    }
+    let all = HitOptions { offset: 0, limit: wanted.saturating_add(1), ..options.clone() };
+    let merged = merge_hits(pages, &all);
+    (!merged.full).then_some(merged.placed.len())
 }
 
 /// For pages numbered over a distinct attribute: which values each leaf must leave out so that every

@@ -59,7 +59,7 @@ mod threshold;
 pub use disputed::{Disputed, first_spelling};
 pub use distinct::distinct_total;
 pub use distinct_count::candidates_left;
-pub use distinct_scan::{ScannedHits, apportion, hidden_behind, scan_hits};
+pub use distinct_scan::{ScannedHits, apportion, hidden_behind, scan_hits, total_at_the_end};
 pub use documents::{DocumentOptions, merge_documents, strip_reserved};
 pub use facet_options::{FacetOptions, FacetOrder};
 pub use facet_search::{FacetHits, FacetSearchOptions};

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::merge::{HitOptions, ScannedHits, hidden_behind, scan_hits};
+use crate::merge::{HitOptions, ScannedHits, hidden_behind, scan_hits, total_at_the_end};
 
 fn leaf(hits: &[String]) -> Page {
     page(&format!(r#"{{"hits":[{}],"estimatedTotalHits":9}}"#, hits.join(",")))
@@ -109,6 +109,29 @@ fn one_hit_of_several_values_shortens_the_list_of_another_leaf() {
     assert_eq!(without, [Vec::new(), texts(["v6", "v8"])]);
     // Three are there.
     assert_eq!(hidden_behind(&pages, &options(), 3), None);
+}
+
+#[test]
+fn lists_to_their_ends_tell_the_total_unless_the_page_ends_before() {
+    // The third document comes in two lists of its leaf.
+    let pages = [
+        leaf(&[hit(1, r#""a""#, 1), hit(3, "null", 3)]),
+        leaf(&[hit(2, r#""A""#, 2), hit(4, r#""b""#, 4)]),
+        leaf(&[hit(3, "null", 3), hit(5, r#""c""#, 5)]),
+    ];
+    let options = HitOptions { unique: Some("id".to_owned()), ..options() };
+    let total = |wanted| total_at_the_end(&pages, &options, wanted);
+    assert_eq!([total(9), total(4), total(3), total(0)], [Some(4), Some(4), None, None]);
+    let judged = HitOptions { score_threshold: Some(0.1), ..options.clone() };
+    assert_eq!(total_at_the_end(&pages, &judged, 9), None);
+    // The second makes way for the first, and may hide a third on its leaf.
+    let several = [leaf(&[hit(1, r#""a""#, 1)]), leaf(&[hit(2, r#"["a","b"]"#, 2)])];
+    assert_eq!(total_at_the_end(&several, &options, 9), None);
+    // What shows an empty string already shown keeps its place, and is none.
+    let empty = [leaf(&[hit(1, r#""""#, 1)]), leaf(&[hit(2, r#""""#, 2)])];
+    let shown = HitOptions { distinct_shown: true, ..options };
+    assert_eq!(total_at_the_end(&empty, &shown, 2), Some(1));
+    assert_eq!(total_at_the_end(&empty, &shown, 1), None);
 }
 
 /// One node: documents in rank order, equal ones in one bucket, as its bucket sort goes through them.

@@ -48,7 +48,7 @@ pub(super) async fn find(
     let whole = ask(scatter, request, all.clone(), shards, route);
     let hits = hits(scatter, request, plan, settings, &body, &levels, (key, depth), shards, route);
     let (pages, whole) = tokio::join!(hits, whole);
-    let (mut pages, (gathered, candidates)) = (pages?, whole?);
+    let ((mut pages, ended), (gathered, candidates)) = (pages?, whole?);
     let facets = match &plan.facets {
         Some(options) => {
             let pages = (&gathered.pages[..], &candidates[..]);
@@ -56,7 +56,8 @@ pub(super) async fn find(
         }
         None => None,
     };
-    let mut total = distinct_total(plan, settings, &candidates)
+    let mut total = distinct_at_the_end(plan, settings, &pages, ended)
+        .or_else(|| distinct_total(plan, settings, &candidates))
         .unwrap_or_else(|| candidates.iter().fold(0, |sum, page| sum.saturating_add(page.total)));
     if plan.threshold.is_some() {
         let mut judging = Judging::new(plan, settings, &pages);
@@ -66,7 +67,7 @@ pub(super) async fn find(
                 .then(|| scores(&body, plan.hits.unique.as_deref().as_slice()));
             let asking = counting.as_ref().unwrap_or(&body);
             let how = (key, asked);
-            let longer =
+            let (longer, _) =
                 self::hits(scatter, request, plan, settings, asking, &levels, how, shards, route)
                     .await?;
             judging.judge(&longer);
@@ -79,7 +80,23 @@ pub(super) async fn find(
     Ok(Some(Found { pages, gathered, facets, total: Some(total), fused: None, order: None }))
 }
 
-/// The hits of every level, by the number of dropped words, until there are enough.
+/// How many distinct hits there are where the list of every level ends, and they do within the page. Where
+/// another rule comes first, hits of fewer words may hide what a level has.
+fn distinct_at_the_end(
+    plan: &SearchPlan,
+    settings: &IndexSettings,
+    pages: &[merge::Page],
+    ended: bool,
+) -> Option<u64> {
+    if plan.hits.distinct.is_none() || !ended || !settings.words_first {
+        return None;
+    }
+    let wanted = plan.pagination.depth(settings.max_total_hits);
+    merge::total_at_the_end(pages, &plan.hits, wanted).map(|total| total as u64)
+}
+
+/// The hits of every level, by the number of dropped words, until there are enough; and whether no list
+/// has more of them.
 #[allow(clippy::too_many_arguments, reason = "one caller, which has them all")]
 async fn hits(
     scatter: &Scatter,
@@ -91,33 +108,46 @@ async fn hits(
     (key, depth): (&str, usize),
     shards: &ShardSet,
     route: &Route,
-) -> Result<Vec<merge::Page>, Error> {
+) -> Result<(Vec<merge::Page>, bool), Error> {
     let mut pages = Vec::new();
+    let mut ended = true;
+    let between = match depth {
+        _ if !settings.words_first => BETWEEN,
+        // One more shows whether the list ends with the page.
+        1.. if plan.hits.distinct.is_some() => 1,
+        _ => 0,
+    };
+    let asked_for = depth.saturating_add(between);
     for equal in levels.chunk_by(|a, b| a.matching == b.matching) {
         let asked = equal.iter().map(|level| {
             let mut body = body.clone();
             body.remove("facets");
             body.set("q", &level.text);
             body.set("matchingStrategy", &"last");
-            let between = if settings.words_first { 0 } else { BETWEEN };
-            body.set(key, &depth.saturating_add(between));
+            body.set(key, &asked_for);
             ask(scatter, request, with(plan, &body), shards, route)
         });
         let mut enough = false;
         for (level, answer) in equal.iter().zip(join_all(asked).await) {
             let (_, found) = answer?;
+            let listed: Vec<usize> = found.iter().map(|page| page.hits.len()).collect();
             let found: Vec<_> =
                 found.into_iter().map(|p| merge::relevel(p, level, &settings.ranking)).collect();
+            // Hits of fewer words come after all of the level.
+            let ends = |(page, listed): (&merge::Page, usize)| {
+                listed < asked_for || page.hits.len() < listed
+            };
+            ended &= found.iter().zip(listed).all(ends);
             enough |= found.iter().map(|page| page.hits.len()).sum::<usize>() >= depth;
             pages.extend(found);
         }
         // A threshold and distinct values drop hits: there are never surely enough.
         let dropping = plan.hits.score_threshold.is_some() || plan.hits.distinct.is_some();
         if enough && !dropping && settings.words_first {
-            break;
+            return Ok((pages, false));
         }
     }
-    Ok(pages)
+    Ok((pages, ended))
 }
 
 fn with(plan: &SearchPlan, body: &RawObject) -> Scoped {
