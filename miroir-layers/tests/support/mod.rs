@@ -87,8 +87,13 @@ impl Service {
 
     /// The answer, which is complete, and what nodes were asked for it.
     pub(crate) async fn search(&self, query: &Value) -> (Value, Vec<Asked>) {
+        self.ask("/indexes/films/search", query).await
+    }
+
+    /// The same of another way to search.
+    pub(crate) async fn ask(&self, path: &str, query: &Value) -> (Value, Vec<Asked>) {
         self.asked.lock().clear();
-        let request = Request::post("/indexes/films/search")
+        let request = Request::post(path)
             .header("content-type", "application/json")
             .extension(Principal::MasterKey)
             .body(Full::new(Bytes::from(query.to_string())))

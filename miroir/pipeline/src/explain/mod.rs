@@ -222,6 +222,20 @@ impl Explain {
         });
     }
 
+    /// Adds a name to `rounds`, the questions after the first that the search took; once, however often
+    /// it is given.
+    pub fn round(&self, name: &'static str) {
+        self.note(|record| {
+            let none = (Value::Array(Vec::new()), Audience::Everybody);
+            let (rounds, _) = record.facts.entry("rounds").or_insert(none);
+            if let Value::Array(names) = rounds
+                && !names.iter().any(|known| known == name)
+            {
+                names.push(name.into());
+            }
+        });
+    }
+
     /// Notes a warning; once, however often it is given.
     pub fn warn(&self, kind: WarningKind, audience: Audience, text: impl Into<String>) {
         let warning = Warning { kind, text: text.into(), audience };

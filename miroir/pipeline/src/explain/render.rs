@@ -44,6 +44,8 @@ const OF_FILTER: &[&str] = &[
     "hedging_armed",
     "hedge_trigger_ms",
     "estimated_p95_ms",
+    // Some are needed only where several nodes are asked.
+    "rounds",
 ];
 
 /// Nodes under the names the viewer may know: their ids, or numbers.
@@ -133,7 +135,12 @@ fn narrowing(plan: &RequestPlan, shards: u32) -> (bool, String) {
     }
 }
 
-fn plan(plan: &RequestPlan, record: &Record, names: &mut Names) -> Map<String, Value> {
+fn plan(
+    plan: &RequestPlan,
+    record: &Record,
+    names: &mut Names,
+    executes: bool,
+) -> Map<String, Value> {
     let shards = plan.wanted.universe();
     let (narrowed, why) = narrowing(plan, shards);
     let group = plan.route.groups.first().map(|group| group.0);
@@ -180,6 +187,7 @@ fn plan(plan: &RequestPlan, record: &Record, names: &mut Names) -> Map<String, V
         "estimated_p95_ms": p95.copied().map(millis),
         "settings_version": record.index.as_ref().map(|index| index.settings_version),
         "broadcast_pending": plan.broadcast_pending,
+        "rounds": executes.then_some([(); 0]),
     });
     let Value::Object(mut out) = value else { unreachable!("it is written as an object") };
     for (name, (value, audience)) in &record.facts {
@@ -202,7 +210,7 @@ pub fn render(record: &Record, viewer: Viewer, executes: bool, max_warnings: usi
         Viewer::Client | Viewer::Tenant => index.name.to_string(),
         Viewer::Operator => index.physical.clone(),
     });
-    let plan = record.plan.as_ref().map(|it| plan(it, record, &mut names));
+    let plan = record.plan.as_ref().map(|it| plan(it, record, &mut names, executes));
     let warnings: Vec<&str> = record
         .warnings
         .iter()

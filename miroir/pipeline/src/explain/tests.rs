@@ -63,6 +63,9 @@ fn noted() -> Record {
         explain.warn(WarningKind::DeepPage, Audience::Everybody, "deep");
     }
     explain.warn(WarningKind::Wildcard, Audience::Everybody, "wide");
+    for _ in 0..2 {
+        explain.round("ties");
+    }
     explain.fact("coalescing_eligible", json!(true), Audience::Everybody);
     explain.fact("tenant_affinity_pinned", json!(1), Audience::Operators);
     explain.record()
@@ -111,6 +114,7 @@ fn tenants_see_nothing_that_follows_from_a_filter() {
     };
     free.hedges.clear();
     free.calls.clear();
+    free.facts.remove("rounds");
     let shown = |record| render(record, Viewer::Tenant, true, 20);
     assert_eq!(shown(&bound), shown(&free));
     let client = |record| render(record, Viewer::Client, true, 20);

@@ -18,6 +18,55 @@ const DEEP: usize = 10_000;
 /// What 95 of 100 calls take.
 const P95: u32 = 95;
 
+/// Questions that a search by words may take after its first, or beside it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Round {
+    /// How many documents have each word.
+    Words,
+    /// Whether a half-typed last word is a word of its own.
+    Beginnings,
+    /// Whether nodes have a table of the words that begin like it.
+    Tables,
+    /// How far hits go on that are tied with the last of the page.
+    Ties,
+    /// What hits of several values hide that make way for other nodes'.
+    HiddenHits,
+    /// Totals and facets of what a distinct attribute leaves.
+    DistinctCounts,
+    /// What scores enough beyond the lists of nodes.
+    Threshold,
+    /// Numbers and the strings that are written like them.
+    FacetNumbers,
+    /// Counts that the lists of nodes leave open.
+    FacetCounts,
+    /// Which document's spelling of a value came first.
+    FacetSpellings,
+}
+
+impl Round {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Words => "words",
+            Self::Beginnings => "beginnings",
+            Self::Tables => "tables",
+            Self::Ties => "ties",
+            Self::HiddenHits => "hidden_hits",
+            Self::DistinctCounts => "distinct_counts",
+            Self::Threshold => "threshold",
+            Self::FacetNumbers => "facet_numbers",
+            Self::FacetCounts => "facet_counts",
+            Self::FacetSpellings => "facet_spellings",
+        }
+    }
+}
+
+/// Notes a round of questions, where they are asked.
+pub(super) fn round(request: &Request, round: Round) {
+    if let Some(explain) = request.cx.explain.as_ref().filter(|explain| explain.executes()) {
+        explain.round(round.name());
+    }
+}
+
 /// Notes what is asked, and what about it is slow or does not work.
 pub(super) fn asked(
     explain: &Explain,

@@ -11,6 +11,7 @@ use futures_util::future::join;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::explained::{Round, round};
 use super::{Scatter, read, search};
 use crate::cluster::settings::IndexSettings;
 use crate::error::{Error, ErrorKind, NodeFailure};
@@ -151,6 +152,7 @@ async fn namesakes(
             let numerals = merge::numeral_strings(&facet);
             let others = format!("NOT {numerals}");
             let ask = |condition| part(scatter, request, counted, page, condition);
+            round(request, Round::FacetNumbers);
             let lists = join(ask(numerals), ask(others)).await;
             let (Some(beside), Some(others)) = (lists.0?, lists.1?) else { continue };
             let [shown, beside, others] =

@@ -9,6 +9,7 @@
 use bytes::Bytes;
 use futures_util::future::{join, try_join_all};
 
+use super::super::explained::{Round, round};
 use super::super::read::Gathered;
 use super::super::{Scatter, gaps};
 use super::ask;
@@ -106,6 +107,7 @@ impl Counter<'_> {
             if !scanned.unfinished {
                 break;
             }
+            round(self.request, Round::Ties);
             let asked = wanted.saturating_add(*more);
             let mut body = bare(&body);
             body.remove("facets");
@@ -163,6 +165,7 @@ impl Counter<'_> {
         else {
             return Ok(None);
         };
+        round(self.request, Round::DistinctCounts);
         let leaves = gathered.pages.iter().zip(without).enumerate();
         let asked = leaves.map(|(leaf, (page, without))| {
             let mut body = bare(&body);
@@ -182,6 +185,7 @@ impl Counter<'_> {
 
     /// What the one leaf says that holds everything, if it is asked for no more than the page.
     async fn alone(&self, body: &RawObject, wanted: usize) -> Result<Counted, Error> {
+        round(self.request, Round::DistinctCounts);
         let mut body = bare(body);
         body.set("attributesToRetrieve", &[(); 0]);
         body.set("limit", &wanted);
@@ -196,6 +200,7 @@ impl Counter<'_> {
         scanned: &ScannedHits,
         leaves: &Gathered,
     ) -> Result<Counted, Error> {
+        round(self.request, Round::DistinctCounts);
         let others = self.none_of(attribute, scanned.all());
         // Of hits that show an empty string one is kept, though it has no value that is indexed.
         let empty = scanned.empty.filter(|_| scanned.exhausted && scanned.dropped > 0);

@@ -6,6 +6,7 @@
 
 use futures_util::future::try_join_all;
 
+use super::super::explained::{Round, round};
 use super::distinct::{Counted, Counter};
 use super::plan::bare;
 use crate::error::Error;
@@ -81,6 +82,7 @@ impl Counter<'_> {
             body.set("showRankingScoreDetails", &true);
         }
         let scoped = self.scoped(&body, None);
+        round(self.request, Round::DistinctCounts);
         let lists = try_join_all(from.iter().map(|page| self.of(page, scoped.clone()))).await?;
         if lists.iter().any(|list| list.hits.len() > MAX_LISTED) {
             return Ok(None);

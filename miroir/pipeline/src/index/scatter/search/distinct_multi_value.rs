@@ -7,6 +7,7 @@
 
 use futures_util::future::try_join_all;
 
+use super::super::explained::{Round, round};
 use super::distinct::{Counter, MAX_VALUES};
 use crate::error::Error;
 use crate::leaf;
@@ -59,6 +60,7 @@ impl Counter<'_> {
                 let scoped = self.scoped(&body, condition.as_deref());
                 async move { Ok::<_, Error>((leaf, self.of(&from[leaf], scoped).await?)) }
             });
+            round(self.request, Round::HiddenHits);
             for (leaf, mut page) in try_join_all(asked).await? {
                 // The counts of the first question are about all candidates.
                 let old = &mut pages[leaf];

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use serde_json::Value;
 
+use super::super::explained::{Round, round};
 use super::super::{Scatter, gaps, read};
 use super::plan::joined;
 use super::spellings::Spelling;
@@ -69,6 +70,7 @@ pub(super) async fn exact_facets(
             calls.push(async move { (at, values, count_values(&leaf, values, limit).await) });
         }
     }
+    round(request, Round::FacetCounts);
     let answers = gather::all(calls).await;
     let mut counts = Vec::new();
     for (leaf, values, answer) in answers {
@@ -135,6 +137,7 @@ async fn namesakes<'a>(
         let facets: Vec<&str> = facets.collect();
         if !facets.is_empty() {
             let limit = options.node_limit;
+            round(leaf.request, Round::FacetNumbers);
             calls.push(async move { leaf.tell_apart(at, list, &facets, limit).await });
         }
     }

@@ -4,6 +4,7 @@ use futures_util::future::{join_all, try_join_all};
 use serde_json::value::RawValue;
 
 use super::super::Scatter;
+use super::super::explained::{Round, round};
 use super::facets::exact_facets;
 use super::plan::SearchPlan;
 use super::threshold::{Judging, scores};
@@ -62,6 +63,7 @@ pub(super) async fn find(
     if plan.threshold.is_some() {
         let mut judging = Judging::new(plan, settings, &pages);
         while let Some(asked) = judging.longer() {
+            round(request, Round::Threshold);
             let counting = judging
                 .only_counts()
                 .then(|| scores(&body, plan.hits.unique.as_deref().as_slice()));
@@ -173,6 +175,7 @@ async fn count(
     }
     base.set("limit", &0);
     let counts = terms.counts();
+    round(request, Round::Words);
     let totals = try_join_all(counts.iter().map(|count| {
         let mut body = base.clone();
         body.set("q", &count.text);

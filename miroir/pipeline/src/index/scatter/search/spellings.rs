@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::super::explained::{Round, round};
 use super::super::{Scatter, read};
 use super::plan::{bare, joined};
 use crate::cluster::settings::IndexSettings;
@@ -72,6 +73,7 @@ impl Spelling<'_> {
         if disputed.is_empty() {
             return Vec::new();
         }
+        round(self.request, Round::FacetSpellings);
         let mut calls = Vec::new();
         for (at, page) in self.answered.iter().enumerate() {
             let values = disputed.iter().filter(|value| value.leaves.contains(&at)).collect();

@@ -3,6 +3,7 @@
 
 use futures_util::future::try_join_all;
 
+use super::super::explained::{Round, round};
 use super::Found;
 use super::distinct::Counter;
 use super::plan::{SearchPlan, bare};
@@ -89,6 +90,7 @@ impl Counter<'_> {
         let mut judging = Judging::new(plan, settings, &pages);
         let mut counted = None;
         while let Some(longer) = judging.longer() {
+            round(self.request, Round::Threshold);
             let only_counts = judging.only_counts();
             let mut body = if only_counts { scores(&asked, &[]) } else { base.clone() };
             body.set(if body.has("hitsPerPage") { "hitsPerPage" } else { "limit" }, &longer);
@@ -111,6 +113,7 @@ impl Counter<'_> {
             None => None,
         };
         if crops {
+            round(self.request, Round::Threshold);
             let kept = leaves.iter().zip(&judged.floors).map(|(leaf, floor)| {
                 let mut body = asked.clone();
                 body.remove("facets");
@@ -136,6 +139,7 @@ impl Counter<'_> {
         if !(judging.judged.open && judging.counts_all) {
             return Ok(judging.judged.total(candidates));
         }
+        round(self.request, Round::Threshold);
         let mut body = bare(&RawObject::parse(&self.plan.scoped.body).unwrap_or_default());
         body.remove("facets");
         body.set("page", &1);
@@ -170,6 +174,7 @@ impl Counter<'_> {
             }
             self.of(leaf, self.scoped(&body, None))
         });
+        round(self.request, Round::Threshold);
         let pages = try_join_all(asked).await?;
         Ok(merge::merge_facets(&pages, options))
     }

@@ -15,6 +15,7 @@ use miroir_api::NodeId;
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::super::explained::{Round, round};
 use super::super::{Scatter, gaps};
 use super::plan::{SearchPlan, semantic, visible, visible_crops};
 use super::{Found, ask};
@@ -145,6 +146,7 @@ impl Typing {
             if self.settings.words.stop_words.contains(&beginning.text) {
                 return Some(false);
             }
+            round(request, Round::Beginnings);
             let phrase = format!("\"{}\"", beginning.text);
             let body = json!({"q": phrase, "limit": 0, "matchingStrategy": "all"});
             let body = Bytes::from(body.to_string());
@@ -199,6 +201,9 @@ impl Typing {
             return written;
         }
         let nodes = self.unseen(scatter, request, found);
+        if !nodes.is_empty() {
+            round(request, Round::Tables);
+        }
         let asked = open.iter().map(|index| self.is_tabled(scatter, request, &nodes, *index));
         for (index, tabled) in open.iter().zip(join_all(asked).await) {
             if let (true, Some(mark)) = (tabled, marks.get_mut(*index)) {
