@@ -181,3 +181,52 @@ async fn a_task_that_every_node_forgot_is_neither_done_nor_lost() {
     assert!(topology.nodes().all(|node| node.status() == NodeStatus::Active));
     end(&cluster);
 }
+
+/// Settings that are canceled while nodes are at work are those of the index where every shard has an
+/// owner with them, and what came behind them went by them; else nobody has them.
+#[tokio::test(start_paused = true)]
+async fn settings_are_canceled_unless_what_comes_behind_them_may_be_done() {
+    for (slow, status) in [(1, "succeeded"), (2, "canceled")] {
+        let cluster = filled(31, 20, 1).await;
+        let (from, to) = (Duration::from_secs(30), Duration::from_secs(40));
+        for node in &cluster.nodes[3 - slow..] {
+            node.suffer(Fault::SlowTasks { from, to });
+        }
+        let send = async |method, path: &str, body| {
+            let answer = cluster.request(method, path, Some(body)).await;
+            answer.body["taskUid"].as_u64().unwrap_or_else(|| panic!("{}", answer.body))
+        };
+        let text = json!({"filterableAttributes": ["text"]});
+        let set = send(Method::PATCH, "/indexes/main/settings", text).await;
+        let filter = json!({"filter": "text = x"});
+        let deleted = send(Method::POST, &format!("{DOCUMENTS}/delete"), filter).await;
+        sleep(Duration::from_secs(5)).await;
+        let path = format!("/tasks/cancel?uids={set},{deleted}");
+        let canceled = send(Method::POST, &path, Value::Null).await;
+        assert_eq!(cluster.wait(canceled, PATIENCE).await.as_deref(), Some("succeeded"));
+        assert_eq!(cluster.wait(set, PATIENCE).await.as_deref(), Some(status));
+        let ended = cluster.wait(deleted, PATIENCE).await;
+        assert_eq!(ended.as_deref() == Some("succeeded"), status == "succeeded", "{ended:?}");
+        for node in &cluster.nodes {
+            node.suffer(Fault::Mend);
+        }
+        cluster.quiesce(PATIENCE).await.unwrap();
+        let filterable = if slow == 1 { json!(["text"]) } else { json!([]) };
+        for _ in 0..10 {
+            let path = "/indexes/main/settings/filterable-attributes";
+            assert_eq!(cluster.request(Method::GET, path, None).await.body, filterable);
+        }
+        let on_nodes = cluster
+            .nodes
+            .iter()
+            .map(|node| node.inspect(|disk| disk.indexes["main"].settings.clone()));
+        let on_nodes: Vec<Value> =
+            on_nodes.map(|all| all["filterableAttributes"].clone()).collect();
+        assert!(on_nodes.iter().all(|list| *list == on_nodes[0]), "{on_nodes:?}");
+        assert_eq!(on_nodes[0].as_array().unwrap().len(), slow % 2 + 1, "{on_nodes:?}");
+        if slow == 1 {
+            assert_eq!(count(&cluster).await, 0);
+        }
+        end(&cluster);
+    }
+}

@@ -193,7 +193,7 @@ fn seeds_that_broke_a_promise_once_break_none() {
     let cancelations: Make = |seed| Options::actor(seed, "cancelations");
     let old_disk: Make = |seed| Options::arm(seed, "old disk");
     let goes_back: Make = |seed| Options::arm(seed, "store goes back");
-    let seeds: [(&[u64], Make, &str); 34] = [
+    let seeds: [(&[u64], Make, &str); 36] = [
         (&[115, 435], Options::new, "copied from a node whose miss was not on record yet"),
         (&[36], hung, "settings that a node took while it judged them were forgotten"),
         (&[11], at_once, "a node that was being rebuilt told the others its settings"),
@@ -248,6 +248,8 @@ fn seeds_that_broke_a_promise_once_break_none() {
         (&[200_279], moves, "a node without shards alone had settings, and was filled anew"),
         (&[61_490], late, "a call that stayed open hid a late one of another kind"),
         (&[70_090], late, "a copy went on from a node that was copied to itself"),
+        (&[201_195], cancelations, "settings were taken back by which a deletion had succeeded"),
+        (&[220_223], cancelations, "settings were copied from a node that had canceled a change"),
     ];
     for (seeds, make, how) in seeds {
         for seed in seeds {

@@ -153,9 +153,13 @@ pub(crate) fn refuse(state: &ClusterState, record: &mut TaskRecord, entry: &Inde
 /// node, by what became of the settings before the deletion.
 pub(crate) fn gone(state: &ClusterState, record: &mut TaskRecord) {
     let physical = record.physical.clone().unwrap_or_default();
-    let mut counted = record.nodes.iter().filter(|task| !task.dropped).peekable();
+    let count =
+        |wanted| record.nodes.iter().filter(|task| !task.dropped && task.status == wanted).count();
+    let counted = record.nodes.iter().filter(|task| !task.dropped).count();
+    let did = count(TaskStatus::Succeeded);
     let missing = || ApiError::new("index_not_found", "The index was deleted meanwhile.");
-    if counted.peek().is_some() && counted.all(|task| task.status == TaskStatus::Succeeded) {
+    // Who canceled them has nothing to copy any more.
+    if did > 0 && did + count(TaskStatus::Canceled) == counted {
         record.status = TaskStatus::Succeeded;
         record.protocol = TaskProtocol::default();
     } else {

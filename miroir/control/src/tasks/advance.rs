@@ -336,6 +336,13 @@ async fn decide(state: &ClusterState, steps: &mut [Step]) -> Result<(), Error> {
                 }
             }
             if !step.waits() {
+                if let Some(owners) = owners.as_deref()
+                    && step.record.kind == TaskKind::SettingsUpdate
+                {
+                    let topology = state.membership.topology();
+                    let behind = parts::settings(&mut step.record, stale, owners).into_iter();
+                    rows.extend(behind.filter(|row| topology.node(&row.node).is_some()));
+                }
                 let record = &step.record;
                 // Whose index is gone has nobody to catch up with it, and what was marked since is of
                 // the deletion, or of the next index of the name.

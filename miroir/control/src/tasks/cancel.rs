@@ -5,9 +5,10 @@
 //!
 //! A cancelation is passed on to the nodes that have something of the chosen tasks in their queues,
 //! and is over when these have ended. A write that some replica of every shard it touches had done
-//! by then is done: the others copy it. One of which some shards were written and others not fails
-//! and says so. Changes of indexes as such are over when they are accepted, but for a swap or rename
-//! that waits for its turn, and what they took for done is not canceled any more.
+//! by then is done: the others copy it. So is a change of settings that some owner of every shard had
+//! done. Of other writes, one of which some shards were written fails and says so, and a change of
+//! settings is taken back. Changes of indexes as such are over when they are accepted, but for a swap
+//! or rename that waits for its turn, and what they took for done is not canceled any more.
 //!
 //! A deletion forgets finished tasks here and on the nodes. As on one node, which ends its batch
 //! first, it waits for those of the chosen tasks that the nodes were at when it was accepted: the

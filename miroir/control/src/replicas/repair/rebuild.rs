@@ -269,8 +269,12 @@ async fn copy_settings(
     node::settle_before(state, index, [&source, target], turns, || Ok(())).await?;
     let Some(wanted) = read(state, entry, &source).await? else { return Err(Trouble::Changed) };
     let Some(has) = read(state, entry, target).await? else { return Ok(false) };
-    let undisturbed =
-        || state.catalog.is_listed(entry) && !filling.with(|lot| lot.is_interrupted());
+    // The source may have been found to miss some itself since it was chosen.
+    let undisturbed = || {
+        state.catalog.is_listed(entry)
+            && !filling.with(|lot| lot.is_interrupted())
+            && !state.staleness.load().misses_index(index, &source)
+    };
     if wanted != has {
         let path = format!("/indexes/{index}/settings");
         let call = Call::change(Method::PATCH, "settings_patch", path).json(wanted.to_string());

@@ -246,6 +246,41 @@ pub(crate) fn is_deleted_by_others(record: &TaskRecord) -> bool {
         && asked.into_iter().all(had_none)
 }
 
+/// Decides on a change of settings that some nodes canceled and others did, once all have ended it. As a
+/// write it is done where every shard has an owner that did it: what came behind it in the queues of
+/// those went by it, and may be done. Otherwise it is taken back. Answers the nodes that have to copy the
+/// settings.
+///
+/// Nodes that copy settings have no say in what follows: they may have copied these already.
+pub(crate) fn settings(
+    record: &mut TaskRecord,
+    stale: &StaleMap,
+    placement: &Placement,
+) -> Vec<StaleReplica> {
+    let index = record.physical.clone().unwrap_or_default();
+    let copies = |node: &NodeId| stale.misses_index(&index, node);
+    let who = |wanted: TaskStatus| -> BTreeSet<NodeId> {
+        let ended = record.nodes.iter().filter(|task| !task.dropped && task.status == wanted);
+        ended.map(|task| task.node.clone()).filter(|node| !copies(node)).collect()
+    };
+    let (did, canceled) = (who(TaskStatus::Succeeded), who(TaskStatus::Canceled));
+    let is_open = |task: &NodeTask| !task.dropped && task.status == TaskStatus::Canceled;
+    if did.is_empty() || !record.nodes.iter().any(is_open) {
+        return Vec::new();
+    }
+    let has_owner = |shard| placement.write_targets(shard).any(|(_, node)| did.contains(node));
+    // Settings that some node cannot have, none has.
+    let done = who(TaskStatus::Failed).is_empty()
+        && ShardSet::full(placement.shards()).iter().all(has_owner);
+    for task in record.nodes.iter_mut().filter(|task| is_open(task)) {
+        // To take it back, somebody is needed who never had it.
+        task.dropped = done || (copies(&task.node) && !canceled.is_empty());
+    }
+    // Who never took it may have copied the settings of one that canceled it.
+    let without = record.nodes.iter().filter(|task| done && !did.contains(&task.node));
+    without.map(|task| StaleReplica::new(&task.node, &index, None, CatchUp::Shard)).collect()
+}
+
 /// How the deletion of an index ended whose node tasks have all ended: who failed it has to do it again.
 pub(crate) fn deletion(record: &TaskRecord) -> Ending {
     let index = record.physical.as_deref().unwrap_or_default();

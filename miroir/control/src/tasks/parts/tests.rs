@@ -1,6 +1,6 @@
 //! How tasks end whose parts ended unlike each other.
 
-use TaskStatus::{Enqueued, Failed, Succeeded};
+use TaskStatus::{Canceled, Enqueued, Failed, Succeeded};
 use miroir_api::TaskUid;
 use miroir_store::NewTask;
 
@@ -90,6 +90,45 @@ fn an_index_is_made_where_every_shard_has_an_owner_with_it() {
     // A node may do a part of it alone.
     let half = [("a", Succeeded), ("b", Succeeded), ("b", Failed), ("c", Succeeded)];
     assert_eq!(made(&half, &StaleMap::default()), (true, behind("b")));
+}
+
+#[test]
+fn settings_that_some_nodes_canceled_are_done_where_every_shard_has_an_owner_with_them() {
+    let placement = Placement::new(&[["a", "b", "c"].map(id).into()], 2, 6);
+    let canceled = |nodes: &[(&str, TaskStatus)], stale: &StaleMap| {
+        let mut record = write(nodes);
+        record.kind = TaskKind::SettingsUpdate;
+        record.nodes.iter_mut().for_each(|task| task.shards.clear());
+        let behind = settings(&mut record, stale, &placement);
+        assert!(behind.iter().all(|row| (row.shard, row.kind) == (None, CatchUp::Shard)));
+        let dropped = record.nodes.iter().filter(|task| task.dropped).map(|t| t.node.to_string());
+        let names = behind.iter().map(|row| row.node.to_string()).collect::<Vec<_>>();
+        (names.join(" "), dropped.collect::<Vec<_>>().join(" "))
+    };
+    let ends = |behind: &str, dropped: &str| (behind.to_owned(), dropped.to_owned());
+    let none = StaleMap::default();
+    let two = [("a", Succeeded), ("b", Succeeded), ("c", Canceled)];
+    assert_eq!(canceled(&two, &none), ends("c", "c"));
+    let one = [("a", Succeeded), ("b", Canceled), ("c", Canceled)];
+    assert_eq!(canceled(&one, &none), ends("", ""), "b and c own shards that a does not");
+    let away = [("a", Succeeded), ("!b", Succeeded), ("c", Canceled)];
+    assert_eq!(canceled(&away, &none), ends("", "b"));
+    let late = [("a", Succeeded), ("b", Succeeded), ("c", Canceled), ("!d", Enqueued)];
+    assert_eq!(canceled(&late, &none), ends("c d", "c d"), "d may have copied those of c");
+    let lost = [("a", Succeeded), ("b", Succeeded), ("!c", Enqueued)];
+    assert_eq!(canceled(&lost, &none), ends("", "c"), "nobody canceled any");
+    let fails = [("a", Succeeded), ("b", Succeeded), ("c", Canceled), ("d", Failed)];
+    assert_eq!(canceled(&fails, &none), ends("", ""), "nobody has what some node cannot have");
+    let nobody = [("a", Canceled), ("b", Canceled), ("c", Canceled)];
+    assert_eq!(canceled(&nobody, &none), ends("", ""));
+    // Who copies settings has no say, whichever it is.
+    let copies =
+        |node| StaleMap::new(vec![StaleReplica::new(&id(node), "a", None, CatchUp::Shard)]);
+    assert_eq!(canceled(&two, &copies("b")), ends("", ""));
+    assert_eq!(canceled(&two, &copies("c")), ends("c", "c"));
+    assert_eq!(canceled(&one, &copies("c")), ends("", "c"));
+    let alone = [("a", Succeeded), ("c", Canceled)];
+    assert_eq!(canceled(&alone, &copies("c")), ends("", ""), "nobody is there to judge");
 }
 
 #[test]
