@@ -59,8 +59,6 @@ const SEARCHES: &[&str] = &[
     r#"{"sort": ["%"]}"#,
     r#"{"facets": ["%"]}"#,
     r#"{"facets": ["n", "%"]}"#,
-    r#"{"facets": ["%*"]}"#,
-    r#"{"facets": ["n*", "%*", "none"]}"#,
     r#"{"distinct": "%"}"#,
     r#"{"attributesToRetrieve": ["id", "%"], "sort": ["n:asc"]}"#,
     r#"{"attributesToHighlight": ["%"], "q": "word1"}"#,
@@ -172,7 +170,6 @@ async fn reserved_attributes_do_not_exist_for_clients() {
             "sort=$:asc",
             "sort=n:asc,$:desc",
             "facets=$",
-            "facets=n*,$*",
             "distinct=$",
             "attributesToRetrieve=id,$&sort=n:asc",
         ] {
