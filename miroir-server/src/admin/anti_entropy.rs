@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use miroir::cluster::ClusterState;
-use miroir::cluster::anti_entropy::{Became, Difference, Kept, Pass};
+use miroir::cluster::anti_entropy::{Difference, Kept, Pass};
 use miroir::store::clock;
 use miroir_api::admin::{AntiEntropyView, DifferenceView, KeptDocumentView, KeptView, PassView};
 use miroir_api::meili::ApiError;
@@ -32,12 +32,7 @@ fn difference(found: Difference) -> DifferenceView {
         id: found.id.to_string(),
         right: found.right,
         wrong: found.wrong,
-        became: match found.became {
-            Became::Mended => "mended",
-            Became::Reported => "reported",
-            Became::Ambiguous => "ambiguous",
-        }
-        .to_owned(),
+        became: found.became.as_str().to_owned(),
     }
 }
 

@@ -72,10 +72,7 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
         }
         roll_back(setting, cluster)
     })?;
-    let (refused, first) = writers.refused();
-    judge.must(refused == 0, format!("{refused} writes were refused, the first: {first}"));
-    println!("  searches and reads {figures}");
-    judge.outcome(figures.judge_reads(0))?;
+    all_served(&writers, &figures, &mut judge)?;
     judge.outcome(whole_again(&mut cluster))?;
     judge.outcome(ledger.check(&cluster, INDEX, 2))?;
     // From here on writes may be refused: the server is away.
@@ -89,13 +86,18 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
     judge.outcome(ledger.check(&cluster, INDEX, 2))?;
     let (writers, figures) = (Writers::default(), Figures::default());
     under_load(&mut cluster, &ledger, (&writers, &figures), |cluster| restore(setting, cluster))?;
-    let (refused, first) = writers.refused();
-    judge.must(refused == 0, format!("{refused} writes were refused, the first: {first}"));
-    println!("  searches and reads {figures}");
-    judge.outcome(figures.judge_reads(0))?;
+    all_served(&writers, &figures, &mut judge)?;
     judge.outcome(whole_again(&mut cluster))?;
     judge.outcome(ledger.check(&cluster, INDEX, 2))?;
     judge.end()
+}
+
+/// No write was refused, and no read failed.
+pub(super) fn all_served(writers: &Writers, figures: &Figures, judge: &mut Judge) -> Outcome<()> {
+    let (refused, first) = writers.refused();
+    judge.must(refused == 0, format!("{refused} writes were refused, the first: {first}"));
+    println!("  searches and reads {figures}");
+    judge.outcome(figures.judge_reads(0))
 }
 
 /// Documents beside those that readers look for.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::disks::duplicate;
-use super::elastic::{admin, fill, under_load};
+use super::elastic::{admin, all_served, fill, under_load};
 use super::judge::Judge;
 use super::ledger::Ledger;
 use super::load::Figures;
@@ -63,10 +63,7 @@ pub(super) fn run(setting: &Setting<'_>, documents: usize) -> Outcome<()> {
         guard::wait_until(LIMIT, || Ok(metric(&metrics, name)? >= damaged as f64))?;
         Ok(())
     })?;
-    let (refused, first) = writers.refused();
-    judge.must(refused == 0, format!("{refused} writes were refused, the first: {first}"));
-    println!("  searches and reads {figures}");
-    judge.outcome(figures.judge_reads(0))?;
+    all_served(&writers, &figures, &mut judge)?;
     let found = admin(&cluster).get("/_miroir/anti-entropy")?.json();
     judge.must(found["mended"] == damaged, format!("{} of {damaged} mended", found["mended"]));
     judge.must(found["ambiguous"] == 0, format!("{} ambiguous", found["ambiguous"]));

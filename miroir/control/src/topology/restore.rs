@@ -5,7 +5,7 @@
 //! that nobody asks, and operators see it as one.
 //!
 //! Where the node comes back before the new owners are read, the change is rolled back: the node lacks
-//! only what was written since it went. Comes it back later, it is a spare. A node that comes and goes is
+//! only what was written since it went. One that comes back later is a spare. A node that comes and goes is
 //! waited for twice as long each time, up to an hour; that, and since when a node is away, is what this
 //! process has seen, so that a new leader waits anew.
 //!

@@ -108,6 +108,17 @@ pub enum Became {
     Ambiguous,
 }
 
+impl Became {
+    /// The word as the admin API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mended => "mended",
+            Self::Reported => "reported",
+            Self::Ambiguous => "ambiguous",
+        }
+    }
+}
+
 /// A document of which replicas had different versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -254,12 +265,7 @@ impl Comparisons {
     /// A difference was found.
     pub fn found(&self, difference: Difference) {
         let mut inner = self.inner.lock();
-        let name = match difference.became {
-            Became::Mended => "mended",
-            Became::Reported => "reported",
-            Became::Ambiguous => "ambiguous",
-        };
-        *inner.found.entry(name).or_default() += 1;
+        *inner.found.entry(difference.became.as_str()).or_default() += 1;
         if inner.differences.len() == DIFFERENCES {
             inner.differences.pop_front();
         }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::compare;
 use crate::replicas::repair::lot::{Lot, Purpose};
-use crate::replicas::repair::node::{self, PageSize, Pause, Shown, Which};
+use crate::replicas::repair::node::{self, PageSize, Shown, Which};
 use crate::replicas::repair::{Trouble, sources};
 
 /// How long one suspicion may be looked into.
@@ -65,7 +65,11 @@ async fn settle(state: &Arc<ClusterState>, suspicion: Suspicion) -> Result<(), T
             return Ok(());
         }
         let before = look(state, &entry, suspicion.shard, &nodes, ids).await?;
-        settled(state, &entry, &nodes).await?;
+        for node in &nodes {
+            let away = || Trouble::blocked("node_away", node.to_string());
+            let there = || state.is_available(node).then_some(()).ok_or_else(away);
+            node::work_off(state, &entry.physical, node, there).await?;
+        }
         let mut seen = look(state, &entry, suspicion.shard, &nodes, ids).await?;
         seen.retain(|id, shown| before.get(id).is_some_and(|old| copies(old) == copies(shown)));
         mend(state, &entry, suspicion.shard, &seen).await?;
@@ -110,28 +114,6 @@ async fn look(
         }
     }
     Ok(seen)
-}
-
-/// Waits until nodes have worked off what they have been given for an index by now.
-async fn settled(
-    state: &ClusterState,
-    entry: &IndexEntry,
-    nodes: &[NodeId],
-) -> Result<(), Trouble> {
-    for node in nodes {
-        let Some(newest) = node::newest(state, node, &entry.physical).await? else { continue };
-        let mut pause = Pause::default();
-        while node::oldest_unfinished(state, node, &entry.physical)
-            .await?
-            .is_some_and(|uid| uid <= newest)
-        {
-            if !state.is_available(node) {
-                return Err(Trouble::blocked("node_away", node.to_string()));
-            }
-            pause.wait().await;
-        }
-    }
-    Ok(())
 }
 
 /// Copies what is right over what is wrong.

@@ -320,18 +320,14 @@ pub(super) async fn ends(
 }
 
 /// The newest task of an index on a node.
-pub(in crate::replicas) async fn newest(
-    state: &ClusterState,
-    node: &NodeId,
-    index: &str,
-) -> Result<Option<u32>, Trouble> {
+async fn newest(state: &ClusterState, node: &NodeId, index: &str) -> Result<Option<u32>, Trouble> {
     let tasks = ask(state, node, &format!("indexUids={index}&limit=1")).await?;
     Ok(tasks.first().map(|task| task.uid))
 }
 
 /// The oldest task of an index that a node has not ended. Nodes work off the tasks of one index in
 /// the order of their uids.
-pub(in crate::replicas) async fn oldest_unfinished(
+pub(super) async fn oldest_unfinished(
     state: &ClusterState,
     node: &NodeId,
     index: &str,
@@ -375,7 +371,7 @@ pub(super) async fn wait(
 /// Waits that get longer while nothing changes: an eighth of what was waited, from 5 to 400 ms, so that
 /// little is asked of a node whose queue is long.
 #[derive(Debug)]
-pub(in crate::replicas) struct Pause(Instant);
+pub(super) struct Pause(Instant);
 
 impl Default for Pause {
     fn default() -> Self {
@@ -384,11 +380,27 @@ impl Default for Pause {
 }
 
 impl Pause {
-    pub(in crate::replicas) async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         let eighth = self.0.elapsed() / 8;
         tokio::time::sleep(eighth.clamp(Duration::from_millis(5), Duration::from_millis(400)))
             .await;
     }
+}
+
+/// Waits until a node has ended what it has been given for an index by now.
+pub(in crate::replicas) async fn work_off(
+    state: &ClusterState,
+    index: &str,
+    node: &NodeId,
+    check: impl Fn() -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let Some(newest) = newest(state, node, index).await? else { return Ok(()) };
+    let mut pause = Pause::default();
+    while oldest_unfinished(state, node, index).await?.is_some_and(|uid| uid <= newest) {
+        check()?;
+        pause.wait().await;
+    }
+    Ok(())
 }
 
 /// Waits until two nodes, the first of which is to be copied from, have ended what was written to an
@@ -406,12 +418,7 @@ pub(super) async fn settle_before(
         turn.turn().await;
     }
     for node in nodes {
-        let Some(newest) = newest(state, node, index).await? else { continue };
-        let mut pause = Pause::default();
-        while oldest_unfinished(state, node, index).await?.is_some_and(|uid| uid <= newest) {
-            check()?;
-            pause.wait().await;
-        }
+        work_off(state, index, node, &check).await?;
     }
     // A call that failed, or a task, is not on record yet: until then its node looks as sound as those
     // that have the write.

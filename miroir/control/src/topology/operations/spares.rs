@@ -10,10 +10,7 @@ use miroir_store::records::CommittedTopology;
 
 use super::begin::{ensure_idle, probe, sentence};
 use super::commit;
-
-fn refused(message: impl Into<String>) -> Error {
-    Error::api("miroir_operation_refused", message)
-}
+use super::verbs::refused;
 
 /// Adds an empty node that gets no shards before another of its group fails.
 ///

@@ -54,7 +54,7 @@ pub async fn list(state: &ClusterState) -> Result<Vec<OperationView>, Error> {
     Ok(all)
 }
 
-fn refused(message: impl Into<String>) -> Error {
+pub(super) fn refused(message: impl Into<String>) -> Error {
     Error::api("miroir_operation_refused", message)
 }
 
